@@ -1,0 +1,96 @@
+# make run    installs the mirror into .venv and starts it with conf/ghmirror.ini
+# make test   installs what the tests need, then runs every check and every test
+# make clean  removes what the two have made
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: run test clean programs FORCE
+
+# The first Python that is new enough.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
+SOURCES := $(shell find ghmirror_tw twisted -name '*.py' -not -name '.*') ghmirror_tw/py.typed
+NODE_MODULES := tests/node_modules/.package-lock.json
+
+run: $(VENV)/installed
+	exec $(VENV)/bin/twistd --nodaemon --pidfile= ghmirror --config conf/ghmirror.ini
+
+test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
+	@failed=()
+	check() { printf '\n$$ %s\n' "$$*"; "$$@" || failed+=("$$*"); }
+	export PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+	check ruff check .
+	check ruff format --check .
+	check mypy
+	rm -f .coverage .coverage.*
+	printf '\n$$ pytest\n'
+	coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --color=no \
+		| tee $(VENV)/pytest.log || failed+=(pytest)
+	coverage combine --quiet || failed+=("coverage combine")
+	check coverage report --include='ghmirror_tw/policy/*' --fail-under=100
+	check coverage report --omit='ghmirror_tw/policy/*' --precision=2 --fail-under=90.01
+	echo
+	if (($${#failed[@]})); then
+		printf 'FAILED: %s\n' "$${failed[@]}"
+	fi
+	tail -n 1 $(VENV)/pytest.log
+	exit $$(($${#failed[@]} > 0))
+
+clean:
+	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.*
+
+# A virtual environment is made anew when its Python is gone.
+$(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,FORCE)
+	@if [ -z "$(PYTHON)" ]; then
+		echo 'Python 3.11 or later is needed (Debian, Ubuntu: apt-get install python3).' >&2
+		exit 1
+	fi
+	if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then
+		package=python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv
+		echo "Python's venv is needed (Debian, Ubuntu: apt-get install $$package)." >&2
+		exit 1
+	fi
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+# What lies in build/ from an earlier time would be installed, too.
+$(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml $(SOURCES)
+	rm -rf build
+	$(PIP) install .
+	touch $@
+
+$(VENV)/ready-to-test: $(VENV)/made tests/requirements.txt
+	$(PIP) install -r tests/requirements.txt
+	touch $@
+
+$(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
+	cd tests
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch node_modules/.package-lock.json
+
+# The programs that tests start, by the names of their Debian packages.
+programs:
+	@missing=()
+	command -v node >/dev/null || missing+=(nodejs)
+	command -v npm >/dev/null || missing+=(npm)
+	if [ -n "$(PYTHON)" ] && ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then
+		missing+=(python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv)
+	fi
+	if ((! $${#missing[@]})); then exit 0; fi
+	as_root=()
+	if [ "$$(id -u)" != 0 ]; then as_root=(sudo -n); fi
+	if ! command -v apt-get >/dev/null || ! "$${as_root[@]}" true 2>/dev/null; then
+		echo "The tests need these packages, and may not install them here: $${missing[*]}" >&2
+		echo "Install them, for instance with: sudo apt-get install $${missing[*]}" >&2
+		exit 1
+	fi
+	echo "Installing $${missing[*]}"
+	as_root+=(env DEBIAN_FRONTEND=noninteractive)
+	"$${as_root[@]}" apt-get update -qq || true
+	"$${as_root[@]}" apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null
