@@ -1,0 +1,112 @@
+"""What GitHub's answer grants: the records that a 304 confirms and that a 200 brings."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.pagination import what_must_hold
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
+from ghmirror_tw.policy.reuse import Kind, Validator
+
+
+@frozen
+class Word:
+    """GitHub's word on one question: what it said, when it was asked and when it said so.
+
+    *fields* are those of its answer; times in seconds; *login* is who asked, where known.
+    """
+
+    fields: Fields
+    asked_at: float
+    came_at: float
+    login: str | None = None
+
+
+def confirmed(
+    known: Known, validator: Validator, stored: Representation, word: Word
+) -> tuple[Grant, Entry]:
+    """Return the grant that a 304 gives, and the representation's entry in the recency list.
+
+    What the 304 leaves out is the credential's own from before, or that of whoever the
+    representation was last sent to (RFC 9111, section 4.3.4).
+    """
+    entry = next((each for each in known.entries if each.digest == stored.digest), None)
+    own = known.grant if validator.kind is Kind.OWN else None
+    source = own or entry
+    fields = word.fields
+    grant = Grant(
+        digest=stored.digest,
+        etag=fields.get(b"etag") or validator.tag or None,
+        last_modified=fields.get(b"last-modified")
+        or (None if source is None else source.last_modified),
+        link=fields.combined(b"link") or (None if source is None else source.link),
+        asked_at=word.asked_at,
+        validated_at=word.came_at,
+        shareable=own.shareable if own is not None else True,
+        principal=word.login,
+    )
+    if entry is None:
+        entry = Entry(
+            stored.digest,
+            brought_at=word.came_at if validator.kind is Kind.EMPTY else 0.0,
+            validated_at=word.came_at,
+            shareable=grant.shareable,
+            size=stored.size,
+            link=grant.link,
+            last_modified=grant.last_modified,
+        )
+    return grant, evolve(entry, validated_at=word.came_at, principal=word.login or entry.principal)
+
+
+def brought(  # noqa: PLR0913 - each is a fact of its own
+    target: bytes,
+    known: Known,
+    stored: Representation,
+    word: Word,
+    *,
+    shareable: bool,
+    goes_on: bool,
+) -> tuple[Grant, Entry]:
+    """Return the grant that a 200 gives, and the representation's entry in the recency list.
+
+    *goes_on*: the page after this one has just been seen not to be empty. If GitHub names no next
+    page all the same, the list doesn't have pages, and is complete as it is.
+    """
+    link = word.fields.combined(b"link")
+    grant = Grant(
+        digest=stored.digest,
+        etag=word.fields.get(b"etag"),
+        last_modified=word.fields.get(b"last-modified"),
+        link=link,
+        asked_at=word.asked_at,
+        validated_at=word.came_at,
+        shareable=shareable,
+        principal=word.login,
+    )
+    ends_full = (
+        what_must_hold(
+            target,
+            stored.items,
+            link,
+            shared=False,
+            verify_last=False,
+            complete=False,
+            authorised=True,
+        ).next_page
+        is not None
+    )
+    before = next((each for each in known.entries if each.digest == stored.digest), None)
+    entry = Entry(
+        stored.digest,
+        brought_at=word.came_at,
+        validated_at=word.came_at,
+        shareable=shareable,
+        size=stored.size,
+        link=link,
+        last_modified=grant.last_modified,
+        principal=word.login,
+        supersedes=known.grant.digest if known.grant is not None else None,
+        complete=ends_full and (goes_on or (before is not None and before.complete)),
+    )
+    return grant, entry

@@ -1,0 +1,61 @@
+"""Under what a stored response is found again, and how a credential is named without being kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Final
+
+from attrs import field, frozen
+
+from ghmirror_tw.policy.fields import Fields
+
+#: Request fields that, with the target, select a representation; each may come once.
+KEY_FIELDS: Final = (b"accept", b"x-github-api-version", b"x-requested-with")
+
+
+def _chunk(value: bytes | None) -> bytes:
+    return b"-" if value is None else b"%d:%s" % (len(value), value)
+
+
+@frozen
+class CacheKey:
+    """The cache key (RFC 9111, section 2): target byte for byte, and the fields that select.
+
+    An absent field and an empty one are different keys, and no two keys share an encoding.
+    """
+
+    target: bytes
+    accept: bytes | None = None
+    api_version: bytes | None = None
+    requested_with: bytes | None = None
+    name: str = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        encoded = b"".join(
+            map(_chunk, (self.target, self.accept, self.api_version, self.requested_with))
+        )
+        object.__setattr__(self, "name", hashlib.sha256(encoded).hexdigest()[:40])
+
+    @classmethod
+    def of(cls, target: bytes, fields: Fields) -> CacheKey:
+        """Return the key of a request for *target* with *fields*."""
+        return cls(target, *(fields.get(name) for name in KEY_FIELDS))
+
+
+@frozen
+class CredentialNames:
+    """Names credentials by a keyed hash, so that the credential itself is never remembered.
+
+    HMAC-SHA-256 with *secret*; plain SHA-256 where there is none. 32 hex digits; the same
+    credential has the same name in every replica that has the same secret.
+    """
+
+    secret: bytes = field(default=b"", repr=False)
+
+    def name(self, authorization: bytes | None) -> str:
+        """Return the name of an `Authorization` value; None is who asks without one."""
+        value = _chunk(authorization)
+        if self.secret:
+            return hmac.digest(self.secret, b"credential\0" + value, "sha256").hex()[:32]
+        return hashlib.sha256(b"credential\0" + value).hexdigest()[:32]

@@ -1,0 +1,141 @@
+"""What may be stored, and what passes by (RFC 9111, section 3)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ghmirror_tw.policy.fields import FRAMING, Fields, tokens
+from ghmirror_tw.policy.key import KEY_FIELDS
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.targets import has_secret_in_query
+
+#: Request fields whose mere presence makes a request pass by.
+_BYPASSING: Final = (
+    b"range",
+    b"cookie",
+    b"x-github-otp",
+    b"if-match",
+    b"if-unmodified-since",
+    b"if-range",
+)
+
+#: What `Vary` may name in an answer that is stored: what the key or the entity-tag covers, or
+#: what every storable request lacks, or what we do ourselves.
+KNOWN_VARY: Final = frozenset(
+    {
+        b"accept",
+        b"authorization",
+        b"cookie",
+        b"x-github-otp",
+        b"accept-encoding",
+        b"x-requested-with",
+        b"x-github-api-version",
+    }
+)
+
+#: Fields that belong to a credential or to one answer, and are never stored with content.
+NEVER_STORED: Final = frozenset({b"set-cookie"})
+
+
+def why_not_storable(question: Question, *, has_content: bool = False) -> str | None:
+    """Return why a request passes by: ``method`` or ``bypass`` as in RFC 9211, or None."""
+    if question.method not in {b"GET", b"HEAD"}:
+        return "method"
+    fields = question.fields
+    if (
+        has_content
+        or any(fields.get(name) is not None for name in _BYPASSING)
+        or b"no-store" in fields.listed(b"cache-control")
+        or any(len(fields.get_all(name)) > 1 for name in (*KEY_FIELDS, b"authorization"))
+        or question.path.rstrip(b"/") == b"/rate_limit"
+        or has_secret_in_query(question.target)
+    ):
+        return "bypass"
+    return None
+
+
+def forbids_guessing(fields: Fields) -> bool:
+    """Tell whether the client wants a validation and nothing less (RFC 9111, section 5.2.1.4)."""
+    if b"no-cache" in fields.listed(b"cache-control"):
+        return True
+    return fields.get(b"cache-control") is None and b"no-cache" in fields.listed(b"pragma")
+
+
+def may_store(status: int, fields: Fields) -> bool:
+    """Tell whether an answer to a storable GET may be stored, going by its fields.
+
+    It takes a 200 with a validator of its own, without `no-store`, whose `Vary` names nothing
+    that we would not notice (RFC 9111, section 4.1).
+    """
+    if status != 200 or b"content-range" in {name for name, _ in fields}:  # noqa: PLR2004
+        return False
+    if fields.get(b"etag") is None and fields.get(b"last-modified") is None:
+        return False
+    if b"no-store" in fields.listed(b"cache-control"):
+        return False
+    vary = set(fields.listed(b"vary"))
+    return b"*" in vary or vary <= KNOWN_VARY
+
+
+def is_mutation(content: bytes) -> bool:
+    """Tell whether a GraphQL request may write: whether its text speaks of a mutation at all.
+
+    One that only mentions the word counts too, which costs a little and risks nothing.
+    """
+    return b"mutation" in content
+
+
+def is_write(question: Question) -> bool:
+    """Tell whether a request may change what GitHub answers (RFC 9110, section 9.2.1).
+
+    GraphQL is judged by its content instead; see `is_mutation`.
+    """
+    return question.method not in {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
+
+
+def is_graphql(question: Question) -> bool:
+    """Tell whether a request goes to GraphQL."""
+    return question.path.rstrip(b"/") == b"/graphql"
+
+
+def is_rate_limit(status: int, fields: Fields, content: bytes) -> bool:
+    """Tell whether a 403 or 429 says "not now" rather than "not you" (GitHub: rate limits).
+
+    Primary: nothing remains. Secondary: `Retry-After`, or one of GitHub's two sentences.
+    """
+    if status not in {403, 429}:
+        return False
+    if status == 429 or fields.get(b"x-ratelimit-remaining") == b"0":  # noqa: PLR2004
+        return True
+    if fields.get(b"retry-after") is not None:
+        return True
+    text = content.lower()
+    return b"secondary rate limit" in text or b"abuse detection" in text
+
+
+def refuses(status: int, fields: Fields, content: bytes) -> str | None:
+    """Return what an answer refuses: ``credential`` (401), ``key`` (403, 404), or None."""
+    if status == 401:  # noqa: PLR2004
+        return "credential"
+    if status in {403, 404} and not is_rate_limit(status, fields, content):
+        return "key"
+    return None
+
+
+def of_this_answer(fields: Fields) -> Fields:
+    """Return the fields of GitHub's own answer as they pass on: all but what delimits it."""
+    return fields.end_to_end().without(FRAMING)
+
+
+def vary_of(fields: Fields) -> bytes | None:
+    """Return the combined `Vary` value, or None."""
+    return fields.combined(b"vary")
+
+
+def adds_accept_encoding(vary: bytes | None) -> bytes:
+    """Return a `Vary` value that names `Accept-Encoding`."""
+    if vary is None:
+        return b"Accept-Encoding"
+    if {b"*", b"accept-encoding"} & set(tokens(vary)):
+        return vary
+    return vary + b", Accept-Encoding"

@@ -1,0 +1,80 @@
+"""`Cache-Status` says what came about, in the words of RFC 9211."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.policy.cache_status import Outcome, cache_status, x_cache
+
+
+@pytest.mark.parametrize(
+    ("outcome", "more", "value"),
+    [
+        ("revalidated", {}, "ghmirror; fwd=stale; fwd-status=304; detail=revalidated"),
+        ("shared", {}, "ghmirror; fwd=vary-miss; fwd-status=304; detail=shared"),
+        ("empty", {}, "ghmirror; fwd=uri-miss; fwd-status=304; detail=empty"),
+        ("miss", {"status": 200}, "ghmirror; fwd=uri-miss; fwd-status=200; stored"),
+        ("changed", {}, "ghmirror; fwd=stale; fwd-status=200; stored; detail=changed"),
+        ("fresh", {}, "ghmirror; hit; detail=fresh"),
+        ("stale", {"detail": "offline"}, "ghmirror; hit; detail=offline"),
+        (
+            "stale",
+            {"detail": "server-error", "status": 502},
+            "ghmirror; fwd=stale; fwd-status=502; detail=server-error",
+        ),
+        ("stale", {"detail": "timeout", "forward": "stale"}, "ghmirror; fwd=stale; detail=timeout"),
+        ("pass", {"forward": "method", "status": 201}, "ghmirror; fwd=method"),
+        ("pass", {"forward": "bypass", "status": 200}, "ghmirror; fwd=bypass"),
+        ("pass", {"forward": "uri-miss", "status": 404}, "ghmirror; fwd=uri-miss; fwd-status=404"),
+        ("pass", {}, "ghmirror; fwd=uri-miss"),
+        ("error", {"detail": "malformed"}, "ghmirror; detail=malformed"),
+        (
+            "error",
+            {"detail": "timeout", "forward": "uri-miss"},
+            "ghmirror; fwd=uri-miss; detail=timeout",
+        ),
+        (
+            "error",
+            {"detail": "broken-answer", "status": 200},
+            "ghmirror; fwd=uri-miss; fwd-status=200; detail=broken-answer",
+        ),
+        ("error", {}, "ghmirror"),
+    ],
+)
+def test_the_table_of_outcomes(outcome: str, more: dict[str, Any], value: str) -> None:
+    """Each outcome is rendered as documented, and a collapsed one says so."""
+    assert cache_status(Outcome(outcome), **more) == value.encode()
+    assert cache_status(Outcome(outcome), **more, collapsed=True) == f"{value}; collapsed".encode()
+
+
+@pytest.mark.parametrize(
+    ("detail", "written"),
+    [
+        ("server-error", "server-error"),
+        ("a b", '"a b"'),
+        ("9lives", '"9lives"'),
+        ("", '""'),
+        ('say "\\"', '"say \\"\\\\\\""'),
+        ("x\r\nSet-Cookie: é", '"x??Set-Cookie: ?"'),
+        ("x\n", '"x?"'),
+    ],
+)
+def test_details_are_quoted_where_needed(detail: str, written: str) -> None:
+    """A token stays bare; all else is a string, without what a string can't hold (RFC 8941)."""
+    assert cache_status(Outcome.ERROR, detail=detail) == f"ghmirror; detail={written}".encode()
+
+
+@given(st.sampled_from(Outcome), st.text())
+def test_no_detail_breaks_out_of_the_line(outcome: Outcome, detail: str) -> None:
+    """Whatever the detail, the value is printable ASCII."""
+    value = cache_status(outcome, detail=detail)
+    assert all(0x20 <= byte < 0x7F for byte in value)
+
+
+def test_x_cache() -> None:
+    """`HIT` is what GitHub did not send."""
+    hits = {outcome.value for outcome in Outcome if x_cache(outcome) == b"HIT"}
+    assert hits == {"revalidated", "shared", "empty", "fresh", "stale"}
+    assert x_cache(Outcome.PASS) == b"MISS"

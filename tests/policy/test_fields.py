@@ -1,0 +1,79 @@
+"""Field lines keep their order and bytes, and are found by lower-case names."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.policy.fields import HOP_BY_HOP, Fields, tokens
+
+field_names = st.sampled_from([b"A", b"a", b"B-c", b"Connection", b"TE", b"Vary"])
+lines = st.lists(st.tuples(field_names, st.sampled_from([b"", b"x", b"B-C , a"])), max_size=6)
+fields = lines.map(lambda found: Fields(tuple(found)))
+
+
+def test_tokens() -> None:
+    """Members of a list are lower case, without blanks and empty ones (RFC 9110, 5.6.1)."""
+    assert tokens(b" Accept,\tX-Y ,, ") == [b"accept", b"x-y"]
+    assert tokens(b"") == []
+
+
+@given(lines)
+def test_lines_keep_order_and_values(found: list[tuple[bytes, bytes]]) -> None:
+    """Only names change, to lower case."""
+    assert list(Fields(tuple(found))) == [(name.lower(), value) for name, value in found]
+
+
+@given(fields)
+def test_the_first_and_all_lines_of_a_name(found: Fields) -> None:
+    """`get` is the first of `get_all`, `combined` their list, and absence is None."""
+    every = [value for name, value in found if name == b"a"]
+    assert found.get_all(b"a") == every
+    assert found.get(b"a") == (every[0] if every else None)
+    assert found.combined(b"a") == (b", ".join(every) if every else None)
+
+
+def test_listed() -> None:
+    """The members of several lines are one list; a field that isn't there has none."""
+    found = Fields(((b"Vary", b"Accept, Cookie"), (b"vary", b"ORIGIN")))
+    assert found.listed(b"vary") == [b"accept", b"cookie", b"origin"]
+    assert found.listed(b"via") == []
+
+
+@given(fields, st.frozensets(st.sampled_from([b"a", b"b-c", b"te"])))
+def test_only_and_without_share_the_lines_out(found: Fields, chosen: frozenset[bytes]) -> None:
+    """Each line is in one of the two, in order."""
+    kept, left = found.only(chosen), found.without(chosen)
+    assert {name for name, _ in kept} <= chosen
+    assert not {name for name, _ in left} & chosen
+    assert sorted([*kept, *left]) == sorted(found)
+    assert [line for line in found if line[0] in chosen] == list(kept)
+
+
+@given(fields)
+def test_with_line(found: Fields) -> None:
+    """Exactly one line has the name afterwards, or none; all others stay."""
+    assert found.with_line(b"a", b"1").get_all(b"a") == [b"1"]
+    assert found.with_line(b"a", None) == found.without(frozenset({b"a"}))
+    assert found.with_line(b"a", b"1").without(frozenset({b"a"})) == found.with_line(b"a", None)
+
+
+@given(fields, fields)
+def test_updated(older: Fields, newer: Fields) -> None:
+    """A field that the newer has is the newer's, with all its lines; others stay."""
+    result = older.updated(newer)
+    for name in {name for name, _ in (*older, *newer)}:
+        assert result.get_all(name) == (newer.get_all(name) or older.get_all(name))
+    assert older.updated(older).only(HOP_BY_HOP).get(b"te") == older.get(b"te")
+
+
+def test_end_to_end() -> None:
+    """What ends at the next hop goes, and so does what `Connection` names (RFC 9110, 7.6.1)."""
+    found = Fields(
+        (
+            (b"Accept", b"x"),
+            (b"Connection", b"close, X-Hop"),
+            (b"Transfer-Encoding", b"chunked"),
+            (b"X-Hop", b"1"),
+            (b"TE", b"trailers"),
+        )
+    )
+    assert list(found.end_to_end()) == [(b"accept", b"x")]

@@ -1,0 +1,371 @@
+"""`Link` is read as it is written, and what of it must be proved is demanded."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.policy.pagination import (
+    Demand,
+    Links,
+    asks_for_page,
+    count_items,
+    links,
+    list_identity,
+    page_number,
+    page_of,
+    page_size,
+    uses_cursor,
+    what_must_hold,
+    with_page,
+)
+
+API = b"https://api.github.com"
+NOTHING = Demand(None, None, False)
+UNPROVABLE = Demand(None, None, True)
+
+names = st.sampled_from([b"page", b"per_page", b"q", b"page%5B%5D", b"%70age", b"sort", b""])
+values = st.sampled_from([b"=1", b"=22", b"=", b"", b"=a%20b", b"=a=b", b"=-1", b"=x?y"])
+queries = st.lists(st.builds(bytes.__add__, names, values), max_size=4).map(b"&".join)
+targets = st.builds(
+    bytes.__add__,
+    st.sampled_from([b"/", b"/repos/o/r/issues"]),
+    st.just(b"") | queries.map(b"?".__add__),
+)
+
+
+def link(**pages: bytes | int) -> bytes:
+    """Return a `Link` value, as GitHub writes it, with these relations."""
+    return b", ".join(
+        b'<%s/repositories/1/issues?%s>; rel="%s"'
+        % (API, b"page=%d" % page if isinstance(page, int) else page, rel.encode())
+        for rel, page in pages.items()
+    )
+
+
+def demand(target: bytes, items: int | None, value: bytes | None, **given_: bool) -> Demand:
+    """Return what must hold in the commonest case, but for what is given."""
+    switches = {"shared": False, "verify_last": False, "complete": False, "authorised": True}
+    return what_must_hold(target, items, value, **(switches | given_))
+
+
+def test_link_as_github_sends_it() -> None:
+    """The relations of a real value lead to their targets."""
+    value = (
+        b'<https://api.github.com/repositories/1/issues?per_page=1&page=2>; rel="next", '
+        b'<https://api.github.com/repositories/1/issues?per_page=1&page=9>; rel="last"'
+    )
+    assert links(value).target(b"next") == API + b"/repositories/1/issues?per_page=1&page=2"
+    assert links(value).target(b"last") == API + b"/repositories/1/issues?per_page=1&page=9"
+    assert links(value).target(b"prev") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "target"),
+    [
+        (b"<u>;rel=next", b"u"),
+        (b"<u> ; REL = Next", b"u"),
+        (b'<a,b;c="d">; rel="next"', b'a,b;c="d"'),
+        (b'<u>; rel="prev next"', b"u"),
+        (b'<u>; title="<v>; rel=next"; rel="prev", <w>; rel=next', b"w"),
+        (b'<u>; title="a\\", <v>"; rel=next', b"u"),
+        (b"<u>; rel=prev; rel=next", None),
+        (b"<u>;; nothing; rel=next", b"u"),
+        (b"<u>, <w>; rel=next", b"w"),
+        (b"<u>; rel, <w>; rel=next", b"w"),
+        (b'<u>; rel="next', None),
+        (b"<u; rel=next", None),
+        (b"<u<w>; rel=next", b"w"),
+        (b"u; rel=next", None),
+        (b"", None),
+        (None, None),
+    ],
+)
+def test_links_are_read_robustly(value: bytes | None, target: bytes | None) -> None:
+    """Targets with commas, quoted parameters, several relations, and what is no link at all."""
+    assert links(value).target(b"next") == target
+
+
+@given(st.binary())
+def test_any_bytes_are_links_or_none(value: bytes) -> None:
+    """No value makes the parser fail."""
+    assert isinstance(links(value), Links)
+
+
+def test_links_to_other_things_are_no_pages() -> None:
+    """A link to documentation of a deprecation says nothing about pages."""
+    value = b'<https://docs>; rel="deprecation", ' + link(prev=1, last=4)
+    assert links(value).paging() == tuple(
+        API + b"/repositories/1/issues?page=%d" % page for page in (1, 4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "named", "asked"),
+    [
+        (b"/x", None, 1),
+        (b"/x?per_page=3", None, 1),
+        (b"/x?page=7", 7, 7),
+        (b"/x?page=007", 7, 7),
+        (b"/x?q=1&page=%37", 7, 7),
+        (b"/x?%70age=7", 7, 7),
+        (b"/x?page=1&page=2", 2, 2),
+        (b"/x?page=0", None, None),
+        (b"/x?page=", None, None),
+        (b"/x?page", None, None),
+        (b"/x?page=-1", None, None),
+        (b"/x?page=1e3", None, None),
+        (b"/x?page=Y3Vyc29y", None, None),
+        (b"/x?page=" + b"9" * 5000, None, None),
+        (b"/x/page=4", None, 1),
+    ],
+)
+def test_the_page_of_a_target(target: bytes, named: int | None, asked: int | None) -> None:
+    """A page is a positive number; without the parameter it is the first one that is asked for."""
+    assert page_of(target) == named
+    assert page_number(target) == asked
+
+
+@pytest.mark.parametrize(
+    ("target", "changed"),
+    [
+        (b"/x", b"/x?page=5"),
+        (b"/x?", b"/x?page=5"),
+        (b"/x?q=a%2Fb&page=2&sort", b"/x?q=a%2Fb&page=5&sort"),
+        (b"/x?per_page=2&", b"/x?per_page=2&page=5"),
+        (b"/x?page=1&page=2", b"/x?page=5&page=5"),
+        (b"/x?page=5", b"/x?page=5"),
+    ],
+)
+def test_another_page_leaves_all_else_alone(target: bytes, changed: bytes) -> None:
+    """Only the page changes, in its place, or it is added at the end."""
+    assert with_page(target, 5) == changed
+
+
+@given(targets, st.integers(1, 10**9 - 1))
+def test_with_page_round_trip(target: bytes, page: int) -> None:
+    """The page that was put in is the page that is read, and it is still the same list."""
+    changed = with_page(target, page)
+    assert page_of(changed) == page_number(changed) == page
+    assert with_page(changed, page) == changed
+    assert page_size(changed) == page_size(target)
+    assert asks_for_page(changed)
+    ours, theirs = (list_identity(t).rstrip(b"?&") for t in (changed, target))
+    assert ours == theirs
+
+
+@given(targets)
+def test_pages_of_a_list_have_one_identity(target: bytes) -> None:
+    """The identity names no page, and is its own identity."""
+    identity = list_identity(target)
+    assert page_number(identity) == 1
+    assert list_identity(identity) == identity
+    assert list_identity(with_page(target, 2)) == list_identity(with_page(target, 3))
+
+
+@pytest.mark.parametrize(
+    ("query", "size"),
+    [
+        (b"", 30),
+        (b"?page=2", 30),
+        (b"?per_page=1", 1),
+        (b"?per_page=99", 99),
+        (b"?per_page=100", 100),
+        (b"?per_page=101", 100),
+        (b"?per_page=" + b"9" * 5000, 100),
+        (b"?per_page=" + b"0" * 5000, 30),
+        (b"?per_page=0", 30),
+        (b"?per_page=-5", 30),
+        (b"?per_page=", 30),
+        (b"?per_page=ten", 30),
+        (b"?per_page=5&per_page=6", 6),
+    ],
+)
+def test_page_sizes(query: bytes, size: int) -> None:
+    """A page is at most 100 long, and 30 where nothing valid is asked for."""
+    assert page_size(b"/x" + query) == size
+
+
+@pytest.mark.parametrize(
+    ("query", "asks"),
+    [
+        (b"", False),
+        (b"?q=page", False),
+        (b"?page=1", True),
+        (b"?x&per_page=2", True),
+        (b"?pages=1", False),
+    ],
+)
+def test_asking_for_a_page(query: bytes, asks: bool) -> None:
+    """Either parameter says that the client thinks of pages."""
+    assert asks_for_page(b"/x" + query) is asks
+
+
+@pytest.mark.parametrize(
+    ("query", "cursor"),
+    [
+        (b"", False),
+        (b"?page=2&per_page=3", False),
+        (b"?page=abc", True),
+        (b"?page=", True),
+        (b"?after=Y3Vyc29yOjI%3D", True),
+        (b"?before=", True),
+        (b"?after=12", True),
+        (b"?before=2024-01-31T00:00:00Z", False),
+        (b"?since=2024-01-31T00%3A00%3A00Z", False),
+        (b"?since=135", True),
+        (b"?since=", False),
+        (b"?cursor=v1_1", True),
+        (b"?starting_after=1", True),
+        (b"?ending_before=1", True),
+        (b"?q=after", False),
+    ],
+)
+def test_cursors(query: bytes, cursor: bool) -> None:
+    """A place that can't be computed is a cursor; a date is a filter."""
+    assert uses_cursor(b"/x" + query) is cursor
+
+
+@given(
+    st.recursive(st.none() | st.integers(-9, 9) | st.text(), st.lists, max_leaves=9),
+    st.integers(0, 2),
+)
+def test_items_are_counted(value: object, spaces: int) -> None:
+    """The elements of an array are counted; anything else has none."""
+    content = b"\n" * spaces + json.dumps(value).encode()
+    assert count_items(content) == (len(value) if isinstance(value, list) else None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b" ",
+        b"[",
+        b"[1,]",
+        b"[1] x",
+        b'{"a":[1]}',
+        b'"["',
+        b"[\xff]",
+        b"[\0]\0",
+        b"[" * 200_000,
+    ],
+)
+def test_what_is_no_array(content: bytes) -> None:
+    """Truncated, malformed, deeply nested or other content has no number of items."""
+    assert count_items(content) is None
+
+
+def test_what_is_no_list_needs_no_proof() -> None:
+    """Objects and files have no pages."""
+    assert demand(b"/x?per_page=1", None, link(last=3), shared=True) == NOTHING
+
+
+def test_a_page_that_is_not_full_needs_no_proof() -> None:
+    """A page with room left would show a new item in its content."""
+    assert demand(b"/x?page=3", 29, link(prev=2, first=1)) == NOTHING
+    assert demand(b"/x", 0, None) == NOTHING
+    assert demand(b"/x", 5, None, authorised=False) == NOTHING
+
+
+def test_a_full_page_with_a_next_one_needs_no_proof() -> None:
+    """That there is a next page does not change while this one is full."""
+    assert demand(b"/x?per_page=2", 2, link(next=2)) == NOTHING
+    assert demand(b"/x?per_page=2", 2, link(next=2, last=9)) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("target", "items", "value", "next_page"),
+    [
+        (b"/x", 30, None, 2),
+        (b"/x?per_page=2", 2, None, 2),
+        (b"/x?page=4", 30, None, 5),
+        (b"/x?page=4", 30, link(prev=3, first=1), 5),
+        (b"/x", 31, link(prev=3), 2),
+        (b"/x?per_page=500", 100, None, 2),
+    ],
+)
+def test_a_full_last_page_must_still_be_the_last(
+    target: bytes, items: int, value: bytes | None, next_page: int
+) -> None:
+    """Where a page is full and has no next one, the page after it must be empty."""
+    assert demand(target, items, value) == Demand(next_page, None, False)
+
+
+@pytest.mark.parametrize("items", [31, 300])
+def test_lists_that_github_does_not_paginate_are_not_probed(items: int) -> None:
+    """A list longer than a page, of which nobody asked for one, has none to probe."""
+    assert demand(b"/x", items, None) == NOTHING
+    assert demand(b"/x", items, b'<https://docs>; rel="deprecation"') == NOTHING
+
+
+def test_a_list_known_to_be_complete_is_not_probed() -> None:
+    """What proved to end exactly full is not asked about again, but its last page may be."""
+    assert demand(b"/x", 30, None, complete=True) == NOTHING
+    assert demand(b"/x", 30, link(last=2), complete=True, shared=True) == Demand(3, 2, False)
+
+
+@pytest.mark.parametrize(
+    ("target", "switches"),
+    [
+        (b"/x", {"shared": True}),
+        (b"/x", {"verify_last": True}),
+        (b"/x?per_page=1", {}),
+    ],
+)
+def test_the_last_page_must_be_the_last(target: bytes, switches: dict[str, bool]) -> None:
+    """Another's link, a client that counts, or the operator: page 9 has items and page 10 none."""
+    assert demand(target, 1, link(next=2, last=9), **switches) == Demand(10, 9, False)
+
+
+def test_the_own_last_page_is_replayed() -> None:
+    """Otherwise the link of the grant is used as it was."""
+    assert demand(b"/x?per_page=2", 2, link(next=2, last=9)) == NOTHING
+
+
+def test_a_last_page_without_a_number_is_unprovable() -> None:
+    """Where the last page has no number, nothing can be asked about the page after it."""
+    assert demand(b"/x", 5, link(last=b"q=1"), shared=True) == UNPROVABLE
+    assert demand(b"/x", 5, link(last=b"page=zz"), shared=True) == UNPROVABLE
+
+
+def test_cursors_are_unprovable() -> None:
+    """Where a full list ends at a cursor, of the question or its links, there is no proof."""
+    assert demand(b"/x?after=zz&per_page=3", 3, None) == UNPROVABLE
+    assert demand(b"/x?per_page=3", 3, link(prev=b"before=zz")) == UNPROVABLE
+    assert demand(b"/x?page=zz", 30, None) == UNPROVABLE
+    assert demand(b"/x?page=0", 30, None) == UNPROVABLE
+    assert demand(b"/x?after=zz&per_page=3", 2, None) == NOTHING
+
+
+def test_nothing_is_free_without_a_credential() -> None:
+    """Who asks without a credential pays for a proof, so there is none."""
+    assert demand(b"/x", 30, None, authorised=False) == UNPROVABLE
+    assert demand(b"/x?per_page=1", 1, link(next=2, last=9), authorised=False) == UNPROVABLE
+
+
+def test_two_ends_of_one_list_are_one_or_unprovable() -> None:
+    """A full page without a next one, and a last page elsewhere, can't both be right."""
+    assert demand(b"/x?page=9", 30, link(last=9), shared=True) == Demand(10, 9, False)
+    assert demand(b"/x?page=8", 30, link(last=9), shared=True) == UNPROVABLE
+
+
+@given(
+    targets,
+    st.none() | st.integers(0, 120),
+    st.none() | st.builds(lambda page: link(prev=1, last=page), st.integers(1, 9)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_demand_is_for_pages_or_unprovable(
+    target: bytes, items: int | None, value: bytes | None, shared: bool, authorised: bool
+) -> None:
+    """What is unprovable names no page, and the last page comes just before the empty one."""
+    found = demand(target, items, value, shared=shared, authorised=authorised)
+    if found.unprovable:
+        assert found == UNPROVABLE
+    if found.last_page is not None:
+        assert found.next_page == found.last_page + 1
+    if not authorised:
+        assert found in {NOTHING, UNPROVABLE}

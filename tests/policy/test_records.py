@@ -1,0 +1,116 @@
+"""What is remembered is named by all that it is, and the newest is kept."""
+
+import gzip
+from functools import reduce
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
+from ghmirror_tw.policy.records import (
+    RECENCY_LENGTH,
+    Entry,
+    Known,
+    Representation,
+    digest_of,
+    refreshed,
+)
+
+field_lines = st.lists(
+    st.tuples(
+        st.sampled_from([b"Content-Type", b"Vary", b"ETag", b"Set-Cookie"]),
+        st.binary(max_size=3),
+    ),
+    max_size=3,
+)
+times = st.integers(0, 20).map(float)
+entries = st.builds(
+    Entry,
+    digest=st.sampled_from("abcdefghijklm"),
+    brought_at=times,
+    validated_at=times,
+    shareable=st.booleans(),
+    size=st.just(1),
+)
+
+
+def recency(found: list[Entry]) -> tuple[Entry, ...]:
+    empty: tuple[Entry, ...] = ()
+    return reduce(refreshed, found, empty)
+
+
+@given(st.binary(max_size=4), st.binary(max_size=4), field_lines, field_lines)
+def test_a_digest_covers_content_and_its_fields(
+    content: bytes,
+    other_content: bytes,
+    lines: list[tuple[bytes, bytes]],
+    other_lines: list[tuple[bytes, bytes]],
+) -> None:
+    """Digests are equal exactly if content and content fields are; other fields don't count."""
+    fields, other_fields = Fields(tuple(lines)), Fields(tuple(other_lines))
+    same = content == other_content and sorted(fields.only(CONTENT_FIELDS)) == sorted(
+        other_fields.only(CONTENT_FIELDS)
+    )
+    assert (digest_of(content, fields) == digest_of(other_content, other_fields)) is same
+
+
+def test_fields_are_not_confused_with_content() -> None:
+    """What would read the same if it were put together has another digest."""
+    inside = digest_of(b"", Fields(((b"vary", b"1:x"),)))
+    beside = digest_of(b"1:x", Fields(((b"vary", b""),)))
+    assert inside != beside
+    assert digest_of(b"\n", Fields()) != digest_of(b"", Fields())
+
+
+@given(st.binary())
+def test_content_is_kept(content: bytes) -> None:
+    """What was packed is what comes out, and is not shown."""
+    kept = Representation("d", Fields(), gzip.compress(content), len(content))
+    assert kept.content() == content
+    assert "packed" not in repr(kept)
+
+
+@given(st.lists(entries, max_size=20))
+def test_a_recency_list_is_short_and_newest_first(found: list[Entry]) -> None:
+    """At most eight representations, each once, by the time of their last validation."""
+    kept = recency(found)
+    assert len(kept) == min(len({entry.digest for entry in found}), RECENCY_LENGTH)
+    assert len({entry.digest for entry in kept}) == len(kept)
+    assert [e.validated_at for e in kept] == sorted((e.validated_at for e in kept), reverse=True)
+
+
+@given(st.lists(entries, max_size=RECENCY_LENGTH, unique_by=lambda entry: entry.digest), entries)
+def test_the_later_word_on_a_representation_wins(found: list[Entry], entry: Entry) -> None:
+    """The newer of two entries is kept, with the time of the later 200."""
+    before = {old.digest: old for old in recency(found)}
+    after = {new.digest: new for new in refreshed(recency(found), entry)}
+    if entry.digest in before:
+        old = before[entry.digest]
+        newer = entry if entry.validated_at >= old.validated_at else old
+        brought_at = max(entry.brought_at, old.brought_at)
+        assert after[entry.digest] == evolve(newer, brought_at=brought_at)
+        assert len(after) == len(before)
+
+
+@given(st.lists(entries, max_size=20), entries)
+def test_nothing_newer_is_lost_for_something_older(found: list[Entry], entry: Entry) -> None:
+    """What a full list loses was validated no later than all that it keeps."""
+    before = recency(found)
+    after = refreshed(before, entry)
+    lost = {old.digest for old in (*before, entry)} - {new.digest for new in after}
+    oldest = min(new.validated_at for new in after)
+    assert all(e.validated_at <= oldest for e in (*before, entry) if e.digest in lost)
+
+
+@given(st.lists(entries, max_size=20), entries)
+def test_the_same_word_twice_is_said_once(found: list[Entry], entry: Entry) -> None:
+    """Writing an entry again, as after write-back, changes nothing."""
+    once = refreshed(recency(found), entry)
+    if entry.digest in {kept.digest for kept in once}:
+        assert {e.digest: e for e in refreshed(once, entry)} == {e.digest: e for e in once}
+
+
+def test_nothing_known() -> None:
+    """By default nothing is known, nobody has written, and nothing is unstorable."""
+    assert Known() == Known(None, (), 0.0, unstorable=False)
