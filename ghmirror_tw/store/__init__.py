@@ -1,0 +1,1 @@
+"""What is remembered: records, the interface of a store, and its implementations."""

@@ -1,0 +1,84 @@
+"""What every store does, so that the mirror need not know which one it asks."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
+
+
+class Claim(Enum):
+    """What a store says to somebody who wants to ask first for a key of which nothing is known."""
+
+    GO = "go"
+    WAIT = "wait"
+    KNOWN = "known"
+
+
+class IStore(Interface):
+    """The four kinds of records, and who asks first.
+
+    Questions return Deferreds. They never fail on account of what is stored: what can't be read
+    is not known. Statements (the methods that return None) take effect in the order they
+    are made, as seen from this process, and report trouble in the log, not to the caller; nobody
+    waits for them. A *credential* is always a name made by ``CredentialNames``.
+
+    Grants and refusals are written only over older ones by ``asked_at``, in one step.
+    """
+
+    name: str = Attribute("What metrics and logs call this store: ``memory`` or ``redis``.")
+
+    def look_up(key: CacheKey, credential: str) -> Deferred[Known]:
+        """Return what is known of *key* for *credential*, refusals already weighed.
+
+        A grant is left out if a refusal of its key and credential, or of its credential, was
+        asked for at the same time or later.
+        """
+
+    def fetch(key: CacheKey, digests: tuple[str, ...]) -> Deferred[dict[str, Representation]]:
+        """Return those of the representations that are still there, by digest."""
+
+    def remember(
+        key: CacheKey,
+        credential: str,
+        representation: Representation,
+        grant: Grant,
+        entry: Entry,
+    ) -> None:
+        """Store what a 200 brought: the representation, the grant, its place in the list."""
+
+    def freshen(key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
+        """Store what a 304 confirmed: the grant, and the representation's place in the list."""
+
+    def refuse(key: CacheKey, credential: str, asked_at: float) -> None:
+        """Store that GitHub refused *key* to *credential* (403 or 404)."""
+
+    def revoke(credential: str, asked_at: float) -> None:
+        """Store that GitHub refused *credential* altogether (401)."""
+
+    def wrote(credential: str, at: float) -> None:
+        """Note that *credential* writes now, in the whole fleet; the latest time is kept."""
+
+    def unstorable(key: CacheKey) -> None:
+        """Note for a minute that answers to *key* can't be stored, and end any claim to it."""
+
+    def claim(key: CacheKey, owner: str) -> Deferred[Claim]:
+        """Try, in one step, to be the one in the fleet who asks for *key*.
+
+        GO: ask, and ``release`` it afterwards; until then the store keeps the claim alive for as
+        long as this process lives. WAIT: somebody else is asking; ``wait`` for them. KNOWN: by
+        now there is something to look up, or nothing will be.
+        """
+
+    def release(key: CacheKey, owner: str) -> None:
+        """End the claim of *owner*, and wake who waits for it. Nothing if it isn't theirs."""
+
+    def wait(key: CacheKey, timeout_s: float) -> Deferred[None]:
+        """Return when the claim to *key* has ended, or when *timeout_s* has passed."""
+
+    def close() -> Deferred[None]:
+        """Let go of all resources; statements made before have been carried out where possible."""

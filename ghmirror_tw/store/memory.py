@@ -1,0 +1,251 @@
+"""The memory store: one process, bounded by bytes, least recently used goes first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, refreshed
+from ghmirror_tw.store.interfaces import Claim, IStore
+
+#: For so long nobody queues for a key whose answers could not be stored, in seconds.
+UNSTORABLE_S: Final = 60.0
+_MOST_UNSTORABLE: Final = 10_000
+
+# What Python needs for a record besides the bytes in it, measured with tracemalloc.
+_REPRESENTATION_BYTES: Final = 560
+_GRANT_BYTES: Final = 480
+_ENTRY_BYTES: Final = 320
+_LIST_BYTES: Final = 250
+_TIME_BYTES: Final = 250
+
+
+class _Sized(Protocol):
+    """Something with a length in bytes."""
+
+    def __len__(self) -> int: ...
+
+
+def _length(*values: _Sized | None) -> int:
+    return sum(len(value) for value in values if value is not None)
+
+
+_Name = tuple[str, ...]
+_Record = Representation | Grant | tuple[Entry, ...] | float
+
+
+def _size_of(record: _Record) -> int:
+    """Return about how many bytes of memory a record takes."""
+    if isinstance(record, Representation):
+        lines = sum(len(name) + len(value) + 120 for name, value in record.fields)
+        return _REPRESENTATION_BYTES + len(record.packed) + lines
+    if isinstance(record, Grant):
+        return _GRANT_BYTES + _length(record.etag, record.last_modified, record.link)
+    if isinstance(record, tuple):
+        return _LIST_BYTES + sum(_ENTRY_BYTES + _length(entry.link) for entry in record)
+    return _TIME_BYTES
+
+
+@define
+class _Claim:
+    owner: str
+    waiters: list[Deferred[None]] = field(factory=list)
+
+    def end(self) -> None:
+        """Wake who waits; those who went away meanwhile were called by their cancellation."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.called:
+                waiter.callback(None)
+
+    def forget(self, waiter: Deferred[None]) -> None:
+        """Leave a waiter out that does not wait any more."""
+        if waiter in self.waiters:
+            self.waiters.remove(waiter)
+
+
+@implementer(IStore)
+@define(eq=False)
+class MemoryStore:
+    """A store in this process's memory, of at most *max_size* bytes."""
+
+    reactor: IReactorTime
+    max_size: int
+    name: str = "memory"
+    size: int = 0
+    representations: int = 0
+    grants: int = 0
+    evictions: int = 0
+    _records: OrderedDict[_Name, _Record] = field(factory=OrderedDict)
+    _claims: dict[str, _Claim] = field(factory=dict)
+    _unstorable: OrderedDict[str, float] = field(factory=OrderedDict)
+
+    # Records: how each kind is called, and how it comes, goes and is found.
+
+    def _get(self, name: _Name) -> _Record | None:
+        record = self._records.get(name)
+        if record is not None:
+            self._records.move_to_end(name)
+        return record
+
+    def _time(self, name: _Name) -> float:
+        record = self._get(name)
+        return record if isinstance(record, float) else 0.0
+
+    def _entries(self, key: CacheKey) -> tuple[Entry, ...]:
+        record = self._get(("list", key.name))
+        return record if isinstance(record, tuple) else ()
+
+    def _count(self, record: _Record, sign: int) -> None:
+        self.size += sign * _size_of(record)
+        if isinstance(record, Representation):
+            self.representations += sign
+        elif isinstance(record, Grant):
+            self.grants += sign
+
+    def _put(self, name: _Name, record: _Record) -> None:
+        old = self._records.pop(name, None)
+        if old is not None:
+            self._count(old, -1)
+        self._records[name] = record
+        self._count(record, 1)
+
+    def _evict(self) -> None:
+        while self.size > self.max_size and self._records:
+            _, record = self._records.popitem(last=False)
+            self._count(record, -1)
+            self.evictions += 1
+
+    # Questions.
+
+    def look_up(self, key: CacheKey, credential: str) -> Deferred[Known]:
+        """Return what is known, the grant only if no refusal outweighs it."""
+        grant = self._get(("grant", key.name, credential))
+        # After the grant, so that a refusal is never evicted before what it outweighs.
+        refused_at = max(
+            self._time(("refusal", key.name, credential)), self._time(("revoked", credential))
+        )
+        if not isinstance(grant, Grant) or grant.asked_at <= refused_at:
+            grant = None
+        return succeed(
+            Known(
+                grant=grant,
+                entries=self._entries(key),
+                written_at=self._time(("written", credential)),
+                refused=refused_at > 0,
+                unstorable=self._is_unstorable(key),
+            )
+        )
+
+    def fetch(self, key: CacheKey, digests: tuple[str, ...]) -> Deferred[dict[str, Representation]]:
+        """Return those of the representations that have not been evicted."""
+        found = {digest: self._get(("representation", key.name, digest)) for digest in digests}
+        return succeed(
+            {name: record for name, record in found.items() if isinstance(record, Representation)}
+        )
+
+    # Statements.
+
+    def remember(
+        self,
+        key: CacheKey,
+        credential: str,
+        representation: Representation,
+        grant: Grant,
+        entry: Entry,
+    ) -> None:
+        """Store a representation, its grant and its place in the recency list."""
+        self._put(("representation", key.name, representation.digest), representation)
+        self._unstorable.pop(key.name, None)
+        self.freshen(key, credential, grant, entry)
+
+    def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
+        """Store a grant, over older ones only, and the representation's place in the list."""
+        name = ("grant", key.name, credential)
+        old = self._records.get(name)
+        if not isinstance(old, Grant) or grant.asked_at > old.asked_at:
+            self._put(name, grant)
+        self._put(("list", key.name), refreshed(self._entries(key), entry))
+        self._evict()
+
+    def _advance(self, name: _Name, at: float) -> None:
+        self._put(name, max(at, self._time(name)))
+        self._evict()
+
+    def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
+        """Store a refusal of a key to a credential."""
+        self._advance(("refusal", key.name, credential), asked_at)
+
+    def revoke(self, credential: str, asked_at: float) -> None:
+        """Store the refusal of a credential."""
+        self._advance(("revoked", credential), asked_at)
+
+    def wrote(self, credential: str, at: float) -> None:
+        """Note when a credential last wrote."""
+        self._advance(("written", credential), at)
+
+    def _is_unstorable(self, key: CacheKey) -> bool:
+        until = self._unstorable.get(key.name)
+        return until is not None and self.reactor.seconds() < until
+
+    def unstorable(self, key: CacheKey) -> None:
+        """Note that answers to *key* can't be stored, and let everybody ask who waits."""
+        self._unstorable[key.name] = self.reactor.seconds() + UNSTORABLE_S
+        self._unstorable.move_to_end(key.name)
+        while len(self._unstorable) > _MOST_UNSTORABLE:
+            self._unstorable.popitem(last=False)
+        self._end(key)
+
+    # Who asks first.
+
+    def claim(self, key: CacheKey, owner: str) -> Deferred[Claim]:
+        """Let the first one go, the others wait, and nobody where there is something to know."""
+        if self._entries(key) or self._is_unstorable(key):
+            return succeed(Claim.KNOWN)
+        claim = self._claims.setdefault(key.name, _Claim(owner))
+        return succeed(Claim.GO if claim.owner == owner else Claim.WAIT)
+
+    def release(self, key: CacheKey, owner: str) -> None:
+        """End a claim of *owner*'s."""
+        claim = self._claims.get(key.name)
+        if claim is not None and claim.owner == owner:
+            self._end(key)
+
+    def _end(self, key: CacheKey) -> None:
+        claim = self._claims.pop(key.name, None)
+        if claim is not None:
+            claim.end()
+
+    def wait(self, key: CacheKey, timeout_s: float) -> Deferred[None]:
+        """Return when the claim has ended or the time is up."""
+        claim = self._claims.get(key.name)
+        if claim is None:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred(claim.forget)
+        claim.waiters.append(waiter)
+
+        def give_up() -> None:
+            claim.forget(waiter)
+            waiter.callback(None)
+
+        timer = self.reactor.callLater(timeout_s, give_up)
+
+        def stop_timer(result: None) -> None:
+            if timer.active():
+                timer.cancel()
+            return result
+
+        return waiter.addBoth(stop_timer)
+
+    def close(self) -> Deferred[None]:
+        """Wake who still waits; the memory goes with the process."""
+        claims, self._claims = self._claims, {}
+        for claim in claims.values():
+            claim.end()
+        return succeed(None)
