@@ -1,0 +1,240 @@
+"""Asking GitHub through treq, over a bounded pool of connections."""
+
+from __future__ import annotations
+
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from attrs import define, field, frozen
+from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+from twisted.web.client import HTTPConnectionPool, ProxyAgent, ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from ghmirror_tw.github.content import Content
+from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.storing import is_graphql
+
+#: Methods that may be sent again, or over a connection that GitHub may just be closing.
+_RETRIED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_KEPT_S: Final = 50
+
+
+@frozen
+class Origin:
+    """Where `api_url` leads: the only place that anything is ever sent to."""
+
+    secure: bool
+    host: str
+    port: int
+    base_path: bytes
+
+    @classmethod
+    def of(cls, api_url: str) -> Origin:
+        """Return the origin of an http(s) URL; its path comes before every target."""
+        parts = urlsplit(api_url)
+        assert parts.hostname is not None
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        return cls(secure, parts.hostname, port, parts.path.rstrip("/").encode("ascii"))
+
+    @property
+    def authority(self) -> bytes:
+        """The `Host` field (RFC 9110, section 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.secure else 80
+        return host.encode() if self.port == default else f"{host}:{self.port}".encode()
+
+    def target(self, question: Question) -> bytes:
+        """Return the request target of a question, byte for byte but for the base path."""
+        if self.base_path.endswith(b"/api/v3") and is_graphql(question):
+            return self.base_path.removesuffix(b"v3") + b"graphql"
+        return self.base_path + question.target
+
+
+@implementer(IAgent)
+@define
+class _Verbatim:
+    """Stands below treq for one question and sends it as it is.
+
+    treq would normalise the URL, add an `Accept-Encoding` of its own and unpack what comes; here
+    the target and the fields go out byte for byte, and the coding is kept from treq's eyes.
+    """
+
+    agent: ProxyAgent
+    target: bytes
+    headers: Headers
+    coding: list[bytes] | None = None
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,  # noqa: ARG002
+        headers: Headers | None = None,  # noqa: ARG002
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Send the question; *uri* and *headers* are treq's idea of it."""
+        sent: Deferred[IResponse] = self.agent.request(
+            method, self.target, self.headers, bodyProducer
+        )
+        return sent.addCallback(self._hide_coding)
+
+    def _hide_coding(self, response: IResponse) -> IResponse:
+        self.coding = response.headers.getRawHeaders(b"content-encoding")
+        response.headers.removeHeader(b"content-encoding")
+        return response
+
+
+def _nothing_kept() -> IndexableCookieJar:
+    return IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+
+
+@implementer(IGitHub)
+@define(eq=False)
+class Client:
+    """Puts questions to the origin, over at most *max_connections* connections at a time."""
+
+    reactor: Any
+    origin: Origin
+    via: bytes
+    connect_timeout_s: float
+    idle_timeout_s: float
+    max_connections: int
+    trust: Any = None
+    _kept: ProxyAgent = field(init=False)
+    _fresh: ProxyAgent = field(init=False)
+    _pool: HTTPConnectionPool = field(init=False)
+    _slots: DeferredSemaphore = field(init=False)
+    _cookies: IndexableCookieJar = field(factory=_nothing_kept)
+
+    def __attrs_post_init__(self) -> None:
+        self._slots = DeferredSemaphore(self.max_connections)
+        self.use(self.trust)
+
+    def use(self, trust: Any) -> None:
+        """Trust *trust* from the next connection on; what is under way goes on."""
+        self.trust = trust
+        old = getattr(self, "_pool", None)
+        if old is not None:
+            old.closeCachedConnections()
+        endpoint = self._endpoint()
+        self._pool = HTTPConnectionPool(self.reactor, persistent=True)
+        self._pool.maxPersistentPerHost = self.max_connections
+        self._pool.cachedConnectionTimeout = _KEPT_S
+        self._kept = ProxyAgent(endpoint, self.reactor, self._pool)
+        # What may not be sent twice never goes over a connection that may just be closing.
+        self._fresh = ProxyAgent(
+            endpoint, self.reactor, HTTPConnectionPool(self.reactor, persistent=False)
+        )
+
+    def _endpoint(self) -> IStreamClientEndpoint:
+        plain = HostnameEndpoint(
+            self.reactor, self.origin.host, self.origin.port, timeout=self.connect_timeout_s
+        )
+        if not self.origin.secure:
+            return plain
+        options = optionsForClientTLS(self.origin.host, trustRoot=self.trust)
+        tls: IStreamClientEndpoint = wrapClientTLS(options, plain)
+        return tls
+
+    def ask(
+        self, question: Question, content: IBodyProducer | None, timeout_s: float
+    ) -> Deferred[Reply]:
+        """Return the answer once its fields have come; see `IGitHub.ask`."""
+        return Deferred.fromCoroutine(self._ask(question, content, timeout_s))
+
+    async def _ask(
+        self, question: Question, content: IBodyProducer | None, timeout_s: float
+    ) -> Reply:
+        timed_out = False
+        pending: Deferred[Any] = Deferred.fromCoroutine(self._send(question, content))
+
+        def time_out() -> None:
+            nonlocal timed_out
+            timed_out = True
+            pending.cancel()
+
+        timer = self.reactor.callLater(max(timeout_s, 0.0), time_out)
+        try:
+            reply: Reply = await pending
+        except Unanswered:
+            raise
+        except CancelledError:
+            if timed_out:
+                raise Unanswered("timeout", f"no answer within {timeout_s:.3g} s") from None
+            raise
+        except Exception as error:
+            if timed_out:
+                raise Unanswered("timeout", f"no answer within {timeout_s:.3g} s") from None
+            raise _unanswered(Failure(error)) from error
+        finally:
+            if timer.active():
+                timer.cancel()
+        return reply
+
+    async def _send(self, question: Question, content: IBodyProducer | None) -> Reply:
+        headers = Headers()
+        headers.addRawHeader(b"Host", self.origin.authority)
+        for name, value in question.fields:
+            headers.addRawHeader(name, value)
+        headers.addRawHeader(b"Via", self.via)
+        may_retry = question.method in _RETRIED and content is None
+        agent = _Verbatim(
+            self._kept if may_retry else self._fresh, self.origin.target(question), headers
+        )
+        client = HTTPClient(agent, cookiejar=self._cookies)
+        await self._slots.acquire()
+        try:
+            response = await client.request(
+                question.method.decode("ascii"),
+                "http://origin.invalid/",
+                headers=Headers(),
+                data=content,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self.reactor,
+            )
+        except BaseException:
+            self._slots.release()
+            raise
+        return self._reply(response, agent.coding)
+
+    def _reply(self, response: Any, coding: list[bytes] | None) -> Reply:
+        lines = [
+            (name, value)
+            for name, values in response.headers.getAllRawHeaders()
+            for value in values
+        ]
+        lines += [(b"content-encoding", value) for value in coding or ()]
+        content = Content(
+            self.reactor,
+            response.original,
+            self.idle_timeout_s,
+            None if response.length is UNKNOWN_LENGTH else response.length,
+            self._slots.release,
+        )
+        return Reply(response.code, Fields(tuple(lines)), content)
+
+    def close(self) -> Deferred[None]:
+        """Close the connections that are idle."""
+        closed: Deferred[None] = self._pool.closeCachedConnections()
+        return closed
+
+
+def _unanswered(failure: Failure) -> Unanswered:
+    if failure.check(ConnectError, ConnectingCancelledError, DNSLookupError):
+        return Unanswered("connect-error", failure.getErrorMessage())
+    if failure.check(ResponseNeverReceived):
+        return Unanswered("broken-answer", "the connection was lost before an answer came")
+    return Unanswered("broken-answer", repr(failure.value))

@@ -1,0 +1,186 @@
+"""The content of an answer on its way from GitHub: collected up to a limit, or passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IResponse
+from zope.interface import implementer
+
+from ghmirror_tw.github.interfaces import Unanswered
+
+
+@implementer(IPushProducer)
+@define(eq=False, slots=False)
+class Content(Protocol):
+    """The content of one answer; it is read only while somebody wants it.
+
+    *length* in bytes, where GitHub said it beforehand. Either `collect` it, or `pass_on`, or
+    `abort`; after a `collect` that met its limit the other two still hold. `idle_timeout_s` is
+    how long it may pause between two pieces while it is wanted.
+    """
+
+    reactor: IReactorTime
+    response: IResponse
+    idle_timeout_s: float
+    length: int | None
+    #: Called once, when the connection is free again.
+    ended: Callable[[], object] = bool
+    #: Whether its end was certain: neither cut off nor ended by closing the connection alone.
+    certain: bool = True
+    _chunks: list[bytes] = field(factory=list)
+    _size: int = 0
+    _limit: int = 0
+    _done: Failure | None = None
+    _asked_for: bool = False
+    _stopped: bool = False
+    _waiting: Deferred[bool] | None = None
+    _sink: Callable[[bytes], None] | None = None
+    _idle: IDelayedCall | None = None
+
+    def collect(self, limit_bytes: int) -> Deferred[bytes | None]:
+        """Return the content, or None where it is longer than *limit_bytes*.
+
+        Cancelling it aborts the answer. Fails with `Unanswered` where the content breaks off.
+        """
+        if self.length is not None and self.length > limit_bytes:
+            waiting: Deferred[bytes | None] = Deferred()
+            waiting.callback(None)
+            return waiting
+        self._limit = limit_bytes
+        self._waiting = Deferred(lambda _: self.abort())
+        collected = self._waiting.addCallback(
+            lambda complete: b"".join(self._chunks) if complete else None
+        )
+        self._start()
+        return collected
+
+    def pass_on(self, sink: Callable[[bytes], None]) -> Deferred[bool]:
+        """Give all pieces to *sink*; return True at the end.
+
+        Pausing and resuming this producer pauses and resumes GitHub. Cancelling aborts the
+        answer. Fails with `Unanswered` where the content breaks off.
+        """
+        finished: Deferred[bool] = Deferred(lambda _: self.abort())
+        self._waiting = finished
+        chunks, self._chunks = self._chunks, []
+        self._sink = sink
+        for chunk in chunks:
+            sink(chunk)
+        if self._done is not None:
+            self._finish()
+        elif self._asked_for:
+            self.resumeProducing()
+        else:
+            self._start()
+        return finished
+
+    def abort(self) -> None:
+        """Close the connection at once; nobody wants the rest."""
+        self._stopped = True
+        self._stop_idle()
+        if self._done is not None:
+            return
+        if not self._asked_for:
+            self._start()
+        transport: Any = getattr(self.transport, "_producer", None)
+        if transport is not None and hasattr(transport, "abortConnection"):
+            transport.abortConnection()
+        elif self.transport is not None:
+            self.transport.loseConnection()
+
+    def _start(self) -> None:
+        self._asked_for = True
+        self._restart_idle()
+        self.response.deliverBody(self)
+
+    # What Twisted calls.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a piece."""
+        if self._stopped:
+            return
+        self._restart_idle()
+        if self._sink is not None:
+            self._sink(data)
+            return
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
+            self.pauseProducing()
+            self._answer(complete=False)
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionLost())) -> None:  # noqa: B008
+        """Take note of how it ended."""
+        self._stop_idle()
+        self._done = reason
+        self.ended()
+        if self._sink is not None or self._size <= self._limit:
+            self._finish()
+
+    def pauseProducing(self) -> None:
+        """Stop reading from GitHub for now."""
+        self._stop_idle()
+        if self._done is None and self.transport is not None:
+            IPushProducer(self.transport).pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on reading."""
+        if self._done is None and not self._stopped and self.transport is not None:
+            self._restart_idle()
+            IPushProducer(self.transport).resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Abort: the consumer is gone."""
+        self.abort()
+
+    # How it ends.
+
+    def _finish(self) -> None:
+        assert self._done is not None
+        if self._done.check(ResponseDone):
+            self._answer(complete=True)
+        elif self._done.check(PotentialDataLoss):
+            self.certain = False
+            self._answer(complete=True)
+        else:
+            self._fail(self._done.getErrorMessage())
+
+    def _answer(self, *, complete: bool) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(complete)
+
+    def _fail(self, why: str) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.errback(Unanswered("broken-answer", why))
+
+    # Between two pieces.
+
+    def _restart_idle(self) -> None:
+        if self._idle is not None and self._idle.active():
+            self._idle.reset(self.idle_timeout_s)
+        else:
+            self._idle = self.reactor.callLater(self.idle_timeout_s, self._idled)
+
+    def _stop_idle(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and idle.active():
+            idle.cancel()
+
+    def _idled(self) -> None:
+        self._idle = None
+        waiting, self._waiting = self._waiting, None
+        self.abort()
+        if waiting is not None and not waiting.called:
+            waiting.errback(Unanswered("timeout", "no content for too long"))

@@ -1,0 +1,76 @@
+"""How the mirror asks GitHub, so that it need not know by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.web.iweb import IBodyProducer
+from zope.interface import Interface
+
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.messages import Question
+
+
+class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose fault it was
+    """GitHub gave no whole answer: *reason* is timeout, connect-error or broken-answer."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__(reason, why)
+        self.reason = reason
+        self.why = why
+
+
+class IncomingContent(Protocol):
+    """Content on its way from GitHub; see `content.Content`."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes to come, where known beforehand."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether its end was certain."""
+
+    def collect(self, limit_bytes: int) -> Deferred[bytes | None]:
+        """Return it all, or None where it is longer."""
+
+    def pass_on(self, sink: Callable[[bytes], None]) -> Deferred[bool]:
+        """Give it to *sink*, piece by piece."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+    def pauseProducing(self) -> None:
+        """Stop reading for now."""
+
+    def resumeProducing(self) -> None:
+        """Go on reading."""
+
+    def stopProducing(self) -> None:
+        """Abort."""
+
+
+@frozen
+class Reply:
+    """GitHub's answer, its content still to come.
+
+    *fields* are end-to-end, with `Content-Encoding`, without what delimits the message.
+    """
+
+    status: int
+    fields: Fields
+    content: IncomingContent
+
+
+class IGitHub(Interface):
+    """Somebody who puts questions to GitHub."""
+
+    def ask(question: Question, content: IBodyProducer | None, timeout_s: float) -> Deferred[Reply]:
+        """Return the answer once its fields have come, within *timeout_s* seconds.
+
+        Whoever gets a reply must collect, pass on or abort its content. Cancelling closes the
+        connection. Fails with `Unanswered`.
+        """

@@ -1,0 +1,186 @@
+"""What goes to the log and how it is written: a line an event, and never a credential."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import IO, Any, Final
+
+from attrs import frozen
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+)
+from twisted.python.failure import Failure
+from twisted.python.reflect import safe_repr
+from zope.interface import implementer
+
+#: What looks like a secret: what is kept of it (a group), and what is not.
+_SECRETS: Final = re.compile(
+    r"""
+    (authorization['"]?\s{0,4}[:=,]\s{0,4}\[?b?['"]?)[^'"\r\n]+        # the whole field
+    | (\b(?:bearer|basic|token)\s{1,8})[^\s'",;\\)\]}]+                # credentials of a scheme
+    | ((?:token|secret|password|signature)\w{0,20}['"]?\s{0,4}[:=]\s{0,4}b?['"]?)
+      [^\s'"&,;)\]}]+                                                  # what has a telling name
+    | (://)[^/\s@'"]+(?=@)                                             # userinfo of a URL
+    | gh[pousr]_[A-Za-z0-9_.\-]{16,}                                   # GitHub's tokens,
+    | (?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9_.\-]+                       # also cut short,
+    | github_pat_[A-Za-z0-9_]+
+    | v1\.[0-9a-f]{40}                                                 # and older ones
+    | (?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+                              # a JWT
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+#: Without one of these there is no secret in a text; looking for them is quick.
+_HINTS: Final = (
+    *("authorization", "bearer", "basic", "token", "secret", "password", "signature", "://"),
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "v1.", "eyj"),
+)
+
+#: Keys of events whose values are secret, whatever they look like.
+_SECRET_KEYS: Final = re.compile("authorization|token|secret|password", re.IGNORECASE)
+
+#: What Twisted says at each connection, by format.
+_NOISE: Final = frozenset(
+    {
+        "Starting factory {factory!r}",
+        "Stopping factory {factory!r}",
+        "Timing out client: {peer}",
+        "Timing out client {client}",
+        "Forcibly timing out client: {peer}",
+        "Forcibly timing out client: {client}",
+    }
+)
+
+#: Keys of events that Twisted itself adds for its older log, and our own.
+_NOT_STRUCTURED: Final = frozenset(
+    {
+        *("message", "time", "system", "format", "isError", "why", "failure", "printed"),
+        *("logLevel", "eventSource", "eventType", "level", "namespace", "traceback"),
+    }
+)
+
+
+def scrub(text: str) -> str:
+    """Return *text* with everything that looks like a credential replaced by ``***``."""
+    lower = text.lower()
+    for hint in _HINTS:
+        if hint in lower:
+            return _SECRETS.sub(_kept, text)
+    return text
+
+
+def _kept(found: re.Match[str]) -> str:
+    return (found[found.lastindex] if found.lastindex else "") + "***"
+
+
+def escape(text: str) -> str:
+    """Return *text* in printable ASCII, all else backslash-escaped: certainly one line."""
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        )
+        text = text.encode("ascii", "backslashreplace").decode()
+    return text
+
+
+def _traceback(event: LogEvent) -> str | None:
+    failure = event.get("log_failure")
+    if not isinstance(failure, Failure):
+        return None
+    try:
+        return scrub(failure.getTraceback())
+    except Exception:  # noqa: BLE001 - an exception that can't be shown is not worth another one
+        return f"{failure.type} (no traceback)"
+
+
+def _time(event: LogEvent) -> str:
+    when = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return when.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _level(event: LogEvent) -> str:
+    level = event.get("log_level")
+    return str(level.name) if level is not None else "info"
+
+
+def _message(event: LogEvent) -> str:
+    if event.get("log_format") == "{log_text}" and isinstance(text := event.get("log_text"), str):
+        return scrub(text)
+    return scrub(formatEvent(event))
+
+
+def as_text(event: LogEvent) -> str:
+    """Return an event as a line: time, level, namespace, message; a traceback is indented."""
+    namespace = escape(str(event.get("log_namespace", "-")))
+    message = escape(_message(event))
+    lines = [f"{_time(event)} {_level(event)} {namespace} {message}"]
+    traceback = _traceback(event)
+    if traceback is not None:
+        lines.extend("\t" + escape(line) for line in traceback.splitlines())
+    return "\n".join(lines) + "\n"
+
+
+def as_json(event: LogEvent) -> str:
+    """Return an event as a line of JSON: time, level, namespace, message and what it is about."""
+    told: dict[str, object] = {
+        "time": _time(event),
+        "level": _level(event),
+        "namespace": str(event.get("log_namespace", "-")),
+        "message": _message(event),
+    }
+    traceback = _traceback(event)
+    if traceback is not None:
+        told["traceback"] = traceback
+    for key, value in event.items():
+        if not key.startswith("log_") and key not in _NOT_STRUCTURED:
+            told[key] = _plain(key, value)
+    return json.dumps(told) + "\n"
+
+
+def _plain(key: str, value: object) -> object:
+    """Return *value* as JSON can say it, without credentials."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    text = value if isinstance(value, str) else safe_repr(value)
+    return "***" if _SECRET_KEYS.search(key) else scrub(text)
+
+
+@implementer(ILogObserver)
+@frozen
+class _Observer:
+    """Writes the events that are worth telling."""
+
+    write: Callable[[LogEvent], None]
+    level: Any
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) < self.level:
+            return
+        if self.level > LogLevel.debug and event.get("log_format") in _NOISE:
+            return
+        self.write(event)
+
+
+def observer(
+    stream: IO[str],
+    format: str,  # noqa: A002 - the option's name
+    level: str,
+) -> ILogObserver:
+    """Return what writes events of at least *level* to *stream* as ``text`` or ``json``.
+
+    What Twisted says at each connection is left out, except at level ``debug``.
+    """
+    written = FileLogObserver(stream, as_json if format == "json" else as_text)
+    return _Observer(written, LogLevel.levelWithName(level))

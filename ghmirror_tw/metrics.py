@@ -1,0 +1,276 @@
+"""What the mirror counts and measures, in the words of Prometheus."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Generic, TypeVar
+
+from attrs import define, field
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from twisted.logger import Logger
+
+#: Methods that are labels of their own (RFC 9110, section 9; RFC 5789); all others are ``OTHER``.
+_METHODS: Final = {
+    name.encode(): name
+    for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+}
+
+_NETWORK: Final = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
+_LOCAL: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
+
+#: Upper bounds in seconds: of what takes a network, and of what a store adds.
+_BUCKETS: Final = {
+    "request_seconds": tuple(each / 1000 for each in _NETWORK),
+    "upstream_seconds": tuple(each / 1000 for each in _NETWORK),
+    "store_seconds": tuple(each / 1000 for each in _LOCAL),
+}
+
+#: How many series may differ by user, and how long one is shown that nothing happens to.
+USER_SERIES: Final = 200
+USER_IDLE_S: Final = 3600.0
+
+#: How many combinations of other labels a metric tells apart; the rest is counted as ``other``.
+_COMBINATIONS: Final = 200
+
+#: What a store tells of itself, in the order in which it tells it.
+_STORE_FIGURES: Final[tuple[tuple[Any, str, str], ...]] = (
+    (GaugeMetricFamily, "ghmirror_store_bytes", "Bytes held."),
+    (GaugeMetricFamily, "ghmirror_store_representations", "Representations held."),
+    (GaugeMetricFamily, "ghmirror_store_grants", "Grants held."),
+    (CounterMetricFamily, "ghmirror_store_evictions", "Representations pushed out by others."),
+)
+
+T = TypeVar("T")
+Labels = tuple[object, ...]
+StoreFigures = tuple[int, int, int, int]
+
+
+@define(eq=False)
+class _Children(Generic[T]):
+    """The series of a metric by label values, found faster than by ``labels()``, and bounded."""
+
+    make: Callable[..., T]
+    made: dict[Labels, T] = field(factory=dict)
+
+    def get(self, *labels: object) -> T:
+        child = self.made.get(labels)
+        if child is None:
+            if len(self.made) >= _COMBINATIONS:
+                labels = ("other",) * len(labels)
+            child = self.made[labels] = self.make(*labels)
+        return child
+
+
+@define(eq=False)
+class _Recent:
+    """Two metrics whose series come and go with users; the least recently active goes first."""
+
+    first: Any
+    second: Any
+    active: OrderedDict[tuple[str, ...], tuple[float, tuple[Any, Any]]] = field(
+        init=False, factory=OrderedDict
+    )
+
+    def get(self, now: float, *labels: str) -> tuple[Any, Any]:
+        known = self.active.get(labels)
+        children = _both(self.first, self.second)(*labels) if known is None else known[1]
+        self.active[labels] = (now, children)
+        self.active.move_to_end(labels)
+        if len(self.active) > USER_SERIES:
+            self._remove_oldest()
+        return children
+
+    def expire(self, now: float) -> None:
+        while self.active:
+            seen, _ = next(iter(self.active.values()))
+            if now - seen < USER_IDLE_S:
+                return
+            self._remove_oldest()
+
+    def _remove_oldest(self) -> None:
+        labels, _ = self.active.popitem(last=False)
+        self.first.remove(*labels)
+        self.second.remove(*labels)
+
+
+@define(eq=False)
+class _Stores(Collector):
+    """Figures of stores, asked for when they are shown."""
+
+    watched: dict[str, Callable[[], StoreFigures]] = field(factory=dict)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.metrics"))
+
+    def collect(self) -> Iterable[Metric]:
+        families = tuple(kind(name, text, labels=["store"]) for kind, name, text in _STORE_FIGURES)
+        for name, figures in self.watched.items():
+            try:
+                values = figures()
+            except Exception:  # noqa: BLE001 - one store in trouble must not hide all metrics
+                self._log.failure("The figures of the {store} store can't be read", store=name)
+                continue
+            for family, value in zip(families, values, strict=True):
+                family.add_metric([name], value)
+        return families
+
+
+@define(eq=False)
+class _WithoutCreated(Collector):
+    """A registry without the `_created` series, which double what is shown and tell nothing."""
+
+    registry: CollectorRegistry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self.registry.collect():
+            if metric.type in {"counter", "histogram"}:
+                created = metric.name + "_created"
+                metric.samples = [each for each in metric.samples if each.name != created]
+            yield metric
+
+
+#: What is shown, each with its labels; the kinds of snapshots are ``save`` and ``restore``.
+_CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
+    (Counter, "requests", "Requests answered", ("method", "status", "outcome")),
+    (Histogram, "request_seconds", "Time to answer", ("method", "status", "outcome")),
+    (Histogram, "upstream_seconds", "Time that GitHub took", ("method", "status")),
+    (Histogram, "store_seconds", "Latency of the store", ("store", "operation", "result")),
+    (Counter, "quota_spent", "Questions that GitHub counted", ("user",)),
+    (Counter, "quota_saved", "Requests for which GitHub counted nothing", ("user",)),
+    (Gauge, "quota_remaining", "Quota left, as last heard", ("user", "resource")),
+    (Gauge, "quota_reset_timestamp_seconds", "When quota is full again", ("user", "resource")),
+    (Gauge, "store_available", "Whether the configured store can be used", ()),
+    (Gauge, "github_available", "Whether GitHub answers", ()),
+    (Gauge, "sharing_enabled", "Whether one credential profits from another", ()),
+    (Counter, "collapsed", "Requests that got the answer to another one", ()),
+    (Gauge, "in_flight", "Requests being answered", ()),
+    (Gauge, "snapshot_timestamp_seconds", "When the last snapshot was done", ("operation",)),
+    (Gauge, "snapshot_seconds", "How long the last snapshot took", ("operation",)),
+    (Gauge, "snapshot_bytes", "Size of the last snapshot", ("operation",)),
+    (Gauge, "snapshot_records", "Records in the last snapshot", ("operation",)),
+    (Counter, "snapshot_failures", "Snapshots that failed", ("operation",)),
+)
+
+
+@define(eq=False)
+class Metrics:
+    """All metrics of one mirror, in a registry of their own.
+
+    *now* tells the time in seconds, for series of users that go when nothing happens to them.
+    A user is a login, or None where it isn't known. Times that are measured are in seconds.
+    """
+
+    now: Callable[[], float]
+    registry: CollectorRegistry = field(factory=CollectorRegistry)
+    in_flight: Gauge = field(init=False)
+    _named: dict[str, Any] = field(init=False, factory=dict)
+    _stores: _Stores = field(init=False, factory=_Stores)
+    _answered: _Children[tuple[Counter, Histogram]] = field(init=False)
+    _asked: _Children[Histogram] = field(init=False)
+    _looked_up: _Children[Histogram] = field(init=False)
+    _users: _Recent = field(init=False)
+    _quotas: _Recent = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        for kind, name, documentation, labels in _CATALOGUE:
+            more = {"buckets": _BUCKETS[name]} if kind is Histogram else {}
+            self._named[name] = kind(
+                f"ghmirror_{name}", documentation + ".", labels, registry=self.registry, **more
+            )
+        named = self._named
+        self.in_flight = named["in_flight"]
+        self._answered = _Children(_both(named["requests"], named["request_seconds"]))
+        self._asked = _Children(named["upstream_seconds"].labels)
+        self._looked_up = _Children(named["store_seconds"].labels)
+        self._users = _Recent(named["quota_spent"], named["quota_saved"])
+        self._quotas = _Recent(named["quota_remaining"], named["quota_reset_timestamp_seconds"])
+        for name in ("store_available", "github_available", "sharing_enabled"):
+            named[name].set(1)
+        self.registry.register(self._stores)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def request(self, method: bytes, status: int, outcome: str, seconds: float) -> None:
+        """Count a request that was answered."""
+        counter, histogram = self._answered.get(_METHODS.get(method, "OTHER"), status, outcome)
+        counter.inc()
+        histogram.observe(seconds)
+
+    def upstream(self, method: bytes, status: int | str, seconds: float) -> None:
+        """Note how long GitHub took; *status* is a word where no answer came."""
+        self._asked.get(_METHODS.get(method, "OTHER"), status).observe(seconds)
+
+    def store(self, store: str, operation: str, result: str, seconds: float) -> None:
+        """Note how long a question to a store took, and what came of it."""
+        self._looked_up.get(store, operation, result).observe(seconds)
+
+    def spent(self, user: str | None, n: int = 1) -> None:
+        """Count *n* requests that GitHub charged to *user*."""
+        self._users.get(self.now(), user or "unknown")[0].inc(n)
+
+    def saved(self, user: str | None, n: int = 1) -> None:
+        """Count *n* requests of *user* that GitHub did not charge."""
+        self._users.get(self.now(), user or "unknown")[1].inc(n)
+
+    def quota(self, user: str | None, resource: str, remaining: int, reset: int) -> None:
+        """Show what GitHub last said of a user's quota; *reset* is in seconds since the epoch."""
+        left, until = self._quotas.get(self.now(), user or "unknown", resource)
+        left.set(remaining)
+        until.set(reset)
+
+    def collapsed(self) -> None:
+        """Count a request that was answered with another's answer."""
+        self._named["collapsed"].inc()
+
+    def sharing_enabled(self, enabled: bool) -> None:
+        """Show whether validators are computed for other credentials; true until said."""
+        self._named["sharing_enabled"].set(enabled)
+
+    def store_available(self, available: bool) -> None:
+        """Show whether the configured store can be used; true until said."""
+        self._named["store_available"].set(available)
+
+    def github_available(self, available: bool) -> None:
+        """Show whether GitHub answers; true until said."""
+        self._named["github_available"].set(available)
+
+    def watch_store(self, name: str, figures: Callable[[], StoreFigures]) -> None:
+        """Show the figures of a store: bytes, representations, grants, evictions so far."""
+        self._stores.watched[name] = figures
+
+    def snapshot(
+        self, operation: str, *, at: float, seconds: float, size_bytes: int, records: int
+    ) -> None:
+        """Show the snapshot that was done last; *operation* is ``save`` or ``restore``."""
+        self._named["snapshot_timestamp_seconds"].labels(operation).set(at)
+        self._named["snapshot_seconds"].labels(operation).set(seconds)
+        self._named["snapshot_bytes"].labels(operation).set(size_bytes)
+        self._named["snapshot_records"].labels(operation).set(records)
+
+    def snapshot_failed(self, operation: str) -> None:
+        """Count a snapshot that failed."""
+        self._named["snapshot_failures"].labels(operation).inc()
+
+    def exposition(self, accept: bytes | None) -> tuple[bytes, bytes]:
+        """Return media type and content for a scrape: OpenMetrics where *accept* names it."""
+        now = self.now()
+        self._users.expire(now)
+        self._quotas.expire(now)
+        open_metrics = b"application/openmetrics-text" in (accept or b"").lower()
+        encode, media_type = choose_encoder(
+            "application/openmetrics-text; version=1.0.0" if open_metrics else ""
+        )
+        return media_type.encode(), encode(_WithoutCreated(self.registry))
+
+
+def _both(first: Any, second: Any) -> Callable[..., tuple[Any, Any]]:
+    return lambda *labels: (first.labels(*labels), second.labels(*labels))

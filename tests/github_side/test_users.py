@@ -1,0 +1,314 @@
+"""Who a credential belongs to, and who may use the mirror."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from ghmirror_tw.github.users import (
+    REFUSAL_REMEMBERED_S,
+    REMEMBERED_S,
+    SHOWN_S,
+    VIEWER_QUERY,
+    CannotAsk,
+    Users,
+    Verdict,
+    parse_login,
+    parse_viewer,
+)
+
+ALLOWED = frozenset({"octocat", "Hubot"})
+STALE_LIMIT = 7 * 86_400.0
+
+
+class GitHub:
+    """Answers who somebody is, at once or when the test says so."""
+
+    def __init__(self, login: str | None = "octocat") -> None:
+        self.login = login
+        self.trouble: Exception | None = None
+        self.asked = 0
+        self.pending: Deferred[None] | None = None
+
+    async def ask(self) -> str | None:
+        self.asked += 1
+        if self.pending is not None:
+            await self.pending
+        if self.trouble is not None:
+            raise self.trouble
+        return self.login
+
+
+def failure_of(deferred: Deferred[Verdict]) -> Failure:
+    """Return the failure that a Deferred has."""
+    failures: list[Failure] = []
+    deferred.addErrback(failures.append)
+    return failures[0]
+
+
+class LoginTests(SynchronousTestCase):
+    """What is remembered for display."""
+
+    def test_what_was_learned_is_known(self) -> None:
+        """By the name of the credential."""
+        users = Users()
+        users.learn("c1", "octocat", 1.0)
+        assert users.login("c1", 2.0) == "octocat"
+        assert users.login("c2", 2.0) is None
+
+    def test_the_later_word_counts(self) -> None:
+        """An answer to an earlier question changes nothing."""
+        users = Users()
+        users.learn("c1", "renamed", 5.0)
+        users.learn("c1", "octocat", 4.0)
+        assert users.login("c1", 5.0) == "renamed"
+        users.revoke("c1", 6.0)
+        assert users.login("c1", 6.0) is None
+
+    def test_a_login_is_known_for_as_long_as_it_is_used(self) -> None:
+        """However long ago it was learned."""
+        users = Users()
+        users.learn("c1", "octocat", 0.0)
+        for day in range(1, 20):
+            assert users.login("c1", day * SHOWN_S) == "octocat"
+        assert users.login("c1", 21 * SHOWN_S) is None
+
+    def test_the_least_recently_used_is_forgotten_first(self) -> None:
+        """There is room for so many."""
+        users = Users(capacity=2)
+        users.learn("c1", "one", 0.0)
+        users.learn("c2", "two", 1.0)
+        users.login("c1", 2.0)
+        users.learn("c3", "three", 3.0)
+        assert [users.login(each, 3.0) for each in ("c1", "c2", "c3")] == ["one", None, "three"]
+
+
+class MayUseTests(SynchronousTestCase):
+    """Who may use the mirror."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.users = Users()
+        self.github = GitHub()
+
+    def check(
+        self,
+        allowed: frozenset[str] = ALLOWED,
+        ask: Callable[[], Awaitable[str | None]] | None = None,
+    ) -> Deferred[Verdict]:
+        return Deferred.fromCoroutine(
+            self.users.may_use(
+                "c1", ask or self.github.ask, allowed, self.clock.seconds, STALE_LIMIT
+            )
+        )
+
+    def verdict(self, allowed: frozenset[str] = ALLOWED) -> Verdict:
+        return self.successResultOf(self.check(allowed))
+
+    def test_anyone_may_where_nobody_is_listed(self) -> None:
+        """And nobody is asked."""
+        assert self.verdict(frozenset()) is Verdict.ALLOWED
+        assert self.github.asked == 0
+
+    def test_who_is_listed_may(self) -> None:
+        """Whatever the case of the login on either side."""
+        for login, listed in (("octocat", "octocat"), ("HUBOT", "Hubot"), ("Mona", "mona")):
+            self.users = Users()
+            self.github.login = login
+            assert self.verdict(frozenset({listed, "other"})) is Verdict.ALLOWED
+
+    def test_who_is_not_listed_may_not(self) -> None:
+        """Nor may who is nobody to GitHub."""
+        self.github.login = "stranger"
+        assert self.verdict() is Verdict.REFUSED
+        self.users = Users()
+        self.github.login = None
+        assert self.verdict() is Verdict.REFUSED
+
+    def test_a_word_is_remembered_for_five_minutes(self) -> None:
+        """Then GitHub is asked again."""
+        self.verdict()
+        self.clock.advance(REMEMBERED_S - 1)
+        assert self.verdict() is Verdict.ALLOWED
+        assert self.github.asked == 1
+        self.clock.advance(1)
+        self.github.login = None
+        assert self.verdict() is Verdict.REFUSED
+        assert self.github.asked == 2
+
+    def test_a_refusal_is_remembered_for_a_minute(self) -> None:
+        """A token that was too new to work soon does."""
+        self.github.login = None
+        self.verdict()
+        self.github.login = "octocat"
+        self.clock.advance(REFUSAL_REMEMBERED_S - 1)
+        assert self.verdict() is Verdict.REFUSED
+        self.clock.advance(1)
+        assert self.verdict() is Verdict.ALLOWED
+
+    def test_what_was_learned_elsewhere_counts(self) -> None:
+        """From an answer to the client's own `GET /user`, or from a 401."""
+        self.users.learn("c1", "hubot", 0.0)
+        assert self.verdict() is Verdict.ALLOWED
+        self.users.revoke("c1", 1.0)
+        assert self.verdict() is Verdict.REFUSED
+        assert self.github.asked == 0
+
+    def test_another_list_takes_effect_at_once(self) -> None:
+        """What is remembered is who somebody is, not what they may."""
+        assert self.verdict() is Verdict.ALLOWED
+        assert self.verdict(frozenset({"hubot"})) is Verdict.REFUSED
+        assert self.verdict(frozenset({"hubot", "octocat"})) is Verdict.ALLOWED
+        assert self.github.asked == 1
+
+    def test_the_last_yes_holds_while_github_cannot_be_asked(self) -> None:
+        """For as long as stale answers do."""
+        self.verdict()
+        self.github.trouble = CannotAsk()
+        self.clock.advance(STALE_LIMIT)
+        assert self.verdict() is Verdict.ALLOWED
+        assert self.verdict(frozenset({"hubot"})) is Verdict.REFUSED
+        self.clock.advance(1)
+        assert self.verdict() is Verdict.UNKNOWN
+
+    def test_without_a_yes_nothing_is_known_while_github_cannot_be_asked(self) -> None:
+        """Neither of a credential never seen, nor of one that was refused a while ago."""
+        self.github.trouble = CannotAsk()
+        assert self.verdict() is Verdict.UNKNOWN
+        self.users.revoke("c1", 0.0)
+        self.clock.advance(REFUSAL_REMEMBERED_S)
+        assert self.verdict() is Verdict.UNKNOWN
+
+    def test_one_question_serves_all_who_wait(self) -> None:
+        """Each of them gets the verdict."""
+        self.github.pending = Deferred()
+        checks = [self.check(), self.check(), self.check(frozenset({"hubot"}))]
+        self.github.pending.callback(None)
+        assert [self.successResultOf(each) for each in checks] == [
+            Verdict.ALLOWED,
+            Verdict.ALLOWED,
+            Verdict.REFUSED,
+        ]
+        assert self.github.asked == 1
+
+    def test_who_goes_away_does_not_take_the_others_along(self) -> None:
+        """Neither the first, who made the question be asked, nor a later one."""
+        self.github.pending = Deferred()
+        first, second, third = self.check(), self.check(), self.check()
+        first.cancel()
+        third.cancel()
+        assert failure_of(first).check(CancelledError)
+        assert failure_of(third).check(CancelledError)
+        assert not second.called
+        self.github.pending.callback(None)
+        assert self.successResultOf(second) is Verdict.ALLOWED
+
+    def test_one_who_is_told_may_send_another_away(self) -> None:
+        """Each of them is told once, or not at all."""
+        self.github.pending = Deferred()
+        first, second = self.check(), self.check()
+        first.addCallback(lambda _: second.cancel())
+        self.github.pending.callback(None)
+        self.successResultOf(first)
+        assert failure_of(second).check(CancelledError)
+
+    def test_an_answer_that_nobody_waits_for_is_kept(self) -> None:
+        """It was asked for, and serves the next one."""
+        self.github.pending = Deferred()
+        check = self.check()
+        check.cancel()
+        assert failure_of(check).check(CancelledError)
+        self.github.pending.callback(None)
+        assert self.users.login("c1", 0.0) == "octocat"
+
+    def test_trouble_of_another_kind_reaches_all(self) -> None:
+        """It is a fault, and whoever asks next asks anew."""
+        self.github.pending = Deferred()
+        self.github.trouble = RuntimeError("bug")
+        checks = [self.check(), self.check()]
+        self.github.pending.callback(None)
+        for each in checks:
+            assert failure_of(each).check(RuntimeError)
+        self.github.trouble = self.github.pending = None
+        assert self.verdict() is Verdict.ALLOWED
+
+    def test_trouble_that_nobody_waits_for_is_logged(self) -> None:
+        """Rather than lost."""
+        self.github.pending = Deferred()
+        self.github.trouble = RuntimeError("bug")
+        check = self.check()
+        check.cancel()
+        assert failure_of(check).check(CancelledError)
+        self.github.pending.callback(None)
+        errors = self.flushLoggedErrors(RuntimeError)  # type: ignore[no-untyped-call]
+        assert len(errors) == 1
+
+    def test_a_question_that_was_cancelled_says_nothing(self) -> None:
+        """To who waits for it, it is one that could not be asked."""
+        self.github.pending = Deferred()
+        check = self.check()
+        self.github.pending.cancel()
+        assert self.successResultOf(check) is Verdict.UNKNOWN
+
+    def test_a_refusal_meanwhile_outweighs_the_answer(self) -> None:
+        """A 401 after the question was asked is the later word."""
+        self.github.pending = Deferred()
+        check = self.check()
+        self.clock.advance(1)
+        self.users.revoke("c1", self.clock.seconds())
+        self.github.pending.callback(None)
+        assert self.successResultOf(check) is Verdict.REFUSED
+
+    def test_a_credential_forgotten_meanwhile_still_gets_its_verdict(self) -> None:
+        """Even where there is room for none."""
+        self.users = Users(capacity=0)
+        assert self.verdict() is Verdict.ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("content", "login"),
+    [
+        (b'{"login": "octocat", "id": 1}', "octocat"),
+        (b'{"login": "my-app[bot]"}', "my-app[bot]"),
+        (b'{"login": "name_company"}', "name_company"),
+        (b'{"login": ""}', None),
+        (b'{"login": "a b"}', None),
+        (b'{"login": "a\\nb"}', None),
+        (b'{"login": 5}', None),
+        (b'{"message": "Bad credentials"}', None),
+        (b'[{"login": "octocat"}]', None),
+        (b"<html>", None),
+        (b"\xff\xfe", None),
+        (b"[" * 100_000, None),
+        (b"", None),
+    ],
+)
+def test_the_login_in_an_answer(content: bytes, login: str | None) -> None:
+    """What isn't a login is none."""
+    assert parse_login(content) == login
+
+
+@pytest.mark.parametrize(
+    ("content", "login"),
+    [
+        (b'{"data": {"viewer": {"login": "my-app[bot]"}}}', "my-app[bot]"),
+        (b'{"data": {"viewer": null}}', None),
+        (b'{"data": null, "errors": []}', None),
+        (b'{"login": "octocat"}', None),
+        (b"no", None),
+    ],
+)
+def test_the_viewer_in_an_answer(content: bytes, login: str | None) -> None:
+    """GraphQL says it three levels down."""
+    assert parse_viewer(content) == login
+
+
+def test_the_question_for_the_viewer_is_json() -> None:
+    """As GraphQL over HTTP wants it."""
+    assert json.loads(VIEWER_QUERY) == {"query": "query{viewer{login}}"}
