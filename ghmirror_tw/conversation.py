@@ -1,0 +1,132 @@
+"""What is being said: one question under way, with what it is validated, and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Protocol
+
+from attrs import evolve, field, frozen
+from twisted.web.iweb import IBodyProducer
+
+from ghmirror_tw.github.interfaces import Reply
+from ghmirror_tw.policy import reuse
+from ghmirror_tw.policy.agents import respelled
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.pagination import page_number
+from ghmirror_tw.policy.preconditions import PRECONDITIONS
+from ghmirror_tw.policy.records import Grant, Known, Representation
+from ghmirror_tw.policy.reuse import Kind, Validator
+from ghmirror_tw.proving import asker_of
+
+
+class Upload(Protocol):
+    """The content of a request, held where it takes no memory."""
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+
+    def head(self, size: int) -> bytes:
+        """Return its first *size* bytes."""
+
+    def producer(self) -> IBodyProducer:
+        """Return what sends it, from the beginning."""
+
+
+@frozen
+class Terms:
+    """How the mirror is set up; durations in seconds, sizes in bytes. See the configuration."""
+
+    allowed_users: frozenset[str] = frozenset()
+    share: bool = True
+    fresh_for: float = 0.0
+    verify_last: bool = False
+    stale_limit: float = 7 * 86400.0
+    max_stored_size: int = 8 * 1024 * 1024
+    collapse_wait: float = 10.0
+    timeout: float = 30.0
+
+
+@frozen
+class Asked:
+    """One storable question, under way: what stays the same until it is answered.
+
+    *guess*: what GitHub has not just said may be said. *probing*: we ask for ourselves, for what
+    it proves; nothing is proved for it, and nobody waits for others.
+    """
+
+    question: Question
+    key: CacheKey
+    credential: str
+    generation: int
+    deadline: float
+    guess: bool
+    probing: bool = False
+
+    @property
+    def head(self) -> bool:
+        """Whether no content is wanted."""
+        return self.question.method == b"HEAD"
+
+    @property
+    def first_page(self) -> bool:
+        """Whether it is no later page of a list."""
+        return page_number(self.question.target) == 1
+
+    @property
+    def asker(self) -> Hashable:
+        """Under what proofs of this list are remembered."""
+        key = self.key
+        fields = (key.accept, key.api_version, key.requested_with)
+        return asker_of(self.credential, self.generation, key.target, *fields)
+
+
+@frozen
+class Plan:
+    """With what a question is validated: tags or a date, and what they stand for.
+
+    *goes_on*: the list was seen to go on after this page, so the stored `Link` is no good.
+    """
+
+    validators: tuple[Validator, ...] = ()
+    dated: Grant | None = None
+    stored: dict[str, Representation] = field(factory=dict)
+    goes_on: bool = False
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is anything to validate."""
+        return bool(self.validators) or self.dated is not None
+
+    def confirmed(self, etag: bytes | None) -> Validator | None:
+        """Return what a 304 confirms, or None where it doesn't say."""
+        if self.dated is not None:
+            return Validator(b"", Kind.OWN, self.dated.digest)
+        return reuse.confirmed(self.validators, etag)
+
+    def narrowed(self) -> Plan:
+        """Return this plan with one validator, so that a 304 can only mean that."""
+        return evolve(self, validators=self.validators[:1])
+
+    def as_sent(self, question: Question) -> Question:
+        """Return a question as GitHub gets it: our preconditions in place of the client's."""
+        fields = question.fields.without(PRECONDITIONS)
+        agent = fields.get(b"user-agent")
+        if agent is not None:
+            fields = fields.with_line(b"user-agent", respelled(agent))
+        fields = fields.with_line(b"accept-encoding", b"gzip")
+        conditions = reuse.conditions(self.validators, self.dated)
+        return evolve(question, fields=Fields(fields.lines + conditions.lines))
+
+
+@frozen
+class Turn:
+    """One question and GitHub's answer to it: what was known, how it was put, what came."""
+
+    asked: Asked
+    known: Known
+    plan: Plan
+    reply: Reply
+    asked_at: float

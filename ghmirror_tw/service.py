@@ -1,0 +1,166 @@
+"""The mirror as a service: it listens, and it stops in good order."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Final
+
+from attrs import define
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+
+from ghmirror_tw.web.channel import MirrorSite
+from ghmirror_tw.web.health import Readiness
+from ghmirror_tw.web.resource import MirrorResource
+
+_log: Final = Logger(namespace="ghmirror")
+
+
+@define(eq=False)
+class Listener:
+    """One endpoint that is listened on; *what* is how the log calls it."""
+
+    what: str
+    description: str
+    endpoint: IStreamServerEndpoint
+    factory: ServerFactory[Any]
+    port: IListeningPort | None = None
+
+    def listen(self) -> None:
+        """Start to listen. Raises what the endpoint fails with, such as a port that is taken."""
+        failed: list[Failure] = []
+        self.endpoint.listen(self.factory).addCallbacks(self._listens, failed.append)
+        if failed:
+            failed[0].raiseException()
+
+    def _listens(self, port: IListeningPort) -> None:
+        self.port = port
+        address: Any = port.getHost()
+        if hasattr(address, "port"):
+            scheme = "https" if self.description.startswith("ssl:") else "http"
+            host = f"[{address.host}]" if ":" in address.host else address.host
+            where = f"{scheme}://{host}:{address.port}"
+        else:
+            where = f"unix:{getattr(address, 'name', b'').decode(errors='replace')}"
+        _log.info("{what} on {where}", what=self.what, where=where)
+
+    def stop(self) -> Any:
+        """Stop listening; return when the port is free."""
+        port, self.port = self.port, None
+        return None if port is None else port.stopListening()
+
+
+class MirrorService(MultiService):
+    """Starts and stops everything, in the order that loses nothing.
+
+    At the end: unready, but serving, for *shutdown_delay_s*; then no new connections, and what is
+    in flight may end within *shutdown_grace_s*; then the *parts* are closed, in their order.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - everything meets here
+        self,
+        reactor: Any,
+        resource: MirrorResource,
+        site: MirrorSite,
+        readiness: Readiness,
+        parts: tuple[Any, ...],
+        reread: Any,
+        *,
+        shutdown_delay_s: float,
+        shutdown_grace_s: float,
+        observer: ILogObserver,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.reactor = reactor
+        self.resource = resource
+        self.site = site
+        self.readiness = readiness
+        self.parts = parts
+        self.reread = reread
+        self.shutdown_delay_s = shutdown_delay_s
+        self.shutdown_grace_s = shutdown_grace_s
+        self.observer = observer
+        self.warnings = warnings
+        self.listeners: list[Listener] = []
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Have twistd log through our observer."""
+        super().setServiceParent(parent)
+        if hasattr(parent, "setComponent"):
+            parent.setComponent(ILogObserver, self.observer)
+
+    def privilegedStartService(self) -> None:
+        """Listen, while there may still be the right to do so on low ports."""
+        super().privilegedStartService()
+        for listener in self.listeners:
+            listener.listen()
+
+    def startService(self) -> None:
+        """Open all parts, and serve."""
+        super().startService()
+        for warning in self.warnings:
+            _log.warn("{warning}", warning=warning)
+        for part in self.parts:
+            if hasattr(part, "open"):
+                part.open()
+        for listener in self.listeners:
+            if listener.port is None:
+                listener.listen()
+        self.readiness.listening = True
+        self.readiness.restored = True
+        self.reactor.callWhenRunning(self._take_signals)
+
+    def _take_signals(self) -> None:
+        """Take SIGHUP, and SIGTERM as a wish that is granted: Twisted would exit as if killed."""
+        signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self.reread))
+        signal.signal(signal.SIGTERM, lambda *_: self.reactor.callFromThread(self._terminate))
+
+    def _terminate(self) -> None:
+        if not self.readiness.stopping:
+            self.reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in good order; see the class."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.readiness.stopping = True
+        if self.shutdown_delay_s:
+            _log.info("Unready; serving on for {delay} s", delay=self.shutdown_delay_s)
+            await deferLater(self.reactor, self.shutdown_delay_s)
+        self.resource.closing = max(1, round(self.shutdown_grace_s))
+        await DeferredList([_as_deferred(listener.stop()) for listener in self.listeners])
+        self.site.drop_idle()
+        await self._quiet()
+        for part in self.parts:
+            await _as_deferred(part.close())
+        await _as_deferred(super().stopService())
+        _log.info("Stopped")
+
+    async def _quiet(self) -> None:
+        """Wait for what is in flight, but not longer than the grace."""
+        quiet = self.resource.quiet()
+        timer = self.reactor.callLater(self.shutdown_grace_s, quiet.cancel)
+        try:
+            await quiet
+        except Exception:  # noqa: BLE001 - cancelled: the time is up
+            _log.warn("{count} requests did not end in time", count=self.resource.in_flight)
+        finally:
+            if timer.active():
+                timer.cancel()
+        for channel in list(self.site.channels):
+            channel.loseConnection()
+
+
+def _as_deferred(result: Any) -> Deferred[Any]:
+    if isinstance(result, Deferred):
+        return result
+    done: Deferred[Any] = Deferred()
+    done.callback(result)
+    return done

@@ -1,0 +1,1 @@
+"""Being asked: the server side."""

@@ -1,0 +1,81 @@
+"""One line in the log for each request, without its query and without credentials."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+from urllib.parse import unquote_to_bytes
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from ghmirror_tw.logs import scrub
+
+#: How long a path may be in the log, and a method.
+_PATH_LENGTH: Final = 2048
+_METHOD_LENGTH: Final = 32
+
+#: What stands in a line as it is: visible ASCII; all other bytes are percent-encoded.
+_ESCAPES: Final = {code: f"%{code:02X}" for code in (*range(0x21), *range(0x7F, 0x100))}
+
+_SERVER_ERROR: Final = 500
+
+
+def _visible(value: bytes) -> str:
+    return value.decode("latin-1").translate(_ESCAPES)
+
+
+def shown_path(target: bytes) -> str:
+    """Return a request target as it may be logged.
+
+    No query, no authority with its userinfo; credentials in it are scrubbed even where they are
+    percent-encoded; visible ASCII only; at most 2 kB.
+    """
+    path = target[: 4 * _PATH_LENGTH].partition(b"?")[0].partition(b"#")[0]
+    if not path.startswith(b"/"):
+        _, scheme, rest = path.partition(b"://")
+        path = b"/" + rest.partition(b"/")[2] if scheme else path
+    text = _visible(path)
+    if b"%" in path:
+        decoded = unquote_to_bytes(path).decode("latin-1")
+        if scrub(decoded) != decoded:
+            text = _visible(scrub(decoded).encode("latin-1"))
+    text = scrub(text)
+    return text if len(text) <= _PATH_LENGTH else text[: _PATH_LENGTH - 3] + "..."
+
+
+@define(eq=False)
+class AccessLog:
+    """Writes a line for each request, for those that failed, or for none."""
+
+    access: Literal["all", "errors", "none"] = "all"
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.access"))
+
+    def request(  # noqa: PLR0913 - a line says six things
+        self,
+        method: bytes,
+        target: bytes,
+        status: int,
+        outcome: str,
+        *,
+        seconds: float,
+        login: str | None = None,
+    ) -> None:
+        """Log a request that was answered, or broken off, after *seconds*."""
+        if self.access == "none":
+            return
+        if self.access == "errors" and status < _SERVER_ERROR and outcome != "error":
+            return
+        shown_method = scrub(_visible(method[:_METHOD_LENGTH]))
+        path = shown_path(target)
+        milliseconds = round(seconds * 1000, 1)
+        shown_login = _visible(login.encode("latin-1", "replace")) if login else "-"
+        self._log.info(
+            "{log_text}",  # formatting the rest here takes a fraction of the time
+            log_text=f"{shown_method} {path} {status} {outcome} {milliseconds} ms {shown_login}",
+            method=shown_method,
+            path=path,
+            status=status,
+            outcome=outcome,
+            milliseconds=milliseconds,
+            login=shown_login,
+        )

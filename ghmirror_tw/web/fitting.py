@@ -1,0 +1,274 @@
+"""What is done to an answer for one client's view: URLs, coding, preconditions."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.github.interfaces import IncomingContent, Unanswered
+from ghmirror_tw.policy import tags
+from ghmirror_tw.policy.cache_status import Outcome, cache_status, x_cache
+from ghmirror_tw.policy.coding import accepts_gzip
+from ghmirror_tw.policy.content import LEVEL, TooLarge, Undecodable, identity, pack
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.preconditions import not_modified
+from ghmirror_tw.policy.records import Representation
+from ghmirror_tw.policy.rewriting import Rewriter, RewritingStream, is_json
+from ghmirror_tw.policy.storing import adds_accept_encoding
+from ghmirror_tw.threads import Workshop
+
+_DESCRIBING: Final = frozenset(
+    {b"content-type", b"content-language", b"content-disposition", b"accept-ranges"}
+)
+_RANGES: Final = frozenset({b"accept-ranges"})
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_PARTIAL: Final = 206
+_NOT_MODIFIED: Final = 304
+_WITHOUT_CONTENT: Final = frozenset({204, 205, 304})
+
+
+@frozen
+class View:
+    """How one client asks: the URL it knows the mirror by, and what it takes.
+
+    *fields* are those of its request; *base* has no slash at its end.
+    """
+
+    method: bytes
+    base: bytes
+    fields: Fields = field(repr=False)
+
+    @property
+    def head(self) -> bool:
+        """Whether it wants no content."""
+        return self.method == b"HEAD"
+
+    @property
+    def gzip(self) -> bool:
+        """Whether it takes gzip."""
+        return accepts_gzip(self.fields)
+
+
+@frozen
+class Fitted:
+    """An answer as one client gets it: *content* in full, or *incoming* through *turn*.
+
+    *length*: bytes to be announced, where known.
+    """
+
+    status: int
+    fields: Fields
+    content: bytes = field(default=b"", repr=False)
+    length: int | None = None
+    incoming: IncomingContent | None = None
+    turn: Turning | None = None
+
+
+@define
+class Turning:
+    """Unpacks, rewrites and packs content as it comes, piece by piece."""
+
+    unpacking: zlib._Decompress | None
+    rewriting: RewritingStream | None
+    packing: zlib._Compress | None
+
+    def feed(self, piece: bytes, write: Callable[[bytes], object]) -> None:
+        """Give *write* what can be passed on now. Raises `Unanswered` for broken gzip."""
+        for plain in self._unpacked(piece):
+            self._write(plain if self.rewriting is None else self.rewriting.feed(plain), write)
+
+    def finish(self, write: Callable[[bytes], object]) -> None:
+        """Give *write* the rest. Raises `Unanswered` where the gzip stream breaks off."""
+        if self.unpacking is not None and not self.unpacking.eof:
+            raise Unanswered("broken-answer", "the gzip stream breaks off")
+        if self.rewriting is not None:
+            self._write(self.rewriting.finish(), write)
+        if self.packing is not None:
+            write(self.packing.flush())
+
+    def _unpacked(self, piece: bytes) -> list[bytes]:
+        if self.unpacking is None:
+            return [piece]
+        pieces = []
+        try:
+            while piece:
+                pieces.append(self.unpacking.decompress(piece, 65536))
+                piece = self.unpacking.unconsumed_tail
+        except zlib.error as error:
+            raise Unanswered("broken-answer", str(error)) from error
+        return pieces
+
+    def _write(self, plain: bytes, write: Callable[[bytes], object]) -> None:
+        piece = plain if self.packing is None else self.packing.compress(plain)
+        if piece:
+            write(piece)
+
+
+@frozen
+class Fitter:
+    """Fits answers to views."""
+
+    rewriter: Rewriter
+    workshop: Workshop
+    via: bytes
+
+    async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
+        """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
+        fields = self._told(answer, view, now)
+        if isinstance(answer.body, (Representation, Whole)):
+            if answer.storable and self._is_known(answer, view):
+                return self._not_modified(fields, view)
+            if view.head:
+                return Fitted(answer.status, self._in_form(fields, answer, view))
+            return await self._whole(answer, answer.body, fields, view)
+        if answer.body is None or answer.status in _WITHOUT_CONTENT or view.head:
+            return Fitted(answer.status, fields, incoming=answer.body)
+        return self._incoming(answer, answer.body, fields, view)
+
+    def _told(self, answer: Answer, view: View, now: float) -> Fields:
+        """Return the fields with what the answer says about itself."""
+        fields = self.rewriter.fields(answer.fields, view.base)
+        status = cache_status(
+            answer.outcome,
+            status=answer.asked,
+            collapsed=answer.collapsed,
+            forward=answer.forward,
+        )
+        lines = [(b"cache-status", status), (b"x-cache", x_cache(answer.outcome))]
+        if answer.storable:
+            fields = fields.with_line(b"cache-control", b"private, no-cache")
+            vary = adds_accept_encoding(fields.combined(b"vary"))
+            fields = fields.with_line(b"vary", vary)
+        if answer.age_s is not None:
+            lines.append((b"age", b"%d" % answer.age_s))
+        if fields.get(b"date") is None:
+            lines.append((b"date", formatdate(now, usegmt=True).encode("ascii")))
+        return Fields((*fields.updated(Fields(tuple(lines))), (b"via", self.via)))
+
+    @staticmethod
+    def _is_known(answer: Answer, view: View) -> bool:
+        """Judge the client's own preconditions (RFC 9110, section 13.2)."""
+        return (
+            answer.status == 200  # noqa: PLR2004
+            and not_modified(
+                view.fields, answer.fields.get(b"etag"), answer.fields.get(b"last-modified")
+            )
+        )
+
+    def _may_change(self, fields: Fields, view: View) -> bool:
+        return is_json(fields.get(b"content-type")) and view.base != self.rewriter.api_url
+
+    def _in_form(self, fields: Fields, answer: Answer, view: View) -> Fields:
+        """Return *fields* as they stand beside content that is rewritten or coded anew."""
+        changes = self._may_change(fields, view) and answer.status != _PARTIAL
+        return _coded_anew(fields) if view.gzip or changes else fields
+
+    def _not_modified(self, fields: Fields, view: View) -> Fitted:
+        fields = _coded_anew(fields) if view.gzip or self._may_change(fields, view) else fields
+        return Fitted(_NOT_MODIFIED, fields.without(_DESCRIBING))
+
+    async def _whole(
+        self, answer: Answer, body: Representation | Whole, fields: Fields, view: View
+    ) -> Fitted:
+        if answer.status in _WITHOUT_CONTENT:
+            return Fitted(answer.status, fields)
+        size = body.size if isinstance(body, Representation) else 8 * len(body.content)
+        rewrites = is_json(fields.get(b"content-type")) and answer.status != _PARTIAL
+        content, changed = await self.workshop.run(
+            size, self._formed, body, view.base if rewrites else None, view.gzip
+        )
+        if content and view.gzip:
+            fields = fields.with_line(b"content-encoding", b"gzip")
+            changed = True
+        if changed:
+            fields = _coded_anew(fields)
+        return Fitted(answer.status, fields, content, len(content))
+
+    def _formed(
+        self, body: Representation | Whole, base: bytes | None, gzip: bool
+    ) -> tuple[bytes, bool]:
+        """Return content as it is sent, and whether its bytes are other than GitHub's."""
+        packed = _packed(body)
+        if base is None and gzip and packed is not None:
+            return packed, False
+        plain = _plain(body)
+        rewritten = plain if base is None else self.rewriter.content(plain, base)
+        changed = rewritten != plain
+        if not gzip or not plain:
+            return rewritten, changed
+        if not changed and packed is not None:
+            return packed, False
+        return pack(rewritten), changed
+
+    def _incoming(
+        self, answer: Answer, body: IncomingContent, fields: Fields, view: View
+    ) -> Fitted:
+        """Return an answer whose content is passed on as it comes, turned where it has to be."""
+        packed = answer.coding in {b"gzip", b"x-gzip"}
+        plain = not answer.coding
+        rewrites = (
+            (packed or plain) and self._may_change(fields, view) and answer.status != _PARTIAL
+        )
+        unpacks = packed and (rewrites or not view.gzip) and answer.status != _PARTIAL
+        if not rewrites and not unpacks:
+            if answer.coding:
+                fields = fields.with_line(b"content-encoding", answer.coding)
+            return Fitted(answer.status, fields, length=body.length, incoming=body)
+        packs = unpacks and view.gzip
+        turn = Turning(
+            zlib.decompressobj(_GZIP) if unpacks else None,
+            self.rewriter.stream(view.base) if rewrites else None,
+            zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP) if packs else None,
+        )
+        fields = _coded_anew(fields)
+        if packs:
+            fields = fields.with_line(b"content-encoding", b"gzip")
+        return Fitted(answer.status, fields, incoming=body, turn=turn)
+
+
+def _packed(body: Representation | Whole) -> bytes | None:
+    if isinstance(body, Representation):
+        return body.packed
+    return body.content if body.coding in {b"gzip", b"x-gzip"} else None
+
+
+def _plain(body: Representation | Whole) -> bytes:
+    if isinstance(body, Representation):
+        return body.content()
+    try:
+        return identity(body.content, body.coding, 64 * max(len(body.content), 65536))
+    except (Undecodable, TooLarge) as error:
+        raise Unanswered("broken-answer", repr(error)) from error
+
+
+def _coded_anew(fields: Fields) -> Fields:
+    """Return *fields* as they stand beside content that is not byte for byte GitHub's.
+
+    The entity-tag is a weak one (RFC 9110, section 8.8.1), and ranges are not offered.
+    """
+    etag = fields.get(b"etag")
+    if etag is not None:
+        fields = fields.with_line(b"etag", tags.weak(etag))
+    vary = adds_accept_encoding(fields.combined(b"vary"))
+    return fields.without(_RANGES).with_line(b"vary", vary)
+
+
+def own_answer(
+    status: int, body: bytes, reason: str, retry_after: int | None, now: float
+) -> Fitted:
+    """Return an answer of the mirror's own, JSON like GitHub's."""
+    lines = [
+        (b"content-type", b"application/json; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"cache-status", cache_status(Outcome.ERROR, detail=reason)),
+        (b"x-cache", x_cache(Outcome.ERROR)),
+        (b"date", formatdate(now, usegmt=True).encode("ascii")),
+    ]
+    if retry_after is not None:
+        lines.append((b"retry-after", b"%d" % retry_after))
+    return Fitted(status, Fields(tuple(lines)), body, len(body))

@@ -1,0 +1,138 @@
+"""Whether the mirror is well, and what it counts: the small pages for those who run it."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, Final
+
+from attrs import define, frozen
+from twisted.web.resource import Resource
+
+from ghmirror_tw.metrics import Metrics
+
+_TEXT: Final = b"text/plain; charset=utf-8"
+_HTML: Final = b"text/html; charset=utf-8"
+_JSON: Final = b"application/json; charset=utf-8"
+
+
+@define
+class Readiness:
+    """Whether requests should be sent here: from listening and restored on, until stopping."""
+
+    listening: bool = False
+    restored: bool = False
+    stopping: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return self.listening and self.restored and not self.stopping
+
+    @property
+    def reason(self) -> str:
+        """Why they should or should not, in a few words."""
+        if self.stopping:
+            return "stopping"
+        if not self.listening:
+            return "not listening yet"
+        if not self.restored:
+            return "restoring a snapshot"
+        return "ready"
+
+
+@frozen
+class Page:
+    """An answer that is made here."""
+
+    status: int
+    media_type: bytes
+    content: bytes
+
+
+_OVERVIEW: Final = Page(
+    HTTPStatus.OK,
+    _HTML,
+    b"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>ghmirror</title></head>
+<body>
+<h1>ghmirror</h1>
+<ul>
+<li><a href="/metrics">metrics</a></li>
+<li><a href="/healthz">healthz</a></li>
+<li><a href="/readyz">readyz</a></li>
+</ul>
+</body>
+</html>
+""",
+)
+
+_NOT_FOUND: Final = Page(
+    HTTPStatus.NOT_FOUND,
+    _JSON,
+    json.dumps(
+        {"message": "Not Found", "documentation_url": "https://docs.github.com/rest"}
+    ).encode(),
+)
+
+_NOT_ALLOWED: Final = Page(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"GET or HEAD only\n")
+
+
+def answer(path: bytes, readiness: Readiness) -> Page | None:
+    """Return what both listeners answer to GET and HEAD of *path*, or None for all other paths."""
+    if path == b"/healthz":
+        return Page(HTTPStatus.OK, _TEXT, b"ok\n")
+    if path == b"/readyz":
+        status = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return Page(status, _TEXT, readiness.reason.encode() + b"\n")
+    return None
+
+
+def send(request: Any, page: Page) -> bytes:
+    """Say on *request* what is to be said of *page*; return the content, for it to be written.
+
+    Another method than GET or HEAD is refused where there is something to be had.
+    """
+    if page is not _NOT_FOUND and request.method not in {b"GET", b"HEAD"}:
+        page = _NOT_ALLOWED
+        request.setHeader(b"Allow", b"GET, HEAD")
+    request.setResponseCode(page.status)
+    request.setHeader(b"Content-Type", page.media_type)
+    request.setHeader(b"Content-Length", b"%d" % len(page.content))
+    request.setHeader(b"Cache-Control", b"no-store")
+    request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    return page.content
+
+
+class Health(Resource):
+    """`/healthz` and `/readyz`, and nothing else."""
+
+    isLeaf = True
+
+    def __init__(self, readiness: Readiness) -> None:
+        super().__init__()
+        self._readiness = readiness
+
+    def render(self, request: Any) -> bytes:
+        """Answer *request*."""
+        path = request.uri.partition(b"?")[0]
+        return send(request, self._page(path, request.getHeader(b"accept")) or _NOT_FOUND)
+
+    def _page(self, path: bytes, accept: bytes | None) -> Page | None:  # noqa: ARG002 - see Admin
+        return answer(path, self._readiness)
+
+
+class Admin(Health):
+    """The admin listener: health, metrics, and a page that links to them."""
+
+    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+        super().__init__(readiness)
+        self._metrics = metrics
+
+    def _page(self, path: bytes, accept: bytes | None) -> Page | None:
+        if path == b"/metrics":
+            return Page(HTTPStatus.OK, *self._metrics.exposition(accept))
+        if path == b"/":
+            return _OVERVIEW
+        return super()._page(path, accept)

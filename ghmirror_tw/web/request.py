@@ -1,0 +1,79 @@
+"""A client's request: its content is spooled, bounded, and never parsed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+from twisted.web import server
+from twisted.web.client import FileBodyProducer
+from twisted.web.iweb import IBodyProducer
+
+from ghmirror_tw.policy import errors
+
+
+@frozen
+class Spooled:
+    """The content of a request, in memory if it is small, else in a file without a name."""
+
+    file: Any
+    size: int
+
+    def head(self, size: int) -> bytes:
+        """Return its first *size* bytes."""
+        self.file.seek(0)
+        content: bytes = self.file.read(size)
+        return content
+
+    def producer(self) -> IBodyProducer:
+        """Return what sends it, from the beginning."""
+        self.file.seek(0)
+        return FileBodyProducer(self.file)
+
+
+class MirrorRequest(server.Request):
+    """A request whose target and content are taken as they are."""
+
+    #: GitHub says what its content is; nobody else does.
+    defaultContentType = None
+    channel: Any
+    content: Any
+    size = 0
+    refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse content that is announced to be too large, before it is sent."""
+        if length is not None and length > self.channel.site.resource.max_request_size:
+            self._refuse()
+        super().gotLength(None if self.refused else length)
+
+    def _refuse(self) -> None:
+        if not self.refused:
+            self.refused = True
+            self.requestHeaders.removeHeader(b"expect")
+            self.channel.refuse(errors.too_large())
+
+    def parseCookies(self) -> None:
+        """Leave cookies alone."""
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Spool content, up to the limit."""
+        self.size += len(data)
+        if self.size > self.channel.site.resource.max_request_size:
+            self._refuse()
+        if not self.refused:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Answer, now that all of it is here."""
+        if self.refused:
+            return
+        self.content.seek(0)
+        self.method, self.uri, self.clientproto = command, path, version
+        self.site = self.channel.site
+        self.site.resource.render(self)
+
+    @property
+    def spooled(self) -> Spooled | None:
+        """The content, if there is any."""
+        return Spooled(self.content, self.size) if self.size else None

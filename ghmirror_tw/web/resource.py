@@ -1,0 +1,271 @@
+"""The web resource that answers all of GitHub's API."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from ghmirror_tw.github.interfaces import Unanswered
+from ghmirror_tw.metrics import Metrics
+from ghmirror_tw.mirror import Mirror
+from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.targets import BadRequest, loops, parse_host, parse_target
+from ghmirror_tw.web import health
+from ghmirror_tw.web.access_log import AccessLog
+from ghmirror_tw.web.fitting import Fitted, Fitter, View, own_answer
+from ghmirror_tw.web.request import MirrorRequest
+
+_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+_NOT_FORWARDED: Final = frozenset({b"host", b"content-length", b"expect"})
+_FORWARDED: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-for"})
+#: What nginx made customary for a client that went away before its answer.
+_GONE: Final = 499
+_HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
+
+
+@define(eq=False)
+class _Told:
+    """What the log and the metrics say of one request."""
+
+    began: float
+    status: int = _GONE
+    outcome: str = Outcome.ERROR
+    authorization: bytes | None = field(default=None, repr=False)
+
+
+@implementer(IResource)
+@define(eq=False)
+class MirrorResource:
+    """Answers requests through the mirror, and health checks by itself."""
+
+    reactor: IReactorTime
+    mirror: Mirror
+    fitter: Fitter
+    metrics: Metrics
+    access_log: AccessLog
+    readiness: health.Readiness
+    pseudonym: bytes
+    max_request_size: int
+    public_url: bytes = b""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    isLeaf: bool = True
+    server: Any = None
+    in_flight: int = 0
+    #: Set once nothing new is taken; seconds after which to come again.
+    closing: int | None = None
+    _quiet: list[Deferred[None]] = field(factory=list)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.web"))
+
+    # IResource.
+
+    def putChild(self, path: bytes, child: Any) -> None:
+        """There are no children."""
+        raise NotImplementedError
+
+    def getChildWithDefault(self, name: bytes, request: Any) -> Any:  # noqa: ARG002
+        """There are no children: every path is answered here."""
+        return self
+
+    def render(self, request: MirrorRequest) -> int:
+        """Answer *request*, in time."""
+        path = request.uri.partition(b"?")[0]
+        if path in _HEALTH:
+            page = health.answer(path, self.readiness)
+            assert page is not None
+            request.write(health.send(request, page))
+            request.finish()
+            return NOT_DONE_YET
+        told = _Told(self.reactor.seconds())
+        self.in_flight += 1
+        self.metrics.in_flight.inc()
+        answering = Deferred.fromCoroutine(self._respond(request, told))
+        request.notifyFinish().addErrback(lambda _: answering.cancel())
+        answering.addErrback(self._failed, request)
+        answering.addBoth(self._done, request, told)
+        return NOT_DONE_YET
+
+    def refused(self, error: MirrorError) -> None:
+        """Count what was refused before it was a request."""
+        self.metrics.request(b"", error.status, Outcome.ERROR, 0.0)
+        self.access_log.request(b"-", b"-", error.status, Outcome.ERROR, seconds=0.0)
+
+    def _done(self, _: object, request: MirrorRequest, told: _Told) -> None:
+        self.in_flight -= 1
+        self.metrics.in_flight.dec()
+        seconds = self.reactor.seconds() - told.began
+        self.metrics.request(request.method, told.status, told.outcome, seconds)
+        self.access_log.request(
+            request.method,
+            request.uri,
+            told.status,
+            told.outcome,
+            seconds=seconds,
+            login=self.mirror.login_of(told.authorization),
+        )
+        if not self.in_flight:
+            quiet, self._quiet = self._quiet, []
+            for waiting in quiet:
+                waiting.callback(None)
+
+    def quiet(self) -> Deferred[None]:
+        """Return when no request is under way."""
+        waiting: Deferred[None] = Deferred(self._quiet.remove)
+        self._quiet.append(waiting)
+        if not self.in_flight:
+            self._quiet.remove(waiting)
+            waiting.callback(None)
+        return waiting
+
+    def _failed(self, failure: Failure, request: MirrorRequest) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("A request could not be answered", failure=failure)
+        if not request._disconnected and not request.finished:  # noqa: SLF001
+            _abort(request)
+
+    # One request.
+
+    async def _respond(self, request: MirrorRequest, told: _Told) -> None:
+        try:
+            fitted = await self._answered(request, told)
+        except MirrorError as error:
+            fitted = self._sorry(error)
+        except BadRequest as error:
+            fitted = self._sorry(errors.malformed(error.message))
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it was, the client gets a clean answer
+            self._log.failure("A request could not be answered")
+            fitted = self._sorry(errors.internal())
+        told.status = fitted.status
+        await self._send(request, fitted, told)
+
+    def _sorry(self, error: MirrorError) -> Fitted:
+        return own_answer(
+            error.status, error.body(), error.reason, error.retry_after, self.reactor.seconds()
+        )
+
+    async def _answered(self, request: MirrorRequest, told: _Told) -> Fitted:
+        fields = Fields(
+            tuple(
+                (name, value)
+                for name, values in request.requestHeaders.getAllRawHeaders()
+                for value in values
+            )
+        )
+        target = parse_target(request.uri)
+        trusted = self._is_trusted(request)
+        base = self._base(request, fields, trusted) + target.prefix
+        if request.method not in _METHODS:
+            raise errors.not_implemented("The method is not one of GitHub's")
+        if loops(fields.get_all(b"via"), self.pseudonym):
+            raise errors.loop()
+        if self.closing is not None:
+            raise errors.shutting_down(self.closing)
+        forwarded = fields.end_to_end().without(_NOT_FORWARDED | (_FORWARDED if trusted else set()))
+        question = Question(request.method, target.target, forwarded)
+        told.authorization = question.authorization
+        answer = await self.mirror.answer(question, request.spooled)
+        told.outcome = answer.outcome
+        try:
+            return await self.fitter.fit(
+                answer, View(request.method, base, fields), self.reactor.seconds()
+            )
+        except BaseException as error:
+            told.outcome = Outcome.ERROR
+            if answer.incoming is not None:
+                answer.incoming.abort()
+            if isinstance(error, Unanswered):
+                raise errors.upstream_failed(error.reason) from error
+            raise
+
+    def _is_trusted(self, request: MirrorRequest) -> bool:
+        """Tell whether a request came through one of the trusted proxies."""
+        if not self.trusted_proxies:
+            return False
+        try:
+            peer = ip_address(getattr(request.getClientAddress(), "host", ""))
+        except ValueError:
+            return False
+        return any(peer in network for network in self.trusted_proxies)
+
+    def _base(self, request: MirrorRequest, fields: Fields, trusted: bool) -> bytes:
+        """Return the URL by which the client knows the mirror; its host is always validated."""
+        hosts = fields.get_all(b"host")
+        if not hosts and request.clientproto == b"HTTP/1.0":
+            local = request.getHost()
+            hosts = [b"%s:%d" % (getattr(local, "host", "localhost").encode(), _port(local))]
+        host = parse_host(hosts)
+        scheme = b"https" if request.isSecure() else b"http"
+        if trusted:
+            forwarded = fields.get(b"x-forwarded-host")
+            if forwarded is not None:
+                host = parse_host([forwarded.split(b",")[0].strip()])
+            proto = (fields.get(b"x-forwarded-proto") or b"").split(b",")[0].strip().lower()
+            scheme = proto if proto in {b"http", b"https"} else scheme
+        return self.public_url or scheme + b"://" + host
+
+    async def _send(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
+        request.setResponseCode(fitted.status)
+        for name, value in fitted.fields:
+            request.responseHeaders.addRawHeader(name, value)
+        if fitted.length is not None:
+            request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % fitted.length])
+        if self.closing is not None:
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            request.channel.persistent = False
+        if fitted.incoming is not None:
+            await self._relay(request, fitted, told)
+        elif fitted.content:
+            request.write(fitted.content)
+        request.finish()
+
+    async def _relay(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
+        """Pass content on as fast as the client takes it; what breaks off there, breaks off here.
+
+        After the first byte there is no other way to tell the client than to close the
+        connection (RFC 9112, section 8).
+        """
+        content, turn = fitted.incoming, fitted.turn
+        assert content is not None
+        request.registerProducer(content, True)
+        try:
+            if turn is None:
+                await content.pass_on(request.write)
+            else:
+                await content.pass_on(lambda piece: turn.feed(piece, request.write))
+                turn.finish(request.write)
+        except Unanswered as error:
+            told.outcome = Outcome.ERROR
+            self._log.warn("An answer broke off: {why}", why=error.why)
+            _abort(request)
+            raise CancelledError from error
+        except CancelledError:
+            content.abort()
+            raise
+        finally:
+            if not request.finished and request.producer is not None:
+                request.unregisterProducer()
+
+
+def _port(address: Any) -> int:
+    port: int = getattr(address, "port", 80)
+    return port
+
+
+def _abort(request: MirrorRequest) -> None:
+    channel: Any = request.channel
+    if channel is not None and channel.transport is not None:
+        channel.transport.abortConnection()

@@ -1,0 +1,108 @@
+"""A line for each request, and nothing in it that should not be."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import ILogObserver, Logger, formatEvent
+
+from ghmirror_tw.web.access_log import AccessLog, shown_path
+
+
+def logged(access: Any = "all", **request: Any) -> list[dict[str, Any]]:
+    """Return the events that a request leaves in the log."""
+    events: list[dict[str, Any]] = []
+    log = AccessLog(access, Logger(namespace="test", observer=cast(ILogObserver, events.append)))
+    told: dict[str, Any] = {
+        "method": b"GET",
+        "target": b"/user?page=2",
+        "status": 200,
+        "outcome": "shared",
+        "seconds": 0.01234,
+        "login": "octocat",
+    }
+    log.request(**(told | request))
+    return events
+
+
+def test_a_line_says_what_was_asked_and_what_came_of_it() -> None:
+    """As text, and as keys of their own for JSON."""
+    (event,) = logged()
+    assert formatEvent(event) == "GET /user 200 shared 12.3 ms octocat"
+    keys = ("method", "path", "status", "outcome", "milliseconds", "login")
+    assert [event[key] for key in keys] == ["GET", "/user", 200, "shared", 12.3, "octocat"]
+
+
+def test_an_unknown_login_is_a_dash() -> None:
+    """So that a line always has as many words."""
+    assert formatEvent(logged(login=None)[0]).endswith(" ms -")
+
+
+@pytest.mark.parametrize(
+    ("access", "status", "outcome", "lines"),
+    [
+        ("all", 200, "fresh", 1),
+        ("errors", 200, "fresh", 0),
+        ("errors", 404, "pass", 0),
+        ("errors", 500, "pass", 1),
+        ("errors", 403, "error", 1),
+        ("none", 502, "error", 0),
+    ],
+)
+def test_which_requests_are_logged(access: str, status: int, outcome: str, lines: int) -> None:
+    """All, those that failed, or none."""
+    assert len(logged(access, status=status, outcome=outcome)) == lines
+
+
+def test_all_is_the_default() -> None:
+    """A new mirror shows what it does."""
+    assert AccessLog().access == "all"
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        (b"/repos/o/r?access_token=abc", "/repos/o/r"),
+        (b"/repos/o/r#part", "/repos/o/r"),
+        (b"/a\r\nGET /b", "/a%0D%0AGET%20/b"),
+        (b"/\x1b[31m\x7f\x00", "/%1B[31m%7F%00"),
+        ("/é".encode(), "/%C3%A9"),
+        (b"/a%2Fb", "/a%2Fb"),
+        (b"http://me:secret@mirror/user?x", "/user"),
+        (b"*", "*"),
+        (b"", ""),
+        (b"/x/ghp_0123456789abcdef0123", "/x/***"),
+        (b"/x/gh%70_0123456789abcdef0123", "/x/***"),
+        (b"/x/Bearer%20abcdef/y", "/x/Bearer%20***"),
+    ],
+)
+def test_paths_are_shown_safely(target: bytes, shown: str) -> None:
+    """No query, no userinfo, no credential, no control characters."""
+    assert shown_path(target) == shown
+
+
+def test_long_paths_are_cut() -> None:
+    """At 2 kB, however much longer they get by being escaped."""
+    for target in (b"/" + b"a" * 3000, b"/" + b"\xff" * 2000, b"/" + b"a" * 1_000_000):
+        assert len(shown_path(target)) == 2048
+        assert shown_path(target).endswith("...")
+    assert shown_path(b"/" + b"a" * 2047) == "/" + "a" * 2047
+
+
+@given(st.binary())
+def test_a_path_is_always_visible_ascii(target: bytes) -> None:
+    """Whatever a client sends."""
+    shown = shown_path(target)
+    assert all("!" <= each <= "~" for each in shown)
+
+
+def test_methods_and_logins_are_escaped_too() -> None:
+    """A method is whatever the client says it is."""
+    (event,) = logged(method=b"GE\nT" + b"X" * 100, login="a\nb\u20ac")
+    line = formatEvent(event)
+    assert "\n" not in line
+    assert line.isascii()
+    assert len(event["method"]) < 50
