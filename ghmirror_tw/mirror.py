@@ -19,6 +19,7 @@ from ghmirror_tw.github.users import Users, parse_login
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.policy import errors, granting, reuse, tags
 from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import TooLarge, Undecodable, identity, pack, represent
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
@@ -174,21 +175,18 @@ class Mirror:
             writes = upload.size > _GRAPHQL_LOOK or is_mutation(look)
         if writes:
             self._advance(credential)
+        # Only what we can unpack can be rewritten.
+        coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
+        question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
+        asked_at = self._tick()
         try:
             reply = await self._put(question, credential, upload, self._deadline())
         finally:
             if writes:
                 self._advance(credential)
-        return Answer(
-            reply.status,
-            of_this_answer(reply.fields),
-            Outcome.PASS,
-            reply.content,
-            coding=_coding(reply),
-            storable=False,
-            forward=forward,
-            asked=reply.status,
-        )
+        if reply.status == 401:  # noqa: PLR2004
+            self._revoked(credential, asked_at)
+        return evolve(_passed_on(reply, reply.content), storable=False, forward=forward)
 
     def _advance(self, credential: str) -> None:
         """Begin a new generation of questions: what was asked before a write is not its answer."""
@@ -510,6 +508,7 @@ class Mirror:
         self._weigh(turn)
         if asked.head:
             await reply.content.collect(0)
+            self._refused(turn, b"")
             return _passed_on(reply, None)
         content = await reply.content.collect(self.terms.max_stored_size)
         whole = content is not None and reply.content.certain
@@ -579,10 +578,13 @@ class Mirror:
             plain = b""
         what = refuses(reply.status, reply.fields, plain)
         if what == "credential":
-            self.store.revoke(asked.credential, turn.asked_at)
-            self.users.revoke(asked.credential, turn.asked_at)
+            self._revoked(asked.credential, turn.asked_at)
         elif what == "key":
             self.store.refuse(asked.key, asked.credential, turn.asked_at)
+
+    def _revoked(self, credential: str, asked_at: float) -> None:
+        self.store.revoke(credential, asked_at)
+        self.users.revoke(credential, asked_at)
 
     async def _learn_login(self, asked: Asked, answer: Answer) -> None:
         """Remember whose credential this is, when GitHub has just said so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -96,6 +97,55 @@ class _Verbatim:
         return response
 
 
+@implementer(IBodyProducer)
+@define(eq=False)
+class _Watched:
+    """Sends the content of a request, and tells of each piece that goes out.
+
+    The time for an answer runs from when GitHub last took something: a large upload over a slow
+    line is not one that hangs.
+    """
+
+    producer: IBodyProducer
+    progress: Callable[[], object]
+
+    @property
+    def length(self) -> Any:
+        """How many bytes there are."""
+        return self.producer.length
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        """Send it all to *consumer*."""
+        sent: Deferred[None] = self.producer.startProducing(_Consumer(consumer, self.progress))
+        return sent
+
+    def pauseProducing(self) -> None:
+        """Wait."""
+        self.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        self.progress()
+        self.producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Give up."""
+        self.producer.stopProducing()
+
+
+@define(eq=False)
+class _Consumer:
+    """Takes what is sent, and tells of it."""
+
+    consumer: Any
+    progress: Callable[[], object]
+
+    def write(self, piece: bytes) -> None:
+        """Take a piece."""
+        self.progress()
+        self.consumer.write(piece)
+
+
 def _nothing_kept() -> IndexableCookieJar:
     return IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
 
@@ -158,14 +208,17 @@ class Client:
         self, question: Question, content: IBodyProducer | None, timeout_s: float
     ) -> Reply:
         timed_out = False
-        pending: Deferred[Any] = Deferred.fromCoroutine(self._send(question, content))
+        timeout_s = max(timeout_s, 0.0)
+        if content is not None:
+            content = _Watched(content, lambda: timer.active() and timer.reset(timeout_s))
 
         def time_out() -> None:
             nonlocal timed_out
             timed_out = True
             pending.cancel()
 
-        timer = self.reactor.callLater(max(timeout_s, 0.0), time_out)
+        timer = self.reactor.callLater(timeout_s, time_out)
+        pending: Deferred[Any] = Deferred.fromCoroutine(self._send(question, content))
         try:
             reply: Reply = await pending
         except Unanswered:

@@ -52,7 +52,7 @@ class Content(Protocol):
 
         Cancelling it aborts the answer. Fails with `Unanswered` where the content breaks off.
         """
-        if self.length is not None and self.length > limit_bytes:
+        if self._asked_for or (self.length is not None and self.length > limit_bytes):
             waiting: Deferred[bytes | None] = Deferred()
             waiting.callback(None)
             return waiting

@@ -226,7 +226,10 @@ class MirrorResource:
         if self.closing is not None:
             request.responseHeaders.setRawHeaders(b"connection", [b"close"])
             request.channel.persistent = False
-        if fitted.incoming is not None:
+        if fitted.incoming is not None and request.method == b"HEAD":
+            if await fitted.incoming.collect(0) is None:
+                fitted.incoming.abort()
+        elif fitted.incoming is not None:
             await self._relay(request, fitted, told)
         elif fitted.content:
             request.write(fitted.content)
