@@ -20,6 +20,8 @@ ALL = [
     (errors.internal(), 500, "internal"),
     (errors.not_implemented("The transfer coding is unknown"), 501, "not-implemented"),
     (errors.upstream_failed("connect-error"), 502, "connect-error"),
+    (errors.unanswered("timeout"), 504, "timeout"),
+    (errors.unanswered("server-error"), 502, "server-error"),
     (errors.shutting_down(5), 503, "shutting-down"),
     (errors.overloaded(7), 503, "overloaded"),
     (errors.timed_out(), 504, "timeout"),
@@ -62,4 +64,6 @@ def test_an_error_can_be_raised_and_chained() -> None:
     with pytest.raises(MirrorError, match="too large") as raised:
         raise errors.too_large() from cause
     assert raised.value.__cause__ is cause
+    # Whoever carries an exception about may take its traceback off, frozen or not.
+    raised.value.__traceback__ = None
     assert raised.value.with_traceback(None) is raised.value

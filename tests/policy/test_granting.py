@@ -1,0 +1,112 @@
+"""What a 304 confirms and a 200 brings, as records."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from ghmirror_tw.policy.content import represent
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.granting import Word, brought, confirmed
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
+from ghmirror_tw.policy.reuse import Kind, Validator
+
+JSON = Fields(((b"content-type", b"application/json"),))
+
+
+def stored(content: bytes = b"[1]") -> Representation:
+    return represent(JSON, content, None, 1000)[0]
+
+
+def grant(digest: str, **more: object) -> Grant:
+    values = {"last_modified": b"then", "link": b"<x>; rel=next", "shareable": False, **more}
+    return Grant(digest, b'"old"', asked_at=1.0, validated_at=2.0, **values)  # type: ignore[arg-type]
+
+
+def entry(digest: str, **more: object) -> Entry:
+    values = {"brought_at": 1.0, "validated_at": 2.0, "shareable": True, "size": 3, **more}
+    return Entry(digest, **values)  # type: ignore[arg-type]
+
+
+WORD = Word(Fields(), asked_at=10.0, came_at=11.0, login="alice")
+
+
+def test_an_own_validator_confirms_what_the_credential_had() -> None:
+    """What a 304 leaves out is kept from the credential's own grant."""
+    held = stored()
+    known = Known(grant=grant(held.digest))
+    validator = Validator(b'"tag"', Kind.OWN, held.digest)
+    made, listed = confirmed(known, validator, held, WORD)
+    assert (made.etag, made.link, made.last_modified) == (b'"tag"', b"<x>; rel=next", b"then")
+    assert (made.asked_at, made.validated_at, made.principal) == (10.0, 11.0, "alice")
+    assert not made.shareable
+    assert (listed.brought_at, listed.validated_at, listed.shareable) == (0.0, 11.0, False)
+
+
+def test_a_304_says_more_than_what_was_stored() -> None:
+    """Fields of the 304 itself outweigh those from before."""
+    held = stored()
+    fields = Fields(((b"etag", b'W/"tag"'), (b"link", b"<y>"), (b"last-modified", b"now")))
+    known = Known(grant=grant(held.digest), entries=(entry(held.digest, principal="bob"),))
+    validator = Validator(b'"tag"', Kind.OWN, held.digest)
+    made, listed = confirmed(known, validator, held, evolve(WORD, fields=fields, login=None))
+    assert (made.etag, made.link, made.last_modified) == (b'W/"tag"', b"<y>", b"now")
+    assert (listed.principal, listed.brought_at) == ("bob", 1.0)
+
+
+def test_a_computed_tag_confirms_what_another_brought() -> None:
+    """The `Link` of a shared answer is that of the recency list, and never the grant's."""
+    held = stored()
+    known = Known(grant=grant("other"), entries=(entry(held.digest, link=b"<z>"),))
+    validator = Validator(b'"tag"', Kind.COMPUTED, held.digest)
+    made, listed = confirmed(known, validator, held, WORD)
+    assert (made.digest, made.link, made.last_modified) == (held.digest, b"<z>", None)
+    assert made.shareable
+    assert listed.principal == "alice"
+
+
+def test_a_guess_brings_the_empty_list() -> None:
+    """What `[]` confirms is new to the recency list."""
+    held = stored(b"[]")
+    made, listed = confirmed(Known(), Validator(b'"tag"', Kind.EMPTY, held.digest), held, WORD)
+    assert (made.link, listed.brought_at) == (None, 11.0)
+
+
+def test_a_date_confirms_without_a_tag() -> None:
+    """A grant without entity-tag stays without one."""
+    held = stored()
+    known = Known(grant=evolve(grant(held.digest), etag=None))
+    assert confirmed(known, Validator(b"", Kind.OWN, held.digest), held, WORD)[0].etag is None
+
+
+def bring(target: bytes, known: Known, *, goes_on: bool, items: int = 30) -> Entry:
+    held = stored(b"[" + b",".join([b"1"] * items) + b"]")
+    fields = Fields(((b"etag", b'"tag"'),))
+    word = evolve(WORD, fields=fields)
+    return brought(target, known, held, word, shareable=True, goes_on=goes_on)[1]
+
+
+def test_a_200_brings_a_grant_and_an_entry() -> None:
+    """Both name the representation; the entry says what it came in place of."""
+    held = stored()
+    fields = Fields(((b"etag", b'"new"'), (b"link", b"<a>"), (b"last-modified", b"now")))
+    known = Known(grant=grant("before"))
+    word = evolve(WORD, fields=fields)
+    made, listed = brought(b"/x", known, held, word, shareable=True, goes_on=False)
+    assert (made.etag, made.link, made.shareable) == (b'"new"', b"<a>", True)
+    assert (listed.supersedes, listed.link, listed.brought_at) == ("before", b"<a>", 11.0)
+    assert not listed.complete
+
+
+def test_a_list_that_goes_on_without_a_next_page_is_complete() -> None:
+    """Only a full page whose next one is no end is known to be all there is."""
+    assert bring(b"/list", Known(), goes_on=True).complete
+    assert not bring(b"/list", Known(), goes_on=False).complete
+    assert not bring(b"/list", Known(), goes_on=True, items=29).complete
+
+
+def test_completeness_is_remembered_for_the_content() -> None:
+    """A 200 with the same content doesn't forget it."""
+    before = bring(b"/list", Known(), goes_on=True)
+    assert bring(b"/list", Known(entries=(before,)), goes_on=False).complete
+    other = evolve(before, digest="other")
+    assert not bring(b"/list", Known(entries=(other,)), goes_on=False).complete
