@@ -59,10 +59,11 @@ $(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,
 	$(PYTHON) -m venv --clear $(VENV)
 	touch $@
 
-# What lies in build/ from an earlier time would be installed, too.
+# What lies in build/ from an earlier time would be installed, too; later checks need not see it.
 $(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml $(SOURCES)
 	rm -rf build
 	$(PIP) install .
+	rm -rf build *.egg-info
 	touch $@
 
 $(VENV)/ready-to-test: $(VENV)/made tests/requirements.txt

@@ -8,6 +8,7 @@ are seconds, sizes are bytes, and what is left empty is ``""`` (or an empty tupl
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +22,8 @@ from ghmirror_tw import config_values as kinds
 from ghmirror_tw.config_values import Kind, Lines, Network, RedisAddress
 
 PREFIX: Final = "GHMIRROR_"
+#: Port 0 is another one each time.
+_ANY_PORT: Final = re.compile(r"(tcp[46]?|ssl):(port=)?0(:|$)")
 
 
 class ConfigError(Exception):
@@ -620,7 +623,7 @@ def _server_clashes(server: Server) -> Iterator[Clash]:
     if not server.listen:
         yield _clash("server.listen", "nothing is given", "at least one endpoint")
     both = [*server.listen, *server.admin_listen]
-    for twice in sorted({one for one in both if both.count(one) > 1}):
+    for twice in sorted({one for one in both if both.count(one) > 1 and not _ANY_PORT.match(one)}):
         names = "server.listen server.admin_listen"
         yield _clash(names, f"{twice!r} is there twice", "it once, here or in admin_listen")
 

@@ -20,6 +20,18 @@ from ghmirror_tw.web.resource import MirrorResource
 
 _log: Final = Logger(namespace="ghmirror")
 
+#: How many connections may wait to be accepted. Twisted's own 50 overflows when a fleet of
+#: clients polls on the full minute, and what overflows waits for a second or hangs.
+BACKLOG: Final = 1024
+
+
+def with_backlog(description: str) -> str:
+    """Return an endpoint description that lets enough connections wait, unless it says how many."""
+    kind = description.partition(":")[0].lower()
+    if kind not in {"tcp", "tcp4", "tcp6", "ssl", "unix"} or ":backlog=" in description:
+        return description
+    return f"{description}:backlog={BACKLOG}"
+
 
 @define(eq=False)
 class Listener:

@@ -26,7 +26,7 @@ from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
-from ghmirror_tw.service import Listener, MirrorService
+from ghmirror_tw.service import Listener, MirrorService, with_backlog
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
@@ -200,7 +200,6 @@ def makeService(options: Options) -> MultiService:
         ("admin listening", server.admin_listen, admin),
     ):
         for description in descriptions:
-            service.listeners.append(
-                Listener(what, description, serverFromString(reactor, description), factory)
-            )
+            endpoint = serverFromString(reactor, with_backlog(description))
+            service.listeners.append(Listener(what, description, endpoint, factory))
     return service

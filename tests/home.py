@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, frozen
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -34,6 +34,7 @@ from twisted.web.iweb import IBodyProducer
 from twisted.web.server import Site
 
 from ghmirror_tw.config import Settings
+from ghmirror_tw.service import BACKLOG
 from ghmirror_tw.tap import House
 from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.health import Admin
@@ -87,6 +88,30 @@ class _Raw(Protocol):
             self.ended.errback(reason)
 
 
+async def fetch(
+    method: str,
+    port: int,
+    target: str,
+    *,
+    token: str | None = None,
+    headers: Mapping[str, str | list[str]] | None = None,
+    body: bytes | IBodyProducer | None = None,
+) -> Got:
+    """Send a request as it is to a local port, and return the answer as it came."""
+    lines = Headers({"Host": [f"127.0.0.1:{port}"], "User-Agent": ["tests"]})
+    if token is not None:
+        lines.setRawHeaders("Authorization", [f"token {token}"])
+    for name, value in (headers or {}).items():
+        lines.setRawHeaders(name, [value] if isinstance(value, str) else value)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+    agent = ProxyAgent(endpoint, reactor, HTTPConnectionPool(reactor, persistent=False))
+    producer = FileBodyProducer(BytesIO(body)) if isinstance(body, bytes) else body
+    response = await agent.request(method.encode(), target.encode(), lines, producer)
+    raw = _Raw()
+    response.deliverBody(raw)
+    return Got(response.code, response.headers, await raw.ended)
+
+
 @define(eq=False)
 class Home:
     """One mirror, its GitHub, and a client for both."""
@@ -95,7 +120,6 @@ class Home:
     house: House
     port: int
     admin_port: int
-    _pool: HTTPConnectionPool = field(factory=lambda: HTTPConnectionPool(reactor, persistent=False))
 
     @property
     def url(self) -> str:
@@ -113,18 +137,9 @@ class Home:
         port: int | None = None,
     ) -> Got:
         """Send a request as it is and return the answer as it came."""
-        lines = Headers({"Host": [f"127.0.0.1:{port or self.port}"], "User-Agent": ["tests"]})
-        if token is not None:
-            lines.setRawHeaders("Authorization", [f"token {token}"])
-        for name, value in (headers or {}).items():
-            lines.setRawHeaders(name, [value] if isinstance(value, str) else value)
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port or self.port)
-        agent = ProxyAgent(endpoint, reactor, self._pool)
-        producer = FileBodyProducer(BytesIO(body)) if isinstance(body, bytes) else body
-        response = await agent.request(method.encode(), target.encode(), lines, producer)
-        raw = _Raw()
-        response.deliverBody(raw)
-        return Got(response.code, response.headers, await raw.ended)
+        return await fetch(
+            method, port or self.port, target, token=token, headers=headers, body=body
+        )
 
     async def get(self, target: str, **more: Any) -> Got:
         """GET a target."""
@@ -163,10 +178,10 @@ async def open_github(case: TestCase) -> GitHub:
 
 
 async def open_home(
-    case: TestCase, github: GitHub | None = None, **options: Mapping[str, Any]
+    case: TestCase, before: GitHub | None = None, /, **options: Mapping[str, Any]
 ) -> Home:
     """Start a mirror with *options* by section, and a stand-in unless there is one already."""
-    github = github or await open_github(case)
+    github = before or await open_github(case)
     base = Settings()
     sections: dict[str, dict[str, Any]] = {"github": {"api_url": github.api_url, "status_url": ""}}
     for section, values in options.items():
@@ -179,7 +194,7 @@ async def open_home(
     house.workshop.open()
     house.readiness.listening = house.readiness.restored = True
     site = MirrorSite(house.resource, MirrorRequest, reactor)
-    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    port = reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")
     admin = reactor.listenTCP(
         0, Site(Admin(house.readiness, house.metrics), reactor=reactor), interface="127.0.0.1"
     )

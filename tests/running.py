@@ -4,7 +4,7 @@ In a test on the reactor::
 
     mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})
     response = await treq.get(f"{mirror.url}/user")
-    self.assertEqual(await mirror.stop(), STOPPED)
+    assert await mirror.stop() == STOPPED
 
 In blocking code, such as a benchmark::
 
@@ -45,15 +45,15 @@ Sections = Mapping[str, Mapping[str, object]]
 DEFAULTS: Sections = {
     "server": {
         "listen": "tcp:0:interface=127.0.0.1",
-        "admin_listen": "tcp:0:interface=127.0.0.1",
+        "admin_listen": "tcp:port=0:interface=127.0.0.1",
         "shutdown_grace": "5s",
     },
     "github": {"api_url": "http://127.0.0.1:1", "status_url": ""},
 }
 """What a mirror is started with where a test says nothing else: nothing leaves the machine."""
 
-STOPPED = -signal.SIGTERM
-"""The status of a mirror that has ended in peace: twistd passes on the signal that ended it."""
+STOPPED = 0
+"""The status of a mirror that has ended in peace."""
 
 _LISTENING = re.compile(r"(admin )?listening on ([a-z]+:[^\s\"',]+)")
 _READY_S = 60.0
@@ -154,8 +154,6 @@ class _Prepared:
 
     @property
     def command(self) -> list[str]:
-        if "COVERAGE_PROCESS_CONFIG" in self.environment:
-            return [sys.executable, "-m", "tests.measured_twistd", *self.arguments]
         return [str(TWISTD), *self.arguments]
 
     @property

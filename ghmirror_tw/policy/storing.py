@@ -33,9 +33,6 @@ KNOWN_VARY: Final = frozenset(
     }
 )
 
-#: Fields that belong to a credential or to one answer, and are never stored with content.
-NEVER_STORED: Final = frozenset({b"set-cookie"})
-
 
 def why_not_storable(question: Question, *, has_content: bool = False) -> str | None:
     """Return why a request passes by: ``method`` or ``bypass`` as in RFC 9211, or None."""
@@ -125,11 +122,6 @@ def refuses(status: int, fields: Fields, content: bytes) -> str | None:
 def of_this_answer(fields: Fields) -> Fields:
     """Return the fields of GitHub's own answer as they pass on: all but what delimits it."""
     return fields.end_to_end().without(FRAMING)
-
-
-def vary_of(fields: Fields) -> bytes | None:
-    """Return the combined `Vary` value, or None."""
-    return fields.combined(b"vary")
 
 
 def adds_accept_encoding(vary: bytes | None) -> bytes:

@@ -34,6 +34,7 @@ class Channel(HTTPChannel):
     transport: Any
     factory: Any
     _refused = False
+    _lingering: Any = None
 
     def connectionMade(self) -> None:
         """Count the connection."""
@@ -43,6 +44,8 @@ class Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Forget the connection."""
         self.factory.channels.discard(self)
+        if self._lingering is not None and self._lingering.active():
+            self._lingering.cancel()
         super().connectionLost(reason)
 
     @property
@@ -70,16 +73,12 @@ class Channel(HTTPChannel):
         # What is still to come is read, or the client may lose the answer with the connection.
         self.dataReceived = self.lineReceived = lambda *_: None  # type: ignore[method-assign]
         self.setTimeout(None)
-        self.callLater(LINGER_S, self._end)
+        self._lingering = self.callLater(LINGER_S, self.transport.abortConnection)
         half_close = getattr(self.transport, "loseWriteConnection", None)
         if half_close is not None:
             half_close()
         else:
             self.loseConnection()
-
-    def _end(self) -> None:
-        if self.transport is not None:
-            self.transport.abortConnection()
 
     # What Twisted calls where it would answer 400 without content, or nothing.
 
@@ -88,7 +87,7 @@ class Channel(HTTPChannel):
 
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002
         """Refuse a line that is too long: the request line, or one of the fields."""
-        first = not self.requests or hasattr(self.requests[-1], "uri")
+        first = not hasattr(self, "_command")
         self.refuse(errors.target_too_long() if first else errors.fields_too_large())
 
     def lineReceived(self, line: bytes) -> Any:

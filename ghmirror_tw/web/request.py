@@ -75,5 +75,8 @@ class MirrorRequest(server.Request):
 
     @property
     def spooled(self) -> Spooled | None:
-        """The content, if there is any."""
-        return Spooled(self.content, self.size) if self.size else None
+        """The content, if there is any; none is content too where its length is announced."""
+        announced = self.method not in {b"GET", b"HEAD"} and self.requestHeaders.hasHeader(
+            b"content-length"
+        )
+        return Spooled(self.content, self.size) if self.size or announced else None

@@ -1,0 +1,87 @@
+"""PyGithub and Octokit see through the mirror what they see without it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.clients.programs import node, told_by
+from tests.clients.scene import ISSUES, TOKEN, put_issues, scene, seen
+from tests.github import GitHub
+from tests.running import start_mirror
+
+
+class Clients(TestCase):
+    """What holds for each client; the client itself is in the classes below."""
+
+    timeout: ClassVar[float] = 120
+
+    github: GitHub
+
+    def command(self, url: str, token: str) -> list[str]:
+        raise NotImplementedError
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.github = await scene()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.github.close()))
+
+    async def mirror(self) -> str:
+        """Start a mirror, and give its URL."""
+        mirror = await start_mirror(self, {"github": {"api_url": self.github.api_url}})
+        return mirror.url
+
+    async def told_at(self, url: str, token: str = TOKEN) -> dict[str, Any]:
+        """Let the client look at everything."""
+        told = await told_by(self.command(url, token))
+        assert isinstance(told, dict)
+        return told
+
+    async def test_without_the_mirror(self) -> None:
+        """What is expected is what GitHub itself would show."""
+        assert await self.told_at(self.github.api_url) == seen()
+
+    async def test_everything_is_seen(self) -> None:
+        """First when nothing is stored, then when everything is, in each shape of the URL."""
+        url = await self.mirror()
+        for base in (url, url, f"{url}/api/v3", f"{url}/api/v3"):
+            assert await self.told_at(base) == seen()
+
+    async def test_nothing_is_paid_twice(self) -> None:
+        """A client that looks at the same again pays nothing for it."""
+        url = await self.mirror()
+        await self.told_at(url)
+        await self.told_at(url)
+        once = ("/user", "/users/octo", "/repos/octo/hello", f"/repos/octo/hello/issues/{ISSUES}")
+        paid = {path: self.github.paid["alice", path] for path in once}
+        assert paid == dict.fromkeys(once, 1)
+
+    async def test_a_list_that_grew(self) -> None:
+        """A list whose last page was full is counted and read to its new end.
+
+        By a new token, since a proof that the list has ended holds for 10 s for a credential.
+        """
+        url = await self.mirror()
+        await self.told_at(url)
+        put_issues(self.github, ISSUES + 35)
+        self.github.token("another", "alice")
+        assert await self.told_at(url, "another") == seen(ISSUES + 35)
+
+
+class PyGithub(Clients):
+    """It counts with per_page=1, follows URLs in bodies and Location, and checks their host."""
+
+    def command(self, url: str, token: str) -> list[str]:
+        return [sys.executable, "-m", "tests.clients.pygithub_client", url, token]
+
+
+class Octokit(Clients):
+    """It paginates along Link, and is answered 304 to a validator of its own."""
+
+    def command(self, url: str, token: str) -> list[str]:
+        return [*node("octokit_client.mjs", "@octokit/rest"), url, token]
+
+
+del Clients  # nothing to run by itself

@@ -1,0 +1,154 @@
+"""What may be stored, what passes by, what refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghmirror_tw.policy import storing
+from ghmirror_tw.policy.agents import respelled
+from ghmirror_tw.policy.coding import accepts_gzip
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.messages import Question
+
+
+def lines(*pairs: tuple[bytes, bytes]) -> Fields:
+    return Fields(pairs)
+
+
+def why(method: bytes = b"GET", target: bytes = b"/x", *pairs: tuple[bytes, bytes]) -> str | None:
+    return storing.why_not_storable(Question(method, target, lines(*pairs)))
+
+
+def test_reads_are_storable_and_nothing_else_is() -> None:
+    """Other methods pass by as such."""
+    assert why() is None
+    assert why(b"HEAD") is None
+    assert why(b"POST") == "method"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        (b"range", b"bytes=0-"),
+        (b"cookie", b"a=b"),
+        (b"x-github-otp", b"1"),
+        (b"cache-control", b"max-age=0, No-Store"),
+        (b"if-match", b'"a"'),
+    ],
+)
+def test_what_asks_for_something_of_its_own_passes_by(line: tuple[bytes, bytes]) -> None:
+    """Each of these fields is reason enough."""
+    assert why(b"GET", b"/x", line) == "bypass"
+
+
+def test_what_has_no_one_meaning_passes_by() -> None:
+    """Repeated fields, the rate limit, secrets in the query, and content with a GET."""
+    repeated = ((b"accept", b"a"), (b"accept", b"b"))
+    assert why(b"GET", b"/x", *repeated) == "bypass"
+    assert why(b"GET", b"/rate_limit") == "bypass"
+    assert why(b"GET", b"/x?access_token=secret") == "bypass"
+    question = Question(b"GET", b"/x", lines())
+    assert storing.why_not_storable(question, has_content=True) == "bypass"
+
+
+def test_no_cache_forbids_guessing() -> None:
+    """`Pragma` says the same where there is no `Cache-Control`."""
+    assert storing.forbids_guessing(lines((b"cache-control", b"no-cache")))
+    assert storing.forbids_guessing(lines((b"pragma", b"no-cache")))
+    assert not storing.forbids_guessing(lines((b"pragma", b"no-cache"), (b"cache-control", b"")))
+    assert not storing.forbids_guessing(lines())
+
+
+ETAG = (b"etag", b'"a"')
+
+
+@pytest.mark.parametrize(
+    ("status", "pairs", "may"),
+    [
+        (200, [ETAG], True),
+        (200, [(b"last-modified", b"then")], True),
+        (200, [ETAG, (b"vary", b"Accept, Authorization, X-Requested-With")], True),
+        (200, [ETAG, (b"vary", b"*")], True),
+        (200, [ETAG, (b"vary", b"Accept, X-Unheard-Of")], False),
+        (200, [ETAG, (b"cache-control", b"no-store")], False),
+        (200, [ETAG, (b"content-range", b"bytes 0-1/2")], False),
+        (200, [], False),
+        (201, [ETAG], False),
+        (304, [ETAG], False),
+    ],
+)
+def test_what_may_be_stored(status: int, pairs: list[tuple[bytes, bytes]], may: bool) -> None:
+    """A whole 200 with a validator, of which all is known that it depends on."""
+    assert storing.may_store(status, lines(*pairs)) is may
+
+
+@pytest.mark.parametrize(
+    ("status", "pairs", "content", "refused"),
+    [
+        (401, [], b"", "credential"),
+        (404, [], b"", "key"),
+        (403, [], b"Must have admin rights", "key"),
+        (403, [(b"x-ratelimit-remaining", b"0")], b"", None),
+        (403, [(b"retry-after", b"60")], b"", None),
+        (403, [], b"You have exceeded a secondary rate limit", None),
+        (403, [], b"You have triggered an abuse detection mechanism", None),
+        (429, [], b"", None),
+        (200, [], b"", None),
+    ],
+)
+def test_what_refuses(
+    status: int, pairs: list[tuple[bytes, bytes]], content: bytes, refused: str | None
+) -> None:
+    """A rate limit says "not now", and is no refusal."""
+    assert storing.refuses(status, lines(*pairs), content) == refused
+
+
+def test_what_writes() -> None:
+    """Unsafe methods do; GraphQL is told by its path and its content."""
+    assert storing.is_write(Question(b"DELETE", b"/x", lines()))
+    assert not storing.is_write(Question(b"OPTIONS", b"/x", lines()))
+    assert storing.is_graphql(Question(b"POST", b"/graphql?x", lines()))
+    assert not storing.is_graphql(Question(b"POST", b"/graphqlx", lines()))
+    assert storing.is_mutation(b'{"query":"mutation {x}"}')
+    assert not storing.is_mutation(b'{"query":"{x}"}')
+
+
+def test_what_passes_on_is_not_what_delimits() -> None:
+    """Framing and hop-by-hop fields are each connection's own."""
+    sent = lines((b"content-length", b"1"), (b"connection", b"x-hop"), (b"x-hop", b"1"), ETAG)
+    assert storing.of_this_answer(sent) == lines(ETAG)
+
+
+def test_vary_names_accept_encoding_once() -> None:
+    """It is added where neither it nor `*` is there."""
+    assert storing.adds_accept_encoding(None) == b"Accept-Encoding"
+    assert storing.adds_accept_encoding(b"*") == b"*"
+    assert storing.adds_accept_encoding(b"Accept") == b"Accept, Accept-Encoding"
+    assert storing.adds_accept_encoding(b"accept-encoding") == b"accept-encoding"
+
+
+@pytest.mark.parametrize(
+    ("value", "takes"),
+    [
+        (None, False),
+        (b"", False),
+        (b"gzip", True),
+        (b"br;q=1, x-gzip;q=0.5", True),
+        (b"*", True),
+        (b"gzip;q=0", False),
+        (b"gzip;q=0.1, identity;q=0.5", False),
+        (b"gzip;q=often", False),
+        (b"gzip;level=1", True),
+        (b"deflate", False),
+    ],
+)
+def test_who_takes_gzip(value: bytes | None, takes: bool) -> None:
+    """It must be acceptable, and no less welcome than no coding."""
+    fields = lines() if value is None else lines((b"accept-encoding", value))
+    assert accepts_gzip(fields) is takes
+
+
+def test_agents_are_respelled() -> None:
+    """None of the names is left for which content is pretty-printed."""
+    spelled = respelled(b"curl/8 Wget/1 Safari/5 Firefox/9 gh/2")
+    assert spelled == b"c_url/8 W_get/1 S_afari/5 F_irefox/9 gh/2"

@@ -1,0 +1,127 @@
+"""A real twistd with a real configuration, and real signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.home import Got, fetch, open_github
+from tests.running import STOPPED, TWISTD, start_mirror
+
+
+async def get(url: str, target: str = "/", token: str | None = None) -> Got:
+    """GET a target of the server at *url*."""
+    return await fetch("GET", int(url.rpartition(":")[2]), target, token=token)
+
+
+class Service(TestCase):
+    """What twistd runs."""
+
+    async def test_a_life(self) -> None:
+        """It serves, shows what it does, never tells a credential, and ends with 0."""
+        github = await open_github(self)
+        sections = {"github": {"api_url": github.api_url}, "log": {"format": "json"}}
+        mirror = await start_mirror(self, sections)
+        for base in (mirror.url, mirror.admin_url):
+            for path in ("/healthz", "/readyz"):
+                assert (await get(base, path)).status == 200
+        for _ in range(2):
+            assert (await get(mirror.url, "/user", "alice-1")).json["login"] == "alice"
+        await get(mirror.url, "/user?access_token=alice-2", "nobodys-secret")
+        shown = (await get(mirror.admin_url, "/metrics")).content.decode()
+        assert 'ghmirror_quota_spent_total{user="alice"}' in shown
+        assert (
+            'ghmirror_requests_total{method="GET",outcome="revalidated",status="200"} 1.0' in shown
+        )
+        assert await mirror.stop() == STOPPED == 0
+        log = mirror.log_text
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+        access = [line for line in lines if line.get("path") == "/user"]
+        assert [line["outcome"] for line in access] == ["miss", "revalidated", "pass"]
+        assert access[1]["login"] == "alice"
+        for secret in ("alice-1", "alice-2", "nobodys-secret"):
+            assert secret not in log
+            assert secret not in shown
+
+    async def test_a_good_end(self) -> None:
+        """After SIGTERM it is unready but serves on; what is in flight ends; then it exits with 0."""
+        github = await open_github(self)
+        github.put("/slow", {"a": 1})
+        server = {"shutdown_delay": "1s", "shutdown_grace": "20s"}
+        mirror = await start_mirror(self, {"github": {"api_url": github.api_url}, "server": server})
+        gate = github.hold("/slow")
+        slow = fetch_later(mirror.url, "/slow")
+        await gate.arrived(1)
+        mirror.signal(signal.SIGTERM)
+        while (await get(mirror.url, "/readyz")).status == 200:
+            pass
+        assert (await get(mirror.url, "/zen")).status == 200
+        await mirror.logged("Unready")
+        gate.open()
+        got = await slow
+        assert (got.status, got.json) == (200, {"a": 1})
+        assert await mirror.stop() == STOPPED
+
+    async def test_users_are_reread(self) -> None:
+        """SIGHUP takes the list of users anew; a file that is no good changes nothing."""
+        github = await open_github(self)
+        mirror = await start_mirror(
+            self,
+            {"github": {"api_url": github.api_url}, "server": {"allowed_users": "alice"}},
+        )
+        assert (await get(mirror.url, "/zen", "bob-1")).status == 403
+        text = mirror.config.read_text()
+        mirror.config.write_text(text.replace("= alice", "= bob"))
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged("have been reread")
+        assert (await get(mirror.url, "/zen", "bob-1")).status == 200
+        assert (await get(mirror.url, "/zen", "alice-1")).status == 403
+        mirror.config.write_text("[server]\nlisten = nowhere\n")
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged("Not reread")
+        assert (await get(mirror.url, "/zen", "bob-1")).status == 200
+
+
+def fetch_later(url: str, target: str) -> Deferred[Got]:
+    """Begin to GET a target."""
+    return Deferred.fromCoroutine(get(url, target))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run twistd until it ends by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(
+            [TWISTD, "--nodaemon", "--pidfile=", "ghmirror", *arguments],
+            cwd=folder,
+            env={"PYTHONPATH": str(Path(__file__).parent.parent), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+def test_a_bad_configuration_says_all_its_faults(tmp_path: Path) -> None:
+    """Nothing starts, and the exit status is 1."""
+    path = tmp_path / "bad.ini"
+    path.write_text("[server]\nlisten = nowhere\n[nonsense]\na = 1\n[github]\ntimeout = soon\n")
+    ended = run("--config", str(path))
+    assert ended.returncode == 1
+    for part in ("[server] listen:", "[nonsense]", "[github] timeout:"):
+        assert part in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_authorities_that_are_none(tmp_path: Path) -> None:
+    """A file without certificates is a fault of the configuration."""
+    pem, path = tmp_path / "ca.pem", tmp_path / "bad.ini"
+    pem.write_text("nothing")
+    path.write_text(f"[github]\nca_path = {pem}\n")
+    ended = run("--config", str(path))
+    assert (ended.returncode, "[github] ca_path:" in ended.stderr) == (1, True)
