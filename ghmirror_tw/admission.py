@@ -88,6 +88,7 @@ class Admission:
                 (b"authorization", question.authorization or b""),
                 (b"accept", b"application/vnd.github+json"),
                 (b"user-agent", b"ghmirror"),
+                (b"cache-control", b"no-cache"),
             )
         )
         try:
@@ -98,6 +99,8 @@ class Admission:
                 asked = Question(b"POST", b"/graphql", fields)
                 status, content = await self.ask(asked, _Text(VIEWER_QUERY))
                 login = parse_viewer(content)
+                if login is None and status != 401:  # noqa: PLR2004 - GraphQL's limits are 200
+                    raise CannotAsk
         except (Unanswered, MirrorError) as error:
             raise CannotAsk from error
         if login is None and status not in _UNKNOWN:

@@ -107,8 +107,8 @@ class Plan:
         return reuse.confirmed(self.validators, etag)
 
     def narrowed(self) -> Plan:
-        """Return this plan with one validator, so that a 304 can only mean that."""
-        return evolve(self, validators=self.validators[:1])
+        """Return this plan with one validator, so that a 304 can only mean that; then none."""
+        return evolve(self, validators=self.validators[:1]) if len(self.validators) > 1 else Plan()
 
     def as_sent(self, question: Question) -> Question:
         """Return a question as GitHub gets it: our preconditions in place of the client's."""

@@ -117,10 +117,11 @@ class Mirror:
             forward = why_not_storable(question, has_content=upload is not None)
             if forward is not None:
                 return await self._pass_by(question, upload, credential, forward)
-            answer = await self._answer_storable(question, credential)
+            answer = await self._answer_storable(question, credential, self._deadline())
         except Unanswered as error:
             raise self._sorry(question, error) from error
-        if answer.outcome in _SAVED or answer.collapsed:
+        asked_free = answer.outcome in _SAVED and question.authorization is not None
+        if asked_free or answer.outcome is Outcome.FRESH or answer.collapsed:
             self.metrics.saved(self._login(credential))
         return answer
 
@@ -137,7 +138,8 @@ class Mirror:
         """Put a question of our own to GitHub, through the same path as everybody's."""
         credential = self.names.name(question.authorization)
         if upload is None:
-            answer = await self._answer_storable(question, credential, probing=True)
+            deadline = self._deadline()
+            answer = await self._answer_storable(question, credential, deadline, probing=True)
         else:
             answer = await self._pass_by(question, upload, credential, "method")
         return answer.status, await self._plain(answer)
@@ -184,7 +186,7 @@ class Mirror:
         finally:
             if writes:
                 self._advance(credential)
-        if reply.status == 401:  # noqa: PLR2004
+        if reply.status == 401 and question.authorization is not None:  # noqa: PLR2004
             self._revoked(credential, asked_at)
         return evolve(_passed_on(reply, reply.content), storable=False, forward=forward)
 
@@ -238,7 +240,7 @@ class Mirror:
     # What is storable: collapsed, looked up, asked, taken.
 
     async def _answer_storable(
-        self, question: Question, credential: str, *, probing: bool = False
+        self, question: Question, credential: str, deadline: float, *, probing: bool = False
     ) -> Answer:
         """Answer a storable question, together with all who ask the same now."""
         asked = Asked(
@@ -246,7 +248,7 @@ class Mirror:
             key=CacheKey.of(question.target, question.fields),
             credential=credential,
             generation=self._generations.get(credential, 0),
-            deadline=self._deadline(),
+            deadline=deadline,
             guess=not forbids_guessing(question.fields),
             probing=probing,
         )
@@ -271,10 +273,10 @@ class Mirror:
                 return None
             raise
         bare = answer.body is None and answer.status == 304  # noqa: PLR2004
-        if not first and (
-            answer.incoming is not None
-            or (bare and not not_modified(asked.question.fields, answer.fields.get(b"etag"), None))
-        ):
+        etag = answer.fields.get(b"etag")
+        if not first and answer.incoming is not None:
+            return None
+        if joins and bare and not not_modified(asked.question.fields, etag, None):
             return None
         return evolve(answer, collapsed=True) if joins else answer
 
@@ -331,7 +333,8 @@ class Mirror:
         ):
             return None
         stored = (await self.store.fetch(asked.key, (grant.digest,))).get(grant.digest)
-        if stored is None:
+        # RFC 9111, section 4.1: what varies with everything is never fresh.
+        if stored is None or b"*" in stored.fields.listed(b"vary"):
             return None
         return Answer(
             200,
@@ -348,7 +351,9 @@ class Mirror:
         now = self._now()
         question, grant = asked.question, known.grant
         entries: tuple[Entry, ...] = ()
-        if self.sharing.enabled(now):
+        enabled = self.sharing.enabled(now)
+        self.metrics.sharing_enabled(enabled)
+        if enabled:
             entries = reuse.candidates(
                 known,
                 self._login(asked.credential),
@@ -372,12 +377,12 @@ class Mirror:
         return Plan(self._guesses(asked, known, now))
 
     def _guesses(self, asked: Asked, known: Known, now: float) -> tuple[Validator, ...]:
-        """Return validators for a key of which nothing is known: the client's, or `[]`."""
-        if known.grant is not None or known.entries:
-            return ()
+        """Return validators where there is nothing to validate: the client's own, or `[]`."""
         own = reuse.of_client(asked.question)
         if own:
             return own if self.sharing.lists_enabled(now) else own[:1]
+        if known.grant is not None or known.entries:
+            return ()
         if (
             asked.guess
             and (asked.probing or asked.first_page)
@@ -391,6 +396,8 @@ class Mirror:
     async def _validate(self, asked: Asked, known: Known) -> Answer:
         """Ask GitHub, with fewer validators each time that its answer cannot be used."""
         plan = await self._plan(asked, known)
+        if self._is_unprovable(asked, known, plan):
+            plan = Plan()
         beside = self._prove_beside(asked, known, plan)
         try:
             while True:
@@ -408,6 +415,8 @@ class Mirror:
                     return answer
         finally:
             if beside is not None:
+                # If something else ended it, nobody looks at this one any more.
+                beside.addErrback(lambda failure: failure.trap(CancelledError) and None)
                 beside.cancel()
 
     def _word(self, turn: Turn) -> Word:
@@ -464,26 +473,42 @@ class Mirror:
             authorised=asked.question.authorization is not None,
         )
 
-    def _prove_beside(self, asked: Asked, known: Known, plan: Plan) -> Deferred[bool | None] | None:
-        """Prove beside the main question what must hold if the grant's own tag is confirmed."""
+    def _own_demand(self, asked: Asked, known: Known, plan: Plan) -> Demand:
+        """Return what must be proved if the grant's own validator is confirmed."""
         grant = known.grant
         stored = plan.stored.get(grant.digest) if grant is not None else None
         if grant is None or stored is None or not plan.conditional:
-            return None
+            return Demand()
         complete = any(e.complete for e in known.entries if e.digest == grant.digest)
-        demand = self._demand(asked, stored, grant.link, complete, Kind.OWN)
+        return self._demand(asked, stored, grant.link, complete, Kind.OWN)
+
+    def _is_unprovable(self, asked: Asked, known: Known, plan: Plan) -> bool:
+        """Tell whether what GitHub is likely to confirm could not be used anyway.
+
+        Then it is asked without validators at once, rather than twice.
+        """
+        if known.grant is not None or asked.question.authorization is not None:
+            return self._own_demand(asked, known, plan).unprovable
+        return any(
+            self._demand(asked, stored, e.link, e.complete, Kind.COMPUTED).unprovable
+            for e in known.entries
+            if (stored := plan.stored.get(e.digest)) is not None
+        )
+
+    def _prove_beside(self, asked: Asked, known: Known, plan: Plan) -> Deferred[bool | None] | None:
+        """Prove beside the main question what must hold if the grant's own tag is confirmed."""
+        demand = self._own_demand(asked, known, plan)
         if demand == Demand() or demand.unprovable:
             return None
-        proof = Deferred.fromCoroutine(self._prove(asked, demand))
-        # If the main question fails first, nobody looks at this one any more.
-        proof.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        return proof
+        return Deferred.fromCoroutine(self._prove(asked, demand))
 
     async def _prove(self, asked: Asked, demand: Demand) -> bool | None:
         async def ask(target: bytes) -> int | None:
             fields = asked.question.fields.without(PRECONDITIONS)
             question = Question(b"GET", target, fields)
-            answer = await self._answer_storable(question, asked.credential, probing=True)
+            answer = await self._answer_storable(
+                question, asked.credential, asked.deadline, probing=True
+            )
             if answer.incoming is not None:
                 answer.incoming.abort()
             if answer.status == 422:  # noqa: PLR2004 - GitHub won't count that far: no such page
@@ -533,7 +558,6 @@ class Mirror:
         now = self._now()
         off = self.sharing.ignored(len(sent), turn.asked.key.name, turn.asked.credential, now)
         if off is not None:
-            self.metrics.sharing_enabled(self.sharing.enabled(now))
             self._log.warn(
                 "GitHub ignores validators that it should honour; {what} off for an hour",
                 what="lists of entity-tags" if off == "lists" else "sharing",
@@ -577,9 +601,9 @@ class Mirror:
         except (Undecodable, TooLarge):
             plain = b""
         what = refuses(reply.status, reply.fields, plain)
-        if what == "credential":
+        if what == "credential" and asked.question.authorization is not None:
             self._revoked(asked.credential, turn.asked_at)
-        elif what == "key":
+        elif what is not None:
             self.store.refuse(asked.key, asked.credential, turn.asked_at)
 
     def _revoked(self, credential: str, asked_at: float) -> None:
@@ -589,6 +613,8 @@ class Mirror:
     async def _learn_login(self, asked: Asked, answer: Answer) -> None:
         """Remember whose credential this is, when GitHub has just said so."""
         if asked.key.target != _USER or not isinstance(answer.body, Representation):
+            return
+        if answer.asked is None:
             return
         if answer.outcome is Outcome.REVALIDATED and self._login(asked.credential) is not None:
             return

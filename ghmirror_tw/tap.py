@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -27,6 +28,7 @@ from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.service import Listener, MirrorService, with_backlog
+from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
@@ -114,8 +116,8 @@ class House:
         self.metrics = Metrics(self.reactor.seconds)
         self.workshop = Workshop(self.reactor)
         self.store = MemoryStore(self.reactor, settings.memory.max_size)
-        self.metrics.watch_store(self.store.name, self._figures)
         self.metrics.sharing_enabled(cache.share)
+        self.metrics.watch_store(self.store.name, self._figures)
         self.client = Client(
             self.reactor,
             Origin.of(github.api_url),
@@ -127,7 +129,7 @@ class House:
         )
         self.mirror = Mirror(
             self.reactor,
-            self.store,
+            MeasuredStore(self.store, self.metrics.store, time.perf_counter),
             self.client,
             self.workshop,
             CredentialNames(cache.current_credential_secret().encode()),

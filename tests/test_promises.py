@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import TestCase
 
 from tests.home import Got, Home, open_home
@@ -237,19 +239,82 @@ class Promises(TestCase):
         await gate.arrived(1)
         others = [Deferred.fromCoroutine(self.home.get("/thing", token="alice-1")) for _ in "123"]
         while self.home.house.resource.in_flight < 4:
-            await self.tick()
+            await _tick(self.home)
         first.cancel()
         first.addErrback(lambda _: None)
         while self.home.house.resource.in_flight > 3:
-            await self.tick()
+            await _tick(self.home)
         gate.open()
         for answer in await gatherResults(others):
             assert answer.json == {"a": 1}
             assert answer.outcome.endswith("; collapsed")
         assert len(self.github.asked("/thing")) == 1
 
-    async def tick(self) -> None:
-        """Let the reactor turn once."""
-        turned: Deferred[None] = Deferred()
-        self.home.house.reactor.callLater(0, turned.callback, None)
-        await turned
+
+class Sceptics(TestCase):
+    """What a first reading would have got wrong."""
+
+    async def test_a_304_goes_only_to_who_can_use_it(self) -> None:
+        """Who joined somebody with a tag of its own, and has none, gets content."""
+        home = await open_home(self)
+        home.github.put("/thing", {"a": 1})
+        etag = (await home.get("/thing", token="alice-1")).field("etag") or ""
+        other = await open_home(self, home.github)
+        gate = home.github.hold("/thing")
+        known = {"If-None-Match": etag}
+        first = Deferred.fromCoroutine(other.get("/thing", token="alice-1", headers=known))
+        await gate.arrived(1)
+        second = Deferred.fromCoroutine(other.get("/thing", token="alice-1"))
+        while other.house.resource.in_flight < 2:
+            await _tick(other)
+        first.cancel()
+        first.addErrback(lambda _: None)
+        while other.house.resource.in_flight > 1:
+            await _tick(other)
+        gate.open()
+        got = await second
+        assert (got.status, got.json) == (200, {"a": 1})
+
+    async def test_a_401_to_nobody_takes_nothing_from_anybody(self) -> None:
+        """Without a credential there is none that could be refused."""
+        home = await open_home(self, cache={"fresh_for": 60.0})
+        home.github.put("/thing", {"a": 1})
+        await home.get("/thing")
+        assert (await home.get("/user")).status == 401
+        assert (await home.get("/thing")).outcome == "hit; detail=fresh"
+
+    async def test_what_cannot_be_proved_is_asked_once(self) -> None:
+        """Without a credential, a page that may have grown is asked for without validators."""
+        home = await open_home(self)
+        home.github.put_list("/list", [{"id": number} for number in range(30)])
+        for expected in (1, 2, 3):
+            await home.get("/list")
+            assert home.github.total_paid == expected
+            assert len(home.github.log) == expected
+
+    async def test_a_reader_that_does_not_read(self) -> None:
+        """It loses its connection, and GitHub's is free again for others."""
+        home = await open_home(
+            self,
+            github={"idle_timeout": 0.1, "max_connections": 1},
+            cache={"max_stored_size": 1000},
+        )
+        content = b"x" * 30_000_000
+        home.github.put("/big", content, content_type="application/octet-stream")
+        home.github.put("/thing", {"a": 1})
+        endpoint = TCP4ClientEndpoint(home.house.reactor, "127.0.0.1", home.port)
+        reader = await connectProtocol(endpoint, Protocol())
+        transport: Any = reader.transport
+        transport.pauseProducing()
+        transport.write(b"GET /big HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\n\r\n")
+        while not home.github.asked("/big") and not home.house.resource.in_flight:
+            await _tick(home)
+        got = await home.get("/thing", token="alice-1")
+        assert got.json == {"a": 1}
+        transport.abortConnection()
+
+
+async def _tick(home: Home) -> None:
+    turned: Deferred[None] = Deferred()
+    home.house.reactor.callLater(0, turned.callback, None)
+    await turned

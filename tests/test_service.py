@@ -50,7 +50,7 @@ class Service(TestCase):
             assert secret not in shown
 
     async def test_a_good_end(self) -> None:
-        """After SIGTERM it is unready but serves on; what is in flight ends; then it exits with 0."""
+        """After SIGTERM it serves on, unready; what is in flight ends; the exit status is 0."""
         github = await open_github(self)
         github.put("/slow", {"a": 1})
         server = {"shutdown_delay": "1s", "shutdown_grace": "20s"}

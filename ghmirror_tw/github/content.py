@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -17,6 +17,10 @@ from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from ghmirror_tw.github.interfaces import Unanswered
+
+#: A client that takes nothing for so many times as long as GitHub may pause holds a connection
+#: to GitHub no longer.
+_STALLED: Final = 5
 
 
 @implementer(IPushProducer)
@@ -128,8 +132,8 @@ class Content(Protocol):
             self._finish()
 
     def pauseProducing(self) -> None:
-        """Stop reading from GitHub for now."""
-        self._stop_idle()
+        """Stop reading from GitHub for now; who asked for that may not take for ever either."""
+        self._restart_idle(_STALLED * self.idle_timeout_s)
         if self._done is None and self.transport is not None:
             IPushProducer(self.transport).pauseProducing()
 
@@ -167,11 +171,12 @@ class Content(Protocol):
 
     # Between two pieces.
 
-    def _restart_idle(self) -> None:
+    def _restart_idle(self, timeout_s: float | None = None) -> None:
+        timeout_s = self.idle_timeout_s if timeout_s is None else timeout_s
         if self._idle is not None and self._idle.active():
-            self._idle.reset(self.idle_timeout_s)
+            self._idle.reset(timeout_s)
         else:
-            self._idle = self.reactor.callLater(self.idle_timeout_s, self._idled)
+            self._idle = self.reactor.callLater(timeout_s, self._idled)
 
     def _stop_idle(self) -> None:
         idle, self._idle = self._idle, None

@@ -150,11 +150,9 @@ def conditions(validators: Sequence[Validator], grant: Grant | None) -> Fields:
 
 def confirmed(validators: Sequence[Validator], etag: bytes | None) -> Validator | None:
     """Return the validator that a 304 with *etag* confirms; None where it doesn't say."""
-    if etag is not None:
-        for item in validators:
-            if tags.weakly_equal(item.tag, etag):
-                return item
-    return validators[0] if len(validators) == 1 else None
+    if etag is None:
+        return validators[0] if len(validators) == 1 else None
+    return next((item for item in validators if tags.weakly_equal(item.tag, etag)), None)
 
 
 def was_ignored(validators: Sequence[Validator], etag: bytes | None) -> bool:

@@ -28,6 +28,8 @@ _DESCRIBING: Final = frozenset(
 _RANGES: Final = frozenset({b"accept-ranges"})
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PARTIAL: Final = 206
+#: What packed content that was too large to store may unpack to, in bytes.
+_MOST_UNPACKED: Final = 256 * 1024 * 1024
 _NOT_MODIFIED: Final = 304
 _WITHOUT_CONTENT: Final = frozenset({204, 205, 304})
 
@@ -120,6 +122,8 @@ class Fitter:
     async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
         """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
         fields = self._told(answer, view, now)
+        if answer.status == _NOT_MODIFIED and answer.storable:
+            fields = _coded_anew(fields)
         if isinstance(answer.body, (Representation, Whole)):
             if answer.storable and self._is_known(answer, view):
                 return self._not_modified(fields, view)
@@ -241,7 +245,7 @@ def _plain(body: Representation | Whole) -> bytes:
     if isinstance(body, Representation):
         return body.content()
     try:
-        return identity(body.content, body.coding, 64 * max(len(body.content), 65536))
+        return identity(body.content, body.coding, _MOST_UNPACKED)
     except (Undecodable, TooLarge) as error:
         raise Unanswered("broken-answer", repr(error)) from error
 

@@ -259,7 +259,8 @@ class MirrorResource:
             content.abort()
             raise
         finally:
-            if not request.finished and request.producer is not None:
+            gone = request.channel is None or request.finished
+            if not gone and request.producer is not None:
                 request.unregisterProducer()
 
 

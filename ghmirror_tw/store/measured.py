@@ -1,0 +1,117 @@
+"""What a store costs, measured: each question's time, as clients feel it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
+from ghmirror_tw.store.interfaces import Claim, IStore
+
+R = TypeVar("R")
+
+
+class Report(Protocol):
+    """Takes one measurement; see `metrics.Metrics.store`."""
+
+    def __call__(self, store: str, operation: str, result: str, seconds: float) -> None:
+        """Take it."""
+
+
+@implementer(IStore)
+@define(eq=False)
+class MeasuredStore:
+    """A store whose questions are timed; statements take nobody's time."""
+
+    store: Any
+    report: Report
+    now: Callable[[], float]
+
+    @property
+    def name(self) -> str:
+        """What the store is called."""
+        called: str = self.store.name
+        return called
+
+    def _timed(
+        self, operation: str, asked: Deferred[R], result_of: Callable[[R], bool]
+    ) -> Deferred[R]:
+        began = self.now()
+
+        def tell(result: R | Failure) -> R | Failure:
+            if isinstance(result, Failure):
+                said = "error"
+            else:
+                said = "hit" if result_of(result) else "miss"
+            self.report(self.name, operation, said, self.now() - began)
+            return result
+
+        return asked.addBoth(tell)
+
+    def look_up(self, key: CacheKey, credential: str) -> Deferred[Known]:
+        """Return what is known; a hit where there is a grant or a representation."""
+        asked: Deferred[Known] = self.store.look_up(key, credential)
+        return self._timed(
+            "look_up", asked, lambda known: known.grant is not None or bool(known.entries)
+        )
+
+    def fetch(self, key: CacheKey, digests: tuple[str, ...]) -> Deferred[dict[str, Representation]]:
+        """Return representations; a hit where none is missing."""
+        asked: Deferred[dict[str, Representation]] = self.store.fetch(key, digests)
+        return self._timed("fetch", asked, lambda found: len(found) == len(set(digests)))
+
+    def claim(self, key: CacheKey, owner: str) -> Deferred[Claim]:
+        """Try to go first; a hit where something is known."""
+        asked: Deferred[Claim] = self.store.claim(key, owner)
+        return self._timed("claim", asked, lambda claim: claim is Claim.KNOWN)
+
+    def wait(self, key: CacheKey, timeout_s: float) -> Deferred[None]:
+        """Return when the claim has ended; that is GitHub's time, not the store's."""
+        waiting: Deferred[None] = self.store.wait(key, timeout_s)
+        return waiting
+
+    def remember(
+        self,
+        key: CacheKey,
+        credential: str,
+        representation: Representation,
+        grant: Grant,
+        entry: Entry,
+    ) -> None:
+        """Store what a 200 brought."""
+        self.store.remember(key, credential, representation, grant, entry)
+
+    def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
+        """Store what a 304 confirmed."""
+        self.store.freshen(key, credential, grant, entry)
+
+    def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
+        """Store a refusal of a key."""
+        self.store.refuse(key, credential, asked_at)
+
+    def revoke(self, credential: str, asked_at: float) -> None:
+        """Store the refusal of a credential."""
+        self.store.revoke(credential, asked_at)
+
+    def wrote(self, credential: str, at: float) -> None:
+        """Note a write."""
+        self.store.wrote(credential, at)
+
+    def unstorable(self, key: CacheKey) -> None:
+        """Note that answers can't be stored."""
+        self.store.unstorable(key)
+
+    def release(self, key: CacheKey, owner: str) -> None:
+        """End a claim."""
+        self.store.release(key, owner)
+
+    def close(self) -> Deferred[None]:
+        """Close the store."""
+        closed: Deferred[None] = self.store.close()
+        return closed
