@@ -164,7 +164,7 @@ def test_a_failure_that_cannot_be_shown() -> None:
         def getTraceback(self, *args: Any, **more: Any) -> str:
             raise RuntimeError("no")
 
-    broken = Broken(ValueError("x"))  # type: ignore[no-untyped-call]
+    broken = Broken(ValueError("x"))
     line = as_text(event(log_failure=broken))
     assert "ValueError'> (no traceback)" in line
     assert as_text(event(log_failure="none")).count("\n") == 1

@@ -246,7 +246,7 @@ class MayUseTests(SynchronousTestCase):
         check.cancel()
         assert failure_of(check).check(CancelledError)
         self.github.pending.callback(None)
-        errors = self.flushLoggedErrors(RuntimeError)  # type: ignore[no-untyped-call]
+        errors = self.flushLoggedErrors(RuntimeError)
         assert len(errors) == 1
 
     def test_a_question_that_was_cancelled_says_nothing(self) -> None:

@@ -64,7 +64,7 @@ class BadRequests(TestCase):
 
     async def test_all(self) -> None:
         """Each gets one JSON answer like GitHub's, and nothing of it reaches GitHub."""
-        self.patch(channel, "LINGER_S", 0.05)  # type: ignore[no-untyped-call]
+        self.patch(channel, "LINGER_S", 0.05)
         home = await open_home(self, server={"max_request_size": 1_000_000})
         for sent, status in BAD:
             closing = sent.replace(b"Host: HOST", b"Host: %s" % home.url[7:].encode())
