@@ -25,6 +25,10 @@ _log: Final = Logger(namespace="ghmirror")
 BACKLOG: Final = 1024
 
 
+#: How often is looked whether uploads that were on their way at the end have come, in seconds.
+_LOOK_S: Final = 0.1
+
+
 def with_backlog(description: str) -> str:
     """Return an endpoint description that lets enough connections wait, unless it says how many."""
     kind = description.partition(":")[0].lower()
@@ -155,9 +159,16 @@ class MirrorService(MultiService):
         await _as_deferred(super().stopService())
         _log.info("Stopped")
 
+    async def _until_quiet(self) -> None:
+        """Wait until nothing is being answered, and no request is still on its way here."""
+        await self.resource.quiet()
+        while self.site.receiving:
+            await deferLater(self.reactor, _LOOK_S)
+            await self.resource.quiet()
+
     async def _quiet(self) -> None:
         """Wait for what is in flight, but not longer than the grace."""
-        quiet = self.resource.quiet()
+        quiet = Deferred.fromCoroutine(self._until_quiet())
         timer = self.reactor.callLater(self.shutdown_grace_s, quiet.cancel)
         try:
             await quiet

@@ -73,7 +73,9 @@ class Got:
         return (self.field("cache-status") or "").removeprefix("ghmirror; ")
 
 
-class _Raw(Protocol):
+class Raw(Protocol):
+    """Takes all that comes until the end."""
+
     def __init__(self) -> None:
         self.received = b""
         self.ended: Deferred[bytes] = Deferred()
@@ -107,7 +109,7 @@ async def fetch(
     agent = ProxyAgent(endpoint, reactor, HTTPConnectionPool(reactor, persistent=False))
     producer = FileBodyProducer(BytesIO(body)) if isinstance(body, bytes) else body
     response = await agent.request(method.encode(), target.encode(), lines, producer)
-    raw = _Raw()
+    raw = Raw()
     response.deliverBody(raw)
     return Got(response.code, response.headers, await raw.ended)
 
@@ -152,7 +154,7 @@ class Home:
     async def raw(self, sent: bytes) -> bytes:
         """Send bytes on a new connection; return all that comes until it is closed."""
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
-        protocol = await connectProtocol(endpoint, _Raw())
+        protocol = await connectProtocol(endpoint, Raw())
         assert protocol.transport is not None
         protocol.transport.write(sent)
         received: bytes = await protocol.ended

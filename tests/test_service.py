@@ -7,11 +7,13 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
-from tests.home import Got, fetch, open_github
+from tests.home import Got, Raw, fetch, open_github, reactor
 from tests.running import STOPPED, TWISTD, start_mirror
 
 
@@ -68,6 +70,22 @@ class Service(TestCase):
         assert (got.status, got.json) == (200, {"a": 1})
         assert await mirror.stop() == STOPPED
 
+    async def test_what_is_still_being_sent_is_waited_for(self) -> None:
+        """A request that has begun when SIGTERM comes gets an answer, and the rest ends."""
+        github = await open_github(self)
+        mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", int(mirror.url.rpartition(":")[2]))
+        sender = await connectProtocol(endpoint, Raw())
+        transport: Any = sender.transport
+        transport.write(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        await get(mirror.url, "/healthz")
+        mirror.signal(signal.SIGTERM)
+        while await listens(mirror.url):
+            pass
+        transport.write(b"}")
+        assert (await sender.ended).startswith(b"HTTP/1.1 503 ")
+        assert await mirror.ended() == STOPPED
+
     async def test_users_are_reread(self) -> None:
         """SIGHUP takes the list of users anew; a file that is no good changes nothing."""
         github = await open_github(self)
@@ -86,6 +104,15 @@ class Service(TestCase):
         mirror.signal(signal.SIGHUP)
         await mirror.logged("Not reread")
         assert (await get(mirror.url, "/zen", "bob-1")).status == 200
+
+
+async def listens(url: str) -> bool:
+    """Tell whether a server takes connections."""
+    try:
+        await get(url, "/healthz")
+    except Exception:
+        return False
+    return True
 
 
 def fetch_later(url: str, target: str) -> Deferred[Got]:

@@ -138,6 +138,11 @@ class MirrorSite(Site):
         """Tell the resource that a connection was refused before it was a request."""
         self.resource.refused(error)
 
+    @property
+    def receiving(self) -> int:
+        """How many requests have begun to come, answered or not."""
+        return sum(not channel.idle for channel in self.channels)
+
     def drop_idle(self) -> None:
         """Close the connections on which nothing is under way; the others close afterwards."""
         for channel in list(self.channels):
