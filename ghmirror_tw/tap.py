@@ -17,9 +17,9 @@ from twisted.python import usage
 from twisted.web.server import Site
 
 from ghmirror_tw import logs
+from ghmirror_tw.authorities import trust_root
 from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.conversation import Terms
-from ghmirror_tw.github.authorities import trust_root
 from ghmirror_tw.github.client import Client, Origin
 from ghmirror_tw.github.users import Users
 from ghmirror_tw.metrics import Metrics

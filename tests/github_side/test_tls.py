@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from ghmirror_tw.github.authorities import trust_root
+from ghmirror_tw.authorities import trust_root
 from tests.github import GitHub
 from tests.home import open_home
 
