@@ -19,6 +19,7 @@ from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.records import Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
 from ghmirror_tw.proving import asker_of
+from ghmirror_tw.store.interfaces import Patience
 
 
 class Upload(Protocol):
@@ -63,6 +64,7 @@ class Asked:
     generation: int
     deadline: float
     guess: bool
+    patience: Patience = field(eq=False)
     probing: bool = False
 
     @property

@@ -42,7 +42,7 @@ from ghmirror_tw.policy.storing import (
     why_not_storable,
 )
 from ghmirror_tw.proving import Proofs
-from ghmirror_tw.store.interfaces import Claim, IStore
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience
 from ghmirror_tw.threads import Workshop
 
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
@@ -117,7 +117,9 @@ class Mirror:
             forward = why_not_storable(question, has_content=upload is not None)
             if forward is not None:
                 return await self._pass_by(question, upload, credential, forward)
-            answer = await self._answer_storable(question, credential, self._deadline())
+            answer = await self._answer_storable(
+                question, credential, self._deadline(), self.store.patience()
+            )
         except Unanswered as error:
             raise self._sorry(question, error) from error
         asked_free = answer.outcome in _SAVED and question.authorization is not None
@@ -138,8 +140,9 @@ class Mirror:
         """Put a question of our own to GitHub, through the same path as everybody's."""
         credential = self.names.name(question.authorization)
         if upload is None:
-            deadline = self._deadline()
-            answer = await self._answer_storable(question, credential, deadline, probing=True)
+            answer = await self._answer_storable(
+                question, credential, self._deadline(), self.store.patience(), probing=True
+            )
         else:
             answer = await self._pass_by(question, upload, credential, "method")
         return answer.status, await self._plain(answer)
@@ -240,7 +243,13 @@ class Mirror:
     # What is storable: collapsed, looked up, asked, taken.
 
     async def _answer_storable(
-        self, question: Question, credential: str, deadline: float, *, probing: bool = False
+        self,
+        question: Question,
+        credential: str,
+        deadline: float,
+        patience: Patience,
+        *,
+        probing: bool = False,
     ) -> Answer:
         """Answer a storable question, together with all who ask the same now."""
         asked = Asked(
@@ -250,6 +259,7 @@ class Mirror:
             generation=self._generations.get(credential, 0),
             deadline=deadline,
             guess=not forbids_guessing(question.fields),
+            patience=patience,
             probing=probing,
         )
         for _ in range(2):
@@ -282,7 +292,7 @@ class Mirror:
 
     async def _ask(self, asked: Asked) -> Answer:
         """Answer a question from the store, or by asking GitHub."""
-        known = await self.store.look_up(asked.key, asked.credential)
+        known = await self._look_up(asked)
         fresh = await self._fresh(asked, known)
         if fresh is not None:
             return fresh
@@ -296,6 +306,11 @@ class Mirror:
                 self.store.release(asked.key, owner)
         await self._learn_login(asked, answer)
         return answer
+
+    async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
+        return await self.store.look_up(
+            asked.key, asked.credential, asked.patience, current=current
+        )
 
     @staticmethod
     def _is_cold(known: Known) -> bool:
@@ -311,28 +326,30 @@ class Mirror:
         owner = f"{self._instance}-{self._claims}"
         until = self._now() + self.terms.collapse_wait
         for _ in range(2):
-            claim = await self.store.claim(asked.key, owner)
+            claim = await self.store.claim(asked.key, owner, asked.patience)
             if claim is Claim.GO:
                 return known, owner
             if claim is Claim.WAIT:
                 await self.store.wait(asked.key, max(until - self._now(), 0.0))
-            known = await self.store.look_up(asked.key, asked.credential)
+            known = await self._look_up(asked, current=True)
             if claim is Claim.KNOWN or not self._is_cold(known) or self._now() >= until:
                 break
         return known, None
 
     async def _fresh(self, asked: Asked, known: Known) -> Answer | None:
-        """Answer without asking, within `fresh_for` of this credential's last validation."""
-        grant = known.grant
-        if (
-            grant is None
-            or not asked.guess
-            or grant.restored
-            or grant.asked_at <= known.written_at
-            or not 0.0 <= self._now() - grant.validated_at < self.terms.fresh_for
-        ):
+        """Answer without asking, within `fresh_for` of this credential's last validation.
+
+        Only where no refusal and no write can have been missed.
+        """
+        if not self._is_fresh(asked, known):
             return None
-        stored = (await self.store.fetch(asked.key, (grant.digest,))).get(grant.digest)
+        if not known.current:
+            known = await self._look_up(asked, current=True)
+        grant = known.grant
+        if grant is None or not known.current or not self._is_fresh(asked, known):
+            return None
+        found = await self.store.fetch(asked.key, (grant.digest,), asked.patience)
+        stored = found.get(grant.digest)
         # RFC 9111, section 4.1: what varies with everything is never fresh.
         if stored is None or b"*" in stored.fields.listed(b"vary"):
             return None
@@ -342,6 +359,16 @@ class Mirror:
             Outcome.FRESH,
             stored,
             age_s=int(self._now() - grant.validated_at),
+        )
+
+    def _is_fresh(self, asked: Asked, known: Known) -> bool:
+        grant = known.grant
+        return (
+            grant is not None
+            and asked.guess
+            and not grant.restored
+            and grant.asked_at > known.written_at
+            and 0.0 <= self._now() - grant.validated_at < self.terms.fresh_for
         )
 
     # Validating.
@@ -361,7 +388,7 @@ class Mirror:
                 proven=self.sharing.proven,
             )
         wanted = (() if grant is None else (grant.digest,)) + tuple(e.digest for e in entries)
-        stored = await self.store.fetch(asked.key, wanted) if wanted else {}
+        stored = await self.store.fetch(asked.key, wanted, asked.patience) if wanted else {}
         validators = []
         if grant is not None and grant.etag is not None and grant.digest in stored:
             validators.append(Validator(grant.etag, Kind.OWN, grant.digest))
@@ -420,8 +447,11 @@ class Mirror:
                 beside.cancel()
 
     def _word(self, turn: Turn) -> Word:
-        login = self._login(turn.asked.credential)
-        return Word(turn.reply.fields, turn.asked_at, self._now(), login)
+        asked, fields = turn.asked, turn.reply.fields
+        authorization, limit_s = asked.question.authorization, self.terms.stale_limit
+        expires_at = granting.expires_at(authorization, fields, turn.asked_at, limit_s)
+        login = self._login(asked.credential)
+        return Word(fields, turn.asked_at, self._now(), login, expires_at)
 
     async def _confirm(
         self, turn: Turn, beside: Deferred[bool | None] | None
@@ -507,7 +537,7 @@ class Mirror:
             fields = asked.question.fields.without(PRECONDITIONS)
             question = Question(b"GET", target, fields)
             answer = await self._answer_storable(
-                question, asked.credential, asked.deadline, probing=True
+                question, asked.credential, asked.deadline, asked.patience, probing=True
             )
             if answer.incoming is not None:
                 answer.incoming.abort()

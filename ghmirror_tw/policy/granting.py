@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+from datetime import datetime
+from math import inf
+from typing import Final
+
 from attrs import evolve, frozen
 
 from ghmirror_tw.policy.fields import Fields
@@ -9,18 +15,60 @@ from ghmirror_tw.policy.pagination import what_must_hold
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
 
+#: How long an installation's token lives, in seconds (GitHub: authenticating as an installation).
+_INSTALLATION_S: Final = 3600.0
+#: A grant is kept for a day at least, whatever stale answers need.
+_LEAST_S: Final = 86_400.0
+_EXPIRATION: Final = b"github-authentication-token-expiration"
+
 
 @frozen
 class Word:
     """GitHub's word on one question: what it said, when it was asked and when it said so.
 
-    *fields* are those of its answer; times in seconds; *login* is who asked, where known.
+    *fields* are those of its answer; times in seconds; *login* is who asked, where known. What it
+    grants is good until *expires_at*.
     """
 
     fields: Fields
     asked_at: float
     came_at: float
     login: str | None = None
+    expires_at: float = inf
+
+
+def _token(authorization: bytes) -> bytes:
+    """Return the token in an `Authorization` value: behind the scheme, or as Basic's password."""
+    scheme, _, value = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return value.strip()
+    try:
+        return base64.b64decode(value).partition(b":")[2]
+    except binascii.Error:
+        return b""
+
+
+def expires_at(
+    authorization: bytes | None, fields: Fields, asked_at: float, stale_limit_s: float
+) -> float:
+    """Return until when a grant is worth keeping, unless it is confirmed again.
+
+    As long as stale answers may need it, and a day at least; but not beyond the life of the
+    token, which is an hour for installations' (``ghs_``), and which GitHub tells of others, since
+    tokens that rotate must not pile up.
+    """
+    life_s = max(stale_limit_s, _LEAST_S)
+    if authorization is None:
+        return asked_at + life_s
+    if _token(authorization).startswith(b"ghs_"):
+        life_s = min(life_s, _INSTALLATION_S)
+    told = (fields.get(_EXPIRATION) or b"").decode("latin-1").replace("UTC", "+0000")
+    try:
+        ends_at = datetime.strptime(told, "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except (ValueError, OverflowError):
+        ends_at = inf
+    # A token that has ended, by a clock that differs, was good for this very question.
+    return min(asked_at + life_s, max(ends_at, asked_at + 60.0))
 
 
 def confirmed(
@@ -45,6 +93,7 @@ def confirmed(
         validated_at=word.came_at,
         shareable=own.shareable if own is not None else True,
         principal=word.login,
+        expires_at=word.expires_at,
     )
     if entry is None:
         entry = Entry(
@@ -83,6 +132,7 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
         validated_at=word.came_at,
         shareable=shareable,
         principal=word.login,
+        expires_at=word.expires_at,
     )
     ends_full = (
         what_must_hold(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from attrs import evolve, field, frozen
@@ -53,7 +55,7 @@ class Grant:
     *asked_at* is when the question was asked that brought it or last confirmed it,
     *validated_at* when the answer came. *shareable*: its entity-tag is the one that we compute.
     *principal* is the login, where known. *restored*: it came out of a snapshot and has not been
-    validated since.
+    validated since. *expires_at*: nobody needs it any longer then, unless it is confirmed again.
     """
 
     digest: str
@@ -65,6 +67,7 @@ class Grant:
     shareable: bool = False
     principal: str | None = None
     restored: bool = False
+    expires_at: float = inf
 
 
 @frozen
@@ -89,34 +92,82 @@ class Entry:
     complete: bool = False
 
 
-def refreshed(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
-    """Return a recency list with *entry* in its place: newest validation first, at most 8.
+def _merged(one: Entry, other: Entry) -> Entry:
+    """Return the later of two entries for one representation, with the later 200."""
+    newer, older = (one, other) if one.validated_at >= other.validated_at else (other, one)
+    if newer.brought_at >= older.brought_at:
+        return newer
+    return evolve(newer, brought_at=older.brought_at)
 
-    The later of two entries for one representation wins, and the later 200 is kept with it; what
-    is older than all of a full list is left out.
+
+def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return the recency list that *entries* make: newest validation first, at most 8.
+
+    There may be several for one representation: the later one wins, and the later 200 is kept
+    with it. What is older than all of a full list is left out.
     """
-    merged: dict[str, Entry] = {old.digest: old for old in entries}
-    old = merged.get(entry.digest)
-    if old is not None:
-        newer, older = (entry, old) if entry.validated_at >= old.validated_at else (old, entry)
-        entry = evolve(newer, brought_at=max(newer.brought_at, older.brought_at))
-    merged[entry.digest] = entry
-    ranked = sorted(merged.values(), key=lambda item: -item.validated_at)
-    return tuple(ranked[:RECENCY_LENGTH])
+    merged: dict[str, Entry] = {}
+    for entry in entries:
+        same = merged.get(entry.digest)
+        merged[entry.digest] = entry if same is None else _merged(entry, same)
+    newest_first = sorted(merged.values(), key=lambda item: -item.validated_at)
+    return tuple(newest_first[:RECENCY_LENGTH])
+
+
+def refreshed(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
+    """Return a recency list with *entry* in its place."""
+    return ranked((*entries, entry))
 
 
 @frozen
 class Known:
     """What a store knows of a cache key for one credential.
 
-    *grant* is None where there is none, or where a refusal that was asked for at the same time or
-    later outweighs it. *written_at* is when the credential last wrote (0.0: never seen to).
-    *refused*: GitHub has refused this key, or everything, to the credential before.
-    *unstorable*: answers to this key have lately proved not to be storable.
+    *grant* is None where there is none. *written_at* is when the credential last wrote (0.0:
+    never seen to). *refused_at* is when the question was asked to which GitHub last refused this
+    key, or everything, to the credential (0.0: never). *unstorable*: answers to this key have
+    lately proved not to be storable. *current*: it was read where it is written, so that no
+    refusal and no write is missing that was stored before.
     """
 
     grant: Grant | None = None
     entries: tuple[Entry, ...] = ()
     written_at: float = 0.0
-    refused: bool = False
+    refused_at: float = 0.0
     unstorable: bool = False
+    current: bool = True
+
+    @property
+    def refused(self) -> bool:
+        """Whether GitHub has refused this to the credential before."""
+        return self.refused_at > 0
+
+    def weighed(self, now: float) -> Known:
+        """Return this without a grant that has expired, or that a refusal outweighs.
+
+        A refusal outweighs what was asked for before it, or at the same time.
+        """
+        grant = self.grant
+        if grant is None or (grant.asked_at > self.refused_at and grant.expires_at > now):
+            return self
+        return evolve(self, grant=None)
+
+    def with_all_of(self, other: Known) -> Known:
+        """Return what this and *other* know of the same: always the newer of two words.
+
+        It is as current as this one.
+        """
+        grant = self.grant
+        if grant is None or (other.grant is not None and other.grant.asked_at > grant.asked_at):
+            grant = other.grant
+        entries = self.entries
+        if not set(other.entries) <= set(entries):
+            entries = ranked((*entries, *other.entries))
+        return Known(
+            grant=grant,
+            entries=entries,
+            written_at=max(self.written_at, other.written_at),
+            refused_at=max(self.refused_at, other.refused_at),
+            unstorable=self.unstorable or other.unstorable,
+            current=self.current,
+        )

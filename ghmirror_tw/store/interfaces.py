@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 
+from attrs import define
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -19,27 +21,44 @@ class Claim(Enum):
     KNOWN = "known"
 
 
+@define(eq=False)
+class Patience:
+    """How long a request may still wait for the store, in seconds, whatever it asks it."""
+
+    left_s: float = inf
+
+
 class IStore(Interface):
     """The four kinds of records, and who asks first.
 
-    Questions return Deferreds. They never fail on account of what is stored: what can't be read
-    is not known. Statements (the methods that return None) take effect in the order they
-    are made, as seen from this process, and report trouble in the log, not to the caller; nobody
-    waits for them. A *credential* is always a name made by ``CredentialNames``.
+    Questions return Deferreds. They never fail on account of what is stored or of a store that
+    can't be asked: what can't be read is not known. They take no longer than *patience* has left,
+    and take what they took from it. Statements (the methods that return None) take effect in the
+    order they are made, as seen from this process, and report trouble in the log, not to the
+    caller; nobody waits for them. A *credential* is always a name made by ``CredentialNames``.
 
     Grants and refusals are written only over older ones by ``asked_at``, in one step.
     """
 
     name: str = Attribute("What metrics and logs call this store: ``memory`` or ``redis``.")
 
-    def look_up(key: CacheKey, credential: str) -> Deferred[Known]:
+    def patience() -> Patience:
+        """Return how long one request may wait for this store."""
+
+    def look_up(
+        key: CacheKey, credential: str, patience: Patience, *, current: bool = False
+    ) -> Deferred[Known]:
         """Return what is known of *key* for *credential*, refusals already weighed.
 
         A grant is left out if a refusal of its key and credential, or of its credential, was
-        asked for at the same time or later.
+        asked for at the same time or later, or if it has expired. *current*: what was stored
+        before must not be missing, refusals least of all; if that can't be had, the answer says
+        that it isn't current.
         """
 
-    def fetch(key: CacheKey, digests: tuple[str, ...]) -> Deferred[dict[str, Representation]]:
+    def fetch(
+        key: CacheKey, digests: tuple[str, ...], patience: Patience
+    ) -> Deferred[dict[str, Representation]]:
         """Return those of the representations that are still there, by digest."""
 
     def remember(
@@ -66,7 +85,7 @@ class IStore(Interface):
     def unstorable(key: CacheKey) -> None:
         """Note for a minute that answers to *key* can't be stored, and end any claim to it."""
 
-    def claim(key: CacheKey, owner: str) -> Deferred[Claim]:
+    def claim(key: CacheKey, owner: str, patience: Patience) -> Deferred[Claim]:
         """Try, in one step, to be the one in the fleet who asks for *key*.
 
         GO: ask, and ``release`` it afterwards; until then the store keeps the claim alive for as

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
-from ghmirror_tw.store.interfaces import Claim, IStore
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience
 
 R = TypeVar("R")
 
@@ -54,21 +54,30 @@ class MeasuredStore:
 
         return asked.addBoth(tell)
 
-    def look_up(self, key: CacheKey, credential: str) -> Deferred[Known]:
+    def patience(self) -> Patience:
+        """Return how long one request may wait for the store."""
+        patience: Patience = self.store.patience()
+        return patience
+
+    def look_up(
+        self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
+    ) -> Deferred[Known]:
         """Return what is known; a hit where there is a grant or a representation."""
-        asked: Deferred[Known] = self.store.look_up(key, credential)
+        asked: Deferred[Known] = self.store.look_up(key, credential, patience, current=current)
         return self._timed(
             "look_up", asked, lambda known: known.grant is not None or bool(known.entries)
         )
 
-    def fetch(self, key: CacheKey, digests: tuple[str, ...]) -> Deferred[dict[str, Representation]]:
+    def fetch(
+        self, key: CacheKey, digests: tuple[str, ...], patience: Patience
+    ) -> Deferred[dict[str, Representation]]:
         """Return representations; a hit where none is missing."""
-        asked: Deferred[dict[str, Representation]] = self.store.fetch(key, digests)
+        asked: Deferred[dict[str, Representation]] = self.store.fetch(key, digests, patience)
         return self._timed("fetch", asked, lambda found: len(found) == len(set(digests)))
 
-    def claim(self, key: CacheKey, owner: str) -> Deferred[Claim]:
+    def claim(self, key: CacheKey, owner: str, patience: Patience) -> Deferred[Claim]:
         """Try to go first; a hit where something is known."""
-        asked: Deferred[Claim] = self.store.claim(key, owner)
+        asked: Deferred[Claim] = self.store.claim(key, owner, patience)
         return self._timed("claim", asked, lambda claim: claim is Claim.KNOWN)
 
     def wait(self, key: CacheKey, timeout_s: float) -> Deferred[None]:

@@ -7,16 +7,18 @@ from typing import Final, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, refreshed
-from ghmirror_tw.store.interfaces import Claim, IStore
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
+#: How many records are let go of without a pause: less than a millisecond's work.
+_AT_ONCE: Final = 500
 
 # What Python needs for a record besides the bytes in it, measured with tracemalloc.
 _REPRESENTATION_BYTES: Final = 560
@@ -85,6 +87,7 @@ class MemoryStore:
     _records: OrderedDict[_Name, _Record] = field(factory=OrderedDict)
     _claims: dict[str, _Claim] = field(factory=dict)
     _unstorable: OrderedDict[str, float] = field(factory=OrderedDict)
+    _evicting: IDelayedCall | None = None
 
     # Records: how each kind is called, and how it comes, goes and is found.
 
@@ -117,38 +120,80 @@ class MemoryStore:
         self._count(record, 1)
 
     def _evict(self) -> None:
-        while self.size > self.max_size and self._records:
+        """Let go of what was used least recently: of far more than comes, but never of all at once.
+
+        Only a store that has just been told to be smaller has more to let go of.
+        """
+        for _ in range(_AT_ONCE):
+            if self.size <= self.max_size or not self._records:
+                return
             _, record = self._records.popitem(last=False)
             self._count(record, -1)
             self.evictions += 1
+        if self._evicting is None:
+            self._evicting = self.reactor.callLater(0, self._evict_on)
+
+    def _evict_on(self) -> None:
+        self._evicting = None
+        self._evict()
 
     # Questions.
 
-    def look_up(self, key: CacheKey, credential: str) -> Deferred[Known]:
+    def patience(self) -> Patience:
+        """Return all the patience there is: nobody ever waits for memory."""
+        return Patience()
+
+    def look_up(
+        self,
+        key: CacheKey,
+        credential: str,
+        patience: Patience,  # noqa: ARG002 - nobody waits for memory
+        *,
+        current: bool = False,  # noqa: ARG002 - memory always is
+    ) -> Deferred[Known]:
         """Return what is known, the grant only if no refusal outweighs it."""
+        return succeed(self.known(key, credential).weighed(self.reactor.seconds()))
+
+    def known(self, key: CacheKey, credential: str) -> Known:
+        """Return what is known, refusals beside the grant that they may outweigh."""
         grant = self._get(("grant", key.name, credential))
         # After the grant, so that a refusal is never evicted before what it outweighs.
         refused_at = max(
             self._time(("refusal", key.name, credential)), self._time(("revoked", credential))
         )
-        if not isinstance(grant, Grant) or grant.asked_at <= refused_at:
-            grant = None
-        return succeed(
-            Known(
-                grant=grant,
-                entries=self._entries(key),
-                written_at=self._time(("written", credential)),
-                refused=refused_at > 0,
-                unstorable=self._is_unstorable(key),
-            )
+        return Known(
+            grant=grant if isinstance(grant, Grant) else None,
+            entries=self._entries(key),
+            written_at=self._time(("written", credential)),
+            refused_at=refused_at,
+            unstorable=self._is_unstorable(key),
         )
 
-    def fetch(self, key: CacheKey, digests: tuple[str, ...]) -> Deferred[dict[str, Representation]]:
+    def fetch(
+        self,
+        key: CacheKey,
+        digests: tuple[str, ...],
+        patience: Patience,  # noqa: ARG002 - nobody waits for memory
+    ) -> Deferred[dict[str, Representation]]:
         """Return those of the representations that have not been evicted."""
+        return succeed(self.held(key, digests))
+
+    def held(self, key: CacheKey, digests: tuple[str, ...]) -> dict[str, Representation]:
+        """Return those of the representations that are here."""
         found = {digest: self._get(("representation", key.name, digest)) for digest in digests}
-        return succeed(
-            {name: record for name, record in found.items() if isinstance(record, Representation)}
-        )
+        return {
+            name: record for name, record in found.items() if isinstance(record, Representation)
+        }
+
+    def resize(self, max_size: int) -> None:
+        """Hold at most *max_size* bytes from now on."""
+        self.max_size = max_size
+        self._evict()
+
+    def hold(self, key: CacheKey, representation: Representation) -> None:
+        """Keep a copy of a representation."""
+        self._put(("representation", key.name, representation.digest), representation)
+        self._evict()
 
     # Statements.
 
@@ -204,7 +249,12 @@ class MemoryStore:
 
     # Who asks first.
 
-    def claim(self, key: CacheKey, owner: str) -> Deferred[Claim]:
+    def claim(
+        self,
+        key: CacheKey,
+        owner: str,
+        patience: Patience,  # noqa: ARG002 - nobody waits for memory
+    ) -> Deferred[Claim]:
         """Let the first one go, the others wait, and nobody where there is something to know."""
         if self._entries(key) or self._is_unstorable(key):
             return succeed(Claim.KNOWN)
@@ -245,6 +295,9 @@ class MemoryStore:
 
     def close(self) -> Deferred[None]:
         """Wake who still waits; the memory goes with the process."""
+        evicting, self._evicting = self._evicting, None
+        if evicting is not None:
+            evicting.cancel()
         claims, self._claims = self._claims, {}
         for claim in claims.values():
             claim.end()

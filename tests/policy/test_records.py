@@ -11,9 +11,11 @@ from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
 from ghmirror_tw.policy.records import (
     RECENCY_LENGTH,
     Entry,
+    Grant,
     Known,
     Representation,
     digest_of,
+    ranked,
     refreshed,
 )
 
@@ -114,3 +116,54 @@ def test_the_same_word_twice_is_said_once(found: list[Entry], entry: Entry) -> N
 def test_nothing_known() -> None:
     """By default nothing is known, nobody has written, and nothing is unstorable."""
     assert Known() == Known(None, (), 0.0, unstorable=False)
+
+
+def granted(asked_at: float, **more: float) -> Grant:
+    return Grant("d", b'"t"', None, None, asked_at, asked_at, **more)  # type: ignore[arg-type]
+
+
+def test_a_refusal_outweighs_what_was_asked_no_later() -> None:
+    """Up to the very moment; a grant that was asked for since counts."""
+    for asked_at, stays in ((1.0, False), (2.0, False), (2.5, True)):
+        known = Known(grant=granted(asked_at), refused_at=2.0)
+        assert known.refused
+        assert (known.weighed(3.0).grant is not None) is stays
+
+
+def test_a_grant_expires() -> None:
+    """At its time, and not before."""
+    known = Known(grant=granted(1.0, expires_at=5.0))
+    assert known.weighed(4.9) == known
+    assert known.weighed(5.0).grant is None
+
+
+grants = st.none() | st.builds(granted, st.floats(0, 9))
+knowns = st.builds(
+    Known,
+    grant=grants,
+    entries=st.lists(entries, max_size=4).map(ranked),
+    written_at=st.floats(0, 9),
+    refused_at=st.floats(0, 9),
+    unstorable=st.booleans(),
+    current=st.booleans(),
+)
+
+
+@given(knowns, knowns)
+def test_of_two_sources_the_newer_word_counts(one: Known, other: Known) -> None:
+    """For grants, writes, refusals and representations; how current it is, the first one says."""
+    both = one.with_all_of(other)
+    asked = [each.grant.asked_at for each in (one, other) if each.grant is not None]
+    assert (both.grant.asked_at if both.grant else None) == max(asked, default=None)
+    assert both.written_at == max(one.written_at, other.written_at)
+    assert both.refused_at == max(one.refused_at, other.refused_at)
+    assert both.unstorable == (one.unstorable or other.unstorable)
+    assert both.current == one.current
+    assert set(both.entries) == set(ranked((*one.entries, *other.entries)))
+
+
+@given(knowns)
+def test_the_same_source_twice_says_nothing_new(known: Known) -> None:
+    """Nor does one that knows nothing."""
+    assert known.with_all_of(known) == known
+    assert known.with_all_of(Known()) == known

@@ -11,7 +11,7 @@ from ghmirror_tw.policy.content import represent
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
-from ghmirror_tw.store.interfaces import Claim, IStore
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience
 from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import UNSTORABLE_S, MemoryStore
 
@@ -38,7 +38,7 @@ class Memory(SynchronousTestCase):
         self.store = MemoryStore(self.clock, 1_000_000)
 
     def known(self, credential: str = "a", key: CacheKey = KEY) -> Known:
-        found: Known = self.successResultOf(self.store.look_up(key, credential))
+        found: Known = self.successResultOf(self.store.look_up(key, credential, Patience()))
         return found
 
     def test_it_is_a_store(self) -> None:
@@ -54,7 +54,7 @@ class Memory(SynchronousTestCase):
         assert self.known().grant == grant(1.0, made.digest)
         assert self.known("b").grant is None
         assert [each.digest for each in self.known("b").entries] == [made.digest]
-        found = self.successResultOf(self.store.fetch(KEY, (made.digest, "other")))
+        found = self.successResultOf(self.store.fetch(KEY, (made.digest, "other"), Patience()))
         assert found == {made.digest: made}
 
     def test_grants_only_over_older_ones(self) -> None:
@@ -114,7 +114,7 @@ class Memory(SynchronousTestCase):
         assert self.known().grant is None
 
     def claim(self, owner: str) -> Claim:
-        said: Claim = self.successResultOf(self.store.claim(KEY, owner))
+        said: Claim = self.successResultOf(self.store.claim(KEY, owner, Patience()))
         return said
 
     def test_one_goes_first(self) -> None:

@@ -50,6 +50,8 @@ class Command:
 class IServers(Interface):
     """The servers that make up one store: one, a primary and a reader, or many."""
 
+    sharded: bool = Attribute("Whether keys of different hash tags may be on different servers.")
+    reads_primary: bool = Attribute("Whether READ is always answered by who is written to.")
     reading: bool = Attribute("Whether all that is known to be needed for reading works now.")
     writing: bool = Attribute("Whether all that is known to be needed for writing works now.")
 

@@ -1,0 +1,265 @@
+"""Records as bytes: versioned, bound to their names, and believed only when whole.
+
+A sealed record is ``header payload seal content``. The header's 20 bytes mean the same in every
+version, since scripts in Redis go by them: magic, version, kind, flags, and two times (see
+`Kind`) as big-endian doubles. The payload is MessagePack. The seal is an HMAC over name, header
+and payload, where there is a secret. Only a representation has content behind it, which its
+digest covers, and the payload names the digest.
+
+Whoever can write to where records are kept can at worst make one unreadable: what does not
+decode, is sealed with another secret or stands under another name is None, as if it weren't there.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+import zlib
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+import msgpack
+from attrs import field, frozen
+
+from ghmirror_tw.policy.content import TooLarge, Undecodable, unpack
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.records import Entry, Grant, Representation, digest_of
+
+#: What is written. The version before it is read, too; a newer one is neither read nor replaced.
+VERSION: Final = 1
+MAGIC: Final = 0x47
+_SEALED: Final = 1
+_HEADER: Final = struct.Struct(">BBcBdd")
+_LENGTH: Final = struct.Struct(">I")
+_SEAL_BYTES: Final = 16
+_NO_TIME: Final = 0.0
+
+T = TypeVar("T")
+
+
+class Kind(Enum):
+    """Kinds of records, and what their two times are."""
+
+    #: Neither time is used.
+    REPRESENTATION = b"R"
+    #: When its question was asked; when it expires.
+    GRANT = b"G"
+    #: When its question was asked. Refusals of a key, revocations, and when somebody last wrote.
+    TIME = b"T"
+    #: When it was last validated; when a 200 last brought it.
+    ENTRY = b"E"
+
+
+class _Malformed(Exception):  # noqa: N818 - it never leaves this module
+    """A payload that is not what its kind needs."""
+
+
+def _take(value: Any, *types: type[Any] | None) -> Any:
+    """Return *value*, which must be of exactly one of the *types*; None stands for itself."""
+    if (None if value is None else type(value)) not in types:
+        raise _Malformed
+    return value
+
+
+def _text(value: Any) -> str:
+    return str(_take(value, bytes).decode("ascii"))
+
+
+def _login(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+@frozen
+class Codec:
+    """Seals records and opens them; *name* is what a record is stored under, without any prefix."""
+
+    secret: bytes = field(default=b"", repr=False)
+
+    # Sealing.
+
+    def _seal(
+        self,
+        name: bytes,
+        kind: Kind,
+        times: tuple[float, float],
+        *values: Any,
+        content: bytes = b"",
+    ) -> bytes:
+        flags = _SEALED if self.secret else 0
+        payload = msgpack.packb(values)
+        head = b"".join(
+            (
+                _HEADER.pack(MAGIC, VERSION, kind.value, flags, *times),
+                _LENGTH.pack(len(payload)),
+                payload,
+            )
+        )
+        return b"".join((head, self._seal_of(name, head), content))
+
+    def _seal_of(self, name: bytes, head: bytes) -> bytes:
+        if not self.secret:
+            return b""
+        message = b"record\0%d:%s%s" % (len(name), name, head)
+        return hmac.digest(self.secret, message, "sha256")[:_SEAL_BYTES]
+
+    def grant(self, name: bytes, grant: Grant) -> bytes:
+        """Return *grant* as it is stored under *name*."""
+        return self._seal(
+            name,
+            Kind.GRANT,
+            (grant.asked_at, grant.expires_at),
+            bytes.fromhex(grant.digest),
+            grant.etag,
+            grant.last_modified,
+            grant.link,
+            grant.validated_at,
+            grant.shareable,
+            _encoded(grant.principal),
+            grant.restored,
+        )
+
+    def time(self, name: bytes, at: float) -> bytes:
+        """Return a moment (seconds) as it is stored under *name*."""
+        return self._seal(name, Kind.TIME, (at, _NO_TIME))
+
+    def entry(self, name: bytes, entry: Entry) -> bytes:
+        """Return an entry of a recency list; *name* is that of the list."""
+        return self._seal(
+            name,
+            Kind.ENTRY,
+            (entry.validated_at, entry.brought_at),
+            bytes.fromhex(entry.digest),
+            entry.shareable,
+            entry.size,
+            entry.link,
+            entry.last_modified,
+            _encoded(entry.principal),
+            None if entry.supersedes is None else bytes.fromhex(entry.supersedes),
+            entry.complete,
+        )
+
+    def representation(self, name: bytes, stored: Representation) -> bytes:
+        """Return a representation as it is stored under *name*."""
+        return self._seal(
+            name,
+            Kind.REPRESENTATION,
+            (_NO_TIME, _NO_TIME),
+            bytes.fromhex(stored.digest),
+            stored.fields.lines,
+            stored.size,
+            stored.items,
+            content=stored.packed,
+        )
+
+    # Opening.
+
+    def _open(
+        self,
+        name: bytes,
+        blob: bytes | None,
+        kind: Kind,
+        make: Callable[[float, float, list[Any], bytes], T],
+    ) -> T | None:
+        try:
+            times, payload, content = self._unsealed(name, _take(blob, bytes), kind)
+            return make(*times, _take(msgpack.unpackb(payload, raw=True), list), content)
+        except (_Malformed, struct.error, ValueError, TypeError):
+            return None
+
+    def _unsealed(
+        self, name: bytes, blob: bytes, kind: Kind
+    ) -> tuple[tuple[float, float], bytes, bytes]:
+        """Return the times, the payload and the content of a record that is what it should be."""
+        magic, version, found, flags, first, second = _HEADER.unpack_from(blob)
+        (length,) = _LENGTH.unpack_from(blob, _HEADER.size)
+        start = _HEADER.size + _LENGTH.size
+        end = start + length
+        content_at = end + (_SEAL_BYTES if self.secret else 0)
+        if (
+            (magic, version, found) != (MAGIC, VERSION, kind.value)
+            or flags != (_SEALED if self.secret else 0)
+            or content_at > len(blob)
+            or (kind is not Kind.REPRESENTATION and content_at < len(blob))
+            or not hmac.compare_digest(self._seal_of(name, blob[:end]), blob[end:content_at])
+        ):
+            raise _Malformed
+        return (first, second), blob[start:end], blob[content_at:]
+
+    def open_grant(self, name: bytes, blob: bytes | None) -> Grant | None:
+        """Return the grant that is sealed in *blob* for *name*, or None."""
+
+        def make(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
+            digest, etag, modified, link, validated_at, shareable, principal, restored = values
+            return Grant(
+                digest=_take(digest, bytes).hex(),
+                etag=_take(etag, bytes, None),
+                last_modified=_take(modified, bytes, None),
+                link=_take(link, bytes, None),
+                asked_at=asked_at,
+                validated_at=_take(validated_at, float),
+                shareable=_take(shareable, bool),
+                principal=_login(principal),
+                restored=_take(restored, bool),
+                expires_at=expires_at,
+            )
+
+        return self._open(name, blob, Kind.GRANT, make)
+
+    def open_time(self, name: bytes, blob: bytes | None) -> float | None:
+        """Return the moment that is sealed in *blob* for *name*, or None."""
+        return self._open(name, blob, Kind.TIME, lambda at, *_: at)
+
+    def open_entry(self, name: bytes, blob: bytes | None) -> Entry | None:
+        """Return the entry that is sealed in *blob* for the list called *name*, or None."""
+
+        def make(validated_at: float, brought_at: float, values: list[Any], _: bytes) -> Entry:
+            digest, shareable, size, link, modified, principal, supersedes, complete = values
+            return Entry(
+                digest=_take(digest, bytes).hex(),
+                brought_at=brought_at,
+                validated_at=validated_at,
+                shareable=_take(shareable, bool),
+                size=_take(size, int),
+                link=_take(link, bytes, None),
+                last_modified=_take(modified, bytes, None),
+                principal=_login(principal),
+                supersedes=None if supersedes is None else _take(supersedes, bytes).hex(),
+                complete=_take(complete, bool),
+            )
+
+        return self._open(name, blob, Kind.ENTRY, make)
+
+    def open_representation(self, name: bytes, blob: bytes | None) -> Representation | None:
+        """Return the representation that is sealed in *blob* for *name*, or None.
+
+        Its content is checked against its digest, which takes time where it is large.
+        """
+
+        def make(_: float, __: float, values: list[Any], packed: bytes) -> Representation:
+            digest, lines, size, items = values
+            stored = Representation(
+                digest=_take(digest, bytes).hex(),
+                fields=Fields(tuple((_take(n, bytes), _take(v, bytes)) for n, v in lines)),
+                packed=packed,
+                size=_take(size, int),
+                items=_take(items, int, None),
+            )
+            if not is_whole(stored):
+                raise _Malformed
+            return stored
+
+        return self._open(name, blob, Kind.REPRESENTATION, make)
+
+
+def _encoded(login: str | None) -> bytes | None:
+    return None if login is None else login.encode("ascii")
+
+
+def is_whole(stored: Representation) -> bool:
+    """Tell whether a representation's content and fields are those that its digest covers."""
+    try:
+        content = unpack(stored.packed, stored.size)
+    except (Undecodable, TooLarge, zlib.error):
+        return False
+    return digest_of(content, stored.fields) == stored.digest

@@ -1,0 +1,372 @@
+"""The store of a fleet: Redis, with a memory store beside it that stands in while Redis is away.
+
+The memory store learns all that this process learns. While Redis can be asked it is a bounded
+copy of what was used last: it saves fetching content, and makes this process see its own
+statements at once. While Redis can't be asked it is the store; what was learned then is written
+to Redis when it is back. Nothing is ever wrong in it: content is known by its digest, and of two
+words of GitHub's the one to the later question counts, wherever it was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Final, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience
+from ghmirror_tw.store.leases import LEASE_S, Leases
+from ghmirror_tw.store.measured import Report
+from ghmirror_tw.store.memory import MemoryStore
+from ghmirror_tw.store.owed import Owed
+from ghmirror_tw.store.redis.interfaces import Unavailable
+from ghmirror_tw.store.redis.records import RedisRecords
+from ghmirror_tw.store.waiting import Watch
+
+R = TypeVar("R")
+
+#: Nobody waits for statements, so they may take so many times as long as questions.
+_UNHURRIED: Final = 4
+
+
+@define(frozen=True)
+class Sizes:
+    """How much the memory store may hold, in bytes: beside Redis, and in its place."""
+
+    beside: int
+    instead: int
+
+
+@implementer(IStore)
+@define(eq=False)
+class FailoverStore:
+    """Redis where it can be asked, memory where it can't.
+
+    *timeout_s*: what one request may wait for Redis, in all. Without *fallback*, requests are
+    answered without storing while Redis is away. *report* takes measurements, by *clock*.
+    """
+
+    reactor: Any
+    redis: RedisRecords
+    memory: MemoryStore
+    sizes: Sizes
+    timeout_s: float
+    fallback: bool
+    report: Report
+    clock: Callable[[], float]
+    name: str = "redis"
+    _owed: Owed = field(init=False)
+    _watch: Watch = field(init=False)
+    _leases: Leases = field(init=False)
+    _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
+
+    def __attrs_post_init__(self) -> None:
+        redis, servers = self.redis, self.redis.servers
+        self._owed = Owed(self.reactor, lambda: servers.writing, self.resize, redis.chance)
+        self._watch = Watch(
+            self.reactor, lambda key: redis.is_claimed(key, self.timeout_s), redis.chance
+        )
+        self._leases = Leases(
+            self.reactor, lambda key, owner: redis.renew(key, owner, LEASE_S, self._statement_s)
+        )
+        self.resize()
+
+    @property
+    def available(self) -> bool:
+        """Whether Redis can be read and written now."""
+        servers = self.redis.servers
+        return bool(servers.reading and servers.writing)
+
+    @property
+    def _statement_s(self) -> float:
+        return self.timeout_s * _UNHURRIED
+
+    def open(self) -> None:
+        """Begin to connect."""
+        self.redis.servers.open()
+
+    def resize(self) -> None:
+        """Give the memory store the size that it needs now; called when Redis comes or goes."""
+        alone = self.fallback and (not self.available or bool(self._owed))
+        self.memory.resize(self.sizes.instead if alone else self.sizes.beside)
+
+    # Questions.
+
+    def patience(self) -> Patience:
+        """Return how long one request may wait for Redis."""
+        return Patience(self.timeout_s)
+
+    async def _ask(
+        self,
+        operation: str,
+        patience: Patience,
+        ask: Callable[[float], Awaitable[R]],
+        result_of: Callable[[R], bool],
+    ) -> R:
+        """Ask Redis, no longer than there is patience, and measure what it took."""
+        if patience.left_s <= 0:
+            raise Unavailable("timeout", "the request has waited long enough for Redis")
+        began, result = self.clock(), "error"
+        try:
+            said = await ask(patience.left_s)
+            result = "hit" if result_of(said) else "miss"
+            return said
+        finally:
+            took = self.clock() - began
+            patience.left_s -= took
+            self.report(self.name, operation, result, took)
+
+    def look_up(
+        self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
+    ) -> Deferred[Known]:
+        """Return what Redis and this process know."""
+        return Deferred.fromCoroutine(self._look_up(key, credential, patience, current=current))
+
+    async def _look_up(
+        self, key: CacheKey, credential: str, patience: Patience, *, current: bool
+    ) -> Known:
+        try:
+            known = await self._ask(
+                "look_up",
+                patience,
+                lambda left_s: self.redis.look_up(key, credential, left_s, current=current),
+                lambda known: known.grant is not None or bool(known.entries),
+            )
+        except Unavailable:
+            # What others were refused meanwhile can't be seen from here.
+            known = Known(unstorable=not self.fallback, current=False)
+        here = self.memory.known(key, credential)
+        return known.with_all_of(here).weighed(self.reactor.seconds())
+
+    def fetch(
+        self, key: CacheKey, digests: tuple[str, ...], patience: Patience
+    ) -> Deferred[dict[str, Representation]]:
+        """Return representations: copies that are here, or those that Redis has."""
+        return Deferred.fromCoroutine(self._fetch(key, digests, patience))
+
+    async def _fetch(
+        self, key: CacheKey, digests: tuple[str, ...], patience: Patience
+    ) -> dict[str, Representation]:
+        found = self.memory.held(key, digests)
+        missing = tuple(digest for digest in dict.fromkeys(digests) if digest not in found)
+        if not missing:
+            return found
+        try:
+            fetched = await self._ask(
+                "fetch",
+                patience,
+                lambda left_s: self.redis.fetch(key, missing, left_s),
+                lambda fetched: len(fetched) == len(missing),
+            )
+        except Unavailable:
+            return found
+        for representation in fetched.values():
+            self.memory.hold(key, representation)
+        return found | fetched
+
+    # Statements.
+
+    def _send(
+        self, name: Hashable | None, key: CacheKey | None, write: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Have something written to Redis; nobody waits for it.
+
+        What can't be written is owed under its *name*, if it has one.
+        """
+        sent = Deferred.fromCoroutine(_done(write))
+
+        def failed(failure: Failure) -> None:
+            if failure.check(Unavailable):
+                if name is not None:
+                    self._owed.owe(name, write)
+                    self.resize()
+            else:
+                self._log.failure("Writing to Redis failed", failure=failure)
+
+        sent.addErrback(failed)
+        if sent.called:
+            return
+        of_key = self._sending.setdefault("" if key is None else key.name, [])
+        of_key.append(sent)
+        sent.addBoth(lambda _: self._sent(key, sent))
+
+    def _sent(self, key: CacheKey | None, sent: Deferred[None]) -> None:
+        name = "" if key is None else key.name
+        of_key = self._sending[name]
+        of_key.remove(sent)
+        if not of_key:
+            del self._sending[name]
+
+    async def _until_sent(self, key: CacheKey | None) -> None:
+        """Wait until what was stated of *key* is written, or owed."""
+        while under_way := self._sending.get("" if key is None else key.name):
+            await DeferredList(list(under_way))
+
+    async def _store(
+        self,
+        key: CacheKey,
+        credential: str,
+        grant: Grant,
+        entry: Entry,
+        representation: Representation | None = None,
+    ) -> None:
+        """Write a grant and an entry, and the representation if it isn't there."""
+        there = await self.redis.freshen(
+            key, credential, grant, entry, representation, self._statement_s
+        )
+        held = None if there else self.memory.held(key, (grant.digest,)).get(grant.digest)
+        if held is not None:
+            await self.redis.freshen(key, credential, grant, entry, held, self._statement_s)
+
+    @property
+    def _learns(self) -> bool:
+        return self.fallback or bool(self.redis.servers.writing)
+
+    def remember(
+        self,
+        key: CacheKey,
+        credential: str,
+        representation: Representation,
+        grant: Grant,
+        entry: Entry,
+    ) -> None:
+        """Store what a 200 brought."""
+        if not self._learns:
+            return
+        self.memory.remember(key, credential, representation, grant, entry)
+        # The first time with the content that is at hand; later with what is left in memory.
+        content = [representation]
+        self._send(
+            ("grant", key.name, credential),
+            key,
+            lambda: self._store(key, credential, grant, entry, content.pop() if content else None),
+        )
+
+    def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
+        """Store what a 304 confirmed."""
+        if not self._learns:
+            return
+        self.memory.freshen(key, credential, grant, entry)
+        name = ("grant", key.name, credential)
+        self._send(name, key, lambda: self._store(key, credential, grant, entry))
+
+    def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
+        """Store a refusal of a key; that one is owed whatever happens."""
+        self.memory.refuse(key, credential, asked_at)
+        self._send(
+            ("refusal", key.name, credential),
+            key,
+            lambda: self.redis.refuse(key, credential, asked_at, self._statement_s),
+        )
+
+    def revoke(self, credential: str, asked_at: float) -> None:
+        """Store the refusal of a credential; that one is owed whatever happens."""
+        self.memory.revoke(credential, asked_at)
+        self._send(
+            ("revoked", credential),
+            None,
+            lambda: self.redis.revoke(credential, asked_at, self._statement_s),
+        )
+
+    def wrote(self, credential: str, at: float) -> None:
+        """Note a write, in the whole fleet."""
+        self.memory.wrote(credential, at)
+        self._send(
+            ("written", credential),
+            None,
+            lambda: self.redis.wrote(credential, at, self._statement_s),
+        )
+
+    def unstorable(self, key: CacheKey) -> None:
+        """Note that answers can't be stored; that isn't worth owing."""
+        self.memory.unstorable(key)
+        self._send(None, key, lambda: self.redis.unstorable(key, self._statement_s))
+
+    # Who asks first: one in this process, and that one in the fleet.
+
+    def claim(self, key: CacheKey, owner: str, patience: Patience) -> Deferred[Claim]:
+        """Try to go first."""
+        return Deferred.fromCoroutine(self._claim(key, owner, patience))
+
+    async def _claim(self, key: CacheKey, owner: str, patience: Patience) -> Claim:
+        said = await self.memory.claim(key, owner, patience)
+        if said is not Claim.GO:
+            return said
+        try:
+            said = await self._claim_in_fleet(key, owner, patience)
+        except Unavailable:
+            return Claim.GO
+        except Exception:  # cancelled, for one: who asked is gone, and must not hold up anybody
+            self.memory.release(key, owner)
+            self._release_in_fleet(key, owner)
+            raise
+        if said is Claim.GO:
+            self._leases.begin(key, owner)
+        else:
+            self.memory.release(key, owner)
+        return said
+
+    async def _claim_in_fleet(self, key: CacheKey, owner: str, patience: Patience) -> Claim:
+        if self._watch.knows(key):
+            return Claim.WAIT
+        said = await self._ask(
+            "claim",
+            patience,
+            lambda left_s: self.redis.claim(key, owner, LEASE_S, left_s),
+            lambda claim: claim is Claim.KNOWN,
+        )
+        if said is Claim.WAIT:
+            self._watch.begin(key)
+        return said
+
+    def release(self, key: CacheKey, owner: str) -> None:
+        """End a claim, once what was stated of the key can be seen by who waits for it."""
+        self.memory.release(key, owner)
+        if self._leases.end(key, owner):
+            self._release_in_fleet(key, owner)
+
+    def _release_in_fleet(self, key: CacheKey, owner: str) -> None:
+        released = Deferred.fromCoroutine(self._release(key, owner))
+        released.addErrback(Failure.trap, Unavailable)
+
+    async def _release(self, key: CacheKey, owner: str) -> None:
+        await self._until_sent(key)
+        await self.redis.release(key, owner, self._statement_s)
+
+    def wait(self, key: CacheKey, timeout_s: float) -> Deferred[None]:
+        """Return when the claim has ended, here or elsewhere."""
+        return Deferred.fromCoroutine(self._wait(key, timeout_s))
+
+    async def _wait(self, key: CacheKey, timeout_s: float) -> None:
+        until = self.reactor.seconds() + timeout_s
+        if not self._watch.knows(key):
+            await self.memory.wait(key, timeout_s)
+        # Who was first here may have found that somebody else was first in the fleet.
+        if self._watch.knows(key):
+            await self._watch.wait(key, max(until - self.reactor.seconds(), 0.0))
+
+    # The end.
+
+    def close(self) -> Deferred[None]:
+        """Let what has been stated be written, and close all connections."""
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        self._leases.close()
+        self._watch.close()
+        under_way = [sent for of_key in self._sending.values() for sent in of_key]
+        await DeferredList(under_way)
+        self._owed.close()
+        await self.redis.servers.close()
+        await self.memory.close()
+
+
+async def _done(write: Callable[[], Awaitable[object]]) -> None:
+    await write()

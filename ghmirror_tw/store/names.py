@@ -1,0 +1,59 @@
+"""Under what names records are kept where only bytes are: in Redis (behind a prefix), in snapshots.
+
+What is in braces is the hash tag: all records of a cache key share a slot of a Redis Cluster, and
+so do those of a credential (Redis Cluster specification, hash tags).
+"""
+
+from __future__ import annotations
+
+from ghmirror_tw.policy.key import CacheKey
+
+
+def slot_of_key(key: CacheKey) -> bytes:
+    """Return the hash tag of all records of *key*."""
+    return key.name.encode("ascii")
+
+
+def slot_of_credential(credential: str) -> bytes:
+    """Return the hash tag of all records of *credential* alone."""
+    return credential.encode("ascii")
+
+
+def representation(key: CacheKey, digest: str) -> bytes:
+    """Return the name of a representation."""
+    return b"{%s}:r:%s" % (slot_of_key(key), digest.encode("ascii"))
+
+
+def grant(key: CacheKey, credential: str) -> bytes:
+    """Return the name of a grant."""
+    return b"{%s}:g:%s" % (slot_of_key(key), credential.encode("ascii"))
+
+
+def refusal(key: CacheKey, credential: str) -> bytes:
+    """Return the name of the refusal of *key* to *credential*."""
+    return b"{%s}:x:%s" % (slot_of_key(key), credential.encode("ascii"))
+
+
+def recency(key: CacheKey) -> bytes:
+    """Return the name of the recency list, and of each entry in it."""
+    return b"{%s}:l" % slot_of_key(key)
+
+
+def unstorable(key: CacheKey) -> bytes:
+    """Return the name of the note that answers to *key* can't be stored."""
+    return b"{%s}:u" % slot_of_key(key)
+
+
+def claim(key: CacheKey) -> bytes:
+    """Return the name of the claim to *key*."""
+    return b"{%s}:q" % slot_of_key(key)
+
+
+def revocation(credential: str) -> bytes:
+    """Return the name of the refusal of *credential* altogether."""
+    return b"{%s}:x" % slot_of_credential(credential)
+
+
+def write(credential: str) -> bytes:
+    """Return the name of when *credential* last wrote."""
+    return b"{%s}:w" % slot_of_credential(credential)

@@ -1,0 +1,95 @@
+"""What could not be written to Redis, until it can be."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from ghmirror_tw.store.redis.interfaces import Unavailable
+
+#: How much is remembered to be written later; what is owed longest is forgotten first.
+MOST: Final = 50_000
+#: So many are written at a time, and so many seconds apart, so that it is spread.
+BATCH: Final = 100
+PAUSE_S: Final = 0.25
+
+#: Writes something, and fails with `Unavailable` if that can't be done now.
+Write = Callable[[], Awaitable[object]]
+
+
+@define(eq=False)
+class Owed:
+    """Writes that are still to be done, the last one for each name; done when *possible* says so.
+
+    *chance*: a number from 0 to 1, for spreading the replicas of a fleet.
+    """
+
+    reactor: Any
+    possible: Callable[[], bool]
+    settled: Callable[[], None]
+    chance: Callable[[], float]
+    _writes: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
+    _timer: IDelayedCall | None = field(init=False, default=None)
+    _paying: bool = field(init=False, default=False)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
+
+    def __len__(self) -> int:
+        return len(self._writes)
+
+    def __bool__(self) -> bool:
+        return bool(self._writes)
+
+    def owe(self, name: Hashable, write: Write) -> None:
+        """Note that *write* has to be done; it takes the place of an earlier one of that *name*."""
+        self._writes[name] = write
+        self._writes.move_to_end(name)
+        if len(self._writes) > MOST:
+            self._writes.popitem(last=False)
+        self._again()
+
+    def _again(self) -> None:
+        if self._timer is None and not self._paying:
+            pause = PAUSE_S * (1.0 + self.chance())
+            self._timer = self.reactor.callLater(pause, self._pay)
+
+    def _pay(self) -> None:
+        self._timer = None
+        if not self.possible():
+            self._again()
+            return
+        self._paying = True
+        paid = Deferred.fromCoroutine(self._pay_some())
+        paid.addErrback(lambda failure: self._log.failure("Writing back failed", failure=failure))
+        paid.addBoth(self._paid)
+
+    async def _pay_some(self) -> None:
+        """Do a batch of what is owed; what fails is owed again, unless a later one is by now."""
+        batch = [self._writes.popitem(last=False) for _ in range(min(BATCH, len(self._writes)))]
+
+        async def one(name: Hashable, write: Write) -> None:
+            try:
+                await write()
+            except Unavailable:
+                self._writes.setdefault(name, write)
+
+        await gatherResults([Deferred.fromCoroutine(one(*each)) for each in batch])
+
+    def _paid(self, _: object) -> None:
+        self._paying = False
+        if self._writes:
+            self._again()
+        else:
+            self.settled()
+
+    def close(self) -> None:
+        """Forget it all."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        self._writes.clear()

@@ -1,0 +1,260 @@
+"""The four kinds of records on Redis servers, and claims, with the keys that all replicas share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgpack
+from attrs import define, field
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked
+from ghmirror_tw.store import names
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.interfaces import Claim
+from ghmirror_tw.store.redis import scripts
+from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Reply, Unavailable
+from ghmirror_tw.threads import Workshop
+
+#: For so long nobody queues for a key whose answers could not be stored, in seconds.
+UNSTORABLE_S: Final = 60.0
+#: How long a write is remembered, in seconds; nothing is fresh for longer.
+_WRITTEN_S: Final = 86_400.0
+#: A refusal is kept for longer than any grant that it can outweigh, in seconds.
+_REFUSED_S: Final = 86_400.0
+#: Lives are spread upward by so much, so that what was stored together doesn't end together.
+_SPREAD: Final = 0.1
+
+
+@define(eq=False)
+class RedisRecords:
+    """What is remembered in Redis. Everything fails with `Unavailable` when it can't be asked.
+
+    *ttl_s*: how long a representation is kept that nobody uses; *grant_life_s*: how long grants
+    are at most. *now*: seconds since the epoch.
+    """
+
+    servers: Any
+    codec: Codec
+    workshop: Workshop
+    now: Callable[[], float]
+    prefix: str
+    ttl_s: float
+    grant_life_s: float
+    chance: Callable[[], float] = field(factory=lambda: random.SystemRandom().random)
+
+    def _key(self, name: bytes) -> bytes:
+        return b"%s:%s" % (self.prefix.encode("ascii"), name)
+
+    def _keys(self, *record_names: bytes) -> tuple[bytes, ...]:
+        return tuple(self._key(name) for name in record_names)
+
+    def _life(self, seconds: float) -> bytes:
+        """Return a time to live in milliseconds, spread upward by a tenth."""
+        spread = seconds * (1.0 + _SPREAD * self.chance())
+        return b"%d" % max(1, round(spread * 1000))
+
+    async def _ask(
+        self, slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
+    ) -> list[Reply]:
+        servers: IServers = self.servers
+        replies: list[Reply] = await servers.ask(slot, commands, purpose, timeout_s)
+        return replies
+
+    async def _write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
+        (reply,) = await self._ask(slot, (command,), Purpose.WRITE, timeout_s)
+        if isinstance(reply, Exception):
+            raise Unavailable("refused", str(reply))
+        return reply
+
+    # Questions.
+
+    async def look_up(
+        self, key: CacheKey, credential: str, timeout_s: float, *, current: bool
+    ) -> Known:
+        """Return what is known, refusals beside the grant that they may outweigh."""
+        ours = self._keys(
+            names.grant(key, credential),
+            names.refusal(key, credential),
+            names.unstorable(key),
+            names.recency(key),
+        )
+        of_credential = self._keys(names.revocation(credential), names.write(credential))
+        commands = scripts.LOOK_UP.call(ours), Command((b"MGET", *of_credential))
+        purpose = Purpose.CURRENT if current else Purpose.READ
+        if self.servers.sharded:
+            slots = names.slot_of_key(key), names.slot_of_credential(credential)
+            asked = [
+                Deferred.fromCoroutine(self._ask(slot, (command,), purpose, timeout_s))
+                for slot, command in zip(slots, commands, strict=True)
+            ]
+            found, times = (replies[0] for replies in await _all(asked))
+        else:
+            found, times = await self._ask(names.slot_of_key(key), commands, purpose, timeout_s)
+        return self._known(key, credential, found, times, current=current)
+
+    def _known(
+        self, key: CacheKey, credential: str, found: Reply, times: Reply, *, current: bool
+    ) -> Known:
+        grant, refusal, unstorable, entries = _unpacked(found)
+        revoked, written = times if isinstance(times, list) else (None, None)
+        opened = (self.codec.open_entry(names.recency(key), each) for each in entries)
+        return Known(
+            grant=self.codec.open_grant(names.grant(key, credential), grant),
+            entries=ranked(entry for entry in opened if entry is not None),
+            written_at=self.codec.open_time(names.write(credential), written) or 0.0,
+            refused_at=max(
+                self.codec.open_time(names.refusal(key, credential), refusal) or 0.0,
+                self.codec.open_time(names.revocation(credential), revoked) or 0.0,
+            ),
+            unstorable=bool(unstorable),
+            current=current or self.servers.reads_primary,
+        )
+
+    async def fetch(
+        self, key: CacheKey, digests: Sequence[str], timeout_s: float
+    ) -> dict[str, Representation]:
+        """Return those of the representations that are there and whole."""
+        wanted = [names.representation(key, digest) for digest in digests]
+        command = Command((b"MGET", *self._keys(*wanted)))
+        slot = names.slot_of_key(key)
+        (blobs,) = await self._ask(slot, (command,), Purpose.READ, timeout_s)
+        if not isinstance(blobs, list):
+            return {}
+        found = {}
+        for digest, name, blob in zip(digests, wanted, blobs, strict=True):
+            if blob is not None:
+                # What unpacks may be many times as large.
+                work = len(blob) * 8
+                opened = await self.workshop.run(work, self.codec.open_representation, name, blob)
+                if opened is not None and opened.digest == digest:
+                    found[digest] = opened
+        return found
+
+    # Statements.
+
+    async def freshen(  # noqa: PLR0913, PLR0917 - each is a record of its own
+        self,
+        key: CacheKey,
+        credential: str,
+        grant: Grant,
+        entry: Entry,
+        representation: Representation | None,
+        timeout_s: float,
+    ) -> bool:
+        """Store a grant and an entry, and a representation unless it should be there already.
+
+        Return whether the representation is there.
+        """
+        grant_name, list_name = names.grant(key, credential), names.recency(key)
+        stored_name = names.representation(key, grant.digest)
+        left_s = min(grant.expires_at - self.now(), self.grant_life_s)
+        content = b""
+        if representation is not None:
+            size = len(representation.packed)
+            seal = self.codec.representation
+            content = await self.workshop.run(size, seal, stored_name, representation)
+        keys = self._keys(
+            grant_name,
+            names.refusal(key, credential),
+            list_name,
+            stored_name,
+            names.unstorable(key),
+        )
+        command = scripts.FRESHEN.call(
+            keys,
+            self.codec.grant(grant_name, grant),
+            self._life(max(left_s, 1.0)),
+            bytes.fromhex(entry.digest),
+            self.codec.entry(list_name, entry),
+            self._life(self.ttl_s),
+            content,
+            self._life(self.ttl_s),
+        )
+        return bool(await self._write(names.slot_of_key(key), command, timeout_s))
+
+    async def refuse(
+        self, key: CacheKey, credential: str, asked_at: float, timeout_s: float
+    ) -> None:
+        """Store a refusal of a key to a credential; the grant that it outweighs goes."""
+        name = names.refusal(key, credential)
+        keys = self._keys(name, names.grant(key, credential))
+        life = self._life(self.grant_life_s + _REFUSED_S)
+        command = scripts.ADVANCE.call(keys, self.codec.time(name, asked_at), life)
+        await self._write(names.slot_of_key(key), command, timeout_s)
+
+    async def revoke(self, credential: str, asked_at: float, timeout_s: float) -> None:
+        """Store the refusal of a credential."""
+        life_s = self.grant_life_s + _REFUSED_S
+        await self._advance(credential, names.revocation(credential), asked_at, life_s, timeout_s)
+
+    async def wrote(self, credential: str, at: float, timeout_s: float) -> None:
+        """Note when a credential last wrote."""
+        await self._advance(credential, names.write(credential), at, _WRITTEN_S, timeout_s)
+
+    async def _advance(
+        self, credential: str, name: bytes, at: float, life_s: float, timeout_s: float
+    ) -> None:
+        sealed = self.codec.time(name, at)
+        command = scripts.ADVANCE.call(self._keys(name), sealed, self._life(life_s))
+        await self._write(names.slot_of_credential(credential), command, timeout_s)
+
+    async def unstorable(self, key: CacheKey, timeout_s: float) -> None:
+        """Note that answers to *key* can't be stored, and end any claim to it."""
+        slot = names.slot_of_key(key)
+        note = self._key(names.unstorable(key))
+        life = b"%d" % round(UNSTORABLE_S * 1000)
+        end = Command((b"DEL", self._key(names.claim(key))))
+        commands = Command((b"SET", note, b"1", b"PX", life)), end
+        await self._ask(slot, commands, Purpose.WRITE, timeout_s)
+
+    # Who asks first.
+
+    async def claim(self, key: CacheKey, owner: str, lease_s: float, timeout_s: float) -> Claim:
+        """Let the first one go, the others wait, and nobody where there is something to know."""
+        keys = self._keys(names.claim(key), names.recency(key), names.unstorable(key))
+        lease = b"%d" % round(lease_s * 1000)
+        command = scripts.CLAIM.call(keys, owner.encode("ascii"), lease)
+        said = await self._write(names.slot_of_key(key), command, timeout_s)
+        return Claim(said.decode("ascii"))
+
+    async def renew(self, key: CacheKey, owner: str, lease_s: float, timeout_s: float) -> None:
+        """Keep a claim alive."""
+        lease = b"%d" % round(lease_s * 1000)
+        keys = self._keys(names.claim(key))
+        command = scripts.RENEW.call(keys, owner.encode("ascii"), lease)
+        await self._write(names.slot_of_key(key), command, timeout_s)
+
+    async def release(self, key: CacheKey, owner: str, timeout_s: float) -> None:
+        """End a claim of *owner*'s."""
+        command = scripts.RELEASE.call(self._keys(names.claim(key)), owner.encode("ascii"))
+        await self._write(names.slot_of_key(key), command, timeout_s)
+
+    async def is_claimed(self, key: CacheKey, timeout_s: float) -> bool:
+        """Tell whether anybody has a claim to *key*."""
+        command = Command((b"EXISTS", self._key(names.claim(key))))
+        slot = names.slot_of_key(key)
+        (claimed,) = await self._ask(slot, (command,), Purpose.CURRENT, timeout_s)
+        return bool(claimed)
+
+
+def _unpacked(found: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
+    """Return grant, refusal, whether it is unstorable, and entries, as the script packed them."""
+    if not isinstance(found, bytes):
+        return b"", b"", 0, []
+    grant, refusal, unstorable, entries = msgpack.unpackb(found, raw=True)
+    return grant, refusal, unstorable, entries or []
+
+
+async def _all(asked: list[Deferred[list[Reply]]]) -> list[list[Reply]]:
+    """Return all results; if one fails, give up on the others, and fail for its reason."""
+    try:
+        return await gatherResults(asked, consumeErrors=True)
+    except FirstError as error:
+        for each in asked:
+            each.cancel()
+        error.subFailure.raiseException()
+        raise

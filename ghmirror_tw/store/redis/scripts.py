@@ -1,0 +1,164 @@
+"""What happens in one step on a Redis server: the rules of the records, in Lua.
+
+Scripts see records sealed, and go by their headers alone (see `codec`): magic, version, and two
+times. What has a newer version is left as it is. What is no record at all may be replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from attrs import field, frozen
+
+from ghmirror_tw.policy.records import RECENCY_LENGTH
+from ghmirror_tw.store.codec import MAGIC, VERSION
+from ghmirror_tw.store.redis.interfaces import Command
+
+
+@frozen
+class Script:
+    """A script, sent by its hash; a server that doesn't know it gets its source."""
+
+    source: bytes = field(repr=False)
+    digest: bytes = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "digest", digest.encode("ascii"))
+
+    def call(self, keys: tuple[bytes, ...], *arguments: bytes) -> Command:
+        """Return the command that runs this with *keys* and *arguments*."""
+        count = b"%d" % len(keys)
+        return Command((b"EVALSHA", self.digest, count, *keys, *arguments), self.source)
+
+
+# version, first time and second time of a record; 0 for what is none
+_READ: Final = b"""
+local function read(blob)
+  if type(blob) ~= 'string' or #blob < 20 or blob:byte(1) ~= %d then return 0 end
+  return blob:byte(2), (struct.unpack('>d', blob, 5)), (struct.unpack('>d', blob, 13))
+end
+local function newer(blob) return (read(blob)) > %d end
+""" % (MAGIC, VERSION)
+
+#: KEYS: grant, refusal, unstorable, recency list. Returns all there is, as one MessagePack array,
+#: because one reply is read faster than ten.
+LOOK_UP: Final = Script(
+    b"""
+local function get(key)
+  local value = redis.pcall('GET', key)
+  if type(value) == 'string' then return value end
+  return ''
+end
+local entries = redis.pcall('HVALS', KEYS[4])
+if entries.err then entries = {} end
+return cmsgpack.pack({get(KEYS[1]), get(KEYS[2]), redis.call('EXISTS', KEYS[3]), entries})
+"""
+)
+
+#: KEYS: grant, refusal, recency list, representation, unstorable. ARGV: grant, its life in ms;
+#: digest, its entry, the list's life; the representation (empty: it should be there), its life.
+#: Returns whether the representation is there now.
+FRESHEN: Final = Script(
+    _READ
+    + b"""
+local _, asked_at = read(ARGV[1])
+local old = redis.pcall('GET', KEYS[1])
+local _, known = read(old)
+local _, refused = read(redis.pcall('GET', KEYS[2]))
+if not newer(old) and not (known and known >= asked_at) and not (refused and refused >= asked_at)
+then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+
+local list, digest, entry = KEYS[3], ARGV[3], ARGV[4]
+local brought = 'b' .. digest
+if redis.call('TYPE', list).ok ~= 'hash' then redis.call('DEL', list) end
+local listed = redis.call('HMGET', list, digest, brought)
+if not (newer(listed[1]) or newer(listed[2])) then
+  -- the latest validation stands for all; the latest 200 is kept beside it, if it is another's
+  local latest, brings = entry, entry
+  for _, other in ipairs({listed[1] or '', listed[2] or ''}) do
+    local _, validated_at, brought_at = read(other)
+    local _, latest_at = read(latest)
+    local _, _, brings_at = read(brings)
+    if validated_at and validated_at > latest_at then latest = other end
+    if brought_at and brought_at > brings_at then brings = other end
+  end
+  redis.call('HSET', list, digest, latest)
+  if brings == latest then redis.call('HDEL', list, brought)
+  else redis.call('HSET', list, brought, brings) end
+end
+if redis.call('HLEN', list) > %d then
+  local all, ranks = redis.call('HGETALL', list), {}
+  for i = 1, #all, 2 do
+    if #all[i] == #digest then
+      local _, at = read(all[i + 1])
+      ranks[#ranks + 1] = {at or 0, all[i]}
+    end
+  end
+  table.sort(ranks, function(a, b) return a[1] > b[1] end)
+  for i = %d, #ranks do redis.call('HDEL', list, ranks[i][2], 'b' .. ranks[i][2]) end
+end
+redis.call('PEXPIRE', list, ARGV[5])
+
+local there = 1
+if ARGV[6] == '' then
+  there = redis.call('PEXPIRE', KEYS[4], ARGV[7])
+else
+  if redis.call('TYPE', KEYS[4]).ok == 'string' and newer(redis.call('GETRANGE', KEYS[4], 0, 19))
+  then redis.call('PEXPIRE', KEYS[4], ARGV[7])
+  else redis.call('SET', KEYS[4], ARGV[6], 'PX', ARGV[7]) end
+  redis.call('DEL', KEYS[5])
+end
+return there
+"""
+    % (RECENCY_LENGTH, RECENCY_LENGTH + 1)
+)
+
+#: KEYS: a time, and the grant that it outweighs if it is later, or none. ARGV: the time, its life.
+ADVANCE: Final = Script(
+    _READ
+    + b"""
+local _, at = read(ARGV[1])
+local old = redis.pcall('GET', KEYS[1])
+local _, known = read(old)
+if not newer(old) and not (known and known >= at) then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+if KEYS[2] then
+  local grant = redis.pcall('GET', KEYS[2])
+  local _, asked_at = read(grant)
+  if asked_at and asked_at <= at and not newer(grant) then redis.call('DEL', KEYS[2]) end
+end
+return 1
+"""
+)
+
+#: KEYS: claim, recency list, unstorable. ARGV: owner, lease in ms. Returns go, wait or known.
+CLAIM: Final = Script(
+    b"""
+if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 'known' end
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 'go' end
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 'go' end
+return 'wait'
+"""
+)
+
+#: KEYS: claim. ARGV: owner, lease in ms. A claim that was evicted is made again.
+RENEW: Final = Script(
+    b"""
+local owner = redis.call('GET', KEYS[1])
+if not owner or owner == ARGV[1] then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+return 1
+"""
+)
+
+#: KEYS: claim. ARGV: owner.
+RELEASE: Final = Script(
+    b"""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+)
