@@ -1,0 +1,220 @@
+"""The rules that every store must keep, as tests; each store's test case brings its own stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.policy.content import represent
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
+from ghmirror_tw.store.interfaces import Claim, Patience
+from tests.home import reactor
+
+KEY = CacheKey(b"/x")
+SOON: float = 1_000.0
+ALICE, BOB = "a" * 32, "b" * 32
+
+
+def held(content: bytes = b"[1]") -> Representation:
+    return represent(Fields(((b"content-type", b"application/json"),)), content, None, 10**7)[0]
+
+
+HELD = held()
+OTHER = held(b"[2]")
+
+
+def grant(asked_at: float, of: Representation = HELD, **more: Any) -> Grant:
+    return Grant(of.digest, b'"t"', None, None, asked_at, asked_at, **more)
+
+
+def entry(at: float = 1.0, of: Representation = HELD, **more: Any) -> Entry:
+    values = {"brought_at": at, "validated_at": at, "shareable": True, "size": of.size, **more}
+    return Entry(of.digest, **values)
+
+
+class Contract(TestCase):
+    """Tests against two stores that share what is remembered; for memory they are one."""
+
+    store: Any
+    other: Any
+
+    async def known(self, credential: str = ALICE, key: CacheKey = KEY, store: Any = None) -> Known:
+        """Look up, as somebody who needs what is current."""
+        asked = store or self.store
+        found: Known = await asked.look_up(key, credential, Patience(SOON), current=True)
+        return found
+
+    async def settled(self) -> None:
+        """Return when all that was stated can be seen from everywhere."""
+
+    async def fetched(self, *digests: str, store: Any = None) -> dict[str, Representation]:
+        asked = store or self.other
+        found: dict[str, Representation] = await asked.fetch(KEY, digests, Patience(SOON))
+        return found
+
+
+class Rules:
+    """What is asked of a store, mixed into a `Contract`."""
+
+    async def test_what_is_remembered_is_known(self: Any) -> None:
+        """The grant to its credential alone, the representation to all."""
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await self.settled()
+        assert (await self.known(store=self.other)).grant == grant(1.0)
+        known = await self.known(BOB, store=self.other)
+        assert known == Known(entries=(entry(),))
+        assert await self.fetched(HELD.digest, OTHER.digest) == {HELD.digest: HELD}
+
+    async def test_its_own_statements_are_seen_at_once(self: Any) -> None:
+        """Before anybody has waited for anything."""
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        assert (await self.known()).grant == grant(1.0)
+        self.store.refuse(KEY, ALICE, 2.0)
+        assert (await self.known()).grant is None
+        self.store.freshen(KEY, ALICE, grant(3.0), entry(3.0))
+        assert (await self.known()).grant == grant(3.0)
+        self.store.revoke(ALICE, 4.0)
+        assert (await self.known()).grant is None
+
+    async def test_grants_only_over_older_ones(self: Any) -> None:
+        """What was asked later stays, whenever it comes, and wherever from."""
+        for at in (2.0, 1.0, 2.0):
+            store = self.store if at == 2.0 else self.other
+            store.freshen(KEY, ALICE, grant(at), entry())
+            await self.settled()
+        assert (await self.known()).grant == grant(2.0)
+        assert (await self.known(store=self.other)).grant == grant(2.0)
+
+    async def test_refusals_outweigh_what_was_asked_before(self: Any) -> None:
+        """For a key or for all, up to the very moment; not what was asked since."""
+        start = 0.0
+        for refuse in (
+            lambda at: self.other.refuse(KEY, ALICE, at),
+            lambda at: self.other.revoke(ALICE, at),
+        ):
+            self.store.freshen(KEY, ALICE, grant(start + 1), entry())
+            await self.settled()
+            refuse(start + 1)
+            refuse(start)
+            await self.settled()
+            known = await self.known()
+            assert known.grant is None
+            assert known.refused
+            self.store.freshen(KEY, ALICE, grant(start + 0.5), entry())
+            await self.settled()
+            assert (await self.known(store=self.other)).grant is None
+            assert (await self.known(BOB)).refused_at == 0.0
+            self.store.freshen(KEY, ALICE, grant(start + 2), entry())
+            await self.settled()
+            assert (await self.known(store=self.other)).grant == grant(start + 2)
+            start += 2
+
+    async def test_expired_grants_are_gone(self: Any) -> None:
+        """They were made to a token that has ended."""
+        now = reactor.seconds()
+        self.store.freshen(KEY, ALICE, grant(now - 2, expires_at=now - 1), entry())
+        await self.settled()
+        assert (await self.known(store=self.other)).grant is None
+
+    async def test_writes(self: Any) -> None:
+        """The latest is kept, for the fleet."""
+        self.store.wrote(ALICE, 2.0)
+        self.other.wrote(ALICE, 1.0)
+        await self.settled()
+        for store in (self.store, self.other):
+            assert (await self.known(store=store)).written_at == 2.0
+            assert (await self.known(BOB, store=store)).written_at == 0.0
+
+    async def test_the_recency_list_is_short(self: Any) -> None:
+        """Eight, by the time of their last validation, whoever tells of them and when."""
+        made = [held(b"[%d]" % number) for number in range(RECENCY_LENGTH + 3)]
+        for number, each in [*enumerate(made)][::-1]:
+            store = (self.store, self.other)[number % 2]
+            store.remember(KEY, ALICE, each, grant(1.0 + number, each), entry(number, each))
+            await self.settled()
+        kept = [each.digest for each in made[:2:-1]]
+        for store in (self.store, self.other):
+            assert [e.digest for e in (await self.known(BOB, store=store)).entries] == kept
+
+    async def test_the_later_validation_and_the_later_200_are_kept(self: Any) -> None:
+        """Though different replicas tell of them, in any order."""
+        one = entry(brought_at=5.0, validated_at=6.0, link=b"<one>")
+        two = entry(brought_at=1.0, validated_at=9.0, link=b"<two>")
+        for first, second in ((one, two), (two, one)):
+            key = CacheKey(first.link or b"")
+            self.store.freshen(key, ALICE, grant(1.0), first)
+            await self.settled()
+            self.other.freshen(key, BOB, grant(1.0), second)
+            await self.settled()
+            for store in (self.store, self.other):
+                (kept,) = (await self.known(key=key, store=store)).entries
+                assert (kept.brought_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
+
+    async def claim(self: Any, owner: str, store: Any = None) -> Claim:
+        said: Claim = await (store or self.store).claim(KEY, owner, Patience(SOON))
+        return said
+
+    async def test_one_goes_first(self: Any) -> None:
+        """In the whole fleet; the others wait until it is released by who has it."""
+        assert await self.claim("a") is Claim.GO
+        assert await self.claim("b") is Claim.WAIT
+        assert await self.claim("c", self.other) is Claim.WAIT
+        waiting = [self.store.wait(KEY, SOON), self.other.wait(KEY, SOON)]
+        self.store.release(KEY, "b")
+        self.other.release(KEY, "c")
+        assert not [each for each in waiting if each.called]
+        self.store.release(KEY, "a")
+        for each in waiting:
+            await each
+        assert await self.claim("c", self.other) is Claim.GO
+        self.other.freshen(KEY, ALICE, grant(1.0), entry())
+        self.other.release(KEY, "c")
+        await self.settled()
+        assert await self.claim("a") is Claim.KNOWN
+        assert await self.claim("c", self.other) is Claim.KNOWN
+
+    async def test_who_waited_sees_what_came_of_it(self: Any) -> None:
+        """A claim ends no sooner than what was stated under it can be looked up."""
+        for number in range(20):
+            key = CacheKey(b"/%d" % number)
+            assert await self.store.claim(key, "a", Patience(SOON)) is Claim.GO
+            assert await self.other.claim(key, "b", Patience(SOON)) is Claim.WAIT
+            waiting = self.other.wait(key, SOON)
+            self.store.remember(key, ALICE, HELD, grant(1.0), entry())
+            self.store.release(key, "a")
+            await waiting
+            assert (await self.known(BOB, key, self.other)).entries == (entry(),)
+
+    async def test_waiting_ends(self: Any) -> None:
+        """By time, by going away, by closing; and at once where nobody is asked for."""
+        await self.store.wait(KEY, SOON)
+        await self.claim("a")
+        await self.claim("b", self.other)
+        gone, late, closed = (self.other.wait(KEY, at) for at in (SOON, 0.01, SOON))
+        gone.cancel()
+        try:
+            await gone
+        except CancelledError:
+            await late
+        assert late.called
+        await self.other.close()
+        await closed
+
+    async def test_what_cannot_be_stored_holds_up_nobody(self: Any) -> None:
+        """Who waits is woken, and nobody queues any more; until something is stored after all."""
+        await self.claim("a")
+        await self.claim("b", self.other)
+        waiting: Deferred[None] = self.other.wait(KEY, SOON)
+        self.store.unstorable(KEY)
+        self.store.release(KEY, "a")
+        await waiting
+        for store in (self.store, self.other):
+            assert (await self.known(store=store)).unstorable
+            assert await self.claim("c", store) is Claim.KNOWN
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await self.settled()
+        assert not (await self.known(store=self.store)).unstorable
