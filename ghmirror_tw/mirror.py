@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Any, Final
 from uuid import uuid4
 
@@ -42,7 +42,7 @@ from ghmirror_tw.policy.storing import (
     why_not_storable,
 )
 from ghmirror_tw.proving import Proofs
-from ghmirror_tw.store.interfaces import Claim, IStore, Patience
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
 
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
@@ -52,6 +52,8 @@ _GRAPHQL_LOOK: Final = 1024 * 1024
 #: How much of a refusal is looked at, to tell it from a rate limit.
 _REFUSAL_LOOK: Final = 1024 * 1024
 _MOST_WRITERS: Final = 10_000
+#: How often one asker tries to go first for the same.
+_MOST_CLAIMS: Final = 2
 _CONFIRMED: Final = {
     Kind.OWN: Outcome.REVALIDATED,
     Kind.COMPUTED: Outcome.SHARED,
@@ -296,14 +298,12 @@ class Mirror:
         fresh = await self._fresh(asked, known)
         if fresh is not None:
             return fresh
-        owner = None
-        if self._is_cold(known) and not (asked.head or asked.probing or known.refused):
-            known, owner = await self._go_first(asked, known)
+        known, claimed = await self._go_first(asked, known)
         try:
             answer = await self._validate(asked, known)
         finally:
-            if owner is not None:
-                self.store.release(asked.key, owner)
+            if claimed is not None:
+                self.store.release(*claimed)
         await self._learn_login(asked, answer)
         return answer
 
@@ -313,11 +313,16 @@ class Mirror:
         )
 
     @staticmethod
-    def _is_cold(known: Known) -> bool:
-        return known.grant is None and not known.entries and not known.unstorable
+    def _to_claim(asked: Asked, known: Known) -> Subject | None:
+        """Return for what only one in the fleet should ask, or None where nobody has to wait."""
+        if asked.head or asked.probing or known.refused or known.unstorable or known.grant:
+            return None
+        return Subject(asked.key, asked.credential if known.entries else None)
 
-    async def _go_first(self, asked: Asked, known: Known) -> tuple[Known, str | None]:
-        """Let one asker in the fleet go first; return what was learned, and the claim's owner.
+    async def _go_first(
+        self, asked: Asked, known: Known
+    ) -> tuple[Known, tuple[Subject, str] | None]:
+        """Let one asker in the fleet go first; return what was learned, and what was claimed.
 
         Who waits does so for `collapse_wait` in all. If the one who went first brought nothing,
         one more goes first; after that everybody asks.
@@ -325,15 +330,17 @@ class Mirror:
         self._claims += 1
         owner = f"{self._instance}-{self._claims}"
         until = self._now() + self.terms.collapse_wait
-        for _ in range(2):
-            claim = await self.store.claim(asked.key, owner, asked.patience)
-            if claim is Claim.GO:
-                return known, owner
-            if claim is Claim.WAIT:
-                await self.store.wait(asked.key, max(until - self._now(), 0.0))
-            known = await self._look_up(asked, current=True)
-            if claim is Claim.KNOWN or not self._is_cold(known) or self._now() >= until:
+        tries: Counter[Subject] = Counter()
+        while (subject := self._to_claim(asked, known)) is not None and self._now() < until:
+            tries[subject] += 1
+            if tries[subject] > _MOST_CLAIMS:
                 break
+            claim = await self.store.claim(subject, owner, asked.patience)
+            if claim is Claim.GO:
+                return known, (subject, owner)
+            if claim is Claim.WAIT:
+                await self.store.wait(subject, max(until - self._now(), 0.0))
+            known = await self._look_up(asked, current=True)
         return known, None
 
     async def _fresh(self, asked: Asked, known: Known) -> Answer | None:

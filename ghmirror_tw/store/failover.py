@@ -20,14 +20,14 @@ from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
-from ghmirror_tw.store.interfaces import Claim, IStore, Patience
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.leases import LEASE_S, Leases
 from ghmirror_tw.store.measured import Report
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.owed import Owed
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.redis.records import RedisRecords
-from ghmirror_tw.store.waiting import Watch
+from ghmirror_tw.store.watch import Watch
 
 R = TypeVar("R")
 
@@ -71,10 +71,11 @@ class FailoverStore:
         redis, servers = self.redis, self.redis.servers
         self._owed = Owed(self.reactor, lambda: servers.writing, self.resize, redis.chance)
         self._watch = Watch(
-            self.reactor, lambda key: redis.is_claimed(key, self.timeout_s), redis.chance
+            self.reactor, lambda subject: redis.is_claimed(subject, self.timeout_s), redis.chance
         )
         self._leases = Leases(
-            self.reactor, lambda key, owner: redis.renew(key, owner, LEASE_S, self._statement_s)
+            self.reactor,
+            lambda subject, owner: redis.renew(subject, owner, LEASE_S, self._statement_s),
         )
         self.resize()
 
@@ -291,66 +292,66 @@ class FailoverStore:
 
     # Who asks first: one in this process, and that one in the fleet.
 
-    def claim(self, key: CacheKey, owner: str, patience: Patience) -> Deferred[Claim]:
+    def claim(self, subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:
         """Try to go first."""
-        return Deferred.fromCoroutine(self._claim(key, owner, patience))
+        return Deferred.fromCoroutine(self._claim(subject, owner, patience))
 
-    async def _claim(self, key: CacheKey, owner: str, patience: Patience) -> Claim:
-        said = await self.memory.claim(key, owner, patience)
+    async def _claim(self, subject: Subject, owner: str, patience: Patience) -> Claim:
+        said = await self.memory.claim(subject, owner, patience)
         if said is not Claim.GO:
             return said
         try:
-            said = await self._claim_in_fleet(key, owner, patience)
+            said = await self._claim_in_fleet(subject, owner, patience)
         except Unavailable:
             return Claim.GO
         except Exception:  # cancelled, for one: who asked is gone, and must not hold up anybody
-            self.memory.release(key, owner)
-            self._release_in_fleet(key, owner)
+            self.memory.release(subject, owner)
+            self._release_in_fleet(subject, owner)
             raise
         if said is Claim.GO:
-            self._leases.begin(key, owner)
+            self._leases.begin(subject, owner)
         else:
-            self.memory.release(key, owner)
+            self.memory.release(subject, owner)
         return said
 
-    async def _claim_in_fleet(self, key: CacheKey, owner: str, patience: Patience) -> Claim:
-        if self._watch.knows(key):
+    async def _claim_in_fleet(self, subject: Subject, owner: str, patience: Patience) -> Claim:
+        if self._watch.knows(subject):
             return Claim.WAIT
         said = await self._ask(
             "claim",
             patience,
-            lambda left_s: self.redis.claim(key, owner, LEASE_S, left_s),
+            lambda left_s: self.redis.claim(subject, owner, LEASE_S, left_s),
             lambda claim: claim is Claim.KNOWN,
         )
         if said is Claim.WAIT:
-            self._watch.begin(key)
+            self._watch.begin(subject)
         return said
 
-    def release(self, key: CacheKey, owner: str) -> None:
-        """End a claim, once what was stated of the key can be seen by who waits for it."""
-        self.memory.release(key, owner)
-        if self._leases.end(key, owner):
-            self._release_in_fleet(key, owner)
+    def release(self, subject: Subject, owner: str) -> None:
+        """End a claim, once what was stated of it can be seen by who waits for it."""
+        self.memory.release(subject, owner)
+        if self._leases.end(subject, owner):
+            self._release_in_fleet(subject, owner)
 
-    def _release_in_fleet(self, key: CacheKey, owner: str) -> None:
-        released = Deferred.fromCoroutine(self._release(key, owner))
+    def _release_in_fleet(self, subject: Subject, owner: str) -> None:
+        released = Deferred.fromCoroutine(self._release(subject, owner))
         released.addErrback(Failure.trap, Unavailable)
 
-    async def _release(self, key: CacheKey, owner: str) -> None:
-        await self._until_sent(key)
-        await self.redis.release(key, owner, self._statement_s)
+    async def _release(self, subject: Subject, owner: str) -> None:
+        await self._until_sent(subject.key)
+        await self.redis.release(subject, owner, self._statement_s)
 
-    def wait(self, key: CacheKey, timeout_s: float) -> Deferred[None]:
+    def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended, here or elsewhere."""
-        return Deferred.fromCoroutine(self._wait(key, timeout_s))
+        return Deferred.fromCoroutine(self._wait(subject, timeout_s))
 
-    async def _wait(self, key: CacheKey, timeout_s: float) -> None:
+    async def _wait(self, subject: Subject, timeout_s: float) -> None:
         until = self.reactor.seconds() + timeout_s
-        if not self._watch.knows(key):
-            await self.memory.wait(key, timeout_s)
+        if not self._watch.knows(subject):
+            await self.memory.wait(subject, timeout_s)
         # Who was first here may have found that somebody else was first in the fleet.
-        if self._watch.knows(key):
-            await self._watch.wait(key, max(until - self.reactor.seconds(), 0.0))
+        if self._watch.knows(subject):
+            await self._watch.wait(subject, max(until - self.reactor.seconds(), 0.0))
 
     # The end.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from math import inf
 
-from attrs import define
+from attrs import define, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -14,11 +14,27 @@ from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 
 
 class Claim(Enum):
-    """What a store says to somebody who wants to ask first for a key of which nothing is known."""
+    """What a store says to somebody who wants to ask first for something."""
 
     GO = "go"
     WAIT = "wait"
     KNOWN = "known"
+
+
+@frozen
+class Subject:
+    """What somebody wants to ask first for.
+
+    A key of which nothing is known; or, with a *credential*, a key of which it has no grant.
+    """
+
+    key: CacheKey
+    credential: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from other subjects."""
+        return f"{self.key.name}:{self.credential or ''}"
 
 
 @define(eq=False)
@@ -83,21 +99,21 @@ class IStore(Interface):
         """Note that *credential* writes now, in the whole fleet; the latest time is kept."""
 
     def unstorable(key: CacheKey) -> None:
-        """Note for a minute that answers to *key* can't be stored, and end any claim to it."""
+        """Note for a minute that answers to *key* can't be stored, and end the claim to it."""
 
-    def claim(key: CacheKey, owner: str, patience: Patience) -> Deferred[Claim]:
-        """Try, in one step, to be the one in the fleet who asks for *key*.
+    def claim(subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:
+        """Try, in one step, to be the one in the fleet who asks for *subject*.
 
         GO: ask, and ``release`` it afterwards; until then the store keeps the claim alive for as
         long as this process lives. WAIT: somebody else is asking; ``wait`` for them. KNOWN: by
         now there is something to look up, or nothing will be.
         """
 
-    def release(key: CacheKey, owner: str) -> None:
+    def release(subject: Subject, owner: str) -> None:
         """End the claim of *owner*, and wake who waits for it. Nothing if it isn't theirs."""
 
-    def wait(key: CacheKey, timeout_s: float) -> Deferred[None]:
-        """Return when the claim to *key* has ended, or when *timeout_s* has passed."""
+    def wait(subject: Subject, timeout_s: float) -> Deferred[None]:
+        """Return when the claim to *subject* has ended, or when *timeout_s* has passed."""
 
     def close() -> Deferred[None]:
         """Let go of all resources; statements made before have been carried out where possible."""

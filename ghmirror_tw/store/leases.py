@@ -10,14 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.store.interfaces import Subject
 from ghmirror_tw.store.redis.interfaces import Unavailable
 
 #: How long a claim outlives the process that made it, in seconds.
 LEASE_S: Final = 3.0
 _RENEW_S: Final = LEASE_S / 3
 
-Renew = Callable[[CacheKey, str], Awaitable[None]]
+Renew = Callable[[Subject, str], Awaitable[None]]
 
 
 @define(eq=False)
@@ -28,21 +28,23 @@ class Leases:
     renew: Renew
     _timers: dict[tuple[str, str], IDelayedCall] = field(init=False, factory=dict)
 
-    def begin(self, key: CacheKey, owner: str) -> None:
-        """Keep *owner*'s claim to *key* alive from now on."""
-        self._timers[key.name, owner] = self.reactor.callLater(_RENEW_S, self._renew, key, owner)
+    def begin(self, subject: Subject, owner: str) -> None:
+        """Keep *owner*'s claim to *subject* alive from now on."""
+        self._timers[subject.name, owner] = self.reactor.callLater(
+            _RENEW_S, self._renew, subject, owner
+        )
 
-    def _renew(self, key: CacheKey, owner: str) -> None:
-        self.begin(key, owner)
-        renewed = Deferred.fromCoroutine(self._try(key, owner))
+    def _renew(self, subject: Subject, owner: str) -> None:
+        self.begin(subject, owner)
+        renewed = Deferred.fromCoroutine(self._try(subject, owner))
         renewed.addErrback(Failure.trap, Unavailable)
 
-    async def _try(self, key: CacheKey, owner: str) -> None:
-        await self.renew(key, owner)
+    async def _try(self, subject: Subject, owner: str) -> None:
+        await self.renew(subject, owner)
 
-    def end(self, key: CacheKey, owner: str) -> bool:
+    def end(self, subject: Subject, owner: str) -> bool:
         """Let go of a claim; tell whether *owner* had it."""
-        timer = self._timers.pop((key.name, owner), None)
+        timer = self._timers.pop((subject.name, owner), None)
         if timer is not None:
             timer.cancel()
         return timer is not None

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
-from ghmirror_tw.store.interfaces import Claim, IStore, Patience
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 
 R = TypeVar("R")
 
@@ -75,14 +75,14 @@ class MeasuredStore:
         asked: Deferred[dict[str, Representation]] = self.store.fetch(key, digests, patience)
         return self._timed("fetch", asked, lambda found: len(found) == len(set(digests)))
 
-    def claim(self, key: CacheKey, owner: str, patience: Patience) -> Deferred[Claim]:
+    def claim(self, subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:
         """Try to go first; a hit where something is known."""
-        asked: Deferred[Claim] = self.store.claim(key, owner, patience)
+        asked: Deferred[Claim] = self.store.claim(subject, owner, patience)
         return self._timed("claim", asked, lambda claim: claim is Claim.KNOWN)
 
-    def wait(self, key: CacheKey, timeout_s: float) -> Deferred[None]:
+    def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended; that is GitHub's time, not the store's."""
-        waiting: Deferred[None] = self.store.wait(key, timeout_s)
+        waiting: Deferred[None] = self.store.wait(subject, timeout_s)
         return waiting
 
     def remember(
@@ -116,9 +116,9 @@ class MeasuredStore:
         """Note that answers can't be stored."""
         self.store.unstorable(key)
 
-    def release(self, key: CacheKey, owner: str) -> None:
+    def release(self, subject: Subject, owner: str) -> None:
         """End a claim."""
-        self.store.release(key, owner)
+        self.store.release(subject, owner)
 
     def close(self) -> Deferred[None]:
         """Close the store."""

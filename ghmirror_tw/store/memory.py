@@ -12,7 +12,8 @@ from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, refreshed
-from ghmirror_tw.store.interfaces import Claim, IStore, Patience
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
+from ghmirror_tw.store.waiting import waiting, wake
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
@@ -60,16 +61,8 @@ class _Claim:
     waiters: list[Deferred[None]] = field(factory=list)
 
     def end(self) -> None:
-        """Wake who waits; those who went away meanwhile were called by their cancellation."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.called:
-                waiter.callback(None)
-
-    def forget(self, waiter: Deferred[None]) -> None:
-        """Leave a waiter out that does not wait any more."""
-        if waiter in self.waiters:
-            self.waiters.remove(waiter)
+        """Wake who waits."""
+        wake(self.waiters)
 
 
 @implementer(IStore)
@@ -245,53 +238,44 @@ class MemoryStore:
         self._unstorable.move_to_end(key.name)
         while len(self._unstorable) > _MOST_UNSTORABLE:
             self._unstorable.popitem(last=False)
-        self._end(key)
+        self._end(Subject(key))
 
     # Who asks first.
 
     def claim(
         self,
-        key: CacheKey,
+        subject: Subject,
         owner: str,
         patience: Patience,  # noqa: ARG002 - nobody waits for memory
     ) -> Deferred[Claim]:
         """Let the first one go, the others wait, and nobody where there is something to know."""
-        if self._entries(key) or self._is_unstorable(key):
+        if self._is_known(subject) or self._is_unstorable(subject.key):
             return succeed(Claim.KNOWN)
-        claim = self._claims.setdefault(key.name, _Claim(owner))
+        claim = self._claims.setdefault(subject.name, _Claim(owner))
         return succeed(Claim.GO if claim.owner == owner else Claim.WAIT)
 
-    def release(self, key: CacheKey, owner: str) -> None:
-        """End a claim of *owner*'s."""
-        claim = self._claims.get(key.name)
-        if claim is not None and claim.owner == owner:
-            self._end(key)
+    def _is_known(self, subject: Subject) -> bool:
+        if subject.credential is None:
+            return bool(self._entries(subject.key))
+        return ("grant", subject.key.name, subject.credential) in self._records
 
-    def _end(self, key: CacheKey) -> None:
-        claim = self._claims.pop(key.name, None)
+    def release(self, subject: Subject, owner: str) -> None:
+        """End a claim of *owner*'s."""
+        claim = self._claims.get(subject.name)
+        if claim is not None and claim.owner == owner:
+            self._end(subject)
+
+    def _end(self, subject: Subject) -> None:
+        claim = self._claims.pop(subject.name, None)
         if claim is not None:
             claim.end()
 
-    def wait(self, key: CacheKey, timeout_s: float) -> Deferred[None]:
+    def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended or the time is up."""
-        claim = self._claims.get(key.name)
+        claim = self._claims.get(subject.name)
         if claim is None:
             return succeed(None)
-        waiter: Deferred[None] = Deferred(claim.forget)
-        claim.waiters.append(waiter)
-
-        def give_up() -> None:
-            claim.forget(waiter)
-            waiter.callback(None)
-
-        timer = self.reactor.callLater(timeout_s, give_up)
-
-        def stop_timer(result: None) -> None:
-            if timer.active():
-                timer.cancel()
-            return result
-
-        return waiter.addBoth(stop_timer)
+        return waiting(self.reactor, claim.waiters, timeout_s)
 
     def close(self) -> Deferred[None]:
         """Wake who still waits; the memory goes with the process."""

@@ -7,6 +7,7 @@ so do those of a credential (Redis Cluster specification, hash tags).
 from __future__ import annotations
 
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.store.interfaces import Subject
 
 
 def slot_of_key(key: CacheKey) -> bytes:
@@ -44,9 +45,12 @@ def unstorable(key: CacheKey) -> bytes:
     return b"{%s}:u" % slot_of_key(key)
 
 
-def claim(key: CacheKey) -> bytes:
-    """Return the name of the claim to *key*."""
-    return b"{%s}:q" % slot_of_key(key)
+def claim(subject: Subject) -> bytes:
+    """Return the name of the claim to *subject*."""
+    name = b"{%s}:q" % slot_of_key(subject.key)
+    if subject.credential is None:
+        return name
+    return b"%s:%s" % (name, subject.credential.encode("ascii"))
 
 
 def revocation(credential: str) -> bytes:

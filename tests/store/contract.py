@@ -11,10 +11,11 @@ from ghmirror_tw.policy.content import represent
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
-from ghmirror_tw.store.interfaces import Claim, Patience
+from ghmirror_tw.store.interfaces import Claim, Patience, Subject
 from tests.home import reactor
 
 KEY = CacheKey(b"/x")
+COLD = Subject(KEY)
 SOON: float = 1_000.0
 ALICE, BOB = "a" * 32, "b" * 32
 
@@ -155,7 +156,7 @@ class Rules:
                 assert (kept.brought_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
 
     async def claim(self: Any, owner: str, store: Any = None) -> Claim:
-        said: Claim = await (store or self.store).claim(KEY, owner, Patience(SOON))
+        said: Claim = await (store or self.store).claim(COLD, owner, Patience(SOON))
         return said
 
     async def test_one_goes_first(self: Any) -> None:
@@ -163,16 +164,16 @@ class Rules:
         assert await self.claim("a") is Claim.GO
         assert await self.claim("b") is Claim.WAIT
         assert await self.claim("c", self.other) is Claim.WAIT
-        waiting = [self.store.wait(KEY, SOON), self.other.wait(KEY, SOON)]
-        self.store.release(KEY, "b")
-        self.other.release(KEY, "c")
+        waiting = [self.store.wait(COLD, SOON), self.other.wait(COLD, SOON)]
+        self.store.release(COLD, "b")
+        self.other.release(COLD, "c")
         assert not [each for each in waiting if each.called]
-        self.store.release(KEY, "a")
+        self.store.release(COLD, "a")
         for each in waiting:
             await each
         assert await self.claim("c", self.other) is Claim.GO
         self.other.freshen(KEY, ALICE, grant(1.0), entry())
-        self.other.release(KEY, "c")
+        self.other.release(COLD, "c")
         await self.settled()
         assert await self.claim("a") is Claim.KNOWN
         assert await self.claim("c", self.other) is Claim.KNOWN
@@ -181,20 +182,36 @@ class Rules:
         """A claim ends no sooner than what was stated under it can be looked up."""
         for number in range(20):
             key = CacheKey(b"/%d" % number)
-            assert await self.store.claim(key, "a", Patience(SOON)) is Claim.GO
-            assert await self.other.claim(key, "b", Patience(SOON)) is Claim.WAIT
-            waiting = self.other.wait(key, SOON)
+            subject = Subject(key)
+            assert await self.store.claim(subject, "a", Patience(SOON)) is Claim.GO
+            assert await self.other.claim(subject, "b", Patience(SOON)) is Claim.WAIT
+            waiting = self.other.wait(subject, SOON)
             self.store.remember(key, ALICE, HELD, grant(1.0), entry())
-            self.store.release(key, "a")
+            self.store.release(subject, "a")
             await waiting
             assert (await self.known(BOB, key, self.other)).entries == (entry(),)
 
+    async def test_one_of_each_credential_goes_first(self: Any) -> None:
+        """Where something is known of the key, but nothing of what this credential may see."""
+        self.store.freshen(KEY, BOB, grant(1.0), entry())
+        await self.settled()
+        own, others = Subject(KEY, ALICE), Subject(KEY, "c" * 32)
+        assert await self.store.claim(own, "a", Patience(SOON)) is Claim.GO
+        assert await self.other.claim(own, "b", Patience(SOON)) is Claim.WAIT
+        assert await self.other.claim(others, "c", Patience(SOON)) is Claim.GO
+        waiting = self.other.wait(own, SOON)
+        self.store.freshen(KEY, ALICE, grant(2.0), entry())
+        self.store.release(own, "a")
+        await waiting
+        assert await self.other.claim(own, "b", Patience(SOON)) is Claim.KNOWN
+        self.other.release(others, "c")
+
     async def test_waiting_ends(self: Any) -> None:
         """By time, by going away, by closing; and at once where nobody is asked for."""
-        await self.store.wait(KEY, SOON)
+        await self.store.wait(COLD, SOON)
         await self.claim("a")
         await self.claim("b", self.other)
-        gone, late, closed = (self.other.wait(KEY, at) for at in (SOON, 0.01, SOON))
+        gone, late, closed = (self.other.wait(COLD, at) for at in (SOON, 0.01, SOON))
         gone.cancel()
         try:
             await gone
@@ -208,9 +225,9 @@ class Rules:
         """Who waits is woken, and nobody queues any more; until something is stored after all."""
         await self.claim("a")
         await self.claim("b", self.other)
-        waiting: Deferred[None] = self.other.wait(KEY, SOON)
+        waiting: Deferred[None] = self.other.wait(COLD, SOON)
         self.store.unstorable(KEY)
-        self.store.release(KEY, "a")
+        self.store.release(COLD, "a")
         await waiting
         for store in (self.store, self.other):
             assert (await self.known(store=store)).unstorable

@@ -13,7 +13,7 @@ from ghmirror_tw.store.interfaces import Claim, IStore, Patience
 from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import UNSTORABLE_S, MemoryStore
 from tests.home import reactor
-from tests.store.contract import ALICE, BOB, KEY, Contract, Rules, entry, grant, held
+from tests.store.contract import ALICE, BOB, COLD, KEY, Contract, Rules, entry, grant, held
 
 
 class Memory(Rules, Contract):
@@ -88,23 +88,23 @@ class Bounds(SynchronousTestCase):
         assert self.known().grant is None
 
     def claim(self, owner: str) -> Claim:
-        said: Claim = self.successResultOf(self.store.claim(KEY, owner, Patience()))
+        said: Claim = self.successResultOf(self.store.claim(COLD, owner, Patience()))
         return said
 
     def test_claims_leave_nothing_behind(self) -> None:
         """Who has one may ask again; once it is released, no timer runs."""
         assert [self.claim(owner) for owner in "aba"] == [Claim.GO, Claim.WAIT, Claim.GO]
-        waiting = self.store.wait(KEY, 10.0)
-        self.store.release(KEY, "a")
+        waiting = self.store.wait(COLD, 10.0)
+        self.store.release(COLD, "a")
         self.successResultOf(waiting)
         assert self.clock.getDelayedCalls() == []
 
     def test_a_waiter_may_take_another_along(self) -> None:
         """One that is called may cancel the next one meanwhile."""
         self.claim("a")
-        first, second = self.store.wait(KEY, 10.0), self.store.wait(KEY, 10.0)
+        first, second = self.store.wait(COLD, 10.0), self.store.wait(COLD, 10.0)
         first.addCallback(lambda _: second.cancel())
-        self.store.release(KEY, "a")
+        self.store.release(COLD, "a")
         self.failureResultOf(second, CancelledError)
 
     def test_what_cannot_be_stored_is_forgotten_after_a_minute(self) -> None:

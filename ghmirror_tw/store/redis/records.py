@@ -14,7 +14,7 @@ from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked
 from ghmirror_tw.store import names
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.interfaces import Claim
+from ghmirror_tw.store.interfaces import Claim, Subject
 from ghmirror_tw.store.redis import scripts
 from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Reply, Unavailable
 from ghmirror_tw.threads import Workshop
@@ -207,36 +207,44 @@ class RedisRecords:
         slot = names.slot_of_key(key)
         note = self._key(names.unstorable(key))
         life = b"%d" % round(UNSTORABLE_S * 1000)
-        end = Command((b"DEL", self._key(names.claim(key))))
+        end = Command((b"DEL", self._key(names.claim(Subject(key)))))
         commands = Command((b"SET", note, b"1", b"PX", life)), end
         await self._ask(slot, commands, Purpose.WRITE, timeout_s)
 
     # Who asks first.
 
-    async def claim(self, key: CacheKey, owner: str, lease_s: float, timeout_s: float) -> Claim:
+    async def claim(self, subject: Subject, owner: str, lease_s: float, timeout_s: float) -> Claim:
         """Let the first one go, the others wait, and nobody where there is something to know."""
-        keys = self._keys(names.claim(key), names.recency(key), names.unstorable(key))
-        lease = b"%d" % round(lease_s * 1000)
-        command = scripts.CLAIM.call(keys, owner.encode("ascii"), lease)
-        said = await self._write(names.slot_of_key(key), command, timeout_s)
+        key, credential = subject.key, subject.credential
+        known = names.recency(key) if credential is None else names.grant(key, credential)
+        said = await self._of_claim(scripts.CLAIM, subject, timeout_s, owner, lease_s, known)
         return Claim(said.decode("ascii"))
 
-    async def renew(self, key: CacheKey, owner: str, lease_s: float, timeout_s: float) -> None:
+    async def renew(self, subject: Subject, owner: str, lease_s: float, timeout_s: float) -> None:
         """Keep a claim alive."""
-        lease = b"%d" % round(lease_s * 1000)
-        keys = self._keys(names.claim(key))
-        command = scripts.RENEW.call(keys, owner.encode("ascii"), lease)
-        await self._write(names.slot_of_key(key), command, timeout_s)
+        await self._of_claim(scripts.RENEW, subject, timeout_s, owner, lease_s)
 
-    async def release(self, key: CacheKey, owner: str, timeout_s: float) -> None:
+    async def release(self, subject: Subject, owner: str, timeout_s: float) -> None:
         """End a claim of *owner*'s."""
-        command = scripts.RELEASE.call(self._keys(names.claim(key)), owner.encode("ascii"))
-        await self._write(names.slot_of_key(key), command, timeout_s)
+        await self._of_claim(scripts.RELEASE, subject, timeout_s, owner, 0.0)
 
-    async def is_claimed(self, key: CacheKey, timeout_s: float) -> bool:
-        """Tell whether anybody has a claim to *key*."""
-        command = Command((b"EXISTS", self._key(names.claim(key))))
-        slot = names.slot_of_key(key)
+    async def _of_claim(
+        self,
+        script: scripts.Script,
+        subject: Subject,
+        timeout_s: float,
+        owner: str,
+        lease_s: float,
+        *known: bytes,
+    ) -> Reply:
+        keys = self._keys(names.claim(subject), names.unstorable(subject.key), *known)
+        command = script.call(keys, owner.encode("ascii"), b"%d" % round(lease_s * 1000))
+        return await self._write(names.slot_of_key(subject.key), command, timeout_s)
+
+    async def is_claimed(self, subject: Subject, timeout_s: float) -> bool:
+        """Tell whether anybody has a claim to *subject*."""
+        command = Command((b"EXISTS", self._key(names.claim(subject))))
+        slot = names.slot_of_key(subject.key)
         (claimed,) = await self._ask(slot, (command,), Purpose.CURRENT, timeout_s)
         return bool(claimed)
 

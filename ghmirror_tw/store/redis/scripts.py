@@ -136,7 +136,8 @@ return 1
 """
 )
 
-#: KEYS: claim, recency list, unstorable. ARGV: owner, lease in ms. Returns go, wait or known.
+#: KEYS: claim, unstorable, what there is if something is known. ARGV: owner, lease in ms.
+#: Returns go, wait or known.
 CLAIM: Final = Script(
     b"""
 if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 'known' end
@@ -146,16 +147,17 @@ return 'wait'
 """
 )
 
-#: KEYS: claim. ARGV: owner, lease in ms. A claim that was evicted is made again.
+#: KEYS: claim, unstorable. ARGV: owner, lease in ms. A claim that was evicted is made again.
 RENEW: Final = Script(
     b"""
 local owner = redis.call('GET', KEYS[1])
-if not owner or owner == ARGV[1] then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+if owner == ARGV[1] or (not owner and redis.call('EXISTS', KEYS[2]) == 0)
+then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
 return 1
 """
 )
 
-#: KEYS: claim. ARGV: owner.
+#: KEYS: claim, unstorable. ARGV: owner.
 RELEASE: Final = Script(
     b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
