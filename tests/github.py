@@ -2116,14 +2116,16 @@ def populate(
     resources: int = 0,
     users: int = 0,
     size_bytes: int = 23_000,
+    own: int = 0,
     lists: int = 0,
     items: int = 100,
     limit: int = 1_000_000_000,
 ) -> None:
-    """Make what benchmarks ask for, the same for all users.
+    """Make what benchmarks ask for.
 
-    Users ``user0``… with tokens ``token0``…, resources ``/repos/bench/repo-0``… of about
-    `size_bytes`, lists ``/repos/bench/repo-0/issues``… of `items` items.
+    Users ``user0``… with tokens ``token0``…; the same for all of them: resources
+    ``/repos/bench/repo-0``… of about `size_bytes`, lists ``/repos/bench/repo-0/issues``… of
+    `items` items; and resources ``/own/0``… whose content differs by user.
     """
     for i in range(users):
         github.user(f"user{i}", tokens=[f"token{i}"], limit=limit)
@@ -2131,6 +2133,8 @@ def populate(
         content = _sample(i, size_bytes)
         content["url"] = f"{github.api_url}/repos/bench/repo-{i}"
         github.put(f"/repos/bench/repo-{i}", _encode(content, JSON))
+    for i in range(own):
+        github.put(f"/own/{i}", lambda login, _: {"of": login, "text": "x" * 500})
     for i in range(lists):
         made = [{"number": n, "title": f"Issue {n} of {i}"} for n in range(1, items + 1)]
         github.put_list(f"/repos/bench/repo-{i}/issues", made)
@@ -2157,6 +2161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resources", type=int, default=0)
     parser.add_argument("--size", type=int, default=23_000, help="bytes of a resource")
     parser.add_argument("--users", type=int, default=0)
+    parser.add_argument("--own", type=int, default=0, help="resources that differ by user")
     parser.add_argument("--lists", type=int, default=0)
     parser.add_argument("--items", type=int, default=100, help="items of a list")
     parser.add_argument("--limit", type=int, default=1_000_000_000, help="quota of a user")
@@ -2175,6 +2180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             resources=options.resources,
             users=options.users,
             size_bytes=options.size,
+            own=options.own,
             lists=options.lists,
             items=options.items,
             limit=options.limit,
