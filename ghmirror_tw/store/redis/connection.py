@@ -1,0 +1,271 @@
+"""One connection to a Redis server, over txredisapi's protocol."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import ClientFactory, connectionDone
+from twisted.python.failure import Failure
+from txredisapi import BaseRedisProtocol, ResponseError
+
+from ghmirror_tw.store.redis.interfaces import Reply
+
+#: A command without a reply is given up in so many looks at the clock, together with its
+#: connection. Looks are counted, not seconds: a reactor that is held up looks once.
+_LOOKS: Final = 4
+#: What is bigger than anything that Redis holds (512 MB, and the elements of an array).
+_BIGGEST: Final = 1 << 32
+
+
+class CannotConnect(Exception):  # noqa: N818 - it says what is
+    """An attempt to connect came to nothing; the text is a sentence without secrets."""
+
+
+class State(Enum):
+    """What a connection is good for.
+
+    GREETING: it introduces itself (AUTH, SELECT, PING). READY: it takes commands. RETIRING: it
+    takes no more, and closes when all its replies are in. CLOSED: it is gone.
+    """
+
+    GREETING = "greeting"
+    READY = "ready"
+    RETIRING = "retiring"
+    CLOSED = "closed"
+
+
+@define(eq=False)
+class _Sent:
+    """A command on its way: how big it is, and how many looks without a reply are left."""
+
+    size_bytes: int
+    looks: int
+
+
+class Connection(BaseRedisProtocol):  # type: ignore[misc]
+    """Sends commands and gives their replies in order.
+
+    Made by `ConnectionFactory`. *ready* fires with it when it takes commands, or fails with
+    `CannotConnect`; cancelling it closes the connection. *gone* is called once, when it is closed.
+
+    It closes itself when the server says what is not RESP2, when the oldest command has had no
+    reply for *patience_s*, and when nobody answers the PING that is sent after *idle_s* without
+    a reply.
+    """
+
+    def __init__(self, factory: ConnectionFactory) -> None:
+        super().__init__(
+            charset=None,
+            password=factory.password,
+            username=factory.username or None,
+            dbid=factory.database or None,
+            convertNumbers=False,
+        )
+        self.factory = factory
+        self.state = State.GREETING
+        #: To be replaced; nothing here depends on it, nor on *age*, the timer that says so.
+        self.stale = False
+        self.age: Any = None
+        self.outstanding_bytes = 0
+        self.ready: Deferred[Connection] = Deferred(lambda _: self.abort("it was given up"))
+        self.gone: Callable[[Connection], object] = lambda _: None
+        self.why = ""
+        self._sent: deque[_Sent] = deque()
+        self._rest = b""
+        # since the last reply, or since something was sent that had nothing before it
+        self._quiet_looks = 0
+        self._watch: Any = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes commands now."""
+        return self.state is State.READY and not self.transport.disconnecting
+
+    def send(self, parts: Sequence[bytes], patience_s: float = 0.0) -> Deferred[Reply]:
+        """Send one command, and wait for its reply for *patience_s* at least.
+
+        The Deferred fails with ``ResponseError`` for an error reply, or with txredisapi's
+        ``ConnectionError``, which is raised if it is closed already. Cancelling is safe: a late
+        reply is thrown away.
+        """
+        result: Deferred[Reply] = self.execute_command(*parts)
+        looks = int(patience_s / self.factory.look_s) + 1
+        self._sent[-1].looks = max(_LOOKS, looks)
+        return result
+
+    def retire(self) -> None:
+        """Take no more commands, and close when all replies are in."""
+        if self.state is State.READY:
+            self.state = State.RETIRING
+            self._close_when_done()
+
+    def abort(self, why: str) -> None:
+        """Close at once; whoever waits for a reply learns that it is lost."""
+        self.why = self.why or why
+        if self.state is not State.CLOSED and self.transport is not None:
+            self.transport.abortConnection()
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """Keep account of what has no reply yet."""
+        result: Deferred[Any] = super().execute_command(*args, **kwargs)
+        if not self._sent:
+            self._quiet_looks = 0
+        size = sum(len(part) for part in args if isinstance(part, bytes | str))
+        self._sent.append(_Sent(size, _LOOKS))
+        self.outstanding_bytes += size
+        return result
+
+    def replyReceived(self, reply: Any) -> None:
+        """Take a reply to the oldest command."""
+        if not self._sent:
+            self.abort("it answered what it was not asked")
+            return
+        self.outstanding_bytes -= self._sent.popleft().size_bytes
+        self._quiet_looks = 0
+        super().replyReceived(reply)
+        if self.state is State.RETIRING:
+            self._close_when_done()
+
+    def connectionMade(self) -> None:
+        """Introduce oneself, as txredisapi does, and see whether the server answers at all."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
+        self._look_later()
+        super().connectionMade()
+        self.whenConnected().addCallback(lambda _: self._greet())
+
+    def _greet(self) -> None:
+        # without a password nothing has been said yet, and TLS has not even shaken hands
+        self.ping().addCallbacks(self._greeted, self._refused)
+
+    def _greeted(self, _reply: Reply) -> None:
+        self.state = State.READY
+        self.ready.callback(self)
+
+    def _refused(self, failure: Failure) -> None:
+        if failure.check(ResponseError):
+            self.abort(f"it says {plain(failure.value)}")
+
+    def connectionLost(self, why: Failure = connectionDone) -> None:
+        """Tell whoever waits."""
+        self.state = State.CLOSED
+        if self._watch is not None and self._watch.active():
+            self._watch.cancel()
+        self.why = self.why or why.getErrorMessage()
+        super().connectionLost(why)
+        if not self.ready.called:
+            self.ready.errback(CannotConnect(self.why))
+        self.gone(self)
+
+    # What comes in
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: ARG002
+        """Take all that came in one go.
+
+        txredisapi waits for a turn of the reactor after each bulk reply, and pauses the
+        transport meanwhile; `setLineMode` keeps the rest for this loop instead.
+        """
+        self._rest = data
+        try:
+            while self._rest and not self.transport.disconnecting:
+                now, self._rest = self._rest, b""
+                super().dataReceived(now)
+        except Exception:  # noqa: BLE001 - whatever it was, the rest makes no sense any more
+            self.abort("it does not speak RESP2")
+
+    def setLineMode(self, extra: bytes = b"") -> None:
+        """Expect a line after what was not one."""
+        self.line_mode = 1
+        self._rest = extra
+
+    def lineReceived(self, line: str) -> bool:
+        """Take a line that RESP2 knows; nothing else is passed on, or guessed at."""
+        kind = line[:1]
+        if kind in {"$", "*", ":"}:
+            number = int(line[1:])
+            if kind != ":" and not -1 <= number < _BIGGEST:
+                raise ValueError(line)
+        elif kind not in {"+", "-"}:
+            raise ValueError(line)
+        super().lineReceived(line)
+        return self.state is State.CLOSED
+
+    def lineLengthExceeded(self, line: bytes) -> bool:  # noqa: ARG002
+        """Refuse what has no end."""
+        self.abort("it does not speak RESP2")
+        return True
+
+    # The watch
+
+    def _look_later(self) -> None:
+        self._watch = self.factory.reactor.callLater(self.factory.look_s, self._look)
+
+    def _look(self) -> None:
+        self._look_later()
+        self._quiet_looks += 1
+        if self._sent:
+            if self._quiet_looks > self._sent[0].looks:
+                self.abort("it does not answer")
+        elif self.state is State.READY and self._quiet_looks * self.factory.look_s >= (
+            self.factory.idle_s
+        ):
+            self._quiet_looks = 0
+            self.ping().addErrback(lambda _: None)
+
+    def _close_when_done(self) -> None:
+        if not self._sent:
+            self.why = self.why or "it was retired"
+            self.transport.loseConnection()
+
+
+@define(eq=False)
+class ConnectionFactory(ClientFactory):
+    """Makes the connection of one attempt; stands where txredisapi has its RedisFactory.
+
+    That one's pool waits for ever while Redis is down, and stops for good when AUTH or SELECT
+    fail; here they are the failure of this one attempt.
+    """
+
+    reactor: Any
+    patience_s: float
+    idle_s: float
+    database: int = 0
+    username: str = ""
+    password: str | None = field(default=None, repr=False)
+    noisy: bool = False
+    #: The protocol would log its own idea of what went wrong, with the server's words.
+    isLazy: bool = False
+    connection: Connection | None = field(default=None, init=False)
+
+    @property
+    def look_s(self) -> float:
+        """How often a connection looks whether it has been answered."""
+        return self.patience_s / _LOOKS
+
+    def buildProtocol(self, addr: Any) -> Connection:  # noqa: ARG002
+        """Return the connection."""
+        self.connection = Connection(self)
+        return self.connection
+
+    def stopTrying(self) -> None:
+        """Do nothing: who asked for this connection asks for another one when it likes."""
+
+    def connectionError(self, why: str) -> None:
+        """Take what the protocol has to say about AUTH or SELECT."""
+        assert self.connection is not None
+        self.connection.why = self.connection.why or plain(why)
+
+
+def plain(error: object) -> str:
+    """Return what a server said, without what it repeats of what it was told.
+
+    A server that does not know AUTH repeats the password.
+    """
+    return str(error).partition(", with args")[0]

@@ -1,0 +1,1 @@
+"""The store that replicas share, over real servers."""
