@@ -463,8 +463,8 @@ NOT_YET: frozenset[Key] = frozenset(
         ("github", "reserve"),
         ("github", "proxy"),
         ("github", "proxy_path"),
-        ("cache", "backend"),
-        *_all_of("redis"),
+        ("redis", "sentinels"),
+        ("redis", "cluster"),
         *_all_of("snapshot"),
     }
 )

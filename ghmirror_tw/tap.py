@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -18,18 +20,27 @@ from twisted.web.server import Site
 
 from ghmirror_tw import logs
 from ghmirror_tw.authorities import trust_root
-from ghmirror_tw.config import ConfigError, Settings, load
+from ghmirror_tw.config import ConfigError, Redis, Settings, load
+from ghmirror_tw.config_values import RedisAddress
 from ghmirror_tw.conversation import Terms
 from ghmirror_tw.github.client import Client, Origin
 from ghmirror_tw.github.users import Users
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.mirror import Mirror
+from ghmirror_tw.policy.granting import LEAST_S
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.service import Listener, MirrorService, with_backlog
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import MemoryStore
+from ghmirror_tw.store.redis.address import Address, Credentials
+from ghmirror_tw.store.redis.interfaces import IServers
+from ghmirror_tw.store.redis.node import Node
+from ghmirror_tw.store.redis.records import RedisRecords
+from ghmirror_tw.store.redis.servers import PrimaryAndReader, Single
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.channel import MirrorSite
@@ -84,13 +95,53 @@ def _terms(settings: Settings) -> Terms:
     )
 
 
-def _trust(settings: Settings) -> Any:
-    """Return whom TLS trusts. Raises `ConfigError`."""
-    path = settings.github.ca_path
+def _trusted(section: str, name: str, path: str) -> Any:
+    """Return whom TLS trusts, besides the platform those in a file. Raises `ConfigError`."""
     try:
         return trust_root(Path(path).read_text("ascii") if path else "")
     except (OSError, ValueError) as error:
-        raise ConfigError([f"[github] ca_path: {error}; expected PEM certificates"]) from error
+        raise ConfigError([f"[{section}] {name}: {error}; expected PEM certificates"]) from error
+
+
+def _trust(settings: Settings) -> Any:
+    return _trusted("github", "ca_path", settings.github.ca_path)
+
+
+def _redis_node(
+    reactor: Any,
+    settings: Redis,
+    where: RedisAddress,
+    changed: Callable[[Node], object],
+    *,
+    primary: bool = True,
+) -> Node:
+    """Return a Redis server as the settings say that they are to be treated."""
+    return Node(
+        reactor=reactor,
+        address=Address(where.host, where.port, where.socket_path),
+        pool_size=settings.pool_size,
+        timeout_s=settings.timeout,
+        credentials=lambda: Credentials(
+            settings.effective_username, settings.current_password() or None
+        ),
+        trust=_trusted("redis", "tls_ca_path", settings.tls_ca_path) if where.tls else None,
+        database=where.database,
+        probe_key=f"{settings.key_prefix}:probe".encode(),
+        changed=changed,
+        random=random.random,
+        primary=primary,
+    )
+
+
+def _redis_servers(reactor: Any, settings: Redis, changed: Callable[[Node], object]) -> IServers:
+    """Return the servers of the store, in the way in which they are set up."""
+    node = _redis_node(reactor, settings, settings.address, changed)
+    reader = settings.reader_address
+    if reader is None:
+        return Single(node)
+    return PrimaryAndReader(
+        node, _redis_node(reactor, settings, reader, changed, primary=False), reactor
+    )
 
 
 @define(eq=False)
@@ -103,7 +154,8 @@ class House:
     metrics: Metrics = field(init=False)
     readiness: Readiness = field(factory=Readiness)
     workshop: Workshop = field(init=False)
-    store: MemoryStore = field(init=False)
+    memory: MemoryStore = field(init=False)
+    redis: FailoverStore | None = field(init=False, default=None)
     client: Client = field(init=False)
     mirror: Mirror = field(init=False)
     resource: MirrorResource = field(init=False)
@@ -115,9 +167,12 @@ class House:
         via = b"1.1 " + name
         self.metrics = Metrics(self.reactor.seconds)
         self.workshop = Workshop(self.reactor)
-        self.store = MemoryStore(self.reactor, settings.memory.max_size)
+        secret = cache.current_credential_secret().encode()
+        self.memory = MemoryStore(self.reactor, settings.memory.max_size)
+        if cache.backend == "redis":
+            self.redis = self._with_redis(Codec(secret))
         self.metrics.sharing_enabled(cache.share)
-        self.metrics.watch_store(self.store.name, self._figures)
+        self.metrics.watch_store(self.memory.name, self._figures)
         self.client = Client(
             self.reactor,
             Origin.of(github.api_url),
@@ -129,10 +184,10 @@ class House:
         )
         self.mirror = Mirror(
             self.reactor,
-            MeasuredStore(self.store, self.metrics.store, time.perf_counter),
+            self.redis or MeasuredStore(self.memory, self.metrics.store, time.perf_counter),
             self.client,
             self.workshop,
-            CredentialNames(cache.current_credential_secret().encode()),
+            CredentialNames(secret),
             Users(),
             self.metrics,
             _terms(settings),
@@ -151,8 +206,43 @@ class House:
             trusted_proxies=server.trusted_proxies,
         )
 
+    def _with_redis(self, codec: Codec) -> FailoverStore:
+        """Return the store in Redis, with the memory store beside it."""
+        settings = self.settings.redis
+        servers = _redis_servers(self.reactor, settings, lambda _: self._redis_changed())
+        records = RedisRecords(
+            servers,
+            codec,
+            self.workshop,
+            self.reactor.seconds,
+            settings.key_prefix,
+            settings.ttl,
+            max(self.settings.cache.stale_limit, LEAST_S),
+        )
+        self.metrics.store_available(False)
+        return FailoverStore(
+            self.reactor,
+            records,
+            self.memory,
+            Sizes(beside=settings.local_size, instead=self.settings.memory.max_size),
+            settings.timeout,
+            settings.fallback,
+            self.metrics.store,
+            time.perf_counter,
+        )
+
+    def _redis_changed(self) -> None:
+        if self.redis is not None:
+            self.redis.resize()
+            self.metrics.store_available(self.redis.available)
+
+    @property
+    def store(self) -> Any:
+        """What is remembered with."""
+        return self.redis or self.memory
+
     def _figures(self) -> tuple[int, int, int, int]:
-        store = self.store
+        store = self.memory
         return store.size, store.representations, store.grants, store.evictions
 
     def reread(self) -> None:
@@ -167,6 +257,8 @@ class House:
             return
         self.mirror.terms = evolve(self.mirror.terms, allowed_users=settings.server.allowed_users)
         self.mirror.names = CredentialNames(secret)
+        if self.redis is not None:
+            self.redis.redis.codec = Codec(secret)
         self.client.use(trust)
         _log.info("The configuration's users and files have been reread")
 
@@ -190,7 +282,7 @@ def makeService(options: Options) -> MultiService:
         house.resource,
         site,
         house.readiness,
-        (house.workshop, house.client, house.store),
+        (house.client, house.store, house.workshop),
         house.reread,
         shutdown_delay_s=server.shutdown_delay,
         shutdown_grace_s=server.shutdown_grace,

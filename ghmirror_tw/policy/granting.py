@@ -18,7 +18,7 @@ from ghmirror_tw.policy.reuse import Kind, Validator
 #: How long an installation's token lives, in seconds (GitHub: authenticating as an installation).
 _INSTALLATION_S: Final = 3600.0
 #: A grant is kept for a day at least, whatever stale answers need.
-_LEAST_S: Final = 86_400.0
+LEAST_S: Final = 86_400.0
 _EXPIRATION: Final = b"github-authentication-token-expiration"
 
 
@@ -57,7 +57,7 @@ def expires_at(
     token, which is an hour for installations' (``ghs_``), and which GitHub tells of others, since
     tokens that rotate must not pile up.
     """
-    life_s = max(stale_limit_s, _LEAST_S)
+    life_s = max(stale_limit_s, LEAST_S)
     if authorization is None:
         return asked_at + life_s
     if _token(authorization).startswith(b"ghs_"):

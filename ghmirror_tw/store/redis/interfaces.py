@@ -58,6 +58,9 @@ class IServers(Interface):
     def open() -> None:
         """Begin to connect. Never fails: what is away is connected to when it is back."""
 
+    def settled() -> Deferred[None]:
+        """Fire when it is known for the first time whether the servers can be asked."""
+
     def ask(
         slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
     ) -> Deferred[list[Reply]]:

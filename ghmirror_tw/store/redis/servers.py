@@ -23,6 +23,8 @@ class Single:
     """One server for everything."""
 
     node: Node
+    sharded: bool = False
+    reads_primary: bool = True
 
     @property
     def reading(self) -> bool:
@@ -68,6 +70,8 @@ class PrimaryAndReader:
     primary: Node
     reader: Node
     reactor: Any
+    sharded: bool = False
+    reads_primary: bool = False
 
     @property
     def reading(self) -> bool:
