@@ -129,8 +129,17 @@ class MirrorService(MultiService):
             if listener.port is None:
                 listener.listen()
         self.readiness.listening = True
-        self.readiness.restored = True
+        self._when_settled()
         self.reactor.callWhenRunning(self._take_signals)
+
+    def _when_settled(self) -> None:
+        """Be ready once each part knows what it has; Redis away is known, too."""
+        waits = [part.settled() for part in self.parts if hasattr(part, "settled")]
+
+        def ready(_: object) -> None:
+            self.readiness.restored = True
+
+        DeferredList(waits).addCallback(ready)
 
     def _take_signals(self) -> None:
         """Take SIGHUP, and SIGTERM as a wish that is granted: Twisted would exit as if killed."""

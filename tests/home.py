@@ -194,6 +194,9 @@ async def open_home(
     )
     house = House(reactor, settings, None)
     house.workshop.open()
+    if house.redis is not None:
+        house.redis.open()
+        await house.redis.settled()
     house.readiness.listening = house.readiness.restored = True
     site = MirrorSite(house.resource, MirrorRequest, reactor)
     port = reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")
@@ -206,9 +209,9 @@ async def open_home(
         await admin.stopListening()
         for channel in list(site.channels):
             channel.transport.abortConnection()
-        house.workshop.close()
         await house.client.close()
         await house.store.close()
+        house.workshop.close()
 
     case.addCleanup(lambda: Deferred.fromCoroutine(close()))
     return Home(github, house, port.getHost().port, admin.getHost().port)

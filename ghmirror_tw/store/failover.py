@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,6 +27,7 @@ from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.owed import Owed
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.redis.records import RedisRecords
+from ghmirror_tw.store.waiting import waiting, wake
 from ghmirror_tw.store.watch import Watch
 
 R = TypeVar("R")
@@ -65,6 +66,8 @@ class FailoverStore:
     _watch: Watch = field(init=False)
     _leases: Leases = field(init=False)
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
+    _is_settled: bool = field(init=False, default=False)
+    _unsettled: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
     def __attrs_post_init__(self) -> None:
@@ -92,6 +95,15 @@ class FailoverStore:
     def open(self) -> None:
         """Begin to connect."""
         self.redis.servers.open()
+        self.redis.servers.settled().addCallback(self._settle)
+
+    def _settle(self, _: None) -> None:
+        self._is_settled = True
+        wake(self._unsettled)
+
+    def settled(self) -> Deferred[None]:
+        """Fire when it is known for the first time whether Redis can be asked."""
+        return succeed(None) if self._is_settled else waiting(self.reactor, self._unsettled)
 
     def resize(self) -> None:
         """Give the memory store the size that it needs now; called when Redis comes or goes."""
@@ -116,7 +128,9 @@ class FailoverStore:
             raise Unavailable("timeout", "the request has waited long enough for Redis")
         began, result = self.clock(), "error"
         try:
-            said = await ask(patience.left_s)
+            if not self._is_settled:
+                await waiting(self.reactor, self._unsettled, patience.left_s)
+            said = await ask(patience.left_s - (self.clock() - began))
             result = "hit" if result_of(said) else "miss"
             return said
         finally:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 
 def waiting(
-    reactor: IReactorTime, waiters: list[Deferred[None]], timeout_s: float
+    reactor: IReactorTime, waiters: list[Deferred[None]], timeout_s: float = inf
 ) -> Deferred[None]:
     """Return a Deferred that is among the *waiters* until it is called or has gone.
 
-    It is called when *timeout_s* has passed, if nobody does so before.
+    It is called when *timeout_s* has passed, if nobody does so before. Without one it waits on.
     """
 
     def leave(gone: Deferred[None]) -> None:
@@ -20,6 +22,8 @@ def waiting(
 
     waiter: Deferred[None] = Deferred(leave)
     waiters.append(waiter)
+    if timeout_s == inf:
+        return waiter
 
     def give_up() -> None:
         leave(waiter)
