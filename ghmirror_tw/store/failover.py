@@ -21,6 +21,7 @@ from zope.interface import implementer
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
+from ghmirror_tw.store.lag import Lag
 from ghmirror_tw.store.leases import LEASE_S, Leases
 from ghmirror_tw.store.measured import Report
 from ghmirror_tw.store.memory import MemoryStore
@@ -66,15 +67,20 @@ class FailoverStore:
     _watch: Watch = field(init=False)
     _leases: Leases = field(init=False)
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
+    _lag: Lag = field(init=False)
     _is_settled: bool = field(init=False, default=False)
     _unsettled: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
     def __attrs_post_init__(self) -> None:
         redis, servers = self.redis, self.redis.servers
+        self._lag = Lag(self.reactor)
         self._owed = Owed(self.reactor, lambda: servers.writing, self.resize, redis.chance)
         self._watch = Watch(
-            self.reactor, lambda subject: redis.is_claimed(subject, self.timeout_s), redis.chance
+            self.reactor,
+            lambda subject: redis.is_claimed(subject, self.timeout_s),
+            lambda: servers.reading,
+            redis.chance,
         )
         self._leases = Leases(
             self.reactor,
@@ -94,6 +100,7 @@ class FailoverStore:
 
     def open(self) -> None:
         """Begin to connect."""
+        self._lag.open()
         self.redis.servers.open()
         self.redis.servers.settled().addCallback(self._settle)
 
@@ -123,10 +130,13 @@ class FailoverStore:
         ask: Callable[[float], Awaitable[R]],
         result_of: Callable[[R], bool],
     ) -> R:
-        """Ask Redis, no longer than there is patience, and measure what it took."""
+        """Ask Redis, no longer than there is patience, and measure what it took.
+
+        What this process was held up by itself costs no patience: Redis can't help it.
+        """
         if patience.left_s <= 0:
             raise Unavailable("timeout", "the request has waited long enough for Redis")
-        began, result = self.clock(), "error"
+        began, lag_s, result = self.clock(), self._lag.total_s, "error"
         try:
             if not self._is_settled:
                 await waiting(self.reactor, self._unsettled, patience.left_s)
@@ -135,7 +145,7 @@ class FailoverStore:
             return said
         finally:
             took = self.clock() - began
-            patience.left_s -= took
+            patience.left_s -= max(took - (self._lag.total_s - lag_s), 0.0)
             self.report(self.name, operation, result, took)
 
     def look_up(
@@ -374,6 +384,7 @@ class FailoverStore:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
+        self._lag.close()
         self._leases.close()
         self._watch.close()
         under_way = [sent for of_key in self._sending.values() for sent in of_key]

@@ -34,12 +34,13 @@ class _Watched:
 class Watch:
     """Asks about the claims that somebody here waits for, once for all who wait for the same.
 
-    When they can't be asked about, nobody waits any longer. *chance* is a number from 0 to 1, so
-    that replicas don't ask all at once.
+    While *possible* says that nobody can be asked about them, nobody waits for them either.
+    *chance* is a number from 0 to 1, so that replicas don't ask all at once.
     """
 
     reactor: Any
     is_claimed: IsClaimed
+    possible: Callable[[], bool]
     chance: Callable[[], float]
     _watched: dict[str, _Watched] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
@@ -76,7 +77,7 @@ class Watch:
         try:
             return bool(watched.waiters) and await self.is_claimed(watched.subject)
         except Unavailable:
-            return False
+            return self.possible()
 
     def _looked(self, watched: _Watched, *, claimed: bool) -> None:
         if self._watched.get(watched.subject.name) is not watched:
