@@ -1,0 +1,189 @@
+"""Stands between the mirror and a Redis server, and does to connections what networks do."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+
+class _Side(Protocol):
+    """One end of a link; when it is lost, the other one is."""
+
+    transport: Any
+
+    def __init__(self, link: _Link) -> None:
+        self.link = link
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.gone.callback(None)
+        self.link.end()
+
+
+class _Mirror(_Side):
+    """The end where the mirror comes in."""
+
+    def connectionMade(self) -> None:
+        self.link.begin()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.link.asked(data)
+
+
+class _Redis(_Side):
+    """The end that leads to Redis."""
+
+    def connectionMade(self) -> None:
+        self.link.flow()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.link.answered(data)
+
+
+class _Mirrors(Factory):
+    noisy = False
+
+    def __init__(self, interposer: Interposer) -> None:
+        self.interposer = interposer
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        return _Link(self.interposer).mirror
+
+
+class _Dialling(ClientFactory):
+    noisy = False
+
+    def __init__(self, link: _Link) -> None:
+        self.link = link
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        self.link.redis = _Redis(self.link)
+        return self.link.redis
+
+    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
+        self.link.end()
+
+
+@define(eq=False)
+class _Link:
+    """One connection from the mirror, and the one behind it."""
+
+    owner: Interposer
+    mirror: _Mirror = field(init=False)
+    redis: _Redis | None = None
+    held: list[bytes] = field(factory=list)
+    dialled: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.mirror = _Mirror(self)
+
+    def begin(self) -> None:
+        self.owner.links.append(self)
+        self.owner.accepted += 1
+        self.flow()
+
+    def flow(self) -> None:
+        """Let through what was held, unless nothing goes through now."""
+        if self.owner.silent:
+            return
+        if not self.dialled:
+            self.dialled = True
+            self.owner.reactor.connectTCP(*self.owner.target, _Dialling(self))
+        elif self.redis is not None:
+            held, self.held = self.held, []
+            self.redis.transport.writeSequence(held)
+
+    def asked(self, data: bytes) -> None:
+        self.owner.asked += data
+        self.held.append(data)
+        self.flow()
+
+    def answered(self, data: bytes) -> None:
+        if self.owner.delay_s:
+            self.owner.reactor.callLater(self.owner.delay_s, self._pass_on, data)
+        else:
+            self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        owner = self.owner
+        if owner.instead is not None:
+            data, owner.instead = owner.instead, None
+        if owner.cut_after is None:
+            self.mirror.transport.write(data)
+            return
+        self.mirror.transport.write(data[: owner.cut_after])
+        owner.cut_after = max(0, owner.cut_after - len(data))
+        if not owner.cut_after:
+            owner.cut_after = None
+            self.mirror.transport.loseConnection()
+
+    def end(self) -> None:
+        """Both ends go together."""
+        if self in self.owner.links:
+            self.owner.links.remove(self)
+        for side in (self.mirror, self.redis):
+            if side is not None and side.transport is not None:
+                cast("Any", side.transport).abortConnection()
+
+
+@define(eq=False)
+class Interposer:
+    """Listens at *address* and passes on to *target*; what it does may be changed at any time.
+
+    *delay_s*: replies come so much later. *silent*: it takes connections and what is sent, and
+    nothing comes back; when that ends, all that was held goes on. *cut_after*: of what comes back
+    next, so many bytes get through, then that connection is closed. *instead*: what comes back
+    next is replaced by this. *accepted*, *asked*: how many connections came, and all that was
+    sent over them.
+    """
+
+    reactor: Any
+    target: tuple[str, int]
+    delay_s: float = 0.0
+    _silent: bool = False
+    cut_after: int | None = None
+    instead: bytes | None = None
+    accepted: int = 0
+    asked: bytearray = field(factory=bytearray)
+    links: list[_Link] = field(factory=list)
+    _port: IListeningPort = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._port = self.reactor.listenTCP(0, _Mirrors(self), interface="127.0.0.1")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", cast("Any", self._port.getHost()).port
+
+    @property
+    def silent(self) -> bool:
+        return self._silent
+
+    @silent.setter
+    def silent(self, silent: bool) -> None:
+        self._silent = silent
+        for link in list(self.links):
+            link.flow()
+
+    async def close(self) -> None:
+        """Stop listening, and close what is open."""
+        links = list(self.links)
+        ends = [end.gone for link in links for end in (link.mirror, link.redis) if end is not None]
+        for link in links:
+            link.end()
+        await gatherResults([*ends, cast("Deferred[Any]", self._port.stopListening())])
+
+
+def interpose(test: TestCase, target: tuple[str, int]) -> Interposer:
+    """Stand before *target* until the test is over."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    interposer = Interposer(reactor, target)
+    test.addCleanup(lambda: Deferred.fromCoroutine(interposer.close()))
+    return interposer
