@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, cast
 
 from attrs import define, field
@@ -79,6 +80,8 @@ class _Link:
     redis: _Redis | None = None
     held: list[bytes] = field(factory=list)
     dialled: bool = False
+    late: deque[bytes] = field(factory=deque)
+    last_at: float = 0.0
 
     def __attrs_post_init__(self) -> None:
         self.mirror = _Mirror(self)
@@ -105,13 +108,18 @@ class _Link:
         self.flow()
 
     def answered(self, data: bytes) -> None:
-        if self.owner.delay_s:
-            self.owner.reactor.callLater(self.owner.delay_s, self._pass_on, data)
+        reactor = self.owner.reactor
+        self.late.append(data)
+        # nothing overtakes what came before
+        self.last_at = max(self.last_at, reactor.seconds() + self.owner.delay_s)
+        if self.last_at > reactor.seconds():
+            reactor.callLater(self.last_at - reactor.seconds(), self._pass_on)
         else:
-            self._pass_on(data)
+            self._pass_on()
 
-    def _pass_on(self, data: bytes) -> None:
+    def _pass_on(self) -> None:
         owner = self.owner
+        data = self.late.popleft()
         if owner.instead is not None:
             data, owner.instead = owner.instead, None
         if owner.cut_after is None:

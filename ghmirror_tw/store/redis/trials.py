@@ -99,11 +99,11 @@ class Trials:
         self.turned()
 
     def _try_later(self) -> None:
-        waiting = [breaker for breaker in self._tried_ones if not breaker.closed]
         self._stop_timer()
-        if not waiting or self._under_way is not None or self._closed or self.pick() is None:
+        # who can't be read is not written to either
+        breaker = next((one for one in self._tried_ones if not one.closed), None)
+        if breaker is None or self._under_way is not None or self._closed or self.pick() is None:
             return
-        breaker = min(waiting, key=lambda one: one.trial_at)
         wait_s = max(0.0, breaker.trial_at - self.reactor.seconds())
         self._timer = self.reactor.callLater(wait_s, self._try, breaker)
 
