@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from io import BytesIO
 from typing import Any
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -114,6 +114,36 @@ async def fetch(
     return Got(response.code, response.headers, await raw.ended)
 
 
+def start(asking: Coroutine[Deferred[Any], Any, Got]) -> Deferred[Got]:
+    """Ask, and go on before the answer has come."""
+    return Deferred.fromCoroutine(asking)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the reactor turn until *condition* holds."""
+    while not condition():
+        turned: Deferred[None] = Deferred()
+        reactor.callLater(0, turned.callback, None)
+        await turned
+
+
+@define(eq=False)
+class Ahead:
+    """A reactor whose time is some seconds *ahead*; what waits for a time waits as before."""
+
+    real: Any
+    ahead: float = 0.0
+
+    def seconds(self) -> float:
+        """Return the time."""
+        now: float = self.real.seconds()
+        return now + self.ahead
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the real one has."""
+        return getattr(self.real, name)
+
+
 @define(eq=False)
 class Home:
     """One mirror, its GitHub, and a client for both."""
@@ -122,6 +152,13 @@ class Home:
     house: House
     port: int
     admin_port: int
+    _clock: Ahead = field(factory=lambda: Ahead(reactor))
+
+    def move_on(self, seconds: float) -> None:
+        """Let so much time pass at once, as the mirror's parts see it."""
+        self._clock.ahead += seconds
+        for part in (self.house.mirror, self.house.store, self.house.resource):
+            part.reactor = self._clock
 
     @property
     def url(self) -> str:
