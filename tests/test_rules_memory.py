@@ -74,8 +74,12 @@ class Memory(TestCase):
         got = await self.home.get("/thing", token="alice-1")
         assert len(marked(got)) == len(OWN)
         self.github.put("/thing", {"a": 1})
-        asking = (("alice-1", {}, "fresh"), ("alice-1", NO_CACHE, "revalidated"))
-        for token, headers, outcome in (*asking, ("bob-1", {}, "shared")):
+        for token, no_cache, outcome in (
+            ("alice-1", False, "fresh"),
+            ("alice-1", True, "revalidated"),
+            ("bob-1", False, "shared"),
+        ):
+            headers = NO_CACHE if no_cache else {}
             got = await self.home.get("/thing", token=token, headers=headers)
             assert got.outcome.endswith(f"detail={outcome}")
             assert marked(got) == []

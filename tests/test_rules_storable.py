@@ -1,0 +1,190 @@
+"""The rules of what is storable: what passes by, HEAD, `no-cache`, and what may be stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.home import Home, open_home
+
+NO_CACHE = {"Cache-Control": "no-cache"}
+WHEN = "Mon, 05 Oct 2026 10:00:00 GMT"
+
+
+class Storable(TestCase):
+    """One mirror."""
+
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self)
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1}, last_modified=WHEN)
+
+    def remembered(self) -> list[Any]:
+        """Return all records but refusals, as they are now."""
+        records = self.home.house.store._records
+        return sorted(
+            (name, repr(record))
+            for name, record in records.items()
+            if name[0] not in {"refusal", "revoked", "written"}
+        )
+
+    async def test_what_passes_by_neither_uses_nor_changes_what_is_stored(self) -> None:
+        """Each of the reasons alone; GitHub gets the request with the client's own conditions."""
+        await self.home.get("/thing", token="alice-1")
+        etag = f'"{"0" * 64}"'
+        reasons: list[dict[str, str | list[str]]] = [
+            {"Range": "bytes=0-3"},
+            {"Cookie": "a=b"},
+            {"X-GitHub-OTP": "123456"},
+            {"Cache-Control": "no-store"},
+            {"Cache-Control": "max-age=0, No-Store"},
+            {"Accept": ["application/json", "application/json"]},
+            {"X-GitHub-Api-Version": ["2022-11-28", "2022-11-28"]},
+            {"X-Requested-With": ["a", "a"]},
+            {"Authorization": ["token alice-1", "token alice-1"]},
+        ]
+        before = self.remembered()
+        for reason in reasons:
+            headers = {"Authorization": "token alice-1", "If-None-Match": etag, **reason}
+            headers["If-Modified-Since"] = WHEN
+            got = await self.home.get("/thing", headers=headers)
+            assert got.outcome == "fwd=bypass", reason
+            exchange = self.github.log[-1]
+            assert exchange.field(b"if-none-match") == etag.encode()
+            assert exchange.field(b"if-modified-since") == WHEN.encode()
+            for name, value in reason.items():
+                values = ", ".join(value) if isinstance(value, list) else value
+                assert exchange.field(name.encode()) == values.encode()
+            assert self.remembered() == before
+
+    async def test_the_rate_limit_is_never_stored(self) -> None:
+        """It is asked each time."""
+        for target in ("/rate_limit", "/rate_limit/", "/rate_limit?a=1", "/api/v3/rate_limit"):
+            got = await self.home.get(target, token="alice-1")
+            assert got.outcome == "fwd=bypass"
+        assert (len(self.github.log), self.remembered()) == (4, [])
+
+    async def test_writes_keep_their_conditions(self) -> None:
+        """Preconditions are taken off only where the mirror judges them."""
+        conditions = {"If-Match": '"x"', "If-None-Match": "*", "If-Modified-Since": WHEN}
+        await self.home.ask("PATCH", "/thing", token="alice-1", headers=conditions, body=b"{}")
+        exchange = self.github.log[-1]
+        for name, value in conditions.items():
+            assert exchange.field(name.encode()) == value.encode()
+
+    async def test_only_a_200_is_stored(self) -> None:
+        """Every other answer is passed on as it is, and asked for anew."""
+        self.github.statistics("/computing", [1], computing=9)
+        self.github.yes_no("/yes", ["alice"])
+        self.github.redirect("/moved", "/thing")
+        self.github.put("/made", {"a": 1}, status=203)
+        for target, status in (
+            ("/computing", 202),
+            ("/yes", 204),
+            ("/moved", 302),
+            ("/made", 203),
+            ("/nowhere", 404),
+        ):
+            for _ in range(2):
+                got = await self.home.get(target, token="alice-1")
+                assert (got.status, got.outcome) == (
+                    status,
+                    f"fwd=uri-miss; fwd-status={status}",
+                )
+            assert len(self.github.asked(target)) == 2
+        for method, status in (("POST", 201), ("PUT", 200)):
+            got = await self.home.ask(method, "/thing", token="alice-1", body=b'{"b":2}')
+            assert (got.status, got.field("etag") is None) == (status, False)
+        assert self.remembered() == []
+
+    async def test_an_unknown_vary_is_never_stored(self) -> None:
+        """Nor `no-store`, nor what has no validator, nor what is too large; `*` may be."""
+        home = self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
+        self.github.put("/vary", {"a": 1}, vary="Accept, X-Odd")
+        self.github.put("/no-store", {"a": 1}, cache_control="private, no-store")
+        self.github.put("/no-tag", {"a": 1}, etag=False)
+        self.github.put("/large", {"a": "x" * 1000})
+        for target in ("/vary", "/no-store", "/no-tag", "/large"):
+            for _ in range(2):
+                got = await home.get(target, token="alice-1")
+                assert got.outcome == "fwd=uri-miss; fwd-status=200", target
+        assert self.remembered() == []
+        self.github.put("/star", {"a": 1}, vary="*")
+        await home.get("/star", token="alice-1")
+        assert (await home.get("/star", token="alice-1")).outcome.endswith("detail=revalidated")
+
+    async def test_what_varies_with_everything_is_never_fresh(self) -> None:
+        """GitHub says each time which one it is."""
+        home = await open_home(self, self.github, cache={"fresh_for": 60.0})
+        self.github.put("/star", {"a": 1}, vary="*")
+        await home.get("/star", token="alice-1")
+        assert (await home.get("/star", token="alice-1")).outcome.endswith("detail=revalidated")
+
+    async def test_head_with_something_to_validate(self) -> None:
+        """It is sent as HEAD with validators; a 304 answers from the store."""
+        await self.home.get("/thing", token="alice-1")
+        for token, outcome in (("alice-1", "revalidated"), ("bob-1", "shared")):
+            got = await self.home.ask("HEAD", "/thing", token=token)
+            assert got.outcome.endswith(f"fwd-status=304; detail={outcome}")
+            assert (got.status, got.field("content-type")) == (
+                200,
+                "application/json; charset=utf-8",
+            )
+            exchange = self.github.log[-1]
+            assert exchange.method == b"HEAD"
+            assert exchange.field(b"if-none-match") is not None
+
+    async def test_head_that_is_no_304_stores_nothing(self) -> None:
+        """Neither what changed nor what was not known; the next GET brings it."""
+        got = await self.home.ask("HEAD", "/thing", token="alice-1")
+        assert (got.outcome, self.remembered()) == ("fwd=uri-miss; fwd-status=200", [])
+        assert self.github.log[-1].field(b"if-none-match") is None
+        await self.home.get("/thing", token="alice-1")
+        before = self.remembered()
+        self.github.put("/thing", {"a": 2})
+        got = await self.home.ask("HEAD", "/thing", token="alice-1")
+        assert (got.status, got.outcome) == (200, "fwd=uri-miss; fwd-status=200")
+        assert self.remembered() == before
+        assert (await self.home.get("/thing", token="alice-1")).json == {"a": 2}
+
+    async def test_no_cache_forbids_no_validation(self) -> None:
+        """A computed tag, the credential's own, and the client's are sent as ever."""
+        await self.home.get("/thing", token="alice-1")
+        for outcome in ("shared", "revalidated"):
+            got = await self.home.get("/thing", token="bob-1", headers=NO_CACHE)
+            assert got.outcome.endswith(f"detail={outcome}")
+        known = {"If-None-Match": got.field("etag") or "", **NO_CACHE}
+        got = await self.home.get("/thing", token="bob-1", headers=known)
+        assert (got.status, self.github.total_paid) == (304, 1)
+
+    async def test_no_cache_forbids_fresh(self) -> None:
+        """Within `fresh_for` too, it is validated; for others it goes on."""
+        home = await open_home(self, self.github, cache={"fresh_for": 60.0})
+        await home.get("/thing", token="alice-1")
+        for headers in (NO_CACHE, {"Pragma": "no-cache"}, {"Cache-Control": "No-Cache, x"}):
+            got = await home.get("/thing", token="alice-1", headers=headers)
+            assert got.outcome.endswith("detail=revalidated")
+        for headers in ({"Cache-Control": "max-age=0"}, {"Pragma": "x"}):
+            got = await home.get("/thing", token="alice-1", headers=headers)
+            assert got.outcome == "hit; detail=fresh"
+
+    async def test_fresh_for_so_long_and_no_longer(self) -> None:
+        """By this credential's last validation, not by anybody's; `max-age` plays no part."""
+        home = await open_home(self, self.github, cache={"fresh_for": 60.0})
+        await home.get("/thing", token="alice-1")
+        home.move_on(59.0)
+        got = await home.get("/thing", token="alice-1")
+        assert (got.outcome, got.field("age")) == ("hit; detail=fresh", "59")
+        assert (await home.get("/thing", token="bob-1")).outcome.endswith("detail=shared")
+        home.move_on(1.0)
+        got = await home.get("/thing", token="alice-1")
+        assert (got.outcome.endswith("detail=revalidated"), got.field("age")) == (True, None)
+
+    async def test_max_age_is_ignored_in_favour_of_validation(self) -> None:
+        """GitHub allows a minute without asking; it is asked each time."""
+        for _ in range(3):
+            await self.home.get("/thing", token="alice-1")
+        assert len(self.github.asked("/thing")) == 3
