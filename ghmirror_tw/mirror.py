@@ -418,10 +418,9 @@ class Mirror:
         if known.grant is not None or known.entries:
             return ()
         if (
-            asked.guess
-            and (asked.probing or asked.first_page)
+            # A proof is GitHub's word on the list, not a guess at the client's answer.
+            (asked.probing or (asked.guess and asked.first_page and not asked.head))
             and self.sharing.single.is_on(now)
-            and not (asked.head and not asked.probing)
             and reuse.may_be_empty(asked.question)
         ):
             return (Validator(reuse.empty_tag(asked.question), Kind.EMPTY, EMPTY_DIGEST),)

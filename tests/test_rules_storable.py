@@ -160,6 +160,15 @@ class Storable(TestCase):
         got = await self.home.get("/thing", token="bob-1", headers=known)
         assert (got.status, self.github.total_paid) == (304, 1)
 
+    async def test_no_cache_costs_no_proof(self) -> None:
+        """That a list has no further page is seen by the tag of `[]` all the same."""
+        self.github.put_list("/list", [{"id": number} for number in range(30)])
+        await self.home.get("/list", token="alice-1")
+        for _ in range(2):
+            got = await self.home.get("/list", token="alice-1", headers=NO_CACHE)
+            assert got.outcome.endswith("detail=revalidated")
+        assert self.github.total_paid == 1
+
     async def test_no_cache_forbids_fresh(self) -> None:
         """Within `fresh_for` too, it is validated; for others it goes on."""
         home = await open_home(self, self.github, cache={"fresh_for": 60.0})
