@@ -1,0 +1,258 @@
+"""The rules of asking together: who joins whom, what a write ends, who goes first."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from tests.github import Gate
+from tests.home import Got, Home, open_home, start, until
+
+MUTATION = b'{"query":"mutation{x}"}'
+QUERY = b'{"query":"query{x}"}'
+
+
+class Asking(TestCase):
+    """Nothing here waits for time: a wait that doesn't end is cut off by trial."""
+
+    timeout = 30
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self, cache={"collapse_wait": 10_000.0})
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1})
+
+    async def in_flight(self, count: int) -> None:
+        """Wait until the mirror has so many requests."""
+        await until(lambda: self.home.house.resource.in_flight >= count)
+
+    async def all_at_once(
+        self, gate: Gate, target: str, tokens: list[str], arriving: int
+    ) -> list[Got]:
+        """Ask as all; open the gate when all are under way and so many have come to GitHub."""
+        asking = [start(self.home.get(target, token=token)) for token in tokens]
+        await self.in_flight(len(tokens))
+        await gate.arrived(arriving)
+        # By the time that these are answered, whatever else was sent has arrived, too.
+        for _ in range(2):
+            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+        assert gate.waiting == arriving
+        gate.open()
+        got: list[Got] = await gatherResults(asking)
+        return got
+
+
+class Together(Asking):
+    """One credential, and questions that are or are not the same."""
+
+    async def test_whatever_the_status(self) -> None:
+        """What one credential asks at the same time is asked once, errors too."""
+        self.github.put("/gone", {"a": 1}, status=410)
+        self.github.fault("/broken", "500")
+        for target, status in (
+            ("/thing", 200),
+            ("/nowhere", 404),
+            ("/gone", 410),
+            ("/broken", 502),
+        ):
+            gate = self.github.hold(target)
+            got = await self.all_at_once(gate, target, ["alice-1"] * 3, arriving=1)
+            assert [each.status for each in got] == [status] * 3
+            assert len(self.github.asked(target)) == 1
+
+    async def test_other_questions_are_not_joined(self) -> None:
+        """Another credential's, another key's, or one that wants no guess is its own."""
+        await self.home.get("/thing", token="alice-1")
+        gate = self.github.hold()
+        asking = [
+            start(self.home.get("/thing", token="alice-1")),
+            start(self.home.get("/thing", token="bob-1")),
+            start(self.home.get("/thing?a", token="alice-1")),
+            start(self.home.get("/thing", token="alice-1", headers={"Accept": "a/b"})),
+            start(self.home.get("/thing", token="alice-1", headers={"Pragma": "no-cache"})),
+        ]
+        await gate.arrived(len(asking))
+        gate.open()
+        for each in await gatherResults(asking):
+            assert "collapsed" not in each.outcome
+
+    async def test_what_is_too_long_is_asked_again(self) -> None:
+        """A stream can be given to one; each of the others gets it whole from GitHub."""
+        self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
+        content = bytes(range(256)) * 20
+        self.github.put("/big", content, content_type="application/octet-stream")
+        gate = self.github.hold("/big")
+        got = await self.all_at_once(gate, "/big", ["alice-1"] * 3, arriving=1)
+        assert [each.content for each in got] == [content] * 3
+        assert len(self.github.asked("/big")) == 3
+
+    async def test_what_is_aborted_is_asked_again(self) -> None:
+        """A connection that breaks is the answer to who asked, not to who only waited."""
+        self.github.fault("/thing", "reset", times=1)
+        gate = self.github.hold("/thing")
+        got = await self.all_at_once(gate, "/thing", ["alice-1"] * 2, arriving=1)
+        assert sorted(each.status for each in got) == [200, 502]
+
+    async def test_views_are_made_after_collapsing(self) -> None:
+        """URLs, coding and preconditions are each asker's own, of one answer."""
+        self.github.put("/thing", {"url": f"{self.github.api_url}/thing"})
+        etag = (await self.home.get("/thing", token="alice-1")).field("etag") or ""
+        self.github.reset_counts()
+        gate = self.github.hold("/thing")
+        asking = [
+            start(self.home.get(target, token="alice-1", headers=headers))
+            for target, headers in (
+                ("/thing", {}),
+                ("/api/v3/thing", {"Accept-Encoding": "gzip"}),
+                ("/thing", {"Host": "other.test"}),
+                ("/thing", {"If-None-Match": etag}),
+                ("/thing", {"If-None-Match": '"other"'}),
+            )
+        ]
+        await self.in_flight(len(asking))
+        gate.open()
+        got = await gatherResults(asking)
+        assert [each.status for each in got] == [200, 200, 200, 304, 200]
+        url = self.home.url
+        bases = [each.json["url"] for each in got if each.status == 200]
+        assert bases == [
+            f"{base}/thing" for base in (url, f"{url}/api/v3", "http://other.test", url)
+        ]
+        assert [each.field("content-encoding") for each in got] == [None, "gzip", None, None, None]
+        assert len(self.github.asked("/thing")) == 1
+
+    async def test_a_write_begins_a_new_generation(self) -> None:
+        """When it is forwarded and again when it ends: nobody joins who asked before."""
+        await self.home.get("/thing", token="alice-1")
+        gate, writing = self.github.hold("/thing"), self.github.hold("/graphql")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        write = start(self.home.ask("POST", "/graphql", token="alice-1", body=MUTATION))
+        await writing.arrived(1)
+        asking.append(start(self.home.get("/thing", token="alice-1")))
+        await gate.arrived(2)
+        writing.open()
+        await write
+        asking.append(start(self.home.get("/thing", token="alice-1")))
+        await gate.arrived(3)
+        gate.open()
+        assert [each.json for each in await gatherResults(asking)] == [{"a": 1}] * 3
+
+    async def test_what_does_not_write_ends_nothing(self) -> None:
+        """A GraphQL query, or a write of another's: who asks meanwhile joins."""
+        await self.home.get("/thing", token="alice-1")
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        await self.home.ask("POST", "/graphql", token="alice-1", body=QUERY)
+        await self.home.ask("POST", "/graphql", token="bob-1", body=MUTATION)
+        asking.append(start(self.home.get("/thing", token="alice-1")))
+        await self.in_flight(2)
+        gate.open()
+        outcomes = [each.outcome for each in await gatherResults(asking)]
+        assert outcomes[1].endswith("; collapsed")
+
+    async def test_an_earlier_answer_is_never_stored_over_a_later_one(self) -> None:
+        """A question from before a write may be answered last; what was asked since stays."""
+        await self.home.get("/thing", token="alice-1")
+        self.github.put("/thing", {"a": 2})
+        gate = self.github.hold("/thing", answer_first=True)
+        early = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.github._gates.remove(gate)
+        await self.home.ask("PUT", "/thing", token="alice-1", body=b'{"a":3}')
+        assert (await self.home.get("/thing", token="alice-1")).json == {"a": 3}
+        gate.open()
+        assert (await early).json == {"a": 2}
+        self.github.reset_counts()
+        got = await self.home.get("/thing", token="alice-1")
+        assert (got.json, self.github.total_paid) == ({"a": 3}, 0)
+        assert got.outcome.endswith("detail=revalidated")
+
+    async def test_an_earlier_answer_is_never_fresh(self) -> None:
+        """What was asked before a write ended is validated before it is used again."""
+        home = self.home = await open_home(self, self.github, cache={"fresh_for": 60.0})
+        for method, target, body in (
+            ("PUT", "/thing", b'{"a":1}'),
+            ("DELETE", "/nothing", None),
+            ("POST", "/graphql", MUTATION),
+        ):
+            gate, writing = self.github.hold("/thing"), self.github.hold(target)
+            if target == "/thing":
+                writing.open()
+            no_cache = {"Cache-Control": "no-cache"}
+            early = start(home.get("/thing", token="alice-1", headers=no_cache))
+            await gate.arrived(1)
+            write = start(home.ask(method, target, token="alice-1", body=body))
+            await (gate.arrived(2) if target == "/thing" else writing.arrived(1))
+            gate.release(1)
+            assert (await early).status == 200
+            gate.open()
+            writing.open()
+            await write
+            got = await home.get("/thing", token="alice-1")
+            assert got.outcome.endswith("fwd-status=304; detail=revalidated"), method
+            assert (await home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
+
+    async def test_one_goes_first(self) -> None:
+        """The others wait for what it brings, and pay nothing."""
+        gate = self.github.hold("/thing")
+        tokens = ["alice-1", "bob-1", "carol-1"]
+        await self.all_at_once(gate, "/thing", tokens, arriving=1)
+        assert self.github.total_paid == 1
+
+    async def test_it_is_released_at_once_when_nothing_could_be_stored(self) -> None:
+        """By a refusal, a failure, what is not storable, and by who goes away."""
+        self.github.put("/no-tag", {"a": 1}, etag=False)
+        self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
+        self.github.fault("/broken", "500", login="alice")
+        self.github.put("/broken", {"a": 1})
+        for target, status in (("/no-tag", 200), ("/private", 404), ("/broken", 502)):
+            gate = self.github.hold(target)
+            tokens = ["alice-1", "bob-1", "carol-1"]
+            got = await self.all_at_once(gate, target, tokens, arriving=1)
+            assert [each.status for each in got] == [status, 200, 200]
+        gate = self.github.hold("/thing")
+        gone = start(self.home.get("/thing", token="alice-1"))
+        gone.addErrback(lambda _: None)
+        await gate.arrived(1)
+        waiting = start(self.home.get("/thing", token="bob-1"))
+        await self.in_flight(2)
+        gone.cancel()
+        gate.open()
+        assert (await waiting).json == {"a": 1}
+
+    async def test_the_others_wait_for_so_long(self) -> None:
+        """Up to `collapse_wait`; then they ask themselves."""
+        self.home = await open_home(self, self.github, cache={"collapse_wait": 0.05})
+        gate = self.github.hold("/thing")
+        got = await self.all_at_once(gate, "/thing", ["alice-1", "bob-1"], arriving=2)
+        assert [each.status for each in got] == [200, 200]
+
+    async def test_nobody_queues_for_what_is_not_storable_for_a_minute(self) -> None:
+        """All ask at once; a minute later, one goes first again."""
+        self.github.put("/no-tag", {"a": 1}, etag=False)
+        await self.home.get("/no-tag", token="alice-1")
+        tokens = ["alice-1", "bob-1", "carol-1"]
+        self.home.move_on(59.0)
+        await self.all_at_once(self.github.hold("/no-tag"), "/no-tag", tokens, arriving=3)
+        self.home.move_on(60.0)
+        await self.all_at_once(self.github.hold("/no-tag"), "/no-tag", tokens, arriving=1)
+
+    async def test_a_refusal_says_so_for_its_credential_only(self) -> None:
+        """Who was refused asks at once; of the others one goes first."""
+        self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
+        await self.home.get("/private", token="alice-1")
+        gate = self.github.hold("/private")
+        others: list[Deferred[Got]] = []
+        others += [start(self.home.get("/private", token=t)) for t in ("bob-1", "carol-1")]
+        await gate.arrived(1)
+        refused = start(self.home.get("/private", token="alice-1"))
+        await gate.arrived(2)
+        await self.in_flight(3)
+        assert gate.waiting == 2
+        gate.open()
+        assert (await refused).status == 404
+        assert [each.status for each in await gatherResults(others)] == [200, 200]
+        assert self.github.paid["bob", "/private"] + self.github.paid["carol", "/private"] == 1
