@@ -195,6 +195,26 @@ class Together(Asking):
             assert got.outcome.endswith("fwd-status=304; detail=revalidated"), method
             assert (await home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
 
+    async def test_who_goes_away_is_no_failure(self) -> None:
+        """Whatever was asked for: nothing is logged, and GitHub is not said to have failed."""
+        for method, target in (("POST", "/graphql"), ("GET", "/rate_limit"), ("GET", "/thing")):
+            gate = self.github.hold(target)
+            gone = start(self.home.ask(method, target, token="alice-1"))
+            gone.addErrback(lambda _: None)
+            await gate.arrived(1)
+            gone.cancel()
+            await until(lambda: not self.home.house.resource.in_flight)
+            gate.open()
+        assert self.flushLoggedErrors() == []
+        shown = (await self.home.admin("/metrics")).content
+        assert b'status="499"' in shown
+        for wrong in (b'status="502"', b'status="broken-answer"'):
+            assert wrong not in shown
+
+
+class Claims(Asking):
+    """Several credentials ask for what nobody knows."""
+
     async def test_one_goes_first(self) -> None:
         """The others wait for what it brings, and pay nothing."""
         gate = self.github.hold("/thing")

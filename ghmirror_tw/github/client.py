@@ -223,13 +223,11 @@ class Client:
             reply: Reply = await pending
         except Unanswered:
             raise
-        except CancelledError:
-            if timed_out:
-                raise Unanswered("timeout", f"no answer within {timeout_s:.3g} s") from None
-            raise
         except Exception as error:
             if timed_out:
                 raise Unanswered("timeout", f"no answer within {timeout_s:.3g} s") from None
+            if _is_cancelled(error):
+                raise CancelledError from error
             raise _unanswered(Failure(error)) from error
         finally:
             if timer.active():
@@ -285,8 +283,16 @@ class Client:
         return closed
 
 
+def _is_cancelled(error: Exception) -> bool:
+    """Tell whether *error* says that the asker went away; Twisted wraps that into others."""
+    reasons: list[Failure] = getattr(error, "reasons", [])
+    return isinstance(error, (CancelledError, ConnectingCancelledError)) or any(
+        reason.check(CancelledError) for reason in reasons
+    )
+
+
 def _unanswered(failure: Failure) -> Unanswered:
-    if failure.check(ConnectError, ConnectingCancelledError, DNSLookupError):
+    if failure.check(ConnectError, DNSLookupError):
         return Unanswered("connect-error", failure.getErrorMessage())
     if failure.check(ResponseNeverReceived):
         return Unanswered("broken-answer", "the connection was lost before an answer came")
