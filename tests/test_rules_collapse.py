@@ -220,7 +220,7 @@ class Claims(Asking):
         gate = self.github.hold("/thing")
         tokens = ["alice-1", "bob-1", "carol-1"]
         await self.all_at_once(gate, "/thing", tokens, arriving=1)
-        assert self.github.total_paid == 1
+        assert [self.github.paid[who, "/thing"] for who in ("alice", "bob", "carol")] == [1, 0, 0]
 
     async def test_it_is_released_at_once_when_nothing_could_be_stored(self) -> None:
         """By a refusal, a failure, what is not storable, and by who goes away."""
