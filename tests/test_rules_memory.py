@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import pickle
+from typing import Any
 
 from twisted.trial.unittest import TestCase
 
@@ -100,7 +101,8 @@ class Memory(TestCase):
                     await home.get(target, token=who)
             await home.ask("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
             mirror, store = home.house.mirror, home.house.store
-            kept = [list(store._records.items()), list(store._unstorable), mirror.proofs._seen]
+            kept: list[Any] = [list(store._records.items()), list(store._unstorable)]
+            kept += [mirror.proofs._seen]
             kept += [mirror.users._words, mirror._generations, mirror.sharing]
             found = pickle.dumps(kept)
             assert token.encode() not in found
