@@ -41,7 +41,10 @@ class _Redis(_Side):
     """The end that leads to Redis."""
 
     def connectionMade(self) -> None:
-        self.link.flow()
+        if self.link.ended:
+            self.transport.abortConnection()
+        else:
+            self.link.flow()
 
     def dataReceived(self, data: bytes) -> None:
         self.link.answered(data)
@@ -80,6 +83,7 @@ class _Link:
     redis: _Redis | None = None
     held: list[bytes] = field(factory=list)
     dialled: bool = False
+    ended: bool = False
     late: deque[bytes] = field(factory=deque)
     last_at: float = 0.0
 
@@ -133,6 +137,7 @@ class _Link:
 
     def end(self) -> None:
         """Both ends go together."""
+        self.ended = True
         if self in self.owner.links:
             self.owner.links.remove(self)
         for side in (self.mirror, self.redis):
