@@ -358,8 +358,7 @@ class FailoverStore:
             self._release_in_fleet(subject, owner)
 
     def _release_in_fleet(self, subject: Subject, owner: str) -> None:
-        released = Deferred.fromCoroutine(self._release(subject, owner))
-        released.addErrback(Failure.trap, Unavailable)
+        self._send(None, None, lambda: self._release(subject, owner))
 
     async def _release(self, subject: Subject, owner: str) -> None:
         await self._until_sent(subject.key)
