@@ -230,6 +230,17 @@ class Codec:
 
         return self._open(name, blob, Kind.ENTRY, make)
 
+    def vouches_for(self, name: bytes, blob: bytes) -> bool:
+        """Tell whether *blob* is a representation by somebody with our secret, for *name*.
+
+        That its content is what its digest says is not looked at.
+        """
+        try:
+            self._unsealed(name, blob, Kind.REPRESENTATION)
+        except (_Malformed, struct.error):
+            return False
+        return True
+
     def open_representation(self, name: bytes, blob: bytes | None) -> Representation | None:
         """Return the representation that is sealed in *blob* for *name*, or None.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from enum import Enum
 from math import inf
+from typing import Any, TypeAlias
 
 from attrs import define, frozen
 from twisted.internet.defer import Deferred
@@ -117,3 +119,44 @@ class IStore(Interface):
 
     def close() -> Deferred[None]:
         """Let go of all resources; statements made before have been carried out where possible."""
+
+
+#: A record as it is kept where only bytes are: its name (see `names`), and itself, sealed.
+Pair: TypeAlias = tuple[bytes, bytes]
+
+
+class IArchive(Interface):
+    """A store's records, to be copied and put back; snapshots are made of this.
+
+    All methods fail with ``Unavailable`` where the store can't be asked.
+    """
+
+    def dump() -> AsyncGenerator[list[Pair]]:
+        """Give all records, in small batches; of representations, those first that were used last.
+
+        What changes meanwhile may be in it, or not. Use it within `contextlib.aclosing`.
+        """
+
+    def admit(pairs: Sequence[Pair]) -> Coroutine[Any, Any, int]:
+        """Put records back, over nothing or over older ones only; return how many are new.
+
+        Grants among them are marked as restored. What is not ours, or has expired, is left out.
+        """
+
+    def is_full() -> bool:
+        """Tell whether there is no room for more, so that putting back would push out others."""
+
+    def is_filled() -> Coroutine[Any, Any, bool]:
+        """Tell whether all parts of the store carry the mark that it has been filled."""
+
+    def mark_filled() -> Coroutine[Any, Any, None]:
+        """Put the mark, which is lost when the records are."""
+
+    def take(what: str, owner: str, lease_s: float) -> Coroutine[Any, Any, bool]:
+        """Take *what* is for one replica only (``save``, ``restore``), or keep it on.
+
+        Return whether *owner* has it now; it is free again when *lease_s* has passed.
+        """
+
+    def let_go(what: str, owner: str) -> Coroutine[Any, Any, None]:
+        """Let go of what *owner* has taken."""

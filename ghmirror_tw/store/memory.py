@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
-from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, refreshed
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked, refreshed
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.waiting import waiting, wake
 
@@ -39,11 +39,11 @@ def _length(*values: _Sized | None) -> int:
     return sum(len(value) for value in values if value is not None)
 
 
-_Name = tuple[str, ...]
-_Record = Representation | Grant | tuple[Entry, ...] | float
+Name = tuple[str, ...]
+Record = Representation | Grant | tuple[Entry, ...] | float
 
 
-def _size_of(record: _Record) -> int:
+def _size_of(record: Record) -> int:
     """Return about how many bytes of memory a record takes."""
     if isinstance(record, Representation):
         lines = sum(len(name) + len(value) + 120 for name, value in record.fields)
@@ -53,6 +53,21 @@ def _size_of(record: _Record) -> int:
     if isinstance(record, tuple):
         return _LIST_BYTES + sum(_ENTRY_BYTES + _length(entry.link) for entry in record)
     return _TIME_BYTES
+
+
+def _newer(old: Record | None, record: Record) -> Record | None:
+    """Return what takes the place of *old*, or None where that stays as it is."""
+    if isinstance(record, Grant):
+        keeps = isinstance(old, Grant) and old.asked_at >= record.asked_at
+    elif isinstance(record, float):
+        keeps = isinstance(old, float) and old >= record
+    elif isinstance(record, tuple):
+        before = old if isinstance(old, tuple) else ()
+        record = ranked((*before, *record))
+        keeps = record == before
+    else:
+        keeps = old is not None
+    return None if keeps else record
 
 
 @define
@@ -77,20 +92,20 @@ class MemoryStore:
     representations: int = 0
     grants: int = 0
     evictions: int = 0
-    _records: OrderedDict[_Name, _Record] = field(factory=OrderedDict)
+    _records: OrderedDict[Name, Record] = field(factory=OrderedDict)
     _claims: dict[str, _Claim] = field(factory=dict)
     _unstorable: OrderedDict[str, float] = field(factory=OrderedDict)
     _evicting: IDelayedCall | None = None
 
     # Records: how each kind is called, and how it comes, goes and is found.
 
-    def _get(self, name: _Name) -> _Record | None:
+    def _get(self, name: Name) -> Record | None:
         record = self._records.get(name)
         if record is not None:
             self._records.move_to_end(name)
         return record
 
-    def _time(self, name: _Name) -> float:
+    def _time(self, name: Name) -> float:
         record = self._get(name)
         return record if isinstance(record, float) else 0.0
 
@@ -98,14 +113,14 @@ class MemoryStore:
         record = self._get(("list", key.name))
         return record if isinstance(record, tuple) else ()
 
-    def _count(self, record: _Record, sign: int) -> None:
+    def _count(self, record: Record, sign: int) -> None:
         self.size += sign * _size_of(record)
         if isinstance(record, Representation):
             self.representations += sign
         elif isinstance(record, Grant):
             self.grants += sign
 
-    def _put(self, name: _Name, record: _Record) -> None:
+    def _put(self, name: Name, record: Record) -> None:
         old = self._records.pop(name, None)
         if old is not None:
             self._count(old, -1)
@@ -188,6 +203,36 @@ class MemoryStore:
         self._put(("representation", key.name, representation.digest), representation)
         self._evict()
 
+    # Copies.
+
+    def names(self) -> list[Name]:
+        """Return the names of all records, those first that were used last."""
+        return list(reversed(self._records))
+
+    def peek(self, name: Name) -> Record | None:
+        """Return a record without using it."""
+        return self._records.get(name)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more would push out others."""
+        return self.size >= self.max_size
+
+    def admit(self, name: Name, record: Record) -> bool:
+        """Put a record from a copy over nothing or an older one; return whether it is new.
+
+        What there is nothing of yet is put behind all that is here, so that it goes first.
+        """
+        old = self._records.get(name)
+        newer = _newer(old, record)
+        if newer is None:
+            return False
+        self._put(name, newer)
+        if old is None:
+            self._records.move_to_end(name, last=False)
+            self._evict()
+        return True
+
     # Statements.
 
     def remember(
@@ -212,7 +257,7 @@ class MemoryStore:
         self._put(("list", key.name), refreshed(self._entries(key), entry))
         self._evict()
 
-    def _advance(self, name: _Name, at: float) -> None:
+    def _advance(self, name: Name, at: float) -> None:
         self._put(name, max(at, self._time(name)))
         self._evict()
 

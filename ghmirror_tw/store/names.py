@@ -6,6 +6,12 @@ so do those of a credential (Redis Cluster specification, hash tags).
 
 from __future__ import annotations
 
+import re
+from enum import Enum
+from typing import Final
+
+from attrs import frozen
+
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.store.interfaces import Subject
 
@@ -61,3 +67,48 @@ def revocation(credential: str) -> bytes:
 def write(credential: str) -> bytes:
     """Return the name of when *credential* last wrote."""
     return b"{%s}:w" % slot_of_credential(credential)
+
+
+class Sort(Enum):
+    """What a name is the name of."""
+
+    REPRESENTATION = "r"
+    GRANT = "g"
+    REFUSAL = "x"
+    RECENCY = "l"
+    REVOCATION = "X"
+    WRITE = "w"
+
+
+@frozen
+class RecordName:
+    """A name, taken apart: what it names; the cache key's name or the credential; and the rest.
+
+    *rest* is a representation's digest, or the credential of a grant or a refusal of a key.
+    """
+
+    sort: Sort
+    slot: str
+    rest: str = ""
+
+    def encode(self) -> bytes:
+        """Return the name."""
+        letter = "x" if self.sort is Sort.REVOCATION else self.sort.value
+        return f"{{{self.slot}}}:{letter}{':' if self.rest else ''}{self.rest}".encode("ascii")
+
+
+_OF_KEY: Final = re.compile(rb"\{([0-9a-f]{40})\}:(?:(r):([0-9a-f]{64})|([gx]):([0-9a-f]{32})|(l))")
+_OF_CREDENTIAL: Final = re.compile(rb"\{([0-9a-f]{32})\}:([xw])")
+
+
+def parse(name: bytes) -> RecordName | None:
+    """Return a record's name taken apart; None for what is the name of no record."""
+    found = _OF_KEY.fullmatch(name)
+    if found is not None:
+        slot, *parts = (part.decode("ascii") for part in found.groups() if part is not None)
+        return RecordName(Sort(parts[0]), slot, *parts[1:])
+    found = _OF_CREDENTIAL.fullmatch(name)
+    if found is not None:
+        sort = Sort.WRITE if found[2] == b"w" else Sort.REVOCATION
+        return RecordName(sort, found[1].decode("ascii"))
+    return None

@@ -74,5 +74,14 @@ class IServers(Interface):
         Cancelling gives up waiting; late replies are thrown away.
         """
 
+    def nodes() -> tuple[Any, ...]:
+        """Return servers that have everything together, for going through it all; see `Node`.
+
+        Where what lags may be read, it is a reader. Fails with `Unavailable` if one is missing.
+        """
+
+    def primaries() -> tuple[Any, ...]:
+        """Return all servers that are written to. Fails with `Unavailable` if one is missing."""
+
     def close() -> Deferred[None]:
         """Close all connections; what has been sent is waited for, but not for long."""

@@ -101,6 +101,11 @@ class Node:
         """Why it can't be read, or else written, in a sentence without secrets."""
         return (self._trials.writing if self.reading else self._trials.reading).why
 
+    @property
+    def mark_key(self) -> bytes:
+        """A key of this server's own, for the mark that it has been filled."""
+        return self.probe_key + b":filled"
+
     def open(self) -> None:
         """Begin to connect, and go on until `close`; never fails."""
         self._pool.open()

@@ -22,7 +22,7 @@ from ghmirror_tw.threads import Workshop
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
 #: How long a write is remembered, in seconds; nothing is fresh for longer.
-_WRITTEN_S: Final = 86_400.0
+WRITTEN_S: Final = 86_400.0
 #: A refusal is kept for longer than any grant that it can outweigh, in seconds.
 _REFUSED_S: Final = 86_400.0
 #: Lives are spread upward by so much, so that what was stored together doesn't end together.
@@ -46,13 +46,20 @@ class RedisRecords:
     grant_life_s: float
     chance: Callable[[], float] = field(factory=lambda: random.SystemRandom().random)
 
-    def _key(self, name: bytes) -> bytes:
+    @property
+    def refusal_life_s(self) -> float:
+        """How long refusals are kept."""
+        return self.grant_life_s + _REFUSED_S
+
+    def key(self, name: bytes) -> bytes:
+        """Return the key of a record."""
         return b"%s:%s" % (self.prefix.encode("ascii"), name)
 
-    def _keys(self, *record_names: bytes) -> tuple[bytes, ...]:
-        return tuple(self._key(name) for name in record_names)
+    def keys(self, *record_names: bytes) -> tuple[bytes, ...]:
+        """Return the keys of records."""
+        return tuple(self.key(name) for name in record_names)
 
-    def _life(self, seconds: float) -> bytes:
+    def life(self, seconds: float) -> bytes:
         """Return a time to live in milliseconds, spread upward by a tenth."""
         spread = seconds * (1.0 + _SPREAD * self.chance())
         return b"%d" % max(1, round(spread * 1000))
@@ -76,13 +83,13 @@ class RedisRecords:
         self, key: CacheKey, credential: str, timeout_s: float, *, current: bool
     ) -> Known:
         """Return what is known, refusals beside the grant that they may outweigh."""
-        ours = self._keys(
+        ours = self.keys(
             names.grant(key, credential),
             names.refusal(key, credential),
             names.unstorable(key),
             names.recency(key),
         )
-        of_credential = self._keys(names.revocation(credential), names.write(credential))
+        of_credential = self.keys(names.revocation(credential), names.write(credential))
         commands = scripts.LOOK_UP.call(ours), Command((b"MGET", *of_credential))
         purpose = Purpose.CURRENT if current else Purpose.READ
         if self.servers.sharded:
@@ -119,7 +126,7 @@ class RedisRecords:
     ) -> dict[str, Representation]:
         """Return those of the representations that are there and whole."""
         wanted = [names.representation(key, digest) for digest in digests]
-        command = Command((b"MGET", *self._keys(*wanted)))
+        command = Command((b"MGET", *self.keys(*wanted)))
         slot = names.slot_of_key(key)
         (blobs,) = await self._ask(slot, (command,), Purpose.READ, timeout_s)
         if not isinstance(blobs, list):
@@ -157,7 +164,7 @@ class RedisRecords:
             size = len(representation.packed)
             seal = self.codec.representation
             content = await self.workshop.run(size, seal, stored_name, representation)
-        keys = self._keys(
+        keys = self.keys(
             grant_name,
             names.refusal(key, credential),
             list_name,
@@ -167,12 +174,12 @@ class RedisRecords:
         command = scripts.FRESHEN.call(
             keys,
             self.codec.grant(grant_name, grant),
-            self._life(max(left_s, 1.0)),
+            self.life(max(left_s, 1.0)),
             bytes.fromhex(entry.digest),
             self.codec.entry(list_name, entry),
-            self._life(self.ttl_s),
+            self.life(self.ttl_s),
             content,
-            self._life(self.ttl_s),
+            self.life(self.ttl_s),
         )
         return bool(await self._write(names.slot_of_key(key), command, timeout_s))
 
@@ -181,33 +188,33 @@ class RedisRecords:
     ) -> None:
         """Store a refusal of a key to a credential; the grant that it outweighs goes."""
         name = names.refusal(key, credential)
-        keys = self._keys(name, names.grant(key, credential))
-        life = self._life(self.grant_life_s + _REFUSED_S)
+        keys = self.keys(name, names.grant(key, credential))
+        life = self.life(self.refusal_life_s)
         command = scripts.ADVANCE.call(keys, self.codec.time(name, asked_at), life)
         await self._write(names.slot_of_key(key), command, timeout_s)
 
     async def revoke(self, credential: str, asked_at: float, timeout_s: float) -> None:
         """Store the refusal of a credential."""
-        life_s = self.grant_life_s + _REFUSED_S
+        life_s = self.refusal_life_s
         await self._advance(credential, names.revocation(credential), asked_at, life_s, timeout_s)
 
     async def wrote(self, credential: str, at: float, timeout_s: float) -> None:
         """Note when a credential last wrote."""
-        await self._advance(credential, names.write(credential), at, _WRITTEN_S, timeout_s)
+        await self._advance(credential, names.write(credential), at, WRITTEN_S, timeout_s)
 
     async def _advance(
         self, credential: str, name: bytes, at: float, life_s: float, timeout_s: float
     ) -> None:
         sealed = self.codec.time(name, at)
-        command = scripts.ADVANCE.call(self._keys(name), sealed, self._life(life_s))
+        command = scripts.ADVANCE.call(self.keys(name), sealed, self.life(life_s))
         await self._write(names.slot_of_credential(credential), command, timeout_s)
 
     async def unstorable(self, key: CacheKey, timeout_s: float) -> None:
         """Note that answers to *key* can't be stored, and end any claim to it."""
         slot = names.slot_of_key(key)
-        note = self._key(names.unstorable(key))
+        note = self.key(names.unstorable(key))
         life = b"%d" % round(UNSTORABLE_S * 1000)
-        end = Command((b"DEL", self._key(names.claim(Subject(key)))))
+        end = Command((b"DEL", self.key(names.claim(Subject(key)))))
         commands = Command((b"SET", note, b"1", b"PX", life)), end
         await self._ask(slot, commands, Purpose.WRITE, timeout_s)
 
@@ -237,13 +244,13 @@ class RedisRecords:
         lease_s: float,
         *known: bytes,
     ) -> Reply:
-        keys = self._keys(names.claim(subject), names.unstorable(subject.key), *known)
+        keys = self.keys(names.claim(subject), names.unstorable(subject.key), *known)
         command = script.call(keys, owner.encode("ascii"), b"%d" % round(lease_s * 1000))
         return await self._write(names.slot_of_key(subject.key), command, timeout_s)
 
     async def is_claimed(self, subject: Subject, timeout_s: float) -> bool:
         """Tell whether anybody has a claim to *subject*."""
-        command = Command((b"EXISTS", self._key(names.claim(subject))))
+        command = Command((b"EXISTS", self.key(names.claim(subject))))
         slot = names.slot_of_key(subject.key)
         (claimed,) = await self._ask(slot, (command,), Purpose.CURRENT, timeout_s)
         return bool(claimed)

@@ -57,52 +57,69 @@ return cmsgpack.pack({get(KEYS[1]), get(KEYS[2]), redis.call('EXISTS', KEYS[3]),
 """
 )
 
+# a grant, over an older one only, and not over a refusal of what was asked no later
+_PUT_GRANT: Final = b"""
+local function put_grant(key, refusal, grant, life)
+  local _, asked_at = read(grant)
+  local old = redis.pcall('GET', key)
+  local _, known = read(old)
+  local _, refused = read(redis.pcall('GET', refusal))
+  if newer(old) or (known and known >= asked_at) or (refused and refused >= asked_at) then
+    return 0
+  end
+  redis.call('SET', key, grant, 'PX', life)
+  return 1
+end
+"""
+
+# an entry of a recency list: the latest validation stands for all; the latest 200 is kept beside
+# it, if it is another's; of more than there may be, those go that were validated longest ago
+_PUT_ENTRY: Final = b"""
+local function put_entry(list, digest, entry, life)
+  local brought = 'b' .. digest
+  if redis.call('TYPE', list).ok ~= 'hash' then redis.call('DEL', list) end
+  local listed = redis.call('HMGET', list, digest, brought)
+  local put = 0
+  if not (newer(listed[1]) or newer(listed[2])) then
+    local latest, brings = entry, entry
+    for _, other in ipairs({listed[1] or '', listed[2] or ''}) do
+      local _, validated_at, brought_at = read(other)
+      local _, latest_at = read(latest)
+      local _, _, brings_at = read(brings)
+      if validated_at and validated_at > latest_at then latest = other end
+      if brought_at and brought_at > brings_at then brings = other end
+    end
+    if latest == entry and listed[1] ~= entry then put = 1 end
+    redis.call('HSET', list, digest, latest)
+    if brings == latest then redis.call('HDEL', list, brought)
+    else redis.call('HSET', list, brought, brings) end
+  end
+  if redis.call('HLEN', list) > %d then
+    local all, ranks = redis.call('HGETALL', list), {}
+    for i = 1, #all, 2 do
+      if #all[i] == #digest then
+        local _, at = read(all[i + 1])
+        ranks[#ranks + 1] = {at or 0, all[i]}
+      end
+    end
+    table.sort(ranks, function(a, b) return a[1] > b[1] end)
+    for i = %d, #ranks do redis.call('HDEL', list, ranks[i][2], 'b' .. ranks[i][2]) end
+  end
+  redis.call('PEXPIRE', list, life)
+  return put
+end
+""" % (RECENCY_LENGTH, RECENCY_LENGTH + 1)
+
 #: KEYS: grant, refusal, recency list, representation, unstorable. ARGV: grant, its life in ms;
 #: digest, its entry, the list's life; the representation (empty: it should be there), its life.
 #: Returns whether the representation is there now.
 FRESHEN: Final = Script(
     _READ
+    + _PUT_GRANT
+    + _PUT_ENTRY
     + b"""
-local _, asked_at = read(ARGV[1])
-local old = redis.pcall('GET', KEYS[1])
-local _, known = read(old)
-local _, refused = read(redis.pcall('GET', KEYS[2]))
-if not newer(old) and not (known and known >= asked_at) and not (refused and refused >= asked_at)
-then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-end
-
-local list, digest, entry = KEYS[3], ARGV[3], ARGV[4]
-local brought = 'b' .. digest
-if redis.call('TYPE', list).ok ~= 'hash' then redis.call('DEL', list) end
-local listed = redis.call('HMGET', list, digest, brought)
-if not (newer(listed[1]) or newer(listed[2])) then
-  -- the latest validation stands for all; the latest 200 is kept beside it, if it is another's
-  local latest, brings = entry, entry
-  for _, other in ipairs({listed[1] or '', listed[2] or ''}) do
-    local _, validated_at, brought_at = read(other)
-    local _, latest_at = read(latest)
-    local _, _, brings_at = read(brings)
-    if validated_at and validated_at > latest_at then latest = other end
-    if brought_at and brought_at > brings_at then brings = other end
-  end
-  redis.call('HSET', list, digest, latest)
-  if brings == latest then redis.call('HDEL', list, brought)
-  else redis.call('HSET', list, brought, brings) end
-end
-if redis.call('HLEN', list) > %d then
-  local all, ranks = redis.call('HGETALL', list), {}
-  for i = 1, #all, 2 do
-    if #all[i] == #digest then
-      local _, at = read(all[i + 1])
-      ranks[#ranks + 1] = {at or 0, all[i]}
-    end
-  end
-  table.sort(ranks, function(a, b) return a[1] > b[1] end)
-  for i = %d, #ranks do redis.call('HDEL', list, ranks[i][2], 'b' .. ranks[i][2]) end
-end
-redis.call('PEXPIRE', list, ARGV[5])
-
+put_grant(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+put_entry(KEYS[3], ARGV[3], ARGV[4], ARGV[5])
 local there = 1
 if ARGV[6] == '' then
   there = redis.call('PEXPIRE', KEYS[4], ARGV[7])
@@ -114,25 +131,37 @@ else
 end
 return there
 """
-    % (RECENCY_LENGTH, RECENCY_LENGTH + 1)
+)
+
+#: KEYS: grant, refusal. ARGV: grant, its life in ms. Returns whether it was put.
+PUT_GRANT: Final = Script(
+    _READ + _PUT_GRANT + b"return put_grant(KEYS[1], KEYS[2], ARGV[1], ARGV[2])"
+)
+
+#: KEYS: recency list. ARGV: digest, its entry, the list's life in ms. Returns whether it was put.
+PUT_ENTRY: Final = Script(
+    _READ + _PUT_ENTRY + b"return put_entry(KEYS[1], ARGV[1], ARGV[2], ARGV[3])"
 )
 
 #: KEYS: a time, and the grant that it outweighs if it is later, or none. ARGV: the time, its life.
+#: Returns whether it was put.
 ADVANCE: Final = Script(
     _READ
     + b"""
 local _, at = read(ARGV[1])
 local old = redis.pcall('GET', KEYS[1])
 local _, known = read(old)
+local put = 0
 if not newer(old) and not (known and known >= at) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  put = 1
 end
 if KEYS[2] then
   local grant = redis.pcall('GET', KEYS[2])
   local _, asked_at = read(grant)
   if asked_at and asked_at <= at and not newer(grant) then redis.call('DEL', KEYS[2]) end
 end
-return 1
+return put
 """
 )
 
@@ -161,6 +190,16 @@ return 1
 RELEASE: Final = Script(
     b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+)
+
+#: KEYS: lease. ARGV: owner, lease in ms. Returns whether the owner has it now.
+TAKE: Final = Script(
+    b"""
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 )

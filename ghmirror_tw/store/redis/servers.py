@@ -54,6 +54,14 @@ class Single:
         """Send *commands* together, and return a reply to each."""
         return self.node.ask(commands, purpose, timeout_s)
 
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the one that there is."""
+        return (self.node,)
+
+    def primaries(self) -> tuple[Node, ...]:
+        """Return the one that there is."""
+        return (self.node,)
+
     def close(self) -> Deferred[None]:
         """Close all connections."""
         return self.node.close()
@@ -114,6 +122,14 @@ class PrimaryAndReader:
 
         asked = self.reader.ask(commands, purpose, timeout_s)
         return asked.addErrback(refused)
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the reader, or the primary if that one doesn't answer."""
+        return (self.reader if self.reader.reading else self.primary,)
+
+    def primaries(self) -> tuple[Node, ...]:
+        """Return the primary."""
+        return (self.primary,)
 
     def close(self) -> Deferred[None]:
         """Close all connections."""

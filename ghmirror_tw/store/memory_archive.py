@@ -1,0 +1,128 @@
+"""The records of a memory store, to be copied and put back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
+
+from attrs import define, evolve
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from ghmirror_tw.policy.records import Entry, Grant, Representation
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.interfaces import IArchive, Pair
+from ghmirror_tw.store.memory import MemoryStore, Name, Record
+from ghmirror_tw.store.names import RecordName, Sort, parse
+from ghmirror_tw.threads import Workshop
+
+#: How a memory store calls each sort of record.
+_CALLED: Final = {
+    Sort.REPRESENTATION: "representation",
+    Sort.GRANT: "grant",
+    Sort.REFUSAL: "refusal",
+    Sort.RECENCY: "list",
+    Sort.REVOCATION: "revoked",
+    Sort.WRITE: "written",
+}
+_SORTS: Final = {called: sort for sort, called in _CALLED.items()}
+#: A batch is so many records or so many bytes, whatever comes first; then others have their turn.
+_BATCH: Final = 50
+_BATCH_BYTES: Final = 256 * 1024
+
+
+def _here(name: RecordName) -> Name:
+    return (_CALLED[name.sort], name.slot, *([name.rest] if name.rest else []))
+
+
+@implementer(IArchive)
+@define(eq=False)
+class MemoryArchive:
+    """Copies a memory store's records, and puts them back; the mark goes with the process."""
+
+    reactor: Any
+    store: MemoryStore
+    codec: Codec
+    workshop: Workshop
+    filled: bool = False
+
+    # Copying.
+
+    async def dump(self) -> AsyncGenerator[list[Pair]]:
+        """Give all records, those first that were used last."""
+        pairs: list[Pair] = []
+        size = 0
+        for name in self.store.names():
+            record = self.store.peek(name)
+            for pair in () if record is None else self._sealed(name, record):
+                pairs.append(pair)
+                size += len(pair[1])
+            if len(pairs) >= _BATCH or size >= _BATCH_BYTES:
+                yield pairs
+                pairs, size = [], 0
+                await deferLater(self.reactor, 0)
+        if pairs:
+            yield pairs
+
+    def _sealed(self, called: Name, record: Record) -> list[Pair]:
+        sort, *parts = called
+        name = RecordName(_SORTS[sort], *parts).encode()
+        if isinstance(record, Representation):
+            return [(name, self.codec.representation(name, record))]
+        if isinstance(record, Grant):
+            return [(name, self.codec.grant(name, record))]
+        if isinstance(record, tuple):
+            return [(name, self.codec.entry(name, entry)) for entry in record]
+        return [(name, self.codec.time(name, record))]
+
+    # Putting back.
+
+    async def admit(self, pairs: Sequence[Pair]) -> int:
+        """Put records back, over nothing or over older ones only."""
+        admitted = 0
+        for number, (name, blob) in enumerate(pairs):
+            parsed = parse(name)
+            record = None if parsed is None else await self._opened(parsed, name, blob)
+            if parsed is not None and record is not None:
+                admitted += self.store.admit(_here(parsed), record)
+            if number % _BATCH == _BATCH - 1:
+                await deferLater(self.reactor, 0)
+        return admitted
+
+    async def _opened(self, parsed: RecordName, name: bytes, blob: bytes) -> Record | None:
+        codec = self.codec
+        if parsed.sort is Sort.REPRESENTATION:
+            # What unpacks may be many times as large.
+            work = len(blob) * 8
+            stored = await self.workshop.run(work, codec.open_representation, name, blob)
+            return stored if stored is not None and stored.digest == parsed.rest else None
+        if parsed.sort is Sort.GRANT:
+            grant = codec.open_grant(name, blob)
+            if grant is None or grant.expires_at <= self.reactor.seconds():
+                return None
+            return evolve(grant, restored=True)
+        if parsed.sort is Sort.RECENCY:
+            entry: Entry | None = codec.open_entry(name, blob)
+            return None if entry is None else (entry,)
+        return codec.open_time(name, blob)
+
+    def is_full(self) -> bool:
+        """Tell whether more would push out others."""
+        return self.store.is_full
+
+    async def is_filled(self) -> bool:
+        """Tell whether it has been filled."""
+        return self.filled
+
+    async def mark_filled(self) -> None:
+        """Note that it has been filled."""
+        self.filled = True
+
+    # There is nobody else.
+
+    async def take(self, what: str, owner: str, lease_s: float) -> bool:  # noqa: ARG002
+        """Give it to whoever asks."""
+        return True
+
+    async def let_go(self, what: str, owner: str) -> None:
+        """Nobody else wants it."""

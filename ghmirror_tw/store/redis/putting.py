@@ -1,0 +1,69 @@
+"""The commands that put records back into Redis, over nothing or over older ones only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import evolve
+
+from ghmirror_tw.store.names import RecordName, Sort, parse
+from ghmirror_tw.store.redis import scripts
+from ghmirror_tw.store.redis.interfaces import Command
+from ghmirror_tw.store.redis.records import WRITTEN_S, RedisRecords
+
+
+def putting(records: RedisRecords, name: bytes, blob: bytes) -> Command | None:
+    """Return the command that puts *blob* back under *name*.
+
+    None for what has expired, and for what is no record or not sealed with our secret. Grants are
+    marked as restored, so that nothing is answered with them before GitHub has been asked.
+    """
+    parsed = parse(name)
+    return None if parsed is None else _BY_SORT[parsed.sort](records, parsed, name, blob)
+
+
+def _representation(
+    records: RedisRecords, _: RecordName, name: bytes, blob: bytes
+) -> Command | None:
+    if not records.codec.vouches_for(name, blob):
+        return None
+    life = records.life(records.ttl_s)
+    return Command((b"SET", records.key(name), blob, b"PX", life, b"NX"))
+
+
+def _grant(records: RedisRecords, parsed: RecordName, name: bytes, blob: bytes) -> Command | None:
+    grant = records.codec.open_grant(name, blob)
+    left_s = 0.0 if grant is None else min(grant.expires_at - records.now(), records.grant_life_s)
+    if grant is None or left_s <= 0:
+        return None
+    keys = records.keys(name, evolve(parsed, sort=Sort.REFUSAL).encode())
+    sealed = records.codec.grant(name, evolve(grant, restored=True))
+    return scripts.PUT_GRANT.call(keys, sealed, records.life(left_s))
+
+
+def _entry(records: RedisRecords, _: RecordName, name: bytes, blob: bytes) -> Command | None:
+    entry = records.codec.open_entry(name, blob)
+    if entry is None:
+        return None
+    life = records.life(records.ttl_s)
+    return scripts.PUT_ENTRY.call(records.keys(name), bytes.fromhex(entry.digest), blob, life)
+
+
+def _time(records: RedisRecords, parsed: RecordName, name: bytes, blob: bytes) -> Command | None:
+    if records.codec.open_time(name, blob) is None:
+        return None
+    life_s = WRITTEN_S if parsed.sort is Sort.WRITE else records.refusal_life_s
+    outweighed = [evolve(parsed, sort=Sort.GRANT)] if parsed.sort is Sort.REFUSAL else []
+    keys = records.keys(name, *(each.encode() for each in outweighed))
+    return scripts.ADVANCE.call(keys, blob, records.life(life_s))
+
+
+_BY_SORT: Final[dict[Sort, Callable[[RedisRecords, RecordName, bytes, bytes], Command | None]]] = {
+    Sort.REPRESENTATION: _representation,
+    Sort.GRANT: _grant,
+    Sort.RECENCY: _entry,
+    Sort.REFUSAL: _time,
+    Sort.REVOCATION: _time,
+    Sort.WRITE: _time,
+}
