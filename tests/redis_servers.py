@@ -287,11 +287,11 @@ class RedisServer:
             raise NotStarted(f"it did not say {pattern!r}:\n{self.log_text}")
 
     def kill(self) -> None:
-        """End it with -9; what it stored is lost."""
+        """End it with -9; what it stored is lost, unless it was told SAVE."""
         self._life.kill()
 
     def restart(self, *, wait: bool = True) -> None:
-        """Kill it if it still runs, and start it, empty, on the same port."""
+        """Kill it if it still runs, and start it, empty unless told SAVE, on the same port."""
         self.kill()
         self.start(wait=wait)
 

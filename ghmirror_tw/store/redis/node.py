@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from ghmirror_tw.store.redis.address import Address, Credentials
-from ghmirror_tw.store.redis.connection import plain
+from ghmirror_tw.store.redis.connection import Connection, plain
 from ghmirror_tw.store.redis.exchange import exchange
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Reply, Unavailable
 from ghmirror_tw.store.redis.pool import Pool
@@ -130,24 +130,42 @@ class Node:
         """Send *commands* together, and return a reply to each; see ``IServers.ask``.
 
         MOVED and ASK stand in their place as ``ResponseError`` and count as answers. *asking*:
-        say ASKING before each command. The reason of `Unavailable` is ``open`` (it did not answer
-        before, and is left alone), ``unconnected``, ``full`` (too much is on its way), ``timeout``,
-        ``lost``, ``closed``, or the code of the server's error in lower case.
+        say ASKING before each command. A server that said READONLY is not the primary any more,
+        so it is not asked for what is CURRENT until it can be written again.
+
+        The reason of `Unavailable` is ``open`` (it did not answer before, and is left alone),
+        ``unconnected``, ``full`` (too much is on its way), ``timeout``, ``lost``, ``closed``, or
+        the code of the server's error in lower case.
         """
-        breaker = self._trials.of(purpose)
-        if self._closing:
-            return self._unavailable("closed", "closed")
-        if not breaker.closed:
-            return self._unavailable("open", breaker.why)
         connection = self._pool.pick()
-        if connection is None:
-            return self._unavailable("unconnected", "no connection")
-        if connection.outstanding_bytes > _FULL_BYTES:
-            return self._unavailable("full", "too much is on its way")
-        if timeout_s <= 0:
-            return self._unavailable("timeout", "no time left")
+        refusal = self._refusal(connection, purpose, timeout_s)
+        if refusal is not None or connection is None:
+            return fail(refusal)
         replies = exchange(connection, commands, timeout_s, self.reactor, asking=asking)
         return replies.addCallbacks(self._judge, self._failed, callbackArgs=(purpose,))
+
+    def _refusal(
+        self, connection: Connection | None, purpose: Purpose, timeout_s: float
+    ) -> Unavailable | None:
+        """Return why nothing is sent at all."""
+        breaker = self._trials.of(purpose)
+        refusal = None
+        if self._closing:
+            refusal = "closed", "closed"
+        elif not breaker.closed:
+            refusal = "open", breaker.why
+        elif purpose is Purpose.CURRENT and self._trials.demoted:
+            refusal = "readonly", "it is not the primary any more"
+        elif connection is None:
+            refusal = "unconnected", "no connection"
+        elif connection.outstanding_bytes > _FULL_BYTES:
+            refusal = "full", "too much is on its way"
+        elif timeout_s <= 0:
+            refusal = "timeout", "no time is left"
+        if refusal is None:
+            return None
+        reason, why = refusal
+        return Unavailable(reason, f"Redis at {self.address}: {why}")
 
     def renew(self) -> None:
         """Make all connections anew, to wherever the address leads now; none is missed for it."""
@@ -163,9 +181,6 @@ class Node:
         self._trials.close()
         self._settle()
         return self._pool.close()
-
-    def _unavailable(self, reason: str, why: str) -> Deferred[list[Reply]]:
-        return fail(Unavailable(reason, f"Redis at {self.address}: {why}"))
 
     def _judge(self, replies: list[Reply], purpose: Purpose) -> list[Reply]:
         """Give the replies, unless one of them speaks of the server."""

@@ -25,7 +25,7 @@ class Trials:
     """The breakers of one server; what is open is tried when it is due, one trial at a time.
 
     *pick* gives a connection, or None. *primary*: whether writing is tried at all. *turned* is
-    called after a breaker opened or closed, *not_primary* when the server says READONLY.
+    called after a breaker opened or closed, *not_primary* whenever the server says READONLY.
     """
 
     reactor: Any
@@ -38,6 +38,8 @@ class Trials:
     not_primary: Callable[[], object]
     reading: Breaker = field(init=False)
     writing: Breaker = field(init=False)
+    #: It said READONLY, and has not been written to since: somebody else is the primary.
+    demoted: bool = field(default=False, init=False)
     #: Those of which nothing is known yet, or since the server could be reached again.
     untried: set[Breaker] = field(init=False)
     _under_way: Deferred[Any] | None = field(default=None, init=False)
@@ -63,7 +65,7 @@ class Trials:
         now = self.reactor.seconds()
         if code == "READONLY":
             opened = self.writing.trip(now, why)  # it will be no better next time
-            self.not_primary()
+            self._demote()
         else:
             opened = self.writing.bad(now, why)
         if what is Trouble.BOTH:
@@ -140,9 +142,15 @@ class Trials:
                 code = code_of(str(reply))
                 if trouble(code, purpose) in {Trouble.WRITING, Trouble.BOTH}:
                     if code == "READONLY":
-                        self.not_primary()
+                        self._demote()
                     return plain(reply)
+        if breaker is self.writing:
+            self.demoted = False
         return None
+
+    def _demote(self) -> None:
+        self.demoted = True
+        self.not_primary()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

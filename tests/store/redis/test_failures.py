@@ -186,6 +186,20 @@ class Late(TestCase):
         assert watched.node.reading
         assert len(watched.connections) == 4
 
+    async def test_held_up_at_the_end(self) -> None:
+        """What has come in while this process was busy is looked at before it is called late."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, timeout_s=1.0)
+        server.pause()
+        asked = watched.ask(GET)
+
+        def busy() -> None:
+            server.resume()
+            time.sleep(0.5)
+
+        watched.node.reactor.callLater(0.85, busy)
+        assert await asked == [None]
+
 
 class Broken(TestCase):
     """Connections break."""
@@ -264,9 +278,11 @@ class Errors(TestCase):
         assert await watched.outcome(SET, purpose=WRITE) == "readonly"
         assert not watched.node.writing
         await watched.until(lambda: not before & set(watched.connections))
-        assert watched.node.reading
+        assert await watched.outcome(GET) == [None]
+        assert await watched.outcome(GET, purpose=CURRENT) == "readonly"
         server.ask("REPLICAOF", "NO", "ONE")
         await watched.works()
+        assert await watched.outcome(GET, purpose=CURRENT) == [None]
         assert (False, False) not in watched.changes
 
     async def test_loading(self) -> None:
