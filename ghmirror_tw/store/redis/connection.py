@@ -13,15 +13,14 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import ClientFactory, connectionDone
 from twisted.python.failure import Failure
-from txredisapi import BaseRedisProtocol, ResponseError
+from txredisapi import ResponseError
 
 from ghmirror_tw.store.redis.interfaces import Reply
+from ghmirror_tw.store.redis.protocol import StrictProtocol
 
 #: A command without a reply is given up in so many looks at the clock, together with its
 #: connection. Looks are counted, not seconds: a reactor that is held up looks once.
 _LOOKS: Final = 4
-#: What is bigger than anything that Redis holds (512 MB, and the elements of an array).
-_BIGGEST: Final = 1 << 32
 
 
 class CannotConnect(Exception):  # noqa: N818 - it says what is
@@ -49,7 +48,7 @@ class _Sent:
     looks: int
 
 
-class Connection(BaseRedisProtocol):  # type: ignore[misc]
+class Connection(StrictProtocol):
     """Sends commands and gives their replies in order.
 
     Made by `ConnectionFactory`. *ready* fires with it when it takes commands, or fails with
@@ -62,7 +61,7 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]
 
     def __init__(self, factory: ConnectionFactory) -> None:
         super().__init__(
-            charset=None,
+            charset=None,  # bytes stay bytes, and b"0123" does not become 123
             password=factory.password,
             username=factory.username or None,
             dbid=factory.database or None,
@@ -78,7 +77,6 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]
         self.gone: Callable[[Connection], object] = lambda _: None
         self.why = ""
         self._sent: deque[_Sent] = deque()
-        self._rest = b""
         # since the last reply, or since something was sent that had nothing before it
         self._quiet_looks = 0
         self._watch: Any = None
@@ -121,14 +119,6 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]
         self._sent.append(_Sent(size, _LOOKS))
         self.outstanding_bytes += size
         return result
-
-    def _build_command(self, *args: Any, **_kwargs: Any) -> bytes:
-        """Write a command as txredisapi does, in a third of the time."""
-        parts = [part if type(part) is bytes else self._encode_value(part) for part in args]
-        pieces = [b"*%d\r\n" % len(parts)]
-        for part in parts:
-            pieces += (b"$%d\r\n" % len(part), part, b"\r\n")
-        return b"".join(pieces)
 
     def replyReceived(self, reply: Any) -> None:
         """Take a reply to the oldest command."""
@@ -173,44 +163,6 @@ class Connection(BaseRedisProtocol):  # type: ignore[misc]
         if not self.ready.called:
             self.ready.errback(CannotConnect(self.why))
         self.gone(self)
-
-    # What comes in
-
-    def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: ARG002
-        """Take all that came in one go.
-
-        txredisapi waits for a turn of the reactor after each bulk reply, and pauses the
-        transport meanwhile; `setLineMode` keeps the rest for this loop instead.
-        """
-        self._rest = data
-        try:
-            while self._rest and not self.transport.disconnecting:
-                now, self._rest = self._rest, b""
-                super().dataReceived(now)
-        except Exception:  # noqa: BLE001 - whatever it was, the rest makes no sense any more
-            self.abort("it does not speak RESP2")
-
-    def setLineMode(self, extra: bytes = b"") -> None:
-        """Expect a line after what was not one."""
-        self.line_mode = 1
-        self._rest = extra
-
-    def lineReceived(self, line: str) -> bool:
-        """Take a line that RESP2 knows; nothing else is passed on, or guessed at."""
-        kind = line[:1]
-        if kind in {"$", "*", ":"}:
-            number = int(line[1:])
-            if kind != ":" and not -1 <= number < _BIGGEST:
-                raise ValueError(line)
-        elif kind not in {"+", "-"}:
-            raise ValueError(line)
-        super().lineReceived(line)
-        return self.state is State.CLOSED
-
-    def lineLengthExceeded(self, line: bytes) -> bool:  # noqa: ARG002
-        """Refuse what has no end."""
-        self.abort("it does not speak RESP2")
-        return True
 
     # The watch
 
