@@ -54,6 +54,17 @@ class Attempts(TestCase):
         await watched.full()
         assert connected(server) == 8
 
+    async def test_asked_for_again(self) -> None:
+        """Nor does it become two when something else would have connections made anew."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address)
+        between.silent = True
+        for _ in range(3):
+            watched.node.renew()
+        await watched.until(lambda: len(watched.failures) == 1)
+        assert between.accepted == 4 + 1
+
     async def test_too_many(self) -> None:
         """A server that takes no more is used over those that there are."""
         server = start_redis(self)
