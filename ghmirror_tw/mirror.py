@@ -20,7 +20,14 @@ from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.policy import errors, granting, reuse, tags
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.coding import accepts_gzip
-from ghmirror_tw.policy.content import TooLarge, Undecodable, identity, pack, represent
+from ghmirror_tw.policy.content import (
+    TooLarge,
+    Undecodable,
+    identity,
+    pack,
+    represent,
+    unpacked_size,
+)
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.granting import Word
@@ -50,7 +57,7 @@ _USER: Final = b"/user"
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
 _GRAPHQL_LOOK: Final = 1024 * 1024
 #: How much of a refusal is looked at, to tell it from a rate limit.
-_REFUSAL_LOOK: Final = 1024 * 1024
+_REFUSAL_LOOK: Final = 256 * 1024
 _MOST_WRITERS: Final = 10_000
 #: How often one asker tries to go first for the same.
 _MOST_CLAIMS: Final = 2
@@ -604,8 +611,7 @@ class Mirror:
         asked, known, fields = turn.asked, turn.known, turn.reply.fields
         try:
             stored, shareable = await self.workshop.run(
-                # What unpacks may be many times as large.
-                len(content) * (8 if _coding(turn.reply) else 1),
+                unpacked_size(content, _coding(turn.reply)),
                 _represented,
                 asked.question,
                 fields,

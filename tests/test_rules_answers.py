@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw import mirror as conversation
+from ghmirror_tw.policy import reuse
+from ghmirror_tw.web import fitting
 from tests.home import Home, open_home
 
 WHEN = "Mon, 05 Oct 2026 10:00:00 GMT"
@@ -172,6 +177,35 @@ class Answers(TestCase):
             both = {**agent, **headers}
             await self.home.ask(method, "/thing", token="alice-1", headers=both, body=None)
             assert self.github.log[-1].field(b"user-agent") == agent["User-Agent"].encode()
+
+    async def test_what_is_large_is_worked_on_in_threads(self) -> None:
+        """More than 256 kB is never packed, rewritten or hashed in the reactor."""
+        seen: list[tuple[str, bool]] = []
+
+        def watch(where: Any, name: str) -> None:
+            work: Callable[..., Any] = getattr(where, name)
+
+            def watched(*args: Any, **kwargs: Any) -> Any:
+                seen.append((name, threading.current_thread() is threading.main_thread()))
+                return work(*args, **kwargs)
+
+            self.patch(where, name, watched)
+
+        for where, name in (
+            (conversation, "represent"),
+            (reuse, "computed"),
+            (fitting, "pack"),
+            (fitting, "_plain"),
+        ):
+            watch(where, name)
+        for path, size, in_reactor in (("/small", 1000, True), ("/large", 300_000, False)):
+            self.github.put(path, {"url": f"{self.github.api_url}/x", "text": "x" * size})
+            seen.clear()
+            for token in ("alice-1", "bob-1"):
+                for headers in ({}, {"Accept-Encoding": "gzip"}):
+                    await self.home.get(path, token=token, headers=headers)
+            assert {name for name, _ in seen} == {"represent", "computed", "pack", "_plain"}
+            assert {where for _, where in seen} == {in_reactor}, path
 
     async def broken(self, home: Home, target: str, headers: bytes = b"") -> bytes | Exception:
         """Ask on a connection of its own, and return all that came, or how it was lost."""

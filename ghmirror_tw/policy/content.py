@@ -49,6 +49,17 @@ def unpack(packed: bytes, limit_bytes: int) -> bytes:
             return bytes(unpacked)
 
 
+def unpacked_size(content: bytes, coding: bytes | None) -> int:
+    """Return about how many bytes *content* has without its *coding*, before it is unpacked.
+
+    A gzip stream ends with that number (RFC 1952, section 2.3.1), though not everybody's does; it
+    is never taken to be less than what text usually unpacks to.
+    """
+    if not coding:
+        return len(content)
+    return max(8 * len(content), int.from_bytes(content[-4:], "little"))
+
+
 def identity(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
     """Return content without its *coding*, which is gzip or none (RFC 9110, section 8.4.1).
 

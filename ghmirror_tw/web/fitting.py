@@ -14,7 +14,14 @@ from ghmirror_tw.github.interfaces import IncomingContent, Unanswered
 from ghmirror_tw.policy import tags
 from ghmirror_tw.policy.cache_status import Outcome, cache_status, x_cache
 from ghmirror_tw.policy.coding import accepts_gzip
-from ghmirror_tw.policy.content import LEVEL, TooLarge, Undecodable, identity, pack
+from ghmirror_tw.policy.content import (
+    LEVEL,
+    TooLarge,
+    Undecodable,
+    identity,
+    pack,
+    unpacked_size,
+)
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Representation
@@ -181,7 +188,7 @@ class Fitter:
     ) -> Fitted:
         if answer.status in _WITHOUT_CONTENT:
             return Fitted(answer.status, fields)
-        size = body.size if isinstance(body, Representation) else 8 * len(body.content)
+        size = _size_of(body)
         rewrites = is_json(fields.get(b"content-type")) and answer.status != _PARTIAL
         content, changed = await self.workshop.run(
             size, self._formed, body, view.base if rewrites else None, view.gzip
@@ -233,6 +240,12 @@ class Fitter:
         if packs:
             fields = fields.with_line(b"content-encoding", b"gzip")
         return Fitted(answer.status, fields, incoming=body, turn=turn)
+
+
+def _size_of(body: Representation | Whole) -> int:
+    if isinstance(body, Representation):
+        return body.size
+    return unpacked_size(body.content, body.coding)
 
 
 def _packed(body: Representation | Whole) -> bytes | None:

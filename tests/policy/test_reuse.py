@@ -138,6 +138,14 @@ def test_packed_content_is_kept_as_it_came() -> None:
     assert other.content() == b"[1, 2]"
 
 
+def test_how_much_content_unpacks_to() -> None:
+    """A gzip stream says so; what says less is not believed."""
+    packed = gzip.compress(b"x" * 100_000)
+    assert content.unpacked_size(packed, b"gzip") == 100_000
+    assert content.unpacked_size(packed + b"\0" * 4, b"gzip") == 8 * (len(packed) + 4)
+    assert content.unpacked_size(packed, b"") == len(packed)
+
+
 def test_what_does_not_unpack() -> None:
     """Broken, cut off, too large, or coded in another way."""
     packed = gzip.compress(b"x" * 1000)
