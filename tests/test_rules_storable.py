@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from tests.home import Home, open_home
+from tests.home import Home, open_home, reactor
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 WHEN = "Mon, 05 Oct 2026 10:00:00 GMT"
+
+
+class Uncertain(Protocol):
+    """A server whose answers end with the connection, and nobody knows if that was the end."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer, and close."""
+        assert self.transport is not None
+        self.transport.write(b'HTTP/1.1 200 OK\r\nETag: "a"\r\nConnection: close\r\n\r\nhalf of i')
+        self.transport.loseConnection()
 
 
 class Storable(TestCase):
@@ -197,3 +208,14 @@ class Storable(TestCase):
         for _ in range(3):
             await self.home.get("/thing", token="alice-1")
         assert len(self.github.asked("/thing")) == 3
+
+    async def test_what_has_no_certain_end_is_never_stored(self) -> None:
+        """It may have been cut off: it is passed on, and asked for again."""
+        port = reactor.listenTCP(0, Factory.forProtocol(Uncertain), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"http://127.0.0.1:{port.getHost().port}"
+        home = self.home = await open_home(self, self.github, github={"api_url": url})
+        for _ in range(2):
+            got = await home.get("/thing", token="alice-1")
+            assert (got.content, got.outcome) == (b"half of i", "fwd=uri-miss; fwd-status=200")
+        assert self.remembered() == []
