@@ -8,6 +8,7 @@ from typing import Any, Final
 from attrs import define
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
@@ -48,11 +49,20 @@ class Listener:
     port: IListeningPort | None = None
 
     def listen(self) -> None:
-        """Start to listen. Raises what the endpoint fails with, such as a port that is taken."""
+        """Start to listen, or say why that can't be, and exit with 1."""
         failed: list[Failure] = []
         self.endpoint.listen(self.factory).addCallbacks(self._listens, failed.append)
-        if failed:
+        if not failed:
+            return
+        if failed[0].check(CannotListenError, OSError) is None:
             failed[0].raiseException()
+        _log.critical(
+            "Not {what} on {description}: {why}",
+            what=self.what,
+            description=self.description,
+            why=failed[0].getErrorMessage(),
+        )
+        raise SystemExit(1)
 
     def _listens(self, port: IListeningPort) -> None:
         self.port = port

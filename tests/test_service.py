@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -143,6 +144,23 @@ def test_a_bad_configuration_says_all_its_faults(tmp_path: Path) -> None:
     for part in ("[server] listen:", "[nonsense]", "[github] timeout:"):
         assert part in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    """It is said in one line, whichever listener it is for, and the exit status is 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        free = "tcp:0:interface=127.0.0.1"
+        for listen, admin, what in ((busy, free, "listening"), (free, busy, "admin listening")):
+            path = tmp_path / "busy.ini"
+            path.write_text(f"[server]\nlisten = {listen}\nadmin_listen = {admin}\n")
+            ended = run("--config", str(path))
+            assert ended.returncode == 1
+            assert f"Not {what} on {busy}" in ended.stdout
+            assert "Address already in use" in ended.stdout
+            assert "Traceback" not in ended.stdout + ended.stderr
 
 
 def test_authorities_that_are_none(tmp_path: Path) -> None:
