@@ -1,0 +1,148 @@
+"""Making a copy of records at a target, and reading one back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+from attrs import define, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, SnapshotError, TargetError
+from ghmirror_tw.snapshots.format import LARGEST_BYTES, Header, Pair, Reader, Summary, Writer
+from ghmirror_tw.snapshots.retention import superseded
+from ghmirror_tw.snapshots.targets import SnapshotName, Stored
+
+_log: Final = Logger(namespace="ghmirror.snapshots")
+
+
+@frozen
+class Saved:
+    """A snapshot that was made; *left_out* records were too large for it."""
+
+    name: SnapshotName
+    size_bytes: int
+    records: int
+    left_out: int
+
+
+@frozen
+class Whole:
+    """A snapshot that has been read to its end once, and is what was written."""
+
+    stored: Stored
+    summary: Summary
+
+
+@define(eq=False)
+class Copies:
+    """Snapshots of stores at *target* (an `ITarget`).
+
+    A snapshot is read twice, first to check it and then to use it: what it holds goes into a store
+    while it is read, and nothing of a damaged one must. Reading it again from the target costs a
+    second transfer, but needs no disk, which many containers don't have, and little memory. It is
+    whole both times, or the second reading fails like the first would have.
+
+    The reactor gets its turn after every block that is unpacked.
+    """
+
+    reactor: IReactorTime
+    target: Any
+    largest_bytes: int = LARGEST_BYTES
+
+    async def save(self, header: Header, batches: AsyncGenerator[Sequence[Pair]]) -> Saved:
+        """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`.
+
+        What a batch holds is compressed at once, so it should not be much more than a block.
+        """
+        writer = Writer(header, self.largest_bytes)
+        name = SnapshotName(header.owner, header.written_at_ms)
+        async with aclosing(_written(writer, batches)) as chunks:
+            size = await self.target.write(name, chunks)
+        if writer.left_out:
+            _log.warn(
+                "{n} records above {most} bytes are not in {name}",
+                n=writer.left_out,
+                most=self.largest_bytes,
+                name=name.text,
+            )
+        return Saved(name, size, writer.records, writer.left_out)
+
+    async def prune(self, owner: str, keep: int) -> int:
+        """Delete all but the *keep* newest snapshots of *owner*; return how many it was."""
+        names = [each.name for each in await self.target.listing() if each.name.owner == owner]
+        old = superseded(names, keep)
+        for name in old:
+            await self.target.delete(name)
+        return len(old)
+
+    async def clean(self) -> None:
+        """Remove what crashed writes have left. Trouble with that is logged and goes no further."""
+        try:
+            removed = await self.target.clean()
+        except TargetError as error:
+            _log.warn("Not cleaned up: {error}", error=str(error))
+        else:
+            if removed:
+                _log.info("{n} unfinished snapshots were removed", n=removed)
+
+    async def newest_whole(self, owner: str | None = None) -> Whole | None:
+        """Return the newest snapshot that is whole, of *owner* or of anybody; None without one.
+
+        A damaged one is reported and left alone, and the one before it tried. Raises `TargetError`
+        when the target can't be asked.
+        """
+        for stored in await self.target.listing():
+            if owner is not None and stored.name.owner != owner:
+                continue
+            try:
+                return Whole(stored, await self.check(stored))
+            except SnapshotError as error:
+                _log.error(
+                    "The snapshot {name} can't be used: {error}",
+                    name=stored.name.text,
+                    error=str(error),
+                )
+            except NoSuchSnapshotError:
+                continue  # superseded and deleted meanwhile
+        return None
+
+    async def check(self, stored: Stored) -> Summary:
+        """Read a snapshot to its end. Raises `SnapshotError` if it isn't whole, `TargetError`."""
+        reader = Reader(self.largest_bytes)
+        async with aclosing(self._read(reader, stored)) as lists:
+            async for _ in lists:
+                pass
+        return reader.finish()
+
+    async def pairs(self, whole: Whole) -> AsyncGenerator[list[Pair]]:
+        """Give what a checked snapshot holds, hottest first. Use it within `aclosing`.
+
+        Raises `SnapshotError` if it has changed since it was checked, `TargetError`.
+        """
+        reader = Reader(self.largest_bytes)
+        async with aclosing(self._read(reader, whole.stored)) as lists:
+            async for pairs in lists:
+                if pairs:
+                    yield pairs
+        reader.finish()
+
+    async def _read(self, reader: Reader, stored: Stored) -> AsyncGenerator[list[Pair]]:
+        async with aclosing(self.target.read(stored.name)) as chunks:
+            async for chunk in chunks:
+                for pairs in reader.feed(chunk):
+                    yield pairs
+                    await deferLater(self.reactor, 0)
+
+
+async def _written(
+    writer: Writer, batches: AsyncGenerator[Sequence[Pair]]
+) -> AsyncGenerator[bytes]:
+    async with aclosing(batches):
+        async for batch in batches:
+            if made := writer.add(batch):
+                yield made
+    yield writer.finish()

@@ -1,0 +1,43 @@
+"""What can be wrong with a snapshot, and with the place where snapshots are kept."""
+
+from __future__ import annotations
+
+
+class SnapshotError(Exception):
+    """A file can't be used as a snapshot; *at* is the byte up to which it was understood."""
+
+    def __init__(self, what: str, at: int) -> None:
+        super().__init__(f"{what} (at byte {at})")
+        self.at = at
+
+
+class EmptySnapshotError(SnapshotError):
+    """There is nothing in the file."""
+
+
+class NotASnapshotError(SnapshotError):
+    """The file is something else: it does not begin as snapshots do."""
+
+
+class NewerVersionError(SnapshotError):
+    """A later version of the mirror has written it."""
+
+
+class TruncatedError(SnapshotError):
+    """The file ends before the trailer does."""
+
+
+class DamagedError(SnapshotError):
+    """It is not what was written: the checksum, a count or the structure is wrong."""
+
+
+class RecordTooLargeError(SnapshotError):
+    """A record claims to be larger than this reader takes."""
+
+
+class TargetError(Exception):
+    """The place where snapshots are kept did not do what it was asked; never tells a secret."""
+
+
+class NoSuchSnapshotError(TargetError):
+    """There is no such snapshot, or not any more."""
