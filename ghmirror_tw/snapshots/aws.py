@@ -135,6 +135,12 @@ class Service:
                 self._client = self.access.client(self.name)
             return self._client
 
+    def close(self) -> None:
+        """Let go of connections; not in a thread."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
 
 def ask(tried: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Return what *work* returns; what botocore raises in it becomes a `TargetError`."""

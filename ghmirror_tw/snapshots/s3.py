@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import closing
 from typing import Any, Final, ParamSpec, TypeVar
 
 from attrs import define, field
@@ -138,7 +139,8 @@ class S3Target:
                 Bucket=self.bucket, Key=key, Range=span, IfMatch=tag
             )
             try:
-                with answer["Body"] as body:
+                # entering the body itself would give what lies beneath it, with other errors
+                with closing(answer["Body"]) as body:
                     part: bytes = body.read()
             except Exception as error:
                 if not left or not is_interruption(error):
@@ -212,7 +214,10 @@ class _Upload:
         return self.size
 
     def _is_there(self) -> bool:
-        head = self.target.service.client.head_object(**self._at)
+        try:
+            head = self.target.service.client.head_object(**self._at)
+        except Exception:  # noqa: BLE001 - what went wrong before is what to tell
+            return False
         return bool(head["ContentLength"] == self.size)
 
     def take_back(self) -> None:

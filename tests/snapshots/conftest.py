@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.s3 import serving
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[None]:
+    """Let S3 be there; it is stopped when all tests are over."""
+    with serving():
+        yield
