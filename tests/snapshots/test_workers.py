@@ -1,0 +1,79 @@
+"""Threads of their own: what they do is never left behind."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.snapshots.workers import Workers
+
+reactor: Any = global_reactor
+
+
+class Threads(TestCase):
+    """A pool."""
+
+    def setUp(self) -> None:
+        self.workers = Workers(reactor)
+        self.workers.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.workers.close()))
+
+    async def test_results_and_errors_come_back(self) -> None:
+        """From a thread."""
+        assert await self.workers.run(lambda a, b: a + b, 1, b=2) == 3
+        with pytest.raises(ZeroDivisionError):
+            await self.workers.run(lambda: 1 // 0)
+        assert await self.workers.run(threading.get_ident) != threading.get_ident()
+
+    async def test_no_more_than_two_at_a_time(self) -> None:
+        """Others wait."""
+        running: list[int] = []
+        most: list[int] = []
+        both = threading.Barrier(2)
+
+        def work() -> None:
+            running.append(1)
+            most.append(len(running))
+            both.wait()
+            running.pop()
+
+        for each in [Deferred.fromCoroutine(self.workers.run(work)) for _ in range(8)]:
+            await each
+        assert max(most) == 2
+
+    async def test_cancelling_is_heard_when_the_work_has_ended(self) -> None:
+        """Again and again, and whatever came of the work."""
+        for outcome in (lambda: 1, lambda: 1 // 0):
+            go = threading.Event()
+            done: list[int] = []
+            ended: list[Any] = []
+
+            def work(outcome: Any = outcome, go: Any = go, done: Any = done) -> None:
+                go.wait()
+                done.append(1)
+                outcome()
+
+            running = Deferred.fromCoroutine(self.workers.run(work))
+            running.addErrback(ended.append)
+            running.cancel()
+            running.cancel()
+            assert not ended
+            go.set()
+            await running
+            assert done == [1]
+            assert ended[0].check(CancelledError)
+
+    async def test_closing_waits_for_what_runs(self) -> None:
+        """Without holding up the reactor; and it may be called again."""
+        go = threading.Event()
+        running = Deferred.fromCoroutine(self.workers.run(go.wait))
+        closing = Deferred.fromCoroutine(self.workers.close())
+        reactor.callLater(0, go.set)
+        await closing
+        assert await running
+        await self.workers.close()
