@@ -46,7 +46,7 @@ class Copies:
     second transfer, but needs no disk, which many containers don't have, and little memory. It is
     whole both times, or the second reading fails like the first would have.
 
-    The reactor gets its turn after every block that is unpacked.
+    The reactor gets its turn after every block that is packed or unpacked.
     """
 
     reactor: IReactorTime
@@ -54,13 +54,10 @@ class Copies:
     largest_bytes: int = LARGEST_BYTES
 
     async def save(self, header: Header, batches: AsyncGenerator[Sequence[Pair]]) -> Saved:
-        """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`.
-
-        What a batch holds is compressed at once, so it should not be much more than a block.
-        """
+        """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`."""
         writer = Writer(header, self.largest_bytes)
         name = SnapshotName(header.owner, header.written_at_ms)
-        async with aclosing(_written(writer, batches)) as chunks:
+        async with aclosing(_written(self.reactor, writer, batches)) as chunks:
             size = await self.target.write(name, chunks)
         if writer.left_out:
             _log.warn(
@@ -139,10 +136,11 @@ class Copies:
 
 
 async def _written(
-    writer: Writer, batches: AsyncGenerator[Sequence[Pair]]
+    reactor: IReactorTime, writer: Writer, batches: AsyncGenerator[Sequence[Pair]]
 ) -> AsyncGenerator[bytes]:
     async with aclosing(batches):
         async for batch in batches:
-            if made := writer.add(batch):
+            for made in writer.add(batch):
                 yield made
+                await deferLater(reactor, 0)
     yield writer.finish()

@@ -120,7 +120,7 @@ class Summary:
 class Writer:
     """Makes a snapshot of records, in the order in which they come.
 
-    Holds less than a block. What one call does is bounded by what it is given. Records larger than
+    Holds less than a block, and the record that it was given last. Records larger than
     *largest_bytes* are left out and counted: a copy without them is better than none.
     """
 
@@ -136,9 +136,12 @@ class Writer:
         init=False, factory=lambda: zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
     )
 
-    def add(self, pairs: Iterable[Pair]) -> bytes:
-        """Take records; return what there is to write by now, perhaps nothing."""
-        made = [self._begin()]
+    def add(self, pairs: Iterable[Pair]) -> Iterator[bytes]:
+        """Take records; give what there is to write by now, perhaps nothing.
+
+        A step of this iterator packs one block at most, so the caller may do other things between
+        two steps. It must come to its end before more is added.
+        """
         for name, blob in pairs:
             if len(name) + len(blob) > self.largest_bytes:
                 self.left_out += 1
@@ -147,14 +150,14 @@ class Writer:
             self._held += _RECORD.pack(len(name), len(blob))
             self._held += name
             self._held += blob
-            made.extend(self._blocks(BLOCK_BYTES))
-        return self._written(made)
+            while len(self._held) >= BLOCK_BYTES:
+                yield self._written(self._begin(), *self._block())
 
     def finish(self) -> bytes:
         """Return the end of the snapshot; it is whole with that, and nothing more may be added."""
-        made = [self._begin(), *self._blocks(1), _LENGTH.pack(0)]
-        made.append(_COUNTS.pack(self.records, self.size_bytes))
-        end = self._written(made)
+        rest = self._block() if self._held else ()
+        counts = _COUNTS.pack(self.records, self.size_bytes)
+        end = self._written(self._begin(), *rest, _LENGTH.pack(0), counts)
         return end + bytes(self._hashed.digest())
 
     def _begin(self) -> bytes:
@@ -164,16 +167,14 @@ class Writer:
         header = self.header.encode()
         return _START.pack(MAGIC, VERSION, len(header)) + header
 
-    def _blocks(self, least: int) -> Iterator[bytes]:
-        while len(self._held) >= least:
-            block = bytes(self._held[:BLOCK_BYTES])
-            del self._held[:BLOCK_BYTES]
-            self.size_bytes += len(block)
-            packed = self._zstd.compress(block)
-            yield _LENGTH.pack(len(packed))
-            yield packed
+    def _block(self) -> tuple[bytes, bytes]:
+        block = bytes(self._held[:BLOCK_BYTES])
+        del self._held[:BLOCK_BYTES]
+        packed = self._zstd.compress(block)
+        self.size_bytes += len(block)
+        return _LENGTH.pack(len(packed)), packed
 
-    def _written(self, made: list[bytes]) -> bytes:
+    def _written(self, *made: bytes) -> bytes:
         joined = b"".join(made)
         self._hashed.update(joined)
         return joined

@@ -7,9 +7,12 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
+
+from ghmirror_tw.snapshots.errors import TargetError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,8 +33,13 @@ class Workers:
         self.pool.start()
 
     async def close(self) -> None:
-        """Stop the pool when what runs in it has ended, without holding up the reactor."""
-        await DeferredList(list(self._under_way))
+        """Stop the pool when what runs in it has ended, without holding up the reactor.
+
+        Whoever was at it may clean up first; who has nothing running has to be ended before.
+        """
+        while self._under_way:
+            await DeferredList(list(self._under_way))
+            await deferLater(self.reactor, 0)  # what comes next of it has begun by now
         if self.pool.started and not self.pool.joined:
             self.pool.stop()
 
@@ -41,6 +49,8 @@ class Workers:
         A thread can't be interrupted: cancelling this is heard when the work has ended, so that
         nothing goes on behind the back of who cleans up after it.
         """
+        if self.pool.joined:
+            raise TargetError("nothing is kept any more: the mirror stops")
         outcome: list[R | Failure] = []
         ended: Deferred[None] = Deferred()
         self._under_way.add(ended)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import tracemalloc
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ START = struct.Struct(">8sHH")
 
 def written(pairs: list[Pair], header: Header = HEADER) -> bytes:
     writer = Writer(header)
-    return writer.add(pairs) + writer.finish()
+    return b"".join(writer.add(pairs)) + writer.finish()
 
 
 def read(raw: bytes, step: int = 1000, largest: int = 10**6) -> tuple[list[Pair], Summary]:
@@ -84,7 +85,7 @@ def test_what_is_written_is_read(
     writer = Writer(header)
     raw, last = b"", 0
     for cut in [*sorted(cuts), len(pairs)]:
-        raw += writer.add(pairs[last:cut])
+        raw += b"".join(writer.add(pairs[last:cut]))
         last = max(last, cut)
     raw += writer.finish()
     size = sum(8 + len(name) + len(blob) for name, blob in pairs)
@@ -197,7 +198,7 @@ def test_what_is_too_large_is_left_out() -> None:
     """One record at the limit is kept, one above it is counted and missing."""
     writer = Writer(HEADER, largest_bytes=100)
     pairs = [(b"a" * 50, b"b" * 50), (b"a" * 50, b"b" * 51), (b"", b"")]
-    raw = writer.add(pairs) + writer.finish()
+    raw = b"".join(writer.add(pairs)) + writer.finish()
     assert read(raw, largest=100)[0] == [pairs[0], pairs[2]]
     assert (writer.records, writer.left_out) == (2, 1)
 
@@ -206,7 +207,7 @@ def test_a_header_has_bounds() -> None:
     """What does not fit into it is refused when it's written."""
     for header in (Header("x" * 256, "k", 1), Header("o", "é" * 128, 1)):
         with pytest.raises(ValueError, match="longer than 255 bytes"):
-            Writer(header).add([])
+            Writer(header).finish()
 
 
 def bombs() -> Iterator[tuple[str, bytes, type[SnapshotError]]]:
@@ -275,6 +276,16 @@ def test_a_step_gives_one_block() -> None:
     assert peak < 8 * BLOCK_BYTES
 
 
+def test_a_large_record_is_packed_bit_by_bit() -> None:
+    """However large it is, a step packs one block."""
+    writer = Writer(HEADER)
+    pair = (b"x", os.urandom(10_000_000))
+    steps = list(writer.add([pair, pair]))
+    assert len(steps) == 20_000_018 // BLOCK_BYTES
+    assert max(map(len, steps)) < BLOCK_BYTES + 1000
+    assert read(b"".join(steps) + writer.finish(), 65_536, 10**8)[0] == [pair, pair]
+
+
 def test_writing_needs_little_memory() -> None:
     """A writer holds less than a block."""
     writer = Writer(HEADER)
@@ -282,7 +293,8 @@ def test_writing_needs_little_memory() -> None:
     tracemalloc.start()
     try:
         for _ in range(500):
-            writer.add(batch)
+            for made in writer.add(batch):
+                assert len(made) < BLOCK_BYTES + 1000
         writer.finish()
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -10,6 +10,7 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.snapshots.errors import TargetError
 from ghmirror_tw.snapshots.workers import Workers
 
 reactor: Any = global_reactor
@@ -77,3 +78,18 @@ class Threads(TestCase):
         await closing
         assert await running
         await self.workers.close()
+
+    async def test_who_is_at_it_may_end(self) -> None:
+        """One thing after the other; what comes when the pool has stopped is refused."""
+        done: list[int] = []
+
+        async def both() -> None:
+            for number in (1, 2, 3):
+                await self.workers.run(done.append, number)
+
+        running = Deferred.fromCoroutine(both())
+        await self.workers.close()
+        await running
+        assert done == [1, 2, 3]
+        with pytest.raises(TargetError, match="the mirror stops"):
+            await self.workers.run(done.append, 4)
