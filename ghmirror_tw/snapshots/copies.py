@@ -12,9 +12,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, SnapshotError, TargetError
-from ghmirror_tw.snapshots.format import LARGEST_BYTES, Header, Pair, Reader, Summary, Writer
+from ghmirror_tw.snapshots.format import LARGEST_BYTES, Header, Pair, Summary
+from ghmirror_tw.snapshots.reader import Reader
 from ghmirror_tw.snapshots.retention import superseded
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
+from ghmirror_tw.snapshots.writer import Writer
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 

@@ -28,10 +28,10 @@ from ghmirror_tw.snapshots.format import (
     VERSION,
     Header,
     Pair,
-    Reader,
     Summary,
-    Writer,
 )
+from ghmirror_tw.snapshots.reader import Reader
+from ghmirror_tw.snapshots.writer import Writer
 
 HEADER = Header("redis-1", "redis", 1_795_598_400_123)
 PAIRS = [(b"grant:%d" % number, bytes([number]) * number * 7) for number in range(40)]
