@@ -1,0 +1,163 @@
+"""Filling a store from its newest whole snapshot, while the mirror serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from ghmirror_tw.snapshots.copies import Copies, Whole
+from ghmirror_tw.snapshots.errors import SnapshotError, TargetError
+from ghmirror_tw.snapshots.schedule import Report
+from ghmirror_tw.store.gate import Gate
+from ghmirror_tw.store.redis.interfaces import Unavailable
+
+#: What only one replica does at a time, and how long it may be silent before another takes over.
+RESTORE: Final = "restore"
+LEASE_S: Final = 15.0
+#: How often is looked whether somebody else has done it, in seconds.
+_LOOK_S: Final = 0.5
+#: After a failure it is tried again: soon, then ever less often, in seconds.
+_FIRST_S: Final = 2.0
+_LAST_S: Final = 60.0
+
+_log: Final = Logger(namespace="ghmirror.snapshots")
+
+
+class _Taken(Exception):  # noqa: N818 - it never leaves this module
+    """Somebody else goes on with it."""
+
+
+@define(eq=False)
+class Restorer:
+    """Sees to it that the store of *archive* is filled; *gate* is shut while it isn't.
+
+    Snapshots of *owner* are preferred; without any, the newest of anybody's is as good, since
+    records are bound to their secret and to their names. *replica* is who we are to the others.
+    *report* takes what was done, at *now*.
+    """
+
+    reactor: Any
+    archive: Any
+    copies: Copies
+    gate: Gate
+    owner: str
+    replica: str
+    report: Report
+    now: Callable[[], float]
+    #: Whether restored records outlive this: no mark is put on what only stands in.
+    marks: bool = True
+    _running: Deferred[None] | None = field(init=False, default=None)
+    _closed: bool = field(init=False, default=False)
+
+    def fill(self) -> None:
+        """Fill the store if it needs it and nobody is at it here; the gate is shut meanwhile."""
+        if self._running is not None or self._closed:
+            return
+        self.gate.shut()
+        self._running = Deferred.fromCoroutine(self._run())
+        if not self._running.called:
+            self._running.addBoth(self._ran)
+        else:
+            self._ran(None)
+
+    def _ran(self, _: object) -> None:
+        self._running = None
+        self.gate.open()
+
+    def stop(self) -> None:
+        """Give up what is under way."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def close(self) -> None:
+        """End it for good."""
+        self._closed = True
+        self.stop()
+
+    async def _run(self) -> None:
+        pause_s = _FIRST_S
+        while True:
+            try:
+                if await self._once():
+                    return
+                pause_s = _LOOK_S
+            except CancelledError:
+                return
+            except (TargetError, SnapshotError, Unavailable) as error:
+                self._failed(str(error.why if isinstance(error, Unavailable) else error))
+            except Exception:  # noqa: BLE001 - whatever it was, the mirror serves without
+                self.report.snapshot_failed(RESTORE)
+                _log.failure("Restoring failed")
+                return
+            try:
+                await deferLater(self.reactor, pause_s)
+            except CancelledError:
+                return
+            pause_s = min(max(2 * pause_s, _FIRST_S), _LAST_S)
+
+    def _failed(self, why: str) -> None:
+        self.report.snapshot_failed(RESTORE)
+        _log.error("The store can't be filled from a snapshot yet: {why}", why=why)
+
+    async def _once(self) -> bool:
+        """Return whether the store is filled by now; False: somebody else is at it."""
+        if self.marks and await self.archive.is_filled():
+            return True
+        if not await self.archive.take(RESTORE, self.replica, LEASE_S):
+            return False
+        try:
+            # Who had it before us may just have finished.
+            if self.marks and await self.archive.is_filled():
+                return True
+            whole = await self._newest()
+            if whole is not None:
+                await self._restore(whole)
+            if self.marks:
+                await self.archive.mark_filled()
+        except _Taken:
+            return False
+        finally:
+            await self._let_go()
+        return True
+
+    async def _let_go(self) -> None:
+        try:
+            await self.archive.let_go(RESTORE, self.replica)
+        except Unavailable:
+            return
+
+    async def _newest(self) -> Whole | None:
+        await self.copies.clean()
+        own = await self.copies.newest_whole(self.owner)
+        return own or await self.copies.newest_whole()
+
+    async def _restore(self, whole: Whole) -> None:
+        began, kept_at = self.reactor.seconds(), self.reactor.seconds()
+        admitted = 0
+        async with aclosing(self.copies.pairs(whole)) as batches:
+            async for pairs in batches:
+                admitted += await self.archive.admit(pairs)
+                if self.archive.is_full():
+                    break
+                if self.reactor.seconds() - kept_at > LEASE_S / 3:
+                    kept_at = self.reactor.seconds()
+                    if not await self.archive.take(RESTORE, self.replica, LEASE_S):
+                        raise _Taken
+        seconds = self.reactor.seconds() - began
+        size = whole.stored.size_bytes
+        self.report.snapshot(
+            RESTORE, at=self.now(), seconds=seconds, size_bytes=size, records=admitted
+        )
+        _log.info(
+            "{records} of {all} records were restored from {name} in {seconds} s",
+            records=admitted,
+            all=whole.summary.records,
+            name=whole.stored.name.text,
+            seconds=round(seconds, 3),
+        )

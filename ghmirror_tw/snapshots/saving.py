@@ -1,0 +1,89 @@
+"""Making a snapshot of a store, by one of the replicas that share it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, Final
+
+from attrs import define
+from twisted.logger import Logger
+
+from ghmirror_tw.snapshots.copies import Copies, Saved
+from ghmirror_tw.snapshots.format import Header
+from ghmirror_tw.store.interfaces import Pair
+from ghmirror_tw.store.redis.interfaces import Unavailable
+
+#: What only one replica does at a time, and how long it may be silent before another takes over.
+SAVE: Final = "save"
+LEASE_S: Final = 15.0
+#: Who has saved keeps the lease for most of the interval, so that the others don't save as well.
+_MOST: Final = 0.9
+
+_log: Final = Logger(namespace="ghmirror.snapshots")
+
+
+class LostLease(Exception):  # noqa: N818 - it says what happened
+    """Another replica goes on with it: this one was silent for too long."""
+
+
+@define(eq=False)
+class Saver:
+    """Saves the store of *archive*, of *kind*, under the name of *owner*.
+
+    *keep* snapshots are kept. A store that has not been filled yet is not saved, so that a copy
+    of what little is there never stands before the one that it has to be filled from; *fill* is
+    called instead. *now* is in seconds since the epoch.
+    """
+
+    reactor: Any
+    archive: Any
+    copies: Copies
+    kind: str
+    owner: str
+    replica: str
+    keep: int
+    interval_s: float
+    fill: Callable[[], None]
+    now: Callable[[], float]
+
+    async def save(self) -> Saved | None:
+        """Make a snapshot; None where it isn't ours to make, or where there is nothing yet."""
+        if not await self.archive.is_filled():
+            self.fill()
+            return None
+        if not await self.archive.take(SAVE, self.replica, LEASE_S):
+            return None
+        try:
+            header = Header(self.owner, self.kind, round(self.now() * 1000))
+            saved = await self.copies.save(header, self._batches())
+        except BaseException:
+            await self._let_go()
+            raise
+        await self._pruned()
+        await self.archive.take(SAVE, self.replica, max(_MOST * self.interval_s, 0.001))
+        return saved
+
+    async def _batches(self) -> AsyncGenerator[list[Pair]]:
+        """Give what there is, and keep the lease on meanwhile."""
+        kept_at = self.reactor.seconds()
+        async with aclosing(self.archive.dump()) as batches:
+            async for pairs in batches:
+                yield pairs
+                if self.reactor.seconds() - kept_at > LEASE_S / 3:
+                    kept_at = self.reactor.seconds()
+                    if not await self.archive.take(SAVE, self.replica, LEASE_S):
+                        raise LostLease("another replica makes the snapshot now")
+
+    async def _pruned(self) -> None:
+        """Delete what is superseded; trouble with that doesn't unmake the snapshot."""
+        try:
+            await self.copies.prune(self.owner, self.keep)
+        except Exception:  # noqa: BLE001 - the next one will
+            _log.failure("Old snapshots were not deleted")
+
+    async def _let_go(self) -> None:
+        try:
+            await self.archive.let_go(SAVE, self.replica)
+        except Unavailable:
+            return
