@@ -1,21 +1,22 @@
 """Which shard of a Redis Cluster has which keys, and what its redirections say.
 
-Pure: bytes and replies in, values out. The rules are those of the Redis Cluster specification.
+Pure: bytes and replies in, values out. The rules are those of the Redis Cluster specification
+(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
 """
 
 from __future__ import annotations
 
 from binascii import crc_hqx
 from collections.abc import Iterator
-from typing import Any, Final, TypeAlias
+from itertools import count
+from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from ghmirror_tw.store.redis.address import Address
+
 #: How many hash slots there are in every cluster.
 SLOTS: Final = 16_384
-
-#: Host and port; an IPv6 host has no brackets.
-Place: TypeAlias = tuple[str, int]
 
 _MAX_PORT: Final = 65_535
 
@@ -40,20 +41,25 @@ def slot_of_key(key: bytes) -> int:
 class SlotMap:
     """The primary of each slot, as far as it is known."""
 
-    _owners: list[Place | None] = field(factory=lambda: [None] * SLOTS)
+    _owners: list[Address | None] = field(factory=lambda: [None] * SLOTS)
 
-    def owner(self, slot: int) -> Place | None:
+    def owner(self, slot: int) -> Address | None:
         """Return where the primary is that has *slot*, or None if nobody has it."""
         return self._owners[slot]
 
-    def take(self, first: int, last: int, place: Place) -> None:
-        """Remember that *place* has the slots from *first* to *last*."""
-        self._owners[first : last + 1] = [place] * (last + 1 - first)
+    def take(self, first: int, last: int, owner: Address) -> None:
+        """Remember that *owner* has the slots from *first* to *last*."""
+        self._owners[first : last + 1] = [owner] * (last + 1 - first)
+
+    def tag(self, owner: Address) -> bytes:
+        """Return some hash tag whose slot *owner* has; it must have one."""
+        tags = (b"%d" % number for number in count())
+        return next(tag for tag in tags if self._owners[slot_of_tag(tag)] == owner)
 
     @property
-    def primaries(self) -> frozenset[Place]:
+    def primaries(self) -> frozenset[Address]:
         """Where all primaries are that have slots."""
-        return frozenset(place for place in self._owners if place is not None)
+        return frozenset(owner for owner in self._owners if owner is not None)
 
     @property
     def is_complete(self) -> bool:
@@ -61,7 +67,7 @@ class SlotMap:
         return None not in self._owners
 
 
-def read_slots(reply: Any, asked: Place) -> SlotMap:
+def read_slots(reply: Any, asked: Address) -> SlotMap:
     """Return what a reply to ``CLUSTER SLOTS`` says; *asked* is where it came from.
 
     Replicas are left out. Raises ValueError for what is no such reply.
@@ -69,7 +75,7 @@ def read_slots(reply: Any, asked: Place) -> SlotMap:
     slots = SlotMap()
     for first, last, primary in _ranges(reply):
         host, port, about = primary[0], primary[1], primary[3] if len(primary) > 3 else None  # noqa: PLR2004
-        slots.take(first, last, (_host(host, about, asked), _port(port)))
+        slots.take(first, last, Address(_host(host, about, asked), _port(port)))
     return slots
 
 
@@ -84,18 +90,18 @@ def _ranges(reply: Any) -> Iterator[tuple[int, int, list[Any]]]:
                 raise ValueError("a range of slots in it can't be read")
 
 
-def _host(endpoint: Any, about: Any, asked: Place) -> str:
+def _host(endpoint: Any, about: Any, asked: Address) -> str:
     """Return the host that an endpoint means.
 
     NULL and empty mean the one that was asked: the node does not know how it is reached. ``?``
     means that hostnames shall be used but this node has none; then its address may stand beside.
     """
     if endpoint is None or endpoint == b"":
-        return asked[0]
+        return asked.host
     if endpoint == b"?":
         pairs = about if isinstance(about, list) else []
         named = dict(zip(pairs[::2], pairs[1::2], strict=False))
-        endpoint = named.get(b"ip") or asked[0].encode()
+        endpoint = named.get(b"ip") or asked.host.encode()
     if not isinstance(endpoint, bytes):
         raise ValueError("a host in it can't be read")  # noqa: TRY004 - it came from outside
     return _text(endpoint)
@@ -119,11 +125,11 @@ class Redirection:
     """A node says that another one has *slot*: for good, or for this command only (*once*)."""
 
     slot: int
-    place: Place
+    address: Address
     once: bool
 
 
-def read_redirection(message: str, asked: Place) -> Redirection | None:
+def read_redirection(message: str, asked: Address) -> Redirection | None:
     """Return what an error reply from *asked* says, or None if it is no redirection.
 
     ``MOVED 3999 127.0.0.1:6381`` (for good) or ``ASK …`` (once); without a host, or with ``?``, it
@@ -139,5 +145,5 @@ def read_redirection(message: str, asked: Place) -> Redirection | None:
     if not (port.isascii() and port.isdigit()):
         raise ValueError("the port can't be read")
     host = host.removeprefix("[").removesuffix("]")
-    known = asked[0] if host in {"", "?"} else _text(host.encode())
-    return Redirection(int(slot), (known, _port(int(port))), once=word == "ASK")
+    known = asked.host if host in {"", "?"} else _text(host.encode())
+    return Redirection(int(slot), Address(known, _port(int(port))), once=word == "ASK")

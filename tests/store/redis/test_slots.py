@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghmirror_tw.store.redis.address import Address
 from ghmirror_tw.store.redis.slots import (
     SLOTS,
     Redirection,
@@ -19,13 +20,13 @@ from ghmirror_tw.store.redis.slots import (
     slot_of_tag,
 )
 
-ASKED = ("config.example.com", 6379)
+ASKED = Address("config.example.com", 6379)
 
 hosts = st.sampled_from(
     ["127.0.0.1", "10.0.3.250", "::1", "fe80::1:2", "m-0001-001.m.abc.euw1.cache.amazonaws.com"]
 )
 ports = st.integers(1, 65_535)
-places = st.tuples(hosts, ports)
+addresses = st.builds(Address, hosts, ports)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +76,8 @@ def node(host: Any, port: Any = 6379, about: Any = ()) -> list[Any]:
     return [host, port, b"07c37dfeb235213a872192d90877d0cd55635b91", list(about)]
 
 
-@given(st.lists(places, min_size=1, max_size=8), st.data())
-def test_ranges_are_read(owners: list[tuple[str, int]], data: st.DataObject) -> None:
+@given(st.lists(addresses, min_size=1, max_size=8), st.data())
+def test_ranges_are_read(owners: list[Address], data: st.DataObject) -> None:
     """Each slot in a range belongs to the first node of it, and no other slot to anybody."""
     edges = sorted(
         data.draw(
@@ -91,14 +92,19 @@ def test_ranges_are_read(owners: list[tuple[str, int]], data: st.DataObject) -> 
     ranges = list(zip(edges[::2], edges[1::2], owners, strict=True))
     replica = node(b"10.9.9.9")
     slots = read_slots(
-        [[first, last, node(host.encode(), port), replica] for first, last, (host, port) in ranges],
+        [
+            [first, last, node(owner.host.encode(), owner.port), replica]
+            for first, last, owner in ranges
+        ],
         ASKED,
     )
     assert slots.primaries == set(owners)
     near = {edge + step for edge in edges for step in (-1, 0, 1)}
     for slot in near & set(range(SLOTS)):
-        owner = next((place for first, last, place in ranges if first <= slot <= last), None)
+        owner = next((owner for first, last, owner in ranges if first <= slot <= last), None)
         assert slots.owner(slot) == owner
+    for owner in owners:
+        assert slots.owner(slot_of_tag(slots.tag(owner))) == owner
 
 
 @pytest.mark.parametrize(
@@ -106,23 +112,23 @@ def test_ranges_are_read(owners: list[tuple[str, int]], data: st.DataObject) -> 
     [
         (b"10.0.0.7", [], "10.0.0.7"),
         (b"m-0001-001.example.com", [b"ip", b"10.0.0.7"], "m-0001-001.example.com"),
-        (None, [b"ip", b"10.0.0.7"], ASKED[0]),
-        (b"", [], ASKED[0]),
+        (None, [b"ip", b"10.0.0.7"], ASKED.host),
+        (b"", [], ASKED.host),
         (b"?", [b"ip", b"10.0.0.7"], "10.0.0.7"),
-        (b"?", [], ASKED[0]),
+        (b"?", [], ASKED.host),
     ],
 )
 def test_endpoints(endpoint: bytes | None, about: list[bytes], host: str) -> None:
     """The preferred endpoint counts, whatever else is known; NULL is the host that was asked."""
     slots = read_slots([[0, 9, node(endpoint, 7000, about)]], ASKED)
-    assert slots.owner(9) == (host, 7000)
+    assert slots.owner(9) == Address(host, 7000)
     assert not slots.is_complete
 
 
 def test_nodes_of_older_servers() -> None:
     """Before Redis 4 a node had no name, and before Redis 7 nothing beside it."""
     slots = read_slots([[0, 9, [b"10.0.0.7", 7000]], [10, SLOTS - 1, node(b"::1")[:3]]], ASKED)
-    assert slots.primaries == {("10.0.0.7", 7000), ("::1", 6379)}
+    assert slots.primaries == {Address("10.0.0.7", 7000), Address("::1", 6379)}
     assert slots.is_complete
 
 
@@ -162,20 +168,19 @@ def test_unreadable_ranges_are_refused(entry: list[Any]) -> None:
         read_slots([[0, 8, node(b"a")], entry], ASKED)
 
 
-@given(st.integers(0, SLOTS - 1), places, st.booleans(), st.booleans())
-def test_redirections_are_read(slot: int, place: tuple[str, int], once: bool, boxed: bool) -> None:
-    """MOVED and ASK name a slot and a place; IPv6 comes without brackets, but may have them."""
-    host, port = place
-    shown = f"[{host}]" if boxed and ":" in host else host
-    message = f"{'ASK' if once else 'MOVED'} {slot} {shown}:{port}"
-    assert read_redirection(message, ASKED) == Redirection(slot, place, once)
+@given(st.integers(0, SLOTS - 1), addresses, st.booleans(), st.booleans())
+def test_redirections_are_read(slot: int, address: Address, once: bool, boxed: bool) -> None:
+    """MOVED and ASK name a slot and an address; IPv6 comes without brackets, but may have them."""
+    host = f"[{address.host}]" if boxed and ":" in address.host else address.host
+    message = f"{'ASK' if once else 'MOVED'} {slot} {host}:{address.port}"
+    assert read_redirection(message, ASKED) == Redirection(slot, address, once)
 
 
 @pytest.mark.parametrize("host", ["", "?"])
 def test_redirections_without_a_host(host: str) -> None:
     """A node that does not know how others are reached means the host that was asked."""
     assert read_redirection(f"MOVED 3999 {host}:6381", ASKED) == Redirection(
-        3999, (ASKED[0], 6381), once=False
+        3999, Address(ASKED.host, 6381), once=False
     )
 
 
@@ -200,5 +205,7 @@ def test_unreadable_redirections_are_refused(message: str) -> None:
 def test_a_moved_slot_moves_alone() -> None:
     """Taking one slot leaves its neighbours where they were."""
     slots = read_slots([[0, SLOTS - 1, node(b"a")]], ASKED)
-    slots.take(7, 7, ("b", 1))
-    assert [slots.owner(slot) for slot in (6, 7, 8)] == [("a", 6379), ("b", 1), ("a", 6379)]
+    slots.take(7, 7, Address("b", 1))
+    assert [slots.owner(slot) for slot in (6, 7, 8)] == [
+        Address(host, port) for host, port in (("a", 6379), ("b", 1), ("a", 6379))
+    ]
