@@ -50,6 +50,7 @@ class Node:
     changed: Callable[[Node], object]
     random: Callable[[], float]
     primary: bool = True
+    clustered: bool = False
     lifetime_s: float = 600.0
     idle_s: float = 15.0
     _pool: Pool = field(init=False)
@@ -104,7 +105,7 @@ class Node:
     @property
     def mark_key(self) -> bytes:
         """A key of this server's own, for the mark that it has been filled."""
-        return self.probe_key + b":filled"
+        return self._trials.key + b":filled"
 
     def open(self) -> None:
         """Begin to connect, and go on until `close`; never fails."""
@@ -129,9 +130,11 @@ class Node:
     ) -> Deferred[list[Reply]]:
         """Send *commands* together, and return a reply to each; see ``IServers.ask``.
 
-        MOVED and ASK stand in their place as ``ResponseError`` and count as answers. *asking*:
-        say ASKING before each command. A server that said READONLY is not the primary any more,
-        so it is not asked for what is CURRENT until it can be written again.
+        MOVED and ASK stand in their place as ``ResponseError`` and count as answers; in a cluster
+        (*clustered*) so does what else is said of a slot, since only those commands may be sent
+        again that were put off. *asking*: say ASKING before each command. A server that said
+        READONLY is not the primary any more, so it is not asked for what is CURRENT until it can
+        be written again.
 
         The reason of `Unavailable` is ``open`` (it did not answer before, and is left alone),
         ``unconnected``, ``full`` (too much is on its way), ``timeout``, ``lost``, ``closed``, or
@@ -188,6 +191,8 @@ class Node:
             if isinstance(reply, ResponseError):
                 code = code_of(str(reply))
                 what = trouble(code, purpose)
+                if what is Trouble.PASSING and self.clustered:
+                    continue
                 if what is not None:
                     why = plain(reply)
                     self._trials.bad(what, code, why)
