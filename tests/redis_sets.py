@@ -14,6 +14,7 @@ and in blocking code::
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ from attrs import define, field
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.store.redis.slots import SLOTS
+from ghmirror_tw.store.redis.slots import SLOTS, slot_of_tag
 from tests.certificates import Authority
 from tests.redis_servers import RedisError, RedisServer, free_port
 
@@ -126,16 +127,25 @@ class ClusterSet(_Set):
         for _ in range(self.shards * (1 + self.replicas)):
             self._start_node()
         primaries = self.servers[: self.shards]
-        edges = [SLOTS * number // self.shards for number in range(self.shards + 1)]
-        for number, primary in enumerate(primaries):
-            primary.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            primary.ask("CLUSTER", "ADDSLOTSRANGE", edges[number], edges[number + 1] - 1)
+        for shard, primary in enumerate(primaries):
+            primary.ask("CLUSTER", "SET-CONFIG-EPOCH", shard + 1)
+            primary.ask("CLUSTER", "ADDSLOTSRANGE", *self.slots(shard))
         for server in self.servers[1:]:
             server.ask("CLUSTER", "MEET", *self.servers[0].address)
         self._wait_acquainted()
         for number, server in enumerate(self.servers[self.shards :]):
             server.ask("CLUSTER", "REPLICATE", name_of(primaries[number % self.shards]))
         self.wait_well()
+
+    def slots(self, shard: int) -> tuple[int, int]:
+        """Return the first and the last slot that a shard has at first."""
+        return SLOTS * shard // self.shards, SLOTS * (shard + 1) // self.shards - 1
+
+    def tag(self, shard: int) -> str:
+        """Return a hash tag whose slot a shard has at first."""
+        first, last = self.slots(shard)
+        tags = map(str, itertools.count())
+        return next(tag for tag in tags if first <= slot_of_tag(tag.encode()) <= last)
 
     def _start_node(self) -> RedisServer:
         options = [

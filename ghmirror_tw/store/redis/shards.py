@@ -1,0 +1,264 @@
+"""The shards of a Redis Cluster: who has which slots, and a node for each primary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as Late
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ghmirror_tw.store.redis.address import Address
+from ghmirror_tw.store.redis.breaker import grown, jittered
+from ghmirror_tw.store.redis.interfaces import Command, Purpose, Unavailable
+from ghmirror_tw.store.redis.node import Node
+from ghmirror_tw.store.redis.slots import SlotMap, read_slots
+
+#: While all is well the map is fetched so often, so that a shard that was added is found.
+_SLOWLY_S: Final = 60.0
+#: Fetches that follow each other closer than this get farther and farther apart.
+_CALM_S: Final = 10.0
+#: What a node may take to say who has which slots.
+_TIMEOUT_S: Final = 1.0
+#: How long the configured address may take to be found, name and all.
+_SEED_TIMEOUT_S: Final = 5.0
+
+_SLOTS: Final = Command((b"CLUSTER", b"SLOTS"))
+
+
+@define(eq=False, kw_only=True)
+class Shards:
+    """Keeps the map of slots, and connections to all primaries in it.
+
+    *seed*: the configured address. It is asked first, and again when no primary can be asked.
+    *make*: `Node`, with everything given but ``address``, ``changed`` and what differs from node
+    to node. *random* gives numbers from 0 to 1.
+    """
+
+    reactor: Any
+    seed: Address
+    make: Callable[..., Node]
+    random: Callable[[], float]
+    _map: SlotMap = field(factory=SlotMap, init=False)
+    _complete: bool = field(default=False, init=False)
+    _primaries: frozenset[Address] = field(default=frozenset(), init=False)
+    _nodes: dict[Address, Node] = field(factory=dict, init=False)
+    #: Who was asked since the map was last fetched, and what they said of single slots meanwhile.
+    _asked: set[Address] = field(factory=set, init=False)
+    _news: dict[int, Address] = field(factory=dict, init=False)
+    _seed_node: Node | None = field(default=None, init=False)
+    _fetching: Deferred[None] | None = field(default=None, init=False)
+    _timer: Any = field(default=None, init=False)
+    _fetched_at: float = field(default=float("-inf"), init=False)
+    _delay_s: float = field(default=0.0, init=False)
+    _unsettled: list[Deferred[None]] | None = field(factory=list, init=False)
+    _leaving: set[Deferred[None]] = field(factory=set, init=False)
+    _said: str = field(default="", init=False)
+    _closed: bool = field(default=False, init=False)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a map at all."""
+        return bool(self._primaries)
+
+    @property
+    def reading(self) -> bool:
+        """Whether each slot has an owner, and all of them answer questions."""
+        return self._all(lambda node: node.reading)
+
+    @property
+    def writing(self) -> bool:
+        """Whether each slot has an owner, and all of them take changes."""
+        return self._all(lambda node: node.writing)
+
+    def _all(self, holds: Callable[[Node], bool]) -> bool:
+        return (
+            self._complete
+            and not self._closed
+            and all(holds(self._nodes[address]) for address in self._primaries)
+        )
+
+    def open(self) -> None:
+        """Begin to find out who there is."""
+        self.refresh()
+
+    def settled(self) -> Deferred[None]:
+        """Fire when it is known for the first time which shards can be asked."""
+        settled: Deferred[None] = Deferred()
+        if self._unsettled is None:
+            settled.callback(None)
+        else:
+            self._unsettled.append(settled)
+        return settled
+
+    def owner(self, slot: int) -> Node | None:
+        """Return the primary of *slot*, if anybody has it."""
+        address = self._map.owner(slot)
+        return None if address is None else self.node(address)
+
+    def node(self, address: Address) -> Node:
+        """Return the node at *address*, which may have begun to connect only now."""
+        self._asked.add(address)
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = self.make(
+                address=address, changed=self._changed, clustered=True
+            )
+            node.open()
+        return node
+
+    def moved(self, slot: int, address: Address) -> Node:
+        """Take note that *slot* is at *address* now, and return the node there."""
+        self._news[slot] = address
+        self._map.take(slot, slot, address)
+        self._primaries |= {address}
+        node = self.node(address)
+        self._give_probe_key(node)
+        self.refresh()
+        return node
+
+    def refresh(self) -> None:
+        """See to it that the map is fetched soon, but never twice at a time or in a row."""
+        if self._closed or self._fetching is not None:
+            return  # when that fetch has ended, it sees itself whether all is well
+        if self.reactor.seconds() - self._fetched_at >= _CALM_S:
+            self._delay_s = 0.0
+        self._fetch_at(self._fetched_at + jittered(self._delay_s, self.random))
+
+    def close(self) -> Deferred[None]:
+        """Close all connections; what has been sent is waited for, but not for long."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._fetching is not None:
+            self._fetching.cancel()
+        for node in self._nodes.values():
+            self._leave(node)
+        self._leave_seed()
+        self._settle()
+        return DeferredList(list(self._leaving)).addCallback(lambda _: None)
+
+    def _changed(self, node: Node) -> None:
+        if not (node.reading and node.writing):
+            self.refresh()
+
+    # Fetching the map
+
+    def _fetch_at(self, due: float) -> None:
+        if self._timer is not None:
+            if self._timer.getTime() <= due:
+                return
+            self._timer.cancel()
+        wait_s = max(0.0, due - self.reactor.seconds())
+        self._timer = self.reactor.callLater(wait_s, self._fetch)
+
+    def _fetch(self) -> None:
+        self._timer = None
+        self._delay_s = grown(self._delay_s)
+        self._fetching = fetching = Deferred.fromCoroutine(self._ask_around())
+        fetching.addBoth(self._fetched)
+
+    def _fetched(self, result: Failure | None) -> None:
+        self._fetching = None
+        self._fetched_at = self.reactor.seconds()
+        if self._closed:
+            return
+        if isinstance(result, Failure):
+            self._log.failure("Asking who has which slots failed", failure=result)
+        if self.reading and self.writing and not self._news:
+            self._fetch_at(self._fetched_at + jittered(_SLOWLY_S, self.random))
+        else:
+            self.refresh()
+        nodes = [self._nodes[address].settled() for address in self._primaries]
+        DeferredList(nodes).addCallback(lambda _: self._settle())
+
+    async def _ask_around(self) -> None:
+        """Take the map of whoever has one: a primary of the last one, or else the seed."""
+        news, self._news = self._news, {}
+        last = next(reversed(news.values()), None)  # who was said to have something new knows it
+        nodes = [node for node in self._nodes.values() if node.reading]
+
+        def order(node: Node) -> tuple[bool, bool, float]:
+            return node.address != last, node.address not in self._primaries, self.random()
+
+        for node in sorted(nodes, key=order):
+            if await self._take_from(node):
+                self._leave_seed()
+                return
+        if self._seed_node is None:
+            self._seed_node = self.make(
+                address=self.seed, changed=lambda _: None, primary=False, pool_size=1
+            )
+            self._seed_node.open()
+        try:
+            await self._seed_node.settled().addTimeout(_SEED_TIMEOUT_S, self.reactor)
+        except Late:
+            self._say("its configured address can't be found")
+            return
+        if await self._take_from(self._seed_node):
+            self._leave_seed()
+        else:
+            self._seed_node.renew()  # its name may lead elsewhere by then
+
+    async def _take_from(self, node: Node) -> bool:
+        """Ask *node* who has which slots; return whether it knew."""
+        try:
+            (reply,) = await node.ask([_SLOTS], Purpose.READ, _TIMEOUT_S)
+            slots = read_slots(reply, node.address)
+        except Unavailable as error:
+            self._say(error.why)
+            return False
+        except ValueError as error:
+            self._say(f"what {node.address} says of its slots is not understood: {error}")
+            return False
+        if not slots.primaries:
+            self._say(f"{node.address} knows nobody who has slots")
+            return False
+        self._take(slots)
+        return True
+
+    def _take(self, slots: SlotMap) -> None:
+        for slot, address in self._news.items():  # later than what was asked for
+            slots.take(slot, slot, address)
+        before, self._primaries = self._primaries, slots.primaries
+        self._map, self._complete = slots, slots.is_complete
+        if self._primaries != before:
+            shown = ", ".join(sorted(map(str, self._primaries)))
+            self._log.info("Redis Cluster: the shards are {shards}", shards=shown)
+        for address in self._nodes.keys() - self._primaries - self._asked:
+            self._leave(self._nodes.pop(address))
+        for address in self._primaries:
+            self._give_probe_key(self.node(address))
+        self._asked.clear()
+        self._said = ""
+        if not self._complete:
+            self._say("there are slots that nobody has")
+
+    def _give_probe_key(self, node: Node) -> None:
+        """Let *node* be tried with a key that it has itself."""
+        node.probe(b"%s{%s}" % (node.probe_key, self._map.tag(node.address)))
+
+    def _leave(self, node: Node) -> None:
+        closing = node.close()
+        self._leaving.add(closing)
+        closing.addBoth(lambda _: self._leaving.discard(closing))
+
+    def _leave_seed(self) -> None:
+        if self._seed_node is not None:
+            node, self._seed_node = self._seed_node, None
+            self._leave(node)
+
+    def _settle(self) -> None:
+        unsettled, self._unsettled = self._unsettled, None
+        for settled in unsettled or ():
+            settled.callback(None)
+
+    def _say(self, why: str) -> None:
+        if why != self._said:
+            self._said = why
+            self._log.warn("Redis Cluster: {why}", why=why)

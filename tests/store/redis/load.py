@@ -1,0 +1,164 @@
+"""A store's servers that are asked all the time, and what came of it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.store.redis.address import Credentials
+from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Unavailable
+from ghmirror_tw.store.redis.node import Node
+from tests.store.redis.nodes import TIMEOUT_S, command
+
+_BOTH = "return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}"
+_PAUSE_S = 0.002
+
+
+def maker(password: str | None = None, **changes: Any) -> Callable[..., Node]:
+    """Give what makes the nodes of a cluster, or of those whom Sentinels watch."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    given: dict[str, Any] = {
+        "reactor": reactor,
+        "pool_size": 2,
+        "timeout_s": TIMEOUT_S,
+        "credentials": lambda: Credentials(password=password),
+        "trust": None,
+        "database": 0,
+        "probe_key": b"t:probe",
+        "random": random.random,
+    }
+    return partial(Node, **{**given, **changes})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return as soon as it holds; the reactor turns meanwhile."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    while not condition():
+        await deferLater(reactor, _PAUSE_S)
+
+
+async def aside(act: Callable[..., Any], *arguments: Any) -> Any:
+    """Do in a thread what blocks, and return what came of it."""
+    return await deferToThread(act, *arguments)
+
+
+def both(tag: str, one: str, other: str) -> Command:
+    """Ask a script for two keys of one tag at a time."""
+    keys = (f"t:{{{tag}}}:{one}", f"t:{{{tag}}}:{other}")
+    return command("EVALSHA", "0" * 40, "2", *keys, script=_BOTH)
+
+
+@define(eq=False)
+class Worker:
+    """Changes its own two keys in turn, and looks at them; *tag* is theirs.
+
+    *paired*: it asks for both by one command, too. *strict*: what was stored must be there.
+    *acknowledged*: the last number that is known to be stored.
+    """
+
+    servers: IServers
+    tag: str
+    name: str
+    paired: bool = True
+    strict: bool = True
+    timeout_s: float = TIMEOUT_S
+    stopped: bool = False
+    done: int = 0
+    tried: int = 0
+    acknowledged: int = 0
+    failures: Counter[str] = field(factory=Counter)
+    wrong: list[str] = field(factory=list)
+
+    def key(self, part: str) -> str:
+        return f"t:{{{self.tag}}}:{self.name}{part}"
+
+    async def run(self) -> None:
+        from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+        while not self.stopped:
+            try:
+                await self.turn()
+            except Unavailable as error:
+                self.failures[error.reason] += 1
+                await deferLater(reactor, _PAUSE_S)
+            except Exception as error:
+                self.wrong.append(repr(error))
+                return
+
+    async def turn(self) -> None:
+        self.tried += 1
+        number = str(self.tried)
+        await self.ask(
+            Purpose.WRITE,
+            command("SET", self.key("a"), number),
+            command("SET", self.key("b"), number),
+        )
+        self.acknowledged = self.tried
+        value = number.encode()
+        asked: dict[Command, Any] = {
+            command("GET", self.key("a")): value,
+            command("GET", self.key("b")): value,
+        }
+        if self.paired:
+            asked[both(self.tag, f"{self.name}a", f"{self.name}b")] = [value, value]
+            asked[command("MGET", self.key("a"), self.key("b"))] = [value, value]
+        got = await self.ask(Purpose.CURRENT, *asked)
+        if got != list(asked.values()) and self.strict:
+            self.wrong.append(f"{number}: {got}")
+        self.done += 1
+
+    def ask(self, purpose: Purpose, *commands: Command) -> Deferred[list[Any]]:
+        return self.servers.ask(self.tag.encode(), commands, purpose, self.timeout_s)
+
+
+@define(eq=False)
+class Load:
+    """Workers, each at a tag of its own or at a common one."""
+
+    workers: list[Worker]
+    _ended: Deferred[Any] | None = None
+
+    @classmethod
+    def on(cls, case: TestCase, servers: IServers, *tags: str, **how: Any) -> Load:
+        """Begin to ask; it ends with the test, if not before."""
+        load = cls([Worker(servers, tag, str(index), **how) for index, tag in enumerate(tags)])
+        load._ended = gatherResults([Deferred.fromCoroutine(each.run()) for each in load.workers])
+        case.addCleanup(load.stop)
+        return load
+
+    async def goes_on(self, turns: int = 20) -> None:
+        """Return when each worker has done so much more, or has met what it should not."""
+        goal = {id(worker): worker.done + turns for worker in self.workers}
+        await until(
+            lambda: all(worker.done >= goal[id(worker)] or worker.wrong for worker in self.workers)
+        )
+
+    def stop(self) -> Deferred[Any]:
+        """End it, and fire when nothing is asked any more."""
+        for worker in self.workers:
+            worker.stopped = True
+        assert self._ended is not None
+        ended, self._ended = self._ended, Deferred()
+        ended.chainDeferred(self._ended)
+        return ended
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Why something could not be asked, and how often."""
+        return sum((worker.failures for worker in self.workers), Counter[str]())
+
+    @property
+    def wrong(self) -> list[str]:
+        """What came that never should."""
+        return [text for worker in self.workers for text in worker.wrong]
