@@ -9,22 +9,21 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as Late
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ghmirror_tw.store.redis.address import Address
-from ghmirror_tw.store.redis.breaker import grown, jittered
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Unavailable
 from ghmirror_tw.store.redis.node import Node
+from ghmirror_tw.store.redis.rounds import Rounds
 from ghmirror_tw.store.redis.slots import SlotMap, read_slots
 
 #: While all is well the map is fetched so often, so that a shard that was added is found.
 _SLOWLY_S: Final = 60.0
-#: Fetches that follow each other closer than this get farther and farther apart.
-_CALM_S: Final = 10.0
 #: What a node may take to say who has which slots.
 _TIMEOUT_S: Final = 1.0
 #: How long the configured address may take to be found, name and all.
 _SEED_TIMEOUT_S: Final = 5.0
+#: How long primaries that are new may take to be reached, before others are asked about them.
+_SETTLING_S: Final = 1.0
 
 _SLOTS: Final = Command((b"CLUSTER", b"SLOTS"))
 
@@ -50,15 +49,17 @@ class Shards:
     _asked: set[Address] = field(factory=set, init=False)
     _news: dict[int, Address] = field(factory=dict, init=False)
     _seed_node: Node | None = field(default=None, init=False)
-    _fetching: Deferred[None] | None = field(default=None, init=False)
-    _timer: Any = field(default=None, init=False)
-    _fetched_at: float = field(default=float("-inf"), init=False)
-    _delay_s: float = field(default=0.0, init=False)
+    _rounds: Rounds = field(init=False)
     _unsettled: list[Deferred[None]] | None = field(factory=list, init=False)
     _leaving: set[Deferred[None]] = field(factory=set, init=False)
     _said: str = field(default="", init=False)
     _closed: bool = field(default=False, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._rounds = Rounds(
+            reactor=self.reactor, act=self._fetch, seldom_s=_SLOWLY_S, random=self.random
+        )
 
     @property
     def known(self) -> bool:
@@ -123,20 +124,12 @@ class Shards:
 
     def refresh(self) -> None:
         """See to it that the map is fetched soon, but never twice at a time or in a row."""
-        if self._closed or self._fetching is not None:
-            return  # when that fetch has ended, it sees itself whether all is well
-        if self.reactor.seconds() - self._fetched_at >= _CALM_S:
-            self._delay_s = 0.0
-        self._fetch_at(self._fetched_at + jittered(self._delay_s, self.random))
+        self._rounds.hurry()
 
     def close(self) -> Deferred[None]:
         """Close all connections; what has been sent is waited for, but not for long."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._fetching is not None:
-            self._fetching.cancel()
+        self._rounds.close()
         for node in self._nodes.values():
             self._leave(node)
         self._leave_seed()
@@ -149,33 +142,13 @@ class Shards:
 
     # Fetching the map
 
-    def _fetch_at(self, due: float) -> None:
-        if self._timer is not None:
-            if self._timer.getTime() <= due:
-                return
-            self._timer.cancel()
-        wait_s = max(0.0, due - self.reactor.seconds())
-        self._timer = self.reactor.callLater(wait_s, self._fetch)
-
-    def _fetch(self) -> None:
-        self._timer = None
-        self._delay_s = grown(self._delay_s)
-        self._fetching = fetching = Deferred.fromCoroutine(self._ask_around())
-        fetching.addBoth(self._fetched)
-
-    def _fetched(self, result: Failure | None) -> None:
-        self._fetching = None
-        self._fetched_at = self.reactor.seconds()
-        if self._closed:
-            return
-        if isinstance(result, Failure):
-            self._log.failure("Asking who has which slots failed", failure=result)
-        if self.reading and self.writing and not self._news:
-            self._fetch_at(self._fetched_at + jittered(_SLOWLY_S, self.random))
-        else:
-            self.refresh()
+    async def _fetch(self) -> bool:
+        """Find out who has which slots; return whether all of it is known and works."""
+        await self._ask_around()
         nodes = [self._nodes[address].settled() for address in self._primaries]
-        DeferredList(nodes).addCallback(lambda _: self._settle())
+        await DeferredList(nodes, consumeErrors=True).addTimeout(_SETTLING_S, self.reactor)
+        self._settle()
+        return self.reading and self.writing and not self._news
 
     async def _ask_around(self) -> None:
         """Take the map of whoever has one: a primary of the last one, or else the seed."""

@@ -19,11 +19,11 @@ from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Unava
 from ghmirror_tw.store.redis.node import Node
 from tests.store.redis.nodes import TIMEOUT_S, command
 
-_BOTH = "return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}"
+_BOTH = "return {redis.call(ARGV[1], KEYS[1]), redis.call(ARGV[1], KEYS[2])}"
 _PAUSE_S = 0.002
 
 
-def maker(password: str | None = None, **changes: Any) -> Callable[..., Node]:
+def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., Node]:
     """Give what makes the nodes of a cluster, or of those whom Sentinels watch."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
@@ -31,7 +31,7 @@ def maker(password: str | None = None, **changes: Any) -> Callable[..., Node]:
         "reactor": reactor,
         "pool_size": 2,
         "timeout_s": TIMEOUT_S,
-        "credentials": lambda: Credentials(password=password),
+        "credentials": lambda: who or Credentials(),
         "trust": None,
         "database": 0,
         "probe_key": b"t:probe",
@@ -53,18 +53,12 @@ async def aside(act: Callable[..., Any], *arguments: Any) -> Any:
     return await deferToThread(act, *arguments)
 
 
-def both(tag: str, one: str, other: str) -> Command:
-    """Ask a script for two keys of one tag at a time."""
-    keys = (f"t:{{{tag}}}:{one}", f"t:{{{tag}}}:{other}")
-    return command("EVALSHA", "0" * 40, "2", *keys, script=_BOTH)
-
-
 @define(eq=False)
 class Worker:
-    """Changes its own two keys in turn, and looks at them; *tag* is theirs.
+    """Counts up two keys of its own, and looks at them; *tag* is theirs.
 
-    *paired*: it asks for both by one command, too. *strict*: what was stored must be there.
-    *acknowledged*: the last number that is known to be stored.
+    *paired*: a script does so with both, too. *strict*: each number must be as it was left, so
+    nothing may be lost or done twice.
     """
 
     servers: IServers
@@ -76,7 +70,6 @@ class Worker:
     stopped: bool = False
     done: int = 0
     tried: int = 0
-    acknowledged: int = 0
     failures: Counter[str] = field(factory=Counter)
     wrong: list[str] = field(factory=list)
 
@@ -97,26 +90,27 @@ class Worker:
                 return
 
     async def turn(self) -> None:
+        keys = [f"t:{{{self.tag}}}:{self.name}{part}" for part in "ab"]
+        changes = [command("INCR", key) for key in keys]
+        looks = [command("GET", key) for key in keys]
+        last = self.tried * (2 if self.paired else 1)
         self.tried += 1
-        number = str(self.tried)
-        await self.ask(
-            Purpose.WRITE,
-            command("SET", self.key("a"), number),
-            command("SET", self.key("b"), number),
-        )
-        self.acknowledged = self.tried
-        value = number.encode()
-        asked: dict[Command, Any] = {
-            command("GET", self.key("a")): value,
-            command("GET", self.key("b")): value,
-        }
+        expected: list[Any] = [last + 1, last + 1]
         if self.paired:
-            asked[both(self.tag, f"{self.name}a", f"{self.name}b")] = [value, value]
-            asked[command("MGET", self.key("a"), self.key("b"))] = [value, value]
-        got = await self.ask(Purpose.CURRENT, *asked)
-        if got != list(asked.values()) and self.strict:
-            self.wrong.append(f"{number}: {got}")
+            script = command("EVALSHA", "0" * 40, "2", *keys, "INCR", script=_BOTH)
+            changes.append(script)
+            expected.append([last + 2, last + 2])
+            script = command("EVALSHA", "0" * 40, "2", *keys, "GET", script=_BOTH)
+            looks += [script, command("MGET", *keys)]
+        await self.see(Purpose.WRITE, changes, expected)
+        left = str(last + (2 if self.paired else 1)).encode()
+        await self.see(Purpose.CURRENT, looks, [left, left, [left, left], [left, left]])
         self.done += 1
+
+    async def see(self, purpose: Purpose, commands: list[Command], expected: list[Any]) -> None:
+        got = await self.ask(purpose, *commands)
+        if self.strict and got != expected[: len(commands)]:
+            self.wrong.append(f"{expected}: {got}")
 
     def ask(self, purpose: Purpose, *commands: Command) -> Deferred[list[Any]]:
         return self.servers.ask(self.tag.encode(), commands, purpose, self.timeout_s)

@@ -9,7 +9,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.store.redis.address import Address
+from ghmirror_tw.store.redis.address import Address, Credentials
 from ghmirror_tw.store.redis.cluster import Cluster
 from ghmirror_tw.store.redis.interfaces import IServers
 from ghmirror_tw.store.redis.shards import Shards
@@ -27,19 +27,18 @@ def address(server: RedisServer) -> Address:
     return Address(*server.address)
 
 
-def cluster_at(case: TestCase, host: str, port: int, **changes: Any) -> Cluster:
-    """Make a cluster's servers that are closed when the test is over; not opened yet."""
-    shards = Shards(
-        reactor=reactor, seed=Address(host, port), make=maker(**changes), random=random.random
-    )
+def cluster_at(case: TestCase, seed: RedisServer, **changes: Any) -> Cluster:
+    """Make what asks a cluster; it is closed when the test is over, and not opened yet."""
+    make = maker(Credentials(password=seed.password), **changes)
+    shards = Shards(reactor=reactor, seed=address(seed), make=make, random=random.random)
     cluster = Cluster(shards, reactor)
     case.addCleanup(cluster.close)
     return cluster
 
 
 async def working(case: TestCase, servers: ClusterSet, **changes: Any) -> Cluster:
-    """Make a cluster's servers that work when this returns."""
-    cluster = cluster_at(case, *servers.servers[0].address, **changes)
+    """Make what asks a cluster, and works when this returns."""
+    cluster = cluster_at(case, servers.servers[0], **changes)
     cluster.open()
     await until(lambda: cluster.reading and cluster.writing)
     return cluster
@@ -51,7 +50,7 @@ class Orderly(TestCase):
     async def test_open(self) -> None:
         """From one address all shards are found, and all slots can be read and written."""
         servers = await open_cluster(self)
-        cluster = cluster_at(self, *servers.servers[0].address)
+        cluster = cluster_at(self, servers.servers[0])
         verifyObject(IServers, cluster)
         assert (cluster.reading, cluster.writing) == (False, False)
         cluster.open()
