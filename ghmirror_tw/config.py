@@ -463,9 +463,6 @@ NOT_YET: frozenset[Key] = frozenset(
         ("github", "reserve"),
         ("github", "proxy"),
         ("github", "proxy_path"),
-        ("redis", "sentinels"),
-        ("redis", "cluster"),
-        *_all_of("snapshot"),
     }
 )
 

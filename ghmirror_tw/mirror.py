@@ -49,6 +49,7 @@ from ghmirror_tw.policy.storing import (
     why_not_storable,
 )
 from ghmirror_tw.proving import Proofs
+from ghmirror_tw.store.gate import Gate
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
 
@@ -59,6 +60,8 @@ _GRAPHQL_LOOK: Final = 1024 * 1024
 #: How much of a refusal is looked at, to tell it from a rate limit.
 _REFUSAL_LOOK: Final = 256 * 1024
 _MOST_WRITERS: Final = 10_000
+#: While the store is filled from a copy, what nothing is known of is looked up again so often.
+_RESTORE_LOOK_S: Final = 0.25
 #: How often one asker tries to go first for the same.
 _MOST_CLAIMS: Final = 2
 _CONFIRMED: Final = {
@@ -84,6 +87,7 @@ class Mirror:
     metrics: Metrics
     terms: Terms
     sharing: Sharing
+    gate: Gate
     proofs: Proofs = field(factory=Proofs)
     _flights: Collapser[Answer] = field(factory=Collapser)
     _generations: OrderedDict[str, int] = field(factory=OrderedDict)
@@ -302,6 +306,9 @@ class Mirror:
     async def _ask(self, asked: Asked) -> Answer:
         """Answer a question from the store, or by asking GitHub."""
         known = await self._look_up(asked)
+        while self.gate.is_shut and self._is_cold(known) and not asked.probing:
+            await self.gate.opened(_RESTORE_LOOK_S)
+            known = await self._look_up(asked, current=True)
         fresh = await self._fresh(asked, known)
         if fresh is not None:
             return fresh
@@ -318,6 +325,10 @@ class Mirror:
         return await self.store.look_up(
             asked.key, asked.credential, asked.patience, current=current
         )
+
+    @staticmethod
+    def _is_cold(known: Known) -> bool:
+        return known.grant is None and not known.entries and not known.unstorable
 
     @staticmethod
     def _to_claim(asked: Asked, known: Known) -> Subject | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal, cast
+from uuid import uuid4
 
 from attrs import define, evolve, field
 from twisted.application.service import MultiService
@@ -19,9 +18,10 @@ from twisted.python import usage
 from twisted.web.server import Site
 
 from ghmirror_tw import logs
-from ghmirror_tw.authorities import trust_root
-from ghmirror_tw.config import ConfigError, Redis, Settings, load
-from ghmirror_tw.config_values import RedisAddress
+from ghmirror_tw.assembly.redis import redis_servers
+from ghmirror_tw.assembly.snapshots import Snapshots
+from ghmirror_tw.assembly.trust import trusted
+from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.conversation import Terms
 from ghmirror_tw.github.client import Client, Origin
 from ghmirror_tw.github.users import Users
@@ -34,13 +34,12 @@ from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.service import Listener, MirrorService, with_backlog
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.failover import FailoverStore, Sizes
+from ghmirror_tw.store.gate import Gate
 from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import MemoryStore
-from ghmirror_tw.store.redis.address import Address, Credentials
-from ghmirror_tw.store.redis.interfaces import IServers
-from ghmirror_tw.store.redis.node import Node
+from ghmirror_tw.store.memory_archive import MemoryArchive
+from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.store.redis.records import RedisRecords
-from ghmirror_tw.store.redis.servers import PrimaryAndReader, Single
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.channel import MirrorSite
@@ -95,53 +94,8 @@ def _terms(settings: Settings) -> Terms:
     )
 
 
-def _trusted(section: str, name: str, path: str) -> Any:
-    """Return whom TLS trusts, besides the platform those in a file. Raises `ConfigError`."""
-    try:
-        return trust_root(Path(path).read_text("ascii") if path else "")
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"[{section}] {name}: {error}; expected PEM certificates"]) from error
-
-
 def _trust(settings: Settings) -> Any:
-    return _trusted("github", "ca_path", settings.github.ca_path)
-
-
-def _redis_node(
-    reactor: Any,
-    settings: Redis,
-    where: RedisAddress,
-    changed: Callable[[Node], object],
-    *,
-    primary: bool = True,
-) -> Node:
-    """Return a Redis server as the settings say that they are to be treated."""
-    return Node(
-        reactor=reactor,
-        address=Address(where.host, where.port, where.socket_path),
-        pool_size=settings.pool_size,
-        timeout_s=settings.timeout,
-        credentials=lambda: Credentials(
-            settings.effective_username, settings.current_password() or None
-        ),
-        trust=_trusted("redis", "tls_ca_path", settings.tls_ca_path) if where.tls else None,
-        database=where.database,
-        probe_key=f"{settings.key_prefix}:probe".encode(),
-        changed=changed,
-        random=random.random,
-        primary=primary,
-    )
-
-
-def _redis_servers(reactor: Any, settings: Redis, changed: Callable[[Node], object]) -> IServers:
-    """Return the servers of the store, in the way in which they are set up."""
-    node = _redis_node(reactor, settings, settings.address, changed)
-    reader = settings.reader_address
-    if reader is None:
-        return Single(node)
-    return PrimaryAndReader(
-        node, _redis_node(reactor, settings, reader, changed, primary=False), reactor
-    )
+    return trusted("github", "ca_path", settings.github.ca_path)
 
 
 @define(eq=False)
@@ -156,6 +110,8 @@ class House:
     workshop: Workshop = field(init=False)
     memory: MemoryStore = field(init=False)
     redis: FailoverStore | None = field(init=False, default=None)
+    gate: Gate = field(init=False)
+    snapshots: Snapshots | None = field(init=False, default=None)
     client: Client = field(init=False)
     mirror: Mirror = field(init=False)
     resource: MirrorResource = field(init=False)
@@ -169,8 +125,11 @@ class House:
         self.workshop = Workshop(self.reactor)
         secret = cache.current_credential_secret().encode()
         self.memory = MemoryStore(self.reactor, settings.memory.max_size)
+        self.gate = Gate(self.reactor, settings.snapshot.restore_wait)
         if cache.backend == "redis":
             self.redis = self._with_redis(Codec(secret))
+        if settings.snapshot.target:
+            self.snapshots = self._with_snapshots(Codec(secret))
         self.metrics.sharing_enabled(cache.share)
         self.metrics.watch_store(self.memory.name, self._figures)
         self.client = Client(
@@ -192,6 +151,7 @@ class House:
             self.metrics,
             _terms(settings),
             Sharing(wanted=cache.share),
+            self.gate,
         )
         self.resource = MirrorResource(
             self.reactor,
@@ -208,16 +168,15 @@ class House:
 
     def _with_redis(self, codec: Codec) -> FailoverStore:
         """Return the store in Redis, with the memory store beside it."""
-        settings = self.settings.redis
-        servers = _redis_servers(self.reactor, settings, lambda _: self._redis_changed())
+        settings, cache = self.settings.redis, self.settings.cache
         records = RedisRecords(
-            servers,
+            redis_servers(self.reactor, settings, self._redis_changed),
             codec,
             self.workshop,
             self.reactor.seconds,
             settings.key_prefix,
             settings.ttl,
-            max(self.settings.cache.stale_limit, LEAST_S),
+            max(cache.stale_limit, LEAST_S),
         )
         self.metrics.store_available(False)
         return FailoverStore(
@@ -229,12 +188,38 @@ class House:
             settings.fallback,
             self.metrics.store,
             time.perf_counter,
+            self._redis_changed,
         )
 
     def _redis_changed(self) -> None:
-        if self.redis is not None:
-            self.redis.resize()
-            self.metrics.store_available(self.redis.available)
+        """Take note that Redis came or went."""
+        if self.redis is None:
+            return
+        self.redis.resize()
+        self.metrics.store_available(self.redis.available)
+        if self.snapshots is not None:
+            (self.snapshots.redis_came if self.redis.available else self.snapshots.redis_went)()
+
+    def _with_snapshots(self, codec: Codec) -> Snapshots:
+        """Return what keeps copies of the store, and fills it from them."""
+        here = MemoryArchive(self.reactor, self.memory, codec, self.workshop)
+        stands_in = self.redis is not None and self.settings.redis.fallback
+        return Snapshots(
+            self.reactor,
+            self.settings,
+            here if self.redis is None else RedisArchive(self.redis.redis),
+            here if stands_in else None,
+            self.gate,
+            self.metrics,
+            self.reactor.seconds,
+            uuid4().hex,
+        )
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What is opened and closed with the mirror, in the order of closing."""
+        parts = (self.snapshots, self.client, self.store, self.workshop)
+        return tuple(part for part in parts if part is not None)
 
     @property
     def store(self) -> Any:
@@ -259,6 +244,8 @@ class House:
         self.mirror.names = CredentialNames(secret)
         if self.redis is not None:
             self.redis.redis.codec = Codec(secret)
+        if self.snapshots is not None:
+            self.snapshots.use(Codec(secret))
         self.client.use(trust)
         _log.info("The configuration's users and files have been reread")
 
@@ -282,7 +269,7 @@ def makeService(options: Options) -> MultiService:
         house.resource,
         site,
         house.readiness,
-        (house.client, house.store, house.workshop),
+        house.parts,
         house.reread,
         shutdown_delay_s=server.shutdown_delay,
         shutdown_grace_s=server.shutdown_grace,

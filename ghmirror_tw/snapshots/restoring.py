@@ -50,7 +50,9 @@ class Restorer:
     replica: str
     report: Report
     now: Callable[[], float]
-    #: Whether restored records outlive this: no mark is put on what only stands in.
+    #: Whether anything is restored at all, or the store counts as filled as it is.
+    restores: bool = True
+    #: Whether the store carries a mark; what only stands in has none.
     marks: bool = True
     _running: Deferred[None] | None = field(init=False, default=None)
     _closed: bool = field(init=False, default=False)
@@ -81,16 +83,20 @@ class Restorer:
         self.stop()
 
     async def _run(self) -> None:
-        pause_s = _FIRST_S
+        failures = 0
         while True:
+            pause_s = _LOOK_S
             try:
                 if await self._once():
                     return
-                pause_s = _LOOK_S
             except CancelledError:
                 return
-            except (TargetError, SnapshotError, Unavailable) as error:
-                self._failed(str(error.why if isinstance(error, Unavailable) else error))
+            except Unavailable:
+                pass  # whoever asks the store says why
+            except (TargetError, SnapshotError) as error:
+                self._failed(str(error))
+                pause_s = min(_FIRST_S * 2**failures, _LAST_S)
+                failures += 1
             except Exception:  # noqa: BLE001 - whatever it was, the mirror serves without
                 self.report.snapshot_failed(RESTORE)
                 _log.failure("Restoring failed")
@@ -99,7 +105,6 @@ class Restorer:
                 await deferLater(self.reactor, pause_s)
             except CancelledError:
                 return
-            pause_s = min(max(2 * pause_s, _FIRST_S), _LAST_S)
 
     def _failed(self, why: str) -> None:
         self.report.snapshot_failed(RESTORE)
@@ -115,7 +120,7 @@ class Restorer:
             # Who had it before us may just have finished.
             if self.marks and await self.archive.is_filled():
                 return True
-            whole = await self._newest()
+            whole = await self._newest() if self.restores else None
             if whole is not None:
                 await self._restore(whole)
             if self.marks:

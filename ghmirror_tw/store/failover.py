@@ -52,6 +52,7 @@ class FailoverStore:
 
     *timeout_s*: what one request may wait for Redis, in all. Without *fallback*, requests are
     answered without storing while Redis is away. *report* takes measurements, by *clock*.
+    *known* is called when it is known for the first time whether Redis can be asked.
     """
 
     reactor: Any
@@ -62,6 +63,7 @@ class FailoverStore:
     fallback: bool
     report: Report
     clock: Callable[[], float]
+    known: Callable[[], object] = lambda: None
     name: str = "redis"
     _owed: Owed = field(init=False)
     _watch: Watch = field(init=False)
@@ -107,6 +109,7 @@ class FailoverStore:
     def _settle(self, _: None) -> None:
         self._is_settled = True
         wake(self._unsettled)
+        self.known()
 
     def settled(self) -> Deferred[None]:
         """Fire when it is known for the first time whether Redis can be asked."""

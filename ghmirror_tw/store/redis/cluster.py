@@ -40,6 +40,8 @@ class Cluster:
 
     shards: Shards
     reactor: Any
+    sharded: bool = True
+    reads_primary: bool = True
 
     @property
     def reading(self) -> bool:
@@ -72,6 +74,14 @@ class Cluster:
             self.reactor.seconds() + timeout_s,
         )
         return Deferred.fromCoroutine(asking.carry_out())
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the primaries of all shards."""
+        return self.shards.all()
+
+    def primaries(self) -> tuple[Node, ...]:
+        """Return the primaries of all shards."""
+        return self.shards.all()
 
     def close(self) -> Deferred[None]:
         """Close all connections."""

@@ -41,6 +41,8 @@ class Sentinels:
     make: Callable[..., Node]
     random: Callable[[], float]
     check_s: float = _CHECK_S
+    sharded: bool = False
+    reads_primary: bool = True
     _node: Node | None = field(default=None, init=False)
     _rounds: Rounds = field(init=False)
     _leaving: set[Deferred[None]] = field(factory=set, init=False)
@@ -92,6 +94,16 @@ class Sentinels:
         if self._node is None:
             return fail(Unavailable("unconnected", "Redis: the primary is not known yet"))
         return self._node.ask(commands, purpose, timeout_s)
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the primary."""
+        if self._node is None:
+            raise Unavailable("unconnected", "Redis: the primary is not known yet")
+        return (self._node,)
+
+    def primaries(self) -> tuple[Node, ...]:
+        """Return the primary."""
+        return self.nodes()
 
     def close(self) -> Deferred[None]:
         """Close all connections; what has been sent is waited for, but not for long."""

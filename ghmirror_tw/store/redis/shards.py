@@ -101,6 +101,12 @@ class Shards:
         address = self._map.owner(slot)
         return None if address is None else self.node(address)
 
+    def all(self) -> tuple[Node, ...]:
+        """Return the primaries of all slots. Raises `Unavailable` if a slot has none."""
+        if not self._complete or self._closed:
+            raise Unavailable("clusterdown", "Redis Cluster: there are slots that nobody has")
+        return tuple(self.node(address) for address in sorted(self._primaries, key=str))
+
     def node(self, address: Address) -> Node:
         """Return the node at *address*, which may have begun to connect only now."""
         self._asked.add(address)

@@ -1,0 +1,1 @@
+"""Putting parts together as the settings say: what `tap` and `ctl` share."""

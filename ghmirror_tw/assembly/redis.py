@@ -1,0 +1,77 @@
+"""The Redis servers of a store, in the way in which they are set up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ghmirror_tw.assembly.trust import trusted
+from ghmirror_tw.config import Redis
+from ghmirror_tw.config_values import RedisAddress
+from ghmirror_tw.store.redis.address import Address, Credentials
+from ghmirror_tw.store.redis.cluster import Cluster
+from ghmirror_tw.store.redis.finding import Finder
+from ghmirror_tw.store.redis.interfaces import IServers
+from ghmirror_tw.store.redis.node import Node
+from ghmirror_tw.store.redis.sentinel import Sentinels
+from ghmirror_tw.store.redis.servers import PrimaryAndReader, Single
+from ghmirror_tw.store.redis.shards import Shards
+
+
+def _address(where: RedisAddress) -> Address:
+    return Address(where.host, where.port, where.socket_path)
+
+
+def redis_servers(reactor: Any, settings: Redis, changed: Callable[[], object]) -> IServers:
+    """Return the servers; *changed* is called when one of them comes or goes.
+
+    Raises `ConfigError` where a file can't be read.
+    """
+    url = settings.address
+
+    def credentials() -> Credentials:
+        return Credentials(settings.effective_username, settings.current_password() or None)
+
+    def told(tell: Callable[[Node], object] | None, node: Node) -> None:
+        if tell is not None:
+            tell(node)
+        changed()
+
+    def make(
+        where: RedisAddress = url, tell: Callable[[Node], object] | None = None, **more: Any
+    ) -> Node:
+        trust = trusted("redis", "tls_ca_path", settings.tls_ca_path) if where.tls else None
+        values = {
+            "reactor": reactor,
+            "pool_size": settings.pool_size,
+            "timeout_s": settings.timeout,
+            "credentials": credentials,
+            "trust": trust,
+            "database": where.database,
+            "probe_key": f"{settings.key_prefix}:probe".encode("ascii"),
+            "random": random.random,
+            **more,
+        }
+        return Node(changed=partial(told, tell), **values)
+
+    def found(*, changed: Callable[[Node], object], **more: Any) -> Node:
+        return make(tell=changed, **more)
+
+    if settings.cluster:
+        shards = Shards(reactor=reactor, seed=_address(url), make=found, random=random.random)
+        return Cluster(shards, reactor)
+    if settings.sentinels:
+        finder = Finder(
+            reactor=reactor,
+            sentinels=[Address(*each) for each in settings.sentinels],
+            service=url.host,
+            credentials=credentials,
+        )
+        return Sentinels(reactor=reactor, finder=finder, make=found, random=random.random)
+    primary = make(address=_address(url))
+    reader = settings.reader_address
+    if reader is None:
+        return Single(primary)
+    return PrimaryAndReader(primary, make(reader, address=_address(reader), primary=False), reactor)

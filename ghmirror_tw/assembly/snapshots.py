@@ -1,0 +1,199 @@
+"""Snapshots, as they are set up: where they are kept, who makes them, what they fill."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from ghmirror_tw.config import Settings, Snapshot
+from ghmirror_tw.snapshots.aws import Access, Service
+from ghmirror_tw.snapshots.copies import Copies
+from ghmirror_tw.snapshots.directory import DirectoryTarget
+from ghmirror_tw.snapshots.elasticache import CHECK_S, ElastiCacheSnapshots
+from ghmirror_tw.snapshots.restoring import Restorer
+from ghmirror_tw.snapshots.s3 import S3Target
+from ghmirror_tw.snapshots.saving import Saver
+from ghmirror_tw.snapshots.schedule import Report, Schedule
+from ghmirror_tw.snapshots.targets import owner_of
+from ghmirror_tw.snapshots.workers import Workers
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.gate import Gate
+
+
+def owner(settings: Settings) -> str:
+    """Return whose snapshots ours are: the Redis store's, or this host's."""
+    if settings.cache.backend == "redis":
+        return owner_of(f"redis-{settings.redis.key_prefix}")
+    return owner_of(f"memory-{socket.gethostname()}")
+
+
+@define(eq=False)
+class Place:
+    """Where snapshots are kept, and the threads that it takes to get there."""
+
+    reactor: Any
+    settings: Snapshot
+    workers: Workers = field(init=False)
+    services: list[Service] = field(init=False, factory=list)
+    copies: Copies = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.workers = Workers(self.reactor)
+        self.copies = Copies(self.reactor, self._target())
+
+    def _target(self) -> DirectoryTarget | S3Target:
+        settings = self.settings
+        directory, bucket = settings.directory, settings.bucket
+        if directory is not None:
+            return DirectoryTarget(self.workers, Path(directory))
+        assert bucket is not None
+        return S3Target(
+            self.workers,
+            self.service("s3", settings.s3_endpoint_url),
+            *bucket,
+            sse=settings.s3_sse,
+            kms_key_id=settings.s3_kms_key_id,
+        )
+
+    def service(self, name: str, endpoint_url: str = "") -> Service:
+        """Return a service of AWS."""
+        service = Service(Access(self.settings.s3_region, endpoint_url), name)
+        self.services.append(service)
+        return service
+
+    def open(self) -> None:
+        """Start the threads."""
+        self.workers.open()
+
+    async def close(self) -> None:
+        """Stop the threads, when what runs in them has ended."""
+        await self.workers.close()
+        for service in self.services:
+            service.close()
+
+
+@define(eq=False)
+class Snapshots:
+    """All that keeps copies of one store, and fills it from them.
+
+    *archive*: the store's own. *standing_in*: that of the memory which stands in for Redis, or
+    None. *gate* is shut while anything is being filled.
+    """
+
+    reactor: Any
+    settings: Settings
+    archive: Any
+    standing_in: Any
+    gate: Gate
+    report: Report
+    now: Callable[[], float]
+    replica: str
+    place: Place = field(init=False)
+    restorer: Restorer = field(init=False)
+    substitute: Restorer | None = field(init=False, default=None)
+    schedules: list[Schedule] = field(init=False, factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        snapshot = self.settings.snapshot
+        self.place = Place(self.reactor, snapshot)
+        self.restorer = self._restorer(self.archive)
+        if self.standing_in is not None:
+            self.substitute = self._restorer(self.standing_in, marks=False)
+        saver = Saver(
+            self.reactor,
+            self.archive,
+            self.place.copies,
+            self.settings.cache.backend,
+            owner(self.settings),
+            self.replica,
+            snapshot.keep,
+            snapshot.interval,
+            self.restorer.fill,
+            self.now,
+        )
+        self.schedules.append(
+            Schedule(
+                self.reactor,
+                saver.save,
+                snapshot.interval,
+                self.report,
+                self.now,
+                at_end=self.settings.cache.backend == "memory",
+                patience_s=self.settings.server.shutdown_grace,
+            )
+        )
+        if snapshot.elasticache_replication_group:
+            self.schedules.append(self._elasticache())
+
+    def _restorer(self, archive: Any, *, marks: bool = True) -> Restorer:
+        return Restorer(
+            self.reactor,
+            archive,
+            self.place.copies,
+            self.gate,
+            owner(self.settings),
+            self.replica,
+            self.report,
+            self.now,
+            restores=self.settings.snapshot.restore,
+            marks=marks,
+        )
+
+    def _elasticache(self) -> Schedule:
+        snapshot = self.settings.snapshot
+        assert snapshot.bucket is not None
+        managed = ElastiCacheSnapshots(
+            self.reactor,
+            self.place.workers,
+            self.place.service("elasticache"),
+            self.place.service("s3", snapshot.s3_endpoint_url),
+            snapshot.elasticache_replication_group,
+            snapshot.bucket[0],
+            snapshot.keep,
+            snapshot.elasticache_interval,
+            self.now,
+        )
+        return Schedule(
+            self.reactor, managed.run, CHECK_S, self.report, self.now, what="ElastiCache snapshot"
+        )
+
+    def open(self) -> None:
+        """Start; the store is filled if it has to be."""
+        self.place.open()
+        self.restorer.fill()
+        for schedule in self.schedules:
+            schedule.open()
+
+    def use(self, codec: Codec) -> None:
+        """Open and seal records with another secret from now on."""
+        if self.standing_in is not None:
+            self.standing_in.codec = codec
+        if hasattr(self.archive, "codec"):
+            self.archive.codec = codec
+
+    def settled(self) -> Any:
+        """Fire when the store is filled, or when that has taken `restore_wait`."""
+        return self.gate.opened(self.settings.snapshot.restore_wait)
+
+    def redis_came(self) -> None:
+        """Look whether it has come back empty."""
+        if self.substitute is not None:
+            self.substitute.stop()
+        self.restorer.fill()
+
+    def redis_went(self) -> None:
+        """Fill what stands in for it."""
+        if self.substitute is not None:
+            self.substitute.fill()
+
+    async def close(self) -> None:
+        """Make the last snapshot, where that is needed, and end everything."""
+        for restorer in filter(None, (self.restorer, self.substitute)):
+            await restorer.close()
+        for schedule in self.schedules:
+            await schedule.close()
+        await self.place.close()
