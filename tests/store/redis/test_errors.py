@@ -147,6 +147,7 @@ class Errors(TestCase):
                 between.instead = f"-{word} Hash slot not served\r\n".encode()
                 assert await watched.outcome(GET) in {"tryagain", "unserved"}
         assert watched.node.reading
+        assert watched.node.writing
 
     async def test_asking(self) -> None:
         """Each command is preceded by ASKING, a script sent anew too."""

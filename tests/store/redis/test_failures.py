@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from twisted.internet.defer import CancelledError, DeferredList
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.store.redis.exchange import _Exchange
@@ -117,6 +118,18 @@ class Silent(TestCase):
             b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$7\r\nt:probe\r\n"
         )
 
+    async def test_one_trial_at_a_time(self) -> None:
+        """However often there is reason for one."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, timeout_s=1.0)
+        server.pause()
+        await DeferredList([watched.ask(GET) for _ in range(3)], consumeErrors=True)
+        assert not watched.node.reading
+        for _ in range(5):
+            watched.node._trials.reached()
+            await deferLater(watched.node.reactor, 0)
+        assert sum(len(connection._sent) for connection in watched.connections) == 3 + 2
+
     async def test_noticed_when_idle(self) -> None:
         """Even if nobody asks anything: an idle connection is tried now and then."""
         server = start_redis(self)
@@ -195,7 +208,8 @@ class Late(TestCase):
             server.resume()
             time.sleep(0.5)
 
-        watched.node.reactor.callLater(0.85, busy)
+        # not from a timer: those that are due are told after it, before anything is read
+        watched.node.reactor.callLater(0.85, watched.node.reactor.callFromThread, busy)
         assert await asked == [None]
 
 
