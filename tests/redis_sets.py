@@ -293,7 +293,8 @@ class SentinelSet(_Set):
     """
 
     replicas: int = 1
-    down_after_ms: int = 500
+    #: With half of it, on a busy machine, Sentinels took a primary that was new for dead again.
+    down_after_ms: int = 1000
     sentinel_password: str | None = None
     sentinels: list[RedisServer] = field(factory=list, init=False)
 

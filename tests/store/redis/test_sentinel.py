@@ -60,9 +60,14 @@ async def working(case: TestCase, servers: SentinelSet, **changes: Any) -> Senti
     return sentinels
 
 
-def is_at(sentinels: Sentinels, server: RedisServer) -> bool:
-    """Tell whether it is this server that is asked, and works."""
-    return sentinels.primary == Address(*server.address) and sentinels.reading and sentinels.writing
+def state(sentinels: Sentinels) -> tuple[Address | None, bool, bool]:
+    """Give who is asked, and whether that can be read and written."""
+    return sentinels.primary, sentinels.reading, sentinels.writing
+
+
+def at(server: RedisServer) -> tuple[Address | None, bool, bool]:
+    """Give the state of who asks this server, and may."""
+    return Address(*server.address), True, True
 
 
 @define(eq=False)
@@ -131,7 +136,7 @@ class Found(TestCase):
         verifyObject(IServers, sentinels)
         sentinels.open()
         await sentinels.settled()
-        assert is_at(sentinels, servers.servers[0])
+        assert state(sentinels) == at(servers.servers[0])
         assert await sentinels.ask(b"t", [command("PING")], Purpose.READ, TIMEOUT_S) == ["PONG"]
 
     async def test_none(self) -> None:
@@ -148,7 +153,7 @@ class Found(TestCase):
                 await each.ask(b"t", [command("PING")], Purpose.READ, TIMEOUT_S)
         for sentinel in servers.sentinels:
             await aside(sentinel.start)
-        await until(lambda: is_at(sentinels, servers.servers[0]))
+        await until(lambda: state(sentinels) == at(servers.servers[0]))
         await until(lambda: "knows no service" in other.finder.why)
         assert other.primary is None
 
@@ -158,7 +163,7 @@ class Found(TestCase):
         between = [interpose(self, place) for place in servers.places]
         places = [each.address for each in between]
         sentinels = await working(self, servers, password=SECRET, places=places)
-        assert is_at(sentinels, servers.servers[0])
+        assert state(sentinels) == at(servers.servers[0])
         said = b"".join(bytes(each.asked) for each in between)
         assert b"SENTINEL" in said
         assert b"AUTH" not in said
@@ -172,13 +177,13 @@ class Found(TestCase):
             await aside(server.ask, "ACL", "SETUSER", *user.split())
         for username in ("", "mirror"):
             sentinels = await working(self, servers, password=SECRET, username=username)
-            assert is_at(sentinels, servers.servers[0])
+            assert state(sentinels) == at(servers.servers[0])
         writer = Writer.on(self, sentinels)
         await writer.goes_on()
         former = servers.servers[0]
         await aside(former.kill)
         successor = await aside(servers.wait_other, former)
-        await until(lambda: is_at(sentinels, successor))
+        await until(lambda: state(sentinels) == at(successor))
         await writer.goes_on()
         await writer.stop()
         assert not writer.wrong
@@ -198,14 +203,14 @@ class Found(TestCase):
         authority = Authority.new()
         servers = await open_sentinels(self, authority=authority)
         sentinels = await working(self, servers, trust=trust_root(authority.pem))
-        assert is_at(sentinels, servers.servers[0])
+        assert state(sentinels) == at(servers.servers[0])
         wary = watched(self, servers, trust=trust_root(Authority.new().pem))
         wary.open()
         await wary.settled()
         assert wary.primary is None
         servers.servers[0].kill()
         successor = await aside(servers.wait_other, servers.servers[0])
-        await until(lambda: is_at(sentinels, successor))
+        await until(lambda: state(sentinels) == at(successor))
 
 
 class FailedOver(TestCase):
@@ -223,12 +228,12 @@ class FailedOver(TestCase):
         since = writer.number + 1
         successor = await aside(servers.wait_other, former)
         await writer.goes_on()
-        assert is_at(sentinels, successor)
+        assert state(sentinels) == at(successor)
         await aside(former.start)  # as a primary, until the Sentinels find it
         await writer.goes_on()
         await writer.stop()
         assert not writer.wrong
-        assert is_at(sentinels, successor)
+        assert state(sentinels) == at(successor)
         assert not await writer.lost(successor, since)
         await until(lambda: not sentinels._leaving)
 
@@ -242,7 +247,7 @@ class FailedOver(TestCase):
         former.pause()
         since = writer.number + 1
         successor = await aside(servers.wait_other, former)
-        await until(lambda: is_at(sentinels, successor))
+        await until(lambda: state(sentinels) == at(successor))
         former.resume()
         await writer.goes_on()
         await writer.stop()
@@ -259,7 +264,7 @@ class FailedOver(TestCase):
         await aside(former.ask, "ACL", "SETUSER", "default", "-client|kill")
         await aside(servers.sentinels[0].ask, "SENTINEL", "FAILOVER", SERVICE)
         successor = await aside(servers.wait_other, former)
-        await until(lambda: is_at(sentinels, successor))
+        await until(lambda: state(sentinels) == at(successor))
         assert (await aside(former.ask, "ROLE"))[0] == b"master"
 
     async def test_read_only(self) -> None:
@@ -272,8 +277,8 @@ class FailedOver(TestCase):
         with self.assertRaises(Unavailable) as raised:
             await sentinels.ask(b"t", written, Purpose.WRITE, TIMEOUT_S)
         assert raised.exception.reason == "readonly"
-        assert not is_at(sentinels, former)
-        await until(lambda: is_at(sentinels, successor))
+        assert state(sentinels) != at(former)
+        await until(lambda: state(sentinels) == at(successor))
         assert await sentinels.ask(b"t", written, Purpose.WRITE, TIMEOUT_S) == ["OK"]
 
     def swap(self, servers: SentinelSet) -> None:
@@ -300,7 +305,7 @@ class FailedOver(TestCase):
         assert not sentinels.reading
         await until(lambda: "is no primary" in sentinels._said)
         await aside(replica.ask, "REPLICAOF", "NO", "ONE")
-        await until(lambda: is_at(sentinels, replica))
+        await until(lambda: state(sentinels) == at(replica))
 
     async def test_sentinels_away(self) -> None:
         """Without Sentinels the last primary goes on being asked, though connections break."""
@@ -316,4 +321,4 @@ class FailedOver(TestCase):
         await writer.goes_on()
         await writer.stop()
         assert not writer.wrong
-        assert is_at(sentinels, servers.servers[0])
+        assert state(sentinels) == at(servers.servers[0])
