@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from attrs import define, field
 from twisted.internet.threads import deferToThread
@@ -36,7 +36,6 @@ Options = Iterable[tuple[str, str]]
 
 _LONG_S = 60.0
 _LOOK_S = 0.02
-_NAMES: Final = ("127.0.0.1", "localhost")
 
 T = TypeVar("T")
 
@@ -69,10 +68,14 @@ def runs(server: RedisServer) -> bool:
 
 @define(eq=False)
 class _Set:
-    """Servers that start and end together; *options* are for those that keep data."""
+    """Servers that start and end together; *options* are for those that keep data.
+
+    With an *authority* they speak TLS, by certificates for *names*.
+    """
 
     password: str | None = None
     authority: Authority | None = None
+    names: tuple[str, ...] = ("127.0.0.1", "localhost")
     options: Options = ()
     servers: list[RedisServer] = field(factory=list, init=False)
 
@@ -105,7 +108,11 @@ class _Set:
         if self.password is not None:
             given.append(("masterauth", self.password))
         server = RedisServer(
-            password=self.password, authority=self.authority, options=given, **more
+            password=self.password,
+            authority=self.authority,
+            names=self.names,
+            options=given,
+            **more,
         )
         self.servers.append(server)
         return server
@@ -321,7 +328,7 @@ class SentinelSet(_Set):
         if self.sentinel_password is not None:
             options.append(("sentinel", f"sentinel-pass {self.sentinel_password}"))
         if self.authority is not None:
-            paths = self.authority.issue(primary.directory, _NAMES)
+            paths = self.authority.issue(primary.directory, self.names)
             options += [
                 ("tls-cert-file", str(paths["certificate"])),
                 ("tls-key-file", str(paths["key"])),

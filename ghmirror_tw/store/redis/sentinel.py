@@ -152,7 +152,7 @@ class Sentinels:
 
     async def _is_primary(self, node: Node) -> bool:
         try:
-            (reply,) = await node.ask([_ROLE], Purpose.CURRENT, _TIMEOUT_S)
+            (reply,) = await node.ask([_ROLE], Purpose.READ, _TIMEOUT_S)
         except Unavailable as error:
             if error.reason != "noperm":
                 raise

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -21,7 +22,7 @@ from tests.interposer import interpose
 from tests.redis_servers import RedisServer
 from tests.redis_sets import ClusterSet, open_cluster
 from tests.store.redis.load import Load, aside, maker, until
-from tests.store.redis.nodes import TIMEOUT_S, command
+from tests.store.redis.nodes import READ, TIMEOUT_S, WRITE, command
 
 reactor: Any = global_reactor
 
@@ -144,6 +145,62 @@ class Orderly(TestCase):
         cluster = await working(self, servers, trust=trust_root(authority.pem))
         await fails_over(self, servers, cluster)
         assert "correct-horse" not in repr(cluster_at(self, servers.servers[0]))
+
+    async def test_hostnames(self) -> None:
+        """Where nodes announce hostnames, TLS is verified by these."""
+        authority = Authority.new()
+        options = [
+            ("cluster-announce-hostname", "localhost"),
+            ("cluster-preferred-endpoint-type", "hostname"),
+        ]
+        servers = await open_cluster(
+            self, replicas=0, authority=authority, names=("localhost",), options=options
+        )
+        seed = Address("localhost", servers.servers[0].port)
+        cluster = await working(self, servers, where=seed, trust=trust_root(authority.pem))
+        await moves(self, servers, cluster)
+        assert {each.host for each in cluster.shards._primaries} == {"localhost"}
+
+    async def test_unknown_endpoints(self) -> None:
+        """Where nodes don't say how they are reached, it is where they were reached before."""
+        options = [("cluster-preferred-endpoint-type", "unknown-endpoint")]
+        servers = await open_cluster(self, replicas=0, options=options)
+        cluster = await working(self, servers)
+        await moves(self, servers, cluster)
+
+    async def test_cancelled(self) -> None:
+        """Who gives up waiting, on keys that are on their way, is not waited for any more."""
+        servers = await open_cluster(self, replicas=0)
+        cluster = await working(self, servers)
+        tag = servers.tag(0)
+        keys = [f"t:{{{tag}}}:{part}" for part in "ab"]
+        pair = command("MGET", *keys)
+        await cluster.ask(tag.encode(), [command("SET", key, "1") for key in keys], WRITE, 1.0)
+        slot = slot_of_tag(tag.encode())
+        moving = await aside(servers.begin_migration, slot, servers.servers[1])
+        await aside(moving.move, 1)
+        with self.assertRaises(Unavailable) as raised:
+            await cluster.ask(tag.encode(), [pair], READ, TIMEOUT_S)
+        assert raised.exception.reason == "tryagain"
+        asked = cluster.ask(tag.encode(), [pair], READ, PATIENT_S)
+        await cluster.ask(tag.encode(), [command("PING")], READ, TIMEOUT_S)
+        asked.cancel()
+        with self.assertRaises(CancelledError):
+            await asked
+        assert cluster.reading
+
+
+async def moves(case: TestCase, servers: ClusterSet, cluster: Cluster) -> None:
+    """Move a slot while it is asked for."""
+    tag = servers.tag(0)
+    load = Load.on(case, cluster, *map(servers.tag, range(3)), timeout_s=PATIENT_S)
+    await load.goes_on()
+    await aside(servers.migrate, slot_of_tag(tag.encode()), servers.servers[1], 1)
+    await load.goes_on()
+    await load.stop()
+    assert not load.wrong
+    assert not load.failures
+    assert cluster.shards.owner(slot_of_tag(tag.encode())) is not cluster.shards.owner(0)
 
 
 async def fails_over(case: TestCase, servers: ClusterSet, cluster: Cluster) -> None:

@@ -157,6 +157,26 @@ class Found(TestCase):
         await until(lambda: "knows no service" in other.finder.why)
         assert other.primary is None
 
+    async def test_majority(self) -> None:
+        """A single Sentinel that names another primary is not believed, even if it is one."""
+        servers = await open_sentinels(self)
+        other = await aside(RedisServer)
+        self.addCleanup(other.remove)
+        misled, *rest = servers.sentinels
+        await aside(misled.ask, "SENTINEL", "REMOVE", SERVICE)
+        await aside(misled.ask, "SENTINEL", "MONITOR", SERVICE, *other.address, "2")
+        for _ in range(5):
+            sentinels = watched(self, servers)
+            sentinels.open()
+            await sentinels.settled()
+            assert state(sentinels) == at(servers.servers[0])
+        for sentinel in rest:
+            sentinel.kill()
+        alone = watched(self, servers)
+        alone.open()
+        await alone.settled()
+        assert state(alone) == at(other)
+
     async def test_password_of_the_data(self) -> None:
         """A Sentinel that asks for no password is told none."""
         servers = await open_sentinels(self, password=SECRET)
