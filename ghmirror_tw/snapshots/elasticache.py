@@ -58,10 +58,9 @@ class Named:
         if not re.fullmatch(r"\d{8}t\d{6}z", text, re.ASCII):
             return None
         try:
-            seconds = datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp()
+            return datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp()
         except ValueError:
             return None
-        return seconds if self.at(seconds) == name else None
 
     def exported(self, key: str) -> str | None:
         """Return the snapshot that an object in the bucket is an export of, or None."""

@@ -64,8 +64,7 @@ class SnapshotName:
         except ValueError:
             return None
         seconds = (at - _EPOCH) // timedelta(seconds=1)
-        name = cls(match["owner"], seconds * 1000 + int(match["ms"])) if seconds >= 0 else None
-        return name if name is not None and name.text == text else None
+        return cls(match["owner"], seconds * 1000 + int(match["ms"])) if seconds >= 0 else None
 
 
 @frozen

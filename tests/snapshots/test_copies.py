@@ -12,13 +12,18 @@ from typing import Any, cast
 import pytest
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.snapshots.copies import Copies
-from ghmirror_tw.snapshots.directory import DirectoryTarget
-from ghmirror_tw.snapshots.errors import DamagedError, NoSuchSnapshotError, TargetError
+from ghmirror_tw.snapshots.directory import DirectoryTarget, _Writing
+from ghmirror_tw.snapshots.errors import (
+    DamagedError,
+    NoSuchSnapshotError,
+    TargetError,
+    TruncatedError,
+)
 from ghmirror_tw.snapshots.format import BLOCK_BYTES, Header, Pair
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 from ghmirror_tw.snapshots.workers import Workers
@@ -116,6 +121,9 @@ class Copying(TestCase):
 
         with pytest.raises(DamagedError):
             await again()
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(TruncatedError):
+            await again()
         path.unlink()
         with pytest.raises(NoSuchSnapshotError):
             await again()
@@ -194,12 +202,14 @@ class Copying(TestCase):
         def full(*_: Any) -> None:
             raise OSError
 
-        self.patch(os, "fsync", full)
+        self.patch(_Writing, "write", full)
 
         async def ending() -> AsyncGenerator[Sequence[Pair]]:
             try:
+                yield [(b"x", os.urandom(BLOCK_BYTES))]
                 yield [(b"x", b"y")]
             finally:
+                await deferLater(reactor, 0)
                 closed.append(True)
 
         with pytest.raises(TargetError):

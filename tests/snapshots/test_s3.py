@@ -306,6 +306,7 @@ class Trouble(WithBucket):
         """S3 has done it, and does not know the upload any more: it's there, that is enough."""
         bucket, target = await self.opened()
         bucket.way.fault(completes, Fault(lose_answer=True), 1)
+        bucket.way.fault(completes, Fault(404, "NoSuchUpload"), 1)
         assert await target.write(NAME, chunks(LARGE)) == len(LARGE)
         assert await content_of(target) == LARGE
 

@@ -32,20 +32,14 @@ class Threads(TestCase):
         assert await self.workers.run(threading.get_ident) != threading.get_ident()
 
     async def test_no_more_than_two_at_a_time(self) -> None:
-        """Others wait."""
-        running: list[int] = []
-        most: list[int] = []
-        both = threading.Barrier(2)
-
-        def work() -> None:
-            running.append(1)
-            most.append(len(running))
-            both.wait()
-            running.pop()
-
-        for each in [Deferred.fromCoroutine(self.workers.run(work)) for _ in range(8)]:
-            await each
-        assert max(most) == 2
+        """Others wait for them."""
+        go = threading.Event()
+        running = [Deferred.fromCoroutine(self.workers.run(go.wait)) for _ in range(8)]
+        assert len(self.workers.pool.threads) == 2
+        go.set()
+        for each in running:
+            assert await each
+        assert len(self.workers.pool.threads) == 2
 
     async def test_cancelling_is_heard_when_the_work_has_ended(self) -> None:
         """Again and again, and whatever came of the work."""
@@ -93,3 +87,22 @@ class Threads(TestCase):
         assert done == [1, 2, 3]
         with pytest.raises(TargetError, match="the mirror stops"):
             await self.workers.run(done.append, 4)
+
+    async def test_who_is_cancelled_may_clean_up(self) -> None:
+        """Even if the pool began to close before that."""
+        go = threading.Event()
+        done: list[str] = []
+
+        async def work() -> None:
+            try:
+                await self.workers.run(go.wait)
+            except CancelledError:
+                await self.workers.run(done.append, "cleaned up")
+
+        running = Deferred.fromCoroutine(work())
+        closing = Deferred.fromCoroutine(self.workers.close())
+        running.cancel()
+        go.set()
+        await closing
+        await running
+        assert done == ["cleaned up"]
