@@ -69,11 +69,15 @@ class StandIn:
 
 @define
 class Tally:
-    """What came of a load: statuses, outcomes, and how long each answer took (seconds)."""
+    """What came of a load: statuses, outcomes, and how long each answer took (seconds).
+
+    *late*: by how much a client on a schedule was itself behind it when it asked.
+    """
 
     statuses: Counter[int | str] = field(factory=Counter)
     outcomes: Counter[str] = field(factory=Counter)
     seconds: list[float] = field(factory=list)
+    late: list[float] = field(factory=list)
 
     @property
     def failed(self) -> int:
@@ -120,19 +124,51 @@ class Connection:
         self._reader = self._writer = None
 
 
+async def _ask(connection: Connection, target: str, token: str, tally: Tally, began: float) -> None:
+    """Ask, and note what came and how long it took since *began*."""
+    try:
+        status, outcome = await connection.get(target, token)
+    except (OSError, asyncio.IncompleteReadError) as error:
+        connection.close()
+        tally.statuses[type(error).__name__] += 1
+        return
+    tally.seconds.append(asyncio.get_running_loop().time() - began)
+    tally.statuses[status] += 1
+    tally.outcomes[outcome] += 1
+
+
 async def poll(url: str, token: str, targets: Iterable[str], tally: Tally) -> None:
     """Ask a mirror for targets, one after the other, as a client with one connection does."""
-    connection = Connection(url)
     clock = asyncio.get_running_loop().time
-    with contextlib.closing(connection):
+    with contextlib.closing(Connection(url)) as connection:
         for target in targets:
-            began = clock()
-            try:
-                status, outcome = await connection.get(target, token)
-            except (OSError, asyncio.IncompleteReadError) as error:
-                connection.close()
-                tally.statuses[type(error).__name__] += 1
-                continue
-            tally.seconds.append(clock() - began)
-            tally.statuses[status] += 1
-            tally.outcomes[outcome] += 1
+            await _ask(connection, target, token, tally, clock())
+
+
+async def keep_up(
+    url: str, questions: Iterable[tuple[str, str]], rate: float, tally: Tally
+) -> None:
+    """Ask *questions* (target, token), *rate* a second, whether or not others are answered.
+
+    A question takes a connection that is idle, or a new one. Its time counts from when it was
+    due, so that nothing that holds up the next one is left out.
+    """
+    clock = asyncio.get_running_loop().time
+    idle: list[Connection] = []
+    asked: list[asyncio.Future[None]] = []
+
+    async def ask(target: str, token: str, due: float) -> None:
+        connection = idle.pop() if idle else Connection(url)
+        tally.late.append(clock() - due)
+        await _ask(connection, target, token, tally, due)
+        idle.append(connection)
+
+    start = clock()
+    for number, (target, token) in enumerate(questions):
+        due = start + number / rate
+        if (left_s := due - clock()) > 0:
+            await asyncio.sleep(left_s)
+        asked.append(asyncio.ensure_future(ask(target, token, due)))
+    await asyncio.gather(*asked)
+    for connection in idle:
+        connection.close()
