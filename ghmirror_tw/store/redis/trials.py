@@ -128,6 +128,9 @@ class Trials:
         why = self._fault(result, breaker)
         breaker.tried(self.reactor.seconds(), why)
         self.untried.discard(breaker)
+        if why is not None:
+            # who can't be read is not written to either, so nothing else is tried before long
+            self.untried.clear()
         self._try_later()
         self.turned()
 

@@ -186,6 +186,16 @@ class Users(TestCase):
         assert await watched.outcome(script, purpose=WRITE) == "noperm"
         assert await watched.outcome(GET) == [None]
 
+    async def test_who_may_not_read(self) -> None:
+        """Is known not to at once, though writing is not even tried then."""
+        server = start_redis(self, users=["m on >s ~t:* +@all -get"])
+        watched = watched_node(self, server.address, credentials=lambda: Credentials("m", "s"))
+        watched.node.open()
+        await watched.node.settled()
+        assert not watched.node.reading
+        assert not watched.node.writing
+        assert "NOPERM" in watched.node.why
+
     async def test_who_may_not_select(self) -> None:
         """The attempt fails and not those after it: when it is allowed, it works."""
         server = start_redis(self, users=["m on >s ~t:* +@all -select"])
