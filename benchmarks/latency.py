@@ -24,6 +24,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import cycle, islice
+from statistics import median
 
 from attrs import define, field
 
@@ -169,7 +170,7 @@ class Latency:
             (Spread.of(with_redis.seconds) - Spread.of(without.seconds)).values
             for with_redis, without in zip(redis.rounds, memory.rounds, strict=True)
         ]
-        for name, of in (("least", min), ("most", max)):
+        for name, of in (("least", min), ("median", median), ("most", max)):
             values = [of(each) for each in zip(*by_round, strict=True)]
             print(line(f"  in single rounds, {name}", values))
         wide = max(added.values) <= REQUESTS * one.mean

@@ -109,7 +109,7 @@ def test_twisted_stays_as_it_is(installed: Installed) -> None:
 
 
 def test_nothing_else_is_installed(installed: Installed) -> None:
-    """Tests and benchmarks stay in the tree."""
+    """Tests, benchmarks and documentation stay in the tree."""
     roots = {name.split("/")[0] for name in installed.names}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"ghmirror_tw", "twisted"}
 
