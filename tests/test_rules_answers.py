@@ -238,7 +238,7 @@ class Answers(TestCase):
     async def test_no_traceback_is_ever_shown(self) -> None:
         """A fault of the mirror's own is JSON like GitHub's, and says nothing of itself."""
 
-        def fail(*_: object) -> None:
+        def fail(*_: object, **__: object) -> None:
             raise ValueError("a secret")
 
         self.patch(type(self.home.house.store), "look_up", fail)
