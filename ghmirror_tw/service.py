@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import define
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
@@ -170,12 +170,12 @@ class MirrorService(MultiService):
             _log.info("Unready; serving on for {delay} s", delay=self.shutdown_delay_s)
             await deferLater(self.reactor, self.shutdown_delay_s)
         self.resource.closing = max(1, round(self.shutdown_grace_s))
-        await DeferredList([_as_deferred(listener.stop()) for listener in self.listeners])
+        await DeferredList([maybeDeferred(listener.stop) for listener in self.listeners])
         self.site.drop_idle()
         await self._quiet()
         for part in self.parts:
-            await _as_deferred(part.close())
-        await _as_deferred(super().stopService())
+            await maybeDeferred(part.close)
+        await maybeDeferred(super().stopService)
         _log.info("Stopped")
 
     async def _until_quiet(self) -> None:
@@ -198,11 +198,3 @@ class MirrorService(MultiService):
                 timer.cancel()
         for channel in list(self.site.channels):
             channel.loseConnection()
-
-
-def _as_deferred(result: Any) -> Deferred[Any]:
-    if isinstance(result, Deferred):
-        return result
-    done: Deferred[Any] = Deferred()
-    done.callback(result)
-    return done

@@ -197,7 +197,7 @@ class House:
             return
         self.redis.resize()
         self.metrics.store_available(self.redis.available)
-        if self.snapshots is not None:
+        if self.snapshots is not None and self.redis.is_settled:
             (self.snapshots.redis_came if self.redis.available else self.snapshots.redis_went)()
 
     def _with_snapshots(self, codec: Codec) -> Snapshots:

@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
@@ -146,12 +146,13 @@ class Ahead:
 
 @define(eq=False)
 class Home:
-    """One mirror, its GitHub, and a client for both."""
+    """One mirror, its GitHub, and a client for both; *close* ends it before the test does."""
 
     github: GitHub
     house: House
     port: int
     admin_port: int
+    close: Callable[[], Deferred[None]]
     _clock: Ahead = field(factory=lambda: Ahead(reactor))
 
     def move_on(self, seconds: float) -> None:
@@ -230,9 +231,10 @@ async def open_home(
         **{name: evolve(getattr(base, name), **values) for name, values in sections.items()},
     )
     house = House(reactor, settings, None)
-    house.workshop.open()
+    for part in house.parts:
+        if hasattr(part, "open"):
+            part.open()
     if house.redis is not None:
-        house.redis.open()
         await house.redis.settled()
     house.readiness.listening = house.readiness.restored = True
     site = MirrorSite(house.resource, MirrorRequest, reactor)
@@ -241,14 +243,21 @@ async def open_home(
         0, Site(Admin(house.readiness, house.metrics), reactor=reactor), interface="127.0.0.1"
     )
 
-    async def close() -> None:
+    closed: list[bool] = []
+
+    async def end() -> None:
+        if closed:
+            return
+        closed.append(True)
         await port.stopListening()
         await admin.stopListening()
         for channel in list(site.channels):
             channel.transport.abortConnection()
-        await house.client.close()
-        await house.store.close()
-        house.workshop.close()
+        for part in house.parts:
+            await maybeDeferred(part.close)
 
-    case.addCleanup(lambda: Deferred.fromCoroutine(close()))
-    return Home(github, house, port.getHost().port, admin.getHost().port)
+    def close() -> Deferred[None]:
+        return Deferred.fromCoroutine(end())
+
+    case.addCleanup(close)
+    return Home(github, house, port.getHost().port, admin.getHost().port, close)

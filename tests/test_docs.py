@@ -52,18 +52,12 @@ def with_files(text: str, folder: Path) -> str:
     return _FILE.sub(rf"{folder}/\1", text)
 
 
-def but_for_what_is_to_come(faults: list[str]) -> list[str]:
-    """Leave out the faults of a documented option that can't be had yet."""
-    to_come = re.compile(r"\[redis\] (sentinels|cluster): not available yet; .*")
-    return [fault for fault in faults if not to_come.fullmatch(fault)]
-
-
 def faults_of(path: Path) -> list[str]:
     """Return what is wrong with a configuration, or else what is warned about."""
     try:
         return list(load(path, {}).warnings)
     except ConfigError as error:
-        return but_for_what_is_to_come(error.faults)
+        return error.faults
 
 
 @pytest.mark.parametrize("snippet", [pytest.param(each, id=each.name) for each in snippets()])

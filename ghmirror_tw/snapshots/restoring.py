@@ -61,7 +61,7 @@ class Restorer:
         """Fill the store if it needs it and nobody is at it here; the gate is shut meanwhile."""
         if self._running is not None or self._closed:
             return
-        self.gate.shut()
+        self.gate.shut(id(self))
         self._running = Deferred.fromCoroutine(self._run())
         if not self._running.called:
             self._running.addBoth(self._ran)
@@ -70,7 +70,7 @@ class Restorer:
 
     def _ran(self, _: object) -> None:
         self._running = None
-        self.gate.open()
+        self.gate.open(id(self))
 
     def stop(self) -> None:
         """Give up what is under way."""

@@ -111,6 +111,11 @@ class FailoverStore:
         wake(self._unsettled)
         self.known()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known by now if Redis can be asked."""
+        return self._is_settled
+
     def settled(self) -> Deferred[None]:
         """Fire when it is known for the first time whether Redis can be asked."""
         return succeed(None) if self._is_settled else waiting(self.reactor, self._unsettled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from attrs import define, field
@@ -13,34 +14,40 @@ from ghmirror_tw.store.waiting import waiting, wake
 
 @define(eq=False)
 class Gate:
-    """Shut while a store is being filled, but never for longer than *longest_s*.
+    """Shut while a store is being filled by anybody, but never for longer than *longest_s*.
 
     Whoever waits for what a filled store would know waits for this. It is open at first.
     """
 
     reactor: Any
     longest_s: float = 0.0
-    is_shut: bool = field(init=False, default=False)
+    _timers: dict[Hashable, IDelayedCall] = field(init=False, factory=dict)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
-    _timer: IDelayedCall | None = field(init=False, default=None)
 
-    def shut(self) -> None:
-        """Have people wait from now on; not again if they do already."""
-        if not self.is_shut and self.longest_s > 0:
-            self.is_shut = True
-            self._timer = self.reactor.callLater(self.longest_s, self._give_up)
+    @property
+    def is_shut(self) -> bool:
+        """Whether somebody is at it, and not for too long."""
+        return bool(self._timers)
 
-    def _give_up(self) -> None:
-        self._timer = None
-        self.open()
+    def shut(self, who: Hashable) -> None:
+        """Have people wait from now on, until *who* has done."""
+        if who not in self._timers and self.longest_s > 0:
+            self._timers[who] = self.reactor.callLater(self.longest_s, self._give_up, who)
 
-    def open(self) -> None:
-        """Let everybody go on."""
-        self.is_shut = False
-        timer, self._timer = self._timer, None
+    def _give_up(self, who: Hashable) -> None:
+        del self._timers[who]
+        self._look()
+
+    def open(self, who: Hashable) -> None:
+        """Take note that *who* has done; when all have, let everybody go on."""
+        timer = self._timers.pop(who, None)
         if timer is not None:
             timer.cancel()
-        wake(self._waiters)
+        self._look()
+
+    def _look(self) -> None:
+        if not self._timers:
+            wake(self._waiters)
 
     def opened(self, timeout_s: float) -> Deferred[None]:
         """Return when it is open, or when *timeout_s* has passed."""

@@ -1,0 +1,285 @@
+"""A restart costs nothing: mirrors that come back know what they knew."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.home import Got, Home, fetch, open_github, open_home, reactor
+from tests.redis_house import settled
+from tests.redis_servers import start_redis
+from tests.running import STOPPED, Mirror, start_mirror
+
+PATHS = tuple(f"/things/{number}" for number in range(30))
+TOKENS = ("alice-1", "bob-1")
+
+
+class Kept(TestCase):
+    """A directory for snapshots, and GitHub's stand-in."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.github = await open_github(self)
+        for path in PATHS:
+            self.github.put(path, {"path": path})
+        self.directory = self.folder()
+
+    def folder(self) -> Path:
+        return Path(self.mktemp()).absolute()
+
+    @property
+    def target(self) -> str:
+        return f"file://{self.directory}"
+
+    def snapshots(self) -> list[Path]:
+        return sorted(self.directory.glob("*.snap"))
+
+    async def until_saved(self, count: int = 1) -> None:
+        """Return when there are so many snapshots."""
+        while len(self.snapshots()) < count:
+            await deferLater(reactor, 0.01)
+
+
+class InMemory(Kept):
+    """The memory store, in a process of its own that is killed."""
+
+    async def start(self, **snapshot: Any) -> Mirror:
+        sections = {
+            "github": {"api_url": self.github.api_url},
+            "snapshot": {"target": self.target, **snapshot},
+        }
+        return await start_mirror(self, sections)
+
+    async def ask(self, mirror: Mirror, path: str, token: str) -> Got:
+        port = int(mirror.url.rpartition(":")[2])
+        got = await fetch("GET", port, path, token=token)
+        assert (got.status, got.json) == (200, {"path": path})
+        return got
+
+    async def poll(self, mirror: Mirror) -> None:
+        for token in TOKENS:
+            for path in PATHS:
+                await self.ask(mirror, path, token)
+
+    async def test_after_sigterm_everything_is_known(self) -> None:
+        """The last thing that a mirror does is to save what it knows."""
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        assert await mirror.stop() == STOPPED
+        assert len(self.snapshots()) == 1
+        self.github.reset_counts()
+        await self.poll(await self.start(interval="1h"))
+        assert self.github.total_paid == 0
+
+    async def test_after_kill_9_what_was_saved_is_known(self) -> None:
+        """Under load from the first moment: who asks before all is restored waits for it."""
+        mirror = await self.start(interval="1s")
+        await self.poll(mirror)
+        before = len(self.snapshots())
+        await self.until_saved(before + 2)
+        mirror.signal(signal.SIGKILL)
+        await mirror.ended()
+        self.github.reset_counts()
+        mirror = await self.start(interval="1h")
+        asked = [
+            Deferred.fromCoroutine(self.ask(mirror, path, token))
+            for path in PATHS
+            for token in TOKENS
+        ]
+        for answer in asked:
+            await answer
+        assert self.github.total_paid == 0
+
+    async def test_a_damaged_snapshot_is_passed_over(self) -> None:
+        """It is reported and left alone; the one before it is used."""
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        await mirror.stop()
+        mirror = await self.start(interval="1h")
+        await mirror.logged("records were restored")
+        await mirror.stop()
+        good, damaged = self.snapshots()
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+        self.github.reset_counts()
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        assert self.github.total_paid == 0
+        await mirror.logged(f"{damaged.name} can't be used")
+        await mirror.logged(f"records were restored from {good.name}")
+        assert damaged.read_bytes() == bytes(content)
+
+    async def test_restore_no(self) -> None:
+        """Nothing is read then, and it is saved from the start."""
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        await mirror.stop()
+        self.github.reset_counts()
+        mirror = await self.start(interval="1h", restore=False)
+        await self.ask(mirror, PATHS[0], TOKENS[0])
+        assert self.github.total_paid == 1
+        await mirror.stop()
+        assert len(self.snapshots()) == 2
+
+    async def test_keep(self) -> None:
+        """So many are kept."""
+        for count in (1, 2, 2):
+            mirror = await self.start(interval="1h", keep=2)
+            await self.ask(mirror, PATHS[0], TOKENS[0])
+            await mirror.stop()
+            assert len(self.snapshots()) == count
+
+    async def test_it_is_not_ready_before(self) -> None:
+        """`/readyz` says no until the store is filled; the metrics show what was restored."""
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        await mirror.stop()
+        mirror = await self.start(interval="1h")
+        port = int(mirror.admin_url.rpartition(":")[2])
+        while (await fetch("GET", port, "/readyz")).status != 200:
+            pass
+        shown = (await fetch("GET", port, "/metrics")).content.decode()
+        line = next(
+            each
+            for each in shown.splitlines()
+            if each.startswith('ghmirror_snapshot_records{operation="restore"}')
+        )
+        # 30 lists, 30 representations, 60 grants
+        assert float(line.rpartition(" ")[2]) == 120.0
+
+
+class InRedis(Kept):
+    """Replicas that share a Redis, in this process."""
+
+    async def another(self, **more: Any) -> Home:
+        host, port = self.server.address
+        return await open_home(
+            self,
+            self.github,
+            cache={"backend": "redis", "credential_secret": "shared"},
+            redis={"url": f"redis://{host}:{port}", "timeout": 0.5, "local_size": 0},
+            snapshot={"target": self.target, "interval": 3600.0, **more},
+        )
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        await super().setUp()
+        self.server = start_redis(self)
+
+    async def poll(self, home: Home) -> None:
+        for token in TOKENS:
+            for path in PATHS:
+                got = await home.get(path, token=token)
+                assert (got.status, got.json) == (200, {"path": path})
+
+    async def saved(self, home: Home) -> None:
+        """Have a snapshot made now."""
+        assert home.house.snapshots is not None
+        await settled(home.house.store)
+        schedule = home.house.snapshots.schedules[0]
+        await schedule.save()
+
+    async def test_one_saves(self) -> None:
+        """Of all replicas, within an interval; when it dies half-way another one does."""
+        homes = [await self.another(), await self.another(), await self.another()]
+        await self.poll(homes[0])
+        for home in homes:
+            await self.saved(home)
+        assert len(self.snapshots()) == 1
+        [lease] = self.server.ask("KEYS", "*lease*")
+        assert self.server.ask("PTTL", lease) > 3000 * 1000
+        self.server.ask("DEL", lease)
+        await self.saved(homes[1])
+        assert len(self.snapshots()) == 2
+
+    async def test_redis_lost_while_mirrors_are_down(self) -> None:
+        """A redeployment with an empty Redis costs nothing."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        await home.close()
+        self.server.restart()
+        self.github.reset_counts()
+        homes = [await self.another(), await self.another()]
+        for home in homes:
+            await self.poll(home)
+        assert self.github.total_paid == 0
+
+    async def test_redis_comes_back_empty_in_the_middle_of_the_day(self) -> None:
+        """It is filled again by one of the replicas; nobody pays meanwhile."""
+        homes = [await self.another(), await self.another()]
+        for home in homes:
+            await self.poll(home)
+        await self.saved(homes[0])
+        self.github.reset_counts()
+        self.server.restart()
+        for home in homes:
+            await self.poll(home)
+        assert self.github.total_paid == 0
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        for home in (*homes, await self.another()):
+            await self.poll(home)
+        assert self.github.total_paid == 0
+
+    async def test_what_stands_in_for_redis_is_filled(self) -> None:
+        """A replica that has just started, and finds no Redis, knows what the fleet knew."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        self.server.kill()
+        self.github.reset_counts()
+        await self.poll(home)
+        await self.poll(await self.another())
+        assert self.github.total_paid == 0
+
+    async def test_a_flush_is_noticed(self) -> None:
+        """At the latest when a snapshot is due: a store that was emptied is filled, not saved."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        self.server.ask("FLUSHALL")
+        await self.saved(home)
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        assert len(self.snapshots()) == 1
+        self.github.reset_counts()
+        await self.poll(await self.another())
+        assert self.github.total_paid == 0
+
+    async def test_a_restored_grant_makes_nobody_fresh(self) -> None:
+        """Until GitHub has confirmed it once since."""
+        home = await self.another()
+        await home.get(PATHS[0], token="alice-1")
+        await self.saved(home)
+        await home.close()
+        self.server.restart()
+        host, port = self.server.address
+        home = await open_home(
+            self,
+            self.github,
+            cache={"backend": "redis", "credential_secret": "shared", "fresh_for": 600.0},
+            redis={"url": f"redis://{host}:{port}"},
+            snapshot={"target": self.target},
+        )
+        assert (await home.get(PATHS[0], token="alice-1")).outcome.endswith("detail=revalidated")
+        await settled(home.house.store)
+        assert (await home.get(PATHS[0], token="alice-1")).outcome == "hit; detail=fresh"
+
+    async def test_a_refusal_survives(self) -> None:
+        """What was refused since the snapshot stays refused, whatever it brings."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        self.github.private(PATHS[0], set())
+        assert (await home.get(PATHS[0], token="alice-1")).status == 404
+        await settled(home.house.store)
+        self.server.ask("DEL", *self.server.ask("KEYS", "*:g:*"), "ghmirror:probe:filled")
+        await self.saved(home)
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        assert len(self.server.ask("KEYS", "*:g:*")) == 2 * len(PATHS) - 1
