@@ -17,7 +17,11 @@ from ghmirror_tw.store.redis.node import Node
 
 READ, CURRENT, WRITE = Purpose.READ, Purpose.CURRENT, Purpose.WRITE
 
-TIMEOUT_S = 0.25
+SOON_S = 0.25
+"""The timeout where a test waits for it to pass."""
+
+TIMEOUT_S = 2.0
+"""The timeout where none should pass, however busy the machine is."""
 
 
 def command(*parts: str | bytes, script: str | None = None) -> Command:

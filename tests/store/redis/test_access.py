@@ -18,7 +18,7 @@ from ghmirror_tw.authorities import trust_root
 from ghmirror_tw.store.redis.address import Address, Credentials
 from tests.certificates import Authority
 from tests.redis_servers import free_port, start_redis
-from tests.store.redis.nodes import GET, SET, WRITE, command, watched_node, working_node
+from tests.store.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_node, working_node
 
 
 def logged(test: TestCase) -> list[str]:
@@ -60,6 +60,7 @@ class Tls(TestCase):
             address,
             trust=trust_root(authority.pem),
             credentials=lambda: Credentials("", "hunter2"),
+            timeout_s=SOON_S,
         )
         watched.node.open()
         await watched.node.settled()

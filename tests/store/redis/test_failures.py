@@ -18,7 +18,7 @@ from tests.store.redis.nodes import (
     GET,
     READ,
     SET,
-    TIMEOUT_S,
+    SOON_S,
     WRITE,
     command,
     watched_node,
@@ -86,7 +86,7 @@ class Silent(TestCase):
     async def test_paused(self) -> None:
         """A few wait for their time to be up, nobody else does; what they sent is not kept."""
         server = start_redis(self)
-        watched = await working_node(self, server.address)
+        watched = await working_node(self, server.address, timeout_s=SOON_S)
         server.pause()
         first = [watched.ask(GET) for _ in range(1000)]
         results: Any = await DeferredList(first, consumeErrors=True)
@@ -106,7 +106,7 @@ class Silent(TestCase):
         """While it is left alone, only trials reach it, one at a time, for reading."""
         server = start_redis(self)
         between = interpose(self, server.address)
-        watched = await working_node(self, between.address, pool_size=1)
+        watched = await working_node(self, between.address, pool_size=1, timeout_s=SOON_S)
         between.silent = True
         while await watched.outcome(GET) != "open":
             pass
@@ -134,7 +134,7 @@ class Silent(TestCase):
         """Even if nobody asks anything: an idle connection is tried now and then."""
         server = start_redis(self)
         between = interpose(self, server.address)
-        watched = await working_node(self, between.address, idle_s=0.5)
+        watched = await working_node(self, between.address, idle_s=0.5, timeout_s=SOON_S)
         between.silent = True
         await watched.fails()
         assert "it does not answer" in watched.failures
@@ -145,7 +145,7 @@ class Silent(TestCase):
         """They are aborted, so that what comes back does not wait behind what is lost."""
         server = start_redis(self)
         between = interpose(self, server.address)
-        watched = await working_node(self, between.address)
+        watched = await working_node(self, between.address, timeout_s=SOON_S)
         lost = list(watched.connections)
         between.silent = True
         await DeferredList([watched.ask(GET) for _ in range(8)], consumeErrors=True)
@@ -164,8 +164,8 @@ class Late(TestCase):
         server = start_redis(self)
         server.ask("SET", "t:a", "x")
         between = interpose(self, server.address)
-        watched = await working_node(self, between.address)
-        between.delay_s = 2 * TIMEOUT_S
+        watched = await working_node(self, between.address, timeout_s=SOON_S)
+        between.delay_s = 2 * SOON_S
         outcomes = [await watched.outcome(GET) for _ in range(4)]
         assert outcomes == ["timeout", "timeout", "timeout", "open"]
         between.delay_s = 0.0
@@ -176,8 +176,8 @@ class Late(TestCase):
         """A reply that comes late is nobody else's, nor is one that somebody gave up."""
         server = start_redis(self)
         between = interpose(self, server.address)
-        watched = await working_node(self, between.address, pool_size=1)
-        between.delay_s = 1.2 * TIMEOUT_S
+        watched = await working_node(self, between.address, pool_size=1, timeout_s=SOON_S)
+        between.delay_s = 1.2 * SOON_S
         assert await watched.outcome(command("ECHO", "late")) == "timeout"
         between.delay_s = 0.0
         given_up = watched.ask(command("ECHO", "given up"))
@@ -188,8 +188,8 @@ class Late(TestCase):
     async def test_a_reactor_that_is_held_up(self) -> None:
         """What keeps this process busy is not taken for the slowness of Redis."""
         server = start_redis(self)
-        watched = await working_node(self, server.address)
-        for busy_s in (0.9 * TIMEOUT_S, 1.5 * TIMEOUT_S, 8 * TIMEOUT_S):
+        watched = await working_node(self, server.address, timeout_s=SOON_S)
+        for busy_s in (0.9 * SOON_S, 1.5 * SOON_S, 8 * SOON_S):
             asked = [watched.ask(GET) for _ in range(5)]
             time.sleep(busy_s)  # noqa: ASYNC251 - nothing else may run
             for each in asked:

@@ -8,15 +8,16 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ghmirror_tw.store.redis.address import Credentials
+from ghmirror_tw.store.redis.connection import State
 from ghmirror_tw.store.redis.pool import Pool
 from tests.interposer import interpose
 from tests.redis_servers import RedisServer, start_redis
-from tests.store.redis.nodes import GET, SET, WRITE, command, watched_node, working_node
+from tests.store.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_node, working_node
 
 
 def connected(server: RedisServer) -> int:
@@ -46,7 +47,7 @@ class Attempts(TestCase):
         server = start_redis(self)
         between = interpose(self, server.address)
         between.silent = True
-        watched = watched_node(self, between.address, pool_size=8)
+        watched = watched_node(self, between.address, pool_size=8, timeout_s=SOON_S)
         watched.node.open()
         await watched.until(lambda: len(watched.failures) == 2)
         assert between.accepted == 2
@@ -58,7 +59,7 @@ class Attempts(TestCase):
         """Nor does it become two when something else would have connections made anew."""
         server = start_redis(self)
         between = interpose(self, server.address)
-        watched = await working_node(self, between.address)
+        watched = await working_node(self, between.address, timeout_s=SOON_S)
         between.silent = True
         for _ in range(3):
             watched.node.renew()
@@ -221,10 +222,10 @@ class Closing(TestCase):
         between.silent = True
         watched = watched_node(self, between.address)
         watched.node.open()
-        greeting: Deferred[None] = Deferred()
-        watched.node.reactor.callLater(0.1, greeting.callback, None)
-        await greeting
+        while (greeting := watched.node._pool._greeting) is None:
+            await deferLater(watched.node.reactor, 0)
         await watched.node.close()
+        assert greeting.state is State.CLOSED
         assert await watched.outcome(GET) == "closed"
 
     async def test_never_opened(self) -> None:
