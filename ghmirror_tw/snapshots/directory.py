@@ -67,12 +67,15 @@ class DirectoryTarget:
 
     async def read(self, name: SnapshotName) -> AsyncGenerator[bytes]:
         """Give a file in chunks."""
-        file = await self._run("read", self._open, name)
+        # What a thread has opened is closed, even if nobody waits for it any more by then.
+        opened: list[IO[bytes]] = []
         try:
-            while chunk := await self._run("read", file.read, CHUNK_BYTES):
+            await self._run("read", lambda: opened.append(self._open(name)))
+            while chunk := await self._run("read", opened[0].read, CHUNK_BYTES):
                 yield chunk
         finally:
-            await self.workers.run(file.close)
+            for file in opened:
+                await self.workers.run(file.close)
 
     async def delete(self, name: SnapshotName) -> None:
         """Unlink a file."""
