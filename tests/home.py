@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from io import BytesIO
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, frozen
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -128,16 +128,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @define(eq=False)
-class Ahead:
-    """A reactor whose time is some seconds *ahead*; what waits for a time waits as before."""
+class Stopped:
+    """A reactor whose time stands still *at* a moment; what waits for a time waits as before.
+
+    Each look at it takes a microsecond, so that what comes later is later.
+    """
 
     real: Any
-    ahead: float = 0.0
+    at: float
 
     def seconds(self) -> float:
         """Return the time."""
-        now: float = self.real.seconds()
-        return now + self.ahead
+        self.at += 1e-6
+        return self.at
 
     def __getattr__(self, name: str) -> Any:
         """Return what the real one has."""
@@ -153,13 +156,15 @@ class Home:
     port: int
     admin_port: int
     close: Callable[[], Deferred[None]]
-    _clock: Ahead = field(factory=lambda: Ahead(reactor))
+    _clock: Stopped | None = None
 
     def move_on(self, seconds: float) -> None:
-        """Let so much time pass at once, as the mirror's parts see it."""
-        self._clock.ahead += seconds
-        for part in (self.house.mirror, self.house.store, self.house.resource):
-            part.reactor = self._clock
+        """Let so much time pass at once, as the mirror sees it; from then on it stands still."""
+        if self._clock is None:
+            self._clock = Stopped(reactor, reactor.seconds())
+            for part in (self.house.mirror, self.house.store, self.house.resource):
+                part.reactor = self._clock
+        self._clock.at += seconds
 
     @property
     def url(self) -> str:

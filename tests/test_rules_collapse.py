@@ -253,6 +253,7 @@ class Claims(Asking):
     async def test_nobody_queues_for_what_is_not_storable_for_a_minute(self) -> None:
         """All ask at once; a minute later, one goes first again."""
         self.github.put("/no-tag", {"a": 1}, etag=False)
+        self.home.move_on(0.0)
         await self.home.get("/no-tag", token="alice-1")
         tokens = ["alice-1", "bob-1", "carol-1"]
         self.home.move_on(59.0)

@@ -19,6 +19,7 @@ class Sharing(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.home = await open_home(self)
         self.github = self.home.github
+        self.home.move_on(0.0)
         for number in range(6):
             self.github.user(f"user{number}", tokens=[f"user{number}-1", f"user{number}-2"])
         self.logged: list[str] = []

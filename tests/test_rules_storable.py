@@ -194,6 +194,7 @@ class Storable(TestCase):
     async def test_fresh_for_so_long_and_no_longer(self) -> None:
         """By this credential's last validation, not by anybody's; `max-age` plays no part."""
         home = await open_home(self, self.github, cache={"fresh_for": 60.0})
+        home.move_on(0.0)
         await home.get("/thing", token="alice-1")
         home.move_on(59.0)
         got = await home.get("/thing", token="alice-1")
