@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw import mirror as conversation
+from ghmirror_tw import validation
 from ghmirror_tw.policy import reuse
 from ghmirror_tw.web import fitting
 from tests.home import Home, open_home
@@ -192,7 +192,7 @@ class Answers(TestCase):
             self.patch(where, name, watched)
 
         for where, name in (
-            (conversation, "represent"),
+            (validation, "represent"),
             (reuse, "computed"),
             (fitting, "pack"),
             (fitting, "_plain"),

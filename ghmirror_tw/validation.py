@@ -1,0 +1,386 @@
+"""Validating a question with GitHub: with what it is asked, and what becomes of its answer."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+
+from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.conversation import Asked, Plan, Terms, Turn, Upload
+from ghmirror_tw.github.interfaces import IncomingContent, Reply, Unanswered
+from ghmirror_tw.metrics import Metrics
+from ghmirror_tw.policy import errors, granting, reuse, tags
+from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.content import (
+    TooLarge,
+    Undecodable,
+    identity,
+    pack,
+    represent,
+    unpacked_size,
+)
+from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.granting import Word
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.pagination import Demand, what_must_hold
+from ghmirror_tw.policy.preconditions import PRECONDITIONS
+from ghmirror_tw.policy.records import Entry, Known, Representation
+from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
+from ghmirror_tw.policy.sharing import Sharing
+from ghmirror_tw.policy.storing import may_store, of_this_answer, refuses
+from ghmirror_tw.proving import Proofs
+from ghmirror_tw.store.interfaces import IStore
+from ghmirror_tw.threads import Workshop
+
+_EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
+#: How much of a refusal is looked at, to tell it from a rate limit.
+_REFUSAL_LOOK: Final = 256 * 1024
+_CONFIRMED: Final = {
+    Kind.OWN: Outcome.REVALIDATED,
+    Kind.COMPUTED: Outcome.SHARED,
+    Kind.EMPTY: Outcome.EMPTY,
+}
+
+
+class World(Protocol):
+    """What validating needs of the mirror around it."""
+
+    @property
+    def terms(self) -> Terms:
+        """How it is set up now."""
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+
+    def tick(self) -> float:
+        """Return the time, later than every time returned before."""
+
+    def login(self, credential: str) -> str | None:
+        """Return whose credential it is, where known."""
+
+    async def put(
+        self, question: Question, credential: str, upload: Upload | None, deadline: float
+    ) -> Reply:
+        """Put one question to GitHub."""
+
+    async def page(self, question: Question, asked: Asked) -> Answer:
+        """Answer a question of our own, of another page of what is *asked* for."""
+
+    def revoked(self, credential: str, asked_at: float) -> None:
+        """Remember that GitHub refused a credential altogether."""
+
+
+@define(eq=False)
+class Validation:
+    """Asks GitHub, and takes its answer."""
+
+    world: World
+    store: IStore
+    workshop: Workshop
+    metrics: Metrics
+    sharing: Sharing
+    proofs: Proofs
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.mirror"))
+
+    async def _plan(self, asked: Asked, known: Known) -> Plan:
+        """Choose the validators: the grant's own, and those computed for what others brought."""
+        now = self.world.now()
+        question, grant = asked.question, known.grant
+        entries: tuple[Entry, ...] = ()
+        enabled = self.sharing.enabled(now)
+        self.metrics.sharing_enabled(enabled)
+        if enabled:
+            entries = reuse.candidates(
+                known,
+                self.world.login(asked.credential),
+                lists=self.sharing.lists_enabled(now),
+                proven=self.sharing.proven,
+            )
+        wanted = (() if grant is None else (grant.digest,)) + tuple(e.digest for e in entries)
+        stored = await self.store.fetch(asked.key, wanted, asked.patience) if wanted else {}
+        validators = []
+        if grant is not None and grant.etag is not None and grant.digest in stored:
+            validators.append(Validator(grant.etag, Kind.OWN, grant.digest))
+        for entry in entries:
+            candidate = stored.get(entry.digest)
+            if candidate is not None:
+                tag = await self.workshop.run(candidate.size, _computed, question, candidate)
+                validators.append(Validator(tag, Kind.COMPUTED, entry.digest))
+        if validators:
+            return Plan(tuple(validators), stored=stored)
+        if grant is not None and grant.digest in stored and grant.last_modified is not None:
+            return Plan(dated=grant, stored=stored)
+        return Plan(self._guesses(asked, known, now))
+
+    def _guesses(self, asked: Asked, known: Known, now: float) -> tuple[Validator, ...]:
+        """Return validators where there is nothing to validate: the client's own, or `[]`."""
+        own = reuse.of_client(asked.question)
+        if own:
+            return own if self.sharing.lists_enabled(now) else own[:1]
+        if known.grant is not None or known.entries:
+            return ()
+        if (
+            # A proof is GitHub's word on the list, not a guess at the client's answer.
+            (asked.probing or (asked.guess and asked.first_page and not asked.head))
+            and self.sharing.single.is_on(now)
+            and reuse.may_be_empty(asked.question)
+        ):
+            return (Validator(reuse.empty_tag(asked.question), Kind.EMPTY, EMPTY_DIGEST),)
+        return ()
+
+    async def validate(self, asked: Asked, known: Known) -> Answer:
+        """Ask GitHub, with fewer validators each time that its answer cannot be used."""
+        plan = await self._plan(asked, known)
+        if self._is_unprovable(asked, known, plan):
+            plan = Plan()
+        beside = self._prove_beside(asked, known, plan)
+        try:
+            while True:
+                asked_at = self.world.tick()
+                question = plan.as_sent(asked.question)
+                reply = await self.world.put(question, asked.credential, None, asked.deadline)
+                turn = Turn(asked, known, plan, reply, asked_at)
+                if reply.status != 304:  # noqa: PLR2004
+                    return await self._take(turn)
+                await reply.content.collect(0)
+                if not plan.conditional:
+                    raise Unanswered("broken-answer", "304 to an unconditional request")
+                answer, plan = await self._confirm(turn, beside)
+                if answer is not None:
+                    return answer
+        finally:
+            if beside is not None:
+                # If something else ended it, nobody looks at this one any more.
+                beside.addErrback(lambda failure: failure.trap(CancelledError) and None)
+                beside.cancel()
+
+    def _word(self, turn: Turn) -> Word:
+        asked, fields = turn.asked, turn.reply.fields
+        authorization, limit_s = asked.question.authorization, self.world.terms.stale_limit
+        expires_at = granting.expires_at(authorization, fields, turn.asked_at, limit_s)
+        login = self.world.login(asked.credential)
+        return Word(fields, turn.asked_at, self.world.now(), login, expires_at)
+
+    async def _confirm(
+        self, turn: Turn, beside: Deferred[bool | None] | None
+    ) -> tuple[Answer | None, Plan]:
+        """Take a 304: return the answer that it confirms, or how to ask again."""
+        asked, plan, own = turn.asked, turn.plan, of_this_answer(turn.reply.fields)
+        etag = own.get(b"etag")
+        validator = plan.confirmed(etag)
+        if validator is None:
+            return None, plan.narrowed()
+        self.sharing.honoured(len(plan.validators))
+        if validator.kind is Kind.CLIENT:
+            fields = own.with_line(b"etag", etag or validator.tag)
+            return Answer(304, fields, Outcome.REVALIDATED, None), plan
+        stored = _EMPTY if validator.kind is Kind.EMPTY else plan.stored.get(validator.digest)
+        if stored is None:
+            return None, Plan()
+        grant, entry = granting.confirmed(turn.known, validator, stored, self._word(turn))
+        demand = self._demand(asked, stored, grant.link, entry.complete, validator.kind)
+        if demand != Demand():
+            if beside is not None and validator.kind is Kind.OWN:
+                held = await beside
+            else:
+                held = await self._prove(asked, demand)
+            if not held:
+                return None, Plan(goes_on=held is False and not demand.unprovable)
+        # Of a page beyond the first, `[]` says nothing about its `Link`: it is not remembered.
+        if validator.kind is not Kind.EMPTY:
+            self.store.freshen(asked.key, asked.credential, grant, entry)
+        elif asked.first_page:
+            self.store.remember(asked.key, asked.credential, stored, grant, entry)
+        fields = reuse.freshen(stored.fields, grant, own)
+        return Answer(200, fields, _CONFIRMED[validator.kind], stored, asked=304), plan
+
+    # Links.
+
+    def _demand(
+        self, asked: Asked, stored: Representation, link: bytes | None, complete: bool, kind: Kind
+    ) -> Demand:
+        if asked.probing or kind is Kind.EMPTY:
+            return Demand()
+        return what_must_hold(
+            asked.question.target,
+            stored.items,
+            link,
+            shared=kind is Kind.COMPUTED,
+            verify_last=self.world.terms.verify_last,
+            complete=complete,
+            authorised=asked.question.authorization is not None,
+        )
+
+    def _own_demand(self, asked: Asked, known: Known, plan: Plan) -> Demand:
+        """Return what must be proved if the grant's own validator is confirmed."""
+        grant = known.grant
+        stored = plan.stored.get(grant.digest) if grant is not None else None
+        if grant is None or stored is None or not plan.conditional:
+            return Demand()
+        complete = any(e.complete for e in known.entries if e.digest == grant.digest)
+        return self._demand(asked, stored, grant.link, complete, Kind.OWN)
+
+    def _is_unprovable(self, asked: Asked, known: Known, plan: Plan) -> bool:
+        """Tell whether what GitHub is likely to confirm could not be used anyway.
+
+        Then it is asked without validators at once, rather than twice.
+        """
+        if known.grant is not None or asked.question.authorization is not None:
+            return self._own_demand(asked, known, plan).unprovable
+        return any(
+            self._demand(asked, stored, e.link, e.complete, Kind.COMPUTED).unprovable
+            for e in known.entries
+            if (stored := plan.stored.get(e.digest)) is not None
+        )
+
+    def _prove_beside(self, asked: Asked, known: Known, plan: Plan) -> Deferred[bool | None] | None:
+        """Prove beside the main question what must hold if the grant's own tag is confirmed."""
+        demand = self._own_demand(asked, known, plan)
+        if demand == Demand() or demand.unprovable:
+            return None
+        return Deferred.fromCoroutine(self._prove(asked, demand))
+
+    async def _prove(self, asked: Asked, demand: Demand) -> bool | None:
+        async def ask(target: bytes) -> int | None:
+            fields = asked.question.fields.without(PRECONDITIONS)
+            question = Question(b"GET", target, fields)
+            answer = await self.world.page(question, asked)
+            if answer.incoming is not None:
+                answer.incoming.abort()
+            if answer.status == 422:  # noqa: PLR2004 - GitHub won't count that far: no such page
+                return 0
+            return answer.body.items if isinstance(answer.body, Representation) else None
+
+        try:
+            return await self.proofs.hold(
+                asked.asker, asked.question.target, demand, self.world.now(), ask
+            )
+        except (Unanswered, MirrorError):
+            return None
+
+    # Taking what is new.
+
+    async def _take(self, turn: Turn) -> Answer:
+        """Take an answer that is no 304: store it if it may be, and pass it on."""
+        asked, reply = turn.asked, turn.reply
+        if reply.status >= 500:  # noqa: PLR2004
+            reply.content.abort()
+            raise _server_error(reply)
+        self._weigh(turn)
+        if asked.head:
+            await reply.content.collect(0)
+            self._refused(turn, b"")
+            return passed_on(reply, None)
+        content = await reply.content.collect(self.world.terms.max_stored_size)
+        whole = content is not None and reply.content.certain
+        if content is not None and whole and may_store(reply.status, reply.fields):
+            stored = await self._store(turn, content)
+            if stored is not None:
+                return stored
+        if reply.status == 200:  # noqa: PLR2004
+            self.store.unstorable(asked.key)
+        if content is None:
+            return passed_on(reply, reply.content)
+        self._refused(turn, content)
+        return passed_on(reply, Whole(content, _coding(reply)))
+
+    def _weigh(self, turn: Turn) -> None:
+        """Take a 200 with a tag that was sent as evidence that validators are ignored."""
+        sent, etag = turn.plan.validators, turn.reply.fields.get(b"etag")
+        if turn.reply.status != 200 or not reuse.was_ignored(sent, etag):  # noqa: PLR2004
+            return
+        if len(sent) == 1 and sent[0].kind not in {Kind.COMPUTED, Kind.EMPTY}:
+            return
+        now = self.world.now()
+        off = self.sharing.ignored(len(sent), turn.asked.key.name, turn.asked.credential, now)
+        if off is not None:
+            self._log.warn(
+                "GitHub ignores validators that it should honour; {what} off for an hour",
+                what="lists of entity-tags" if off == "lists" else "sharing",
+            )
+
+    async def _store(self, turn: Turn, content: bytes) -> Answer | None:
+        """Store what a 200 brought and answer with it; None where it turns out not storable."""
+        asked, known, fields = turn.asked, turn.known, turn.reply.fields
+        try:
+            stored, shareable = await self.workshop.run(
+                unpacked_size(content, _coding(turn.reply)),
+                _represented,
+                asked.question,
+                fields,
+                content,
+                self.world.terms.max_stored_size,
+            )
+        except TooLarge:
+            return None
+        except Undecodable as error:
+            raise Unanswered("broken-answer", str(error)) from error
+        grant, entry = granting.brought(
+            asked.question.target,
+            known,
+            stored,
+            self._word(turn),
+            shareable=shareable,
+            goes_on=turn.plan.goes_on,
+        )
+        self.store.remember(asked.key, asked.credential, stored, grant, entry)
+        cold = known.grant is None and not known.entries
+        outcome = Outcome.MISS if cold else Outcome.CHANGED
+        return Answer(200, of_this_answer(fields), outcome, stored, asked=200)
+
+    def _refused(self, turn: Turn, content: bytes) -> None:
+        """Remember a refusal, so that it outweighs every grant from before."""
+        asked, reply = turn.asked, turn.reply
+        try:
+            plain = identity(content, _coding(reply), _REFUSAL_LOOK)
+        except (Undecodable, TooLarge):
+            plain = b""
+        what = refuses(reply.status, reply.fields, plain)
+        if what == "credential" and asked.question.authorization is not None:
+            self.world.revoked(asked.credential, turn.asked_at)
+        elif what is not None:
+            self.store.refuse(asked.key, asked.credential, turn.asked_at)
+
+
+def _server_error(reply: Reply) -> MirrorError:
+    """Return what the client gets for GitHub's 5xx: 502 or 504, and when to come again."""
+    error = errors.unanswered("timeout" if reply.status == 504 else "server-error")  # noqa: PLR2004
+    retry_after = reply.fields.get(b"retry-after") or b""
+    return evolve(error, retry_after=int(retry_after)) if retry_after.isdigit() else error
+
+
+def _coding(reply: Reply) -> bytes:
+    return b", ".join(reply.fields.listed(b"content-encoding"))
+
+
+def _computed(question: Question, candidate: Representation) -> bytes:
+    return reuse.computed(question, candidate, candidate.content())
+
+
+def _represented(
+    question: Question, fields: Fields, content: bytes, limit: int
+) -> tuple[Representation, bool]:
+    """Return a representation, and whether its entity-tag is the one that we compute."""
+    coding = b", ".join(fields.listed(b"content-encoding"))
+    stored, plain = represent(fields, content, coding, limit)
+    etag = fields.get(b"etag")
+    if etag is None:
+        return stored, False
+    return stored, tags.weakly_equal(etag, reuse.computed(question, stored, plain))
+
+
+def passed_on(reply: Reply, body: Whole | IncomingContent | None) -> Answer:
+    """Return GitHub's answer as it is."""
+    return Answer(
+        reply.status,
+        of_this_answer(reply.fields),
+        Outcome.PASS,
+        body,
+        coding=_coding(reply),
+        forward="uri-miss",
+        asked=reply.status,
+    )
