@@ -145,26 +145,27 @@ class Reader:
         return self._records()
 
     def _records(self) -> list[Pair]:
+        """Take the whole records out of what is held."""
         pairs: list[Pair] = []
-        held, at = self._held, 0
-        while len(held) - at >= RECORD.size:
-            name, blob = RECORD.unpack_from(held, at)
-            if name + blob > self.largest_bytes:
-                number = self.records + len(pairs) + 1
-                raise RecordTooLargeError(
-                    f"record {number} claims {name + blob} bytes; "
-                    f"{self.largest_bytes} are the most",
-                    self._at,
-                )
-            begin = at + RECORD.size
-            middle, end = begin + name, begin + name + blob
-            if len(held) < end:
-                break
-            pairs.append((bytes(held[begin:middle]), bytes(held[middle:end])))
-            at = end
-        del held[:at]
+        at = 0
+        with memoryview(self._held) as held:
+            while len(held) - at >= RECORD.size:
+                name, blob = RECORD.unpack_from(held, at)
+                if name + blob > self.largest_bytes:
+                    raise self._too_large(self.records + len(pairs) + 1, name + blob)
+                begin = at + RECORD.size
+                middle, end = begin + name, begin + name + blob
+                if len(held) < end:
+                    break
+                pairs.append((bytes(held[begin:middle]), bytes(held[middle:end])))
+                at = end
+        del self._held[:at]
         self.records += len(pairs)
         return pairs
+
+    def _too_large(self, number: int, size: int) -> RecordTooLargeError:
+        text = f"record {number} claims {size} bytes; {self.largest_bytes} are the most"
+        return RecordTooLargeError(text, self._at)
 
     def _counts(self) -> list[Pair] | None:
         if len(self._input) < COUNTS.size + DIGEST_BYTES:

@@ -206,7 +206,7 @@ class Copying(TestCase):
 
         async def ending() -> AsyncGenerator[Sequence[Pair]]:
             try:
-                yield [(b"x", os.urandom(BLOCK_BYTES))]
+                yield [(b"x", os.urandom(90_000))] * 4
                 yield [(b"x", b"y")]
             finally:
                 await deferLater(reactor, 0)

@@ -21,7 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.snapshots.directory import DirectoryTarget
+from ghmirror_tw.snapshots.directory import DirectoryTarget, _Writing
 from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, TargetError
 from ghmirror_tw.snapshots.interfaces import ITarget
 from ghmirror_tw.snapshots.targets import CHUNK_BYTES, LEFTOVER_S, SnapshotName
@@ -186,6 +186,27 @@ class Directory(TestCase):
                 await self.target.write(NAME, chunks(CONTENT))
             patch.restore()
             assert self.files() == []
+
+    async def test_cleaning_up_may_fail(self) -> None:
+        """The first trouble is what is told; the rest is logged and goes later."""
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def stuck(writing: _Writing) -> None:
+            writing._opened.close()
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        self.patch(os, "fsync", full)
+        patch = self.patch(_Writing, "discard", stuck)
+        with pytest.raises(TargetError, match="No space left on device"):
+            await self.target.write(NAME, chunks(CONTENT))
+        patch.restore()
+        assert await self.target.listing() == ()
+        assert len(self.files()) == 1
+        self.target.now = lambda: time.time() + LEFTOVER_S + 1
+        assert await self.target.clean() == 1
+        assert self.files() == []
 
     async def test_cancelling_leaves_nothing(self) -> None:
         """While content is awaited, and while the disk is written to, even once it is renamed."""
