@@ -73,6 +73,8 @@ _LOCAL: Final = {
     "HTTPClientError": "the connection failed",
     "SSLError": "TLS failed; the certificate may not be trusted",
     "ProxyConnectionError": "no connection to the proxy",
+    "ParamValidationError": "a name in the settings is not valid",
+    "ValueError": "an address in the settings is not valid",
 }
 
 
@@ -136,7 +138,7 @@ class Service:
             return self._client
 
     def close(self) -> None:
-        """Let go of connections; not in a thread."""
+        """Let go of connections, when the threads have ended that use them."""
         client, self._client = self._client, None
         if client is not None:
             client.close()

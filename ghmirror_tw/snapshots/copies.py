@@ -56,7 +56,10 @@ class Copies:
     largest_bytes: int = LARGEST_BYTES
 
     async def save(self, header: Header, batches: AsyncGenerator[Sequence[Pair]]) -> Saved:
-        """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`."""
+        """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`.
+
+        The header's owner is one that may stand in a name; see `targets.owner_of`.
+        """
         writer = Writer(header, self.largest_bytes)
         name = SnapshotName(header.owner, header.written_at_ms)
         async with aclosing(_written(self.reactor, writer, batches)) as chunks:

@@ -3,7 +3,7 @@
 AWS API reference, ElastiCache 2015-02-02: `CreateSnapshot`, `CopySnapshot`, `DescribeSnapshots`,
 `DeleteSnapshot`. An export is a copy of a snapshot with a `TargetBucket`; while it is made the
 snapshot is ``exporting``, and afterwards the bucket has one object for each shard, called as the
-snapshot with a number and ``.rdb`` behind it.
+snapshot with a number and ``.rdb`` behind it. AWS knows no prefix: they stand at the bucket's top.
 """
 
 from __future__ import annotations

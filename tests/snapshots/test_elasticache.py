@@ -12,9 +12,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.snapshots.aws import Service
-from ghmirror_tw.snapshots.elasticache import ElastiCacheSnapshots, Named
+from ghmirror_tw.snapshots.elasticache import CHECK_S, ElastiCacheSnapshots, Named
 from ghmirror_tw.snapshots.errors import TargetError
+from ghmirror_tw.snapshots.schedule import Schedule
 from ghmirror_tw.snapshots.workers import Workers
 from tests.elasticache import ElastiCache, open_elasticache
 from tests.s3 import KEY_ID, Bucket, Fault, open_bucket
@@ -306,6 +308,26 @@ class Snapshots(TestCase):
         await snapshots.run()
         assert await self.bucket.keys() == self.keys(NOON)
         assert list(elasticache.snapshots) == [NAME]
+
+    async def test_trouble_ends_no_schedule(self) -> None:
+        """It is counted, and the next run does what is due."""
+        snapshots = await self.opened()
+        clock = Clock()
+        metrics = Metrics(clock.seconds)
+        schedule = Schedule(
+            clock, snapshots.run, CHECK_S, metrics, clock.seconds, first_after_s=0, what="copy"
+        )
+        schedule.open()
+        self.elasticache.denied = {"CreateSnapshot"}
+        for wait in (0, CHECK_S):
+            clock.advance(wait)
+            assert schedule._running is not None
+            await schedule._running
+            self.elasticache.denied = set()
+        await schedule.close()
+        assert await self.bucket.keys() == self.keys(NOON)
+        failed = "ghmirror_snapshot_failures_total"
+        assert metrics.registry.get_sample_value(failed, {"operation": "save"}) == 1
 
     async def test_a_group_that_is_not_there(self) -> None:
         """Or that is busy with another snapshot."""

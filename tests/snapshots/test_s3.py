@@ -18,6 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from ghmirror_tw.snapshots.aws import Service
 from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, TargetError
 from ghmirror_tw.snapshots.interfaces import ITarget
 from ghmirror_tw.snapshots.s3 import S3Target
@@ -288,6 +289,14 @@ class Trouble(WithBucket):
         target = bucket.target(workers, access=access)
         said = await self.fails(target.listing())
         assert said == f"s3://{bucket.name}: listing: no connection"
+
+    async def test_settings_that_are_not_valid(self) -> None:
+        """Addresses and names that botocore refuses: said so, without them."""
+        bucket, target = await self.opened(bucket="no bucket/at all")
+        assert "a name in the settings is not valid" in await self.fails(target.listing())
+        access = bucket.access(endpoint_url=f"x{KEY_ID}")
+        target.service = Service(access, "s3")
+        assert "an address in the settings is not valid" in await self.fails(target.listing())
 
     async def test_no_credentials(self) -> None:
         """Nothing in the environment: said so."""
