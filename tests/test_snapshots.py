@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,9 @@ class Kept(TestCase):
         self.directory = self.folder()
 
     def folder(self) -> Path:
-        return Path(self.mktemp()).absolute()
+        folder = tempfile.mkdtemp(prefix="snapshots-")
+        self.addCleanup(shutil.rmtree, folder)
+        return Path(folder)
 
     @property
     def target(self) -> str:
