@@ -6,14 +6,17 @@ import contextlib
 import random
 import re
 import shlex
+from contextlib import aclosing
 
+import pytest
 from attrs import evolve
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.policy.records import RECENCY_LENGTH
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.interfaces import Subject
+from ghmirror_tw.store.interfaces import Pair, Subject
 from ghmirror_tw.store.redis.address import Address, Credentials
+from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.store.redis.cluster import Cluster
 from ghmirror_tw.store.redis.finding import Finder
 from ghmirror_tw.store.redis.interfaces import Purpose, Unavailable
@@ -79,17 +82,7 @@ class LeastPrivilege(TestCase):
         self.server.ask("FLUSHALL")
         self.server.ask("SCRIPT", "FLUSH")
         self.server.ask("ACL", "LOG", "RESET")
-        node = node_at(
-            self.server.address,
-            credentials=lambda: USER,
-            database=database,
-        )
-        servers = Single(node)
-        servers.open()
-        await servers.settled()
-        records = RedisRecords(
-            servers, Codec(b"x"), self.workshop, reactor.seconds, PREFIX, DAY_S, DAY_S
-        )
+        records = await self.connect(database)
         subject = Subject(KEY)
         listed = [
             (grant(float(at)), evolve(entry(float(at)), digest=f"{at:064x}"))
@@ -115,7 +108,17 @@ class LeastPrivilege(TestCase):
                 await step
             except Unavailable:
                 self.refused += 1
-        await servers.close()
+        await records.servers.close()
+
+    async def connect(self, database: int = 0) -> RedisRecords:
+        """Return the records, which the user can reach when this returns, or can't."""
+        servers = Single(node_at(self.server.address, credentials=lambda: USER, database=database))
+        self.addCleanup(servers.close)
+        servers.open()
+        await servers.settled()
+        return RedisRecords(
+            servers, Codec(b"x"), self.workshop, reactor.seconds, PREFIX, DAY_S, DAY_S
+        )
 
     @property
     def log(self) -> list[str]:
@@ -152,6 +155,30 @@ class LeastPrivilege(TestCase):
         await self.do_all(database=1)
         assert not self.log
         assert not self.refused
+
+    async def test_snapshots_take_scan(self) -> None:
+        """And nothing else, to be made and to be put back."""
+        archive = RedisArchive(await self.connect())
+        await archive.records.freshen(KEY, ALICE, grant(1.0), entry(), HELD, SOON)
+        await archive.records.wrote(ALICE, 1.0, SOON)
+
+        async def pairs() -> list[Pair]:
+            async with aclosing(archive.dump()) as batches:
+                return [pair async for batch in batches for pair in batch]
+
+        with pytest.raises(Unavailable):
+            await pairs()
+        assert self.log == ["scan"]
+        self.server.ask(*more("scan"))
+        self.server.ask("ACL", "LOG", "RESET")
+        assert await archive.take("save", "me", SOON)
+        copied = await pairs()
+        await archive.let_go("save", "me")
+        self.server.ask("FLUSHALL")
+        assert await archive.admit(copied) == len(copied)
+        await archive.mark_filled()
+        assert await archive.is_filled()
+        assert not self.log
 
 
 class Sets(TestCase):
