@@ -148,10 +148,10 @@ class ClusterSet(_Set):
         """Return the first and the last slot that a shard has at first."""
         return SLOTS * shard // self.shards, SLOTS * (shard + 1) // self.shards - 1
 
-    def tag(self, shard: int) -> str:
-        """Return a hash tag whose slot a shard has at first."""
+    def tag(self, shard: int, least: int = 0) -> str:
+        """Return a hash tag whose slot a shard has at first: a number, *least* or more."""
         first, last = self.slots(shard)
-        tags = map(str, itertools.count())
+        tags = map(str, itertools.count(least))
         return next(tag for tag in tags if first <= slot_of_tag(tag.encode()) <= last)
 
     def _start_node(self) -> RedisServer:

@@ -20,7 +20,7 @@ from ghmirror_tw.store.redis.slots import slot_of_tag
 from tests.certificates import Authority
 from tests.interposer import interpose
 from tests.redis_servers import RedisServer
-from tests.redis_sets import ClusterSet, open_cluster
+from tests.redis_sets import ClusterSet, name_of, open_cluster
 from tests.store.redis.load import Load, aside, maker, until
 from tests.store.redis.nodes import READ, TIMEOUT_S, WRITE, command
 
@@ -239,6 +239,34 @@ class Troubled(TestCase):
         while address(former) in cluster.shards._nodes:
             await cluster.shards._ask_around()
         assert len(cluster.shards._nodes) == 3
+
+    async def test_unnoticed(self) -> None:
+        """A shard that fails over while nobody asks for it is found all the same."""
+        servers = await open_cluster(self)
+        cluster = await working(self, servers)
+        servers.servers[0].kill()
+        await until(lambda: not cluster.reading and not cluster.writing)
+        await until(lambda: cluster.reading and cluster.writing)
+        load = Load.on(self, cluster, *map(servers.tag, range(3)))
+        await load.goes_on()
+
+    async def test_in_circles(self) -> None:
+        """Nodes that each say the other one has a slot are not asked for ever."""
+        servers = await open_cluster(self, replicas=0)
+        cluster = await working(self, servers)
+        tag = servers.tag(0, least=1000)  # nothing is in its slot, not even what trials write
+        slot = slot_of_tag(tag.encode())
+        first, second = servers.servers[:2]
+        await aside(first.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
+        await aside(second.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(first))
+        with self.assertRaises(Unavailable) as raised:
+            await cluster.ask(tag.encode(), [command("GET", f"{{{tag}}}")], READ, PATIENT_S)
+        assert raised.exception.reason == "redirections"
+        await aside(second.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
+        await aside(second.ask, "CLUSTER", "BUMPEPOCH")
+        await aside(servers.wait_well)
+        load = Load.on(self, cluster, tag)
+        await load.goes_on()
 
     async def test_paused(self) -> None:
         """A shard that hangs fails over, and goes on as a replica later."""
