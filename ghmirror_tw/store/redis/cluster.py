@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeAlias
 
 from attrs import define, field
@@ -23,6 +24,8 @@ from ghmirror_tw.store.redis.slots import read_redirection, slot_of_tag
 REDIRECTIONS: Final = 5
 #: Keys that are on their way are asked for again after so long.
 _PAUSE_S: Final = 0.01
+#: With less time than this a node is not asked a second time: it would be blamed for being late.
+_FAIR_S: Final = 0.02
 #: After these the map may be out of date.
 _OUTDATED: Final = frozenset({"lost", "timeout", "clusterdown"})
 
@@ -123,6 +126,8 @@ class _Asking:
                 self.redirections += 1
                 if self.redirections > REDIRECTIONS:
                     self._fail("redirections", "one shard sends on to the other")
+                if self.left_s < _FAIR_S:
+                    self._fail("timeout", "no time left to ask another shard")
         return self.replies
 
     async def _send(self, way: _Way, indices: Sequence[int]) -> dict[_Way, list[int]]:
@@ -156,9 +161,10 @@ class _Asking:
             self._fail("clusterdown", f"nobody has slot {self.slot}")
         works = node.writing if self.purpose is Purpose.WRITE else node.reading
         if not works and self.left_s > 0:
-            try:
+            # at once, unless it is a new one
+            with suppress(Late):
                 await node.settled().addTimeout(self.left_s, self.reactor)
-            except Late:
+            if self.left_s < _FAIR_S:
                 self._fail("unconnected", f"{node.address} has not been reached yet")
         return node
 
@@ -181,9 +187,9 @@ class _Asking:
         return True, (redirection.address, redirection.once)
 
     async def _pause(self) -> None:
-        if self.left_s <= _PAUSE_S:
+        await deferLater(self.reactor, min(_PAUSE_S, max(0.0, self.left_s)))
+        if self.left_s < _FAIR_S:
             self._fail("tryagain", "keys are on their way to another shard")
-        await deferLater(self.reactor, _PAUSE_S)
 
     def _fail(self, reason: str, why: str) -> NoReturn:
         raise Unavailable(reason, f"Redis Cluster: {why}")

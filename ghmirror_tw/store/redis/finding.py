@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as Late
+from twisted.python.failure import Failure
 
 from ghmirror_tw.store.redis.address import Address, Credentials
 from ghmirror_tw.store.redis.connection import CannotConnect, Connection, ConnectionFactory, plain
@@ -32,46 +34,51 @@ class Finder:
     sentinels: Sequence[Address]
     service: str
     credentials: Callable[[], Credentials]
-    #: Why there was no answer the last time, in a sentence without secrets.
-    why: str = field(default="", init=False)
+    _faults: dict[Address, str] = field(factory=dict, init=False)
+
+    @property
+    def why(self) -> str:
+        """Why somebody did not say the last time, in a sentence without secrets."""
+        return "; ".join(sorted(f"the Sentinel at {at} {why}" for at, why in self._faults.items()))
 
     def find(self) -> Deferred[Address | None]:
         """Return what more than half of the Sentinels say, or else most of those that answer.
 
         None: nobody knows.
         """
-        questions: list[Deferred[None]] = []
-        votes: Counter[Address] = Counter()
         found: Deferred[Address | None] = Deferred()
+        questions: list[Deferred[Address | None]] = []
+        votes: Counter[Address] = Counter()
         waiting = set(self.sentinels)
+        self._faults.clear()
 
-        async def ask(sentinel: Address) -> None:
-            try:
-                address = await self._ask(sentinel)
-            except CancelledError:
-                self.why = f"the Sentinel at {sentinel} does not answer"
-            except Exception as error:  # noqa: BLE001 - whatever it is, the others are asked too
-                self.why = f"the Sentinel at {sentinel} can't be asked: {plain(error)}"
-            else:
-                if address is None:
-                    self.why = f"the Sentinel at {sentinel} knows no service {self.service}"
-                else:
-                    votes[address] += 1
+        def answered(result: Address | Failure | None, sentinel: Address) -> None:
             waiting.discard(sentinel)
+            if isinstance(result, Address):
+                votes[result] += 1
+            elif not found.called:
+                self._faults[sentinel] = self._fault(result)
             best, count = next(iter(votes.most_common(1)), (None, 0))
             if not found.called and (2 * count > len(self.sentinels) or not waiting):
                 found.callback(best)
-
-        for sentinel in self.sentinels:
-            question = Deferred.fromCoroutine(ask(sentinel))
-            questions.append(question.addTimeout(_TIMEOUT_S, self.reactor))
 
         def end(result: Any) -> Any:
             for question in questions:
                 question.cancel()
             return result
 
+        for sentinel in self.sentinels:
+            question = Deferred.fromCoroutine(self._ask(sentinel))
+            questions.append(question.addTimeout(_TIMEOUT_S, self.reactor))
+            question.addBoth(answered, sentinel)
         return found.addBoth(end)
+
+    def _fault(self, result: Failure | None) -> str:
+        if result is None:
+            return f"knows no service {self.service}"
+        if result.check(Late):
+            return "does not answer"
+        return f"can't be asked: {plain(result.value)}"
 
     async def _ask(self, sentinel: Address) -> Address | None:
         connection = await self._connect(sentinel)

@@ -214,9 +214,7 @@ class Shards:
         for address in self._primaries:
             self._give_probe_key(self.node(address))
         self._asked.clear()
-        self._said = ""
-        if not self._complete:
-            self._say("there are slots that nobody has")
+        self._say("" if self._complete else "there are slots that nobody has")
 
     def _give_probe_key(self, node: Node) -> None:
         """Let *node* be tried with a key that it has itself."""
@@ -238,6 +236,6 @@ class Shards:
             settled.callback(None)
 
     def _say(self, why: str) -> None:
-        if why != self._said:
-            self._said = why
+        if why and why != self._said:
             self._log.warn("Redis Cluster: {why}", why=why)
+        self._said = why

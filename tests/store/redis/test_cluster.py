@@ -180,7 +180,7 @@ class Orderly(TestCase):
         moving = await aside(servers.begin_migration, slot, servers.servers[1])
         await aside(moving.move, 1)
         with self.assertRaises(Unavailable) as raised:
-            await cluster.ask(tag.encode(), [pair], READ, TIMEOUT_S)
+            await cluster.ask(tag.encode(), [pair], READ, 1.0)
         assert raised.exception.reason == "tryagain"
         asked = cluster.ask(tag.encode(), [pair], READ, PATIENT_S)
         await cluster.ask(tag.encode(), [command("PING")], READ, TIMEOUT_S)
