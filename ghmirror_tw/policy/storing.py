@@ -6,6 +6,7 @@ from typing import Final
 
 from ghmirror_tw.policy.fields import FRAMING, Fields, tokens
 from ghmirror_tw.policy.key import KEY_FIELDS
+from ghmirror_tw.policy.limits import is_rate_limit
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.targets import has_secret_in_query
 
@@ -93,21 +94,6 @@ def is_write(question: Question) -> bool:
 def is_graphql(question: Question) -> bool:
     """Tell whether a request goes to GraphQL."""
     return question.path.rstrip(b"/") == b"/graphql"
-
-
-def is_rate_limit(status: int, fields: Fields, content: bytes) -> bool:
-    """Tell whether a 403 or 429 says "not now" rather than "not you" (GitHub: rate limits).
-
-    Primary: nothing remains. Secondary: `Retry-After`, or one of GitHub's two sentences.
-    """
-    if status not in {403, 429}:
-        return False
-    if status == 429 or fields.get(b"x-ratelimit-remaining") == b"0":  # noqa: PLR2004
-        return True
-    if fields.get(b"retry-after") is not None:
-        return True
-    text = content.lower()
-    return b"secondary rate limit" in text or b"abuse detection" in text
 
 
 def refuses(status: int, fields: Fields, content: bytes) -> str | None:
