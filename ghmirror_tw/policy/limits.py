@@ -113,18 +113,29 @@ def limit_of(  # noqa: PLR0913, PLR0917 - an answer, whole, and when it came
     kind = _kind(status, fields, content)
     if kind is None:
         return None
-    sent_at = _date(fields.get(b"date")) or now
-    pause_s = _retry_after(fields, sent_at)
+    pause_s = retry_after(fields, now)
     if kind is LimitKind.PRIMARY:
-        reset = _seconds(fields.get(b"x-ratelimit-reset"))
-        # By GitHub's own clock, where it shows it: ours may be wrong.
+        reset, sent_at = _seconds(fields.get(b"x-ratelimit-reset")), _sent_at(fields, now)
         if reset is not None and reset > sent_at:
-            pause_s = reset - sent_at
+            pause_s = _bounded(reset - sent_at)
         pause_s = UNSAID_S if pause_s is None else pause_s
-        return Limit(kind, resource_of(question, fields), now + _bounded(pause_s))
+        return Limit(kind, resource_of(question, fields), now + pause_s)
     if pause_s is None:
-        pause_s = UNSAID_S * 2 ** min(max(strikes, 0), _MOST_DOUBLINGS)
-    return Limit(kind, "", now + _bounded(pause_s))
+        pause_s = _bounded(UNSAID_S * 2 ** min(max(strikes, 0), _MOST_DOUBLINGS))
+    return Limit(kind, "", now + pause_s)
+
+
+def retry_after(fields: Fields, now: float) -> float | None:
+    """Return for how many seconds not to come again (RFC 9110, section 10.2.3), or None.
+
+    At least one, and at most as long as any limit of GitHub's lasts.
+    """
+    value = fields.get(b"retry-after")
+    seconds = _seconds(value)
+    if seconds is not None:
+        return _bounded(seconds)
+    at, sent_at = _date(value), _sent_at(fields, now)
+    return _bounded(at - sent_at) if at is not None and at > sent_at else None
 
 
 def _kind(status: int, fields: Fields, content: bytes) -> LimitKind | None:
@@ -144,14 +155,12 @@ def _kind(status: int, fields: Fields, content: bytes) -> LimitKind | None:
     return None
 
 
-def _retry_after(fields: Fields, sent_at: float) -> float | None:
-    """Return for how long not to come again (RFC 9110, section 10.2.3), or None."""
-    value = fields.get(b"retry-after")
-    seconds = _seconds(value)
-    if seconds is not None:
-        return seconds
-    at = _date(value)
-    return at - sent_at if at is not None and at > sent_at else None
+def _sent_at(fields: Fields, now: float) -> float:
+    """Return when an answer was sent by the sender's own clock, where it shows it.
+
+    Ours may be wrong, and what is counted from the sender's must end by the sender's.
+    """
+    return _date(fields.get(b"date")) or now
 
 
 def _seconds(value: bytes | None) -> float | None:
