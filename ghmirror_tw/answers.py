@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from ghmirror_tw.github.interfaces import IncomingContent
 from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.records import Representation
 
@@ -25,7 +26,8 @@ class Answer:
     *fields* are end-to-end, without what delimits or codes the content. *body* is what was
     stored, what came, or what is still coming (in *coding*); None: there is none.
     *storable*: it answers a request whose preconditions we judge and whose freshness we vouch
-    for. *forward*, *asked* (GitHub's status) and *age_s* are told in `Cache-Status` and `Age`.
+    for. *forward*, *asked* (GitHub's status), *detail* and *age_s* are told in `Cache-Status` and
+    `Age`.
     """
 
     status: int
@@ -37,6 +39,7 @@ class Answer:
     forward: str | None = None
     asked: int | None = None
     age_s: int | None = None
+    detail: str | None = None
     collapsed: bool = False
 
     @property
@@ -45,3 +48,16 @@ class Answer:
         if self.body is None or isinstance(self.body, (Representation, Whole)):
             return None
         return self.body
+
+
+class NotSaid(Exception):  # noqa: N818 - it says what is
+    """GitHub could not or would not say; *reason* as in `Cache-Status`, *status* where it gave one.
+
+    *otherwise* is what the client gets if there is no stale answer for it.
+    """
+
+    def __init__(self, reason: str, status: int | None, otherwise: Answer | MirrorError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.otherwise = otherwise

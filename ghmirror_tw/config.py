@@ -455,9 +455,6 @@ NOT_YET: frozenset[Key] = frozenset(
     {
         ("server", "reuse_port"),
         ("server", "enterprise_version"),
-        ("github", "status_url"),
-        ("github", "status_interval"),
-        ("github", "stale_after"),
         ("github", "max_in_flight_per_credential"),
         ("github", "points_per_minute"),
         ("github", "reserve"),
@@ -663,9 +660,6 @@ def _redis_clashes(redis: Redis) -> Iterator[Clash]:
     if redis.tls_ca_path and not (url.tls or (reader is not None and reader.tls)):
         names = "redis.tls_ca_path redis.url redis.reader_url"
         yield _clash(names, "no connection uses TLS", "a rediss: URL as well")
-    if redis.sentinels and url.tls:
-        names = "redis.sentinels redis.url"
-        yield _clash(names, "connections found by Sentinels never use TLS", "a redis: URL")
     if redis.cluster and url.database:
         names = "redis.cluster redis.url"
         yield _clash(names, "a cluster has but one database", "a URL without a number")

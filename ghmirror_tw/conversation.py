@@ -48,6 +48,7 @@ class Terms:
     max_stored_size: int = 8 * 1024 * 1024
     collapse_wait: float = 10.0
     timeout: float = 30.0
+    stale_after: float = 5.0
 
 
 @frozen
@@ -71,6 +72,11 @@ class Asked:
     def head(self) -> bool:
         """Whether no content is wanted."""
         return self.question.method == b"HEAD"
+
+    @property
+    def same(self) -> Hashable:
+        """What makes questions the same that can be answered with the same answer."""
+        return (self.key, self.credential, self.generation, self.guess, self.probing)
 
     @property
     def first_page(self) -> bool:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Coroutine
 from typing import Any, Final
 from uuid import uuid4
 
 from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ghmirror_tw.admission import Admission
-from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.answers import Answer, NotSaid, Whole
 from ghmirror_tw.collapse import Collapser
 from ghmirror_tw.conversation import Asked, Terms, Upload
+from ghmirror_tw.github.availability import Availability
+from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.users import Users, parse_login
+from ghmirror_tw.going import GoingOn
 from ghmirror_tw.metrics import Metrics
-from ghmirror_tw.policy import errors, reuse, tags
+from ghmirror_tw.policy import errors, reuse, staleness, tags
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import (
@@ -28,6 +34,7 @@ from ghmirror_tw.policy.content import (
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey, CredentialNames
+from ghmirror_tw.policy.limits import Limit, LimitKind, bucket_of, limit_of
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Known, Representation
@@ -41,16 +48,21 @@ from ghmirror_tw.policy.storing import (
     why_not_storable,
 )
 from ghmirror_tw.proving import Proofs
+from ghmirror_tw.stops import Stopped, Stops
 from ghmirror_tw.store.gate import Gate
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
-from ghmirror_tw.validation import Validation, passed_on
+from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, passed_on
 
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
 _USER: Final = b"/user"
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
 _GRAPHQL_LOOK: Final = 1024 * 1024
 _MOST_WRITERS: Final = 10_000
+#: Statuses that may tell of a limit.
+_LIMITED: Final = frozenset({403, 429})
+#: Reasons for which GitHub is not asked at all.
+_NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
 #: While the store is filled from a copy, what nothing is known of is looked up again so often.
 _RESTORE_LOOK_S: Final = 0.25
 #: How often one asker tries to go first for the same.
@@ -79,8 +91,11 @@ class Mirror:
     terms: Terms
     sharing: Sharing
     gate: Gate
+    availability: Availability
+    stops: Stops = field(factory=Stops)
     proofs: Proofs = field(factory=Proofs)
     _flights: Collapser[Answer] = field(factory=Collapser)
+    _going: GoingOn[Answer] = field(factory=lambda: GoingOn(_unwanted))
     _generations: OrderedDict[str, int] = field(factory=OrderedDict)
     _writes: int = 0
     _last_tick: float = 0.0
@@ -132,29 +147,42 @@ class Mirror:
             )
         except Unanswered as error:
             raise self._sorry(question, error) from error
+        except Stopped as error:
+            return error.stop.again(self.now())
+        except NotSaid as error:
+            if isinstance(error.otherwise, Answer):
+                return error.otherwise
+            self._log_unanswered(question, error.reason, str(error.__cause__ or error.status))
+            raise error.otherwise from error
         asked_free = answer.outcome in _SAVED and question.authorization is not None
         if asked_free or answer.outcome is Outcome.FRESH or answer.collapsed:
             self.metrics.saved(self.login(credential))
         return answer
 
     def _sorry(self, question: Question, error: Unanswered) -> MirrorError:
+        self._log_unanswered(question, error.reason, error.why)
+        return errors.unanswered(error.reason)
+
+    def _log_unanswered(self, question: Question, reason: str, why: str) -> None:
         self._log.warn(
             "GitHub did not answer {method}: {reason}: {why}",
             method=question.method.decode("ascii"),
-            reason=error.reason,
-            why=error.why,
+            reason=reason,
+            why=why,
         )
-        return errors.unanswered(error.reason)
 
     async def _ask_self(self, question: Question, upload: Upload | None) -> tuple[int, bytes]:
         """Put a question of our own to GitHub, through the same path as everybody's."""
         credential = self.names.name(question.authorization)
-        if upload is None:
-            answer = await self._answer_storable(
-                question, credential, self._deadline(), self.store.patience(), probing=True
-            )
-        else:
-            answer = await self._pass_by(question, upload, credential, "method")
+        try:
+            if upload is None:
+                answer = await self._answer_storable(
+                    question, credential, self._deadline(), self.store.patience(), probing=True
+                )
+            else:
+                answer = await self._pass_by(question, upload, credential, "method")
+        except (NotSaid, Stopped) as error:
+            raise errors.upstream_failed("connect-error") from error
         return answer.status, await self._plain(answer)
 
     async def _plain(self, answer: Answer) -> bytes:
@@ -193,6 +221,7 @@ class Mirror:
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
         question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
+        await self._hear_of_stops(question, credential)
         asked_at = self.tick()
         try:
             reply = await self.put(question, credential, upload, self._deadline())
@@ -202,6 +231,21 @@ class Mirror:
         if reply.status == 401 and question.authorization is not None:  # noqa: PLR2004
             self.revoked(credential, asked_at)
         return evolve(passed_on(reply, reply.content), storable=False, forward=forward)
+
+    async def _hear_of_stops(self, question: Question, credential: str) -> None:
+        """Learn what limits the fleet has met."""
+        bucket = bucket_of(question.method, question.path)
+        stops = await self.store.stops(credential, bucket, self.store.patience())
+        self._learn_stops(credential, bucket, *stops)
+
+    def _learn_stops(
+        self, credential: str, bucket: str, stopped_until: float, bucket_until: float
+    ) -> None:
+        now = self.now()
+        if stopped_until > now:
+            self.stops.told(credential, Limit(LimitKind.SECONDARY, "", stopped_until), now)
+        if bucket_until > now:
+            self.stops.told(credential, Limit(LimitKind.PRIMARY, bucket, bucket_until), now)
 
     def _advance(self, credential: str) -> None:
         """Begin a new generation of questions: what was asked before a write is not its answer."""
@@ -220,20 +264,69 @@ class Mirror:
     async def put(
         self, question: Question, credential: str, upload: Upload | None, deadline: float
     ) -> Reply:
-        """Put one question to GitHub, and account for its answer."""
+        """Put one question to GitHub, and take account of its answer.
+
+        Raises `Stopped` where a limit keeps it from being put at all.
+        """
+        bucket = bucket_of(question.method, question.path)
+        # What is left of the quota may always be asked, but for a secondary limit.
+        limited = "" if question.path.rstrip(b"/") == b"/rate_limit" else bucket
+        self.stops.enter(credential, limited, self.now())
         began = self.now()
         producer = None if upload is None else upload.producer()
         status: int | str = "cancelled"
         try:
             reply = await self.github.ask(question, producer, deadline - began)
             status = reply.status
+            if status in _LIMITED:
+                reply = await self._look_for_limit(question, reply, credential)
         except Unanswered as error:
             status = error.reason
+            self.availability.failed(began, self.now())
             raise
         finally:
             self.metrics.upstream(question.method, status, self.now() - began)
-        self._account(question, credential, reply)
+            if isinstance(status, str):
+                self.stops.failed(credential, limited)
+        limit = reply.limit is not None
+        self.availability.answered(reply.status, limited=limit, asked_at=began, now=self.now())
+        self._take_note(question, credential, limited, reply)
         return reply
+
+    async def _look_for_limit(self, question: Question, reply: Reply, credential: str) -> Reply:
+        """Return a 403 or 429 with the limit that it tells of, its content ready to be taken."""
+        content = await reply.content.collect(MOST_OF_A_LIMIT)
+        try:
+            coding = reply.fields.combined(b"content-encoding")
+            plain = identity(content or b"", coding, MOST_OF_A_LIMIT)
+        except (Undecodable, TooLarge):
+            plain = b""
+        strikes = self.stops.strikes(credential)
+        limit = limit_of(question, reply.status, reply.fields, plain, self.now(), strikes)
+        held = reply.content if content is None else Held(content)
+        return evolve(reply, content=held, limit=limit)
+
+    def _take_note(self, question: Question, credential: str, bucket: str, reply: Reply) -> None:
+        """Take note of what an answer says besides what was asked for."""
+        self._account(question, credential, reply)
+        now, limit = self.now(), reply.limit
+        if reply.status >= 500:  # noqa: PLR2004
+            self.stops.failed(credential, bucket)
+            return
+        if limit is None:
+            self.stops.passed(credential, bucket)
+            return
+        content = reply.content.content if isinstance(reply.content, Held) else b""
+        coding = reply.fields.combined(b"content-encoding") or b""
+        self.stops.met(credential, bucket, limit, passed_on(reply, Whole(content, coding)))
+        self.store.stop(credential, limit.bucket, limit.until)
+        self._log.warn(
+            "GitHub stops {login}: {kind} limit{bucket}, for {seconds} s",
+            login=self.login(credential) or "a credential",
+            kind=limit.kind.value,
+            bucket=f" of {limit.bucket}" if limit.bucket else "",
+            seconds=round(limit.until - now),
+        )
 
     def _account(self, question: Question, credential: str, reply: Reply) -> None:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
@@ -286,15 +379,14 @@ class Mirror:
 
     async def _join(self, asked: Asked) -> Answer | None:
         """Wait for the answer to this question; None where it has to be asked again."""
-        same = (asked.key, asked.credential, asked.generation, asked.guess, asked.probing)
-        head = asked.head and not self._flights.under_way((*same, False))
-        name = (*same, head)
+        head = asked.head and not self._flights.under_way((asked.same, False))
+        name = (asked.same, head)
         joins = self._flights.under_way(name)
         if joins:
             self.metrics.collapsed()
         try:
             answer, first = await self._flights.join(name, lambda: self._ask(asked))
-        except Unanswered as error:
+        except NotSaid as error:
             if joins and error.reason == "broken-answer":
                 return None
             raise
@@ -315,14 +407,106 @@ class Mirror:
         fresh = await self._fresh(asked, known)
         if fresh is not None:
             return fresh
+        bucket = bucket_of(b"GET", asked.question.path)
+        self._learn_stops(asked.credential, bucket, known.stopped_until, known.bucket_until)
         known, claimed = await self._go_first(asked, known)
         try:
-            answer = await self._validation.validate(asked, known)
+            answer = await self._hear(asked, known)
         finally:
             if claimed is not None:
                 self.store.release(*claimed)
         await self._learn_login(asked, answer)
         return answer
+
+    # When GitHub doesn't say.
+
+    async def _hear(self, asked: Asked, known: Known) -> Answer:
+        """Ask GitHub; where it can't or won't say, give what it said to this credential before."""
+        now = self.now()
+        has_grant = known.grant is not None and not known.grant.restored
+        if asked.probing or not has_grant or not asked.guess:
+            return await self._said(self._validation.validate(asked, known))
+        bucket = bucket_of(b"GET", asked.question.path)
+        stop = self.stops.now_stopped(asked.credential, bucket, now)
+        if stop is not None or self.availability.offline:
+            reason = "offline" if stop is None else stop.limit.kind.reason
+            stale = await self._stale(asked, reason, None)
+            if stale is not None:
+                if stop is None and self.availability.takes_trial(now):
+                    self._ask_aside(asked, known)
+                return stale
+        try:
+            return await self._in_time(asked, known)
+        except NotSaid as said:
+            stale = await self._stale(asked, said.reason, said.status)
+            if stale is None:
+                raise
+            return stale
+
+    async def _said(self, asking: Coroutine[Deferred[Any], Any, Answer]) -> Answer:
+        """Return what GitHub says, or fail with `NotSaid`."""
+        try:
+            return await asking
+        except Unanswered as error:
+            raise NotSaid(error.reason, None, errors.unanswered(error.reason)) from error
+        except Stopped as error:
+            reason, again = error.stop.limit.kind.reason, error.stop.again(self.now())
+            raise NotSaid(reason, None, again) from error
+
+    async def _in_time(self, asked: Asked, known: Known) -> Answer:
+        """Wait for GitHub as long as one does who can have a stale answer instead.
+
+        The question goes on, and whoever asks the same next waits for its answer.
+        """
+        name = (asked.same, asked.head)
+        going = self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
+
+        def late() -> None:
+            self._going.keep(name)
+            going.cancel()
+
+        limit_s = min(self.terms.stale_after, max(asked.deadline - self.now(), 0.0))
+        timer = self.reactor.callLater(limit_s, late)
+        try:
+            return await going
+        except CancelledError:
+            if timer.active():
+                raise
+            raise NotSaid("timeout", None, errors.timed_out()) from None
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def _ask_aside(self, asked: Asked, known: Known) -> None:
+        """Ask GitHub though nobody waits for it, to see whether it is back."""
+        name = (asked.same, asked.head)
+        going = self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
+        self._going.keep(name)
+        going.addErrback(Failure.trap, CancelledError, NotSaid)
+        going.cancel()
+
+    async def _stale(self, asked: Asked, reason: str, status: int | None) -> Answer | None:
+        """Return a stale answer, if this credential may have one."""
+        # Patience of its own: it decides between an answer and none.
+        patience = self.store.patience()
+        known = await self.store.look_up(asked.key, asked.credential, patience, current=True)
+        grant = staleness.usable(known, self.now(), self.terms.stale_limit)
+        if grant is None:
+            return None
+        found = await self.store.fetch(asked.key, (grant.digest,), patience)
+        stored = found.get(grant.digest)
+        if stored is None or not staleness.may_serve(stored):
+            return None
+        return Answer(
+            200,
+            staleness.fields(stored, grant),
+            Outcome.STALE,
+            stored,
+            asked=status,
+            forward=None if status is None and reason in _NOT_ASKED else "stale",
+            detail=reason,
+            age_s=int(self.now() - grant.validated_at),
+        )
 
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
         return await self.store.look_up(
@@ -417,3 +601,9 @@ class Mirror:
         login = parse_login(await self._plain(answer))
         if login is not None and not asked.head:
             self.users.learn(asked.credential, login, self.now())
+
+
+def _unwanted(answer: Answer) -> None:
+    """Let go of an answer that nobody waits for any more."""
+    if answer.incoming is not None:
+        answer.incoming.abort()

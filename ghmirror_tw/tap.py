@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,9 @@ from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.assembly.trust import trusted
 from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.conversation import Terms
+from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.client import Client, Origin
+from ghmirror_tw.github.status import StatusPage
 from ghmirror_tw.github.users import Users
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.mirror import Mirror
@@ -91,6 +94,7 @@ def _terms(settings: Settings) -> Terms:
         max_stored_size=cache.max_stored_size,
         collapse_wait=cache.collapse_wait,
         timeout=settings.github.timeout,
+        stale_after=settings.github.stale_after,
     )
 
 
@@ -111,6 +115,8 @@ class House:
     memory: MemoryStore = field(init=False)
     redis: FailoverStore | None = field(init=False, default=None)
     gate: Gate = field(init=False)
+    availability: Availability = field(init=False)
+    status_page: StatusPage | None = field(init=False, default=None)
     snapshots: Snapshots | None = field(init=False, default=None)
     client: Client = field(init=False)
     mirror: Mirror = field(init=False)
@@ -125,6 +131,16 @@ class House:
         self.workshop = Workshop(self.reactor)
         secret = cache.current_credential_secret().encode()
         self.memory = MemoryStore(self.reactor, settings.memory.max_size)
+        self.availability = Availability(self._github_changed)
+        if github.status_url:
+            self.status_page = StatusPage(
+                self.reactor,
+                github.status_url,
+                github.status_interval,
+                self.availability,
+                _trust(settings),
+                random.random,
+            )
         self.gate = Gate(self.reactor, settings.snapshot.restore_wait)
         if cache.backend == "redis":
             self.redis = self._with_redis(Codec(secret))
@@ -152,6 +168,7 @@ class House:
             _terms(settings),
             Sharing(wanted=cache.share),
             self.gate,
+            self.availability,
         )
         self.resource = MirrorResource(
             self.reactor,
@@ -191,6 +208,14 @@ class House:
             self._redis_changed,
         )
 
+    def _github_changed(self, available: bool) -> None:
+        """Take note that GitHub came or went."""
+        self.metrics.github_available(available)
+        if available:
+            _log.info("GitHub is back")
+        else:
+            _log.warn("GitHub is away; what was granted before is answered stale")
+
     def _redis_changed(self) -> None:
         """Take note that Redis came or went."""
         if self.redis is None:
@@ -218,7 +243,7 @@ class House:
     @property
     def parts(self) -> tuple[Any, ...]:
         """What is opened and closed with the mirror, in the order of closing."""
-        parts = (self.snapshots, self.client, self.store, self.workshop)
+        parts = (self.status_page, self.snapshots, self.client, self.store, self.workshop)
         return tuple(part for part in parts if part is not None)
 
     @property
@@ -247,6 +272,8 @@ class House:
         if self.snapshots is not None:
             self.snapshots.use(Codec(secret))
         self.client.use(trust)
+        if self.status_page is not None:
+            self.status_page.use(trust)
         _log.info("The configuration's users and files have been reread")
 
 

@@ -8,7 +8,7 @@ from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.answers import Answer, NotSaid, Whole
 from ghmirror_tw.conversation import Asked, Plan, Terms, Turn, Upload
 from ghmirror_tw.github.interfaces import IncomingContent, Reply, Unanswered
 from ghmirror_tw.metrics import Metrics
@@ -33,12 +33,15 @@ from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import may_store, of_this_answer, refuses
 from ghmirror_tw.proving import Proofs
+from ghmirror_tw.stops import Stopped
 from ghmirror_tw.store.interfaces import IStore
 from ghmirror_tw.threads import Workshop
 
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
 #: How much of a refusal is looked at, to tell it from a rate limit.
 _REFUSAL_LOOK: Final = 256 * 1024
+#: How much of an answer is looked at, to tell whether it speaks of a limit.
+MOST_OF_A_LIMIT: Final = 64 * 1024
 _CONFIRMED: Final = {
     Kind.OWN: Outcome.REVALIDATED,
     Kind.COMPUTED: Outcome.SHARED,
@@ -259,7 +262,7 @@ class Validation:
             return await self.proofs.hold(
                 asked.asker, asked.question.target, demand, self.world.now(), ask
             )
-        except (Unanswered, MirrorError):
+        except (Unanswered, MirrorError, NotSaid, Stopped):
             return None
 
     # Taking what is new.
@@ -269,7 +272,9 @@ class Validation:
         asked, reply = turn.asked, turn.reply
         if reply.status >= 500:  # noqa: PLR2004
             reply.content.abort()
-            raise _server_error(reply)
+            raise NotSaid("server-error", reply.status, _server_error(reply))
+        if reply.limit is not None:
+            raise NotSaid(reply.limit.kind.reason, reply.status, await _whole(reply))
         self._weigh(turn)
         if asked.head:
             await reply.content.collect(0)
@@ -371,6 +376,12 @@ def _represented(
     if etag is None:
         return stored, False
     return stored, tags.weakly_equal(etag, reuse.computed(question, stored, plain))
+
+
+async def _whole(reply: Reply) -> Answer:
+    """Return an answer that has been collected before, to be given as it is."""
+    content = await reply.content.collect(MOST_OF_A_LIMIT)
+    return passed_on(reply, Whole(content or b"", _coding(reply)))
 
 
 def passed_on(reply: Reply, body: Whole | IncomingContent | None) -> Answer:

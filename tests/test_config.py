@@ -615,10 +615,6 @@ S3 = {"CACHE_BACKEND": "redis", "SNAPSHOT_TARGET": "s3://bucket"}
         ({"REDIS_URL": "redis://u@h"}, "[redis] username: a user without a password"),
         ({"REDIS_TLS_CA_PATH": "{pem}"}, "[redis] tls_ca_path: no connection uses TLS"),
         (
-            {"REDIS_URL": "rediss://s", "REDIS_SENTINELS": "h:1"},
-            "[redis] sentinels: connections found by Sentinels never use TLS",
-        ),
-        (
             {"REDIS_URL": "redis://h/1", "REDIS_CLUSTER": "yes"},
             "[redis] cluster: a cluster has but one database",
         ),

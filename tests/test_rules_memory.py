@@ -148,15 +148,17 @@ class Memory(TestCase):
 
     async def test_a_rate_limit_refuses_nothing(self) -> None:
         """A 403 or 429 that says "not now" ends no grant."""
-        await self.home.get("/thing", token="alice-1")
         for kind in ("primary-limit", "secondary-limit", "abuse-limit"):
             for status in (403, 429):
+                token = f"{kind}-{status}"
+                self.github.token(token, "alice")
+                await self.home.get("/thing", token=token)
                 self.github.limit_status = self.github.secondary_status = status
                 self.github.secondary_retry_after_s = None
                 self.github.fault("/thing", kind, times=1)
-                limited = await self.home.get("/thing", token="alice-1", headers=NO_CACHE)
+                limited = await self.home.get("/thing", token=token, headers=NO_CACHE)
                 assert limited.status == status
-                got = await self.home.get("/thing", token="alice-1")
+                got = await self.home.get("/thing", token=token)
                 assert got.outcome == "hit; detail=fresh", (kind, status)
 
     async def test_a_403_refuses(self) -> None:

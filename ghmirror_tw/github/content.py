@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol
@@ -189,3 +189,37 @@ class Content(Protocol):
         self.abort()
         if waiting is not None and not waiting.called:
             waiting.errback(Unanswered("timeout", "no content for too long"))
+
+
+@define(eq=False)
+class Held:
+    """Content that is here in full, to be taken once more."""
+
+    content: bytes = field(repr=False)
+    certain: bool = True
+
+    @property
+    def length(self) -> int | None:
+        """Its length in bytes."""
+        return len(self.content)
+
+    def collect(self, limit_bytes: int) -> Deferred[bytes | None]:
+        """Return it, or None where it is longer."""
+        return succeed(self.content if len(self.content) <= limit_bytes else None)
+
+    def pass_on(self, sink: Callable[[bytes], None]) -> Deferred[bool]:
+        """Give it to *sink*."""
+        sink(self.content)
+        return succeed(True)
+
+    def abort(self) -> None:
+        """Nothing is coming any more."""
+
+    def pauseProducing(self) -> None:
+        """Nothing is coming any more."""
+
+    def resumeProducing(self) -> None:
+        """Nothing is coming any more."""
+
+    def stopProducing(self) -> None:
+        """Nothing is coming any more."""

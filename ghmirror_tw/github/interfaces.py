@@ -11,6 +11,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import Interface
 
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
 
 
@@ -57,12 +58,14 @@ class IncomingContent(Protocol):
 class Reply:
     """GitHub's answer, its content still to come.
 
-    *fields* are end-to-end, with `Content-Encoding`, without what delimits the message.
+    *fields* are end-to-end, with `Content-Encoding`, without what delimits the message. *limit*:
+    the rate limit that it tells of, where somebody has looked.
     """
 
     status: int
     fields: Fields
     content: IncomingContent
+    limit: Limit | None = None
 
 
 class IGitHub(Interface):

@@ -37,6 +37,11 @@ class CacheKey:
         )
         object.__setattr__(self, "name", hashlib.sha256(encoded).hexdigest()[:40])
 
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
     @classmethod
     def of(cls, target: bytes, fields: Fields) -> CacheKey:
         """Return the key of a request for *target* with *fields*."""

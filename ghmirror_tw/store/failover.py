@@ -317,6 +317,31 @@ class FailoverStore:
             lambda: self.redis.wrote(credential, at, self._statement_s),
         )
 
+    def stop(self, credential: str, bucket: str, until: float) -> None:
+        """Note a limit, in the whole fleet."""
+        self.memory.stop(credential, bucket, until)
+        self._send(
+            ("stopped", credential, bucket),
+            None,
+            lambda: self.redis.stop(credential, bucket, until, self._statement_s),
+        )
+
+    def stops(
+        self, credential: str, bucket: str, patience: Patience
+    ) -> Deferred[tuple[float, float]]:
+        """Return until when somebody is stopped, as Redis and this process know."""
+        return Deferred.fromCoroutine(self._stops(credential, bucket, patience))
+
+    async def _stops(self, credential: str, bucket: str, patience: Patience) -> tuple[float, float]:
+        everything, some = self.memory.stopped_until(credential, bucket)
+        try:
+            told = await self._ask(
+                "stops", patience, lambda left_s: self.redis.stops(credential, bucket, left_s), any
+            )
+        except Unavailable:
+            return everything, some
+        return max(everything, told[0]), max(some, told[1])
+
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored; that isn't worth owing."""
         self.memory.unstorable(key)

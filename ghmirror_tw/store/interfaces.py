@@ -100,6 +100,15 @@ class IStore(Interface):
     def wrote(credential: str, at: float) -> None:
         """Note that *credential* writes now, in the whole fleet; the latest time is kept."""
 
+    def stop(credential: str, bucket: str, until: float) -> None:
+        """Note that a limit stops *credential* until then; *bucket* is empty where it stops all.
+
+        The latest time is kept, in the whole fleet.
+        """
+
+    def stops(credential: str, bucket: str, patience: Patience) -> Deferred[tuple[float, float]]:
+        """Return until when all that *credential* asks is stopped, and what counts as *bucket*."""
+
     def unstorable(key: CacheKey) -> None:
         """Note for a minute that answers to *key* can't be stored, and end the claim to it."""
 

@@ -112,6 +112,17 @@ class MeasuredStore:
         """Note a write."""
         self.store.wrote(credential, at)
 
+    def stop(self, credential: str, bucket: str, until: float) -> None:
+        """Note a limit."""
+        self.store.stop(credential, bucket, until)
+
+    def stops(
+        self, credential: str, bucket: str, patience: Patience
+    ) -> Deferred[tuple[float, float]]:
+        """Return until when somebody is stopped; a hit where that is known at all."""
+        asked: Deferred[tuple[float, float]] = self.store.stops(credential, bucket, patience)
+        return self._timed("stops", asked, any)
+
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored."""
         self.store.unstorable(key)

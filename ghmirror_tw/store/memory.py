@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.limits import bucket_of
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked, refreshed
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.waiting import waiting, wake
@@ -169,12 +170,16 @@ class MemoryStore:
         refused_at = max(
             self._time(("refusal", key.name, credential)), self._time(("revoked", credential))
         )
+        bucket = bucket_of(b"GET", key.path)
+        stopped_until, bucket_until = self.stopped_until(credential, bucket)
         return Known(
             grant=grant if isinstance(grant, Grant) else None,
             entries=self._entries(key),
             written_at=self._time(("written", credential)),
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
+            stopped_until=stopped_until,
+            bucket_until=bucket_until,
         )
 
     def fetch(
@@ -272,6 +277,26 @@ class MemoryStore:
     def wrote(self, credential: str, at: float) -> None:
         """Note when a credential last wrote."""
         self._advance(("written", credential), at)
+
+    def stop(self, credential: str, bucket: str, until: float) -> None:
+        """Note until when a limit stops a credential."""
+        self._advance(("stopped", credential, bucket), until)
+
+    def stops(
+        self,
+        credential: str,
+        bucket: str,
+        patience: Patience,  # noqa: ARG002 - nobody waits for memory
+    ) -> Deferred[tuple[float, float]]:
+        """Return until when all is stopped, and what counts as *bucket*."""
+        return succeed(self.stopped_until(credential, bucket))
+
+    def stopped_until(self, credential: str, bucket: str) -> tuple[float, float]:
+        """Return until when all is stopped, and what counts as *bucket*."""
+        return (
+            self._time(("stopped", credential, "")),
+            self._time(("stopped", credential, bucket)),
+        )
 
     def _is_unstorable(self, key: CacheKey) -> bool:
         until = self._unstorable.get(key.name)

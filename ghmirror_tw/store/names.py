@@ -69,6 +69,11 @@ def write(credential: str) -> bytes:
     return b"{%s}:w" % slot_of_credential(credential)
 
 
+def stop(credential: str, bucket: str) -> bytes:
+    """Return the name of the limit that *credential* has met in *bucket*, empty for all."""
+    return b"{%s}:s:%s" % (slot_of_credential(credential), bucket.encode("ascii"))
+
+
 class Sort(Enum):
     """What a name is the name of."""
 

@@ -147,6 +147,7 @@ class Fitter:
         status = cache_status(
             answer.outcome,
             status=answer.asked,
+            detail=answer.detail,
             collapsed=answer.collapsed,
             forward=answer.forward,
         )

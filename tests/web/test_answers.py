@@ -122,7 +122,8 @@ class Failures(TestCase):
         """A fault of *kind* is answered with *status*, and afterwards all is well."""
         for path, method in (("/thing", "GET"),):
             fault = self.github.fault(path, kind)
-            got = await self.home.ask(method, path, token="alice-1")
+            no_cache = {"Cache-Control": "no-cache"}
+            got = await self.home.ask(method, path, token="alice-1", headers=no_cache)
             fault.end()
             assert got.status == status, (kind, got)
             assert set(got.json) == {"message", "documentation_url"}
@@ -143,7 +144,7 @@ class Failures(TestCase):
         home = await open_home(self, self.github)
         await home.get("/thing", token="alice-1")
         await self.github.go_away()
-        got = await home.get("/thing", token="alice-1")
+        got = await home.get("/thing", token="alice-1", headers={"Cache-Control": "no-cache"})
         write = await home.ask("POST", "/thing", token="alice-1", body=b"{}")
         assert (got.status, write.status) == (502, 502)
         await self.github.come_back()

@@ -11,6 +11,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.limits import bucket_of
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked
 from ghmirror_tw.store import names
 from ghmirror_tw.store.codec import Codec
@@ -89,7 +90,12 @@ class RedisRecords:
             names.unstorable(key),
             names.recency(key),
         )
-        of_credential = self.keys(names.revocation(credential), names.write(credential))
+        of_credential = self.keys(
+            names.revocation(credential),
+            names.write(credential),
+            names.stop(credential, ""),
+            names.stop(credential, bucket_of(b"GET", key.path)),
+        )
         commands = scripts.LOOK_UP.call(ours), Command((b"MGET", *of_credential))
         purpose = Purpose.CURRENT if current else Purpose.READ
         if self.servers.sharded:
@@ -107,7 +113,9 @@ class RedisRecords:
         self, key: CacheKey, credential: str, found: Reply, times: Reply, *, current: bool
     ) -> Known:
         grant, refusal, unstorable, entries = _unpacked(found)
-        revoked, written = times if isinstance(times, list) else (None, None)
+        revoked, written, *stops = times if isinstance(times, list) else [None] * 4
+        bucket = bucket_of(b"GET", key.path)
+        stopped_until, bucket_until = self._stopped_until(credential, bucket, stops)
         opened = (self.codec.open_entry(names.recency(key), each) for each in entries)
         return Known(
             grant=self.codec.open_grant(names.grant(key, credential), grant),
@@ -118,7 +126,28 @@ class RedisRecords:
                 self.codec.open_time(names.revocation(credential), revoked) or 0.0,
             ),
             unstorable=bool(unstorable),
+            stopped_until=stopped_until,
+            bucket_until=bucket_until,
             current=current or self.servers.reads_primary,
+        )
+
+    def _stopped_until(
+        self, credential: str, bucket: str, blobs: Sequence[Reply]
+    ) -> tuple[float, float]:
+        everything, some = (
+            self.codec.open_time(names.stop(credential, each), blob) or 0.0
+            for each, blob in zip(("", bucket), blobs, strict=True)
+        )
+        return everything, some
+
+    async def stops(self, credential: str, bucket: str, timeout_s: float) -> tuple[float, float]:
+        """Return until when all is stopped, and what counts as *bucket*."""
+        keys = self.keys(names.stop(credential, ""), names.stop(credential, bucket))
+        slot = names.slot_of_credential(credential)
+        command = Command((b"MGET", *keys))
+        (blobs,) = await self._ask(slot, (command,), Purpose.CURRENT, timeout_s)
+        return self._stopped_until(
+            credential, bucket, blobs if isinstance(blobs, list) else [None] * 2
         )
 
     async def fetch(
@@ -201,6 +230,11 @@ class RedisRecords:
     async def wrote(self, credential: str, at: float, timeout_s: float) -> None:
         """Note when a credential last wrote."""
         await self._advance(credential, names.write(credential), at, WRITTEN_S, timeout_s)
+
+    async def stop(self, credential: str, bucket: str, until: float, timeout_s: float) -> None:
+        """Note until when a limit stops a credential; nobody needs to know it any longer."""
+        life_s = max(until - self.now(), 0.001)
+        await self._advance(credential, names.stop(credential, bucket), until, life_s, timeout_s)
 
     async def _advance(
         self, credential: str, name: bytes, at: float, life_s: float, timeout_s: float

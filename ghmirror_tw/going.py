@@ -1,0 +1,90 @@
+"""A question that goes on although nobody waits for its answer any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+R = TypeVar("R")
+
+
+@define(eq=False)
+class _Going(Generic[R]):
+    waiters: list[Deferred[R]] = field(factory=list)
+    question: Deferred[R] | None = None
+    kept: bool = False
+
+
+@define(eq=False)
+class GoingOn(Generic[R]):
+    """Questions by what makes them the same; who comes next waits for the one that is under way.
+
+    *unwanted* gets answers that came when nobody waited.
+    """
+
+    unwanted: Callable[[R], object]
+    _going: dict[Hashable, _Going[R]] = field(init=False, factory=dict)
+
+    def under_way(self, same: Hashable) -> bool:
+        """Tell whether *same* is being asked."""
+        return same in self._going
+
+    def wait(
+        self, same: Hashable, ask: Callable[[], Coroutine[Deferred[Any], Any, R]]
+    ) -> Deferred[R]:
+        """Return the answer to *same*, which is asked by *ask* unless it is under way.
+
+        Cancelling gives up waiting; with nobody left the question is given up too, unless it is
+        kept (see `keep`).
+        """
+        going = self._going.get(same)
+        starts = going is None
+        if going is None:
+            going = self._going[same] = _Going()
+        joined = going
+
+        def leave(waiter: Deferred[R]) -> None:
+            if waiter in joined.waiters:
+                joined.waiters.remove(waiter)
+            if not joined.waiters and not joined.kept and joined.question is not None:
+                joined.question.cancel()
+
+        waiter: Deferred[R] = Deferred(leave)
+        joined.waiters.append(waiter)
+        if starts:
+            joined.question = Deferred.fromCoroutine(ask())
+            joined.question.addBoth(lambda result: self._end(same, joined, result))
+        return waiter
+
+    def keep(self, same: Hashable) -> None:
+        """Let *same* go on, whoever leaves."""
+        going = self._going.get(same)
+        if going is not None:
+            going.kept = True
+
+    def _end(self, same: Hashable, going: _Going[R], result: R | Failure) -> None:
+        if self._going.get(same) is going:
+            del self._going[same]
+        waiters, going.waiters = going.waiters, []
+        if not waiters:
+            if not isinstance(result, Failure):
+                self.unwanted(result)
+            return
+        for waiter in waiters:
+            if waiter.called:
+                continue
+            if isinstance(result, Failure):
+                waiter.errback(result)
+            else:
+                waiter.callback(result)
+
+    def close(self) -> None:
+        """Give up all questions."""
+        for going in list(self._going.values()):
+            if going.question is not None:
+                going.question.addErrback(lambda failure: failure.trap(CancelledError))
+                going.question.cancel()

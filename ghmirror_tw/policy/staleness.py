@@ -1,0 +1,41 @@
+"""When a stale answer may be given, and what it says (RFC 9111, section 4.2.4).
+
+On purpose stricter than the RFC: only to a credential that GitHub has itself shown this very
+representation, not too long ago, and that it has not refused anything of it since.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ghmirror_tw.policy import reuse
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.records import Grant, Known, Representation
+
+#: Tells clients that what is left of their quota is not told (go-github: `X-From-Cache`).
+_FROM_CACHE: Final = (b"x-from-cache", b"1")
+
+
+def usable(known: Known, now: float, stale_limit_s: float) -> Grant | None:
+    """Return the grant with which a stale answer may be given, or None.
+
+    A grant out of a snapshot is none until GitHub has confirmed it since. What is *known* must be
+    current: a refusal might be missing.
+    """
+    grant = known.grant
+    if grant is None or grant.restored or not known.current:
+        return None
+    if now - grant.validated_at > stale_limit_s or grant.asked_at <= known.refused_at:
+        return None
+    return grant
+
+
+def may_serve(stored: Representation) -> bool:
+    """Tell whether a representation may be given stale: not where it varies with everything."""
+    return b"*" not in stored.fields.listed(b"vary")
+
+
+def fields(stored: Representation, grant: Grant) -> Fields:
+    """Return the fields of a stale answer: what is stored, and nothing of a credential's."""
+    fields = reuse.freshen(stored.fields, grant, Fields())
+    return Fields((*fields.lines, _FROM_CACHE))
