@@ -91,3 +91,9 @@ def test_the_credential_of_a_question() -> None:
     assert question.authorization == b"token s3cret"
     assert Question(b"GET", b"/", Fields()).authorization is None
     assert "s3cret" not in repr(question)
+
+
+def test_the_path_is_the_target_without_its_query() -> None:
+    """Byte for byte."""
+    assert CacheKey(b"/a%2Fb?c=d?e").path == b"/a%2Fb"
+    assert CacheKey(b"/a").path == b"/a"

@@ -167,3 +167,10 @@ def test_the_same_source_twice_says_nothing_new(known: Known) -> None:
     """Nor does one that knows nothing."""
     assert known.with_all_of(known) == known
     assert known.with_all_of(Known()) == known
+
+
+def test_the_later_end_of_a_limit_counts() -> None:
+    """Whoever knows of it."""
+    one = Known(stopped_until=5.0, bucket_until=1.0)
+    both = one.with_all_of(Known(stopped_until=2.0, bucket_until=3.0))
+    assert (both.stopped_until, both.bucket_until) == (5.0, 3.0)

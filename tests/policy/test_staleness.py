@@ -1,0 +1,49 @@
+"""When a stale answer may be given."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from ghmirror_tw.policy.content import represent
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.records import Grant, Known, Representation
+from ghmirror_tw.policy.staleness import fields, may_serve, usable
+
+NOW = 1000.0
+GRANT = Grant("d", b'"t"', None, b"<l>", asked_at=900.0, validated_at=901.0)
+KNOWN = Known(grant=GRANT)
+
+
+def stored(vary: bytes = b"Accept") -> Representation:
+    described = Fields(((b"content-type", b"text/plain"), (b"vary", vary)))
+    return represent(described, b"content", None, 1000)[0]
+
+
+def test_a_grant_is_usable_for_so_long() -> None:
+    """Up to `stale_limit` after GitHub last confirmed it."""
+    assert usable(KNOWN, NOW, 99.0) == GRANT
+    assert usable(KNOWN, NOW, 98.9) is None
+
+
+def test_what_is_missing_or_refused_is_not() -> None:
+    """No grant, one out of a snapshot, a refusal since, or one that might have been missed."""
+    assert usable(Known(), NOW, 99.0) is None
+    assert usable(Known(grant=evolve(GRANT, restored=True)), NOW, 99.0) is None
+    assert usable(evolve(KNOWN, refused_at=900.0), NOW, 99.0) is None
+    assert usable(evolve(KNOWN, refused_at=899.9), NOW, 99.0) == GRANT
+    assert usable(evolve(KNOWN, current=False), NOW, 99.0) is None
+
+
+def test_what_varies_with_everything_is_not_served() -> None:
+    """Nobody can tell whether it would be the same (RFC 9111, section 4.1)."""
+    assert may_serve(stored())
+    assert not may_serve(stored(b"*"))
+
+
+def test_a_stale_answer_says_that_it_is_from_the_store() -> None:
+    """And what is stored with it."""
+    told = fields(stored(), GRANT)
+    assert told.get(b"x-from-cache") == b"1"
+    assert told.get(b"etag") == b'"t"'
+    assert told.get(b"link") == b"<l>"
+    assert told.get(b"content-type") == b"text/plain"

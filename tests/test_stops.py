@@ -1,0 +1,204 @@
+"""Who must not ask GitHub now, and questions that go on."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ghmirror_tw import stops as stops_module
+from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.going import GoingOn
+from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.limits import Limit, LimitKind
+from ghmirror_tw.stops import Stopped, Stops
+
+SAID = Answer(429, Fields(((b"x", b"y"),)), Outcome.PASS, Whole(b"{}"), asked=429)
+
+
+def primary(until: float, bucket: str = "core") -> Limit:
+    return Limit(LimitKind.PRIMARY, bucket, until)
+
+
+def secondary(until: float) -> Limit:
+    return Limit(LimitKind.SECONDARY, "", until)
+
+
+def test_a_primary_limit_stops_one_bucket_of_one_credential() -> None:
+    """Until its end; other buckets and other credentials go on."""
+    stops = Stops()
+    stops.met("a", "core", primary(10.0), SAID)
+    with pytest.raises(Stopped):
+        stops.enter("a", "core", 9.9)
+    stops.enter("a", "search", 9.9)
+    stops.enter("b", "core", 9.9)
+    stops.enter("a", "core", 10.0)
+
+
+def test_a_secondary_limit_stops_a_credential() -> None:
+    """Whatever it asks for."""
+    stops = Stops()
+    stops.met("a", "search", secondary(10.0), SAID)
+    for bucket in ("core", "search", ""):
+        with pytest.raises(Stopped):
+            stops.enter("a", bucket, 9.9)
+    stops.enter("b", "core", 9.9)
+
+
+def test_githubs_own_words_are_said_again() -> None:
+    """With the time that is left, a second at least."""
+    stops = Stops()
+    stop = stops.met("a", "core", primary(10.0), SAID)
+    for now, left in ((1.5, b"9"), (9.9, b"1"), (11.0, b"1")):
+        again = stop.again(now)
+        assert (again.status, again.body, again.fields.get(b"x")) == (429, SAID.body, b"y")
+        assert again.fields.get(b"retry-after") == left
+        assert (again.outcome, again.asked, again.detail) == (Outcome.ERROR, None, "primary-limit")
+
+
+def test_after_the_end_one_tries() -> None:
+    """The others wait for what comes of it: a good answer, another limit, or none."""
+    stops = Stops()
+    stops.met("a", "core", primary(10.0), SAID)
+    stops.enter("a", "core", 10.0)
+    with pytest.raises(Stopped):
+        stops.enter("a", "core", 10.1)
+    stops.failed("a", "core")
+    stops.enter("a", "core", 10.2)
+    stops.met("a", "core", primary(20.0), SAID)
+    with pytest.raises(Stopped):
+        stops.enter("a", "core", 19.9)
+    stops.enter("a", "core", 20.0)
+    stops.passed("a", "core")
+    stops.enter("a", "core", 20.1)
+    stops.enter("a", "core", 20.1)
+
+
+def test_strikes_are_counted_in_a_row() -> None:
+    """Only of secondary limits, until something is answered."""
+    stops = Stops()
+    for strikes in (0, 1, 2):
+        assert stops.strikes("a") == strikes
+        stops.met("a", "core", secondary(10.0), SAID)
+    stops.met("a", "core", primary(10.0), SAID)
+    assert stops.strikes("a") == 3
+    stops.passed("a", "core")
+    assert stops.strikes("a") == 0
+
+
+def test_what_others_have_met_counts_too() -> None:
+    """If it is not over, and later than what is known; the words are made here."""
+    stops = Stops()
+    stops.told("a", primary(10.0), 10.0)
+    stops.enter("a", "core", 10.0)
+    stops.told("a", secondary(30.0), 10.0)
+    with pytest.raises(Stopped) as caught:
+        stops.enter("a", "core", 10.0)
+    answer = caught.value.stop.again(10.0)
+    assert answer.status == 403
+    assert isinstance(answer.body, Whole)
+    assert b"secondary rate limit" in answer.body.content
+    stops.met("a", "core", secondary(40.0), SAID)
+    stops.told("a", secondary(35.0), 10.0)
+    stop = stops.now_stopped("a", "core", 10.0)
+    assert stop is not None
+    assert stop.answer == SAID
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest goes first."""
+    monkeypatch.setattr(stops_module, "_MOST", 2)
+    stops = Stops()
+    for credential in "abc":
+        stops.met(credential, "core", secondary(10.0), SAID)
+    stops.enter("a", "core", 1.0)
+    assert [stops.strikes(credential) for credential in "abc"] == [0, 1, 1]
+
+
+class Going(SynchronousTestCase):
+    """A question that may outlive who asked it."""
+
+    def setUp(self) -> None:
+        self.unwanted: list[str] = []
+        self.going: GoingOn[str] = GoingOn(self.unwanted.append)
+        self.asked: list[Deferred[str]] = []
+
+    def wait(self) -> Deferred[str]:
+        async def ask() -> str:
+            self.asked.append(Deferred())
+            return await self.asked[-1]
+
+        return self.going.wait("same", ask)
+
+    def test_it_is_asked_once(self) -> None:
+        """All who wait get the answer; later it is asked again."""
+        waiters = [self.wait(), self.wait()]
+        assert self.going.under_way("same")
+        self.asked[0].callback("answer")
+        assert [self.successResultOf(each) for each in waiters] == ["answer"] * 2
+        assert not self.going.under_way("same")
+        self.wait()
+        assert len(self.asked) == 2
+
+    def test_a_failure_is_everybodys(self) -> None:
+        """Each gets it."""
+        waiters = [self.wait(), self.wait()]
+        self.asked[0].errback(ValueError())
+        for each in waiters:
+            self.failureResultOf(each, ValueError)
+
+    def test_when_all_have_gone_it_is_given_up(self) -> None:
+        """Unless it is kept; then its answer waits for nobody, or for who comes next."""
+        for kept in (False, True):
+            first, second = self.wait(), self.wait()
+            if kept:
+                self.going.keep("same")
+            for each in (first, second):
+                each.cancel()
+                self.failureResultOf(each, CancelledError)
+            assert self.going.under_way("same") is kept
+        third = self.wait()
+        assert len(self.asked) == 2
+        self.asked[1].callback("late")
+        assert self.successResultOf(third) == "late"
+        gone = self.wait()
+        self.going.keep("same")
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.asked[2].callback("too late")
+        assert self.unwanted == ["too late"]
+        self.going.keep("same")
+
+    def test_a_failure_that_nobody_waits_for(self) -> None:
+        """Is nobody's."""
+        gone = self.wait()
+        self.going.keep("same")
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.asked[0].errback(ValueError())
+        assert self.unwanted == []
+
+    def test_one_may_take_another_along(self) -> None:
+        """One that is called may cancel the next one meanwhile."""
+        for fails in (False, True):
+            first, second = self.wait(), self.wait()
+            first.addBoth(self.cancels(second))
+            if fails:
+                self.asked[-1].errback(ValueError())
+            else:
+                self.asked[-1].callback("answer")
+            self.failureResultOf(second, CancelledError)
+
+    @staticmethod
+    def cancels(other: Deferred[str]) -> Any:
+        return lambda _: other.cancel()
+
+    def test_closing(self) -> None:
+        """Gives up all questions, kept or not."""
+        gone = self.wait()
+        self.going.keep("same")
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.going.close()
+        assert not self.going.under_way("same")
