@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -255,7 +256,11 @@ def test_only_secrets_have_a_path_beside_them_and_are_kept_out_of_sight() -> Non
 
 
 def test_the_shipped_file_is_all_the_defaults() -> None:
-    assert load(SHIPPED, {}) == load(None, {}) == Settings()
+    """But that it keeps snapshots, so that a newcomer's restart is free, too."""
+    shipped = load(SHIPPED, {})
+    assert shipped.snapshot.directory == Path("/var/tmp/ghmirror")
+    assert evolve(shipped, snapshot=evolve(shipped.snapshot, target="")) == load(None, {})
+    assert load(None, {}) == Settings()
     stated = re.findall(r"^(?:\[(\w+)\]|(\w+) =)", SHIPPED.read_text(), re.MULTILINE)
     section, options = "", []
     for header, name in stated:

@@ -104,7 +104,11 @@ class DirectoryTarget:
     # In a thread.
 
     def _entries(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield the regular files that are there, and did not vanish meanwhile."""
+        """Yield the regular files that are there, ours or root's, and did not vanish meanwhile.
+
+        What somebody else has put there, as anybody can in some directories, is not believed.
+        """
+        owners = {0, os.geteuid()}
         try:
             entries = os.scandir(self.directory)
         except FileNotFoundError:
@@ -113,7 +117,7 @@ class DirectoryTarget:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
+                    if stat.S_ISREG(status.st_mode) and status.st_uid in owners:
                         yield entry.name, status
 
     def _list(self) -> tuple[Stored, ...]:

@@ -104,6 +104,24 @@ class Directory(TestCase):
         async with aclosing(self.target.read(SnapshotName("o", 0))) as read:
             assert all([0 < len(chunk) <= CHUNK_BYTES async for chunk in read])
 
+    async def test_what_somebody_else_put_there_is_not_believed(self) -> None:
+        """In a directory that anybody can write to, only our files are snapshots, and root's."""
+        await self.target.write(NAME, chunks(CONTENT))
+        path = self.target.directory / NAME.text
+        owner = path.stat()
+
+        def by(user: int) -> None:
+            self.patch(os, "geteuid", lambda: user)
+
+        by(owner.st_uid)
+        assert [each.name for each in await self.target.listing()] == [NAME]
+        by(owner.st_uid + 1)
+        expected = [NAME] if owner.st_uid == 0 else []
+        assert [each.name for each in await self.target.listing()] == expected
+        if owner.st_uid == 0:
+            os.chown(path, 12345, 12345)
+            assert await self.target.listing() == ()
+
     async def test_it_appears_as_a_whole(self) -> None:
         """While it is written it is not there, under no name that is ours."""
         waits: Deferred[bytes] = Deferred()
