@@ -19,7 +19,7 @@ from twisted.python import usage
 from twisted.web.server import Site
 
 from ghmirror_tw import logs
-from ghmirror_tw.assembly.redis import redis_servers
+from ghmirror_tw.assembly.redis import redis_records
 from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.assembly.trust import trusted
 from ghmirror_tw.config import ConfigError, Settings, load
@@ -30,7 +30,6 @@ from ghmirror_tw.github.status import StatusPage
 from ghmirror_tw.github.users import Users
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.mirror import Mirror
-from ghmirror_tw.policy.granting import LEAST_S
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
@@ -42,7 +41,6 @@ from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.redis.archive import RedisArchive
-from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.channel import MirrorSite
@@ -185,15 +183,9 @@ class House:
 
     def _with_redis(self, codec: Codec) -> FailoverStore:
         """Return the store in Redis, with the memory store beside it."""
-        settings, cache = self.settings.redis, self.settings.cache
-        records = RedisRecords(
-            redis_servers(self.reactor, settings, self._redis_changed),
-            codec,
-            self.workshop,
-            self.reactor.seconds,
-            settings.key_prefix,
-            settings.ttl,
-            max(cache.stale_limit, LEAST_S),
+        settings = self.settings.redis
+        records = redis_records(
+            self.reactor, self.settings, codec, self.workshop, self._redis_changed
         )
         self.metrics.store_available(False)
         return FailoverStore(

@@ -1,4 +1,4 @@
-"""The Redis servers of a store, in the way in which they are set up."""
+"""The Redis servers of a store, in the way in which they are set up, and the records on them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from functools import partial
 from typing import Any
 
 from ghmirror_tw.assembly.trust import trusted
-from ghmirror_tw.config import Redis
+from ghmirror_tw.config import Redis, Settings
 from ghmirror_tw.config_values import RedisAddress
+from ghmirror_tw.policy.granting import LEAST_S
+from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.redis.address import Address, Credentials
 from ghmirror_tw.store.redis.cluster import Cluster
 from ghmirror_tw.store.redis.finding import Finder
 from ghmirror_tw.store.redis.interfaces import IServers
 from ghmirror_tw.store.redis.node import Node
+from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.sentinel import Sentinels
 from ghmirror_tw.store.redis.servers import PrimaryAndReader, Single
 from ghmirror_tw.store.redis.shards import Shards
+from ghmirror_tw.threads import Workshop
 
 
 def _address(where: RedisAddress) -> Address:
@@ -75,3 +79,26 @@ def redis_servers(reactor: Any, settings: Redis, changed: Callable[[], object]) 
     if reader is None:
         return Single(primary)
     return PrimaryAndReader(primary, make(reader, address=_address(reader), primary=False), reactor)
+
+
+def redis_records(
+    reactor: Any,
+    settings: Settings,
+    codec: Codec,
+    workshop: Workshop,
+    changed: Callable[[], object],
+) -> RedisRecords:
+    """Return the records on the servers; *changed* is called when one of those comes or goes.
+
+    Raises `ConfigError` where a file can't be read.
+    """
+    redis = settings.redis
+    return RedisRecords(
+        redis_servers(reactor, redis, changed),
+        codec,
+        workshop,
+        reactor.seconds,
+        redis.key_prefix,
+        redis.ttl,
+        max(settings.cache.stale_limit, LEAST_S),
+    )

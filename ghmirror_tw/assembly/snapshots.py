@@ -76,6 +76,30 @@ class Place:
             service.close()
 
 
+def saver(  # noqa: PLR0913, PLR0917 - what is copied, where to, as whom
+    reactor: Any,
+    settings: Settings,
+    archive: Any,
+    copies: Copies,
+    replica: str,
+    fill: Callable[[], None],
+    now: Callable[[], float],
+) -> Saver:
+    """Return who makes the snapshots of the store of *archive*."""
+    return Saver(
+        reactor,
+        archive,
+        copies,
+        settings.cache.backend,
+        owner(settings),
+        replica,
+        settings.snapshot.keep,
+        settings.snapshot.interval,
+        fill,
+        now,
+    )
+
+
 @define(eq=False)
 class Snapshots:
     """All that keeps copies of one store, and fills it from them.
@@ -103,22 +127,19 @@ class Snapshots:
         self.restorer = self._restorer(self.archive)
         if self.standing_in is not None:
             self.substitute = self._restorer(self.standing_in, marks=False)
-        saver = Saver(
+        saves = saver(
             self.reactor,
+            self.settings,
             self.archive,
             self.place.copies,
-            self.settings.cache.backend,
-            owner(self.settings),
             self.replica,
-            snapshot.keep,
-            snapshot.interval,
             self.restorer.fill,
             self.now,
         )
         self.schedules.append(
             Schedule(
                 self.reactor,
-                saver.save,
+                saves.save,
                 snapshot.interval,
                 self.report,
                 self.now,

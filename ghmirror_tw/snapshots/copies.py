@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -112,12 +112,17 @@ class Copies:
                 continue  # superseded and deleted meanwhile
         return None
 
-    async def check(self, stored: Stored) -> Summary:
-        """Read a snapshot to its end. Raises `SnapshotError` if it isn't whole, `TargetError`."""
+    async def check(
+        self, stored: Stored, see: Callable[[list[Pair]], object] = lambda _: None
+    ) -> Summary:
+        """Read a snapshot to its end. Raises `SnapshotError` if it isn't whole, `TargetError`.
+
+        *see* is given what it holds, none of which can be believed before this has returned.
+        """
         reader = Reader(self.largest_bytes)
         async with aclosing(self._read(reader, stored)) as lists:
-            async for _ in lists:
-                pass
+            async for pairs in lists:
+                see(pairs)
         return reader.finish()
 
     async def pairs(self, whole: Whole) -> AsyncGenerator[list[Pair]]:

@@ -29,8 +29,27 @@ _LAST_S: Final = 60.0
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
-class _Taken(Exception):  # noqa: N818 - it never leaves this module
-    """Somebody else goes on with it."""
+class Taken(Exception):  # noqa: N818 - it says what happened
+    """Another replica goes on with it: this one was silent for too long."""
+
+
+async def put_back(reactor: Any, archive: Any, copies: Copies, whole: Whole, replica: str) -> int:
+    """Put what *whole* holds into the store of *archive*; return how many records are new.
+
+    *replica* must have the lease for it, which is kept on. Raises `Taken` when it is lost.
+    """
+    kept_at = reactor.seconds()
+    admitted = 0
+    async with aclosing(copies.pairs(whole)) as batches:
+        async for pairs in batches:
+            admitted += await archive.admit(pairs)
+            if archive.is_full():
+                break
+            if reactor.seconds() - kept_at > LEASE_S / 3:
+                kept_at = reactor.seconds()
+                if not await archive.take(RESTORE, replica, LEASE_S):
+                    raise Taken("another replica fills the store now")
+    return admitted
 
 
 @define(eq=False)
@@ -125,7 +144,7 @@ class Restorer:
                 await self._restore(whole)
             if self.marks:
                 await self.archive.mark_filled()
-        except _Taken:
+        except Taken:
             return False
         finally:
             await self._let_go()
@@ -143,17 +162,8 @@ class Restorer:
         return own or await self.copies.newest_whole()
 
     async def _restore(self, whole: Whole) -> None:
-        began, kept_at = self.reactor.seconds(), self.reactor.seconds()
-        admitted = 0
-        async with aclosing(self.copies.pairs(whole)) as batches:
-            async for pairs in batches:
-                admitted += await self.archive.admit(pairs)
-                if self.archive.is_full():
-                    break
-                if self.reactor.seconds() - kept_at > LEASE_S / 3:
-                    kept_at = self.reactor.seconds()
-                    if not await self.archive.take(RESTORE, self.replica, LEASE_S):
-                        raise _Taken
+        began = self.reactor.seconds()
+        admitted = await put_back(self.reactor, self.archive, self.copies, whole, self.replica)
         seconds = self.reactor.seconds() - began
         size = whole.stored.size_bytes
         self.report.snapshot(
