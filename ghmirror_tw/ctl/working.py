@@ -1,0 +1,69 @@
+"""What the commands do; loaded when one is called, since it takes a while."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ghmirror_tw.assembly.trust import trusted
+from ghmirror_tw.config import ConfigError, Settings, load
+from ghmirror_tw.ctl import texts
+from ghmirror_tw.ctl.desk import Desk, explained, open_desk
+from ghmirror_tw.ctl.errors import CommandError, Status
+from ghmirror_tw.ctl.output import Output
+from ghmirror_tw.ctl.running import run
+from ghmirror_tw.logs import scrub
+
+Act = Callable[[Desk], Coroutine[Deferred[Any], Any, Status]]
+
+
+def _read(path: str | None) -> Settings:
+    """Return the settings, as a mirror takes them. Raises `ConfigError`."""
+    return load(None if path is None else Path(path).absolute(), os.environ)
+
+
+def check_config(path: str | None, out: Output) -> Status:
+    """Say all that is wrong with a configuration, or not as it may have been meant."""
+    faults: list[str] = []
+    warnings: tuple[str, ...] = ()
+    try:
+        settings = _read(path)
+        warnings = settings.warnings
+        trusted("github", "ca_path", settings.github.ca_path)
+        trusted("redis", "tls_ca_path", settings.redis.tls_ca_path)
+    except ConfigError as error:
+        faults = error.faults
+    for word, said in (("fault", faults), ("warning", warnings)):
+        for each in said:
+            out.verdict(word, f": {each}")
+    if faults:
+        out.line(f"It can't be used: {texts.count(len(faults), 'fault')}.")
+    else:
+        out.line("It can be used.")
+    out.document({"valid": not faults, "faults": faults, "warnings": list(warnings)})
+    return Status.FAULT if faults else Status.OK
+
+
+def with_desk(path: str | None, out: Output, act: Act) -> Status:
+    """Do something with snapshots. Raises `CommandError`."""
+    try:
+        settings = _read(path)
+        if not settings.snapshot.target:
+            text = "[snapshot] target: it is empty; expected where snapshots are kept"
+            raise CommandError("no-target", text, Status.USAGE)  # noqa: TRY301 - as all others
+
+        async def work(reactor: Any) -> Status:
+            async with open_desk(reactor, settings, out) as desk:
+                return await act(desk)
+
+        return run(work, out)
+    except Exception as error:
+        told = explained(error)
+        if told.code == "internal" and out.verbose:
+            out.note(scrub(Failure(error).getTraceback()))
+        raise told from error
