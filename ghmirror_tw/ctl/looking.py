@@ -129,7 +129,7 @@ def _judged(desk: Desk, found: Sequence[_Verified]) -> Status:
     )
     if whole:
         return Status.OK
-    return Status.UNREACHABLE if {*words} <= {"whole", "gone", "unread"} else Status.FAULT
+    return Status.UNREACHABLE if "unread" in words and "damaged" not in words else Status.FAULT
 
 
 # Showing.
@@ -182,7 +182,7 @@ async def show(desk: Desk, text: str) -> Status:
         header = summary.header
         written = texts.moment(header.written_at_ms)
         rows += [("owner", header.owner), ("store", header.kind), ("written", written)]
-    rows.append(("size", f"{texts.size(stored.size_bytes)} ({stored.size_bytes:,} bytes)"))
+    rows.append(("size", texts.size(stored.size_bytes)))
     for line in texts.table(rows):
         desk.out.line(line)
     if fault is None:

@@ -1,0 +1,54 @@
+"""Records as a mirror keeps them, and snapshots of them in a directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.snapshots.format import Header
+from ghmirror_tw.snapshots.targets import SnapshotName
+from ghmirror_tw.snapshots.writer import Writer
+from ghmirror_tw.store import names
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.interfaces import Pair
+from tests.store.contract import ALICE, BOB, entry, grant, held
+
+SECRET = "what-only-the-mirrors-know"
+CODEC = Codec(SECRET.encode())
+#: 2026-11-25 09:30:00 UTC, in ms.
+AT_MS = 1_795_599_000_123
+OWNER = "redis-ghmirror"
+
+
+def some(number: int = 3, content: bytes = b"[%d]") -> list[Pair]:
+    """Return so many representations, as many entries and grants, and one record of each rest."""
+    now = time.time()
+    pairs = []
+    for each in range(number):
+        key, made = CacheKey(b"/%d" % each), held(content.replace(b"%d", b"%d" % each))
+        stored, listed = names.representation(key, made.digest), names.recency(key)
+        granted = names.grant(key, ALICE)
+        pairs += [
+            (stored, CODEC.representation(stored, made)),
+            (listed, CODEC.entry(listed, entry(now, made))),
+            (granted, CODEC.grant(granted, grant(now, made))),
+        ]
+    for name in (names.refusal(CacheKey(b"/no"), BOB), names.revocation(BOB), names.write(ALICE)):
+        pairs.append((name, CODEC.time(name, now)))
+    return pairs
+
+
+def packed(pairs: Sequence[Pair], owner: str = OWNER, at_ms: int = AT_MS) -> bytes:
+    """Return a snapshot."""
+    writer = Writer(Header(owner, "redis", at_ms))
+    return b"".join(writer.add(pairs)) + writer.finish()
+
+
+def put(directory: Path, content: bytes, owner: str = OWNER, at_ms: int = AT_MS) -> str:
+    """Put a file where a snapshot would be; return its name."""
+    directory.mkdir(exist_ok=True)
+    name = SnapshotName(owner, at_ms).text
+    (directory / name).write_bytes(content)
+    return name
