@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import shutil
 import subprocess
@@ -93,6 +94,17 @@ def test_every_command_runs(installed: Installed) -> None:
     commands = entries.options("console_scripts") if entries.sections() else []
     for command in commands:
         assert "usage" in installed.run(command, "--help").lower()
+
+
+def test_the_command_works(installed: Installed) -> None:
+    """With all that it needs, and beside nothing of the tree: it reads what is in a directory."""
+    assert installed.run("ghmirror", "check-config") == "It can be used.\n"
+    kept = installed.elsewhere / "kept"
+    kept.mkdir()
+    config = installed.elsewhere / "ghmirror.ini"
+    config.write_text(f"[snapshot]\ntarget = {kept.as_uri()}\n")
+    listed = installed.run("ghmirror", "snapshot", "list", "--json", "--config", str(config))
+    assert json.loads(listed) == {"target": kept.as_uri(), "snapshots": []}
 
 
 def test_every_module_is_in_the_wheel(installed: Installed) -> None:

@@ -186,7 +186,7 @@ async def show(desk: Desk, text: str) -> Status:
     for line in texts.table(rows):
         desk.out.line(line)
     if fault is None:
-        desk.out.verdict("whole", "")
+        desk.out.verdict("whole", "yes", width=9)
     else:
         desk.out.verdict("damaged", f"{fault}; it begins with:", width=9)
     for line in ("", *tally.lines):

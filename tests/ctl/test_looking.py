@@ -199,7 +199,7 @@ def test_what_is_in_one(operator: Operator, kept: Path) -> None:
         "store    redis",
         "written  2026-11-25 09:30:00 UTC",
         f"size     {len(content):,} bytes",
-        "whole",
+        "whole    yes",
     ]
     rows = [line.rsplit(None, 3) for line in records.splitlines()[1:]]
     assert [(row[0].strip(), row[1]) for row in rows] == [
