@@ -75,11 +75,14 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch node_modules/.package-lock.json
 
-# The programs that tests start, by the names of their Debian packages.
+# The programs that tests start, each with the Debian package that has it.
+PROGRAMS := node:nodejs npm:npm redis-server:redis-server
+
 programs:
 	@missing=()
-	command -v node >/dev/null || missing+=(nodejs)
-	command -v npm >/dev/null || missing+=(npm)
+	for program in $(PROGRAMS); do
+		command -v "$${program%%:*}" >/dev/null || missing+=("$${program##*:}")
+	done
 	if [ -n "$(PYTHON)" ] && ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then
 		missing+=(python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv)
 	fi
