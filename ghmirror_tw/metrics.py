@@ -53,7 +53,7 @@ _STORE_FIGURES: Final[tuple[tuple[Any, str, str], ...]] = (
 
 T = TypeVar("T")
 Labels = tuple[object, ...]
-StoreFigures = tuple[int, int, int, int]
+StoreFigures = tuple[int | None, int | None, int | None, int | None]
 
 
 @define(eq=False)
@@ -120,7 +120,8 @@ class _Stores(Collector):
                 self._log.failure("The figures of the {store} store can't be read", store=name)
                 continue
             for family, value in zip(families, values, strict=True):
-                family.add_metric([name], value)
+                if value is not None:
+                    family.add_metric([name], value)
         return families
 
 
@@ -244,7 +245,10 @@ class Metrics:
         self._named["github_available"].set(available)
 
     def watch_store(self, name: str, figures: Callable[[], StoreFigures]) -> None:
-        """Show the figures of a store: bytes, representations, grants, evictions so far."""
+        """Show the figures of a store: bytes, representations, grants, evictions so far.
+
+        None where a figure isn't known.
+        """
         self._stores.watched[name] = figures
 
     def snapshot(

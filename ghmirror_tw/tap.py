@@ -28,7 +28,7 @@ from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.client import Client, Origin
 from ghmirror_tw.github.status import StatusPage
 from ghmirror_tw.github.users import Users
-from ghmirror_tw.metrics import Metrics
+from ghmirror_tw.metrics import Metrics, StoreFigures
 from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.policy.rewriting import Rewriter
@@ -146,6 +146,8 @@ class House:
             self.snapshots = self._with_snapshots(Codec(secret))
         self.metrics.sharing_enabled(cache.share)
         self.metrics.watch_store(self.memory.name, self._figures)
+        if self.redis is not None:
+            self.metrics.watch_store(self.redis.name, self._figures_of_redis)
         self.client = Client(
             self.reactor,
             Origin.of(github.api_url),
@@ -246,6 +248,11 @@ class House:
     def _figures(self) -> tuple[int, int, int, int]:
         store = self.memory
         return store.size, store.representations, store.grants, store.evictions
+
+    def _figures_of_redis(self) -> StoreFigures:
+        assert self.redis is not None
+        figures = self.redis.figures
+        return figures.used_bytes, None, None, figures.evictions
 
     def reread(self) -> None:
         """Take the list of users and all `*_path` files anew; with a fault, keep what was."""

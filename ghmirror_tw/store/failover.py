@@ -26,6 +26,7 @@ from ghmirror_tw.store.leases import LEASE_S, Leases
 from ghmirror_tw.store.measured import Report
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.owed import Owed
+from ghmirror_tw.store.redis.figures import Figures
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.waiting import waiting, wake
@@ -70,6 +71,7 @@ class FailoverStore:
     _leases: Leases = field(init=False)
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
     _lag: Lag = field(init=False)
+    figures: Figures = field(init=False)
     _is_settled: bool = field(init=False, default=False)
     _unsettled: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
@@ -77,6 +79,7 @@ class FailoverStore:
     def __attrs_post_init__(self) -> None:
         redis, servers = self.redis, self.redis.servers
         self._lag = Lag(self.reactor)
+        self.figures = Figures(self.reactor, servers)
         self._owed = Owed(self.reactor, lambda: servers.writing, self.resize, redis.chance)
         self._watch = Watch(
             self.reactor,
@@ -108,6 +111,7 @@ class FailoverStore:
 
     def _settle(self, _: None) -> None:
         self._is_settled = True
+        self.figures.open()
         wake(self._unsettled)
         self.known()
 
@@ -417,6 +421,7 @@ class FailoverStore:
 
     async def _close(self) -> None:
         self._lag.close()
+        self.figures.close()
         self._leases.close()
         self._watch.close()
         under_way = [sent for of_key in self._sending.values() for sent in of_key]
