@@ -426,7 +426,7 @@ def secret_file(kind: Kind[str]) -> Kind[str]:
 def _pem_file(text: str) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=read_text(text))
-    except ssl.SSLError:
+    except (ssl.SSLError, TypeError):  # the latter for what is not ASCII
         raise ValueError(f"{text!r} holds no certificate that can be read") from None
     return text
 

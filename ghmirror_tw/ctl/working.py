@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,22 @@ def _read(path: str | None) -> Settings:
     return load(None if path is None else Path(path).absolute(), os.environ)
 
 
+@contextmanager
+def _told(out: Output) -> Iterator[None]:
+    """Turn whatever goes wrong into a `CommandError`."""
+    try:
+        yield
+    except Exception as error:
+        told = explained(error)
+        if told.code == "internal" and out.verbose:
+            out.note(scrub(Failure(error).getTraceback()))
+        raise told from error
+
+
 def check_config(path: str | None, out: Output) -> Status:
     """Say all that is wrong with a configuration, or not as it may have been meant."""
-    faults: list[str] = []
-    warnings: tuple[str, ...] = ()
-    try:
-        settings = _read(path)
-        warnings = settings.warnings
-        trusted("github", "ca_path", settings.github.ca_path)
-        trusted("redis", "tls_ca_path", settings.redis.tls_ca_path)
-    except ConfigError as error:
-        faults = error.faults
+    with _told(out):
+        faults, warnings = _looked_at(path)
     for word, said in (("fault", faults), ("warning", warnings)):
         for each in said:
             out.verdict(word, f": {each}")
@@ -45,25 +51,39 @@ def check_config(path: str | None, out: Output) -> Status:
         out.line(f"It can't be used: {texts.count(len(faults), 'fault')}.")
     else:
         out.line("It can be used.")
-    out.document({"valid": not faults, "faults": faults, "warnings": list(warnings)})
+    out.document({"valid": not faults, "faults": faults, "warnings": warnings})
     return Status.FAULT if faults else Status.OK
+
+
+def _looked_at(path: str | None) -> tuple[list[str], list[str]]:
+    """Return the faults and the warnings of a configuration."""
+    faults: list[str] = []
+    try:
+        settings = _read(path)
+    except ConfigError as error:
+        return error.faults, []
+    # what is only read when a mirror starts
+    for section, name, at in (
+        ("github", "ca_path", settings.github.ca_path),
+        ("redis", "tls_ca_path", settings.redis.tls_ca_path),
+    ):
+        try:
+            trusted(section, name, at)
+        except ConfigError as error:
+            faults += error.faults
+    return faults, list(settings.warnings)
 
 
 def with_desk(path: str | None, out: Output, act: Act) -> Status:
     """Do something with snapshots. Raises `CommandError`."""
-    try:
+    with _told(out):
         settings = _read(path)
         if not settings.snapshot.target:
             text = "[snapshot] target: it is empty; expected where snapshots are kept"
-            raise CommandError("no-target", text, Status.USAGE)  # noqa: TRY301 - as all others
+            raise CommandError("no-target", text, Status.USAGE)
 
         async def work(reactor: Any) -> Status:
             async with open_desk(reactor, settings, out) as desk:
                 return await act(desk)
 
         return run(work, out)
-    except Exception as error:
-        told = explained(error)
-        if told.code == "internal" and out.verbose:
-            out.note(scrub(Failure(error).getTraceback()))
-        raise told from error

@@ -11,7 +11,8 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
@@ -92,11 +93,12 @@ class Operator:
         )
         return finish(process)
 
-    def on_terminal(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
-        """Run a command with the configuration on a terminal; *out* is all that it shows."""
+    @contextmanager
+    def terminal(self, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
+        """Begin a command with the configuration on a terminal of its own."""
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", *_ROWS_AND_COLUMNS, 0, 0))
-        with os.fdopen(ours, "rb", buffering=0) as shown:
+        with os.fdopen(ours, "rb", buffering=0) as screen:
             process = self._begun(
                 (*arguments, "--config", str(self.config)),
                 stdin=its,
@@ -105,22 +107,50 @@ class Operator:
                 env={"TERM": "xterm-256color", **(env or {})},
             )
             os.close(its)
-            text = _all_of(shown).decode()
-        return Ended(process.wait(_END_S), text, "")
+            try:
+                yield Terminal(process, screen)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+    def on_terminal(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Run a command with the configuration on a terminal; *out* is all that it shows."""
+        with self.terminal(*arguments, env=env) as terminal:
+            return terminal.end()
 
 
-def _all_of(shown: IO[bytes]) -> bytes:
-    """Read what is shown until nobody is left who could show something."""
-    pieces = []
-    while True:
+@define(eq=False)
+class Terminal:
+    """A command on a terminal, and what it has shown."""
+
+    process: subprocess.Popen[str]
+    _screen: IO[bytes]
+    _seen: bytearray = field(factory=bytearray)
+
+    @property
+    def shown(self) -> str:
+        return self._seen.decode(errors="replace")
+
+    def _read(self) -> bool:
+        """Read what is shown next; False: nobody is left who could show something."""
         try:
-            piece = shown.read(65536)
+            piece = self._screen.read(65536)
         except OSError:  # what Linux says then
-            break
-        if not piece:
-            break
-        pieces.append(piece)
-    return b"".join(pieces)
+            return False
+        self._seen += piece or b""
+        return bool(piece)
+
+    def until(self, text: str) -> None:
+        """Return when it has shown this."""
+        while text not in self.shown:
+            assert self._read(), f"it never shows {text!r}: {self.shown!r}"
+
+    def end(self) -> Ended:
+        """Return all that it has shown, when it has ended."""
+        while self._read():
+            pass
+        return Ended(self.process.wait(_END_S), self._seen.decode(), "")
 
 
 def finish(process: subprocess.Popen[str]) -> Ended:

@@ -87,10 +87,12 @@ def test_certificates_are_read(operator: Operator) -> None:
     path.write_text(Authority.new().pem)
     operator.configure({"github": {"ca_path": path}})
     assert operator.run("check-config").status == 0
-    path.write_text("nothing")
-    ended = operator.run("check-config")
-    assert ended.status == 1
-    assert ended.out.startswith("fault: [github] ca_path: ")
+    pem = path.read_text()
+    for content in ("nothing", f"für alle\n{pem}", f"{pem}-----END CERTIFICATE-----\n"):
+        path.write_text(content)
+        ended = operator.run("check-config")
+        assert ended.status == 1
+        assert ended.out.startswith("fault: [github] ca_path: ")
 
 
 def test_other_commands_say_all_faults_too(operator: Operator) -> None:

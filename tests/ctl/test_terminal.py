@@ -35,7 +35,8 @@ def test_a_bar_is_drawn_and_wiped(operator: Operator, kept: Path) -> None:
     assert "\x1b[32mwhole" in ended.out
     assert "\x1b[31mdamaged" in ended.out
     # the last thing said of a bar is that its line is erased
-    assert ended.out.rindex("\x1b[2K") < ended.out.rindex("damaged")
+    for verdict in ("\x1b[32mwhole", "\x1b[31mdamaged"):
+        assert f"\x1b[1A\x1b[2K{verdict}" in ended.out
 
 
 def test_nobody_has_to_have_colours(operator: Operator, kept: Path) -> None:
@@ -126,6 +127,22 @@ def test_what_was_begun_is_taken_back(operator: Operator, kept: Path, redis: Red
     assert (ended.status, ended.out, ended.err) == (130, "", "error: interrupted\n")
     assert sorted(kept.iterdir()) == before
     assert not redis.ask("EXISTS", LEASES["save"])
+
+
+def test_the_cursor_comes_back_at_once(operator: Operator, kept: Path, redis: RedisServer) -> None:
+    """Whoever ends it twice, and has a dead process, still sees where they type."""
+    redis.ask("SET", "ghmirror:probe:filled", "1")
+    with holding(redis.address, b"SCAN") as server:
+        operator.configure({"redis": {"url": f"redis://127.0.0.1:{server.port}"}})
+        with operator.terminal("snapshot", "save") as terminal:
+            server.held.wait()
+            terminal.until(HIDE)
+            interrupt(terminal.process)
+            terminal.until("Stopping")
+            assert terminal.shown.index(SHOW) < terminal.shown.index("Stopping")
+            server.release()
+            assert terminal.end().status == 130
+    assert list(kept.iterdir()) == []
 
 
 def test_sigterm_is_heard_too(operator: Operator, kept: Path) -> None:
