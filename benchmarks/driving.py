@@ -5,17 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from attrs import define, field
 
 from tests.running import ROOT, environment
+
+Question = tuple[str, str]
+"""A target, and the token of who asks for it."""
+
+_ANSWER_S = 60.0
+"""Who waits longer for an answer than this is not answered at all."""
+
+
+def end_in_order() -> None:
+    """Let SIGTERM do what Ctrl-C does, so that all that was started is ended on the way out."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 class StandIn:
@@ -71,13 +89,15 @@ class StandIn:
 class Tally:
     """What came of a load: statuses, outcomes, and how long each answer took (seconds).
 
-    *late*: by how much a client on a schedule was itself behind it when it asked.
+    *late*: by how much a client on a schedule was itself behind it when it asked. *answered*: how
+    long each of its questions took, by its number.
     """
 
     statuses: Counter[int | str] = field(factory=Counter)
     outcomes: Counter[str] = field(factory=Counter)
     seconds: list[float] = field(factory=list)
     late: list[float] = field(factory=list)
+    answered: dict[int, float] = field(factory=dict)
 
     @property
     def failed(self) -> int:
@@ -124,17 +144,22 @@ class Connection:
         self._reader = self._writer = None
 
 
-async def _ask(connection: Connection, target: str, token: str, tally: Tally, began: float) -> None:
-    """Ask, and note what came and how long it took since *began*."""
+async def _ask(
+    connection: Connection, target: str, token: str, tally: Tally, began: float
+) -> float | None:
+    """Ask, and note what came; return how long it took since *began*, if anything came."""
     try:
-        status, outcome = await connection.get(target, token)
+        async with asyncio.timeout(_ANSWER_S):
+            status, outcome = await connection.get(target, token)
     except (OSError, asyncio.IncompleteReadError) as error:
         connection.close()
         tally.statuses[type(error).__name__] += 1
-        return
-    tally.seconds.append(asyncio.get_running_loop().time() - began)
+        return None
+    took = asyncio.get_running_loop().time() - began
+    tally.seconds.append(took)
     tally.statuses[status] += 1
     tally.outcomes[outcome] += 1
+    return took
 
 
 async def poll(url: str, token: str, targets: Iterable[str], tally: Tally) -> None:
@@ -145,9 +170,20 @@ async def poll(url: str, token: str, targets: Iterable[str], tally: Tally) -> No
             await _ask(connection, target, token, tally, clock())
 
 
-async def keep_up(
-    url: str, questions: Iterable[tuple[str, str]], rate: float, tally: Tally
-) -> None:
+async def poll_all(url: str, questions: Iterable[Question], clients: int, tally: Tally) -> None:
+    """Ask a mirror *questions*, so many at a time."""
+    clock = asyncio.get_running_loop().time
+    left = iter(questions)
+
+    async def ask() -> None:
+        with contextlib.closing(Connection(url)) as connection:
+            for target, token in left:
+                await _ask(connection, target, token, tally, clock())
+
+    await asyncio.gather(*(ask() for _ in range(clients)))
+
+
+async def keep_up(url: str, questions: Iterable[Question], rate: float, tally: Tally) -> None:
     """Ask *questions* (target, token), *rate* a second, whether or not others are answered.
 
     A question takes a connection that is idle, or a new one. Its time counts from when it was
@@ -157,10 +193,12 @@ async def keep_up(
     idle: list[Connection] = []
     asked: list[asyncio.Future[None]] = []
 
-    async def ask(target: str, token: str, due: float) -> None:
+    async def ask(number: int, target: str, token: str, due: float) -> None:
         connection = idle.pop() if idle else Connection(url)
         tally.late.append(clock() - due)
-        await _ask(connection, target, token, tally, due)
+        took = await _ask(connection, target, token, tally, due)
+        if took is not None:
+            tally.answered[number] = took
         idle.append(connection)
 
     start = clock()
@@ -168,7 +206,46 @@ async def keep_up(
         due = start + number / rate
         if (left_s := due - clock()) > 0:
             await asyncio.sleep(left_s)
-        asked.append(asyncio.ensure_future(ask(target, token, due)))
+        asked.append(asyncio.ensure_future(ask(number, target, token, due)))
     await asyncio.gather(*asked)
     for connection in idle:
         connection.close()
+
+
+class Load:
+    """Asks mirrors all the time, each the same, whatever else is done; runs inside a ``with``.
+
+    A thread of its own asks *rate* questions a second of each of *urls*, as `keep_up` does;
+    *questions* are given out for ever. Afterwards, and meanwhile, *tallies* tell what came of it.
+    """
+
+    def __init__(
+        self, urls: Iterable[str], questions: Callable[[], Iterator[Question]], rate: float
+    ) -> None:
+        self.tallies = {url: Tally() for url in urls}
+        self._questions = questions
+        self._rate = rate
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._ask()), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stopped.set()
+        # whoever is interrupted waits for no answers
+        self._thread.join(None if exception[0] is None else 1.0)
+
+    def _until_stopped(self) -> Iterator[Question]:
+        for question in self._questions():
+            if self._stopped.is_set():
+                return
+            yield question
+
+    async def _ask(self) -> None:
+        asked = (
+            keep_up(url, self._until_stopped(), self._rate, tally)
+            for url, tally in self.tallies.items()
+        )
+        await asyncio.gather(*asked)

@@ -7,6 +7,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Self
 
 from attrs import astuple, field, frozen
@@ -124,3 +125,26 @@ def read_metrics(admin_url: str) -> Shown:
                 totals[name] = sample.value
     store = {name: Histogram(tuple(each), totals[name]) for name, each in buckets.items()}
     return Shown(store, cpu_s)
+
+
+def read_metric(admin_url: str, line: str) -> float:
+    """Return the value of one line of a mirror's metrics; not a number where it isn't there."""
+    with urllib.request.urlopen(f"{admin_url}/metrics") as response:
+        for each in response.read().decode().splitlines():
+            if each.startswith(f"{line} "):
+                return float(each.rpartition(" ")[2])
+    return math.nan
+
+
+def resident(pid: int, *, most: bool = False) -> int:
+    """Return how many bytes of memory a process has now, or had at *most* since `forget_most`."""
+    name = "VmHWM:" if most else "VmRSS:"
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
+
+
+def forget_most(pid: int) -> None:
+    """Have the most memory that a process had be what it has now (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""A TCP proxy in a process of its own that gives a server's answers late.
+"""A TCP proxy in a process of its own: a server's answers come late, in part, or not at all.
 
 with Late(redis.address) as late:
     late.by(0.2)        # from now on
@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 import subprocess
 import sys
 from typing import Self
 
-from attrs import define
+from attrs import define, field
 
 from tests.running import ROOT, environment
 
 _READ_BYTES = 1 << 16
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""SO_LINGER for a connection that is reset when it is closed."""
 
 
 class Late:
@@ -47,8 +51,19 @@ class Late:
 
     def by(self, delay_s: float) -> None:
         """Have answers come so much later; returns when they do."""
+        self._tell(f"by {delay_s}")
+
+    def swallow(self, *, everything: bool) -> None:
+        """Take connections and what is sent, and pass nothing on; or all that was held, again."""
+        self._tell(f"swallow {everything:d}")
+
+    def cut(self, after_bytes: int) -> None:
+        """Let so many bytes of what comes back next through, then reset that connection."""
+        self._tell(f"cut {after_bytes}")
+
+    def _tell(self, order: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{delay_s}\n")
+        self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
         self._said()
 
@@ -65,18 +80,31 @@ class _Proxy:
     host: str
     port: int
     delay_s: float = 0.0
+    cut_after: int | None = None
+    flowing: asyncio.Event = field(factory=asyncio.Event)
 
     async def serve(self) -> None:
         """Serve until stdin ends."""
+        self.flowing.set()
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self._say(server.sockets[0].getsockname()[1])
         loop = asyncio.get_running_loop()
         orders = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
         while line := await orders.readline():
-            self.delay_s = float(line)
-            self._say(self.delay_s)
+            self._obey(*line.decode().split())
+            self._say("done")
         server.close()
+
+    def _obey(self, order: str, value: str) -> None:
+        if order == "by":
+            self.delay_s = float(value)
+        elif order == "cut":
+            self.cut_after = int(value)
+        elif int(value):
+            self.flowing.clear()
+        else:
+            self.flowing.set()
 
     @staticmethod
     def _say(what: object) -> None:
@@ -84,6 +112,7 @@ class _Proxy:
         sys.stdout.flush()
 
     async def _connected(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        await self.flowing.wait()
         try:
             server, forth = await asyncio.open_connection(self.host, self.port)
         except OSError:
@@ -102,9 +131,9 @@ class _Proxy:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
-    @staticmethod
-    async def _at_once(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _at_once(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while piece := await source.read(_READ_BYTES):
+            await self.flowing.wait()
             sink.write(piece)
 
     async def _hold(
@@ -114,15 +143,22 @@ class _Proxy:
         while piece := await source.read(_READ_BYTES):
             held.put_nowait((clock() + self.delay_s, piece))
 
-    @staticmethod
     async def _in_time(
-        held: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter
+        self, held: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter
     ) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             due, piece = await held.get()
             if (left_s := due - clock()) > 0:
                 await asyncio.sleep(left_s)
+            await self.flowing.wait()
+            if self.cut_after is not None:
+                sink.write(piece[: self.cut_after])
+                self.cut_after = None
+                connection: socket.socket = sink.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+                sink.transport.abort()
+                return
             sink.write(piece)
 
 
