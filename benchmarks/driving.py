@@ -89,15 +89,15 @@ class StandIn:
 class Tally:
     """What came of a load: statuses, outcomes, and how long each answer took (seconds).
 
-    *late*: by how much a client on a schedule was itself behind it when it asked. *answered*: how
-    long each of its questions took, by its number.
+    *late*: by how much a client on a schedule was itself behind it when it asked. *answered*: when
+    each of its questions was due and how long it took, by its number; moments of `time.monotonic`.
     """
 
     statuses: Counter[int | str] = field(factory=Counter)
     outcomes: Counter[str] = field(factory=Counter)
     seconds: list[float] = field(factory=list)
     late: list[float] = field(factory=list)
-    answered: dict[int, float] = field(factory=dict)
+    answered: dict[int, tuple[float, float]] = field(factory=dict)
 
     @property
     def failed(self) -> int:
@@ -198,7 +198,7 @@ async def keep_up(url: str, questions: Iterable[Question], rate: float, tally: T
         tally.late.append(clock() - due)
         took = await _ask(connection, target, token, tally, due)
         if took is not None:
-            tally.answered[number] = took
+            tally.answered[number] = (due, took)
         idle.append(connection)
 
     start = clock()

@@ -9,7 +9,9 @@ Of each fault it prints, each beside its bar:
 
 failed  requests that were not answered with 200, to any of the two
 delay   by how much a request took longest, in milliseconds, beyond the same one to the mirror on
-        memory; the bar is twice the [redis] timeout
+        memory, without the time that either of them waited for a CPU meanwhile; the bar is twice
+        the [redis] timeout
+noisy   the same with that time, which on a busy machine tells of the machine
 back    seconds from the fault's end until the mirror shows ``ghmirror_store_available 1``; "-": it
         never left Redis
 paid    what GitHub was paid for, though all of it was known
@@ -40,6 +42,7 @@ from benchmarks.bars import MIB, Bars
 from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, poll_all
 from benchmarks.figures import read_metric, resident
 from benchmarks.late import Late
+from benchmarks.starving import Starving
 from tests.redis_servers import RedisServer
 from tests.running import BlockingMirror
 
@@ -251,8 +254,8 @@ class Faults:
     bars: Bars = field(factory=Bars)
 
     def head(self) -> None:
-        names = ("requests", "failed", "delay ms", "back s", "paid", "growth MB")
-        bars = ("", "0", f"{2 * TIMEOUT_MS}", f"{BACK_S:g}", "0", "")
+        names = ("requests", "failed", "delay ms", "noisy ms", "back s", "paid", "growth MB")
+        bars = ("", "0", f"{2 * TIMEOUT_MS}", "", f"{BACK_S:g}", "0", "")
         for first, rest in (("what happens to Redis", names), ("bar: at most", bars)):
             print(f"{first:34}" + "".join(f"{each:>10}" for each in rest))
 
@@ -265,7 +268,11 @@ class Faults:
         scene.github.tell("reset_counts")
         before = resident(mirror.pid)
         left = False
-        with Load([scene.memory.url, mirror.url], scene.questions, self.options.rate) as load:
+        urls = [scene.memory.url, mirror.url]
+        with (
+            Starving((scene.memory.pid, mirror.pid)) as starving,
+            Load(urls, scene.questions, self.options.rate) as load,
+        ):
             time.sleep(1.0)
             with fault.happen(scene):
                 until = time.monotonic() + fault.seconds
@@ -276,17 +283,46 @@ class Faults:
             back = until_available([mirror])
             time.sleep(1.0)
         paid = scene.github.counts()["total_paid"]
-        tallies = [load.tallies[url] for url in (scene.memory.url, mirror.url)]
+        tallies = [load.tallies[url] for url in urls]
         growth = (resident(mirror.pid) - before) / MIB
-        self.judge(fault.name, tallies, back if left else math.nan, paid, growth)
+        self.judge(
+            fault.name,
+            tallies,
+            starving,
+            back=back if left else math.nan,
+            paid=paid,
+            growth=growth,
+        )
+
+    @staticmethod
+    def own_time(pid: int, answered: tuple[float, float], starving: Starving) -> float:
+        """Return how long a mirror took for an answer while it had a CPU."""
+        due, took = answered
+        return took - starving.during(pid, due, due + took)
 
     def judge(
-        self, name: str, tallies: Sequence[Tally], back: float, paid: int, growth: float
+        self,
+        name: str,
+        tallies: Sequence[Tally],
+        starving: Starving,
+        *,
+        back: float,
+        paid: int,
+        growth: float,
     ) -> None:
         """Print what came of it beside what was allowed."""
         on_memory, on_redis = (tally.answered for tally in tallies)
-        delays = (took - on_memory[n] for n, took in on_redis.items() if n in on_memory)
-        delay = 1000 * max(delays, default=math.inf)
+        pids = starving.pids
+        delays: dict[int, float] = {}
+        noisy = -math.inf
+        for n in sorted(on_redis.keys() & on_memory.keys()):
+            both = on_memory[n], on_redis[n]
+            without, took = (
+                self.own_time(*each, starving) for each in zip(pids, both, strict=True)
+            )
+            delays[n] = 1000 * (took - without)
+            noisy = max(noisy, 1000 * (both[1][1] - both[0][1]))
+        delay = max(delays.values(), default=math.inf)
         failed = sum(tally.failed for tally in tallies)
         asked = sum(tally.statuses.total() for tally in tallies)
         judged = (
@@ -302,17 +338,24 @@ class Faults:
         shown = "-" if math.isnan(back) else f"{back:.2f}"
         word = "MISSED" if "MISSED" in verdicts else "holds"
         print(
-            f"{name:34}{asked:>10}{failed:>10}{delay:>10.0f}{shown:>10}{paid:>10}{growth:>10.1f}"
+            f"{name:34}{asked:>10}{failed:>10}{delay:>10.0f}{noisy:>10.0f}{shown:>10}{paid:>10}{growth:>10.1f}"
             f"  {word}",
             flush=True,
         )
+        long = [
+            f"{n / self.options.rate:.2f} s: {delays[n]:.0f}"
+            for n in sorted(delays)
+            if delays[n] > 2 * TIMEOUT_MS
+        ]
+        if long:
+            print(f"    delays (ms) above the bar, by when they were asked for: {', '.join(long)}")
         if failed:
             print(f"    {[dict(tally.statuses) for tally in tallies]}")
 
     def return_all(self) -> None:
         """Have many mirrors lose one Redis and find it again."""
         scene, count = self.scene, self.options.mirrors
-        with RedisServer() as redis:
+        with RedisServer(password=scene.redis.password) as redis:
             crowd = [scene.start(redis.address) for _ in range(count)]
             for mirror in crowd:
                 mirror.ready()
