@@ -70,8 +70,8 @@ _running: list[int] = []
 
 
 @contextmanager
-def serving() -> Iterator[None]:
-    """Let moto's server run; `open_bucket` needs it."""
+def serving() -> Iterator[int]:
+    """Let moto's server run, and give its port; `open_bucket` needs it."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")
     }
@@ -89,7 +89,7 @@ def serving() -> Iterator[None]:
     try:
         _running.append(_port_in(said))
         reading.start()
-        yield
+        yield _running[0]
     finally:
         _running.clear()
         process.kill()
