@@ -31,7 +31,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-
 from attrs import define, field, frozen
 
 from benchmarks.bars import MIB, Bars
