@@ -266,6 +266,8 @@ class Client:
             (name, value)
             for name, values in response.headers.getAllRawHeaders()
             for value in values
+            # treq leaves an empty one in the place of the one that was kept from it.
+            if name.lower() != b"content-encoding"
         ]
         lines += [(b"content-encoding", value) for value in coding or ()]
         content = Content(
