@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from io import BytesIO
 
 from attrs import define, frozen
+from twisted.internet.interfaces import IDelayedCall
 from twisted.web.client import FileBodyProducer
 from twisted.web.iweb import IBodyProducer
 
-from ghmirror_tw.conversation import Upload
+from ghmirror_tw.conversation import Terms, Upload
 from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.github.users import (
     VIEWER_QUERY,
@@ -57,21 +58,29 @@ class Admission:
     users: Users
     ask: AskSelf
     now: Callable[[], float]
+    call_later: Callable[[float, Callable[[], object]], IDelayedCall]
 
     async def admit(
-        self, question: Question, credential: str, allowed: frozenset[str], stale_limit_s: float
+        self, question: Question, credential: str, terms: Terms, *, offline: bool
     ) -> None:
-        """Raise a `MirrorError` unless the credential belongs to an *allowed* user.
+        """Raise a `MirrorError` unless the credential belongs to an allowed user.
 
-        While GitHub cannot be asked, the last yes holds for *stale_limit_s*. The refusal is the
-        same whatever is asked for, and whatever is stored.
+        While GitHub cannot be asked, the last yes holds as long as stale answers do, and nobody
+        waits longer to see it than for them; while it is *offline*, not at all. The refusal is
+        the same whatever is asked for, and whatever is stored.
         """
+        allowed = terms.allowed_users
         if not allowed:
             return
         if question.authorization is None:
             raise errors.no_credential()
         verdict = await self.users.may_use(
-            credential, lambda: self._who(question), allowed, self.now, stale_limit_s
+            credential,
+            lambda: self._who(question),
+            allowed,
+            self.now,
+            terms.stale_limit,
+            lambda late: self.call_later(0.0 if offline else terms.stale_after, late),
         )
         if verdict is Verdict.REFUSED:
             raise errors.not_allowed()

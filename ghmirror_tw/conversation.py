@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import inf
 from typing import Protocol
 
 from attrs import evolve, field, frozen
@@ -56,7 +57,8 @@ class Asked:
     """One storable question, under way: what stays the same until it is answered.
 
     *guess*: what GitHub has not just said may be said. *probing*: we ask for ourselves, for what
-    it proves; nothing is proved for it, and nobody waits for others.
+    it proves; nothing is proved for it, and nobody waits for others. *deadline*: when the client
+    gets an error; *stale_by*: when it gets a stale answer, if there is one for it.
     """
 
     question: Question
@@ -67,6 +69,7 @@ class Asked:
     guess: bool
     patience: Patience = field(eq=False)
     probing: bool = False
+    stale_by: float = inf
 
     @property
     def head(self) -> bool:

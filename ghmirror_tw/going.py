@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 @define(eq=False)
 class _Going(Generic[R]):
-    waiters: list[Deferred[R]] = field(factory=list)
+    waiters: list[Deferred[tuple[R, bool]]] = field(factory=list)
     question: Deferred[R] | None = None
     kept: bool = False
 
@@ -35,8 +35,10 @@ class GoingOn(Generic[R]):
 
     def wait(
         self, same: Hashable, ask: Callable[[], Coroutine[Deferred[Any], Any, R]]
-    ) -> Deferred[R]:
-        """Return the answer to *same*, which is asked by *ask* unless it is under way.
+    ) -> Deferred[tuple[R, bool]]:
+        """Return the answer to *same*, and whether the caller is the first of those who get it.
+
+        It is asked by *ask* unless it is under way.
 
         Cancelling gives up waiting; with nobody left the question is given up too, unless it is
         kept (see `keep`).
@@ -47,13 +49,13 @@ class GoingOn(Generic[R]):
             going = self._going[same] = _Going()
         joined = going
 
-        def leave(waiter: Deferred[R]) -> None:
+        def leave(waiter: Deferred[tuple[R, bool]]) -> None:
             if waiter in joined.waiters:
                 joined.waiters.remove(waiter)
             if not joined.waiters and not joined.kept and joined.question is not None:
                 joined.question.cancel()
 
-        waiter: Deferred[R] = Deferred(leave)
+        waiter: Deferred[tuple[R, bool]] = Deferred(leave)
         joined.waiters.append(waiter)
         if starts:
             joined.question = Deferred.fromCoroutine(ask())
@@ -74,13 +76,13 @@ class GoingOn(Generic[R]):
             if not isinstance(result, Failure):
                 self.unwanted(result)
             return
-        for waiter in waiters:
+        for position, waiter in enumerate(waiters):
             if waiter.called:
                 continue
             if isinstance(result, Failure):
                 waiter.errback(result)
             else:
-                waiter.callback(result)
+                waiter.callback((result, position == 0))
 
     def close(self) -> None:
         """Give up all questions."""

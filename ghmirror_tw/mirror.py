@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine
+from math import inf
 from typing import Any, Final
 from uuid import uuid4
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ghmirror_tw.admission import Admission
 from ghmirror_tw.answers import Answer, NotSaid, Whole
@@ -45,14 +45,15 @@ from ghmirror_tw.policy.storing import (
     is_graphql,
     is_mutation,
     is_write,
+    refuses,
     why_not_storable,
 )
 from ghmirror_tw.proving import Proofs
-from ghmirror_tw.stops import Stopped, Stops
+from ghmirror_tw.stops import Entry, Stopped, Stops
 from ghmirror_tw.store.gate import Gate
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
-from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, passed_on
+from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, limited_answer, passed_on
 
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
 _USER: Final = b"/user"
@@ -61,6 +62,7 @@ _GRAPHQL_LOOK: Final = 1024 * 1024
 _MOST_WRITERS: Final = 10_000
 #: Statuses that may tell of a limit.
 _LIMITED: Final = frozenset({403, 429})
+_READING: Final = frozenset({b"GET", b"HEAD"})
 #: Reasons for which GitHub is not asked at all.
 _NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
 #: While the store is filled from a copy, what nothing is known of is looked up again so often.
@@ -106,7 +108,12 @@ class Mirror:
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.mirror"))
 
     def __attrs_post_init__(self) -> None:
-        self._admission = Admission(self.users, self._ask_self, self.now)
+        self._admission = Admission(
+            self.users,
+            self._ask_self,
+            self.now,
+            self.reactor.callLater,
+        )
         self._validation = Validation(
             self, self.store, self.workshop, self.metrics, self.sharing, self.proofs
         )
@@ -136,14 +143,20 @@ class Mirror:
     async def answer(self, question: Question, upload: Upload | None = None) -> Answer:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
         credential = self.names.name(question.authorization)
-        terms = self.terms
-        await self._admission.admit(question, credential, terms.allowed_users, terms.stale_limit)
+        began, deadline = self.now(), self._deadline()
+        await self._admission.admit(
+            question, credential, self.terms, offline=self.availability.offline
+        )
         try:
             forward = why_not_storable(question, has_content=upload is not None)
             if forward is not None:
-                return await self._pass_by(question, upload, credential, forward)
+                return await self._pass_by(question, upload, credential, forward, deadline)
             answer = await self._answer_storable(
-                question, credential, self._deadline(), self.store.patience()
+                question,
+                credential,
+                deadline,
+                self.store.patience(),
+                stale_by=began + self.terms.stale_after,
             )
         except Unanswered as error:
             raise self._sorry(question, error) from error
@@ -180,7 +193,9 @@ class Mirror:
                     question, credential, self._deadline(), self.store.patience(), probing=True
                 )
             else:
-                answer = await self._pass_by(question, upload, credential, "method")
+                answer = await self._pass_by(
+                    question, upload, credential, "method", self._deadline()
+                )
         except (NotSaid, Stopped) as error:
             raise errors.upstream_failed("connect-error") from error
         return answer.status, await self._plain(answer)
@@ -209,7 +224,12 @@ class Mirror:
     # What passes by.
 
     async def _pass_by(
-        self, question: Question, upload: Upload | None, credential: str, forward: str
+        self,
+        question: Question,
+        upload: Upload | None,
+        credential: str,
+        forward: str,
+        deadline: float,
     ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
         writes = is_write(question)
@@ -224,13 +244,28 @@ class Mirror:
         await self._hear_of_stops(question, credential)
         asked_at = self.tick()
         try:
-            reply = await self.put(question, credential, upload, self._deadline())
+            reply = await self.put(question, credential, upload, deadline)
+        except Unanswered as error:
+            self._take_refusal(question, credential, error.status, asked_at)
+            raise
         finally:
             if writes:
                 self._advance(credential)
-        if reply.status == 401 and question.authorization is not None:  # noqa: PLR2004
-            self.revoked(credential, asked_at)
+        if reply.limit is None:
+            self._take_refusal(question, credential, reply.status, asked_at)
         return evolve(passed_on(reply, reply.content), storable=False, forward=forward)
+
+    def _take_refusal(
+        self, question: Question, credential: str, status: int | None, asked_at: float
+    ) -> None:
+        """Remember what is refused to a request that passed by; it is no less refused."""
+        if status is None or (status != 401 and question.method not in _READING):  # noqa: PLR2004
+            return
+        what = refuses(status, Fields(), b"")
+        if what == "credential" and question.authorization is not None:
+            self.revoked(credential, asked_at)
+        elif what == "key":
+            self.store.refuse(CacheKey.of(question.target, question.fields), credential, asked_at)
 
     async def _hear_of_stops(self, question: Question, credential: str) -> None:
         """Learn what limits the fleet has met."""
@@ -271,54 +306,64 @@ class Mirror:
         bucket = bucket_of(question.method, question.path)
         # What is left of the quota may always be asked, but for a secondary limit.
         limited = "" if question.path.rstrip(b"/") == b"/rate_limit" else bucket
-        self.stops.enter(credential, limited, self.now())
+        entry = self.stops.enter(credential, limited, self.now())
         began = self.now()
-        producer = None if upload is None else upload.producer()
         status: int | str = "cancelled"
         try:
+            producer = None if upload is None else upload.producer()
             reply = await self.github.ask(question, producer, deadline - began)
             status = reply.status
             if status in _LIMITED:
-                reply = await self._look_for_limit(question, reply, credential)
+                reply = await self._look_for_limit(question, reply, entry.strikes)
         except Unanswered as error:
             status = error.reason
             self.availability.failed(began, self.now())
             raise
         finally:
             self.metrics.upstream(question.method, status, self.now() - began)
-            if isinstance(status, str):
-                self.stops.failed(credential, limited)
+            self.stops.left(entry)
         limit = reply.limit is not None
         self.availability.answered(reply.status, limited=limit, asked_at=began, now=self.now())
-        self._take_note(question, credential, limited, reply)
+        self._take_note(question, entry, reply)
         return reply
 
-    async def _look_for_limit(self, question: Question, reply: Reply, credential: str) -> Reply:
-        """Return a 403 or 429 with the limit that it tells of, its content ready to be taken."""
-        content = await reply.content.collect(MOST_OF_A_LIMIT)
+    async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
+        """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.
+
+        Where the content breaks off, the fields have to do; if they don't tell of a limit, it
+        fails with `Unanswered`.
+        """
+        broken: Unanswered | None = None
+        content: bytes | None = b""
+        try:
+            content = await reply.content.collect(MOST_OF_A_LIMIT)
+        except Unanswered as error:
+            broken = error
         try:
             coding = reply.fields.combined(b"content-encoding")
             plain = identity(content or b"", coding, MOST_OF_A_LIMIT)
         except (Undecodable, TooLarge):
             plain = b""
-        strikes = self.stops.strikes(credential)
         limit = limit_of(question, reply.status, reply.fields, plain, self.now(), strikes)
-        held = reply.content if content is None else Held(content)
-        return evolve(reply, content=held, limit=limit)
+        if limit is not None and content is None:
+            reply.content.abort()
+        elif limit is None and broken is not None:
+            raise Unanswered(broken.reason, broken.why, reply.status) from broken
+        elif content is None:
+            return reply
+        return evolve(reply, content=Held(content or b""), limit=limit)
 
-    def _take_note(self, question: Question, credential: str, bucket: str, reply: Reply) -> None:
+    def _take_note(self, question: Question, entry: Entry, reply: Reply) -> None:
         """Take note of what an answer says besides what was asked for."""
+        credential = entry.credential
         self._account(question, credential, reply)
         now, limit = self.now(), reply.limit
         if reply.status >= 500:  # noqa: PLR2004
-            self.stops.failed(credential, bucket)
             return
         if limit is None:
-            self.stops.passed(credential, bucket)
+            self.stops.passed(entry)
             return
-        content = reply.content.content if isinstance(reply.content, Held) else b""
-        coding = reply.fields.combined(b"content-encoding") or b""
-        self.stops.met(credential, bucket, limit, passed_on(reply, Whole(content, coding)))
+        self.stops.met(entry, limit, limited_answer(reply, limit))
         self.store.stop(credential, limit.bucket, limit.until)
         self._log.warn(
             "GitHub stops {login}: {kind} limit{bucket}, for {seconds} s",
@@ -345,7 +390,7 @@ class Mirror:
 
     # What is storable: collapsed, looked up, asked, taken.
 
-    async def _answer_storable(
+    async def _answer_storable(  # noqa: PLR0913 - who asks what, and how long they wait
         self,
         question: Question,
         credential: str,
@@ -353,6 +398,7 @@ class Mirror:
         patience: Patience,
         *,
         probing: bool = False,
+        stale_by: float = inf,
     ) -> Answer:
         """Answer a storable question, together with all who ask the same now."""
         asked = Asked(
@@ -364,6 +410,7 @@ class Mirror:
             guess=not forbids_guessing(question.fields),
             patience=patience,
             probing=probing,
+            stale_by=stale_by,
         )
         for _ in range(2):
             answer = await self._join(asked)
@@ -401,6 +448,9 @@ class Mirror:
     async def _ask(self, asked: Asked) -> Answer:
         """Answer a question from the store, or by asking GitHub."""
         known = await self._look_up(asked)
+        if self.gate.is_shut and self._is_cold(known):
+            # The time for GitHub's answer isn't used up by what is no fault of GitHub's.
+            asked = evolve(asked, deadline=asked.deadline + self.gate.longest_s)
         while self.gate.is_shut and self._is_cold(known) and not asked.probing:
             await self.gate.opened(_RESTORE_LOOK_S)
             known = await self._look_up(asked, current=True)
@@ -423,12 +473,12 @@ class Mirror:
     async def _hear(self, asked: Asked, known: Known) -> Answer:
         """Ask GitHub; where it can't or won't say, give what it said to this credential before."""
         now = self.now()
-        has_grant = known.grant is not None and not known.grant.restored
-        if asked.probing or not has_grant or not asked.guess:
+        if asked.probing or not asked.guess:
             return await self._said(self._validation.validate(asked, known))
+        has_grant = known.grant is not None and not known.grant.restored
         bucket = bucket_of(b"GET", asked.question.path)
         stop = self.stops.now_stopped(asked.credential, bucket, now)
-        if stop is not None or self.availability.offline:
+        if has_grant and (stop is not None or self.availability.offline):
             reason = "offline" if stop is None else stop.limit.kind.reason
             stale = await self._stale(asked, reason, None)
             if stale is not None:
@@ -436,8 +486,11 @@ class Mirror:
                     self._ask_aside(asked, known)
                 return stale
         try:
-            return await self._in_time(asked, known)
+            if has_grant:
+                return await self._in_time(asked, known)
+            return await self._said(self._validation.validate(asked, known))
         except NotSaid as said:
+            # Even without a grant before: a lagging reader may not have known it.
             stale = await self._stale(asked, said.reason, said.status)
             if stale is None:
                 raise
@@ -448,42 +501,70 @@ class Mirror:
         try:
             return await asking
         except Unanswered as error:
-            raise NotSaid(error.reason, None, errors.unanswered(error.reason)) from error
+            sorry = errors.unanswered(error.reason)
+            raise NotSaid(error.reason, error.status, sorry) from error
         except Stopped as error:
             reason, again = error.stop.limit.kind.reason, error.stop.again(self.now())
             raise NotSaid(reason, None, again) from error
 
     async def _in_time(self, asked: Asked, known: Known) -> Answer:
-        """Wait for GitHub as long as one does who can have a stale answer instead.
+        """Wait for GitHub; not for long, if a stale answer may be given instead.
 
-        The question goes on, and whoever asks the same next waits for its answer.
+        The question goes on then, and whoever asks the same next waits for its answer.
         """
         name = (asked.same, asked.head)
         going = self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
-
-        def late() -> None:
-            self._going.keep(name)
-            going.cancel()
-
-        limit_s = min(self.terms.stale_after, max(asked.deadline - self.now(), 0.0))
-        timer = self.reactor.callLater(limit_s, late)
         try:
-            return await going
+            if not await self._ends_by(going, asked.stale_by):
+                stale = await self._stale(asked, "timeout", None)
+                if stale is not None and not going.called:
+                    self._going.keep(name)
+                    _leave(going)
+                    return stale
+            answer, first = await going
         except CancelledError:
-            if timer.active():
-                raise
-            raise NotSaid("timeout", None, errors.timed_out()) from None
+            _leave(going)
+            raise
+        if first or answer.incoming is None:
+            return answer
+        # Only one can have content that is still coming.
+        return await self._said(self._validation.validate(asked, known))
+
+    async def _ends_by(self, going: Deferred[Any], at: float) -> bool:
+        """Wait until *going* has a result, or until *at*; tell whether it has."""
+        if going.called:
+            return True
+        ended: Deferred[None] = Deferred()
+        timer = self.reactor.callLater(max(at - self.now(), 0.0), ended.callback, None)
+
+        def end(result: Any) -> Any:
+            if not ended.called:
+                ended.callback(None)
+            return result
+
+        going.addBoth(end)
+        try:
+            await ended
         finally:
             if timer.active():
                 timer.cancel()
+        return bool(going.called)
 
     def _ask_aside(self, asked: Asked, known: Known) -> None:
         """Ask GitHub though nobody waits for it, to see whether it is back."""
         name = (asked.same, asked.head)
         going = self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
         self._going.keep(name)
-        going.addErrback(Failure.trap, CancelledError, NotSaid)
-        going.cancel()
+        _leave(going)
+
+    def is_unsettled(self, asked: Asked) -> bool:
+        """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
+        bucket = bucket_of(b"GET", asked.question.path)
+        return self.stops.is_unsettled(asked.credential, bucket)
+
+    def close(self) -> None:
+        """Give up what is asked though nobody waits for it."""
+        self._going.close()
 
     async def _stale(self, asked: Asked, reason: str, status: int | None) -> Answer | None:
         """Return a stale answer, if this credential may have one."""
@@ -594,13 +675,20 @@ class Mirror:
         """Remember whose credential this is, when GitHub has just said so."""
         if asked.key.target != _USER or not isinstance(answer.body, Representation):
             return
-        if answer.asked is None:
+        # Of what GitHub said before, nothing is learned now.
+        if answer.outcome in {Outcome.STALE, Outcome.FRESH}:
             return
         if answer.outcome is Outcome.REVALIDATED and self.login(asked.credential) is not None:
             return
         login = parse_login(await self._plain(answer))
         if login is not None and not asked.head:
             self.users.learn(asked.credential, login, self.now())
+
+
+def _leave(going: Deferred[Any]) -> None:
+    """Wait for *going* no more."""
+    going.addErrback(lambda _: None)
+    going.cancel()
 
 
 def _unwanted(answer: Answer) -> None:

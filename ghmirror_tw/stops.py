@@ -7,7 +7,7 @@ from collections import OrderedDict
 from math import ceil
 from typing import Final
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from ghmirror_tw.answers import Answer, Whole
 from ghmirror_tw.policy.cache_status import Outcome
@@ -20,6 +20,8 @@ _ON_TRIAL_S: Final = 1
 _DOCUMENTATION: Final = (
     "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"
 )
+#: What was true of the first answer alone, or is never said twice.
+_ONCE: Final = frozenset({b"date", b"set-cookie", b"x-github-request-id"})
 _MESSAGES: Final = {
     LimitKind.PRIMARY: "API rate limit exceeded",
     LimitKind.SECONDARY: "You have exceeded a secondary rate limit. Please wait a few minutes"
@@ -38,7 +40,7 @@ class Stop:
     def again(self, now: float) -> Answer:
         """Return GitHub's answer once more, with the time that is left."""
         left_s = max(ceil(self.limit.until - now), _ON_TRIAL_S)
-        fields = self.answer.fields.with_line(b"retry-after", b"%d" % left_s)
+        fields = self.answer.fields.without(_ONCE).with_line(b"retry-after", b"%d" % left_s)
         return evolve(
             self.answer,
             fields=fields,
@@ -57,26 +59,44 @@ class Stopped(Exception):  # noqa: N818 - it says what is, and is nobody's fault
         self.stop = stop
 
 
+def in_words(limit: Limit, answer: Answer) -> Answer:
+    """Return *answer* with what GitHub says of such a limit, for when it came without content."""
+    content = {"message": _MESSAGES[limit.kind], "documentation_url": _DOCUMENTATION}
+    fields = answer.fields.with_line(b"content-type", b"application/json; charset=utf-8")
+    whole = Whole(json.dumps(content).encode())
+    return evolve(answer, fields=fields, body=whole, coding=b"")
+
+
 def _told_by_others(limit: Limit) -> Answer:
     """Return what GitHub says of such a limit, where it said so to another replica."""
-    content = {"message": _MESSAGES[limit.kind], "documentation_url": _DOCUMENTATION}
-    fields = Fields(((b"content-type", b"application/json; charset=utf-8"),))
-    return Answer(403, fields, Outcome.ERROR, Whole(json.dumps(content).encode()))
+    return in_words(limit, Answer(403, Fields(), Outcome.ERROR, None))
+
+
+@frozen(eq=False)
+class Entry:
+    """Leave to ask once: what was known when it was given.
+
+    *over*: the limits that have ended, and whose end this question tries. *strikes*: how many
+    secondary limits in a row the credential had met.
+    """
+
+    credential: str
+    bucket: str
+    strikes: int
+    over: tuple[Stop, ...]
 
 
 @define(eq=False)
 class Stops:
     """Limits by credential and bucket, ``""`` for all buckets; and who tries when they end.
 
+    Who asks enters and leaves; what came of it is told after that, before anybody else enters.
+
     Times are seconds since the epoch.
     """
 
     _stops: OrderedDict[tuple[str, str], Stop] = field(init=False, factory=OrderedDict)
     _strikes: OrderedDict[str, int] = field(init=False, factory=OrderedDict)
-
-    def strikes(self, credential: str) -> int:
-        """Return how many secondary limits in a row a credential has met."""
-        return self._strikes.get(credential, 0)
 
     def _of(self, credential: str, bucket: str) -> list[Stop]:
         names = dict.fromkeys(((credential, ""), (credential, bucket)))
@@ -89,48 +109,68 @@ class Stops:
                 return stop
         return None
 
-    def enter(self, credential: str, bucket: str, now: float) -> None:
-        """Raise `Stopped` if a credential must not ask now.
+    def is_unsettled(self, credential: str, bucket: str) -> bool:
+        """Tell whether a limit was met of which nobody has seen the end."""
+        return bool(self._of(credential, bucket))
 
-        After the end of a limit one may, and all others wait until `passed` or `failed` is called.
+    def enter(self, credential: str, bucket: str, now: float) -> Entry:
+        """Return leave to ask, or raise `Stopped` if a credential must not ask now.
+
+        After the end of a limit one may, and all others wait until `left` is called.
         """
         stop = self.now_stopped(credential, bucket, now)
         if stop is not None:
             raise Stopped(stop)
-        for over in self._of(credential, bucket):
-            over.on_trial = True
+        over = tuple(self._of(credential, bucket))
+        for each in over:
+            each.on_trial = True
+        return Entry(credential, bucket, self._strikes.get(credential, 0), over)
 
-    def passed(self, credential: str, bucket: str) -> None:
-        """Take note of an answer that tells of no limit."""
-        self._strikes.pop(credential, None)
-        for name in ((credential, ""), (credential, bucket)):
-            self._stops.pop(name, None)
-
-    def failed(self, credential: str, bucket: str) -> None:
-        """Take note that a question had no answer: somebody else tries."""
-        for stop in self._of(credential, bucket):
+    def left(self, entry: Entry) -> None:
+        """Take note that a question has ended, whatever came of it: another may be tried."""
+        for stop in entry.over:
             stop.on_trial = False
 
-    def met(self, credential: str, bucket: str, limit: Limit, answer: Answer) -> Stop:
-        """Take note of a limit that GitHub told of in *answer*, to a question of *bucket*."""
-        self.failed(credential, bucket)
+    def passed(self, entry: Entry) -> None:
+        """Take note of an answer that tells of no limit.
+
+        It says nothing of a limit that was met after its question was put.
+        """
+        credential = entry.credential
+        if self._strikes.get(credential) == entry.strikes:
+            del self._strikes[credential]
+        for stop in entry.over:
+            name = (credential, stop.limit.bucket)
+            if self._stops.get(name) is stop:
+                del self._stops[name]
+
+    def met(self, entry: Entry, limit: Limit, answer: Answer) -> None:
+        """Take note of a limit that GitHub told of in *answer*.
+
+        All that were asked before it was known are one strike, however many they are.
+        """
+        credential = entry.credential
         if limit.kind is LimitKind.SECONDARY:
-            self._strikes[credential] = self.strikes(credential) + 1
+            strikes = max(entry.strikes + 1, self._strikes.get(credential, 0))
+            self._strikes[credential] = strikes
             self._strikes.move_to_end(credential)
             if len(self._strikes) > _MOST:
                 self._strikes.popitem(last=False)
-        return self._put(credential, Stop(limit, answer))
+        known = self._stops.get((credential, limit.bucket))
+        if known is not None and known.limit.until > limit.until:
+            limit = known.limit
+        self._put(credential, Stop(limit, answer))
 
     def told(self, credential: str, limit: Limit, now: float) -> None:
         """Take note of a limit that another replica has met."""
         known = self._stops.get((credential, limit.bucket))
         if limit.until > now and (known is None or known.limit.until < limit.until):
-            self._put(credential, Stop(limit, _told_by_others(limit)))
+            answer = _told_by_others(limit) if known is None else known.answer
+            self._put(credential, Stop(limit, answer))
 
-    def _put(self, credential: str, stop: Stop) -> Stop:
+    def _put(self, credential: str, stop: Stop) -> None:
         name = (credential, stop.limit.bucket)
         self._stops[name] = stop
         self._stops.move_to_end(name)
         if len(self._stops) > _MOST:
             self._stops.popitem(last=False)
-        return stop

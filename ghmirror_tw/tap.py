@@ -237,7 +237,14 @@ class House:
     @property
     def parts(self) -> tuple[Any, ...]:
         """What is opened and closed with the mirror, in the order of closing."""
-        parts = (self.status_page, self.snapshots, self.client, self.store, self.workshop)
+        parts = (
+            self.status_page,
+            self.mirror,
+            self.snapshots,
+            self.client,
+            self.store,
+            self.workshop,
+        )
         return tuple(part for part in parts if part is not None)
 
     @property

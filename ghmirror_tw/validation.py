@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.answers import Answer, NotSaid, Whole
 from ghmirror_tw.conversation import Asked, Plan, Terms, Turn, Upload
+from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Reply, Unanswered
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.policy import errors, granting, reuse, tags
@@ -17,7 +18,6 @@ from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.content import (
     TooLarge,
     Undecodable,
-    identity,
     pack,
     represent,
     unpacked_size,
@@ -25,6 +25,7 @@ from ghmirror_tw.policy.content import (
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.granting import Word
+from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.pagination import Demand, what_must_hold
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
@@ -33,13 +34,11 @@ from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import may_store, of_this_answer, refuses
 from ghmirror_tw.proving import Proofs
-from ghmirror_tw.stops import Stopped
+from ghmirror_tw.stops import Stopped, in_words
 from ghmirror_tw.store.interfaces import IStore
 from ghmirror_tw.threads import Workshop
 
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
-#: How much of a refusal is looked at, to tell it from a rate limit.
-_REFUSAL_LOOK: Final = 256 * 1024
 #: How much of an answer is looked at, to tell whether it speaks of a limit.
 MOST_OF_A_LIMIT: Final = 64 * 1024
 _CONFIRMED: Final = {
@@ -75,6 +74,9 @@ class World(Protocol):
 
     def revoked(self, credential: str, asked_at: float) -> None:
         """Remember that GitHub refused a credential altogether."""
+
+    def is_unsettled(self, asked: Asked) -> bool:
+        """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
 
 
 @define(eq=False)
@@ -145,7 +147,12 @@ class Validation:
             while True:
                 asked_at = self.world.tick()
                 question = plan.as_sent(asked.question)
-                reply = await self.world.put(question, asked.credential, None, asked.deadline)
+                try:
+                    reply = await self.world.put(question, asked.credential, None, asked.deadline)
+                except Unanswered as error:
+                    if error.status is not None:
+                        self._refused(asked, error.status, asked_at)
+                    raise
                 turn = Turn(asked, known, plan, reply, asked_at)
                 if reply.status != 304:  # noqa: PLR2004
                     return await self._take(turn)
@@ -245,6 +252,9 @@ class Validation:
         demand = self._own_demand(asked, known, plan)
         if demand == Demand() or demand.unprovable:
             return None
+        # It would be one question more than the one that may try whether a limit has ended.
+        if self.world.is_unsettled(asked):
+            return None
         return Deferred.fromCoroutine(self._prove(asked, demand))
 
     async def _prove(self, asked: Asked, demand: Demand) -> bool | None:
@@ -274,13 +284,18 @@ class Validation:
             reply.content.abort()
             raise NotSaid("server-error", reply.status, _server_error(reply))
         if reply.limit is not None:
-            raise NotSaid(reply.limit.kind.reason, reply.status, await _whole(reply))
+            answer = limited_answer(reply, reply.limit)
+            raise NotSaid(reply.limit.kind.reason, reply.status, answer)
+        # Its status is enough for that, whatever becomes of the content.
+        self._refused(asked, reply.status, turn.asked_at)
         self._weigh(turn)
         if asked.head:
             await reply.content.collect(0)
-            self._refused(turn, b"")
             return passed_on(reply, None)
-        content = await reply.content.collect(self.world.terms.max_stored_size)
+        try:
+            content = await reply.content.collect(self.world.terms.max_stored_size)
+        except Unanswered as error:
+            raise Unanswered(error.reason, error.why, reply.status) from error
         whole = content is not None and reply.content.certain
         if content is not None and whole and may_store(reply.status, reply.fields):
             stored = await self._store(turn, content)
@@ -290,7 +305,6 @@ class Validation:
             self.store.unstorable(asked.key)
         if content is None:
             return passed_on(reply, reply.content)
-        self._refused(turn, content)
         return passed_on(reply, Whole(content, _coding(reply)))
 
     def _weigh(self, turn: Turn) -> None:
@@ -323,7 +337,7 @@ class Validation:
         except TooLarge:
             return None
         except Undecodable as error:
-            raise Unanswered("broken-answer", str(error)) from error
+            raise Unanswered("broken-answer", str(error), turn.reply.status) from error
         grant, entry = granting.brought(
             asked.question.target,
             known,
@@ -337,18 +351,16 @@ class Validation:
         outcome = Outcome.MISS if cold else Outcome.CHANGED
         return Answer(200, of_this_answer(fields), outcome, stored, asked=200)
 
-    def _refused(self, turn: Turn, content: bytes) -> None:
-        """Remember a refusal, so that it outweighs every grant from before."""
-        asked, reply = turn.asked, turn.reply
-        try:
-            plain = identity(content, _coding(reply), _REFUSAL_LOOK)
-        except (Undecodable, TooLarge):
-            plain = b""
-        what = refuses(reply.status, reply.fields, plain)
+    def _refused(self, asked: Asked, status: int, asked_at: float) -> None:
+        """Remember a refusal, so that it outweighs every grant from before.
+
+        *status* is of an answer that tells of no limit.
+        """
+        what = refuses(status, Fields(), b"")
         if what == "credential" and asked.question.authorization is not None:
-            self.world.revoked(asked.credential, turn.asked_at)
+            self.world.revoked(asked.credential, asked_at)
         elif what is not None:
-            self.store.refuse(asked.key, asked.credential, turn.asked_at)
+            self.store.refuse(asked.key, asked.credential, asked_at)
 
 
 def _server_error(reply: Reply) -> MirrorError:
@@ -378,10 +390,11 @@ def _represented(
     return stored, tags.weakly_equal(etag, reuse.computed(question, stored, plain))
 
 
-async def _whole(reply: Reply) -> Answer:
-    """Return an answer that has been collected before, to be given as it is."""
-    content = await reply.content.collect(MOST_OF_A_LIMIT)
-    return passed_on(reply, Whole(content or b"", _coding(reply)))
+def limited_answer(reply: Reply, limit: Limit) -> Answer:
+    """Return an answer that tells of a limit, to be given as it is, more than once."""
+    content = reply.content.content if isinstance(reply.content, Held) else b""
+    answer = passed_on(reply, Whole(content, _coding(reply)))
+    return answer if content else in_words(limit, answer)
 
 
 def passed_on(reply: Reply, body: Whole | IncomingContent | None) -> Answer:

@@ -16,12 +16,16 @@ from ghmirror_tw.policy.messages import Question
 
 
 class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose fault it was
-    """GitHub gave no whole answer: *reason* is timeout, connect-error or broken-answer."""
+    """GitHub gave no whole answer: *reason* is timeout, connect-error or broken-answer.
 
-    def __init__(self, reason: str, why: str) -> None:
+    *status*: that of the answer which broke off, where so much of it came.
+    """
+
+    def __init__(self, reason: str, why: str, status: int | None = None) -> None:
         super().__init__(reason, why)
         self.reason = reason
         self.why = why
+        self.status = status
 
 
 class IncomingContent(Protocol):

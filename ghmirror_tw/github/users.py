@@ -7,10 +7,11 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,6 +28,10 @@ SHOWN_S: Final = 86_400.0
 VIEWER_QUERY: Final = b'{"query":"query{viewer{login}}"}'
 
 _LOGIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:\[bot\])?")
+
+
+#: Calls something when it has taken too long.
+CallLate: TypeAlias = Callable[[Callable[[], object]], IDelayedCall]
 
 
 class CannotAsk(Exception):  # noqa: N818 - it says what is, and nobody is at fault
@@ -89,34 +94,58 @@ class Users:
         self._touch(credential, now)
         return word.login
 
-    async def may_use(
+    async def may_use(  # noqa: PLR0913, PLR0917 - who asks, whom, and for how long
         self,
         credential: str,
         ask: Callable[[], Awaitable[str | None]],
         allowed: frozenset[str],
         now_fn: Callable[[], float],
         stale_limit: float,
+        call_late: CallLate,
     ) -> Verdict:
         """Decide whether *credential* belongs to one of the *allowed* logins; empty: anyone may.
 
         *ask* returns its login, or None if GitHub knows no such credential, or raises
-        ``CannotAsk``; then the last login holds for *stale_limit* seconds. One question serves
-        all who wait for the same credential, and outlives each of them.
+        ``CannotAsk``; then the last login holds for *stale_limit* seconds, and for who waits it
+        does so too once *call_late* says that it takes too long. One question serves all who wait
+        for the same credential, and outlives each of them.
         """
         if not allowed:
             return Verdict.ALLOWED
         now = now_fn()
         word = self._words.get(credential)
         if word is None or not word.holds(now):
-            answered = await self._asked(credential, ask, now)
+            asked = self._asked(credential, ask, now)
+            if _still_holds(word, now, stale_limit):
+                answered = await self._in_time(credential, asked, call_late)
+            else:
+                answered = await asked
             if answered is None:
                 word = self._words.get(credential)
-                if word is None or word.login is None or now_fn() - word.at > stale_limit:
+                if word is None or not _still_holds(word, now_fn(), stale_limit):
                     return Verdict.UNKNOWN
             else:
                 word = answered
         self._touch(credential, now)
         return word.verdict(allowed)
+
+    async def _in_time(
+        self, credential: str, asked: Deferred[_Word | None], call_late: CallLate
+    ) -> _Word | None:
+        """Wait for what is *asked*, but not for too long; it goes on, and None is returned."""
+        if asked.called:
+            return await asked
+
+        def give_up() -> None:
+            self._asking[credential].remove(asked)
+            asked.callback(None)
+
+        timer = call_late(give_up)
+        try:
+            return await asked
+        finally:
+            if timer.active():
+                timer.cancel()
 
     def _asked(
         self, credential: str, ask: Callable[[], Awaitable[str | None]], now: float
@@ -167,6 +196,11 @@ class Users:
         if credential in self._words:
             self._words.move_to_end(credential)
             self._used[credential] = now
+
+
+def _still_holds(word: _Word | None, now: float, stale_limit: float) -> bool:
+    """Tell whether *word* is a login that holds while GitHub can't be asked."""
+    return word is not None and word.login is not None and now - word.at <= stale_limit
 
 
 def parse_login(content: bytes) -> str | None:

@@ -20,6 +20,9 @@ _BYPASSING: Final = (
     b"if-range",
 )
 
+#: Statuses that refuse a key, unless they tell of a rate limit.
+_REFUSING: Final = frozenset({403, 404, 410, 451})
+
 #: What `Vary` may name in an answer that is stored: what the key or the entity-tag covers, or
 #: what every storable request lacks, or what we do ourselves.
 KNOWN_VARY: Final = frozenset(
@@ -97,10 +100,13 @@ def is_graphql(question: Question) -> bool:
 
 
 def refuses(status: int, fields: Fields, content: bytes) -> str | None:
-    """Return what an answer refuses: ``credential`` (401), ``key`` (403, 404), or None."""
+    """Return what an answer refuses: ``credential`` (401), ``key`` (403, 404), or None.
+
+    What is gone (410) or must not be shown (451) is no more to be shown than what is not found.
+    """
     if status == 401:  # noqa: PLR2004
         return "credential"
-    if status in {403, 404} and not is_rate_limit(status, fields, content):
+    if status in _REFUSING and not is_rate_limit(status, fields, content):
         return "key"
     return None
 

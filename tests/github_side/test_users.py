@@ -25,6 +25,7 @@ from ghmirror_tw.github.users import (
 
 ALLOWED = frozenset({"octocat", "Hubot"})
 STALE_LIMIT = 7 * 86_400.0
+PATIENCE = 5.0
 
 
 class GitHub:
@@ -104,7 +105,12 @@ class MayUseTests(SynchronousTestCase):
     ) -> Deferred[Verdict]:
         return Deferred.fromCoroutine(
             self.users.may_use(
-                "c1", ask or self.github.ask, allowed, self.clock.seconds, STALE_LIMIT
+                "c1",
+                ask or self.github.ask,
+                allowed,
+                self.clock.seconds,
+                STALE_LIMIT,
+                lambda late: self.clock.callLater(PATIENCE, late),
             )
         )
 
@@ -196,6 +202,40 @@ class MayUseTests(SynchronousTestCase):
             Verdict.REFUSED,
         ]
         assert self.github.asked == 1
+
+    def test_the_last_yes_ends_the_wait(self) -> None:
+        """The question goes on, and its answer counts for who comes next."""
+        assert self.verdict() is Verdict.ALLOWED
+        self.clock.advance(REMEMBERED_S)
+        self.github.pending = Deferred()
+        self.github.login = "somebody"
+        first = self.check()
+        self.clock.advance(PATIENCE - 0.1)
+        second = self.check()
+        assert not first.called
+        self.clock.advance(0.1)
+        assert self.successResultOf(first) is Verdict.ALLOWED
+        assert not second.called
+        self.github.pending.callback(None)
+        assert self.successResultOf(second) is Verdict.REFUSED
+        assert self.verdict() is Verdict.REFUSED
+        assert self.github.asked == 2
+
+    def test_without_a_yes_there_is_no_end_to_the_wait(self) -> None:
+        """Nor with one that is too long ago."""
+        self.github.pending = Deferred()
+        first = self.check()
+        self.clock.advance(10 * PATIENCE)
+        assert not first.called
+        self.github.pending.callback(None)
+        assert self.successResultOf(first) is Verdict.ALLOWED
+        self.clock.advance(STALE_LIMIT + REMEMBERED_S)
+        self.github.pending = Deferred()
+        later = self.check()
+        self.clock.advance(10 * PATIENCE)
+        assert not later.called
+        self.github.pending.callback(None)
+        assert self.successResultOf(later) is Verdict.ALLOWED
 
     def test_who_goes_away_does_not_take_the_others_along(self) -> None:
         """Neither the first, who made the question be asked, nor a later one."""
