@@ -27,21 +27,34 @@ def secondary(until: float) -> Limit:
     return Limit(LimitKind.SECONDARY, "", until)
 
 
+def met(stops: Stops, limit: Limit, *, bucket: str = "core", now: float = 0.0) -> None:
+    """Have somebody ask, and be told of a limit."""
+    entry = stops.enter("a", bucket, now)
+    stops.left(entry)
+    stops.met(entry, limit, SAID)
+
+
+def strikes(stops: Stops, credential: str = "a") -> int:
+    return stops.enter(credential, "another", 1e9).strikes
+
+
 def test_a_primary_limit_stops_one_bucket_of_one_credential() -> None:
     """Until its end; other buckets and other credentials go on."""
     stops = Stops()
-    stops.met("a", "core", primary(10.0), SAID)
+    met(stops, primary(10.0))
     with pytest.raises(Stopped):
         stops.enter("a", "core", 9.9)
     stops.enter("a", "search", 9.9)
     stops.enter("b", "core", 9.9)
+    assert stops.is_unsettled("a", "core")
+    assert not stops.is_unsettled("a", "search")
     stops.enter("a", "core", 10.0)
 
 
 def test_a_secondary_limit_stops_a_credential() -> None:
     """Whatever it asks for."""
     stops = Stops()
-    stops.met("a", "search", secondary(10.0), SAID)
+    met(stops, secondary(10.0), bucket="search")
     for bucket in ("core", "search", ""):
         with pytest.raises(Stopped):
             stops.enter("a", bucket, 9.9)
@@ -51,7 +64,9 @@ def test_a_secondary_limit_stops_a_credential() -> None:
 def test_githubs_own_words_are_said_again() -> None:
     """With the time that is left, a second at least."""
     stops = Stops()
-    stop = stops.met("a", "core", primary(10.0), SAID)
+    met(stops, primary(10.0))
+    stop = stops.now_stopped("a", "core", 9.0)
+    assert stop is not None
     for now, left in ((1.5, b"9"), (9.9, b"1"), (11.0, b"1")):
         again = stop.again(now)
         assert (again.status, again.body, again.fields.get(b"x")) == (429, SAID.body, b"y")
@@ -62,31 +77,61 @@ def test_githubs_own_words_are_said_again() -> None:
 def test_after_the_end_one_tries() -> None:
     """The others wait for what comes of it: a good answer, another limit, or none."""
     stops = Stops()
-    stops.met("a", "core", primary(10.0), SAID)
-    stops.enter("a", "core", 10.0)
+    met(stops, primary(10.0))
+    trial = stops.enter("a", "core", 10.0)
     with pytest.raises(Stopped):
         stops.enter("a", "core", 10.1)
-    stops.failed("a", "core")
-    stops.enter("a", "core", 10.2)
-    stops.met("a", "core", primary(20.0), SAID)
+    stops.left(trial)
+    trial = stops.enter("a", "core", 10.2)
+    stops.left(trial)
+    stops.met(trial, primary(20.0), SAID)
     with pytest.raises(Stopped):
         stops.enter("a", "core", 19.9)
-    stops.enter("a", "core", 20.0)
-    stops.passed("a", "core")
+    trial = stops.enter("a", "core", 20.0)
+    stops.left(trial)
+    stops.passed(trial)
+    assert stops.enter("a", "core", 20.1).over == ()
     stops.enter("a", "core", 20.1)
-    stops.enter("a", "core", 20.1)
+
+
+def test_an_answer_from_before_a_limit_does_not_end_it() -> None:
+    """Its question was put when nobody knew; nor does it end the strikes."""
+    stops = Stops()
+    early = stops.enter("a", "core", 0.0)
+    met(stops, secondary(10.0))
+    stops.left(early)
+    stops.passed(early)
+    with pytest.raises(Stopped):
+        stops.enter("a", "core", 9.9)
+    assert strikes(stops) == 1
 
 
 def test_strikes_are_counted_in_a_row() -> None:
-    """Only of secondary limits, until something is answered."""
+    """Only of secondary limits; many in flight are one; something that is answered ends it."""
     stops = Stops()
-    for strikes in (0, 1, 2):
-        assert stops.strikes("a") == strikes
-        stops.met("a", "core", secondary(10.0), SAID)
-    stops.met("a", "core", primary(10.0), SAID)
-    assert stops.strikes("a") == 3
-    stops.passed("a", "core")
-    assert stops.strikes("a") == 0
+    for number in (1, 2, 3):
+        entry = stops.enter("a", "core", 100.0 * number)
+        stops.left(entry)
+        stops.met(entry, secondary(100.0 * number + 10), SAID)
+        trial = stops.enter("a", "core", 100.0 * number + 20)
+        stops.left(trial)
+        assert trial.strikes == number
+    stops.passed(trial)
+    assert strikes(stops) == 0
+    first, second = (stops.enter("c", "core", 0.0) for _ in (1, 2))
+    for entry in (first, second):
+        stops.met(entry, secondary(10.0), SAID)
+    assert strikes(stops, "c") == 1
+
+
+def test_a_later_end_is_kept() -> None:
+    """Of two answers that tell of a limit."""
+    stops = Stops()
+    first, second = (stops.enter("a", "core", 0.0) for _ in (1, 2))
+    stops.met(first, secondary(30.0), SAID)
+    stops.met(second, secondary(20.0), SAID)
+    with pytest.raises(Stopped):
+        stops.enter("a", "core", 29.9)
 
 
 def test_what_others_have_met_counts_too() -> None:
@@ -101,21 +146,20 @@ def test_what_others_have_met_counts_too() -> None:
     assert answer.status == 403
     assert isinstance(answer.body, Whole)
     assert b"secondary rate limit" in answer.body.content
-    stops.met("a", "core", secondary(40.0), SAID)
-    stops.told("a", secondary(35.0), 10.0)
-    stop = stops.now_stopped("a", "core", 10.0)
-    assert stop is not None
-    assert stop.answer == SAID
+    stops.told("a", secondary(25.0), 10.0)
+    with pytest.raises(Stopped):
+        stops.enter("a", "core", 29.0)
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest goes first."""
     monkeypatch.setattr(stops_module, "_MOST", 2)
     stops = Stops()
-    for credential in "abc":
-        stops.met(credential, "core", secondary(10.0), SAID)
+    entries = [stops.enter(credential, "core", 0.0) for credential in "abc"]
+    for entry in entries:
+        stops.met(entry, secondary(10.0), SAID)
     stops.enter("a", "core", 1.0)
-    assert [stops.strikes(credential) for credential in "abc"] == [0, 1, 1]
+    assert [strikes(stops, credential) for credential in "abc"] == [0, 1, 1]
 
 
 class Going(SynchronousTestCase):
@@ -126,7 +170,7 @@ class Going(SynchronousTestCase):
         self.going: GoingOn[str] = GoingOn(self.unwanted.append)
         self.asked: list[Deferred[str]] = []
 
-    def wait(self) -> Deferred[str]:
+    def wait(self) -> Deferred[tuple[str, bool]]:
         async def ask() -> str:
             self.asked.append(Deferred())
             return await self.asked[-1]
@@ -138,7 +182,10 @@ class Going(SynchronousTestCase):
         waiters = [self.wait(), self.wait()]
         assert self.going.under_way("same")
         self.asked[0].callback("answer")
-        assert [self.successResultOf(each) for each in waiters] == ["answer"] * 2
+        assert [self.successResultOf(each) for each in waiters] == [
+            ("answer", True),
+            ("answer", False),
+        ]
         assert not self.going.under_way("same")
         self.wait()
         assert len(self.asked) == 2
@@ -163,7 +210,7 @@ class Going(SynchronousTestCase):
         third = self.wait()
         assert len(self.asked) == 2
         self.asked[1].callback("late")
-        assert self.successResultOf(third) == "late"
+        assert self.successResultOf(third) == ("late", True)
         gone = self.wait()
         self.going.keep("same")
         gone.cancel()
@@ -193,7 +240,7 @@ class Going(SynchronousTestCase):
             self.failureResultOf(second, CancelledError)
 
     @staticmethod
-    def cancels(other: Deferred[str]) -> Any:
+    def cancels(other: Deferred[tuple[str, bool]]) -> Any:
         return lambda _: other.cancel()
 
     def test_closing(self) -> None:
