@@ -76,7 +76,8 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 	touch node_modules/.package-lock.json
 
 # The programs that tests start, each with the Debian package that has it.
-PROGRAMS := node:nodejs npm:npm redis-server:redis-server
+PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
+	systemd-analyze:systemd
 
 programs:
 	@missing=()

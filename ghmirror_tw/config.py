@@ -139,7 +139,9 @@ class Server:
     shutdown_grace: float = _option(
         "20s", kinds.duration("0s"), "How long after that requests in flight may take to end."
     )
-    reuse_port: bool = _option("no", kinds.switch, "Whether several processes share one port.")
+    reuse_port: bool = _option(
+        "no", kinds.switch, "Whether several processes share the ports of listen."
+    )
     enterprise_version: str = _option(
         "",
         kinds.optional(kinds.pattern(r"[0-9]+\.[0-9]+\.[0-9]+", "a version such as 3.17.0"), ""),
@@ -453,7 +455,6 @@ def _all_of(section: str) -> frozenset[Key]:
 # ================================================================================================
 NOT_YET: frozenset[Key] = frozenset(
     {
-        ("server", "reuse_port"),
         ("server", "enterprise_version"),
         ("github", "max_in_flight_per_credential"),
         ("github", "points_per_minute"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+import socket
 from typing import Any, Final
 
 from attrs import define
 from twisted.application.service import MultiService
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from ghmirror_tw.web.channel import MirrorSite
@@ -36,6 +39,43 @@ def with_backlog(description: str) -> str:
     if kind not in {"tcp", "tcp4", "tcp6", "ssl", "unix"} or ":backlog=" in description:
         return description
     return f"{description}:backlog={BACKLOG}"
+
+
+class _SharedPort(tcp.Port):
+    """A port that other processes of the same user may listen on, too.
+
+    The kernel deals connections out among them (`SO_REUSEPORT`, socket(7)).
+    """
+
+    def createInternetSocket(self) -> socket.socket:
+        """Return a socket that shares the address it will be bound to."""
+        made: socket.socket = super().createInternetSocket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return made
+
+
+@define(eq=False)
+class SharingPorts:
+    """A reactor whose TCP and TLS ports are shared; for endpoints, which can't be told to."""
+
+    reactor: Any
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Listen on a port, as other processes may."""
+        made = _SharedPort(port, factory, backlog, interface, self.reactor)
+        made.startListening()
+        return made
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        """Listen for TLS on a port, as other processes may."""
+        secured = TLSMemoryBIOFactory(contextFactory, isClient=False, wrappedFactory=factory)
+        return self.listenTCP(port, secured, backlog, interface)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the reactor has."""
+        return getattr(self.reactor, name)
 
 
 @define(eq=False)

@@ -33,7 +33,7 @@ from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
-from ghmirror_tw.service import Listener, MirrorService, with_backlog
+from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.gate import Gate
@@ -309,11 +309,13 @@ def makeService(options: Options) -> MultiService:
         observer=logs.observer(sys.stdout, settings.log.format, settings.log.level),
         warnings=settings.warnings,
     )
-    for what, descriptions, factory in (
-        ("listening", server.listen, site),
-        ("admin listening", server.admin_listen, admin),
+    # The admin port is never shared: whoever asked for metrics would get some process's.
+    shared = SharingPorts(reactor) if server.reuse_port else reactor
+    for what, descriptions, factory, ports in (
+        ("listening", server.listen, site, shared),
+        ("admin listening", server.admin_listen, admin, reactor),
     ):
         for description in descriptions:
-            endpoint = serverFromString(reactor, with_backlog(description))
+            endpoint = serverFromString(ports, with_backlog(description))
             service.listeners.append(Listener(what, description, endpoint, factory))
     return service

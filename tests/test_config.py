@@ -506,7 +506,7 @@ def test_all_faults_are_reported_at_once(ini: Load) -> None:
             "xyzzy = 1\n"
             "[server]\n"
             "listen = tcp:8081:interface=127.0.0.1\n"
-            "reuse_port = yes\n",
+            "enterprise_version = 3.17.0\n",
             {"GHMIRROR_LOG_LEVEL": "loud"},
         )
     )
@@ -520,7 +520,7 @@ def test_all_faults_are_reported_at_once(ini: Load) -> None:
         r"\[cache\] xyzzy: unknown option; expected one of backend, share, .* \(line 11\)$",
         r"\[cache\] share: 'perhaps' is neither yes nor no; expected yes or no \(line 5\)$",
         r"\[log\] level: 'loud' .*; expected debug, .*variable GHMIRROR_LOG_LEVEL\)$",
-        r"\[server\] reuse_port: not available yet; expected the default \(no\)$",
+        r"\[server\] enterprise_version: not available yet; expected the default \(empty\)$",
         r"\[server\] listen: '.*' is there twice; expected it once, here or in admin_listen$",
     ]
     assert len(faults) == len(starts)
