@@ -196,6 +196,9 @@ class Metrics:
         self._quotas = _Recent(named["quota_remaining"], named["quota_reset_timestamp_seconds"])
         for name in ("store_available", "github_available", "sharing_enabled"):
             named[name].set(1)
+        # From zero on, so that the first failure is an increase.
+        for operation in ("save", "restore"):
+            named["snapshot_failures"].labels(operation)
         self.registry.register(self._stores)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

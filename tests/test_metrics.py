@@ -94,7 +94,14 @@ def test_each_metric_has_its_name_and_labels(metrics: Metrics, name: str, labels
 
 def test_snapshots_are_not_shown_before_there_is_one(metrics: Metrics) -> None:
     """A zero would read as one that took place in 1970."""
-    assert not [sample for sample in samples(metrics) if "_snapshot_" in sample.name]
+    shown = {sample.name for sample in samples(metrics) if "_snapshot_" in sample.name}
+    assert shown == {"ghmirror_snapshot_failures_total"}
+
+
+def test_the_first_failure_is_an_increase(metrics: Metrics) -> None:
+    """Failures are shown from zero on: what begins at one has not increased, for Prometheus."""
+    for operation in ("save", "restore"):
+        assert value(metrics, "ghmirror_snapshot_failures_total", operation=operation) == 0
 
 
 def test_no_created_series_are_shown(metrics: Metrics) -> None:

@@ -1,0 +1,232 @@
+"""The rules and the dashboard ask for what is there: a real Prometheus scrapes a real mirror."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+from attrs import define, field, frozen
+from twisted.trial.unittest import TestCase
+
+from tests.github import GitHub
+from tests.home import fetch, open_github, reactor
+from tests.redis_servers import free_port, start_redis
+from tests.running import ROOT, Mirror, start_mirror
+
+RULES = ROOT / "conf" / "prometheus" / "rules.yaml"
+DASHBOARD = ROOT / "conf" / "grafana" / "dashboard.json"
+RULES_TEST = ROOT / "tests" / "deploy" / "rules_test.yaml"
+
+#: Queries that have an answer only after something that does not happen here.
+NEED_AN_EVENT = {
+    'ALERTS{alertname=~"Ghmirror.*", alertstate="firing"}': "an alert fires",
+    'kube_deployment_status_replicas_ready{deployment="ghmirror"}': "it runs in Kubernetes",
+}
+
+_SELECTOR = re.compile(r"\b(?:ghmirror[a-z0-9_:]+|process_[a-z_]+|kube_[a-z_]+|up)\b(?:\{[^}]*\})?")
+_PATIENCE_S = 60.0
+
+
+@frozen
+class Rule:
+    """A rule of a group: what is recorded, or what is alerted on."""
+
+    name: str
+    expression: str
+    alerts: bool
+
+    @property
+    def selectors(self) -> list[str]:
+        """The series that it asks for, without what is done to them."""
+        return _SELECTOR.findall(self.expression)
+
+
+def rules() -> list[Rule]:
+    """Return all rules, in their order."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [
+        Rule(rule.get("alert") or rule["record"], rule["expr"], "alert" in rule)
+        for group in groups
+        for rule in group["rules"]
+    ]
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    """Give each query of the dashboard as Grafana would send it, and where it stands."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            query = target["expr"].replace("$job", "ghmirror").replace("$__rate_interval", "1m")
+            yield f"{panel['title']} {target['refId']}", query
+
+
+def promtool(*arguments: str) -> None:
+    """Have promtool judge something."""
+    said = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_the_rules_are_rules() -> None:
+    """Prometheus takes them, and finds nothing to complain of."""
+    promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES))
+
+
+def test_each_alert_fires_and_clears() -> None:
+    """Prometheus's own unit tests pass: time series that make alerts fire, and go again."""
+    promtool("test", "rules", str(RULES_TEST))
+
+
+def test_no_alert_is_untested() -> None:
+    """Of each alert there is a time before it, when it fires, and after, when it does no more."""
+    phases: dict[str, list[bool]] = {rule.name: [] for rule in rules() if rule.alerts}
+    for test in yaml.safe_load(RULES_TEST.read_text())["tests"]:
+        seen: dict[str, list[bool]] = {}
+        for case in test["promql_expr_test"]:
+            for name in re.findall(r"Ghmirror\w+", case["expr"]):
+                seen.setdefault(name, []).append(bool(case.get("exp_samples")))
+        for name, fired in seen.items():
+            phases[name] = max(phases[name], fired, key=len)
+    wrong = {name: fired for name, fired in phases.items() if fired[-3:] != [False, True, False]}
+    assert not wrong
+
+
+def test_the_dashboard_is_whole() -> None:
+    """Panels have numbers of their own, don't overlap, and take the data source that is chosen."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    shown = dashboard["panels"]
+    assert len({panel["id"] for panel in shown}) == len(shown)
+    taken: set[tuple[int, int]] = set()
+    for panel in shown:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        for target in panel.get("targets", ()):
+            assert target["datasource"]["uid"] == "${datasource}"
+    assert {each["name"] for each in dashboard["templating"]["list"]} == {"datasource", "job"}
+
+
+@define(eq=False)
+class Prometheus:
+    """A real Prometheus that scrapes one mirror five times a second."""
+
+    folder: Path
+    port: int = field(factory=free_port)
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self, target: str) -> None:
+        """Start to scrape the mirror whose admin port is at *target*."""
+        config = self.folder / "prometheus.yml"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "global": {"scrape_interval": "200ms", "evaluation_interval": "200ms"},
+                    "rule_files": [str(RULES)],
+                    "scrape_configs": [
+                        {"job_name": "ghmirror", "static_configs": [{"targets": [target]}]}
+                    ],
+                }
+            )
+        )
+        command = [
+            *("prometheus", f"--config.file={config}", f"--storage.tsdb.path={self.folder}/tsdb"),
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        ]
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+
+    def stop(self) -> None:
+        """End it, and remove what it has written."""
+        self.process.kill()
+        self.process.wait()
+        shutil.rmtree(self.folder)
+
+    async def query(self, query: str) -> list[Any]:
+        """Return the series of an instant query; raise if it can't be understood."""
+        got = await fetch("GET", self.port, f"/api/v1/query?{urlencode({'query': query})}")
+        assert got.status == 200, (query, got.content)
+        result: list[Any] = got.json["data"]["result"]
+        return result
+
+    async def is_ready(self) -> bool:
+        """Tell whether it can be asked yet."""
+        if self.process.poll() is not None:
+            raise AssertionError((self.folder / "log").read_text())
+        try:
+            return (await fetch("GET", self.port, "/-/ready")).status == 200
+        except Exception:
+            return False
+
+
+class Queries(TestCase):
+    """What rules and dashboard ask of Prometheus."""
+
+    timeout = 3 * _PATIENCE_S
+
+    async def open(self) -> tuple[GitHub, Mirror, Prometheus]:
+        """Start a stand-in for GitHub, a mirror with Redis and snapshots, and a Prometheus."""
+        github = await open_github(self)
+        redis = start_redis(self)
+        folder = Path(tempfile.mkdtemp(prefix="ghmirror-"))
+        self.addCleanup(shutil.rmtree, folder)
+        sections = {
+            "github": {"api_url": github.api_url},
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://127.0.0.1:{redis.port}"},
+            "snapshot": {"target": f"file://{folder}", "interval": "1s"},
+        }
+        mirror = await start_mirror(self, sections)
+        prometheus = Prometheus(Path(tempfile.mkdtemp(prefix="prometheus-")))
+        prometheus.start(mirror.admin_url.partition("//")[2])
+        self.addCleanup(prometheus.stop)
+        while not await prometheus.is_ready():
+            pass
+        return github, mirror, prometheus
+
+    async def load(self, github: GitHub, port: int, turn: int) -> None:
+        """Let something of each kind happen: paid, saved, stale, limited, refused, failed."""
+        github.put("/changing", {"turn": turn})
+        for token in ("alice-1", "alice-2", "carol-1"):
+            for path in ("/changing", "/user", "/steady", "/nowhere", "/broken"):
+                await fetch("GET", port, path, token=token)
+        await fetch("GET", port, "/limited", token="bob-1")
+        with_fault = github.fault("/steady", 503, login="carol")
+        await fetch("GET", port, "/steady", token="carol-1")
+        with_fault.end()
+
+    async def test_each_query_has_an_answer(self) -> None:
+        """All series that are asked for exist, under load, with the labels that are asked for."""
+        github, mirror, prometheus = await self.open()
+        github.put("/steady", {"a": 1})
+        github.put("/limited", {"a": 1})
+        github.put("/broken", {"a": 1})
+        github.fault("/broken", 502)
+        github.fault("/limited", "secondary-limit", login="bob")
+        wanted = {query for _, query in panels()}
+        for rule in rules():
+            wanted.update(rule.selectors if rule.alerts else (rule.expression, rule.name))
+        assert set(NEED_AN_EVENT) <= wanted
+        port, turn = int(mirror.url.rpartition(":")[2]), 0
+        missing = wanted - set(NEED_AN_EVENT)
+        deadline = reactor.seconds() + _PATIENCE_S
+        while missing and reactor.seconds() < deadline:
+            turn += 1
+            await self.load(github, port, turn)
+            for query in sorted(missing):
+                if await prometheus.query(query):
+                    missing.remove(query)
+        assert not missing, sorted(missing)
+
+    async def test_all_are_understood(self) -> None:
+        """No query is refused, whether there is something to answer or not."""
+        _, _, prometheus = await self.open()
+        for query in [*(query for _, query in panels()), *(each.expression for each in rules())]:
+            await prometheus.query(query)
