@@ -64,9 +64,7 @@ class Owed:
             self._again()
             return
         self._paying = True
-        paid = Deferred.fromCoroutine(self._pay_some())
-        paid.addErrback(lambda failure: self._log.failure("Writing back failed", failure=failure))
-        paid.addBoth(self._paid)
+        Deferred.fromCoroutine(self._pay_some()).addBoth(self._paid)
 
     async def _pay_some(self) -> None:
         """Do a batch of what is owed; what fails is owed again, unless a later one is by now."""
@@ -77,6 +75,8 @@ class Owed:
                 await write()
             except Unavailable:
                 self._writes.setdefault(name, write)
+            except Exception:  # noqa: BLE001 - whatever it was, the rest must be written
+                self._log.failure("Writing back failed")
 
         await gatherResults([Deferred.fromCoroutine(one(*each)) for each in batch])
 
