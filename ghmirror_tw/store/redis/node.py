@@ -18,6 +18,7 @@ from ghmirror_tw.store.redis.exchange import exchange
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Reply, Unavailable
 from ghmirror_tw.store.redis.pool import Pool
 from ghmirror_tw.store.redis.replies import Trouble, code_of, trouble
+from ghmirror_tw.store.redis.settling import Settling
 from ghmirror_tw.store.redis.trials import Trials
 
 #: A connection without a reply for this long is given up: seconds at least, and timeouts.
@@ -56,7 +57,7 @@ class Node:
     _pool: Pool = field(init=False)
     _trials: Trials = field(init=False)
     _closing: bool = field(default=False, init=False)
-    _unsettled: list[Deferred[None]] | None = field(factory=list, init=False)
+    _settling: Settling = field(factory=Settling, init=False)
     _said: str | None = field(default=None, init=False)
     _told: tuple[bool, bool] = field(default=(False, False), init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
@@ -113,12 +114,7 @@ class Node:
 
     def settled(self) -> Deferred[None]:
         """Fire when it is known for the first time whether the server can be asked."""
-        settled: Deferred[None] = Deferred()
-        if self._unsettled is None:
-            settled.callback(None)
-        else:
-            self._unsettled.append(settled)
-        return settled
+        return self._settling.wait()
 
     def ask(
         self,
@@ -182,7 +178,7 @@ class Node:
         """Close all connections; what has been sent is waited for, but not for long."""
         self._closing = True
         self._trials.close()
-        self._settle()
+        self._settling.settle()
         return self._pool.close()
 
     def _judge(self, replies: list[Reply], purpose: Purpose) -> list[Reply]:
@@ -215,12 +211,12 @@ class Node:
             return
         self._trials.unreachable(why)
         self._say(f"can't be reached: {why}")
-        self._settle()
+        self._settling.settle()
 
     def _turned(self) -> None:
         """Tell that a breaker opened or closed, or was tried."""
         if not self._trials.untried:
-            self._settle()
+            self._settling.settle()
             if self.reading and (self.writing or not self.primary):
                 self._say("")
             else:
@@ -238,8 +234,3 @@ class Node:
             self._log.warn("Redis at {address} {fault}", address=self.address, fault=fault)
         else:
             self._log.info("Redis at {address} works", address=self.address)
-
-    def _settle(self) -> None:
-        unsettled, self._unsettled = self._unsettled, None
-        for settled in unsettled or ():
-            settled.callback(None)

@@ -16,6 +16,7 @@ from ghmirror_tw.store.redis.finding import Finder
 from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Reply, Unavailable
 from ghmirror_tw.store.redis.node import Node
 from ghmirror_tw.store.redis.rounds import Rounds
+from ghmirror_tw.store.redis.settling import Settling
 
 #: While all is well Sentinels are asked so often: a primary may be demoted and stay reachable.
 _CHECK_S: Final = 10.0
@@ -46,7 +47,7 @@ class Sentinels:
     _node: Node | None = field(default=None, init=False)
     _rounds: Rounds = field(init=False)
     _leaving: set[Deferred[None]] = field(factory=set, init=False)
-    _unsettled: list[Deferred[None]] | None = field(factory=list, init=False)
+    _settling: Settling = field(factory=Settling, init=False)
     _said: str = field(default="", init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
 
@@ -76,12 +77,7 @@ class Sentinels:
 
     def settled(self) -> Deferred[None]:
         """Fire when it is known for the first time whether there is a primary to ask."""
-        settled: Deferred[None] = Deferred()
-        if self._unsettled is None:
-            settled.callback(None)
-        else:
-            self._unsettled.append(settled)
-        return settled
+        return self._settling.wait()
 
     def ask(
         self,
@@ -110,7 +106,7 @@ class Sentinels:
         self._rounds.close()
         if self._node is not None:
             self._leave(self._node)
-        self._settle()
+        self._settling.settle()
         return DeferredList(list(self._leaving)).addCallback(lambda _: None)
 
     def _changed(self, node: Node) -> None:
@@ -126,7 +122,7 @@ class Sentinels:
             await self._try(address)
         else:
             self._said = ""
-        self._settle()
+        self._settling.settle()
         return self.reading and self.writing
 
     async def _try(self, address: Address) -> None:
@@ -163,11 +159,6 @@ class Sentinels:
         closing = node.close()
         self._leaving.add(closing)
         closing.addBoth(lambda _: self._leaving.discard(closing))
-
-    def _settle(self) -> None:
-        unsettled, self._unsettled = self._unsettled, None
-        for settled in unsettled or ():
-            settled.callback(None)
 
     def _say(self, why: str) -> None:
         if why != self._said:

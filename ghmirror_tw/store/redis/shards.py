@@ -14,6 +14,7 @@ from ghmirror_tw.store.redis.address import Address
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Unavailable
 from ghmirror_tw.store.redis.node import Node
 from ghmirror_tw.store.redis.rounds import Rounds
+from ghmirror_tw.store.redis.settling import Settling
 from ghmirror_tw.store.redis.slots import SlotMap, read_slots
 
 #: While all is well the map is fetched so often, so that a shard that was added is found.
@@ -50,7 +51,7 @@ class Shards:
     _news: dict[int, Address] = field(factory=dict, init=False)
     _seed_node: Node | None = field(default=None, init=False)
     _rounds: Rounds = field(init=False)
-    _unsettled: list[Deferred[None]] | None = field(factory=list, init=False)
+    _settling: Settling = field(factory=Settling, init=False)
     _leaving: set[Deferred[None]] = field(factory=set, init=False)
     _said: str = field(default="", init=False)
     _closed: bool = field(default=False, init=False)
@@ -89,12 +90,7 @@ class Shards:
 
     def settled(self) -> Deferred[None]:
         """Fire when it is known for the first time which shards can be asked."""
-        settled: Deferred[None] = Deferred()
-        if self._unsettled is None:
-            settled.callback(None)
-        else:
-            self._unsettled.append(settled)
-        return settled
+        return self._settling.wait()
 
     def owner(self, slot: int) -> Node | None:
         """Return the primary of *slot*, if anybody has it."""
@@ -139,7 +135,7 @@ class Shards:
         for node in self._nodes.values():
             self._leave(node)
         self._leave_seed()
-        self._settle()
+        self._settling.settle()
         return DeferredList(list(self._leaving)).addCallback(lambda _: None)
 
     def _changed(self, node: Node) -> None:
@@ -153,7 +149,7 @@ class Shards:
         await self._ask_around()
         nodes = [self._nodes[address].settled() for address in self._primaries]
         await DeferredList(nodes, consumeErrors=True).addTimeout(_SETTLING_S, self.reactor)
-        self._settle()
+        self._settling.settle()
         return self.reading and self.writing and not self._news
 
     async def _ask_around(self) -> None:
@@ -229,11 +225,6 @@ class Shards:
         if self._seed_node is not None:
             node, self._seed_node = self._seed_node, None
             self._leave(node)
-
-    def _settle(self) -> None:
-        unsettled, self._unsettled = self._unsettled, None
-        for settled in unsettled or ():
-            settled.callback(None)
 
     def _say(self, why: str) -> None:
         if why and why != self._said:
