@@ -7,9 +7,60 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 R = TypeVar("R")
+
+
+@define(eq=False)
+class Patient(Generic[R]):
+    """Waits for *going*, for a while and then again."""
+
+    going: Deferred[R]
+    _told: Deferred[R | None] = field(init=False, factory=Deferred)
+
+    def __attrs_post_init__(self) -> None:
+        self.going.addBoth(self._tell)
+
+    def _tell(self, result: R | Failure) -> None:
+        if self._told.called:
+            return
+        if isinstance(result, Failure):
+            self._told.errback(result)
+        else:
+            self._told.callback(result)
+
+    @property
+    def has_come(self) -> bool:
+        """Whether it has ended, well or not."""
+        return bool(self._told.called)
+
+    async def within(
+        self, seconds: float, call_later: Callable[[float, Callable[[], object]], IDelayedCall]
+    ) -> R | None:
+        """Return what comes within *seconds*, or None; then it can be waited for again."""
+        timer = call_later(seconds, self._late)
+        try:
+            return await self._told
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def _late(self) -> None:
+        told, self._told = self._told, Deferred()
+        told.callback(None)
+
+    async def end(self) -> R:
+        """Return what comes."""
+        told = await self._told
+        assert told is not None
+        return told
+
+    def leave(self) -> None:
+        """Wait no more."""
+        self._told.addErrback(lambda _: None)
+        self.going.cancel()
 
 
 @define(eq=False)
@@ -73,6 +124,7 @@ class GoingOn(Generic[R]):
             del self._going[same]
         waiters, going.waiters = going.waiters, []
         if not waiters:
+            # Nobody is there to hear of a failure.
             if not isinstance(result, Failure):
                 self.unwanted(result)
             return

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ghmirror_tw.admission import Admission
@@ -20,7 +20,7 @@ from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.users import Users, parse_login
-from ghmirror_tw.going import GoingOn
+from ghmirror_tw.going import GoingOn, Patient
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.policy import errors, reuse, staleness, tags
 from ghmirror_tw.policy.cache_status import Outcome
@@ -513,49 +513,32 @@ class Mirror:
         The question goes on then, and whoever asks the same next waits for its answer.
         """
         name = (asked.same, asked.head)
-        going = self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
+        going = Patient(
+            self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
+        )
         try:
-            if not await self._ends_by(going, asked.stale_by):
+            limit_s = max(asked.stale_by - self.now(), 0.0)
+            said = await going.within(limit_s, self.reactor.callLater)
+            if said is None:
                 stale = await self._stale(asked, "timeout", None)
-                if stale is not None and not going.called:
+                if stale is not None and not going.has_come:
                     self._going.keep(name)
-                    _leave(going)
                     return stale
-            answer, first = await going
-        except CancelledError:
-            _leave(going)
-            raise
+                said = await going.end()
+        finally:
+            going.leave()
+        answer, first = said
         if first or answer.incoming is None:
             return answer
         # Only one can have content that is still coming.
         return await self._said(self._validation.validate(asked, known))
-
-    async def _ends_by(self, going: Deferred[Any], at: float) -> bool:
-        """Wait until *going* has a result, or until *at*; tell whether it has."""
-        if going.called:
-            return True
-        ended: Deferred[None] = Deferred()
-        timer = self.reactor.callLater(max(at - self.now(), 0.0), ended.callback, None)
-
-        def end(result: Any) -> Any:
-            if not ended.called:
-                ended.callback(None)
-            return result
-
-        going.addBoth(end)
-        try:
-            await ended
-        finally:
-            if timer.active():
-                timer.cancel()
-        return bool(going.called)
 
     def _ask_aside(self, asked: Asked, known: Known) -> None:
         """Ask GitHub though nobody waits for it, to see whether it is back."""
         name = (asked.same, asked.head)
         going = self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
         self._going.keep(name)
-        _leave(going)
+        Patient(going).leave()
 
     def is_unsettled(self, asked: Asked) -> bool:
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
@@ -683,12 +666,6 @@ class Mirror:
         login = parse_login(await self._plain(answer))
         if login is not None and not asked.head:
             self.users.learn(asked.credential, login, self.now())
-
-
-def _leave(going: Deferred[Any]) -> None:
-    """Wait for *going* no more."""
-    going.addErrback(lambda _: None)
-    going.cancel()
 
 
 def _unwanted(answer: Answer) -> None:

@@ -1482,7 +1482,9 @@ class GitHub:
             return
         elif chunked:
             content = (b"%x\r\n%b\r\n" % (len(content), content) if content else b"") + b"0\r\n\r\n"
-        if kind in {"reset-in-content", "truncated", "idle-in-content"}:
+        breaks_off = kind in {"reset-in-content", "truncated"}
+        # HEAD has its answer in full when the fields have come.
+        if breaks_off or (kind == "idle-in-content" and question.method != b"HEAD"):
             connection.write(b"".join(head) + content[: len(content) // 2])
             if kind == "truncated":
                 connection.lose()
