@@ -155,6 +155,7 @@ class Matrix:
         if status is not None:
             github.limit_status = github.secondary_status = status
         wrong = github.fault(path, kind)
+        self.timers.is_idle = False
         asking = Deferred.fromCoroutine(ask())
         if kind == "timeout" or (kind == "idle-in-content" and not head):
             await until(lambda: wrong.seen > 0)
