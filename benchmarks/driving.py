@@ -116,6 +116,8 @@ class Connection:
     async def get(self, target: str, token: str) -> tuple[int, str]:
         """GET a target; return the status, and the outcome that the answer tells of itself."""
         parts = urlsplit(self.url)
+        if self._reader is not None and self._reader.at_eof():
+            self.close()  # it was idle for too long
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(
                 parts.hostname, parts.port, limit=1 << 20

@@ -178,13 +178,16 @@ class Restart:
 
     def judge(self, load: Tally, rest: Tally) -> None:
         """Judge what was asked under load, and then once more in whole."""
-        paid = self.github.counts()["total_paid"]
+        counts = self.github.counts()
+        paid = counts["total_paid"]
         asked = load.statuses.total() + rest.statuses.total()
         self.bars.figure("paid", paid, most=0)
         self.bars.figure("failed requests", load.failed + rest.failed, most=0, note=f"of {asked}")
         slow = Spread.of(load.seconds)
         self.bars.figure("longest request under load", max(load.seconds, default=math.nan), "s")
         self.bars.figure("  99th percentile", slow.p99, "s")
+        if paid:
+            print(f"    paid, for instance: {counts['paid'][:5]}")
         if load.failed or rest.failed:
             print(f"    {dict(load.statuses)} {dict(rest.statuses)}")
 
@@ -266,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--delay", type=float, default=20, help="ms that GitHub takes")
     parser.add_argument("--mirrors", type=int, default=10, help="of the fleet")
     parser.add_argument("--shared", type=int, default=150, help="resources that the fleet knows")
-    parser.add_argument("--away", type=float, default=60, help="seconds that Redis is away")
+    parser.add_argument("--away", type=float, default=20, help="seconds that Redis is away")
     parser.add_argument("--only", choices=["one", "fleet"], help="only this part")
     options = parser.parse_args(arguments)
     end_in_order()

@@ -50,7 +50,7 @@ from ghmirror_tw.policy.storing import (
 )
 from ghmirror_tw.proving import Proofs
 from ghmirror_tw.stops import Entry, Stopped, Stops
-from ghmirror_tw.store.gate import Gate
+from ghmirror_tw.store.gate import Gate, looks
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, limited_answer, passed_on
@@ -65,8 +65,6 @@ _LIMITED: Final = frozenset({403, 429})
 _READING: Final = frozenset({b"GET", b"HEAD"})
 #: Reasons for which GitHub is not asked at all.
 _NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
-#: While the store is filled from a copy, what nothing is known of is looked up again so often.
-_RESTORE_LOOK_S: Final = 0.25
 #: How often one asker tries to go first for the same.
 _MOST_CLAIMS: Final = 2
 _CONFIRMED: Final = {
@@ -451,8 +449,9 @@ class Mirror:
         if self.gate.is_shut and self._is_cold(known):
             # The time for GitHub's answer isn't used up by what is no fault of GitHub's.
             asked = evolve(asked, deadline=asked.deadline + self.gate.longest_s)
+        pauses = looks()
         while self.gate.is_shut and self._is_cold(known) and not asked.probing:
-            await self.gate.opened(_RESTORE_LOOK_S)
+            await self.gate.opened(next(pauses))
             known = await self._look_up(asked, current=True)
         fresh = await self._fresh(asked, known)
         if fresh is not None:

@@ -29,12 +29,13 @@ from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.pagination import Demand, what_must_hold
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
-from ghmirror_tw.policy.records import Entry, Known, Representation
+from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import may_store, of_this_answer, refuses
 from ghmirror_tw.proving import Proofs
 from ghmirror_tw.stops import Stopped, in_words
+from ghmirror_tw.store.gate import Gate, looks
 from ghmirror_tw.store.interfaces import IStore
 from ghmirror_tw.threads import Workshop
 
@@ -54,6 +55,10 @@ class World(Protocol):
     @property
     def terms(self) -> Terms:
         """How it is set up now."""
+
+    @property
+    def gate(self) -> Gate:
+        """Whether the store is being filled."""
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
@@ -106,7 +111,7 @@ class Validation:
                 proven=self.sharing.proven,
             )
         wanted = (() if grant is None else (grant.digest,)) + tuple(e.digest for e in entries)
-        stored = await self.store.fetch(asked.key, wanted, asked.patience) if wanted else {}
+        stored = await self._fetch(asked, grant, wanted) if wanted else {}
         validators = []
         if grant is not None and grant.etag is not None and grant.digest in stored:
             validators.append(Validator(grant.etag, Kind.OWN, grant.digest))
@@ -120,6 +125,21 @@ class Validation:
         if grant is not None and grant.digest in stored and grant.last_modified is not None:
             return Plan(dated=grant, stored=stored)
         return Plan(self._guesses(asked, known, now))
+
+    async def _fetch(
+        self, asked: Asked, grant: Grant | None, wanted: tuple[str, ...]
+    ) -> dict[str, Representation]:
+        """Return those of the representations that are there.
+
+        While a store is being filled, what is listed may come before its content does.
+        """
+        pauses, gate = looks(), self.world.gate
+        while True:
+            stored = await self.store.fetch(asked.key, wanted, asked.patience)
+            there = bool(stored) if grant is None else grant.digest in stored
+            if there or asked.probing or not gate.is_shut:
+                return stored
+            await gate.opened(next(pauses))
 
     def _guesses(self, asked: Asked, known: Known, now: float) -> tuple[Validator, ...]:
         """Return validators where there is nothing to validate: the client's own, or `[]`."""

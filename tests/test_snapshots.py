@@ -157,6 +157,36 @@ class InMemory(Kept):
         assert float(line.rpartition(" ")[2]) == 120.0
 
 
+class WhileFilling(Kept):
+    """What is asked for in the middle of a restore."""
+
+    async def test_what_is_listed_before_its_content_has_come(self) -> None:
+        """Who may see it, or has just learned that others may, waits for the content."""
+        home = await open_home(self, self.github)
+        await home.get(PATHS[0], token="alice-1")
+        house = home.house
+        [name] = [each for each in house.memory.names() if each[0] == "representation"]
+        content = house.memory.peek(name)
+        assert content is not None
+        others = [(each, house.memory.peek(each)) for each in house.memory.names() if each != name]
+        house.memory.resize(0)
+        house.memory.resize(1_000_000)
+        for each, record in others:
+            assert record is not None
+            assert house.memory.admit(each, record)
+        self.github.reset_counts()
+        house.gate.longest_s = 60.0
+        house.gate.shut("a test")
+        asked = [Deferred.fromCoroutine(home.get(PATHS[0], token=token)) for token in TOKENS]
+        while house.resource.in_flight < len(TOKENS):
+            await deferLater(reactor, 0)
+        house.memory.admit(name, content)
+        house.gate.open("a test")
+        for answer in asked:
+            assert (await answer).status == 200
+        assert self.github.total_paid == 0
+
+
 class InRedis(Kept):
     """Replicas that share a Redis, in this process."""
 

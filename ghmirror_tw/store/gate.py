@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Iterator
+from itertools import chain, repeat
+from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.store.waiting import waiting, wake
+
+#: So many of those who wait go on in one turn of the reactor; there may be thousands.
+_AT_ONCE: Final = 20
+#: Meanwhile one looks whether what one waits for has come: soon, then ever less often, in seconds.
+_LOOKS_S: Final = (0.25, 0.5, 1.0, 2.0)
+
+
+def looks() -> Iterator[float]:
+    """Give how long to wait each time, in seconds, without an end."""
+    return chain(_LOOKS_S, repeat(_LOOKS_S[-1]))
 
 
 @define(eq=False)
@@ -23,6 +34,7 @@ class Gate:
     longest_s: float = 0.0
     _timers: dict[Hashable, IDelayedCall] = field(init=False, factory=dict)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
+    _waking: IDelayedCall | None = field(init=False, default=None)
 
     @property
     def is_shut(self) -> bool:
@@ -39,15 +51,25 @@ class Gate:
         self._look()
 
     def open(self, who: Hashable) -> None:
-        """Take note that *who* has done; when all have, let everybody go on."""
+        """Take note that *who* has done; when all have, let everybody go on, some at a time."""
         timer = self._timers.pop(who, None)
         if timer is not None:
             timer.cancel()
         self._look()
 
     def _look(self) -> None:
-        if not self._timers:
-            wake(self._waiters)
+        if self._waking is None:
+            self._wake_some()
+
+    def _wake_some(self) -> None:
+        self._waking = None
+        if self._timers:
+            return
+        some = self._waiters[:_AT_ONCE]
+        del self._waiters[:_AT_ONCE]
+        wake(some)
+        if self._waiters and self._waking is None:
+            self._waking = self.reactor.callLater(0, self._wake_some)
 
     def opened(self, timeout_s: float) -> Deferred[None]:
         """Return when it is open, or when *timeout_s* has passed."""
