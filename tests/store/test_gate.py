@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -21,10 +22,15 @@ class Turns(Clock):
 
 def shut_gate(clock: Clock) -> tuple[Gate, list[int]]:
     """Return a gate that many wait for, and those who have gone on."""
-    gate, gone = Gate(clock, 60.0), []
+    gate = Gate(clock, 60.0)
+    gone: list[int] = []
     gate.shut("it")
+
+    def goes(number: int) -> Callable[[None], None]:
+        return lambda _: gone.append(number)
+
     for number in range(WAITING):
-        gate.opened(1000.0).addCallback(lambda _, number=number: gone.append(number))
+        gate.opened(1000.0).addCallback(goes(number))
     return gate, gone
 
 
