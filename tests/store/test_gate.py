@@ -16,8 +16,8 @@ TURN_S = 0.001
 class Turns(Clock):
     """A clock by which nothing happens in the turn in which it was asked for."""
 
-    def callLater(self, when: float, *call: Any, **more: Any) -> Any:
-        return super().callLater(max(when, TURN_S), *call, **more)
+    def callLater(self, delay: float, *call: Any, **more: Any) -> Any:
+        return super().callLater(max(delay, TURN_S), *call, **more)
 
 
 def shut_gate(clock: Clock) -> tuple[Gate, list[int]]:
