@@ -15,6 +15,7 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool, ProxyAgent, ResponseNeverReceived
 from twisted.web.http_headers import Headers
@@ -30,6 +31,11 @@ from ghmirror_tw.policy.storing import is_graphql
 #: Methods that may be sent again, or over a connection that GitHub may just be closing.
 _RETRIED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _KEPT_S: Final = 50
+#: Where all connections are taken, one whose client has read nothing for so long is given to the
+#: next question, in seconds: as many slow clients as connections must not stop all others.
+_PAUSED_S: Final = 5.0
+#: How often who waits for a connection looks for such a one, in seconds.
+_LOOK_S: Final = 1.0
 
 
 @frozen
@@ -167,6 +173,7 @@ class Client:
     _pool: HTTPConnectionPool = field(init=False)
     _slots: DeferredSemaphore = field(init=False)
     _cookies: IndexableCookieJar = field(factory=_nothing_kept)
+    _coming: set[Content] = field(factory=set)
 
     def __attrs_post_init__(self) -> None:
         self._slots = DeferredSemaphore(self.max_connections)
@@ -245,7 +252,7 @@ class Client:
             self._kept if may_retry else self._fresh, self.origin.target(question), headers
         )
         client = HTTPClient(agent, cookiejar=self._cookies)
-        await self._slots.acquire()
+        await self._slot()
         try:
             response = await client.request(
                 question.method.decode("ascii"),
@@ -261,6 +268,28 @@ class Client:
             raise
         return self._reply(response, agent.coding)
 
+    async def _slot(self) -> None:
+        """Wait for one of the connections."""
+        acquired = self._slots.acquire()
+        if acquired.called:
+            return
+        looking = LoopingCall(self._make_room)
+        looking.clock = self.reactor
+        looking.start(_LOOK_S)
+        try:
+            await acquired
+        finally:
+            looking.stop()
+
+    def _make_room(self) -> None:
+        """End the answer that its client has not read for longest, if it is long enough."""
+        paused = [each for each in self._coming if each.paused_at is not None]
+        if not paused:
+            return
+        longest = min(paused, key=lambda each: each.paused_at or 0.0)
+        if self.reactor.seconds() - (longest.paused_at or 0.0) >= _PAUSED_S:
+            longest.give_way()
+
     def _reply(self, response: Any, coding: list[bytes] | None) -> Reply:
         lines = [
             (name, value)
@@ -275,9 +304,14 @@ class Client:
             response.original,
             self.idle_timeout_s,
             None if response.length is UNKNOWN_LENGTH else response.length,
-            self._slots.release,
+            lambda: self._ended(content),
         )
+        self._coming.add(content)
         return Reply(response.code, Fields(tuple(lines)), content)
+
+    def _ended(self, content: Content) -> None:
+        self._coming.discard(content)
+        self._slots.release()
 
     def close(self) -> Deferred[None]:
         """Close the connections that are idle."""

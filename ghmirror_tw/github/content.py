@@ -50,6 +50,8 @@ class Content(Protocol):
     _waiting: Deferred[bool] | None = None
     _sink: Callable[[bytes], None] | None = None
     _idle: IDelayedCall | None = None
+    #: Since when nobody takes what comes, in seconds of the reactor's clock.
+    paused_at: float | None = None
 
     def collect(self, limit_bytes: int) -> Deferred[bytes | None]:
         """Return the content, or None where it is longer than *limit_bytes*.
@@ -133,15 +135,24 @@ class Content(Protocol):
 
     def pauseProducing(self) -> None:
         """Stop reading from GitHub for now; who asked for that may not take for ever either."""
+        if self.paused_at is None:
+            self.paused_at = self.reactor.seconds()
         self._restart_idle(_STALLED * self.idle_timeout_s)
         if self._done is None and self.transport is not None:
             IPushProducer(self.transport).pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on reading."""
+        self.paused_at = None
         if self._done is None and not self._stopped and self.transport is not None:
             self._restart_idle()
             IPushProducer(self.transport).resumeProducing()
+
+    def give_way(self) -> None:
+        """Abort, so that another question gets the connection; for who waits here it broke off."""
+        self.paused_at = None
+        self.abort()
+        self._fail("the client took too long to read, and others wait for the connection")
 
     def stopProducing(self) -> None:
         """Abort: the consumer is gone."""
