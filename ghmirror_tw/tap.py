@@ -24,6 +24,7 @@ from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.assembly.trust import trusted
 from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.conversation import Terms
+from ghmirror_tw.descriptors import for_clients, raise_limit
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.client import Client, Origin
 from ghmirror_tw.github.status import StatusPage
@@ -293,7 +294,8 @@ def makeService(options: Options) -> MultiService:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from None
-    site = MirrorSite(house.resource, MirrorRequest, reactor)
+    most = for_clients(raise_limit(), settings.github.max_connections)
+    site = MirrorSite(house.resource, MirrorRequest, reactor, most)
     admin = Site(Admin(house.readiness, house.metrics), reactor=reactor)
     admin.log = lambda _: None  # type: ignore[assignment, method-assign]
     server = settings.server

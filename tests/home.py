@@ -153,6 +153,7 @@ class Home:
 
     github: GitHub
     house: House
+    site: MirrorSite
     port: int
     admin_port: int
     close: Callable[[], Deferred[None]]
@@ -265,4 +266,4 @@ async def open_home(
         return Deferred.fromCoroutine(end())
 
     case.addCleanup(close)
-    return Home(github, house, port.getHost().port, admin.getHost().port, close)
+    return Home(github, house, site, port.getHost().port, admin.getHost().port, close)

@@ -47,6 +47,11 @@ def not_allowed() -> MirrorError:
     return MirrorError(403, "not-allowed", "This user is not allowed to use this mirror")
 
 
+def too_slow() -> MirrorError:
+    """Return 408: the request did not come in time (RFC 9110, section 15.5.9)."""
+    return MirrorError(408, "too-slow", "The request did not come in time")
+
+
 def too_large() -> MirrorError:
     """Return 413: more content than the mirror takes (RFC 9110, section 15.5.14)."""
     return MirrorError(413, "too-large", "The content of the request is too large")

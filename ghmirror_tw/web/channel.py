@@ -1,6 +1,8 @@
 """Connections of clients: what Twisted's channel does, with answers in GitHub's shape.
 
-What can't be parsed is refused here, before there is a request (RFC 9112).
+What can't be parsed is refused here, before there is a request (RFC 9112). And here is what keeps
+one client from costing the others anything: a client has `PATIENCE_S` for each step, whether it
+sends nothing at all or a byte at a time, and whether it reads nothing or a byte at a time.
 """
 
 from __future__ import annotations
@@ -8,6 +10,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.server import Site
@@ -18,12 +23,28 @@ from ghmirror_tw.policy.errors import MirrorError
 #: After a refusal, what the client still sends is read and dropped for so long, in seconds, so
 #: that it gets to read the refusal.
 LINGER_S: Final = 5.0
+#: How long a client may take for each step, in seconds: to begin a request, to send all of its
+#: fields, to send `PIECE_BYTES` of its content or the rest of it, and to read what fills the
+#: buffers of its connection. Twisted's own limit starts anew with every byte, and there is none
+#: for reading.
+PATIENCE_S: Final = 60.0
+#: Less than 1.1 kB/s, either way, is no client that has a use for the rest.
+PIECE_BYTES: Final = 64 * 1024
+#: Chunked content may take so many times its size on the wire (a chunk of one byte takes six),
+#: and `_FRAMING_BYTES` besides: chunk extensions and trailers count against no other limit.
+_FRAMING_TIMES: Final = 8
+_FRAMING_BYTES: Final = 128 * 1024
+#: That connections had to be closed is said so often at most, in seconds.
+_SAID_S: Final = 60.0
+_log: Final = Logger(namespace="ghmirror.web")
 _REASONS: Final = {
     400: b"Bad Request",
+    408: b"Request Timeout",
     413: b"Content Too Large",
     414: b"URI Too Long",
     431: b"Request Header Fields Too Large",
     501: b"Not Implemented",
+    503: b"Service Unavailable",
 }
 
 
@@ -35,15 +56,25 @@ class Channel(HTTPChannel):
     factory: Any
     _refused = False
     _lingering: Any = None
+    #: Whether a request has begun to come.
+    _begun = False
+    #: Bytes of the content that have come since the client was last given time.
+    _came = 0
+    #: Bytes of this content on the wire, chunks and all.
+    _on_the_wire = 0
+    #: Bytes that came behind the request that is being answered.
+    _behind = 0
+    #: A request whose answer is written, but waits in the buffer for the client to take it.
+    _unread: Request | None = None
 
     def connectionMade(self) -> None:
-        """Count the connection."""
-        self.factory.channels.add(self)
+        """Count the connection, and make room for it."""
         super().connectionMade()
+        self.factory.admit(self)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Forget the connection."""
-        self.factory.channels.discard(self)
+        self.factory.channels.pop(self, None)
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
@@ -52,6 +83,82 @@ class Channel(HTTPChannel):
     def idle(self) -> bool:
         """Whether no request is under way."""
         return not self.requests
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request has come in full, and its answer has not been taken yet."""
+        return bool(self._handlingRequest)
+
+    # How long a client may take.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what came; what trickles in is given no more time than what does not come."""
+        if not self._handlingRequest:
+            self._give_time(len(data))
+        LineReceiver.dataReceived(self, data)
+
+    def _give_time(self, size: int) -> None:
+        if not self._begun:
+            self._begun = True
+            self.resetTimeout()
+        elif not self.line_mode:
+            self._came += size
+            if self._came >= PIECE_BYTES:
+                self._came = 0
+                self.resetTimeout()
+
+    def allHeadersReceived(self) -> None:
+        """Give the content a time of its own."""
+        self._came = self._on_the_wire = 0
+        self.resetTimeout()
+        super().allHeadersReceived()
+
+    def pauseProducing(self) -> None:
+        """Wait for the client to take what is written, but not for ever."""
+        super().pauseProducing()
+        if self._handlingRequest:
+            self.setTimeout(self.factory.timeOut)
+
+    def resumeProducing(self) -> None:
+        """Go on: all that was written has been taken."""
+        if self._handlingRequest:
+            self.setTimeout(None)
+        super().resumeProducing()
+        if self._unread is not None:
+            request, self._unread = self._unread, None
+            self._go_on(request)
+
+    def requestDone(self, request: Request) -> None:
+        """Take the next request, once the client has taken the answer to this one.
+
+        Else a client that sends requests and reads nothing would have all answers wait in memory.
+        """
+        if self._waitingForTransport and self.persistent:
+            self._unread = request
+        else:
+            self._go_on(request)
+
+    def _go_on(self, request: Request) -> None:
+        self._begun = False
+        self._behind = 0
+        self.factory.used(self)
+        if not self.persistent:
+            # What is written goes out before the connection is closed, if it is taken in time.
+            self.setTimeout(self.factory.timeOut)
+        super().requestDone(request)
+
+    def timeoutConnection(self) -> None:
+        """Close the connection: idle, too slow to send, or too slow to read."""
+        if self._handlingRequest:
+            self.transport.abortConnection()
+        elif self._begun:
+            self.refuse(errors.too_slow())
+        else:
+            self.loseConnection()
+            self._linger()
+
+    def _linger(self) -> None:
+        self._lingering = self.callLater(LINGER_S, self.transport.abortConnection)
 
     def refuse(self, error: MirrorError) -> None:
         """Answer what can't be taken as a request, and close the connection."""
@@ -71,14 +178,16 @@ class Channel(HTTPChannel):
         self.transport.write(b"\r\n".join(lines))
         self.factory.refused(error)
         # What is still to come is read, or the client may lose the answer with the connection.
-        self.dataReceived = self.lineReceived = lambda *_: None  # type: ignore[method-assign]
+        dropped: Any = lambda *_: None  # noqa: E731
+        self.dataReceived = self.lineReceived = dropped  # type: ignore[method-assign]
         self.setTimeout(None)
-        self._lingering = self.callLater(LINGER_S, self.transport.abortConnection)
+        self._linger()
         half_close = getattr(self.transport, "loseWriteConnection", None)
-        if half_close is not None:
-            half_close()
-        else:
+        if half_close is None or ISSLTransport.providedBy(self.transport):
+            # TLS says itself that nothing more comes, and waits for the client to say so.
             self.loseConnection()
+        else:
+            half_close()
 
     # What Twisted calls where it would answer 400 without content, or nothing.
 
@@ -95,6 +204,26 @@ class Channel(HTTPChannel):
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
             return self.refuse(errors.fields_too_large())
         return super().lineReceived(line)
+
+    def allContentReceived(self) -> None:
+        """Have the request answered; what came behind it waits."""
+        self._behind = sum(map(len, self._dataBuffer))
+        super().allContentReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Take content, or keep a little of what comes behind it, and read no further then."""
+        if self._handlingRequest:
+            self._dataBuffer.append(data)
+            self._behind += len(data)
+            if self._behind > self._optimisticEagerReadSize:
+                self._networkProducer.pauseProducing()
+            return
+        most = _FRAMING_TIMES * self.requests[-1].size + _FRAMING_BYTES
+        if self.length is None and self._on_the_wire > most:
+            self.refuse(errors.malformed("The chunks of the request are mostly framing"))
+            return
+        self._on_the_wire += len(data)
+        super().rawDataReceived(data)
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         if header == b"Transfer-Encoding" and data.lower() != b"chunked":
@@ -121,9 +250,47 @@ class MirrorSite(Site):
     protocol = Channel  # type: ignore[assignment]
     displayTracebacks = False
 
-    def __init__(self, resource: Any, request_factory: Any, reactor: Any) -> None:
-        super().__init__(resource, requestFactory=request_factory, reactor=reactor)
-        self.channels: set[Channel] = set()
+    def __init__(
+        self,
+        resource: Any,
+        request_factory: Any,
+        reactor: Any,
+        most_connections: int | None = None,
+    ) -> None:
+        super().__init__(
+            resource, requestFactory=request_factory, reactor=reactor, timeout=PATIENCE_S
+        )
+        self.most_connections = most_connections
+        #: Those not used for longest come first.
+        self.channels: dict[Channel, None] = {}
+        self._said_at: float | None = None
+
+    def admit(self, channel: Channel) -> None:
+        """Take one more connection; where there are too many, close the one idle for longest.
+
+        One on which a request is being answered is never closed for another.
+        """
+        self.channels[channel] = None
+        if self.most_connections is None or len(self.channels) <= self.most_connections:
+            return
+        spare = next((each for each in self.channels if not each.answering), None)
+        if spare is None:
+            return
+        del self.channels[spare]
+        spare.transport.abortConnection()
+        now = self.reactor.seconds()
+        if self._said_at is None or now - self._said_at >= _SAID_S:
+            self._said_at = now
+            _log.warn(
+                "There are more than {count} connections of clients; idle ones are closed",
+                count=self.most_connections,
+            )
+
+    def used(self, channel: Channel) -> None:
+        """Take note that a connection has just been of use."""
+        if channel in self.channels:
+            del self.channels[channel]
+            self.channels[channel] = None
 
     def startFactory(self) -> None:
         """Open no log: requests are logged by the resource."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import Any, Final
 
 from attrs import frozen
 from twisted.web import server
@@ -10,6 +11,12 @@ from twisted.web.client import FileBodyProducer
 from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.errors import MirrorError
+
+#: Content up to this stays in memory, in bytes; a file for each would use up the descriptors.
+_IN_MEMORY: Final = 100_000
+#: When a client may come again that has sent what there was no room for, in seconds.
+_NO_ROOM_S: Final = 10
 
 
 @frozen
@@ -44,14 +51,14 @@ class MirrorRequest(server.Request):
     def gotLength(self, length: int | None) -> None:
         """Refuse content that is announced to be too large, before it is sent."""
         if length is not None and length > self.channel.site.resource.max_request_size:
-            self._refuse()
-        super().gotLength(None if self.refused else length)
+            self._refuse(errors.too_large())
+        self.content = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with the request
 
-    def _refuse(self) -> None:
+    def _refuse(self, error: MirrorError) -> None:
         if not self.refused:
             self.refused = True
             self.requestHeaders.removeHeader(b"expect")
-            self.channel.refuse(errors.too_large())
+            self.channel.refuse(error)
 
     def parseCookies(self) -> None:
         """Leave cookies alone."""
@@ -60,9 +67,13 @@ class MirrorRequest(server.Request):
         """Spool content, up to the limit."""
         self.size += len(data)
         if self.size > self.channel.site.resource.max_request_size:
-            self._refuse()
-        if not self.refused:
-            super().handleContentChunk(data)
+            self._refuse(errors.too_large())
+        if self.refused:
+            return
+        try:
+            self.content.write(data)
+        except OSError:
+            self._refuse(errors.overloaded(_NO_ROOM_S))
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Answer, now that all of it is here."""

@@ -25,7 +25,9 @@ from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.targets import BadRequest, loops, parse_host, parse_target
 from ghmirror_tw.web import health
 from ghmirror_tw.web.access_log import AccessLog
+from ghmirror_tw.web.channel import PIECE_BYTES
 from ghmirror_tw.web.fitting import Fitted, Fitter, View, own_answer
+from ghmirror_tw.web.pouring import pour
 from ghmirror_tw.web.request import MirrorRequest
 
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -231,6 +233,8 @@ class MirrorResource:
                 fitted.incoming.abort()
         elif fitted.incoming is not None:
             await self._relay(request, fitted, told)
+        elif len(fitted.content) > PIECE_BYTES:
+            await pour(request, fitted.content, PIECE_BYTES)
         elif fitted.content:
             request.write(fitted.content)
         request.finish()
