@@ -122,9 +122,14 @@ def start(asking: Coroutine[Deferred[Any], Any, Got]) -> Deferred[Got]:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the reactor turn until *condition* holds."""
     while not condition():
-        turned: Deferred[None] = Deferred()
-        reactor.callLater(0, turned.callback, None)
-        await turned
+        await turn()
+
+
+async def turn() -> None:
+    """Let the reactor turn once."""
+    turned: Deferred[None] = Deferred()
+    reactor.callLater(0, turned.callback, None)
+    await turned
 
 
 @define(eq=False)

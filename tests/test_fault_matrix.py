@@ -16,7 +16,7 @@ from ghmirror_tw.config import Settings
 from tests import fault_table
 from tests.fault_table import AWAY, BROKEN, CELLS, HOLDINGS, METHODS, ROWS, kind_of
 from tests.github import GitHub
-from tests.home import Got, Home, open_home, reactor, until
+from tests.home import Got, Home, open_home, reactor, turn, until
 from tests.redis_house import settled
 from tests.redis_servers import RedisServer
 
@@ -37,19 +37,20 @@ class Timers:
     is_idle: bool = False
 
     def callLater(self, seconds: float, call: Callable[..., Any], *more: Any) -> IDelayedCall:
-        """Call it later, or when `end` is called."""
+        """Call it later, or when it is ended."""
         later: IDelayedCall = self.real.callLater(seconds, call, *more)
         if seconds >= LONG_S:
             self.calls.append(later)
         self.is_idle = self.is_idle or seconds == IDLE_S
         return later
 
-    def end(self) -> None:
-        """Let all the time pass that anybody waits for."""
-        calls, self.calls, self.is_idle = self.calls, [], False
-        for call in calls:
-            if call.active():
-                call.reset(0)
+    def end_shortest(self) -> None:
+        """Let as much time pass as has to for the first of what is waited for."""
+        self.calls = [call for call in self.calls if call.active()]
+        if self.calls:
+            call = min(self.calls, key=lambda each: each.getTime())
+            self.calls.remove(call)
+            call.reset(0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
@@ -162,10 +163,7 @@ class Matrix:
             if kind == "idle-in-content":
                 # Not before the half that comes has come.
                 await until(lambda: asking.called or self.timers.is_idle)
-            while not asking.called:
-                # Whichever of them it waits for.
-                self.timers.end()
-                await until(lambda: bool(self.timers.calls) or asking.called)
+            self.timers.end_shortest()
         try:
             got = await asking
         except ResponseFailed:
@@ -173,8 +171,8 @@ class Matrix:
         wrong.end()
         # A question that goes on though its asker has been answered ends as well.
         while self.home.house.mirror._going._going:
-            self.timers.end()
-            await until(lambda: not self.home.house.mirror._going._going or self.timers.calls != [])
+            self.timers.end_shortest()
+            await turn()
         return got, wrong.seen
 
     @staticmethod
