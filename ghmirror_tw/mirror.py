@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from math import inf
 from typing import Any, Final
 from uuid import uuid4
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ghmirror_tw.admission import Admission
@@ -110,7 +111,7 @@ class Mirror:
             self.users,
             self._ask_self,
             self.now,
-            self.reactor.callLater,
+            self.call_later,
         )
         self._validation = Validation(
             self, self.store, self.workshop, self.metrics, self.sharing, self.proofs
@@ -122,6 +123,11 @@ class Mirror:
         """Return the time, in seconds since the epoch."""
         now: float = self.reactor.seconds()
         return now
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Call something in so many *seconds*."""
+        later: IDelayedCall = self.reactor.callLater(seconds, call)
+        return later
 
     def tick(self) -> float:
         """Return the time, later than every time returned before: questions have an order."""
@@ -517,7 +523,7 @@ class Mirror:
         )
         try:
             limit_s = max(asked.stale_by - self.now(), 0.0)
-            said = await going.within(limit_s, self.reactor.callLater)
+            said = await going.within(limit_s, self.call_later)
             if said is None:
                 stale = await self._stale(asked, "timeout", None)
                 if stale is not None and not going.has_come:

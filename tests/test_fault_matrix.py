@@ -6,54 +6,20 @@ from collections.abc import Callable, Coroutine
 from itertools import product
 from typing import Any, ClassVar
 
-from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.trial.unittest import TestCase
 from twisted.web.client import ResponseFailed
 
-from ghmirror_tw.config import Settings
 from tests import fault_table
 from tests.fault_table import AWAY, BROKEN, CELLS, HOLDINGS, METHODS, ROWS, kind_of
 from tests.github import GitHub
-from tests.home import Got, Home, open_home, reactor, turn, until
+from tests.home import Got, Home, open_home, turn, until
 from tests.redis_house import settled
 from tests.redis_servers import RedisServer
+from tests.timers import Timers, with_timers
 
 #: Fields that belong to a credential and an answer of GitHub's own.
 PERSONAL = ("x-ratelimit-", "x-oauth-", "x-accepted-", "github-authentication-", "x-github-re")
-#: A timer of at least so many seconds waits for what doesn't come here.
-LONG_S = 4.0
-#: How long a mirror waits between two pieces of content.
-IDLE_S = Settings().github.idle_timeout
-
-
-@define(eq=False)
-class Timers:
-    """A reactor whose long timers can be ended."""
-
-    real: Any
-    calls: list[IDelayedCall] = field(factory=list)
-    is_idle: bool = False
-
-    def callLater(self, seconds: float, call: Callable[..., Any], *more: Any) -> IDelayedCall:
-        """Call it later, or when it is ended."""
-        later: IDelayedCall = self.real.callLater(seconds, call, *more)
-        if seconds >= LONG_S:
-            self.calls.append(later)
-        self.is_idle = self.is_idle or seconds == IDLE_S
-        return later
-
-    def end_shortest(self) -> None:
-        """Let as much time pass as has to for the first of what is waited for."""
-        self.calls = [call for call in self.calls if call.active()]
-        if self.calls:
-            call = min(self.calls, key=lambda each: each.getTime())
-            self.calls.remove(call)
-            call.reset(0)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
 
 
 def told(got: Got) -> str:
@@ -100,9 +66,7 @@ class Matrix:
         """Start a mirror whose clocks can be pushed on."""
         self.home = await self.another()
         self.github = self.home.github
-        self.timers = Timers(reactor)
-        self.home.house.client.reactor = self.timers
-        self.home.house.mirror.reactor = self.timers
+        self.timers = with_timers(self.home)
 
     async def row(self, fault: str) -> None:
         """Go through all cells of one fault."""

@@ -1,0 +1,281 @@
+"""The rules of stale answers: who gets one, when, and until when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.policy.records import Grant
+from tests.github import GitHub
+from tests.home import Got, Home, open_home, start, until
+from tests.redis_house import settled
+from tests.redis_servers import start_redis
+from tests.timers import Timers, with_timers
+
+NO_CACHE = {"Cache-Control": "no-cache"}
+STALE = "fwd=stale; fwd-status=503; detail=server-error"
+LATE = "fwd=stale; detail=timeout"
+
+
+class Stale(TestCase):
+    """One mirror; alice has a grant."""
+
+    home: Home
+    github: GitHub
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self, cache={"stale_limit": 100.0, "max_stored_size": 50_000})
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1})
+        await self.home.get("/thing", token="alice-1")
+
+    async def while_away(self, target: str = "/thing", **more: Any) -> Got:
+        """Ask as alice while GitHub answers 503."""
+        wrong = self.github.fault(target, "503")
+        try:
+            return await self.home.get(target, token="alice-1", **more)
+        finally:
+            wrong.end()
+
+    async def test_within_stale_limit(self) -> None:
+        """So long after GitHub's last word, with its age, and no longer."""
+        self.home.move_on(99.0)
+        got = await self.while_away()
+        assert (got.status, got.outcome) == (200, STALE)
+        assert int(got.field("age") or -1) == 99
+        self.home.move_on(2.0)
+        assert (await self.while_away()).status == 502
+
+    async def test_not_to_who_wants_a_validation(self) -> None:
+        """`no-cache` forbids it."""
+        assert (await self.while_away(headers=NO_CACHE)).status == 502
+        assert (await self.while_away(headers={"Pragma": "no-cache"})).status == 502
+
+    async def test_the_clients_preconditions_hold(self) -> None:
+        """304 to who has it already; it is no less stale."""
+        etag = (await self.while_away()).field("etag") or ""
+        got = await self.while_away(headers={"If-None-Match": etag})
+        assert (got.status, got.outcome, got.field("x-from-cache")) == (304, STALE, "1")
+
+    async def test_never_after_a_refusal(self) -> None:
+        """Whatever refused it, to whatever request, and though the refusal broke off."""
+        refusing: list[tuple[str, dict[str, str], str]] = [
+            ("GET", {}, ""),
+            ("HEAD", {}, ""),
+            ("GET", NO_CACHE, ""),
+            ("GET", {"Cache-Control": "no-store"}, ""),
+            ("GET", {}, "truncated"),
+            ("GET", {}, "bad-gzip"),
+        ]
+        for status in (401, 403, 404, 410, 451):
+            for method, headers, fault in refusing:
+                case = (status, method, headers, fault)
+                self.github.put("/thing", {"a": 1})
+                assert (await self.home.get("/thing", token="alice-1")).status == 200, case
+                assert (await self.while_away()).outcome == STALE, case
+                self.github.put("/thing", {"message": "no " * 500}, status=status)
+                wrong = self.github.fault("/thing", fault) if fault else None
+                await self.home.ask(method, "/thing", token="alice-1", headers=headers)
+                if wrong is not None:
+                    wrong.end()
+                assert (await self.while_away()).status == 502, case
+
+    async def test_never_from_a_copy(self) -> None:
+        """A grant that came out of a snapshot is none before GitHub has confirmed it."""
+        store = self.home.house.memory
+        for name in store.names():
+            record = store.peek(name)
+            if isinstance(record, Grant):
+                store._put(name, evolve(record, restored=True))
+        assert (await self.while_away()).status == 502
+        assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
+        assert (await self.while_away()).outcome == STALE
+
+    async def test_it_teaches_nobodys_login(self) -> None:
+        """What `/user` said once is not GitHub's word on who somebody is now."""
+        await self.home.get("/user", token="alice-1")
+        self.home.house.mirror.users._words.clear()
+        assert (await self.while_away("/user")).status == 200
+        name = self.home.house.mirror.names.name(b"token alice-1")
+        assert self.home.house.mirror.login(name) is None
+
+    async def test_what_is_too_large_by_now_goes_to_each(self) -> None:
+        """Content that is still coming can't be given to two, however many ask at once."""
+        self.github.put("/thing", {"text": "".join(map(str, range(60_000)))})
+        gate = self.github.hold("/thing")
+        asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(6)]
+        await gate.arrived(1)
+        gate.open()
+        for each in asked:
+            assert len((await each).plain) > 250_000
+
+    async def test_who_is_put_out_is_out(self) -> None:
+        """From the moment when the list of users is reread; stale or not."""
+        config = Path(self.mktemp())
+        self.home.house.config = str(config)
+        for listed, status in (("alice bob", 200), ("bob", 403), ("ALICE", 200)):
+            users = listed.replace(" ", "\n    ")
+            config.write_text(  # noqa: ASYNC240 - it is a few bytes
+                f"[server]\nallowed_users = {users}\n[github]\napi_url = {self.github.api_url}\n"
+            )
+            self.home.house.reread()
+            got = await self.home.get("/thing", token="alice-1")
+            assert got.status == status, listed
+            assert (await self.while_away()).status == status, listed
+
+
+class Late(TestCase):
+    """One mirror whose timers the test ends; alice has a grant."""
+
+    home: Home
+    timers: Timers
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self, server={"allowed_users": frozenset({"alice", "bob"})})
+        self.timers = with_timers(self.home)
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1})
+        await self.home.get("/thing", token="alice-1")
+
+    async def test_after_stale_after(self) -> None:
+        """Its question goes on, and whoever asks the same next gets that answer."""
+        gate = self.github.hold("/thing")
+        first = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        got = await first
+        assert (got.json, got.outcome) == ({"a": 1}, LATE)
+        self.github.put("/thing", {"a": 2})
+        second = start(self.home.get("/thing", token="alice-1"))
+        await until(lambda: self.home.house.resource.in_flight == 1)
+        other = start(self.home.get("/thing", token="bob-1"))
+        await gate.arrived(2)
+        assert gate.waiting == 2
+        gate.open()
+        assert (await second).json == {"a": 2}
+        assert (await other).json == {"a": 2}
+        assert len(self.github.asked("/thing")) == 3
+
+    async def test_nobody_waits_for_what_goes_on(self) -> None:
+        """Its answer is stored all the same."""
+        gate = self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        assert (await asked).outcome == LATE
+        self.github.put("/thing", {"a": 2})
+        gate.open()
+        await until(lambda: not self.home.house.mirror._going._going)
+        assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
+
+    async def test_what_goes_on_ends_with_the_mirror(self) -> None:
+        """It holds no connection any longer."""
+        gate = self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        assert (await asked).outcome == LATE
+        await self.home.close()
+        await until(lambda: gate.waiting == 0)
+
+    async def test_without_a_usable_grant_it_waits(self) -> None:
+        """For GitHub's answer, rather than give an error early."""
+        terms = self.home.house.mirror.terms
+        self.home.house.mirror.terms = evolve(terms, stale_limit=0.0)
+        self.home.move_on(1.0)
+        gate = self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        before = len(self.timers.calls)
+        self.timers.end_shortest()
+        await until(lambda: len([c for c in self.timers.calls if c.active()]) < before)
+        gate.open()
+        assert (await asked).outcome.endswith("revalidated")
+
+    async def test_one_deadline_for_all_steps(self) -> None:
+        """Asking whose credential it is takes of the same time; then nothing is waited for."""
+        self.home.move_on(301.0)
+        who, what = self.github.hold("/user"), self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await who.arrived(1)
+        assert what.waiting == 0
+        self.home.move_on(5.0)
+        self.timers.end_shortest()
+        assert (await asked).outcome == LATE
+        # Both questions go on.
+        await what.arrived(1)
+        assert (who.waiting, what.waiting) == (1, 1)
+        who.open()
+        what.open()
+        await until(lambda: not self.home.house.mirror._going._going)
+
+    async def test_offline_nobody_waits_to_be_let_in(self) -> None:
+        """The last yes holds at once."""
+        wrong = self.github.fault(None, "refuse")
+        while not self.home.house.availability.offline:
+            await self.home.get("/nowhere", token="alice-1")
+        wrong.end()
+        self.home.move_on(301.0)
+        gate = self.github.hold("/user")
+        got = await self.home.get("/thing", token="alice-1")
+        assert (got.status, got.outcome) == (200, "hit; detail=offline")
+        gate.open()
+
+
+class Fleet(TestCase):
+    """Two mirrors on one Redis."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        host, port = start_redis(self).address
+        options: dict[str, dict[str, Any]] = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
+        }
+        self.one = await open_home(self, **options)
+        self.github = self.one.github
+        self.other = await open_home(self, self.github, **options)
+        self.github.put("/thing", {"a": 1})
+
+    async def test_what_one_was_granted_the_other_gives(self) -> None:
+        """A replica that never asked for it answers stale, too; but not to others."""
+        await self.one.get("/thing", token="alice-1")
+        await settled(self.one.house.store)
+        self.github.fault("/thing", "503")
+        got = await self.other.get("/thing", token="alice-1")
+        assert (got.json, got.outcome) == ({"a": 1}, STALE)
+        assert (await self.other.get("/thing", token="bob-1")).status == 502
+
+    async def test_what_one_was_refused_none_gives(self) -> None:
+        """Not the one that was granted it before, either."""
+        for end in (
+            lambda: self.github.private("/thing", ()),
+            lambda: self.github.revoke("alice-1"),
+        ):
+            self.github.private("/thing", None)
+            self.github.token("alice-1", "alice")
+            assert (await self.one.get("/thing", token="alice-1")).status == 200
+            await settled(self.one.house.store)
+            end()
+            assert (await self.other.get("/thing", token="alice-1")).status in {401, 404}
+            await settled(self.other.house.store)
+            wrong = self.github.fault("/thing", "503")
+            for home in (self.one, self.other):
+                assert (await home.get("/thing", token="alice-1")).status == 502
+            wrong.end()
+
+    async def test_together(self) -> None:
+        """All who wait for one question get the stale answer, each as it asked."""
+        await self.one.get("/thing", token="alice-1")
+        gate = self.github.hold("/thing")
+        self.github.fault("/thing", "503")
+        asked = [start(self.one.get("/thing", token="alice-1")) for _ in range(3)]
+        await gate.arrived(1)
+        await until(lambda: self.one.house.resource.in_flight == 3)
+        gate.open()
+        got: list[Deferred[Got]] = asked
+        assert {(await each).json["a"] for each in got} == {1}
+        assert len(self.github.asked("/thing")) == 2
