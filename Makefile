@@ -1,13 +1,17 @@
 # make run    installs the mirror into .venv and starts it with conf/ghmirror.ini
 # make test   installs what the tests need, then runs every check and every test
 # make clean  removes what the two have made
+#
+# make image       builds a container's image with Docker, upon the exact base that is found now
+# make image-test  runs the image's steps in a Debian of its own, and the mirror in the result
+# make lock        looks up anew what an image is made of
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run test clean programs FORCE
+.PHONY: run test clean programs image image-test lock FORCE
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -45,6 +49,36 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 clean:
 	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.*
 
+# What BASE names now is looked up, and built upon; IMAGE is how the result is called.
+BASE ?= $(shell sed -n 's/^ARG BASE=//p' Dockerfile)
+IMAGE ?= ghmirror
+image:
+	@digest=$$(docker buildx imagetools inspect $(BASE) --format '{{.Manifest.Digest}}')
+	docker build --build-arg BASE=$(BASE)@$$digest --tag $(IMAGE) .
+
+# Needs root, debootstrap and some minutes; neither Docker nor its images.
+image-test: $(VENV)/installed $(VENV)/ready-to-test
+	@if [ "$$(id -u)" != 0 ]; then
+		echo 'Root is needed to make a file system of its own.' >&2
+		exit 1
+	fi
+	if ! command -v debootstrap >/dev/null; then
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap
+	fi
+	$(VENV)/bin/python -m tests.deploy.image
+
+# uv knows versions for all systems at once, and names no registry.
+lock: $(VENV)/made
+	@$(PIP) install 'uv>=0.13'
+	compile() {
+		$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+			--generate-hashes --no-emit-index-url --no-annotate \
+			--custom-compile-command 'make lock' "$$@"
+	}
+	compile setup.cfg --output-file requirements.lock
+	printf '%s\n' 'pip' 'setuptools>=77' 'wheel' 'cyclonedx-bom>=7.5' \
+		| compile - --output-file requirements-build.lock
+
 # A virtual environment is made anew when its Python is gone.
 $(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,FORCE)
 	@if [ -z "$(PYTHON)" ]; then
@@ -77,7 +111,7 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 
 # The programs that tests start, each with the Debian package that has it.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
-	systemd-analyze:systemd
+	systemd-analyze:systemd haproxy:haproxy
 
 programs:
 	@missing=()

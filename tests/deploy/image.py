@@ -1,0 +1,341 @@
+"""The image without Docker: its steps in a Debian of its own, and the mirror in what they make.
+
+``make image-test`` runs it, as root. debootstrap's Debian stands for the base, so what is tried is
+the same but for Python's patch version. The image then runs as Docker would run it with
+``--read-only``: as its user, as process 1, on a file system that nothing can be written to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attrs import define, field
+
+from tests.deploy.dockerfile import Context, Copy, Dockerfile, Stage
+from tests.redis_servers import free_port
+from tests.running import ROOT
+
+PACKAGES = "python3,python3-venv,ca-certificates"
+COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "ld", "make")
+
+#: How pip is told on this machine where to get things; what builds asks there, too.
+OF_PIP = (
+    *("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt"),
+    *("/etc/resolv.conf", "/etc/hosts"),
+)
+FOR_PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "http_proxy", "https_proxy")
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: Where a user may write to in any container.
+ANYBODYS = ("tmp", "var/tmp", "run/lock", "proc", "sys", "dev")
+
+_ROUGHLY_S = 60
+
+
+def run(*command: str) -> None:
+    """Run a program; what it says is shown if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
+
+
+@contextlib.contextmanager
+def mounted(root: Path) -> Iterator[None]:
+    """Have /proc and /dev in a root, for as long as something is built there."""
+    places = [root / name for name in ("proc", "dev")]
+    for place in places:
+        run("mount", "--rbind", f"/{place.name}", str(place))
+        run("mount", "--make-rslave", str(place))
+    try:
+        yield
+    finally:
+        for place in places:
+            run("umount", "--recursive", str(place))
+
+
+@define(eq=False)
+class Build:
+    """The stages of a Dockerfile, each in a directory below *folder*."""
+
+    folder: Path
+    dockerfile: Dockerfile
+    context: Context
+    roots: dict[str, Path] = field(factory=dict)
+
+    def base(self) -> Path:
+        """Return Debian, as old or new as the base is."""
+        made = self.folder / "base"
+        release = re.split(r"[-@]", self.dockerfile.arguments["BASE"])[2]
+        say(f"Debian {release}")
+        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(made))
+        return made
+
+    def stage(self, stage: Stage, base: Path) -> None:
+        """Run the steps of a stage upon the base."""
+        root = self.roots[stage.name] = self.folder / stage.name
+        run("cp", "--archive", str(base), str(root))
+        directory, environment = "/", {"PATH": PATH}
+        for step in stage.steps:
+            match step.instruction:
+                case "ENV":
+                    environment |= dict(pair.split("=", 1) for pair in step.text.split())
+                case "WORKDIR":
+                    directory = step.text
+                    (root / directory.lstrip("/")).mkdir(parents=True, exist_ok=True)
+                case "COPY":
+                    say(f"{stage.name}: COPY {step.text}")
+                    self.copy(Copy.of(step), root, directory)
+                case "RUN":
+                    say(f"{stage.name}: RUN {step.text}")
+                    if stage is not self.dockerfile.image:
+                        borrow(root)
+                        environment |= {
+                            name: value for name, value in os.environ.items() if name in FOR_PIP
+                        }
+                    pairs = [f"{name}={value}" for name, value in environment.items()]
+                    inside = f"cd {directory} && {step.text}"
+                    with mounted(root):
+                        run("chroot", str(root), "env", "-i", *pairs, "/bin/sh", "-ec", inside)
+
+    def copy(self, copy: Copy, root: Path, directory: str) -> None:
+        """Copy from another stage, or what Docker would be sent of the tree."""
+        target = root / (Path(directory) / copy.target).as_posix().lstrip("/")
+        if copy.stage:
+            (source,) = copy.sources
+            target.parent.mkdir(parents=True, exist_ok=True)
+            run("cp", "--archive", f"{self.roots[copy.stage]}{source}", str(target))
+            return
+        for source in copy.sources:
+            for path in self.context.files(source):
+                inside = path.relative_to(self.context.root / source)
+                whole = target / source if copy.target == "./" else target
+                at = whole if path.name == Path(source).name else whole / inside
+                at.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, at)
+
+
+def borrow(root: Path) -> None:
+    """Let pip in a root ask where pip asks here."""
+    for name in OF_PIP:
+        source, target = Path(name), root / name.lstrip("/")
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        elif source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def say(text: str) -> None:
+    """Say what is being done."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def check_files(root: Path, user: int) -> None:
+    """Nothing compiles or installs, what is in it is listed, nothing can be written to."""
+    programs = [
+        root / place / name for place in ("usr/bin", "opt/ghmirror/bin") for name in COMPILERS
+    ]
+    assert not [path for path in programs if path.exists()]
+    assert not (root / "opt/ghmirror/bin/pip").exists()
+    assert list((root / "opt/ghmirror").rglob("twisted/plugins/dropin.cache"))
+    known = json.loads((root / "opt/ghmirror/sbom.cdx.json").read_text())
+    listed = {(each["name"].lower(), each["version"]) for each in known["components"]}
+    lock = (ROOT / "requirements.lock").read_text()
+    wanted = {
+        (name, version) for name, version in re.findall(r"^(\S+)==(\S+) \\$", lock, re.MULTILINE)
+    }
+    normal = {(name.replace("_", "-").replace(".", "-"), version) for name, version in listed}
+    assert not wanted - normal, wanted - normal
+    assert "ghmirror" in {name for name, _ in normal}
+    found = subprocess.run(
+        [
+            "find",
+            str(root),
+            "-xdev",
+            "(",
+            "-uid",
+            str(user),
+            "-o",
+            "-perm",
+            "-o=w",
+            ")",
+            "-not",
+            "-type",
+            "l",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    writable = {str(Path(name).relative_to(root)) for name in found if name}
+    assert {each for each in writable if not each.startswith(ANYBODYS)} == {"var/lib/ghmirror"}, (
+        writable
+    )
+
+
+@define(eq=False)
+class Container:
+    """The image while it runs, as process 1 in a place of its own."""
+
+    root: Path
+    stage: Stage
+    options: Mapping[str, str]
+    process: subprocess.Popen[str] = field(init=False)
+
+    @property
+    def environment(self) -> list[str]:
+        """What the image's environment is, as `env` wants it."""
+        return [
+            f"{name}={value}" for name, value in {**self.stage.environment, **self.options}.items()
+        ]
+
+    def start(self) -> None:
+        """Start it with a root that is read only, as its user."""
+        (command, arguments) = (self.stage.last(name).exec_form for name in ("ENTRYPOINT", "CMD"))
+        assert command is not None
+        assert arguments is not None
+        script = (
+            'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && root=$1 && shift'
+            ' && mount -t tmpfs tmpfs "$root/tmp" && mount -t proc proc "$root/proc"'
+            ' && exec chroot --userspec="$1" "$root" env -i "${@:2}"'
+        )
+        self.process = subprocess.Popen(
+            [
+                *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
+                *("bash", "-euc", script, "bash", str(self.root), self.stage.last("USER").text),
+                *(*self.environment, *command, *arguments),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def log(self, pattern: str) -> str:
+        """Return all that it says until something is said."""
+        assert self.process.stdout is not None
+        said = []
+        for line in self.process.stdout:
+            said.append(line)
+            if re.search(pattern, line):
+                return "".join(said)
+        raise SystemExit(f"It never said {pattern!r}:\n{''.join(said)}")
+
+    def rest(self) -> str:
+        """Return what else it says, until it ends."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
+    @property
+    def pid(self) -> int:
+        """Its process 1, as it is called outside."""
+        pid = self.process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+    def is_healthy(self) -> bool:
+        """What the health check says, run by the image's user in the image's root."""
+        user = self.stage.last("USER").text
+        command = [
+            "nsenter",
+            f"--target={self.pid}",
+            "--mount",
+            "--pid",
+            "chroot",
+            f"--userspec={user}",
+        ]
+        done = subprocess.run(
+            [*command, str(self.root), "env", "-i", *self.environment, *self.stage.health],
+            check=False,
+            timeout=_ROUGHLY_S,
+        )
+        return done.returncode == 0
+
+    def kill(self) -> None:
+        """End it at once, if it still runs."""
+        self.process.kill()
+        self.process.wait()
+
+
+def check_life(root: Path, stage: Stage) -> None:
+    """It starts, is healthy, answers, writes nowhere, and ends well at SIGTERM."""
+    port, admin = free_port(), free_port()
+    options = {
+        "GHMIRROR_SERVER_LISTEN": f"tcp:{port}",
+        "GHMIRROR_SERVER_ADMIN_LISTEN": f"tcp:{admin}",
+        "HEALTH_URL": f"http://127.0.0.1:{port}/healthz",
+        "GHMIRROR_GITHUB_STATUS_URL": "",
+    }
+    command = [sys.executable, "-m", "tests.github", "--users=1", "--resources=1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as github:
+        try:
+            assert github.stdout is not None
+            options["GHMIRROR_GITHUB_API_URL"] = github.stdout.readline().strip()
+            container = Container(root, stage, options)
+            container.start()
+            try:
+                _live(container, port, admin)
+            finally:
+                container.kill()
+        finally:
+            github.kill()
+
+
+def _live(container: Container, port: int, admin: int) -> None:
+    said = container.log("admin listening on")
+    say("It listens")
+    assert "dropin.cache" not in said, said
+    pid = container.pid
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert re.search(r"^NSpid:\t\d+\t1$", status, re.MULTILINE), status
+    assert re.search(r"^Uid:\t10001\t10001\t", status, re.MULTILINE), status
+    assert container.is_healthy()
+    say("It is healthy")
+    question = urllib.request.Request(
+        f"http://127.0.0.1:{port}/repos/bench/repo-0", headers={"Authorization": "token token0"}
+    )
+    nobody = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for outcome in ("MISS", "HIT"):
+        with nobody.open(question, timeout=_ROUGHLY_S) as answer:
+            assert answer.headers["X-Cache"] == outcome
+    with nobody.open(f"http://127.0.0.1:{admin}/metrics", timeout=_ROUGHLY_S) as answer:
+        assert b"ghmirror_requests_total" in answer.read()
+    say("It answers")
+    os.kill(pid, signal.SIGTERM)
+    rest = container.rest()
+    assert container.process.wait(_ROUGHLY_S) == 0, rest
+    assert "Stopped" in rest, rest
+    assert "Traceback" not in said + rest
+    say("It ends well")
+
+
+def main() -> None:
+    """Build, look at the files, and live a life."""
+    dockerfile = Dockerfile.read(ROOT / "Dockerfile")
+    folder = Path(tempfile.mkdtemp(prefix="ghmirror-image-"))
+    try:
+        build = Build(folder, dockerfile, Context(ROOT))
+        base = Path(sys.argv[1]) if sys.argv[1:] else build.base()
+        for stage in dockerfile.stages:
+            build.stage(stage, base)
+        root = build.roots[dockerfile.image.name]
+        check_files(root, int(dockerfile.image.last("USER").text.partition(":")[0]))
+        say("Its files are as they should be")
+        check_life(root, dockerfile.image)
+    finally:
+        run("rm", "--recursive", "--force", "--one-file-system", str(folder))
+
+
+if __name__ == "__main__":
+    main()
