@@ -215,7 +215,7 @@ class House:
         """Take note that Redis came or went."""
         if self.redis is None:
             return
-        self.redis.resize()
+        self.redis.changed()
         self.metrics.store_available(self.redis.available)
         if self.snapshots is not None and self.redis.is_settled:
             (self.snapshots.redis_came if self.redis.available else self.snapshots.redis_went)()

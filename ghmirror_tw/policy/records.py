@@ -156,6 +156,11 @@ class Known:
             return self
         return evolve(self, grant=None)
 
+    def doubted(self) -> Known:
+        """Return this with a grant that, like one out of a snapshot, has to be confirmed first."""
+        grant = self.grant
+        return self if grant is None else evolve(self, grant=evolve(grant, restored=True))
+
     def with_all_of(self, other: Known) -> Known:
         """Return what this and *other* know of the same: always the newer of two words.
 

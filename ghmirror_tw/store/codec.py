@@ -210,6 +210,19 @@ class Codec:
         """Return the moment that is sealed in *blob* for *name*, or None."""
         return self._open(name, blob, Kind.TIME, lambda at, *_: at)
 
+    def refused_at(self, name: bytes, blob: bytes | None) -> float:
+        """Return the time of the refusal that is sealed in *blob* for *name*, or 0.0.
+
+        That of a newer version counts by its header, though its seal can't be checked: whoever
+        made it up has caused a miss, and a refusal must not be overlooked while versions mix.
+        """
+        at = self.open_time(name, blob)
+        if at is None and isinstance(blob, bytes) and len(blob) >= _HEADER.size:
+            magic, version, kind, _flags, first, _second = _HEADER.unpack_from(blob)
+            if magic == MAGIC and version > VERSION and kind == Kind.TIME.value:
+                at = first
+        return at or 0.0
+
     def open_entry(self, name: bytes, blob: bytes | None) -> Entry | None:
         """Return the entry that is sealed in *blob* for the list called *name*, or None."""
 

@@ -9,10 +9,11 @@ words of GitHub's the one to the later question counts, wherever it was kept.
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,7 +26,7 @@ from ghmirror_tw.store.lag import Lag
 from ghmirror_tw.store.leases import LEASE_S, Leases
 from ghmirror_tw.store.measured import Report
 from ghmirror_tw.store.memory import MemoryStore
-from ghmirror_tw.store.owed import Owed
+from ghmirror_tw.store.owed import Owed, Write
 from ghmirror_tw.store.redis.figures import Figures
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.redis.records import RedisRecords
@@ -34,6 +35,8 @@ from ghmirror_tw.store.watch import Watch
 
 R = TypeVar("R")
 
+#: So many refusals and writes are said again to a Redis that comes back: it may have lost them.
+_SAID_AGAIN: Final = 2_000
 #: Nobody waits for statements, so they may take so many times as long as questions.
 _UNHURRIED: Final = 4
 
@@ -70,6 +73,9 @@ class FailoverStore:
     _watch: Watch = field(init=False)
     _leases: Leases = field(init=False)
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
+    _stating: Counter[Hashable] = field(init=False, factory=Counter)
+    _lasting: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
+    _was_available: bool = field(init=False, default=False)
     _lag: Lag = field(init=False)
     figures: Figures = field(init=False)
     _is_settled: bool = field(init=False, default=False)
@@ -124,8 +130,21 @@ class FailoverStore:
         """Fire when it is known for the first time whether Redis can be asked."""
         return succeed(None) if self._is_settled else waiting(self.reactor, self._unsettled)
 
+    def changed(self) -> None:
+        """Take note that Redis came or went.
+
+        When it comes back it may have lost what it was told last: it was restarted from a copy, or
+        a replica has become the primary. Grants that are lost cost a question; refusals must not
+        be, so they are said again.
+        """
+        if self.available and not self._was_available:
+            for name, write in self._lasting.items():
+                self._owed.owe(name, write, first=True)
+        self._was_available = self.available
+        self.resize()
+
     def resize(self) -> None:
-        """Give the memory store the size that it needs now; called when Redis comes or goes."""
+        """Give the memory store the size that it needs now."""
         alone = self.fallback and (not self.available or bool(self._owed))
         self.memory.resize(self.sizes.instead if alone else self.sizes.beside)
 
@@ -180,6 +199,13 @@ class FailoverStore:
             # What others were refused meanwhile can't be seen from here.
             known = Known(unstorable=not self.fallback, current=False)
         here = self.memory.known(key, credential)
+        lost = known.grant is None or known.grant.restored
+        if not self.redis.servers.writing:
+            # Nor can it be seen while others can't write it.
+            known = evolve(known, current=False)
+        elif known.current and lost and ("grant", key.name, credential) not in self._stating:
+            # What Redis has lost, it may have lost together with a refusal.
+            here = here.doubted()
         return known.with_all_of(here).weighed(self.reactor.seconds())
 
     def fetch(
@@ -199,7 +225,7 @@ class FailoverStore:
             fetched = await self._ask(
                 "fetch",
                 patience,
-                lambda left_s: self.redis.fetch(key, missing, left_s),
+                lambda left_s: self._fetch_from_redis(key, missing, left_s),
                 lambda fetched: len(fetched) == len(missing),
             )
         except Unavailable:
@@ -208,21 +234,39 @@ class FailoverStore:
             self.memory.hold(key, representation)
         return found | fetched
 
+    async def _fetch_from_redis(
+        self, key: CacheKey, digests: tuple[str, ...], left_s: float
+    ) -> dict[str, Representation]:
+        """Ask who lags only about what it has by now: what is missing would have to be paid for."""
+        began = self.clock()
+        found = await self.redis.fetch(key, digests, left_s)
+        missing = tuple(digest for digest in digests if digest not in found)
+        if not missing or self.redis.servers.reads_primary:
+            return found
+        left_s -= self.clock() - began
+        return found | await self.redis.fetch(key, missing, left_s, current=True)
+
     # Statements.
 
     def _send(
-        self, name: Hashable | None, key: CacheKey | None, write: Callable[[], Awaitable[object]]
+        self, name: Hashable | None, key: CacheKey | None, write: Write, *, lasting: bool = False
     ) -> None:
         """Have something written to Redis; nobody waits for it.
 
-        What can't be written is owed under its *name*, if it has one.
+        What can't be written is owed under its *name*, if it has one. What is *lasting* is owed
+        before all else, and said again when Redis has been away.
         """
+        if lasting:
+            self._lasting[name] = write
+            self._lasting.move_to_end(name)
+            if len(self._lasting) > _SAID_AGAIN:
+                self._lasting.popitem(last=False)
         sent = Deferred.fromCoroutine(_done(write))
 
         def failed(failure: Failure) -> None:
             if failure.check(Unavailable):
                 if name is not None:
-                    self._owed.owe(name, write)
+                    self._owed.owe(name, write, first=lasting)
                     self.resize()
             else:
                 self._log.failure("Writing to Redis failed", failure=failure)
@@ -232,14 +276,18 @@ class FailoverStore:
             return
         of_key = self._sending.setdefault("" if key is None else key.name, [])
         of_key.append(sent)
-        sent.addBoth(lambda _: self._sent(key, sent))
+        self._stating[name] += 1
+        sent.addBoth(lambda _: self._sent(name, key, sent))
 
-    def _sent(self, key: CacheKey | None, sent: Deferred[None]) -> None:
-        name = "" if key is None else key.name
-        of_key = self._sending[name]
+    def _sent(self, name: Hashable | None, key: CacheKey | None, sent: Deferred[None]) -> None:
+        self._stating[name] -= 1
+        if not self._stating[name]:
+            del self._stating[name]
+        slot = "" if key is None else key.name
+        of_key = self._sending[slot]
         of_key.remove(sent)
         if not of_key:
-            del self._sending[name]
+            del self._sending[slot]
 
     async def _until_sent(self, key: CacheKey | None) -> None:
         """Wait until what was stated of *key* is written, or owed."""
@@ -301,6 +349,7 @@ class FailoverStore:
             ("refusal", key.name, credential),
             key,
             lambda: self.redis.refuse(key, credential, asked_at, self._statement_s),
+            lasting=True,
         )
 
     def revoke(self, credential: str, asked_at: float) -> None:
@@ -310,6 +359,7 @@ class FailoverStore:
             ("revoked", credential),
             None,
             lambda: self.redis.revoke(credential, asked_at, self._statement_s),
+            lasting=True,
         )
 
     def wrote(self, credential: str, at: float) -> None:
@@ -319,6 +369,7 @@ class FailoverStore:
             ("written", credential),
             None,
             lambda: self.redis.wrote(credential, at, self._statement_s),
+            lasting=True,
         )
 
     def stop(self, credential: str, bucket: str, until: float) -> None:
@@ -431,5 +482,5 @@ class FailoverStore:
         await self.memory.close()
 
 
-async def _done(write: Callable[[], Awaitable[object]]) -> None:
+async def _done(write: Write) -> None:
     await write()

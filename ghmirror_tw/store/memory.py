@@ -110,6 +110,11 @@ class MemoryStore:
         record = self._get(name)
         return record if isinstance(record, float) else 0.0
 
+    def _refused_at(self, key: CacheKey, credential: str) -> float:
+        return max(
+            self._time(("refusal", key.name, credential)), self._time(("revoked", credential))
+        )
+
     def _entries(self, key: CacheKey) -> tuple[Entry, ...]:
         record = self._get(("list", key.name))
         return record if isinstance(record, tuple) else ()
@@ -167,9 +172,7 @@ class MemoryStore:
         """Return what is known, refusals beside the grant that they may outweigh."""
         grant = self._get(("grant", key.name, credential))
         # After the grant, so that a refusal is never evicted before what it outweighs.
-        refused_at = max(
-            self._time(("refusal", key.name, credential)), self._time(("revoked", credential))
-        )
+        refused_at = self._refused_at(key, credential)
         bucket = bucket_of(b"GET", key.path)
         stopped_until, bucket_until = self.stopped_until(credential, bucket)
         return Known(
@@ -257,7 +260,9 @@ class MemoryStore:
         """Store a grant, over older ones only, and the representation's place in the list."""
         name = ("grant", key.name, credential)
         old = self._records.get(name)
-        if not isinstance(old, Grant) or grant.asked_at > old.asked_at:
+        latest = old.asked_at if isinstance(old, Grant) else 0.0
+        # What a refusal outweighs must not outlive it: it would be the one used last.
+        if grant.asked_at > max(latest, self._refused_at(key, credential)):
             self._put(name, grant)
         self._put(("list", key.name), refreshed(self._entries(key), entry))
         self._evict()
@@ -267,8 +272,12 @@ class MemoryStore:
         self._evict()
 
     def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
-        """Store a refusal of a key to a credential."""
+        """Store a refusal of a key to a credential; the grant that it outweighs goes."""
         self._advance(("refusal", key.name, credential), asked_at)
+        name = ("grant", key.name, credential)
+        grant = self._records.get(name)
+        if isinstance(grant, Grant) and grant.asked_at <= asked_at:
+            self._count(self._records.pop(name), -1)
 
     def revoke(self, credential: str, asked_at: float) -> None:
         """Store the refusal of a credential."""

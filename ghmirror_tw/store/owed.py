@@ -13,7 +13,8 @@ from twisted.logger import Logger
 
 from ghmirror_tw.store.redis.interfaces import Unavailable
 
-#: How much is remembered to be written later; what is owed longest is forgotten first.
+#: How much is remembered to be written later, of what comes first and of the rest; what is owed
+#: longest is forgotten first.
 MOST: Final = 50_000
 #: So many are written at a time, and so many seconds apart, so that it is spread.
 BATCH: Final = 100
@@ -27,6 +28,8 @@ Write = Callable[[], Awaitable[object]]
 class Owed:
     """Writes that are still to be done, the last one for each name; done when *possible* says so.
 
+    What must not be lost comes first: it is done before the rest, and never forgotten for it.
+
     *chance*: a number from 0 to 1, for spreading the replicas of a fleet.
     """
 
@@ -34,23 +37,25 @@ class Owed:
     possible: Callable[[], bool]
     settled: Callable[[], None]
     chance: Callable[[], float]
+    _first: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
     _writes: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
     _timer: IDelayedCall | None = field(init=False, default=None)
     _paying: bool = field(init=False, default=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
     def __len__(self) -> int:
-        return len(self._writes)
+        return len(self._first) + len(self._writes)
 
     def __bool__(self) -> bool:
-        return bool(self._writes)
+        return bool(self._first or self._writes)
 
-    def owe(self, name: Hashable, write: Write) -> None:
+    def owe(self, name: Hashable, write: Write, *, first: bool = False) -> None:
         """Note that *write* has to be done; it takes the place of an earlier one of that *name*."""
-        self._writes[name] = write
-        self._writes.move_to_end(name)
-        if len(self._writes) > MOST:
-            self._writes.popitem(last=False)
+        writes = self._first if first else self._writes
+        writes[name] = write
+        writes.move_to_end(name)
+        if len(writes) > MOST:
+            writes.popitem(last=False)
         self._again()
 
     def _again(self) -> None:
@@ -68,13 +73,16 @@ class Owed:
 
     async def _pay_some(self) -> None:
         """Do a batch of what is owed; what fails is owed again, unless a later one is by now."""
-        batch = [self._writes.popitem(last=False) for _ in range(min(BATCH, len(self._writes)))]
+        batch: list[tuple[dict[Hashable, Write], Hashable, Write]] = []
+        for writes in (self._first, self._writes):
+            while writes and len(batch) < BATCH:
+                batch.append((writes, *writes.popitem(last=False)))
 
-        async def one(name: Hashable, write: Write) -> None:
+        async def one(writes: dict[Hashable, Write], name: Hashable, write: Write) -> None:
             try:
                 await write()
             except Unavailable:
-                self._writes.setdefault(name, write)
+                writes.setdefault(name, write)
             except Exception:  # noqa: BLE001 - whatever it was, the rest must be written
                 self._log.failure("Writing back failed")
 
@@ -82,7 +90,7 @@ class Owed:
 
     def _paid(self, _: object) -> None:
         self._paying = False
-        if self._writes:
+        if self:
             self._again()
         else:
             self.settled()
@@ -92,4 +100,5 @@ class Owed:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+        self._first.clear()
         self._writes.clear()

@@ -173,6 +173,17 @@ def test_a_newer_version_is_not_read() -> None:
     assert Codec().open_time(NAME, bytes(blob)) is None
 
 
+def test_a_refusal_of_a_newer_version_counts() -> None:
+    """By its header, which all versions share; nothing else there is of another version does."""
+    blob = bytearray(CODEC.time(NAME, 5.0))
+    assert CODEC.refused_at(NAME, bytes(blob)) == 5.0
+    assert CODEC.refused_at(b"other", bytes(blob)) == 0.0
+    blob[1] = VERSION + 1
+    assert CODEC.refused_at(NAME, bytes(blob)) == 5.0
+    for nothing in (None, b"", bytes(blob[:10]), b"x" * 40):
+        assert CODEC.refused_at(NAME, nothing) == 0.0
+
+
 def test_what_does_not_unpack_to_its_digest_is_not_whole() -> None:
     """Other content, other fields, a size that is too small, or no gzip at all."""
     stored = represented(b"content")

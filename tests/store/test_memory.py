@@ -87,6 +87,27 @@ class Bounds(SynchronousTestCase):
             store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
         assert self.known().grant is None
 
+    def test_what_was_asked_before_a_refusal_does_not_outlive_it(self) -> None:
+        """Neither the grant that was there, nor one that comes late and is the last one used."""
+        for refuse in (
+            lambda: self.store.refuse(KEY, ALICE, 2.0),
+            lambda: self.store.revoke(ALICE, 2.0),
+        ):
+            self.store = MemoryStore(self.clock, 6_000)
+            self.store.freshen(KEY, ALICE, grant(0.5), entry())
+            refuse()
+            self.store.freshen(KEY, ALICE, grant(1.0), entry())
+            for number in range(40):
+                self.store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
+                kept = self.store.names()
+                refused = {("refusal", KEY.name, ALICE), ("revoked", ALICE)} & {*kept}
+                assert refused or ("grant", KEY.name, ALICE) not in kept
+            assert not refused
+        self.store = MemoryStore(self.clock, 6_000)
+        self.store.freshen(KEY, ALICE, grant(0.5), entry())
+        self.store.refuse(KEY, ALICE, 2.0)
+        assert self.store.grants == 0
+
     def claim(self, owner: str) -> Claim:
         said: Claim = self.successResultOf(self.store.claim(COLD, owner, Patience()))
         return said

@@ -76,6 +76,20 @@ class Owing(SynchronousTestCase):
         assert self.written == ["2", "3", "4"]
         assert MOST > 3
 
+    def test_what_comes_first(self) -> None:
+        """It is done before what was owed earlier, and nothing else takes its place."""
+        self.patch(owed_module, "MOST", 2)
+        self.possible = False
+        self.owed.owe("grant 0", self.writing("grant 0"))
+        self.owed.owe("refusal", self.writing("refusal"), first=True)
+        for number in (1, 2):
+            self.owed.owe(f"grant {number}", self.writing(f"grant {number}"))
+        assert len(self.owed) == 3
+        self.possible = True
+        self.clock.advance(PAUSE_S)
+        assert self.written == ["refusal", "grant 1", "grant 2"]
+        assert not self.owed
+
     def test_what_fails_is_owed_again(self) -> None:
         """Unless something later took its place meanwhile."""
         answers: list[Deferred[None]] = [Deferred(), Deferred()]

@@ -122,8 +122,8 @@ class RedisRecords:
             entries=ranked(entry for entry in opened if entry is not None),
             written_at=self.codec.open_time(names.write(credential), written) or 0.0,
             refused_at=max(
-                self.codec.open_time(names.refusal(key, credential), refusal) or 0.0,
-                self.codec.open_time(names.revocation(credential), revoked) or 0.0,
+                self.codec.refused_at(names.refusal(key, credential), refusal),
+                self.codec.refused_at(names.revocation(credential), revoked),
             ),
             unstorable=bool(unstorable),
             stopped_until=stopped_until,
@@ -151,13 +151,14 @@ class RedisRecords:
         )
 
     async def fetch(
-        self, key: CacheKey, digests: Sequence[str], timeout_s: float
+        self, key: CacheKey, digests: Sequence[str], timeout_s: float, *, current: bool = False
     ) -> dict[str, Representation]:
         """Return those of the representations that are there and whole."""
         wanted = [names.representation(key, digest) for digest in digests]
         command = Command((b"MGET", *self.keys(*wanted)))
         slot = names.slot_of_key(key)
-        (blobs,) = await self._ask(slot, (command,), Purpose.READ, timeout_s)
+        purpose = Purpose.CURRENT if current else Purpose.READ
+        (blobs,) = await self._ask(slot, (command,), purpose, timeout_s)
         if not isinstance(blobs, list):
             return {}
         found = {}
