@@ -90,6 +90,13 @@ def overloaded(retry_after: int) -> MirrorError:
     return MirrorError(503, "overloaded", "The mirror is over its limits", retry_after)
 
 
+def reserved(retry_after: int) -> MirrorError:
+    """Return 503: what is left of GitHub's quota for *retry_after* seconds is kept for writes."""
+    return MirrorError(
+        503, "reserve", "What is left of GitHub's quota is kept for writes", retry_after
+    )
+
+
 def timed_out() -> MirrorError:
     """Return 504: GitHub gave no answer in time (RFC 9110, section 15.6.5)."""
     return MirrorError(504, "timeout", "GitHub did not answer in time")

@@ -130,6 +130,74 @@ class IStore(Interface):
         """Let go of all resources; statements made before have been carried out where possible."""
 
 
+@frozen
+class Budget:
+    """Something of which GitHub allows a credential only so much: *limit*, in the whole fleet.
+
+    *kind* tells it from the others of this credential. What was used counts for *rest_s* seconds
+    more, when it is over.
+    """
+
+    credential: str
+    kind: str
+    limit: int
+    rest_s: float = 0.0
+
+
+@frozen
+class Bid:
+    """What one process tells of its part in a budget, and what it would like.
+
+    *owner* is the process. It holds *held* now, and uses no more until it is told otherwise.
+    *demand*: what it has use for; with none it lets go of everything. *want*: what it would take
+    if there is plenty. *least*: with less it can't go on. *number* grows with each bid. It speaks
+    for *life_s* seconds from now; if it is never heard of again, what it holds is free after that.
+    """
+
+    owner: str
+    number: int
+    held: int
+    demand: int
+    want: int
+    least: int
+    life_s: float
+
+
+@frozen
+class Part:
+    """What a process gets of a budget.
+
+    *held*: what it holds now. *target*: what it should hold; if that is less, it should let go of
+    the rest, as soon as it isn't in use, and say so. *sharers*: how many processes hold or want
+    some. *contended*: others need what it holds, or it needs what others hold. *complained_s*: for
+    so long GitHub's last complaint counts.
+    """
+
+    held: int
+    target: int
+    sharers: int = 1
+    contended: bool = False
+    complained_s: float = 0.0
+
+
+class IBudgets(Interface):
+    """Who in the fleet may use how much of what GitHub allows a credential.
+
+    What all processes hold of a budget is never more than its limit, as far as they are heard of.
+    """
+
+    alone: bool = Attribute("Whether there is nobody to share with: then nothing is held for long.")
+
+    def bid(budget: Budget, bid: Bid) -> Deferred[Part]:
+        """Tell what a process holds and wants, and return what it gets, in one step.
+
+        Fails with ``Unavailable`` where nobody can be asked.
+        """
+
+    def complain(credential: str, for_s: float) -> None:
+        """Note that GitHub complained of a secondary limit; the whole fleet heeds it *for_s*."""
+
+
 #: A record as it is kept where only bytes are: its name (see `names`), and itself, sealed.
 Pair: TypeAlias = tuple[bytes, bytes]
 

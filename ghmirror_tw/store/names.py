@@ -74,6 +74,16 @@ def stop(credential: str, bucket: str) -> bytes:
     return b"{%s}:s:%s" % (slot_of_credential(credential), bucket.encode("ascii"))
 
 
+def budget(credential: str, kind: str) -> bytes:
+    """Return the name of what all replicas hold of a budget of *credential*'s."""
+    return b"{%s}:b:%s" % (slot_of_credential(credential), kind.encode("ascii"))
+
+
+def complaint(credential: str) -> bytes:
+    """Return the name of the note that GitHub complained of how *credential* asks."""
+    return b"{%s}:c" % slot_of_credential(credential)
+
+
 class Sort(Enum):
     """What a name is the name of."""
 

@@ -14,9 +14,10 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.policy.records import RECENCY_LENGTH
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.interfaces import Pair, Subject
+from ghmirror_tw.store.interfaces import Bid, Budget, Pair, Subject
 from ghmirror_tw.store.redis.address import Address, Credentials
 from ghmirror_tw.store.redis.archive import RedisArchive
+from ghmirror_tw.store.redis.budgets import RedisBudgets
 from ghmirror_tw.store.redis.cluster import Cluster
 from ghmirror_tw.store.redis.finding import Finder
 from ghmirror_tw.store.redis.interfaces import Purpose, Unavailable
@@ -83,6 +84,7 @@ class LeastPrivilege(TestCase):
         self.server.ask("SCRIPT", "FLUSH")
         self.server.ask("ACL", "LOG", "RESET")
         records = await self.connect(database)
+        budgets = RedisBudgets(records, SOON)
         subject = Subject(KEY)
         listed = [
             (grant(float(at)), evolve(entry(float(at)), digest=f"{at:064x}"))
@@ -101,6 +103,10 @@ class LeastPrivilege(TestCase):
             records.refuse(KEY, ALICE, 21.0, SOON),
             records.revoke(ALICE, 22.0, SOON),
             records.wrote(ALICE, 23.0, SOON),
+            *(
+                budgets.bid(Budget(ALICE, "f", 2), Bid(owner, 1, 0, 1, 1, 1, 0.001))
+                for owner in ("me", "another")
+            ),
         ]
         self.refused = 0
         for step in steps:

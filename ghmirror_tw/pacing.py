@@ -1,0 +1,397 @@
+"""Who may ask GitHub when: so much at a time, so much a minute, and everybody in turn.
+
+GitHub's secondary limits, for each credential: 100 questions at a time, and points a minute, of
+which a question takes one and a write five (GitHub: rate limits for the REST API).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from math import ceil
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.limits import GRAPHQL
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.storing import is_graphql
+from ghmirror_tw.store.interfaces import Budget, IBudgets, Part
+from ghmirror_tw.store.shares import Share
+
+#: What a question takes of the points of a minute, and a write.
+READ_POINTS: Final = 1
+WRITE_POINTS: Final = 5
+#: GraphQL has a budget of its own.
+GRAPHQL_POINTS: Final = 2000
+#: What `auto` means, and for how long after GitHub has complained, in seconds.
+AUTO_POINTS: Final = 900
+COMPLAINT_S: Final = 3600.0
+_MINUTE_S: Final = 60.0
+
+#: So long, in seconds, and so many of a credential's and of all, wait at most.
+LONGEST_WAIT_S: Final = 10.0
+MOST_OF_ONE: Final = 1000
+MOST_OF_ALL: Final = 10_000
+_MOST_HEARD: Final = 10_000
+
+_IN_FLIGHT: Final = "f"
+_REST: Final = "r"
+_GRAPHQL: Final = "g"
+_UNSAFE: Final = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
+
+
+def points_of(question: Question, *, mutates: bool) -> int:
+    """Return what a question takes of the points of a minute.
+
+    *mutates*: whether its content may change something, where it goes to GraphQL.
+    """
+    writes = mutates if is_graphql(question) else question.method in _UNSAFE
+    return WRITE_POINTS if writes else READ_POINTS
+
+
+@define(eq=False)
+class Permit:
+    """Leave to put one question to GitHub; *leave* when its answer has come in full, or won't."""
+
+    _left: Callable[[], object] | None
+
+    def leave(self) -> None:
+        """Let the next one go; may be called again."""
+        left, self._left = self._left, None
+        if left is not None:
+            left()
+
+
+@define(eq=False)
+class _Waiter:
+    """Somebody who waits for a permit; *number* tells who came first."""
+
+    number: int
+    points: int
+    permit: Deferred[Permit]
+    timer: IDelayedCall | None = None
+
+
+@define(eq=False)
+class _Lane:
+    """One credential: what it may use, and who waits for it, by the budget of their points."""
+
+    slots: Share
+    points: dict[str, Share] = field(factory=dict)
+    waiting: dict[str, deque[_Waiter]] = field(factory=lambda: {_REST: deque(), _GRAPHQL: deque()})
+    ready: bool = False
+
+    @property
+    def length(self) -> int:
+        """How many wait."""
+        return sum(map(len, self.waiting.values()))
+
+    @property
+    def shares(self) -> Iterable[Share]:
+        """All shares."""
+        return (self.slots, *self.points.values())
+
+    def points_waiting(self, kind: str) -> int:
+        """How many points are waited for."""
+        return sum(waiter.points for waiter in self.waiting[kind])
+
+    def points_of_next(self, kind: str) -> int:
+        """How many points the next one needs."""
+        return next((waiter.points for waiter in self.waiting[kind]), READ_POINTS)
+
+    def next(self) -> tuple[str, _Waiter] | None:
+        """Return who may go now: who came first of those for whom there is enough."""
+        if not self.length:
+            return None
+        if not self._enough(self.slots, 1):
+            return None
+        heads = sorted((queue[0].number, kind) for kind, queue in self.waiting.items() if queue)
+        for _, kind in heads:
+            share, waiter = self.points.get(kind), self.waiting[kind][0]
+            if share is None or self._enough(share, waiter.points):
+                return kind, waiter
+        return None
+
+    @staticmethod
+    def _enough(share: Share, amount: int) -> bool:
+        """Tell whether there is so much; if not, try to get more, which may be done at once."""
+        if share.available < amount:
+            share.ask()
+        return share.available >= amount
+
+
+@define(eq=False)
+class Pacing:
+    """Lets questions go to GitHub, within what it allows, fairly: each credential in its turn.
+
+    *max_connections*: of this process; *max_in_flight*: of a credential, in the fleet that shares
+    *budgets*. *points_per_minute*: 0 for no budget, ``auto`` for GitHub's own for an hour after
+    it complained. *reserve*: so much of a quota is kept back from questions that cost something
+    and change nothing.
+    """
+
+    reactor: Any
+    budgets: IBudgets
+    max_connections: int
+    max_in_flight: int
+    points_per_minute: int | Literal["auto"]
+    reserve: int
+    chance: Callable[[], float] = field(factory=lambda: random.SystemRandom().random)
+    _owner: str = field(factory=lambda: uuid4().hex[:16])
+    _lanes: dict[str, _Lane] = field(init=False, factory=dict)
+    #: Lanes whose next one may be able to go, in the order of their turns.
+    _ready: deque[_Lane] = field(init=False, factory=deque)
+    _connections: int = field(init=False, default=0)
+    _waiting: int = field(init=False, default=0)
+    _number: int = field(init=False, default=0)
+    _turning: bool = field(init=False, default=False)
+    _complaints: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
+    _heard: OrderedDict[tuple[str, str], tuple[int, float]] = field(init=False, factory=OrderedDict)
+    _closed: bool = field(init=False, default=False)
+
+    # What is heard from GitHub.
+
+    def heard(self, credential: str, bucket: str, remaining: int, reset: float) -> None:
+        """Take note of what is left of a quota, until when (seconds since the epoch)."""
+        if not self.reserve:
+            return
+        self._heard[credential, bucket] = (remaining, reset)
+        self._heard.move_to_end((credential, bucket))
+        if len(self._heard) > _MOST_HEARD:
+            self._heard.popitem(last=False)
+
+    def complained(self, credential: str) -> None:
+        """Take note of a secondary limit: from now on points are counted, in the whole fleet."""
+        if self.points_per_minute == "auto":
+            self._note_complaint(credential, COMPLAINT_S)
+            self.budgets.complain(credential, COMPLAINT_S)
+
+    def _note_complaint(self, credential: str, for_s: float) -> None:
+        self._complaints[credential] = self.reactor.seconds() + for_s
+        self._complaints.move_to_end(credential)
+        if len(self._complaints) > _MOST_HEARD:
+            self._complaints.popitem(last=False)
+
+    # Asking for leave.
+
+    def expect(self, credential: str) -> None:
+        """Prepare for a question of *credential*'s, so that it needn't wait when it comes."""
+        lane = self._lane(credential)
+        for share in lane.shares:
+            if share.available < 1:
+                share.expect()
+
+    def enter(
+        self,
+        credential: str,
+        bucket: str,
+        points: int = READ_POINTS,
+        *,
+        spends: bool = False,
+        timeout_s: float = LONGEST_WAIT_S,
+    ) -> Deferred[Permit]:
+        """Return leave to put a question, at once or when it is its turn.
+
+        *bucket* is that of GitHub's quota. *spends*: it is a read, and nothing makes it free of
+        charge. Fails with a `MirrorError` (503) for one that would cut into the reserve, or has
+        waited for *timeout_s*, or where too many wait. Cancelling gives up waiting.
+        """
+        try:
+            if spends:
+                self._keep_reserve(credential, bucket)
+            if self._closed:
+                raise errors.shutting_down(1)
+            lane = self._lane(credential)
+            if lane.length >= MOST_OF_ONE or self._waiting >= MOST_OF_ALL:
+                raise self._overloaded(lane)
+        except errors.MirrorError:
+            refused: Deferred[Permit] = Deferred()
+            refused.errback()
+            return refused
+        return self._queue(lane, _GRAPHQL if bucket == GRAPHQL else _REST, points, timeout_s)
+
+    def _keep_reserve(self, credential: str, bucket: str) -> None:
+        remaining, reset = self._heard.get((credential, bucket), (0, 0.0))
+        left_s = reset - self.reactor.seconds()
+        if left_s > 0 and remaining <= self.reserve:
+            raise errors.reserved(ceil(left_s))
+
+    def _overloaded(self, lane: _Lane) -> errors.MirrorError:
+        rested_s = max(share.rested_s() for share in lane.shares)
+        return errors.overloaded(max(1, ceil(rested_s)))
+
+    def _queue(self, lane: _Lane, kind: str, points: int, timeout_s: float) -> Deferred[Permit]:
+        queue = lane.waiting[kind]
+        self._number += 1
+
+        def leave(_: Deferred[Permit]) -> None:
+            self._remove(queue, waiter)
+            self._ready_again(lane)
+
+        waiter = _Waiter(self._number, self._bounded(points, kind), Deferred(leave))
+        queue.append(waiter)
+        self._waiting += 1
+        self._ready_again(lane)
+        if waiter.permit.called:
+            return waiter.permit
+
+        def give_up() -> None:
+            error = self._overloaded(lane)
+            self._remove(queue, waiter)
+            waiter.permit.errback(error)
+            self._ready_again(lane)
+
+        wait_s = max(min(timeout_s, LONGEST_WAIT_S), 0.0)
+        waiter.timer = self.reactor.callLater(wait_s, give_up)
+        return waiter.permit
+
+    def _remove(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+        if waiter in queue:
+            queue.remove(waiter)
+            self._waiting -= 1
+        if waiter.timer is not None and waiter.timer.active():
+            waiter.timer.cancel()
+
+    # Whose turn it is.
+
+    def _ready_again(self, lane: _Lane) -> None:
+        """Let those go who may, of a lane for which something has changed."""
+        if not lane.ready and lane.length:
+            lane.ready = True
+            self._ready.append(lane)
+        if not self._turning:
+            self._turning = True
+            try:
+                self._take_turns()
+            finally:
+                self._turning = False
+        self._forget(lane)
+
+    def _take_turns(self) -> None:
+        while self._ready and self._connections < self.max_connections:
+            lane = self._ready.popleft()
+            lane.ready = False
+            self._count_points(lane)
+            goes = lane.next()
+            if goes is None:
+                self._forget(lane)
+                continue  # until its shares have grown
+            kind, waiter = goes
+            if lane.length > 1 and not lane.ready:
+                lane.ready = True
+                self._ready.append(lane)
+            self._go(lane, kind, waiter)
+
+    def _go(self, lane: _Lane, kind: str, waiter: _Waiter) -> None:
+        self._remove(lane.waiting[kind], waiter)
+        points = lane.points.get(kind)
+        self._connections += 1
+        lane.slots.take(1)
+        if points is not None:
+            points.take(waiter.points)
+
+        def left() -> None:
+            self._connections -= 1
+            if points is not None:
+                points.leave(waiter.points)
+            lane.slots.leave(1)
+            self._ready_again(lane)
+
+        waiter.permit.callback(Permit(left))
+
+    # Lanes, and what they may use.
+
+    def _lane(self, credential: str) -> _Lane:
+        lane = self._lanes.get(credential)
+        if lane is None:
+            budget = Budget(credential, _IN_FLIGHT, self.max_in_flight)
+            made = lane = _Lane(self._share(budget, lambda: made.length, lambda: 1))
+            self._lanes[credential] = lane
+        self._count_points(lane)
+        return lane
+
+    def _share(self, budget: Budget, waiting: Callable[[], int], least: Callable[[], int]) -> Share:
+        credential = budget.credential
+
+        def grown() -> None:
+            lane = self._lanes.get(credential)
+            if lane is not None:
+                self._ready_again(lane)
+
+        def heard(part: Part) -> None:
+            if part.complained_s and self.points_per_minute == "auto":
+                self._note_complaint(credential, part.complained_s)
+
+        return Share(
+            self.reactor,
+            self.budgets,
+            budget,
+            self._owner,
+            waiting,
+            least,
+            grown,
+            heard,
+            self.chance,
+        )
+
+    def _limit(self, credential: str, kind: str) -> int:
+        """Return how many points a minute has; 0: they aren't counted."""
+        points = self.points_per_minute
+        if points == "auto":
+            complained = self._complaints.get(credential, 0.0) > self.reactor.seconds()
+            points = AUTO_POINTS if complained else 0
+        return GRAPHQL_POINTS if points and kind == _GRAPHQL else points
+
+    def _bounded(self, points: int, kind: str) -> int:
+        """Return what a question takes; never more than there may ever be."""
+        most = GRAPHQL_POINTS if kind == _GRAPHQL else self.points_per_minute
+        return min(points, most) if isinstance(most, int) and most else points
+
+    def _count_points(self, lane: _Lane) -> None:
+        """Begin to count points, or stop, as GitHub's complaints come and go."""
+        credential = lane.slots.budget.credential
+        for kind, queue in lane.waiting.items():
+            limit = self._limit(credential, kind)
+            if not limit:
+                share = lane.points.pop(kind, None)
+                if share is not None:
+                    share.close()
+            elif kind not in lane.points and queue:
+                budget = Budget(credential, kind, limit, _MINUTE_S)
+                lane.points[kind] = self._share(
+                    budget,
+                    lambda kind=kind: lane.points_waiting(kind),  # type: ignore[misc]
+                    lambda kind=kind: lane.points_of_next(kind),  # type: ignore[misc]
+                )
+
+    def _forget(self, lane: _Lane) -> None:
+        if not lane.length and not lane.ready and all(share.idle for share in lane.shares):
+            credential = lane.slots.budget.credential
+            if self._lanes.get(credential) is lane:
+                del self._lanes[credential]
+                for share in lane.shares:
+                    share.close()
+
+    # The end.
+
+    def close(self) -> Deferred[None]:
+        """Let nobody ask any more, and give back what is held."""
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        self._closed = True
+        lanes, self._lanes = self._lanes, {}
+        for lane in lanes.values():
+            for queue in lane.waiting.values():
+                while queue:
+                    waiter = queue[0]
+                    self._remove(queue, waiter)
+                    waiter.permit.errback(errors.shutting_down(1))
+            for share in lane.shares:
+                await share.give_back()

@@ -1,0 +1,264 @@
+"""A process's share of a budget: used here, made larger and smaller in the background."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from ghmirror_tw.store.interfaces import Bid, Budget, IBudgets, Part
+from ghmirror_tw.store.redis.interfaces import Unavailable
+
+#: How long what a process holds outlives it, in seconds, besides the time that use counts for.
+LEASE_S: Final = 10.0
+#: How often a process tells what it holds: while all is well, while others or it need more, and
+#: while nobody can be told.
+_RENEW_S: Final = 1.0
+_CONTENDED_S: Final = 0.1
+_ALONE_S: Final = 1.0
+#: Asking beforehand, when nothing is left and nobody waits yet, happens no more often than this.
+_EARLY_S: Final = 0.05
+#: What a process holds beyond what it needs, at most, so that it need not ask each time.
+_SPARE: Final = 2
+_SPARE_PART: Final = 4
+#: What counts for some time is believed to end a little later, as clocks run differently.
+_SLACK_S: Final = 5.0
+#: So many bids are heard before a process believes that it is in touch with the others again.
+_HEARD: Final = 2
+
+
+@define(eq=False)
+class Share:
+    """What this process may use of *budget*, without asking each time.
+
+    *waiting* tells how much is waited for, and *least* how much the next one needs. *grown* is
+    called when there may be more; it must look for itself. *heard* is called with what each bid
+    brought. While the fleet can't be asked, the process goes by what would be its part, and never
+    waits for that to change.
+    """
+
+    reactor: Any
+    budgets: IBudgets
+    budget: Budget
+    owner: str
+    waiting: Callable[[], int]
+    least: Callable[[], int]
+    grown: Callable[[], object]
+    heard: Callable[[Part], object]
+    chance: Callable[[], float]
+    _held: int = field(init=False, default=0)
+    _target: int = field(init=False, default=0)
+    _until: float = field(init=False, default=0.0)
+    _used: int = field(init=False, default=0)
+    _peak: int = field(init=False, default=0)
+    #: What is used no more, but counts until then.
+    _resting: deque[tuple[float, int]] = field(init=False, factory=deque)
+    _resting_sum: int = field(init=False, default=0)
+    _sharers: int = field(init=False, default=1)
+    #: So many more bids must be heard until it is in touch.
+    _alone: int = field(init=False, default=0)
+    #: It asked for more than it got.
+    _short: bool = field(init=False, default=False)
+    _again: bool = field(init=False, default=False)
+    _contended: bool = field(init=False, default=False)
+    _number: int = field(init=False, default=0)
+    _bid_at: float = field(init=False, default=-inf)
+    _is_bidding: bool = field(init=False, default=False)
+    _bidding: Deferred[None] | None = field(init=False, default=None)
+    _timer: IDelayedCall | None = field(init=False, default=None)
+    _rest_timer: IDelayedCall | None = field(init=False, default=None)
+    _closed: bool = field(init=False, default=False)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
+
+    # What there is.
+
+    @property
+    def occupied(self) -> int:
+        """How much is in use, or still counts."""
+        self._rest()
+        return self._used + self._resting_sum
+
+    @property
+    def available(self) -> int:
+        """How much may be used now."""
+        return self._allowed() - self.occupied
+
+    @property
+    def idle(self) -> bool:
+        """Whether it holds nothing that anybody would have to know of."""
+        held = self._held and not self.budgets.alone
+        return not (self.occupied or held or self._is_bidding or self.waiting())
+
+    def _allowed(self) -> int:
+        held = 0
+        if self.reactor.seconds() < self._until:
+            held = min(self._held, self._target)
+        least = min(self.least(), self.budget.limit)
+        if self._alone and held < least:
+            held = max(self.budget.limit // self._sharers, least)
+        return held
+
+    def _rest(self) -> None:
+        resting, now = self._resting, self.reactor.seconds()
+        while resting and resting[0][0] <= now:
+            self._resting_sum -= resting.popleft()[1]
+
+    def rested_s(self) -> float:
+        """Return in how many seconds some of what only counts won't any more; 0: nothing does."""
+        self._rest()
+        return self._resting[0][0] - self.reactor.seconds() if self._resting else 0.0
+
+    # Using it.
+
+    def take(self, amount: int) -> None:
+        """Use some of what is available."""
+        self._used += amount
+        self._peak = max(self._peak, self.occupied)
+        early = self.available < self.least() and not self.waiting()
+        if early and self.reactor.seconds() - self._bid_at >= _EARLY_S:
+            self.ask()
+
+    def leave(self, amount: int) -> None:
+        """Use it no more."""
+        self._used -= amount
+        rest_s = self.budget.rest_s
+        if rest_s:
+            self._resting.append((self.reactor.seconds() + rest_s, amount))
+            self._resting_sum += amount
+            self._watch_rest()
+        if self._contended and self._lets_go and not self._is_bidding:
+            self._bid()
+        self.grown()
+
+    def _watch_rest(self) -> None:
+        if self._rest_timer is None and self._resting and not self._closed:
+            wait_s = max(self.rested_s(), 0.0)
+            self._rest_timer = self.reactor.callLater(wait_s, self._rested)
+
+    def _rested(self) -> None:
+        self._rest_timer = None
+        self._rest()
+        self._watch_rest()
+        self.grown()
+
+    # Telling the fleet.
+
+    def expect(self) -> None:
+        """Prepare for somebody who comes soon."""
+        self._peak = max(self._peak, self.occupied + self.least())
+        self.ask()
+
+    def ask(self) -> None:
+        """Try to get more, unless that was tried just now."""
+        if self._is_bidding:
+            self._again = True
+        elif self._timer is not None and (self._short or self._alone):
+            return  # it is tried again soon
+        elif self._held < self.budget.limit or self.reactor.seconds() >= self._until:
+            self._bid()
+
+    def _bid(self) -> None:
+        if self._closed:
+            return
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        self._again, self._is_bidding = False, True
+        self._bid_at = self.reactor.seconds()
+        self._bidding = Deferred.fromCoroutine(self._tell())
+        self._bidding.addBoth(self._told)
+
+    def _told(self, _: object) -> None:
+        self._is_bidding, self._bidding = False, None
+        if not self._closed:
+            self._next()
+            self.grown()
+
+    def _demand(self) -> int:
+        return min(max(self._peak, self.occupied + self.waiting()), self.budget.limit)
+
+    def _bid_now(self) -> Bid:
+        limit, demand = self.budget.limit, self._demand()
+        want = min(demand + demand // _SPARE_PART + _SPARE, limit) if demand else 0
+        occupied = self.occupied
+        if self._alone == _HEARD:
+            # Others come back now, too: what is in use is told first.
+            demand = want = max(occupied, min(demand, 1))
+        # From now on no more is used than what is told, whatever is heard.
+        held = min(self._held, self._target) if self.reactor.seconds() < self._until else 0
+        self._held = max(occupied, held if demand else 0)
+        self._target = min(self._target, self._held)
+        self._peak = occupied
+        self._number += 1
+        rest_s = self.budget.rest_s
+        life_s = LEASE_S + (rest_s + _SLACK_S if rest_s else 0.0)
+        least = max(min(self.least(), demand), 1)
+        return Bid(self.owner, self._number, self._held, demand, want, least, life_s)
+
+    async def _tell(self) -> None:
+        sent_at = self.reactor.seconds()
+        bid = self._bid_now()
+        try:
+            part = await self.budgets.bid(self.budget, bid)
+        except Unavailable:
+            self._alone, self._short = _HEARD, False
+            return
+        except Exception:  # noqa: BLE001 - the process must go on by itself
+            if not self._closed:
+                self._log.failure("Sharing a budget failed")
+            self._alone, self._short = _HEARD, False
+            return
+        self._alone = max(self._alone - 1, 0)
+        self._held, self._target, self._sharers = part.held, part.target, max(part.sharers, 1)
+        self._until = inf if self.budgets.alone else sent_at + LEASE_S
+        self._short = part.held < bid.demand
+        self._contended = part.contended
+        self.heard(part)
+
+    @property
+    def _lets_go(self) -> bool:
+        """Whether it holds more than it should, and could do with less."""
+        return max(self.occupied, self._target) < self._held
+
+    def _next(self) -> None:
+        """Bid again when it is time."""
+        lacks = self.waiting() > 0 and self.available < self.least()
+        if self.budgets.alone or not (self.occupied or self._held or self.waiting()):
+            return
+        if self._alone:
+            pause_s = _ALONE_S
+        elif (self._again and lacks and not self._short) or (self._contended and self._lets_go):
+            pause_s = 0.0
+        else:
+            pause_s = _CONTENDED_S if self._contended or self._short or lacks else _RENEW_S
+        pause_s *= 0.75 + 0.5 * self.chance()
+        self._timer = self.reactor.callLater(pause_s, self._bid)
+
+    # The end.
+
+    async def give_back(self) -> None:
+        """Close, and tell the others what is free now; what still counts runs out by itself."""
+        held, idle = self._held, not self.occupied
+        self.close()
+        if held and idle and not self.budgets.alone:
+            self._number += 1
+            bid = Bid(self.owner, self._number, 0, 0, 0, 1, LEASE_S)
+            with suppress(Unavailable):
+                await self.budgets.bid(self.budget, bid)
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        self._closed = True
+        for timer in (self._timer, self._rest_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._rest_timer = None
+        if self._bidding is not None:
+            self._bidding.cancel()

@@ -1,0 +1,261 @@
+"""Many processes that share one Redis ask GitHub no more than one process may."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Coroutine
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw import pacing
+from ghmirror_tw.pacing import Pacing, Permit
+from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.store import shares
+from tests.home import reactor, until
+from tests.redis_servers import RedisServer, start_redis
+from tests.store.redis.test_budgets import ALICE, open_budgets
+
+BOB = "b" * 32
+
+
+@define(eq=False)
+class Counting:
+    """GitHub, as far as its secondary limits go: how much is in flight, and in a window."""
+
+    window_s: float = 60.0
+    takes_s: float = 0.005
+    in_flight: int = 0
+    most_in_flight: int = 0
+    most_in_window: int = 0
+    answered: Counter[Any] = field(factory=Counter)
+    _points: deque[tuple[float, int]] = field(factory=deque)
+    _sum: int = 0
+
+    async def answer(self, who: Any, points: int) -> None:
+        """Take a question of *who*'s."""
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        now = reactor.seconds()
+        while self._points and self._points[0][0] <= now - self.window_s:
+            self._sum -= self._points.popleft()[1]
+        self._points.append((now, points))
+        self._sum += points
+        self.most_in_window = max(self.most_in_window, self._sum)
+        try:
+            await deferLater(reactor, self.takes_s)
+        finally:
+            self.in_flight -= 1
+        self.answered[who] += 1
+
+
+class Fleet(TestCase):
+    """Several pacings, one Redis, one GitHub."""
+
+    server: RedisServer
+
+    def setUp(self) -> None:
+        self.server = start_redis(self)
+        self.github = Counting()
+        self.fleet: list[Pacing] = []
+        self.stopping = False
+        self.refused = 0
+
+    async def start(self, count: int, **more: Any) -> list[Pacing]:
+        """Start *count* more."""
+        values: dict[str, Any] = {
+            "max_connections": 100,
+            "max_in_flight": 8,
+            "points_per_minute": 0,
+            "reserve": 0,
+            **more,
+        }
+        started = []
+        for _ in range(count):
+            budgets = await open_budgets(self, self.server, turn_ms=50)
+            started.append(Pacing(reactor, budgets, **values))
+        for each in started:
+            self.addCleanup(each.close)
+        self.fleet += started
+        return started
+
+    async def ask(self, replica: Pacing, who: str = ALICE, points: int = 1) -> None:
+        """Put one question by way of a replica."""
+        permit = await replica.enter(who, "core", points)
+        try:
+            await self.github.answer(replica, points)
+        finally:
+            permit.leave()
+
+    def ask_all(
+        self, times: int, *, fleet: list[Pacing] | None = None, **more: Any
+    ) -> Deferred[Any]:
+        """Put so many questions by way of each replica, all at once."""
+        chosen = self.fleet if fleet is None else fleet
+        asked = [start(self.ask(each, **more)) for each in chosen for _ in range(times)]
+        return DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+
+    async def poll(self, replica: Pacing, who: str = ALICE) -> None:
+        """Put one question after the other, until told to stop."""
+        while not self.stopping:
+            try:
+                await self.ask(replica, who)
+            except MirrorError:
+                self.refused += 1
+
+    async def test_the_fleet_has_no_more_in_flight_than_one(self) -> None:
+        """However much each of them wants to ask, and all of it is answered."""
+        await self.start(5)
+        await self.ask_all(60)
+        assert self.github.answered == dict.fromkeys(self.fleet, 60)
+        assert self.github.most_in_flight <= 8
+
+    async def test_one_alone_has_it_all(self) -> None:
+        """Others that want nothing take nothing from it."""
+        await self.start(3)
+        await self.ask_all(1)
+        first = self.fleet[:1]
+        while self.github.most_in_flight < 8:
+            await self.ask_all(40, fleet=first)
+        assert self.github.most_in_flight == 8
+
+    async def test_more_replicas_than_there_is_for_all_get_on(self) -> None:
+        """They take turns; each is answered again and again."""
+        await self.start(6, max_in_flight=2)
+        polling = [start(self.poll(each)) for each in self.fleet]
+        await until(lambda: min(self.github.answered[each] for each in self.fleet) > 20)
+        self.stopping = True
+        await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.most_in_flight <= 2
+        assert not self.refused
+
+    async def test_who_comes_late_gets_its_part(self) -> None:
+        """Though others hold all there is, and go on asking for it."""
+        early = await self.start(2)
+        polling = [start(self.poll(each)) for each in early for _ in range(20)]
+        await until(lambda: self.github.most_in_flight == 8)
+        (late,) = await self.start(1)
+        polling += [start(self.poll(late)) for _ in range(20)]
+        await until(lambda: self.github.answered[late] > 100)
+        self.stopping = True
+        await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.most_in_flight <= 8
+
+    async def test_credentials_are_not_in_each_other_s_way(self) -> None:
+        """Each has its own limit."""
+        await self.start(2, max_in_flight=2)
+        alice = self.ask_all(50)
+        bob = self.ask_all(10, who=BOB)
+        await bob
+        assert not alice.called
+        await alice
+        assert self.github.most_in_flight <= 4
+
+    async def test_what_is_idle_is_given_back(self) -> None:
+        """Then there is nothing of it in Redis, nor in the process."""
+        await self.start(2)
+        await self.ask_all(10)
+        await until(lambda: not any(each._lanes for each in self.fleet))
+        assert self.server.ask("KEYS", "*:b:*") == []
+
+    async def test_what_the_dead_held_is_free_again(self) -> None:
+        """When its lease has run out; until then, the others do with the rest."""
+        self.patch(shares, "LEASE_S", 1.0)
+        dead, alive = await self.start(2)
+        permits = [await dead.enter(ALICE, "core") for _ in range(8)]
+        for lane in dead._lanes.values():  # it says nothing from now on
+            lane.slots.close()
+        asked = start(alive.enter(ALICE, "core"))
+        await until(lambda: bool(alive._lanes) and alive._lanes[ALICE].slots._short)
+        assert not asked.called
+        (await asked).leave()
+        assert not self.server.ask("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", dead._owner)
+        assert len(permits) == 8
+
+    async def test_what_is_closed_gives_back_at_once(self) -> None:
+        """A replica that ends in peace is in nobody's way."""
+        first, second = await self.start(2)
+        for _ in range(8):
+            (await first.enter(ALICE, "core")).leave()
+        await first.close()
+        assert self.server.ask("KEYS", "*:b:*") == []
+        (await second.enter(ALICE, "core")).leave()
+
+    # Points.
+
+    async def test_the_fleet_spends_no_more_points_than_one(self) -> None:
+        """In any window; here it is not a minute long. Writes get on, too."""
+        self.patch(pacing, "_MINUTE_S", 0.5)
+        self.github.window_s = 0.5
+        await self.start(4, points_per_minute=40, max_in_flight=80)
+        await DeferredList([self.ask_all(20), self.ask_all(4, points=5)], fireOnOneErrback=True)
+        assert self.github.most_in_window <= 40
+        assert self.github.answered == dict.fromkeys(self.fleet, 24)
+
+    async def test_writes_get_on_where_there_is_less_than_one_for_each(self) -> None:
+        """They take turns to have five points."""
+        self.patch(pacing, "_MINUTE_S", 0.2)
+        self.github.window_s = 0.2
+        await self.start(4, points_per_minute=10)
+        await self.ask_all(5, points=5)
+        assert self.github.most_in_window <= 10
+        assert self.github.answered == dict.fromkeys(self.fleet, 5)
+
+    async def test_what_github_complains_of_is_known_to_all(self) -> None:
+        """From then on the fleet counts points."""
+        self.patch(pacing, "AUTO_POINTS", 30)
+        self.patch(pacing, "_MINUTE_S", 0.5)
+        self.github.window_s = 0.5
+        first, second = await self.start(2, points_per_minute="auto")
+        await self.ask_all(100, fleet=[first])
+        assert self.github.most_in_window > 30
+        first.complained(ALICE)
+        polling = start(self.poll(second))
+        await until(lambda: ALICE in second._complaints)
+        await deferLater(reactor, 0.5)
+        self.github.most_in_window = 0
+        await self.ask_all(30)
+        self.stopping = True
+        await polling
+        assert 0 < self.github.most_in_window <= 30
+
+    # Redis away.
+
+    async def test_without_redis_each_goes_on_by_itself(self) -> None:
+        """With what would be its part; nobody waits for Redis, and nobody is refused."""
+        await self.start(4)
+        await self.ask_all(30)
+        self.github.most_in_flight = 0
+        self.server.kill()
+        polling = [start(self.poll(each)) for each in self.fleet for _ in range(5)]
+        done = sum(self.github.answered.values())
+        await until(lambda: sum(self.github.answered.values()) > done + 500)
+        assert not self.refused
+        self.server.restart()
+        await until(lambda: bool(self.server.ask("KEYS", "*:b:*")))
+        lanes = [each._lanes[ALICE].slots for each in self.fleet]
+        await until(lambda: not any(lane._alone for lane in lanes))
+        await until(lambda: sum(lane._held for lane in lanes) <= 8)
+        self.github.most_in_flight = 0
+        done = sum(self.github.answered.values())
+        await until(lambda: sum(self.github.answered.values()) > done + 200)
+        self.stopping = True
+        await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.most_in_flight <= 8
+        assert not self.refused
+
+    async def test_redis_that_never_was_there_is_not_missed(self) -> None:
+        """One process may do what it may without."""
+        (alone,) = await self.start(1)
+        self.server.kill()
+        await self.ask_all(50)
+        assert self.github.answered == {alone: 50}
+        assert self.github.most_in_flight == 8
+
+
+def start(asking: Coroutine[Deferred[Any], Any, Any] | Deferred[Permit]) -> Deferred[Any]:
+    """Begin, and go on before it is done."""
+    return asking if isinstance(asking, Deferred) else Deferred.fromCoroutine(asking)
