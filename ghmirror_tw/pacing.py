@@ -182,6 +182,8 @@ class Pacing:
 
     def expect(self, credential: str) -> None:
         """Prepare for a question of *credential*'s, so that it needn't wait when it comes."""
+        if self.budgets.alone or self._closed:
+            return
         lane = self._lane(credential)
         for share in lane.shares:
             if share.available < 1:
