@@ -55,6 +55,19 @@ def points_of(question: Question, *, mutates: bool) -> int:
     return WRITE_POINTS if writes else READ_POINTS
 
 
+def spends(question: Question) -> bool:
+    """Tell whether a read will be charged, as nothing in it could be confirmed free of charge.
+
+    Without a credential a 304 costs, too; asking for the rate limit costs nothing.
+    """
+    if question.method not in {b"GET", b"HEAD"} or question.path.rstrip(b"/") == b"/rate_limit":
+        return False
+    fields = question.fields
+    return question.authorization is None or (
+        fields.get(b"if-none-match") is None and fields.get(b"if-modified-since") is None
+    )
+
+
 @define(eq=False)
 class Permit:
     """Leave to put one question to GitHub; *leave* when its answer has come in full, or won't."""

@@ -309,6 +309,24 @@ def test_the_reserve_is_kept_for_writes() -> None:
     queue.finish()
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "lines", "charged"),
+    [
+        (b"GET", b"/x", [b"authorization"], True),
+        (b"HEAD", b"/x", [b"authorization"], True),
+        (b"GET", b"/x", [b"authorization", b"if-none-match"], False),
+        (b"GET", b"/x", [b"authorization", b"if-modified-since"], False),
+        (b"GET", b"/x", [b"if-none-match"], True),
+        (b"POST", b"/x", [b"authorization"], False),
+        (b"GET", b"/rate_limit/", [b"authorization"], False),
+    ],
+)
+def test_what_spends(method: bytes, target: bytes, lines: list[bytes], charged: bool) -> None:
+    """A read that can't be answered with a free 304."""
+    question = Question(method, target, Fields([(name, b"x") for name in lines]))
+    assert pacing.spends(question) is charged
+
+
 def test_without_a_reserve_nothing_is_kept() -> None:
     """Not even when nothing remains: 304s may still be free."""
     queue = Queue()
