@@ -271,6 +271,19 @@ class InRedis(Kept):
         await self.poll(await self.another())
         assert self.github.total_paid == 0
 
+    async def test_nobody_waits_for_a_redis_that_is_not_there(self) -> None:
+        """What stands in for it is filled, and that is all that can be done."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        self.server.kill()
+        home = await self.another(restore_wait=100_000.0)
+        assert home.house.snapshots is not None
+        await home.house.snapshots.settled()
+        self.github.put("/new", {"path": "/new"})
+        assert (await home.get("/new", token="alice-1")).status == 200
+        assert not home.house.gate.is_shut
+
     async def test_a_flush_is_noticed(self) -> None:
         """At the latest when a snapshot is due: a store that was emptied is filled, not saved."""
         home = await self.another()

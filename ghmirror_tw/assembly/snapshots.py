@@ -207,7 +207,8 @@ class Snapshots:
         self.restorer.fill()
 
     def redis_went(self) -> None:
-        """Fill what stands in for it."""
+        """Fill what stands in for it; nobody waits for what can't be filled."""
+        self.restorer.stop()
         if self.substitute is not None:
             self.substitute.fill()
 

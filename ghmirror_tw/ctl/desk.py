@@ -30,8 +30,7 @@ from ghmirror_tw.snapshots.errors import (
     TargetError,
     TruncatedError,
 )
-from ghmirror_tw.snapshots.restoring import Taken
-from ghmirror_tw.snapshots.saving import LostLease
+from ghmirror_tw.snapshots.lease import LostLease
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.redis.interfaces import Unavailable
@@ -62,7 +61,6 @@ _TOLD: Final[tuple[tuple[type[Exception], str, Status], ...]] = (
     (TargetError, "target", Status.UNREACHABLE),
     (Unavailable, "store", Status.UNREACHABLE),
     (LostLease, "lease", Status.FAULT),
-    (Taken, "lease", Status.FAULT),
 )
 
 

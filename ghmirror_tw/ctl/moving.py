@@ -11,7 +11,8 @@ from ghmirror_tw.ctl.desk import Desk
 from ghmirror_tw.ctl.errors import CommandError, Status
 from ghmirror_tw.ctl.looking import about
 from ghmirror_tw.snapshots.copies import Whole
-from ghmirror_tw.snapshots.restoring import LEASE_S, RESTORE, put_back
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, kept
+from ghmirror_tw.snapshots.restoring import put_back
 from ghmirror_tw.store.redis.interfaces import Unavailable
 
 
@@ -126,9 +127,13 @@ async def _put_back(desk: Desk, archive: Any, whole: Whole) -> int:
     if not await archive.take(RESTORE, desk.replica, LEASE_S):
         raise CommandError("lease", "another replica has the lease: it fills the store now")
     try:
-        restored = await put_back(desk.reactor, archive, desk.copies, whole, desk.replica)
-        await archive.mark_filled()
+        return await kept(desk.reactor, archive, RESTORE, desk.replica, _fill(desk, archive, whole))
     finally:
         with suppress(Unavailable):
             await archive.let_go(RESTORE, desk.replica)
+
+
+async def _fill(desk: Desk, archive: Any, whole: Whole) -> int:
+    restored = await put_back(archive, desk.copies, whole)
+    await archive.mark_filled()
     return restored

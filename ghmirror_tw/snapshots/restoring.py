@@ -13,13 +13,11 @@ from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.copies import Copies, Whole
 from ghmirror_tw.snapshots.errors import SnapshotError, TargetError
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LostLease, kept
 from ghmirror_tw.snapshots.schedule import Report
 from ghmirror_tw.store.gate import Gate
 from ghmirror_tw.store.redis.interfaces import Unavailable
 
-#: What only one replica does at a time, and how long it may be silent before another takes over.
-RESTORE: Final = "restore"
-LEASE_S: Final = 15.0
 #: How often is looked whether somebody else has done it, in seconds.
 _LOOK_S: Final = 0.5
 #: After a failure it is tried again: soon, then ever less often, in seconds.
@@ -29,26 +27,17 @@ _LAST_S: Final = 60.0
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
-class Taken(Exception):  # noqa: N818 - it says what happened
-    """Another replica goes on with it: this one was silent for too long."""
-
-
-async def put_back(reactor: Any, archive: Any, copies: Copies, whole: Whole, replica: str) -> int:
+async def put_back(archive: Any, copies: Copies, whole: Whole) -> int:
     """Put what *whole* holds into the store of *archive*; return how many records are new.
 
-    *replica* must have the lease for it, which is kept on. Raises `Taken` when it is lost.
+    Whoever does that must have the lease for it.
     """
-    kept_at = reactor.seconds()
     admitted = 0
     async with aclosing(copies.pairs(whole)) as batches:
         async for pairs in batches:
             admitted += await archive.admit(pairs)
             if archive.is_full():
                 break
-            if reactor.seconds() - kept_at > LEASE_S / 3:
-                kept_at = reactor.seconds()
-                if not await archive.take(RESTORE, replica, LEASE_S):
-                    raise Taken("another replica fills the store now")
     return admitted
 
 
@@ -74,11 +63,15 @@ class Restorer:
     #: Whether the store carries a mark; what only stands in has none.
     marks: bool = True
     _running: Deferred[None] | None = field(init=False, default=None)
+    #: What is under way is being given up, and has to be done again after that.
+    _stopping: bool = field(init=False, default=False)
+    _again: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
 
     def fill(self) -> None:
         """Fill the store if it needs it and nobody is at it here; the gate is shut meanwhile."""
         if self._running is not None or self._closed:
+            self._again = self._stopping
             return
         self.gate.shut(id(self))
         self._running = Deferred.fromCoroutine(self._run())
@@ -90,10 +83,15 @@ class Restorer:
     def _ran(self, _: object) -> None:
         self._running = None
         self.gate.open(id(self))
+        again, self._again, self._stopping = self._again, False, False
+        if again:
+            self.fill()
 
     def stop(self) -> None:
         """Give up what is under way."""
+        self._again = False
         if self._running is not None:
+            self._stopping = True
             self._running.cancel()
 
     async def close(self) -> None:
@@ -136,19 +134,22 @@ class Restorer:
         if not await self.archive.take(RESTORE, self.replica, LEASE_S):
             return False
         try:
-            # Who had it before us may just have finished.
-            if self.marks and await self.archive.is_filled():
-                return True
-            whole = await self._newest() if self.restores else None
-            if whole is not None:
-                await self._restore(whole)
-            if self.marks:
-                await self.archive.mark_filled()
-        except Taken:
+            await kept(self.reactor, self.archive, RESTORE, self.replica, self._fill())
+        except LostLease:
             return False
         finally:
             await self._let_go()
         return True
+
+    async def _fill(self) -> None:
+        # Who had the lease before us may just have finished.
+        if self.marks and await self.archive.is_filled():
+            return
+        whole = await self._newest() if self.restores else None
+        if whole is not None:
+            await self._restore(whole)
+        if self.marks:
+            await self.archive.mark_filled()
 
     async def _let_go(self) -> None:
         try:
@@ -163,7 +164,7 @@ class Restorer:
 
     async def _restore(self, whole: Whole) -> None:
         began = self.reactor.seconds()
-        admitted = await put_back(self.reactor, self.archive, self.copies, whole, self.replica)
+        admitted = await put_back(self.archive, self.copies, whole)
         seconds = self.reactor.seconds() - began
         size = whole.stored.size_bytes
         self.report.snapshot(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import define
@@ -11,20 +10,13 @@ from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.copies import Copies, Saved
 from ghmirror_tw.snapshots.format import Header
-from ghmirror_tw.store.interfaces import Pair
+from ghmirror_tw.snapshots.lease import LEASE_S, SAVE, kept
 from ghmirror_tw.store.redis.interfaces import Unavailable
 
-#: What only one replica does at a time, and how long it may be silent before another takes over.
-SAVE: Final = "save"
-LEASE_S: Final = 15.0
 #: Who has saved keeps the lease for most of the interval, so that the others don't save as well.
 _MOST: Final = 0.9
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
-
-
-class LostLease(Exception):  # noqa: N818 - it says what happened
-    """Another replica goes on with it: this one was silent for too long."""
 
 
 @define(eq=False)
@@ -56,24 +48,14 @@ class Saver:
             return None
         try:
             header = Header(self.owner, self.kind, round(self.now() * 1000))
-            saved = await self.copies.save(header, self._batches())
+            saving = self.copies.save(header, self.archive.dump())
+            saved = await kept(self.reactor, self.archive, SAVE, self.replica, saving)
         except BaseException:
             await self._let_go()
             raise
         await self._pruned()
         await self.archive.take(SAVE, self.replica, max(_MOST * self.interval_s, 0.001))
         return saved
-
-    async def _batches(self) -> AsyncGenerator[list[Pair]]:
-        """Give what there is, and keep the lease on meanwhile."""
-        kept_at = self.reactor.seconds()
-        async with aclosing(self.archive.dump()) as batches:
-            async for pairs in batches:
-                yield pairs
-                if self.reactor.seconds() - kept_at > LEASE_S / 3:
-                    kept_at = self.reactor.seconds()
-                    if not await self.archive.take(SAVE, self.replica, LEASE_S):
-                        raise LostLease("another replica makes the snapshot now")
 
     async def _pruned(self) -> None:
         """Delete what is superseded; trouble with that doesn't unmake the snapshot."""
