@@ -562,7 +562,7 @@ class Mirror:
         grant = staleness.usable(known, self.now(), self.terms.stale_limit)
         if grant is None:
             return None
-        found = await self.store.fetch(asked.key, (grant.digest,), patience)
+        found = await self.store.fetch(asked.key, (grant.digest,), patience, current=True)
         stored = found.get(grant.digest)
         if stored is None or not staleness.may_serve(stored):
             return None

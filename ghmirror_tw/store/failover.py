@@ -209,13 +209,18 @@ class FailoverStore:
         return known.with_all_of(here).weighed(self.reactor.seconds())
 
     def fetch(
-        self, key: CacheKey, digests: tuple[str, ...], patience: Patience
+        self,
+        key: CacheKey,
+        digests: tuple[str, ...],
+        patience: Patience,
+        *,
+        current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
         """Return representations: copies that are here, or those that Redis has."""
-        return Deferred.fromCoroutine(self._fetch(key, digests, patience))
+        return Deferred.fromCoroutine(self._fetch(key, digests, patience, current=current))
 
     async def _fetch(
-        self, key: CacheKey, digests: tuple[str, ...], patience: Patience
+        self, key: CacheKey, digests: tuple[str, ...], patience: Patience, *, current: bool
     ) -> dict[str, Representation]:
         found = self.memory.held(key, digests)
         missing = tuple(digest for digest in dict.fromkeys(digests) if digest not in found)
@@ -225,7 +230,7 @@ class FailoverStore:
             fetched = await self._ask(
                 "fetch",
                 patience,
-                lambda left_s: self._fetch_from_redis(key, missing, left_s),
+                lambda left_s: self._fetch_from_redis(key, missing, left_s, current=current),
                 lambda fetched: len(fetched) == len(missing),
             )
         except Unavailable:
@@ -235,13 +240,13 @@ class FailoverStore:
         return found | fetched
 
     async def _fetch_from_redis(
-        self, key: CacheKey, digests: tuple[str, ...], left_s: float
+        self, key: CacheKey, digests: tuple[str, ...], left_s: float, *, current: bool
     ) -> dict[str, Representation]:
         """Ask who lags only about what it has by now: what is missing would have to be paid for."""
         began = self.clock()
-        found = await self.redis.fetch(key, digests, left_s)
+        found = await self.redis.fetch(key, digests, left_s, current=current)
         missing = tuple(digest for digest in digests if digest not in found)
-        if not missing or self.redis.servers.reads_primary:
+        if not missing or current or self.redis.servers.reads_primary:
             return found
         left_s -= self.clock() - began
         return found | await self.redis.fetch(key, missing, left_s, current=True)

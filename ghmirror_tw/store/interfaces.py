@@ -75,9 +75,12 @@ class IStore(Interface):
         """
 
     def fetch(
-        key: CacheKey, digests: tuple[str, ...], patience: Patience
+        key: CacheKey, digests: tuple[str, ...], patience: Patience, *, current: bool = False
     ) -> Deferred[dict[str, Representation]]:
-        """Return those of the representations that are still there, by digest."""
+        """Return those of the representations that are still there, by digest.
+
+        *current*: what was stored before must not be missing, if that can be had.
+        """
 
     def remember(
         key: CacheKey,

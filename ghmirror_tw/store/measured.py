@@ -69,10 +69,17 @@ class MeasuredStore:
         )
 
     def fetch(
-        self, key: CacheKey, digests: tuple[str, ...], patience: Patience
+        self,
+        key: CacheKey,
+        digests: tuple[str, ...],
+        patience: Patience,
+        *,
+        current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
         """Return representations; a hit where none is missing."""
-        asked: Deferred[dict[str, Representation]] = self.store.fetch(key, digests, patience)
+        asked: Deferred[dict[str, Representation]] = self.store.fetch(
+            key, digests, patience, current=current
+        )
         return self._timed("fetch", asked, lambda found: len(found) == len(set(digests)))
 
     def claim(self, subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:

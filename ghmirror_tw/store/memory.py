@@ -190,6 +190,8 @@ class MemoryStore:
         key: CacheKey,
         digests: tuple[str, ...],
         patience: Patience,  # noqa: ARG002 - nobody waits for memory
+        *,
+        current: bool = False,  # noqa: ARG002 - memory always is
     ) -> Deferred[dict[str, Representation]]:
         """Return those of the representations that have not been evicted."""
         return succeed(self.held(key, digests))

@@ -197,6 +197,29 @@ class Reader(TestCase):
         await settled(self.writer.house.store)
         assert (await reader.get("/thing", token="alice-1")).status == 404
 
+    async def test_a_refusal_is_never_stale(self) -> None:
+        """While GitHub is away, what another mirror was refused is seen on the primary."""
+        reader = await self.another(reader=True)
+        no_cache = {"Cache-Control": "no-cache"}
+        self.lag()
+        self.github.private("/thing", set())
+        assert (await self.writer.get("/thing", token="alice-1", headers=no_cache)).status == 404
+        await settled(self.writer.house.store)
+        self.github.fault("/thing", "503")
+        assert (await reader.get("/thing", token="alice-1")).status == 502
+        assert (await self.reader.get("/thing", token="alice-1")).status == 502
+
+    async def test_a_grant_that_the_reader_lacks(self) -> None:
+        """While GitHub is away, it is found on the primary."""
+        self.lag()
+        self.github.put("/new", {"b": 1})
+        await self.writer.get("/new", token="alice-1")
+        await settled(self.writer.house.store)
+        self.github.fault("/new", "503")
+        got = await self.reader.get("/new", token="alice-1")
+        assert (got.status, got.json) == (200, {"b": 1})
+        assert (await self.reader.get("/new", token="bob-1")).status == 502
+
     async def test_a_write_is_never_forgotten(self) -> None:
         """It ends `fresh` for the credential in the whole fleet."""
         self.lag()
