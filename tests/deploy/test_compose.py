@@ -1,0 +1,211 @@
+"""The Compose file is one, what it mounts is there, and three mirrors behind its proxy are one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jsonschema
+import yaml
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.config import Settings, load
+from ghmirror_tw.config_values import duration
+from tests.deploy.dockerfile import Dockerfile
+from tests.home import fetch, open_github
+from tests.redis_servers import free_port, start_redis
+from tests.running import ROOT, STOPPED, Mirror, start_mirror
+
+CONF = ROOT / "conf"
+COMPOSE = CONF / "compose.yaml"
+PROXY = CONF / "compose" / "haproxy.cfg"
+PROMETHEUS = CONF / "compose" / "prometheus.yaml"
+CREDENTIAL_SECRET = "./compose/credential-secret"
+
+
+def compose() -> dict[str, Any]:
+    """Return the Compose file."""
+    read: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return read
+
+
+def settings(folder: Path) -> Settings:
+    """Return what the mirrors understand of their file, with the secret in a folder."""
+    (folder / "credential-secret").write_text("what only we know")
+    text = (CONF / "compose" / "ghmirror.ini").read_text()
+    path = folder / "ghmirror.ini"
+    path.write_text(text.replace("/run/secrets", str(folder)))
+    return load(path, {})
+
+
+def test_it_is_a_compose_file() -> None:
+    """The specification's own schema has nothing against it."""
+    vendored = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    jsonschema.validate(compose(), json.loads(vendored.read_text()))
+
+
+def test_what_is_mounted_is_there() -> None:
+    """Each file that a container gets is in the tree; the secret is made, and never committed."""
+    read = compose()
+    mounted = [
+        volume.split(":")
+        for service in read["services"].values()
+        for volume in service.get("volumes", ())
+    ]
+    sources = [source for source, *_ in mounted if source.startswith(".")]
+    assert len(sources) > 5
+    for source in sources:
+        assert (CONF / source).exists(), source
+    assert {source for source, *_ in mounted if source[0] != "."} <= set(read["volumes"])
+    assert read["secrets"] == {"credential-secret": {"file": CREDENTIAL_SECRET}}
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--quiet", "--no-index", str(CONF / CREDENTIAL_SECRET)],
+        cwd=ROOT,
+        check=False,
+    )
+    assert ignored.returncode == 0
+    assert "> conf/compose/credential-secret" in COMPOSE.read_text()
+
+
+def test_haproxy_takes_its_file() -> None:
+    """It finds nothing wrong, nor anything to warn about."""
+    said = subprocess.run(
+        ["haproxy", "-c", "-f", str(PROXY)], capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, "WARNING" in said.stderr) == (0, False), said.stderr
+
+
+def test_images_are_versions() -> None:
+    """Nothing that is taken from elsewhere is whatever happens to be the latest."""
+    for name, service in compose()["services"].items():
+        if "build" not in service:
+            assert re.fullmatch(
+                r"docker\.io/\w+/\w+:v?\d+\.\d+(\.\d+)?(-alpine)?", service["image"]
+            )
+        else:
+            assert name == "mirror"
+
+
+def test_the_mirrors(tmp_path: Path) -> None:
+    """Three; their file is taken without a warning; they may end before they are killed."""
+    mirror, loaded = compose()["services"]["mirror"], settings(tmp_path)
+    assert mirror["deploy"]["replicas"] == 3
+    assert mirror["read_only"] is True
+    assert loaded.warnings == ()
+    assert urlsplit(loaded.redis.url).hostname in compose()["services"]
+    grace = duration("0s").parse(mirror["stop_grace_period"])
+    assert grace > loaded.server.shutdown_delay + loaded.server.shutdown_grace
+    (target,) = Dockerfile.read(ROOT / "Dockerfile").image.all_of("VOLUME")
+    assert loaded.snapshot.target == f"file://{target.text}"
+    assert f"snapshots:{target.text}" in mirror["volumes"]
+
+
+def test_only_mirrors_are_beside_redis() -> None:
+    """Redis has no password here, so nothing else is on its network, and it leads nowhere."""
+    read = compose()
+    inside = {name for name, each in read["services"].items() if "store" in each["networks"]}
+    assert inside == {"mirror", "redis"}
+    assert read["networks"]["store"] == {"internal": True}
+    assert "ports" not in read["services"]["redis"]
+
+
+def test_prometheus_takes_its_file(tmp_path: Path) -> None:
+    """promtool finds nothing wrong, the rules are where it looks, and it scrapes the admin port."""
+    text = PROMETHEUS.read_text()
+    beside = tmp_path / "prometheus.yml"
+    beside.write_text(text)
+    (tmp_path / "rules.yaml").write_text((CONF / "prometheus" / "rules.yaml").read_text())
+    said = subprocess.run(
+        ["promtool", "check", "config", str(beside)], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "rules found" in said.stdout
+    (job,) = yaml.safe_load(text)["scrape_configs"]
+    assert job["job_name"] == "ghmirror"
+    (found,) = job["dns_sd_configs"]
+    assert settings(tmp_path).server.admin_listen == (f"tcp:{found['port']}",)
+    assert found["names"] == ["mirror"]
+
+
+def test_grafana_finds_its_dashboard() -> None:
+    """What is provisioned is where Grafana looks, and asks the Prometheus that is there."""
+    volumes = dict(volume.split(":")[:2] for volume in compose()["services"]["grafana"]["volumes"])
+    provisioning = CONF / "grafana" / "provisioning"
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "ghmirror.yaml").read_text())[
+        "providers"
+    ]
+    target = Path(volumes["./grafana/dashboard.json"])
+    assert str(target.parent) == provider["options"]["path"]
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())[
+        "datasources"
+    ]
+    assert source["url"] == "http://prometheus:9090"
+
+
+class Behind(TestCase):
+    """A real HAProxy with its file, but for where the mirrors are."""
+
+    def start_proxy(self, mirrors: list[Mirror]) -> tuple[int, subprocess.Popen[bytes]]:
+        """Start it before mirrors; return its port and its process."""
+        port = free_port()
+        folder = Path(tempfile.mkdtemp(prefix="haproxy-"))
+        text, template = PROXY.read_text(), "    server-template mirror 1-20 mirror:8080\n"
+        assert template in text
+        servers = [
+            f"    server mirror-{n} {mirror.url.partition('//')[2]}\n"
+            for n, mirror in enumerate(mirrors)
+        ]
+        text = text.replace(template, "".join(servers))
+        text = text.replace("bind :8080", f"bind 127.0.0.1:{port}")
+        # Sooner, so that the mirrors need not wait as long for it to see that they go.
+        text = text.replace("inter 1s", "inter 100ms")
+        path = folder / "haproxy.cfg"
+        path.write_text(text)
+        process = subprocess.Popen(["haproxy", "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
+
+        def stop() -> None:
+            process.kill()
+            process.wait()
+            path.unlink()
+            folder.rmdir()
+
+        self.addCleanup(stop)
+        return port, process
+
+    async def test_three_mirrors_are_one(self) -> None:
+        """All get requests, what one has paid is free at the others, and none is missed."""
+        github = await open_github(self)
+        github.put("/thing", {"a": 1})
+        redis = start_redis(self)
+        sections = {
+            "github": {"api_url": github.api_url},
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://127.0.0.1:{redis.port}"},
+            "server": {"shutdown_delay": "3s"},
+        }
+        mirrors = [await start_mirror(self, sections) for _ in range(3)]
+        port, proxy = self.start_proxy(mirrors)
+        while not await answers(port):
+            assert proxy.poll() is None, "it has ended"
+        while not all("GET /thing" in mirror.log_text for mirror in mirrors):
+            assert (await fetch("GET", port, "/thing", token="alice-1")).status == 200
+        assert github.paid["alice", "/thing"] == 1
+        end = Deferred.fromCoroutine(mirrors[0].stop())
+        while not end.called:
+            assert (await fetch("GET", port, "/thing", token="alice-1")).status == 200
+        assert await end == STOPPED
+
+
+async def answers(port: int) -> bool:
+    """Tell whether the proxy has found a mirror."""
+    try:
+        return (await fetch("GET", port, "/zen")).status == 200
+    except Exception:
+        return False
