@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 from typing import Any, Final
@@ -180,6 +181,10 @@ class MirrorService(MultiService):
                 listener.listen()
         self.readiness.listening = True
         self._when_settled()
+        # All that is there by now stays: the collector would go through it again and again, and
+        # through the records of a store, which hang on it.
+        gc.collect()
+        gc.freeze()
         self.reactor.callWhenRunning(self._take_signals)
 
     def _when_settled(self) -> None:

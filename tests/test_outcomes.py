@@ -128,8 +128,8 @@ class Outcomes(TestCase):
         """A grant without its representation validates nothing."""
         await self.said("/thing", "alice-1")
         store = self.home.house.store
-        for name in [n for n in store._records if n[0] == "representation"]:
-            store._count(store._records.pop(name), -1)
+        for name in [n for n in store.names() if n[0] == "representation"]:
+            store._take(name)
         told = await self.said("/thing", "alice-1")
         assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 

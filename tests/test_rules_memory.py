@@ -63,7 +63,9 @@ class Memory(TestCase):
         assert got.json == {"url": f"{self.home.url}/api/v3/thing"}
         port = int(self.github.api_url.rpartition(":")[2])
         made = await fetch("GET", port, "/thing", token="alice-1")
-        held = [r for r in self.home.house.store._records.values() if type(r) is Representation]
+        store = self.home.house.store
+        records = (store.peek(name) for name in store.names())
+        held = [record for record in records if type(record) is Representation]
         assert [each.content() for each in held] == [made.content]
         assert json.loads(made.content) == text
         names = {name for name, _ in held[0].fields}

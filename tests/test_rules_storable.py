@@ -35,10 +35,10 @@ class Storable(TestCase):
 
     def remembered(self) -> list[Any]:
         """Return all records but refusals, as they are now."""
-        records = self.home.house.store._records
+        store = self.home.house.store
         return sorted(
-            (name, repr(record))
-            for name, record in records.items()
+            (name, repr(store.peek(name)))
+            for name in store.names()
             if name[0] not in {"refusal", "revoked", "written"}
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,7 +15,9 @@ from ghmirror_tw.store.interfaces import Claim, IStore, Patience
 from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import UNSTORABLE_S, MemoryStore
 from tests.home import reactor
-from tests.store.contract import ALICE, BOB, COLD, KEY, Contract, Rules, entry, grant, held
+from tests.store.contract import ALICE, BOB, COLD, HELD, KEY, Contract, Rules, entry, grant, held
+
+OTHER_KEY = CacheKey(b"/other")
 
 
 class Memory(Rules, Contract):
@@ -33,6 +37,36 @@ class Bounds(SynchronousTestCase):
     def known(self, credential: str = ALICE, key: CacheKey = KEY) -> Known:
         found: Known = self.successResultOf(self.store.look_up(key, credential, Patience()))
         return found
+
+    def test_what_was_used_last_is_named_first(self) -> None:
+        """And what came from a copy last of all, the first of it first, until it is used."""
+        names = [("representation", key.name, HELD.digest) for key in (KEY, OTHER_KEY)]
+        self.store.hold(KEY, HELD)
+        self.store.hold(OTHER_KEY, HELD)
+        assert self.store.names() == names[::-1]
+        self.store.held(KEY, (HELD.digest,))
+        assert self.store.names() == names
+        copied = [("revoked", ALICE), ("revoked", BOB)]
+        for name in copied:
+            assert self.store.admit(name, 1.0)
+        assert self.store.names() == names + copied
+        self.store.resize(self.store.size - 1)
+        assert self.store.names() == names + copied[:1]
+        self.known()
+        assert self.store.names() == [copied[0], *names]
+
+    def test_the_garbage_collector_leaves_records_alone(self) -> None:
+        """Of all kinds, and names: with many of them it would hold up everything for long."""
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        self.store.refuse(OTHER_KEY, ALICE, 1.0)
+        self.store.admit(("revoked", BOB), 1.0)
+        for _ in "12":  # the first time it sees through names and fields, then through the rest
+            gc.collect()
+        for records in (self.store._records, self.store._cold):
+            assert records
+            for name, kept in records.items():
+                assert not gc.is_tracked(name)
+                assert not gc.is_tracked(kept)
 
     def test_it_is_a_store(self) -> None:
         """It does all that a store does, and so does a measured one."""
