@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field
 
 from ghmirror_tw.config import Settings, Snapshot
-from ghmirror_tw.snapshots.aws import Access, Service
+from ghmirror_tw.snapshots.aws import Access, Service, load
 from ghmirror_tw.snapshots.copies import Copies
 from ghmirror_tw.snapshots.directory import DirectoryTarget
 from ghmirror_tw.snapshots.elasticache import CHECK_S, ElastiCacheSnapshots
@@ -67,6 +67,8 @@ class Place:
 
     def open(self) -> None:
         """Start the threads."""
+        if self.services:
+            load()
         self.workers.open()
 
     async def close(self) -> None:

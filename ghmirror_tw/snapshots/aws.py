@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final, ParamSpec, TypeVar
@@ -78,6 +79,10 @@ _LOCAL: Final = {
 }
 
 
+def load() -> None:
+    """Import boto3 now, where it is needed anyway, while nobody waits for anything yet."""
+
+
 @frozen
 class Access:
     """How a service is reached; credentials come from where boto3 always finds them.
@@ -117,6 +122,22 @@ class Access:
         )
 
 
+def _made_to_stay(make: Callable[[], R]) -> R:
+    """Return what *make* makes, some hundred thousand objects that the garbage collector leaves.
+
+    They are there for as long as the process, and it would hold up everything to look at them.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        made = make()
+        gc.freeze()
+        return made
+    finally:
+        if collects:
+            gc.enable()
+
+
 @define(eq=False)
 class Service:
     """A service of AWS, and its one client: making it is slow, and not safe to do twice at a time.
@@ -134,7 +155,7 @@ class Service:
         """The client of boto3."""
         with self._lock:
             if self._client is None:
-                self._client = self.access.client(self.name)
+                self._client = _made_to_stay(lambda: self.access.client(self.name))
             return self._client
 
     def close(self) -> None:

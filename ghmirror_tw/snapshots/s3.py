@@ -28,8 +28,9 @@ R = TypeVar("R")
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
-#: What is sent and fetched at once. S3 takes no parts below 5 MiB, and not more than 10,000.
-PART_BYTES: Final = 8 * 1024 * 1024
+#: What is sent and fetched at once, and held a few times over on its way through boto3. S3 takes no
+#: parts below 5 MiB, and not more than 10,000.
+PART_BYTES: Final = 5 * 1024 * 1024
 
 
 @implementer(ITarget)
@@ -66,7 +67,8 @@ class S3Target:
             async for chunk in chunks:
                 held += chunk
                 while len(held) > self.part_bytes:
-                    part = bytes(held[: self.part_bytes])
+                    with memoryview(held) as view:
+                        part = bytes(view[: self.part_bytes])
                     del held[: self.part_bytes]
                     await self._run("writing", upload.part, part)
             return await self._run("writing", upload.finish, bytes(held))
