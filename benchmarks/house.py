@@ -37,6 +37,7 @@ from benchmarks.filling import Made, make
 from benchmarks.starving import waited
 from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.policy.key import CredentialNames
+from ghmirror_tw.snapshots.aws import load
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.redis.archive import RedisArchive
@@ -207,6 +208,9 @@ class Filled:
             Site(Admin(house.readiness, house.metrics), reactor=self.reactor),
             interface="127.0.0.1",
         )
+        load()  # as it is where S3 is the target
+        gc.collect()
+        gc.freeze()  # as the service does
         self.held_up.open()
         return f"http://127.0.0.1:{port.getHost().port}"
 
