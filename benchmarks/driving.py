@@ -28,12 +28,16 @@ _ANSWER_S = 60.0
 
 
 def end_in_order() -> None:
-    """Let SIGTERM do what Ctrl-C does, so that all that was started is ended on the way out."""
+    """Let SIGTERM do what Ctrl-C does, so that all that was started is ended on the way out.
+
+    Ctrl-C does it, too, where whoever started us had it ignored.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
 
 
 class StandIn:

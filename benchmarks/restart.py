@@ -188,6 +188,7 @@ class Restart:
         self.bars.figure("  99th percentile", slow.p99, "s")
         if paid:
             print(f"    paid, for instance: {counts['paid'][:5]}")
+            print(f"    outcomes: {dict(load.outcomes)}, then {dict(rest.outcomes)}")
         if load.failed or rest.failed:
             print(f"    {dict(load.statuses)} {dict(rest.statuses)}")
 
@@ -234,6 +235,7 @@ class Restart:
         tally = Tally()
         for each in load.tallies.values():
             tally.statuses += each.statuses
+            tally.outcomes += each.outcomes
             tally.seconds += each.seconds
         rest = ask_all(mirrors, everything)
         print(

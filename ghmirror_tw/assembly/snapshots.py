@@ -204,9 +204,10 @@ class Snapshots:
 
     def redis_came(self) -> None:
         """Look whether it has come back empty."""
+        # in this order, so that nobody who waits goes on in between
+        self.restorer.fill()
         if self.substitute is not None:
             self.substitute.stop()
-        self.restorer.fill()
 
     def redis_went(self) -> None:
         """Fill what stands in for it; nobody waits for what can't be filled."""
