@@ -6,9 +6,10 @@ which a question takes one and a write five (GitHub: rate limits for the REST AP
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -157,6 +158,7 @@ class Pacing:
     reserve: int
     chance: Callable[[], float] = field(factory=lambda: random.SystemRandom().random)
     _owner: str = field(factory=lambda: uuid4().hex[:16])
+    _numbers: Iterator[int] = field(factory=lambda: itertools.count(1))
     _lanes: dict[str, _Lane] = field(init=False, factory=dict)
     #: Lanes whose next one may be able to go, in the order of their turns.
     _ready: deque[_Lane] = field(init=False, factory=deque)
@@ -348,6 +350,7 @@ class Pacing:
             self.budgets,
             budget,
             self._owner,
+            self._numbers,
             waiting,
             least,
             grown,

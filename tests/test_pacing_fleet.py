@@ -247,6 +247,26 @@ class Fleet(TestCase):
         assert self.github.most_in_flight <= 8
         assert not self.refused
 
+    async def test_a_slow_redis_is_no_leave_to_take_it_all(self) -> None:
+        """Others may be there, and have their parts; nobody waits for long to be told of them."""
+        self.github.takes_s = 0.05
+        (slow,) = await self.start(1, max_in_flight=40)
+        slow.budgets.timeout_s = 0.05  # type: ignore[attr-defined]
+        self.server.pause()
+        self.addCleanup(self.server.resume)
+        await self.ask_all(20)
+        assert 4 <= self.github.most_in_flight < 40
+
+    async def test_what_was_not_heard_does_no_harm_later(self) -> None:
+        """What a share that is gone has told, and could not take back, is told anew."""
+        (one,) = await self.start(1)
+        await self.ask_all(1)
+        key = f"ghmirror:{{{ALICE}}}:b:f"
+        (row,) = self.server.ask("HVALS", key)
+        await until(lambda: not one._lanes)
+        self.server.ask("HSET", key, one._owner, row.replace(row.split()[0], b"0", 1))
+        (await one.enter(ALICE, "core")).leave()
+
     async def test_redis_that_never_was_there_is_not_missed(self) -> None:
         """One process may do what it may without."""
         (alone,) = await self.start(1)

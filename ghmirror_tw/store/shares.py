@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import inf
 from typing import Any, Final
@@ -30,6 +30,8 @@ _SPARE: Final = 2
 _SPARE_PART: Final = 4
 #: What counts for some time is believed to end a little later, as clocks run differently.
 _SLACK_S: Final = 5.0
+#: Where somebody is there but too slow to tell how many share, there may be so many.
+_GUESSED: Final = 10
 #: So many bids are heard before a process believes that it is in touch with the others again.
 _HEARD: Final = 2
 
@@ -38,16 +40,17 @@ _HEARD: Final = 2
 class Share:
     """What this process may use of *budget*, without asking each time.
 
-    *waiting* tells how much is waited for, and *least* how much the next one needs. *grown* is
-    called when there may be more; it must look for itself. *heard* is called with what each bid
-    brought. While the fleet can't be asked, the process goes by what would be its part, and never
-    waits for that to change.
+    *numbers* are those of the *owner*'s bids, over all its shares. *waiting* tells how much is
+    waited for, and *least* how much the next one needs. *grown* is called when there may be more;
+    it must look for itself. *heard* is called with what each bid brought. While the fleet can't be
+    asked, the process goes by what would be its part, and never waits for that to change.
     """
 
     reactor: Any
     budgets: IBudgets
     budget: Budget
     owner: str
+    numbers: Iterator[int]
     waiting: Callable[[], int]
     least: Callable[[], int]
     grown: Callable[[], object]
@@ -62,13 +65,13 @@ class Share:
     _resting: deque[tuple[float, int]] = field(init=False, factory=deque)
     _resting_sum: int = field(init=False, default=0)
     _sharers: int = field(init=False, default=1)
+    _sharers_known: bool = field(init=False, default=False)
     #: So many more bids must be heard until it is in touch.
     _alone: int = field(init=False, default=0)
     #: It asked for more than it got.
     _short: bool = field(init=False, default=False)
     _again: bool = field(init=False, default=False)
     _contended: bool = field(init=False, default=False)
-    _number: int = field(init=False, default=0)
     _bid_at: float = field(init=False, default=-inf)
     _is_bidding: bool = field(init=False, default=False)
     _bidding: Deferred[None] | None = field(init=False, default=None)
@@ -196,19 +199,20 @@ class Share:
         self._held = max(occupied, held if demand else 0)
         self._target = min(self._target, self._held)
         self._peak = occupied
-        self._number += 1
         rest_s = self.budget.rest_s
         life_s = LEASE_S + (rest_s + _SLACK_S if rest_s else 0.0)
         least = max(min(self.least(), demand), 1)
-        return Bid(self.owner, self._number, self._held, demand, want, least, life_s)
+        return Bid(self.owner, next(self.numbers), self._held, demand, want, least, life_s)
 
     async def _tell(self) -> None:
         sent_at = self.reactor.seconds()
         bid = self._bid_now()
         try:
             part = await self.budgets.bid(self.budget, bid)
-        except Unavailable:
+        except Unavailable as error:
             self._alone, self._short = _HEARD, False
+            if not self._sharers_known:
+                self._sharers = _GUESSED if error.reason == "timeout" else 1
             return
         except Exception:  # noqa: BLE001 - the process must go on by itself
             if not self._closed:
@@ -217,6 +221,7 @@ class Share:
             return
         self._alone = max(self._alone - 1, 0)
         self._held, self._target, self._sharers = part.held, part.target, max(part.sharers, 1)
+        self._sharers_known = True
         self._until = inf if self.budgets.alone else sent_at + LEASE_S
         self._short = part.held < bid.demand
         self._contended = part.contended
@@ -248,8 +253,7 @@ class Share:
         held, idle = self._held, not self.occupied
         self.close()
         if held and idle and not self.budgets.alone:
-            self._number += 1
-            bid = Bid(self.owner, self._number, 0, 0, 0, 1, LEASE_S)
+            bid = Bid(self.owner, next(self.numbers), 0, 0, 0, 1, LEASE_S)
             with suppress(Unavailable):
                 await self.budgets.bid(self.budget, bid)
 
