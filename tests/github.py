@@ -1816,6 +1816,7 @@ class GitHub:
                     [who, kind, n] for (who, kind), n in self.most_points_in_minute.items()
                 ],
                 "connections_made": self.connections_made,
+                "connections": len(self._connections),
             }
         if name == "log":
             last = list(self.log)[-int(asked.get("last", "100")) :]

@@ -1,0 +1,546 @@
+"""A mirror under mixed load while GitHub and Redis fail, with every single answer checked.
+
+    python -m benchmarks.soak --seconds 60 --seed 1
+
+Users with different rights read what is the same for all, what is their own, what is private to
+some, and lists with pages; with GET, HEAD and preconditions; they write, and ask GraphQL. All the
+while contents and rights change, tokens are rotated and revoked, GitHub's stand-in goes through
+faults, and Redis is killed and restored.
+
+An answer must be what GitHub showed to that credential at some moment between request and
+response, or be marked as stale, and have been granted to that credential once and not refused to it
+since. What fails must be GitHub's fault. At the end, when all is quiet, nothing may be left: no
+request, no connection, no file. The exit status is 1 if any of this is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gzip
+import json
+import os
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from attrs import define, field, frozen
+
+from benchmarks.driving import StandIn
+from benchmarks.truth import NEVER, Asked, History, Truth
+from tests.redis_servers import RedisServer
+from tests.running import BlockingMirror
+
+USERS, THINGS, LISTS, WRITTEN = 6, 12, 3, 4
+CLIENTS_EACH = 3
+PER_PAGE: Final = 5
+#: For so long after a fault what failed may still be its consequence, in seconds: a limit that has
+#: to pass, a question that was put before and waited for by others, and what is just under way.
+LIMITED_S, TIMED_OUT_S, FAILED_S = 4.0, 2.2, 0.2
+_GATEWAY_TIMEOUT: Final = 504
+#: Longer than this no request may take, in seconds.
+HANGS_S = 20.0
+FAULTS: Final = (
+    *("500", "502", "503", "504", "timeout", "refuse", "reset", "malformed", "slow"),
+    *("reset-in-content", "truncated", "bad-gzip", "idle-in-content", "no-etag", "no-store"),
+    *("huge-field", "secondary-limit", "abuse-limit", "primary-limit"),
+)
+SWITCHES: Final = ("honours_lists", "tag_in_304", "gzip", "chunked")
+
+
+@frozen
+class Said:
+    """An answer."""
+
+    status: int
+    fields: dict[str, str]
+    content: bytes = field(repr=False)
+
+    @property
+    def stale(self) -> bool:
+        return self.fields.get("x-from-cache") == "1"
+
+    @property
+    def outcome(self) -> str:
+        said = self.fields.get("cache-status", "")
+        return said.partition("detail=")[2].partition(";")[0] or said
+
+    @property
+    def limited(self) -> bool:
+        """Whether it is GitHub's, or the mirror's in its place, that there were too many."""
+        none_left = self.fields.get("x-ratelimit-remaining") == "0"
+        return self.status in {403, 429} and ("retry-after" in self.fields or none_left)
+
+    @property
+    def plain(self) -> bytes:
+        packed = self.fields.get("content-encoding") == "gzip"
+        return gzip.decompress(self.content) if packed and self.content else self.content
+
+    @property
+    def value(self) -> Any:
+        return json.loads(self.plain)
+
+
+@define(eq=False)
+class Client:
+    """One connection to the mirror, made anew when it is closed."""
+
+    url: str
+    _reader: Any = None
+    _writer: Any = None
+
+    async def ask(
+        self, method: str, target: str, token: str, fields: dict[str, str], body: bytes = b""
+    ) -> Said:
+        parts = urlsplit(self.url)
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection(
+                parts.hostname, parts.port, limit=1 << 20
+            )
+        lines = {"Host": parts.netloc, "User-Agent": "soak", "Authorization": f"token {token}"}
+        if body:
+            lines["Content-Length"] = str(len(body))
+        head = "".join(f"{name}: {value}\r\n" for name, value in {**lines, **fields}.items())
+        self._writer.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        top = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        got = {}
+        for line in top[1:-2]:
+            name, _, value = line.partition(": ")
+            got[name.lower()] = value
+        status = int(top[0].split()[1])
+        content = b""
+        if method == "HEAD" or status in {204, 304}:
+            pass
+        elif got.get("transfer-encoding") == "chunked":
+            while size := int(await self._reader.readline(), 16):
+                content += (await self._reader.readexactly(size + 2))[:-2]
+            await self._reader.readline()
+        else:
+            content = await self._reader.readexactly(int(got.get("content-length", 0)))
+        if got.get("connection") == "close":
+            self.close()
+        return Said(status, got, content)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+
+@define(eq=False)
+class Soak:
+    """Everything that is there, what is true of it, and what came of it."""
+
+    github: StandIn
+    redis: RedisServer
+    mirror: BlockingMirror
+    rng: random.Random
+    until: float
+    truth: Truth = field(factory=Truth)
+    troubles: list[tuple[float, float]] = field(factory=list)
+    outcomes: Counter[str] = field(factory=Counter)
+    done: Counter[str] = field(factory=Counter)
+    wrong: list[str] = field(factory=list)
+    failed: list[str] = field(factory=list)
+    current: dict[str, str] = field(factory=dict)
+    busy: dict[str, asyncio.Lock] = field(factory=dict)
+    etags: dict[Any, dict[str, Any]] = field(factory=dict)
+    version: int = 0
+
+    # What there is.
+
+    async def tell(self, name: str, **given: object) -> None:
+        await asyncio.to_thread(self.github.tell, name, **given)
+
+    def content(self, path: str) -> dict[str, Any]:
+        self.version += 1
+        return {"path": path, "version": self.version, "url": self.github.url + path}
+
+    def shown(self, content: dict[str, Any]) -> dict[str, Any]:
+        return {**content, "url": self.mirror.url + content["path"]}
+
+    async def put(self, path: str, readers: frozenset[str] | None) -> None:
+        """Change a thing: what it is, and who may see it."""
+        content = self.content(path)
+        history = self.truth.things[path]
+        state = history.begin(self.shown(content), readers, monotonic())
+        more = {} if readers is None else {"private_to": sorted(readers) or ["nobody"]}
+        await self.tell("put", path=path, content=content, **more)
+        self.truth.things[path].settle(state, monotonic())
+
+    async def put_list(self, path: str, count: int) -> None:
+        """Let a list have so many items; those that stay are the same."""
+        items = [{"of": path, "number": number} for number in range(count)]
+        state = self.truth.things[path].begin(items, None, monotonic())
+        await self.tell("put_list", path=path, items=items)
+        self.truth.things[path].settle(state, monotonic())
+
+    async def new_token(self, login: str) -> None:
+        token = f"token-{login}-{len(self.truth.tokens)}"
+        self.truth.logins[token] = login
+        now = monotonic()
+        await self.tell("token", token=token, login=login)
+        self.truth.tokens[token] = history = History()
+        history.begin(True, None, now)
+        old, self.current[login] = self.current.get(login), token
+        if old is not None:
+            state = self.truth.tokens[old].begin(False, None, monotonic())
+            await self.tell("revoke", token=old)
+            self.truth.tokens[old].settle(state, monotonic())
+
+    async def prepare(self) -> None:
+        for user in range(USERS):
+            await self.tell("user", login=f"u{user}", limit=1_000_000_000)
+            await self.new_token(f"u{user}")
+        names = [f"/repos/soak/thing-{n}" for n in range(THINGS)]
+        names += [f"/repos/soak/written-{n}" for n in range(WRITTEN)]
+        for path in names:
+            self.truth.things[path] = History()
+            await self.put(path, None)
+        for number in range(LISTS):
+            path = f"/repos/soak/thing-{number}/issues"
+            self.truth.things[path] = History()
+            await self.put_list(path, 3 * PER_PAGE)
+        for number in range(3):
+            self.truth.things[f"/own/{number}"] = history = History()
+            history.begin(lambda login: {"of": login, "text": "x" * 500}, None, 0.0)
+
+    # What goes on.
+
+    async def change(self) -> None:
+        """Change something, again and again."""
+        logins = [f"u{user}" for user in range(USERS)]
+        while monotonic() < self.until:
+            await asyncio.sleep(self.rng.uniform(0.02, 0.3))
+            kind = self.rng.random()
+            if kind < 0.6:
+                path = f"/repos/soak/thing-{self.rng.randrange(THINGS)}"
+                some = frozenset(self.rng.sample(logins, self.rng.randrange(USERS)))
+                readers = None if self.rng.random() < 0.4 else some
+                await self.put(path, readers)
+            elif kind < 0.85:
+                path = f"/repos/soak/thing-{self.rng.randrange(LISTS)}/issues"
+                await self.put_list(path, self.rng.randrange(4 * PER_PAGE + 1))
+            else:
+                await self.new_token(self.rng.choice(logins))
+
+    async def trouble(self) -> None:
+        """Let GitHub go through faults, with calm between them."""
+        while monotonic() < self.until:
+            await asyncio.sleep(self.rng.uniform(0.5, 6.0))
+            began = monotonic()
+            self.troubles.append((began, NEVER))
+            for _ in range(self.rng.randrange(1, 3)):
+                kind = self.rng.choice(FAULTS)
+                login = self.rng.choice([None, f"u{self.rng.randrange(USERS)}"])
+                if kind == "primary-limit":
+                    who = login or "u0"
+                    await self.tell("set_quota", login=who, remaining=0, reset_in_s=2)
+                else:
+                    await self.tell("fault", path=None, kind=kind, login=login, delay_s=0.3)
+            if self.rng.random() < 0.3:
+                name = self.rng.choice(SWITCHES)
+                await self.tell("switches", **{name: self.rng.random() < 0.5})
+            await asyncio.sleep(self.rng.uniform(0.3, 3.0))
+            await self.tell("clear_faults")
+            self.troubles[-1] = (began, monotonic())
+
+    async def without_redis(self) -> None:
+        """Kill Redis, and have it back, empty, after a while."""
+        while monotonic() < self.until:
+            await asyncio.sleep(self.rng.uniform(3.0, 8.0))
+            await asyncio.to_thread(self.redis.kill)
+            self.done["Redis killed"] += 1
+            await asyncio.sleep(self.rng.uniform(0.2, 4.0))
+            await asyncio.to_thread(self.redis.restart)
+
+    async def client(self, login: str, seed: str) -> None:
+        """Ask one thing after the other, as one client of a user."""
+        rng = random.Random(seed)
+        with contextlib.closing(Client(self.mirror.url)) as client:
+            while monotonic() < self.until:
+                await asyncio.sleep(rng.uniform(0.0, 0.05))
+                token = self.current[login]
+                if rng.random() < 0.05:
+                    token = rng.choice([t for t, of in self.truth.logins.items() if of == login])
+                kind = rng.random()
+                if kind < 0.07:
+                    await self.write(client, token, f"/repos/soak/written-{rng.randrange(WRITTEN)}")
+                elif kind < 0.12:
+                    await self.graphql(client, token, login, rng)
+                else:
+                    await self.read(client, token, rng)
+
+    # One request.
+
+    async def read(self, client: Client, token: str, rng: random.Random) -> None:
+        """Read something, and judge what comes."""
+        path, page = rng.choice([p for p in self.truth.things if "issues" not in p]), 0
+        if rng.random() < 0.3:
+            path, page = f"/repos/soak/thing-{rng.randrange(LISTS)}/issues", rng.randrange(1, 5)
+        target = f"{path}?per_page={PER_PAGE}&page={page}" if page else path
+        method = "HEAD" if rng.random() < 0.1 else "GET"
+        fields = {"Accept-Encoding": "gzip"} if rng.random() < 0.5 else {}
+        begin = monotonic()
+        asked = Asked(method, path, token, begin, begin, page, PER_PAGE if page else 0)
+        # the mirror asks for other pages of a list by itself
+        self.truth.first_asked.setdefault((token, path), begin)
+        known = self.etags.setdefault(asked.name, {})
+        if known and rng.random() < 0.3:
+            fields["If-None-Match"] = rng.choice(list(known))
+        said = await self.say(client, method, target, token, fields)
+        if said is None:
+            return
+        asked = Asked(method, path, token, begin, monotonic(), page, asked.per_page)
+        why = self.judge(asked, said, known, fields)
+        if why:
+            age = said.fields.get("age")
+            more = f"age={age} {fields} {said.plain[:200]!r}"
+            self.wrong.append(f"{why}: {asked} {said.status} {said.outcome} {more}")
+
+    def judge(
+        self, asked: Asked, said: Said, known: dict[str, Any], fields: dict[str, str]
+    ) -> str | None:
+        """Return what is wrong with an answer, if anything is."""
+        if said.status >= 500 or said.limited:
+            self.blame(asked.begin, f"{asked} {said.outcome}", said)
+        elif said.status in {401, 403, 404}:
+            if said.status not in self.truth.statuses(asked):
+                return "refused, though GitHub did not"
+            self.truth.refused(asked, said.status)
+        elif said.status not in {200, 304}:
+            return "an answer that GitHub does not give"
+        elif not self.is_right(asked, said, known, fields):
+            return "not entitled to, or not current"
+        elif asked.page and not said.stale and said.status == 200:
+            goes_on = 'rel="next"' in said.fields.get("link", "")
+            if goes_on not in self.truth.may_go_on(asked):
+                return "a Link that was not true"
+        return None
+
+    def is_right(
+        self, asked: Asked, said: Said, known: dict[str, Any], fields: dict[str, str]
+    ) -> bool:
+        """Tell whether what an answer shows, or says is unchanged, may be shown."""
+        etag = said.fields.get("etag", "")
+        if said.status == 304:
+            if "If-None-Match" not in fields:
+                return False
+            content = known[fields["If-None-Match"]]
+        elif asked.method != "HEAD":
+            content = said.value
+            if etag:
+                known[etag] = content
+        elif etag in known:
+            content = known[etag]
+        else:
+            return said.stale or 200 in self.truth.statuses(asked)
+        right = self.truth.may_be_stale if said.stale else self.truth.is_current
+        return right(asked, content)
+
+    async def write(self, client: Client, token: str, path: str) -> None:
+        """Write something, one at a time of each."""
+        async with self.busy.setdefault(path, asyncio.Lock()):
+            content = self.content(path)
+            history = self.truth.things[path]
+            begin = monotonic()
+            state = history.begin(self.shown(content), None, begin)
+            body = json.dumps(content).encode()
+            said = await self.say(client, "PUT", path, token, {}, body)
+            asked = Asked("PUT", path, token, begin, monotonic())
+            if said is None or said.status >= 500 or said.limited:
+                if said is not None:
+                    self.blame(begin, f"{asked} {said.outcome}", said)
+            elif said.status == 200:
+                history.settle(state, monotonic())
+                if said.value != state.value:
+                    self.wrong.append(f"not what was written: {asked}")
+            elif said.status not in self.truth.statuses(asked):
+                self.wrong.append(f"refused, though GitHub did not: {asked} {said.status}")
+            else:
+                history.states.remove(state)
+
+    async def graphql(self, client: Client, token: str, login: str, rng: random.Random) -> None:
+        """Ask who one is, or change something."""
+        verb = rng.choice(["query", "mutation"])
+        body = json.dumps({"query": verb + " { viewer { login } }"}).encode()
+        begin = monotonic()
+        said = await self.say(client, "POST", "/graphql", token, {}, body)
+        if said is None:
+            return
+        asked = Asked("POST", "/own/0", token, begin, monotonic())
+        if said.status >= 500 or said.limited:
+            self.blame(begin, f"GraphQL {asked} {said.outcome}", said)
+        elif said.status not in self.truth.statuses(asked):
+            self.wrong.append(f"refused, though GitHub did not: {asked} {said.status}")
+        elif said.status == 200 and said.value["data"]["viewer"] != {"login": login}:
+            self.wrong.append(f"another's answer: {asked}")
+
+    async def say(  # noqa: PLR0917 - that is what a request consists of
+        self,
+        client: Client,
+        method: str,
+        target: str,
+        token: str,
+        fields: dict[str, str],
+        body: bytes = b"",
+    ) -> Said | None:
+        """Ask; None where nothing came that could be judged."""
+        begin = monotonic()
+        try:
+            said = await asyncio.wait_for(client.ask(method, target, token, fields, body), HANGS_S)
+        except TimeoutError:
+            client.close()
+            self.failed.append(f"no answer in {HANGS_S} s: {method} {target}")
+            return None
+        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+            client.close()
+            self.outcomes[type(error).__name__] += 1
+            self.blame(begin, f"{method} {target}: {error!r}")
+            return None
+        self.done[method] += 1
+        self.outcomes[f"{said.status} {said.outcome}"] += 1
+        return said
+
+    def blame(self, begin: float, what: str, said: Said | None = None) -> None:
+        """Take note of a failure, unless GitHub was at fault in its time."""
+        end, after_s = monotonic(), FAILED_S
+        if said is not None and said.limited:
+            after_s = LIMITED_S
+        elif said is not None and said.status == _GATEWAY_TIMEOUT:
+            after_s = TIMED_OUT_S
+        if not any(since <= end and until + after_s >= begin for since, until in self.troubles):
+            self.failed.append(what if said is None else f"{said.status} {what}")
+
+    async def run(self, seconds: float, seed: int) -> None:
+        """Go on for so long."""
+        self.until = monotonic() + seconds
+        clients = [
+            self.client(f"u{user}", f"{seed} {user} {number}")
+            for user in range(USERS)
+            for number in range(CLIENTS_EACH)
+        ]
+        await asyncio.gather(self.change(), self.trouble(), self.without_redis(), *clients)
+
+
+@frozen
+class Held:
+    """What a mirror's process holds."""
+
+    memory_mb: float
+    files: int
+    in_flight: float
+    to_clients: int
+
+    @classmethod
+    def by(cls, mirror: BlockingMirror) -> Held:
+        """Look; what is open to GitHub and Redis is kept on purpose, and not counted."""
+        with urlopen(f"{mirror.admin_url}/metrics") as response:
+            shown = response.read().decode()
+        in_flight = float(re.findall(r"^ghmirror_in_flight (\S+)$", shown, re.MULTILINE)[0])
+        inodes = set()
+        others = 0
+        for path in Path(f"/proc/{mirror.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                where = str(path.readlink())
+                found = re.fullmatch(r"socket:\[(\d+)\]", where)
+                if found:
+                    inodes.add(found[1])
+                else:
+                    others += 1
+        port = urlsplit(mirror.url).port
+        clients = 0
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            parts = line.split()
+            ours = int(parts[1].split(":")[1], 16) == port
+            clients += ours and parts[9] in inodes and parts[3] != "0A"
+        pages = int(Path(f"/proc/{mirror.pid}/statm").read_text().split()[1])
+        return cls(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, others, in_flight, clients)
+
+
+def quiet(soak: Soak, wait_s: float) -> tuple[Held, int]:
+    """Return what is held, and what GitHub is still asked, when nothing changes any more."""
+    end = monotonic() + wait_s
+    while True:
+        held = Held.by(soak.mirror)
+        asked = sum(soak.github.counts()["in_flight"].values())
+        if monotonic() > end or not (held.in_flight or held.to_clients or asked):
+            return held, asked
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--show", type=int, default=10, help="how many of each fault to print")
+    options = parser.parse_args(arguments)
+    with ExitStack() as stack:
+        github = stack.enter_context(StandIn(log=0, own=3))
+        github.tell("switches", secondary_retry_after_s=1)
+        redis = stack.enter_context(RedisServer())
+        sections: dict[str, dict[str, object]] = {
+            "github": {
+                "api_url": github.url,
+                "timeout": "2s",
+                "stale_after": "500ms",
+                "idle_timeout": "1s",
+            },
+            "cache": {
+                "backend": "redis",
+                "credential_secret": "of the benchmark",
+                "collapse_wait": "2s",
+                "verify_last": True,
+            },
+            "redis": {"url": "redis://{}:{}".format(*redis.address)},
+            "log": {"access": "none"},
+        }
+        mirror = stack.enter_context(BlockingMirror(sections))
+        soak = Soak(github, redis, mirror, random.Random(options.seed), 0.0)
+        asyncio.run(soak.prepare())
+        before = Held.by(mirror)
+        asyncio.run(soak.run(options.seconds, options.seed))
+        after, asked = quiet(soak, 10.0)
+        tracebacks = mirror.log_text.count("Traceback (most recent call last)")
+        log = mirror.log_text
+    print(
+        f"seed {options.seed}, {options.seconds:g} s: {sum(soak.done.values())} requests and kills"
+    )
+    for name, count in soak.done.most_common():
+        print(f"  {name:40}{count:>8}")
+    for name, count in soak.outcomes.most_common():
+        print(f"    {name:38}{count:>8}")
+    bars = {
+        "wrong answers": len(soak.wrong),
+        "failed, and not GitHub's fault": len(soak.failed),
+        "tracebacks in the log": tracebacks,
+        "left in flight": int(after.in_flight),
+        "left at GitHub": asked,
+        "connections of clients left": after.to_clients,
+        "files left": max(0, after.files - before.files),
+    }
+    for name, count in bars.items():
+        print(f"{name:42}{count:>8}{'  MISSED' if count else ''}")
+    print(f"memory: {before.memory_mb:.1f} MB at the start, {after.memory_mb:.1f} MB at the end")
+    for what in (*soak.wrong[: options.show], *soak.failed[: options.show]):
+        print(f"  {what}")
+    if tracebacks:
+        print(log[max(0, log.index("Traceback") - 500) :][:4000])
+    return int(any(bars.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
