@@ -1,0 +1,46 @@
+"""The page about deployment speaks of what there is, and of all of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from tests.running import ROOT
+
+PAGE = (ROOT / "docs" / "deployment.rst").read_text()
+CONF = ROOT / "conf"
+
+
+def test_each_file_that_it_names_is_there() -> None:
+    """Paths below conf/ and docs/ lead somewhere."""
+    named = set(re.findall(r"\b((?:conf|docs)/[\w./@-]*\w/?)", PAGE))
+    made_by_you = {"conf/compose/credential-secret"}
+    assert {name for name in named if not (ROOT / name).exists()} == made_by_you
+
+
+def test_each_way_to_run_it_is_named() -> None:
+    """Nothing in conf/ is left for readers to find."""
+    shown = {path.name for path in CONF.iterdir()} - {"compose"}
+    assert {name for name in shown if name not in PAGE} == set()
+
+
+def test_each_alert_has_an_answer() -> None:
+    """For all alerts there is something to do, and there are no others."""
+    groups = yaml.safe_load((CONF / "prometheus" / "rules.yaml").read_text())["groups"]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    assert set(re.findall(r"^``(Ghmirror\w+)`` ", PAGE, re.MULTILINE)) == alerts
+
+
+def test_commands_are_the_ones_in_the_files() -> None:
+    """How something is applied stands in its own file, too, in the same words."""
+    for path, command in (
+        ("compose.yaml", "docker compose --file conf/compose.yaml up --build --detach"),
+        ("kubernetes/kustomization.yaml", "kubectl apply -k conf/kubernetes"),
+        ("openshift/template.yaml", "oc process -f conf/openshift/template.yaml"),
+        ("systemd/ghmirror@.service", "systemctl enable --now ghmirror@9101.service"),
+        ("aws/ghmirror.yaml", "--template-file conf/aws/ghmirror.yaml --stack-name ghmirror"),
+    ):
+        assert command in PAGE, command
+        assert command in (CONF / Path(path)).read_text(), path
