@@ -456,9 +456,6 @@ def _all_of(section: str) -> frozenset[Key]:
 NOT_YET: frozenset[Key] = frozenset(
     {
         ("server", "enterprise_version"),
-        ("github", "max_in_flight_per_credential"),
-        ("github", "points_per_minute"),
-        ("github", "reserve"),
         ("github", "proxy"),
         ("github", "proxy_path"),
     }

@@ -23,6 +23,7 @@ from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.users import Users, parse_login
 from ghmirror_tw.going import GoingOn, Patient
 from ghmirror_tw.metrics import Metrics
+from ghmirror_tw.pacing import Pacing, points_of, spends
 from ghmirror_tw.policy import errors, reuse, staleness, tags
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.coding import accepts_gzip
@@ -93,6 +94,7 @@ class Mirror:
     sharing: Sharing
     gate: Gate
     availability: Availability
+    pacing: Pacing
     stops: Stops = field(factory=Stops)
     proofs: Proofs = field(factory=Proofs)
     _flights: Collapser[Answer] = field(factory=Collapser)
@@ -236,10 +238,7 @@ class Mirror:
         deadline: float,
     ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
-        writes = is_write(question)
-        if writes and is_graphql(question) and upload is not None:
-            look = upload.head(_GRAPHQL_LOOK)
-            writes = upload.size > _GRAPHQL_LOOK or is_mutation(look)
+        writes = _mutates(question, upload)
         if writes:
             self._advance(credential)
         # Only what we can unpack can be rewritten.
@@ -310,12 +309,27 @@ class Mirror:
         bucket = bucket_of(question.method, question.path)
         # What is left of the quota may always be asked, but for a secondary limit.
         limited = "" if question.path.rstrip(b"/") == b"/rate_limit" else bucket
-        entry = self.stops.enter(credential, limited, self.now())
+        # Nobody queues who is stopped; who is stopped while he queues must not ask either.
+        stop = self.stops.now_stopped(credential, limited, self.now())
+        if stop is not None:
+            raise Stopped(stop)
+        permit = await self.pacing.enter(
+            credential,
+            bucket,
+            points_of(question, mutates=_mutates(question, upload)),
+            spends=spends(question),
+            timeout_s=deadline - self.now(),
+        )
+        try:
+            entry = self.stops.enter(credential, limited, self.now())
+        except Stopped:
+            permit.leave()
+            raise
         began = self.now()
         status: int | str = "cancelled"
         try:
             producer = None if upload is None else upload.producer()
-            reply = await self.github.ask(question, producer, deadline - began)
+            reply = await self.github.ask(question, producer, deadline - began, permit.leave)
             status = reply.status
             if status in _LIMITED:
                 reply = await self._look_for_limit(question, reply, entry.strikes)
@@ -369,6 +383,8 @@ class Mirror:
             return
         self.stops.met(entry, limit, limited_answer(reply, limit))
         self.store.stop(credential, limit.bucket, limit.until)
+        if limit.kind is LimitKind.SECONDARY:
+            self.pacing.complained(credential)
         self._log.warn(
             "GitHub stops {login}: {kind} limit{bucket}, for {seconds} s",
             login=self.login(credential) or "a credential",
@@ -388,6 +404,7 @@ class Mirror:
         login = self.login(credential)
         resource = reply.fields.get(b"x-ratelimit-resource") or b"core"
         self.metrics.quota(login, resource.decode("latin-1"), int(remaining), int(reset))
+        self.pacing.heard(credential, resource.decode("latin-1"), int(remaining), int(reset))
         free = reply.status == 304 and question.authorization is not None  # noqa: PLR2004
         if not free and question.path.rstrip(b"/") != b"/rate_limit":
             self.metrics.spent(login)
@@ -578,6 +595,7 @@ class Mirror:
         )
 
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
+        self.pacing.expect(asked.credential)
         return await self.store.look_up(
             asked.key, asked.credential, asked.patience, current=current
         )
@@ -677,3 +695,12 @@ def _unwanted(answer: Answer) -> None:
     """Let go of an answer that nobody waits for any more."""
     if answer.incoming is not None:
         answer.incoming.abort()
+
+
+def _mutates(question: Question, upload: Upload | None) -> bool:
+    """Tell whether a request may change what GitHub answers."""
+    if not is_graphql(question) or upload is None:
+        return is_write(question)
+    return is_write(question) and (
+        upload.size > _GRAPHQL_LOOK or is_mutation(upload.head(_GRAPHQL_LOOK))
+    )

@@ -31,17 +31,21 @@ from ghmirror_tw.github.status import StatusPage
 from ghmirror_tw.github.users import Users
 from ghmirror_tw.metrics import Metrics, StoreFigures
 from ghmirror_tw.mirror import Mirror
+from ghmirror_tw.pacing import Pacing
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
+from ghmirror_tw.store.budgets import MemoryBudgets
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.gate import Gate
+from ghmirror_tw.store.interfaces import IBudgets
 from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.redis.archive import RedisArchive
+from ghmirror_tw.store.redis.budgets import RedisBudgets
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.channel import MirrorSite
@@ -118,6 +122,7 @@ class House:
     status_page: StatusPage | None = field(init=False, default=None)
     snapshots: Snapshots | None = field(init=False, default=None)
     client: Client = field(init=False)
+    pacing: Pacing = field(init=False)
     mirror: Mirror = field(init=False)
     resource: MirrorResource = field(init=False)
 
@@ -158,6 +163,17 @@ class House:
             max_connections=github.max_connections,
             trust=_trust(settings),
         )
+        budgets: IBudgets = MemoryBudgets(self.reactor)
+        if self.redis is not None:
+            budgets = RedisBudgets(self.redis.redis, settings.redis.timeout)
+        self.pacing = Pacing(
+            self.reactor,
+            budgets,
+            github.max_connections,
+            github.max_in_flight_per_credential,
+            github.points_per_minute,
+            github.reserve,
+        )
         self.mirror = Mirror(
             self.reactor,
             self.redis or MeasuredStore(self.memory, self.metrics.store, time.perf_counter),
@@ -170,6 +186,7 @@ class House:
             Sharing(wanted=cache.share),
             self.gate,
             self.availability,
+            self.pacing,
         )
         self.resource = MirrorResource(
             self.reactor,
@@ -241,6 +258,7 @@ class House:
         parts = (
             self.status_page,
             self.mirror,
+            self.pacing,
             self.snapshots,
             self.client,
             self.store,

@@ -10,12 +10,11 @@ from urllib.parse import urlsplit
 from attrs import define, field, frozen
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool, ProxyAgent, ResponseNeverReceived
 from twisted.web.http_headers import Headers
@@ -159,7 +158,10 @@ def _nothing_kept() -> IndexableCookieJar:
 @implementer(IGitHub)
 @define(eq=False)
 class Client:
-    """Puts questions to the origin, over at most *max_connections* connections at a time."""
+    """Puts questions to the origin, and keeps up to *max_connections* connections to it.
+
+    How many there are at a time is up to who asks.
+    """
 
     reactor: Any
     origin: Origin
@@ -171,12 +173,13 @@ class Client:
     _kept: ProxyAgent = field(init=False)
     _fresh: ProxyAgent = field(init=False)
     _pool: HTTPConnectionPool = field(init=False)
-    _slots: DeferredSemaphore = field(init=False)
     _cookies: IndexableCookieJar = field(factory=_nothing_kept)
     _coming: set[Content] = field(factory=set)
+    #: How many connections are asked over, or have an answer still to come.
+    _held: int = 0
+    _looking: IDelayedCall | None = None
 
     def __attrs_post_init__(self) -> None:
-        self._slots = DeferredSemaphore(self.max_connections)
         self.use(self.trust)
 
     def use(self, trust: Any) -> None:
@@ -206,13 +209,21 @@ class Client:
         return tls
 
     def ask(
-        self, question: Question, content: IBodyProducer | None, timeout_s: float
+        self,
+        question: Question,
+        content: IBodyProducer | None,
+        timeout_s: float,
+        ended: Callable[[], object] = bool,
     ) -> Deferred[Reply]:
         """Return the answer once its fields have come; see `IGitHub.ask`."""
-        return Deferred.fromCoroutine(self._ask(question, content, timeout_s))
+        return Deferred.fromCoroutine(self._ask(question, content, timeout_s, ended))
 
     async def _ask(
-        self, question: Question, content: IBodyProducer | None, timeout_s: float
+        self,
+        question: Question,
+        content: IBodyProducer | None,
+        timeout_s: float,
+        ended: Callable[[], object],
     ) -> Reply:
         timed_out = False
         timeout_s = max(timeout_s, 0.0)
@@ -225,7 +236,7 @@ class Client:
             pending.cancel()
 
         timer = self.reactor.callLater(timeout_s, time_out)
-        pending: Deferred[Any] = Deferred.fromCoroutine(self._send(question, content))
+        pending: Deferred[Any] = Deferred.fromCoroutine(self._send(question, content, ended))
         try:
             reply: Reply = await pending
         except Unanswered:
@@ -241,7 +252,9 @@ class Client:
                 timer.cancel()
         return reply
 
-    async def _send(self, question: Question, content: IBodyProducer | None) -> Reply:
+    async def _send(
+        self, question: Question, content: IBodyProducer | None, ended: Callable[[], object]
+    ) -> Reply:
         headers = Headers()
         headers.addRawHeader(b"Host", self.origin.authority)
         for name, value in question.fields:
@@ -252,7 +265,8 @@ class Client:
             self._kept if may_retry else self._fresh, self.origin.target(question), headers
         )
         client = HTTPClient(agent, cookiejar=self._cookies)
-        await self._slot()
+        self._held += 1
+        self._look()
         try:
             response = await client.request(
                 question.method.decode("ascii"),
@@ -264,33 +278,29 @@ class Client:
                 reactor=self.reactor,
             )
         except BaseException:
-            self._slots.release()
+            self._held -= 1
+            ended()
             raise
-        return self._reply(response, agent.coding)
+        return self._reply(response, agent.coding, ended)
 
-    async def _slot(self) -> None:
-        """Wait for one of the connections."""
-        acquired = self._slots.acquire()
-        if acquired.called:
-            return
-        looking = LoopingCall(self._make_room)
-        looking.clock = self.reactor
-        looking.start(_LOOK_S)
-        try:
-            await acquired
-        finally:
-            looking.stop()
+    def _look(self) -> None:
+        """While all connections are held, see to it that nobody holds one without reading."""
+        if self._looking is None and self._held >= self.max_connections:
+            self._looking = self.reactor.callLater(_LOOK_S, self._make_room)
 
     def _make_room(self) -> None:
         """End the answer that its client has not read for longest, if it is long enough."""
+        self._looking = None
         paused = [each for each in self._coming if each.paused_at is not None]
-        if not paused:
-            return
-        longest = min(paused, key=lambda each: each.paused_at or 0.0)
-        if self.reactor.seconds() - (longest.paused_at or 0.0) >= _PAUSED_S:
-            longest.give_way()
+        if paused and self._held >= self.max_connections:
+            longest = min(paused, key=lambda each: each.paused_at or 0.0)
+            if self.reactor.seconds() - (longest.paused_at or 0.0) >= _PAUSED_S:
+                longest.give_way()
+        self._look()
 
-    def _reply(self, response: Any, coding: list[bytes] | None) -> Reply:
+    def _reply(
+        self, response: Any, coding: list[bytes] | None, ended: Callable[[], object]
+    ) -> Reply:
         lines = [
             (name, value)
             for name, values in response.headers.getAllRawHeaders()
@@ -304,17 +314,21 @@ class Client:
             response.original,
             self.idle_timeout_s,
             None if response.length is UNKNOWN_LENGTH else response.length,
-            lambda: self._ended(content),
+            lambda: self._ended(content, ended),
         )
         self._coming.add(content)
         return Reply(response.code, Fields(tuple(lines)), content)
 
-    def _ended(self, content: Content) -> None:
+    def _ended(self, content: Content, ended: Callable[[], object]) -> None:
         self._coming.discard(content)
-        self._slots.release()
+        self._held -= 1
+        ended()
 
     def close(self) -> Deferred[None]:
         """Close the connections that are idle."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         closed: Deferred[None] = self._pool.closeCachedConnections()
         return closed
 

@@ -75,9 +75,15 @@ class Reply:
 class IGitHub(Interface):
     """Somebody who puts questions to GitHub."""
 
-    def ask(question: Question, content: IBodyProducer | None, timeout_s: float) -> Deferred[Reply]:
+    def ask(
+        question: Question,
+        content: IBodyProducer | None,
+        timeout_s: float,
+        ended: Callable[[], object] = ...,
+    ) -> Deferred[Reply]:
         """Return the answer once its fields have come, within *timeout_s* seconds.
 
         Whoever gets a reply must collect, pass on or abort its content. Cancelling closes the
-        connection. Fails with `Unanswered`.
+        connection. Fails with `Unanswered`. *ended* is called when the connection is free again,
+        or there will be none.
         """

@@ -149,8 +149,8 @@ class Misbehaving(TestCase):
         home = self.home
         await until(lambda: not home.site.channels)
         await until(lambda: home.house.resource.in_flight == 0)
-        mirror, slots = home.house.mirror, home.house.client._slots
-        await until(lambda: slots.tokens == slots.limit)
+        mirror = home.house.mirror
+        await until(lambda: home.house.client._held == 0)
         assert not home.house.client._coming
         assert not mirror._flights._flights
         assert not mirror._going._going
@@ -313,7 +313,7 @@ class Misbehaving(TestCase):
             await wire.send(get(b"/_stream/30000000"))
             await full(channel)
             held.append(channel)
-        assert not self.home.house.client._slots.tokens
+        assert self.home.house.client._held == 2
         self.patch(client, "_PAUSED_S", 0.0)
         await self.well()
         await until(lambda: held[0] not in self.home.site.channels)
