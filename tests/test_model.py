@@ -70,6 +70,7 @@ class Model(RuleBasedStateMachine):
         self.homes: list[Home] = []
         self.clock = Stopped(reactor, reactor.seconds())
         self.run(self.begin())
+        self.all_ask_for_all(0)
 
     @staticmethod
     def run(doing: Coroutine[Deferred[Any], Any, R]) -> R:
@@ -127,6 +128,19 @@ class Model(RuleBasedStateMachine):
     def all_ask(self, replica: int, path: str) -> None:
         for token in self.tokens:
             self.run(self.check(replica, token, path, "GET", no_cache=False))
+
+    @rule(replica=replicas)
+    def all_ask_for_all(self, replica: int) -> None:
+        for path in PATHS:
+            self.all_ask(replica, path)
+
+    @rule(replica=replicas, path=paths, kind=st.sampled_from(FAULTS), no_cache=st.booleans())
+    def all_ask_in_trouble(self, replica: int, path: str, kind: str, no_cache: bool) -> None:
+        """GitHub fails for this one step; what was granted is answered stale."""
+        wrong = self.github.fault(None, kind)
+        for token in self.tokens:
+            self.run(self.check(replica, token, path, "GET", no_cache=no_cache))
+        wrong.end()
 
     async def check(
         self, replica: int, token: str | None, path: str, method: str, *, no_cache: bool
@@ -205,7 +219,8 @@ class Model(RuleBasedStateMachine):
             target = each.target.decode()
             if each.status in {401, 404} or (each.status == 403 and not self.limits):
                 for name in list(self.granted):
-                    if name == (token, target) or (each.status == 401 and name[0] == token):
+                    of_all = each.status == 401 and token is not None and name[0] == token
+                    if of_all or name == (token, target):
                         del self.granted[name]
             elif each.status in {403, 429}:
                 self.limited_until[token] = self.clock.at + LONGEST_LIMIT_S
@@ -294,13 +309,17 @@ class Model(RuleBasedStateMachine):
         self.github.private(prefix, shown or None)
         self.changed()
 
-    @rule(kind=st.sampled_from(FAULTS), path=st.sampled_from((None, *THINGS, "/list")))
-    def fail(self, kind: str, path: str | None) -> None:
-        self.github.fault(path, kind)
+    @rule(
+        kind=st.sampled_from(FAULTS),
+        path=st.sampled_from((None, *THINGS, "/list")),
+        times=st.integers(1, 6),
+    )
+    def fail(self, kind: str, path: str | None, times: int) -> None:
+        self.github.fault(path, kind, times)
 
     @rule(kind=st.sampled_from(LIMITS), login=st.sampled_from((None, *USERS)))
     def limit(self, kind: str, login: str | None) -> None:
-        self.github.fault(None, kind, login=login)
+        self.github.fault(None, kind, times=1, login=login)
         self.limits = True
 
     @precondition(lambda self: self.github._faults)

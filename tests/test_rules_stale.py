@@ -14,7 +14,7 @@ from tests.github import GitHub
 from tests.home import Got, Home, open_home, start, until
 from tests.redis_house import settled
 from tests.redis_servers import start_redis
-from tests.timers import Timers, with_timers
+from tests.timers import LONG_S, Timers, with_timers
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 STALE = "fwd=stale; fwd-status=503; detail=server-error"
@@ -204,14 +204,29 @@ class Late(TestCase):
         await who.arrived(1)
         assert what.waiting == 0
         self.home.move_on(5.0)
+        self.timers.made.clear()
         self.timers.end_shortest()
+        await what.arrived(1)
         assert (await asked).outcome == LATE
+        # Nothing but the connections' own time was waited for after that.
+        assert [made for made in self.timers.made if LONG_S <= made <= 5.0] == []
         # Both questions go on.
         await what.arrived(1)
         assert (who.waiting, what.waiting) == (1, 1)
         who.open()
         what.open()
         await until(lambda: not self.home.house.mirror._going._going)
+
+    async def test_a_restore_takes_none_of_githubs_time(self) -> None:
+        """Who waited for the store to be filled still has GitHub's answer to wait for."""
+        gate = self.home.house.gate
+        gate.shut("somebody")
+        self.github.put("/new", {"b": 1})
+        asked = start(self.home.get("/new", token="alice-1"))
+        await until(lambda: bool(gate._waiters))
+        self.home.move_on(31.0)
+        gate.open("somebody")
+        assert (await asked).status == 200
 
     async def test_offline_nobody_waits_to_be_let_in(self) -> None:
         """The last yes holds at once."""

@@ -19,15 +19,20 @@ IDLE_S = Settings().github.idle_timeout
 
 @define(eq=False)
 class Timers:
-    """A reactor, and those of its timers that are long; *is_idle*: content is waited for."""
+    """A reactor, and those of its timers that are long.
+
+    *is_idle*: content is waited for. *made*: for how many seconds timers were made.
+    """
 
     real: Any
     calls: list[IDelayedCall] = field(factory=list)
     is_idle: bool = False
+    made: list[float] = field(factory=list)
 
     def callLater(self, seconds: float, call: Callable[..., Any], *more: Any) -> IDelayedCall:
         """Call it later, or when it is ended."""
         later: IDelayedCall = self.real.callLater(seconds, call, *more)
+        self.made.append(seconds)
         if seconds >= LONG_S:
             self.calls.append(later)
         self.is_idle = self.is_idle or seconds == IDLE_S
