@@ -72,7 +72,7 @@ class Said:
     @property
     def outcome(self) -> str:
         said = self.fields.get("cache-status", "")
-        return said.partition("detail=")[2].partition(";")[0] or said
+        return said.partition("detail=")[2] or said
 
     @property
     def limited(self) -> bool:
@@ -247,6 +247,7 @@ class Soak:
                     await self.tell("set_quota", login=who, remaining=0, reset_in_s=2)
                 else:
                     await self.tell("fault", path=None, kind=kind, login=login, delay_s=0.3)
+                self.done[f"fault {kind}"] += 1
             if self.rng.random() < 0.3:
                 name = self.rng.choice(SWITCHES)
                 await self.tell("switches", **{name: self.rng.random() < 0.5})
@@ -490,7 +491,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
         github = stack.enter_context(StandIn(log=0, own=3))
-        github.tell("switches", secondary_retry_after_s=1)
+        # credentials that are no good count against the address
+        github.tell("switches", secondary_retry_after_s=1, anonymous_limit=1_000_000_000)
         redis = stack.enter_context(RedisServer())
         sections: dict[str, dict[str, object]] = {
             "github": {
@@ -537,6 +539,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"memory: {before.memory_mb:.1f} MB at the start, {after.memory_mb:.1f} MB at the end")
     for what in (*soak.wrong[: options.show], *soak.failed[: options.show]):
         print(f"  {what}")
+    if any(bars.values()):
+        said = re.findall(r"GitHub did not answer (?:GET|HEAD|PUT|POST): (.*)", log)
+        for what, count in Counter(said).most_common(options.show):
+            print(f"  {count:>6} {what}")
     if tracebacks:
         print(log[max(0, log.index("Traceback") - 500) :][:4000])
     return int(any(bars.values()))
