@@ -18,6 +18,7 @@ from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.content import (
     TooLarge,
     Undecodable,
+    identity,
     pack,
     represent,
     unpacked_size,
@@ -411,10 +412,17 @@ def _represented(
 
 
 def limited_answer(reply: Reply, limit: Limit) -> Answer:
-    """Return an answer that tells of a limit, to be given as it is, more than once."""
+    """Return an answer that tells of a limit, to be given as it is, more than once.
+
+    Content that is missing (HEAD), or can't be unpacked, is not repeated for as long.
+    """
     content = reply.content.content if isinstance(reply.content, Held) else b""
     answer = passed_on(reply, Whole(content, _coding(reply)))
-    return answer if content else in_words(limit, answer)
+    try:
+        readable = bool(identity(content, _coding(reply), MOST_OF_A_LIMIT))
+    except (Undecodable, TooLarge):
+        readable = False
+    return answer if readable else in_words(limit, answer)
 
 
 def passed_on(reply: Reply, body: Whole | IncomingContent | None) -> Answer:
