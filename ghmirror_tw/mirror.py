@@ -458,11 +458,9 @@ class Mirror:
             if joins and error.reason == "broken-answer":
                 return None
             raise
-        bare = answer.body is None and answer.status == 304  # noqa: PLR2004
-        etag = answer.fields.get(b"etag")
         if not first and answer.incoming is not None:
             return None
-        if joins and bare and not not_modified(asked.question.fields, etag, None):
+        if joins and _is_bare_for(asked, answer):
             return None
         return evolve(answer, collapsed=True) if joins else answer
 
@@ -550,9 +548,9 @@ class Mirror:
         finally:
             going.leave()
         answer, first = said
-        if first or answer.incoming is None:
+        if (first or answer.incoming is None) and not _is_bare_for(asked, answer):
             return answer
-        # Only one can have content that is still coming.
+        # Only one can have content that is still coming, and not all asked for a 304.
         return await self._said(self._validation.validate(asked, known))
 
     def _ask_aside(self, asked: Asked, known: Known) -> None:
@@ -675,7 +673,8 @@ class Mirror:
     def revoked(self, credential: str, asked_at: float) -> None:
         """Remember that GitHub refused a credential altogether."""
         self.store.revoke(credential, asked_at)
-        self.users.revoke(credential, asked_at)
+        # By another replica's clock it may lie in the future; what GitHub says then comes sooner.
+        self.users.revoke(credential, min(asked_at, self.now()))
 
     async def _learn_login(self, asked: Asked, answer: Answer) -> None:
         """Remember whose credential this is, when GitHub has just said so."""
@@ -689,6 +688,13 @@ class Mirror:
         login = parse_login(await self._plain(answer))
         if login is not None and not asked.head:
             self.users.learn(asked.credential, login, self.now())
+
+
+def _is_bare_for(asked: Asked, answer: Answer) -> bool:
+    """Tell whether this is a 304 to another client's own tag, which this one doesn't have."""
+    if answer.body is not None or answer.status != 304:  # noqa: PLR2004
+        return False
+    return not not_modified(asked.question.fields, answer.fields.get(b"etag"), None)
 
 
 def _unwanted(answer: Answer) -> None:

@@ -43,6 +43,8 @@ from ghmirror_tw.threads import Workshop
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
 #: How much of an answer is looked at, to tell whether it speaks of a limit.
 MOST_OF_A_LIMIT: Final = 64 * 1024
+#: The least time that tells one question from the next, in seconds.
+_INSTANT_S: Final = 1e-6
 _CONFIRMED: Final = {
     Kind.OWN: Outcome.REVALIDATED,
     Kind.COMPUTED: Outcome.SHARED,
@@ -166,7 +168,8 @@ class Validation:
         beside = self._prove_beside(asked, known, plan)
         try:
             while True:
-                asked_at = self.world.tick()
+                # Later than all that was known before, though another replica's clock is ahead.
+                asked_at = max(self.world.tick(), known.latest_at + _INSTANT_S)
                 question = plan.as_sent(asked.question)
                 try:
                     reply = await self.world.put(question, asked.credential, None, asked.deadline)

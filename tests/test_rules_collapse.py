@@ -5,6 +5,10 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.answers import Answer
+from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.key import CacheKey
 from tests.github import Gate
 from tests.home import Got, Home, open_home, start, until
 
@@ -277,3 +281,29 @@ class Claims(Asking):
         assert (await refused).status == 404
         assert [each.status for each in await gatherResults(others)] == [200, 200]
         assert self.github.paid["bob", "/private"] + self.github.paid["carol", "/private"] == 1
+
+
+class GoingOnWithout(TestCase):
+    """A question that went on when its client had got a stale answer."""
+
+    async def test_a_304_to_one_clients_tag_is_nobody_elses(self) -> None:
+        """Who comes next has no content to go with it, and is told anew."""
+        home = await open_home(self)
+        home.github.put("/thing", {"a": 1})
+        first = await home.get("/thing", token="alice-1")
+        mirror = home.house.mirror
+        answer: Deferred[Answer] = Deferred()
+
+        async def bare() -> Answer:
+            return await answer
+
+        asker = mirror.names.name(b"token alice-1")
+        name = ((CacheKey(b"/thing"), asker, 0, True, False), False)
+        mirror._going.wait(name, bare)
+        mirror._going.keep(name)
+        second = start(home.get("/thing", token="alice-1"))
+        await until(lambda: len(mirror._going._going[name].waiters) > 1)
+        etag = (first.field("etag") or "").encode()
+        answer.callback(Answer(304, Fields(((b"etag", etag),)), Outcome.REVALIDATED, None))
+        got = await second
+        assert (got.status, got.json) == (200, {"a": 1})

@@ -298,6 +298,49 @@ class InRedis(Kept):
         await self.poll(await self.another())
         assert self.github.total_paid == 0
 
+    async def test_a_flush_is_noticed_soon(self) -> None:
+        """Though Redis was never away, and no snapshot is due; nobody waits for the look."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        assert snapshots.looking.running
+        await snapshots._look()
+        assert not home.house.gate.is_shut
+        self.server.ask("FLUSHALL")
+        await snapshots._look()
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        self.github.reset_counts()
+        await self.poll(await self.another())
+        assert self.github.total_paid == 0
+        self.server.kill()
+        await snapshots._look()
+
+    async def test_clocks_may_differ(self) -> None:
+        """What one replica is refused ends what another one, whose clock is ahead, was granted."""
+        host, port = self.server.address
+        ahead, home = [
+            await open_home(
+                self,
+                self.github,
+                cache={"backend": "redis", "credential_secret": "shared", "fresh_for": 600.0},
+                redis={"url": f"redis://{host}:{port}", "timeout": 0.5},
+            )
+            for _ in "12"
+        ]
+        ahead.move_on(100.0)
+        for token in TOKENS:
+            await ahead.get(PATHS[0], token=token)
+        await settled(ahead.house.store)
+        assert (await ahead.get(PATHS[0], token="alice-1")).outcome == "hit; detail=fresh"
+        self.github.private(PATHS[0], set())
+        assert (await home.get(PATHS[0], token="alice-1")).status == 404
+        await settled(home.house.store)
+        assert (await ahead.get(PATHS[0], token="alice-1")).status == 404
+        assert (await ahead.get(PATHS[0], token="bob-1")).status == 200
+
     async def test_a_restored_grant_makes_nobody_fresh(self) -> None:
         """Until GitHub has confirmed it once since."""
         home = await self.another()

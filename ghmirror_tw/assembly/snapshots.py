@@ -5,9 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from ghmirror_tw.config import Settings, Snapshot
 from ghmirror_tw.snapshots.aws import Access, Service, load
@@ -22,6 +25,11 @@ from ghmirror_tw.snapshots.targets import owner_of
 from ghmirror_tw.snapshots.workers import Workers
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.gate import Gate
+
+#: How often is looked whether Redis has been emptied although it was never away, in seconds.
+_LOOK_S: Final = 5.0
+
+_log: Final = Logger(namespace="ghmirror.snapshots")
 
 
 def owner(settings: Settings) -> str:
@@ -122,9 +130,12 @@ class Snapshots:
     restorer: Restorer = field(init=False)
     substitute: Restorer | None = field(init=False, default=None)
     schedules: list[Schedule] = field(init=False, factory=list)
+    looking: LoopingCall = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         snapshot = self.settings.snapshot
+        self.looking = LoopingCall(self._look)
+        self.looking.clock = self.reactor
         self.place = Place(self.reactor, snapshot)
         self.restorer = self._restorer(self.archive)
         if self.standing_in is not None:
@@ -190,6 +201,12 @@ class Snapshots:
         self.restorer.fill()
         for schedule in self.schedules:
             schedule.open()
+        if self.settings.cache.backend == "redis":
+            self.looking.start(_LOOK_S, now=False)
+
+    def _look(self) -> Deferred[None]:
+        looked = Deferred.fromCoroutine(self.restorer.look())
+        return looked.addErrback(lambda failure: _log.failure("Looking failed", failure=failure))
 
     def use(self, codec: Codec) -> None:
         """Open and seal records with another secret from now on."""
@@ -217,6 +234,8 @@ class Snapshots:
 
     async def close(self) -> None:
         """Make the last snapshot, where that is needed, and end everything."""
+        if self.looking.running:
+            self.looking.stop()
         for restorer in filter(None, (self.restorer, self.substitute)):
             await restorer.close()
         for schedule in self.schedules:

@@ -146,6 +146,12 @@ class Known:
         """Whether GitHub has refused this to the credential before."""
         return self.refused_at > 0
 
+    @property
+    def latest_at(self) -> float:
+        """When the latest question was asked, or write made, that this tells of."""
+        asked_at = 0.0 if self.grant is None else self.grant.asked_at
+        return max(asked_at, self.refused_at, self.written_at)
+
     def weighed(self, now: float) -> Known:
         """Return this without a grant that has expired, or that a refusal outweighs.
 

@@ -80,6 +80,17 @@ class Restorer:
         else:
             self._ran(None)
 
+    async def look(self) -> None:
+        """Fill the store if it is without its mark by now: it may be emptied behind our back."""
+        if self._running is not None or self._closed:
+            return
+        try:
+            filled = await self.archive.is_filled()
+        except Unavailable:
+            return
+        if not filled:
+            self.fill()
+
     def _ran(self, _: object) -> None:
         self._running = None
         self.gate.open(id(self))
