@@ -40,6 +40,8 @@ LONGEST_WAIT_S: Final = 10.0
 MOST_OF_ONE: Final = 1000
 MOST_OF_ALL: Final = 10_000
 _MOST_HEARD: Final = 10_000
+#: So many credentials are kept ready to go where nothing that they hold is anybody else's.
+_KEPT: Final = 1000
 
 _IN_FLIGHT: Final = "f"
 _REST: Final = "r"
@@ -389,6 +391,8 @@ class Pacing:
                 )
 
     def _forget(self, lane: _Lane) -> None:
+        if self.budgets.alone and len(self._lanes) <= _KEPT:
+            return
         if not lane.length and not lane.ready and all(share.idle for share in lane.shares):
             credential = lane.slots.budget.credential
             if self._lanes.get(credential) is lane:

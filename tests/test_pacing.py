@@ -78,7 +78,8 @@ class Queue:
         for _ in range(3):
             self.leave(len(self.permits))
             self.clock.advance(60)
-        assert not self.pacing._lanes
+        lanes = self.pacing._lanes.values()
+        assert all(share.idle for lane in lanes for share in lane.shares)
         assert not self.pacing._ready
         assert not self.pacing._connections
         assert not self.pacing._waiting
@@ -185,6 +186,15 @@ def test_no_more_wait_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(queue.errors()) == 1
     assert queue.pacing._waiting == 3
     queue.finish()
+
+
+def test_no_more_credentials_are_kept_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are idle go."""
+    monkeypatch.setattr(pacing, "_KEPT", 2)
+    queue = Queue()
+    queue.enter_all(*(f"{number:032}" for number in range(9)))
+    queue.finish()
+    assert len(queue.pacing._lanes) == 2
 
 
 # Points.
