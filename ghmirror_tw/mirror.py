@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 from uuid import uuid4
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -24,15 +23,10 @@ from ghmirror_tw.github.users import Users, parse_login
 from ghmirror_tw.going import GoingOn, Patient
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.pacing import Pacing, points_of, spends
-from ghmirror_tw.policy import errors, reuse, staleness, tags
+from ghmirror_tw.policy import errors, reuse, staleness
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.coding import accepts_gzip
-from ghmirror_tw.policy.content import (
-    TooLarge,
-    Undecodable,
-    identity,
-    pack,
-)
+from ghmirror_tw.policy.content import TooLarge, Undecodable, identity
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey, CredentialNames
@@ -40,7 +34,6 @@ from ghmirror_tw.policy.limits import Limit, LimitKind, bucket_of, limit_of
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Known, Representation
-from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import (
     forbids_guessing,
@@ -57,7 +50,6 @@ from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, limited_answer, passed_on
 
-_EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
 _USER: Final = b"/user"
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
 _GRAPHQL_LOOK: Final = 1024 * 1024
@@ -69,11 +61,6 @@ _READING: Final = frozenset({b"GET", b"HEAD"})
 _NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
 #: How often one asker tries to go first for the same.
 _MOST_CLAIMS: Final = 2
-_CONFIRMED: Final = {
-    Kind.OWN: Outcome.REVALIDATED,
-    Kind.COMPUTED: Outcome.SHARED,
-    Kind.EMPTY: Outcome.EMPTY,
-}
 _SAVED: Final = frozenset(
     {Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH, Outcome.STALE}
 )
@@ -494,7 +481,7 @@ class Mirror:
         """Ask GitHub; where it can't or won't say, give what it said to this credential before."""
         now = self.now()
         if asked.probing or not asked.guess:
-            return await self._said(self._validation.validate(asked, known))
+            return await self._said(asked, known)
         has_grant = known.grant is not None and not known.grant.restored
         bucket = bucket_of(b"GET", asked.question.path)
         stop = self.stops.now_stopped(asked.credential, bucket, now)
@@ -508,7 +495,7 @@ class Mirror:
         try:
             if has_grant:
                 return await self._in_time(asked, known)
-            return await self._said(self._validation.validate(asked, known))
+            return await self._said(asked, known)
         except NotSaid as said:
             # Even without a grant before: a lagging reader may not have known it.
             stale = await self._stale(asked, said.reason, said.status)
@@ -516,10 +503,10 @@ class Mirror:
                 raise
             return stale
 
-    async def _said(self, asking: Coroutine[Deferred[Any], Any, Answer]) -> Answer:
+    async def _said(self, asked: Asked, known: Known) -> Answer:
         """Return what GitHub says, or fail with `NotSaid`."""
         try:
-            return await asking
+            return await self._validation.validate(asked, known)
         except Unanswered as error:
             sorry = errors.unanswered(error.reason)
             raise NotSaid(error.reason, error.status, sorry) from error
@@ -533,9 +520,7 @@ class Mirror:
         The question goes on then, and whoever asks the same next waits for its answer.
         """
         name = (asked.same, asked.head)
-        going = Patient(
-            self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
-        )
+        going = Patient(self._going.wait(name, lambda: self._said(asked, known)))
         try:
             limit_s = max(asked.stale_by - self.now(), 0.0)
             said = await going.within(limit_s, self.call_later)
@@ -551,12 +536,12 @@ class Mirror:
         if (first or answer.incoming is None) and not _is_bare_for(asked, answer):
             return answer
         # Only one can have content that is still coming, and not all asked for a 304.
-        return await self._said(self._validation.validate(asked, known))
+        return await self._said(asked, known)
 
     def _ask_aside(self, asked: Asked, known: Known) -> None:
         """Ask GitHub though nobody waits for it, to see whether it is back."""
         name = (asked.same, asked.head)
-        going = self._going.wait(name, lambda: self._said(self._validation.validate(asked, known)))
+        going = self._going.wait(name, lambda: self._said(asked, known))
         self._going.keep(name)
         Patient(going).leave()
 
