@@ -18,6 +18,7 @@ class _Flight(Generic[R]):
 
     waiters: list[Deferred[tuple[R, bool]]] = field(factory=list)
     question: Deferred[R] | None = None
+    kept: bool = False
 
     def end(self, result: R | Failure) -> None:
         """Give everybody the same; only the first one is told to be the first."""
@@ -36,10 +37,13 @@ class Collapser(Generic[R]):
     """Collapsed requests (RFC 9111, section 4): questions by what makes them the same.
 
     A waiter that goes away (its Deferred is cancelled) takes nothing from the others; when the
-    last one has gone, the question is cancelled too.
+    last one has gone, the question is cancelled too, unless it is kept (see `keep`).
+
+    *unwanted* gets what came, answer or failure, when nobody waited.
     """
 
-    _flights: dict[Hashable, _Flight[R]] = field(factory=dict)
+    unwanted: Callable[[R | Failure], object]
+    _flights: dict[Hashable, _Flight[R]] = field(init=False, factory=dict)
 
     def under_way(self, same: Hashable) -> bool:
         """Tell whether *same* is being asked now."""
@@ -61,7 +65,9 @@ class Collapser(Generic[R]):
         def leave(waiter: Deferred[tuple[R, bool]]) -> None:
             if waiter in joined.waiters:
                 joined.waiters.remove(waiter)
-            if not joined.waiters and self._flights.get(same) is joined:
+            if joined.waiters or joined.kept:
+                return
+            if self._flights.get(same) is joined:
                 del self._flights[same]
                 if joined.question is not None:
                     joined.question.cancel()
@@ -73,7 +79,21 @@ class Collapser(Generic[R]):
             joined.question.addBoth(lambda result: self._land(same, joined, result))
         return waiter
 
+    def keep(self, same: Hashable) -> None:
+        """Let *same* go on, whoever leaves; who comes meanwhile waits for it."""
+        flight = self._flights.get(same)
+        if flight is not None:
+            flight.kept = True
+
+    def close(self) -> None:
+        """Give up all questions."""
+        for flight in list(self._flights.values()):
+            if flight.question is not None:
+                flight.question.cancel()
+
     def _land(self, same: Hashable, flight: _Flight[R], result: R | Failure) -> None:
         if self._flights.get(same) is flight:
             del self._flights[same]
+        if not flight.waiters:
+            self.unwanted(result)
         flight.end(result)

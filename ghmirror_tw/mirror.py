@@ -9,8 +9,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ghmirror_tw.admission import Admission
 from ghmirror_tw.answers import Answer, NotSaid, Whole
@@ -20,9 +22,9 @@ from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.users import Users, parse_login
-from ghmirror_tw.going import GoingOn, Patient
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.pacing import Pacing, points_of, spends
+from ghmirror_tw.patient import Patient
 from ghmirror_tw.policy import errors, reuse, staleness
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.coding import accepts_gzip
@@ -59,11 +61,15 @@ _LIMITED: Final = frozenset({403, 429})
 _READING: Final = frozenset({b"GET", b"HEAD"})
 #: Reasons for which GitHub is not asked at all.
 _NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
+#: How a question may fail that nobody has done wrong.
+_EXPECTED: Final = (CancelledError, MirrorError, NotSaid, Stopped, Unanswered)
 #: How often one asker tries to go first for the same.
 _MOST_CLAIMS: Final = 2
 _SAVED: Final = frozenset(
     {Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH, Outcome.STALE}
 )
+
+_log = Logger(namespace="ghmirror.mirror")
 
 
 @define(eq=False)
@@ -84,8 +90,8 @@ class Mirror:
     pacing: Pacing
     stops: Stops = field(factory=Stops)
     proofs: Proofs = field(factory=Proofs)
-    _flights: Collapser[Answer] = field(factory=Collapser)
-    _going: GoingOn[Answer] = field(factory=lambda: GoingOn(_unwanted))
+    _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
+    _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _generations: OrderedDict[str, int] = field(factory=OrderedDict)
     _writes: int = 0
     _last_tick: float = 0.0
@@ -93,7 +99,6 @@ class Mirror:
     _instance: str = field(factory=lambda: uuid4().hex)
     _admission: Admission = field(init=False)
     _validation: Validation = field(init=False)
-    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.mirror"))
 
     def __attrs_post_init__(self) -> None:
         self._admission = Admission(
@@ -170,7 +175,7 @@ class Mirror:
         return errors.unanswered(error.reason)
 
     def _log_unanswered(self, question: Question, reason: str, why: str) -> None:
-        self._log.warn(
+        _log.warn(
             "GitHub did not answer {method}: {reason}: {why}",
             method=question.method.decode("ascii"),
             reason=reason,
@@ -372,7 +377,7 @@ class Mirror:
         self.store.stop(credential, limit.bucket, limit.until)
         if limit.kind is LimitKind.SECONDARY:
             self.pacing.complained(credential)
-        self._log.warn(
+        _log.warn(
             "GitHub stops {login}: {kind} limit{bucket}, for {seconds} s",
             login=self.login(credential) or "a credential",
             kind=limit.kind.value,
@@ -520,10 +525,10 @@ class Mirror:
         The question goes on then, and whoever asks the same next waits for its answer.
         """
         name = (asked.same, asked.head)
-        going = Patient(self._going.wait(name, lambda: self._said(asked, known)))
+        going = Patient(self._going.join(name, lambda: self._said(asked, known)))
         try:
             limit_s = max(asked.stale_by - self.now(), 0.0)
-            said = await going.within(limit_s, self.call_later)
+            said = await going.within(lambda late: self.call_later(limit_s, late))
             if said is None:
                 stale = await self._stale(asked, "timeout", None)
                 if stale is not None and not going.has_come:
@@ -541,7 +546,7 @@ class Mirror:
     def _ask_aside(self, asked: Asked, known: Known) -> None:
         """Ask GitHub though nobody waits for it, to see whether it is back."""
         name = (asked.same, asked.head)
-        going = self._going.wait(name, lambda: self._said(asked, known))
+        going = self._going.join(name, lambda: self._said(asked, known))
         self._going.keep(name)
         Patient(going).leave()
 
@@ -552,6 +557,7 @@ class Mirror:
 
     def close(self) -> None:
         """Give up what is asked though nobody waits for it."""
+        self.users.close()
         self._going.close()
 
     async def _stale(self, asked: Asked, reason: str, status: int | None) -> Answer | None:
@@ -682,10 +688,13 @@ def _is_bare_for(asked: Asked, answer: Answer) -> bool:
     return not not_modified(asked.question.fields, answer.fields.get(b"etag"), None)
 
 
-def _unwanted(answer: Answer) -> None:
-    """Let go of an answer that nobody waits for any more."""
-    if answer.incoming is not None:
-        answer.incoming.abort()
+def _unwanted(said: Answer | Failure) -> None:
+    """Let go of an answer that nobody waits for any more; what shouldn't happen is logged."""
+    if isinstance(said, Failure):
+        if not said.check(*_EXPECTED):
+            _log.failure("A question failed that nobody waits for", failure=said)
+    elif said.incoming is not None:
+        said.incoming.abort()
 
 
 def _mutates(question: Question, upload: Upload | None) -> bool:

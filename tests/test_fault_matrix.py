@@ -134,7 +134,7 @@ class Matrix:
             got = None
         wrong.end()
         # A question that goes on though its asker has been answered ends as well.
-        while self.home.house.mirror._going._going:
+        while self.home.house.mirror._going._flights:
             self.timers.end_shortest()
             await turn()
         return got, wrong.seen

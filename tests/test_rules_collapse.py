@@ -299,10 +299,10 @@ class GoingOnWithout(TestCase):
 
         asker = mirror.names.name(b"token alice-1")
         name = ((CacheKey(b"/thing"), asker, 0, True, False), False)
-        mirror._going.wait(name, bare)
+        mirror._going.join(name, bare)
         mirror._going.keep(name)
         second = start(home.get("/thing", token="alice-1"))
-        await until(lambda: len(mirror._going._going[name].waiters) > 1)
+        await until(lambda: len(mirror._going._flights[name].waiters) > 1)
         etag = (first.field("etag") or "").encode()
         answer.callback(Answer(304, Fields(((b"etag", etag),)), Outcome.REVALIDATED, None))
         got = await second

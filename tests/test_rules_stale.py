@@ -169,7 +169,7 @@ class Late(TestCase):
         assert (await asked).outcome == LATE
         self.github.put("/thing", {"a": 2})
         gate.open()
-        await until(lambda: not self.home.house.mirror._going._going)
+        await until(lambda: not self.home.house.mirror._going._flights)
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
 
     async def test_what_goes_on_ends_with_the_mirror(self) -> None:
@@ -179,6 +179,18 @@ class Late(TestCase):
         await gate.arrived(1)
         self.timers.end_shortest()
         assert (await asked).outcome == LATE
+        await self.home.close()
+        await until(lambda: gate.waiting == 0)
+
+    async def test_asking_who_one_is_ends_with_the_mirror(self) -> None:
+        """It goes on for who comes next, and nobody comes any more."""
+        self.home.move_on(301.0)
+        gate = self.github.hold("/user")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        assert (await asked).status == 200
+        assert gate.waiting == 1
         await self.home.close()
         await until(lambda: gate.waiting == 0)
 
@@ -215,7 +227,7 @@ class Late(TestCase):
         assert (who.waiting, what.waiting) == (1, 1)
         who.open()
         what.open()
-        await until(lambda: not self.home.house.mirror._going._going)
+        await until(lambda: not self.home.house.mirror._going._flights)
 
     async def test_a_restore_takes_none_of_githubs_time(self) -> None:
         """Who waited for the store to be filled still has GitHub's answer to wait for."""

@@ -1,16 +1,11 @@
-"""Who must not ask GitHub now, and questions that go on."""
+"""Who must not ask GitHub now."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw import stops as stops_module
 from ghmirror_tw.answers import Answer, Whole
-from ghmirror_tw.going import GoingOn
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.limits import Limit, LimitKind
@@ -160,94 +155,3 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         stops.met(entry, secondary(10.0), SAID)
     stops.enter("a", "core", 1.0)
     assert [strikes(stops, credential) for credential in "abc"] == [0, 1, 1]
-
-
-class Going(SynchronousTestCase):
-    """A question that may outlive who asked it."""
-
-    def setUp(self) -> None:
-        self.unwanted: list[str] = []
-        self.going: GoingOn[str] = GoingOn(self.unwanted.append)
-        self.asked: list[Deferred[str]] = []
-
-    def wait(self) -> Deferred[tuple[str, bool]]:
-        async def ask() -> str:
-            self.asked.append(Deferred())
-            return await self.asked[-1]
-
-        return self.going.wait("same", ask)
-
-    def test_it_is_asked_once(self) -> None:
-        """All who wait get the answer; later it is asked again."""
-        waiters = [self.wait(), self.wait()]
-        assert self.going.under_way("same")
-        self.asked[0].callback("answer")
-        assert [self.successResultOf(each) for each in waiters] == [
-            ("answer", True),
-            ("answer", False),
-        ]
-        assert not self.going.under_way("same")
-        self.wait()
-        assert len(self.asked) == 2
-
-    def test_a_failure_is_everybodys(self) -> None:
-        """Each gets it."""
-        waiters = [self.wait(), self.wait()]
-        self.asked[0].errback(ValueError())
-        for each in waiters:
-            self.failureResultOf(each, ValueError)
-
-    def test_when_all_have_gone_it_is_given_up(self) -> None:
-        """Unless it is kept; then its answer waits for nobody, or for who comes next."""
-        for kept in (False, True):
-            first, second = self.wait(), self.wait()
-            if kept:
-                self.going.keep("same")
-            for each in (first, second):
-                each.cancel()
-                self.failureResultOf(each, CancelledError)
-            assert self.going.under_way("same") is kept
-        third = self.wait()
-        assert len(self.asked) == 2
-        self.asked[1].callback("late")
-        assert self.successResultOf(third) == ("late", True)
-        gone = self.wait()
-        self.going.keep("same")
-        gone.cancel()
-        self.failureResultOf(gone, CancelledError)
-        self.asked[2].callback("too late")
-        assert self.unwanted == ["too late"]
-        self.going.keep("same")
-
-    def test_a_failure_that_nobody_waits_for(self) -> None:
-        """Is nobody's."""
-        gone = self.wait()
-        self.going.keep("same")
-        gone.cancel()
-        self.failureResultOf(gone, CancelledError)
-        self.asked[0].errback(ValueError())
-        assert self.unwanted == []
-
-    def test_one_may_take_another_along(self) -> None:
-        """One that is called may cancel the next one meanwhile."""
-        for fails in (False, True):
-            first, second = self.wait(), self.wait()
-            first.addBoth(self.cancels(second))
-            if fails:
-                self.asked[-1].errback(ValueError())
-            else:
-                self.asked[-1].callback("answer")
-            self.failureResultOf(second, CancelledError)
-
-    @staticmethod
-    def cancels(other: Deferred[tuple[str, bool]]) -> Any:
-        return lambda _: other.cancel()
-
-    def test_closing(self) -> None:
-        """Gives up all questions, kept or not."""
-        gone = self.wait()
-        self.going.keep("same")
-        gone.cancel()
-        self.failureResultOf(gone, CancelledError)
-        self.going.close()
-        assert not self.going.under_way("same")

@@ -7,13 +7,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
 from attrs import define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from ghmirror_tw.collapse import Collapser
+from ghmirror_tw.patient import CallLate, Patient
 
 #: How many credentials are remembered.
 CAPACITY: Final = 10_000
@@ -28,10 +30,6 @@ SHOWN_S: Final = 86_400.0
 VIEWER_QUERY: Final = b'{"query":"query{viewer{login}}"}'
 
 _LOGIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:\[bot\])?")
-
-
-#: Calls something when it has taken too long.
-CallLate: TypeAlias = Callable[[Callable[[], object]], IDelayedCall]
 
 
 class CannotAsk(Exception):  # noqa: N818 - it says what is, and nobody is at fault
@@ -75,8 +73,11 @@ class Users:
     capacity: int = CAPACITY
     _words: OrderedDict[str, _Word] = field(init=False, factory=OrderedDict)
     _used: dict[str, float] = field(init=False, factory=dict)
-    _asking: dict[str, list[Deferred[_Word | None]]] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.users"))
+    _asking: Collapser[_Word | None] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._asking = Collapser(self._unheard)
 
     def learn(self, credential: str, login: str, now: float) -> None:
         """Remember that GitHub said *credential* belongs to *login*, when asked at *now*."""
@@ -115,11 +116,9 @@ class Users:
         now = now_fn()
         word = self._words.get(credential)
         if word is None or not word.holds(now):
-            asked = self._asked(credential, ask, now)
-            if _still_holds(word, now, stale_limit):
-                answered = await self._in_time(credential, asked, call_late)
-            else:
-                answered = await asked
+            # One that holds is enough for who has waited for long.
+            holds = _still_holds(word, now, stale_limit)
+            answered = await self._asked(credential, ask, now, call_late if holds else None)
             if answered is None:
                 word = self._words.get(credential)
                 if word is None or not _still_holds(word, now_fn(), stale_limit):
@@ -129,36 +128,25 @@ class Users:
         self._touch(credential, now)
         return word.verdict(allowed)
 
-    async def _in_time(
-        self, credential: str, asked: Deferred[_Word | None], call_late: CallLate
+    async def _asked(
+        self,
+        credential: str,
+        ask: Callable[[], Awaitable[str | None]],
+        now: float,
+        call_late: CallLate | None,
     ) -> _Word | None:
-        """Wait for what is *asked*, but not for too long; it goes on, and None is returned."""
-        if asked.called:
-            return await asked
-
-        def give_up() -> None:
-            self._asking[credential].remove(asked)
-            asked.callback(None)
-
-        timer = call_late(give_up)
+        """Ask, or join who is asking; None if GitHub can't be asked, or takes too long."""
+        asked = Patient(self._asking.join(credential, lambda: self._ask(credential, ask, now)))
+        self._asking.keep(credential)
         try:
-            return await asked
+            said = await (asked.end() if call_late is None else asked.within(call_late))
         finally:
-            if timer.active():
-                timer.cancel()
+            asked.leave()
+        return None if said is None else said[0]
 
-    def _asked(
-        self, credential: str, ask: Callable[[], Awaitable[str | None]], now: float
-    ) -> Deferred[_Word | None]:
-        """Ask, or join who is asking; each caller gets a Deferred that it may cancel."""
-        first = credential not in self._asking
-        waiting = self._asking.setdefault(credential, [])
-        waiter: Deferred[_Word | None] = Deferred(waiting.remove)
-        waiting.append(waiter)
-        if first:
-            asked = Deferred.fromCoroutine(self._ask(credential, ask, now))
-            asked.addBoth(self._tell, credential)
-        return waiter
+    def close(self) -> None:
+        """Give up what is being asked."""
+        self._asking.close()
 
     async def _ask(
         self, credential: str, ask: Callable[[], Awaitable[str | None]], now: float
@@ -169,16 +157,9 @@ class Users:
             return None
         return self._settle(credential, _Word(login, now))
 
-    def _tell(self, result: _Word | Failure | None, credential: str) -> None:
-        waiting = self._asking.pop(credential)
-        if isinstance(result, Failure) and not waiting:
+    def _unheard(self, result: _Word | Failure | None) -> None:
+        if isinstance(result, Failure):
             self._log.failure("Asking who a credential belongs to failed", failure=result)
-        while waiting:
-            waiter = waiting.pop(0)
-            if isinstance(result, Failure):
-                waiter.errback(result.value)
-            else:
-                waiter.callback(result)
 
     def _settle(self, credential: str, word: _Word) -> _Word:
         """Keep the newer of what is known and *word*, and return it."""

@@ -296,6 +296,16 @@ class MayUseTests(SynchronousTestCase):
         self.github.pending.cancel()
         assert self.successResultOf(check) is Verdict.UNKNOWN
 
+    def test_closing_gives_up_what_is_asked(self) -> None:
+        """Though its answer was to serve who comes next; who waits still gets a verdict."""
+        self.github.pending = Deferred()
+        gone, check = self.check(), self.check()
+        gone.cancel()
+        assert failure_of(gone).check(CancelledError)
+        self.users.close()
+        assert self.successResultOf(check) is Verdict.UNKNOWN
+        assert self.github.pending.called
+
     def test_a_refusal_meanwhile_outweighs_the_answer(self) -> None:
         """A 401 after the question was asked is the later word."""
         self.github.pending = Deferred()

@@ -153,7 +153,7 @@ class Misbehaving(TestCase):
         await until(lambda: home.house.client._held == 0)
         assert not home.house.client._coming
         assert not mirror._flights._flights
-        assert not mirror._going._going
+        assert not mirror._going._flights
         assert not self.clock.getDelayedCalls()
 
     # Slow to send.

@@ -1,0 +1,64 @@
+"""Waiting for a while, and then again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeAlias, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+R = TypeVar("R")
+
+#: Calls something when it has taken too long.
+CallLate: TypeAlias = Callable[[Callable[[], object]], IDelayedCall]
+
+
+@define(eq=False)
+class Patient(Generic[R]):
+    """Waits for *going*, for a while and then again."""
+
+    going: Deferred[R]
+    _told: Deferred[R | None] = field(init=False, factory=Deferred)
+
+    def __attrs_post_init__(self) -> None:
+        self.going.addBoth(self._tell)
+
+    def _tell(self, result: R | Failure) -> None:
+        if self._told.called:
+            return
+        if isinstance(result, Failure):
+            self._told.errback(result)
+        else:
+            self._told.callback(result)
+
+    @property
+    def has_come(self) -> bool:
+        """Whether it has ended, well or not."""
+        return bool(self._told.called)
+
+    async def within(self, call_late: CallLate) -> R | None:
+        """Return what comes before *call_late* calls, or None; it can be waited for again then."""
+        timer = call_late(self._late)
+        try:
+            return await self._told
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def _late(self) -> None:
+        told, self._told = self._told, Deferred()
+        told.callback(None)
+
+    async def end(self) -> R:
+        """Return what comes."""
+        told = await self._told
+        assert told is not None
+        return told
+
+    def leave(self) -> None:
+        """Wait no more."""
+        self._told.addErrback(lambda _: None)
+        self.going.cancel()
