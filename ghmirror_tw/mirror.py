@@ -265,7 +265,8 @@ class Mirror:
     async def _hear_of_stops(self, question: Question, credential: str) -> None:
         """Learn what limits the fleet has met."""
         bucket = bucket_of(question.method, question.path)
-        stops = await self.store.stops(credential, bucket, self.store.patience())
+        with self.pacing.expecting(credential):
+            stops = await self.store.stops(credential, bucket, self.store.patience())
         self._learn_stops(credential, bucket, *stops)
 
     def _learn_stops(
@@ -584,10 +585,10 @@ class Mirror:
         )
 
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
-        self.pacing.expect(asked.credential)
-        return await self.store.look_up(
-            asked.key, asked.credential, asked.patience, current=current
-        )
+        with self.pacing.expecting(asked.credential):
+            return await self.store.look_up(
+                asked.key, asked.credential, asked.patience, current=current
+            )
 
     @staticmethod
     def _is_cold(known: Known) -> bool:

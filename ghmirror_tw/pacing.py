@@ -10,6 +10,7 @@ import itertools
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import ceil
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -197,14 +198,18 @@ class Pacing:
 
     # Asking for leave.
 
-    def expect(self, credential: str) -> None:
+    @contextmanager
+    def expecting(self, credential: str) -> Iterator[None]:
         """Prepare for a question of *credential*'s, so that it needn't wait when it comes."""
-        if self.budgets.alone or self._closed:
-            return
-        lane = self._lane(credential)
-        for share in lane.shares:
-            if share.available < 1:
-                share.expect()
+        alone = self.budgets.alone or self._closed
+        shares = () if alone else tuple(self._lane(credential).shares)
+        for share in shares:
+            share.expect()
+        try:
+            yield
+        finally:
+            for share in shares:
+                share.expected()
 
     def enter(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 from attrs import define, field
@@ -16,7 +17,7 @@ from ghmirror_tw import pacing
 from ghmirror_tw.pacing import Pacing, Permit
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.store import shares
-from tests.home import reactor, until
+from tests.home import reactor, turn, until
 from tests.redis_servers import RedisServer, start_redis
 from tests.store.redis.test_budgets import ALICE, open_budgets
 
@@ -84,7 +85,9 @@ class Fleet(TestCase):
         return started
 
     async def ask(self, replica: Pacing, who: str = ALICE, points: int = 1) -> None:
-        """Put one question by way of a replica."""
+        """Put one question by way of a replica, after it has looked something up."""
+        with replica.expecting(who):
+            await turn()
         permit = await replica.enter(who, "core", points)
         try:
             await self.github.answer(replica, points)
@@ -204,6 +207,23 @@ class Fleet(TestCase):
         await first.close()
         assert self.server.ask("KEYS", "*:b:*") == []
         (await second.enter(ALICE, "core")).leave()
+
+    async def test_what_is_expected_is_asked_for_at_once(self) -> None:
+        """However late Redis answers, it needn't be asked again for what came meanwhile."""
+        (one,) = await self.start(1, max_in_flight=80)
+        self.server.pause()
+        with ExitStack() as expected:
+            for _ in range(30):
+                expected.enter_context(one.expecting(ALICE))
+            slots = one._lanes[ALICE].slots
+            assert slots._bids < 10
+            self.server.resume()
+            await until(lambda: not slots._bids)
+            assert slots.available >= 30
+        asked = [one.enter(ALICE, "core") for _ in range(30)]
+        assert all(each.called for each in asked)
+        for each in asked:
+            (await each).leave()
 
     # Points.
 

@@ -155,6 +155,8 @@ class Bid:
     *demand*: what it has use for; with none it lets go of everything. *want*: what it would take
     if there is plenty. *least*: with less it can't go on. *number* grows with each bid. It speaks
     for *life_s* seconds from now; if it is never heard of again, what it holds is free after that.
+    One that *grows* gives nothing back: others of the same process are on their way, and may have
+    brought it more than it knows of.
     """
 
     owner: str
@@ -164,6 +166,7 @@ class Bid:
     want: int
     least: int
     life_s: float
+    grows: bool = False
 
 
 @frozen

@@ -60,6 +60,8 @@ class Share:
     _target: int = field(init=False, default=0)
     _until: float = field(init=False, default=0.0)
     _used: int = field(init=False, default=0)
+    #: So much will be needed soon.
+    _expected: int = field(init=False, default=0)
     _peak: int = field(init=False, default=0)
     #: What is used no more, but counts until then.
     _resting: deque[tuple[float, int]] = field(init=False, factory=deque)
@@ -73,8 +75,11 @@ class Share:
     _again: bool = field(init=False, default=False)
     _contended: bool = field(init=False, default=False)
     _bid_at: float = field(init=False, default=-inf)
-    _is_bidding: bool = field(init=False, default=False)
-    _bidding: Deferred[None] | None = field(init=False, default=None)
+    #: Bids that are on their way, what they ask for at most, and the latest one that was answered.
+    _bids: int = field(init=False, default=0)
+    _bidding: set[Deferred[None]] = field(init=False, factory=set)
+    _wanted: int = field(init=False, default=0)
+    _latest: int = field(init=False, default=0)
     _timer: IDelayedCall | None = field(init=False, default=None)
     _rest_timer: IDelayedCall | None = field(init=False, default=None)
     _closed: bool = field(init=False, default=False)
@@ -97,7 +102,7 @@ class Share:
     def idle(self) -> bool:
         """Whether it holds nothing that anybody would have to know of."""
         held = self._held and not self.budgets.alone
-        return not (self.occupied or held or self._is_bidding or self.waiting())
+        return not (self.occupied or held or self._bids or self.waiting() or self._expected)
 
     def _allowed(self) -> int:
         held = 0
@@ -136,7 +141,7 @@ class Share:
             self._resting.append((self.reactor.seconds() + rest_s, amount))
             self._resting_sum += amount
             self._watch_rest()
-        if self._contended and self._lets_go and not self._is_bidding:
+        if self._contended and self._lets_go and not self._bids:
             self._bid()
         self.grown()
 
@@ -154,43 +159,58 @@ class Share:
     # Telling the fleet.
 
     def expect(self) -> None:
-        """Prepare for somebody who comes soon."""
-        self._peak = max(self._peak, self.occupied + self.least())
-        self.ask()
+        """Prepare for somebody who comes soon; `expected` must be called when he has."""
+        self._expected += 1
+        if self.available < self._expected:
+            self.ask()
+
+    def expected(self) -> None:
+        """Take note that somebody who was expected has come, or won't."""
+        self._expected -= 1
 
     def ask(self) -> None:
-        """Try to get more, unless that was tried just now."""
-        if self._is_bidding:
+        """Try to get more, unless that was tried just now, or is under way for as much."""
+        if self._bids:
             self._again = True
+            if self._demand() > self._wanted and not (self._short or self._alone):
+                self._bid(grows=True)
         elif self._timer is not None and (self._short or self._alone):
             return  # it is tried again soon
         elif self._held < self.budget.limit or self.reactor.seconds() >= self._until:
             self._bid()
 
-    def _bid(self) -> None:
+    def _bid(self, *, grows: bool = False) -> None:
         if self._closed:
             return
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
-        self._again, self._is_bidding = False, True
+        self._again = False
+        self._bids += 1
         self._bid_at = self.reactor.seconds()
-        self._bidding = Deferred.fromCoroutine(self._tell())
-        self._bidding.addBoth(self._told)
+        bidding = Deferred.fromCoroutine(self._tell(grows=grows))
+        self._bidding.add(bidding)
+        bidding.addBoth(lambda _: self._told(bidding))
 
-    def _told(self, _: object) -> None:
-        self._is_bidding, self._bidding = False, None
+    def _told(self, bidding: Deferred[None]) -> None:
+        self._bidding.discard(bidding)
+        self._bids -= 1
         if not self._closed:
-            self._next()
+            if not self._bids:
+                self._next()
             self.grown()
 
     def _demand(self) -> int:
-        return min(max(self._peak, self.occupied + self.waiting()), self.budget.limit)
+        needed = self.occupied + self.waiting() + self._expected
+        return min(max(self._peak, needed), self.budget.limit)
 
-    def _bid_now(self) -> Bid:
+    def _bid_now(self, *, grows: bool) -> Bid:
         limit, demand = self.budget.limit, self._demand()
         want = min(demand + demand // _SPARE_PART + _SPARE, limit) if demand else 0
         occupied = self.occupied
+        if grows:
+            held = max(self._held, occupied)
+            return self._as_bid(held, demand, want, grows=True)
         if self._alone == _HEARD:
             # Others come back now, too: what is in use is told first.
             demand = want = max(occupied, min(demand, 1))
@@ -199,14 +219,18 @@ class Share:
         self._held = max(occupied, held if demand else 0)
         self._target = min(self._target, self._held)
         self._peak = occupied
+        return self._as_bid(self._held, demand, want, grows=False)
+
+    def _as_bid(self, held: int, demand: int, want: int, *, grows: bool) -> Bid:
         rest_s = self.budget.rest_s
         life_s = LEASE_S + (rest_s + _SLACK_S if rest_s else 0.0)
         least = max(min(self.least(), demand), 1)
-        return Bid(self.owner, next(self.numbers), self._held, demand, want, least, life_s)
+        return Bid(self.owner, next(self.numbers), held, demand, want, least, life_s, grows)
 
-    async def _tell(self) -> None:
+    async def _tell(self, *, grows: bool) -> None:
         sent_at = self.reactor.seconds()
-        bid = self._bid_now()
+        bid = self._bid_now(grows=grows)
+        self._wanted = bid.want
         try:
             part = await self.budgets.bid(self.budget, bid)
         except Unavailable as error:
@@ -219,6 +243,9 @@ class Share:
                 self._log.failure("Sharing a budget failed")
             self._alone, self._short = _HEARD, False
             return
+        if bid.number < self._latest:
+            return  # what a later one has brought is more, and known already
+        self._latest = bid.number
         self._alone = max(self._alone - 1, 0)
         self._held, self._target, self._sharers = part.held, part.target, max(part.sharers, 1)
         self._sharers_known = True
@@ -235,7 +262,8 @@ class Share:
     def _next(self) -> None:
         """Bid again when it is time."""
         lacks = self.waiting() > 0 and self.available < self.least()
-        if self.budgets.alone or not (self.occupied or self._held or self.waiting()):
+        needed = self.occupied or self._held or self.waiting() or self._expected
+        if self.budgets.alone or not (needed or self._alone):
             return
         if self._alone:
             pause_s = _ALONE_S
@@ -264,5 +292,5 @@ class Share:
             if timer is not None and timer.active():
                 timer.cancel()
         self._timer = self._rest_timer = None
-        if self._bidding is not None:
-            self._bidding.cancel()
+        for bidding in tuple(self._bidding):
+            bidding.cancel()

@@ -21,7 +21,8 @@ from ghmirror_tw.store.redis.scripts import Script
 TURN_MS: Final = 1000
 
 #: KEYS: the budget, the complaint. ARGV: owner, number, held, demand, want, least, limit, life in
-#: ms, turn in ms. Returns held, target, sharers, contended, for how many ms the complaint counts.
+#: ms, turn in ms, 1 if it grows. Returns held, target, sharers, contended, for how many ms the
+#: complaint counts.
 #:
 #: A row of the hash is what one process said last: held, demand, least, since when it has its
 #: turn or waits for it, when it ends, number. Nobody's held is taken away: only what it says
@@ -34,7 +35,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local owner, number = ARGV[1], tonumber(ARGV[2])
 local held, demand, want = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local least, limit = tonumber(ARGV[6]), tonumber(ARGV[7])
-local life, turn = tonumber(ARGV[8]), tonumber(ARGV[9])
+local life, turn, grows = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10] == '1'
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local me = {owner, held, demand, least, now}
 local all, free = {me}, limit - held
@@ -46,6 +47,11 @@ for i = 1, #rows, 2 do
     -- an old bid that was late
     if tonumber(n) >= number then return {tonumber(h), tonumber(h), 1, 1, 0} end
     me[5] = tonumber(s)
+    if grows and tonumber(h) > held then
+      free = free - (tonumber(h) - held)
+      held = tonumber(h)
+      me[2] = held
+    end
   else
     all[#all + 1] = {rows[i], tonumber(h), tonumber(d), tonumber(l), tonumber(s)}
     free = free - tonumber(h)
@@ -154,7 +160,10 @@ class RedisBudgets:
         command = BID.call(
             keys,
             bid.owner.encode("ascii"),
-            *(b"%d" % each for each in (*numbers, round(bid.life_s * 1000), self.turn_ms)),
+            *(
+                b"%d" % each
+                for each in (*numbers, round(bid.life_s * 1000), self.turn_ms, bid.grows)
+            ),
         )
         held, target, sharers, contended, complained_ms = await self._write(credential, command)
         return Part(held, target, sharers, bool(contended), complained_ms / 1000)

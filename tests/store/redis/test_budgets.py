@@ -57,6 +57,7 @@ class Budgets(TestCase):
         least: int = 1,
         limit: int = 10,
         life_s: float = 100.0,
+        grows: bool = False,
     ) -> Part:
         """Bid for *owner*, who holds what it was given unless it says less."""
         self.number += 1
@@ -68,11 +69,23 @@ class Budgets(TestCase):
             demand if want is None else want,
             least,
             life_s,
+            grows,
         )
         part = await self.budgets.bid(Budget(ALICE, "f", limit), bid)
         self.held[owner] = part.held
         assert sum(self.held.values()) <= limit
         return part
+
+    async def test_one_that_grows_gives_nothing_back(self) -> None:
+        """Its process may not have heard yet what it holds, and must lose none of it."""
+        await self.bid("one", 3)
+        await self.bid("two", 7)
+        assert (await self.bid("one", 5, held=0, grows=True)).held == 3
+        await self.bid("two", 7, held=4)
+        assert (await self.bid("one", 5, held=0, grows=True)).held == 5
+        assert (await self.bid("one", 5, held=0)).held == 5
+        await self.bid("one", 1, held=1)
+        assert (await self.bid("two", 9)).held == 9
 
     async def test_one_gets_what_it_needs_and_a_little_more(self) -> None:
         """But of what is left over, no more than half."""
