@@ -5,17 +5,22 @@
 Each credential asks each mirror for each resource, all of them at once. Of each step it prints
 how many questions GitHub was paid for, how many were free, and how many had to be paid. The exit
 status is 1 if any step paid something else, or any request failed.
+
+Redis and the stand-in would have machines of their own; here they go before the mirrors, where
+that is allowed (root). Many more mirrors than cores make Redis look slow to each of them; its
+timeout has to be longer then (``--timeout``).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import perf_counter
 
 from attrs import define, field
@@ -46,7 +51,7 @@ class Fleet:
         sections = {
             "github": {"api_url": self.github.url},
             "cache": {"backend": "redis", "credential_secret": "of the benchmark"},
-            "redis": {"url": f"redis://{host}:{port}"},
+            "redis": {"url": f"redis://{host}:{port}", "timeout": self.options.timeout},
             "log": {"access": "none"},
         }
         mirror = BlockingMirror(sections)
@@ -149,6 +154,7 @@ class Fleet:
         self.redis.kill()
         self.step("Redis away", 0, lambda: self.poll(everything))
         self.redis.restart()
+        go_first(self.redis.pid)
         self.step("Redis back, empty", 0, lambda: self.poll(everything))
         self.step("again", 0, lambda: self.poll(everything))
 
@@ -165,6 +171,12 @@ class Fleet:
         return tally
 
 
+def go_first(pid: int) -> None:
+    """Let a process run before others, if we may."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, -15)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet", description=__doc__)
@@ -173,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resources", type=int, default=30, help="the same for all users")
     parser.add_argument("--own", type=int, default=5, help="resources that differ by user")
     parser.add_argument("--delay", type=float, default=0.05, help="seconds that GitHub takes")
+    parser.add_argument("--timeout", default="250ms", help="[redis] timeout")
     parser.add_argument("--shuffle", action="store_true", help="each client in an order of its own")
     options = parser.parse_args(arguments)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -188,6 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         )
         redis = stack.enter_context(RedisServer())
+        for pid in (github.pid, redis.pid):
+            go_first(pid)
         fleet = Fleet(github, redis, options, stack)
         fleet.mirrors += [fleet.start() for _ in range(options.replicas)]
         for mirror in fleet.mirrors:
@@ -195,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(
             f"{options.replicas} mirrors, {options.credentials} credentials, "
             f"{options.resources} resources the same for all, {options.own} different by user; "
-            f"GitHub takes {options.delay * 1000:.0f} ms\n"
+            f"GitHub takes {options.delay * 1000:.0f} ms, [redis] timeout {options.timeout}\n"
             f"{'step':34}{'requests':>9}{'paid':>8}{'expected':>10}{'free':>9}"
             f"{'failed':>8}{'seconds':>9}\n"
         )
