@@ -19,7 +19,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
-SOURCES := $(shell find ghmirror_tw twisted -name '*.py' -not -name '.*') ghmirror_tw/py.typed
+SOURCES := $(shell find ghmirror_tw twisted -name '*.py' -not -name '.*') ghmirror_tw/py.typed \
+	$(wildcard ghmirror_tw/web/page/*)
 NODE_MODULES := tests/node_modules/.package-lock.json
 
 run: $(VENV)/installed
@@ -111,7 +112,7 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 
 # The programs that tests start, each with the Debian package that has it.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
-	systemd-analyze:systemd haproxy:haproxy
+	systemd-analyze:systemd haproxy:haproxy chromium:chromium
 
 programs:
 	@missing=()

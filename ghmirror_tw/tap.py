@@ -19,12 +19,14 @@ from twisted.python import usage
 from twisted.web.server import Site
 
 from ghmirror_tw import logs
+from ghmirror_tw.assembly.figures import Told
 from ghmirror_tw.assembly.redis import redis_records
 from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.assembly.trust import trusted
 from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.conversation import Terms
 from ghmirror_tw.descriptors import for_clients, raise_limit
+from ghmirror_tw.figures.document import Figures
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.client import Client, Origin
 from ghmirror_tw.github.status import StatusPage
@@ -48,9 +50,10 @@ from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.store.redis.budgets import RedisBudgets
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
+from ghmirror_tw.web.admin import Admin
 from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.fitting import Fitter
-from ghmirror_tw.web.health import Admin, Readiness
+from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.request import MirrorRequest
 from ghmirror_tw.web.resource import MirrorResource
 
@@ -125,6 +128,8 @@ class House:
     pacing: Pacing = field(init=False)
     mirror: Mirror = field(init=False)
     resource: MirrorResource = field(init=False)
+    figures: Figures = field(init=False)
+    admin: Admin = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         settings = self.settings
@@ -200,6 +205,23 @@ class House:
             public_url=server.public_url.encode(),
             trusted_proxies=server.trusted_proxies,
         )
+        self.figures = self._told().figures(self.metrics, self.resource.busiest)
+        self.admin = Admin(self.readiness, self.metrics, self.figures.document)
+
+    def _told(self) -> Told:
+        """Return who tells what of all that is shown."""
+        return Told(
+            reactor=self.reactor,
+            settings=self.settings,
+            readiness=self.readiness,
+            sharing=self.mirror.sharing,
+            stops=self.mirror.stops,
+            users=self.mirror.users,
+            availability=self.availability,
+            memory=self.memory,
+            redis=self.redis,
+            snapshots=self.snapshots,
+        )
 
     def _with_redis(self, codec: Codec) -> FailoverStore:
         """Return the store in Redis, with the memory store beside it."""
@@ -256,6 +278,7 @@ class House:
     def parts(self) -> tuple[Any, ...]:
         """What is opened and closed with the mirror, in the order of closing."""
         parts = (
+            self.figures.history,
             self.status_page,
             self.mirror,
             self.pacing,
@@ -314,7 +337,7 @@ def makeService(options: Options) -> MultiService:
         raise SystemExit(1) from None
     most = for_clients(raise_limit(), settings.github.max_connections)
     site = MirrorSite(house.resource, MirrorRequest, reactor, most)
-    admin = Site(Admin(house.readiness, house.metrics), reactor=reactor)
+    admin = Site(house.admin, reactor=reactor)
     admin.log = lambda _: None  # type: ignore[assignment, method-assign]
     server = settings.server
     service = MirrorService(

@@ -95,6 +95,13 @@ class Users:
         self._touch(credential, now)
         return word.login
 
+    def known(self, credential: str, now: float) -> str | None:
+        """Return what `login` does, where looking is no use of the credential."""
+        word = self._words.get(credential)
+        if word is None or now - self._used[credential] > SHOWN_S:
+            return None
+        return word.login
+
     async def may_use(  # noqa: PLR0913, PLR0917 - who asks, whom, and for how long
         self,
         credential: str,

@@ -18,13 +18,14 @@ from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.busiest import Busiest
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.targets import BadRequest, loops, parse_host, parse_target
 from ghmirror_tw.web import health
-from ghmirror_tw.web.access_log import AccessLog
+from ghmirror_tw.web.access_log import AccessLog, shown_path
 from ghmirror_tw.web.channel import PIECE_BYTES
 from ghmirror_tw.web.fitting import Fitted, Fitter, View, own_answer
 from ghmirror_tw.web.pouring import pour
@@ -35,6 +36,8 @@ _NOT_FORWARDED: Final = frozenset({b"host", b"content-length", b"expect"})
 _FORWARDED: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-for"})
 #: What nginx made customary for a client that went away before its answer.
 _GONE: Final = 499
+#: Paths are told apart by so many characters where the busiest are shown.
+_PATH_LENGTH: Final = 200
 _HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
 
 
@@ -68,6 +71,7 @@ class MirrorResource:
     in_flight: int = 0
     #: Set once nothing new is taken; seconds after which to come again.
     closing: int | None = None
+    busiest: Busiest = field(factory=Busiest)
     _quiet: list[Deferred[None]] = field(factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.web"))
 
@@ -102,16 +106,19 @@ class MirrorResource:
     def refused(self, error: MirrorError) -> None:
         """Count what was refused before it was a request."""
         self.metrics.request(b"", error.status, Outcome.ERROR, 0.0)
-        self.access_log.request(b"-", b"-", error.status, Outcome.ERROR, seconds=0.0)
+        self.access_log.request(b"-", "-", error.status, Outcome.ERROR, seconds=0.0)
 
     def _done(self, _: object, request: MirrorRequest, told: _Told) -> None:
         self.in_flight -= 1
         self.metrics.in_flight.dec()
         seconds = self.reactor.seconds() - told.began
         self.metrics.request(request.method, told.status, told.outcome, seconds)
+        path = shown_path(request.uri)
+        cut = len(path) > _PATH_LENGTH
+        self.busiest.count(path[: _PATH_LENGTH - 3] + "..." if cut else path)
         self.access_log.request(
             request.method,
-            request.uri,
+            path,
             told.status,
             told.outcome,
             seconds=seconds,
