@@ -228,15 +228,15 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press a key and let it go."""
-        codes = {"Tab": 9, "Enter": 13}
-        for kind in ("rawKeyDown", "keyUp"):
+        number, text = {"Tab": (9, ""), "Enter": (13, "\r")}[key]
+        for kind, more in (("keyDown", {"text": text}), ("keyUp", {})):
             self.call(
                 "Input.dispatchKeyEvent",
                 type=kind,
                 key=key,
                 code=key,
-                windowsVirtualKeyCode=codes[key],
-                text="\r" if key == "Enter" and kind == "rawKeyDown" else "",
+                windowsVirtualKeyCode=number,
+                **more,
             )
 
     def picture(self, *, whole: bool = False) -> bytes:

@@ -1,9 +1,8 @@
 // Shows the figures of /status.json, and says so when they no longer come.
 'use strict';
 
-const EVERY_MS = 2000; // from one answer to the next question
+const EVERY_MS = 2000; // from one answer, or none, to the next question
 const LATE_MS = 6000; // no answer within this is none
-const RETRY_MS = 4000; // after that, it is asked again
 const MINUTES = 60;
 const STEP = 5;
 const ROWS = 12; // of each table by user
@@ -84,7 +83,7 @@ function drawing(name, attributes) {
   return element;
 }
 
-// Cells are texts, or {text, class, node, until}; the first one names its row.
+// Cells are texts, or {text, class, node, until, over}; the first one names its row.
 function fill(table, rows, nothing) {
   const body = table.tBodies[0];
   const columns = table.tHead.rows[0].cells;
@@ -109,7 +108,10 @@ function put(element, cell, base) {
   const className = [base, told.class].filter(Boolean).join(' ');
   if (element.className !== className) element.className = className;
   if (told.until === undefined) delete element.dataset.until;
-  else element.dataset.until = told.until;
+  else {
+    element.dataset.until = told.until;
+    element.dataset.over = told.over;
+  }
   if (told.node) element.replaceChildren(told.node);
   else if (told.until === undefined) say(element, told.text);
 }
@@ -265,12 +267,12 @@ function showLimits(figures) {
   fill(get('stops'), some(figures.stops, get('stops-more'), 'stops').map((each) => [
     each.user + (each.credentials > 1 ? ` (${count(each.credentials)} credentials)` : ''),
     { text: each.kind + (each.resource ? ` limit of ${each.resource}` : ' limit'), class: 'warn' },
-    { until: each.until },
+    { until: each.until, over: 'over' },
   ]), 'Nobody is stopped.');
   const { remaining } = figures.quota;
   fill(get('quotas'), some(remaining, get('quotas-more'), 'quotas').map((each) => [
     each.user, each.resource, { text: count(each.remaining), class: each.remaining ? '' : 'bad' },
-    { until: each.resets_at },
+    { until: each.resets_at, over: 'full again' },
   ]), 'GitHub has not told of any yet.');
 }
 
@@ -334,7 +336,7 @@ function showSnapshots(figures) {
   facts(get('snapshots'), [
     ['Target', snapshots.target],
     ['Last save', told(save)],
-    ['Next', snapshots.next_at === null ? 'under way' : { until: snapshots.next_at }],
+    ['Next', snapshots.next_at === null ? 'under way' : { until: snapshots.next_at, over: 'now' }],
     ['Last restore', snapshots.filling ? 'under way' : told(restore)],
     ['Failures', { text: failures ? `${count(save.failures)} saving, ${count(restore.failures)} restoring` : 'none', class: failures ? 'bad' : '' }],
   ]);
@@ -353,7 +355,7 @@ function showPaths(figures) {
 function tick() {
   for (const element of document.querySelectorAll('[data-until]')) {
     const left = Number(element.dataset.until) - now();
-    say(element, left > 0 ? `in ${clock(left)}` : 'over');
+    say(element, left > 0 ? `in ${clock(left)}` : element.dataset.over);
   }
   showLate();
 }
@@ -411,7 +413,6 @@ async function ask() {
   window.clearTimeout(timer);
   asking = new AbortController();
   const late = window.setTimeout(() => asking.abort(), LATE_MS);
-  let pause = EVERY_MS;
   try {
     const answer = await fetch('/status.json', { cache: 'no-store', signal: asking.signal });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
@@ -421,14 +422,13 @@ async function ask() {
     notice(shown(figures), 'bad');
   } catch (error) {
     if (failedSince === null) failedSince = Date.now();
-    pause = RETRY_MS;
     console.warn(error);
   } finally {
     window.clearTimeout(late);
     asking = null;
   }
   tick();
-  if (!document.hidden) timer = window.setTimeout(ask, pause);
+  if (!document.hidden) timer = window.setTimeout(ask, EVERY_MS);
 }
 
 document.addEventListener('visibilitychange', () => { if (!document.hidden) ask(); });
