@@ -281,10 +281,14 @@ class Metrics:
         )
         return media_type.encode(), encode(_WithoutCreated(self.registry))
 
-    def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
-        """Give name, labels and value of each series of ours that a scrape would show now."""
+    def samples(self, *names: str) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Give name, labels and value of each series of ours that a scrape would show now.
+
+        *names*: of which metrics, as they are called here; without any, of all.
+        """
         self._expire()
-        for collector in (*self._named.values(), self._stores):
+        asked = [self._named[name] for name in names]
+        for collector in asked or (*self._named.values(), self._stores):
             for metric in collector.collect():
                 for sample in metric.samples:
                     yield sample.name, sample.labels, sample.value

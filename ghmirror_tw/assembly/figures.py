@@ -13,7 +13,7 @@ from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.config import Settings
 from ghmirror_tw.figures.document import Figures
 from ghmirror_tw.figures.history import History
-from ghmirror_tw.figures.readings import Readings, Totals
+from ghmirror_tw.figures.readings import Totals
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.users import Users
 from ghmirror_tw.metrics import Metrics
@@ -46,7 +46,7 @@ class Told:
         now = self.reactor.seconds
         history = History(
             self.reactor,
-            lambda: Totals.of(metrics, Readings.of(metrics)),
+            lambda: Totals.of(metrics),
             busiest.decay,
         )
         about = {

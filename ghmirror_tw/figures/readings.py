@@ -14,9 +14,9 @@ from ghmirror_tw.policy.quantiles import quantile
 
 #: Of what is shown how long it takes, and in which metric that is.
 TIMED: Final = {
-    "requests": "ghmirror_request_seconds_bucket",
-    "github": "ghmirror_upstream_seconds_bucket",
-    "store": "ghmirror_store_seconds_bucket",
+    "requests": "request_seconds",
+    "github": "upstream_seconds",
+    "store": "store_seconds",
 }
 _QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
@@ -25,15 +25,15 @@ Labels = Mapping[str, str]
 
 @frozen
 class Readings:
-    """All samples of the metrics at one moment, by name."""
+    """Samples of metrics at one moment, by name."""
 
     samples: Mapping[str, list[tuple[Labels, float]]]
 
     @classmethod
-    def of(cls, metrics: Metrics) -> Readings:
-        """Read them all."""
+    def of(cls, metrics: Metrics, *names: str) -> Readings:
+        """Read those metrics, or all."""
         samples: defaultdict[str, list[tuple[Labels, float]]] = defaultdict(list)
-        for name, labels, value in metrics.samples():
+        for name, labels, value in metrics.samples(*names):
             samples[name].append((labels, value))
         return cls(samples)
 
@@ -64,7 +64,7 @@ class Times:
     def of(cls, readings: Readings, name: str) -> Times:
         """Read all series of a histogram as one."""
         sums: Counter[float] = Counter({math.inf: 0})
-        for labels, value in readings.all_of(name):
+        for labels, value in readings.all_of(f"ghmirror_{name}_bucket"):
             sums[float(labels["le"])] += value  # type: ignore[assignment]
         bounds = tuple(sorted(sums))
         return cls(bounds, tuple(float(sums[bound]) for bound in bounds))
@@ -95,8 +95,10 @@ class Totals:
     saved: int
 
     @classmethod
-    def of(cls, metrics: Metrics, readings: Readings) -> Totals:
-        """Return what has happened since the mirror started."""
+    def of(cls, metrics: Metrics, readings: Readings | None = None) -> Totals:
+        """Return what has happened since the mirror started, as read now or before."""
+        if readings is None:
+            readings = Readings.of(metrics, "requests", *TIMED.values())
         return cls(
             readings.by("ghmirror_requests_total", "outcome"),
             {what: Times.of(readings, name) for what, name in TIMED.items()},

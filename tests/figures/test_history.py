@@ -8,7 +8,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
 from ghmirror_tw.figures.history import MINUTES, History, Note
-from ghmirror_tw.figures.readings import Readings, Totals
+from ghmirror_tw.figures.readings import Totals
 from ghmirror_tw.metrics import Metrics
 
 
@@ -23,7 +23,7 @@ class Scene:
         self.history = History(self.clock, self.totals, self.passed.append)
 
     def totals(self) -> Totals:
-        return Totals.of(self.metrics, Readings.of(self.metrics))
+        return Totals.of(self.metrics)
 
     @property
     def now(self) -> Note:
