@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 
@@ -17,9 +16,7 @@ def quantile(bounds: Sequence[float], counts: Sequence[float], q: float) -> floa
     if counts[-1] <= 0:
         return None
     lower, below = 0.0, 0.0
-    for bound, count in zip(bounds, counts, strict=True):
-        if math.isinf(bound):
-            break
+    for bound, count in zip(bounds[:-1], counts[:-1], strict=True):
         if count >= rank and count > below:
             return lower + (bound - lower) * max(rank - below, 0.0) / (count - below)
         lower, below = bound, count

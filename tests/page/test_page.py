@@ -114,7 +114,7 @@ def test_the_figures_are_right(browser: Browser, scene: Scene) -> None:
     tiles = facts(page, "tiles")
     assert tiles["Saved"] == [
         str(told["quota"]["saved"]),
-        f"{told['hour']['saved']} in the last hour",
+        f"last hour {told['hour']['saved']}",
     ]
     assert tiles["Spent"][0] == str(told["quota"]["spent"])
     assert tiles["Requests"][0] == str(told["requests"]["total"])

@@ -165,8 +165,8 @@ function showTiles(figures) {
   const whole = hour.saved + hour.spent;
   const limited = stops.length ? `${count(stops.length)} in force` : 'none';
   tiles([
-    ['Saved', count(quota.saved), `${count(hour.saved)} in the last hour`],
-    ['Spent', count(quota.spent), `${count(hour.spent)} in the last hour`],
+    ['Saved', count(quota.saved), `last hour ${count(hour.saved)}`],
+    ['Spent', count(quota.spent), `last hour ${count(hour.spent)}`],
     ['Free of charge', percent(hour.saved, whole), whole ? 'of the last hour' : 'nothing asked yet'],
     ['Requests', count(requests.total), `${count(figures.collapsed)} joined another`],
     ['p95 of requests', requested.count ? `${milliseconds(requested.p95)} ms` : UNKNOWN,
