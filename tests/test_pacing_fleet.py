@@ -288,6 +288,15 @@ class Fleet(TestCase):
         assert self.github.most_in_flight <= 8
         assert not self.refused
 
+    async def test_without_redis_nobody_waits_for_points_that_were_given_before(self) -> None:
+        """What was used of them counts for a minute; what would be its part is there at once."""
+        (one,) = await self.start(1, points_per_minute=900, max_in_flight=80)
+        await self.ask_all(30)
+        self.server.kill()
+        await until(lambda: not one.budgets.records.servers.writing)  # type: ignore[attr-defined]
+        await self.ask_all(60)
+        assert self.github.answered == {one: 90}
+
     async def test_a_slow_redis_is_no_leave_to_take_it_all(self) -> None:
         """Others may be there, and have their parts; nobody waits for long to be told of them."""
         (slow,) = await self.start(1, max_in_flight=40)
