@@ -711,7 +711,7 @@ def _cautions(settings: Settings) -> Iterator[str]:
     shared += ["S3"] if settings.snapshot.bucket is not None else []
     if shared and not (cache.credential_secret or cache.credential_secret_path):
         who = f"whoever can write to {' or '.join(shared)} can make up answers"
-        yield f"[cache] credential_secret: it is empty, so {who}"
+        yield f"[cache] credential_secret is empty, so {who}"
     unused = [name for section, name in _BY_KEY if section == "redis"]
     unused = [name for name in unused if _is_set(settings, ("redis", name))]
     if unused and cache.backend != "redis":

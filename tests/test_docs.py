@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -26,6 +27,9 @@ NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 
 _BLOCK = re.compile(r"^\.\. code-block:: ini\n\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
 _OPENS_INI = re.compile(r"^ +\[[a-z]+\]$", re.MULTILINE)
+#: A message with fewer letters that never change says too little to be told from others.
+_TELLING = 7
+_DEPENDING = 5
 _FILE = re.compile(r"/etc/ghmirror/([a-z.-]+)")
 
 
@@ -110,7 +114,8 @@ def test_each_option_that_is_named_exists(name: str) -> None:
     }
     assert named <= known
     variables = set(re.findall(r"\bGHMIRROR_[A-Z0-9_]+[A-Z0-9]\b", text_of(name)))
-    assert variables <= {option.variable for option in OPTIONS}
+    made_by_kubernetes = {"GHMIRROR_PORT"}
+    assert variables - made_by_kubernetes <= {option.variable for option in OPTIONS}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -238,3 +243,34 @@ def test_all_options_are_in_the_reference(book: dict[Path, Page]) -> None:
     assert wanted <= page.ids
     text = (ROOT / "docs" / "configuration.rst").read_text()
     assert re.findall(r"^\.\. settings:: (\w+)$", text, re.MULTILINE) == [*SECTIONS]
+
+
+def messages() -> list[re.Pattern[str]]:
+    """Return what the code can say in a line, with anything where it says what depends."""
+    found = set()
+    for path in (ROOT / "ghmirror_tw").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts = re.split(r"\{\w+\}", node.value)
+            elif isinstance(node, ast.JoinedStr):
+                made = [
+                    each.value if isinstance(each, ast.Constant) else "\0" for each in node.values
+                ]
+                parts = "".join(map(str, made)).split("\0")
+            else:
+                continue
+            if len("".join(parts)) >= _TELLING and "\n" not in "".join(parts):
+                found.add(".*".join(map(re.escape, parts)))
+    return [re.compile(each) for each in found if each.count(".*") <= _DEPENDING]
+
+
+def test_each_message_that_is_explained_can_be_said() -> None:
+    """What the page about trouble quotes is what somebody who has it will look for."""
+    page = (ROOT / "docs" / "troubleshooting.rst").read_text()
+    boxes = re.findall(
+        r"^( *)\.\. code-block:: text\n\n((?:\1 {3}.+\n)+)", page, flags=re.MULTILINE
+    )
+    quoted = [line.strip() for _, box in boxes for line in box.splitlines()]
+    assert len(quoted) > len(boxes) > 0
+    said = messages()
+    assert not [line for line in quoted if not any(each.fullmatch(line) for each in said)]

@@ -106,6 +106,12 @@ class Service(TestCase):
         await mirror.logged("Not reread")
         assert (await get(mirror.url, "/zen", "bob-1")).status == 200
 
+    async def test_why_github_did_not_answer(self) -> None:
+        """The log says it in words."""
+        mirror = await start_mirror(self, {})
+        assert (await get(mirror.url, "/zen")).status == 502
+        await mirror.logged(r"GitHub did not answer GET: connect-error: Connection was refused by")
+
 
 async def listens(url: str) -> bool:
     """Tell whether a server takes connections."""
