@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.ctl.command import Ended, Operator
-from tests.home import Got, fetch, open_github, turn, until
+from tests.home import Got, fetch, open_github, reactor
 from tests.redis_servers import RedisServer, start_redis
 from tests.running import ROOT, STOPPED, Mirror, start_mirror
 from tests.s3 import ENVIRONMENT, Bucket, open_bucket
@@ -27,6 +28,9 @@ TARGETS = (*PATHS, LIST, EMPTY)
 TOKENS = ("alice-1", "bob-1")
 REPLICAS = 3
 RESTORED = 'ghmirror_snapshot_records{operation="restore"}'
+
+#: How often is looked for what is waited for, in seconds; the mirrors need the time, too.
+_LOOK_S = 0.02
 
 
 @pytest.mark.usefixtures("s3_server")
@@ -67,10 +71,11 @@ class Drill(TestCase):
     async def new_replicas(self) -> list[Mirror]:
         """Start mirrors that share what the configuration names."""
         more = dict(ENVIRONMENT)
-        return [
-            await start_mirror(self, self.operator.sections, environment=more)
+        started = [
+            Deferred.fromCoroutine(start_mirror(self, self.operator.sections, environment=more))
             for _ in range(REPLICAS)
         ]
+        return list(await gatherResults(started, consumeErrors=True))
 
     async def command(self, *arguments: str) -> Ended:
         """Do what the page tells an operator to do."""
@@ -107,7 +112,7 @@ class Drill(TestCase):
         for mirror in mirrors:
             port = int(mirror.admin_url.rpartition(":")[2])
             while (await fetch("GET", port, "/readyz")).status != 200:
-                await turn()
+                await deferLater(reactor, _LOOK_S)
 
     async def lose_all(self) -> dict[str, Any]:
         """Let a fleet learn everything, be saved, and be lost; return what was saved."""
@@ -117,7 +122,8 @@ class Drill(TestCase):
         await self.poll(mirrors)
         assert 0 < self.github.total_paid <= len(TARGETS) * len(TOKENS)
         written = len(TARGETS) * len(TOKENS) - len(TOKENS)  # who has nothing needs no grant for it
-        await until(lambda: len(redis.ask("KEYS", "ghmirror:*:g:*")) >= written)
+        while len(redis.ask("KEYS", "ghmirror:*:g:*")) < written:
+            await deferLater(reactor, _LOOK_S)
         saved: dict[str, Any] = (await self.command("snapshot", "save", "--json")).json
         for mirror in mirrors:
             mirror.signal(signal.SIGKILL)
