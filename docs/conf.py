@@ -17,13 +17,15 @@ project_copyright = author
 version = release = __version__
 
 extensions = ["docs.extensions.reference"]
-exclude_patterns = ["extensions"]
+exclude_patterns = ["extensions", "static"]
 
 nitpicky = True
 smartquotes = False
 highlight_language = "none"
 
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["reference.css"]
 html_title = f"ghmirror {__version__}"
 html_copy_source = False
 html_show_sphinx = False

@@ -118,7 +118,7 @@ class Linking(SphinxTransform):
             refdomain="std",
             reftype=kind,
             reftarget=target,
-            refexplicit=True,
+            refexplicit=kind != "doc",  # a page is called by its title
             refwarn=True,
             refdoc=self.env.current_document.docname,
         )
