@@ -28,6 +28,7 @@ from ghmirror_tw.policy.records import Representation
 from ghmirror_tw.policy.rewriting import Rewriter, RewritingStream, is_json
 from ghmirror_tw.policy.storing import adds_accept_encoding
 from ghmirror_tw.threads import Workshop
+from ghmirror_tw.web.forms import Form, FormName, Forms
 
 _DESCRIBING: Final = frozenset(
     {b"content-type", b"content-language", b"content-disposition", b"accept-ranges"}
@@ -125,6 +126,7 @@ class Fitter:
     rewriter: Rewriter
     workshop: Workshop
     via: bytes
+    forms: Forms
 
     async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
         """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
@@ -191,15 +193,28 @@ class Fitter:
             return Fitted(answer.status, fields)
         size = _size_of(body)
         rewrites = is_json(fields.get(b"content-type")) and answer.status != _PARTIAL
-        content, changed = await self.workshop.run(
-            size, self._formed, body, view.base if rewrites else None, view.gzip
-        )
+        base = view.base if rewrites else None
+        content, changed = await self._form(body, size, base, gzip=view.gzip)
         if content and view.gzip:
             fields = fields.with_line(b"content-encoding", b"gzip")
             changed = True
         if changed:
             fields = _coded_anew(fields)
         return Fitted(answer.status, fields, content, len(content))
+
+    async def _form(
+        self, body: Representation | Whole, size: int, base: bytes | None, *, gzip: bool
+    ) -> tuple[bytes, bool]:
+        """Return content as it is sent, and whether its bytes are other than GitHub's."""
+        if not isinstance(body, Representation):
+            return await self.workshop.run(size, self._formed, body, base, gzip)
+        name = FormName(body.digest, base, gzip)
+        form = self.forms.get(name)
+        if form is None:
+            content, changed = await self.workshop.run(size, self._formed, body, base, gzip)
+            form = Form(None if content is body.packed else content, changed)
+            self.forms.keep(name, form)
+        return form.sent(body), form.changed
 
     def _formed(
         self, body: Representation | Whole, base: bytes | None, gzip: bool
