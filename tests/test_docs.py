@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 from attrs import frozen
 
-from ghmirror_tw.config import NOT_YET, OPTIONS, ConfigError, load
+from ghmirror_tw.config import ConfigError, load
 from tests.certificates import Authority
 from tests.running import ROOT
 
@@ -75,12 +75,3 @@ def test_each_configuration_is_tried() -> None:
     for page in PAGES:
         rest = _BLOCK.sub("", page.read_text())
         assert not _OPENS_INI.findall(rest), page
-
-
-def test_the_readme_says_what_is_not_there_yet() -> None:
-    """All that is refused because it is still to come, and nothing that is there by now."""
-    text = (ROOT / "README.rst").read_text()
-    (said,) = re.findall(r"^Not there yet, and refused.*?\n\n", text, re.MULTILINE | re.DOTALL)
-    named = set(re.findall(r"``([a-z_]+)``", said))
-    assert named <= {option.name for option in OPTIONS}
-    assert named == {name for _, name in NOT_YET if not name.endswith("_path")}
