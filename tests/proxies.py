@@ -69,7 +69,7 @@ async def start_proxy(
     program = shutil.which("tinyproxy")
     assert program is not None, "tinyproxy is not installed; try `make test`"
     bare = host.strip("[]")
-    port = free_port()
+    port = free_port(bare)
     lines = [f"Port {port}", f"Listen {bare}", "MaxClients 100", "LogLevel Info"]
     lines += [f"BasicAuth {login.replace(':', ' ')}"] if login else []
     lines += [f"ConnectPort {each}" for each in ports]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
 from attrs import define, field
-from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, ContentDecoderAgent, GzipDecoder, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from ghmirror_tw.github.availability import Availability
@@ -77,7 +74,7 @@ class StatusPage:
     chance: Callable[[], float]
     timeout_s: float = TIMEOUT_S
     proxy: Callable[[], Proxy] | None = None
-    _client: HTTPClient = field(init=False)
+    _agent: ContentDecoderAgent = field(init=False)
     _etag: bytes | None = field(init=False, default=None)
     #: What the page said that the entity-tag is of.
     _tagged: str = field(init=False, default="")
@@ -99,8 +96,8 @@ class StatusPage:
             Ways(self.reactor, self.timeout_s, trust, self.proxy),
             pool=HTTPConnectionPool(self.reactor, persistent=False),
         )
-        nothing_kept = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        self._client = HTTPClient(agent, cookiejar=nothing_kept)
+        # Not treq, which takes no IPv6 address for a host.
+        self._agent = ContentDecoderAgent(agent, [(b"gzip", GzipDecoder)])
 
     def open(self) -> None:
         """Begin to read it, at once."""
@@ -189,14 +186,8 @@ class StatusPage:
         headers = Headers({b"User-Agent": [b"ghmirror"], b"Accept": [b"application/json"]})
         if self._etag is not None:
             headers.addRawHeader(b"If-None-Match", self._etag)
-        response = await self._client.get(
-            self.url,
-            headers=headers,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self.reactor,
-        )
-        content = Content(self.reactor, response.original, self.timeout_s, None)
+        response = await self._agent.request(b"GET", self.url.encode("ascii"), headers)
+        content = Content(self.reactor, response, self.timeout_s, None)
         try:
             collected = await content.collect(MOST_BYTES)
         finally:

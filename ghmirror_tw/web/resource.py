@@ -216,14 +216,15 @@ class MirrorResource:
             peer = ip_address(getattr(request.getClientAddress(), "host", ""))
         except ValueError:
             return False
+        # Who comes by IPv4 to a socket for both is known by an address of IPv6 (RFC 4291, 2.5.5.2).
+        peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer in network for network in self.trusted_proxies)
 
     def _root(self, request: MirrorRequest, fields: Fields, trusted: bool) -> bytes:
         """Return the URL by which the client knows the mirror; its host is always validated."""
         hosts = fields.get_all(b"host")
         if not hosts and request.clientproto == b"HTTP/1.0":
-            local = request.getHost()
-            hosts = [b"%s:%d" % (getattr(local, "host", "localhost").encode(), _port(local))]
+            hosts = [_authority(request.getHost())]
         host = parse_host(hosts)
         scheme = b"https" if request.isSecure() else b"http"
         if trusted:
@@ -283,9 +284,11 @@ class MirrorResource:
                 request.unregisterProducer()
 
 
-def _port(address: Any) -> int:
+def _authority(address: Any) -> bytes:
+    """Return an address of ours as it stands in a URL; a UNIX socket has none."""
+    host: str = getattr(address, "host", "localhost")
     port: int = getattr(address, "port", 80)
-    return port
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
 
 
 def _abort(request: MirrorRequest) -> None:
