@@ -44,8 +44,14 @@ def snippets() -> Iterator[Snippet]:
 
 def with_files(text: str, folder: Path) -> str:
     """Return a configuration whose files are in *folder*, and there: certificates, or secrets."""
-    for name in set(_FILE.findall(text)):
-        if name.endswith(".pem"):
+    names = set(_FILE.findall(text))
+    if "key.pem" in names:
+        Authority.new().issue(folder)
+        names -= {"key.pem", "certificate.pem"}
+    for name in names:
+        if name == "proxy":
+            (folder / name).write_text("http://user:password@proxy.example.org:3128\n")
+        elif name.endswith(".pem"):
             (folder / name).write_text(Authority.new().pem)
         else:
             (folder / name).write_text("what only we know\n")

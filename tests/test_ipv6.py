@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.github import GitHub
 from tests.home import Raw, open_home
+from tests.redis_servers import start_redis
 from tests.running import Mirror, start_mirror
 
 reactor: Any = global_reactor
@@ -110,6 +111,24 @@ class Ipv6(TestCase):
             headers={"X-Forwarded-Proto": "https", "X-Forwarded-Host": "a.test"},
         )
         assert got.json == {"url": "https://a.test/x"}
+
+    async def test_redis(self) -> None:
+        """What is remembered there is found by another mirror."""
+        server = start_redis(self, host="::1")
+        options = {"backend": "redis", "credential_secret": "x"}
+        for outcome in ("fwd=uri-miss", "fwd=stale"):
+            home = await open_home(
+                self,
+                self.github,
+                cache=options,
+                redis={"url": f"redis://[::1]:{server.port}/0"},
+            )
+            got = await home.get("/zen", token="alice-1")
+            assert (got.status, got.outcome.split(";")[0]) == (200, outcome)
+            assert home.house.redis is not None
+            assert home.house.redis.available
+            await home.close()
+        assert self.github.paid["alice", "/zen"] == 1
 
     async def test_the_status_page(self) -> None:
         """It may be at an address of IPv6, too."""
