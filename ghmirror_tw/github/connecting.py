@@ -9,10 +9,10 @@ from attrs import define, field, frozen
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import URI
@@ -116,8 +116,21 @@ class Tunnel:
     async def _open(self, proxy: Proxy, factory: IProtocolFactory) -> IProtocol:
         endpoint = HostnameEndpoint(self.reactor, proxy.host, proxy.port, timeout=self.timeout_s)
         opening = _Opening(proxy, factory, sealed=self.sealed)
-        await connectProtocol(endpoint, opening)
+        await endpoint.connect(_Given(opening))
         return await opening.open(self.host, self.port)
+
+
+class _Given(Factory):
+    """Has one protocol to give, and no lines for the log."""
+
+    noisy = False
+
+    def __init__(self, made: Protocol) -> None:
+        self._made = made
+
+    def buildProtocol(self, addr: object) -> Protocol:  # noqa: ARG002
+        """Return it."""
+        return self._made
 
 
 class _Opening(Protocol):
