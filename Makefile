@@ -1,6 +1,7 @@
 # make run    installs the mirror into .venv and starts it with conf/ghmirror.ini
 # make test   installs what the tests need, then runs every check and every test
-# make clean  removes what the two have made
+# make docs   builds the documentation into .venv/docs
+# make clean  removes what these have made
 #
 # make image       builds a container's image with Docker, upon the exact base that is found now
 # make image-test  runs the image's steps in a Debian of its own, and the mirror in the result
@@ -11,7 +12,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run test clean programs image image-test lock FORCE
+.PHONY: run test docs clean programs image image-test lock FORCE
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -19,6 +20,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
+BOOK := sphinx-build -W --keep-going -n -q docs $(VENV)/docs
 SOURCES := $(shell find ghmirror_tw twisted -name '*.py' -not -name '.*') ghmirror_tw/py.typed
 NODE_MODULES := tests/node_modules/.package-lock.json
 
@@ -32,6 +34,7 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	check ruff check .
 	check ruff format --check .
 	check mypy
+	check $(BOOK)
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
 	coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --color=no \
@@ -45,6 +48,10 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	fi
 	tail -n 1 $(VENV)/pytest.log
 	exit $$(($${#failed[@]} > 0))
+
+docs: $(VENV)/installed $(VENV)/ready-to-test
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(BOOK)
+	echo 'It begins with $(VENV)/docs/index.html'
 
 clean:
 	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.*

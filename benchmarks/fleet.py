@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from time import perf_counter
 
 from attrs import define, field
 
-from benchmarks.driving import StandIn, Tally, poll
+from benchmarks.driving import StandIn, Tally, go_first, poll
 from tests.redis_servers import RedisServer
 from tests.running import BlockingMirror
 
@@ -169,12 +168,6 @@ class Fleet:
 
         asyncio.run(go())
         return tally
-
-
-def go_first(pid: int) -> None:
-    """Let a process run before others, if we may."""
-    with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, pid, -15)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import resource
 import sys
 import time
@@ -21,7 +22,7 @@ from contextlib import ExitStack
 
 from attrs import define
 
-from benchmarks.driving import StandIn, Tally, poll
+from benchmarks.driving import StandIn, Tally, go_first, poll
 from benchmarks.figures import Spread
 from tests.redis_servers import RedisServer
 from tests.running import BlockingMirror
@@ -99,7 +100,15 @@ class Run:
             tallies = asyncio.run(self._load(mirrors, self.seconds))
             took = time.monotonic() - began
             counts = self.github.counts()
-        return self._show(tallies, took, counts)
+            lost = Counter(
+                fault
+                for mirror in mirrors
+                for fault in re.findall(r"Redis at \S+ (can't be .*)", mirror.log_text)
+            )
+        good = self._show(tallies, took, counts)
+        for fault, times in lost.most_common(5):
+            sys.stdout.write(f"  {times} times, Redis {fault}\n")
+        return good
 
     def _show(self, tallies: list[Tally], took: float, counts: dict[str, object]) -> bool:
         in_flight = dict(counts["most_in_flight"])  # type: ignore[call-overload]
@@ -161,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         good = True
         for name, points, seconds in runs:
             redis = stack.enter_context(RedisServer())
+            for pid in (github.pid, redis.pid):
+                go_first(pid)
             good = Run(name, github, redis, options, points, seconds).go() and good
     return int(not good)
 

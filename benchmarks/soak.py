@@ -47,6 +47,8 @@ PER_PAGE: Final = 5
 #: to pass, a question that was put before and waited for by others, and what is just under way.
 LIMITED_S, TIMED_OUT_S, FAILED_S = 4.0, 2.2, 0.2
 _GATEWAY_TIMEOUT: Final = 504
+#: What happened so long before something that went wrong is told with it, in seconds.
+SHORTLY_S = 4.0
 #: Longer than this no request may take, in seconds.
 HANGS_S = 20.0
 FAULTS: Final = (
@@ -149,6 +151,7 @@ class Soak:
     troubles: list[tuple[float, float]] = field(factory=list)
     outcomes: Counter[str] = field(factory=Counter)
     done: Counter[str] = field(factory=Counter)
+    events: list[tuple[float, str]] = field(factory=list)
     wrong: list[str] = field(factory=list)
     failed: list[str] = field(factory=list)
     current: dict[str, str] = field(factory=dict)
@@ -247,12 +250,14 @@ class Soak:
                     await self.tell("set_quota", login=who, remaining=0, reset_in_s=2)
                 else:
                     await self.tell("fault", path=None, kind=kind, login=login, delay_s=0.3)
+                self.happened(f"fault {kind} {login or ''}")
                 self.done[f"fault {kind}"] += 1
             if self.rng.random() < 0.3:
                 name = self.rng.choice(SWITCHES)
                 await self.tell("switches", **{name: self.rng.random() < 0.5})
             await asyncio.sleep(self.rng.uniform(0.3, 3.0))
             await self.tell("clear_faults")
+            self.happened("faults end")
             self.troubles[-1] = (began, monotonic())
 
     async def without_redis(self) -> None:
@@ -260,9 +265,19 @@ class Soak:
         while monotonic() < self.until:
             await asyncio.sleep(self.rng.uniform(3.0, 8.0))
             await asyncio.to_thread(self.redis.kill)
+            self.happened("Redis killed")
             self.done["Redis killed"] += 1
             await asyncio.sleep(self.rng.uniform(0.2, 4.0))
             await asyncio.to_thread(self.redis.restart)
+            self.happened("Redis back")
+
+    def happened(self, what: str) -> None:
+        self.events.append((monotonic(), what))
+
+    def before(self, since: float) -> str:
+        """Write what happened from shortly before *since* until now, in seconds after it."""
+        late = [f"{at - since:+.2f} {what}" for at, what in self.events if at > since - SHORTLY_S]
+        return ", ".join(late)
 
     async def client(self, login: str, seed: str) -> None:
         """Ask one thing after the other, as one client of a user."""
@@ -306,7 +321,8 @@ class Soak:
         if why:
             age = said.fields.get("age")
             more = f"age={age} {fields} {said.plain[:200]!r}"
-            self.wrong.append(f"{why}: {asked} {said.status} {said.outcome} {more}")
+            shown = f"{said.status} {said.outcome} {more}"
+            self.wrong.append(f"{why}: {asked} {shown}; {self.before(begin)}")
 
     def judge(
         self, asked: Asked, said: Said, known: dict[str, Any], fields: dict[str, str]
@@ -420,7 +436,8 @@ class Soak:
         elif said is not None and said.status == _GATEWAY_TIMEOUT:
             after_s = TIMED_OUT_S
         if not any(since <= end and until + after_s >= begin for since, until in self.troubles):
-            self.failed.append(what if said is None else f"{said.status} {what}")
+            status = "" if said is None else f"{said.status} "
+            self.failed.append(f"{status}{what}; {self.before(begin)}")
 
     async def run(self, seconds: float, seed: int) -> None:
         """Go on for so long."""

@@ -98,13 +98,13 @@ class Asked:
 class Plan:
     """With what a question is validated: tags or a date, and what they stand for.
 
-    *goes_on*: the list was seen to go on after this page, so the stored `Link` is no good.
+    *next_digest*: what the page after this one was, where the stored `Link` proved to be no good.
     """
 
     validators: tuple[Validator, ...] = ()
     dated: Grant | None = None
     stored: dict[str, Representation] = field(factory=dict)
-    goes_on: bool = False
+    next_digest: str | None = None
 
     @property
     def conditional(self) -> bool:

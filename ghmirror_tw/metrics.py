@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -160,6 +160,27 @@ _CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
     (Gauge, "snapshot_records", "Records in the last snapshot", ("operation",)),
     (Counter, "snapshot_failures", "Snapshots that failed", ("operation",)),
 )
+
+
+@frozen
+class Described:
+    """A metric in words: its name, its kind, its labels, what it tells."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
+def catalogue() -> Iterator[Described]:
+    """Give all that is shown, but for what tells of the process alone."""
+    for kind, name, text, labels in _CATALOGUE:
+        full = f"ghmirror_{name}_total" if kind is Counter else f"ghmirror_{name}"
+        yield Described(full, kind.__name__.lower(), labels, f"{text}.")
+    for family, name, text in _STORE_FIGURES:
+        counts = family is CounterMetricFamily
+        full = f"{name}_total" if counts else name
+        yield Described(full, "counter" if counts else "gauge", ("store",), text)
 
 
 @define(eq=False)

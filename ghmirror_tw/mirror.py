@@ -23,7 +23,7 @@ from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.users import Users, parse_login
 from ghmirror_tw.metrics import Metrics
-from ghmirror_tw.pacing import Pacing, points_of, spends
+from ghmirror_tw.pacing import Pacing, Permit, points_of, spends
 from ghmirror_tw.patient import Patient
 from ghmirror_tw.policy import errors, reuse, staleness
 from ghmirror_tw.policy.cache_status import Outcome
@@ -314,10 +314,51 @@ class Mirror:
             timeout_s=deadline - self.now(),
         )
         try:
-            entry = self.stops.enter(credential, limited, self.now())
-        except Stopped:
+            entry, trial = await self._enter(credential, limited)
+        except BaseException:
             permit.leave()
             raise
+        try:
+            reply = await self._put(question, upload, deadline, permit, entry)
+            self._take_note(question, entry, reply)
+        finally:
+            self.stops.left(entry)
+            if trial is not None:
+                self.store.release(*trial)
+        return reply
+
+    async def _enter(
+        self, credential: str, bucket: str
+    ) -> tuple[Entry, tuple[Subject, str] | None]:
+        """Return leave to ask, or raise `Stopped`.
+
+        Once a limit has ended one in the fleet tries; what it claims for that is returned, too.
+        """
+        entry = self.stops.enter(credential, bucket, self.now())
+        if not entry.over:
+            return entry, None
+        stop = entry.over[0]
+        trial = Subject.end_of_limit(credential, stop.limit.bucket), self._owner()
+        said = Claim.WAIT
+        try:
+            said = await self.store.claim(*trial, self.store.patience())
+        finally:
+            if said is Claim.WAIT:
+                self.stops.left(entry)
+        if said is Claim.WAIT:
+            self.stops.lost(entry, self.now())
+            raise Stopped(stop)
+        return entry, trial
+
+    async def _put(
+        self,
+        question: Question,
+        upload: Upload | None,
+        deadline: float,
+        permit: Permit,
+        entry: Entry,
+    ) -> Reply:
+        """Ask GitHub, and take account of whether it is there."""
         began = self.now()
         status: int | str = "cancelled"
         try:
@@ -332,10 +373,8 @@ class Mirror:
             raise
         finally:
             self.metrics.upstream(question.method, status, self.now() - began)
-            self.stops.left(entry)
         limit = reply.limit is not None
         self.availability.answered(reply.status, limited=limit, asked_at=began, now=self.now())
-        self._take_note(question, entry, reply)
         return reply
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
@@ -601,6 +640,11 @@ class Mirror:
             return None
         return Subject(asked.key, asked.credential if known.entries else None)
 
+    def _owner(self) -> str:
+        """Return a name under which to claim something, once."""
+        self._claims += 1
+        return f"{self._instance}-{self._claims}"
+
     async def _go_first(
         self, asked: Asked, known: Known
     ) -> tuple[Known, tuple[Subject, str] | None]:
@@ -609,8 +653,7 @@ class Mirror:
         Who waits does so for `collapse_wait` in all. If the one who went first brought nothing,
         one more goes first; after that everybody asks.
         """
-        self._claims += 1
-        owner = f"{self._instance}-{self._claims}"
+        owner = self._owner()
         until = self.now() + self.terms.collapse_wait
         tries: Counter[Subject] = Counter()
         while (subject := self._to_claim(asked, known)) is not None and self.now() < until:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ghmirror_tw.policy.pagination import Demand, list_identity, page_number, with_page
 
@@ -17,34 +17,44 @@ from ghmirror_tw.policy.pagination import Demand, list_identity, page_number, wi
 PROOF_S: Final = 10.0
 _MOST: Final = 10_000
 
-#: Asks for a page (its target) and returns how many items it has; None: GitHub didn't say.
-AskPage = Callable[[bytes], Awaitable[int | None]]
+
+@frozen
+class Page:
+    """What a page was: how many items, and the digest of them."""
+
+    items: int
+    digest: str
+
+
+#: Asks for a page (its target) and returns what it is; None: GitHub didn't say.
+AskPage = Callable[[bytes], Awaitable[Page | None]]
 
 
 @define(eq=False)
 class Proofs:
-    """What was lately seen of the pages of lists: empty or not, and when (seconds)."""
+    """What was lately seen of the pages of lists, and when (seconds)."""
 
-    _seen: OrderedDict[Hashable, tuple[bool, float]] = field(factory=OrderedDict)
+    _seen: OrderedDict[Hashable, tuple[Page, float]] = field(factory=OrderedDict)
 
-    def saw(self, asker: Hashable, page: int, items: int, now: float) -> None:
-        """Remember that a page of *asker*'s list had *items*."""
-        self._seen[asker, page] = (items == 0, now)
-        self._seen.move_to_end((asker, page))
-        if len(self._seen) > _MOST:
-            self._seen.popitem(last=False)
+    def digest_of(self, asker: Hashable, page: int) -> str | None:
+        """Return what a page of *asker*'s list was when it was looked at, if it was."""
+        seen = self._seen.get((asker, page))
+        return None if seen is None else seen[0].digest
 
     async def _is_empty(
-        self, asker: Hashable, target: bytes, page: int, now: float, ask: AskPage
+        self, asker: Hashable, target: bytes, number: int, now: float, ask: AskPage
     ) -> bool | None:
-        seen = self._seen.get((asker, page))
+        seen = self._seen.get((asker, number))
         if seen is not None and now - seen[1] < PROOF_S:
-            return seen[0]
-        items = await ask(with_page(target, page))
-        if items is None:
+            return seen[0].items == 0
+        page = await ask(with_page(target, number))
+        if page is None:
             return None
-        self.saw(asker, page, items, now)
-        return items == 0
+        self._seen[asker, number] = (page, now)
+        self._seen.move_to_end((asker, number))
+        if len(self._seen) > _MOST:
+            self._seen.popitem(last=False)
+        return page.items == 0
 
     async def hold(
         self, asker: Hashable, target: bytes, demand: Demand, now: float, ask: AskPage

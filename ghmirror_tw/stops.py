@@ -31,11 +31,20 @@ _MESSAGES: Final = {
 
 @define(eq=False)
 class Stop:
-    """A limit that was met, and how GitHub said so; *on_trial*: somebody tries whether it ended."""
+    """A limit that was met, and how GitHub said so.
+
+    *on_trial*: somebody here tries whether it ended; *elsewhere_until*: another replica does,
+    and may be done by then.
+    """
 
     limit: Limit
     answer: Answer
     on_trial: bool = False
+    elsewhere_until: float = 0.0
+
+    def holds(self, now: float) -> bool:
+        """Tell whether nobody may ask, or try."""
+        return self.on_trial or now < max(self.limit.until, self.elsewhere_until)
 
     def again(self, now: float) -> Answer:
         """Return GitHub's answer once more, with the time that is left."""
@@ -90,7 +99,7 @@ class Entry:
 class Stops:
     """Limits by credential and bucket, ``""`` for all buckets; and who tries when they end.
 
-    Who asks enters and leaves; what came of it is told after that, before anybody else enters.
+    Who asks enters and leaves; in between, what came of it is told.
 
     Times are seconds since the epoch.
     """
@@ -105,7 +114,7 @@ class Stops:
     def now_stopped(self, credential: str, bucket: str, now: float) -> Stop | None:
         """Return what keeps a credential from asking now; it is not a trial."""
         for stop in self._of(credential, bucket):
-            if now < stop.limit.until or stop.on_trial:
+            if stop.holds(now):
                 return stop
         return None
 
@@ -130,6 +139,11 @@ class Stops:
         """Take note that a question has ended, whatever came of it: another may be tried."""
         for stop in entry.over:
             stop.on_trial = False
+
+    def lost(self, entry: Entry, now: float) -> None:
+        """Take note that another replica tries."""
+        for stop in entry.over:
+            stop.elsewhere_until = now + _ON_TRIAL_S
 
     def passed(self, entry: Entry) -> None:
         """Take note of an answer that tells of no limit.

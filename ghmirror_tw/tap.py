@@ -51,10 +51,13 @@ from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.fitting import Fitter
+from ghmirror_tw.web.forms import Forms
 from ghmirror_tw.web.health import Admin, Readiness
 from ghmirror_tw.web.request import MirrorRequest
 from ghmirror_tw.web.resource import MirrorResource
 
+#: Such a part of the memory for content is for the forms in which it is sent.
+_FORMS_PART: Final = 8
 _log: Final = Logger(namespace="ghmirror")
 
 
@@ -135,7 +138,7 @@ class House:
         self.metrics = Metrics(self.reactor.seconds)
         self.workshop = Workshop(self.reactor)
         secret = cache.current_credential_secret().encode()
-        self.memory = MemoryStore(self.reactor, settings.memory.max_size)
+        self.memory = MemoryStore(self.reactor, settings.memory.max_size - self._forms_size)
         self.availability = Availability(self._github_changed)
         if github.status_url:
             self.status_page = StatusPage(
@@ -201,6 +204,7 @@ class House:
                 None if uploads is None else Rewriter(uploads),
                 self.workshop,
                 via,
+                Forms(self._forms_size),
             ),
             self.metrics,
             AccessLog(cast(Literal["all", "errors", "none"], settings.log.access)),
@@ -211,6 +215,13 @@ class House:
             trusted_proxies=server.trusted_proxies,
             enterprise_version=server.enterprise_version.encode(),
         )
+
+    @property
+    def _forms_size(self) -> int:
+        """How much of the memory that there is for content is for the forms in which it is sent."""
+        settings = self.settings
+        alone = settings.cache.backend == "memory"
+        return (settings.memory.max_size if alone else settings.redis.local_size) // _FORMS_PART
 
     def _with_redis(self, codec: Codec) -> FailoverStore:
         """Return the store in Redis, with the memory store beside it."""
@@ -223,7 +234,10 @@ class House:
             self.reactor,
             records,
             self.memory,
-            Sizes(beside=settings.local_size, instead=self.settings.memory.max_size),
+            Sizes(
+                beside=settings.local_size - self._forms_size,
+                instead=self.settings.memory.max_size - self._forms_size,
+            ),
             settings.timeout,
             settings.fallback,
             self.metrics.store,

@@ -34,7 +34,7 @@ from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import may_store, of_this_answer, refuses
-from ghmirror_tw.proving import Proofs
+from ghmirror_tw.proving import Page, Proofs
 from ghmirror_tw.stops import Stopped, in_words
 from ghmirror_tw.store.gate import Gate, looks
 from ghmirror_tw.store.interfaces import IStore
@@ -223,7 +223,7 @@ class Validation:
             else:
                 held = await self._prove(asked, demand)
             if not held:
-                return None, Plan(goes_on=held is False and not demand.unprovable)
+                return None, Plan(next_digest=self._next_digest(asked, demand))
         # Of a page beyond the first, `[]` says nothing about its `Link`: it is not remembered.
         if validator.kind is not Kind.EMPTY:
             self.store.freshen(asked.key, asked.credential, grant, entry)
@@ -281,16 +281,23 @@ class Validation:
             return None
         return Deferred.fromCoroutine(self._prove(asked, demand))
 
+    def _next_digest(self, asked: Asked, demand: Demand) -> str | None:
+        page = demand.next_page
+        return None if page is None else self.proofs.digest_of(asked.asker, page)
+
     async def _prove(self, asked: Asked, demand: Demand) -> bool | None:
-        async def ask(target: bytes) -> int | None:
+        async def ask(target: bytes) -> Page | None:
             fields = asked.question.fields.without(PRECONDITIONS)
             question = Question(b"GET", target, fields)
             answer = await self.world.page(question, asked)
             if answer.incoming is not None:
                 answer.incoming.abort()
             if answer.status == 422:  # noqa: PLR2004 - GitHub won't count that far: no such page
-                return 0
-            return answer.body.items if isinstance(answer.body, Representation) else None
+                return Page(0, EMPTY_DIGEST)
+            body = answer.body
+            if not isinstance(body, Representation) or body.items is None:
+                return None
+            return Page(body.items, body.digest)
 
         try:
             return await self.proofs.hold(
@@ -368,7 +375,7 @@ class Validation:
             stored,
             self._word(turn),
             shareable=shareable,
-            goes_on=turn.plan.goes_on,
+            next_digest=turn.plan.next_digest,
         )
         self.store.remember(asked.key, asked.credential, stored, grant, entry)
         cold = known.grant is None and not known.entries

@@ -356,3 +356,33 @@ class Fleet(TestCase):
             for home in (self.one, self.other):
                 got = await home.get("/thing", token="alice-1")
                 assert got.outcome.endswith("detail=revalidated")
+
+    async def test_one_of_all_tries(self) -> None:
+        """When a limit has ended; the others wait for that, and try themselves if it dies."""
+        for kind in ("primary", "secondary"):
+            self.github.fault("/more", f"{kind}-limit", times=1)
+            await self.one.get("/more", token="alice-1", headers=NO_CACHE)
+            await settled(self.one.house.store)
+            got = await self.other.get("/more", token="alice-1", headers=NO_CACHE)
+            assert got.outcome == f"detail={kind}-limit"
+            for home in (self.one, self.other):
+                home.move_on(3601.0)
+            gate = self.github.hold("/thing")
+            trial = start(self.one.get("/thing", token="alice-1"))
+            await gate.arrived(1)
+            got = await self.other.get("/thing", token="alice-1")
+            assert got.outcome == f"hit; detail={kind}-limit"
+            got = await self.other.ask("PATCH", "/more", token="alice-1", body=b"{}")
+            assert (got.status, got.field("retry-after")) == (403, "1")
+            self.other.move_on(1.1)
+            got = await self.other.get("/thing", token="alice-1")
+            assert got.outcome == f"hit; detail={kind}-limit"
+            assert gate.waiting == 1
+            gate.open()
+            assert (await trial).outcome.endswith("detail=revalidated")
+            await settled(self.one.house.store)
+            watch = self.other.house.redis._watch  # type: ignore[union-attr]
+            await until(lambda: not watch._watched)  # noqa: B023 - it is waited for at once
+            self.other.move_on(1.1)
+            got = await self.other.get("/thing", token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")

@@ -159,6 +159,16 @@ class Links(TestCase):
         got = await self.home.get("/thirty", token="alice-1")
         assert pages(got)["next"] == "page=2"
 
+    async def test_a_list_that_became_shorter_is_not_complete(self) -> None:
+        """Its last page is gone, and its first one is its end; that is no proof for later on."""
+        home = await open_home(self, self.github, cache={"verify_last": True})
+        for count, ends in ((5, False), (2, True), (4, False), (2, True), (3, False)):
+            self.github.put_list("/list", items(count))
+            for _ in range(2):
+                home.move_on(11.0)
+                got = await home.get("/list?per_page=2", token="alice-1")
+                assert ("next" not in pages(got)) is ends, count
+
     async def test_a_cursor_at_a_full_end_is_asked_without_validators(self) -> None:
         """It can't be proved; the new `Link` is kept, and used while it leads on."""
         self.github.put_list("/list", items(60), cursor=True)

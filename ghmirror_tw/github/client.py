@@ -1,10 +1,14 @@
-"""Asking GitHub through treq, over a bounded pool of connections."""
+"""Asking GitHub over a bounded pool of connections: through treq, but for what is asked most.
+
+Questions without content go to the agent below treq: its cookies, redirects and normal forms of
+URLs are nothing that the mirror has a use for, and took a tenth of a revalidated answer's time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from attrs import define, evolve, field, frozen
@@ -36,6 +40,10 @@ _KEPT_S: Final = 50
 _PAUSED_S: Final = 5.0
 #: How often who waits for a connection looks for such a one, in seconds.
 _LOOK_S: Final = 1.0
+
+
+#: Field lines, by name.
+Lines: TypeAlias = Iterable[tuple[bytes, Sequence[bytes]]]
 
 
 @frozen
@@ -282,26 +290,46 @@ class Client:
             headers.addRawHeader(name, value)
         headers.addRawHeader(b"Via", self.via)
         may_retry = question.method in _RETRIED and content is None
-        agents = self._kept if may_retry else self._fresh
-        agent = _Verbatim(agents[origin], origin.target(question), headers)
-        client = HTTPClient(agent, cookiejar=self._cookies)
+        agent = (self._kept if may_retry else self._fresh)[origin]
+        target = origin.target(question)
         self._held += 1
         self._look()
         try:
-            response = await client.request(
-                question.method.decode("ascii"),
-                "http://origin.invalid/",
-                headers=Headers(),
-                data=content,
-                allow_redirects=False,
-                unbuffered=True,
-                reactor=self.reactor,
-            )
+            if content is None:
+                response = await agent.request(question.method, target, headers)
+                lines = response.headers.getAllRawHeaders()
+            else:
+                response, lines = await self._upload(
+                    question.method, _Verbatim(agent, target, headers), content
+                )
         except BaseException:
             self._held -= 1
             ended()
             raise
-        return self._reply(response, agent.coding, ended)
+        return self._reply(response, lines, ended)
+
+    async def _upload(
+        self, method: bytes, agent: _Verbatim, content: IBodyProducer
+    ) -> tuple[Any, Lines]:
+        """Send a question with content through treq."""
+        response = await HTTPClient(agent, cookiejar=self._cookies).request(
+            method.decode("ascii"),
+            "http://origin.invalid/",
+            headers=Headers(),
+            data=content,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self.reactor,
+        )
+        # treq leaves an empty one in the place of the coding that was kept from it.
+        lines = [
+            (name, values)
+            for name, values in response.headers.getAllRawHeaders()
+            if name.lower() != b"content-encoding"
+        ]
+        if agent.coding:
+            lines.append((b"content-encoding", agent.coding))
+        return response.original, lines
 
     def _look(self) -> None:
         """While all connections are held, see to it that nobody holds one without reading."""
@@ -318,26 +346,17 @@ class Client:
                 longest.give_way()
         self._look()
 
-    def _reply(
-        self, response: Any, coding: list[bytes] | None, ended: Callable[[], object]
-    ) -> Reply:
-        lines = [
-            (name, value)
-            for name, values in response.headers.getAllRawHeaders()
-            for value in values
-            # treq leaves an empty one in the place of the one that was kept from it.
-            if name.lower() != b"content-encoding"
-        ]
-        lines += [(b"content-encoding", value) for value in coding or ()]
+    def _reply(self, response: Any, lines: Lines, ended: Callable[[], object]) -> Reply:
         content = Content(
             self.reactor,
-            response.original,
+            response,
             self.idle_timeout_s,
             None if response.length is UNKNOWN_LENGTH else response.length,
             lambda: self._ended(content, ended),
         )
         self._coming.add(content)
-        return Reply(response.code, Fields(tuple(lines)), content)
+        fields = Fields(tuple((name, value) for name, values in lines for value in values))
+        return Reply(response.code, fields, content)
 
     def _ended(self, content: Content, ended: Callable[[], object]) -> None:
         self._coming.discard(content)

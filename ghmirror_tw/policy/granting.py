@@ -115,12 +115,13 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
     word: Word,
     *,
     shareable: bool,
-    goes_on: bool,
+    next_digest: str | None,
 ) -> tuple[Grant, Entry]:
     """Return the grant that a 200 gives, and the representation's entry in the recency list.
 
-    *goes_on*: the page after this one has just been seen not to be empty. If GitHub names no next
-    page all the same, the list doesn't have pages, and is complete as it is.
+    *next_digest*: what the page after this one has just been seen to be. If that is the same as
+    this one, the list doesn't have pages, and is complete as it is. That there is something else
+    proves nothing: the list may have been longer then.
     """
     link = word.fields.combined(b"link")
     grant = Grant(
@@ -157,6 +158,7 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
         last_modified=grant.last_modified,
         principal=word.login,
         supersedes=known.grant.digest if known.grant is not None else None,
-        complete=ends_full and (goes_on or (before is not None and before.complete)),
+        complete=ends_full
+        and (next_digest == stored.digest or (before is not None and before.complete)),
     )
     return grant, entry

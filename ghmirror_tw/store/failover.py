@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -162,6 +163,26 @@ class FailoverStore:
         result_of: Callable[[R], bool],
     ) -> R:
         """Ask Redis, no longer than there is patience, and measure what it took.
+
+        When the connection is lost, another one may be well. Or it turns out that all are: that
+        is known before it is said that nothing is known, so that a filling can be waited for.
+        """
+        while True:
+            try:
+                return await self._ask_once(operation, patience, ask, result_of)
+            except Unavailable as error:
+                if error.reason != "lost":
+                    raise
+            await deferLater(self.reactor, 0.0)
+
+    async def _ask_once(
+        self,
+        operation: str,
+        patience: Patience,
+        ask: Callable[[float], Awaitable[R]],
+        result_of: Callable[[R], bool],
+    ) -> R:
+        """Ask Redis over one connection.
 
         What this process was held up by itself costs no patience: Redis can't help it.
         """

@@ -33,6 +33,14 @@ class Subject:
     key: CacheKey
     credential: str | None = None
 
+    @classmethod
+    def end_of_limit(cls, credential: str, bucket: str) -> Subject:
+        """Return whether a limit of *credential* in *bucket*, empty for all, has ended.
+
+        No request has such a target.
+        """
+        return cls(CacheKey(b"limit " + bucket.encode("ascii")), credential)
+
     @property
     def name(self) -> str:
         """What tells it from other subjects."""

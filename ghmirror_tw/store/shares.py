@@ -108,9 +108,10 @@ class Share:
         held = 0
         if self.reactor.seconds() < self._until:
             held = min(self._held, self._target)
-        least = min(self.least(), self.budget.limit)
-        if self._alone and held < least:
-            held = max(self.budget.limit // self._sharers, least)
+        limit = self.budget.limit
+        # Once it has been heard again, it uses no more than it has told.
+        if self._alone == _HEARD or (self._alone and held < min(self.least(), limit)):
+            held = max(held, limit // self._sharers, min(self.least(), limit))
         return held
 
     def _rest(self) -> None:
@@ -212,8 +213,10 @@ class Share:
             held = max(self._held, occupied)
             return self._as_bid(held, demand, want, grows=True)
         if self._alone == _HEARD:
-            # Others come back now, too: what is in use is told first.
-            demand = want = max(occupied, min(demand, 1))
+            # Others come back now, too: what is in use is told first, by all of them, and until
+            # then nobody asks for more than its part.
+            sharers = self._sharers if self._sharers_known else _GUESSED
+            demand = want = max(occupied, min(demand, max(limit // sharers, 1)))
         # From now on no more is used than what is told, whatever is heard.
         held = min(self._held, self._target) if self.reactor.seconds() < self._until else 0
         self._held = max(occupied, held if demand else 0)

@@ -29,6 +29,7 @@ from ghmirror_tw.policy.rewriting import Rewriter, RewritingStream, is_json
 from ghmirror_tw.policy.storing import adds_accept_encoding
 from ghmirror_tw.policy.targets import UPLOADS
 from ghmirror_tw.threads import Workshop
+from ghmirror_tw.web.forms import Form, FormName, Forms
 
 _DESCRIBING: Final = frozenset(
     {b"content-type", b"content-language", b"content-disposition", b"accept-ranges"}
@@ -64,6 +65,11 @@ class View:
     def base(self) -> bytes:
         """How the API's URL looks to it."""
         return self.root + self.prefix
+
+    @property
+    def names(self) -> tuple[bytes, bytes, bytes]:
+        """All that content is rewritten by."""
+        return self.root, self.prefix, self.version
 
     @property
     def uploads(self) -> bytes | None:
@@ -150,6 +156,7 @@ class Fitter:
     uploads: Rewriter | None
     workshop: Workshop
     via: bytes
+    forms: Forms
 
     async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
         """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
@@ -228,15 +235,28 @@ class Fitter:
             return Fitted(answer.status, fields)
         size = _size_of(body)
         rewrites = is_json(fields.get(b"content-type")) and answer.status != _PARTIAL
-        content, changed = await self.workshop.run(
-            size, self._formed, body, view if rewrites else None, view.gzip
-        )
+        seen_by = view if rewrites else None
+        content, changed = await self._form(body, size, seen_by, gzip=view.gzip)
         if content and view.gzip:
             fields = fields.with_line(b"content-encoding", b"gzip")
             changed = True
         if changed:
             fields = _coded_anew(fields)
         return Fitted(answer.status, fields, content, len(content))
+
+    async def _form(
+        self, body: Representation | Whole, size: int, view: View | None, *, gzip: bool
+    ) -> tuple[bytes, bool]:
+        """Return content as it is sent, and whether its bytes are other than GitHub's."""
+        if not isinstance(body, Representation):
+            return await self.workshop.run(size, self._formed, body, view, gzip)
+        name = FormName(body.digest, () if view is None else view.names, gzip)
+        form = self.forms.get(name)
+        if form is None:
+            content, changed = await self.workshop.run(size, self._formed, body, view, gzip)
+            form = Form(None if content is body.packed else content, changed)
+            self.forms.keep(name, form)
+        return form.sent(body), form.changed
 
     def _formed(
         self, body: Representation | Whole, view: View | None, gzip: bool

@@ -80,11 +80,12 @@ def test_a_date_confirms_without_a_tag() -> None:
     assert confirmed(known, Validator(b"", Kind.OWN, held.digest), held, WORD)[0].etag is None
 
 
-def bring(target: bytes, known: Known, *, goes_on: bool, items: int = 30) -> Entry:
+def bring(target: bytes, known: Known, *, pages: bool, items: int = 30) -> Entry:
     held = stored(b"[" + b",".join([b"1"] * items) + b"]")
+    next_digest = stored(b"[2]").digest if pages else held.digest
     fields = Fields(((b"etag", b'"tag"'),))
     word = evolve(WORD, fields=fields)
-    return brought(target, known, held, word, shareable=True, goes_on=goes_on)[1]
+    return brought(target, known, held, word, shareable=True, next_digest=next_digest)[1]
 
 
 def test_a_200_brings_a_grant_and_an_entry() -> None:
@@ -93,25 +94,25 @@ def test_a_200_brings_a_grant_and_an_entry() -> None:
     fields = Fields(((b"etag", b'"new"'), (b"link", b"<a>"), (b"last-modified", b"now")))
     known = Known(grant=grant("before"))
     word = evolve(WORD, fields=fields)
-    made, listed = brought(b"/x", known, held, word, shareable=True, goes_on=False)
+    made, listed = brought(b"/x", known, held, word, shareable=True, next_digest=None)
     assert (made.etag, made.link, made.shareable) == (b'"new"', b"<a>", True)
     assert (listed.supersedes, listed.link, listed.brought_at) == ("before", b"<a>", 11.0)
     assert not listed.complete
 
 
-def test_a_list_that_goes_on_without_a_next_page_is_complete() -> None:
-    """Only a full page whose next one is no end is known to be all there is."""
-    assert bring(b"/list", Known(), goes_on=True).complete
-    assert not bring(b"/list", Known(), goes_on=False).complete
-    assert not bring(b"/list", Known(), goes_on=True, items=29).complete
+def test_a_list_without_pages_is_complete() -> None:
+    """Only a full page whose next one is the same is known to be all there is."""
+    assert bring(b"/list", Known(), pages=False).complete
+    assert not bring(b"/list", Known(), pages=True).complete
+    assert not bring(b"/list", Known(), pages=False, items=29).complete
 
 
 def test_completeness_is_remembered_for_the_content() -> None:
     """A 200 with the same content doesn't forget it."""
-    before = bring(b"/list", Known(), goes_on=True)
-    assert bring(b"/list", Known(entries=(before,)), goes_on=False).complete
+    before = bring(b"/list", Known(), pages=False)
+    assert bring(b"/list", Known(entries=(before,)), pages=True).complete
     other = evolve(before, digest="other")
-    assert not bring(b"/list", Known(entries=(other,)), goes_on=False).complete
+    assert not bring(b"/list", Known(entries=(other,)), pages=True).complete
 
 
 DAY = 86_400.0
@@ -154,5 +155,5 @@ def test_what_a_grant_is_good_for_is_in_it() -> None:
     word = evolve(WORD, expires_at=99.0)
     made, _ = confirmed(Known(), Validator(b'"tag"', Kind.COMPUTED, held.digest), held, word)
     assert made.expires_at == 99.0
-    made, _ = brought(b"/x", Known(), held, word, shareable=True, goes_on=False)
+    made, _ = brought(b"/x", Known(), held, word, shareable=True, next_digest=None)
     assert made.expires_at == 99.0

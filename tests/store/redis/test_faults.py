@@ -188,7 +188,14 @@ class Faults(TestCase):
         return path
 
     async def test_a_connection_breaks_in_the_middle_of_a_reply(self) -> None:
-        """Whatever was on its way is a miss, and a new connection is made."""
+        """Another connection is asked, so that nothing is paid; and a new one is made."""
+        self.github.reset_counts()
+        for cut_after in (1, 10, 100):
+            other = await self.another()
+            self.between.cut_after = cut_after
+            await self.poll(other)
+            assert self.between.cut_after is None
+        assert self.github.total_paid == 0
         for cut_after in (1, 10, 100):
             self.between.cut_after = cut_after
             while self.between.cut_after is not None:
