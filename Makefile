@@ -119,7 +119,7 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 
 # The programs that tests start, each with the Debian package that has it.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
-	systemd-analyze:systemd haproxy:haproxy chromium:chromium
+	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium
 
 programs:
 	@missing=()

@@ -461,19 +461,6 @@ def _all_of(section: str) -> frozenset[Key]:
     return frozenset(key for key in _BY_KEY if key[0] == section)
 
 
-# ================================================================================================
-# NOT YET AVAILABLE: parsed and checked, but refused if set to anything but the default or nothing.
-# Whoever finishes a feature takes its line out.
-# ================================================================================================
-NOT_YET: frozenset[Key] = frozenset(
-    {
-        ("server", "enterprise_version"),
-        ("github", "proxy"),
-        ("github", "proxy_path"),
-    }
-)
-
-
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """Return the settings of the file at *path* and of *environ*, which wins.
 
@@ -495,7 +482,6 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
                 _fault(section, name, wrong, option.expected, origin) for wrong in error.args
             ]
     settings = Settings(**{name: cls(**values[name]) for name, cls in SECTIONS.items()})
-    faults += _not_yet(settings)
     faults += [str(clash) for clash in clashes(settings) if not bad.intersection(clash.keys)]
     if faults:
         raise ConfigError(faults)
@@ -585,14 +571,6 @@ def _is_set(settings: Settings, key: Key) -> bool:
     """Whether the option is neither empty nor what it is by default."""
     value = getattr(getattr(settings, key[0]), key[1])
     return bool(value != "" and value != _default(key))
-
-
-def _not_yet(settings: Settings) -> list[str]:
-    return [
-        _fault(*key, "not available yet", "the default (" + (_BY_KEY[key].default or "empty") + ")")
-        for key in _BY_KEY
-        if key in NOT_YET and _is_set(settings, key)
-    ]
 
 
 @frozen

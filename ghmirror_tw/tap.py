@@ -20,6 +20,7 @@ from twisted.web.server import Site
 
 from ghmirror_tw import logs
 from ghmirror_tw.assembly.figures import Told
+from ghmirror_tw.assembly.proxy import proxy_of
 from ghmirror_tw.assembly.redis import redis_records
 from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.assembly.trust import trusted
@@ -152,6 +153,7 @@ class House:
                 self.availability,
                 _trust(settings),
                 random.random,
+                proxy=proxy_of(github),
             )
         self.gate = Gate(self.reactor, settings.snapshot.restore_wait)
         if cache.backend == "redis":
@@ -162,14 +164,17 @@ class House:
         self.metrics.watch_store(self.memory.name, self._figures)
         if self.redis is not None:
             self.metrics.watch_store(self.redis.name, self._figures_of_redis)
+        origin = Origin.of(github.api_url)
+        uploads = origin.uploads_url
         self.client = Client(
             self.reactor,
-            Origin.of(github.api_url),
+            origin,
             via,
             connect_timeout_s=github.connect_timeout,
             idle_timeout_s=github.idle_timeout,
             max_connections=github.max_connections,
             trust=_trust(settings),
+            proxy=proxy_of(github),
         )
         budgets: IBudgets = MemoryBudgets(self.reactor)
         if self.redis is not None:
@@ -199,7 +204,13 @@ class House:
         self.resource = MirrorResource(
             self.reactor,
             self.mirror,
-            Fitter(Rewriter(github.api_url.encode()), self.workshop, via, Forms(self._forms_size)),
+            Fitter(
+                Rewriter(github.api_url.encode()),
+                None if uploads is None else Rewriter(uploads),
+                self.workshop,
+                via,
+                Forms(self._forms_size),
+            ),
             self.metrics,
             AccessLog(cast(Literal["all", "errors", "none"], settings.log.access)),
             self.readiness,
@@ -207,6 +218,7 @@ class House:
             max_request_size=server.max_request_size,
             public_url=server.public_url.encode(),
             trusted_proxies=server.trusted_proxies,
+            enterprise_version=server.enterprise_version.encode(),
         )
         self.figures = self._told().figures(self.metrics, self.resource.busiest)
         self.admin = Admin(self.readiness, self.metrics, self.figures.document)

@@ -16,7 +16,7 @@ import click
 import pytest
 from attrs import define, field, frozen
 
-from ghmirror_tw.config import NOT_YET, OPTIONS, SECTIONS, ConfigError, load
+from ghmirror_tw.config import OPTIONS, SECTIONS, ConfigError, load
 from ghmirror_tw.ctl.main import cli
 from ghmirror_tw.metrics import Metrics, catalogue
 from tests.certificates import Authority
@@ -56,8 +56,14 @@ def snippets() -> Iterator[Snippet]:
 
 def with_files(text: str, folder: Path) -> str:
     """Return a configuration whose files are in *folder*, and there: certificates, or secrets."""
-    for name in set(_FILE.findall(text)):
-        if name.endswith(".pem"):
+    names = set(_FILE.findall(text))
+    if "key.pem" in names:
+        Authority.new().issue(folder)
+        names -= {"key.pem", "certificate.pem"}
+    for name in names:
+        if name == "proxy":
+            (folder / name).write_text("http://user:password@proxy.example.org:3128\n")
+        elif name.endswith(".pem"):
             (folder / name).write_text(Authority.new().pem)
         else:
             (folder / name).write_text("what only we know\n")
@@ -87,15 +93,6 @@ def test_each_configuration_is_tried() -> None:
     for page in PAGES:
         rest = _BLOCK.sub("", page.read_text())
         assert not _OPENS_INI.findall(rest), page
-
-
-def test_the_readme_says_what_is_not_there_yet() -> None:
-    """All that is refused because it is still to come, and nothing that is there by now."""
-    text = (ROOT / "README.rst").read_text()
-    (said,) = re.findall(r"^Not there yet, and refused.*?\n\n", text, re.MULTILINE | re.DOTALL)
-    named = set(re.findall(r"``([a-z_]+)``", said))
-    assert named <= {option.name for option in OPTIONS}
-    assert named == {name for _, name in NOT_YET if not name.endswith("_path")}
 
 
 def text_of(name: str) -> str:

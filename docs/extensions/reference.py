@@ -20,7 +20,7 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 from ghmirror_tw import config, metrics
-from ghmirror_tw.config import NOT_YET, OPTIONS, SECTIONS, Option
+from ghmirror_tw.config import OPTIONS, SECTIONS, Option
 from ghmirror_tw.metrics import catalogue
 
 #: ``[section] option``, perhaps more options of that section, or with a value behind ``=``.
@@ -53,8 +53,6 @@ def facts_of(option: Option) -> Iterator[tuple[str, nodes.Node]]:
     yield "Expected", nodes.Text(option.expected)
     yield "Environment", nodes.literal("", option.variable)
     yield "Read again", nodes.Text(option.reread or "no; at the next start")
-    if (option.section, option.name) in NOT_YET:
-        yield "Not available yet", nodes.Text("refused, if it is set")
 
 
 class Settings(SphinxDirective):

@@ -27,6 +27,9 @@ class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose faul
         self.why = why
         self.status = status
 
+    def __str__(self) -> str:
+        return self.why
+
 
 class IncomingContent(Protocol):
     """Content on its way from GitHub; see `content.Content`."""

@@ -37,10 +37,10 @@ class Form:
 
 @frozen
 class FormName:
-    """What a form is made of: a representation, the base of URLs (None: GitHub's), gzip or not."""
+    """What a form is made of: a representation; what is written in it; gzip or not."""
 
     digest: str
-    base: bytes | None
+    names: tuple[bytes, ...]
     gzip: bool
 
 
@@ -71,4 +71,4 @@ class Forms:
 
 
 def _size_of(name: FormName, form: Form) -> int:
-    return _FORM_BYTES + len(name.base or b"") + len(form.content or b"")
+    return _FORM_BYTES + sum(map(len, name.names)) + len(form.content or b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -20,9 +20,11 @@ from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.busiest import Busiest
 from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.enterprise import VERSION_FIELD, tells_version
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.targets import BadRequest, loops, parse_host, parse_target
 from ghmirror_tw.web import health
 from ghmirror_tw.web.access_log import AccessLog, shown_path
@@ -49,6 +51,8 @@ class _Told:
     status: int = _GONE
     outcome: str = Outcome.ERROR
     authorization: bytes | None = field(default=None, repr=False)
+    #: Whether it was asked as GitHub Enterprise Server is.
+    enterprise: bool = False
 
 
 @implementer(IResource)
@@ -66,6 +70,8 @@ class MirrorResource:
     max_request_size: int
     public_url: bytes = b""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    #: The version of GitHub Enterprise Server that the mirror is below `/api/v3`; empty: none.
+    enterprise_version: bytes = b""
     isLeaf: bool = True
     server: Any = None
     in_flight: int = 0
@@ -158,6 +164,9 @@ class MirrorResource:
         except Exception:  # noqa: BLE001 - whatever it was, the client gets a clean answer
             self._log.failure("A request could not be answered")
             fitted = self._sorry(errors.internal())
+        if told.enterprise and self.enterprise_version:
+            fields = fitted.fields.with_line(VERSION_FIELD, self.enterprise_version)
+            fitted = evolve(fitted, fields=fields)
         told.status = fitted.status
         await self._send(request, fitted, told)
 
@@ -175,8 +184,9 @@ class MirrorResource:
             )
         )
         target = parse_target(request.uri)
+        told.enterprise = bool(target.prefix)
         trusted = self._is_trusted(request)
-        base = self._base(request, fields, trusted) + target.prefix
+        root = self._root(request, fields, trusted)
         if request.method not in _METHODS:
             raise errors.not_implemented("The method is not one of GitHub's")
         if loops(fields.get_all(b"via"), self.pseudonym):
@@ -186,12 +196,17 @@ class MirrorResource:
         forwarded = fields.end_to_end().without(_NOT_FORWARDED | (_FORWARDED if trusted else set()))
         question = Question(request.method, target.target, forwarded)
         told.authorization = question.authorization
+        version = b""
+        if told.enterprise and tells_version(question.method, question.path):
+            version = self.enterprise_version
+        if version:
+            # GitHub knows no such representation; it is we who judge what the client has of it.
+            question = evolve(question, fields=forwarded.without(PRECONDITIONS))
+        view = View(request.method, root, target.prefix, fields, version)
         answer = await self.mirror.answer(question, request.spooled)
         told.outcome = answer.outcome
         try:
-            return await self.fitter.fit(
-                answer, View(request.method, base, fields), self.reactor.seconds()
-            )
+            return await self.fitter.fit(answer, view, self.reactor.seconds())
         except BaseException as error:
             told.outcome = Outcome.ERROR
             if answer.incoming is not None:
@@ -208,14 +223,15 @@ class MirrorResource:
             peer = ip_address(getattr(request.getClientAddress(), "host", ""))
         except ValueError:
             return False
+        # Who comes by IPv4 to a socket for both is known by an address of IPv6 (RFC 4291, 2.5.5.2).
+        peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer in network for network in self.trusted_proxies)
 
-    def _base(self, request: MirrorRequest, fields: Fields, trusted: bool) -> bytes:
+    def _root(self, request: MirrorRequest, fields: Fields, trusted: bool) -> bytes:
         """Return the URL by which the client knows the mirror; its host is always validated."""
         hosts = fields.get_all(b"host")
         if not hosts and request.clientproto == b"HTTP/1.0":
-            local = request.getHost()
-            hosts = [b"%s:%d" % (getattr(local, "host", "localhost").encode(), _port(local))]
+            hosts = [_authority(request.getHost())]
         host = parse_host(hosts)
         scheme = b"https" if request.isSecure() else b"http"
         if trusted:
@@ -275,9 +291,11 @@ class MirrorResource:
                 request.unregisterProducer()
 
 
-def _port(address: Any) -> int:
+def _authority(address: Any) -> bytes:
+    """Return an address of ours as it stands in a URL; a UNIX socket has none."""
+    host: str = getattr(address, "host", "localhost")
     port: int = getattr(address, "port", 80)
-    return port
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
 
 
 def _abort(request: MirrorRequest) -> None:

@@ -17,15 +17,15 @@ STORED = Representation("digest", Fields(), pack(b"content"), 7)
 
 
 def name(number: int, *, gzip: bool = True) -> FormName:
-    return FormName(f"digest{number}", b"http://mirror", gzip)
+    return FormName(f"digest{number}", (b"http://mirror", b""), gzip)
 
 
 def test_a_form_is_found_by_what_it_is_made_of() -> None:
-    """Another content, base or coding is another form."""
+    """Another content, URL or coding is another form."""
     forms = Forms(100_000)
     forms.keep(name(1), Form(b"one", changed=True))
     assert forms.get(name(1)) == Form(b"one", changed=True)
-    for other in (name(2), name(1, gzip=False), FormName("digest1", None, gzip=True)):
+    for other in (name(2), name(1, gzip=False), FormName("digest1", (), gzip=True)):
         assert forms.get(other) is None
 
 
