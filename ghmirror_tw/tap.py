@@ -242,8 +242,10 @@ class House:
     def _forms_size(self) -> int:
         """How much of the memory that there is for content is for the forms in which it is sent."""
         settings = self.settings
-        alone = settings.cache.backend == "memory"
-        return (settings.memory.max_size if alone else settings.redis.local_size) // _FORMS_PART
+        size = settings.memory.max_size
+        if settings.cache.backend == "redis":
+            size = min(size, settings.redis.local_size)
+        return size // _FORMS_PART
 
     def _with_redis(self, codec: Codec) -> FailoverStore:
         """Return the store in Redis, with the memory store beside it."""

@@ -193,13 +193,15 @@ class Fleet(TestCase):
 
     async def test_credentials_are_not_in_each_other_s_way(self) -> None:
         """Each has its own limit."""
-        await self.start(2, max_in_flight=2)
-        alice = self.ask_all(50)
-        bob = self.ask_all(10, who=BOB)
-        await bob
+        first, second = await self.start(2, max_in_flight=2)
+        permits = [await first.enter(ALICE, "core") for _ in range(2)]
+        alice = start(second.enter(ALICE, "core"))
+        await self.ask_all(10, who=BOB)
         assert not alice.called
-        await alice
-        assert self.github.most_in_flight <= 4
+        for permit in permits:
+            permit.leave()
+        (await alice).leave()
+        assert self.github.most_in_flight <= 2
 
     async def test_what_is_idle_is_given_back(self) -> None:
         """Then there is nothing of it in Redis, nor in the process."""
@@ -319,6 +321,32 @@ class Fleet(TestCase):
         await until(lambda: not one.budgets.records.servers.writing)  # type: ignore[attr-defined]
         await self.ask_all(60)
         assert self.github.answered == {one: 90}
+
+    async def test_one_accident_is_no_leave_to_take_more(self) -> None:
+        """A single bid that is late or lost says nothing of Redis, nor of what others hold."""
+        (big,) = await self.start(1, max_in_flight=20)
+        between = interpose(self, self.server.address)
+        (small,) = await self.start(1, max_in_flight=20, server=between)
+        small.budgets.timeout_s = 0.25  # type: ignore[attr-defined]
+        mine = [await small.enter(ALICE, "core")]
+        slots = small._lanes[ALICE].slots
+        theirs = [await big.enter(ALICE, "core") for _ in range(17)]
+        for accident in ("late", "lost"):
+            if accident == "late":
+                between.silent = True
+            else:
+                between.cut_after = 1
+            waiting = [small.enter(ALICE, "core") for _ in range(10)]
+            await until(lambda: slots._doubts > 0)
+            between.silent = False
+            await until(lambda: not slots._doubts)
+            assert not slots._alone
+            assert len(mine + theirs) + sum(each.called for each in waiting) <= 20
+            for each in waiting:
+                each.addErrback(lambda _: None)
+                each.cancel()
+        for permit in mine + theirs:
+            permit.leave()
 
     async def test_a_slow_redis_is_no_leave_to_take_it_all(self) -> None:
         """Others may be there, and have their parts; nobody waits for long to be told of them."""
