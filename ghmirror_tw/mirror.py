@@ -32,7 +32,7 @@ from ghmirror_tw.policy.content import TooLarge, Undecodable, identity
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey, CredentialNames
-from ghmirror_tw.policy.limits import Limit, LimitKind, bucket_of, limit_of
+from ghmirror_tw.policy.limits import LimitKind, bucket_of, limit_of
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Known, Representation
@@ -50,6 +50,7 @@ from ghmirror_tw.stops import Entry, Stopped, Stops
 from ghmirror_tw.store.gate import Gate, looks
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
+from ghmirror_tw.trials import Trial, Trials
 from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, limited_answer, passed_on
 
 _USER: Final = b"/user"
@@ -99,6 +100,7 @@ class Mirror:
     _instance: str = field(factory=lambda: uuid4().hex)
     _admission: Admission = field(init=False)
     _validation: Validation = field(init=False)
+    _trials: Trials = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._admission = Admission(
@@ -110,6 +112,8 @@ class Mirror:
         self._validation = Validation(
             self, self.store, self.workshop, self.metrics, self.sharing, self.proofs
         )
+
+        self._trials = Trials(self.store, self.stops, self.now, self.call_later)
 
     # Time and names.
 
@@ -267,16 +271,7 @@ class Mirror:
         bucket = bucket_of(question.method, question.path)
         with self.pacing.expecting(credential):
             stops = await self.store.stops(credential, bucket, self.store.patience())
-        self._learn_stops(credential, bucket, *stops)
-
-    def _learn_stops(
-        self, credential: str, bucket: str, stopped_until: float, bucket_until: float
-    ) -> None:
-        now = self.now()
-        if stopped_until > now:
-            self.stops.told(credential, Limit(LimitKind.SECONDARY, "", stopped_until), now)
-        if bucket_until > now:
-            self.stops.told(credential, Limit(LimitKind.PRIMARY, bucket, bucket_until), now)
+        self.stops.heard(credential, bucket, *stops, self.now())
 
     def _advance(self, credential: str) -> None:
         """Begin a new generation of questions: what was asked before a write is not its answer."""
@@ -314,41 +309,16 @@ class Mirror:
             timeout_s=deadline - self.now(),
         )
         try:
-            entry, trial = await self._enter(credential, limited)
+            trial = await self._trials.enter(credential, limited)
+            try:
+                reply = await self._put(question, upload, deadline, permit, trial.entry)
+                self._take_note(question, trial, reply)
+            finally:
+                trial.leave()
         except BaseException:
             permit.leave()
             raise
-        try:
-            reply = await self._put(question, upload, deadline, permit, entry)
-            self._take_note(question, entry, reply)
-        finally:
-            self.stops.left(entry)
-            if trial is not None:
-                self.store.release(*trial)
         return reply
-
-    async def _enter(
-        self, credential: str, bucket: str
-    ) -> tuple[Entry, tuple[Subject, str] | None]:
-        """Return leave to ask, or raise `Stopped`.
-
-        Once a limit has ended one in the fleet tries; what it claims for that is returned, too.
-        """
-        entry = self.stops.enter(credential, bucket, self.now())
-        if not entry.over:
-            return entry, None
-        stop = entry.over[0]
-        trial = Subject.end_of_limit(credential, stop.limit.bucket), self._owner()
-        said = Claim.WAIT
-        try:
-            said = await self.store.claim(*trial, self.store.patience())
-        finally:
-            if said is Claim.WAIT:
-                self.stops.left(entry)
-        if said is Claim.WAIT:
-            self.stops.lost(entry, self.now())
-            raise Stopped(stop)
-        return entry, trial
 
     async def _put(
         self,
@@ -403,17 +373,17 @@ class Mirror:
             return reply
         return evolve(reply, content=Held(content or b""), limit=limit)
 
-    def _take_note(self, question: Question, entry: Entry, reply: Reply) -> None:
+    def _take_note(self, question: Question, trial: Trial, reply: Reply) -> None:
         """Take note of what an answer says besides what was asked for."""
-        credential = entry.credential
+        credential = trial.entry.credential
         self._account(question, credential, reply)
         now, limit = self.now(), reply.limit
         if reply.status >= 500:  # noqa: PLR2004
             return
         if limit is None:
-            self.stops.passed(entry)
+            self._trials.passed(trial)
             return
-        self.stops.met(entry, limit, limited_answer(reply, limit))
+        self.stops.met(trial.entry, limit, limited_answer(reply, limit))
         self.store.stop(credential, limit.bucket, limit.until)
         if limit.kind is LimitKind.SECONDARY:
             self.pacing.complained(credential)
@@ -510,7 +480,9 @@ class Mirror:
         if fresh is not None:
             return fresh
         bucket = bucket_of(b"GET", asked.question.path)
-        self._learn_stops(asked.credential, bucket, known.stopped_until, known.bucket_until)
+        self.stops.heard(
+            asked.credential, bucket, known.stopped_until, known.bucket_until, self.now()
+        )
         known, claimed = await self._go_first(asked, known)
         try:
             answer = await self._hear(asked, known)
@@ -641,11 +613,6 @@ class Mirror:
             return None
         return Subject(asked.key, asked.credential if known.entries else None)
 
-    def _owner(self) -> str:
-        """Return a name under which to claim something, once."""
-        self._claims += 1
-        return f"{self._instance}-{self._claims}"
-
     async def _go_first(
         self, asked: Asked, known: Known
     ) -> tuple[Known, tuple[Subject, str] | None]:
@@ -654,7 +621,8 @@ class Mirror:
         Who waits does so for `collapse_wait` in all. If the one who went first brought nothing,
         one more goes first; after that everybody asks.
         """
-        owner = self._owner()
+        self._claims += 1
+        owner = f"{self._instance}-{self._claims}"
         until = self.now() + self.terms.collapse_wait
         tries: Counter[Subject] = Counter()
         while (subject := self._to_claim(asked, known)) is not None and self.now() < until:

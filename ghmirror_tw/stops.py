@@ -183,6 +183,19 @@ class Stops:
             limit = known.limit
         self._put(credential, Stop(limit, answer))
 
+    def newest(self, credential: str, bucket: str) -> Stop | None:
+        """Return the limit that lasts longest of those that were met, ended or not."""
+        return max(self._of(credential, bucket), key=lambda stop: stop.limit.until, default=None)
+
+    def heard(
+        self, credential: str, bucket: str, stopped_until: float, bucket_until: float, now: float
+    ) -> None:
+        """Take note until when the fleet is stopped: all of a credential, and a bucket of it."""
+        if stopped_until > now:
+            self.told(credential, Limit(LimitKind.SECONDARY, "", stopped_until), now)
+        if bucket_until > now:
+            self.told(credential, Limit(LimitKind.PRIMARY, bucket, bucket_until), now)
+
     def told(self, credential: str, limit: Limit, now: float) -> None:
         """Take note of a limit that another replica has met."""
         known = self._stops.get((credential, limit.bucket))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw import trials
+from ghmirror_tw.pacing import Pacing
 from tests.github import GitHub
 from tests.home import Got, Home, open_home, start, until
 from tests.redis_house import settled
@@ -358,7 +361,8 @@ class Fleet(TestCase):
                 assert got.outcome.endswith("detail=revalidated")
 
     async def test_one_of_all_tries(self) -> None:
-        """When a limit has ended; the others wait for that, and try themselves if it dies."""
+        """When a limit has ended; nothing else is sent until that is answered."""
+        self.patch(trials, "_WAIT_S", 0.05)
         for kind in ("primary", "secondary"):
             self.github.fault("/more", f"{kind}-limit", times=1)
             await self.one.get("/more", token="alice-1", headers=NO_CACHE)
@@ -386,3 +390,74 @@ class Fleet(TestCase):
             self.other.move_on(1.1)
             got = await self.other.get("/thing", token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
+
+    async def limited(self, kind: str = "secondary") -> None:
+        """Have alice meet a limit, and all know of it; then time passes until it has ended."""
+        self.github.fault("/more", f"{kind}-limit", times=1)
+        await self.one.get("/more", token="alice-1", headers=NO_CACHE)
+        await settled(self.one.house.store)
+        got = await self.other.get("/more", token="alice-1", headers=NO_CACHE)
+        assert got.outcome == f"detail={kind}-limit"
+        for home in (self.one, self.other):
+            home.move_on(3601.0)
+
+    async def test_all_go_on_when_one_has_tried(self) -> None:
+        """Who has waited for it goes on at once, by its word, and so does who comes later."""
+        self.patch(trials, "_WAIT_S", 30.0)
+        for kind in ("primary", "secondary"):
+            await self.limited(kind)
+            gate = self.github.hold("/thing")
+            asked = [start(self.one.get("/thing", token="alice-1"))]
+            await gate.arrived(1)
+            asked += [start(self.other.get("/thing", token="alice-1"))]
+            await until(lambda: bool(self.other.house.mirror.stops._stops))
+            gate.open()
+            for each in asked:
+                assert (await each).outcome.endswith("detail=revalidated")
+            assert not self.other.house.mirror.stops._stops
+
+    async def test_who_tries_next_knows_what_came_of_it(self) -> None:
+        """One whose turn came late doesn't ask into a limit that another has met meanwhile."""
+        await self.limited()
+        self.github.fault(None, "secondary-limit")
+        gate = self.github.hold("/thing")
+        trial = start(self.one.get("/thing", token="alice-1", headers=NO_CACHE))
+        await gate.arrived(1)
+        turn: Deferred[None] = Deferred()
+        enter = self.other.house.mirror.pacing.enter
+        waiting: list[bool] = []
+
+        async def late(*given: Any, **more: Any) -> Any:
+            permit = await enter(*given, **more)
+            waiting.append(True)
+            await turn
+            return permit
+
+        self.patch(Pacing, "enter", lambda _, *given, **more: late(*given, **more))
+        other = start(self.other.get("/more", token="alice-1"))
+        await until(lambda: bool(waiting))
+        gate.open()
+        assert (await trial).status == 403
+        await settled(self.one.house.store)
+        self.github.log.clear()
+        turn.callback(None)
+        assert (await other).outcome == "detail=secondary-limit"
+        assert not self.github.log
+
+    async def test_a_trial_that_takes_too_long_is_not_waited_for(self) -> None:
+        """Another one is made meanwhile."""
+        self.patch(trials, "_LONGEST_S", 0.05)
+        self.patch(trials, "_WAIT_S", 30.0)
+        await self.limited()
+        gate = self.github.hold("/thing")
+        trial = start(self.one.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        # Nothing has come of it; a second later another one may try.
+        got = await self.other.get("/thing", token="alice-1")
+        assert got.outcome == "hit; detail=secondary-limit"
+        self.other.move_on(1.1)
+        other = start(self.other.get("/thing", token="alice-1"))
+        await gate.arrived(2)
+        gate.open()
+        for each in (trial, other):
+            assert (await each).outcome.endswith("detail=revalidated")

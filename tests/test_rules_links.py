@@ -169,6 +169,36 @@ class Links(TestCase):
                 got = await home.get("/list?per_page=2", token="alice-1")
                 assert ("next" not in pages(got)) is ends, count
 
+    async def test_a_page_that_another_one_was_is_not_complete(self) -> None:
+        """The first item goes: page 1 is what page 2 was seen to be, and the list grows again."""
+        self.home.move_on(0.0)
+        target = "/list?per_page=1"
+        for first, count, pauses_s in ((0, 2, (0.0, 60.0)), (1, 1, (3.0, 3.0)), (1, 2, (60.0,))):
+            self.github.put_list("/list", items(count, start=first))
+            for pause_s in pauses_s:
+                self.home.move_on(pause_s)
+                got = await self.home.get(target, token="alice-1")
+        assert (got.json, pages(got).get("next")) == (items(1, start=1), "per_page=1&page=2")
+        got = await self.home.get(target, token="bob-1")
+        assert pages(got).get("last") == "per_page=1&page=2"
+
+    async def test_a_page_that_github_did_not_tell_is_no_proof(self) -> None:
+        """What was seen of it an hour ago is not looked at."""
+        self.home.move_on(0.0)
+        target = "/list?per_page=1"
+        for list_items in (items(1), items(2), items(1, start=1)):
+            self.github.put_list("/list", list_items)
+            await self.home.get(target, token="alice-1")
+            self.home.move_on(3600.0)
+        wrong = self.github.fault("/list?per_page=1&page=2", "502")
+        await self.home.get(target, token="alice-1")
+        assert wrong.seen
+        wrong.end()
+        self.home.move_on(3600.0)
+        self.github.put_list("/list", items(2, start=1))
+        got = await self.home.get(target, token="alice-1")
+        assert "next" in pages(got)
+
     async def test_a_cursor_at_a_full_end_is_asked_without_validators(self) -> None:
         """It can't be proved; the new `Link` is kept, and used while it leads on."""
         self.github.put_list("/list", items(60), cursor=True)

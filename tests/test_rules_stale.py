@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy.records import Grant
 from tests.github import GitHub
 from tests.home import Got, Home, open_home, start, until
@@ -228,6 +230,31 @@ class Late(TestCase):
         who.open()
         what.open()
         await until(lambda: not self.home.house.mirror._going._flights)
+
+    async def test_who_goes_away_leaves_nothing_behind(self) -> None:
+        """Neither while a stale answer is looked for, nor when GitHub's comes at the same time."""
+        mirror = self.home.house.mirror
+        mirror.terms = evolve(mirror.terms, max_stored_size=1000)
+        self.github.put("/thing", {"a": Random(1).randbytes(100_000).hex()})
+        looking: Deferred[None] = Deferred()
+        looked: list[bool] = []
+
+        async def look(*_: Any) -> None:
+            looked.append(True)
+            await looking
+
+        self.patch(Mirror, "_stale", look)
+        gate = self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        await until(lambda: bool(looked))
+        gate.open()
+        await until(lambda: not mirror._going._flights)
+        assert mirror.pacing._connections == 1
+        asked.cancel()
+        await self.assertFailure(asked, Exception)
+        await until(lambda: mirror.pacing._connections == 0)
 
     async def test_a_restore_takes_none_of_githubs_time(self) -> None:
         """Who waited for the store to be filled still has GitHub's answer to wait for."""

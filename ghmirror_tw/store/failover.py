@@ -275,9 +275,9 @@ class FailoverStore:
     # Statements.
 
     def _send(
-        self, name: Hashable | None, key: CacheKey | None, write: Write, *, lasting: bool = False
+        self, name: Hashable | None, slot: str, write: Write, *, lasting: bool = False
     ) -> None:
-        """Have something written to Redis; nobody waits for it.
+        """Have something written to Redis, of the key or credential *slot*; nobody waits for it.
 
         What can't be written is owed under its *name*, if it has one. What is *lasting* is owed
         before all else, and said again when Redis has been away.
@@ -300,24 +300,22 @@ class FailoverStore:
         sent.addErrback(failed)
         if sent.called:
             return
-        of_key = self._sending.setdefault("" if key is None else key.name, [])
-        of_key.append(sent)
+        self._sending.setdefault(slot, []).append(sent)
         self._stating[name] += 1
-        sent.addBoth(lambda _: self._sent(name, key, sent))
+        sent.addBoth(lambda _: self._sent(name, slot, sent))
 
-    def _sent(self, name: Hashable | None, key: CacheKey | None, sent: Deferred[None]) -> None:
+    def _sent(self, name: Hashable | None, slot: str, sent: Deferred[None]) -> None:
         self._stating[name] -= 1
         if not self._stating[name]:
             del self._stating[name]
-        slot = "" if key is None else key.name
-        of_key = self._sending[slot]
-        of_key.remove(sent)
-        if not of_key:
+        of_slot = self._sending[slot]
+        of_slot.remove(sent)
+        if not of_slot:
             del self._sending[slot]
 
-    async def _until_sent(self, key: CacheKey | None) -> None:
-        """Wait until what was stated of *key* is written, or owed."""
-        while under_way := self._sending.get("" if key is None else key.name):
+    async def _until_sent(self, slot: str) -> None:
+        """Wait until what was stated of a key or credential is written, or owed."""
+        while under_way := self._sending.get(slot):
             await DeferredList(list(under_way))
 
     async def _store(
@@ -356,7 +354,7 @@ class FailoverStore:
         content = [representation]
         self._send(
             ("grant", key.name, credential),
-            key,
+            key.name,
             lambda: self._store(key, credential, grant, entry, content.pop() if content else None),
         )
 
@@ -366,14 +364,14 @@ class FailoverStore:
             return
         self.memory.freshen(key, credential, grant, entry)
         name = ("grant", key.name, credential)
-        self._send(name, key, lambda: self._store(key, credential, grant, entry))
+        self._send(name, key.name, lambda: self._store(key, credential, grant, entry))
 
     def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
         """Store a refusal of a key; that one is owed whatever happens."""
         self.memory.refuse(key, credential, asked_at)
         self._send(
             ("refusal", key.name, credential),
-            key,
+            key.name,
             lambda: self.redis.refuse(key, credential, asked_at, self._statement_s),
             lasting=True,
         )
@@ -383,7 +381,7 @@ class FailoverStore:
         self.memory.revoke(credential, asked_at)
         self._send(
             ("revoked", credential),
-            None,
+            credential,
             lambda: self.redis.revoke(credential, asked_at, self._statement_s),
             lasting=True,
         )
@@ -393,7 +391,7 @@ class FailoverStore:
         self.memory.wrote(credential, at)
         self._send(
             ("written", credential),
-            None,
+            credential,
             lambda: self.redis.wrote(credential, at, self._statement_s),
             lasting=True,
         )
@@ -403,7 +401,7 @@ class FailoverStore:
         self.memory.stop(credential, bucket, until)
         self._send(
             ("stopped", credential, bucket),
-            None,
+            credential,
             lambda: self.redis.stop(credential, bucket, until, self._statement_s),
         )
 
@@ -426,7 +424,7 @@ class FailoverStore:
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored; that isn't worth owing."""
         self.memory.unstorable(key)
-        self._send(None, key, lambda: self.redis.unstorable(key, self._statement_s))
+        self._send(None, key.name, lambda: self.redis.unstorable(key, self._statement_s))
 
     # Who asks first: one in this process, and that one in the fleet.
 
@@ -472,10 +470,11 @@ class FailoverStore:
             self._release_in_fleet(subject, owner)
 
     def _release_in_fleet(self, subject: Subject, owner: str) -> None:
-        self._send(None, None, lambda: self._release(subject, owner))
+        self._send(None, "", lambda: self._release(subject, owner))
 
     async def _release(self, subject: Subject, owner: str) -> None:
-        await self._until_sent(subject.key)
+        for slot in filter(None, (subject.key.name, subject.credential)):
+            await self._until_sent(slot)
         await self.redis.release(subject, owner, self._statement_s)
 
     def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:

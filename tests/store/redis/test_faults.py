@@ -112,6 +112,24 @@ class Faults(TestCase):
         self.server.restart()
         await self.comes_back()
 
+    async def test_a_small_memory_stands_in(self) -> None:
+        """Though local copies beside Redis may be larger than it."""
+        host, port = self.between.address
+        home = await open_home(
+            self,
+            self.home.github,
+            cache={"backend": "redis"},
+            redis={"url": f"redis://{host}:{port}", "timeout": 0.1},
+            memory={"max_size": 1 << 20},
+        )
+        self.server.kill()
+        while home.house.store.available:
+            await self.poll(home)
+        await self.poll(home)
+        self.github.reset_counts()
+        await self.poll(home)
+        assert self.github.total_paid == 0
+
     async def test_stopped_and_continued(self) -> None:
         """A process that hangs (SIGSTOP) is left alone until it goes on."""
         self.server.pause()

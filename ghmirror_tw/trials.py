@@ -1,0 +1,124 @@
+"""Who tries whether a limit has ended: one question of the whole fleet, and then all go on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Final
+from uuid import uuid4
+
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall
+
+from ghmirror_tw.stops import Entry, Stopped, Stops
+from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
+
+#: So long is waited for what comes of another replica's trial, in seconds; it may take longer.
+_WAIT_S: Final = 0.5
+#: A trial that takes longer keeps nobody else from trying, in seconds.
+_LONGEST_S: Final = 10.0
+#: That a trial went well is known for so long to all, in seconds.
+_KNOWN_S: Final = 60.0
+
+
+def _mark(bucket: str) -> str:
+    """Return under what name of a bucket it is noted that a trial went well."""
+    return f"{bucket}+"
+
+
+@define(eq=False)
+class Trial:
+    """Leave to ask, which must be left; *tries*: for the whole fleet, whether a limit has ended."""
+
+    entry: Entry
+    tries: bool
+    _end: Callable[[], object] | None
+
+    def leave(self) -> None:
+        """Let others try; may be called again."""
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+
+
+@define(eq=False)
+class Trials:
+    """Lets one in the fleet that shares *store* try, when a limit has ended."""
+
+    store: IStore
+    stops: Stops
+    now: Callable[[], float]
+    call_later: Callable[[float, Callable[[], object]], IDelayedCall]
+    _instance: str = field(factory=lambda: uuid4().hex)
+    _numbers: Iterator[int] = field(factory=itertools.count)
+
+    async def enter(self, credential: str, bucket: str) -> Trial:
+        """Return leave to ask, or raise `Stopped`."""
+        entry = self.stops.enter(credential, bucket, self.now())
+        release = None
+        try:
+            if entry.over:
+                release = await self._claim(entry)
+        finally:
+            if release is None:
+                self.stops.left(entry)
+        if release is None:
+            return Trial(entry, tries=False, end=None)
+
+        def end() -> None:
+            self.stops.left(entry)
+            release()
+            if timer.active():
+                timer.cancel()
+
+        trial = Trial(entry, tries=True, end=end)
+        timer = self.call_later(_LONGEST_S, trial.leave)
+        return trial
+
+    async def _claim(self, entry: Entry) -> Callable[[], object] | None:
+        """Return what lets others try, if this is the one who tries; None: another has."""
+        patience = self.store.patience()
+        stop = entry.over[0]
+        subject = Subject.end_of_limit(entry.credential, stop.limit.bucket)
+        owner = f"{self._instance}-{next(self._numbers)}"
+        tries = False
+        said = await self.store.claim(subject, owner, patience)
+        try:
+            if said is Claim.WAIT:
+                await self.store.wait(subject, _WAIT_S)
+            if await self._is_known(entry, patience):
+                self.stops.passed(entry)
+                return None
+            if said is Claim.WAIT:
+                self.stops.lost(entry, self.now())
+                raise Stopped(stop)
+            tries = True
+        finally:
+            if not tries:
+                self.store.release(subject, owner)
+        return lambda: self.store.release(subject, owner)
+
+    async def _is_known(self, entry: Entry, patience: Patience) -> bool:
+        """Tell whether all limits are known to be over, since others have tried.
+
+        Raises `Stopped` where one of them has met another limit.
+        """
+        credential, bucket = entry.credential, entry.bucket
+        told = await self.store.stops(credential, bucket, patience)
+        self.stops.heard(credential, bucket, *told, self.now())
+        newer = self.stops.newest(credential, bucket)
+        if newer is not None and self.now() < newer.limit.until:
+            raise Stopped(newer)
+        for stop in entry.over:
+            _, known_until = await self.store.stops(credential, _mark(stop.limit.bucket), patience)
+            if known_until - _KNOWN_S < stop.limit.until:
+                return False
+        return True
+
+    def passed(self, trial: Trial) -> None:
+        """Take note that what was asked met no limit, and let all know."""
+        self.stops.passed(trial.entry)
+        if trial.tries:
+            for stop in trial.entry.over:
+                mark = _mark(stop.limit.bucket)
+                self.store.stop(trial.entry.credential, mark, self.now() + _KNOWN_S)
