@@ -121,7 +121,7 @@ def credentials(options: argparse.Namespace, results: Results) -> None:
                 (target, f"token{user}") for user in range(count) for target in github.things
             ]
             with BlockingMirror(settings(github.url)) as mirror:
-                subject = Mirrored(f"{count} credentials", mirror)
+                subject = Mirrored(f"credentials: {count}", mirror)
                 warm(mirror.url, questions)
                 row = revalidated(
                     github,

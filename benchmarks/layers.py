@@ -12,8 +12,8 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -119,19 +119,17 @@ def layers(options: argparse.Namespace, results: Results) -> None:
             sections = settings(github.url, on, ca_path=github.certificate_path)
             mirror = stack.enter_context(BlockingMirror(sections))
             warm(mirror.url, questions)
-            driving = threading.Thread(
-                target=revalidated,
-                args=(github, Mirrored(name, mirror, on), questions),
-                kwargs={
-                    "connections": CONNECTIONS,
-                    "seconds": options.seconds + _BEFORE_AND_AFTER_S,
-                },
-            )
-            driving.start()
-            try:
+            with ThreadPoolExecutor(1) as aside:
+                driving = aside.submit(
+                    revalidated,
+                    github,
+                    Mirrored(name, mirror, on),
+                    questions,
+                    connections=CONNECTIONS,
+                    seconds=options.seconds + _BEFORE_AND_AFTER_S,
+                )
                 found[name] = shares(profile(mirror.pid, options.seconds))
-            finally:
-                driving.join()
+                driving.result()
     print(f"\nShares of time, revalidated GETs over TLS{'memory':>16}{'Redis':>9}")
     for layer in dict.fromkeys((*found[MEMORY], *found[REDIS])):
         columns = (found[name].get(layer, 0.0) for name in (MEMORY, REDIS))

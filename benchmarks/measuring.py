@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 from attrs import frozen
@@ -21,6 +23,9 @@ from benchmarks.wrk import drive
 ENOUGH = 0.9
 """So many questions to GitHub, for one answer, there have to be at least: a few are collapsed."""
 
+_EDGE_S = 0.5
+"""For so long, at both ends, it is driven without being measured."""
+
 BUSY = 0.95
 """Where the stand-in takes so much of a CPU, it is what is measured."""
 
@@ -29,7 +34,7 @@ BUSY = 0.95
 class Row:
     """What was measured of a subject: by default, the median of what its rounds came to.
 
-    *cpu_us*: CPU time of all its processes for an answer; *own_us*: without Redis's.
+    *cpu_us*: CPU time of all its processes for a question to GitHub; *own_us*: without Redis's.
     *asked*: questions to GitHub for an answer; *busy*: how much of a CPU the stand-in took
     beside it.
     """
@@ -122,15 +127,28 @@ def measure(
     github.quiet()
     before = subject.outcomes() if isinstance(subject, Mirrored) else Counter[str]()
     pids = tuple(subject.pids)
-    cpu, own, busy = (usage.cpu_s(each) for each in (pids, pids[:1], github.pids))
-    driven = drive(
-        subject.url, questions, connections=connections, seconds=seconds, mark=mark, fields=fields
-    )
-    cpu, own, busy = (
-        usage.cpu_s(each) - so_far
-        for each, so_far in ((pids, cpu), (pids[:1], own), (github.pids, busy))
-    )
-    counted = github.asked()
+    with ThreadPoolExecutor(1) as aside:
+        driving = aside.submit(
+            drive,
+            subject.url,
+            questions,
+            connections=connections,
+            seconds=seconds + 2 * _EDGE_S,
+            mark=mark,
+            fields=fields,
+        )
+        # Neither connections that are made count, nor questions of those who hang up at the end.
+        time.sleep(_EDGE_S)
+        counted, began = github.asked(), time.monotonic()
+        cpu, own, busy = (usage.cpu_s(each) for each in (pids, pids[:1], github.pids))
+        time.sleep(seconds)
+        cpu, own, busy = (
+            usage.cpu_s(each) - so_far
+            for each, so_far in ((pids, cpu), (pids[:1], own), (github.pids, busy))
+        )
+        meanwhile, took = github.asked(), time.monotonic() - began
+        driven = driving.result()
+    counted += meanwhile + github.asked()
     outcomes = subject.outcomes() - before if isinstance(subject, Mirrored) else Counter[str]()
     what = f"{subject.name}: {driven.requests} answers, {dict(counted)}, {dict(outcomes)}"
     if set(counted) - {asked} or counted[asked] < ENOUGH * driven.requests:
@@ -140,18 +158,20 @@ def measure(
         outcomes[outcome] < driven.requests or outcomes.total() - outcomes[outcome] > connections
     ):
         raise SystemExit(f"{what}: each answer has to be {outcome}")
+    if not meanwhile:
+        raise SystemExit(f"{what}: too few to be measured; give it more --seconds")
     return Row(
         subject.name,
         connections,
-        1e6 * cpu / driven.requests,
-        1e6 * own / driven.requests,
+        1e6 * cpu / meanwhile.total(),
+        1e6 * own / meanwhile.total(),
         driven.rate,
         driven.size_bytes / driven.seconds / 1e6,
         1e3 * driven.p50_s,
         1e3 * driven.p99_s,
         usage.memory(pids) / MIB,
         counted[asked] / driven.requests,
-        0.0 if pids == github.pids else busy / driven.seconds,
+        0.0 if pids == github.pids else busy / took,
     )
 
 

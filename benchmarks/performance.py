@@ -17,7 +17,7 @@ from attrs import define, field
 from matplotlib.figure import Figure
 
 from benchmarks.results import NEEDED
-from benchmarks.revalidating import MEMORY, REDIS
+from benchmarks.revalidating import MEMORY, REDIS, VARNISH
 from tests.running import ROOT
 
 Found = dict[str, Any]
@@ -94,7 +94,13 @@ By samples of the mirror's stacks during revalidated GETs, over TLS to GitHub. W
 that is none, such as Python's own library, counts for the layer.
 """,
 }
-_COLORS: Final = ("#1b6ca8", "#d1495b", "#66a182", "#8d96a3", "#edae49")
+_COLORS: Final = {
+    MEMORY: "#1b6ca8",
+    REDIS: "#d1495b",
+    VARNISH: "#66a182",
+    "nginx": "#edae49",
+}
+_OTHERS: Final = "#8d96a3"
 
 
 @define(eq=False)
@@ -124,9 +130,11 @@ class Page:
 
     def plot(self, name: str, what: str, draw: Callable[[Any], None]) -> None:
         """Draw a plot and show it; *what* is said where it can't be seen."""
-        figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+        figure = Figure(figsize=(8.5, 3.6), layout="constrained")
         axes = figure.subplots()
         draw(axes)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small", frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(visible=True, alpha=0.3)
         folder = self.docs / "performance"
@@ -152,17 +160,20 @@ def _by_subject(rows: Sequence[Found]) -> dict[str, list[Found]]:
     return found
 
 
+def _color(subject: str) -> str:
+    return _COLORS.get(subject, _OTHERS)
+
+
 def _lines(axes: Any, rows: Sequence[Found], x: str, y: str, *, log_y: bool = True) -> None:
     """Draw a line for each subject."""
-    for color, (subject, each) in zip(_COLORS, _by_subject(rows).items(), strict=False):
-        axes.plot([row[x] for row in each], [row[y] for row in each], "o-", color=color)
-        axes.lines[-1].set_label(subject)
+    for subject, each in _by_subject(rows).items():
+        values = [row[x] for row in each], [row[y] for row in each]
+        axes.plot(*values, "o-", color=_color(subject), label=subject)
     axes.set_xscale("log")
     if log_y:
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=0)
-    axes.legend()
+        axes.set_ylim(0, 1.2 * max(row[y] for row in rows))
 
 
 def _rows(page: Page, rows: Sequence[Found], by: str | None = None) -> None:
@@ -198,27 +209,30 @@ def _revalidated(page: Page, rows: list[Found]) -> None:
         subjects = _by_subject(rows)
         connections = list(dict.fromkeys(row["connections"] for row in rows))
         width = 0.8 / len(subjects)
-        for at, (color, (subject, each)) in enumerate(zip(_COLORS, subjects.items(), strict=False)):
+        for at, (subject, each) in enumerate(subjects.items()):
             places = [number + at * width for number in range(len(connections))]
-            axes.bar(places, [row["cpu_us"] for row in each], width, label=subject, color=color)
+            values = [row["cpu_us"] for row in each]
+            axes.bar(places, values, width, label=subject, color=_color(subject))
         middle = (len(subjects) - 1) * width / 2
         axes.set_xticks([at + middle for at in range(len(connections))], connections)
         axes.set_xlabel("connections")
         axes.set_ylabel("CPU µs a request")
-        axes.legend()
 
     def late(axes: Any) -> None:
-        mirrors = [row for row in rows if row["subject"] in {MEMORY, REDIS, "Varnish"}]
-        for color, (subject, each) in zip(_COLORS, _by_subject(mirrors).items(), strict=False):
+        mirrors = [row for row in rows if row["subject"] in {MEMORY, REDIS, VARNISH}]
+        for subject, each in _by_subject(mirrors).items():
             connections = [row["connections"] for row in each]
             for name, style in (("p50", "o-"), ("p99", "o--")):
                 values = [row[f"{name}_ms"] for row in each]
-                axes.plot(connections, values, style, color=color, label=f"{subject}, {name}")
+                axes.plot(
+                    connections, values, style, color=_color(subject), label=f"{subject}, {name}"
+                )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xticks(connections, connections)
+        axes.minorticks_off()
         axes.set_xlabel("connections, all of which ask as fast as they are answered")
         axes.set_ylabel("ms")
-        axes.legend(fontsize="small")
 
     page.plot("cpu", "CPU time a request, by connections", cpu)
     page.plot("percentiles", "Percentiles, by connections", late)
@@ -235,15 +249,14 @@ def _latency(page: Page, rows: list[Found]) -> None:
     )
 
     def draw(axes: Any) -> None:
-        for color, (subject, each) in zip(_COLORS, _by_subject(mirrors).items(), strict=False):
+        for subject, each in _by_subject(mirrors).items():
             for at, name, style in ((0, "median", "o-"), (-1, "p99", "o--")):
                 values = [row["added_ms"][at] for row in each]
                 rates = [row["rate"] for row in each]
-                axes.plot(rates, values, style, color=color, label=f"{subject}, {name}")
+                axes.plot(rates, values, style, color=_color(subject), label=f"{subject}, {name}")
         axes.set_xlabel("requests/s")
         axes.set_ylabel("added, ms")
         axes.set_ylim(bottom=0)
-        axes.legend()
 
     page.plot("latency", "Latency that is added, by rate", draw)
 
@@ -275,7 +288,8 @@ def _stored(page: Page, rows: list[Found]) -> None:
     )
 
     def draw(axes: Any) -> None:
-        _lines(axes, rows, "count", "cpu_us", log_y=False)
+        same = [{**row, "subject": MEMORY} for row in rows]
+        _lines(axes, same, "count", "cpu_us", log_y=False)
         axes.set_xlabel("representations stored")
         axes.set_ylabel("CPU µs a request")
 
@@ -286,7 +300,7 @@ def _credentials(page: Page, rows: list[Found]) -> None:
     _rows(page, rows)
 
     def draw(axes: Any) -> None:
-        same = [{**row, "subject": "mirror, memory store"} for row in rows]
+        same = [{**row, "subject": MEMORY} for row in rows]
         _lines(axes, same, "count", "cpu_us", log_y=False)
         axes.set_xlabel("credentials for each resource")
         axes.set_ylabel("CPU µs a request")
@@ -303,14 +317,13 @@ def _layers(page: Page, found: Found) -> None:
 
     def draw(axes: Any) -> None:
         height = 0.8 / len(found)
-        for at, (color, (subject, shares)) in enumerate(zip(_COLORS, found.items(), strict=False)):
+        for at, (subject, shares) in enumerate(found.items()):
             places = [number + at * height for number in range(len(names))]
             values = [100 * shares.get(name, 0) for name in names]
-            axes.barh(places, values, height, label=subject, color=color)
+            axes.barh(places, values, height, label=subject, color=_color(subject))
         axes.set_yticks([at + height / 2 for at in range(len(names))], names)
         axes.invert_yaxis()
         axes.set_xlabel("% of samples")
-        axes.legend()
 
     page.plot("layers", "Shares of time, by layer", draw)
 
@@ -331,10 +344,13 @@ def write(found: Found, docs: Path) -> None:
     """Write the page and its plots into a directory."""
     page = Page(docs)
     page.text(_INTRODUCTION)
-    page.text("Measured with ``{command}``\nat {when}, of commit {commit}, with:".format(**found))
+    of = f", of commit {found['commit']}" if found["commit"] else ""
+    page.text("Measured with ``{command}``\nat {when}{of}, with:".format(**found, of=of))
     for name, value in {**found["machine"], **found["programs"]}.items():
         page.lines.append(f"- {name}: {value}")
     page.lines.append("")
+    if not found["options"]["urls"]:
+        page.text("In the content there was nothing to rewrite.")
     judged = [each for each in found["figures"] if each["most"] is not None]
     if judged:
         page.text("Bars\n----\n\nWhat must not be passed, and whether it was.")
