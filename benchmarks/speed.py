@@ -52,11 +52,10 @@ MILLION: Final = 1_000_000
 
 
 def positive(text: str) -> int:
-    """Return a whole number above zero."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    """Return a whole number above zero. Raises `argparse.ArgumentTypeError`."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above zero")
+    return int(text)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
