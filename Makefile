@@ -1,5 +1,6 @@
 # make run    installs the mirror into .venv and starts it with conf/ghmirror.ini
 # make test   installs what the tests need, then runs every check and every test
+# make docs   builds the documentation into .venv/docs
 # make bench  installs what the benchmark of speed needs, and runs it; BENCH='--help' tells what it
 #             can be told
 # make clean  removes what these have made
@@ -13,7 +14,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run test bench clean programs image image-test lock FORCE
+.PHONY: run test docs bench clean programs image image-test lock FORCE
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -21,7 +22,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && break; done)
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
-SOURCES := $(shell find ghmirror_tw twisted -name '*.py' -not -name '.*') ghmirror_tw/py.typed
+BOOK := sphinx-build -W --keep-going -n -q docs $(VENV)/docs
+SOURCES := $(shell find ghmirror_tw twisted -name '*.py' -not -name '.*') ghmirror_tw/py.typed \
+	$(wildcard ghmirror_tw/web/page/*)
 NODE_MODULES := tests/node_modules/.package-lock.json
 
 run: $(VENV)/installed
@@ -34,6 +37,7 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	check ruff check .
 	check ruff format --check .
 	check mypy
+	check $(BOOK)
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
 	coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --color=no \
@@ -47,6 +51,10 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	fi
 	tail -n 1 $(VENV)/pytest.log
 	exit $$(($${#failed[@]} > 0))
+
+docs: $(VENV)/installed $(VENV)/ready-to-test
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(BOOK)
+	echo 'It begins with $(VENV)/docs/index.html'
 
 # What is measured beside the mirror, and with what; nobody's timings mean much on a busy machine.
 bench: PROGRAMS := redis-server:redis-server varnishd:varnish nginx:nginx-light wrk:wrk
@@ -123,7 +131,7 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 # The programs that tests start, each with the Debian package that has it. Servers are where not
 # everybody looks for programs.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
-	systemd-analyze:systemd haproxy:haproxy
+	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium
 
 programs:
 	@missing=()

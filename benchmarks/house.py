@@ -43,7 +43,6 @@ from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.tap import House, read
 from ghmirror_tw.web.channel import MirrorSite
-from ghmirror_tw.web.health import Admin
 from ghmirror_tw.web.request import MirrorRequest
 from tests.running import ROOT, Sections, environment, ini, merged
 
@@ -205,7 +204,7 @@ class Filled:
         port = self.reactor.listenTCP(0, site, interface="127.0.0.1")
         self.reactor.listenTCP(
             0,
-            Site(Admin(house.readiness, house.metrics), reactor=self.reactor),
+            Site(house.admin, reactor=self.reactor),
             interface="127.0.0.1",
         )
         load()  # as it is where S3 is the target

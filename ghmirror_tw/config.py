@@ -25,6 +25,10 @@ PREFIX: Final = "GHMIRROR_"
 #: Port 0 is another one each time.
 _ANY_PORT: Final = re.compile(r"(tcp[46]?|ssl):(port=)?0(:|$)")
 
+#: When an option may change while the mirror runs.
+_AT_SIGHUP: Final = "at SIGHUP"
+_AT_EACH_CONNECTION: Final = "at each connection: what the file holds"
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; *faults* says why, a sentence each, without secrets."""
@@ -40,6 +44,7 @@ class Option:
 
     A *secret* can also be given as ``<name>_path`` and is never shown. A *verbatim* one has no
     comments. Of one with *many* entries, each line is one, and *collect* makes them one value.
+    *reread*: when another value is taken while the mirror runs; empty: when it is started.
     """
 
     section: str
@@ -51,6 +56,7 @@ class Option:
     verbatim: bool = False
     many: bool = False
     collect: Callable[[Iterable[Any]], Any] = tuple
+    reread: str = ""
 
     @property
     def variable(self) -> str:
@@ -129,6 +135,7 @@ class Server:
         "The GitHub logins that may use the mirror; empty: everyone.",
         many=True,
         collect=frozenset,
+        reread=_AT_SIGHUP,
     )
     max_request_size: int = _option(
         "256MiB", kinds.size("1KiB"), "Larger request content is refused with 413."
@@ -193,12 +200,14 @@ class GitHub:
     proxy_path: str = _option(
         "",
         kinds.optional(kinds.secret_file(kinds.proxy), ""),
-        "A file with the proxy's URL, read again at each use.",
+        "A file with the proxy's URL.",
+        reread=_AT_EACH_CONNECTION,
     )
     ca_path: str = _option(
         "",
         kinds.optional(kinds.pem_file, ""),
         "Certificate authorities to trust besides the system's (GitHub Enterprise Server).",
+        reread=_AT_SIGHUP,
     )
 
     def __attrs_post_init__(self) -> None:
@@ -241,11 +250,13 @@ class Cache:
         "The key of the hashes by which credentials and records are known.",
         secret=True,
         verbatim=True,
+        reread=_AT_SIGHUP,
     )
     credential_secret_path: str = _option(
         "",
         kinds.optional(kinds.secret_file(kinds.secret), ""),
-        "A file with credential_secret, read again at each use.",
+        "A file with credential_secret.",
+        reread=_AT_SIGHUP,
     )
 
     def current_credential_secret(self) -> str:
@@ -295,7 +306,8 @@ class Redis:
     password_path: str = _option(
         "",
         kinds.optional(kinds.secret_file(kinds.secret), ""),
-        "A file with the password, read again at each connection.",
+        "A file with the password.",
+        reread=_AT_EACH_CONNECTION,
     )
     tls_ca_path: str = _option(
         "",
@@ -449,19 +461,6 @@ def _all_of(section: str) -> frozenset[Key]:
     return frozenset(key for key in _BY_KEY if key[0] == section)
 
 
-# ================================================================================================
-# NOT YET AVAILABLE: parsed and checked, but refused if set to anything but the default or nothing.
-# Whoever finishes a feature takes its line out.
-# ================================================================================================
-NOT_YET: frozenset[Key] = frozenset(
-    {
-        ("server", "enterprise_version"),
-        ("github", "proxy"),
-        ("github", "proxy_path"),
-    }
-)
-
-
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """Return the settings of the file at *path* and of *environ*, which wins.
 
@@ -483,7 +482,6 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
                 _fault(section, name, wrong, option.expected, origin) for wrong in error.args
             ]
     settings = Settings(**{name: cls(**values[name]) for name, cls in SECTIONS.items()})
-    faults += _not_yet(settings)
     faults += [str(clash) for clash in clashes(settings) if not bad.intersection(clash.keys)]
     if faults:
         raise ConfigError(faults)
@@ -573,14 +571,6 @@ def _is_set(settings: Settings, key: Key) -> bool:
     """Whether the option is neither empty nor what it is by default."""
     value = getattr(getattr(settings, key[0]), key[1])
     return bool(value != "" and value != _default(key))
-
-
-def _not_yet(settings: Settings) -> list[str]:
-    return [
-        _fault(*key, "not available yet", "the default (" + (_BY_KEY[key].default or "empty") + ")")
-        for key in _BY_KEY
-        if key in NOT_YET and _is_set(settings, key)
-    ]
 
 
 @frozen
@@ -699,7 +689,7 @@ def _cautions(settings: Settings) -> Iterator[str]:
     shared += ["S3"] if settings.snapshot.bucket is not None else []
     if shared and not (cache.credential_secret or cache.credential_secret_path):
         who = f"whoever can write to {' or '.join(shared)} can make up answers"
-        yield f"[cache] credential_secret: it is empty, so {who}"
+        yield f"[cache] credential_secret is empty, so {who}"
     unused = [name for section, name in _BY_KEY if section == "redis"]
     unused = [name for name in unused if _is_set(settings, ("redis", name))]
     if unused and cache.backend != "redis":

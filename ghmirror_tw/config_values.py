@@ -255,10 +255,33 @@ def _web_url(text: str) -> str:
 web_url: Final = Kind(_web_url, "https://HOST[:PORT][/PATH] (or http:) and nothing more")
 
 
+@frozen
+class ProxyAddress:
+    """Where a proxy is, and who to be for it; the host is bare of brackets."""
+
+    host: str
+    port: int
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, url: str) -> ProxyAddress:
+        """Read an http: URL; `ValueError` says what is wrong with it."""
+        parts = _split(url, ("http",))
+        authority = Authority.of(parts.netloc)
+        if authority.port is None or parts.path not in {"", "/"}:
+            raise ValueError("the port is missing, or there is a path in it")
+        if ":" in authority.username:
+            raise ValueError("there is a colon in the user, which no proxy could tell from the end")
+        _secret(authority.username)
+        _secret(authority.password)
+        return cls(
+            authority.host.strip("[]"), authority.port, authority.username, authority.password
+        )
+
+
 def _proxy(text: str) -> str:
-    parts = _split(text, ("http",))
-    if Authority.of(parts.netloc).port is None or parts.path not in {"", "/"}:
-        raise ValueError("the port is missing, or there is a path in it")
+    ProxyAddress.of(text)
     return text.rstrip("/")
 
 

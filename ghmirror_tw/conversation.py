@@ -98,7 +98,8 @@ class Asked:
 class Plan:
     """With what a question is validated: tags or a date, and what they stand for.
 
-    *next_digest*: what the page after this one was, where the stored `Link` proved to be no good.
+    *next_digest*: what the page after this one was seen to be, where that is why the stored `Link`
+    is no good.
     """
 
     validators: tuple[Validator, ...] = ()

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -162,6 +162,27 @@ _CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
 )
 
 
+@frozen
+class Described:
+    """A metric in words: its name, its kind, its labels, what it tells."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
+def catalogue() -> Iterator[Described]:
+    """Give all that is shown, but for what tells of the process alone."""
+    for kind, name, text, labels in _CATALOGUE:
+        full = f"ghmirror_{name}_total" if kind is Counter else f"ghmirror_{name}"
+        yield Described(full, kind.__name__.lower(), labels, f"{text}.")
+    for family, name, text in _STORE_FIGURES:
+        counts = family is CounterMetricFamily
+        full = f"{name}_total" if counts else name
+        yield Described(full, "counter" if counts else "gauge", ("store",), text)
+
+
 @define(eq=False)
 class Metrics:
     """All metrics of one mirror, in a registry of their own.
@@ -173,6 +194,9 @@ class Metrics:
     now: Callable[[], float]
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     in_flight: Gauge = field(init=False)
+    #: What all users spent and saved, those included that are no longer shown.
+    spent_in_all: int = field(init=False, default=0)
+    saved_in_all: int = field(init=False, default=0)
     _named: dict[str, Any] = field(init=False, factory=dict)
     _stores: _Stores = field(init=False, factory=_Stores)
     _answered: _Children[tuple[Counter, Histogram]] = field(init=False)
@@ -219,10 +243,12 @@ class Metrics:
 
     def spent(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests that GitHub charged to *user*."""
+        self.spent_in_all += n
         self._users.get(self.now(), user or "unknown")[0].inc(n)
 
     def saved(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests of *user* that GitHub did not charge."""
+        self.saved_in_all += n
         self._users.get(self.now(), user or "unknown")[1].inc(n)
 
     def quota(self, user: str | None, resource: str, remaining: int, reset: int) -> None:
@@ -269,14 +295,29 @@ class Metrics:
 
     def exposition(self, accept: bytes | None) -> tuple[bytes, bytes]:
         """Return media type and content for a scrape: OpenMetrics where *accept* names it."""
-        now = self.now()
-        self._users.expire(now)
-        self._quotas.expire(now)
+        self._expire()
         open_metrics = b"application/openmetrics-text" in (accept or b"").lower()
         encode, media_type = choose_encoder(
             "application/openmetrics-text; version=1.0.0" if open_metrics else ""
         )
         return media_type.encode(), encode(_WithoutCreated(self.registry))
+
+    def samples(self, *names: str) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Give name, labels and value of each series of ours that a scrape would show now.
+
+        *names*: of which metrics, as they are called here; without any, of all.
+        """
+        self._expire()
+        asked = [self._named[name] for name in names]
+        for collector in asked or (*self._named.values(), self._stores):
+            for metric in collector.collect():
+                for sample in metric.samples:
+                    yield sample.name, sample.labels, sample.value
+
+    def _expire(self) -> None:
+        now = self.now()
+        self._users.expire(now)
+        self._quotas.expire(now)
 
 
 def _both(first: Any, second: Any) -> Callable[..., tuple[Any, Any]]:

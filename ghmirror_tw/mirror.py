@@ -576,7 +576,8 @@ class Mirror:
                     return stale
                 said = await going.end()
         finally:
-            going.leave()
+            # Only the first one may let go of what is still coming.
+            going.leave(lambda said: _unwanted(said[0]) if said[1] else None)
         answer, first = said
         if (first or answer.incoming is None) and not _is_bare_for(asked, answer):
             return answer

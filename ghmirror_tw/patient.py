@@ -22,6 +22,8 @@ class Patient(Generic[R]):
 
     going: Deferred[R]
     _told: Deferred[R | None] = field(init=False, factory=Deferred)
+    #: What has come, until somebody takes it.
+    _come: list[R] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.going.addBoth(self._tell)
@@ -32,6 +34,7 @@ class Patient(Generic[R]):
         if isinstance(result, Failure):
             self._told.errback(result)
         else:
+            self._come.append(result)
             self._told.callback(result)
 
     @property
@@ -43,7 +46,7 @@ class Patient(Generic[R]):
         """Return what comes before *call_late* calls, or None; it can be waited for again then."""
         timer = call_late(self._late)
         try:
-            return await self._told
+            return self._taken(await self._told)
         finally:
             if timer.active():
                 timer.cancel()
@@ -54,11 +57,18 @@ class Patient(Generic[R]):
 
     async def end(self) -> R:
         """Return what comes."""
-        told = await self._told
+        told = self._taken(await self._told)
         assert told is not None
         return told
 
-    def leave(self) -> None:
-        """Wait no more."""
+    def _taken(self, told: R | None) -> R | None:
+        if told is not None:
+            self._come.clear()
+        return told
+
+    def leave(self, unwanted: Callable[[R], object] = bool) -> None:
+        """Wait no more; *unwanted* gets what has come and was not taken."""
         self._told.addErrback(lambda _: None)
         self.going.cancel()
+        while self._come:
+            unwanted(self._come.pop())

@@ -118,6 +118,14 @@ class Stops:
                 return stop
         return None
 
+    def in_force(self, now: float) -> list[tuple[str, Limit]]:
+        """Return the limits that have not ended yet, each with the credential that met it."""
+        return [
+            (credential, stop.limit)
+            for (credential, _), stop in self._stops.items()
+            if now < stop.limit.until
+        ]
+
     def is_unsettled(self, credential: str, bucket: str) -> bool:
         """Tell whether a limit was met of which nobody has seen the end."""
         return bool(self._of(credential, bucket))

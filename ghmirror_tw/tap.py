@@ -19,12 +19,15 @@ from twisted.python import usage
 from twisted.web.server import Site
 
 from ghmirror_tw import logs
+from ghmirror_tw.assembly.figures import Told
+from ghmirror_tw.assembly.proxy import proxy_of
 from ghmirror_tw.assembly.redis import redis_records
 from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.assembly.trust import trusted
 from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.conversation import Terms
 from ghmirror_tw.descriptors import for_clients, raise_limit
+from ghmirror_tw.figures.document import Figures
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.client import Client, Origin
 from ghmirror_tw.github.status import StatusPage
@@ -48,12 +51,16 @@ from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.store.redis.budgets import RedisBudgets
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
+from ghmirror_tw.web.admin import Admin
 from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.fitting import Fitter
-from ghmirror_tw.web.health import Admin, Readiness
+from ghmirror_tw.web.forms import Forms
+from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.request import MirrorRequest
 from ghmirror_tw.web.resource import MirrorResource
 
+#: Such a part of the memory for content is for the forms in which it is sent.
+_FORMS_PART: Final = 8
 _log: Final = Logger(namespace="ghmirror")
 
 
@@ -125,6 +132,8 @@ class House:
     pacing: Pacing = field(init=False)
     mirror: Mirror = field(init=False)
     resource: MirrorResource = field(init=False)
+    figures: Figures = field(init=False)
+    admin: Admin = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         settings = self.settings
@@ -134,7 +143,7 @@ class House:
         self.metrics = Metrics(self.reactor.seconds)
         self.workshop = Workshop(self.reactor)
         secret = cache.current_credential_secret().encode()
-        self.memory = MemoryStore(self.reactor, settings.memory.max_size)
+        self.memory = MemoryStore(self.reactor, settings.memory.max_size - self._forms_size)
         self.availability = Availability(self._github_changed)
         if github.status_url:
             self.status_page = StatusPage(
@@ -144,6 +153,7 @@ class House:
                 self.availability,
                 _trust(settings),
                 random.random,
+                proxy=proxy_of(github),
             )
         self.gate = Gate(self.reactor, settings.snapshot.restore_wait)
         if cache.backend == "redis":
@@ -154,14 +164,17 @@ class House:
         self.metrics.watch_store(self.memory.name, self._figures)
         if self.redis is not None:
             self.metrics.watch_store(self.redis.name, self._figures_of_redis)
+        origin = Origin.of(github.api_url)
+        uploads = origin.uploads_url
         self.client = Client(
             self.reactor,
-            Origin.of(github.api_url),
+            origin,
             via,
             connect_timeout_s=github.connect_timeout,
             idle_timeout_s=github.idle_timeout,
             max_connections=github.max_connections,
             trust=_trust(settings),
+            proxy=proxy_of(github),
         )
         budgets: IBudgets = MemoryBudgets(self.reactor)
         if self.redis is not None:
@@ -191,7 +204,13 @@ class House:
         self.resource = MirrorResource(
             self.reactor,
             self.mirror,
-            Fitter(Rewriter(github.api_url.encode()), self.workshop, via),
+            Fitter(
+                Rewriter(github.api_url.encode()),
+                None if uploads is None else Rewriter(uploads),
+                self.workshop,
+                via,
+                Forms(self._forms_size),
+            ),
             self.metrics,
             AccessLog(cast(Literal["all", "errors", "none"], settings.log.access)),
             self.readiness,
@@ -199,7 +218,34 @@ class House:
             max_request_size=server.max_request_size,
             public_url=server.public_url.encode(),
             trusted_proxies=server.trusted_proxies,
+            enterprise_version=server.enterprise_version.encode(),
         )
+        self.figures = self._told().figures(self.metrics, self.resource.busiest)
+        self.admin = Admin(self.readiness, self.metrics, self.figures.document)
+
+    def _told(self) -> Told:
+        """Return who tells what of all that is shown."""
+        return Told(
+            reactor=self.reactor,
+            settings=self.settings,
+            readiness=self.readiness,
+            sharing=self.mirror.sharing,
+            stops=self.mirror.stops,
+            users=self.mirror.users,
+            availability=self.availability,
+            memory=self.memory,
+            redis=self.redis,
+            snapshots=self.snapshots,
+        )
+
+    @property
+    def _forms_size(self) -> int:
+        """How much of the memory that there is for content is for the forms in which it is sent."""
+        settings = self.settings
+        size = settings.memory.max_size
+        if settings.cache.backend == "redis":
+            size = min(size, settings.redis.local_size)
+        return size // _FORMS_PART
 
     def _with_redis(self, codec: Codec) -> FailoverStore:
         """Return the store in Redis, with the memory store beside it."""
@@ -212,7 +258,10 @@ class House:
             self.reactor,
             records,
             self.memory,
-            Sizes(beside=settings.local_size, instead=self.settings.memory.max_size),
+            Sizes(
+                beside=settings.local_size - self._forms_size,
+                instead=self.settings.memory.max_size - self._forms_size,
+            ),
             settings.timeout,
             settings.fallback,
             self.metrics.store,
@@ -256,6 +305,7 @@ class House:
     def parts(self) -> tuple[Any, ...]:
         """What is opened and closed with the mirror, in the order of closing."""
         parts = (
+            self.figures.history,
             self.status_page,
             self.mirror,
             self.pacing,
@@ -314,7 +364,7 @@ def makeService(options: Options) -> MultiService:
         raise SystemExit(1) from None
     most = for_clients(raise_limit(), settings.github.max_connections)
     site = MirrorSite(house.resource, MirrorRequest, reactor, most)
-    admin = Site(Admin(house.readiness, house.metrics), reactor=reactor)
+    admin = Site(house.admin, reactor=reactor)
     admin.log = lambda _: None  # type: ignore[assignment, method-assign]
     server = settings.server
     service = MirrorService(

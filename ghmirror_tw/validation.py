@@ -28,7 +28,7 @@ from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.granting import Word
 from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.pagination import Demand, what_must_hold
+from ghmirror_tw.policy.pagination import Demand, what_must_hold, with_page
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
@@ -43,6 +43,8 @@ from ghmirror_tw.threads import Workshop
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
 #: How much of an answer is looked at, to tell whether it speaks of a limit.
 MOST_OF_A_LIMIT: Final = 64 * 1024
+#: No list has so many pages.
+_NO_PAGE: Final = 99_999_999
 #: The least time that tells one question from the next, in seconds.
 _INSTANT_S: Final = 1e-6
 _CONFIRMED: Final = {
@@ -223,7 +225,8 @@ class Validation:
             else:
                 held = await self._prove(asked, demand)
             if not held:
-                return None, Plan(next_digest=self._next_digest(asked, demand))
+                goes_on = held is False and demand.next_page is not None
+                return None, Plan(next_digest=self._next_digest(asked, demand) if goes_on else None)
         # Of a page beyond the first, `[]` says nothing about its `Link`: it is not remembered.
         if validator.kind is not Kind.EMPTY:
             self.store.freshen(asked.key, asked.credential, grant, entry)
@@ -285,26 +288,38 @@ class Validation:
         page = demand.next_page
         return None if page is None else self.proofs.digest_of(asked.asker, page)
 
-    async def _prove(self, asked: Asked, demand: Demand) -> bool | None:
-        async def ask(target: bytes) -> Page | None:
-            fields = asked.question.fields.without(PRECONDITIONS)
-            question = Question(b"GET", target, fields)
-            answer = await self.world.page(question, asked)
-            if answer.incoming is not None:
-                answer.incoming.abort()
-            if answer.status == 422:  # noqa: PLR2004 - GitHub won't count that far: no such page
-                return Page(0, EMPTY_DIGEST)
-            body = answer.body
-            if not isinstance(body, Representation) or body.items is None:
-                return None
-            return Page(body.items, body.digest)
-
+    async def _page(self, asked: Asked, target: bytes) -> Page | None:
+        """Return what another page of the list is; None: GitHub didn't say."""
+        fields = asked.question.fields.without(PRECONDITIONS)
         try:
-            return await self.proofs.hold(
-                asked.asker, asked.question.target, demand, self.world.now(), ask
-            )
+            answer = await self.world.page(Question(b"GET", target, fields), asked)
         except (Unanswered, MirrorError, NotSaid, Stopped):
             return None
+        if answer.incoming is not None:
+            answer.incoming.abort()
+        if answer.status == 422:  # noqa: PLR2004 - GitHub won't count that far: no such page
+            return Page(0, EMPTY_DIGEST)
+        body = answer.body
+        if not isinstance(body, Representation) or body.items is None:
+            return None
+        return Page(body.items, body.digest)
+
+    async def _prove(self, asked: Asked, demand: Demand) -> bool | None:
+        return await self.proofs.hold(
+            asked.asker,
+            asked.question.target,
+            demand,
+            self.world.now(),
+            lambda target: self._page(asked, target),
+        )
+
+    async def _has_no_pages(self, asked: Asked, digest: str) -> bool:
+        """Tell whether a list is the same whatever page of it is asked for.
+
+        A list that has pages has none so far behind, whatever happens to it meanwhile.
+        """
+        page = await self._page(asked, with_page(asked.question.target, _NO_PAGE))
+        return page is not None and page.digest == digest
 
     # Taking what is new.
 
@@ -369,13 +384,14 @@ class Validation:
             return None
         except Undecodable as error:
             raise Unanswered("broken-answer", str(error), turn.reply.status) from error
+        seems_without = turn.plan.next_digest == stored.digest
         grant, entry = granting.brought(
             asked.question.target,
             known,
             stored,
             self._word(turn),
             shareable=shareable,
-            next_digest=turn.plan.next_digest,
+            pageless=seems_without and await self._has_no_pages(asked, stored.digest),
         )
         self.store.remember(asked.key, asked.credential, stored, grant, entry)
         cold = known.grant is None and not known.entries

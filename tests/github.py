@@ -1294,7 +1294,7 @@ class GitHub:
         path = question.path
         if path.startswith("/_"):
             return self._stream_or_sink(question)
-        if path == "/graphql":
+        if path in {"/graphql", "/api/graphql"}:
             return self._graphql(question)
         if path == "/rate_limit":
             return self._rate_limit(question)

@@ -37,7 +37,6 @@ from ghmirror_tw.config import Settings
 from ghmirror_tw.service import BACKLOG
 from ghmirror_tw.tap import House
 from ghmirror_tw.web.channel import MirrorSite
-from ghmirror_tw.web.health import Admin
 from ghmirror_tw.web.request import MirrorRequest
 from tests.github import GitHub
 
@@ -250,9 +249,7 @@ async def open_home(
     house.readiness.listening = house.readiness.restored = True
     site = MirrorSite(house.resource, MirrorRequest, reactor)
     port = reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")
-    admin = reactor.listenTCP(
-        0, Site(Admin(house.readiness, house.metrics), reactor=reactor), interface="127.0.0.1"
-    )
+    admin = reactor.listenTCP(0, Site(house.admin, reactor=reactor), interface="127.0.0.1")
 
     closed: list[bool] = []
 

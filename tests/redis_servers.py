@@ -48,7 +48,8 @@ def free_port(host: str = "127.0.0.1") -> int:
     """Return a port that nobody listens on now."""
     while True:
         port = random.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
             return port
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter, deque
 from collections.abc import Coroutine
@@ -18,6 +19,7 @@ from ghmirror_tw.pacing import Pacing, Permit
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.store import shares
 from tests.home import reactor, turn, until
+from tests.interposer import Interposer, interpose
 from tests.redis_servers import RedisServer, start_redis
 from tests.store.redis.test_budgets import ALICE, open_budgets
 
@@ -66,7 +68,9 @@ class Fleet(TestCase):
         self.stopping = False
         self.refused = 0
 
-    async def start(self, count: int, **more: Any) -> list[Pacing]:
+    async def start(
+        self, count: int, *, server: RedisServer | Interposer | None = None, **more: Any
+    ) -> list[Pacing]:
         """Start *count* more."""
         values: dict[str, Any] = {
             "max_connections": 100,
@@ -77,7 +81,7 @@ class Fleet(TestCase):
         }
         started = []
         for _ in range(count):
-            budgets = await open_budgets(self, self.server, turn_ms=50)
+            budgets = await open_budgets(self, server or self.server, turn_ms=50)
             started.append(Pacing(reactor, budgets, **values))
         for each in started:
             self.addCleanup(each.close)
@@ -116,6 +120,25 @@ class Fleet(TestCase):
         await self.ask_all(60)
         assert self.github.answered == dict.fromkeys(self.fleet, 60)
         assert self.github.most_in_flight <= 8
+
+    async def test_late_answers_lead_to_no_more(self) -> None:
+        """Though bids overtake each other, and are answered when others have been made since."""
+        fleet = []
+        for number in range(4):
+            between = interpose(self, self.server.address)
+            between.delay_s = 0.02 * number
+            fleet += await self.start(1, max_in_flight=12, server=between)
+        rng = random.Random(1)
+
+        async def bursts(replica: Pacing) -> None:
+            while self.github.answered[replica] < 300:
+                asked = [start(self.ask(replica)) for _ in range(rng.randrange(1, 12))]
+                await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+                await deferLater(reactor, rng.choice((0.0, 0.01, 0.1)))
+
+        going = [Deferred.fromCoroutine(bursts(each)) for each in fleet]
+        await DeferredList(going, fireOnOneErrback=True, consumeErrors=True)
+        assert 8 < self.github.most_in_flight <= 12
 
     async def test_one_alone_has_it_all(self) -> None:
         """Others that want nothing take nothing from it."""
@@ -170,13 +193,15 @@ class Fleet(TestCase):
 
     async def test_credentials_are_not_in_each_other_s_way(self) -> None:
         """Each has its own limit."""
-        await self.start(2, max_in_flight=2)
-        alice = self.ask_all(50)
-        bob = self.ask_all(10, who=BOB)
-        await bob
+        first, second = await self.start(2, max_in_flight=2)
+        permits = [await first.enter(ALICE, "core") for _ in range(2)]
+        alice = start(second.enter(ALICE, "core"))
+        await self.ask_all(10, who=BOB)
         assert not alice.called
-        await alice
-        assert self.github.most_in_flight <= 4
+        for permit in permits:
+            permit.leave()
+        (await alice).leave()
+        assert self.github.most_in_flight <= 2
 
     async def test_what_is_idle_is_given_back(self) -> None:
         """Then there is nothing of it in Redis, nor in the process."""
@@ -296,6 +321,32 @@ class Fleet(TestCase):
         await until(lambda: not one.budgets.records.servers.writing)  # type: ignore[attr-defined]
         await self.ask_all(60)
         assert self.github.answered == {one: 90}
+
+    async def test_one_accident_is_no_leave_to_take_more(self) -> None:
+        """A single bid that is late or lost says nothing of Redis, nor of what others hold."""
+        (big,) = await self.start(1, max_in_flight=20)
+        between = interpose(self, self.server.address)
+        (small,) = await self.start(1, max_in_flight=20, server=between)
+        small.budgets.timeout_s = 0.25  # type: ignore[attr-defined]
+        mine = [await small.enter(ALICE, "core")]
+        slots = small._lanes[ALICE].slots
+        theirs = [await big.enter(ALICE, "core") for _ in range(17)]
+        for accident in ("late", "lost"):
+            if accident == "late":
+                between.silent = True
+            else:
+                between.cut_after = 1
+            waiting = [small.enter(ALICE, "core") for _ in range(10)]
+            await until(lambda: slots._doubts > 0)
+            between.silent = False
+            await until(lambda: not slots._doubts)
+            assert not slots._alone
+            assert len(mine + theirs) + sum(each.called for each in waiting) <= 20
+            for each in waiting:
+                each.addErrback(lambda _: None)
+                each.cancel()
+        for permit in mine + theirs:
+            permit.leave()
 
     async def test_a_slow_redis_is_no_leave_to_take_it_all(self) -> None:
         """Others may be there, and have their parts; nobody waits for long to be told of them."""

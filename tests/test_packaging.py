@@ -108,9 +108,11 @@ def test_the_command_works(installed: Installed) -> None:
 
 
 def test_every_module_is_in_the_wheel(installed: Installed) -> None:
-    """No package was forgotten in setup.cfg, and neither was the plugin or the type marker."""
+    """No package was forgotten in setup.cfg, nor the plugin, the type marker, or the page."""
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ghmirror_tw").rglob("*.py")}
-    expected = {*modules, "ghmirror_tw/py.typed", "twisted/plugins/ghmirror_plugin.py"}
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "ghmirror_tw/web/page").iterdir()}
+    assert len(page) == 4
+    expected = {*modules, *page, "ghmirror_tw/py.typed", "twisted/plugins/ghmirror_plugin.py"}
     assert expected <= installed.names
 
 

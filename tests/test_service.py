@@ -8,13 +8,17 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
-from tests.home import Got, Raw, fetch, open_github, reactor
+from ghmirror_tw import tap
+from ghmirror_tw.config import OPTIONS, SECTIONS
+from tests.home import Got, Raw, fetch, open_github, open_home, reactor
 from tests.running import STOPPED, TWISTD, start_mirror
 
 
@@ -105,6 +109,40 @@ class Service(TestCase):
         mirror.signal(signal.SIGHUP)
         await mirror.logged("Not reread")
         assert (await get(mirror.url, "/zen", "bob-1")).status == 200
+
+    async def test_what_is_said_to_be_reread_is(self) -> None:
+        """SIGHUP looks at the options that are said to be read again then, and at no others."""
+        home = await open_home(self)
+        seen: set[tuple[str, str]] = set()
+        settings = SimpleNamespace(
+            **{name: _Noting(name, cls(), seen) for name, cls in SECTIONS.items()}
+        )
+        self.patch(tap, "read", lambda _: settings)
+        home.house.reread()
+        assert seen == {
+            (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
+        }
+
+    async def test_why_github_did_not_answer(self) -> None:
+        """The log says it in words."""
+        mirror = await start_mirror(self, {})
+        assert (await get(mirror.url, "/zen")).status == 502
+        await mirror.logged(r"GitHub did not answer GET: connect-error: Connection was refused by")
+
+
+@frozen
+class _Noting:
+    """The settings of a section, which note what is asked of them."""
+
+    section: str
+    settings: Any
+    seen: set[tuple[str, str]]
+
+    def __getattr__(self, name: str) -> Any:
+        secret = name.removeprefix("current_")
+        names = (secret,) if secret == name else (secret, f"{secret}_path")
+        self.seen.update((self.section, each) for each in names)
+        return getattr(self.settings, name)
 
 
 async def listens(url: str) -> bool:

@@ -195,6 +195,11 @@ class Snapshots:
             self.reactor, managed.run, CHECK_S, self.report, self.now, what="ElastiCache snapshot"
         )
 
+    @property
+    def next_at(self) -> float | None:
+        """When the store is saved next; None while it is being saved."""
+        return self.schedules[0].due_at
+
     def open(self) -> None:
         """Start; the store is filled if it has to be."""
         self.place.open()

@@ -19,7 +19,7 @@ Exit status:
   0    all is well
   1    something is wrong with what was looked at, or it was not done
   2    the command line or the configuration can't be used
-  3    the store or the target can't be reached, or refuses
+  3    the store, the target or the mirror can't be reached, or refuses
   130  ended by Ctrl-C (143: by SIGTERM)
 """
 
@@ -72,6 +72,37 @@ def check_config(config: str | None, as_json: bool, **more: bool) -> int:
     from ghmirror_tw.ctl.working import check_config as check  # noqa: PLC0415 - see `ctl`
 
     return check(config, Output(as_json, **more))
+
+
+@cli.command(epilog=_STATUSES)
+@click.option(
+    "--url",
+    metavar="URL",
+    help="The mirror's admin port, such as http://mirror:8081; by default what [server] "
+    "admin_listen says, on this machine.",
+)
+@click.option("--once", is_flag=True, help="Show the figures once, as lines.")
+@click.option(
+    "--interval",
+    "-n",
+    "interval_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.5, max=3600.0),
+    default=2.0,
+    help="How often they are asked for on a terminal; 2 by default.",
+)
+@_common
+def top(
+    url: str | None, once: bool, interval_s: float, config: str | None, as_json: bool, **more: bool
+) -> int:
+    """Show what a mirror does, as its status page does.
+
+    What is saved and spent, by whom; outcomes and latencies; GitHub, the store, limits, snapshots,
+    and the busiest paths. On a terminal it is shown until Ctrl-C, elsewhere once.
+    """
+    from ghmirror_tw.ctl.top import look  # noqa: PLC0415 - see `ctl`
+
+    return look(config, url, Output(as_json, **more), interval_s, once=once)
 
 
 @cli.group(epilog=_STATUSES)

@@ -39,17 +39,25 @@ class _Warnings:
         self.out.warn(scrub(formatEvent(event) + why))
 
 
-def run(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]], out: Output) -> T:
+def _say_nothing(_: str) -> None:
+    pass
+
+
+def run(
+    work: Callable[[Any], Coroutine[Deferred[Any], Any, T]], out: Output, *, at_once: bool = False
+) -> T:
     """Return what *work* returns, which is called with the reactor; for once in a process.
 
     Ctrl-C and SIGTERM cancel it: what it holds it lets go of, and then this raises. The second
-    one ends the process at once.
+    one ends the process at once. *at_once*: the first one does as good as that, and nothing is
+    left behind, which need not be said.
     """
     from twisted.internet import reactor as installed  # noqa: PLC0415 - importing it installs it
 
     reactor: Any = installed
     log = observer(sys.stderr, "text", "info") if out.verbose else _Warnings(out)
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False, discardBuffer=True)
+    say: Callable[[str], object] = _say_nothing if at_once else out.note
     ended: list[T | Failure] = []
     received: list[int] = []
 
@@ -64,7 +72,7 @@ def run(work: Callable[[Any], Coroutine[Deferred[Any], Any, T]], out: Output) ->
 
         def stop() -> None:
             out.progress.end()
-            out.note("Stopping; once more to end at once, whatever is left behind")
+            say("Stopping; once more to end at once, whatever is left behind")
             running.cancel()
 
         for each in _SIGNALS:

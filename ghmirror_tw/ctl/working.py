@@ -23,13 +23,13 @@ from ghmirror_tw.logs import scrub
 Act = Callable[[Desk], Coroutine[Deferred[Any], Any, Status]]
 
 
-def _read(path: str | None) -> Settings:
+def read_settings(path: str | None) -> Settings:
     """Return the settings, as a mirror takes them. Raises `ConfigError`."""
     return load(None if path is None else Path(path).absolute(), os.environ)
 
 
 @contextmanager
-def _told(out: Output) -> Iterator[None]:
+def explaining(out: Output) -> Iterator[None]:
     """Turn whatever goes wrong into a `CommandError`."""
     try:
         yield
@@ -42,7 +42,7 @@ def _told(out: Output) -> Iterator[None]:
 
 def check_config(path: str | None, out: Output) -> Status:
     """Say all that is wrong with a configuration, or not as it may have been meant."""
-    with _told(out):
+    with explaining(out):
         faults, warnings = _looked_at(path)
     for word, said in (("fault", faults), ("warning", warnings)):
         for each in said:
@@ -59,7 +59,7 @@ def _looked_at(path: str | None) -> tuple[list[str], list[str]]:
     """Return the faults and the warnings of a configuration."""
     faults: list[str] = []
     try:
-        settings = _read(path)
+        settings = read_settings(path)
     except ConfigError as error:
         return error.faults, []
     # what is only read when a mirror starts
@@ -76,8 +76,8 @@ def _looked_at(path: str | None) -> tuple[list[str], list[str]]:
 
 def with_desk(path: str | None, out: Output, act: Act) -> Status:
     """Do something with snapshots. Raises `CommandError`."""
-    with _told(out):
-        settings = _read(path)
+    with explaining(out):
+        settings = read_settings(path)
         if not settings.snapshot.target:
             text = "[snapshot] target: it is empty; expected where snapshots are kept"
             raise CommandError("no-target", text, Status.USAGE)

@@ -43,6 +43,16 @@ class Availability:
         """Whether GitHub is taken to be away."""
         return self._offline
 
+    @property
+    def failures(self) -> int:
+        """How many questions in a row have failed."""
+        return self._failures
+
+    @property
+    def page(self) -> tuple[str, float] | None:
+        """What the status page said last, and when; None: nothing yet."""
+        return (self._page, self._page_at) if self._page else None
+
     def takes_trial(self, now: float) -> bool:
         """Tell whether a question should be put to GitHub though it is away, just to see.
 

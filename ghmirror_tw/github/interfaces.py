@@ -22,10 +22,13 @@ class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose faul
     """
 
     def __init__(self, reason: str, why: str, status: int | None = None) -> None:
-        super().__init__(reason, why)
+        super().__init__(why)
         self.reason = reason
         self.why = why
         self.status = status
+
+    def __str__(self) -> str:
+        return self.why
 
 
 class IncomingContent(Protocol):

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
 from attrs import define, field
-from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    BrowserLikePolicyForHTTPS,
-    HostnameCachingHTTPSPolicy,
-    HTTPConnectionPool,
-)
+from twisted.web.client import Agent, ContentDecoderAgent, GzipDecoder, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from ghmirror_tw.github.availability import Availability
+from ghmirror_tw.github.connecting import Ways, reason_of
 from ghmirror_tw.github.content import Content
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.limits import retry_after
+from ghmirror_tw.policy.tunnels import Proxy
 
 #: The component of the page that the mirror depends on.
 COMPONENT: Final = "API Requests"
@@ -67,9 +61,9 @@ def parse_components(content: bytes) -> str:
 class StatusPage:
     """Reads the page at *url* every *interval_s* seconds, and tells *availability* what it says.
 
-    On connections of its own: what ails GitHub's mustn't ail these. *trust*: whose certificates
-    are believed. *chance*: a number from 0 to 1. What is wrong with the page is logged once, and
-    means nothing for GitHub.
+    On connections of its own: what ails GitHub's mustn't ail these. *trust* and *proxy*: see
+    `Ways`. *chance*: a number from 0 to 1. What is wrong with the page is logged once, and means
+    nothing for GitHub.
     """
 
     reactor: Any
@@ -79,7 +73,8 @@ class StatusPage:
     trust: Any
     chance: Callable[[], float]
     timeout_s: float = TIMEOUT_S
-    _client: HTTPClient = field(init=False)
+    proxy: Callable[[], Proxy] | None = None
+    _agent: ContentDecoderAgent = field(init=False)
     _etag: bytes | None = field(init=False, default=None)
     #: What the page said that the entity-tag is of.
     _tagged: str = field(init=False, default="")
@@ -96,14 +91,13 @@ class StatusPage:
     def use(self, trust: Any) -> None:
         """Trust *trust* from the next connection on."""
         self.trust = trust
-        agent = Agent(
+        agent = Agent.usingEndpointFactory(
             self.reactor,
-            HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trustRoot=trust)),
-            connectTimeout=self.timeout_s,
+            Ways(self.reactor, self.timeout_s, trust, self.proxy),
             pool=HTTPConnectionPool(self.reactor, persistent=False),
         )
-        nothing_kept = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        self._client = HTTPClient(agent, cookiejar=nothing_kept)
+        # Not treq, which takes no IPv6 address for a host.
+        self._agent = ContentDecoderAgent(agent, [(b"gzip", GzipDecoder)])
 
     def open(self) -> None:
         """Begin to read it, at once."""
@@ -183,7 +177,7 @@ class StatusPage:
         except Exception as error:
             if timed_out:
                 raise Unreadable(f"not within {self.timeout_s:g} s") from None
-            raise Unreadable(Failure(error).getErrorMessage() or repr(error)) from error
+            raise Unreadable(reason_of(error)) from error
         finally:
             if timer.active():
                 timer.cancel()
@@ -192,14 +186,8 @@ class StatusPage:
         headers = Headers({b"User-Agent": [b"ghmirror"], b"Accept": [b"application/json"]})
         if self._etag is not None:
             headers.addRawHeader(b"If-None-Match", self._etag)
-        response = await self._client.get(
-            self.url,
-            headers=headers,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self.reactor,
-        )
-        content = Content(self.reactor, response.original, self.timeout_s, None)
+        response = await self._agent.request(b"GET", self.url.encode("ascii"), headers)
+        content = Content(self.reactor, response, self.timeout_s, None)
         try:
             collected = await content.collect(MOST_BYTES)
         finally:

@@ -89,11 +89,20 @@ class Users:
 
     def login(self, credential: str, now: float) -> str | None:
         """Return the login of *credential* for display, or None where it isn't known."""
-        word = self._words.get(credential)
-        if word is None or now - self._used[credential] > SHOWN_S:
+        word = self._shown(credential, now)
+        if word is None:
             return None
         self._touch(credential, now)
         return word.login
+
+    def known(self, credential: str, now: float) -> str | None:
+        """Return what `login` does, where looking is no use of the credential."""
+        word = self._shown(credential, now)
+        return None if word is None else word.login
+
+    def _shown(self, credential: str, now: float) -> _Word | None:
+        word = self._words.get(credential)
+        return None if word is None or now - self._used[credential] > SHOWN_S else word
 
     async def may_use(  # noqa: PLR0913, PLR0917 - who asks, whom, and for how long
         self,

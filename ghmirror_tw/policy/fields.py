@@ -82,22 +82,30 @@ class Fields:
 
     def only(self, names: frozenset[bytes]) -> Fields:
         """Return the lines whose names are in *names*."""
-        return Fields(tuple(line for line in self.lines if line[0] in names))
+        return _of(tuple(line for line in self.lines if line[0] in names))
 
     def without(self, names: frozenset[bytes]) -> Fields:
         """Return the lines whose names are not in *names*."""
-        return Fields(tuple(line for line in self.lines if line[0] not in names))
+        return _of(tuple(line for line in self.lines if line[0] not in names))
 
     def with_line(self, name: bytes, value: bytes | None) -> Fields:
-        """Return these lines with exactly one called *name*, or none where *value* is None."""
+        """Return these lines with exactly one called *name* (lower case), or none for None."""
         kept = tuple(line for line in self.lines if line[0] != name)
-        return Fields(kept if value is None else (*kept, (name, value)))
+        return _of(kept if value is None else (*kept, (name, value)))
 
     def updated(self, newer: Fields) -> Fields:
         """Return these lines, with every field that *newer* has replaced by what it says there."""
-        names = frozenset(name for name, _ in newer)
-        return Fields(self.without(names).lines + newer.lines)
+        names = {name for name, _ in newer.lines}
+        kept = tuple(line for line in self.lines if line[0] not in names)
+        return _of(kept + newer.lines)
 
     def end_to_end(self) -> Fields:
         """Return the lines that are meant for the far end (RFC 9110, section 7.6.1)."""
         return self.without(HOP_BY_HOP | frozenset(self.listed(b"connection")))
+
+
+def _of(lines: tuple[tuple[bytes, bytes], ...]) -> Fields:
+    """Return fields of lines whose names are lower case already."""
+    fields = Fields.__new__(Fields)
+    object.__setattr__(fields, "lines", lines)
+    return fields

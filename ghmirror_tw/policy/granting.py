@@ -115,13 +115,13 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
     word: Word,
     *,
     shareable: bool,
-    next_digest: str | None,
+    pageless: bool,
 ) -> tuple[Grant, Entry]:
     """Return the grant that a 200 gives, and the representation's entry in the recency list.
 
-    *next_digest*: what the page after this one has just been seen to be. If that is the same as
-    this one, the list doesn't have pages, and is complete as it is. That there is something else
-    proves nothing: the list may have been longer then.
+    *pageless*: it was seen to be the same whatever page of it is asked for. Then a full page is
+    complete as it is. That there is something else on the next page proves nothing: the list may
+    have been longer then.
     """
     link = word.fields.combined(b"link")
     grant = Grant(
@@ -158,7 +158,6 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
         last_modified=grant.last_modified,
         principal=word.login,
         supersedes=known.grant.digest if known.grant is not None else None,
-        complete=ends_full
-        and (next_digest == stored.digest or (before is not None and before.complete)),
+        complete=ends_full and (pageless or (before is not None and before.complete)),
     )
     return grant, entry

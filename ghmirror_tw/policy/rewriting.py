@@ -72,19 +72,22 @@ class Rewriter:
     _value: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
     _opening: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
     _start: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
+    #: What is nowhere in content that has nothing to rewrite, and is found sooner than a pattern.
+    _host: bytes = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         opening, value = _in_json(self.api_url)
         object.__setattr__(self, "_opening", opening)
         object.__setattr__(self, "_value", value)
         object.__setattr__(self, "_start", _in_text(self.api_url))
+        object.__setattr__(self, "_host", self.api_url.split(b"/")[2])
 
     def content(self, body: bytes, base: bytes) -> bytes:
         """Return JSON *body* with *base* in place of the API's URL where string values start.
 
         All other bytes stay as they are. *base* has no slash at its end and needs no escaping.
         """
-        if base == self.api_url:
+        if base == self.api_url or self._host not in body:
             return body
         if len(body) > LOOK_AHEAD_BYTES:
             stream = self.stream(base)

@@ -14,9 +14,11 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
-#: Where clients of GitHub Enterprise Server look for the API, and for GraphQL beside it.
+#: Where clients of GitHub Enterprise Server look for the API, and beside it for GraphQL and for
+#: where to upload to, which at GitHub.com is another host.
 PREFIX: Final = b"/api/v3"
 _GRAPHQL: Final = b"/api/graphql"
+UPLOADS: Final = b"/api/uploads"
 
 _NOT_IN_A_TARGET: Final = re.compile(rb"[^\x21-\x7e]|#|%00")
 _BAD_ENCODING: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -41,7 +43,10 @@ class BadRequest(Exception):  # noqa: N818 - it is what the client made
 
 @frozen
 class Target:
-    """Where a request goes: *prefix* as the client has it, *target* as GitHub gets it."""
+    """Where a request goes: *prefix* as the client has it, *target* as GitHub gets it.
+
+    The target of an upload keeps its own prefix, `UPLOADS`, by which it is known as one.
+    """
 
     prefix: bytes
     target: bytes
@@ -53,6 +58,8 @@ def _split_prefix(uri: bytes) -> Target:
         if path == start or path.startswith(start + b"/"):
             rest = replacement + path[len(start) :]
             return Target(PREFIX, (rest or b"/") + mark + query)
+    if is_upload(path):
+        return Target(PREFIX, uri)
     return Target(b"", uri)
 
 
@@ -74,7 +81,7 @@ def parse_target(uri: bytes) -> Target:
         raise BadRequest("The URL holds a character that has no place in a URL")
     split = _split_prefix(uri)
     path = split.target.partition(b"?")[0]
-    if uri.startswith(b"//") or path.startswith(b"//"):
+    if uri.startswith(b"//") or path.removeprefix(UPLOADS).startswith(b"//"):
         raise BadRequest("The URL must not start with two slashes")
     if b"\\" in path:
         raise BadRequest("The path holds a backslash")
@@ -84,6 +91,11 @@ def parse_target(uri: bytes) -> Target:
     if b"." in segments or b".." in segments:
         raise BadRequest("The path holds a segment of dots")
     return split
+
+
+def is_upload(target: bytes) -> bool:
+    """Tell whether a target is one for where GitHub takes uploads."""
+    return target.startswith(UPLOADS + b"/")
 
 
 def parse_host(values: Sequence[bytes]) -> bytes:

@@ -76,6 +76,15 @@ class Schedule:
         after = self.interval_s if self.first_after_s is None else self.first_after_s
         self._start = self.reactor.callLater(after, self._begin)
 
+    @property
+    def due_at(self) -> float | None:
+        """When the next run begins; None while one is under way, or if there is none."""
+        next_call = self._loop.call if self._loop.running else self._start
+        if next_call is None or not next_call.active():
+            return None
+        at: float = next_call.getTime()
+        return at
+
     def _begin(self) -> None:
         self._loop.start(self.interval_s)
 

@@ -32,6 +32,8 @@ _SPARE_PART: Final = 4
 _SLACK_S: Final = 5.0
 #: Where somebody is there but too slow to tell how many share, there may be so many.
 _GUESSED: Final = 10
+#: What may happen to a single bid though all is well.
+_ACCIDENTS: Final = frozenset({"timeout", "lost"})
 #: So many bids are heard before a process believes that it is in touch with the others again.
 _HEARD: Final = 2
 
@@ -70,6 +72,10 @@ class Share:
     _sharers_known: bool = field(init=False, default=False)
     #: So many more bids must be heard until it is in touch.
     _alone: int = field(init=False, default=0)
+    #: The last bid that was made, and that up to which it may be an accident that some were not
+    #: answered; 0: all is well.
+    _made: int = field(init=False, default=0)
+    _doubts: int = field(init=False, default=0)
     #: It asked for more than it got.
     _short: bool = field(init=False, default=False)
     _again: bool = field(init=False, default=False)
@@ -108,11 +114,15 @@ class Share:
         held = 0
         if self.reactor.seconds() < self._until:
             held = min(self._held, self._target)
-        limit = self.budget.limit
-        # Once it has been heard again, it uses no more than it has told.
-        if self._alone == _HEARD or (self._alone and held < min(self.least(), limit)):
-            held = max(held, limit // self._sharers, min(self.least(), limit))
-        return held
+        if not (self._alone or self._doubts):
+            return held
+        # It never waits for others to be heard of; but they may be there, and know what it holds.
+        least = min(self.least(), self.budget.limit)
+        known = self.reactor.seconds() < self._until and not self.budget.rest_s
+        if held >= least and (known or self._alone != _HEARD):
+            return held
+        part = self.budget.limit // self._sharers if self._alone and not known else 0
+        return max(held, part, least)
 
     def _rest(self) -> None:
         resting, now = self._resting, self.reactor.seconds()
@@ -228,7 +238,8 @@ class Share:
         rest_s = self.budget.rest_s
         life_s = LEASE_S + (rest_s + _SLACK_S if rest_s else 0.0)
         least = max(min(self.least(), demand), 1)
-        return Bid(self.owner, next(self.numbers), held, demand, want, least, life_s, grows)
+        self._made = next(self.numbers)
+        return Bid(self.owner, self._made, held, demand, want, least, life_s, grows)
 
     async def _tell(self, *, grows: bool) -> None:
         sent_at = self.reactor.seconds()
@@ -237,18 +248,18 @@ class Share:
         try:
             part = await self.budgets.bid(self.budget, bid)
         except Unavailable as error:
-            self._alone, self._short = _HEARD, False
-            if not self._sharers_known:
-                self._sharers = _GUESSED if error.reason == "timeout" else 1
+            if bid.number > self._latest:
+                self._miss(bid.number, error.reason)
             return
         except Exception:  # noqa: BLE001 - the process must go on by itself
             if not self._closed:
                 self._log.failure("Sharing a budget failed")
-            self._alone, self._short = _HEARD, False
+            self._miss(bid.number, "")
             return
         if bid.number < self._latest:
             return  # what a later one has brought is more, and known already
         self._latest = bid.number
+        self._doubts = 0
         self._alone = max(self._alone - 1, 0)
         self._held, self._target, self._sharers = part.held, part.target, max(part.sharers, 1)
         self._sharers_known = True
@@ -256,6 +267,16 @@ class Share:
         self._short = part.held < bid.demand
         self._contended = part.contended
         self.heard(part)
+
+    def _miss(self, number: int, reason: str) -> None:
+        """Take note that a bid was not answered; once may be an accident, and is tried again."""
+        self._short = False
+        if not self._sharers_known and (reason == "timeout" or not self._doubts):
+            self._sharers = _GUESSED if reason == "timeout" else 1
+        if reason in _ACCIDENTS and not self._alone and number <= (self._doubts or number):
+            self._doubts = self._doubts or self._made
+        else:
+            self._alone, self._doubts = _HEARD, 0
 
     @property
     def _lets_go(self) -> bool:
@@ -266,9 +287,11 @@ class Share:
         """Bid again when it is time."""
         lacks = self.waiting() > 0 and self.available < self.least()
         needed = self.occupied or self._held or self.waiting() or self._expected
-        if self.budgets.alone or not (needed or self._alone):
+        if self.budgets.alone or not (needed or self._alone or self._doubts):
             return
-        if self._alone:
+        if self._doubts:
+            pause_s = 0.0
+        elif self._alone:
             pause_s = _ALONE_S
         elif (self._again and lacks and not self._short) or (self._contended and self._lets_go):
             pause_s = 0.0

@@ -25,7 +25,7 @@ def _visible(value: bytes) -> str:
 
 
 def shown_path(target: bytes) -> str:
-    """Return a request target as it may be logged.
+    """Return a request target as it may be logged, or shown.
 
     No query, no authority with its userinfo; credentials in it are scrubbed even where they are
     percent-encoded; visible ASCII only; at most 2 kB.
@@ -53,20 +53,22 @@ class AccessLog:
     def request(  # noqa: PLR0913 - a line says six things
         self,
         method: bytes,
-        target: bytes,
+        path: str,
         status: int,
         outcome: str,
         *,
         seconds: float,
         login: str | None = None,
     ) -> None:
-        """Log a request that was answered, or broken off, after *seconds*."""
+        """Log a request that was answered, or broken off, after *seconds*.
+
+        *path*: what `shown_path` makes of its target.
+        """
         if self.access == "none":
             return
         if self.access == "errors" and status < _SERVER_ERROR and outcome != "error":
             return
         shown_method = scrub(_visible(method[:_METHOD_LENGTH]))
-        path = shown_path(target)
         milliseconds = round(seconds * 1000, 1)
         shown_login = _visible(login.encode("latin-1", "replace")) if login else "-"
         self._log.info(

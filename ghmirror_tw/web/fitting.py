@@ -7,11 +7,11 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ghmirror_tw.answers import Answer, Whole
 from ghmirror_tw.github.interfaces import IncomingContent, Unanswered
-from ghmirror_tw.policy import tags
+from ghmirror_tw.policy import enterprise, tags
 from ghmirror_tw.policy.cache_status import Outcome, cache_status, x_cache
 from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import (
@@ -27,14 +27,19 @@ from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Representation
 from ghmirror_tw.policy.rewriting import Rewriter, RewritingStream, is_json
 from ghmirror_tw.policy.storing import adds_accept_encoding
+from ghmirror_tw.policy.targets import UPLOADS
 from ghmirror_tw.threads import Workshop
+from ghmirror_tw.web.forms import Form, FormName, Forms
 
 _DESCRIBING: Final = frozenset(
     {b"content-type", b"content-language", b"content-disposition", b"accept-ranges"}
 )
 _RANGES: Final = frozenset({b"accept-ranges"})
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_OK: Final = 200
 _PARTIAL: Final = 206
+#: What content may have at most that is to say a version and comes in pieces, in bytes.
+_MOST_TELLING: Final = 8 * 1024 * 1024
 #: What packed content that was too large to store may unpack to, in bytes.
 _MOST_UNPACKED: Final = 256 * 1024 * 1024
 _NOT_MODIFIED: Final = 304
@@ -45,12 +50,31 @@ _WITHOUT_CONTENT: Final = frozenset({204, 205, 304})
 class View:
     """How one client asks: the URL it knows the mirror by, and what it takes.
 
-    *fields* are those of its request; *base* has no slash at its end.
+    *fields* are those of its request; *root* has no slash at its end, and *prefix* is what stands
+    between it and paths of the API: nothing, or `/api/v3`. *version*: what the content is to say
+    of the Enterprise Server that the mirror is taken for; empty: nothing.
     """
 
     method: bytes
-    base: bytes
+    root: bytes
+    prefix: bytes
     fields: Fields = field(repr=False)
+    version: bytes = b""
+
+    @property
+    def base(self) -> bytes:
+        """How the API's URL looks to it."""
+        return self.root + self.prefix
+
+    @property
+    def names(self) -> tuple[bytes, bytes, bytes]:
+        """All that content is rewritten by."""
+        return self.root, self.prefix, self.version
+
+    @property
+    def uploads(self) -> bytes | None:
+        """How the URL for uploads looks to it; None: as to everybody else."""
+        return self.root + UPLOADS if self.prefix else None
 
     @property
     def head(self) -> bool:
@@ -83,22 +107,28 @@ class Turning:
     """Unpacks, rewrites and packs content as it comes, piece by piece."""
 
     unpacking: zlib._Decompress | None
-    rewriting: RewritingStream | None
+    rewriting: tuple[RewritingStream, ...]
     packing: zlib._Compress | None
 
     def feed(self, piece: bytes, write: Callable[[bytes], object]) -> None:
         """Give *write* what can be passed on now. Raises `Unanswered` for broken gzip."""
         for plain in self._unpacked(piece):
-            self._write(plain if self.rewriting is None else self.rewriting.feed(plain), write)
+            self._write(self._rewritten(plain, self.rewriting), write)
 
     def finish(self, write: Callable[[bytes], object]) -> None:
         """Give *write* the rest. Raises `Unanswered` where the gzip stream breaks off."""
         if self.unpacking is not None and not self.unpacking.eof:
             raise Unanswered("broken-answer", "the gzip stream breaks off")
-        if self.rewriting is not None:
-            self._write(self.rewriting.finish(), write)
+        for place, stream in enumerate(self.rewriting, 1):
+            self._write(self._rewritten(stream.finish(), self.rewriting[place:]), write)
         if self.packing is not None:
             write(self.packing.flush())
+
+    @staticmethod
+    def _rewritten(plain: bytes, streams: tuple[RewritingStream, ...]) -> bytes:
+        for stream in streams:
+            plain = stream.feed(plain)
+        return plain
 
     def _unpacked(self, piece: bytes) -> list[bytes]:
         if self.unpacking is None:
@@ -120,14 +150,20 @@ class Turning:
 
 @frozen
 class Fitter:
-    """Fits answers to views."""
+    """Fits answers to views; *uploads* rewrites the URL for uploads, where there is one."""
 
     rewriter: Rewriter
+    uploads: Rewriter | None
     workshop: Workshop
     via: bytes
+    forms: Forms
 
     async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
         """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
+        if answer.status != _OK:
+            view = evolve(view, version=b"")
+        if view.version:
+            answer = await self._telling(answer, view)
         fields = self._told(answer, view, now)
         if answer.status == _NOT_MODIFIED and answer.storable:
             fields = _coded_anew(fields)
@@ -140,6 +176,17 @@ class Fitter:
         if answer.body is None or answer.status in _WITHOUT_CONTENT or view.head:
             return Fitted(answer.status, fields, incoming=answer.body)
         return self._incoming(answer, answer.body, fields, view)
+
+    @staticmethod
+    async def _telling(answer: Answer, view: View) -> Answer:
+        """Return an answer of which the content will say *view*'s version, with fields for that."""
+        body = answer.body
+        if answer.incoming is not None and not view.head:
+            content = await answer.incoming.collect(_MOST_TELLING)
+            if content is not None:
+                body = Whole(content, answer.coding)
+        fields = enterprise.told(answer.fields, view.version)
+        return evolve(answer, body=body, fields=fields)
 
     def _told(self, answer: Answer, view: View, now: float) -> Fields:
         """Return the fields with what the answer says about itself."""
@@ -165,11 +212,8 @@ class Fitter:
     @staticmethod
     def _is_known(answer: Answer, view: View) -> bool:
         """Judge the client's own preconditions (RFC 9110, section 13.2)."""
-        return (
-            answer.status == 200  # noqa: PLR2004
-            and not_modified(
-                view.fields, answer.fields.get(b"etag"), answer.fields.get(b"last-modified")
-            )
+        return answer.status == _OK and not_modified(
+            view.fields, answer.fields.get(b"etag"), answer.fields.get(b"last-modified")
         )
 
     def _may_change(self, fields: Fields, view: View) -> bool:
@@ -191,9 +235,8 @@ class Fitter:
             return Fitted(answer.status, fields)
         size = _size_of(body)
         rewrites = is_json(fields.get(b"content-type")) and answer.status != _PARTIAL
-        content, changed = await self.workshop.run(
-            size, self._formed, body, view.base if rewrites else None, view.gzip
-        )
+        seen_by = view if rewrites else None
+        content, changed = await self._form(body, size, seen_by, gzip=view.gzip)
         if content and view.gzip:
             fields = fields.with_line(b"content-encoding", b"gzip")
             changed = True
@@ -201,21 +244,49 @@ class Fitter:
             fields = _coded_anew(fields)
         return Fitted(answer.status, fields, content, len(content))
 
+    async def _form(
+        self, body: Representation | Whole, size: int, view: View | None, *, gzip: bool
+    ) -> tuple[bytes, bool]:
+        """Return content as it is sent, and whether its bytes are other than GitHub's."""
+        if not isinstance(body, Representation):
+            return await self.workshop.run(size, self._formed, body, view, gzip)
+        name = FormName(body.digest, () if view is None else view.names, gzip)
+        form = self.forms.get(name)
+        if form is None:
+            content, changed = await self.workshop.run(size, self._formed, body, view, gzip)
+            form = Form(None if content is body.packed else content, changed)
+            self.forms.keep(name, form)
+        return form.sent(body), form.changed
+
     def _formed(
-        self, body: Representation | Whole, base: bytes | None, gzip: bool
+        self, body: Representation | Whole, view: View | None, gzip: bool
     ) -> tuple[bytes, bool]:
         """Return content as it is sent, and whether its bytes are other than GitHub's."""
         packed = _packed(body)
-        if base is None and gzip and packed is not None:
+        if view is None and gzip and packed is not None:
             return packed, False
         plain = _plain(body)
-        rewritten = plain if base is None else self.rewriter.content(plain, base)
+        rewritten = plain if view is None else self._rewritten(plain, view)
         changed = rewritten != plain
         if not gzip or not plain:
             return rewritten, changed
         if not changed and packed is not None:
             return packed, False
         return pack(rewritten), changed
+
+    def _rewritten(self, plain: bytes, view: View) -> bytes:
+        """Return JSON as one client sees it."""
+        content = self.rewriter.content(plain, view.base)
+        if self.uploads is not None and view.uploads is not None:
+            content = self.uploads.content(content, view.uploads)
+        return enterprise.with_version(content, view.version) if view.version else content
+
+    def _streams(self, view: View) -> tuple[RewritingStream, ...]:
+        """Return what rewrites JSON in pieces as one client sees it."""
+        stream = self.rewriter.stream(view.base)
+        if self.uploads is None or view.uploads is None:
+            return (stream,)
+        return (stream, self.uploads.stream(view.uploads))
 
     def _incoming(
         self, answer: Answer, body: IncomingContent, fields: Fields, view: View
@@ -234,7 +305,7 @@ class Fitter:
         packs = unpacks and view.gzip
         turn = Turning(
             zlib.decompressobj(_GZIP) if unpacks else None,
-            self.rewriter.stream(view.base) if rewrites else None,
+            self._streams(view) if rewrites else (),
             zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP) if packs else None,
         )
         fields = _coded_anew(fields)

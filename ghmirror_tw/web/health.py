@@ -1,4 +1,4 @@
-"""Whether the mirror is well, and what it counts: the small pages for those who run it."""
+"""Whether the mirror is well: the small pages for those who run it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from typing import Any, Final
 from attrs import define, frozen
 from twisted.web.resource import Resource
 
-from ghmirror_tw.metrics import Metrics
-
 _TEXT: Final = b"text/plain; charset=utf-8"
-_HTML: Final = b"text/html; charset=utf-8"
-_JSON: Final = b"application/json; charset=utf-8"
+JSON: Final = b"application/json; charset=utf-8"
 
 
 @define
@@ -48,29 +45,13 @@ class Page:
     status: int
     media_type: bytes
     content: bytes
+    #: Fields that this one has beside those that all have.
+    fields: tuple[tuple[bytes, bytes], ...] = ()
 
-
-_OVERVIEW: Final = Page(
-    HTTPStatus.OK,
-    _HTML,
-    b"""<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>ghmirror</title></head>
-<body>
-<h1>ghmirror</h1>
-<ul>
-<li><a href="/metrics">metrics</a></li>
-<li><a href="/healthz">healthz</a></li>
-<li><a href="/readyz">readyz</a></li>
-</ul>
-</body>
-</html>
-""",
-)
 
 _NOT_FOUND: Final = Page(
     HTTPStatus.NOT_FOUND,
-    _JSON,
+    JSON,
     json.dumps(
         {"message": "Not Found", "documentation_url": "https://docs.github.com/rest"}
     ).encode(),
@@ -102,6 +83,8 @@ def send(request: Any, page: Page) -> bytes:
     request.setHeader(b"Content-Length", b"%d" % len(page.content))
     request.setHeader(b"Cache-Control", b"no-store")
     request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    for name, value in page.fields:
+        request.setHeader(name, value)
     return page.content
 
 
@@ -121,18 +104,3 @@ class Health(Resource):
 
     def _page(self, path: bytes, accept: bytes | None) -> Page | None:  # noqa: ARG002 - see Admin
         return answer(path, self._readiness)
-
-
-class Admin(Health):
-    """The admin listener: health, metrics, and a page that links to them."""
-
-    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
-        super().__init__(readiness)
-        self._metrics = metrics
-
-    def _page(self, path: bytes, accept: bytes | None) -> Page | None:
-        if path == b"/metrics":
-            return Page(HTTPStatus.OK, *self._metrics.exposition(accept))
-        if path == b"/":
-            return _OVERVIEW
-        return super()._page(path, accept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -18,13 +18,16 @@ from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.busiest import Busiest
 from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.enterprise import VERSION_FIELD, tells_version
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.targets import BadRequest, loops, parse_host, parse_target
 from ghmirror_tw.web import health
-from ghmirror_tw.web.access_log import AccessLog
+from ghmirror_tw.web.access_log import AccessLog, shown_path
 from ghmirror_tw.web.channel import PIECE_BYTES
 from ghmirror_tw.web.fitting import Fitted, Fitter, View, own_answer
 from ghmirror_tw.web.pouring import pour
@@ -35,6 +38,8 @@ _NOT_FORWARDED: Final = frozenset({b"host", b"content-length", b"expect"})
 _FORWARDED: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-for"})
 #: What nginx made customary for a client that went away before its answer.
 _GONE: Final = 499
+#: Paths are told apart by so many characters where the busiest are shown.
+_PATH_LENGTH: Final = 200
 _HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
 
 
@@ -46,6 +51,8 @@ class _Told:
     status: int = _GONE
     outcome: str = Outcome.ERROR
     authorization: bytes | None = field(default=None, repr=False)
+    #: Whether it was asked as GitHub Enterprise Server is.
+    enterprise: bool = False
 
 
 @implementer(IResource)
@@ -63,11 +70,14 @@ class MirrorResource:
     max_request_size: int
     public_url: bytes = b""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    #: The version of GitHub Enterprise Server that the mirror is below `/api/v3`; empty: none.
+    enterprise_version: bytes = b""
     isLeaf: bool = True
     server: Any = None
     in_flight: int = 0
     #: Set once nothing new is taken; seconds after which to come again.
     closing: int | None = None
+    busiest: Busiest = field(factory=Busiest)
     _quiet: list[Deferred[None]] = field(factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.web"))
 
@@ -102,16 +112,19 @@ class MirrorResource:
     def refused(self, error: MirrorError) -> None:
         """Count what was refused before it was a request."""
         self.metrics.request(b"", error.status, Outcome.ERROR, 0.0)
-        self.access_log.request(b"-", b"-", error.status, Outcome.ERROR, seconds=0.0)
+        self.access_log.request(b"-", "-", error.status, Outcome.ERROR, seconds=0.0)
 
     def _done(self, _: object, request: MirrorRequest, told: _Told) -> None:
         self.in_flight -= 1
         self.metrics.in_flight.dec()
         seconds = self.reactor.seconds() - told.began
         self.metrics.request(request.method, told.status, told.outcome, seconds)
+        path = shown_path(request.uri)
+        cut = len(path) > _PATH_LENGTH
+        self.busiest.count(path[: _PATH_LENGTH - 3] + "..." if cut else path)
         self.access_log.request(
             request.method,
-            request.uri,
+            path,
             told.status,
             told.outcome,
             seconds=seconds,
@@ -151,6 +164,9 @@ class MirrorResource:
         except Exception:  # noqa: BLE001 - whatever it was, the client gets a clean answer
             self._log.failure("A request could not be answered")
             fitted = self._sorry(errors.internal())
+        if told.enterprise and self.enterprise_version:
+            fields = fitted.fields.with_line(VERSION_FIELD, self.enterprise_version)
+            fitted = evolve(fitted, fields=fields)
         told.status = fitted.status
         await self._send(request, fitted, told)
 
@@ -168,8 +184,9 @@ class MirrorResource:
             )
         )
         target = parse_target(request.uri)
+        told.enterprise = bool(target.prefix)
         trusted = self._is_trusted(request)
-        base = self._base(request, fields, trusted) + target.prefix
+        root = self._root(request, fields, trusted)
         if request.method not in _METHODS:
             raise errors.not_implemented("The method is not one of GitHub's")
         if loops(fields.get_all(b"via"), self.pseudonym):
@@ -179,12 +196,17 @@ class MirrorResource:
         forwarded = fields.end_to_end().without(_NOT_FORWARDED | (_FORWARDED if trusted else set()))
         question = Question(request.method, target.target, forwarded)
         told.authorization = question.authorization
+        version = b""
+        if told.enterprise and tells_version(question.method, question.path):
+            version = self.enterprise_version
+        if version:
+            # GitHub knows no such representation; it is we who judge what the client has of it.
+            question = evolve(question, fields=forwarded.without(PRECONDITIONS))
+        view = View(request.method, root, target.prefix, fields, version)
         answer = await self.mirror.answer(question, request.spooled)
         told.outcome = answer.outcome
         try:
-            return await self.fitter.fit(
-                answer, View(request.method, base, fields), self.reactor.seconds()
-            )
+            return await self.fitter.fit(answer, view, self.reactor.seconds())
         except BaseException as error:
             told.outcome = Outcome.ERROR
             if answer.incoming is not None:
@@ -201,14 +223,15 @@ class MirrorResource:
             peer = ip_address(getattr(request.getClientAddress(), "host", ""))
         except ValueError:
             return False
+        # Who comes by IPv4 to a socket for both is known by an address of IPv6 (RFC 4291, 2.5.5.2).
+        peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer in network for network in self.trusted_proxies)
 
-    def _base(self, request: MirrorRequest, fields: Fields, trusted: bool) -> bytes:
+    def _root(self, request: MirrorRequest, fields: Fields, trusted: bool) -> bytes:
         """Return the URL by which the client knows the mirror; its host is always validated."""
         hosts = fields.get_all(b"host")
         if not hosts and request.clientproto == b"HTTP/1.0":
-            local = request.getHost()
-            hosts = [b"%s:%d" % (getattr(local, "host", "localhost").encode(), _port(local))]
+            hosts = [_authority(request.getHost())]
         host = parse_host(hosts)
         scheme = b"https" if request.isSecure() else b"http"
         if trusted:
@@ -268,9 +291,11 @@ class MirrorResource:
                 request.unregisterProducer()
 
 
-def _port(address: Any) -> int:
+def _authority(address: Any) -> bytes:
+    """Return an address of ours as it stands in a URL; a UNIX socket has none."""
+    host: str = getattr(address, "host", "localhost")
     port: int = getattr(address, "port", 80)
-    return port
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
 
 
 def _abort(request: MirrorRequest) -> None:

@@ -56,7 +56,7 @@ def test_a_fault_of_our_own_is_told_without_secrets(
     def fail(_path: object) -> None:
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr(working, "_read", fail)
+    monkeypatch.setattr(working, "read_settings", fail)
     for verbose in (False, True):
         out = Output(as_json=True, verbose=verbose)
         for act in (

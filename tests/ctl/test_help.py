@@ -14,6 +14,7 @@ from tests.running import environment
 COMMANDS = [
     (),
     ("check-config",),
+    ("top",),
     ("snapshot",),
     *(("snapshot", each) for each in ("list", "save", "restore", "verify", "show")),
 ]
@@ -59,6 +60,8 @@ def test_the_version_is_told(operator: Operator) -> None:
     [
         ("frob",),
         ("snapshot", "frob"),
+        ("top", "more"),
+        ("top", "--interval", "0"),
         ("snapshot", "list", "more"),
         ("snapshot", "list", "--frob"),
         ("snapshot", "show"),

@@ -44,3 +44,11 @@ def test_commands_are_the_ones_in_the_files() -> None:
     ):
         assert command in PAGE, command
         assert command in (CONF / Path(path)).read_text(), path
+
+
+def test_each_recorded_series_is_described() -> None:
+    """On the page about metrics, and no others are."""
+    groups = yaml.safe_load((CONF / "prometheus" / "rules.yaml").read_text())["groups"]
+    recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
+    page = (ROOT / "docs" / "metrics.rst").read_text()
+    assert set(re.findall(r"^``(ghmirror:[\w:]+)`` ", page, re.MULTILINE)) == recorded

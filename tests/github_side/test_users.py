@@ -80,6 +80,18 @@ class LoginTests(SynchronousTestCase):
             assert users.login("c1", day * SHOWN_S) == "octocat"
         assert users.login("c1", 21 * SHOWN_S) is None
 
+    def test_looking_is_no_use(self) -> None:
+        """A page that shows logins keeps none of them alive."""
+        users = Users(capacity=2)
+        users.learn("c1", "one", 0.0)
+        users.learn("c2", "two", 1.0)
+        assert users.known("c1", SHOWN_S) == "one"
+        assert users.known("c1", SHOWN_S + 1.0) is None
+        assert users.known("c3", 2.0) is None
+        users.learn("c3", "three", 3.0)
+        assert users.known("c1", 3.0) is None
+        assert users.known("c2", 3.0) == "two"
+
     def test_the_least_recently_used_is_forgotten_first(self) -> None:
         """There is room for so many."""
         users = Users(capacity=2)

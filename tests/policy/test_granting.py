@@ -82,10 +82,9 @@ def test_a_date_confirms_without_a_tag() -> None:
 
 def bring(target: bytes, known: Known, *, pages: bool, items: int = 30) -> Entry:
     held = stored(b"[" + b",".join([b"1"] * items) + b"]")
-    next_digest = stored(b"[2]").digest if pages else held.digest
     fields = Fields(((b"etag", b'"tag"'),))
     word = evolve(WORD, fields=fields)
-    return brought(target, known, held, word, shareable=True, next_digest=next_digest)[1]
+    return brought(target, known, held, word, shareable=True, pageless=not pages)[1]
 
 
 def test_a_200_brings_a_grant_and_an_entry() -> None:
@@ -94,14 +93,14 @@ def test_a_200_brings_a_grant_and_an_entry() -> None:
     fields = Fields(((b"etag", b'"new"'), (b"link", b"<a>"), (b"last-modified", b"now")))
     known = Known(grant=grant("before"))
     word = evolve(WORD, fields=fields)
-    made, listed = brought(b"/x", known, held, word, shareable=True, next_digest=None)
+    made, listed = brought(b"/x", known, held, word, shareable=True, pageless=False)
     assert (made.etag, made.link, made.shareable) == (b'"new"', b"<a>", True)
     assert (listed.supersedes, listed.link, listed.brought_at) == ("before", b"<a>", 11.0)
     assert not listed.complete
 
 
 def test_a_list_without_pages_is_complete() -> None:
-    """Only a full page whose next one is the same is known to be all there is."""
+    """Only a full page which is all pages at once is known to be all there is."""
     assert bring(b"/list", Known(), pages=False).complete
     assert not bring(b"/list", Known(), pages=True).complete
     assert not bring(b"/list", Known(), pages=False, items=29).complete
@@ -155,5 +154,5 @@ def test_what_a_grant_is_good_for_is_in_it() -> None:
     word = evolve(WORD, expires_at=99.0)
     made, _ = confirmed(Known(), Validator(b'"tag"', Kind.COMPUTED, held.digest), held, word)
     assert made.expires_at == 99.0
-    made, _ = brought(b"/x", Known(), held, word, shareable=True, next_digest=None)
+    made, _ = brought(b"/x", Known(), held, word, shareable=True, pageless=False)
     assert made.expires_at == 99.0

@@ -47,7 +47,8 @@ near_targets = st.lists(
         b"/api/v3x",
         b"/api/v",
         b"/api/graphqlx",
-        b"/api/uploads/repos/o/r/releases/1/assets?name=x",
+        b"/api/uploads",
+        b"/api/uploadsx/repos",
         b"/x?/api/v3/",
     ],
 )

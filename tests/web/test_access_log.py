@@ -24,7 +24,8 @@ def logged(access: Any = "all", **request: Any) -> list[dict[str, Any]]:
         "seconds": 0.01234,
         "login": "octocat",
     }
-    log.request(**(told | request))
+    told |= request
+    log.request(path=shown_path(told.pop("target")), **told)
     return events
 
 

@@ -11,9 +11,11 @@ from twisted.web.resource import IResource
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.metrics import Metrics
-from ghmirror_tw.web.health import Admin, Health, Readiness, answer
+from ghmirror_tw.web.admin import Admin
+from ghmirror_tw.web.health import Health, Readiness, answer
 
 READY = Readiness(listening=True, restored=True)
+PARTS = ("/", "/page.css", "/page.js", "/page.svg", "/status.json")
 
 
 class ReadinessTests(TestCase):
@@ -54,7 +56,7 @@ class PageTests(TestCase):
     def setUp(self) -> None:
         self.metrics = Metrics(lambda: 0.0)
         self.readiness = Readiness(listening=True)
-        self.admin = Admin(self.readiness, self.metrics)
+        self.admin = Admin(self.readiness, self.metrics, lambda: {"version": "1"})
 
     def ask(
         self, path: str, method: str = "GET", resource: Any = None, **more: Any
@@ -104,26 +106,50 @@ class PageTests(TestCase):
 
     def test_head_gets_the_fields_alone(self) -> None:
         """Of each page there is."""
-        for path in ("/metrics", "/healthz", "/readyz", "/", "/nothing"):
+        for path in ("/metrics", "/healthz", "/readyz", "/nothing", *PARTS):
             expected, _ = self.ask(path)
             response, content = self.ask(path, "HEAD")
             assert (response.code, content) == (expected.code, b"")
 
     def test_other_methods_are_not_allowed(self) -> None:
         """Who tries is told which are."""
-        for path in ("/metrics", "/healthz", "/readyz", "/"):
+        for path in ("/metrics", "/healthz", "/readyz", *PARTS):
             for method in ("POST", "DELETE", "OPTIONS"):
                 response, _ = self.ask(path, method)
                 assert response.code == 405
                 assert response.headers.getRawHeaders("Allow") == ["GET, HEAD"]
 
-    def test_the_overview_links_to_the_rest(self) -> None:
-        """Someone with a browser finds the way."""
+    def test_the_page_links_to_the_rest(self) -> None:
+        """Someone with a browser finds the way, with or without scripts."""
         response, content = self.ask("/")
         assert response.code == 200
         assert response.headers.getRawHeaders("Content-Type") == ["text/html; charset=utf-8"]
-        for path in (b"/metrics", b"/healthz", b"/readyz"):
+        for path in (b"/metrics", b"/healthz", b"/readyz", b"/status.json"):
             assert b'href="%s"' % path in content
+
+    def test_the_figures_are_json(self) -> None:
+        """For the page, and for scripts."""
+        response, content = self.ask("/status.json?now")
+        assert response.code == 200
+        assert response.headers.getRawHeaders("Content-Type") == ["application/json; charset=utf-8"]
+        assert json.loads(content) == {"version": "1"}
+
+    def test_a_browser_may_do_next_to_nothing_with_them(self) -> None:
+        """The page and its parts run no script from elsewhere, and nobody frames or embeds them."""
+        for path in PARTS:
+            response, content = self.ask(path)
+            assert response.code == 200
+            assert content
+            fields = {
+                name: response.headers.getRawHeaders(name)
+                for name in ("X-Frame-Options", "Referrer-Policy", "X-Content-Type-Options")
+            }
+            assert [*fields.values()] == [["DENY"], ["no-referrer"], ["nosniff"]]
+            (policy,) = response.headers.getRawHeaders("Content-Security-Policy")
+            rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+            assert rules["default-src"] == rules["frame-ancestors"] == rules["base-uri"] == "'none'"
+            assert {rules[f"{each}-src"] for each in ("script", "style", "connect")} == {"'self'"}
+            assert "unsafe" not in policy
 
     def test_other_paths_are_not_found(self) -> None:
         """In JSON like GitHub's, whatever the method."""
@@ -135,6 +161,6 @@ class PageTests(TestCase):
     def test_health_alone_has_no_metrics(self) -> None:
         """What only the admin listener may show stays there."""
         health = Health(READY)
-        assert self.ask("/metrics", resource=health)[0].code == 404
-        assert self.ask("/", resource=health)[0].code == 404
+        for path in ("/metrics", *PARTS):
+            assert self.ask(path, resource=health)[0].code == 404
         assert self.ask("/readyz", resource=health)[0].code == 200

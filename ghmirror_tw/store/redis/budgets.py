@@ -45,7 +45,9 @@ for i = 1, #rows, 2 do
   if not h or tonumber(e) <= now then redis.call('HDEL', KEYS[1], rows[i])
   elseif rows[i] == owner then
     -- an old bid that was late
-    if tonumber(n) >= number then return {tonumber(h), tonumber(h), 1, 1, 0} end
+    if tonumber(n) >= number then
+      return {tonumber(h), tonumber(h), redis.call('HLEN', KEYS[1]), 1, 0}
+    end
     me[5] = tonumber(s)
     if grows and tonumber(h) > held then
       free = free - (tonumber(h) - held)

@@ -17,6 +17,7 @@ from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.servers import Single
 from ghmirror_tw.threads import Workshop
 from tests.home import reactor
+from tests.interposer import Interposer
 from tests.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.redis_servers import RedisServer, start_redis
 
@@ -26,7 +27,9 @@ KEY = f"{PREFIX}:{{{ALICE}}}:b:f"
 NEVER_MS = 1_000_000
 
 
-async def open_budgets(case: TestCase, server: RedisServer, **more: Any) -> RedisBudgets:
+async def open_budgets(
+    case: TestCase, server: RedisServer | Interposer, **more: Any
+) -> RedisBudgets:
     """Return budgets in a server that has been connected to."""
     servers = Single(node_at(server.address))
     records = RedisRecords(

@@ -1,0 +1,134 @@
+"""What the status page shows, as it is set up: which part tells what."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from attrs import frozen
+
+from ghmirror_tw import __version__
+from ghmirror_tw.assembly.snapshots import Snapshots
+from ghmirror_tw.config import Settings
+from ghmirror_tw.figures.document import Figures
+from ghmirror_tw.figures.history import History
+from ghmirror_tw.figures.readings import Totals
+from ghmirror_tw.github.availability import Availability
+from ghmirror_tw.github.users import Users
+from ghmirror_tw.metrics import Metrics
+from ghmirror_tw.policy.busiest import Busiest
+from ghmirror_tw.policy.limits import Limit
+from ghmirror_tw.policy.sharing import Sharing
+from ghmirror_tw.stops import Stops
+from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.store.memory import MemoryStore
+from ghmirror_tw.web.health import Readiness
+
+
+@frozen(eq=False, kw_only=True)
+class Told:
+    """The parts of a mirror that tell something of themselves."""
+
+    reactor: Any
+    settings: Settings
+    readiness: Readiness
+    sharing: Sharing
+    stops: Stops
+    users: Users
+    availability: Availability
+    memory: MemoryStore
+    redis: FailoverStore | None
+    snapshots: Snapshots | None
+
+    def figures(self, metrics: Metrics, busiest: Busiest) -> Figures:
+        """Return all that is shown."""
+        now = self.reactor.seconds
+        history = History(
+            self.reactor,
+            lambda: Totals.of(metrics),
+            busiest.decay,
+        )
+        about = {
+            "version": __version__,
+            "replica": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": round(now(), 3),
+        }
+        tellers = {
+            "state": lambda: self.readiness.reason,
+            "sharing": self._sharing,
+            "github": self._github,
+            "stops": self._stops,
+            "store": self._store,
+            "snapshots": self._snapshots,
+        }
+        return Figures(now, metrics, history, busiest, about, tellers)
+
+    def _sharing(self) -> dict[str, Any]:
+        now = self.reactor.seconds()
+        return {
+            "wanted": self.sharing.wanted,
+            "enabled": self.sharing.enabled(now),
+            "lists": self.sharing.lists_enabled(now),
+        }
+
+    def _github(self) -> dict[str, Any]:
+        page = self.availability.page
+        asked = bool(self.settings.github.status_url)
+        said, at = page or (None, None)
+        return {
+            "api_url": self.settings.github.api_url,
+            "available": not self.availability.offline,
+            "failures": self.availability.failures,
+            "page": {"status": said, "at": at} if asked else None,
+        }
+
+    def _stops(self) -> list[dict[str, Any]]:
+        """Return the limits in force, those of one user as one; a credential is never named."""
+        now = self.reactor.seconds()
+        shown: dict[tuple[str, str, str], list[Limit]] = {}
+        for credential, limit in self.stops.in_force(now):
+            user = self.users.known(credential, now) or "unknown"
+            shown.setdefault((user, limit.kind.value, limit.bucket), []).append(limit)
+        told = [
+            {
+                "user": user,
+                "kind": kind,
+                "resource": resource or None,
+                "until": max(limit.until for limit in limits),
+                "credentials": len(limits),
+            }
+            for (user, kind, resource), limits in shown.items()
+        ]
+        return sorted(told, key=lambda each: (-each["until"], each["user"]))
+
+    def _store(self) -> dict[str, Any]:
+        if self.redis is None:
+            return {
+                "backend": "memory",
+                "available": True,
+                "limit": self.memory.max_size,
+                "breaker": None,
+            }
+        servers = self.redis.redis.servers
+        return {
+            "backend": "redis",
+            "available": self.redis.available,
+            "limit": self.memory.max_size,
+            "breaker": {
+                "reading": bool(servers.reading),
+                "writing": bool(servers.writing),
+                "fallback": self.settings.redis.fallback,
+            },
+        }
+
+    def _snapshots(self) -> dict[str, Any] | None:
+        if self.snapshots is None:
+            return None
+        return {
+            "target": self.settings.snapshot.target,
+            "interval": self.settings.snapshot.interval,
+            "next_at": self.snapshots.next_at,
+            "filling": self.snapshots.gate.is_shut,
+        }

@@ -1,0 +1,29 @@
+"""The proxy to go out through, as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ghmirror_tw.config import ConfigError, GitHub
+from ghmirror_tw.config_values import ProxyAddress
+from ghmirror_tw.github.connecting import ProxyError
+from ghmirror_tw.policy.tunnels import Proxy
+
+
+def proxy_of(github: GitHub) -> Callable[[], Proxy] | None:
+    """Return what says where the proxy is now, and who to be for it; None: there is none.
+
+    What it returns raises `ProxyError`, which names the option, if a file can't be read any more.
+    """
+    if not github.proxy and not github.proxy_path:
+        return None
+
+    def proxy() -> Proxy:
+        try:
+            url = github.current_proxy()
+        except ConfigError as error:
+            raise ProxyError(str(error)) from error
+        address = ProxyAddress.of(url)
+        return Proxy(address.host, address.port, address.username, address.password)
+
+    return proxy

@@ -1,0 +1,74 @@
+"""Content in the forms in which it was sent: rewritten for a client's URL, and coded.
+
+Making a form takes more time than everything else that is done for a revalidated answer together,
+and clients ask for the same again and again. A form is named by what it is made of, so it never
+grows old; who may see it has been decided before.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ghmirror_tw.policy.records import Representation
+
+#: What Python needs for a form besides the bytes in it.
+_FORM_BYTES: Final = 500
+#: One form takes such a part of the room at most.
+_LARGEST_PART: Final = 8
+
+
+@frozen
+class Form:
+    """Content as it is sent, and whether it is *changed*: other bytes than GitHub's, coded or not.
+
+    *content* is None where it is sent as it is stored.
+    """
+
+    content: bytes | None = field(repr=False)
+    changed: bool
+
+    def sent(self, body: Representation) -> bytes:
+        """Return the bytes to be sent of *body*."""
+        return body.packed if self.content is None else self.content
+
+
+@frozen
+class FormName:
+    """What a form is made of: a representation; what is written in it; gzip or not."""
+
+    digest: str
+    names: tuple[bytes, ...]
+    gzip: bool
+
+
+@define(eq=False)
+class Forms:
+    """Keeps the forms that were used last, of at most *max_size* bytes."""
+
+    max_size: int
+    size: int = 0
+    _kept: OrderedDict[FormName, Form] = field(init=False, factory=OrderedDict)
+
+    def get(self, name: FormName) -> Form | None:
+        """Return a form, if it is here."""
+        form = self._kept.get(name)
+        if form is not None:
+            self._kept.move_to_end(name)
+        return form
+
+    def keep(self, name: FormName, form: Form) -> None:
+        """Keep a form, unless it is too large; those used longest ago make room."""
+        size = _size_of(name, form)
+        if name in self._kept or size > self.max_size // _LARGEST_PART:
+            return
+        self._kept[name] = form
+        self.size += size
+        while self.size > self.max_size:
+            self.size -= _size_of(*self._kept.popitem(last=False))
+
+
+def _size_of(name: FormName, form: Form) -> int:
+    return _FORM_BYTES + sum(map(len, name.names)) + len(form.content or b"")

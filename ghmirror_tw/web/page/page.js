@@ -1,0 +1,436 @@
+// Shows the figures of /status.json, and says so when they no longer come.
+'use strict';
+
+const EVERY_MS = 2000; // from one answer, or none, to the next question
+const LATE_MS = 6000; // no answer within this is none
+const MINUTES = 60;
+const STEP = 5;
+const ROWS = 12; // of each table by user
+const SVG = 'http://www.w3.org/2000/svg';
+
+const OUTCOMES = [
+  ['revalidated', '304 to its own validator'],
+  ['shared', '304 to what others had paid for'],
+  ['empty', '304 to an empty list'],
+  ['fresh', 'not asked again so soon'],
+  ['stale', 'GitHub did not say'],
+  ['miss', 'paid: nothing was known'],
+  ['changed', 'paid: it had changed'],
+  ['pass', 'forwarded'],
+  ['error', "the mirror's own answer"],
+];
+
+const get = (id) => document.getElementById(id);
+
+// Numbers and times in words. Null is what is not known.
+
+const UNKNOWN = '–';
+const count = (n) => (n === null ? UNKNOWN : n.toLocaleString('en'));
+const percent = (part, whole) =>
+  whole ? `${((100 * part) / whole).toFixed(part === whole || !part ? 0 : 1)} %` : UNKNOWN;
+
+function milliseconds(s) {
+  if (s === null) return UNKNOWN;
+  const ms = s * 1000;
+  if (ms < 0.1) return '<0.1';
+  return ms < 10 ? ms.toFixed(1) : Math.round(ms).toLocaleString('en');
+}
+
+function bytes(n) {
+  if (n === null) return UNKNOWN;
+  let unit = 0;
+  for (; n >= 1024 && unit < 4; unit += 1) n /= 1024;
+  const name = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'][unit];
+  return `${unit ? n.toFixed(1) : n} ${name}`;
+}
+
+function period(s) {
+  s = Math.max(0, Math.round(s));
+  const units = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
+  const first = units.findIndex(([length]) => s >= length);
+  if (first < 0) return '0 s';
+  const [length, name] = units[first];
+  const next = units[first + 1];
+  const rest = next ? Math.floor((s % length) / next[0]) : 0;
+  return `${Math.floor(s / length)} ${name}${rest ? ` ${rest} ${next[1]}` : ''}`;
+}
+
+function clock(s) {
+  s = Math.max(0, Math.ceil(s));
+  const parts = [Math.floor(s / 3600), Math.floor(s / 60) % 60, s % 60];
+  if (!parts[0]) parts.shift();
+  return parts.map((n, i) => (i ? String(n).padStart(2, '0') : n)).join(':');
+}
+
+const seconds = (s) => (s < 10 ? `${s.toFixed(1)} s` : period(s));
+
+// What is shown changes only where it differs, so that nothing flickers or loses its focus.
+
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function make(name, className, text) {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function drawing(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+// Cells are texts, or {text, class, node, until, over}; the first one names its row.
+function fill(table, rows, nothing) {
+  const body = table.tBodies[0];
+  const columns = table.tHead.rows[0].cells;
+  const shown = rows.length ? rows : [[{ text: nothing, class: 'none', all: columns.length }]];
+  while (body.rows.length > shown.length) body.deleteRow(-1);
+  shown.forEach((cells, r) => {
+    const row = body.rows[r] || body.insertRow();
+    if (row.cells.length !== cells.length || row.cells[0].colSpan !== (cells[0].all || 1)) {
+      row.replaceChildren(...cells.map((cell, c) => {
+        const made = make(c || cell.all ? 'td' : 'th');
+        if (!c && !cell.all) made.scope = 'row';
+        if (cell.all) made.colSpan = cell.all;
+        return made;
+      }));
+    }
+    cells.forEach((cell, c) => put(row.cells[c], cell, cell.all ? '' : columns[c].className));
+  });
+}
+
+function put(element, cell, base) {
+  const told = typeof cell === 'string' ? { text: cell } : cell;
+  const className = [base, told.class].filter(Boolean).join(' ');
+  if (element.className !== className) element.className = className;
+  if (told.until === undefined) delete element.dataset.until;
+  else {
+    element.dataset.until = told.until;
+    element.dataset.over = told.over;
+  }
+  if (told.node) element.replaceChildren(told.node);
+  else if (told.until === undefined) say(element, told.text);
+}
+
+function facts(list, rows) {
+  while (list.children.length > rows.length) list.lastChild.remove();
+  rows.forEach(([name, value], r) => {
+    const row = list.children[r] || list.appendChild(make('div'));
+    if (!row.firstChild) row.append(make('dt'), make('dd'));
+    say(row.firstChild, name);
+    put(row.lastChild, value, '');
+  });
+}
+
+function tiles(shown) {
+  const list = get('tiles');
+  shown.forEach(([name, figure, beside, className], t) => {
+    const tile = list.children[t] || list.appendChild(make('div'));
+    if (!tile.firstChild) tile.append(make('dt'), make('dd', 'figure'), make('dd', 'beside'));
+    say(tile.children[0], name);
+    put(tile.children[1], { text: figure, class: className }, 'figure');
+    say(tile.children[2], beside);
+  });
+}
+
+// The parts of the page.
+
+let ahead = 0; // how much the mirror's clock is ahead of ours, in seconds
+const now = () => Date.now() / 1000 + ahead;
+const ago = (at) => (at === null ? UNKNOWN : `${period(now() - at)} ago`);
+
+function showHead(figures) {
+  say(get('replica'), figures.replica);
+  const state = get('state');
+  state.hidden = false;
+  put(state, { text: figures.state, class: figures.state === 'ready' ? 'good' : 'warn' }, 'pill');
+  const { sharing } = figures;
+  const shares = sharing.enabled ? 'sharing on' : sharing.wanted ? 'sharing off for now' : 'sharing off';
+  say(get('about'), [
+    `version ${figures.version}`,
+    `up ${period(figures.at - figures.started_at)}`,
+    shares + (sharing.enabled && !sharing.lists ? ', one tag at a time' : ''),
+    `${count(figures.in_flight)} in flight`,
+  ].join(' · '));
+  document.title = `${figures.replica} · ghmirror`;
+}
+
+function showTiles(figures) {
+  const { quota, hour, latencies, github, store, requests, stops } = figures;
+  const requested = latencies.requests['5m'];
+  const whole = hour.saved + hour.spent;
+  const limited = stops.length ? `${count(stops.length)} in force` : 'none';
+  tiles([
+    ['Saved', count(quota.saved), `last hour ${count(hour.saved)}`],
+    ['Spent', count(quota.spent), `last hour ${count(hour.spent)}`],
+    ['Free of charge', percent(hour.saved, whole), whole ? 'of the last hour' : 'nothing asked yet'],
+    ['Requests', count(requests.total), `${count(figures.collapsed)} joined another`],
+    ['p95 of requests', requested.count ? `${milliseconds(requested.p95)} ms` : UNKNOWN,
+      `p50 ${milliseconds(requested.p50)}, last 5 min`],
+    ['GitHub', github.available ? 'up' : 'away', github.page ? githubPage(github.page) : 'by its answers',
+      github.available ? 'good' : 'bad'],
+    ['Store', store.backend, store.available ? 'can be used' : 'away',
+      store.available ? 'good' : 'bad'],
+    ['Limits', limited, stops.length ? `next ends in ${clock(Math.min(...stops.map((s) => s.until)) - now())}` : 'nobody is stopped',
+      stops.length ? 'warn' : ''],
+  ]);
+}
+
+const githubPage = (page) => (page.status === null ? 'page not read yet' : page.status.replaceAll('_', ' '));
+
+// The hour in slots of a minute; the last one is this minute.
+function slots(figures) {
+  const last = Math.floor(figures.at / 60);
+  const made = Array.from({ length: MINUTES }, () => ({}));
+  for (const minute of figures.hour.minutes) {
+    const slot = made[MINUTES - 1 - (last - Math.floor(minute.at / 60))];
+    if (!slot) continue;
+    for (const [name, n] of Object.entries(minute.outcomes)) slot[name] = (slot[name] || 0) + n;
+  }
+  return made;
+}
+
+const sum = (slot) => Object.values(slot).reduce((all, n) => all + n, 0);
+
+function showOutcomes(figures) {
+  const { hour, requests } = figures;
+  const known = OUTCOMES.filter(([name]) => requests.outcomes[name]);
+  fill(get('outcomes'), known.map(([name, meaning]) => {
+    const label = make('span');
+    label.append(make('span', `swatch ${name}`), name);
+    return [{ node: label }, meaning, count(hour.outcomes[name] || 0), count(requests.outcomes[name])];
+  }), 'No requests yet.');
+  const made = slots(figures);
+  const highest = Math.max(...made.map(sum));
+  showChart(made, highest);
+  say(get('top'), highest ? `${count(highest)} a minute` : '');
+  const told = known.filter(([name]) => hour.outcomes[name])
+    .map(([name]) => `${count(hour.outcomes[name])} ${name}`).join(', ');
+  say(get('chart-text'), hour.requests
+    ? `${count(hour.requests)} requests: ${told}.`
+    : requests.total ? 'No requests in the last hour.' : 'No requests yet.');
+  say(get('rate'), hour.requests ? 'by outcome, minute by minute' : '');
+  showSteps(made, known);
+}
+
+function showChart(made, highest) {
+  const bars = made.flatMap((slot, s) => {
+    let y = 100;
+    return OUTCOMES.filter(([name]) => slot[name]).map(([name]) => {
+      const height = (96 * slot[name]) / highest;
+      y -= height;
+      return drawing('rect', { class: name, x: s + 0.08, y, width: 0.84, height });
+    });
+  });
+  get('chart').replaceChildren(...bars);
+}
+
+function showSteps(made, known) {
+  const table = get('steps');
+  const names = known.map(([name]) => name);
+  const head = ['From', ...names];
+  if (table.tHead.textContent !== head.join('')) {
+    const row = make('tr');
+    row.append(...head.map((text, c) => {
+      const cell = make('th', c ? 'n' : '', text);
+      cell.scope = 'col';
+      return cell;
+    }));
+    table.tHead.replaceChildren(row);
+  }
+  const rows = [];
+  for (let s = 0; s < MINUTES; s += STEP) {
+    const group = made.slice(s, s + STEP);
+    rows.push([`${MINUTES - s} min ago`,
+      ...names.map((name) => count(group.reduce((all, slot) => all + (slot[name] || 0), 0)))]);
+  }
+  fill(table, rows, '');
+}
+
+const some = (rows, element, what) => {
+  const more = rows.length - ROWS;
+  say(element, more > 0 ? `and ${count(more)} more ${what}; status.json has them all` : '');
+  return rows.slice(0, ROWS);
+};
+
+function showUsers(figures) {
+  fill(get('users'), some(figures.quota.users, get('users-more'), 'users').map((each) => [
+    each.user, count(each.saved), count(each.spent), percent(each.saved, each.saved + each.spent),
+  ]), 'Nobody has asked anything yet.');
+}
+
+function showLimits(figures) {
+  fill(get('stops'), some(figures.stops, get('stops-more'), 'stops').map((each) => [
+    each.user + (each.credentials > 1 ? ` (${count(each.credentials)} credentials)` : ''),
+    { text: each.kind + (each.resource ? ` limit of ${each.resource}` : ' limit'), class: 'warn' },
+    { until: each.until, over: 'over' },
+  ]), 'Nobody is stopped.');
+  const { remaining } = figures.quota;
+  fill(get('quotas'), some(remaining, get('quotas-more'), 'quotas').map((each) => [
+    each.user, each.resource, { text: count(each.remaining), class: each.remaining ? '' : 'bad' },
+    { until: each.resets_at, over: 'full again' },
+  ]), 'GitHub has not told of any yet.');
+}
+
+function showLatencies(figures) {
+  const rows = [['requests', 'Requests'], ['github', 'GitHub'], ['store', 'Store adds']];
+  const windows = [['5m', '5 min'], ['1h', 'hour']];
+  fill(get('latencies'), rows.flatMap(([key, name]) => windows.map(([window, length]) => {
+    const told = figures.latencies[key][window];
+    return [name, length, ...['p50', 'p90', 'p95', 'p99'].map((q) => milliseconds(told[q])), count(told.count)];
+  })), '');
+}
+
+function showStore(figures) {
+  const { store } = figures;
+  const rows = [['Kind', store.backend]];
+  const { breaker } = store;
+  if (breaker) {
+    const closed = breaker.reading && breaker.writing;
+    const open = breaker.reading ? 'open for writing' : breaker.writing ? 'open for reading' : 'open';
+    const instead = breaker.fallback ? 'memory stands in' : 'nothing is stored';
+    rows.push(['Breaker', { text: closed ? 'closed' : `${open}: ${instead}`, class: closed ? 'good' : 'bad' }]);
+  }
+  for (const each of store.stores) {
+    const beside = store.stores.length > 1 ? `${each.store}: ` : '';
+    const most = each.store === 'memory' ? ` of ${bytes(store.limit)}` : '';
+    rows.push([`${beside}size`, bytes(each.bytes) + most]);
+    if (each.representations !== null) {
+      rows.push([`${beside}records`, `${count(each.representations)} representations, ${count(each.grants)} grants`]);
+    }
+    rows.push([`${beside}evictions`, count(each.evictions)]);
+  }
+  facts(get('store'), rows.map(([name, value]) => [name[0].toUpperCase() + name.slice(1), value]));
+}
+
+function showGitHub(figures) {
+  const { github } = figures;
+  const rows = [
+    ['API', github.api_url],
+    ['State', github.available ? { text: 'answers', class: 'good' } : { text: 'away; what was granted is answered stale', class: 'bad' }],
+    ['Failures in a row', { text: count(github.failures), class: github.failures ? 'warn' : '' }],
+  ];
+  if (github.page === null) rows.push(['Status page', 'not asked']);
+  else if (github.page.status === null) rows.push(['Status page', 'not read yet']);
+  else {
+    const well = github.page.status === 'operational';
+    rows.push(['Status page', { text: `${githubPage(github.page)}, read ${ago(github.page.at)}`, class: well ? '' : 'warn' }]);
+  }
+  facts(get('github'), rows);
+}
+
+function showSnapshots(figures) {
+  const { snapshots } = figures;
+  if (snapshots === null) {
+    facts(get('snapshots'), [['Target', 'none: a store that is lost is paid for again']]);
+    return;
+  }
+  const told = (each) => (each.at === null ? 'none by this replica'
+    : `${ago(each.at)}, ${bytes(each.bytes)}, ${count(each.records)} records in ${seconds(each.seconds)}`);
+  const { save, restore } = snapshots;
+  const failures = save.failures + restore.failures;
+  facts(get('snapshots'), [
+    ['Target', snapshots.target],
+    ['Last save', told(save)],
+    ['Next', snapshots.next_at === null ? 'under way' : { until: snapshots.next_at, over: 'now' }],
+    ['Last restore', snapshots.filling ? 'under way' : told(restore)],
+    ['Failures', { text: failures ? `${count(save.failures)} saving, ${count(restore.failures)} restoring` : 'none', class: failures ? 'bad' : '' }],
+  ]);
+}
+
+function showPaths(figures) {
+  const { busiest } = figures.paths;
+  const most = busiest.length ? busiest[0].share : 1;
+  fill(get('paths'), busiest.map((each) => {
+    const bar = drawing('svg', { viewBox: '0 0 100 1', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
+    bar.append(drawing('rect', { x: 0, y: 0, height: 1, width: (100 * each.share) / most }));
+    return [percent(each.share, 1), { node: bar }, each.path];
+  }), 'No requests yet.');
+}
+
+function tick() {
+  for (const element of document.querySelectorAll('[data-until]')) {
+    const left = Number(element.dataset.until) - now();
+    say(element, left > 0 ? `in ${clock(left)}` : element.dataset.over);
+  }
+  showLate();
+}
+
+// Asking, and noticing that nobody answers.
+
+let version = null;
+let shownAt = null; // when the last figures came, by our clock
+let failedSince = null;
+let timer = null;
+let asking = null;
+
+function notice(text, className) {
+  const element = get('notice');
+  if (element.dataset.said === text) return;
+  element.dataset.said = text;
+  element.className = `notice ${text && className}`;
+  element.textContent = text;
+}
+
+function showLate() {
+  const isLate = failedSince !== null;
+  document.documentElement.classList.toggle('late', isLate && shownAt !== null);
+  if (isLate && shownAt !== null) {
+    const at = new Date(shownAt).toLocaleTimeString('en-GB');
+    notice(`The mirror does not answer. What is shown is of ${at}.`, 'bad');
+  } else if (isLate) notice('The mirror does not answer.', 'bad');
+}
+
+function show(figures) {
+  if (version !== null && version !== figures.version) {
+    window.location.reload();
+    return;
+  }
+  version = figures.version;
+  ahead = figures.at - Date.now() / 1000;
+  get('figures').hidden = false;
+  for (const part of [showHead, showTiles, showOutcomes, showUsers, showLimits, showLatencies,
+    showStore, showGitHub, showSnapshots, showPaths]) part(figures);
+}
+
+// Shows what came, and returns what is wrong with it.
+function shown(figures) {
+  try {
+    show(figures);
+  } catch (error) {
+    console.error(error);
+    return `These figures can't be shown: ${error.message}`;
+  }
+  return '';
+}
+
+async function ask() {
+  if (asking) return;
+  window.clearTimeout(timer);
+  asking = new AbortController();
+  const late = window.setTimeout(() => asking.abort(), LATE_MS);
+  try {
+    const answer = await fetch('/status.json', { cache: 'no-store', signal: asking.signal });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    const figures = await answer.json();
+    failedSince = null;
+    shownAt = Date.now();
+    notice(shown(figures), 'bad');
+  } catch (error) {
+    if (failedSince === null) failedSince = Date.now();
+    console.warn(error);
+  } finally {
+    window.clearTimeout(late);
+    asking = null;
+  }
+  tick();
+  if (!document.hidden) timer = window.setTimeout(ask, EVERY_MS);
+}
+
+document.addEventListener('visibilitychange', () => { if (!document.hidden) ask(); });
+window.setInterval(tick, 1000);
+ask();

@@ -1,0 +1,131 @@
+"""Requests as clients of GitHub Enterprise Server send them, byte for byte, are answered as they
+want it.
+
+Their fields and paths are those that their sources make; what they look at in an answer is looked
+at here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+from attrs import frozen
+from twisted.trial.unittest import TestCase
+
+from tests.github import GitHub
+from tests.home import Home, open_github, open_home
+
+GO = "Accept-Encoding: gzip\r\n"
+#: What go-github adds to each request, and Terraform's provider with it.
+GO_GITHUB = (
+    "User-Agent: go-github/v66.0.0\r\n"
+    "Accept: application/vnd.github.v3+json\r\n"
+    "Authorization: Bearer alice-1\r\n"
+    "X-Github-Api-Version: 2022-11-28\r\n"
+)
+RENOVATE = (
+    "user-agent: RenovateBot/39.0.0 (https://github.com/renovatebot/renovate)\r\n"
+    "accept: application/vnd.github.v3+json\r\n"
+    "authorization: token alice-1\r\n"
+    "accept-encoding: gzip, deflate, br\r\n"
+)
+QUERY = '{"query":"{viewer{login}}"}'
+
+
+@frozen
+class Seen:
+    """An answer, taken apart."""
+
+    status: int
+    fields: dict[str, str]
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        packed = self.fields.get("content-encoding") == "gzip"
+        return json.loads(gzip.decompress(self.content) if packed else self.content)
+
+
+def whole(content: bytes) -> bytes:
+    """Return content that came in chunks."""
+    pieces = []
+    while content:
+        size, _, content = content.partition(b"\r\n")
+        pieces.append(content[: int(size, 16)])
+        content = content[int(size, 16) + 2 :]
+    return b"".join(pieces)
+
+
+class Requests(TestCase):
+    """A mirror before a GitHub Enterprise Server of the tests', or what it is taken for."""
+
+    github: GitHub
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.github = await open_github(self)
+        self.github.put("/orgs/octo", {"id": 7, "login": "octo", "url": "x"})
+        self.home = await open_home(self, self.github, server={"enterprise_version": "3.17.0"})
+
+    async def seen(self, start: str, fields: str, content: str = "") -> Seen:
+        """Send a request on a connection of its own, and return the answer."""
+        length = f"Content-Length: {len(content)}\r\n" if content else ""
+        sent = f"{start} HTTP/1.1\r\nHost: mirror.test\r\n{fields}{length}Connection: close\r\n\r\n"
+        got = await self.home.raw((sent + content).encode())
+        head, _, rest = got.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        pairs = (line.partition(": ") for line in lines)
+        named = {name.lower(): value for name, _, value in pairs}
+        if named.get("transfer-encoding") == "chunked":
+            rest = whole(rest)
+        return Seen(int(status.split(" ")[1]), named, rest)
+
+    async def test_renovate(self) -> None:
+        """It takes the version from the field of HEAD /, and asks GraphQL beside the API."""
+        got = await self.seen("HEAD /api/v3/", RENOVATE)
+        assert (got.status, got.fields["x-github-enterprise-version"]) == (200, "3.17.0")
+        got = await self.seen("GET /api/v3/user", RENOVATE)
+        assert got.json["login"] == "alice"
+        etag = got.fields["etag"]
+        got = await self.seen("GET /api/v3/user", f"{RENOVATE}if-none-match: {etag}\r\n")
+        assert (got.status, got.fields["etag"]) == (304, etag)
+        fields = f"{RENOVATE}content-type: application/json\r\n"
+        got = await self.seen("POST /api/graphql", fields, QUERY)
+        assert (got.status, got.fields["x-github-enterprise-version"]) == (200, "3.17.0")
+
+    async def test_terraform(self) -> None:
+        """Its provider asks who it is or for the organisation, with its own entity-tags, and
+        GraphQL beside the API.
+        """
+        for target, name in (("/api/v3/user", "alice"), ("/api/v3/orgs/octo", "octo")):
+            got = await self.seen(f"GET {target}", GO_GITHUB + GO)
+            assert got.json["login"] == name
+            etag = got.fields["etag"]
+            got = await self.seen(f"GET {target}", f"{GO_GITHUB}If-None-Match: {etag}\r\n{GO}")
+            assert (got.status, got.fields["etag"], got.content) == (304, etag, b"")
+        fields = (
+            "User-Agent: Go-http-client/1.1\r\nAuthorization: Bearer alice-1\r\n"
+            f"Content-Type: application/json\r\n{GO}"
+        )
+        got = await self.seen("POST /api/graphql", fields, QUERY)
+        assert got.json == {"data": {"viewer": {"login": "alice"}}}
+
+    async def test_go_github(self) -> None:
+        """It finds the version in /meta, follows `Link` by number, and uploads beside the API."""
+        got = await self.seen("GET /api/v3/meta", GO_GITHUB + GO)
+        assert got.json["installed_version"] == "3.17.0"
+        self.github.put_list("/orgs/octo/repos", [{"id": n} for n in range(1, 4)])
+        got = await self.seen("GET /api/v3/orgs/octo/repos?per_page=2", GO_GITHUB + GO)
+        assert [each["id"] for each in got.json] == [1, 2]
+        link = '<http://mirror.test/api/v3/orgs/octo/repos?per_page=2&page=2>; rel="next"'
+        assert got.fields["link"].startswith(link)
+        path = "/api/uploads/repos/octo/hello/releases/1/assets"
+        self.github.put(path, {"id": 9}, method="POST", status=201)
+        fields = GO_GITHUB + "Content-Type: application/zip\r\n" + GO
+        got = await self.seen(f"POST {path}?name=a+b.zip", fields, "PK")
+        assert (got.status, got.json) == (201, {"id": 9})
+        (sent,) = self.github.asked(path)
+        assert sent.target == f"{path}?name=a+b.zip".encode()
+        assert (sent.body, sent.field(b"content-type")) == (b"PK", b"application/zip")

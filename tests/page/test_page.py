@@ -1,0 +1,348 @@
+"""The status page in a real browser, of a real mirror with real traffic behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ghmirror_tw import __version__
+from tests.page.browser import Browser, Page
+from tests.page.scene import Scene, StandIn, ask, busy, mirror_of
+from tests.redis_servers import free_port
+
+SHOWN = "!document.getElementById('figures').hidden"
+HOSTILE = "/<img/src=x/onerror=document.title='owned'><b>x</b>"
+LONG = "/" + "a" * 500
+
+#: Of all texts that can be seen: the least contrast with what is behind them (WCAG 2.2, 1.4.3).
+CONTRAST = """
+(() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const [r, g, b, a = 1] = parse(getComputedStyle(at).backgroundColor);
+      if (a) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const seen = [...document.querySelectorAll('body *')].filter((element) =>
+    [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
+    && element.checkVisibility());
+  return Math.min(...seen.map((element) => {
+    const both = [parse(getComputedStyle(element).color), ground(element)].map(light);
+    return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+  }));
+})()
+"""
+
+#: What sticks out of the window to the right.
+WIDE = """
+[...document.querySelectorAll('body *')].filter((element) =>
+  element.checkVisibility() && element.getBoundingClientRect().right > innerWidth + 0.5)
+  .map((element) => element.outerHTML.slice(0, 80))
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def github() -> Iterator[StandIn]:
+    with StandIn() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def scene(github: StandIn) -> Iterator[Scene]:
+    """A mirror that has been busy, and whose paths are as bad as paths get."""
+    with mirror_of(github) as mirror:
+        made = Scene(github, mirror)
+        busy(made)
+        for target in (HOSTILE, LONG):
+            for _ in range(3):
+                made.get(target)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def quiet(github: StandIn) -> Iterator[Scene]:
+    """A mirror that nobody has asked yet, on a port that another one can have after it."""
+    with mirror_of(github, {"server": {"admin_listen": at(free_port())}}) as mirror:
+        yield Scene(github, mirror)
+
+
+def at(port: int) -> str:
+    return f"tcp:{port}:interface=127.0.0.1"
+
+
+def table(page: Page, name: str) -> list[list[str]]:
+    """Return the texts of a table's rows."""
+    rows: list[list[str]] = page.value(
+        f"[...document.getElementById('{name}').tBodies[0].rows]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    return rows
+
+
+def facts(page: Page, name: str) -> dict[str, list[str]]:
+    """Return what stands beside each name of a list."""
+    rows: list[list[str]] = page.value(
+        f"[...document.getElementById('{name}').children]"
+        ".map((row) => [...row.children].map((each) => each.textContent))"
+    )
+    return {row[0]: row[1:] for row in rows}
+
+
+def seen(page: Page) -> Page:
+    page.until(SHOWN)
+    return page
+
+
+def test_the_figures_are_right(browser: Browser, scene: Scene) -> None:
+    """What is read on the page is what the mirror says of itself."""
+    told = scene.figures
+    page = seen(browser.open(scene.url))
+    tiles = facts(page, "tiles")
+    assert tiles["Saved"] == [
+        str(told["quota"]["saved"]),
+        f"last hour {told['hour']['saved']}",
+    ]
+    assert tiles["Spent"][0] == str(told["quota"]["spent"])
+    assert tiles["Requests"][0] == str(told["requests"]["total"])
+    assert tiles["GitHub"][0] == "up"
+    assert tiles["Limits"][0] == "1 in force"
+    outcomes = {row[0]: (row[2], row[3]) for row in table(page, "outcomes")}
+    assert outcomes == {
+        name: (str(told["hour"]["outcomes"][name]), str(count))
+        for name, count in told["requests"]["outcomes"].items()
+    }
+    users = {row[0]: row[1:3] for row in table(page, "users")}
+    assert users == {
+        each["user"]: [str(each["saved"]), str(each["spent"])] for each in told["quota"]["users"]
+    }
+    (stop,) = table(page, "stops")
+    assert stop[:2] == ["user2", "primary limit of search"]
+    assert stop[2].startswith("in ")
+    left = {(row[0], row[1]): row[2] for row in table(page, "quotas")}
+    assert left["user2", "search"] == "0"
+    assert len(table(page, "latencies")) == 6
+    assert table(page, "latencies")[0][-1] == str(told["requests"]["total"])
+    assert facts(page, "store")["Kind"] == ["memory"]
+    assert facts(page, "snapshots")["Target"][0].startswith("none")
+    assert {row[2] for row in table(page, "paths")} == {
+        each["path"] for each in told["paths"]["busiest"]
+    }
+    bars = page.value("document.querySelectorAll('#chart rect').length")
+    minutes = told["hour"]["minutes"]
+    assert bars == sum(len(each["outcomes"]) for each in minutes)
+    head = page.value("document.querySelector('header').innerText")
+    assert f"version {__version__}" in head
+    assert told["replica"] in head
+    assert "sharing on" in head
+    page.close()
+
+
+def focused(page: Page) -> str:
+    """Return what has the focus; it can be seen."""
+    assert page.value("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    text: str = page.value("document.activeElement.textContent")
+    return text
+
+
+def test_they_change_by_themselves(browser: Browser, scene: Scene) -> None:
+    """Nobody has to reload, or loses their place; nothing is blocked, or comes from elsewhere."""
+    page = seen(browser.open(scene.url))
+    page.press("Tab")
+    page.press("Enter")
+    page.until("document.activeElement.id === 'figures'")
+    page.press("Tab")
+    assert focused(page) == "As a table"
+    before = int(facts(page, "tiles")["Saved"][0])
+    scene.get("/repos/bench/repo-1?page=1", 1)
+    page.until(f"document.querySelector('#tiles .figure').textContent === '{before + 1}'")
+    assert focused(page) == "As a table"
+    assert page.asked.count(f"{scene.url}status.json") > 1
+    own = ("", "page.css", "page.js", "page.svg", "status.json")
+    assert set(page.asked) <= {scene.url + each for each in own}
+    assert page.complaints == []
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "document.body.innerHTML = '<b>x</b>'",
+        "document.body.setAttribute('onclick', 'x()')",
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'x()'}))",
+    ],
+)
+def test_no_text_becomes_a_script(browser: Browser, scene: Scene, attempt: str) -> None:
+    """Whatever the page's own script did wrong, the browser would not do it."""
+    page = seen(browser.open(scene.url))
+    said = page.value(f"(() => {{ try {{ {attempt} }} catch (e) {{ return String(e) }} }})()")
+    assert "Trusted" in said
+    page.close()
+
+
+def test_nothing_gets_out(browser: Browser, scene: Scene) -> None:
+    """What is on the page can't be sent anywhere else, and no other page shows it in a frame."""
+    page = seen(browser.open(scene.url))
+    elsewhere = f"fetch('{scene.mirror.url}/zen', {{mode: 'no-cors'}})"
+    assert page.value(f"{elsewhere}.then(() => 'sent', () => 'refused')") == "refused"
+    assert any("Content Security Policy" in each for each in page.complaints)
+    page.value(
+        """
+        new Promise((done) => {
+          const frame = document.createElement('iframe');
+          frame.onload = done;
+          frame.src = '/';
+          document.body.append(frame);
+        })
+        """
+    )
+    assert page.value("document.querySelector('iframe').contentDocument") is None
+    page.close()
+
+
+def test_hostile_paths_are_text(browser: Browser, scene: Scene) -> None:
+    """They are shown as they are, and do nothing."""
+    page = seen(browser.open(scene.url))
+    shown = [row[2] for row in table(page, "paths")]
+    assert HOSTILE in shown
+    assert page.value("document.querySelectorAll('main img, main b').length") == 0
+    assert "owned" not in page.value("document.title")
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read(browser: Browser, scene: Scene, scheme: str) -> None:
+    """By day and by night: no text has less than 4.5 times the light of what is behind it."""
+    page = seen(browser.open(scene.url, scheme=scheme))
+    red, *_ = json.loads(
+        page.value("getComputedStyle(document.body).backgroundColor").replace("rgb(", "[")[:-1]
+        + "]"
+    )
+    assert (red > 128) == (scheme == "light")
+    assert page.value(CONTRAST) >= 4.5
+    page.close()
+
+
+@pytest.mark.parametrize("width", [320, 700, 1000, 1600])
+def test_it_fits(browser: Browser, scene: Scene, width: int) -> None:
+    """From a small phone on, nobody has to scroll sideways, whatever is open."""
+    page = seen(browser.open(scene.url, width=width))
+    page.value("document.querySelector('details').open = true")
+    assert page.value("document.documentElement.scrollWidth") <= width
+    assert page.value(WIDE) == []
+    page.close()
+
+
+def test_it_needs_no_mouse(browser: Browser, scene: Scene) -> None:
+    """All that can be used is reached in the order in which it is read, and used with Enter."""
+    page = seen(browser.open(scene.url))
+    order = []
+    for _ in range(6):
+        page.press("Tab")
+        order.append(focused(page))
+    links = ["metrics", "status.json", "healthz", "readyz"]
+    assert order == ["Skip to the figures", *links, "As a table"]
+    page.press("Enter")
+    page.until("document.querySelector('details').open")
+    total = page.value(
+        "[...document.querySelectorAll('#steps tbody td')]"
+        ".reduce((sum, cell) => sum + Number(cell.textContent), 0)"
+    )
+    assert total == scene.figures["hour"]["requests"]
+    page.close()
+
+
+def test_it_can_be_listened_to(browser: Browser, scene: Scene) -> None:
+    """There are landmarks, all tables and the chart have names, and the chart is told in words."""
+    page = seen(browser.open(scene.url))
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+
+    def named(role: str) -> list[str]:
+        return [
+            each.get("name", {}).get("value", "")
+            for each in nodes
+            if not each["ignored"] and each["role"]["value"] == role
+        ]
+
+    for landmark in ("banner", "main", "navigation", "contentinfo"):
+        assert len(named(landmark)) == 1
+    tables = named("table")
+    assert len(tables) == 6  # and one that is closed
+    assert all(tables)
+    assert all(named("columnheader"))
+    assert all(named("region"))
+    (chart,) = named("image") or named("img")
+    told = scene.figures["hour"]
+    assert f"{told['requests']} requests: " in chart
+    assert f"{told['outcomes']['shared']} shared" in chart
+    assert named("heading")[0] == "ghmirror"
+    assert page.value("document.querySelectorAll('[aria-live], [role=status]').length") == 1
+    page.close()
+
+
+def test_nothing_yet_is_said_in_words(browser: Browser, quiet: Scene) -> None:
+    """Before anybody has asked, there is no figure that isn't one."""
+    page = seen(browser.open(quiet.url))
+    text = page.text
+    for nonsense in ("NaN", "undefined", "null", "Infinity", "[object"):
+        assert nonsense not in text
+    assert "No requests yet." in text
+    assert "Nobody has asked anything yet." in text
+    assert "Nobody is stopped." in text
+    assert facts(page, "tiles")["Free of charge"] == ["\N{EN DASH}", "nothing asked yet"]
+    assert page.complaints == []
+    page.close()
+
+
+def test_it_says_when_nobody_answers_any_more(
+    browser: Browser, github: StandIn, quiet: Scene
+) -> None:
+    """What is left is marked as old, without moving; a mirror that comes back is shown again."""
+    page = seen(browser.open(quiet.url, motion="reduce"))
+    port = int(quiet.mirror.admin_url.rpartition(":")[2])
+    assert page.value("document.getElementById('notice').textContent") == ""
+    quiet.mirror.stop()
+    page.until("document.documentElement.classList.contains('late')")
+    notice: Any = page.value("document.querySelector('[role=status]').textContent")
+    assert notice.startswith("The mirror does not answer. What is shown is of ")
+    assert page.value("document.getAnimations().length") == 0
+    with mirror_of(github, {"server": {"admin_listen": at(port)}}) as back:
+        ask(back.url, "/user", token="token0")
+        page.until("document.querySelector('#outcomes .swatch')")
+        page.until("!document.documentElement.classList.contains('late')")
+        assert page.value("document.getElementById('notice').textContent") == ""
+    page.close()
+
+
+def test_who_has_no_scripts_is_told(browser: Browser, scene: Scene) -> None:
+    """And where the figures are instead."""
+    page = browser.open(scene.url, scripts=False)
+    assert page.value("document.getElementById('figures').hidden") is True
+    assert "the page's\nscript does not run" in page.value(
+        "document.getElementById('notice').textContent"
+    )
+    links = page.value("[...document.querySelectorAll('#notice a')].map((a) => a.pathname)")
+    assert links == ["/status.json", "/metrics"]
+    page.close()
+
+
+def test_what_cannot_be_shown_is_said(browser: Browser, scene: Scene) -> None:
+    """Figures that make no sense are not passed off as a mirror that is away."""
+    page = seen(browser.open(scene.url))
+    page.value(f'window.fetch = async () => new Response(\'{{"version": "{__version__}"}}\')')
+    page.until("document.getElementById('notice').textContent.startsWith('These figures can')")
+    assert page.value("document.documentElement.classList.contains('late')") is False
+    page.close()
