@@ -1,6 +1,8 @@
 # make run    installs the mirror into .venv and starts it with conf/ghmirror.ini
 # make test   installs what the tests need, then runs every check and every test
 # make docs   builds the documentation into .venv/docs
+# make bench  installs what the benchmark of speed needs, and runs it; BENCH='--help' tells what it
+#             can be told
 # make clean  removes what these have made
 #
 # make image       builds a container's image with Docker, upon the exact base that is found now
@@ -12,7 +14,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run test docs clean programs image image-test lock FORCE
+.PHONY: run test docs bench clean programs image image-test lock FORCE
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -53,6 +55,11 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 docs: $(VENV)/installed $(VENV)/ready-to-test
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(BOOK)
 	echo 'It begins with $(VENV)/docs/index.html'
+
+# What is measured beside the mirror, and with what; nobody's timings mean much on a busy machine.
+bench: PROGRAMS := redis-server:redis-server varnishd:varnish nginx:nginx-light wrk:wrk
+bench: programs $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-bench
+	@exec $(VENV)/bin/python -m benchmarks.speed $(BENCH)
 
 clean:
 	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.*
@@ -112,19 +119,25 @@ $(VENV)/ready-to-test: $(VENV)/made tests/requirements.txt
 	$(PIP) install -r tests/requirements.txt
 	touch $@
 
+$(VENV)/ready-to-bench: $(VENV)/made benchmarks/requirements.txt
+	$(PIP) install -r benchmarks/requirements.txt
+	touch $@
+
 $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 	cd tests
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch node_modules/.package-lock.json
 
-# The programs that tests start, each with the Debian package that has it.
+# The programs that tests start, each with the Debian package that has it. Servers are where not
+# everybody looks for programs.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
 	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium
 
 programs:
 	@missing=()
 	for program in $(PROGRAMS); do
-		command -v "$${program%%:*}" >/dev/null || missing+=("$${program##*:}")
+		PATH="$$PATH:/usr/sbin" command -v "$${program%%:*}" >/dev/null \
+			|| missing+=("$${program##*:}")
 	done
 	if [ -n "$(PYTHON)" ] && ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then
 		missing+=(python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv)
@@ -133,7 +146,7 @@ programs:
 	as_root=()
 	if [ "$$(id -u)" != 0 ]; then as_root=(sudo -n); fi
 	if ! command -v apt-get >/dev/null || ! "$${as_root[@]}" true 2>/dev/null; then
-		echo "The tests need these packages, and may not install them here: $${missing[*]}" >&2
+		echo "These packages are needed, and may not be installed from here: $${missing[*]}" >&2
 		echo "Install them, for instance with: sudo apt-get install $${missing[*]}" >&2
 		exit 1
 	fi

@@ -48,7 +48,8 @@ class Made:
     grants: tuple[tuple[str, Grant], ...]
 
 
-def _issue(rng: random.Random, number: int) -> dict[str, Any]:
+def issue(rng: random.Random, number: int) -> dict[str, Any]:
+    """Make an issue as GitHub shows it, with URLs of its API."""
     owner = f"https://api.github.com/repos/octo/project-{number % 97}"
     login = f"user-{rng.randrange(1000)}"
     return {
@@ -81,19 +82,19 @@ def _content(rng: random.Random) -> bytes:
     wanted = SMALLEST * (LARGEST / SMALLEST) ** (rng.random() ** 3)
     issues, size = [], 0
     while size < wanted:
-        issues.append(json.dumps(_issue(rng, rng.randrange(10_000))))
+        issues.append(json.dumps(issue(rng, rng.randrange(10_000))))
         size += len(issues[-1])
     return b"[" + ",".join(issues).encode() + b"]"
 
 
-def make(count: int, names: CredentialNames) -> Iterator[Made]:
-    """Make so many representations, each listed and granted to two credentials."""
+def make(count: int, names: CredentialNames, credentials: int = 2) -> Iterator[Made]:
+    """Make so many representations, each listed and granted to so many *credentials*."""
     rng = random.Random(1)
     fields = Fields(_LINES)
     pool = [
         represent(fields, _content(rng), None, 1 << 30)[0] for _ in range(min(count, DIFFERENT))
     ]
-    users = [names.name(b"token %d" % user) for user in range(2)]
+    users = [names.name(b"token %d" % user) for user in range(credentials)]
     now = time.time()
     for number in range(count):
         same = pool[number % len(pool)]

@@ -228,10 +228,10 @@ class Filled:
                 return self.held_up.said()
         raise ValueError("no such order")
 
-    async def fill(self, count: int) -> dict[str, Any]:
+    async def fill(self, count: int, credentials: int = 2) -> dict[str, Any]:
         """Put records into the store; return what they are, in bytes of content."""
         names = CredentialNames(self.house.settings.cache.current_credential_secret().encode())
-        made, plain, packed = make(count, names), 0, 0
+        made, plain, packed = make(count, names, credentials), 0, 0
         while some := list(islice(made, _AT_A_TIME)):
             plain += sum(one.stored.size for one in some)
             packed += sum(len(one.stored.packed) for one in some)

@@ -1,0 +1,414 @@
+"""Writes docs/performance.rst, with plots, from what `benchmarks.speed` has found out.
+
+python -m benchmarks.performance speed.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from attrs import define, field
+from matplotlib.figure import Figure
+
+from benchmarks.results import NEEDED
+from benchmarks.revalidating import MEMORY, REDIS, VARNISH
+from tests.running import ROOT
+
+Found = dict[str, Any]
+
+_INTRODUCTION: Final = """\
+Performance
+===========
+
+What a revalidated GET costs, measured by a program that anyone can run::
+
+    make bench BENCH='--json speed.json'
+    .venv/bin/python -m benchmarks.performance speed.json
+
+The second line writes this page. Times are those of one machine, and differ on another; ratios
+were taken in one run, round by round in turn. CPU time is that of all processes of what is
+measured, Redis's included, as Linux counts it. GitHub's stand-in is an nginx that knows the tags
+and answers 304 to them.
+"""
+
+_TEXTS: Final = {
+    "revalidated": """\
+Revalidated GETs
+----------------
+
+500 URLs with 23 kB of JSON each, asked for by wrk with one credential and
+``Accept-Encoding: gzip``. The mirror and Varnish validate each one with GitHub, which answers 304;
+nginx stores nothing and passes on 200. The mirror writes its own URLs into the content, the others
+leave it as it is.
+""",
+    "latency": """\
+Latency that is added
+---------------------
+
+To an answer of GitHub's that takes 100 ms, at a steady rate: questions come at their time, whether
+or not earlier ones are answered, and their time counts from when they were due. Percentiles of
+GitHub's own answers, asked directly at the same rate, are subtracted.
+""",
+    "sizes": """\
+Size of content
+---------------
+
+The same GETs by size of content, before compression.
+""",
+    "stored": """\
+What is stored
+--------------
+
+The same GETs with so many more representations in the memory store, each with one grant. Memory is
+what the process has grown by for each, without the compressed content.
+""",
+    "credentials": """\
+Credentials
+-----------
+
+The same GETs of 10 resources, by so many credentials that have each been granted all of them.
+""",
+    "misses": """\
+Misses
+------
+
+What nobody has asked for before: 200, stored.
+""",
+    "passing": """\
+Passing on
+----------
+
+1 MB that is neither stored nor looked at.
+""",
+    "layers": """\
+Where the time goes
+-------------------
+
+By samples of the mirror's stacks during revalidated GETs, over TLS to GitHub. What a layer calls
+that is none, such as Python's own library, counts for the layer.
+""",
+}
+_COLORS: Final = {
+    MEMORY: "#1b6ca8",
+    REDIS: "#d1495b",
+    VARNISH: "#66a182",
+    "nginx": "#edae49",
+}
+_OTHERS: Final = "#8d96a3"
+
+
+@define(eq=False)
+class Page:
+    """The page as far as it is written, and the folder beside it for its plots."""
+
+    docs: Path
+    lines: list[str] = field(factory=list)
+
+    def text(self, text: str) -> None:
+        """Add a paragraph, or several."""
+        self.lines += [text.rstrip("\n"), ""]
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Add a table; all columns but the first hold numbers."""
+        cells = [head, *rows]
+        widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
+        rule = "  ".join("=" * width for width in widths)
+        first, *others = (
+            "  ".join(
+                cell.rjust(width) if at else cell.ljust(width)
+                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        )
+        self.lines += [rule, first, rule, *others, rule, ""]
+
+    def plot(self, name: str, what: str, draw: Callable[[Any], None]) -> None:
+        """Draw a plot and show it; *what* is said where it can't be seen."""
+        figure = Figure(figsize=(8.5, 3.6), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small", frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, alpha=0.3)
+        folder = self.docs / "performance"
+        folder.mkdir(exist_ok=True)
+        # the same figures make the same file
+        with mpl.rc_context({"svg.hashsalt": name}):
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        self.lines += [f".. image:: performance/{name}.svg", f"   :alt: {what}", ""]
+
+    def write(self) -> None:
+        """Write it."""
+        (self.docs / "performance.rst").write_text("\n".join(self.lines).rstrip("\n") + "\n")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.2f}"
+
+
+def _by_subject(rows: Sequence[Found]) -> dict[str, list[Found]]:
+    found: dict[str, list[Found]] = {}
+    for row in rows:
+        found.setdefault(row["subject"], []).append(row)
+    return found
+
+
+def _color(subject: str) -> str:
+    return _COLORS.get(subject, _OTHERS)
+
+
+def _lines(axes: Any, rows: Sequence[Found], x: str, y: str, *, log_y: bool = True) -> None:
+    """Draw a line for each subject."""
+    for subject, each in _by_subject(rows).items():
+        values = [row[x] for row in each], [row[y] for row in each]
+        axes.plot(*values, "o-", color=_color(subject), label=subject)
+    axes.set_xscale("log")
+    if log_y:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, 1.2 * max(row[y] for row in rows))
+
+
+def _rows(page: Page, rows: Sequence[Found], by: str | None = None) -> None:
+    """Add a table of measurements, with what they were measured by in front."""
+    head = (
+        "subject",
+        *([by] if by else []),
+        "connections",
+        "CPU µs",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+    )
+    names = ("cpu_us", "rate", "p50_ms", "p99_ms", "memory_mb")
+    page.table(
+        (*head, "memory MB"),
+        [
+            (
+                row["subject"],
+                *([f"{row[by]:,}"] if by else []),
+                str(row["connections"]),
+                *(_number(row[name]) for name in names),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _revalidated(page: Page, rows: list[Found]) -> None:
+    _rows(page, rows)
+
+    def cpu(axes: Any) -> None:
+        subjects = _by_subject(rows)
+        connections = list(dict.fromkeys(row["connections"] for row in rows))
+        width = 0.8 / len(subjects)
+        for at, (subject, each) in enumerate(subjects.items()):
+            places = [number + at * width for number in range(len(connections))]
+            values = [row["cpu_us"] for row in each]
+            axes.bar(places, values, width, label=subject, color=_color(subject))
+        middle = (len(subjects) - 1) * width / 2
+        axes.set_xticks([at + middle for at in range(len(connections))], connections)
+        axes.set_xlabel("connections")
+        axes.set_ylabel("CPU µs a request")
+
+    def late(axes: Any) -> None:
+        mirrors = [row for row in rows if row["subject"] in {MEMORY, REDIS, VARNISH}]
+        for subject, each in _by_subject(mirrors).items():
+            connections = [row["connections"] for row in each]
+            for name, style in (("p50", "o-"), ("p99", "o--")):
+                values = [row[f"{name}_ms"] for row in each]
+                axes.plot(
+                    connections, values, style, color=_color(subject), label=f"{subject}, {name}"
+                )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(connections, connections)
+        axes.minorticks_off()
+        axes.set_xlabel("connections, all of which ask as fast as they are answered")
+        axes.set_ylabel("ms")
+
+    page.plot("cpu", "CPU time a request, by connections", cpu)
+    page.plot("percentiles", "Percentiles, by connections", late)
+
+
+def _latency(page: Page, rows: list[Found]) -> None:
+    mirrors = [row for row in rows if row["subject"] in {MEMORY, REDIS}]
+    page.table(
+        ("added, ms", "requests/s", "median", "p90", "p99"),
+        [
+            (row["subject"], str(row["rate"]), *(_number(each) for each in row["added_ms"]))
+            for row in mirrors
+        ],
+    )
+
+    def draw(axes: Any) -> None:
+        for subject, each in _by_subject(mirrors).items():
+            for at, name, style in ((0, "median", "o-"), (-1, "p99", "o--")):
+                values = [row["added_ms"][at] for row in each]
+                rates = [row["rate"] for row in each]
+                axes.plot(rates, values, style, color=_color(subject), label=f"{subject}, {name}")
+        axes.set_xlabel("requests/s")
+        axes.set_ylabel("added, ms")
+        axes.set_ylim(bottom=0)
+
+    page.plot("latency", "Latency that is added, by rate", draw)
+
+
+def _sizes(page: Page, rows: list[Found]) -> None:
+    _rows(page, rows, "size")
+
+    def draw(axes: Any) -> None:
+        _lines(axes, rows, "size", "cpu_us")
+        axes.set_xlabel("bytes of content")
+        axes.set_ylabel("CPU µs a request")
+
+    page.plot("sizes", "CPU time a request, by size of content", draw)
+
+
+def _stored(page: Page, rows: list[Found]) -> None:
+    page.table(
+        ("stored", "CPU µs", "bytes above content", "compressed content", "content"),
+        [
+            (
+                f"{row['count']:,}",
+                *(
+                    _number(row[name])
+                    for name in ("cpu_us", "above_bytes", "packed_bytes", "plain_bytes")
+                ),
+            )
+            for row in rows
+        ],
+    )
+
+    def draw(axes: Any) -> None:
+        same = [{**row, "subject": MEMORY} for row in rows]
+        _lines(axes, same, "count", "cpu_us", log_y=False)
+        axes.set_xlabel("representations stored")
+        axes.set_ylabel("CPU µs a request")
+
+    page.plot("stored", "CPU time a request, by what is stored", draw)
+
+
+def _credentials(page: Page, rows: list[Found]) -> None:
+    _rows(page, rows)
+
+    def draw(axes: Any) -> None:
+        same = [{**row, "subject": MEMORY} for row in rows]
+        _lines(axes, same, "count", "cpu_us", log_y=False)
+        axes.set_xlabel("credentials for each resource")
+        axes.set_ylabel("CPU µs a request")
+
+    page.plot("credentials", "CPU time a request, by credentials", draw)
+
+
+def _layers(page: Page, found: Found) -> None:
+    names = list(dict.fromkeys(layer for shares in found.values() for layer in shares))
+    page.table(
+        ("share of samples", *found),
+        [(name, *(f"{shares.get(name, 0):.1%}" for shares in found.values())) for name in names],
+    )
+
+    def draw(axes: Any) -> None:
+        height = 0.8 / len(found)
+        for at, (subject, shares) in enumerate(found.items()):
+            places = [number + at * height for number in range(len(names))]
+            values = [100 * shares.get(name, 0) for name in names]
+            axes.barh(places, values, height, label=subject, color=_color(subject))
+        axes.set_yticks([at + height / 2 for at in range(len(names))], names)
+        axes.invert_yaxis()
+        axes.set_xlabel("% of samples")
+
+    page.plot("layers", "Shares of time, by layer", draw)
+
+
+_PARTS: Final[dict[str, Callable[[Page, Any], None]]] = {
+    "revalidated": _revalidated,
+    "latency": _latency,
+    "sizes": _sizes,
+    "stored": _stored,
+    "credentials": _credentials,
+    "misses": _rows,
+    "passing": _rows,
+    "layers": _layers,
+}
+
+
+def write(found: Found, docs: Path) -> None:
+    """Write the page and its plots into a directory."""
+    page = Page(docs)
+    page.text(_INTRODUCTION)
+    of = f", of commit {found['commit']}" if found["commit"] else ""
+    page.text("Measured with ``{command}``\nat {when}{of}, with:".format(**found, of=of))
+    for name, value in {**found["machine"], **found["programs"]}.items():
+        page.lines.append(f"- {name}: {value}")
+    page.lines.append("")
+    if not found["options"]["urls"]:
+        page.text("In the content there was nothing to rewrite.")
+    judged = [each for each in found["figures"] if each["most"] is not None]
+    if judged:
+        page.text("Bars\n----\n\nWhat must not be passed, and whether it was.")
+        page.table(
+            ("bar", "measured", "at most", ""),
+            [
+                (
+                    each["what"].strip(),
+                    f"{_number(each['value'])} {each['unit']}".strip(),
+                    f"{each['most']:,g}",
+                    "holds" if each["holds"] else "MISSED",
+                )
+                for each in judged
+            ],
+        )
+    for name, show in _PARTS.items():
+        if name in found["tables"]:
+            page.text(_TEXTS[name])
+            show(page, found["tables"][name])
+    page.write()
+
+
+def read(path: Path) -> Found:
+    """Return what the benchmark has written. Raises `ValueError` with what is wrong."""
+    try:
+        found: Any = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"it can't be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    missing = [name for name in NEEDED if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise ValueError(
+            f"it is not what python -m benchmarks.speed --json writes: no {', '.join(missing)}"
+        )
+    written: Found = found
+    return written
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.performance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", type=Path, help="what --json has written")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the page goes")
+    options = parser.parse_args(arguments)
+    if not options.docs.is_dir():
+        parser.error(f"argument --docs: there is no directory {options.docs}")
+    try:
+        found = read(options.results)
+    except ValueError as error:
+        parser.error(f"{options.results}: {error}")
+    write(found, options.docs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

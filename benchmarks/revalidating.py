@@ -1,0 +1,103 @@
+"""The same 500 GETs, each validated with GitHub: the mirror beside Varnish and nginx.
+
+Each is driven in turn with so many connections, and all of it again in each round, so that
+whatever disturbs the machine doesn't always find the same one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from typing import Final
+
+from benchmarks.beside import Listening, Mirrored, Nginx, Subject, Varnish, settings
+from benchmarks.fast_github import FastGitHub, Thing
+from benchmarks.measuring import HEAD, Row, ratio, revalidated, same_content, show, typical, warm
+from benchmarks.results import Results
+from tests.redis_servers import RedisServer
+from tests.running import BlockingMirror
+
+PART: Final = "revalidated"
+MEMORY, REDIS, VARNISH = "mirror, memory store", "mirror, Redis", "Varnish"
+RESOURCES: Final = 500
+SIZE: Final = 23_000
+OVER_VARNISH: Final = 1.0
+OVER_MEMORY: Final = 1.4
+P99_OVER_P50: Final = 3.0
+AT_FULL: Final = 256
+_LOOKED_AT: Final = 20
+
+
+def things(
+    options: argparse.Namespace, count: int = RESOURCES, size: int = SIZE
+) -> dict[str, Thing]:
+    """Make what is asked for, by target."""
+    return {
+        f"/repos/bench/repo-{number}": Thing(number, size, options.urls) for number in range(count)
+    }
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
+    """Measure, print and judge."""
+    rounds: dict[tuple[str, int], list[Row]] = {}
+    with ExitStack() as stack:
+        github = stack.enter_context(FastGitHub(things(options)))
+        redis = stack.enter_context(RedisServer())
+        memory = BlockingMirror(settings(github.url))
+        with_redis = BlockingMirror(settings(github.url, redis))
+        subjects: list[Subject] = [
+            Mirrored(MEMORY, stack.enter_context(memory)),
+            stack.enter_context(Varnish(github.port)),
+            Mirrored(REDIS, stack.enter_context(with_redis), redis),
+            stack.enter_context(Nginx(github.port)),
+        ]
+        questions = [(target, "token0") for target in github.things]
+        for subject in subjects:
+            warm(subject.url, questions)
+        same_content(github, subjects, questions[:_LOOKED_AT])
+        subjects.append(Listening("the stand-in itself", github.url, github.pids, stores=False))
+        for number in range(options.rounds):
+            print(f"\nround {number + 1} of {options.rounds}\n{HEAD}")
+            for connections in options.connections:
+                for subject in subjects:
+                    row = revalidated(
+                        github,
+                        subject,
+                        questions,
+                        connections=connections,
+                        seconds=options.seconds,
+                    )
+                    show(row)
+                    rounds.setdefault((subject.name, connections), []).append(row)
+    print(f"\nRevalidated GETs of {SIZE} bytes, medians of {options.rounds} rounds\n{HEAD}")
+    table = [typical(each) for each in rounds.values()]
+    for row in table:
+        show(row)
+    results.tables[PART] = table
+    judge(options, results, rounds)
+
+
+def judge(
+    options: argparse.Namespace, results: Results, rounds: dict[tuple[str, int], list[Row]]
+) -> None:
+    """Print the ratios, which are taken round by round."""
+    print()
+    for connections in options.connections:
+        memory, redis, varnish = (rounds[name, connections] for name in (MEMORY, REDIS, VARNISH))
+        with_so_many = f"{connections} connections"
+        for what, value, most in (
+            ("CPU, memory store / Varnish", ratio(memory, varnish), OVER_VARNISH),
+            ("CPU, Redis / memory store", ratio(redis, memory), OVER_MEMORY),
+            ("  without Redis's own", ratio(redis, memory, "own_us"), None),
+            ("requests/s, memory store / Varnish", ratio(memory, varnish, "rate"), None),
+        ):
+            results.figure(PART, f"{what}, {with_so_many}", value, most=most)
+        for name in (MEMORY, REDIS, VARNISH):
+            row = typical(rounds[name, connections])
+            judged = connections == AT_FULL and name != VARNISH
+            results.figure(
+                PART,
+                f"p99 / p50, {name}, {with_so_many}",
+                row.p99_ms / row.p50_ms,
+                most=P99_OVER_P50 if judged else None,
+            )
