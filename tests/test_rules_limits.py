@@ -248,6 +248,19 @@ class Offline(TestCase):
         assert got.outcome.endswith("detail=revalidated")
         assert await self.home.metric("ghmirror_github_available") == 1.0
 
+    async def test_clients_that_go_away_are_no_failures(self) -> None:
+        """Whenever they go: while GitHub's name is looked up, for one."""
+        named = self.github.api_url.replace("127.0.0.1", "localhost")
+        home = await open_home(self, self.github, github={"api_url": named})
+        for number in range(6):
+            asked = start(home.get(f"/new/{number}", token="alice-1"))
+            await until(lambda: home.house.client._held > 0)
+            asked.cancel()
+            await self.assertFailure(asked, Exception)
+            await until(lambda: home.house.resource.in_flight == 0)
+        assert not home.house.availability.failures
+        assert not home.house.availability.offline
+
     async def test_it_sees_by_itself_that_github_is_back(self) -> None:
         """Though there is a stored answer to all that is asked: now and then one is tried."""
         wrong = self.github.fault(None, "503")

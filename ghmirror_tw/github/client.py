@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web.client import HTTPConnectionPool, ProxyAgent, ResponseNeverReceived
@@ -244,7 +244,16 @@ class Client:
         ended: Callable[[], object] = bool,
     ) -> Deferred[Reply]:
         """Return the answer once its fields have come; see `IGitHub.ask`."""
-        return Deferred.fromCoroutine(self._ask(question, content, timeout_s, ended))
+        gone: list[bool] = []
+
+        def cancel(_: object) -> None:
+            gone.append(True)
+            asking.cancel()
+
+        asking = Deferred.fromCoroutine(self._ask(question, content, timeout_s, ended, gone))
+        answered: Deferred[Reply] = Deferred(cancel)
+        asking.addCallbacks(answered.callback, answered.errback)
+        return answered
 
     async def _ask(
         self,
@@ -252,6 +261,7 @@ class Client:
         content: IBodyProducer | None,
         timeout_s: float,
         ended: Callable[[], object],
+        gone: list[bool],
     ) -> Reply:
         timed_out = False
         timeout_s = max(timeout_s, 0.0)
@@ -272,7 +282,8 @@ class Client:
         except Exception as error:
             if timed_out:
                 raise Unanswered("timeout", f"no answer within {timeout_s:.3g} s") from None
-            if _is_cancelled(error):
+            # What Twisted makes of that may look like an unknown name, or a lost connection.
+            if gone:
                 raise CancelledError from error
             raise _unanswered(Failure(error)) from error
         finally:
@@ -370,14 +381,6 @@ class Client:
             self._looking = None
         closed: Deferred[None] = self._pool.closeCachedConnections()
         return closed
-
-
-def _is_cancelled(error: Exception) -> bool:
-    """Tell whether *error* says that the asker went away; Twisted wraps that into others."""
-    reasons: list[Failure] = getattr(error, "reasons", [])
-    return isinstance(error, (CancelledError, ConnectingCancelledError)) or any(
-        reason.check(CancelledError) for reason in reasons
-    )
 
 
 def _unanswered(failure: Failure) -> Unanswered:
