@@ -29,8 +29,9 @@ R = TypeVar("R")
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 #: What is sent and fetched at once, and held a few times over on its way through boto3. S3 takes no
-#: parts below 5 MiB, and not more than 10,000.
+#: parts below 5 MiB, and not more than 10,000; it gives them in any size.
 PART_BYTES: Final = 5 * 1024 * 1024
+FETCHED_BYTES: Final = 2 * 1024 * 1024
 
 
 @implementer(ITarget)
@@ -80,8 +81,9 @@ class S3Target:
         """Give an object in chunks, fetched in parts: one that breaks off is fetched again."""
         key = self._key(name)
         size, tag = await self._run("reading", self._head, key)
-        for start in range(0, size, self.part_bytes):
-            end = min(start + self.part_bytes, size)
+        step = min(self.part_bytes, FETCHED_BYTES)
+        for start in range(0, size, step):
+            end = min(start + step, size)
             part = await self._run("reading", self._fetch, key, tag, start, end)
             for at in range(0, len(part), CHUNK_BYTES):
                 yield part[at : at + CHUNK_BYTES]

@@ -18,6 +18,7 @@ from ghmirror_tw.store.interfaces import IArchive, Pair, Patience
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.names import RecordName, Sort, parse
+from ghmirror_tw.store.redis import archive as redis_archive
 from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.threads import Workshop
 from tests.home import reactor
@@ -157,6 +158,7 @@ class Archives:
 
     async def test_large_stores_are_copied_bit_by_bit(self: Any) -> None:
         """In batches, those first that were used last; all of it is there."""
+        self.patch(redis_archive, "_SORTED_AT_ONCE", 300)
         store, archive = await self.make()
         count = 700
         for number in range(count):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import struct
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import gatherResults
 from txredisapi import ResponseError
 from zope.interface import implementer
@@ -28,6 +29,8 @@ _SCAN: Final = 500
 #: How many small records, and how many bytes of content, are asked for at a time.
 _BATCH: Final = 100
 _BATCH_BYTES: Final = 1024 * 1024
+#: How many names are put in order at a time: some milliseconds' work.
+_SORTED_AT_ONCE: Final = 5000
 
 
 @implementer(IArchive)
@@ -78,14 +81,13 @@ class RedisArchive:
 
     async def _contents(self) -> AsyncGenerator[list[Pair]]:
         """Give recency lists and the representations in them."""
-        lists: list[tuple[float, bytes]] = []
+        lists = _Ordered()
         async for node, found in self._names("{*}:l"):
             asked = [Command((b"HVALS", self.records.key(name))) for name in found]
             for name, blobs in zip(found, await self._ask(node, *asked), strict=True):
                 if isinstance(blobs, list):
-                    lists.append((max(map(_validated_at, blobs), default=0.0), name))
-        lists.sort(reverse=True)
-        for some in _batches(lists, _BATCH):
+                    lists.add(max(map(_validated_at, blobs), default=0.0), name)
+        for some in _batches(lists.falling(), _BATCH):
             async for pairs in self._of_lists([name for _, name in some]):
                 yield pairs
 
@@ -189,6 +191,26 @@ class RedisArchive:
         if isinstance(reply, ResponseError):
             raise Unavailable("refused", str(reply))
         return reply
+
+
+@define(eq=False)
+class _Ordered:
+    """Puts names in order, a part at a time: all at once would hold up the reactor."""
+
+    _parts: list[list[tuple[float, bytes]]] = field(init=False, factory=lambda: [[]])
+
+    def add(self, at: float, name: bytes) -> None:
+        """Add a name."""
+        last = self._parts[-1]
+        last.append((at, name))
+        if len(last) >= _SORTED_AT_ONCE:
+            last.sort(reverse=True)
+            self._parts.append([])
+
+    def falling(self) -> Iterator[tuple[float, bytes]]:
+        """Give all, the latest first."""
+        self._parts[-1].sort(reverse=True)
+        return heapq.merge(*self._parts, reverse=True)
 
 
 def _validated_at(blob: bytes) -> float:
