@@ -517,6 +517,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "timeout": "2s",
                 "stale_after": "500ms",
                 "idle_timeout": "1s",
+                # counted, but more than these clients can use: 900 would be right to refuse them
+                "points_per_minute": 100_000,
             },
             "cache": {
                 "backend": "redis",

@@ -34,6 +34,8 @@ _SLACK_S: Final = 5.0
 _GUESSED: Final = 10
 #: What may happen to a single bid though all is well.
 _ACCIDENTS: Final = frozenset({"timeout", "lost"})
+#: While others may still hold what they held, all together take so little more: 80 stay below 100.
+_HEADROOM: Final = 4
 #: So many bids are heard before a process believes that it is in touch with the others again.
 _HEARD: Final = 2
 
@@ -116,12 +118,15 @@ class Share:
             held = min(self._held, self._target)
         if not (self._alone or self._doubts):
             return held
-        # It never waits for others to be heard of; but they may be there, and know what it holds.
-        least = min(self.least(), self.budget.limit)
+        limit, sharers = self.budget.limit, self._sharers
+        least = min(self.least(), limit)
+        if not self._alone or (self._alone < _HEARD and held >= least):
+            return max(held, least)
+        # It never waits for others to be heard of; but they may be there, and hold what they did.
+        part = limit // sharers
         known = self.reactor.seconds() < self._until and not self.budget.rest_s
-        if held >= least and (known or self._alone != _HEARD):
-            return held
-        part = self.budget.limit // self._sharers if self._alone and not known else 0
+        if known and sharers > 1 and self._alone == _HEARD:
+            part = min(part, held + limit // _HEADROOM // sharers)
         return max(held, part, least)
 
     def _rest(self) -> None:
@@ -224,9 +229,9 @@ class Share:
             return self._as_bid(held, demand, want, grows=True)
         if self._alone == _HEARD:
             # Others come back now, too: what is in use is told first, by all of them, and until
-            # then nobody asks for more than its part.
-            sharers = self._sharers if self._sharers_known else _GUESSED
-            demand = want = max(occupied, min(demand, max(limit // sharers, 1)))
+            # then nobody asks for more than its part; nor for less, or clients would wait.
+            part = max(limit // (self._sharers if self._sharers_known else _GUESSED), 1)
+            demand, want = max(occupied, min(demand, part)), max(occupied, part)
         # From now on no more is used than what is told, whatever is heard.
         held = min(self._held, self._target) if self.reactor.seconds() < self._until else 0
         self._held = max(occupied, held if demand else 0)
