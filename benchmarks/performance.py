@@ -286,25 +286,25 @@ def _stored(page: Page, rows: list[Found]) -> None:
             for row in rows
         ],
     )
+    draw = _by_count(rows, "representations stored")
+    page.plot("stored", "CPU time a request, by what is stored", draw)
+
+
+def _by_count(rows: list[Found], counted: str) -> Callable[[Any], None]:
+    """Return what draws the CPU time against how many there are of what is *counted*."""
 
     def draw(axes: Any) -> None:
         same = [{**row, "subject": MEMORY} for row in rows]
         _lines(axes, same, "count", "cpu_us", log_y=False)
-        axes.set_xlabel("representations stored")
+        axes.set_xlabel(counted)
         axes.set_ylabel("CPU µs a request")
 
-    page.plot("stored", "CPU time a request, by what is stored", draw)
+    return draw
 
 
 def _credentials(page: Page, rows: list[Found]) -> None:
     _rows(page, rows)
-
-    def draw(axes: Any) -> None:
-        same = [{**row, "subject": MEMORY} for row in rows]
-        _lines(axes, same, "count", "cpu_us", log_y=False)
-        axes.set_xlabel("credentials for each resource")
-        axes.set_ylabel("CPU µs a request")
-
+    draw = _by_count(rows, "credentials for each resource")
     page.plot("credentials", "CPU time a request, by credentials", draw)
 
 

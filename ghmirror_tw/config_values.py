@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from attrs import field, frozen
 
+from ghmirror_tw.policy.tunnels import Proxy
+
 T = TypeVar("T")
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -255,33 +257,21 @@ def _web_url(text: str) -> str:
 web_url: Final = Kind(_web_url, "https://HOST[:PORT][/PATH] (or http:) and nothing more")
 
 
-@frozen
-class ProxyAddress:
-    """Where a proxy is, and who to be for it; the host is bare of brackets."""
-
-    host: str
-    port: int
-    username: str = ""
-    password: str = field(default="", repr=False)
-
-    @classmethod
-    def of(cls, url: str) -> ProxyAddress:
-        """Read an http: URL; `ValueError` says what is wrong with it."""
-        parts = _split(url, ("http",))
-        authority = Authority.of(parts.netloc)
-        if authority.port is None or parts.path not in {"", "/"}:
-            raise ValueError("the port is missing, or there is a path in it")
-        if ":" in authority.username:
-            raise ValueError("there is a colon in the user, which no proxy could tell from the end")
-        _secret(authority.username)
-        _secret(authority.password)
-        return cls(
-            authority.host.strip("[]"), authority.port, authority.username, authority.password
-        )
+def proxy_at(url: str) -> Proxy:
+    """Read the http: URL of a proxy; `ValueError` says what is wrong with it."""
+    parts = _split(url, ("http",))
+    authority = Authority.of(parts.netloc)
+    if authority.port is None or parts.path not in {"", "/"}:
+        raise ValueError("the port is missing, or there is a path in it")
+    if ":" in authority.username:
+        raise ValueError("there is a colon in the user, which no proxy could tell from the end")
+    _secret(authority.username)
+    _secret(authority.password)
+    return Proxy(authority.host.strip("[]"), authority.port, authority.username, authority.password)
 
 
 def _proxy(text: str) -> str:
-    ProxyAddress.of(text)
+    proxy_at(text)
     return text.rstrip("/")
 
 

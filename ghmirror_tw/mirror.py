@@ -113,7 +113,7 @@ class Mirror:
             self, self.store, self.workshop, self.metrics, self.sharing, self.proofs
         )
 
-        self._trials = Trials(self.store, self.stops, self.now, self.call_later)
+        self._trials = Trials(self.store, self.stops, self.now, self.call_later, self._owner)
 
     # Time and names.
 
@@ -613,6 +613,11 @@ class Mirror:
             return None
         return Subject(asked.key, asked.credential if known.entries else None)
 
+    def _owner(self) -> str:
+        """Return a name under which to claim something, another each time."""
+        self._claims += 1
+        return f"{self._instance}-{self._claims}"
+
     async def _go_first(
         self, asked: Asked, known: Known
     ) -> tuple[Known, tuple[Subject, str] | None]:
@@ -621,8 +626,7 @@ class Mirror:
         Who waits does so for `collapse_wait` in all. If the one who went first brought nothing,
         one more goes first; after that everybody asks.
         """
-        self._claims += 1
-        owner = f"{self._instance}-{self._claims}"
+        owner = self._owner()
         until = self.now() + self.terms.collapse_wait
         tries: Counter[Subject] = Counter()
         while (subject := self._to_claim(asked, known)) is not None and self.now() < until:

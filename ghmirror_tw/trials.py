@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
-from uuid import uuid4
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.stops import Entry, Stopped, Stops
@@ -43,14 +41,16 @@ class Trial:
 
 @define(eq=False)
 class Trials:
-    """Lets one in the fleet that shares *store* try, when a limit has ended."""
+    """Lets one in the fleet that shares *store* try, when a limit has ended.
+
+    *owner* gives a name under which to claim something, another each time.
+    """
 
     store: IStore
     stops: Stops
     now: Callable[[], float]
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
-    _instance: str = field(factory=lambda: uuid4().hex)
-    _numbers: Iterator[int] = field(factory=itertools.count)
+    owner: Callable[[], str]
 
     async def enter(self, credential: str, bucket: str) -> Trial:
         """Return leave to ask, or raise `Stopped`."""
@@ -80,7 +80,7 @@ class Trials:
         patience = self.store.patience()
         stop = entry.over[0]
         subject = Subject.end_of_limit(entry.credential, stop.limit.bucket)
-        owner = f"{self._instance}-{next(self._numbers)}"
+        owner = self.owner()
         tries = False
         said = await self.store.claim(subject, owner, patience)
         try:

@@ -225,8 +225,8 @@ class Validation:
             else:
                 held = await self._prove(asked, demand)
             if not held:
-                goes_on = held is False and demand.next_page is not None
-                return None, Plan(next_digest=self._next_digest(asked, demand) if goes_on else None)
+                next_digest = None if held is None else self._next_digest(asked, demand)
+                return None, Plan(next_digest=next_digest)
         # Of a page beyond the first, `[]` says nothing about its `Link`: it is not remembered.
         if validator.kind is not Kind.EMPTY:
             self.store.freshen(asked.key, asked.credential, grant, entry)

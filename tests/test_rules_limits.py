@@ -377,13 +377,7 @@ class Fleet(TestCase):
         """When a limit has ended; nothing else is sent until that is answered."""
         self.patch(trials, "_WAIT_S", 0.05)
         for kind in ("primary", "secondary"):
-            self.github.fault("/more", f"{kind}-limit", times=1)
-            await self.one.get("/more", token="alice-1", headers=NO_CACHE)
-            await settled(self.one.house.store)
-            got = await self.other.get("/more", token="alice-1", headers=NO_CACHE)
-            assert got.outcome == f"detail={kind}-limit"
-            for home in (self.one, self.other):
-                home.move_on(3601.0)
+            await self.limited(kind)
             gate = self.github.hold("/thing")
             trial = start(self.one.get("/thing", token="alice-1"))
             await gate.arrived(1)

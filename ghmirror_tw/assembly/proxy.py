@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ghmirror_tw.config import ConfigError, GitHub
-from ghmirror_tw.config_values import ProxyAddress
+from ghmirror_tw.config_values import proxy_at
 from ghmirror_tw.github.connecting import ProxyError
 from ghmirror_tw.policy.tunnels import Proxy
 
@@ -23,7 +23,6 @@ def proxy_of(github: GitHub) -> Callable[[], Proxy] | None:
             url = github.current_proxy()
         except ConfigError as error:
             raise ProxyError(str(error)) from error
-        address = ProxyAddress.of(url)
-        return Proxy(address.host, address.port, address.username, address.password)
+        return proxy_at(url)
 
     return proxy
