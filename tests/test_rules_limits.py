@@ -417,7 +417,8 @@ class Fleet(TestCase):
             asked = [start(self.one.get("/thing", token="alice-1"))]
             await gate.arrived(1)
             asked += [start(self.other.get("/thing", token="alice-1"))]
-            await until(lambda: bool(self.other.house.mirror.stops._stops))
+            watch = self.other.house.redis._watch  # type: ignore[union-attr]
+            await until(lambda: bool(watch._watched))  # noqa: B023 - it is waited for at once
             gate.open()
             for each in asked:
                 assert (await each).outcome.endswith("detail=revalidated")

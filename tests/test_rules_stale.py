@@ -194,6 +194,7 @@ class Late(TestCase):
         assert (await asked).status == 200
         assert gate.waiting == 1
         await self.home.close()
+        assert not self.home.house.mirror.users._asking._flights
         await until(lambda: gate.waiting == 0)
 
     async def test_without_a_usable_grant_it_waits(self) -> None:
