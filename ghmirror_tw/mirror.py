@@ -136,16 +136,17 @@ class Mirror:
         """Return whose credential it is, where known."""
         return self.users.login(credential, self.now())
 
-    def login_of(self, authorization: bytes | None) -> str | None:
-        """Return whose credential this is, where known, for the log."""
-        return self.login(self.names.name(authorization))
+    def credential_of(self, fields: Fields) -> str:
+        """Return the name of the credential in a request's *fields*."""
+        return self.names.of(fields)
 
     # From outside.
 
     async def answer(self, question: Question, upload: Upload | None = None) -> Answer:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
-        credential = self.names.name(question.authorization)
-        began, deadline = self.now(), self._deadline()
+        credential = self.credential_of(question.fields)
+        began = self.now()
+        deadline = began + self.terms.timeout
         await self._admission.admit(
             question, credential, self.terms, offline=self.availability.offline
         )
@@ -188,7 +189,7 @@ class Mirror:
 
     async def _ask_self(self, question: Question, upload: Upload | None) -> tuple[int, bytes]:
         """Put a question of our own to GitHub, through the same path as everybody's."""
-        credential = self.names.name(question.authorization)
+        credential = self.credential_of(question.fields)
         try:
             if upload is None:
                 answer = await self._answer_storable(

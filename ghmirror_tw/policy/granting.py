@@ -62,13 +62,20 @@ def expires_at(
         return asked_at + life_s
     if _token(authorization).startswith(b"ghs_"):
         life_s = min(life_s, _INSTALLATION_S)
-    told = (fields.get(_EXPIRATION) or b"").decode("latin-1").replace("UTC", "+0000")
-    try:
-        ends_at = datetime.strptime(told, "%Y-%m-%d %H:%M:%S %z").timestamp()
-    except (ValueError, OverflowError):
-        ends_at = inf
+    told = fields.get(_EXPIRATION)
+    if told is None:
+        return asked_at + life_s
     # A token that has ended, by a clock that differs, was good for this very question.
-    return min(asked_at + life_s, max(ends_at, asked_at + 60.0))
+    return min(asked_at + life_s, max(_time_of(told), asked_at + 60.0))
+
+
+def _time_of(told: bytes) -> float:
+    """Return when a token ends, as GitHub writes it; what isn't a time is never."""
+    try:
+        text = told.decode("latin-1").replace("UTC", "+0000")
+        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except (ValueError, OverflowError):
+        return inf
 
 
 def confirmed(
