@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from uuid import uuid4
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.policy import errors
@@ -107,7 +107,7 @@ class _Lane:
     @property
     def length(self) -> int:
         """How many wait."""
-        return sum(map(len, self.waiting.values()))
+        return len(self.waiting[_REST]) + len(self.waiting[_GRAPHQL])
 
     @property
     def shares(self) -> Iterable[Share]:
@@ -238,7 +238,20 @@ class Pacing:
             refused: Deferred[Permit] = Deferred()
             refused.errback()
             return refused
-        return self._queue(lane, _GRAPHQL if bucket == GRAPHQL else _REST, points, timeout_s)
+        kind = _GRAPHQL if bucket == GRAPHQL else _REST
+        if self._is_clear_for(lane, kind):
+            return succeed(self._permit(lane, None, 0))
+        return self._queue(lane, kind, points, timeout_s)
+
+    def _is_clear_for(self, lane: _Lane, kind: str) -> bool:
+        """Tell whether nobody has to wait, and so no turn has to be taken."""
+        return (
+            not self._ready
+            and not lane.length
+            and self._connections < self.max_connections
+            and not self._limit(lane.slots.budget.credential, kind)
+            and lane.slots.available > 0
+        )
 
     def _keep_reserve(self, credential: str, bucket: str) -> None:
         remaining, reset = self._heard.get((credential, bucket), (0, 0.0))
@@ -289,7 +302,7 @@ class Pacing:
         if not lane.ready and lane.length:
             lane.ready = True
             self._ready.append(lane)
-        if not self._turning:
+        if self._ready and not self._turning:
             self._turning = True
             try:
                 self._take_turns()
@@ -314,20 +327,23 @@ class Pacing:
 
     def _go(self, lane: _Lane, kind: str, waiter: _Waiter) -> None:
         self._remove(lane.waiting[kind], waiter)
-        points = lane.points.get(kind)
+        waiter.permit.callback(self._permit(lane, lane.points.get(kind), waiter.points))
+
+    def _permit(self, lane: _Lane, points: Share | None, amount: int) -> Permit:
+        """Return leave to ask, for which *amount* of *points* is taken, where they are counted."""
         self._connections += 1
         lane.slots.take(1)
         if points is not None:
-            points.take(waiter.points)
+            points.take(amount)
 
         def left() -> None:
             self._connections -= 1
             if points is not None:
-                points.leave(waiter.points)
+                points.leave(amount)
             lane.slots.leave(1)
             self._ready_again(lane)
 
-        waiter.permit.callback(Permit(left))
+        return Permit(left)
 
     # Lanes, and what they may use.
 
