@@ -38,6 +38,7 @@ from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Known, Representation
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import (
+    asks_for_limits,
     forbids_guessing,
     is_graphql,
     is_mutation,
@@ -297,7 +298,7 @@ class Mirror:
         """
         bucket = bucket_of(question.method, question.path)
         # What is left of the quota may always be asked, but for a secondary limit.
-        limited = "" if question.path.rstrip(b"/") == b"/rate_limit" else bucket
+        limited = "" if asks_for_limits(question) else bucket
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
         stop = self.stops.now_stopped(credential, limited, self.now())
         if stop is not None:
@@ -409,7 +410,7 @@ class Mirror:
         self.metrics.quota(login, resource.decode("latin-1"), int(remaining), int(reset))
         self.pacing.heard(credential, resource.decode("latin-1"), int(remaining), int(reset))
         free = reply.status == 304 and question.authorization is not None  # noqa: PLR2004
-        if not free and question.path.rstrip(b"/") != b"/rate_limit":
+        if not free and not asks_for_limits(question):
             self.metrics.spent(login)
 
     # What is storable: collapsed, looked up, asked, taken.

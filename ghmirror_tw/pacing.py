@@ -10,7 +10,7 @@ import itertools
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import ceil
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.limits import GRAPHQL
 from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.storing import is_graphql
+from ghmirror_tw.policy.storing import asks_for_limits, is_graphql
 from ghmirror_tw.store.interfaces import Budget, IBudgets, Part
 from ghmirror_tw.store.shares import Share
 
@@ -47,6 +47,7 @@ _KEPT: Final = 1000
 _IN_FLIGHT: Final = "f"
 _REST: Final = "r"
 _GRAPHQL: Final = "g"
+_NOTHING: Final = nullcontext()
 _UNSAFE: Final = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 
 
@@ -64,7 +65,7 @@ def spends(question: Question) -> bool:
 
     Without a credential a 304 costs, too; asking for the rate limit costs nothing.
     """
-    if question.method not in {b"GET", b"HEAD"} or question.path.rstrip(b"/") == b"/rate_limit":
+    if question.method not in {b"GET", b"HEAD"} or asks_for_limits(question):
         return False
     fields = question.fields
     return question.authorization is None or (
@@ -198,11 +199,14 @@ class Pacing:
 
     # Asking for leave.
 
-    @contextmanager
-    def expecting(self, credential: str) -> Iterator[None]:
+    def expecting(self, credential: str) -> AbstractContextManager[None]:
         """Prepare for a question of *credential*'s, so that it needn't wait when it comes."""
-        alone = self.budgets.alone or self._closed
-        shares = () if alone else tuple(self._lane(credential).shares)
+        if self.budgets.alone or self._closed:
+            return _NOTHING
+        return self._expecting(tuple(self._lane(credential).shares))
+
+    @contextmanager
+    def _expecting(self, shares: Iterable[Share]) -> Iterator[None]:
         for share in shares:
             share.expect()
         try:

@@ -59,17 +59,19 @@ class Fields:
 
     lines: tuple[tuple[bytes, bytes], ...]
     _made: dict[Callable[[Fields], Any], Any] | None
+    #: The first value of each name, once somebody asks for one.
+    _first: dict[bytes, bytes] | None
 
     def __init__(self, lines: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.lines = tuple([(name.lower(), value) for name, value in lines])
-        self._made = None
+        self._made = self._first = None
 
     @classmethod
     def of(cls, lines: tuple[tuple[bytes, bytes], ...]) -> Fields:
         """Return fields of *lines* whose names are lower case already."""
         fields = cls.__new__(cls)
         fields.lines = lines
-        fields._made = None  # noqa: SLF001
+        fields._made = fields._first = None  # noqa: SLF001
         return fields
 
     def __eq__(self, other: object) -> bool:
@@ -100,18 +102,23 @@ class Fields:
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of the first line called *name* (lower case), or None."""
-        for line_name, value in self.lines:
-            if line_name == name:
-                return value
-        return None
+        return self._firsts().get(name)
+
+    def _firsts(self) -> dict[bytes, bytes]:
+        first = self._first
+        if first is None:
+            first = self._first = dict(reversed(self.lines))
+        return first
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Return the values of all lines called *name* (lower case), in order."""
+        if name not in self._firsts():
+            return []
         return [value for line_name, value in self.lines if line_name == name]
 
     def combined(self, name: bytes) -> bytes | None:
         """Return all lines called *name* as one list value (RFC 9110, section 5.3), or None."""
-        values = [value for line_name, value in self.lines if line_name == name]
+        values = self.get_all(name)
         return b", ".join(values) if values else None
 
     def listed(self, name: bytes) -> list[bytes]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from math import inf
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.pagination import what_must_hold
@@ -112,7 +112,7 @@ def confirmed(
             link=grant.link,
             last_modified=grant.last_modified,
         )
-    return grant, evolve(entry, validated_at=word.came_at, principal=word.login or entry.principal)
+    return grant, entry.validated(word.came_at, word.login)
 
 
 def brought(  # noqa: PLR0913 - each is a fact of its own

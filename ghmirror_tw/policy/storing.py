@@ -48,7 +48,7 @@ def why_not_storable(question: Question, *, has_content: bool = False) -> str | 
     if (
         has_content
         or question.fields.once(_pass_by)
-        or question.path.rstrip(b"/") == b"/rate_limit"
+        or asks_for_limits(question)
         or has_secret_in_query(question.target)
     ):
         return "bypass"
@@ -109,7 +109,14 @@ def is_write(question: Question) -> bool:
 
 def is_graphql(question: Question) -> bool:
     """Tell whether a request goes to GraphQL."""
-    return question.path.rstrip(b"/") == b"/graphql"
+    target = question.target
+    return target.startswith(b"/graphql") and question.path.rstrip(b"/") == b"/graphql"
+
+
+def asks_for_limits(question: Question) -> bool:
+    """Tell whether a request asks what is left of the quota, which costs nothing."""
+    target = question.target
+    return target.startswith(b"/rate_limit") and question.path.rstrip(b"/") == b"/rate_limit"
 
 
 def refuses(status: int, fields: Fields, content: bytes) -> str | None:

@@ -56,6 +56,7 @@ class Channel(HTTPChannel):
     transport: Any
     factory: Any
     _refused = False
+    _is_secure = False
     _lingering: Any = None
     #: Whether a request has begun to come.
     _begun = False
@@ -75,6 +76,7 @@ class Channel(HTTPChannel):
     def connectionMade(self) -> None:
         """Count the connection, and make room for it."""
         super().connectionMade()
+        self._is_secure = super().isSecure()
         self.factory.admit(self)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
@@ -83,6 +85,10 @@ class Channel(HTTPChannel):
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
+
+    def isSecure(self) -> bool:
+        """Tell whether it is by TLS."""
+        return self._is_secure
 
     @property
     def idle(self) -> bool:
