@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -13,10 +13,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import ClientFactory, connectionDone
 from twisted.python.failure import Failure
+from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
 from ghmirror_tw.store.redis.interfaces import Reply
-from ghmirror_tw.store.redis.protocol import StrictProtocol
+from ghmirror_tw.store.redis.protocol import StrictProtocol, written
+from ghmirror_tw.store.redis.steps import Steps
 
 #: A command without a reply is given up in so many looks at the clock, together with its
 #: connection. Looks are counted, not seconds: a reactor that is held up looks once.
@@ -40,12 +42,26 @@ class State(Enum):
     CLOSED = "closed"
 
 
-@define(eq=False)
-class _Sent:
-    """A command on its way: how big it is, and how many looks without a reply are left."""
+#: Takes the reply to a command, or an exception in its place: ``ResponseError`` for an error
+#: reply, txredisapi's ``ConnectionError`` where there won't be one.
+Take: TypeAlias = Callable[[Reply], object]
 
-    size_bytes: int
-    looks: int
+#: A command on its way: how big it is, how many looks without a reply it has, and whose it is.
+_Sent: TypeAlias = tuple[int, int, Take]
+
+
+def _fire(result: Deferred[Reply]) -> Take:
+    """Return what gives a reply to *result*, unless that was cancelled."""
+
+    def take(reply: Reply) -> None:
+        if result.called:
+            return
+        if isinstance(reply, Exception):
+            result.errback(Failure(reply))
+        else:
+            result.callback(reply)
+
+    return take
 
 
 class Connection(StrictProtocol):
@@ -76,6 +92,8 @@ class Connection(StrictProtocol):
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort("it was given up"))
         self.gone: Callable[[Connection], object] = lambda _: None
         self.why = ""
+        #: What passes for those who wait for replies.
+        self.steps = Steps(factory.reactor)
         self._sent: deque[_Sent] = deque()
         # since the last reply, or since something was sent that had nothing before it
         self._quiet_looks = 0
@@ -93,10 +111,30 @@ class Connection(StrictProtocol):
         ``ConnectionError``, which is raised if it is closed already. Cancelling is safe: a late
         reply is thrown away.
         """
-        result: Deferred[Reply] = self.execute_command(*parts)
-        looks = int(patience_s / self.factory.look_s) + 1
-        self._sent[-1].looks = max(_LOOKS, looks)
+        result: Deferred[Reply] = Deferred()
+        self.post([parts], [_fire(result)], patience_s)
         return result
+
+    def post(
+        self, commands: Sequence[Sequence[bytes]], takers: Sequence[Take], patience_s: float = 0.0
+    ) -> None:
+        """Send *commands* in one piece; each of *takers* is called once with a reply.
+
+        Raises txredisapi's ``ConnectionError`` if it is closed already.
+        """
+        looks = max(_LOOKS, int(patience_s / self.factory.look_s) + 1)
+        self._post([written(parts) for parts in commands], takers, looks)
+
+    def _post(self, commands: Sequence[bytes], takers: Sequence[Take], looks: int) -> None:
+        if not self.connected:
+            raise Lost("Not connected")
+        if not self._sent:
+            self._quiet_looks = 0
+        for command, take in zip(commands, takers, strict=True):
+            size = len(command)
+            self._sent.append((size, looks, take))
+            self.outstanding_bytes += size
+        self.transport.write(commands[0] if len(commands) == 1 else b"".join(commands))
 
     def retire(self) -> None:
         """Take no more commands, and close when all replies are in."""
@@ -111,13 +149,9 @@ class Connection(StrictProtocol):
             self.transport.abortConnection()
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Keep account of what has no reply yet."""
-        result: Deferred[Any] = super().execute_command(*args, **kwargs)
-        if not self._sent:
-            self._quiet_looks = 0
-        size = sum(len(part) for part in args if isinstance(part, bytes | str))
-        self._sent.append(_Sent(size, _LOOKS))
-        self.outstanding_bytes += size
+        """Send what txredisapi says by itself."""
+        result: Deferred[Any] = Deferred()
+        self._post([self._build_command(*args, **kwargs)], [_fire(result)], _LOOKS)
         return result
 
     def replyReceived(self, reply: Any) -> None:
@@ -125,9 +159,10 @@ class Connection(StrictProtocol):
         if not self._sent:
             self.abort("it answered what it was not asked")
             return
-        self.outstanding_bytes -= self._sent.popleft().size_bytes
+        size, _, take = self._sent.popleft()
+        self.outstanding_bytes -= size
         self._quiet_looks = 0
-        super().replyReceived(reply)
+        take(reply)
         if self.state is State.RETIRING:
             self._close_when_done()
 
@@ -160,6 +195,9 @@ class Connection(StrictProtocol):
         closed = why.check(ConnectionDone) is not None
         self.why = self.why or ("the server closed it" if closed else why.getErrorMessage())
         super().connectionLost(why)
+        self.steps.close()
+        while self._sent:
+            self.replyReceived(Lost("Lost connection"))
         if not self.ready.called:
             self.ready.errback(CannotConnect(self.why))
         self.gone(self)
@@ -173,7 +211,7 @@ class Connection(StrictProtocol):
         self._look_later()
         self._quiet_looks += 1
         if self._sent:
-            if self._quiet_looks > self._sent[0].looks:
+            if self._quiet_looks > self._sent[0][1]:
                 self.abort("it does not answer")
         elif self.state is State.READY and self._quiet_looks * self.factory.look_s >= (
             self.factory.idle_s

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -11,7 +12,7 @@ from twisted.python.failure import Failure
 from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
-from ghmirror_tw.store.redis.connection import Connection
+from ghmirror_tw.store.redis.connection import Connection, Take
 from ghmirror_tw.store.redis.interfaces import Command, Reply, Unavailable
 
 #: A timeout passes in so many steps. What the reactor is held up by something else takes one
@@ -25,7 +26,6 @@ def exchange(
     connection: Connection,
     commands: Sequence[Command],
     timeout_s: float,
-    reactor: Any,
     *,
     asking: bool = False,
 ) -> Deferred[list[Reply]]:
@@ -35,7 +35,7 @@ def exchange(
     sent to it. *asking*: each command is one that a cluster's node must carry out although the
     slot is only on its way to it (ASK). Cancelling gives up waiting.
     """
-    under_way = _Exchange(connection, commands, timeout_s, reactor, asking)
+    under_way = _Exchange(connection, commands, timeout_s, asking)
     under_way.begin()
     return under_way.result
 
@@ -45,77 +45,79 @@ class _Exchange:
     connection: Connection
     commands: Sequence[Command]
     timeout_s: float
-    reactor: Any
     asking: bool
-    result: Deferred[list[Reply]] = field(init=False)
     replies: list[Reply] = field(init=False)
     missing: int = field(init=False)
     steps: int = _STEPS
-    timer: Any = None
+    due: float = 0.0
+    result: Deferred[list[Reply]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.result = Deferred(lambda _: self._stop())
-        self.replies = [None] * len(self.commands)
+        self.result = Deferred(self._cancelled)
         self.missing = len(self.commands)
+        self.replies = [None] * self.missing
 
     def begin(self) -> None:
-        """Send all; the transport makes one piece of them."""
-        self.timer = self.reactor.callLater(self.timeout_s / _STEPS, self._step)
-        for index, command in enumerate(self.commands):
-            self._send(index, command.parts)
+        """Send all in one piece."""
+        takers: list[Take] = [partial(self._take, index) for index in range(self.missing)]
+        self._post([command.parts for command in self.commands], takers)
         if not self.commands:
             self._end(self.replies)
+        elif not self.result.called:
+            self.connection.steps.wait(self, self.timeout_s / _STEPS)
 
-    def _send(self, index: int, parts: Sequence[bytes]) -> None:
+    def _post(self, commands: Sequence[Sequence[bytes]], takers: Sequence[Take]) -> None:
+        if self.asking:
+            commands = [parts for each in commands for parts in (_ASKING, each)]
+            takers = [take for each in takers for take in (_ignore, each)]
         try:
-            if self.asking:
-                self.connection.send(_ASKING).addErrback(lambda _: None)
-            sent = self.connection.send(parts, self.timeout_s)
+            self.connection.post(commands, takers, self.timeout_s)
         except Lost:
             self._lost()
-        else:
-            sent.addCallbacks(
-                self._replied, self._failed, callbackArgs=(index,), errbackArgs=(index,)
-            )
 
-    def _replied(self, reply: Reply, index: int) -> None:
+    def _take(self, index: int, reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            if not isinstance(reply, ResponseError):
+                self._lost()
+                return
+            if self._send_script(index, reply):
+                return
         self.replies[index] = reply
         self.missing -= 1
-        if not self.missing and not self.result.called:
+        if not self.missing:
             self._end(self.replies)
 
-    def _failed(self, failure: Failure, index: int) -> None:
-        error = failure.value
-        if not isinstance(error, ResponseError):
-            self._lost()
-            return
+    def _send_script(self, index: int, error: ResponseError) -> bool:
+        """Send a script that the server does not know, if that is what it says."""
         script = self.commands[index].script
         if script is None or self.result.called or not str(error).startswith("NOSCRIPT"):
-            self._replied(error, index)
-            return
+            return False
         name, _hash, *arguments = self.commands[index].parts
         known = name.upper().replace(b"EVALSHA", b"EVAL")
-        self._send(index, (known, script, *arguments))
+        self._post([(known, script, *arguments)], [partial(self._take, index)])
+        return True
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Let a part of the time pass."""
         self.steps -= 1
         # after the last one, a turn for what has come in meanwhile
-        wait_s = 0.0 if self.steps == 0 else self.timeout_s / _STEPS
         if self.steps >= 0:
-            self.timer = self.reactor.callLater(wait_s, self._step)
+            wait_s = 0.0 if self.steps == 0 else self.timeout_s / _STEPS
+            self.connection.steps.wait(self, wait_s)
         else:
-            self.timer = None
             self._end(Failure(Unavailable("timeout", f"no reply within {self.timeout_s:.3g} s")))
 
     def _lost(self) -> None:
         self._end(Failure(Unavailable("lost", f"the connection broke: {self.connection.why}")))
 
     def _end(self, result: list[Reply] | Failure) -> None:
-        self._stop()
+        self.connection.steps.stop(self)
         if not self.result.called:
             self.result.callback(result)
 
-    def _stop(self) -> None:
-        if self.timer is not None:
-            timer, self.timer = self.timer, None
-            timer.cancel()
+    def _cancelled(self, _: Deferred[list[Reply]]) -> None:
+        self.connection.steps.stop(self)
+
+
+def _ignore(_: Reply) -> None:
+    """Take what says nothing."""

@@ -140,7 +140,7 @@ class Node:
         refusal = self._refusal(connection, purpose, timeout_s)
         if refusal is not None or connection is None:
             return fail(refusal)
-        replies = exchange(connection, commands, timeout_s, self.reactor, asking=asking)
+        replies = exchange(connection, commands, timeout_s, asking=asking)
         return replies.addCallbacks(self._judge, self._failed, callbackArgs=(purpose,))
 
     def _refusal(

@@ -118,7 +118,7 @@ class Trials:
         if breaker is self.writing:
             parts = ((b"SET", self.key, b"1", b"PX", _KEPT_MS),)
         commands = [Command(each) for each in parts]
-        self._under_way = trial = exchange(connection, commands, self.timeout_s, self.reactor)
+        self._under_way = trial = exchange(connection, commands, self.timeout_s)
         trial.addBoth(self._tried, breaker)
 
     def _tried(self, result: list[Reply] | Failure, breaker: Breaker) -> None:
