@@ -25,6 +25,7 @@ from attrs import field, frozen
 from ghmirror_tw.policy.content import TooLarge, Undecodable, unpack
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.records import Entry, Grant, Representation, digest_of
+from ghmirror_tw.store.lately import Lately
 
 #: What is written. The version before it is read, too; a newer one is neither read nor replaced.
 VERSION: Final = 1
@@ -34,6 +35,9 @@ _HEADER: Final = struct.Struct(">BBcBdd")
 _LENGTH: Final = struct.Struct(">I")
 _SEAL_BYTES: Final = 16
 _NO_TIME: Final = 0.0
+
+#: So many records are remembered as they were sealed or opened.
+_LATELY: Final = 4096
 
 T = TypeVar("T")
 
@@ -75,6 +79,16 @@ class Codec:
     """Seals records and opens them; *name* is what a record is stored under, without any prefix."""
 
     secret: bytes = field(default=b"", repr=False)
+    #: Grants and entries by name and all of their bytes, so that each is looked into only once.
+    #: It ends with this codec, so what another secret has sealed is never in it.
+    _lately: Lately[tuple[bytes, bytes], Any] = field(
+        init=False, eq=False, repr=False, factory=lambda: Lately(_LATELY)
+    )
+    _keyed: hmac.HMAC = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        # to be copied: putting the key in takes longer than all the rest
+        object.__setattr__(self, "_keyed", hmac.new(self.secret, digestmod="sha256"))
 
     # Sealing.
 
@@ -101,11 +115,13 @@ class Codec:
         if not self.secret:
             return b""
         message = b"record\0%d:%s%s" % (len(name), name, head)
-        return hmac.digest(self.secret, message, "sha256")[:_SEAL_BYTES]
+        seal = self._keyed.copy()
+        seal.update(message)
+        return seal.digest()[:_SEAL_BYTES]
 
     def grant(self, name: bytes, grant: Grant) -> bytes:
         """Return *grant* as it is stored under *name*."""
-        return self._seal(
+        sealed = self._seal(
             name,
             Kind.GRANT,
             (grant.asked_at, grant.expires_at),
@@ -118,6 +134,8 @@ class Codec:
             _encoded(grant.principal),
             grant.restored,
         )
+        self._lately.put((name, sealed), grant)
+        return sealed
 
     def time(self, name: bytes, at: float) -> bytes:
         """Return a moment (seconds) as it is stored under *name*."""
@@ -125,7 +143,7 @@ class Codec:
 
     def entry(self, name: bytes, entry: Entry) -> bytes:
         """Return an entry of a recency list; *name* is that of the list."""
-        return self._seal(
+        sealed = self._seal(
             name,
             Kind.ENTRY,
             (entry.validated_at, entry.brought_at),
@@ -138,6 +156,8 @@ class Codec:
             None if entry.supersedes is None else bytes.fromhex(entry.supersedes),
             entry.complete,
         )
+        self._lately.put((name, sealed), entry)
+        return sealed
 
     def representation(self, name: bytes, stored: Representation) -> bytes:
         """Return a representation as it is stored under *name*."""
@@ -154,6 +174,23 @@ class Codec:
 
     # Opening.
 
+    def _open_again(
+        self,
+        name: bytes,
+        blob: bytes | None,
+        kind: Kind,
+        make: Callable[[float, float, list[Any], bytes], T],
+    ) -> T | None:
+        """Open what may have been opened before, or sealed here."""
+        if not blob or not isinstance(blob, bytes):
+            return None
+        known: T | None = self._lately.get((name, blob))
+        if known is None:
+            known = self._open(name, blob, kind, make)
+            if known is not None:
+                self._lately.put((name, blob), known)
+        return known
+
     def _open(
         self,
         name: bytes,
@@ -161,6 +198,8 @@ class Codec:
         kind: Kind,
         make: Callable[[float, float, list[Any], bytes], T],
     ) -> T | None:
+        if blob is None:
+            return None
         try:
             times, payload, content = self._unsealed(name, _take(blob, bytes), kind)
             return make(*times, _take(msgpack.unpackb(payload, raw=True), list), content)
@@ -204,7 +243,7 @@ class Codec:
                 expires_at=expires_at,
             )
 
-        return self._open(name, blob, Kind.GRANT, make)
+        return self._open_again(name, blob, Kind.GRANT, make)
 
     def open_time(self, name: bytes, blob: bytes | None) -> float | None:
         """Return the moment that is sealed in *blob* for *name*, or None."""
@@ -241,7 +280,7 @@ class Codec:
                 complete=_take(complete, bool),
             )
 
-        return self._open(name, blob, Kind.ENTRY, make)
+        return self._open_again(name, blob, Kind.ENTRY, make)
 
     def vouches_for(self, name: bytes, blob: bytes) -> bool:
         """Tell whether *blob* is a representation by somebody with our secret, for *name*.

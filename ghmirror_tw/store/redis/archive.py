@@ -75,7 +75,7 @@ class RedisArchive:
     async def _values(self, pattern: str) -> AsyncGenerator[list[Pair]]:
         """Give the small records whose names match."""
         async for node, found in self._names(pattern):
-            gets = [Command((b"GET", self.records.key(name))) for name in found]
+            gets = [Command((b"GET", self.records.key(name)), large=True) for name in found]
             replies = await self._ask(node, *gets)
             yield [pair for pair in zip(found, replies, strict=True) if isinstance(pair[1], bytes)]
 
@@ -83,7 +83,7 @@ class RedisArchive:
         """Give recency lists and the representations in them."""
         lists = _Ordered()
         async for node, found in self._names("{*}:l"):
-            asked = [Command((b"HVALS", self.records.key(name))) for name in found]
+            asked = [Command((b"HVALS", self.records.key(name)), large=True) for name in found]
             for name, blobs in zip(found, await self._ask(node, *asked), strict=True):
                 if isinstance(blobs, list):
                     lists.add(max(map(_validated_at, blobs), default=0.0), name)
@@ -113,9 +113,11 @@ class RedisArchive:
         servers = self.records.servers
         if not servers.sharded:
             (node,) = servers.nodes()
-            return await self._ask(node, *(Command(command(name)) for name in names))
+            return await self._ask(node, *(Command(command(name), large=True) for name in names))
         asked = [
-            servers.ask(_slot_of(name), (Command(command(name)),), Purpose.READ, _TIMEOUT_S)
+            servers.ask(
+                _slot_of(name), (Command(command(name), large=True),), Purpose.READ, _TIMEOUT_S
+            )
             for name in names
         ]
         return [replies[0] for replies in await gatherResults(asked, consumeErrors=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -23,6 +23,12 @@ from ghmirror_tw.store.redis.steps import Steps
 #: A command without a reply is given up in so many looks at the clock, together with its
 #: connection. Looks are counted, not seconds: a reactor that is held up looks once.
 _LOOKS: Final = 4
+#: A connection is swift if it has less to do than so many bytes, and has answered so lately.
+_LITTLE_BYTES: Final = 64 * 1024
+_LATELY_S: Final = 0.02
+_ONE: Final = (0,)
+#: What the reply to a command that has a large one counts for.
+_LARGE_BYTES: Final = 1 << 20
 
 
 class CannotConnect(Exception):  # noqa: N818 - it says what is
@@ -42,18 +48,19 @@ class State(Enum):
     CLOSED = "closed"
 
 
-#: Takes the reply to a command, or an exception in its place: ``ResponseError`` for an error
-#: reply, txredisapi's ``ConnectionError`` where there won't be one.
-Take: TypeAlias = Callable[[Reply], object]
+#: Takes the number of a command and the reply to it, or an exception in its place:
+#: ``ResponseError`` for an error reply, txredisapi's ``ConnectionError`` where there won't be one.
+Take: TypeAlias = Callable[[int, Reply], object]
 
-#: A command on its way: how big it is, how many looks without a reply it has, and whose it is.
-_Sent: TypeAlias = tuple[int, int, Take]
+#: A command on its way: how big it is, what it counts for, how many looks without a reply it has,
+#: whose it is, and its number.
+_Sent: TypeAlias = tuple[int, int, int, Take, int]
 
 
 def _fire(result: Deferred[Reply]) -> Take:
     """Return what gives a reply to *result*, unless that was cancelled."""
 
-    def take(reply: Reply) -> None:
+    def take(_: int, reply: Reply) -> None:
         if result.called:
             return
         if isinstance(reply, Exception):
@@ -89,6 +96,8 @@ class Connection(StrictProtocol):
         self.stale = False
         self.age: Any = None
         self.outstanding_bytes = 0
+        #: The same, and what the replies to it may be.
+        self.burden_bytes = 0
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort("it was given up"))
         self.gone: Callable[[Connection], object] = lambda _: None
         self.why = ""
@@ -97,12 +106,19 @@ class Connection(StrictProtocol):
         self._sent: deque[_Sent] = deque()
         # since the last reply, or since something was sent that had nothing before it
         self._quiet_looks = 0
+        self._since = 0.0
         self._watch: Any = None
 
     @property
     def usable(self) -> bool:
         """Whether it takes commands now."""
         return self.state is State.READY and not self.transport.disconnecting
+
+    def is_swift(self, now: float) -> bool:
+        """Tell whether it has little to do, and does it as quickly as can be seen."""
+        if not self._sent:
+            return True
+        return self.burden_bytes < _LITTLE_BYTES and now - self._since < _LATELY_S
 
     def send(self, parts: Sequence[bytes], patience_s: float = 0.0) -> Deferred[Reply]:
         """Send one command, and wait for its reply for *patience_s* at least.
@@ -112,28 +128,44 @@ class Connection(StrictProtocol):
         reply is thrown away.
         """
         result: Deferred[Reply] = Deferred()
-        self.post([parts], [_fire(result)], patience_s)
+        self.post([written(parts)], _fire(result), _ONE, patience_s)
         return result
 
     def post(
-        self, commands: Sequence[Sequence[bytes]], takers: Sequence[Take], patience_s: float = 0.0
+        self,
+        commands: Sequence[bytes],
+        take: Take,
+        numbers: Iterable[int],
+        patience_s: float = 0.0,
+        *,
+        large: bool = False,
     ) -> None:
-        """Send *commands* in one piece; each of *takers* is called once with a reply.
+        """Send *commands*, written, in one piece; *take* is called once with the reply to each.
 
+        *numbers*: what they are called, one after the other. *large*: so may the replies be.
         Raises txredisapi's ``ConnectionError`` if it is closed already.
         """
         looks = max(_LOOKS, int(patience_s / self.factory.look_s) + 1)
-        self._post([written(parts) for parts in commands], takers, looks)
+        self._post(commands, take, numbers, looks, _LARGE_BYTES if large else 0)
 
-    def _post(self, commands: Sequence[bytes], takers: Sequence[Take], looks: int) -> None:
+    def _post(
+        self,
+        commands: Sequence[bytes],
+        take: Take,
+        numbers: Iterable[int],
+        looks: int,
+        extra: int = 0,
+    ) -> None:
         if not self.connected:
             raise Lost("Not connected")
         if not self._sent:
             self._quiet_looks = 0
-        for command, take in zip(commands, takers, strict=True):
+            self._since = self.factory.reactor.seconds()
+        for command, number in zip(commands, numbers, strict=True):
             size = len(command)
-            self._sent.append((size, looks, take))
+            self._sent.append((size, size + extra, looks, take, number))
             self.outstanding_bytes += size
+            self.burden_bytes += size + extra
         self.transport.write(commands[0] if len(commands) == 1 else b"".join(commands))
 
     def retire(self) -> None:
@@ -151,7 +183,7 @@ class Connection(StrictProtocol):
     def execute_command(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
         """Send what txredisapi says by itself."""
         result: Deferred[Any] = Deferred()
-        self._post([self._build_command(*args, **kwargs)], [_fire(result)], _LOOKS)
+        self._post([self._build_command(*args, **kwargs)], _fire(result), _ONE, _LOOKS)
         return result
 
     def replyReceived(self, reply: Any) -> None:
@@ -159,10 +191,12 @@ class Connection(StrictProtocol):
         if not self._sent:
             self.abort("it answered what it was not asked")
             return
-        size, _, take = self._sent.popleft()
+        size, burden, _, take, number = self._sent.popleft()
         self.outstanding_bytes -= size
+        self.burden_bytes -= burden
         self._quiet_looks = 0
-        take(reply)
+        self._since = self.factory.reactor.seconds()
+        take(number, reply)
         if self.state is State.RETIRING:
             self._close_when_done()
 
@@ -211,7 +245,7 @@ class Connection(StrictProtocol):
         self._look_later()
         self._quiet_looks += 1
         if self._sent:
-            if self._quiet_looks > self._sent[0][1]:
+            if self._quiet_looks > self._sent[0][2]:
                 self.abort("it does not answer")
         elif self.state is State.READY and self._quiet_looks * self.factory.look_s >= (
             self.factory.idle_s

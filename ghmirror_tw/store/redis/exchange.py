@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from attrs import define, field
@@ -12,14 +11,17 @@ from twisted.python.failure import Failure
 from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
-from ghmirror_tw.store.redis.connection import Connection, Take
+from ghmirror_tw.store.redis.connection import Connection
 from ghmirror_tw.store.redis.interfaces import Command, Reply, Unavailable
+from ghmirror_tw.store.redis.protocol import written
 
 #: A timeout passes in so many steps. What the reactor is held up by something else takes one
 #: step, however long it is, so that it isn't taken for the slowness of Redis.
 _STEPS: Final = 4
 
-_ASKING: Final = (b"ASKING",)
+_ASKING: Final = written((b"ASKING",))
+#: The number of what is said before a command.
+_NOBODYS: Final = -1
 
 
 def exchange(
@@ -48,6 +50,7 @@ class _Exchange:
     asking: bool
     replies: list[Reply] = field(init=False)
     missing: int = field(init=False)
+    large: bool = field(init=False)
     steps: int = _STEPS
     due: float = 0.0
     result: Deferred[list[Reply]] = field(init=False)
@@ -55,27 +58,29 @@ class _Exchange:
     def __attrs_post_init__(self) -> None:
         self.result = Deferred(self._cancelled)
         self.missing = len(self.commands)
+        self.large = any(command.large for command in self.commands)
         self.replies = [None] * self.missing
 
     def begin(self) -> None:
         """Send all in one piece."""
-        takers: list[Take] = [partial(self._take, index) for index in range(self.missing)]
-        self._post([command.parts for command in self.commands], takers)
+        self._post([command.written() for command in self.commands], range(self.missing))
         if not self.commands:
             self._end(self.replies)
         elif not self.result.called:
             self.connection.steps.wait(self, self.timeout_s / _STEPS)
 
-    def _post(self, commands: Sequence[Sequence[bytes]], takers: Sequence[Take]) -> None:
+    def _post(self, commands: Sequence[bytes], numbers: Iterable[int]) -> None:
         if self.asking:
-            commands = [parts for each in commands for parts in (_ASKING, each)]
-            takers = [take for each in takers for take in (_ignore, each)]
+            commands = [part for each in commands for part in (_ASKING, each)]
+            numbers = [part for each in numbers for part in (_NOBODYS, each)]
         try:
-            self.connection.post(commands, takers, self.timeout_s)
+            self.connection.post(commands, self._take, numbers, self.timeout_s, large=self.large)
         except Lost:
             self._lost()
 
     def _take(self, index: int, reply: Reply) -> None:
+        if index == _NOBODYS:
+            return
         if isinstance(reply, Exception):
             if not isinstance(reply, ResponseError):
                 self._lost()
@@ -94,7 +99,7 @@ class _Exchange:
             return False
         name, _hash, *arguments = self.commands[index].parts
         known = name.upper().replace(b"EVALSHA", b"EVAL")
-        self._post([(known, script, *arguments)], [partial(self._take, index)])
+        self._post([written((known, script, *arguments))], (index,))
         return True
 
     def step(self) -> None:
@@ -117,7 +122,3 @@ class _Exchange:
 
     def _cancelled(self, _: Deferred[list[Reply]]) -> None:
         self.connection.steps.stop(self)
-
-
-def _ignore(_: Reply) -> None:
-    """Take what says nothing."""

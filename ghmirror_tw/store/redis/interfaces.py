@@ -10,6 +10,8 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from ghmirror_tw.store.redis.protocol import written
+
 #: What RESP2 can say; an error reply to one command is a ``txredisapi.ResponseError`` in its place.
 Reply: TypeAlias = Any
 
@@ -40,11 +42,20 @@ class Command:
     """One command, as it is sent.
 
     *script*: the source that an ``EVALSHA`` means; it is sent as ``EVAL`` to a server that does
-    not know it yet (NOSCRIPT).
+    not know it yet (NOSCRIPT). *large*: the reply may be so large that others should not queue
+    behind it.
     """
 
     parts: tuple[bytes, ...]
     script: bytes | None = field(default=None, repr=False)
+    large: bool = False
+    _written: list[bytes] = field(init=False, eq=False, repr=False, factory=list)
+
+    def written(self) -> bytes:
+        """Return the bytes that are sent, made once."""
+        if not self._written:
+            self._written.append(written(self.parts))
+        return self._written[0]
 
 
 class IServers(Interface):

@@ -63,12 +63,17 @@ class Pool:
         self._fill()
 
     def pick(self) -> Connection | None:
-        """Return the connection that has the least to do, if there is any.
+        """Return the first connection that is swift, or else the one that has the least to do.
 
+        So what is sent in one turn of the reactor goes in one piece, and its replies come in one.
         Those that are to be replaced come last.
         """
+        now = self.reactor.seconds()
+        for connection in self.connections:
+            if not connection.stale and connection.usable and connection.is_swift(now):
+                return connection
         usable = [connection for connection in self.connections if connection.usable]
-        return min(usable, key=lambda one: (one.stale, one.outstanding_bytes), default=None)
+        return min(usable, key=lambda one: (one.stale, one.burden_bytes), default=None)
 
     def renew(self) -> None:
         """Replace all connections by new ones, to wherever the name leads by now."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgpack
-from attrs import define, field
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ghmirror_tw.policy.key import CacheKey
@@ -16,6 +16,7 @@ from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, rank
 from ghmirror_tw.store import names
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.interfaces import Claim, Subject
+from ghmirror_tw.store.lately import Lately
 from ghmirror_tw.store.redis import scripts
 from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Reply, Unavailable
 from ghmirror_tw.threads import Workshop
@@ -28,6 +29,27 @@ WRITTEN_S: Final = 86_400.0
 _REFUSED_S: Final = 86_400.0
 #: Lives are spread upward by so much, so that what was stored together doesn't end together.
 _SPREAD: Final = 0.1
+#: The names of so many pairs of a key and a credential are remembered.
+_OWN: Final = 1024
+_SEVERAL: Final = 2
+
+
+@frozen
+class _Own:
+    """What one credential has of one key: the records' names, where they are, and the questions.
+
+    It is asked for twice for each request, and again for the next one.
+    """
+
+    grant: bytes
+    refusal: bytes
+    recency: bytes
+    #: The keys of grant, refusal and recency list.
+    keys: tuple[bytes, ...]
+    unstorable: bytes
+    #: What asks for all of it, and for what holds for the credential whatever the key is.
+    look_up: Command
+    times: Command
 
 
 @define(eq=False)
@@ -45,7 +67,13 @@ class RedisRecords:
     prefix: str
     ttl_s: float
     grant_life_s: float
-    chance: Callable[[], float] = field(factory=lambda: random.SystemRandom().random)
+    chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - it only spreads
+    _prefix: bytes = field(init=False)
+    # by the names of key and credential: what may be secret in them is not kept
+    _own: Lately[tuple[str, str], _Own] = field(init=False, factory=lambda: Lately(_OWN))
+
+    def __attrs_post_init__(self) -> None:
+        self._prefix = self.prefix.encode("ascii") + b":"
 
     @property
     def refusal_life_s(self) -> float:
@@ -54,23 +82,49 @@ class RedisRecords:
 
     def key(self, name: bytes) -> bytes:
         """Return the key of a record."""
-        return b"%s:%s" % (self.prefix.encode("ascii"), name)
+        return self._prefix + name
 
     def keys(self, *record_names: bytes) -> tuple[bytes, ...]:
         """Return the keys of records."""
-        return tuple(self.key(name) for name in record_names)
+        return tuple([self._prefix + name for name in record_names])
 
     def life(self, seconds: float) -> bytes:
         """Return a time to live in milliseconds, spread upward by a tenth."""
         spread = seconds * (1.0 + _SPREAD * self.chance())
         return b"%d" % max(1, round(spread * 1000))
 
-    async def _ask(
+    def _ask(
         self, slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
-    ) -> list[Reply]:
+    ) -> Deferred[list[Reply]]:
         servers: IServers = self.servers
-        replies: list[Reply] = await servers.ask(slot, commands, purpose, timeout_s)
-        return replies
+        return servers.ask(slot, commands, purpose, timeout_s)
+
+    def _of(self, key: CacheKey, credential: str) -> _Own:
+        own = self._own.get((key.name, credential))
+        if own is None:
+            own = self._named(key, credential)
+            self._own.put((key.name, credential), own)
+        return own
+
+    def _named(self, key: CacheKey, credential: str) -> _Own:
+        grant, refusal = names.grant(key, credential), names.refusal(key, credential)
+        recency, unstorable = names.recency(key), self.key(names.unstorable(key))
+        keys = self.keys(grant, refusal, recency)
+        of_credential = self.keys(
+            names.revocation(credential),
+            names.write(credential),
+            names.stop(credential, ""),
+            names.stop(credential, bucket_of(b"GET", key.path)),
+        )
+        return _Own(
+            grant,
+            refusal,
+            recency,
+            keys,
+            unstorable,
+            look_up=scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2])),
+            times=Command((b"MGET", *of_credential)),
+        )
 
     async def _write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
         (reply,) = await self._ask(slot, (command,), Purpose.WRITE, timeout_s)
@@ -84,47 +138,47 @@ class RedisRecords:
         self, key: CacheKey, credential: str, timeout_s: float, *, current: bool
     ) -> Known:
         """Return what is known, refusals beside the grant that they may outweigh."""
-        ours = self.keys(
-            names.grant(key, credential),
-            names.refusal(key, credential),
-            names.unstorable(key),
-            names.recency(key),
-        )
-        of_credential = self.keys(
-            names.revocation(credential),
-            names.write(credential),
-            names.stop(credential, ""),
-            names.stop(credential, bucket_of(b"GET", key.path)),
-        )
-        commands = scripts.LOOK_UP.call(ours), Command((b"MGET", *of_credential))
+        own = self._of(key, credential)
+        commands = own.look_up, own.times
         purpose = Purpose.CURRENT if current else Purpose.READ
         if self.servers.sharded:
             slots = names.slot_of_key(key), names.slot_of_credential(credential)
             asked = [
-                Deferred.fromCoroutine(self._ask(slot, (command,), purpose, timeout_s))
+                self._ask(slot, (command,), purpose, timeout_s)
                 for slot, command in zip(slots, commands, strict=True)
             ]
             found, times = (replies[0] for replies in await _all(asked))
         else:
             found, times = await self._ask(names.slot_of_key(key), commands, purpose, timeout_s)
-        return self._known(key, credential, found, times, current=current)
+        return self._known(key, credential, own, found, times, current=current)
 
-    def _known(
-        self, key: CacheKey, credential: str, found: Reply, times: Reply, *, current: bool
+    def _known(  # noqa: PLR0913 - replies beside what was asked
+        self,
+        key: CacheKey,
+        credential: str,
+        own: _Own,
+        found: Reply,
+        times: Reply,
+        *,
+        current: bool,
     ) -> Known:
-        grant, refusal, unstorable, entries = _unpacked(found)
-        revoked, written, *stops = times if isinstance(times, list) else [None] * 4
-        bucket = bucket_of(b"GET", key.path)
-        stopped_until, bucket_until = self._stopped_until(credential, bucket, stops)
-        opened = (self.codec.open_entry(names.recency(key), each) for each in entries)
+        grant, refusal, unstorable, blobs = _unpacked(found)
+        opened = [self.codec.open_entry(own.recency, each) for each in blobs]
+        entries = [entry for entry in opened if entry is not None]
+        refused_at = self.codec.refused_at(own.refusal, refusal)
+        written_at = stopped_until = bucket_until = 0.0
+        if isinstance(times, list) and any(times):
+            revoked, written, *stops = times
+            bucket = bucket_of(b"GET", key.path)
+            stopped_until, bucket_until = self._stopped_until(credential, bucket, stops)
+            written_at = self.codec.open_time(names.write(credential), written) or 0.0
+            revoked_at = self.codec.refused_at(names.revocation(credential), revoked)
+            refused_at = max(refused_at, revoked_at)
         return Known(
-            grant=self.codec.open_grant(names.grant(key, credential), grant),
-            entries=ranked(entry for entry in opened if entry is not None),
-            written_at=self.codec.open_time(names.write(credential), written) or 0.0,
-            refused_at=max(
-                self.codec.refused_at(names.refusal(key, credential), refusal),
-                self.codec.refused_at(names.revocation(credential), revoked),
-            ),
+            grant=self.codec.open_grant(own.grant, grant),
+            entries=tuple(entries) if len(entries) < _SEVERAL else ranked(entries),
+            written_at=written_at,
+            refused_at=refused_at,
             unstorable=bool(unstorable),
             stopped_until=stopped_until,
             bucket_until=bucket_until,
@@ -155,7 +209,7 @@ class RedisRecords:
     ) -> dict[str, Representation]:
         """Return those of the representations that are there and whole."""
         wanted = [names.representation(key, digest) for digest in digests]
-        command = Command((b"MGET", *self.keys(*wanted)))
+        command = Command((b"MGET", *self.keys(*wanted)), large=True)
         slot = names.slot_of_key(key)
         purpose = Purpose.CURRENT if current else Purpose.READ
         (blobs,) = await self._ask(slot, (command,), purpose, timeout_s)
@@ -186,7 +240,7 @@ class RedisRecords:
 
         Return whether the representation is there.
         """
-        grant_name, list_name = names.grant(key, credential), names.recency(key)
+        own = self._of(key, credential)
         stored_name = names.representation(key, grant.digest)
         left_s = min(grant.expires_at - self.now(), self.grant_life_s)
         content = b""
@@ -194,19 +248,12 @@ class RedisRecords:
             size = len(representation.packed)
             seal = self.codec.representation
             content = await self.workshop.run(size, seal, stored_name, representation)
-        keys = self.keys(
-            grant_name,
-            names.refusal(key, credential),
-            list_name,
-            stored_name,
-            names.unstorable(key),
-        )
         command = scripts.FRESHEN.call(
-            keys,
-            self.codec.grant(grant_name, grant),
+            (*own.keys, self.key(stored_name), own.unstorable),
+            self.codec.grant(own.grant, grant),
             self.life(max(left_s, 1.0)),
             bytes.fromhex(entry.digest),
-            self.codec.entry(list_name, entry),
+            self.codec.entry(own.recency, entry),
             self.life(self.ttl_s),
             content,
             self.life(self.ttl_s),
