@@ -17,10 +17,12 @@ import struct
 import zlib
 from collections.abc import Callable
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgpack
 from attrs import field, frozen
+from attrs import fields as attributes
 
 from ghmirror_tw.policy.content import TooLarge, Undecodable, unpack
 from ghmirror_tw.policy.fields import Fields
@@ -55,6 +57,13 @@ class Kind(Enum):
     ENTRY = b"E"
 
 
+_OF_VALUES: Final[dict[Kind, type[Any]]] = {Kind.GRANT: Grant, Kind.ENTRY: Entry}
+_VALUES: Final[dict[Kind, Callable[[Any], tuple[Any, ...]]]] = {
+    kind: attrgetter(*(each.name for each in attributes(record)))
+    for kind, record in _OF_VALUES.items()
+}
+
+
 class _Malformed(Exception):  # noqa: N818 - it never leaves this module
     """A payload that is not what its kind needs."""
 
@@ -79,9 +88,10 @@ class Codec:
     """Seals records and opens them; *name* is what a record is stored under, without any prefix."""
 
     secret: bytes = field(default=b"", repr=False)
-    #: Grants and entries by name and all of their bytes, so that each is looked into only once.
-    #: It ends with this codec, so what another secret has sealed is never in it.
-    _lately: Lately[tuple[bytes, bytes], Any] = field(
+    #: The values of grants and entries, by name and all of their bytes, so that each is looked into
+    #: only once. It ends with this codec, so what another secret has sealed is never in it.
+    #: The garbage collector leaves tuples of such values alone, but not what is made of them.
+    _lately: Lately[tuple[bytes, bytes], tuple[Any, ...]] = field(
         init=False, eq=False, repr=False, factory=lambda: Lately(_LATELY)
     )
     _keyed: hmac.HMAC = field(init=False, eq=False, repr=False)
@@ -134,7 +144,7 @@ class Codec:
             _encoded(grant.principal),
             grant.restored,
         )
-        self._lately.put((name, sealed), grant)
+        self._lately.put((name, sealed), _VALUES[Kind.GRANT](grant))
         return sealed
 
     def time(self, name: bytes, at: float) -> bytes:
@@ -156,7 +166,7 @@ class Codec:
             None if entry.supersedes is None else bytes.fromhex(entry.supersedes),
             entry.complete,
         )
-        self._lately.put((name, sealed), entry)
+        self._lately.put((name, sealed), _VALUES[Kind.ENTRY](entry))
         return sealed
 
     def representation(self, name: bytes, stored: Representation) -> bytes:
@@ -184,11 +194,13 @@ class Codec:
         """Open what may have been opened before, or sealed here."""
         if not blob or not isinstance(blob, bytes):
             return None
-        known: T | None = self._lately.get((name, blob))
-        if known is None:
-            known = self._open(name, blob, kind, make)
-            if known is not None:
-                self._lately.put((name, blob), known)
+        values = self._lately.get((name, blob))
+        if values is not None:
+            record: T = _OF_VALUES[kind](*values)
+            return record
+        known = self._open(name, blob, kind, make)
+        if known is not None:
+            self._lately.put((name, blob), _VALUES[kind](known))
         return known
 
     def _open(
