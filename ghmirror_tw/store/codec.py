@@ -210,7 +210,7 @@ class Codec:
         kind: Kind,
         make: Callable[[float, float, list[Any], bytes], T],
     ) -> T | None:
-        if blob is None:
+        if not blob:
             return None
         try:
             times, payload, content = self._unsealed(name, _take(blob, bytes), kind)

@@ -9,7 +9,7 @@ words of GitHub's the one to the later question counts, wherever it was kept.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, TypeVar
 
@@ -74,7 +74,7 @@ class FailoverStore:
     _watch: Watch = field(init=False)
     _leases: Leases = field(init=False)
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
-    _stating: Counter[Hashable] = field(init=False, factory=Counter)
+    _stating: dict[Hashable, int] = field(init=False, factory=dict)
     _lasting: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
     _was_available: bool = field(init=False, default=False)
     _lag: Lag = field(init=False)
@@ -238,15 +238,21 @@ class FailoverStore:
         current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
         """Return representations: copies that are here, or those that Redis has."""
-        return Deferred.fromCoroutine(self._fetch(key, digests, patience, current=current))
+        found = self.memory.held(key, digests)
+        missing = tuple([digest for digest in dict.fromkeys(digests) if digest not in found])
+        if not missing:
+            return succeed(found)
+        return Deferred.fromCoroutine(self._fetch(key, found, missing, patience, current=current))
 
     async def _fetch(
-        self, key: CacheKey, digests: tuple[str, ...], patience: Patience, *, current: bool
+        self,
+        key: CacheKey,
+        found: dict[str, Representation],
+        missing: tuple[str, ...],
+        patience: Patience,
+        *,
+        current: bool,
     ) -> dict[str, Representation]:
-        found = self.memory.held(key, digests)
-        missing = tuple(digest for digest in dict.fromkeys(digests) if digest not in found)
-        if not missing:
-            return found
         try:
             fetched = await self._ask(
                 "fetch",
@@ -288,26 +294,32 @@ class FailoverStore:
             if len(self._lasting) > _SAID_AGAIN:
                 self._lasting.popitem(last=False)
         sent = Deferred.fromCoroutine(_done(write))
-
-        def failed(failure: Failure) -> None:
-            if failure.check(Unavailable):
-                if name is not None:
-                    self._owed.owe(name, write, first=lasting)
-                    self.resize()
-            else:
-                self._log.failure("Writing to Redis failed", failure=failure)
-
-        sent.addErrback(failed)
         if sent.called:
+            sent.addErrback(self._not_written, name, write, lasting=lasting)
             return
         self._sending.setdefault(slot, []).append(sent)
-        self._stating[name] += 1
-        sent.addBoth(lambda _: self._sent(name, slot, sent))
+        self._stating[name] = self._stating.get(name, 0) + 1
+
+        def done(result: Failure | None) -> None:
+            if result is not None:
+                self._not_written(result, name, write, lasting=lasting)
+            self._sent(name, slot, sent)
+
+        sent.addBoth(done)
+
+    def _not_written(
+        self, failure: Failure, name: Hashable | None, write: Write, *, lasting: bool
+    ) -> None:
+        if not failure.check(Unavailable):
+            self._log.failure("Writing to Redis failed", failure=failure)
+        elif name is not None:
+            self._owed.owe(name, write, first=lasting)
+            self.resize()
 
     def _sent(self, name: Hashable | None, slot: str, sent: Deferred[None]) -> None:
-        self._stating[name] -= 1
-        if not self._stating[name]:
-            del self._stating[name]
+        left = self._stating.pop(name) - 1
+        if left:
+            self._stating[name] = left
         of_slot = self._sending[slot]
         of_slot.remove(sent)
         if not of_slot:

@@ -92,6 +92,7 @@ class Connection(StrictProtocol):
         )
         self.factory = factory
         self.state = State.GREETING
+        self._look_s = factory.look_s
         #: To be replaced; nothing here depends on it, nor on *age*, the timer that says so.
         self.stale = False
         self.age: Any = None
@@ -145,28 +146,22 @@ class Connection(StrictProtocol):
         *numbers*: what they are called, one after the other. *large*: so may the replies be.
         Raises txredisapi's ``ConnectionError`` if it is closed already.
         """
-        looks = max(_LOOKS, int(patience_s / self.factory.look_s) + 1)
-        self._post(commands, take, numbers, looks, _LARGE_BYTES if large else 0)
-
-    def _post(
-        self,
-        commands: Sequence[bytes],
-        take: Take,
-        numbers: Iterable[int],
-        looks: int,
-        extra: int = 0,
-    ) -> None:
         if not self.connected:
             raise Lost("Not connected")
-        if not self._sent:
+        sent, extra = self._sent, _LARGE_BYTES if large else 0
+        if not sent:
             self._quiet_looks = 0
             self._since = self.factory.reactor.seconds()
+        looks = max(_LOOKS, int(patience_s / self._look_s) + 1)
+        total = burden = 0
         for command, number in zip(commands, numbers, strict=True):
             size = len(command)
-            self._sent.append((size, size + extra, looks, take, number))
-            self.outstanding_bytes += size
-            self.burden_bytes += size + extra
-        self.transport.write(commands[0] if len(commands) == 1 else b"".join(commands))
+            sent.append((size, size + extra, looks, take, number))
+            total += size
+            burden += size + extra
+        self.outstanding_bytes += total
+        self.burden_bytes += burden
+        self.transport.write(b"".join(commands))
 
     def retire(self) -> None:
         """Take no more commands, and close when all replies are in."""
@@ -183,7 +178,7 @@ class Connection(StrictProtocol):
     def execute_command(self, *args: Any, **kwargs: Any) -> Deferred[Any]:
         """Send what txredisapi says by itself."""
         result: Deferred[Any] = Deferred()
-        self._post([self._build_command(*args, **kwargs)], _fire(result), _ONE, _LOOKS)
+        self.post([self._build_command(*args, **kwargs)], _fire(result), _ONE)
         return result
 
     def replyReceived(self, reply: Any) -> None:

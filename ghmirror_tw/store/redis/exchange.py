@@ -50,7 +50,7 @@ class _Exchange:
     asking: bool
     replies: list[Reply] = field(init=False)
     missing: int = field(init=False)
-    large: bool = field(init=False)
+    large: bool = False
     steps: int = _STEPS
     due: float = 0.0
     result: Deferred[list[Reply]] = field(init=False)
@@ -58,12 +58,16 @@ class _Exchange:
     def __attrs_post_init__(self) -> None:
         self.result = Deferred(self._cancelled)
         self.missing = len(self.commands)
-        self.large = any(command.large for command in self.commands)
         self.replies = [None] * self.missing
 
     def begin(self) -> None:
         """Send all in one piece."""
-        self._post([command.written() for command in self.commands], range(self.missing))
+        written_ones = []
+        for command in self.commands:
+            written_ones.append(command.written())
+            if command.large:
+                self.large = True
+        self._post(written_ones, range(self.missing))
         if not self.commands:
             self._end(self.replies)
         elif not self.result.called:

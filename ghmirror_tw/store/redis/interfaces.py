@@ -49,13 +49,13 @@ class Command:
     parts: tuple[bytes, ...]
     script: bytes | None = field(default=None, repr=False)
     large: bool = False
-    _written: list[bytes] = field(init=False, eq=False, repr=False, factory=list)
+    _written: bytes = field(init=False, eq=False, repr=False, default=b"")
 
     def written(self) -> bytes:
         """Return the bytes that are sent, made once."""
         if not self._written:
-            self._written.append(written(self.parts))
-        return self._written[0]
+            object.__setattr__(self, "_written", written(self.parts))
+        return self._written
 
 
 class IServers(Interface):

@@ -32,30 +32,23 @@ def _form(count: int) -> bytes:
     return b"*%d\r\n" % count + b"$%d\r\n%b\r\n" * count
 
 
-class _Incomplete(Exception):  # noqa: N818 - it never leaves this module
-    """What has come of something is not all of it: that is so many bytes, or nobody knows."""
-
-    def __init__(self, size: int = 0) -> None:
-        super().__init__(size)
-        self.size = size
-
-
-def _line(data: bytes, at: int) -> int:
-    """Return where the line that begins at *at* ends."""
-    end = data.find(b"\r\n", at, at + _LONGEST_LINE + 2)
-    if end >= 0:
-        return end
-    if len(data) - at > _LONGEST_LINE:
-        raise ValueError("the line has no end")
-    raise _Incomplete
-
-
 def _number(data: bytes, at: int, end: int) -> int:
     """Return the size or the count in the line from *at* to *end*."""
     number = int(data[at:end])
     if not _NULL <= number <= _BIGGEST:
         raise ValueError(number)
     return number
+
+
+def _single(kind: int, line: bytes) -> Any:
+    """Return what a *line* of this *kind* says by itself."""
+    if kind == _INTEGER:
+        return int(line)
+    if kind == _STATUS:
+        return line.decode()
+    if kind == _ERROR:
+        return ResponseError(line.decode())
+    raise ValueError("unknown")
 
 
 @define(eq=False)
@@ -87,19 +80,39 @@ class _Replies:
 
     def next(self) -> tuple[Any] | None:
         """Return the next reply, if all of it has come. Raises ValueError for what is none."""
-        data = self._data
-        while self._at < len(data):
-            try:
-                item = self._item(data, self._at)
-            except _Incomplete as some:
-                self._keep(data[self._at :], some.size)
-                break
-            if item is not None:
-                whole = self._put(item[0])
-                if whole is not None:
-                    return whole
-        else:
-            self._data = b""
+        data, at = self._data, self._at
+        while at < len(data):
+            end = data.find(b"\r\n", at, at + _LONGEST_LINE + 2)
+            if end < 0:
+                if len(data) - at > _LONGEST_LINE:
+                    raise ValueError("the line has no end")
+                self._keep(data[at:], 0)
+                return None
+            kind, after = data[at], end + 2
+            value: Any = None
+            if kind == _BULK:
+                size = _number(data, at + 1, end)
+                if size != _NULL:
+                    start, after = after, after + size + 2
+                    if len(data) < after:
+                        self._keep(data[at:], after - at)
+                        return None
+                    value = data[start : after - 2]
+            elif kind == _ARRAY:
+                count = _number(data, at + 1, end)
+                if count > 0:
+                    self._begin(count)
+                    at = after
+                    continue
+                value = None if count == _NULL else []
+            else:
+                value = _single(kind, data[at + 1 : end])
+            at = after
+            whole = self._put(value) if self._begun else (value,)
+            if whole is not None:
+                self._at = at
+                return whole
+        self._data, self._at = b"", 0
         return None
 
     def _keep(self, rest: bytes, needed: int) -> None:
@@ -107,39 +120,10 @@ class _Replies:
         self._had, self._needed = len(rest), needed
         self._data, self._at = b"", 0
 
-    def _item(self, data: bytes, at: int) -> tuple[Any] | None:
-        """Take what begins at *at*; nothing where that is the beginning of an array."""
-        end = _line(data, at)
-        kind = data[at]
-        if kind == _BULK:
-            size = _number(data, at + 1, end)
-            if size == _NULL:
-                self._at = end + 2
-                return (None,)
-            start, stop = end + 2, end + 2 + size
-            if len(data) < stop + 2:
-                raise _Incomplete(stop + 2 - at)
-            self._at = stop + 2
-            return (data[start:stop],)
-        if kind == _ARRAY:
-            count = _number(data, at + 1, end)
-            self._at = end + 2
-            if count > 0:
-                if len(self._begun) == _DEEPEST:
-                    raise ValueError("too deep")
-                self._begun.append(([], count))
-                return None
-            return (None if count == _NULL else [],)
-        if kind == _INTEGER:
-            value: Any = int(data[at + 1 : end])
-        elif kind == _STATUS:
-            value = data[at + 1 : end].decode()
-        elif kind == _ERROR:
-            value = ResponseError(data[at + 1 : end].decode())
-        else:
-            raise ValueError("unknown")
-        self._at = end + 2
-        return (value,)
+    def _begin(self, count: int) -> None:
+        if len(self._begun) == _DEEPEST:
+            raise ValueError("too deep")
+        self._begun.append(([], count))
 
     def _put(self, value: Any) -> tuple[Any] | None:
         """Put what is whole where it belongs; return what is whole by that, if it is a reply."""

@@ -248,15 +248,16 @@ class RedisRecords:
             size = len(representation.packed)
             seal = self.codec.representation
             content = await self.workshop.run(size, seal, stored_name, representation)
+        life = self.life(self.ttl_s)
         command = scripts.FRESHEN.call(
             (*own.keys, self.key(stored_name), own.unstorable),
             self.codec.grant(own.grant, grant),
             self.life(max(left_s, 1.0)),
             bytes.fromhex(entry.digest),
             self.codec.entry(own.recency, entry),
-            self.life(self.ttl_s),
+            life,
             content,
-            self.life(self.ttl_s),
+            life,
         )
         return bool(await self._write(names.slot_of_key(key), command, timeout_s))
 
