@@ -34,6 +34,7 @@ VERSION: Final = 1
 MAGIC: Final = 0x47
 _SEALED: Final = 1
 _HEADER: Final = struct.Struct(">BBcBdd")
+_HEADER_AND_LENGTH: Final = struct.Struct(">BBcBddI")
 _LENGTH: Final = struct.Struct(">I")
 _SEAL_BYTES: Final = 16
 _NO_TIME: Final = 0.0
@@ -112,13 +113,8 @@ class Codec:
     ) -> bytes:
         flags = _SEALED if self.secret else 0
         payload = msgpack.packb(values)
-        head = b"".join(
-            (
-                _HEADER.pack(MAGIC, VERSION, kind.value, flags, *times),
-                _LENGTH.pack(len(payload)),
-                payload,
-            )
-        )
+        length = len(payload)
+        head = _HEADER_AND_LENGTH.pack(MAGIC, VERSION, kind.value, flags, *times, length) + payload
         return b"".join((head, self._seal_of(name, head), content))
 
     def _seal_of(self, name: bytes, head: bytes) -> bytes:

@@ -116,8 +116,10 @@ class Connection(StrictProtocol):
         return self.state is State.READY and not self.transport.disconnecting
 
     def is_swift(self, now: float) -> bool:
-        """Tell whether it has little to do, and does it as quickly as can be seen."""
-        if not self._sent:
+        """Tell whether it takes commands, has little to do, and does that quickly by all signs."""
+        if self.stale or self.state is not State.READY or self.transport.disconnecting:
+            return False
+        if not self.burden_bytes:
             return True
         return self.burden_bytes < _LITTLE_BYTES and now - self._since < _LATELY_S
 

@@ -70,7 +70,7 @@ class Pool:
         """
         now = self.reactor.seconds()
         for connection in self.connections:
-            if not connection.stale and connection.usable and connection.is_swift(now):
+            if connection.is_swift(now):
                 return connection
         usable = [connection for connection in self.connections if connection.usable]
         return min(usable, key=lambda one: (one.stale, one.burden_bytes), default=None)

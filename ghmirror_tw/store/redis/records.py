@@ -41,6 +41,7 @@ class _Own:
     It is asked for twice for each request, and again for the next one.
     """
 
+    slot: bytes
     grant: bytes
     refusal: bytes
     recency: bytes
@@ -117,6 +118,7 @@ class RedisRecords:
             names.stop(credential, bucket_of(b"GET", key.path)),
         )
         return _Own(
+            names.slot_of_key(key),
             grant,
             refusal,
             recency,
@@ -142,14 +144,14 @@ class RedisRecords:
         commands = own.look_up, own.times
         purpose = Purpose.CURRENT if current else Purpose.READ
         if self.servers.sharded:
-            slots = names.slot_of_key(key), names.slot_of_credential(credential)
+            slots = own.slot, names.slot_of_credential(credential)
             asked = [
                 self._ask(slot, (command,), purpose, timeout_s)
                 for slot, command in zip(slots, commands, strict=True)
             ]
             found, times = (replies[0] for replies in await _all(asked))
         else:
-            found, times = await self._ask(names.slot_of_key(key), commands, purpose, timeout_s)
+            found, times = await self._ask(own.slot, commands, purpose, timeout_s)
         return self._known(key, credential, own, found, times, current=current)
 
     def _known(  # noqa: PLR0913 - replies beside what was asked
@@ -259,7 +261,7 @@ class RedisRecords:
             content,
             life,
         )
-        return bool(await self._write(names.slot_of_key(key), command, timeout_s))
+        return bool(await self._write(own.slot, command, timeout_s))
 
     async def refuse(
         self, key: CacheKey, credential: str, asked_at: float, timeout_s: float

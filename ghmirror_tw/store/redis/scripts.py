@@ -39,8 +39,10 @@ local function read(blob)
   if type(blob) ~= 'string' or #blob < 20 or blob:byte(1) ~= %d then return 0 end
   return blob:byte(2), (struct.unpack('>d', blob, 5)), (struct.unpack('>d', blob, 13))
 end
-local function newer(blob) return (read(blob)) > %d end
-""" % (MAGIC, VERSION)
+local function newer(blob)
+  return type(blob) == 'string' and #blob >= 20 and blob:byte(1) == %d and blob:byte(2) > %d
+end
+""" % (MAGIC, MAGIC, VERSION)
 
 #: KEYS: grant, refusal, unstorable, recency list. Returns all there is, as one MessagePack array,
 #: because one reply is read faster than ten.
@@ -61,9 +63,11 @@ return cmsgpack.pack({get(KEYS[1]), get(KEYS[2]), redis.call('EXISTS', KEYS[3]),
 _PUT_GRANT: Final = b"""
 local function put_grant(key, refusal, grant, life)
   local _, asked_at = read(grant)
-  local old = redis.pcall('GET', key)
+  -- nothing stands for what is no string
+  local found = redis.call('MGET', key, refusal)
+  local old = found[1]
   local _, known = read(old)
-  local _, refused = read(redis.pcall('GET', refusal))
+  local _, refused = read(found[2])
   if newer(old) or (known and known >= asked_at) or (refused and refused >= asked_at) then
     return 0
   end
@@ -77,8 +81,11 @@ end
 _PUT_ENTRY: Final = b"""
 local function put_entry(list, digest, entry, life)
   local brought = 'b' .. digest
-  if redis.call('TYPE', list).ok ~= 'hash' then redis.call('DEL', list) end
-  local listed = redis.call('HMGET', list, digest, brought)
+  local listed = redis.pcall('HMGET', list, digest, brought)
+  if listed.err then
+    if redis.call('TYPE', list).ok ~= 'hash' then redis.call('DEL', list) end
+    listed = redis.call('HMGET', list, digest, brought)
+  end
   local put = 0
   if not (newer(listed[1]) or newer(listed[2])) then
     local latest, brings = entry, entry
@@ -91,10 +98,11 @@ local function put_entry(list, digest, entry, life)
     end
     if latest == entry and listed[1] ~= entry then put = 1 end
     redis.call('HSET', list, digest, latest)
-    if brings == latest then redis.call('HDEL', list, brought)
+    if brings == latest then
+      if listed[2] then redis.call('HDEL', list, brought) end
     else redis.call('HSET', list, brought, brings) end
   end
-  if redis.call('HLEN', list) > %d then
+  if not listed[1] and redis.call('HLEN', list) > %d then
     local all, ranks = redis.call('HGETALL', list), {}
     for i = 1, #all, 2 do
       if #all[i] == #digest then
