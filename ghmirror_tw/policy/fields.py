@@ -82,30 +82,51 @@ class Fields:
 
     def only(self, names: frozenset[bytes]) -> Fields:
         """Return the lines whose names are in *names*."""
-        return _of(tuple(line for line in self.lines if line[0] in names))
+        return of_lower(tuple(line for line in self.lines if line[0] in names))
 
     def without(self, names: frozenset[bytes]) -> Fields:
         """Return the lines whose names are not in *names*."""
-        return _of(tuple(line for line in self.lines if line[0] not in names))
+        return of_lower(tuple(line for line in self.lines if line[0] not in names))
 
     def with_line(self, name: bytes, value: bytes | None) -> Fields:
         """Return these lines with exactly one called *name* (lower case), or none for None."""
         kept = tuple(line for line in self.lines if line[0] != name)
-        return _of(kept if value is None else (*kept, (name, value)))
+        return of_lower(kept if value is None else (*kept, (name, value)))
 
     def updated(self, newer: Fields) -> Fields:
         """Return these lines, with every field that *newer* has replaced by what it says there."""
         names = {name for name, _ in newer.lines}
         kept = tuple(line for line in self.lines if line[0] not in names)
-        return _of(kept + newer.lines)
+        return of_lower(kept + newer.lines)
 
     def end_to_end(self) -> Fields:
         """Return the lines that are meant for the far end (RFC 9110, section 7.6.1)."""
         return self.without(HOP_BY_HOP | frozenset(self.listed(b"connection")))
 
 
-def _of(lines: tuple[tuple[bytes, bytes], ...]) -> Fields:
+def of_lower(lines: tuple[tuple[bytes, bytes], ...]) -> Fields:
     """Return fields of lines whose names are lower case already."""
     fields = Fields.__new__(Fields)
     object.__setattr__(fields, "lines", lines)
     return fields
+
+
+def serialised(fields: Fields) -> bytes:
+    """Return fields as they are sent, each on a line of its own (RFC 9112, section 5).
+
+    Raises ValueError where that would be other lines than there are fields.
+    """
+    lines = fields.lines
+    block = b"".join([b"%b: %b\r\n" % line for line in lines])
+    # One CR and one LF a line are those that were put there; a space before a name would make it
+    # part of the value before it.
+    if (
+        block.count(b"\n") != len(lines)
+        or block.count(b"\r") != len(lines)
+        or b"\0" in block
+        or b"\n " in block
+        or b"\n\t" in block
+        or block.startswith((b" ", b"\t"))
+    ):
+        raise ValueError("a field that is no line")
+    return block
