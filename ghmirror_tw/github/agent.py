@@ -66,7 +66,7 @@ class Agent:
         """
         line = b"%b %b HTTP/1.1\r\n" % (method, target)
         if _LINE.fullmatch(line) is None:
-            raise ValueError(f"no request line: {line!r}")
+            raise ValueError("no request line")
         repeated = method in REPEATED
         own = b"" if repeated else _LAST_EMPTY if method in _WITH_LENGTH else _LAST
         whole = b"%b%bHost: %b\r\n%b\r\n" % (line, own, self.authority, block)
