@@ -199,6 +199,14 @@ class Sending(TestCase):
             assert far.received == arrives, close
             send_now(near.transport, b"much later")
 
+    async def test_lost(self) -> None:
+        """What is sent over a connection that is gone goes nowhere, as after a write."""
+        near, far = await self.ends()
+        far.transport.loseConnection()
+        await until(lambda: bool(near.lost))
+        send_now(near.transport, b"nobody is there")
+        assert near.transport not in reactor.getWriters()
+
     async def test_what_is_no_socket(self) -> None:
         """Another transport's own write does it, and a socket's on which TLS was begun."""
 
@@ -214,6 +222,8 @@ class Sending(TestCase):
         near, _ = await self.ends()
         near.transport.startTLS(CertificateOptions())
         assert near.transport.TLS
+        await until(lambda: near.transport not in reactor.getWriters())
+        assert not near.transport.dataBuffer
         written: list[bytes] = []
         near.transport.protocol.write = written.append
         send_now(near.transport, b"sealed")
