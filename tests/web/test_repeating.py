@@ -141,7 +141,8 @@ LINES = (
 )
 FRONTS = (
     *(b"GET / HTTP/1.1", b"GET /a?b=c HTTP/1.1", b"HEAD /a HTTP/1.1", b"GET /b HTTP/1.0"),
-    *(b"POST /a HTTP/1.1", b"get / HTTP/1.1", b"GET  / HTTP/1.1", b"GET /\x7f HTTP/1.1", b""),
+    *(b"GET /aHTTP/1.1", b"/a HTTP/1.1", b" GET / HTTP/1.1", b"HTTP/1.1", b"POST /a HTTP/1.1"),
+    *(b"get / HTTP/1.1", b"GET  / HTTP/1.1", b"GET /\x7f HTTP/1.1", b""),
     *(
         b"GET /a\n HTTP/1.1",
         b"GET / HTTP/1.2",
