@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from math import inf
 from typing import Any, Final
 from uuid import uuid4
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -38,6 +38,7 @@ from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Known, Representation
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import (
+    asks_for_limits,
     forbids_guessing,
     is_graphql,
     is_mutation,
@@ -136,16 +137,17 @@ class Mirror:
         """Return whose credential it is, where known."""
         return self.users.login(credential, self.now())
 
-    def login_of(self, authorization: bytes | None) -> str | None:
-        """Return whose credential this is, where known, for the log."""
-        return self.login(self.names.name(authorization))
+    def credential_of(self, fields: Fields) -> str:
+        """Return the name of the credential in a request's *fields*."""
+        return self.names.of(fields)
 
     # From outside.
 
     async def answer(self, question: Question, upload: Upload | None = None) -> Answer:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
-        credential = self.names.name(question.authorization)
-        began, deadline = self.now(), self._deadline()
+        credential = self.credential_of(question.fields)
+        began = self.now()
+        deadline = began + self.terms.timeout
         await self._admission.admit(
             question, credential, self.terms, offline=self.availability.offline
         )
@@ -188,7 +190,7 @@ class Mirror:
 
     async def _ask_self(self, question: Question, upload: Upload | None) -> tuple[int, bytes]:
         """Put a question of our own to GitHub, through the same path as everybody's."""
-        credential = self.names.name(question.authorization)
+        credential = self.credential_of(question.fields)
         try:
             if upload is None:
                 answer = await self._answer_storable(
@@ -296,7 +298,7 @@ class Mirror:
         """
         bucket = bucket_of(question.method, question.path)
         # What is left of the quota may always be asked, but for a secondary limit.
-        limited = "" if question.path.rstrip(b"/") == b"/rate_limit" else bucket
+        limited = "" if asks_for_limits(question) else bucket
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
         stop = self.stops.now_stopped(credential, limited, self.now())
         if stop is not None:
@@ -408,7 +410,7 @@ class Mirror:
         self.metrics.quota(login, resource.decode("latin-1"), int(remaining), int(reset))
         self.pacing.heard(credential, resource.decode("latin-1"), int(remaining), int(reset))
         free = reply.status == 304 and question.authorization is not None  # noqa: PLR2004
-        if not free and question.path.rstrip(b"/") != b"/rate_limit":
+        if not free and not asks_for_limits(question):
             self.metrics.spent(login)
 
     # What is storable: collapsed, looked up, asked, taken.
@@ -537,10 +539,29 @@ class Mirror:
         The question goes on then, and whoever asks the same next waits for its answer.
         """
         name = (asked.same, asked.head)
+        if self._going.under_way(name):
+            return await self._in_time_with_others(asked, known, name)
+        going = Patient(Deferred.fromCoroutine(self._said(asked, known)))
+        try:
+            said = await going.within(lambda late: self._call_when_stale(asked, late))
+            if said is None:
+                stale = await self._stale(asked, "timeout", None)
+                if stale is not None and not going.has_come:
+                    self._going.adopt(name, going.leave_to_others())
+                    return stale
+                said = await going.end()
+        finally:
+            going.leave(_unwanted)
+        return said
+
+    def _call_when_stale(self, asked: Asked, late: Callable[[], object]) -> IDelayedCall:
+        return self.call_later(max(asked.stale_by - self.now(), 0.0), late)
+
+    async def _in_time_with_others(self, asked: Asked, known: Known, name: Hashable) -> Answer:
+        """Wait for what GitHub has been asked already, and which went on when others left."""
         going = Patient(self._going.join(name, lambda: self._said(asked, known)))
         try:
-            limit_s = max(asked.stale_by - self.now(), 0.0)
-            said = await going.within(lambda late: self.call_later(limit_s, late))
+            said = await going.within(lambda late: self._call_when_stale(asked, late))
             if said is None:
                 stale = await self._stale(asked, "timeout", None)
                 if stale is not None and not going.has_come:

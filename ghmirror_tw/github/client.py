@@ -25,7 +25,7 @@ from ghmirror_tw.github.content import NOTHING, Content
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.github.uploading import Uploads, Watched
-from ghmirror_tw.policy.fields import of_lower, serialised
+from ghmirror_tw.policy.fields import Fields, serialised
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.targets import is_upload
 from ghmirror_tw.policy.tunnels import Proxy
@@ -65,7 +65,7 @@ class Client:
 
     def __attrs_post_init__(self) -> None:
         self.uploads = self.origin.uploads
-        self._via = serialised(of_lower(((b"via", self.via),)))
+        self._via = serialised(Fields.of(((b"via", self.via),)))
         self.use(self.trust)
 
     def use(self, trust: Any) -> None:
@@ -193,7 +193,7 @@ class _Asking:
         """Give the reply, and free the connection when its content is there."""
         if self._timer.active():
             self._timer.cancel()
-        fields = of_lower(tuple(answer.lines))
+        fields = Fields.of(tuple(answer.lines))
         if answer.length == 0:
             # The connection is free already.
             self.client.freed()

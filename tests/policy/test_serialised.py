@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.policy.fields import Fields, of_lower, serialised
+from ghmirror_tw.policy.fields import Fields, serialised
 
 NAMES = st.from_regex(rb"\A[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 VALUES = st.binary().filter(lambda value: not set(value) & set(b"\r\n\0"))
@@ -15,7 +15,7 @@ VALUES = st.binary().filter(lambda value: not set(value) & set(b"\r\n\0"))
 @given(st.lists(st.tuples(NAMES, VALUES)).map(tuple))
 def test_read_again(lines: tuple[tuple[bytes, bytes], ...]) -> None:
     """Who reads the lines finds the same fields in the same order."""
-    block = serialised(of_lower(lines))
+    block = serialised(Fields.of(lines))
     read = [line.partition(b": ") for line in block.split(b"\r\n")]
     assert read.pop() == (b"", b"", b"")
     assert tuple((name, value) for name, _, value in read) == lines
@@ -44,4 +44,4 @@ def test_no_line_that_goes_on(name: bytes) -> None:
     """A field never becomes a part of the one before it."""
     for lines in (((name, b"1"),), ((b"b", b"2"), (name, b"1"))):
         with pytest.raises(ValueError, match="no line"):
-            serialised(of_lower(lines))
+            serialised(Fields.of(lines))
