@@ -160,7 +160,6 @@ class House:
             self.redis = self._with_redis(Codec(secret))
         if settings.snapshot.target:
             self.snapshots = self._with_snapshots(Codec(secret))
-        self.metrics.sharing_enabled(cache.share)
         self.metrics.watch_store(self.memory.name, self._figures)
         if self.redis is not None:
             self.metrics.watch_store(self.redis.name, self._figures_of_redis)
@@ -201,6 +200,7 @@ class House:
             self.availability,
             self.pacing,
         )
+        self.metrics.watch_sharing(lambda: self.mirror.sharing.enabled(self.mirror.now()))
         self.resource = MirrorResource(
             self.reactor,
             self.mirror,
