@@ -1,6 +1,6 @@
 """The Dockerfile and its locks are right, as far as that shows without building an image.
 
-``make image-test`` does the rest: see `tests.deploy.image`.
+`tests.deploy.test_image_runs` does the rest.
 """
 
 from __future__ import annotations
