@@ -27,12 +27,19 @@ _MOUNTS = (
 )
 
 
+def _environment() -> dict[str, str]:
+    """Return ours, in which programs are found that not everybody looks for."""
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+
+
 def run_apart(command: Sequence[str], directory: Path) -> int:
     """Run a program in a place of its own, and return its status.
 
     When this returns or raises, nothing runs there any more. Ctrl-C does not get there.
     """
-    with subprocess.Popen([*APART, *command], cwd=directory, start_new_session=True) as process:
+    with subprocess.Popen(
+        [*APART, *command], cwd=directory, env=_environment(), start_new_session=True
+    ) as process:
         try:
             return process.wait()
         finally:
@@ -81,7 +88,9 @@ def obstacle() -> str | None:
             ("no right to mount", (*APART, "sh", "-c", _MOUNTS, "sh", folder)),
             ("no right to change the root", ("chroot", "/", "true")),
         ):
-            tried = subprocess.run(command, capture_output=True, text=True, check=False)
+            tried = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=_environment()
+            )
             if tried.returncode:
                 return f"{what} ({tried.stderr.strip()})"
     return None if place() else "no place where files of devices work"
