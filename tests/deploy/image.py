@@ -20,8 +20,10 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import IO
 from urllib.parse import urlsplit
 
 from attrs import define, field
@@ -266,6 +268,7 @@ class Container:
     stage: Stage
     options: Mapping[str, str]
     process: subprocess.Popen[str] = field(init=False)
+    errors: IO[str] = field(factory=partial(tempfile.TemporaryFile, "w+"))
 
     @property
     def environment(self) -> list[str]:
@@ -291,7 +294,7 @@ class Container:
                 *(*self.environment, *command, *arguments),
             ],
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=self.errors,
             text=True,
         )
 
@@ -303,12 +306,18 @@ class Container:
             said.append(line)
             if re.search(pattern, line):
                 return "".join(said)
-        raise SystemExit(f"It never said {pattern!r}:\n{''.join(said)}")
+        raise SystemExit(f"It never said {pattern!r}:\n{''.join(said)}{self.complaints}")
 
     def rest(self) -> str:
         """Return what else it says, until it ends."""
         assert self.process.stdout is not None
         return self.process.stdout.read()
+
+    @property
+    def complaints(self) -> str:
+        """What it has said on stderr: nothing, if all is well, since its log is for stdout."""
+        self.errors.seek(0)
+        return self.errors.read()
 
     @property
     def pid(self) -> int:
@@ -389,6 +398,7 @@ def _live(container: Container, port: int, admin: int) -> None:
     assert container.process.wait(_ROUGHLY_S) == 0, rest
     assert "Stopped" in rest, rest
     assert "Traceback" not in said + rest
+    assert not container.complaints, container.complaints
     say("It ends well")
 
 
