@@ -124,13 +124,20 @@ class Plan:
 
     def as_sent(self, question: Question) -> Question:
         """Return a question as GitHub gets it: our preconditions in place of the client's."""
-        fields = question.fields.without(PRECONDITIONS)
-        agent = fields.get(b"user-agent")
-        if agent is not None:
-            fields = fields.with_line(b"user-agent", respelled(agent))
-        fields = fields.with_line(b"accept-encoding", b"gzip")
+        fields = question.fields.once(_as_sent)
         conditions = reuse.conditions(self.validators, self.dated)
-        return evolve(question, fields=Fields(fields.lines + conditions.lines))
+        return Question(
+            question.method, question.target, Fields.of(fields.lines + conditions.lines)
+        )
+
+
+def _as_sent(fields: Fields) -> Fields:
+    """Return a client's *fields* as GitHub gets them, but for preconditions."""
+    fields = fields.without(PRECONDITIONS)
+    agent = fields.get(b"user-agent")
+    if agent is not None:
+        fields = fields.with_line(b"user-agent", respelled(agent))
+    return fields.with_line(b"accept-encoding", b"gzip")
 
 
 @frozen

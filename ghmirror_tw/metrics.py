@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from attrs import define, field, frozen
 from prometheus_client import (
@@ -19,6 +19,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from twisted.logger import Logger
+
+from ghmirror_tw.tallies import Counts, Tallies
 
 #: Methods that are labels of their own (RFC 9110, section 9; RFC 5789); all others are ``OTHER``.
 _METHODS: Final = {
@@ -40,9 +42,6 @@ _BUCKETS: Final = {
 USER_SERIES: Final = 200
 USER_IDLE_S: Final = 3600.0
 
-#: How many combinations of other labels a metric tells apart; the rest is counted as ``other``.
-_COMBINATIONS: Final = 200
-
 #: What a store tells of itself, in the order in which it tells it.
 _STORE_FIGURES: Final[tuple[tuple[Any, str, str], ...]] = (
     (GaugeMetricFamily, "ghmirror_store_bytes", "Bytes held."),
@@ -51,25 +50,7 @@ _STORE_FIGURES: Final[tuple[tuple[Any, str, str], ...]] = (
     (CounterMetricFamily, "ghmirror_store_evictions", "Representations pushed out by others."),
 )
 
-T = TypeVar("T")
-Labels = tuple[object, ...]
 StoreFigures = tuple[int | None, int | None, int | None, int | None]
-
-
-@define(eq=False)
-class _Children(Generic[T]):
-    """The series of a metric by label values, found faster than by ``labels()``, and bounded."""
-
-    make: Callable[..., T]
-    made: dict[Labels, T] = field(factory=dict)
-
-    def get(self, *labels: object) -> T:
-        child = self.made.get(labels)
-        if child is None:
-            if len(self.made) >= _COMBINATIONS:
-                labels = ("other",) * len(labels)
-            child = self.made[labels] = self.make(*labels)
-        return child
 
 
 @define(eq=False)
@@ -199,23 +180,28 @@ class Metrics:
     saved_in_all: int = field(init=False, default=0)
     _named: dict[str, Any] = field(init=False, factory=dict)
     _stores: _Stores = field(init=False, factory=_Stores)
-    _answered: _Children[tuple[Counter, Histogram]] = field(init=False)
-    _asked: _Children[Histogram] = field(init=False)
-    _looked_up: _Children[Histogram] = field(init=False)
+    _answered: Tallies = field(init=False)
+    _asked: Tallies = field(init=False)
+    _looked_up: Tallies = field(init=False)
     _users: _Recent = field(init=False)
     _quotas: _Recent = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        for kind, name, documentation, labels in _CATALOGUE:
-            more = {"buckets": _BUCKETS[name]} if kind is Histogram else {}
-            self._named[name] = kind(
-                f"ghmirror_{name}", documentation + ".", labels, registry=self.registry, **more
-            )
         named = self._named
+        for kind, name, documentation, labels in _CATALOGUE:
+            about = f"ghmirror_{name}", documentation + "."
+            if kind is Histogram:
+                named[name] = Tallies(*about, labels, _BUCKETS[name])
+            elif name == "requests":
+                named[name] = None  # counted with their times
+            else:
+                named[name] = kind(*about, labels, registry=self.registry)
         self.in_flight = named["in_flight"]
-        self._answered = _Children(_both(named["requests"], named["request_seconds"]))
-        self._asked = _Children(named["upstream_seconds"].labels)
-        self._looked_up = _Children(named["store_seconds"].labels)
+        self._answered, self._asked = named["request_seconds"], named["upstream_seconds"]
+        self._looked_up = named["store_seconds"]
+        named["requests"] = Counts("ghmirror_requests", "Requests answered.", self._answered)
+        for name in ("requests", "request_seconds", "upstream_seconds", "store_seconds"):
+            self.registry.register(named[name])
         self._users = _Recent(named["quota_spent"], named["quota_saved"])
         self._quotas = _Recent(named["quota_remaining"], named["quota_reset_timestamp_seconds"])
         for name in ("store_available", "github_available", "sharing_enabled"):
@@ -229,9 +215,7 @@ class Metrics:
 
     def request(self, method: bytes, status: int, outcome: str, seconds: float) -> None:
         """Count a request that was answered."""
-        counter, histogram = self._answered.get(_METHODS.get(method, "OTHER"), status, outcome)
-        counter.inc()
-        histogram.observe(seconds)
+        self._answered.get(_METHODS.get(method, "OTHER"), status, outcome).observe(seconds)
 
     def upstream(self, method: bytes, status: int | str, seconds: float) -> None:
         """Note how long GitHub took; *status* is a word where no answer came."""

@@ -38,6 +38,7 @@ from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Known, Representation
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import (
+    asks_for_limits,
     forbids_guessing,
     is_graphql,
     is_mutation,
@@ -134,16 +135,17 @@ class Mirror:
         """Return whose credential it is, where known."""
         return self.users.login(credential, self.now())
 
-    def login_of(self, authorization: bytes | None) -> str | None:
-        """Return whose credential this is, where known, for the log."""
-        return self.login(self.names.name(authorization))
+    def credential_of(self, fields: Fields) -> str:
+        """Return the name of the credential in a request's *fields*."""
+        return self.names.of(fields)
 
     # From outside.
 
     async def answer(self, question: Question, upload: Upload | None = None) -> Answer:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
-        credential = self.names.name(question.authorization)
-        began, deadline = self.now(), self._deadline()
+        credential = self.credential_of(question.fields)
+        began = self.now()
+        deadline = began + self.terms.timeout
         await self._admission.admit(
             question, credential, self.terms, offline=self.availability.offline
         )
@@ -186,7 +188,7 @@ class Mirror:
 
     async def _ask_self(self, question: Question, upload: Upload | None) -> tuple[int, bytes]:
         """Put a question of our own to GitHub, through the same path as everybody's."""
-        credential = self.names.name(question.authorization)
+        credential = self.credential_of(question.fields)
         try:
             if upload is None:
                 answer = await self._answer_storable(
@@ -294,7 +296,7 @@ class Mirror:
         """
         bucket = bucket_of(question.method, question.path)
         # What is left of the quota may always be asked, but for a secondary limit.
-        limited = "" if question.path.rstrip(b"/") == b"/rate_limit" else bucket
+        limited = "" if asks_for_limits(question) else bucket
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
         stop = self.stops.now_stopped(credential, limited, self.now())
         if stop is not None:
@@ -406,7 +408,7 @@ class Mirror:
         self.metrics.quota(login, resource.decode("latin-1"), int(remaining), int(reset))
         self.pacing.heard(credential, resource.decode("latin-1"), int(remaining), int(reset))
         free = reply.status == 304 and question.authorization is not None  # noqa: PLR2004
-        if not free and question.path.rstrip(b"/") != b"/rate_limit":
+        if not free and not asks_for_limits(question):
             self.metrics.spent(login)
 
     # What is storable: collapsed, looked up, asked, taken.

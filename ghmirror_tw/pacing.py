@@ -10,19 +10,19 @@ import itertools
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import ceil
 from typing import Any, Final, Literal
 from uuid import uuid4
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.limits import GRAPHQL
 from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.storing import is_graphql
+from ghmirror_tw.policy.storing import asks_for_limits, is_graphql
 from ghmirror_tw.store.interfaces import Budget, IBudgets, Part
 from ghmirror_tw.store.shares import Share
 
@@ -47,6 +47,7 @@ _KEPT: Final = 1000
 _IN_FLIGHT: Final = "f"
 _REST: Final = "r"
 _GRAPHQL: Final = "g"
+_NOTHING: Final = nullcontext()
 _UNSAFE: Final = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 
 
@@ -64,7 +65,7 @@ def spends(question: Question) -> bool:
 
     Without a credential a 304 costs, too; asking for the rate limit costs nothing.
     """
-    if question.method not in {b"GET", b"HEAD"} or question.path.rstrip(b"/") == b"/rate_limit":
+    if question.method not in {b"GET", b"HEAD"} or asks_for_limits(question):
         return False
     fields = question.fields
     return question.authorization is None or (
@@ -107,7 +108,7 @@ class _Lane:
     @property
     def length(self) -> int:
         """How many wait."""
-        return sum(map(len, self.waiting.values()))
+        return len(self.waiting[_REST]) + len(self.waiting[_GRAPHQL])
 
     @property
     def shares(self) -> Iterable[Share]:
@@ -198,11 +199,14 @@ class Pacing:
 
     # Asking for leave.
 
-    @contextmanager
-    def expecting(self, credential: str) -> Iterator[None]:
+    def expecting(self, credential: str) -> AbstractContextManager[None]:
         """Prepare for a question of *credential*'s, so that it needn't wait when it comes."""
-        alone = self.budgets.alone or self._closed
-        shares = () if alone else tuple(self._lane(credential).shares)
+        if self.budgets.alone or self._closed:
+            return _NOTHING
+        return self._expecting(tuple(self._lane(credential).shares))
+
+    @contextmanager
+    def _expecting(self, shares: Iterable[Share]) -> Iterator[None]:
         for share in shares:
             share.expect()
         try:
@@ -238,7 +242,20 @@ class Pacing:
             refused: Deferred[Permit] = Deferred()
             refused.errback()
             return refused
-        return self._queue(lane, _GRAPHQL if bucket == GRAPHQL else _REST, points, timeout_s)
+        kind = _GRAPHQL if bucket == GRAPHQL else _REST
+        if self._is_clear_for(lane, kind):
+            return succeed(self._permit(lane, None, 0))
+        return self._queue(lane, kind, points, timeout_s)
+
+    def _is_clear_for(self, lane: _Lane, kind: str) -> bool:
+        """Tell whether nobody has to wait, and so no turn has to be taken."""
+        return (
+            not self._ready
+            and not lane.length
+            and self._connections < self.max_connections
+            and not self._limit(lane.slots.budget.credential, kind)
+            and lane.slots.available > 0
+        )
 
     def _keep_reserve(self, credential: str, bucket: str) -> None:
         remaining, reset = self._heard.get((credential, bucket), (0, 0.0))
@@ -289,7 +306,7 @@ class Pacing:
         if not lane.ready and lane.length:
             lane.ready = True
             self._ready.append(lane)
-        if not self._turning:
+        if self._ready and not self._turning:
             self._turning = True
             try:
                 self._take_turns()
@@ -314,20 +331,23 @@ class Pacing:
 
     def _go(self, lane: _Lane, kind: str, waiter: _Waiter) -> None:
         self._remove(lane.waiting[kind], waiter)
-        points = lane.points.get(kind)
+        waiter.permit.callback(self._permit(lane, lane.points.get(kind), waiter.points))
+
+    def _permit(self, lane: _Lane, points: Share | None, amount: int) -> Permit:
+        """Return leave to ask, for which *amount* of *points* is taken, where they are counted."""
         self._connections += 1
         lane.slots.take(1)
         if points is not None:
-            points.take(waiter.points)
+            points.take(amount)
 
         def left() -> None:
             self._connections -= 1
             if points is not None:
-                points.leave(waiter.points)
+                points.leave(amount)
             lane.slots.leave(1)
             self._ready_again(lane)
 
-        waiter.permit.callback(Permit(left))
+        return Permit(left)
 
     # Lanes, and what they may use.
 

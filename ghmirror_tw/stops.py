@@ -108,6 +108,8 @@ class Stops:
     _strikes: OrderedDict[str, int] = field(init=False, factory=OrderedDict)
 
     def _of(self, credential: str, bucket: str) -> list[Stop]:
+        if not self._stops:
+            return []
         names = dict.fromkeys(((credential, ""), (credential, bucket)))
         return [stop for name in names if (stop := self._stops.get(name)) is not None]
 

@@ -161,9 +161,10 @@ class Validation:
     async def validate(self, asked: Asked, known: Known) -> Answer:
         """Ask GitHub, with fewer validators each time that its answer cannot be used."""
         plan = await self._plan(asked, known)
-        if self._is_unprovable(asked, known, plan):
-            plan = Plan()
-        beside = self._prove_beside(asked, known, plan)
+        own = self._own_demand(asked, known, plan)
+        if self._is_unprovable(asked, known, plan, own):
+            plan, own = Plan(), Demand()
+        beside = self._prove_beside(asked, own)
         try:
             while True:
                 # Later than all that was known before, though another replica's clock is ahead.
@@ -257,28 +258,27 @@ class Validation:
         complete = any(e.complete for e in known.entries if e.digest == grant.digest)
         return self._demand(asked, stored, grant.link, complete, Kind.OWN)
 
-    def _is_unprovable(self, asked: Asked, known: Known, plan: Plan) -> bool:
+    def _is_unprovable(self, asked: Asked, known: Known, plan: Plan, own: Demand) -> bool:
         """Tell whether what GitHub is likely to confirm could not be used anyway.
 
         Then it is asked without validators at once, rather than twice.
         """
         if known.grant is not None or asked.question.authorization is not None:
-            return self._own_demand(asked, known, plan).unprovable
+            return own.unprovable
         return any(
             self._demand(asked, stored, e.link, e.complete, Kind.COMPUTED).unprovable
             for e in known.entries
             if (stored := plan.stored.get(e.digest)) is not None
         )
 
-    def _prove_beside(self, asked: Asked, known: Known, plan: Plan) -> Deferred[bool | None] | None:
+    def _prove_beside(self, asked: Asked, own: Demand) -> Deferred[bool | None] | None:
         """Prove beside the main question what must hold if the grant's own tag is confirmed."""
-        demand = self._own_demand(asked, known, plan)
-        if demand == Demand() or demand.unprovable:
+        if own == Demand() or own.unprovable:
             return None
         # It would be one question more than the one that may try whether a limit has ended.
         if self.world.is_unsettled(asked):
             return None
-        return Deferred.fromCoroutine(self._prove(asked, demand))
+        return Deferred.fromCoroutine(self._prove(asked, own))
 
     def _next_digest(self, asked: Asked, demand: Demand) -> str | None:
         page = demand.next_page

@@ -18,6 +18,10 @@ def _weight(parameters: list[bytes]) -> float:
 
 def accepts_gzip(fields: Fields) -> bool:
     """Tell whether gzip is acceptable, and no less welcome than no coding at all."""
+    return fields.once(_accepts_gzip)
+
+
+def _accepts_gzip(fields: Fields) -> bool:
     value = fields.combined(b"accept-encoding")
     if value is None:
         return False

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar
 
-from attrs import field, frozen
+from attrs import define
 
 #: Fields that describe content and are stored with it: all of a representation but its content.
 CONTENT_FIELDS: Final = frozenset(
@@ -47,28 +47,73 @@ def tokens(value: bytes) -> list[bytes]:
     return [part for raw in value.split(b",") if (part := raw.strip(b" \t").lower())]
 
 
-def _lower(lines: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple((name.lower(), value) for name, value in lines)
+T = TypeVar("T")
 
 
-@frozen
+@define(eq=False, init=False, repr=False)
 class Fields:
-    """The field lines of a message, in order; names are lower case, values untouched bytes."""
+    """The field lines of a message, in order; names are lower case, values untouched bytes.
 
-    lines: tuple[tuple[bytes, bytes], ...] = field(default=(), converter=_lower)
+    They never change, so what is made of them may be made once; see `once`.
+    """
+
+    lines: tuple[tuple[bytes, bytes], ...]
+    _made: dict[Callable[[Fields], Any], Any] | None
+    #: The first value of each name, once somebody asks for one.
+    _first: dict[bytes, bytes] | None
+
+    def __init__(self, lines: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.lines = tuple([(name.lower(), value) for name, value in lines])
+        self._made = self._first = None
+
+    @classmethod
+    def of(cls, lines: tuple[tuple[bytes, bytes], ...]) -> Fields:
+        """Return fields of *lines* whose names are lower case already."""
+        fields = cls.__new__(cls)
+        fields.lines = lines
+        fields._made = fields._first = None  # noqa: SLF001
+        return fields
+
+    def __eq__(self, other: object) -> bool:
+        return self.lines == other.lines if isinstance(other, Fields) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.lines)
+
+    def __repr__(self) -> str:
+        return f"Fields({self.lines!r})"
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self.lines)
 
+    def once(self, make: Callable[[Fields], T]) -> T:
+        """Return what *make* makes of these fields; it is asked only once, unless it raises.
+
+        Fields of requests are often the same objects: a client says the same again and again.
+        """
+        made = self._made
+        if made is None:
+            made = self._made = {}
+        if make in made:
+            known: T = made[make]
+            return known
+        result = made[make] = make(self)
+        return result
+
     def get(self, name: bytes) -> bytes | None:
         """Return the value of the first line called *name* (lower case), or None."""
-        for line_name, value in self.lines:
-            if line_name == name:
-                return value
-        return None
+        return self._firsts().get(name)
+
+    def _firsts(self) -> dict[bytes, bytes]:
+        first = self._first
+        if first is None:
+            first = self._first = dict(reversed(self.lines))
+        return first
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Return the values of all lines called *name* (lower case), in order."""
+        if name not in self._firsts():
+            return []
         return [value for line_name, value in self.lines if line_name == name]
 
     def combined(self, name: bytes) -> bytes | None:
@@ -78,34 +123,31 @@ class Fields:
 
     def listed(self, name: bytes) -> list[bytes]:
         """Return the lower-case list members of all lines called *name*."""
-        return tokens(self.combined(name) or b"")
+        value = self.combined(name)
+        return tokens(value) if value else []
 
     def only(self, names: frozenset[bytes]) -> Fields:
         """Return the lines whose names are in *names*."""
-        return _of(tuple(line for line in self.lines if line[0] in names))
+        return Fields.of(tuple([line for line in self.lines if line[0] in names]))
 
     def without(self, names: frozenset[bytes]) -> Fields:
         """Return the lines whose names are not in *names*."""
-        return _of(tuple(line for line in self.lines if line[0] not in names))
+        return Fields.of(tuple([line for line in self.lines if line[0] not in names]))
 
     def with_line(self, name: bytes, value: bytes | None) -> Fields:
         """Return these lines with exactly one called *name* (lower case), or none for None."""
-        kept = tuple(line for line in self.lines if line[0] != name)
-        return _of(kept if value is None else (*kept, (name, value)))
+        kept = [line for line in self.lines if line[0] != name]
+        if value is not None:
+            kept.append((name, value))
+        return Fields.of(tuple(kept))
 
     def updated(self, newer: Fields) -> Fields:
         """Return these lines, with every field that *newer* has replaced by what it says there."""
         names = {name for name, _ in newer.lines}
-        kept = tuple(line for line in self.lines if line[0] not in names)
-        return _of(kept + newer.lines)
+        kept = [line for line in self.lines if line[0] not in names]
+        return Fields.of((*kept, *newer.lines))
 
     def end_to_end(self) -> Fields:
         """Return the lines that are meant for the far end (RFC 9110, section 7.6.1)."""
-        return self.without(HOP_BY_HOP | frozenset(self.listed(b"connection")))
-
-
-def _of(lines: tuple[tuple[bytes, bytes], ...]) -> Fields:
-    """Return fields of lines whose names are lower case already."""
-    fields = Fields.__new__(Fields)
-    object.__setattr__(fields, "lines", lines)
-    return fields
+        named = self.listed(b"connection")
+        return self.without(HOP_BY_HOP.union(named) if named else HOP_BY_HOP)

@@ -8,7 +8,7 @@ from datetime import datetime
 from math import inf
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.pagination import what_must_hold
@@ -62,13 +62,20 @@ def expires_at(
         return asked_at + life_s
     if _token(authorization).startswith(b"ghs_"):
         life_s = min(life_s, _INSTALLATION_S)
-    told = (fields.get(_EXPIRATION) or b"").decode("latin-1").replace("UTC", "+0000")
-    try:
-        ends_at = datetime.strptime(told, "%Y-%m-%d %H:%M:%S %z").timestamp()
-    except (ValueError, OverflowError):
-        ends_at = inf
+    told = fields.get(_EXPIRATION)
+    if told is None:
+        return asked_at + life_s
     # A token that has ended, by a clock that differs, was good for this very question.
-    return min(asked_at + life_s, max(ends_at, asked_at + 60.0))
+    return min(asked_at + life_s, max(_time_of(told), asked_at + 60.0))
+
+
+def _time_of(told: bytes) -> float:
+    """Return when a token ends, as GitHub writes it; what isn't a time is never."""
+    try:
+        text = told.decode("latin-1").replace("UTC", "+0000")
+        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S %z").timestamp()
+    except (ValueError, OverflowError):
+        return inf
 
 
 def confirmed(
@@ -105,7 +112,7 @@ def confirmed(
             link=grant.link,
             last_modified=grant.last_modified,
         )
-    return grant, evolve(entry, validated_at=word.came_at, principal=word.login or entry.principal)
+    return grant, entry.validated(word.came_at, word.login)
 
 
 def brought(  # noqa: PLR0913 - each is a fact of its own

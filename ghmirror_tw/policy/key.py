@@ -9,6 +9,8 @@ from typing import Final
 from attrs import field, frozen
 
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.remembered import remembered
+from ghmirror_tw.policy.targets import has_secret_in_query
 
 #: Request fields that, with the target, select a representation; each may come once.
 KEY_FIELDS: Final = (b"accept", b"x-github-api-version", b"x-requested-with")
@@ -18,7 +20,7 @@ def _chunk(value: bytes | None) -> bytes:
     return b"-" if value is None else b"%d:%s" % (len(value), value)
 
 
-@frozen
+@frozen(cache_hash=True)
 class CacheKey:
     """The cache key (RFC 9111, section 2): target byte for byte, and the fields that select.
 
@@ -45,7 +47,19 @@ class CacheKey:
     @classmethod
     def of(cls, target: bytes, fields: Fields) -> CacheKey:
         """Return the key of a request for *target* with *fields*."""
-        return cls(target, *(fields.get(name) for name in KEY_FIELDS))
+        selecting = fields.once(_selecting)
+        if b"?" in target and has_secret_in_query(target):
+            return cls(target, *selecting)
+        return _key(target, *selecting)
+
+
+@remembered
+def _key(target: bytes, *selecting: bytes | None) -> CacheKey:
+    return CacheKey(target, *selecting)
+
+
+def _selecting(fields: Fields) -> tuple[bytes | None, ...]:
+    return tuple([fields.get(name) for name in KEY_FIELDS])
 
 
 @frozen
@@ -57,6 +71,14 @@ class CredentialNames:
     """
 
     secret: bytes = field(default=b"", repr=False)
+
+    def of(self, fields: Fields) -> str:
+        """Return the name of the credential in a request's *fields*."""
+        return fields.once(self)
+
+    def __call__(self, fields: Fields) -> str:
+        """Make what `of` returns."""
+        return self.name(fields.get(b"authorization"))
 
     def name(self, authorization: bytes | None) -> str:
         """Return the name of an `Authorization` value; None is who asks without one."""

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.remembered import remembered
 
 #: How long a limit lasts of which GitHub doesn't say it, in seconds; secondary ones double.
 UNSAID_S: Final = 60.0
@@ -78,6 +79,11 @@ def bucket_of(method: bytes, path: bytes) -> str:
 
     *path* is without query and prefix. GitHub's own word, `X-RateLimit-Resource`, counts for more.
     """
+    return _bucket_of(path, method)
+
+
+@remembered
+def _bucket_of(path: bytes, method: bytes) -> str:
     path = path.rstrip(b"/")
     for methods, shape, bucket in _BUCKETS:
         if methods in {None, method} and shape.fullmatch(path):

@@ -14,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
+from ghmirror_tw.policy.remembered import remembered
+
 #: GitHub's page size where nothing is asked for, and the largest one.
 DEFAULT_SIZE: Final = 30
 LARGEST_SIZE: Final = 100
@@ -91,6 +93,7 @@ def page_of(target: bytes) -> int | None:
     return _positive(_last(target, b"page") or b"")
 
 
+@remembered
 def page_number(target: bytes) -> int | None:
     """Return the page that *target* asks for: 1 where it names none, None for no number."""
     value = _last(target, b"page")
@@ -185,6 +188,7 @@ def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
     return bool(sent.paging()) or asks_for_page(target) or items == DEFAULT_SIZE
 
 
+@remembered
 def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     target: bytes,
     items: int | None,

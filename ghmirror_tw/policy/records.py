@@ -91,6 +91,21 @@ class Entry:
     supersedes: str | None = None
     complete: bool = False
 
+    def validated(self, at: float, login: str | None) -> Entry:
+        """Return this as it is after GitHub has confirmed it to *login* (where known)."""
+        return Entry(
+            self.digest,
+            self.brought_at,
+            at,
+            self.shareable,
+            self.size,
+            self.link,
+            self.last_modified,
+            login or self.principal,
+            self.supersedes,
+            self.complete,
+        )
+
 
 def _merged(one: Entry, other: Entry) -> Entry:
     """Return the later of two entries for one representation, with the later 200."""
@@ -106,6 +121,9 @@ def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     There may be several for one representation: the later one wins, and the later 200 is kept
     with it. What is older than all of a full list is left out.
     """
+    entries = tuple(entries)
+    if len(entries) == 2 and entries[0].digest == entries[1].digest:  # noqa: PLR2004
+        return (_merged(entries[1], entries[0]),)
     merged: dict[str, Entry] = {}
     for entry in entries:
         same = merged.get(entry.digest)

@@ -27,6 +27,8 @@ from ghmirror_tw.policy.records import (
 #: Content of candidates beyond this many bytes in all is not hashed.
 CANDIDATE_BYTES: Final = 8 * 1024 * 1024
 
+#: What the grant says, unless the 304 does.
+_OF_GRANT: Final = (b"etag", b"last-modified", b"link")
 #: What a 304 doesn't replace: it would speak of its own missing content.
 _OF_CONTENT: Final = frozenset({b"content-type", b"content-language", b"content-disposition"})
 
@@ -166,10 +168,17 @@ def freshen(stored: Fields, grant: Grant, answer: Fields) -> Fields:
     The representation's, then the grant's, then those of GitHub's 304 to this very question; but
     what the stored content is, the 304 can't change.
     """
-    described = frozenset(name for name, _ in stored) & _OF_CONTENT
-    return (
-        stored.with_line(b"etag", grant.etag)
-        .with_line(b"last-modified", grant.last_modified)
-        .with_line(b"link", grant.link)
-        .updated(answer.without(described))
-    )
+    described = stored.once(_described)
+    newer = [line for line in answer.lines if line[0] not in described]
+    names = {name for name, _ in newer}.union(_OF_GRANT)
+    lines = [line for line in stored.lines if line[0] not in names]
+    granted = (grant.etag, grant.last_modified, grant.link)
+    for name, value in zip(_OF_GRANT, granted, strict=True):
+        if value is not None and answer.get(name) is None:
+            lines.append((name, value))
+    return Fields.of((*lines, *newer))
+
+
+def _described(stored: Fields) -> frozenset[bytes]:
+    """Return which fields of a 304 say nothing of the content that is stored with others."""
+    return frozenset([name for name, _ in stored]) & _OF_CONTENT

@@ -100,9 +100,9 @@ class Rewriter:
 
     def fields(self, fields: Fields, base: bytes) -> Fields:
         """Return *fields* with *base* in place of the API's URL in `Link` and `Location`."""
-        if base == self.api_url:
+        if base == self.api_url or not (fields.get(b"link") or fields.get(b"location")):
             return fields
-        return Fields(tuple((name, self._field(name, value, base)) for name, value in fields))
+        return Fields.of(tuple([(name, self._field(name, value, base)) for name, value in fields]))
 
     def _field(self, name: bytes, value: bytes, base: bytes) -> bytes:
         if name == b"location":

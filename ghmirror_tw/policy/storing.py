@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
-from ghmirror_tw.policy.fields import FRAMING, Fields, tokens
+from ghmirror_tw.policy.fields import FRAMING, HOP_BY_HOP, Fields, tokens
 from ghmirror_tw.policy.key import KEY_FIELDS
 from ghmirror_tw.policy.limits import is_rate_limit
 from ghmirror_tw.policy.messages import Question
@@ -20,6 +21,8 @@ _BYPASSING: Final = (
     b"if-range",
 )
 
+#: What belongs to one connection.
+_OF_A_HOP: Final = HOP_BY_HOP | FRAMING
 #: Statuses that refuse a key, unless they tell of a rate limit.
 _REFUSING: Final = frozenset({403, 404, 410, 451})
 
@@ -42,21 +45,31 @@ def why_not_storable(question: Question, *, has_content: bool = False) -> str | 
     """Return why a request passes by: ``method`` or ``bypass`` as in RFC 9211, or None."""
     if question.method not in {b"GET", b"HEAD"}:
         return "method"
-    fields = question.fields
     if (
         has_content
-        or any(fields.get(name) is not None for name in _BYPASSING)
-        or b"no-store" in fields.listed(b"cache-control")
-        or any(len(fields.get_all(name)) > 1 for name in (*KEY_FIELDS, b"authorization"))
-        or question.path.rstrip(b"/") == b"/rate_limit"
+        or question.fields.once(_pass_by)
+        or asks_for_limits(question)
         or has_secret_in_query(question.target)
     ):
         return "bypass"
     return None
 
 
+def _pass_by(fields: Fields) -> bool:
+    """Tell whether a request with these fields passes by, whatever it asks for."""
+    return (
+        any(fields.get(name) is not None for name in _BYPASSING)
+        or b"no-store" in fields.listed(b"cache-control")
+        or any(len(fields.get_all(name)) > 1 for name in (*KEY_FIELDS, b"authorization"))
+    )
+
+
 def forbids_guessing(fields: Fields) -> bool:
     """Tell whether the client wants a validation and nothing less (RFC 9111, section 5.2.1.4)."""
+    return fields.once(_forbids_guessing)
+
+
+def _forbids_guessing(fields: Fields) -> bool:
     if b"no-cache" in fields.listed(b"cache-control"):
         return True
     return fields.get(b"cache-control") is None and b"no-cache" in fields.listed(b"pragma")
@@ -96,7 +109,14 @@ def is_write(question: Question) -> bool:
 
 def is_graphql(question: Question) -> bool:
     """Tell whether a request goes to GraphQL."""
-    return question.path.rstrip(b"/") == b"/graphql"
+    target = question.target
+    return target.startswith(b"/graphql") and question.path.rstrip(b"/") == b"/graphql"
+
+
+def asks_for_limits(question: Question) -> bool:
+    """Tell whether a request asks what is left of the quota, which costs nothing."""
+    target = question.target
+    return target.startswith(b"/rate_limit") and question.path.rstrip(b"/") == b"/rate_limit"
 
 
 def refuses(status: int, fields: Fields, content: bytes) -> str | None:
@@ -113,9 +133,11 @@ def refuses(status: int, fields: Fields, content: bytes) -> str | None:
 
 def of_this_answer(fields: Fields) -> Fields:
     """Return the fields of GitHub's own answer as they pass on: all but what delimits it."""
-    return fields.end_to_end().without(FRAMING)
+    named = fields.listed(b"connection")
+    return fields.without(_OF_A_HOP.union(named) if named else _OF_A_HOP)
 
 
+@lru_cache(256)
 def adds_accept_encoding(vary: bytes | None) -> bytes:
     """Return a `Vary` value that names `Accept-Encoding`."""
     if vary is None:

@@ -14,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
 
+from ghmirror_tw.policy.remembered import remembered
+
 #: Where clients of GitHub Enterprise Server look for the API, and beside it for GraphQL and for
 #: where to upload to, which at GitHub.com is another host.
 PREFIX: Final = b"/api/v3"
@@ -21,6 +23,7 @@ _GRAPHQL: Final = b"/api/graphql"
 UPLOADS: Final = b"/api/uploads"
 
 _NOT_IN_A_TARGET: Final = re.compile(rb"[^\x21-\x7e]|#|%00")
+_NO_PLACE: Final = "The URL holds a character that has no place in a URL"
 _BAD_ENCODING: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SLASHES: Final = re.compile(rb"/|%2f|%5c", re.IGNORECASE)
 _ENCODED_DOT: Final = re.compile(rb"%2e", re.IGNORECASE)
@@ -52,15 +55,11 @@ class Target:
     target: bytes
 
 
-def _split_prefix(uri: bytes) -> Target:
-    path, mark, query = uri.partition(b"?")
+def _split_prefix(path: bytes) -> Target:
     for start, replacement in ((PREFIX, b""), (_GRAPHQL, b"/graphql")):
         if path == start or path.startswith(start + b"/"):
-            rest = replacement + path[len(start) :]
-            return Target(PREFIX, (rest or b"/") + mark + query)
-    if is_upload(path):
-        return Target(PREFIX, uri)
-    return Target(b"", uri)
+            return Target(PREFIX, replacement + path[len(start) :] or b"/")
+    return Target(PREFIX if is_upload(path) else b"", path)
 
 
 def parse_target(uri: bytes) -> Target:
@@ -77,10 +76,20 @@ def parse_target(uri: bytes) -> Target:
     """
     if not uri.startswith(b"/"):
         raise BadRequest("The request target must be a path, starting with a slash")
+    path, mark, query = uri.partition(b"?")
+    if _NOT_IN_A_TARGET.search(query):
+        raise BadRequest(_NO_PLACE)
+    # The query may hold a secret, which is not remembered.
+    split = _parse_path(path)
+    return Target(split.prefix, split.target + mark + query) if mark else split
+
+
+@remembered
+def _parse_path(uri: bytes) -> Target:
     if _NOT_IN_A_TARGET.search(uri):
-        raise BadRequest("The URL holds a character that has no place in a URL")
+        raise BadRequest(_NO_PLACE)
     split = _split_prefix(uri)
-    path = split.target.partition(b"?")[0]
+    path = split.target
     if uri.startswith(b"//") or path.removeprefix(UPLOADS).startswith(b"//"):
         raise BadRequest("The URL must not start with two slashes")
     if b"\\" in path:

@@ -34,9 +34,12 @@ _TIME_BYTES: Final = 250
 
 _GRANT_VALUES: Final = attrgetter(*(each.name for each in attributes(Grant)))
 _ENTRY_VALUES: Final = attrgetter(*(each.name for each in attributes(Entry)))
+_ASKED_AT: Final = 2 + [each.name for each in attributes(Grant)].index("asked_at")
 _OF_ENTRY: Final = len(attributes(Entry))
-#: So many different sets of fields are remembered, to be used again.
+#: So many different sets of fields are kept once for all that have them.
 _MOST_FIELDS: Final = 1000
+#: Names one file, and so is nobody else's.
+_OF_ONE: Final = b"content-disposition"
 
 
 class _Sized(Protocol):
@@ -65,36 +68,55 @@ def _size_of(record: Record) -> int:
 class Keeper:
     """Makes what is kept of records; fields of content that are the same are kept once."""
 
-    _lines: dict[Any, Any] = field(init=False, factory=dict)
+    _known: list[Fields] = field(init=False, factory=list)
+    _numbers: dict[Fields, int] = field(init=False, factory=dict)
 
     def keep(self, record: Record) -> Kept:
         """Return a record as it is kept."""
         size = _size_of(record)
         if isinstance(record, Representation):
-            lines, packed = self._shared(record.fields.lines), record.packed
-            return REPRESENTATION, size, record.digest, lines, packed, record.size, record.items
+            fields, packed = self._shared(record.fields), record.packed
+            return REPRESENTATION, size, record.digest, fields, packed, record.size, record.items
         if isinstance(record, Grant):
             return GRANT, size, *_GRANT_VALUES(record)
         if isinstance(record, tuple):
             return _LIST, size, *(value for entry in record for value in _ENTRY_VALUES(entry))
         return _TIME, size, record
 
-    def _shared(self, lines: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
-        if len(self._lines) >= _MOST_FIELDS:
-            self._lines.clear()
-        shared: tuple[tuple[bytes, bytes], ...] = self._lines.setdefault(lines, lines)
-        return shared
+    def _shared(self, fields: Fields) -> int | tuple[tuple[bytes, bytes], ...]:
+        """Return the number by which *fields* are known; their lines, where others won't have them.
+
+        A number, since that refers to nothing.
+        """
+        number = self._numbers.get(fields)
+        if number is not None:
+            return number
+        if len(self._known) >= _MOST_FIELDS or fields.get(_OF_ONE) is not None:
+            return fields.lines
+        number = self._numbers[fields] = len(self._known)
+        self._known.append(fields)
+        return number
+
+    def found(self, kept: Kept) -> Record:
+        """Return the record that is kept."""
+        kind = kept[0]
+        if kind == REPRESENTATION:
+            _, _, digest, known, packed, size, items = kept
+            fields = self._known[known] if isinstance(known, int) else Fields.of(known)
+            return Representation(digest, fields, packed, size, items)
+        if kind == GRANT:
+            return Grant(*kept[2:])
+        if kind == _LIST:
+            starts = range(2, len(kept), _OF_ENTRY)
+            return tuple([Entry(*kept[start : start + _OF_ENTRY]) for start in starts])
+        return time_of(kept)
 
 
-def found(kept: Kept) -> Record:
-    """Return the record that is kept."""
-    kind, _, *values = kept
-    if kind == REPRESENTATION:
-        digest, lines, packed, size, items = values
-        return Representation(digest, Fields(lines), packed, size, items)
-    if kind == GRANT:
-        return Grant(*values)
-    if kind == _LIST:
-        starts = range(0, len(values), _OF_ENTRY)
-        return tuple(Entry(*values[start : start + _OF_ENTRY]) for start in starts)
-    return cast(float, values[0])
+def time_of(kept: Kept) -> float:
+    """Return the time that is kept."""
+    return cast(float, kept[2])
+
+
+def granted_at(kept: Kept) -> float:
+    """Return when the question was asked to which a grant that is kept was the answer."""
+    return cast(float, kept[_ASKED_AT])

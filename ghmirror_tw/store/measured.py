@@ -40,9 +40,10 @@ class MeasuredStore:
         return called
 
     def _timed(
-        self, operation: str, asked: Deferred[R], result_of: Callable[[R], bool]
+        self, operation: str, ask: Callable[[], Deferred[R]], result_of: Callable[[R], bool]
     ) -> Deferred[R]:
         began = self.now()
+        asked = ask()
 
         def tell(result: R | Failure) -> R | Failure:
             if isinstance(result, Failure):
@@ -52,7 +53,11 @@ class MeasuredStore:
             self.report(self.name, operation, said, self.now() - began)
             return result
 
-        return asked.addBoth(tell)
+        result: Any = asked.result if asked.called and not asked.paused else asked
+        if isinstance(result, Deferred):
+            return asked.addBoth(tell)
+        tell(result)  # memory answers at once
+        return asked
 
     def patience(self) -> Patience:
         """Return how long one request may wait for the store."""
@@ -63,9 +68,10 @@ class MeasuredStore:
         self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
     ) -> Deferred[Known]:
         """Return what is known; a hit where there is a grant or a representation."""
-        asked: Deferred[Known] = self.store.look_up(key, credential, patience, current=current)
         return self._timed(
-            "look_up", asked, lambda known: known.grant is not None or bool(known.entries)
+            "look_up",
+            lambda: self.store.look_up(key, credential, patience, current=current),
+            lambda known: known.grant is not None or bool(known.entries),
         )
 
     def fetch(
@@ -77,15 +83,19 @@ class MeasuredStore:
         current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
         """Return representations; a hit where none is missing."""
-        asked: Deferred[dict[str, Representation]] = self.store.fetch(
-            key, digests, patience, current=current
+        return self._timed(
+            "fetch",
+            lambda: self.store.fetch(key, digests, patience, current=current),
+            lambda found: len(found) == len(set(digests)),
         )
-        return self._timed("fetch", asked, lambda found: len(found) == len(set(digests)))
 
     def claim(self, subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:
         """Try to go first; a hit where something is known."""
-        asked: Deferred[Claim] = self.store.claim(subject, owner, patience)
-        return self._timed("claim", asked, lambda claim: claim is Claim.KNOWN)
+        return self._timed(
+            "claim",
+            lambda: self.store.claim(subject, owner, patience),
+            lambda claim: claim is Claim.KNOWN,
+        )
 
     def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended; that is GitHub's time, not the store's."""
@@ -127,8 +137,7 @@ class MeasuredStore:
         self, credential: str, bucket: str, patience: Patience
     ) -> Deferred[tuple[float, float]]:
         """Return until when somebody is stopped; a hit where that is known at all."""
-        asked: Deferred[tuple[float, float]] = self.store.stops(credential, bucket, patience)
-        return self._timed("stops", asked, any)
+        return self._timed("stops", lambda: self.store.stops(credential, bucket, patience), any)
 
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored."""

@@ -14,7 +14,15 @@ from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.limits import bucket_of
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked, refreshed
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
-from ghmirror_tw.store.kept import GRANT, REPRESENTATION, Keeper, Kept, Record, found
+from ghmirror_tw.store.kept import (
+    GRANT,
+    REPRESENTATION,
+    Keeper,
+    Kept,
+    Record,
+    granted_at,
+    time_of,
+)
 from ghmirror_tw.store.waiting import waiting, wake
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
@@ -74,18 +82,25 @@ class MemoryStore:
 
     # Records: how each kind is called, and how it comes, goes and is found.
 
-    def _get(self, name: Name) -> Record | None:
-        """Return a record, and note that it was used."""
-        kept = self._records.pop(name, None) or self._cold.pop(name, None)
+    def _use(self, name: Name) -> Kept | None:
+        """Return a record as it is kept, and note that it was used."""
+        kept = self._records.pop(name, None)
         if kept is None:
-            return None
+            kept = self._cold.pop(name, None) if self._cold else None
+            if kept is None:
+                return None
         # Not moved, but put anew, so that the dict itself is in the order of use; see `names`.
         self._records[name] = kept
-        return found(kept)
+        return kept
+
+    def _get(self, name: Name) -> Record | None:
+        """Return a record, and note that it was used."""
+        kept = self._use(name)
+        return None if kept is None else self._keeper.found(kept)
 
     def _time(self, name: Name) -> float:
-        record = self._get(name)
-        return record if isinstance(record, float) else 0.0
+        kept = self._use(name)
+        return 0.0 if kept is None else time_of(kept)
 
     def _refused_at(self, key: CacheKey, credential: str) -> float:
         return max(
@@ -105,7 +120,9 @@ class MemoryStore:
             self.grants += sign
 
     def _take(self, name: Name) -> None:
-        old = self._records.pop(name, None) or self._cold.pop(name, None)
+        old = self._records.pop(name, None)
+        if old is None and self._cold:
+            old = self._cold.pop(name, None)
         if old is not None:
             self._count(old, -1)
 
@@ -208,7 +225,7 @@ class MemoryStore:
     def peek(self, name: Name) -> Record | None:
         """Return a record without using it."""
         kept = self._records.get(name) or self._cold.get(name)
-        return None if kept is None else found(kept)
+        return None if kept is None else self._keeper.found(kept)
 
     @property
     def is_full(self) -> bool:
@@ -249,8 +266,8 @@ class MemoryStore:
     def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store a grant, over older ones only, and the representation's place in the list."""
         name = ("grant", key.name, credential)
-        old = self.peek(name)
-        latest = old.asked_at if isinstance(old, Grant) else 0.0
+        old = self._records.get(name) or self._cold.get(name)
+        latest = 0.0 if old is None else granted_at(old)
         # What a refusal outweighs must not outlive it: it would be the one used last.
         if grant.asked_at > max(latest, self._refused_at(key, credential)):
             self._put(name, grant)

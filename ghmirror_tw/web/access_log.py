@@ -9,6 +9,7 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from ghmirror_tw.logs import scrub
+from ghmirror_tw.policy.remembered import remembered
 
 #: How long a path may be in the log, and a method.
 _PATH_LENGTH: Final = 2048
@@ -30,7 +31,11 @@ def shown_path(target: bytes) -> str:
     No query, no authority with its userinfo; credentials in it are scrubbed even where they are
     percent-encoded; visible ASCII only; at most 2 kB.
     """
-    path = target[: 4 * _PATH_LENGTH].partition(b"?")[0].partition(b"#")[0]
+    return _shown(target[: 4 * _PATH_LENGTH].partition(b"?")[0].partition(b"#")[0])
+
+
+@remembered
+def _shown(path: bytes) -> str:
     if not path.startswith(b"/"):
         _, scheme, rest = path.partition(b"://")
         path = b"/" + rest.partition(b"/")[2] if scheme else path

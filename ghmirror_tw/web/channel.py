@@ -19,6 +19,7 @@ from twisted.web.server import Site
 
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.web.repeating import Front, Heard
 
 #: After a refusal, what the client still sends is read and dropped for so long, in seconds, so
 #: that it gets to read the refusal.
@@ -55,6 +56,7 @@ class Channel(HTTPChannel):
     transport: Any
     factory: Any
     _refused = False
+    _is_secure = False
     _lingering: Any = None
     #: Whether a request has begun to come.
     _begun = False
@@ -66,10 +68,15 @@ class Channel(HTTPChannel):
     _behind = 0
     #: A request whose answer is written, but waits in the buffer for the client to take it.
     _unread: Request | None = None
+    #: The field lines of the last request that had nothing but them.
+    _heard: Heard | None = None
+    #: The front of the request that is being taken, if that is all of it.
+    _front: Front | None = None
 
     def connectionMade(self) -> None:
         """Count the connection, and make room for it."""
         super().connectionMade()
+        self._is_secure = super().isSecure()
         self.factory.admit(self)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
@@ -78,6 +85,10 @@ class Channel(HTTPChannel):
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
+
+    def isSecure(self) -> bool:
+        """Tell whether it is by TLS."""
+        return self._is_secure
 
     @property
     def idle(self) -> bool:
@@ -93,9 +104,32 @@ class Channel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what came; what trickles in is given no more time than what does not come."""
+        self._front = None
         if not self._handlingRequest:
+            if self._is_between:
+                front = self._front = Front.of(data, self.totalHeadersSize)
+                heard = self._heard
+                if front is not None and heard is not None and front.block == heard.block:
+                    self._take_again(front, heard)
+                    return
             self._give_time(len(data))
         LineReceiver.dataReceived(self, data)
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether a request that comes now is the next one, from its first byte on."""
+        return bool(self.persistent) and not (self._begun or self.requests or self._buffer)
+
+    def _take_again(self, front: Front, heard: Heard) -> None:
+        """Have a request answered whose field lines were parsed before, as others are."""
+        request: Any = self.requestFactory(self)
+        self.requests.append(request)
+        request.requestHeaders, request.fields = heard.headers, heard.fields
+        self._begun = self._handlingRequest = True
+        self._behind = 0
+        self._savedTimeOut = self.setTimeout(None)
+        self.setRawMode()
+        request.requestReceived(front.method, front.target, b"HTTP/1.1")
 
     def _give_time(self, size: int) -> None:
         if not self._begun:
@@ -208,6 +242,10 @@ class Channel(HTTPChannel):
     def allContentReceived(self) -> None:
         """Have the request answered; what came behind it waits."""
         self._behind = sum(map(len, self._dataBuffer))
+        front, self._front = self._front, None
+        if front is not None:
+            request: Any = self.requests[-1]
+            self._heard = Heard.of(front, request.requestHeaders, request.fields)
         super().allContentReceived()
 
     def rawDataReceived(self, data: bytes) -> None:

@@ -34,7 +34,8 @@ from ghmirror_tw.web.forms import Form, FormName, Forms
 _DESCRIBING: Final = frozenset(
     {b"content-type", b"content-language", b"content-disposition", b"accept-ranges"}
 )
-_RANGES: Final = frozenset({b"accept-ranges"})
+#: What is other beside content that is coded anew, or is not there.
+_CODED_ANEW: Final = frozenset({b"accept-ranges", b"content-encoding", b"etag", b"vary"})
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _OK: Final = 200
 _PARTIAL: Final = 206
@@ -198,16 +199,16 @@ class Fitter:
             collapsed=answer.collapsed,
             forward=answer.forward,
         )
-        lines = [(b"cache-status", status), (b"x-cache", x_cache(answer.outcome))]
+        told = {b"cache-status": status, b"x-cache": x_cache(answer.outcome)}
         if answer.storable:
-            fields = fields.with_line(b"cache-control", b"private, no-cache")
-            vary = adds_accept_encoding(fields.combined(b"vary"))
-            fields = fields.with_line(b"vary", vary)
+            told[b"cache-control"] = b"private, no-cache"
+            told[b"vary"] = adds_accept_encoding(fields.combined(b"vary"))
         if answer.age_s is not None:
-            lines.append((b"age", b"%d" % answer.age_s))
+            told[b"age"] = b"%d" % answer.age_s
         if fields.get(b"date") is None:
-            lines.append((b"date", formatdate(now, usegmt=True).encode("ascii")))
-        return Fields((*fields.updated(Fields(tuple(lines))), (b"via", self.via)))
+            told[b"date"] = formatdate(now, usegmt=True).encode("ascii")
+        lines = [line for line in fields.lines if line[0] not in told]
+        return Fields.of((*lines, *told.items(), (b"via", self.via)))
 
     @staticmethod
     def _is_known(answer: Answer, view: View) -> bool:
@@ -237,11 +238,9 @@ class Fitter:
         rewrites = is_json(fields.get(b"content-type")) and answer.status != _PARTIAL
         seen_by = view if rewrites else None
         content, changed = await self._form(body, size, seen_by, gzip=view.gzip)
-        if content and view.gzip:
-            fields = fields.with_line(b"content-encoding", b"gzip")
-            changed = True
-        if changed:
-            fields = _coded_anew(fields)
+        coding = b"gzip" if content and view.gzip else None
+        if changed or coding is not None:
+            fields = _coded_anew(fields, coding)
         return Fitted(answer.status, fields, content, len(content))
 
     async def _form(
@@ -308,9 +307,7 @@ class Fitter:
             self._streams(view) if rewrites else (),
             zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP) if packs else None,
         )
-        fields = _coded_anew(fields)
-        if packs:
-            fields = fields.with_line(b"content-encoding", b"gzip")
+        fields = _coded_anew(fields, b"gzip" if packs else None)
         return Fitted(answer.status, fields, incoming=body, turn=turn)
 
 
@@ -335,16 +332,19 @@ def _plain(body: Representation | Whole) -> bytes:
         raise Unanswered("broken-answer", repr(error)) from error
 
 
-def _coded_anew(fields: Fields) -> Fields:
+def _coded_anew(fields: Fields, coding: bytes | None = None) -> Fields:
     """Return *fields* as they stand beside content that is not byte for byte GitHub's.
 
     The entity-tag is a weak one (RFC 9110, section 8.8.1), and ranges are not offered.
     """
-    etag = fields.get(b"etag")
+    etag, vary = fields.get(b"etag"), adds_accept_encoding(fields.combined(b"vary"))
+    lines = [line for line in fields.lines if line[0] not in _CODED_ANEW]
     if etag is not None:
-        fields = fields.with_line(b"etag", tags.weak(etag))
-    vary = adds_accept_encoding(fields.combined(b"vary"))
-    return fields.without(_RANGES).with_line(b"vary", vary)
+        lines.append((b"etag", tags.weak(etag)))
+    lines.append((b"vary", vary))
+    if coding is not None:
+        lines.append((b"content-encoding", coding))
+    return Fields.of(tuple(lines))
 
 
 def own_answer(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from tempfile import SpooledTemporaryFile
 from typing import Any, Final
 
 from attrs import frozen
+from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.client import FileBodyProducer
+from twisted.web.http import NO_BODY_CODES
 from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.web.repeating import fields_of
+from ghmirror_tw.web.writing import head_of
 
 #: Content up to this stays in memory, in bytes; a file for each would use up the descriptors.
 _IN_MEMORY: Final = 100_000
@@ -44,9 +50,12 @@ class MirrorRequest(server.Request):
     #: GitHub says what its content is; nobody else does.
     defaultContentType = None
     channel: Any
-    content: Any
+    content: Any = None
     size = 0
     refused = False
+    #: What is to be done if the client goes away before it has its answer.
+    on_lost: Callable[[], object] | None = None
+    _fields: Fields | None = None
 
     def gotLength(self, length: int | None) -> None:
         """Refuse content that is announced to be too large, before it is sent."""
@@ -59,6 +68,13 @@ class MirrorRequest(server.Request):
             self.refused = True
             self.requestHeaders.removeHeader(b"expect")
             self.channel.refuse(error)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell who answers that nobody waits for it any more."""
+        super().connectionLost(reason)
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()
 
     def parseCookies(self) -> None:
         """Leave cookies alone."""
@@ -79,10 +95,53 @@ class MirrorRequest(server.Request):
         """Answer, now that all of it is here."""
         if self.refused:
             return
-        self.content.seek(0)
+        if self.content is not None:
+            self.content.seek(0)
         self.method, self.uri, self.clientproto = command, path, version
         self.site = self.channel.site
         self.site.resource.render(self)
+
+    @property
+    def fields(self) -> Fields:
+        """Its field lines."""
+        if self._fields is None:
+            self._fields = fields_of(self.requestHeaders)
+        return self._fields
+
+    @fields.setter
+    def fields(self, fields: Fields) -> None:
+        self._fields = fields
+
+    def answer(
+        self, status: int, fields: Fields, content: bytes, length: int | None = None
+    ) -> bool:
+        """Send an answer that is here in full, in one go; tell whether that was possible.
+
+        *length*: what `Content-Length` is to say, if anything. Else Twisted's own ways, which take
+        several times as long, send all there is to send.
+        """
+        if self._disconnected or not (length is not None or self._is_bare(status)):
+            return False
+        lines = list(fields)
+        for name, values in self.responseHeaders.getAllRawHeaders():
+            lines += [(name, value) for value in values]
+        if length is not None:
+            lines.append((b"content-length", b"%d" % length))
+        head = head_of(self.clientproto, status, lines)
+        if head is None:
+            return False
+        self.code, self.startedWriting = status, 1
+        if content and not self._is_bare(status):
+            self.sentLength = len(content)
+            self.channel.writeSequence((head, content))
+        else:
+            self.channel.write(head)
+        self.finish()
+        return True
+
+    def _is_bare(self, status: int) -> bool:
+        """Tell whether an answer has no content, whatever is said of it (RFC 9110, 6.4.1)."""
+        return self.method == b"HEAD" or status in NO_BODY_CODES
 
     @property
     def spooled(self) -> Spooled | None:

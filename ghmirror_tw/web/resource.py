@@ -50,7 +50,8 @@ class _Told:
     began: float
     status: int = _GONE
     outcome: str = Outcome.ERROR
-    authorization: bytes | None = field(default=None, repr=False)
+    #: Name of the credential, once it is known.
+    credential: str = ""
     #: Whether it was asked as GitHub Enterprise Server is.
     enterprise: bool = False
 
@@ -104,7 +105,7 @@ class MirrorResource:
         self.in_flight += 1
         self.metrics.in_flight.inc()
         answering = Deferred.fromCoroutine(self._respond(request, told))
-        request.notifyFinish().addErrback(lambda _: answering.cancel())
+        request.on_lost = answering.cancel
         answering.addErrback(self._failed, request)
         answering.addBoth(self._done, request, told)
         return NOT_DONE_YET
@@ -128,7 +129,7 @@ class MirrorResource:
             told.status,
             told.outcome,
             seconds=seconds,
-            login=self.mirror.login_of(told.authorization),
+            login=self.mirror.login(told.credential),
         )
         if not self.in_flight:
             quiet, self._quiet = self._quiet, []
@@ -176,26 +177,23 @@ class MirrorResource:
         )
 
     async def _answered(self, request: MirrorRequest, told: _Told) -> Fitted:
-        fields = Fields(
-            tuple(
-                (name, value)
-                for name, values in request.requestHeaders.getAllRawHeaders()
-                for value in values
-            )
-        )
+        fields = request.fields
         target = parse_target(request.uri)
         told.enterprise = bool(target.prefix)
         trusted = self._is_trusted(request)
         root = self._root(request, fields, trusted)
         if request.method not in _METHODS:
             raise errors.not_implemented("The method is not one of GitHub's")
-        if loops(fields.get_all(b"via"), self.pseudonym):
+        via = fields.get_all(b"via")
+        if via and loops(via, self.pseudonym):
             raise errors.loop()
         if self.closing is not None:
             raise errors.shutting_down(self.closing)
-        forwarded = fields.end_to_end().without(_NOT_FORWARDED | (_FORWARDED if trusted else set()))
+        forwarded = fields.once(_forwarded)
+        if trusted:
+            forwarded = forwarded.without(_FORWARDED)
         question = Question(request.method, target.target, forwarded)
-        told.authorization = question.authorization
+        told.credential = self.mirror.credential_of(forwarded)
         version = b""
         if told.enterprise and tells_version(question.method, question.path):
             version = self.enterprise_version
@@ -229,10 +227,10 @@ class MirrorResource:
 
     def _root(self, request: MirrorRequest, fields: Fields, trusted: bool) -> bytes:
         """Return the URL by which the client knows the mirror; its host is always validated."""
-        hosts = fields.get_all(b"host")
-        if not hosts and request.clientproto == b"HTTP/1.0":
-            hosts = [_authority(request.getHost())]
-        host = parse_host(hosts)
+        if request.clientproto == b"HTTP/1.0" and fields.get(b"host") is None:
+            host = parse_host([_authority(request.getHost())])
+        else:
+            host = fields.once(_host)
         scheme = b"https" if request.isSecure() else b"http"
         if trusted:
             forwarded = fields.get(b"x-forwarded-host")
@@ -243,23 +241,24 @@ class MirrorResource:
         return self.public_url or scheme + b"://" + host
 
     async def _send(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
+        if self.closing is not None:
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            request.channel.persistent = False
+        whole = fitted.incoming is None and len(fitted.content) <= PIECE_BYTES
+        if whole and request.answer(fitted.status, fitted.fields, fitted.content, fitted.length):
+            return
         request.setResponseCode(fitted.status)
         for name, value in fitted.fields:
             request.responseHeaders.addRawHeader(name, value)
         if fitted.length is not None:
             request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % fitted.length])
-        if self.closing is not None:
-            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
-            request.channel.persistent = False
         if fitted.incoming is not None and request.method == b"HEAD":
             if await fitted.incoming.collect(0) is None:
                 fitted.incoming.abort()
         elif fitted.incoming is not None:
             await self._relay(request, fitted, told)
-        elif len(fitted.content) > PIECE_BYTES:
+        else:
             await pour(request, fitted.content, PIECE_BYTES)
-        elif fitted.content:
-            request.write(fitted.content)
         request.finish()
 
     async def _relay(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
@@ -289,6 +288,15 @@ class MirrorResource:
             gone = request.channel is None or request.finished
             if not gone and request.producer is not None:
                 request.unregisterProducer()
+
+
+def _forwarded(fields: Fields) -> Fields:
+    """Return those *fields* of a request that go to GitHub."""
+    return fields.end_to_end().without(_NOT_FORWARDED)
+
+
+def _host(fields: Fields) -> bytes:
+    return parse_host(fields.get_all(b"host"))
 
 
 def _authority(address: Any) -> bytes:
