@@ -79,6 +79,16 @@ class Collapser(Generic[R]):
             joined.question.addBoth(lambda result: self._land(same, joined, result))
         return waiter
 
+    def adopt(self, same: Hashable, question: Deferred[R]) -> None:
+        """Let a *question* go on that is asked already; who comes meanwhile waits for it.
+
+        Of two that ask the same, nobody else waits for the one that comes later.
+        """
+        flight: _Flight[R] = _Flight(question=question, kept=True)
+        same = object() if same in self._flights else same
+        self._flights[same] = flight
+        question.addBoth(lambda result: self._land(same, flight, result))
+
     def keep(self, same: Hashable) -> None:
         """Let *same* go on, whoever leaves; who comes meanwhile waits for it."""
         flight = self._flights.get(same)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from math import inf
 from typing import Any, Final
 from uuid import uuid4
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -537,10 +537,29 @@ class Mirror:
         The question goes on then, and whoever asks the same next waits for its answer.
         """
         name = (asked.same, asked.head)
+        if self._going.under_way(name):
+            return await self._in_time_with_others(asked, known, name)
+        going = Patient(Deferred.fromCoroutine(self._said(asked, known)))
+        try:
+            said = await going.within(lambda late: self._call_when_stale(asked, late))
+            if said is None:
+                stale = await self._stale(asked, "timeout", None)
+                if stale is not None and not going.has_come:
+                    self._going.adopt(name, going.leave_to_others())
+                    return stale
+                said = await going.end()
+        finally:
+            going.leave(_unwanted)
+        return said
+
+    def _call_when_stale(self, asked: Asked, late: Callable[[], object]) -> IDelayedCall:
+        return self.call_later(max(asked.stale_by - self.now(), 0.0), late)
+
+    async def _in_time_with_others(self, asked: Asked, known: Known, name: Hashable) -> Answer:
+        """Wait for what GitHub has been asked already, and which went on when others left."""
         going = Patient(self._going.join(name, lambda: self._said(asked, known)))
         try:
-            limit_s = max(asked.stale_by - self.now(), 0.0)
-            said = await going.within(lambda late: self.call_later(limit_s, late))
+            said = await going.within(lambda late: self._call_when_stale(asked, late))
             if said is None:
                 stale = await self._stale(asked, "timeout", None)
                 if stale is not None and not going.has_come:

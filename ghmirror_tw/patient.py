@@ -25,17 +25,22 @@ class Patient(Generic[R]):
     #: What has come, until somebody takes it.
     _come: list[R] = field(init=False, factory=list)
 
+    _left_to_others: bool = field(init=False, default=False)
+
     def __attrs_post_init__(self) -> None:
         self.going.addBoth(self._tell)
 
-    def _tell(self, result: R | Failure) -> None:
+    def _tell(self, result: R | Failure) -> R | Failure | None:
+        if self._left_to_others:
+            return result
         if self._told.called:
-            return
+            return None
         if isinstance(result, Failure):
             self._told.errback(result)
         else:
             self._come.append(result)
             self._told.callback(result)
+        return None
 
     @property
     def has_come(self) -> bool:
@@ -66,8 +71,15 @@ class Patient(Generic[R]):
             self._come.clear()
         return told
 
+    def leave_to_others(self) -> Deferred[R]:
+        """Wait no more, and return what others may wait for; nothing has come yet."""
+        self._left_to_others = True
+        return self.going
+
     def leave(self, unwanted: Callable[[R], object] = bool) -> None:
         """Wait no more; *unwanted* gets what has come and was not taken."""
+        if self._left_to_others:
+            return
         self._told.addErrback(lambda _: None)
         self.going.cancel()
         while self._come:
