@@ -178,7 +178,7 @@ class Keeper:
                 flat += values
             packed = self._pack(flat)
             return LIST + packed
-        return record
+        return float(record)
 
     def _shared(self, fields: Fields) -> int | tuple[tuple[bytes, bytes], ...]:
         """Return the number by which *fields* are known; their lines, where others won't have them.
