@@ -6,7 +6,8 @@
 # make clean  removes what these have made
 #
 # make image       builds a container's image with Docker, upon the exact base that is found now
-# make image-test  runs the image's steps in a Debian of its own, and the mirror in the result
+# make image-test  runs the image's steps in a Debian of its own, and the mirror in the result; make
+#                  test does so, too, where one may mount
 # make lock        looks up anew what an image is made of
 
 SHELL := /bin/bash
@@ -49,6 +50,7 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	if (($${#failed[@]})); then
 		printf 'FAILED: %s\n' "$${failed[@]}"
 	fi
+	sed -n 's/^SKIPPED \[[0-9]*\] [^ ]* //p' $(VENV)/pytest.log
 	tail -n 1 $(VENV)/pytest.log
 	exit $$(($${#failed[@]} > 0))
 
@@ -71,16 +73,10 @@ image:
 	@digest=$$(docker buildx imagetools inspect $(BASE) --format '{{.Manifest.Digest}}')
 	docker build --build-arg BASE=$(BASE)@$$digest --tag $(IMAGE) .
 
-# Needs root, debootstrap and some minutes; neither Docker nor its images.
-image-test: $(VENV)/installed $(VENV)/ready-to-test
-	@if [ "$$(id -u)" != 0 ]; then
-		echo 'Root is needed to make a file system of its own.' >&2
-		exit 1
-	fi
-	if ! command -v debootstrap >/dev/null; then
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap
-	fi
-	$(VENV)/bin/python -m tests.deploy.image
+# Needs root and the right to mount; neither Docker nor its images.
+image-test: PROGRAMS := debootstrap:debootstrap
+image-test: programs $(VENV)/installed $(VENV)/ready-to-test
+	@exec $(VENV)/bin/python -m tests.deploy.image
 
 # uv knows versions for all systems at once, and names no registry.
 lock: $(VENV)/made
@@ -128,10 +124,11 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch node_modules/.package-lock.json
 
-# The programs that tests start, each with the Debian package that has it. Servers are where not
-# everybody looks for programs.
+# The programs that tests start, each with the Debian package that has it. Servers and debootstrap
+# are where not everybody looks for programs.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
-	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium
+	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium \
+	debootstrap:debootstrap
 
 programs:
 	@missing=()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from attrs import define, frozen
 from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.ssl import Certificate, platformTrust, trustRootFromCertificates
 from zope.interface import implementer
@@ -25,6 +25,17 @@ class PlatformAndMore:
     def _addCACertsToContext(self, context: Any) -> None:
         for root in (platformTrust(), trustRootFromCertificates(self.more)):
             root._addCACertsToContext(context)  # noqa: SLF001
+
+
+@implementer(IOpenSSLTrustRoot)
+@define(eq=False)
+class Replaceable:
+    """Trusts whom *current* does, which may be another one at the next connection."""
+
+    current: IOpenSSLTrustRoot
+
+    def _addCACertsToContext(self, context: Any) -> None:
+        self.current._addCACertsToContext(context)  # noqa: SLF001
 
 
 def trust_root(ca_pem: str) -> IOpenSSLTrustRoot:

@@ -312,7 +312,8 @@ class Redis:
     tls_ca_path: str = _option(
         "",
         kinds.optional(kinds.pem_file, ""),
-        "The certificate authorities of a rediss: server; empty: the system's.",
+        "Certificate authorities to trust besides the system's, for rediss: servers.",
+        reread=_AT_SIGHUP,
     )
     pool_size: int = _option("4", kinds.count(1), "How many connections a node is given.")
     timeout: float = _option(

@@ -247,7 +247,11 @@ class Metrics:
 
     def sharing_enabled(self, enabled: bool) -> None:
         """Show whether validators are computed for other credentials; true until said."""
-        self._named["sharing_enabled"].set(enabled)
+        self.watch_sharing(lambda: enabled)
+
+    def watch_sharing(self, enabled: Callable[[], bool]) -> None:
+        """Show what *enabled* says whenever somebody looks, since time alone may change it."""
+        self._named["sharing_enabled"].set_function(enabled)
 
     def store_available(self, available: bool) -> None:
         """Show whether the configured store can be used; true until said."""

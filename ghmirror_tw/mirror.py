@@ -110,9 +110,7 @@ class Mirror:
             self.now,
             self.call_later,
         )
-        self._validation = Validation(
-            self, self.store, self.workshop, self.metrics, self.sharing, self.proofs
-        )
+        self._validation = Validation(self, self.store, self.workshop, self.sharing, self.proofs)
 
         self._trials = Trials(self.store, self.stops, self.now, self.call_later, self._owner)
 

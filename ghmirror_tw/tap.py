@@ -21,9 +21,10 @@ from twisted.web.server import Site
 from ghmirror_tw import logs
 from ghmirror_tw.assembly.figures import Told
 from ghmirror_tw.assembly.proxy import proxy_of
-from ghmirror_tw.assembly.redis import redis_records
+from ghmirror_tw.assembly.redis import redis_records, redis_trust
 from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.assembly.trust import trusted
+from ghmirror_tw.authorities import Replaceable
 from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.conversation import Terms
 from ghmirror_tw.descriptors import for_clients, raise_limit
@@ -124,6 +125,7 @@ class House:
     workshop: Workshop = field(init=False)
     memory: MemoryStore = field(init=False)
     redis: FailoverStore | None = field(init=False, default=None)
+    redis_trust: Replaceable | None = field(init=False, default=None)
     gate: Gate = field(init=False)
     availability: Availability = field(init=False)
     status_page: StatusPage | None = field(init=False, default=None)
@@ -160,7 +162,6 @@ class House:
             self.redis = self._with_redis(Codec(secret))
         if settings.snapshot.target:
             self.snapshots = self._with_snapshots(Codec(secret))
-        self.metrics.sharing_enabled(cache.share)
         self.metrics.watch_store(self.memory.name, self._figures)
         if self.redis is not None:
             self.metrics.watch_store(self.redis.name, self._figures_of_redis)
@@ -201,6 +202,7 @@ class House:
             self.availability,
             self.pacing,
         )
+        self.metrics.watch_sharing(lambda: self.mirror.sharing.enabled(self.mirror.now()))
         self.resource = MirrorResource(
             self.reactor,
             self.mirror,
@@ -250,8 +252,9 @@ class House:
     def _with_redis(self, codec: Codec) -> FailoverStore:
         """Return the store in Redis, with the memory store beside it."""
         settings = self.settings.redis
+        trust = self.redis_trust = Replaceable(redis_trust(settings))
         records = redis_records(
-            self.reactor, self.settings, codec, self.workshop, self._redis_changed
+            self.reactor, self.settings, codec, self.workshop, trust, self._redis_changed
         )
         self.metrics.store_available(False)
         return FailoverStore(
@@ -335,7 +338,7 @@ class House:
         try:
             settings = read(self.config)
             secret = settings.cache.current_credential_secret().encode()
-            trust = _trust(settings)
+            trust, redis = _trust(settings), redis_trust(settings.redis)
         except ConfigError as error:
             for fault in error.faults:
                 _log.error("Not reread: {fault}", fault=fault)
@@ -344,6 +347,8 @@ class House:
         self.mirror.names = CredentialNames(secret)
         if self.redis is not None:
             self.redis.redis.codec = Codec(secret)
+        if self.redis_trust is not None:
+            self.redis_trust.current = redis
         if self.snapshots is not None:
             self.snapshots.use(Codec(secret))
         self.client.use(trust)

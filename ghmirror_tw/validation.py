@@ -12,7 +12,6 @@ from ghmirror_tw.answers import Answer, NotSaid, Whole
 from ghmirror_tw.conversation import Asked, Plan, Terms, Turn, Upload
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Reply, Unanswered
-from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.policy import errors, granting, reuse, tags
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.content import (
@@ -96,7 +95,6 @@ class Validation:
     world: World
     store: IStore
     workshop: Workshop
-    metrics: Metrics
     sharing: Sharing
     proofs: Proofs
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.mirror"))
@@ -106,9 +104,7 @@ class Validation:
         now = self.world.now()
         question, grant = asked.question, known.grant
         entries: tuple[Entry, ...] = ()
-        enabled = self.sharing.enabled(now)
-        self.metrics.sharing_enabled(enabled)
-        if enabled:
+        if self.sharing.enabled(now):
             entries = reuse.candidates(
                 known,
                 self.world.login(asked.credential),

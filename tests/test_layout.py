@@ -21,8 +21,9 @@ CONFIG = {"config", "config_values"}
 
 LAYERS = {
     "policy": 0,
-    **dict.fromkeys(("logs", "metrics", "threads", "authorities", "config", "config_values"), 1),
-    **dict.fromkeys(("collapse", "patient"), 1),
+    **dict.fromkeys(("logs", "metrics", "tallies", "threads", "authorities"), 1),
+    **dict.fromkeys(("config", "config_values"), 1),
+    **dict.fromkeys(("collapse", "patient", "sockets"), 1),
     **dict.fromkeys(("store", "github"), 2),
     # the conversation, and whatever else stands at the top of the package
     **dict.fromkeys(("mirror", "snapshots"), 3),

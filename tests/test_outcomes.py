@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.store.kept import short
 from tests.home import Home, open_home
 
 LIVE = "x-ratelimit-remaining"
@@ -129,7 +130,7 @@ class Outcomes(TestCase):
         await self.said("/thing", "alice-1")
         store = self.home.house.store
         for name in [n for n in store.names() if n[0] == "representation"]:
-            store._take(name)
+            store._take(short(*name))
         told = await self.said("/thing", "alice-1")
         assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 

@@ -46,17 +46,21 @@ class Installed:
         return run(self.environment / "bin" / program, *arguments, directory=self.elsewhere)
 
 
-def run(program: Path | str, *arguments: str, directory: Path) -> str:
-    """Run a program that knows nothing of this test's environment; return what it prints."""
-    environment = {
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what is this test's."""
+    return {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTHON", "COVERAGE", "COV_", "GHMIRROR_", "VIRTUAL_ENV"))
     }
+
+
+def run(program: Path | str, *arguments: str, directory: Path) -> str:
+    """Run a program that knows nothing of this test's environment; return what it prints."""
     ended = subprocess.run(
         [str(program), *arguments],
         cwd=directory,
-        env=environment,
+        env=clean_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -145,6 +145,24 @@ class Sharing(TestCase):
         assert (await self.ask("/a", 5)).outcome.endswith("detail=shared")
         assert await self.on() == 1.0
 
+    async def test_the_metric_waits_for_no_request(self) -> None:
+        """It is right before the first one, at once when sharing goes off, and after the hour."""
+        assert await self.on() == 1.0
+        await self.things("/a", "/b", "/c")
+        self.github.honours_conditions = False
+        for path, user in (("/a", 1), ("/b", 1), ("/c", 1), ("/a", 2)):
+            await self.ask(path, user)
+        assert await self.on() == 0.0
+        self.home.move_on(3590.0)
+        assert await self.on() == 0.0
+        self.home.move_on(11.0)
+        assert await self.on() == 1.0
+
+    async def test_the_metric_knows_what_is_wanted(self) -> None:
+        """Where sharing is not wanted, it says so before anybody has asked."""
+        self.home = await open_home(self, cache={"share": False})
+        assert await self.on() == 0.0
+
     async def test_two_keys_prove_nothing(self) -> None:
         """However many credentials say so: one odd endpoint is no rule."""
         await self.things("/a", "/b")

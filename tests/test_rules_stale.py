@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy.records import Grant
+from ghmirror_tw.store.kept import short
 from tests.github import GitHub
 from tests.home import Got, Home, open_home, start, until
 from tests.redis_house import settled
@@ -92,7 +93,7 @@ class Stale(TestCase):
         for name in store.names():
             record = store.peek(name)
             if isinstance(record, Grant):
-                store._put(name, evolve(record, restored=True))
+                store._put(short(*name), evolve(record, restored=True))
         assert (await self.while_away()).status == 502
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
         assert (await self.while_away()).outcome == STALE

@@ -58,3 +58,30 @@ class Refused(TestCase):
         self.github.put("/user", lambda login, _: {"login": "bob"})
         self.home.move_on(301.0)
         assert (await self.home.get("/thing", token="alice-1")).status == 403
+
+
+class Bots(TestCase):
+    """Installations of a GitHub App, which may not ask who they are."""
+
+    async def spent_by(self, **server: Any) -> tuple[float, float]:
+        """Return what two bots and what unknown users have spent, after a question of each bot."""
+        home = await open_home(self, server=server)
+        home.github.put("/thing", lambda login, _: {"of": login})
+        for number in (1, 2):
+            home.github.user(f"robot{number}[bot]", tokens=[f"ghs_{number}"])
+            assert (await home.get("/user", token=f"ghs_{number}")).status == 403
+            assert (await home.get("/thing", token=f"ghs_{number}")).status == 200
+        name = "ghmirror_quota_spent_total"
+        known = [await home.metric(f'{name}{{user="robot{number}[bot]"}}') for number in (1, 2)]
+        return sum(each > 0 for each in known), await home.metric(f'{name}{{user="unknown"}}')
+
+    async def test_nobody_knows_them(self) -> None:
+        """What they spend is that of ``unknown``, together: a refused /user tells nothing."""
+        known, unknown = await self.spent_by()
+        assert (known, unknown >= 2.0) == (0, True)
+
+    async def test_they_are_known_where_only_some_may_use_it(self) -> None:
+        """Then GitHub is asked who they are, in the way in which it tells them."""
+        names = frozenset({"robot1[bot]", "robot2[bot]"})
+        known, _ = await self.spent_by(allowed_users=names)
+        assert known == 2

@@ -18,7 +18,9 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import tap
 from ghmirror_tw.config import OPTIONS, SECTIONS
+from tests.certificates import Authority
 from tests.home import Got, Raw, fetch, open_github, open_home, reactor
+from tests.redis_servers import start_redis
 from tests.running import STOPPED, TWISTD, start_mirror
 
 
@@ -109,6 +111,24 @@ class Service(TestCase):
         mirror.signal(signal.SIGHUP)
         await mirror.logged("Not reread")
         assert (await get(mirror.url, "/zen", "bob-1")).status == 200
+
+    async def test_the_authorities_of_redis_are_reread(self) -> None:
+        """SIGHUP takes them anew: the next connection is held to them, and none is dropped."""
+        authority = Authority.new()
+        server = start_redis(self, authority=authority)
+        path = server.directory / "trusted.pem"
+        path.write_text(Authority.new().pem)
+        redis = {"url": f"rediss://127.0.0.1:{server.port}", "tls_ca_path": path, "pool_size": 1}
+        mirror = await start_mirror(self, {"cache": {"backend": "redis"}, "redis": redis})
+        await mirror.logged("certificate verify failed")
+        path.write_text(authority.pem)
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged(f"Redis at 127.0.0.1:{server.port} works")
+        path.write_text("nothing")
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged(r"Not reread: \[redis\] tls_ca_path: ")
+        shown = (await get(mirror.admin_url, "/metrics")).content.decode()
+        assert "ghmirror_store_available 1.0" in shown
 
     async def test_what_is_said_to_be_reread_is(self) -> None:
         """SIGHUP looks at the options that are said to be read again then, and at no others."""

@@ -28,10 +28,17 @@ def _address(where: RedisAddress) -> Address:
     return Address(where.host, where.port, where.socket_path)
 
 
-def redis_servers(reactor: Any, settings: Redis, changed: Callable[[], object]) -> IServers:
+def redis_trust(settings: Redis) -> Any:
+    """Return whom servers with TLS have to be vouched for by. Raises `ConfigError`."""
+    return trusted("redis", "tls_ca_path", settings.tls_ca_path)
+
+
+def redis_servers(
+    reactor: Any, settings: Redis, trust: Any, changed: Callable[[], object]
+) -> IServers:
     """Return the servers; *changed* is called when one of them comes or goes.
 
-    Raises `ConfigError` where a file can't be read.
+    Those with TLS have to be vouched for by somebody of whom *trust* is told.
     """
     url = settings.address
 
@@ -46,13 +53,12 @@ def redis_servers(reactor: Any, settings: Redis, changed: Callable[[], object]) 
     def make(
         where: RedisAddress = url, tell: Callable[[Node], object] | None = None, **more: Any
     ) -> Node:
-        trust = trusted("redis", "tls_ca_path", settings.tls_ca_path) if where.tls else None
         values = {
             "reactor": reactor,
             "pool_size": settings.pool_size,
             "timeout_s": settings.timeout,
             "credentials": credentials,
-            "trust": trust,
+            "trust": trust if where.tls else None,
             "database": where.database,
             "probe_key": f"{settings.key_prefix}:probe".encode("ascii"),
             "random": random.random,
@@ -81,20 +87,18 @@ def redis_servers(reactor: Any, settings: Redis, changed: Callable[[], object]) 
     return PrimaryAndReader(primary, make(reader, address=_address(reader), primary=False), reactor)
 
 
-def redis_records(
+def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
     reactor: Any,
     settings: Settings,
     codec: Codec,
     workshop: Workshop,
+    trust: Any,
     changed: Callable[[], object],
 ) -> RedisRecords:
-    """Return the records on the servers; *changed* is called when one of those comes or goes.
-
-    Raises `ConfigError` where a file can't be read.
-    """
+    """Return the records on the servers; see `redis_servers` for *trust* and *changed*."""
     redis = settings.redis
     return RedisRecords(
-        redis_servers(reactor, redis, changed),
+        redis_servers(reactor, redis, trust, changed),
         codec,
         workshop,
         reactor.seconds,

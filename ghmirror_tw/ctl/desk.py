@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from attrs import define, evolve, field
 
-from ghmirror_tw.assembly.redis import redis_records
+from ghmirror_tw.assembly.redis import redis_records, redis_trust
 from ghmirror_tw.assembly.snapshots import Place
 from ghmirror_tw.config import ConfigError, Settings
 from ghmirror_tw.ctl.errors import CommandError, Status
@@ -122,7 +122,8 @@ class Desk:
         )
         codec = Codec(settings.cache.current_credential_secret().encode())
         workshop = Workshop(self.reactor)
-        records = redis_records(self.reactor, patient, codec, workshop, lambda: None)
+        trust = redis_trust(redis)
+        records = redis_records(self.reactor, patient, codec, workshop, trust, lambda: None)
         workshop.open()
         records.servers.open()
         try:

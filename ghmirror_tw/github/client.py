@@ -1,189 +1,42 @@
-"""Asking GitHub over a bounded pool of connections: through treq, but for what is asked most.
+"""Asking GitHub over a bounded number of connections: through treq, but for what is asked most.
 
 Questions without content go to the agent below treq: its cookies, redirects and normal forms of
-URLs are nothing that the mirror has a use for, and took a tenth of a revalidated answer's time.
+URLs are nothing that the mirror has a use for. On their way, which every revalidated answer's
+time is spent on, there are plain calls and one Deferred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any, Final
 
-from attrs import define, evolve, field, frozen
-from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import CancelledError, Deferred
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
-from twisted.web.client import HTTPConnectionPool, ProxyAgent, ResponseNeverReceived
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from twisted.web.client import ResponseNeverReceived
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from ghmirror_tw.github.agent import Agent, Exchange
 from ghmirror_tw.github.connecting import Ways, tls_fault
-from ghmirror_tw.github.content import Content
+from ghmirror_tw.github.content import NOTHING, Content
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
-from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.github.origin import Origin
+from ghmirror_tw.github.uploading import Uploads, Watched
+from ghmirror_tw.policy.fields import Fields, serialised
 from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.storing import is_graphql
-from ghmirror_tw.policy.targets import PREFIX, UPLOADS, is_upload
+from ghmirror_tw.policy.targets import is_upload
 from ghmirror_tw.policy.tunnels import Proxy
 
-#: Methods that may be sent again, or over a connection that GitHub may just be closing.
-_RETRIED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-_KEPT_S: Final = 50
+__all__ = ("Client", "Origin")
+
 #: Where all connections are taken, one whose client has read nothing for so long is given to the
 #: next question, in seconds: as many slow clients as connections must not stop all others.
 _PAUSED_S: Final = 5.0
 #: How often who waits for a connection looks for such a one, in seconds.
 _LOOK_S: Final = 1.0
-
-
-#: Field lines, by name.
-Lines: TypeAlias = Iterable[tuple[bytes, Sequence[bytes]]]
-
-
-@frozen
-class Origin:
-    """Where `api_url` leads: with its `uploads`, the only place that anything is ever sent to."""
-
-    secure: bool
-    host: str
-    port: int
-    base_path: bytes
-    #: What stands here in the place of `UPLOADS`.
-    uploads_path: bytes
-
-    @classmethod
-    def of(cls, api_url: str) -> Origin:
-        """Return the origin of an http(s) URL; its path comes before every target."""
-        parts = urlsplit(api_url)
-        assert parts.hostname is not None
-        secure = parts.scheme == "https"
-        port = parts.port or (443 if secure else 80)
-        path = parts.path.rstrip("/").encode("ascii")
-        return cls(secure, parts.hostname, port, path, path.removesuffix(PREFIX) + UPLOADS)
-
-    @property
-    def authority(self) -> bytes:
-        """The `Host` field (RFC 9110, section 7.2)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = 443 if self.secure else 80
-        return host.encode() if self.port == default else f"{host}:{self.port}".encode()
-
-    @property
-    def uploads(self) -> Origin:
-        """Where GitHub takes uploads: at GitHub.com, a host for nothing else."""
-        host = self.host.removeprefix("api.")
-        if self.host == "api.github.com" or (host != self.host and host.endswith(".ghe.com")):
-            return evolve(self, host=f"uploads.{host}", uploads_path=b"")
-        return self
-
-    @property
-    def uploads_url(self) -> bytes | None:
-        """How GitHub calls what clients know by `UPLOADS`, if it has a URL of its own."""
-        uploads = self.uploads
-        if uploads == self and not self.base_path.endswith(PREFIX):
-            return None
-        scheme = b"https://" if self.secure else b"http://"
-        return scheme + uploads.authority + uploads.uploads_path
-
-    def target(self, question: Question) -> bytes:
-        """Return the request target of a question, byte for byte but for the base path."""
-        if is_upload(question.target):
-            return self.uploads_path + question.target.removeprefix(UPLOADS)
-        if self.base_path.endswith(b"/api/v3") and is_graphql(question):
-            return self.base_path.removesuffix(b"v3") + b"graphql"
-        return self.base_path + question.target
-
-
-@implementer(IAgent)
-@define
-class _Verbatim:
-    """Stands below treq for one question and sends it as it is.
-
-    treq would normalise the URL, add an `Accept-Encoding` of its own and unpack what comes; here
-    the target and the fields go out byte for byte, and the coding is kept from treq's eyes.
-    """
-
-    agent: ProxyAgent
-    target: bytes
-    headers: Headers
-    coding: list[bytes] | None = None
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,  # noqa: ARG002
-        headers: Headers | None = None,  # noqa: ARG002
-        bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
-        """Send the question; *uri* and *headers* are treq's idea of it."""
-        sent: Deferred[IResponse] = self.agent.request(
-            method, self.target, self.headers, bodyProducer
-        )
-        return sent.addCallback(self._hide_coding)
-
-    def _hide_coding(self, response: IResponse) -> IResponse:
-        self.coding = response.headers.getRawHeaders(b"content-encoding")
-        response.headers.removeHeader(b"content-encoding")
-        return response
-
-
-@implementer(IBodyProducer)
-@define(eq=False)
-class _Watched:
-    """Sends the content of a request, and tells of each piece that goes out.
-
-    The time for an answer runs from when GitHub last took something: a large upload over a slow
-    line is not one that hangs.
-    """
-
-    producer: IBodyProducer
-    progress: Callable[[], object]
-
-    @property
-    def length(self) -> Any:
-        """How many bytes there are."""
-        return self.producer.length
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:
-        """Send it all to *consumer*."""
-        sent: Deferred[None] = self.producer.startProducing(_Consumer(consumer, self.progress))
-        return sent
-
-    def pauseProducing(self) -> None:
-        """Wait."""
-        self.producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """Go on."""
-        self.progress()
-        self.producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """Give up."""
-        self.producer.stopProducing()
-
-
-@define(eq=False)
-class _Consumer:
-    """Takes what is sent, and tells of it."""
-
-    consumer: Any
-    progress: Callable[[], object]
-
-    def write(self, piece: bytes) -> None:
-        """Take a piece."""
-        self.progress()
-        self.consumer.write(piece)
-
-
-def _nothing_kept() -> IndexableCookieJar:
-    return IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
 
 
 @implementer(IGitHub)
@@ -203,10 +56,8 @@ class Client:
     trust: Any = None
     proxy: Callable[[], Proxy] | None = None
     uploads: Origin = field(init=False)
-    _kept: dict[Origin, ProxyAgent] = field(factory=dict, init=False)
-    _fresh: dict[Origin, ProxyAgent] = field(factory=dict, init=False)
-    _pool: HTTPConnectionPool = field(init=False)
-    _cookies: IndexableCookieJar = field(factory=_nothing_kept)
+    _agents: dict[Origin, Agent] = field(factory=dict, init=False)
+    _via: bytes = field(init=False)
     _coming: set[Content] = field(factory=set)
     #: How many connections are asked over, or have an answer still to come.
     _held: int = 0
@@ -214,27 +65,19 @@ class Client:
 
     def __attrs_post_init__(self) -> None:
         self.uploads = self.origin.uploads
+        self._via = serialised(Fields.of(((b"via", self.via),)))
         self.use(self.trust)
 
     def use(self, trust: Any) -> None:
         """Trust *trust* from the next connection on; what is under way goes on."""
         self.trust = trust
-        old = getattr(self, "_pool", None)
-        if old is not None:
-            old.closeCachedConnections()
+        self._close_agents()
         ways = Ways(self.reactor, self.connect_timeout_s, trust, self.proxy)
-        self._pool = HTTPConnectionPool(self.reactor, persistent=True)
-        self._pool.maxPersistentPerHost = self.max_connections
-        self._pool.cachedConnectionTimeout = _KEPT_S
-        # What may not be sent twice never goes over a connection that may just be closing.
-        once = HTTPConnectionPool(self.reactor, persistent=False)
         for origin in (self.origin, self.uploads):
             endpoint = ways.to(origin.host, origin.port, secure=origin.secure)
-            self._kept[origin] = ProxyAgent(endpoint, self.reactor, self._pool)
-            self._fresh[origin] = ProxyAgent(endpoint, self.reactor, once)
-
-    def _origin(self, question: Question) -> Origin:
-        return self.uploads if is_upload(question.target) else self.origin
+            self._agents[origin] = Agent(
+                self.reactor, endpoint, origin.authority, self.max_connections
+            )
 
     def ask(
         self,
@@ -244,103 +87,40 @@ class Client:
         ended: Callable[[], object] = bool,
     ) -> Deferred[Reply]:
         """Return the answer once its fields have come; see `IGitHub.ask`."""
-        gone: list[bool] = []
-
-        def cancel(_: object) -> None:
-            gone.append(True)
-            asking.cancel()
-
-        asking = Deferred.fromCoroutine(self._ask(question, content, timeout_s, ended, gone))
-        answered: Deferred[Reply] = Deferred(cancel)
-        asking.addCallbacks(answered.callback, answered.errback)
-        return answered
-
-    async def _ask(
-        self,
-        question: Question,
-        content: IBodyProducer | None,
-        timeout_s: float,
-        ended: Callable[[], object],
-        gone: list[bool],
-    ) -> Reply:
-        timed_out = False
-        timeout_s = max(timeout_s, 0.0)
-        if content is not None:
-            content = _Watched(content, lambda: timer.active() and timer.reset(timeout_s))
-
-        def time_out() -> None:
-            nonlocal timed_out
-            timed_out = True
-            pending.cancel()
-
-        timer = self.reactor.callLater(timeout_s, time_out)
-        pending: Deferred[Any] = Deferred.fromCoroutine(self._send(question, content, ended))
-        try:
-            reply: Reply = await pending
-        except Unanswered:
-            raise
-        except Exception as error:
-            if timed_out:
-                raise Unanswered("timeout", f"no answer within {timeout_s:.3g} s") from None
-            # What Twisted makes of that may look like an unknown name, or a lost connection.
-            if gone:
-                raise CancelledError from error
-            raise _unanswered(Failure(error)) from error
-        finally:
-            if timer.active():
-                timer.cancel()
-        return reply
-
-    async def _send(
-        self, question: Question, content: IBodyProducer | None, ended: Callable[[], object]
-    ) -> Reply:
-        origin = self._origin(question)
-        headers = Headers()
-        headers.addRawHeader(b"Host", origin.authority)
-        for name, value in question.fields:
-            headers.addRawHeader(name, value)
-        headers.addRawHeader(b"Via", self.via)
-        may_retry = question.method in _RETRIED and content is None
-        agent = (self._kept if may_retry else self._fresh)[origin]
-        target = origin.target(question)
+        asking = _Asking(self, ended, max(timeout_s, 0.0))
         self._held += 1
         self._look()
-        try:
-            if content is None:
-                response = await agent.request(question.method, target, headers)
-                lines = response.headers.getAllRawHeaders()
-            else:
-                response, lines = await self._upload(
-                    question.method, _Verbatim(agent, target, headers), content
-                )
-        except BaseException:
+        asking.start(question, content)
+        return asking.reply
+
+    def put(
+        self, question: Question, content: IBodyProducer | None, asking: _Asking
+    ) -> Exchange | Deferred[Any]:
+        """Put a question for *asking*; return what it can be cancelled by."""
+        origin = self.uploads if is_upload(question.target) else self.origin
+        agent, target = self._agents[origin], origin.target(question)
+        if content is None:
+            block = serialised(question.fields) + self._via
+            return agent.ask(question.method, target, block, asking)
+        sent = Uploads(self.reactor, self.via).put(agent, question, target, content)
+        return sent.addCallbacks(asking.answered, asking.failed)
+
+    def freed(self) -> None:
+        """Take note that a connection is asked over no more, and no answer is still to come."""
+        self._held -= 1
+
+    def receive(self, answer: Any, ended: Callable[[], object]) -> Content:
+        """Return the content of an answer, which holds its connection until it has ended."""
+
+        def end() -> None:
+            self._coming.discard(content)
             self._held -= 1
             ended()
-            raise
-        return self._reply(response, lines, ended)
 
-    async def _upload(
-        self, method: bytes, agent: _Verbatim, content: IBodyProducer
-    ) -> tuple[Any, Lines]:
-        """Send a question with content through treq."""
-        response = await HTTPClient(agent, cookiejar=self._cookies).request(
-            method.decode("ascii"),
-            "http://origin.invalid/",
-            headers=Headers(),
-            data=content,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self.reactor,
-        )
-        # treq leaves an empty one in the place of the coding that was kept from it.
-        lines = [
-            (name, values)
-            for name, values in response.headers.getAllRawHeaders()
-            if name.lower() != b"content-encoding"
-        ]
-        if agent.coding:
-            lines.append((b"content-encoding", agent.coding))
-        return response.original, lines
+        length = None if answer.length is UNKNOWN_LENGTH else answer.length
+        content = Content(self.reactor, answer, self.idle_timeout_s, length, end)
+        self._coming.add(content)
+        return content
 
     def _look(self) -> None:
         """While all connections are held, see to it that nobody holds one without reading."""
@@ -357,30 +137,84 @@ class Client:
                 longest.give_way()
         self._look()
 
-    def _reply(self, response: Any, lines: Lines, ended: Callable[[], object]) -> Reply:
-        content = Content(
-            self.reactor,
-            response,
-            self.idle_timeout_s,
-            None if response.length is UNKNOWN_LENGTH else response.length,
-            lambda: self._ended(content, ended),
-        )
-        self._coming.add(content)
-        fields = Fields(tuple((name, value) for name, values in lines for value in values))
-        return Reply(response.code, fields, content)
-
-    def _ended(self, content: Content, ended: Callable[[], object]) -> None:
-        self._coming.discard(content)
-        self._held -= 1
-        ended()
-
     def close(self) -> Deferred[None]:
         """Close the connections that are idle."""
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
-        closed: Deferred[None] = self._pool.closeCachedConnections()
-        return closed
+        return self._close_agents()
+
+    def _close_agents(self) -> Deferred[None]:
+        closed = [agent.close() for agent in self._agents.values()]
+        return gatherResults(closed).addCallback(lambda _: None)
+
+
+@define(eq=False)
+class _Asking:
+    """One question from when it is put until there is a reply, or none."""
+
+    client: Client
+    ended: Callable[[], object]
+    timeout_s: float
+    reply: Deferred[Reply] = field(init=False)
+    _timer: IDelayedCall = field(init=False)
+    _under_way: Exchange | Deferred[Any] | None = None
+    _timed_out: bool = False
+    _gone: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.reply = Deferred(self._cancel)
+        self._timer = self.client.reactor.callLater(self.timeout_s, self._time_out)
+
+    def start(self, question: Question, content: IBodyProducer | None) -> None:
+        """Put the question."""
+        if content is not None:
+            content = Watched(content, self._progress)
+        try:
+            self._under_way = self.client.put(question, content, self)
+        except Exception:  # noqa: BLE001 - what can't be sent is not answered
+            self.failed(Failure())
+
+    def _progress(self) -> None:
+        if self._timer.active():
+            self._timer.reset(self.timeout_s)
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        if self._under_way is not None:
+            self._under_way.cancel()
+
+    def _cancel(self, _: object) -> None:
+        self._gone = True
+        if self._under_way is not None:
+            self._under_way.cancel()
+
+    def answered(self, answer: Any) -> None:
+        """Give the reply, and free the connection when its content is there."""
+        if self._timer.active():
+            self._timer.cancel()
+        fields = Fields.of(tuple(answer.lines))
+        if answer.length == 0:
+            # The connection is free already.
+            self.client.freed()
+            self.reply.callback(Reply(answer.code, fields, NOTHING))
+            self.ended()
+        else:
+            content = self.client.receive(answer, self.ended)
+            self.reply.callback(Reply(answer.code, fields, content))
+
+    def failed(self, reason: Failure) -> None:
+        """Tell why there is no reply."""
+        if self._timer.active():
+            self._timer.cancel()
+        self.client.freed()
+        self.ended()
+        if self._timed_out:
+            why = f"no answer within {self.timeout_s:.3g} s"
+            self.reply.errback(Unanswered("timeout", why))
+        elif not self._gone:
+            # Else it is the Deferred that says so.
+            self.reply.errback(_unanswered(reason))
 
 
 def _unanswered(failure: Failure) -> Unanswered:

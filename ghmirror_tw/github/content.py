@@ -98,7 +98,8 @@ class Content(Protocol):
             return
         if not self._asked_for:
             self._start()
-        transport: Any = getattr(self.transport, "_producer", None)
+        # Twisted's own client has the transport behind one that can't abort.
+        transport: Any = getattr(self.transport, "_producer", self.transport)
         if transport is not None and hasattr(transport, "abortConnection"):
             transport.abortConnection()
         elif self.transport is not None:
@@ -234,3 +235,17 @@ class Held:
 
     def stopProducing(self) -> None:
         """Nothing is coming any more."""
+
+
+@define(eq=False)
+class Nothing(Held):
+    """No content: an answer that has none is complete with its fields."""
+
+    content: bytes = b""
+
+    def pass_on(self, sink: Callable[[bytes], None]) -> Deferred[bool]:  # noqa: ARG002
+        """Give nothing."""
+        return succeed(True)
+
+
+NOTHING: Final = Nothing()

@@ -151,3 +151,24 @@ class Fields:
         """Return the lines that are meant for the far end (RFC 9110, section 7.6.1)."""
         named = self.listed(b"connection")
         return self.without(HOP_BY_HOP.union(named) if named else HOP_BY_HOP)
+
+
+def serialised(fields: Fields) -> bytes:
+    """Return fields as they are sent, each on a line of its own (RFC 9112, section 5).
+
+    Raises ValueError where that would be other lines than there are fields.
+    """
+    lines = fields.lines
+    block = b"".join([b"%b: %b\r\n" % line for line in lines])
+    # One CR and one LF a line are those that were put there; a space before a name would make it
+    # part of the value before it.
+    if (
+        block.count(b"\n") != len(lines)
+        or block.count(b"\r") != len(lines)
+        or b"\0" in block
+        or b"\n " in block
+        or b"\n\t" in block
+        or block.startswith((b" ", b"\t"))
+    ):
+        raise ValueError("a field that is no line")
+    return block

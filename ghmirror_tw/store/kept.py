@@ -1,67 +1,157 @@
-"""How a memory store keeps records: as flat tuples of what can't refer back to them.
+"""How a memory store keeps records and their names: small, and as what can't refer back to them.
 
-Python's garbage collector soon leaves such tuples alone for good, but goes through objects of any
-other class again and again: some hundred thousand of them hold up everything for half a second.
-Tuples within tuples take it longer to see through.
+Python's garbage collector soon leaves bytes, and tuples of them, alone for good, but goes through
+objects of any other class again and again: some hundred thousand of them hold up everything for
+half a second. A grant and a list that are packed take a third of what their values would take.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Final, Protocol, cast
+from struct import Struct
+from typing import Any, Final, TypeAlias, cast
 
 from attrs import define, field
 from attrs import fields as attributes
+from msgpack import Packer, unpackb
 
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.records import Entry, Grant, Representation
 
 Record = Representation | Grant | tuple[Entry, ...] | float
-#: What kind it is of, its size in bytes, and its values, one after the other.
-Kept = tuple[Any, ...]
+#: A representation's values, all but its digest; a grant or a list, packed; or a time.
+Kept: TypeAlias = tuple[bytes, Any, int, int | None] | bytes | float
+#: What a record is called: its kind, and of what it is (a cache key's name, a credential, ...).
+Name: TypeAlias = tuple[str, ...]
 
-REPRESENTATION: Final = "representation"
-GRANT: Final = "grant"
-_LIST: Final = "list"
-_TIME: Final = "time"
+#: How each kind is called where it takes less room, and of how many texts it is.
+REPRESENTATION: Final = b"r"
+GRANT: Final = b"g"
+REFUSAL: Final = b"x"
+LIST: Final = b"l"
+REVOKED: Final = b"X"
+WRITTEN: Final = b"w"
+STOPPED: Final = b"s"
+_KINDS: Final = {
+    "representation": (REPRESENTATION, 2),
+    "grant": (GRANT, 2),
+    "refusal": (REFUSAL, 2),
+    "list": (LIST, 1),
+    "revoked": (REVOKED, 1),
+    "written": (WRITTEN, 1),
+    "stopped": (STOPPED, 2),
+}
+_CALLED: Final = {letter[0]: (kind, texts) for kind, (letter, texts) in _KINDS.items()}
+#: The longest text of hexadecimal digits that is written as bytes; a length above is that of text.
+_LONGEST: Final = 127
+_LENGTH: Final = Struct(">I")
+_TIME: Final = Struct("<d")
 
-# What Python needs for a record besides the bytes in it, measured with tracemalloc.
-_REPRESENTATION_BYTES: Final = 560
-_GRANT_BYTES: Final = 480
-_ENTRY_BYTES: Final = 320
-_LIST_BYTES: Final = 250
-_TIME_BYTES: Final = 250
+# What Python needs for a record and its name besides the bytes in it, measured with tracemalloc
+# where there are few; the more there are, the less of a dict is empty.
+_REPRESENTATION_BYTES: Final = 420
+_PACKED_BYTES: Final = 270
+_TIME_BYTES: Final = 200
+_LINE_BYTES: Final = 120
 
 _GRANT_VALUES: Final = attrgetter(*(each.name for each in attributes(Grant)))
 _ENTRY_VALUES: Final = attrgetter(*(each.name for each in attributes(Entry)))
-_ASKED_AT: Final = 2 + [each.name for each in attributes(Grant)].index("asked_at")
 _OF_ENTRY: Final = len(attributes(Entry))
+_SUPERSEDES: Final = [each.name for each in attributes(Entry)].index("supersedes")
+#: So many lists are remembered as what they mean.
+_MOST_LISTS: Final = 256
 #: So many different sets of fields are kept once for all that have them.
 _MOST_FIELDS: Final = 1000
 #: Names one file, and so is nobody else's.
 _OF_ONE: Final = b"content-disposition"
 
 
-class _Sized(Protocol):
-    """Something with a length in bytes."""
-
-    def __len__(self) -> int: ...
+# Names.
 
 
-def _length(*values: _Sized | None) -> int:
-    return sum(len(value) for value in values if value is not None)
+@lru_cache(4096)
+def short_text(text: str) -> bytes:
+    """Return a text in few bytes, its length first: most are hexadecimal digits."""
+    raw = _raw(text)
+    if isinstance(raw, bytes) and len(raw) <= _LONGEST:
+        return bytes((len(raw),)) + raw
+    coded = text.encode()
+    return b"\xff" + _LENGTH.pack(len(coded)) + coded
 
 
-def _size_of(record: Record) -> int:
-    """Return about how many bytes of memory a record takes."""
-    if isinstance(record, Representation):
-        lines = sum(len(name) + len(value) + 120 for name, value in record.fields)
-        return _REPRESENTATION_BYTES + len(record.packed) + lines
-    if isinstance(record, Grant):
-        return _GRANT_BYTES + _length(record.etag, record.last_modified, record.link)
-    if isinstance(record, tuple):
-        return _LIST_BYTES + sum(_ENTRY_BYTES + _length(entry.link) for entry in record)
-    return _TIME_BYTES
+def _raw(text: str | None) -> bytes | str | None:
+    """Return hexadecimal digits as the bytes that they are; any other text as it is."""
+    if text is None:
+        return None
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        return text
+    return raw if raw.hex() == text else text
+
+
+def _text(raw: bytes | str | None) -> str | None:
+    return raw.hex() if isinstance(raw, bytes) else raw
+
+
+def short(kind: str, *texts: str) -> bytes:
+    """Return a record's name in few bytes: a letter and short texts. No two names share them."""
+    letter, _ = _KINDS[kind]
+    return letter + b"".join(map(short_text, texts))
+
+
+def long(name: bytes) -> Name:
+    """Return the name that `short` has made few bytes of."""
+    kind, texts = _CALLED[name[0]]
+    found, position = [kind], 1
+    for _ in range(texts):
+        length, position = name[position], position + 1
+        if length <= _LONGEST:
+            found.append(name[position : position + length].hex())
+        else:
+            (length,) = _LENGTH.unpack_from(name, position)
+            position += _LENGTH.size
+            found.append(name[position : position + length].decode())
+        position += length
+    return tuple(found)
+
+
+# Records.
+
+
+def is_representation(kept: Kept) -> bool:
+    """Tell whether a representation is kept."""
+    return isinstance(kept, tuple)
+
+
+def is_grant(kept: Kept) -> bool:
+    """Tell whether a grant is kept."""
+    return isinstance(kept, bytes) and kept.startswith(GRANT)
+
+
+def time_of(kept: Kept) -> float:
+    """Return the time that is kept."""
+    return cast(float, kept)
+
+
+def granted_at(kept: Kept) -> float:
+    """Return when the question was asked to which a grant that is kept was the answer."""
+    (at,) = _TIME.unpack_from(cast(bytes, kept), len(GRANT))
+    return cast(float, at)
+
+
+def size_of(kept: Kept) -> int:
+    """Return about how many bytes of memory a record takes with its name."""
+    if isinstance(kept, bytes):
+        return _PACKED_BYTES + len(kept)
+    if isinstance(kept, float):
+        return _TIME_BYTES
+    packed, known, *_ = kept
+    size = _REPRESENTATION_BYTES + len(packed)
+    if not isinstance(known, int):
+        size += sum(len(name) + len(value) + _LINE_BYTES for name, value in known)
+    return size
 
 
 @define(eq=False)
@@ -70,18 +160,25 @@ class Keeper:
 
     _known: list[Fields] = field(init=False, factory=list)
     _numbers: dict[Fields, int] = field(init=False, factory=dict)
+    _pack: Any = field(init=False, factory=lambda: Packer().pack)
 
     def keep(self, record: Record) -> Kept:
         """Return a record as it is kept."""
-        size = _size_of(record)
         if isinstance(record, Representation):
-            fields, packed = self._shared(record.fields), record.packed
-            return REPRESENTATION, size, record.digest, fields, packed, record.size, record.items
+            return record.packed, self._shared(record.fields), record.size, record.items
         if isinstance(record, Grant):
-            return GRANT, size, *_GRANT_VALUES(record)
+            digest, *values = _GRANT_VALUES(record)
+            packed: bytes = self._pack((_raw(digest), *values))
+            return GRANT + _TIME.pack(record.asked_at) + packed
         if isinstance(record, tuple):
-            return _LIST, size, *(value for entry in record for value in _ENTRY_VALUES(entry))
-        return _TIME, size, record
+            flat: list[Any] = []
+            for entry in record:
+                values = list(_ENTRY_VALUES(entry))
+                values[0], values[_SUPERSEDES] = _raw(entry.digest), _raw(entry.supersedes)
+                flat += values
+            packed = self._pack(flat)
+            return LIST + packed
+        return float(record)
 
     def _shared(self, fields: Fields) -> int | tuple[tuple[bytes, bytes], ...]:
         """Return the number by which *fields* are known; their lines, where others won't have them.
@@ -97,26 +194,26 @@ class Keeper:
         self._known.append(fields)
         return number
 
-    def found(self, kept: Kept) -> Record:
-        """Return the record that is kept."""
-        kind = kept[0]
-        if kind == REPRESENTATION:
-            _, _, digest, known, packed, size, items = kept
+    def found(self, kept: Kept, digest: str = "") -> Record:
+        """Return the record that is kept; *digest* is that of a representation."""
+        if isinstance(kept, tuple):
+            packed, known, size, items = kept
             fields = self._known[known] if isinstance(known, int) else Fields.of(known)
             return Representation(digest, fields, packed, size, items)
-        if kind == GRANT:
-            return Grant(*kept[2:])
-        if kind == _LIST:
-            starts = range(2, len(kept), _OF_ENTRY)
-            return tuple([Entry(*kept[start : start + _OF_ENTRY]) for start in starts])
-        return time_of(kept)
+        if isinstance(kept, float):
+            return kept
+        if is_grant(kept):
+            of, *values = unpackb(kept[len(GRANT) + _TIME.size :])
+            return Grant(_text(of) or "", *values)
+        return entries_of(kept)
 
 
-def time_of(kept: Kept) -> float:
-    """Return the time that is kept."""
-    return cast(float, kept[2])
-
-
-def granted_at(kept: Kept) -> float:
-    """Return when the question was asked to which a grant that is kept was the answer."""
-    return cast(float, kept[_ASKED_AT])
+@lru_cache(_MOST_LISTS)
+def entries_of(kept: bytes) -> tuple[Entry, ...]:
+    """Return the recency list that is kept: it is looked up, and soon again to be put back."""
+    flat: list[Any] = unpackb(kept[len(LIST) :])
+    starts = range(0, len(flat), _OF_ENTRY)
+    for start in starts:
+        flat[start] = _text(flat[start])
+        flat[start + _SUPERSEDES] = _text(flat[start + _SUPERSEDES])
+    return tuple([Entry(*flat[start : start + _OF_ENTRY]) for start in starts])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from itertools import islice
+from typing import Final, cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
@@ -16,11 +17,23 @@ from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, rank
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.kept import (
     GRANT,
+    LIST,
+    REFUSAL,
     REPRESENTATION,
+    REVOKED,
+    WRITTEN,
     Keeper,
     Kept,
+    Name,
     Record,
+    entries_of,
     granted_at,
+    is_grant,
+    is_representation,
+    long,
+    short,
+    short_text,
+    size_of,
     time_of,
 )
 from ghmirror_tw.store.waiting import waiting, wake
@@ -30,8 +43,8 @@ UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
 #: How many records are let go of without a pause: less than a millisecond's work.
 _AT_ONCE: Final = 500
-
-Name = tuple[str, ...]
+#: So many of those used least recently are looked up at a time, to be let go of.
+_VICTIMS: Final = 500
 
 
 def _newer(old: Record | None, record: Record) -> Record | None:
@@ -71,10 +84,12 @@ class MemoryStore:
     representations: int = 0
     grants: int = 0
     evictions: int = 0
-    #: What was written or used here, least recently first.
-    _records: OrderedDict[Name, Kept] = field(factory=OrderedDict)
+    #: What was written or used here, least recently first; names as `short` makes them.
+    _records: dict[bytes, Kept] = field(factory=dict)
     #: What came from a copy and was not used since, the coldest last.
-    _cold: dict[Name, Kept] = field(factory=dict)
+    _cold: dict[bytes, Kept] = field(factory=dict)
+    #: Those that go next, in order: the first of all, less what was used since they were looked up.
+    _victims: dict[bytes, None] = field(factory=dict)
     _keeper: Keeper = field(factory=Keeper)
     _claims: dict[str, _Claim] = field(factory=dict)
     _unstorable: OrderedDict[str, float] = field(factory=OrderedDict)
@@ -82,51 +97,47 @@ class MemoryStore:
 
     # Records: how each kind is called, and how it comes, goes and is found.
 
-    def _use(self, name: Name) -> Kept | None:
+    def _use(self, name: bytes) -> Kept | None:
         """Return a record as it is kept, and note that it was used."""
         kept = self._records.pop(name, None)
         if kept is None:
             kept = self._cold.pop(name, None) if self._cold else None
             if kept is None:
                 return None
-        # Not moved, but put anew, so that the dict itself is in the order of use; see `names`.
+        # Put anew, so that the dict itself is in the order of use.
         self._records[name] = kept
+        if self._victims:
+            self._victims.pop(name, None)
         return kept
 
-    def _get(self, name: Name) -> Record | None:
-        """Return a record, and note that it was used."""
-        kept = self._use(name)
-        return None if kept is None else self._keeper.found(kept)
-
-    def _time(self, name: Name) -> float:
+    def _time(self, name: bytes) -> float:
         kept = self._use(name)
         return 0.0 if kept is None else time_of(kept)
 
-    def _refused_at(self, key: CacheKey, credential: str) -> float:
-        return max(
-            self._time(("refusal", key.name, credential)), self._time(("revoked", credential))
-        )
+    def _refused_at(self, of: bytes, whose: bytes) -> float:
+        return max(self._time(REFUSAL + of + whose), self._time(REVOKED + whose))
 
-    def _entries(self, key: CacheKey) -> tuple[Entry, ...]:
-        record = self._get(("list", key.name))
-        return record if isinstance(record, tuple) else ()
+    def _entries(self, of: bytes) -> tuple[Entry, ...]:
+        kept = self._use(LIST + of)
+        return () if kept is None else entries_of(cast(bytes, kept))
 
     def _count(self, kept: Kept, sign: int) -> None:
-        kind, size, *_ = kept
-        self.size += sign * size
-        if kind == REPRESENTATION:
+        self.size += sign * size_of(kept)
+        if is_representation(kept):
             self.representations += sign
-        elif kind == GRANT:
+        elif is_grant(kept):
             self.grants += sign
 
-    def _take(self, name: Name) -> None:
+    def _take(self, name: bytes) -> None:
+        if self._victims:
+            self._victims.pop(name, None)
         old = self._records.pop(name, None)
         if old is None and self._cold:
             old = self._cold.pop(name, None)
         if old is not None:
             self._count(old, -1)
 
-    def _put(self, name: Name, record: Record) -> None:
+    def _put(self, name: bytes, record: Record) -> None:
         self._take(name)
         kept = self._records[name] = self._keeper.keep(record)
         self._count(kept, 1)
@@ -139,11 +150,21 @@ class MemoryStore:
         for _ in range(_AT_ONCE):
             if self.size <= self.max_size or not (self._cold or self._records):
                 return
-            _, kept = self._cold.popitem() if self._cold else self._records.popitem(last=False)
-            self._count(kept, -1)
+            self._count(self._cold.popitem()[1] if self._cold else self._pop_first(), -1)
             self.evictions += 1
         if self._evicting is None:
             self._evicting = self.reactor.callLater(0, self._evict_on)
+
+    def _pop_first(self) -> Kept:
+        """Remove what was used least recently.
+
+        To find the first name of a dict takes the longer the more were taken from its beginning.
+        """
+        if not self._victims:
+            self._victims = dict.fromkeys(islice(self._records, _VICTIMS))
+        name = next(iter(self._victims))
+        del self._victims[name]
+        return self._records.pop(name)
 
     def _evict_on(self) -> None:
         self._evicting = None
@@ -168,15 +189,16 @@ class MemoryStore:
 
     def known(self, key: CacheKey, credential: str) -> Known:
         """Return what is known, refusals beside the grant that they may outweigh."""
-        grant = self._get(("grant", key.name, credential))
+        of, whose = short_text(key.name), short_text(credential)
+        grant = self._use(GRANT + of + whose)
         # After the grant, so that a refusal is never evicted before what it outweighs.
-        refused_at = self._refused_at(key, credential)
+        refused_at = self._refused_at(of, whose)
         bucket = bucket_of(b"GET", key.path)
         stopped_until, bucket_until = self.stopped_until(credential, bucket)
         return Known(
-            grant=grant if isinstance(grant, Grant) else None,
-            entries=self._entries(key),
-            written_at=self._time(("written", credential)),
+            grant=None if grant is None else cast(Grant, self._keeper.found(grant)),
+            entries=self._entries(of),
+            written_at=self._time(WRITTEN + whose),
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
             stopped_until=stopped_until,
@@ -196,8 +218,12 @@ class MemoryStore:
 
     def held(self, key: CacheKey, digests: tuple[str, ...]) -> dict[str, Representation]:
         """Return those of the representations that are here."""
-        here = {digest: self._get(("representation", key.name, digest)) for digest in digests}
-        return {name: record for name, record in here.items() if isinstance(record, Representation)}
+        here = {}
+        for digest in digests:
+            kept = self._use(REPRESENTATION + short_text(key.name) + short_text(digest))
+            if kept is not None:
+                here[digest] = cast(Representation, self._keeper.found(kept, digest))
+        return here
 
     def resize(self, max_size: int) -> None:
         """Hold at most *max_size* bytes from now on."""
@@ -206,26 +232,33 @@ class MemoryStore:
 
     def hold(self, key: CacheKey, representation: Representation) -> None:
         """Keep a copy of a representation."""
-        self._put(("representation", key.name, representation.digest), representation)
+        self._put(short("representation", key.name, representation.digest), representation)
         self._evict()
 
     # Copies.
 
     def names(self) -> list[Name]:
-        """Return the names of all records, those first that were used last.
+        """Return the names of all records, those first that were used last."""
+        return list(map(long, self.short_names()))
 
-        All at once, since the order changes with each use; a dict gives its names ten times as
-        fast as an OrderedDict does, in the order in which they were put into it.
+    def short_names(self) -> list[bytes]:
+        """Return what `names` does, as `short` makes it.
+
+        All at once, since the order changes with each use.
         """
-        names = list(dict.keys(self._records))
+        names = list(self._records)
         names.reverse()
         names += self._cold
         return names
 
     def peek(self, name: Name) -> Record | None:
         """Return a record without using it."""
-        kept = self._records.get(name) or self._cold.get(name)
-        return None if kept is None else self._keeper.found(kept)
+        kept = self._peek(short(*name))
+        return None if kept is None else self._keeper.found(kept, name[-1])
+
+    def _peek(self, name: bytes) -> Kept | None:
+        kept = self._records.get(name)
+        return self._cold.get(name) if kept is None else kept
 
     @property
     def is_full(self) -> bool:
@@ -240,10 +273,11 @@ class MemoryStore:
         newer = _newer(self.peek(name), record)
         if newer is None:
             return False
-        if name in self._records or name in self._cold:
-            self._put(name, newer)
+        called = short(*name)
+        if called in self._records or called in self._cold:
+            self._put(called, newer)
             return True
-        kept = self._cold[name] = self._keeper.keep(newer)
+        kept = self._cold[called] = self._keeper.keep(newer)
         self._count(kept, 1)
         self._evict()
         return True
@@ -259,44 +293,45 @@ class MemoryStore:
         entry: Entry,
     ) -> None:
         """Store a representation, its grant and its place in the recency list."""
-        self._put(("representation", key.name, representation.digest), representation)
+        self._put(short("representation", key.name, representation.digest), representation)
         self._unstorable.pop(key.name, None)
         self.freshen(key, credential, grant, entry)
 
     def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store a grant, over older ones only, and the representation's place in the list."""
-        name = ("grant", key.name, credential)
-        old = self._records.get(name) or self._cold.get(name)
+        of, whose = short_text(key.name), short_text(credential)
+        name = GRANT + of + whose
+        old = self._peek(name)
         latest = 0.0 if old is None else granted_at(old)
         # What a refusal outweighs must not outlive it: it would be the one used last.
-        if grant.asked_at > max(latest, self._refused_at(key, credential)):
+        if grant.asked_at > max(latest, self._refused_at(of, whose)):
             self._put(name, grant)
-        self._put(("list", key.name), refreshed(self._entries(key), entry))
+        self._put(LIST + of, refreshed(self._entries(of), entry))
         self._evict()
 
-    def _advance(self, name: Name, at: float) -> None:
+    def _advance(self, name: bytes, at: float) -> None:
         self._put(name, max(at, self._time(name)))
         self._evict()
 
     def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
         """Store a refusal of a key to a credential; the grant that it outweighs goes."""
-        self._advance(("refusal", key.name, credential), asked_at)
-        name = ("grant", key.name, credential)
-        grant = self.peek(name)
-        if isinstance(grant, Grant) and grant.asked_at <= asked_at:
+        self._advance(short("refusal", key.name, credential), asked_at)
+        name = short("grant", key.name, credential)
+        grant = self._peek(name)
+        if grant is not None and granted_at(grant) <= asked_at:
             self._take(name)
 
     def revoke(self, credential: str, asked_at: float) -> None:
         """Store the refusal of a credential."""
-        self._advance(("revoked", credential), asked_at)
+        self._advance(short("revoked", credential), asked_at)
 
     def wrote(self, credential: str, at: float) -> None:
         """Note when a credential last wrote."""
-        self._advance(("written", credential), at)
+        self._advance(short("written", credential), at)
 
     def stop(self, credential: str, bucket: str, until: float) -> None:
         """Note until when a limit stops a credential."""
-        self._advance(("stopped", credential, bucket), until)
+        self._advance(short("stopped", credential, bucket), until)
 
     def stops(
         self,
@@ -310,8 +345,8 @@ class MemoryStore:
     def stopped_until(self, credential: str, bucket: str) -> tuple[float, float]:
         """Return until when all is stopped, and what counts as *bucket*."""
         return (
-            self._time(("stopped", credential, "")),
-            self._time(("stopped", credential, bucket)),
+            self._time(short("stopped", credential, "")),
+            self._time(short("stopped", credential, bucket)),
         )
 
     def _is_unstorable(self, key: CacheKey) -> bool:
@@ -342,8 +377,8 @@ class MemoryStore:
 
     def _is_known(self, subject: Subject) -> bool:
         if subject.credential is None:
-            return bool(self._entries(subject.key))
-        name = ("grant", subject.key.name, subject.credential)
+            return bool(self._entries(short_text(subject.key.name)))
+        name = short("grant", subject.key.name, subject.credential)
         return name in self._records or name in self._cold
 
     def release(self, subject: Subject, owner: str) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
-from attrs import define, evolve, field
+from attrs import define, evolve
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from ghmirror_tw.policy.records import Entry, Grant, Representation
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.interfaces import IArchive, Pair
-from ghmirror_tw.store.kept import Record
-from ghmirror_tw.store.memory import MemoryStore, Name
+from ghmirror_tw.store.kept import Name, Record, long
+from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.names import RecordName, Sort, parse
 from ghmirror_tw.threads import Workshop
 
@@ -30,8 +30,6 @@ _SORTS: Final = {called: sort for sort, called in _CALLED.items()}
 #: A batch is so many records or so many bytes, whatever comes first; then others have their turn.
 _BATCH: Final = 50
 _BATCH_BYTES: Final = 256 * 1024
-#: So many strings are remembered to be used again: records of one key are not far from each other.
-_TEXTS: Final = 10_000
 
 
 def _here(name: RecordName) -> Name:
@@ -48,7 +46,6 @@ class MemoryArchive:
     codec: Codec
     workshop: Workshop
     filled: bool = False
-    _texts: dict[str, str] = field(init=False, factory=dict)
 
     # Copying.
 
@@ -56,7 +53,8 @@ class MemoryArchive:
         """Give all records, those first that were used last."""
         pairs: list[Pair] = []
         size = 0
-        for name in self.store.names():
+        for called in self.store.short_names():
+            name = long(called)
             record = self.store.peek(name)
             for pair in () if record is None else self._sealed(name, record):
                 pairs.append(pair)
@@ -90,20 +88,10 @@ class MemoryArchive:
             parsed = parse(name)
             record = None if parsed is None else await self._opened(parsed, name, blob)
             if parsed is not None and record is not None:
-                admitted += self.store.admit(_here(self._with_one_text(parsed)), record)
+                admitted += self.store.admit(_here(parsed), record)
             if number % _BATCH == _BATCH - 1:
                 await deferLater(self.reactor, 0)
         return admitted
-
-    def _one(self, text: str) -> str:
-        """Return the string that stands for all that are equal to it."""
-        if len(self._texts) >= _TEXTS:
-            self._texts.clear()
-        return self._texts.setdefault(text, text)
-
-    def _with_one_text(self, parsed: RecordName) -> RecordName:
-        """Name a record by the same strings as others, which takes half of the memory."""
-        return evolve(parsed, slot=self._one(parsed.slot), rest=self._one(parsed.rest))
 
     async def _opened(self, parsed: RecordName, name: bytes, blob: bytes) -> Record | None:
         codec = self.codec
@@ -111,17 +99,15 @@ class MemoryArchive:
             # What unpacks may be many times as large.
             work = len(blob) * 8
             stored = await self.workshop.run(work, codec.open_representation, name, blob)
-            if stored is None or stored.digest != parsed.rest:
-                return None
-            return evolve(stored, digest=self._one(stored.digest))
+            return None if stored is None or stored.digest != parsed.rest else stored
         if parsed.sort is Sort.GRANT:
             grant = codec.open_grant(name, blob)
             if grant is None or grant.expires_at <= self.reactor.seconds():
                 return None
-            return evolve(grant, restored=True, digest=self._one(grant.digest))
+            return evolve(grant, restored=True)
         if parsed.sort is Sort.RECENCY:
             entry: Entry | None = codec.open_entry(name, blob)
-            return None if entry is None else (evolve(entry, digest=self._one(entry.digest)),)
+            return None if entry is None else (entry,)
         return codec.open_time(name, blob)
 
     def is_full(self) -> bool:

@@ -6,11 +6,13 @@ import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,14 +128,18 @@ class Terminal:
 
     process: subprocess.Popen[str]
     _screen: IO[bytes]
+    limit_s: float = _END_S
     _seen: bytearray = field(factory=bytearray)
 
     @property
     def shown(self) -> str:
         return self._seen.decode(errors="replace")
 
-    def _read(self) -> bool:
+    def _read(self, until: float, waits_for: str) -> bool:
         """Read what is shown next; False: nobody is left who could show something."""
+        left_s = max(0.0, until - time.monotonic())
+        ready, _, _ = select.select([self._screen], [], [], left_s)
+        assert ready, f"it never {waits_for} within {self.limit_s:g} s: {self.shown!r}"
         try:
             piece = self._screen.read(65536)
         except OSError:  # what Linux says then
@@ -143,12 +149,15 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Return when it has shown this."""
+        until = time.monotonic() + self.limit_s
         while text not in self.shown:
-            assert self._read(), f"it never shows {text!r}: {self.shown!r}"
+            said = self._read(until, f"shows {text!r}")
+            assert said, f"it never shows {text!r}: {self.shown!r}"
 
     def end(self) -> Ended:
         """Return all that it has shown, when it has ended."""
-        while self._read():
+        until = time.monotonic() + self.limit_s
+        while self._read(until, "ends"):
             pass
         return Ended(self.process.wait(_END_S), self._seen.decode(), "")
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
+import subprocess
 from pathlib import Path
 
-from tests.ctl.command import Operator, finish, interrupt, says
+import pytest
+
+from tests.ctl.command import Operator, Terminal, finish, interrupt, says
 from tests.ctl.holding import holding
 from tests.ctl.records import AT_MS, packed, put, some
 from tests.ctl.test_moving import LEASES
@@ -37,6 +42,22 @@ def test_a_bar_is_drawn_and_wiped(operator: Operator, kept: Path) -> None:
     # the last thing said of a bar is that its line is erased
     for verdict in ("\x1b[32mwhole", "\x1b[31mdamaged"):
         assert f"\x1b[1A\x1b[2K{verdict}" in ended.out
+
+
+def test_nothing_is_waited_for_for_ever() -> None:
+    """A test that waits for what never comes fails, and tells what has been shown."""
+    ours, its = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        command = ["sh", "-c", "echo only this; read -r answer"]
+        with subprocess.Popen(command, stdin=its, stdout=its, text=True) as process:
+            os.close(its)
+            terminal = Terminal(process, screen)
+            terminal.until("only this")
+            terminal.limit_s = 0.1
+            for wait in (lambda: terminal.until("never"), terminal.end):
+                with pytest.raises(AssertionError, match=r"within 0\.1 s: 'only this"):
+                    wait()
+            process.kill()
 
 
 def test_nobody_has_to_have_colours(operator: Operator, kept: Path) -> None:

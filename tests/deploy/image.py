@@ -1,8 +1,9 @@
 """The image without Docker: its steps in a Debian of its own, and the mirror in what they make.
 
-``make image-test`` runs it, as root. debootstrap's Debian stands for the base, so what is tried is
-the same but for Python's patch version. The image then runs as Docker would run it with
-``--read-only``: as its user, as process 1, on a file system that nothing can be written to.
+`tests.deploy.test_image_runs` runs it, and so does ``make image-test``; it needs root, and the
+right to mount. debootstrap's Debian stands for the base, so what is tried is the same but for
+Python's patch version. The image then runs as Docker would run it with ``--read-only``: as its
+user, as process 1, on a file system that nothing can be written to. All of it happens apart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -18,10 +20,15 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import IO
+from urllib.parse import urlsplit
 
 from attrs import define, field
 
+from tests.deploy.apart import obstacle, place, run_apart
 from tests.deploy.dockerfile import Context, Copy, Dockerfile, Stage
 from tests.redis_servers import free_port
 from tests.running import ROOT
@@ -34,9 +41,18 @@ OF_PIP = (
     *("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt"),
     *("/etc/resolv.conf", "/etc/hosts"),
 )
-FOR_PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "http_proxy", "https_proxy")
+FOR_PIP = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT"),
+    *("http_proxy", "https_proxy", "no_proxy"),
+)
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: What is in /dev of a container.
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+#: What is asked of apt's sources: one that has Debian itself, from where.
+_ASKED = ("CREATED_BY", "COMPONENT", "RELEASE", "ORIGIN", "LABEL", "SITE")
 
 #: Where a user may write to in any container.
 ANYBODYS = ("tmp", "var/tmp", "run/lock", "proc", "sys", "dev")
@@ -44,25 +60,81 @@ ANYBODYS = ("tmp", "var/tmp", "run/lock", "proc", "sys", "dev")
 _ROUGHLY_S = 60
 
 
-def run(*command: str) -> None:
-    """Run a program; what it says is shown if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run(*command: str, more: Mapping[str, str] | None = None) -> None:
+    """Run a program, with *more* in its environment; what it says is shown if it fails."""
+    environment = {**os.environ, **(more or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
 
 
+def mirror() -> str | None:
+    """Return where this machine gets Debian, which is known to work; None: it says nothing of it.
+
+    apt knows its sources in all their forms. What it has once fetched of them tells which ones are
+    Debian's; where it has fetched nothing, the first of the machine's own release counts.
+    """
+    for source in _sources():
+        if (source["ORIGIN"], source["LABEL"]) == ("Debian", "Debian"):
+            return source["SITE"]
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        return None
+    release = system.get("VERSION_CODENAME") if system["ID"] == "debian" else None
+    for source in _sources("--no-release-info"):
+        if source["RELEASE"] == release:
+            return source["SITE"]
+    return None
+
+
+def _sources(*options: str) -> Iterator[dict[str, str]]:
+    """Give what apt says of the sources of packages that debootstrap can use."""
+    form = "\t".join(f"$({name})" for name in _ASKED)
+    for line in _said("apt-get", "indextargets", *options, "--format", form):
+        source = dict(zip(_ASKED, line.split("\t"), strict=True))
+        is_usable = urlsplit(source["SITE"]).scheme in {"http", "https", "file"}
+        if (source["CREATED_BY"], source["COMPONENT"]) == ("Packages", "main") and is_usable:
+            yield source
+
+
+def _said(*command: str) -> list[str]:
+    if not shutil.which(command[0]):
+        return []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()
+
+
+def proxies() -> dict[str, str]:
+    """Return by which proxies apt gets there, as debootstrap wants to be told of them."""
+    return {
+        f"{scheme}_proxy": value
+        for scheme in ("http", "https")
+        for value in _said("apt-config", "dump", "--format", "%v%n", f"Acquire::{scheme}::Proxy")
+        if value and value != "DIRECT"
+    }
+
+
 @contextlib.contextmanager
 def mounted(root: Path) -> Iterator[None]:
-    """Have /proc and /dev in a root, for as long as something is built there."""
-    places = [root / name for name in ("proc", "dev")]
-    for place in places:
-        run("mount", "--rbind", f"/{place.name}", str(place))
-        run("mount", "--make-rslave", str(place))
+    """Have /proc and /dev in a root, for as long as something is built there.
+
+    Neither is the host's: of its devices, each is there by itself, and can't be removed.
+    """
+    processes, devices = root / "proc", root / "dev"
+    run("mount", "-t", "proc", "proc", str(processes))
     try:
-        yield
+        run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(devices))
+        try:
+            for name in DEVICES:
+                (devices / name).touch()
+                run("mount", "--bind", f"/dev/{name}", str(devices / name))
+            (devices / "fd").symlink_to("/proc/self/fd")
+            yield
+        finally:
+            run("umount", "--recursive", str(devices))
     finally:
-        for place in places:
-            run("umount", "--recursive", str(place))
+        run("umount", str(processes))
 
 
 @define(eq=False)
@@ -78,8 +150,10 @@ class Build:
         """Return Debian, as old or new as the base is."""
         made = self.folder / "base"
         release = re.split(r"[-@]", self.dockerfile.arguments["BASE"])[2]
-        say(f"Debian {release}")
-        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(made))
+        options = ("--variant=minbase", f"--include={PACKAGES}")
+        where = [source for source in [mirror()] if source]
+        say(" ".join(("Debian", release, *(f"from {source}" for source in where))))
+        run("debootstrap", *options, release, str(made), *where, more=proxies())
         return made
 
     def stage(self, stage: Stage, base: Path) -> None:
@@ -194,6 +268,7 @@ class Container:
     stage: Stage
     options: Mapping[str, str]
     process: subprocess.Popen[str] = field(init=False)
+    errors: IO[str] = field(factory=partial(tempfile.TemporaryFile, "w+"))
 
     @property
     def environment(self) -> list[str]:
@@ -219,7 +294,7 @@ class Container:
                 *(*self.environment, *command, *arguments),
             ],
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=self.errors,
             text=True,
         )
 
@@ -231,12 +306,18 @@ class Container:
             said.append(line)
             if re.search(pattern, line):
                 return "".join(said)
-        raise SystemExit(f"It never said {pattern!r}:\n{''.join(said)}")
+        raise SystemExit(f"It never said {pattern!r}:\n{''.join(said)}{self.complaints}")
 
     def rest(self) -> str:
         """Return what else it says, until it ends."""
         assert self.process.stdout is not None
         return self.process.stdout.read()
+
+    @property
+    def complaints(self) -> str:
+        """What it has said on stderr: nothing, if all is well, since its log is for stdout."""
+        self.errors.seek(0)
+        return self.errors.read()
 
     @property
     def pid(self) -> int:
@@ -317,24 +398,49 @@ def _live(container: Container, port: int, admin: int) -> None:
     assert container.process.wait(_ROUGHLY_S) == 0, rest
     assert "Stopped" in rest, rest
     assert "Traceback" not in said + rest
+    assert not container.complaints, container.complaints
     say("It ends well")
 
 
-def main() -> None:
-    """Build, look at the files, and live a life."""
+def build_and_run(folder: Path, base: Path | None) -> None:
+    """Build, look at the files, and live a life; in a place apart."""
     dockerfile = Dockerfile.read(ROOT / "Dockerfile")
-    folder = Path(tempfile.mkdtemp(prefix="ghmirror-image-"))
+    build = Build(folder, dockerfile, Context(ROOT))
+    base = base or build.base()
+    for stage in dockerfile.stages:
+        build.stage(stage, base)
+    root = build.roots[dockerfile.image.name]
+    check_files(root, int(dockerfile.image.last("USER").text.partition(":")[0]))
+    say("Its files are as they should be")
+    check_life(root, dockerfile.image)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that what was made is removed."""
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Do it apart, in a directory that is removed in any case."""
+    if sys.argv[1:2] == ["--apart"]:
+        folder, *given = map(Path, sys.argv[2:])
+        build_and_run(folder, given[0] if given else None)
+        return
+    why_not = obstacle()
+    if why_not:
+        raise SystemExit(f"It can't be run here: {why_not}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    folder = Path(tempfile.mkdtemp(prefix="ghmirror-image-", dir=place()))
     try:
-        build = Build(folder, dockerfile, Context(ROOT))
-        base = Path(sys.argv[1]) if sys.argv[1:] else build.base()
-        for stage in dockerfile.stages:
-            build.stage(stage, base)
-        root = build.roots[dockerfile.image.name]
-        check_files(root, int(dockerfile.image.last("USER").text.partition(":")[0]))
-        say("Its files are as they should be")
-        check_life(root, dockerfile.image)
+        command = [sys.executable, "-m", "tests.deploy.image", "--apart", str(folder)]
+        status = run_apart([*command, *sys.argv[1:]], ROOT)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        # Here nothing is mounted on it: what is there can't be anybody else's.
         run("rm", "--recursive", "--force", "--one-file-system", str(folder))
+    sys.exit(status)
 
 
 if __name__ == "__main__":

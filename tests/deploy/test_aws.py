@@ -197,6 +197,20 @@ def test_redis_survives_a_zone_and_tells_nobody() -> None:
     assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
 
 
+def test_old_snapshots_go() -> None:
+    """Long after the mirror itself would have removed them; uploads that nobody ended, too."""
+    expires, aborts = template()["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"][
+        "Rules"
+    ]
+    assert {expires["Status"], aborts["Status"]} == {"Enabled"}
+    days = template()["Parameters"]["SnapshotDays"]
+    assert expires["ExpirationInDays"] == "SnapshotDays"
+    snapshot = load(None, {}).snapshot
+    assert days["MinValue"] * 86_400 > snapshot.keep * snapshot.interval
+    assert days["MinValue"] * 86_400 > snapshot.elasticache_interval
+    assert aborts["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
+
+
 def test_what_comes_out_can_be_put_in(tmp_path: Path) -> None:
     """Outputs are named after the options that they are for, which take them."""
     secret = tmp_path / "secret"

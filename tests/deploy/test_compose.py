@@ -20,7 +20,7 @@ from ghmirror_tw.config import Settings, load
 from ghmirror_tw.config_values import duration
 from tests.deploy.dockerfile import Dockerfile
 from tests.home import fetch, open_github
-from tests.redis_servers import free_port, start_redis
+from tests.redis_servers import READY, Client, free_port, start_redis
 from tests.running import ROOT, STOPPED, Mirror, start_mirror
 
 CONF = ROOT / "conf"
@@ -114,6 +114,26 @@ def test_only_mirrors_are_beside_redis() -> None:
     assert inside == {"mirror", "redis"}
     assert read["networks"]["store"] == {"internal": True}
     assert "ports" not in read["services"]["redis"]
+
+
+def test_redis_takes_its_arguments(tmp_path: Path) -> None:
+    """A real one starts with them: it saves nothing, and lets go what has a time to live."""
+    port = free_port()
+    command = [*compose()["services"]["redis"]["command"], "--port", str(port)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert any(READY in line for line in process.stdout), "it has ended"
+            with Client.to(("127.0.0.1", port)) as client:
+                for name, value in (
+                    ("save", b""),
+                    ("appendonly", b"no"),
+                    ("maxmemory", b"536870912"),
+                    ("maxmemory-policy", b"volatile-lru"),
+                ):
+                    assert client.ask("CONFIG", "GET", name) == [name.encode(), value]
+        finally:
+            process.kill()
 
 
 def test_prometheus_takes_its_file(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The Dockerfile and its locks are right, as far as that shows without building an image.
 
-``make image-test`` does the rest: see `tests.deploy.image`.
+`tests.deploy.test_image_runs` does the rest.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def test_all_that_is_locked_has_hashes(name: str) -> None:
     assert len(packages) == len(locked(name)) > 0
     for line in lines:
         assert re.fullmatch(r"(\S+==\S+.*|    --hash=sha256:[0-9a-f]{64})( \\)?", line), line
-    assert "http" not in text
+    assert "://" not in text
 
 
 def test_what_builds_is_locked() -> None:
@@ -107,6 +107,29 @@ def test_the_base_is_exact() -> None:
     assert found[1] in SpecifierSet(setup()["options"]["python_requires"])
     assert [stage.base for stage in DOCKERFILE.stages] == [base, base]
     assert "sha256" not in (ROOT / "Dockerfile").read_text()
+
+
+def test_it_is_built_upon_a_digest(tmp_path: Path) -> None:
+    """``make image`` looks up what its base is now, another one too, and builds upon just that."""
+    docker, said = tmp_path / "docker", tmp_path / "said"
+    digest = f"sha256:{'0123456789abcdef' * 4}"
+    docker.write_text(
+        f'#!/bin/sh\necho "$*" >> {said}\nif [ "$1" = buildx ]; then echo {digest}; fi\n'
+    )
+    docker.chmod(0o755)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    another = "docker.io/library/python:3.12.1-slim-trixie"
+    for base, given in ((DOCKERFILE.arguments["BASE"], ()), (another, (f"BASE={another}",))):
+        said.write_text("")
+        command = ["make", "--silent", "image", "IMAGE=here/ghmirror", *given]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        assert said.read_text().splitlines() == [
+            f"buildx imagetools inspect {base} --format {{{{.Manifest.Digest}}}}",
+            f"build --build-arg BASE={base}@{digest} --tag here/ghmirror .",
+        ]
 
 
 def test_each_file_that_is_copied_is_there() -> None:

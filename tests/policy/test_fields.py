@@ -1,5 +1,6 @@
 """Field lines keep their order and bytes, and are found by lower-case names."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,3 +78,31 @@ def test_end_to_end() -> None:
         )
     )
     assert list(found.end_to_end()) == [(b"accept", b"x")]
+
+
+def test_equal_by_their_lines() -> None:
+    """Fields are values: those with the same lines are the same, and look it."""
+    one, other = Fields(((b"A", b"1"),)), Fields.of(((b"a", b"1"),))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert repr(one) == repr(other) == "Fields(((b'a', b'1'),))"
+    assert one != Fields()
+    assert one != ((b"a", b"1"),)
+
+
+def test_what_is_made_of_them_is_made_once() -> None:
+    """Even if it is None; what raises is tried again."""
+    fields, asked = Fields(), []
+
+    def nothing(of: Fields) -> None:
+        asked.append(of)
+
+    def failing(of: Fields) -> None:
+        asked.append(of)
+        raise ValueError
+
+    for _ in range(2):
+        fields.once(nothing)
+        with pytest.raises(ValueError):  # noqa: PT011
+            fields.once(failing)
+    assert len(asked) == 3

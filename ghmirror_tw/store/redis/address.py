@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from twisted.internet._sslverify import IOpenSSLTrustRoot
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
+from zope.interface import implementer
+
+from ghmirror_tw.authorities import Replaceable
 
 
 @frozen
@@ -38,14 +42,34 @@ class Address:
         """Return how to connect, within *timeout_s* once the name is known.
 
         A name is looked up again at each attempt. With *trust*, TLS is spoken, and the server's
-        certificate must be by somebody who is trusted and for this very host.
+        certificate must be by somebody who is trusted then and for this very host.
         """
         if self.path:
             return UNIXClientEndpoint(reactor, self.path, timeout=timeout_s)
         plain = HostnameEndpoint(reactor, self.host, self.port, timeout=timeout_s)
         if trust is None:
             return plain
-        secure: IStreamClientEndpoint = wrapClientTLS(
-            optionsForClientTLS(self.host, trustRoot=trust), plain
-        )
-        return secure
+        return _Secure(self.host, trust, plain)
+
+
+@implementer(IStreamClientEndpoint)
+@define(eq=False)
+class _Secure:
+    """Speaks TLS with a host; whom to trust is looked at anew for each connection.
+
+    The authorities are read from disk only when others are to be trusted: that takes a while.
+    """
+
+    host: str
+    trust: IOpenSSLTrustRoot
+    plain: IStreamClientEndpoint
+    _trusted: IOpenSSLTrustRoot | None = field(init=False, default=None)
+    _wrapped: Any = field(init=False, default=None)
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        trust = self.trust.current if isinstance(self.trust, Replaceable) else self.trust
+        if trust is not self._trusted:
+            options = optionsForClientTLS(self.host, trustRoot=trust)
+            self._wrapped, self._trusted = wrapClientTLS(options, self.plain), trust
+        connected: Deferred[IProtocol] = self._wrapped.connect(factory)
+        return connected

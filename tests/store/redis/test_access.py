@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from ghmirror_tw.authorities import trust_root
+from ghmirror_tw.authorities import Replaceable, trust_root
 from ghmirror_tw.store.redis.address import Address, Credentials
 from tests.certificates import Authority
 from tests.redis_servers import free_port, start_redis
@@ -52,6 +52,22 @@ class Tls(TestCase):
             big = "x" * 3_000_000
             replies = await watched.ask(command("SET", "t:b", big), command("GET", "t:b"))
             assert replies == ["OK", big.encode()]
+
+    async def test_replaced(self) -> None:
+        """Who is trusted may change: connections that are made before stay, later ones heed it."""
+        authority = Authority.new()
+        server = start_redis(self, authority=authority)
+        trust = Replaceable(trust_root(authority.pem))
+        watched = await working_node(self, server.address, trust=trust)
+        trust.current = trust_root(Authority.new().pem)
+        assert await watched.outcome(GET) == [None]
+        assert not watched.failures
+        server.restart()
+        await watched.until(
+            lambda: any("certificate verify failed" in why for why in watched.failures)
+        )
+        trust.current = trust_root(authority.pem)
+        await watched.works()
 
     async def refused(self, address: tuple[str, int], authority: Authority) -> str:
         """See that nothing is said to a server, and return why."""

@@ -1,0 +1,65 @@
+"""Where GitHub is, and how its targets look there."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from attrs import evolve, frozen
+
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.storing import is_graphql
+from ghmirror_tw.policy.targets import PREFIX, UPLOADS, is_upload
+
+
+@frozen
+class Origin:
+    """Where `api_url` leads: with its `uploads`, the only place that anything is ever sent to."""
+
+    secure: bool
+    host: str
+    port: int
+    base_path: bytes
+    #: What stands here in the place of `UPLOADS`.
+    uploads_path: bytes
+
+    @classmethod
+    def of(cls, api_url: str) -> Origin:
+        """Return the origin of an http(s) URL; its path comes before every target."""
+        parts = urlsplit(api_url)
+        assert parts.hostname is not None
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        path = parts.path.rstrip("/").encode("ascii")
+        return cls(secure, parts.hostname, port, path, path.removesuffix(PREFIX) + UPLOADS)
+
+    @property
+    def authority(self) -> bytes:
+        """The `Host` field (RFC 9110, section 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.secure else 80
+        return host.encode() if self.port == default else f"{host}:{self.port}".encode()
+
+    @property
+    def uploads(self) -> Origin:
+        """Where GitHub takes uploads: at GitHub.com, a host for nothing else."""
+        host = self.host.removeprefix("api.")
+        if self.host == "api.github.com" or (host != self.host and host.endswith(".ghe.com")):
+            return evolve(self, host=f"uploads.{host}", uploads_path=b"")
+        return self
+
+    @property
+    def uploads_url(self) -> bytes | None:
+        """How GitHub calls what clients know by `UPLOADS`, if it has a URL of its own."""
+        uploads = self.uploads
+        if uploads == self and not self.base_path.endswith(PREFIX):
+            return None
+        scheme = b"https://" if self.secure else b"http://"
+        return scheme + uploads.authority + uploads.uploads_path
+
+    def target(self, question: Question) -> bytes:
+        """Return the request target of a question, byte for byte but for the base path."""
+        if is_upload(question.target):
+            return self.uploads_path + question.target.removeprefix(UPLOADS)
+        if self.base_path.endswith(b"/api/v3") and is_graphql(question):
+            return self.base_path.removesuffix(b"v3") + b"graphql"
+        return self.base_path + question.target

@@ -1,0 +1,190 @@
+"""What becomes of a question: a reply or none, in time, and a connection that is free again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorPluggableNameResolver
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from ghmirror_tw.github.client import Client
+from ghmirror_tw.github.interfaces import Reply, Unanswered
+from ghmirror_tw.github.origin import Origin
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.messages import Question
+from tests.github_side.doors import UNMODIFIED, WHOLE, Doors, Upload
+
+
+@implementer(IReactorPluggableNameResolver)
+class Time(Clock):
+    """A clock that would know names, if it were asked."""
+
+    nameResolver: Any = None
+
+    def installNameResolver(self, resolver: Any) -> Any:
+        raise NotImplementedError
+
+
+@define(eq=False)
+class Asked:
+    """A client, and what becomes of its questions, in order."""
+
+    clock: Time = field(factory=Time)
+    doors: Doors = field(factory=Doors)
+    client: Client = field(init=False)
+    happened: list[Any] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.client = Client(self.clock, Origin.of("http://gh.test"), b"1.1 m", 5.0, 9.0, 2)
+        for agent in self.client._agents.values():
+            agent.endpoint = self.doors
+
+    def ask(self, method: bytes = b"GET", content: Any = None) -> Deferred[Any]:
+        """Ask, with three seconds for an answer."""
+        question = Question(method, b"/x", Fields(((b"A", b"1"),)))
+        asked = self.client.ask(question, content, 3.0, lambda: self.happened.append("ended"))
+        return asked.addBoth(self._note)
+
+    def _note(self, result: Any) -> None:
+        self.happened.append(getattr(result, "value", result))
+        self.happened.append(self.client._held)
+
+    @property
+    def replies(self) -> list[Reply]:
+        """What replies there were."""
+        return [each for each in self.happened if isinstance(each, Reply)]
+
+
+@pytest.mark.parametrize(
+    ("method", "data"),
+    [
+        (b"GET", UNMODIFIED),
+        (b"DELETE", b"HTTP/1.1 204 No Content\r\n\r\n"),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ],
+)
+def test_an_answer_without_content(method: bytes, data: bytes) -> None:
+    """Its connection is free before anybody hears of it, and no time is waited for any more."""
+    asked = Asked()
+    asked.ask(method)
+    asked.doors.come(data)
+    [reply, held, ended] = asked.happened
+    assert (held, ended) == (0, "ended")
+    assert reply.content.length == 0
+    assert reply.content.certain
+    taken: list[Any] = []
+    reply.content.collect(0).addCallback(taken.append)
+    reply.content.pass_on(taken.append).addCallback(taken.append)
+    assert taken == [b"", True]
+    for call in ("pauseProducing", "resumeProducing", "stopProducing", "abort"):
+        getattr(reply.content, call)()
+    asked.client.close()
+    assert not asked.clock.getDelayedCalls()
+
+
+def test_an_answer_with_content() -> None:
+    """Its connection is held until the content has been taken."""
+    asked = Asked()
+    asked.ask()
+    asked.doors.come(WHOLE)
+    [reply, held] = asked.happened
+    assert held == 1
+    assert reply.fields.lines == ()
+    assert reply.content.length == 4
+    taken: list[Any] = []
+    reply.content.collect(4).addCallback(taken.append)
+    assert taken == [b"abcd"]
+    assert asked.happened[2:] == ["ended"]
+    assert not asked.client._held
+    assert not asked.client._coming
+
+
+def test_what_a_client_sends() -> None:
+    """The question's fields, and where it came by, on a connection that stays open."""
+    asked = Asked()
+    asked.ask()
+    sent = asked.doors.wire().value()
+    assert sent == b"GET /x HTTP/1.1\r\nHost: gh.test\r\na: 1\r\nvia: 1.1 m\r\n\r\n"
+
+
+def test_no_answer_in_time() -> None:
+    """It is given up, at each stage."""
+    for slow, data in ((True, b""), (False, b""), (False, b"HTTP/1.1 200 OK\r\n")):
+        asked = Asked(doors=Doors(slow=slow))
+        asked.ask()
+        if data:
+            asked.doors.come(data)
+        asked.clock.advance(2.9)
+        assert not asked.happened
+        asked.clock.advance(0.2)
+        [ended, why, held] = asked.happened
+        assert isinstance(why, Unanswered)
+        assert (ended, why.reason, held) == ("ended", "timeout", 0)
+        assert not asked.clock.getDelayedCalls()
+
+
+def test_nobody_waits_any_more() -> None:
+    """It is given up, at each stage; the client that asked is told so by its Deferred."""
+    for slow, data in ((True, b""), (False, b""), (False, b"HTTP/1.1 200 OK\r\n")):
+        asked = Asked(doors=Doors(slow=slow))
+        asking = asked.ask()
+        if data:
+            asked.doors.come(data)
+        asking.cancel()
+        assert asked.happened[0] == "ended"
+        assert isinstance(asked.happened[1], CancelledError)
+        assert not asked.client._held
+        assert slow or asked.doors.wire().aborted
+        assert not asked.clock.getDelayedCalls()
+
+
+def test_an_upload_that_goes_on_is_not_late() -> None:
+    """Its time runs from when GitHub took something last."""
+    asked = Asked()
+    producer = Upload()
+    asked.ask(b"POST", producer)
+    for _ in range(4):
+        asked.clock.advance(2.0)
+        producer.consumer.write(b"x")
+    assert not asked.happened
+    producer.sent.callback(None)
+    asked.doors.come(
+        b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nz"
+    )
+    [reply] = asked.replies
+    assert reply.status == 201
+    assert reply.fields.lines == ((b"content-encoding", b"gzip"),)
+    assert b"via: 1.1 m\r\n" in asked.doors.wire().value().lower()
+    producer.consumer.progress()
+
+
+def test_what_cannot_be_sent() -> None:
+    """It is not answered, and nothing stays behind."""
+    for fields in ((b"a", b"1\r\nb: 2"), (b"host", b"elsewhere")):
+        asked = Asked()
+        question = Question(b"GET", b"/x", Fields((fields,)))
+        asked.client.ask(question, None, 3.0, lambda: None).addBoth(asked._note)
+        [why, held] = asked.happened
+        assert isinstance(why, Unanswered)
+        assert (why.reason, held) == ("broken-answer", 0)
+        assert not asked.doors.connections
+        assert not asked.clock.getDelayedCalls()
+
+
+def test_new_trust() -> None:
+    """Idle connections made with the old one are closed, and so is what is under way, later."""
+    asked = Asked()
+    for _ in range(2):
+        asked.ask()
+    asked.doors.come(UNMODIFIED, 0)
+    asked.client.use(None)
+    assert asked.doors.wire(0).disconnecting
+    assert not asked.doors.wire(1).disconnecting
+    asked.doors.come(UNMODIFIED, 1)
+    assert asked.doors.wire(1).disconnecting
+    assert len(asked.replies) == 2
