@@ -63,11 +63,9 @@ return cmsgpack.pack({get(KEYS[1]), get(KEYS[2]), redis.call('EXISTS', KEYS[3]),
 _PUT_GRANT: Final = b"""
 local function put_grant(key, refusal, grant, life)
   local _, asked_at = read(grant)
-  -- nothing stands for what is no string
-  local found = redis.call('MGET', key, refusal)
-  local old = found[1]
+  local old = redis.pcall('GET', key)
   local _, known = read(old)
-  local _, refused = read(found[2])
+  local _, refused = read(redis.pcall('GET', refusal))
   if newer(old) or (known and known >= asked_at) or (refused and refused >= asked_at) then
     return 0
   end
