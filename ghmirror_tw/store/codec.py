@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable
 from enum import Enum
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgpack
 from attrs import field, frozen
@@ -40,7 +40,9 @@ _SEAL_BYTES: Final = 16
 _NO_TIME: Final = 0.0
 
 #: So many records are remembered as they were sealed or opened.
-_LATELY: Final = 4096
+_LATELY: Final = 2048
+
+_Values: TypeAlias = Lately[tuple[bytes, bytes], tuple[Any, ...]]
 
 T = TypeVar("T")
 
@@ -89,12 +91,11 @@ class Codec:
     """Seals records and opens them; *name* is what a record is stored under, without any prefix."""
 
     secret: bytes = field(default=b"", repr=False)
-    #: The values of grants and entries, by name and all of their bytes, so that each is looked into
-    #: only once. It ends with this codec, so what another secret has sealed is never in it.
-    #: The garbage collector leaves tuples of such values alone, but not what is made of them.
-    _lately: Lately[tuple[bytes, bytes], tuple[Any, ...]] = field(
-        init=False, eq=False, repr=False, factory=lambda: Lately(_LATELY)
-    )
+    #: The values of grants, and those of entries, by name and all of their bytes, so that each is
+    #: looked into only once. They end with this codec, so nothing that another secret has sealed is
+    #: among them. The garbage collector leaves such tuples alone, but not what is made of them.
+    _grants: _Values = field(init=False, eq=False, repr=False, factory=lambda: Lately(_LATELY))
+    _entries: _Values = field(init=False, eq=False, repr=False, factory=lambda: Lately(_LATELY))
     _keyed: hmac.HMAC = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -140,7 +141,7 @@ class Codec:
             _encoded(grant.principal),
             grant.restored,
         )
-        self._lately.put((name, sealed), _VALUES[Kind.GRANT](grant))
+        self._grants.put((name, sealed), _VALUES[Kind.GRANT](grant))
         return sealed
 
     def time(self, name: bytes, at: float) -> bytes:
@@ -162,7 +163,7 @@ class Codec:
             None if entry.supersedes is None else bytes.fromhex(entry.supersedes),
             entry.complete,
         )
-        self._lately.put((name, sealed), _VALUES[Kind.ENTRY](entry))
+        self._entries.put((name, sealed), _VALUES[Kind.ENTRY](entry))
         return sealed
 
     def representation(self, name: bytes, stored: Representation) -> bytes:
@@ -182,6 +183,7 @@ class Codec:
 
     def _open_again(
         self,
+        lately: _Values,
         name: bytes,
         blob: bytes | None,
         kind: Kind,
@@ -190,13 +192,13 @@ class Codec:
         """Open what may have been opened before, or sealed here."""
         if not blob or not isinstance(blob, bytes):
             return None
-        values = self._lately.get((name, blob))
+        values = lately.get((name, blob))
         if values is not None:
             record: T = _OF_VALUES[kind](*values)
             return record
         known = self._open(name, blob, kind, make)
         if known is not None:
-            self._lately.put((name, blob), _VALUES[kind](known))
+            lately.put((name, blob), _VALUES[kind](known))
         return known
 
     def _open(
@@ -251,7 +253,7 @@ class Codec:
                 expires_at=expires_at,
             )
 
-        return self._open_again(name, blob, Kind.GRANT, make)
+        return self._open_again(self._grants, name, blob, Kind.GRANT, make)
 
     def open_time(self, name: bytes, blob: bytes | None) -> float | None:
         """Return the moment that is sealed in *blob* for *name*, or None."""
@@ -288,7 +290,7 @@ class Codec:
                 complete=_take(complete, bool),
             )
 
-        return self._open_again(name, blob, Kind.ENTRY, make)
+        return self._open_again(self._entries, name, blob, Kind.ENTRY, make)
 
     def vouches_for(self, name: bytes, blob: bytes) -> bool:
         """Tell whether *blob* is a representation by somebody with our secret, for *name*.
