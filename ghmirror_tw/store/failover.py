@@ -10,7 +10,7 @@ words of GitHub's the one to the later question counts, wherever it was kept.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, Final, TypeVar
 
 from attrs import define, evolve, field
@@ -76,6 +76,9 @@ class FailoverStore:
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
     _stating: dict[Hashable, int] = field(init=False, factory=dict)
     _lasting: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
+    #: Fires when what was confirmed in this turn of the reactor is written.
+    _turn: Deferred[None] | None = field(init=False, default=None)
+    _end_of_turn: Any = field(init=False, default=None)
     _was_available: bool = field(init=False, default=False)
     _lag: Lag = field(init=False)
     figures: Figures = field(init=False)
@@ -204,6 +207,8 @@ class FailoverStore:
         self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
     ) -> Deferred[Known]:
         """Return what Redis and this process know."""
+        if key.name in self._sending:
+            self._end_turn()
         return Deferred.fromCoroutine(self._look_up(key, credential, patience, current=current))
 
     async def _look_up(
@@ -280,6 +285,32 @@ class FailoverStore:
 
     # Statements.
 
+    def _confirm(self, name: Hashable, slot: str, write: Write) -> None:
+        """Have something written to Redis at the end of this turn of the reactor.
+
+        What is done for many at a time takes less time for each of them. Before anything is asked
+        or stated of the same key, it is written at once.
+        """
+        if not self.redis.servers.writing:
+            self._send(name, slot, write)
+            return
+        if self._turn is None:
+            self._turn = Deferred()
+            self._end_of_turn = self.reactor.callLater(0.0, self._end_turn)
+        self._sent_by(self._at_end(self._turn, write), name, slot, write)
+
+    async def _at_end(self, turn: Deferred[None], write: Write) -> None:
+        await turn
+        await write()
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is None:
+            return
+        if self._end_of_turn.active():
+            self._end_of_turn.cancel()
+        turn.callback(None)
+
     def _send(
         self, name: Hashable | None, slot: str, write: Write, *, lasting: bool = False
     ) -> None:
@@ -288,12 +319,24 @@ class FailoverStore:
         What can't be written is owed under its *name*, if it has one. What is *lasting* is owed
         before all else, and said again when Redis has been away.
         """
+        self._end_turn()
         if lasting:
             self._lasting[name] = write
             self._lasting.move_to_end(name)
             if len(self._lasting) > _SAID_AGAIN:
                 self._lasting.popitem(last=False)
-        sent = Deferred.fromCoroutine(_done(write))
+        self._sent_by(_done(write), name, slot, write, lasting=lasting)
+
+    def _sent_by(
+        self,
+        sending: Coroutine[Deferred[Any], Any, None],
+        name: Hashable | None,
+        slot: str,
+        write: Write,
+        *,
+        lasting: bool = False,
+    ) -> None:
+        sent = Deferred.fromCoroutine(sending)
         if sent.called:
             sent.addErrback(self._not_written, name, write, lasting=lasting)
             return
@@ -376,7 +419,7 @@ class FailoverStore:
             return
         self.memory.freshen(key, credential, grant, entry)
         name = ("grant", key.name, credential)
-        self._send(name, key.name, lambda: self._store(key, credential, grant, entry))
+        self._confirm(name, key.name, lambda: self._store(key, credential, grant, entry))
 
     def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
         """Store a refusal of a key; that one is owed whatever happens."""
@@ -508,6 +551,7 @@ class FailoverStore:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
+        self._end_turn()
         self._lag.close()
         self.figures.close()
         self._leases.close()
