@@ -37,20 +37,25 @@ def things(
     }
 
 
+def beside(stack: ExitStack, github: FastGitHub) -> list[Subject]:
+    """Start what is compared, each before a GitHub that is there: mirrors, Varnish and nginx."""
+    redis = stack.enter_context(RedisServer())
+    memory = BlockingMirror(settings(github.url))
+    with_redis = BlockingMirror(settings(github.url, redis))
+    return [
+        Mirrored(MEMORY, stack.enter_context(memory)),
+        stack.enter_context(Varnish(github.port)),
+        Mirrored(REDIS, stack.enter_context(with_redis), redis),
+        stack.enter_context(Nginx(github.port)),
+    ]
+
+
 def measure(options: argparse.Namespace, results: Results) -> None:
     """Measure, print and judge."""
     rounds: dict[tuple[str, int], list[Row]] = {}
     with ExitStack() as stack:
         github = stack.enter_context(FastGitHub(things(options)))
-        redis = stack.enter_context(RedisServer())
-        memory = BlockingMirror(settings(github.url))
-        with_redis = BlockingMirror(settings(github.url, redis))
-        subjects: list[Subject] = [
-            Mirrored(MEMORY, stack.enter_context(memory)),
-            stack.enter_context(Varnish(github.port)),
-            Mirrored(REDIS, stack.enter_context(with_redis), redis),
-            stack.enter_context(Nginx(github.port)),
-        ]
+        subjects = beside(stack, github)
         questions = [(target, "token0") for target in github.things]
         for subject in subjects:
             warm(subject.url, questions)

@@ -126,9 +126,7 @@ class Plan:
         """Return a question as GitHub gets it: our preconditions in place of the client's."""
         fields = question.fields.once(_as_sent)
         conditions = reuse.conditions(self.validators, self.dated)
-        return Question(
-            question.method, question.target, Fields.of(fields.lines + conditions.lines)
-        )
+        return Question(question.method, question.target, fields.plus(conditions))
 
 
 def _as_sent(fields: Fields) -> Fields:

@@ -61,17 +61,19 @@ class Fields:
     _made: dict[Callable[[Fields], Any], Any] | None
     #: The first value of each name, once somebody asks for one.
     _first: dict[bytes, bytes] | None
+    #: What they were put together from.
+    _parts: tuple[Fields, Fields] | None
 
     def __init__(self, lines: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.lines = tuple([(name.lower(), value) for name, value in lines])
-        self._made = self._first = None
+        self._made = self._first = self._parts = None
 
     @classmethod
     def of(cls, lines: tuple[tuple[bytes, bytes], ...]) -> Fields:
         """Return fields of *lines* whose names are lower case already."""
         fields = cls.__new__(cls)
         fields.lines = lines
-        fields._made = fields._first = None  # noqa: SLF001
+        fields._made = fields._first = fields._parts = None  # noqa: SLF001
         return fields
 
     def __eq__(self, other: object) -> bool:
@@ -141,6 +143,12 @@ class Fields:
             kept.append((name, value))
         return Fields.of(tuple(kept))
 
+    def plus(self, more: Fields) -> Fields:
+        """Return these lines, and those of *more* behind them."""
+        together = Fields.of(self.lines + more.lines)
+        together._parts = (self, more)  # noqa: SLF001
+        return together
+
     def updated(self, newer: Fields) -> Fields:
         """Return these lines, with every field that *newer* has replaced by what it says there."""
         names = {name for name, _ in newer.lines}
@@ -158,6 +166,12 @@ def serialised(fields: Fields) -> bytes:
 
     Raises ValueError where that would be other lines than there are fields.
     """
+    return fields.once(_serialised)
+
+
+def _serialised(fields: Fields) -> bytes:
+    if fields._parts is not None:  # noqa: SLF001
+        return b"".join(map(serialised, fields._parts))  # noqa: SLF001
     lines = fields.lines
     block = b"".join([b"%b: %b\r\n" % line for line in lines])
     # One CR and one LF a line are those that were put there; a space before a name would make it

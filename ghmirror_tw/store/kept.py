@@ -7,6 +7,7 @@ half a second. A grant and a list that are packed take a third of what their val
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
@@ -47,6 +48,7 @@ _CALLED: Final = {letter[0]: (kind, texts) for kind, (letter, texts) in _KINDS.i
 _LONGEST: Final = 127
 _LENGTH: Final = Struct(">I")
 _TIME: Final = Struct("<d")
+_TAG: Final = re.compile(rb'(W/)?"((?:[0-9a-f]{2})+)"')
 
 # What Python needs for a record and its name besides the bytes in it, measured with tracemalloc
 # where there are few; the more there are, the less of a dict is empty.
@@ -55,7 +57,11 @@ _PACKED_BYTES: Final = 270
 _TIME_BYTES: Final = 200
 _LINE_BYTES: Final = 120
 
-_GRANT_VALUES: Final = attrgetter(*(each.name for each in attributes(Grant)))
+_OF_GRANT: Final = [each.name for each in attributes(Grant)]
+_GRANT_VALUES: Final = attrgetter(*_OF_GRANT)
+_ASKED_AT: Final = _OF_GRANT.index("asked_at")
+#: Digest and entity-tag come first.
+_BEFORE: Final = 2
 _ENTRY_VALUES: Final = attrgetter(*(each.name for each in attributes(Entry)))
 _OF_ENTRY: Final = len(attributes(Entry))
 _SUPERSEDES: Final = [each.name for each in attributes(Entry)].index("supersedes")
@@ -70,7 +76,7 @@ _OF_ONE: Final = b"content-disposition"
 # Names.
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def short_text(text: str) -> bytes:
     """Return a text in few bytes, its length first: most are hexadecimal digits."""
     raw = _raw(text)
@@ -120,6 +126,19 @@ def long(name: bytes) -> Name:
 # Records.
 
 
+def _short_tag(etag: bytes | None) -> bytes | list[Any] | None:
+    """Return an entity-tag in few bytes: what is between its quotes are hexadecimal digits."""
+    found = None if etag is None else _TAG.fullmatch(etag)
+    return etag if found is None else [found[1] is not None, bytes.fromhex(found[2].decode())]
+
+
+def _long_tag(short_tag: Any) -> bytes | None:
+    if isinstance(short_tag, list):
+        weak, raw = short_tag
+        return b'%b"%b"' % (b"W/" if weak else b"", raw.hex().encode())
+    return cast(bytes | None, short_tag)
+
+
 def is_representation(kept: Kept) -> bool:
     """Tell whether a representation is kept."""
     return isinstance(kept, tuple)
@@ -167,8 +186,9 @@ class Keeper:
         if isinstance(record, Representation):
             return record.packed, self._shared(record.fields), record.size, record.items
         if isinstance(record, Grant):
-            digest, *values = _GRANT_VALUES(record)
-            packed: bytes = self._pack((_raw(digest), *values))
+            digest, etag, *values = _GRANT_VALUES(record)
+            del values[_ASKED_AT - _BEFORE]
+            packed: bytes = self._pack((_raw(digest), _short_tag(etag), *values))
             return GRANT + _TIME.pack(record.asked_at) + packed
         if isinstance(record, tuple):
             flat: list[Any] = []
@@ -203,8 +223,9 @@ class Keeper:
         if isinstance(kept, float):
             return kept
         if is_grant(kept):
-            of, *values = unpackb(kept[len(GRANT) + _TIME.size :])
-            return Grant(_text(of) or "", *values)
+            of, etag, *values = unpackb(kept[len(GRANT) + _TIME.size :])
+            values.insert(_ASKED_AT - _BEFORE, granted_at(kept))
+            return Grant(_text(of) or "", _long_tag(etag), *values)
         return entries_of(kept)
 
 

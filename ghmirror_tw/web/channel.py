@@ -57,6 +57,8 @@ class Channel(HTTPChannel):
     factory: Any
     _refused = False
     _is_secure = False
+    _peer: Any = None
+    _host: Any = None
     _lingering: Any = None
     #: Whether a request has begun to come.
     _begun = False
@@ -77,6 +79,7 @@ class Channel(HTTPChannel):
         """Count the connection, and make room for it."""
         super().connectionMade()
         self._is_secure = super().isSecure()
+        self._peer, self._host = super().getPeer(), super().getHost()
         self.factory.admit(self)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
@@ -86,9 +89,19 @@ class Channel(HTTPChannel):
             self._lingering.cancel()
         super().connectionLost(reason)
 
+    # What stays the same for all requests, and takes time to find out.
+
     def isSecure(self) -> bool:
         """Tell whether it is by TLS."""
         return self._is_secure
+
+    def getPeer(self) -> Any:
+        """Return the client's address."""
+        return self._peer
+
+    def getHost(self) -> Any:
+        """Return the address that the client connected to."""
+        return self._host
 
     @property
     def idle(self) -> bool:

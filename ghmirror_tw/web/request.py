@@ -16,6 +16,7 @@ from twisted.web.iweb import IBodyProducer
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.sockets import send_now
 from ghmirror_tw.web.repeating import fields_of
 from ghmirror_tw.web.writing import head_of
 
@@ -131,11 +132,10 @@ class MirrorRequest(server.Request):
         if head is None:
             return False
         self.code, self.startedWriting = status, 1
-        if content and not self._is_bare(status):
+        if not self._is_bare(status):
             self.sentLength = len(content)
-            self.channel.writeSequence((head, content))
-        else:
-            self.channel.write(head)
+            head += content
+        send_now(self.channel.transport, head)
         self.finish()
         return True
 

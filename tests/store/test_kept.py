@@ -19,6 +19,7 @@ names = st.one_of(
 )
 times = st.floats(0, 1e10) | st.just(inf)
 values = st.none() | st.binary(max_size=20)
+tags = values | st.sampled_from([b'W/"ab01"', b'"ab01"', b'"AB01"', b'"ab0"', b'""', b'W/"ab01" '])
 sets = st.lists(
     st.tuples(st.sampled_from([b"vary", b"content-type", b"content-disposition"]), st.binary()),
     max_size=3,
@@ -26,7 +27,8 @@ sets = st.lists(
 grants = st.builds(
     Grant,
     texts,
-    *(values, values, values, times, times, st.booleans(), st.none() | texts, st.booleans(), times),
+    tags,
+    *(values, values, times, times, st.booleans(), st.none() | texts, st.booleans(), times),
 )
 entries = st.builds(
     Entry,
