@@ -70,6 +70,8 @@ class Asked:
     patience: Patience = field(eq=False)
     probing: bool = False
     stale_by: float = inf
+    #: Others ask the same now, and each for itself, as none could take another's answer.
+    one_of_many: bool = False
 
     @property
     def head(self) -> bool:

@@ -439,7 +439,7 @@ class Mirror:
             answer = await self._join(asked)
             if answer is not None:
                 return answer
-        return await self._ask(asked)
+        return await self._ask(evolve(asked, one_of_many=True))
 
     async def page(self, question: Question, asked: Asked) -> Answer:
         """Answer a question of our own, of another page of what is *asked* for."""
@@ -537,7 +537,7 @@ class Mirror:
         The question goes on then, and whoever asks the same next waits for its answer.
         """
         name = (asked.same, asked.head)
-        if self._going.under_way(name):
+        if asked.one_of_many or self._going.under_way(name):
             return await self._in_time_with_others(asked, known, name)
         going = Patient(Deferred.fromCoroutine(self._said(asked, known)))
         try:

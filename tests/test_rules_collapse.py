@@ -9,6 +9,7 @@ from ghmirror_tw.answers import Answer
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.store.kept import short
 from tests.github import Gate
 from tests.home import Got, Home, open_home, start, until
 
@@ -97,6 +98,23 @@ class Together(Asking):
         gate = self.github.hold("/thing")
         got = await self.all_at_once(gate, "/thing", ["alice-1"] * 2, arriving=1)
         assert sorted(each.status for each in got) == [200, 502]
+
+    async def test_what_is_broken_for_all_is_not_asked_by_each(self) -> None:
+        """However many wait, and though there is nothing stale that they could have instead."""
+        await self.home.get("/thing", token="alice-1")
+        for name in [
+            each for each in self.home.house.memory.names() if each[0] == "representation"
+        ]:
+            self.home.house.memory._take(short(*name))
+        self.github.reset_counts()
+        self.github.fault("/thing", "reset")
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1")) for _ in range(20)]
+        await self.in_flight(20)
+        gate.open()
+        got = await gatherResults(asking)
+        assert {each.status for each in got} == {502}
+        assert len(self.github.asked("/thing")) <= 4
 
     async def test_views_are_made_after_collapsing(self) -> None:
         """URLs, coding and preconditions are each asker's own, of one answer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from ghmirror_tw.policy.fields import tokens
 
@@ -64,7 +64,8 @@ class Head:
         parser = HttpResponseParser(self)
         try:
             parser.feed_data(block)
-        except HttpParserError as error:
+        except (HttpParserError, HttpParserUpgrade) as error:
+            # 101 among them: nobody asks for another protocol.
             raise Malformed(str(error)) from None
         self.status: int = parser.get_status_code()
         # A name without a value would swallow the next one, should the parser ever leave it out.

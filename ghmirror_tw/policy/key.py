@@ -9,8 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.remembered import remembered
-from ghmirror_tw.policy.targets import has_secret_in_query
+from ghmirror_tw.policy.remembered import LONGEST_BYTES, remembered
 
 #: Request fields that, with the target, select a representation; each may come once.
 KEY_FIELDS: Final = (b"accept", b"x-github-api-version", b"x-requested-with")
@@ -48,7 +47,7 @@ class CacheKey:
     def of(cls, target: bytes, fields: Fields) -> CacheKey:
         """Return the key of a request for *target* with *fields*."""
         selecting = fields.once(_selecting)
-        if b"?" in target and has_secret_in_query(target):
+        if sum([len(value) for value in selecting if value is not None]) > LONGEST_BYTES:
             return cls(target, *selecting)
         return _key(target, *selecting)
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
+from urllib.parse import unquote_to_bytes
 
 #: For so many targets, of so many bytes at most: those that were asked for last.
 MOST: Final = 4096
 LONGEST_BYTES: Final = 512
 
+#: Where one of these is, there may be a credential, as `logs.scrub` knows them.
+_HINTS: Final = re.compile(
+    rb"(?i)gh[pousr]_|github_pat_|v1\.|eyj|@"
+    rb"|token|secret|password|signature|authorization|bearer|basic"
+)
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _NotRememberedError(Exception):
+    """It may hold a credential."""
 
 
 def remembered(
@@ -19,14 +31,23 @@ def remembered(
 ) -> Callable[Concatenate[bytes, P], R]:
     """Return a function that remembers what *make* made of a target.
 
-    *make* always makes the same of the same, which never changes. No credential may be in it.
+    *make* always makes the same of the same, which never changes. What else it is given has to be
+    small, and no credential. A target that may hold one, or is long, is not remembered.
     """
-    known = lru_cache(MOST)(make)
+
+    @lru_cache(MOST)
+    def known(target: bytes, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if _HINTS.search(unquote_to_bytes(target)):
+            raise _NotRememberedError
+        return make(target, *args, **kwargs)
 
     @wraps(make)
     def once(target: bytes, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if len(target) > LONGEST_BYTES:
-            return make(target, *args, **kwargs)
-        return known(target, *args, **kwargs)  # type: ignore[arg-type]
+        if len(target) <= LONGEST_BYTES:
+            try:
+                return known(target, *args, **kwargs)  # type: ignore[arg-type]
+            except _NotRememberedError:
+                pass
+        return make(target, *args, **kwargs)
 
     return once

@@ -18,6 +18,8 @@ from ghmirror_tw.policy.pagination import LINK_VALUE
 #: How far we look for the end of a string to tell an object's name from a value, in bytes. What
 #: is longer is taken for a value; so much, and one chunk, is held in memory at most.
 LOOK_AHEAD_BYTES: Final = 64 * 1024
+#: Fields that hold URLs.
+_OF_URLS: Final = (b"link", b"location")
 
 #: The rest of a JSON string (RFC 8259, section 7), and the first byte of what follows it.
 _REST_OF_STRING: Final = rb'(?s:[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\r\n]*+%s)'
@@ -100,7 +102,7 @@ class Rewriter:
 
     def fields(self, fields: Fields, base: bytes) -> Fields:
         """Return *fields* with *base* in place of the API's URL in `Link` and `Location`."""
-        if base == self.api_url or not (fields.get(b"link") or fields.get(b"location")):
+        if base == self.api_url or not any(fields.get(name) is not None for name in _OF_URLS):
             return fields
         return Fields.of(tuple([(name, self._field(name, value, base)) for name, value in fields]))
 

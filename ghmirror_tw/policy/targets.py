@@ -79,7 +79,6 @@ def parse_target(uri: bytes) -> Target:
     path, mark, query = uri.partition(b"?")
     if _NOT_IN_A_TARGET.search(query):
         raise BadRequest(_NO_PLACE)
-    # The query may hold a secret, which is not remembered.
     split = _parse_path(path)
     return Target(split.prefix, split.target + mark + query) if mark else split
 

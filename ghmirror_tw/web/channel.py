@@ -83,8 +83,9 @@ class Channel(HTTPChannel):
         self.factory.admit(self)
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
-        """Forget the connection."""
+        """Forget the connection, and who was asking."""
         self.factory.channels.pop(self, None)
+        self._heard = self._front = None
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
@@ -248,6 +249,7 @@ class Channel(HTTPChannel):
 
     def lineReceived(self, line: bytes) -> Any:
         """Take a line, unless the fields take too much."""
+        self._begun = True  # also with an empty line, of which only one may come before a request
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
             return self.refuse(errors.fields_too_large())
         return super().lineReceived(line)

@@ -19,6 +19,9 @@ from ghmirror_tw.policy.fields import Fields
 #: that Twisted takes.
 _LINE: Final = re.compile(rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1")
 _END: Final = b"\r\n\r\n"
+#: Longer blocks are not kept, in bytes: what is made of one takes several times as much, for each
+#: connection.
+LONGEST_BYTES: Final = 2048
 #: With these the next request might mean something else, or more than its fields follows.
 _NOT_ALONE: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
 
@@ -49,7 +52,10 @@ class Front:
         """
         line, _, block = data.partition(b"\r\n")
         read = _LINE.fullmatch(line)
-        if read is None or len(data) > most or block.find(_END) != len(block) - len(_END):
+        if read is None or len(data) > most or not block.endswith(_END):
+            return None
+        # The first end there is must be the last: with no fields at all it comes at once.
+        if block.startswith(b"\r\n") or block.find(_END) != len(block) - len(_END):
             return None
         return cls(read[1], read[2], block)
 
@@ -64,7 +70,7 @@ class Heard:
 
     @classmethod
     def of(cls, front: Front, headers: Headers, fields: Fields) -> Heard | None:
-        """Return what can be used again; None: nothing can."""
-        if any(name in _NOT_ALONE for name, _ in fields):
+        """Return what can be used again; None: nothing can, or it would take too much memory."""
+        if len(front.block) > LONGEST_BYTES or any(name in _NOT_ALONE for name, _ in fields):
             return None
         return cls(front.block, headers, fields)

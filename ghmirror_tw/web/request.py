@@ -135,7 +135,10 @@ class MirrorRequest(server.Request):
         if not self._is_bare(status):
             self.sentLength = len(content)
             head += content
-        send_now(self.channel.transport, head)
+        if self.channel.persistent:
+            send_now(self.channel.transport, head)
+        else:
+            self.channel.write(head)  # goes out with the end of the connection
         self.finish()
         return True
 

@@ -556,3 +556,13 @@ def test_a_broken_answer_while_content_is_sent() -> None:
     house.doors.come(b"no HTTP at all")
     assert isinstance(got[0], RequestTransmissionFailed)
     assert house.doors.wire().disconnecting
+
+
+def test_another_protocol() -> None:
+    """GitHub is asked for none; an answer that changes to one is broken, and logged as such."""
+    house = House()
+    told, _ = house.ask()
+    house.doors.come(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 0)
+    house.doors.lose(0)
+    assert isinstance(told.why, ResponseFailed)
+    assert told.answer is None

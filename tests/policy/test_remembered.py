@@ -29,7 +29,14 @@ def test_no_secret_is_remembered() -> None:
         (b"/user?page=2", True),
         (b"/user?access_token=t", False),
         (b"/user?a&client%5Fsecret=t", False),
+        (b"/repos/ghp_abc", False),
+        (b"/search?q=%67hs_abc", False),
+        (b"/user?token=t", False),
     ):
         one, other = CacheKey.of(target, fields), CacheKey.of(target, fields)
         assert one == other == CacheKey(target, b"a")
         assert (one is other) is remembers
+    large = Fields(((b"accept", b"a" * LONGEST_BYTES), (b"x-requested-with", b"b")))
+    one, other = CacheKey.of(b"/user", large), CacheKey.of(b"/user", large)
+    assert one == other
+    assert one is not other

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
 
 from ghmirror_tw.web.channel import Channel, MirrorSite
-from ghmirror_tw.web.repeating import Front
+from ghmirror_tw.web.repeating import LONGEST_BYTES, Front
 from ghmirror_tw.web.request import MirrorRequest
 
 #: A request as it is seen: method, target, version, its field lines, its content.
@@ -52,6 +52,8 @@ class Audience:
 
     seen: list[Seen] = field(factory=list)
     waiting: list[Any] = field(factory=list)
+    #: Whether it answers while a request is given to it.
+    at_once: bool = False
     max_request_size: int = 1000
 
     def render(self, request: Any) -> None:
@@ -66,6 +68,8 @@ class Audience:
         if isinstance(request, MirrorRequest):
             assert sorted(request.fields) == sorted((name.lower(), value) for name, value in lines)
         self.waiting.append(request)
+        if self.at_once:
+            self.answer()
 
     def refused(self, error: Any) -> None:
         """Take note of nothing."""
@@ -110,9 +114,9 @@ def twisted(audience: Audience) -> tuple[HTTPChannel, Wire]:
     return channel, wire
 
 
-def played(make: Any, pieces: Iterable[bytes]) -> tuple[list[Seen], Wire]:
+def played(make: Any, pieces: Iterable[bytes], *, at_once: bool = False) -> tuple[list[Seen], Wire]:
     """Return what is seen of what comes in *pieces*."""
-    audience = Audience()
+    audience = Audience(at_once=at_once)
     channel, wire = make(audience)
     for piece in pieces:
         if wire.ended:
@@ -150,6 +154,7 @@ FRONTS = (
         b"GET /" + b"x" * 9000 + b" HTTP/1.1",
     ),
 )
+# Twisted takes a request without any field, too.
 blocks = st.lists(st.sampled_from(LINES), max_size=4).map(
     lambda lines: b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 )
@@ -168,8 +173,16 @@ def conversations(draw: st.DrawFn) -> list[bytes]:
             max_size=5,
         )
     )
-    pieces = [front + b"\r\n" + block + content for front, block, content in requests]
-    if draw(st.booleans()):
+    pieces: list[bytes] = []
+    for front, block, content in requests:
+        request = front + b"\r\n" + block + content
+        if pieces and draw(st.integers(0, 3)) == 0:
+            pieces[-1] += request
+        else:
+            pieces.append(request)
+    # Again and again, as clients do.
+    pieces *= draw(st.sampled_from((1, 1, 2, 3)))
+    if draw(st.integers(0, 3)) == 0:
         whole = b"".join(pieces)
         cuts = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=4)))
         pieces = [whole[a:b] for a, b in zip((0, *cuts), (*cuts, len(whole)), strict=True)]
@@ -185,12 +198,15 @@ def conversations(draw: st.DrawFn) -> list[bytes]:
 )
 @example([b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"] * 2)
 @example([b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"] * 3)
+@example([b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"] * 2)
+@example([b"GET /a HTTP/1.1\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\n\r\n"] * 3)
 def test_as_twisted_sees_it(pieces: list[bytes]) -> None:
     """Each request is the one that Twisted's own channel sees, or is refused with all behind it."""
-    seen, wire = played(ours, pieces)
-    expected, _ = played(twisted, pieces)
-    assert seen == expected[: len(seen)]
-    assert len(seen) == len(expected) or wire.ended
+    for at_once in (False, True):
+        seen, wire = played(ours, pieces, at_once=at_once)
+        expected, _ = played(twisted, pieces, at_once=at_once)
+        assert seen == expected[: len(seen)]
+        assert len(seen) == len(expected) or wire.ended
 
 
 @given(st.sampled_from(FRONTS), usual | blocks)
@@ -202,6 +218,19 @@ def test_wherever_it_is_cut(front: bytes, block: bytes) -> None:
     for cut in {1, len(front), len(front) + 2, len(request) // 2, len(request) - 1}:
         seen, other = played(ours, [first, request[:cut], request[cut:]])
         assert (seen, other.value()) == (whole, wire.value())
+
+
+def test_an_empty_line_between() -> None:
+    """One is taken before each request (RFC 9112, section 2.2), whatever there was before."""
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    for pieces in (
+        [request, request + b"\r\n", request, b"\r\n" + request],
+        [request, b"\r\n", request, b"\r\n" + request],
+    ):
+        for at_once in (False, True):
+            seen, wire = played(ours, pieces, at_once=at_once)
+            assert len(seen) == b"".join(pieces).count(b"GET")
+            assert not wire.ended
 
 
 def test_it_is_used() -> None:
@@ -221,6 +250,17 @@ def test_it_is_used() -> None:
     assert [seen[1] for seen in audience.seen] == [b"/a", b"/b", b"/c", b"/d"]
     assert found[0] is found[1] is found[2]
     assert found[3].get(b"host") == b"b"
+    assert channel._heard is None
+
+
+def test_what_is_large_is_not_kept() -> None:
+    """What a connection holds while it is idle is bounded."""
+    for size, keeps in ((LONGEST_BYTES - 20, True), (LONGEST_BYTES, False)):
+        audience = Audience(at_once=True)
+        channel, _ = ours(audience)
+        channel.dataReceived(b"GET / HTTP/1.1\r\nX: " + b"y" * size + b"\r\n\r\n")
+        assert (channel._heard is not None) is keeps
+        channel.connectionLost(Failure(ConnectionDone()))
 
 
 def test_a_front() -> None:
@@ -230,6 +270,8 @@ def test_a_front() -> None:
     assert front is not None
     assert (front.method, front.target, front.block) == (b"GET", b"/a", b"Host: a\r\n\r\n")
     for data in (
+        b"GET /a HTTP/1.1\r\nabc",
+        b"GET /a HTTP/1.1\r\n\r\n" + whole,
         whole[:-1],
         whole + b"x",
         whole + whole,
