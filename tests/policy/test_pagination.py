@@ -369,3 +369,19 @@ def test_a_demand_is_for_pages_or_unprovable(
         assert found.next_page == found.last_page + 1
     if not authorised:
         assert found in {NOTHING, UNPROVABLE}
+
+
+@pytest.mark.parametrize("padding", [0, 2000])
+def test_a_long_link_is_judged_as_a_short_one(padding: int) -> None:
+    """Only the short one is remembered."""
+    link = b'<https://api.github.com/x?per_page=1&page=9&q=%s>; rel="last"' % (b"y" * padding)
+    for _ in range(2):
+        demand = what_must_hold(
+            b"/x?per_page=1",
+            *(1, link),
+            shared=False,
+            verify_last=False,
+            complete=True,
+            authorised=True,
+        )
+        assert demand == Demand(10, 9)
