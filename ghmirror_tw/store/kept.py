@@ -86,6 +86,7 @@ def short_text(text: str) -> bytes:
     return b"\xff" + _LENGTH.pack(len(coded)) + coded
 
 
+@lru_cache(1024)
 def _raw(text: str | None) -> bytes | str | None:
     """Return hexadecimal digits as the bytes that they are; any other text as it is."""
     if text is None:
@@ -126,10 +127,11 @@ def long(name: bytes) -> Name:
 # Records.
 
 
-def _short_tag(etag: bytes | None) -> bytes | list[Any] | None:
+@lru_cache(1024)
+def _short_tag(etag: bytes | None) -> bytes | tuple[bool, bytes] | None:
     """Return an entity-tag in few bytes: what is between its quotes are hexadecimal digits."""
     found = None if etag is None else _TAG.fullmatch(etag)
-    return etag if found is None else [found[1] is not None, bytes.fromhex(found[2].decode())]
+    return etag if found is None else (found[1] is not None, bytes.fromhex(found[2].decode()))
 
 
 def _long_tag(short_tag: Any) -> bytes | None:
