@@ -19,6 +19,7 @@ from twisted.web.server import Site
 
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.sockets import send_now
 from ghmirror_tw.web.repeating import Front, Heard
 
 #: After a refusal, what the client still sends is read and dropped for so long, in seconds, so
@@ -31,6 +32,8 @@ LINGER_S: Final = 5.0
 PATIENCE_S: Final = 60.0
 #: Less than 1.1 kB/s, either way, is no client that has a use for the rest.
 PIECE_BYTES: Final = 64 * 1024
+#: So much of an answer is worth a system call of its own.
+LARGE_BYTES: Final = 16 * 1024
 #: Chunked content may take so many times its size on the wire (a chunk of one byte takes six),
 #: and `_FRAMING_BYTES` besides: chunk extensions and trailers count against no other limit.
 _FRAMING_TIMES: Final = 8
@@ -103,6 +106,13 @@ class Channel(HTTPChannel):
     def getHost(self) -> Any:
         """Return the address that the client connected to."""
         return self._host
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of an answer; a large one at once, so that it is not copied before that."""
+        if len(data) >= LARGE_BYTES:
+            send_now(self.transport, data)
+        else:
+            super().write(data)
 
     @property
     def idle(self) -> bool:
