@@ -32,10 +32,6 @@ BACKLOG: Final = 1024
 
 #: How often is looked whether uploads that were on their way at the end have come, in seconds.
 _LOOK_S: Final = 0.1
-#: So many new objects may be there before the garbage collector looks for what refers to itself
-#: among them. Python's own 700 are there all the time where some requests wait for Redis together,
-#: and all of them go by themselves a moment later.
-_YOUNG: Final = 10_000
 
 
 def with_backlog(description: str) -> str:
@@ -189,7 +185,6 @@ class MirrorService(MultiService):
         # through the records of a store, which hang on it.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_YOUNG)
         self.reactor.callWhenRunning(self._take_signals)
 
     def _when_settled(self) -> None:
