@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from attrs import define, evolve, field
@@ -53,6 +53,8 @@ from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.trials import Trial, Trials
 from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, limited_answer, passed_on
+
+R = TypeVar("R")
 
 _USER: Final = b"/user"
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
@@ -541,34 +543,36 @@ class Mirror:
             return await self._in_time_with_others(asked, known, name)
         going = Patient(Deferred.fromCoroutine(self._said(asked, known)))
         try:
-            said = await going.within(lambda late: self._call_when_stale(asked, late))
-            if said is None:
-                stale = await self._stale(asked, "timeout", None)
-                if stale is not None and not going.has_come:
-                    self._going.adopt(name, going.leave_to_others())
-                    return stale
-                said = await going.end()
+            return await self._said_or_stale(
+                asked, going, lambda: self._going.adopt(name, going.leave_to_others())
+            )
         finally:
             going.leave(_unwanted)
-        return said
 
-    def _call_when_stale(self, asked: Asked, late: Callable[[], object]) -> IDelayedCall:
-        return self.call_later(max(asked.stale_by - self.now(), 0.0), late)
+    async def _said_or_stale(
+        self, asked: Asked, going: Patient[R], go_on: Callable[[], object]
+    ) -> R | Answer:
+        """Return what comes in time, or a stale answer, and let the question *go on*."""
+        limit_s = max(asked.stale_by - self.now(), 0.0)
+        said = await going.within(lambda late: self.call_later(limit_s, late))
+        if said is not None:
+            return said
+        stale = await self._stale(asked, "timeout", None)
+        if stale is not None and not going.has_come:
+            go_on()
+            return stale
+        return await going.end()
 
     async def _in_time_with_others(self, asked: Asked, known: Known, name: Hashable) -> Answer:
         """Wait for what GitHub has been asked already, and which went on when others left."""
         going = Patient(self._going.join(name, lambda: self._said(asked, known)))
         try:
-            said = await going.within(lambda late: self._call_when_stale(asked, late))
-            if said is None:
-                stale = await self._stale(asked, "timeout", None)
-                if stale is not None and not going.has_come:
-                    self._going.keep(name)
-                    return stale
-                said = await going.end()
+            said = await self._said_or_stale(asked, going, lambda: self._going.keep(name))
         finally:
             # Only the first one may let go of what is still coming.
             going.leave(lambda said: _unwanted(said[0]) if said[1] else None)
+        if isinstance(said, Answer):
+            return said
         answer, first = said
         if (first or answer.incoming is None) and not _is_bare_for(asked, answer):
             return answer

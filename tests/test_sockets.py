@@ -30,6 +30,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.sockets import send_now
 from tests.github_side.test_tls import made_certificate
 from tests.home import reactor, turn, until
+from tests.producers import Producer
 
 LARGE = random.Random(1).randbytes(8 * 1024 * 1024)
 """More than any socket takes at once."""
@@ -65,22 +66,6 @@ class Gives(Factory):
 
     def buildProtocol(self, addr: object) -> End:
         return self.end
-
-
-class Producer:
-    """Writes down what is asked of it."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.told.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.told.append("resume")
-
-    def stopProducing(self) -> None:
-        self.told.append("stop")
 
 
 class Sending(TestCase):

@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.github.answer import Answer
 from ghmirror_tw.github.connection import Asker, Connection
+from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy.fields import Fields, serialised
 
 #: Methods that may be sent again, or over a connection that GitHub may just be closing.
@@ -88,7 +89,7 @@ class Agent:
         headers = Headers() if headers is None else headers.copy()
         if bodyProducer is None:
             headers.removeHeader(b"host")
-            block = serialised(Fields(_lines(headers)))
+            block = serialised(Fields(lines_of(headers)))
             waiting.exchange = self.ask(method, uri, block, waiting)
         else:
             headers.setRawHeaders(b"host", [self.authority])
@@ -255,7 +256,3 @@ class _Waiting:
     def failed(self, reason: Failure) -> None:
         """Tell why there is none."""
         self.response.errback(reason)
-
-
-def _lines(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, values in headers.getAllRawHeaders() for value in values]

@@ -17,6 +17,7 @@ from twisted.web.http_headers import Headers
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.connecting import Ways, reason_of
 from ghmirror_tw.github.content import Content
+from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.limits import retry_after
 from ghmirror_tw.policy.tunnels import Proxy
@@ -195,13 +196,7 @@ class StatusPage:
         return self._said(response, collected)
 
     def _said(self, response: Any, content: bytes | None) -> str:
-        fields = Fields(
-            tuple(
-                (name, value)
-                for name, values in response.headers.getAllRawHeaders()
-                for value in values
-            )
-        )
+        fields = Fields(lines_of(response.headers))
         if response.code == 304 and self._etag is not None:  # noqa: PLR2004
             return self._tagged
         if response.code != 200:  # noqa: PLR2004

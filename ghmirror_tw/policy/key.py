@@ -9,7 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.remembered import LONGEST_BYTES, remembered
+from ghmirror_tw.policy.remembered import remembered
 
 #: Request fields that, with the target, select a representation; each may come once.
 KEY_FIELDS: Final = (b"accept", b"x-github-api-version", b"x-requested-with")
@@ -46,10 +46,7 @@ class CacheKey:
     @classmethod
     def of(cls, target: bytes, fields: Fields) -> CacheKey:
         """Return the key of a request for *target* with *fields*."""
-        selecting = fields.once(_selecting)
-        if sum([len(value) for value in selecting if value is not None]) > LONGEST_BYTES:
-            return cls(target, *selecting)
-        return _key(target, *selecting)
+        return _key(target, *fields.once(_selecting))
 
 
 @remembered

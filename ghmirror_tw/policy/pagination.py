@@ -20,8 +20,6 @@ from ghmirror_tw.policy.remembered import remembered
 DEFAULT_SIZE: Final = 30
 LARGEST_SIZE: Final = 100
 
-#: What is made of a longer `Link` is not remembered, in bytes.
-_LONGEST_LINK: Final = 1024
 #: Longer numbers are no page numbers.
 _MAX_DIGITS: Final = 9
 
@@ -190,6 +188,7 @@ def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
     return bool(sent.paging()) or asks_for_page(target) or items == DEFAULT_SIZE
 
 
+@remembered
 def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     target: bytes,
     items: int | None,
@@ -209,21 +208,6 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     """
     if items is None:
         return _NOTHING
-    facts = (items, link, shared, verify_last, complete, authorised)
-    if link is not None and len(link) > _LONGEST_LINK:
-        return _demand(target, *facts)
-    return _known_demand(target, *facts)
-
-
-def _demand(  # noqa: PLR0913, PLR0917 - see `what_must_hold`
-    target: bytes,
-    items: int,
-    link: bytes | None,
-    shared: bool,
-    verify_last: bool,
-    complete: bool,
-    authorised: bool,
-) -> Demand:
     sent = links(link)
     last = sent.target(b"last") if shared or verify_last or page_size(target) == 1 else None
     grown = not complete and _may_have_grown(target, items, sent)
@@ -238,6 +222,3 @@ def _demand(  # noqa: PLR0913, PLR0917 - see `what_must_hold`
     if end is None or (grown and here != end):
         return _UNPROVABLE
     return Demand(end + 1, end)
-
-
-_known_demand: Final = remembered(_demand)

@@ -8,7 +8,7 @@ from functools import lru_cache, wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 from urllib.parse import unquote_to_bytes
 
-#: For so many targets, of so many bytes at most: those that were asked for last.
+#: For so many targets: those that were asked for last. All that is given has so many bytes at most.
 MOST: Final = 4096
 LONGEST_BYTES: Final = 512
 
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class _NotRememberedError(Exception):
-    """It may hold a credential."""
+    """It may hold a credential, or is long."""
 
 
 def remembered(
@@ -31,23 +31,23 @@ def remembered(
 ) -> Callable[Concatenate[bytes, P], R]:
     """Return a function that remembers what *make* made of a target.
 
-    *make* always makes the same of the same, which never changes. What else it is given has to be
-    small, and no credential. A target that may hold one, or is long, is not remembered.
+    *make* always makes the same of the same, which never changes. What else it is given holds no
+    credential. A target that may hold one, or what is long, is not remembered.
     """
 
     @lru_cache(MOST)
     def known(target: bytes, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if _HINTS.search(unquote_to_bytes(target)):
+        given = (target, *args, *kwargs.values())
+        size = sum([len(each) for each in given if isinstance(each, bytes)])
+        if size > LONGEST_BYTES or _HINTS.search(unquote_to_bytes(target)):
             raise _NotRememberedError
         return make(target, *args, **kwargs)
 
     @wraps(make)
     def once(target: bytes, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if len(target) <= LONGEST_BYTES:
-            try:
-                return known(target, *args, **kwargs)  # type: ignore[arg-type]
-            except _NotRememberedError:
-                pass
-        return make(target, *args, **kwargs)
+        try:
+            return known(target, *args, **kwargs)  # type: ignore[arg-type]
+        except _NotRememberedError:
+            return make(target, *args, **kwargs)
 
     return once

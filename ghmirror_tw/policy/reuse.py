@@ -28,7 +28,7 @@ from ghmirror_tw.policy.records import (
 CANDIDATE_BYTES: Final = 8 * 1024 * 1024
 
 #: What the grant says, unless the 304 does.
-_OF_GRANT: Final = (b"etag", b"last-modified", b"link")
+_OF_GRANT: Final = frozenset({b"etag", b"last-modified", b"link"})
 #: What a 304 doesn't replace: it would speak of its own missing content.
 _OF_CONTENT: Final = frozenset({b"content-type", b"content-language", b"content-disposition"})
 
@@ -168,15 +168,10 @@ def freshen(stored: Fields, grant: Grant, answer: Fields) -> Fields:
     The representation's, then the grant's, then those of GitHub's 304 to this very question; but
     what the stored content is, the 304 can't change.
     """
-    described = stored.once(_described)
-    newer = [line for line in answer.lines if line[0] not in described]
-    names = {name for name, _ in newer}.union(_OF_GRANT)
-    lines = [line for line in stored.lines if line[0] not in names]
-    granted = (grant.etag, grant.last_modified, grant.link)
-    for name, value in zip(_OF_GRANT, granted, strict=True):
-        if value is not None and answer.get(name) is None:
-            lines.append((name, value))
-    return Fields.of((*lines, *newer))
+    said = ((b"etag", grant.etag), (b"last-modified", grant.last_modified), (b"link", grant.link))
+    granted = [(name, value) for name, value in said if value is not None]
+    fields = Fields.of((*stored.without(_OF_GRANT).lines, *granted))
+    return fields.updated(answer.without(stored.once(_described)))
 
 
 def _described(stored: Fields) -> frozenset[bytes]:

@@ -207,8 +207,8 @@ class Fitter:
             told[b"age"] = b"%d" % answer.age_s
         if fields.get(b"date") is None:
             told[b"date"] = formatdate(now, usegmt=True).encode("ascii")
-        lines = [line for line in fields.lines if line[0] not in told]
-        return Fields.of((*lines, *told.items(), (b"via", self.via)))
+        fields = fields.updated(Fields.of(tuple(told.items())))
+        return Fields.of((*fields.lines, (b"via", self.via)))
 
     @staticmethod
     def _is_known(answer: Answer, view: View) -> bool:

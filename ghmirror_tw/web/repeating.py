@@ -26,13 +26,6 @@ LONGEST_BYTES: Final = 2048
 _NOT_ALONE: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
 
 
-def fields_of(headers: Headers) -> Fields:
-    """Return the field lines that Twisted has read."""
-    return Fields(
-        [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
-    )
-
-
 @frozen(eq=False)
 class Front:
     """The beginning of a request, if that is all there is: its line, and the *block* behind it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import Any, Final
 
@@ -13,11 +14,11 @@ from twisted.web.client import FileBodyProducer
 from twisted.web.http import NO_BODY_CODES
 from twisted.web.iweb import IBodyProducer
 
+from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.sockets import send_now
-from ghmirror_tw.web.repeating import fields_of
 from ghmirror_tw.web.writing import head_of
 
 #: Content up to this stays in memory, in bytes; a file for each would use up the descriptors.
@@ -56,7 +57,6 @@ class MirrorRequest(server.Request):
     refused = False
     #: What is to be done if the client goes away before it has its answer.
     on_lost: Callable[[], object] | None = None
-    _fields: Fields | None = None
 
     def gotLength(self, length: int | None) -> None:
         """Refuse content that is announced to be too large, before it is sent."""
@@ -102,16 +102,10 @@ class MirrorRequest(server.Request):
         self.site = self.channel.site
         self.site.resource.render(self)
 
-    @property
+    @cached_property
     def fields(self) -> Fields:
         """Its field lines."""
-        if self._fields is None:
-            self._fields = fields_of(self.requestHeaders)
-        return self._fields
-
-    @fields.setter
-    def fields(self, fields: Fields) -> None:
-        self._fields = fields
+        return Fields(lines_of(self.requestHeaders))
 
     def answer(
         self, status: int, fields: Fields, content: bytes, length: int | None = None
@@ -123,9 +117,7 @@ class MirrorRequest(server.Request):
         """
         if self._disconnected or not (length is not None or self._is_bare(status)):
             return False
-        lines = list(fields)
-        for name, values in self.responseHeaders.getAllRawHeaders():
-            lines += [(name, value) for value in values]
+        lines = [*fields, *lines_of(self.responseHeaders)]
         if length is not None:
             lines.append((b"content-length", b"%d" % length))
         head = head_of(self.clientproto, status, lines)

@@ -15,6 +15,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from ghmirror_tw.github.connection import Connection
+from tests.producers import Producer
 
 UNMODIFIED = b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n'
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
@@ -107,24 +108,15 @@ class Reader(Protocol):
 
 
 @implementer(IBodyProducer)
-class Upload:
+class Upload(Producer):
     """Content of a question, sent when the test says so."""
 
     def __init__(self, length: Any = 4) -> None:
+        super().__init__()
         self.length = length
         self.consumer: Any = None
         self.sent: Deferred[None] = Deferred()
-        self.told: list[str] = []
 
     def startProducing(self, consumer: Any) -> Deferred[None]:
         self.consumer = consumer
         return self.sent
-
-    def pauseProducing(self) -> None:
-        self.told.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.told.append("resume")
-
-    def stopProducing(self) -> None:
-        self.told.append("stop")

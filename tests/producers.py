@@ -1,0 +1,22 @@
+"""Producers that write down what is asked of them."""
+
+from __future__ import annotations
+
+
+class Producer:
+    """Produces nothing."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        """Take note of it."""
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        """Take note of it."""
+        self.told.append("resume")
+
+    def stopProducing(self) -> None:
+        """Take note of it."""
+        self.told.append("stop")
