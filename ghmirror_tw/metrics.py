@@ -245,12 +245,11 @@ class Metrics:
         """Count a request that was answered with another's answer."""
         self._named["collapsed"].inc()
 
-    def sharing_enabled(self, enabled: bool) -> None:
-        """Show whether validators are computed for other credentials; true until said."""
-        self.watch_sharing(lambda: enabled)
-
     def watch_sharing(self, enabled: Callable[[], bool]) -> None:
-        """Show what *enabled* says whenever somebody looks, since time alone may change it."""
+        """Show whether validators are computed for other credentials; true until said.
+
+        *enabled* is asked whenever somebody looks, since time alone may change it.
+        """
         self._named["sharing_enabled"].set_function(enabled)
 
     def store_available(self, available: bool) -> None:

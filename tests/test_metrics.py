@@ -222,7 +222,7 @@ def test_states_are_well_until_said_otherwise(metrics: Metrics) -> None:
     assert [value(metrics, f"ghmirror_{name}") for name in names] == [1.0, 1.0, 1.0]
     metrics.store_available(False)
     metrics.github_available(False)
-    metrics.sharing_enabled(False)
+    metrics.watch_sharing(lambda: False)
     assert [value(metrics, f"ghmirror_{name}") for name in names] == [0.0, 0.0, 0.0]
 
 
