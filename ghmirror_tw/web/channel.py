@@ -63,6 +63,10 @@ class Channel(HTTPChannel):
     _peer: Any = None
     _host: Any = None
     _lingering: Any = None
+    #: When the client's time is over, in seconds of the reactor's clock; None: it has all it wants.
+    _due: float | None = None
+    #: What looks then, or earlier, whether it is.
+    _timer: Any = None
     #: Whether a request has begun to come.
     _begun = False
     #: Bytes of the content that have come since the client was last given time.
@@ -92,6 +96,9 @@ class Channel(HTTPChannel):
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     # What stays the same for all requests, and takes time to find out.
 
@@ -124,7 +131,41 @@ class Channel(HTTPChannel):
         """Whether a request has come in full, and its answer has not been taken yet."""
         return bool(self._handlingRequest)
 
-    # How long a client may take.
+    # How long a client may take. Twisted's own timer is cancelled and made anew for each request;
+    # this one stays, and where it finds that there is time left, it waits for the rest.
+
+    def setTimeout(self, period: float | None) -> float | None:
+        """Give the client *period* seconds from now, or all the time it wants."""
+        before, self.timeOut = self.timeOut, period  # type: ignore[assignment]
+        if period is None:
+            self._due = None
+        else:
+            self._due = self.factory.reactor.seconds() + period
+            self._look_after(period, self._due)
+        return before
+
+    def resetTimeout(self) -> None:
+        """Give it the same time once more, unless there is no limit, or it is over."""
+        if self._due is not None:
+            self.setTimeout(self.timeOut)
+
+    def _look_after(self, seconds: float, due: float) -> None:
+        if self._timer is not None:
+            if self._timer.getTime() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self.callLater(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        left = self._due - self.factory.reactor.seconds()
+        if left > 0:
+            self._look_after(left, self._due)
+        else:
+            self._due = None
+            self.timeoutConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Take what came; what trickles in is given no more time than what does not come."""
