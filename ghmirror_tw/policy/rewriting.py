@@ -8,6 +8,7 @@ mentions it.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from attrs import define, field, frozen
@@ -18,8 +19,6 @@ from ghmirror_tw.policy.pagination import LINK_VALUE
 #: How far we look for the end of a string to tell an object's name from a value, in bytes. What
 #: is longer is taken for a value; so much, and one chunk, is held in memory at most.
 LOOK_AHEAD_BYTES: Final = 64 * 1024
-#: Fields that hold URLs.
-_OF_URLS: Final = (b"link", b"location")
 
 #: The rest of a JSON string (RFC 8259, section 7), and the first byte of what follows it.
 _REST_OF_STRING: Final = rb'(?s:[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\r\n]*+%s)'
@@ -33,6 +32,7 @@ _BOUNDARY: Final = rb'[/?#{"]|\\/'
 _NOT_JSON: Final = frozenset({b"raw", b"diff", b"patch", b"html", b"sha", b"base64"})
 
 
+@lru_cache(64)
 def is_json(content_type: bytes | None) -> bool:
     """Tell whether content is JSON of GitHub's making, by its media type (RFC 6839, section 3.1).
 
@@ -102,7 +102,9 @@ class Rewriter:
 
     def fields(self, fields: Fields, base: bytes) -> Fields:
         """Return *fields* with *base* in place of the API's URL in `Link` and `Location`."""
-        if base == self.api_url or not any(fields.get(name) is not None for name in _OF_URLS):
+        if base == self.api_url or (
+            fields.get(b"link") is None and fields.get(b"location") is None
+        ):
             return fields
         return Fields.of(tuple([(name, self._field(name, value, base)) for name, value in fields]))
 

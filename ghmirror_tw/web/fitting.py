@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
+from itertools import product
 from typing import Final
 
 from attrs import define, evolve, field, frozen
@@ -36,6 +38,16 @@ _DESCRIBING: Final = frozenset(
 )
 #: What is other beside content that is coded anew, or is not there.
 _CODED_ANEW: Final = frozenset({b"accept-ranges", b"content-encoding", b"etag", b"vary"})
+#: What an answer says itself, by what it is: storable; of some age; coded anew.
+_REPLACED: Final = {
+    (storable, aged, anew): frozenset({b"cache-status", b"x-cache"})
+    | (frozenset({b"cache-control", b"vary"}) if storable else frozenset())
+    | (frozenset({b"age"}) if aged else frozenset())
+    | (_CODED_ANEW if anew else frozenset())
+    for storable, aged, anew in product((False, True), repeat=3)
+}
+#: GitHub has but a few values of `Vary`.
+_adds_accept_encoding: Final = lru_cache(64)(adds_accept_encoding)
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _OK: Final = 200
 _PARTIAL: Final = 206
@@ -161,22 +173,26 @@ class Fitter:
 
     async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
         """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
-        if answer.status != _OK:
+        if view.version and answer.status != _OK:
             view = evolve(view, version=b"")
         if view.version:
             answer = await self._telling(answer, view)
-        fields = self._told(answer, view, now)
-        if answer.status == _NOT_MODIFIED and answer.storable:
-            fields = _coded_anew(fields)
-        if isinstance(answer.body, (Representation, Whole)):
+        body, bare = answer.body, answer.status in _WITHOUT_CONTENT
+        # What is not modified describes what the client has, and that may be in any form.
+        anew = answer.status == _NOT_MODIFIED and answer.storable
+        if isinstance(body, (Representation, Whole)):
             if answer.storable and self._is_known(answer, view):
-                return self._not_modified(fields, view)
-            if view.head:
-                return Fitted(answer.status, self._in_form(fields, answer, view))
-            return await self._whole(answer, answer.body, fields, view)
-        if answer.body is None or answer.status in _WITHOUT_CONTENT or view.head:
-            return Fitted(answer.status, fields, incoming=answer.body)
-        return self._incoming(answer, answer.body, fields, view)
+                anew = view.gzip or self._may_change(answer, view)
+                fields = self._told(answer, view, now, anew=anew)
+                return Fitted(_NOT_MODIFIED, fields.without(_DESCRIBING))
+            if not (view.head or bare):
+                return await self._whole(answer, body, view, now)
+            anew = anew or (view.head and self._is_in_form(answer, view))
+            return Fitted(answer.status, self._told(answer, view, now, anew=anew))
+        if body is None or bare or view.head:
+            fields = self._told(answer, view, now, anew=anew)
+            return Fitted(answer.status, fields, incoming=body)
+        return self._incoming(answer, body, view, now)
 
     @staticmethod
     async def _telling(answer: Answer, view: View) -> Answer:
@@ -189,9 +205,23 @@ class Fitter:
         fields = enterprise.told(answer.fields, view.version)
         return evolve(answer, body=body, fields=fields)
 
-    def _told(self, answer: Answer, view: View, now: float) -> Fields:
-        """Return the fields with what the answer says about itself."""
+    def _told(
+        self,
+        answer: Answer,
+        view: View,
+        now: float,
+        *,
+        anew: bool = False,
+        coding: bytes | None = None,
+    ) -> Fields:
+        """Return the fields with what the answer says about itself.
+
+        *anew*: they stand beside content that is not byte for byte GitHub's, in *coding*. Its
+        entity-tag is a weak one (RFC 9110, section 8.8.1), and ranges are not offered.
+        """
         fields = self.rewriter.fields(answer.fields, view.base)
+        replaced = _REPLACED[answer.storable, answer.age_s is not None, anew]
+        lines = [line for line in fields.lines if line[0] not in replaced]
         status = cache_status(
             answer.outcome,
             status=answer.asked,
@@ -199,16 +229,25 @@ class Fitter:
             collapsed=answer.collapsed,
             forward=answer.forward,
         )
-        told = {b"cache-status": status, b"x-cache": x_cache(answer.outcome)}
+        lines += (b"cache-status", status), (b"x-cache", x_cache(answer.outcome))
+        vary = (b"vary", _adds_accept_encoding(fields.combined(b"vary")))
         if answer.storable:
-            told[b"cache-control"] = b"private, no-cache"
-            told[b"vary"] = adds_accept_encoding(fields.combined(b"vary"))
+            lines.append((b"cache-control", b"private, no-cache"))
+            if not anew:
+                lines.append(vary)
         if answer.age_s is not None:
-            told[b"age"] = b"%d" % answer.age_s
+            lines.append((b"age", b"%d" % answer.age_s))
         if fields.get(b"date") is None:
-            told[b"date"] = formatdate(now, usegmt=True).encode("ascii")
-        fields = fields.updated(Fields.of(tuple(told.items())))
-        return Fields.of((*fields.lines, (b"via", self.via)))
+            lines.append((b"date", formatdate(now, usegmt=True).encode("ascii")))
+        lines.append((b"via", self.via))
+        if anew:
+            etag = fields.get(b"etag")
+            if etag is not None:
+                lines.append((b"etag", tags.weak(etag)))
+            lines.append(vary)
+            if coding is not None:
+                lines.append((b"content-encoding", coding))
+        return Fields.of(tuple(lines))
 
     @staticmethod
     def _is_known(answer: Answer, view: View) -> bool:
@@ -217,42 +256,35 @@ class Fitter:
             view.fields, answer.fields.get(b"etag"), answer.fields.get(b"last-modified")
         )
 
-    def _may_change(self, fields: Fields, view: View) -> bool:
-        return is_json(fields.get(b"content-type")) and view.base != self.rewriter.api_url
+    def _may_change(self, answer: Answer, view: View) -> bool:
+        return is_json(answer.fields.get(b"content-type")) and view.base != self.rewriter.api_url
 
-    def _in_form(self, fields: Fields, answer: Answer, view: View) -> Fields:
-        """Return *fields* as they stand beside content that is rewritten or coded anew."""
-        changes = self._may_change(fields, view) and answer.status != _PARTIAL
-        return _coded_anew(fields) if view.gzip or changes else fields
-
-    def _not_modified(self, fields: Fields, view: View) -> Fitted:
-        fields = _coded_anew(fields) if view.gzip or self._may_change(fields, view) else fields
-        return Fitted(_NOT_MODIFIED, fields.without(_DESCRIBING))
+    def _is_in_form(self, answer: Answer, view: View) -> bool:
+        """Tell whether content would be rewritten or coded anew."""
+        return view.gzip or (answer.status != _PARTIAL and self._may_change(answer, view))
 
     async def _whole(
-        self, answer: Answer, body: Representation | Whole, fields: Fields, view: View
+        self, answer: Answer, body: Representation | Whole, view: View, now: float
     ) -> Fitted:
-        if answer.status in _WITHOUT_CONTENT:
-            return Fitted(answer.status, fields)
-        size = _size_of(body)
-        rewrites = is_json(fields.get(b"content-type")) and answer.status != _PARTIAL
-        seen_by = view if rewrites else None
-        content, changed = await self._form(body, size, seen_by, gzip=view.gzip)
-        coding = b"gzip" if content and view.gzip else None
-        if changed or coding is not None:
-            fields = _coded_anew(fields, coding)
+        gzip = view.gzip
+        rewrites = answer.status != _PARTIAL and is_json(answer.fields.get(b"content-type"))
+        content, changed = await self._form(body, view if rewrites else None, gzip=gzip)
+        coding = b"gzip" if content and gzip else None
+        anew = changed or coding is not None
+        fields = self._told(answer, view, now, anew=anew, coding=coding)
         return Fitted(answer.status, fields, content, len(content))
 
     async def _form(
-        self, body: Representation | Whole, size: int, view: View | None, *, gzip: bool
+        self, body: Representation | Whole, view: View | None, *, gzip: bool
     ) -> tuple[bytes, bool]:
         """Return content as it is sent, and whether its bytes are other than GitHub's."""
         if not isinstance(body, Representation):
+            size = unpacked_size(body.content, body.coding)
             return await self.workshop.run(size, self._formed, body, view, gzip)
         name = FormName(body.digest, () if view is None else view.names, gzip)
         form = self.forms.get(name)
         if form is None:
-            content, changed = await self.workshop.run(size, self._formed, body, view, gzip)
+            content, changed = await self.workshop.run(body.size, self._formed, body, view, gzip)
             form = Form(None if content is body.packed else content, changed)
             self.forms.keep(name, form)
         return form.sent(body), form.changed
@@ -287,17 +319,16 @@ class Fitter:
             return (stream,)
         return (stream, self.uploads.stream(view.uploads))
 
-    def _incoming(
-        self, answer: Answer, body: IncomingContent, fields: Fields, view: View
-    ) -> Fitted:
+    def _incoming(self, answer: Answer, body: IncomingContent, view: View, now: float) -> Fitted:
         """Return an answer whose content is passed on as it comes, turned where it has to be."""
         packed = answer.coding in {b"gzip", b"x-gzip"}
         plain = not answer.coding
         rewrites = (
-            (packed or plain) and self._may_change(fields, view) and answer.status != _PARTIAL
+            (packed or plain) and answer.status != _PARTIAL and self._may_change(answer, view)
         )
         unpacks = packed and (rewrites or not view.gzip) and answer.status != _PARTIAL
         if not rewrites and not unpacks:
+            fields = self._told(answer, view, now)
             if answer.coding:
                 fields = fields.with_line(b"content-encoding", answer.coding)
             return Fitted(answer.status, fields, length=body.length, incoming=body)
@@ -307,14 +338,9 @@ class Fitter:
             self._streams(view) if rewrites else (),
             zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP) if packs else None,
         )
-        fields = _coded_anew(fields, b"gzip" if packs else None)
+        coding = b"gzip" if packs else None
+        fields = self._told(answer, view, now, anew=True, coding=coding)
         return Fitted(answer.status, fields, incoming=body, turn=turn)
-
-
-def _size_of(body: Representation | Whole) -> int:
-    if isinstance(body, Representation):
-        return body.size
-    return unpacked_size(body.content, body.coding)
 
 
 def _packed(body: Representation | Whole) -> bytes | None:
@@ -330,21 +356,6 @@ def _plain(body: Representation | Whole) -> bytes:
         return identity(body.content, body.coding, _MOST_UNPACKED)
     except (Undecodable, TooLarge) as error:
         raise Unanswered("broken-answer", repr(error)) from error
-
-
-def _coded_anew(fields: Fields, coding: bytes | None = None) -> Fields:
-    """Return *fields* as they stand beside content that is not byte for byte GitHub's.
-
-    The entity-tag is a weak one (RFC 9110, section 8.8.1), and ranges are not offered.
-    """
-    etag, vary = fields.get(b"etag"), adds_accept_encoding(fields.combined(b"vary"))
-    lines = [line for line in fields.lines if line[0] not in _CODED_ANEW]
-    if etag is not None:
-        lines.append((b"etag", tags.weak(etag)))
-    lines.append((b"vary", vary))
-    if coding is not None:
-        lines.append((b"content-encoding", coding))
-    return Fields.of(tuple(lines))
 
 
 def own_answer(

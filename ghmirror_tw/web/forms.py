@@ -8,7 +8,7 @@ grows old; who may see it has been decided before.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import define, field, frozen
 
@@ -35,8 +35,7 @@ class Form:
         return body.packed if self.content is None else self.content
 
 
-@frozen
-class FormName:
+class FormName(NamedTuple):
     """What a form is made of: a representation; what is written in it; gzip or not."""
 
     digest: str
