@@ -172,11 +172,12 @@ class Channel(HTTPChannel):
         self._front = None
         if not self._handlingRequest:
             if self._is_between:
-                front = self._front = Front.of(data, self.totalHeadersSize)
                 heard = self._heard
-                if front is not None and heard is not None and front.block == heard.block:
-                    self._take_again(front, heard)
+                again = None if heard is None else heard.again(data, self.totalHeadersSize)
+                if heard is not None and again is not None:
+                    self._take_again(again[1], again[2], heard)
                     return
+                self._front = Front.of(data, self.totalHeadersSize)
             self._give_time(len(data))
         LineReceiver.dataReceived(self, data)
 
@@ -185,7 +186,7 @@ class Channel(HTTPChannel):
         """Whether a request that comes now is the next one, from its first byte on."""
         return bool(self.persistent) and not (self._begun or self.requests or self._buffer)
 
-    def _take_again(self, front: Front, heard: Heard) -> None:
+    def _take_again(self, method: bytes, target: bytes, heard: Heard) -> None:
         """Have a request answered whose field lines were parsed before, as others are."""
         request: Any = self.requestFactory(self)
         self.requests.append(request)
@@ -194,7 +195,7 @@ class Channel(HTTPChannel):
         self._behind = 0
         self._savedTimeOut = self.setTimeout(None)
         self.setRawMode()
-        request.requestReceived(front.method, front.target, b"HTTP/1.1")
+        request.requestReceived(method, target, b"HTTP/1.1")
 
     def _give_time(self, size: int) -> None:
         if not self._begun:

@@ -18,6 +18,7 @@ from ghmirror_tw.policy.fields import Fields
 #: A request line of which nobody can have another opinion (RFC 9112, section 3): part of those
 #: that Twisted takes.
 _LINE: Final = re.compile(rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1")
+_ENDED_LINE: Final = re.compile(_LINE.pattern + rb"\r\n")
 _END: Final = b"\r\n\r\n"
 #: Longer blocks are not kept, in bytes: what is made of one takes several times as much, for each
 #: connection.
@@ -67,3 +68,13 @@ class Heard:
         if len(front.block) > LONGEST_BYTES or any(name in _NOT_ALONE for name, _ in fields):
             return None
         return cls(front.block, headers, fields)
+
+    def again(self, data: bytes, most: int) -> re.Match[bytes] | None:
+        """Return method and target of a request that *data* is, if it has this block.
+
+        It is one of those that have a front, whole and alone, and *most* bytes at most.
+        """
+        end = len(data) - len(self.block)
+        if len(data) > most or not data.endswith(self.block):
+            return None
+        return _ENDED_LINE.fullmatch(data, 0, end)

@@ -15,9 +15,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request
+from twisted.web.http_headers import Headers
 
+from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.web.channel import Channel, MirrorSite
-from ghmirror_tw.web.repeating import LONGEST_BYTES, Front
+from ghmirror_tw.web.repeating import LONGEST_BYTES, Front, Heard
 from ghmirror_tw.web.request import MirrorRequest
 
 #: A request as it is seen: method, target, version, its field lines, its content.
@@ -280,3 +282,20 @@ def test_a_front() -> None:
     ):
         assert Front.of(data, 1000) is None
     assert Front.of(whole, len(whole) - 1) is None
+
+
+@given(usual | blocks, st.sampled_from(FRONTS), usual | blocks, st.integers(0, 60))
+def test_what_is_heard_again(known: bytes, line: bytes, block: bytes, over: int) -> None:
+    """A request is one that was heard before if its front says so, and is the same one."""
+    first = Front.of(b"GET / HTTP/1.1\r\n" + known, 1 << 20)
+    heard = None if first is None else Heard.of(first, Headers(), Fields())
+    if heard is None:
+        return
+    for data in (line + b"\r\n" + block, line + b"\r\n" + known, line + known):
+        most = len(data) - 20 + over
+        front, again = Front.of(data, most), heard.again(data, most)
+        if front is None or front.block != known:
+            assert again is None
+        else:
+            assert again is not None
+            assert (again[1], again[2]) == (front.method, front.target)
