@@ -115,23 +115,26 @@ class MirrorRequest(server.Request):
         *length*: what `Content-Length` is to say, if anything. Else Twisted's own ways, which take
         several times as long, send all there is to send.
         """
-        if self._disconnected or not (length is not None or self._is_bare(status)):
+        bare = self._is_bare(status)
+        if self._disconnected or self.finished or (length is None and not bare):
             return False
-        lines = [*fields, *lines_of(self.responseHeaders)]
+        lines = [*fields.lines, *lines_of(self.responseHeaders)]
         if length is not None:
             lines.append((b"content-length", b"%d" % length))
         head = head_of(self.clientproto, status, lines)
         if head is None:
             return False
         self.code, self.startedWriting = status, 1
-        if not self._is_bare(status):
+        if not bare:
             self.sentLength = len(content)
             head += content
         if self.channel.persistent:
             send_now(self.channel.transport, head)
         else:
             self.channel.write(head)  # goes out with the end of the connection
-        self.finish()
+        # All that `finish` would have to do besides has been done, or is nothing here.
+        self.finished = 1
+        self._cleanup()
         return True
 
     def _is_bare(self, status: int) -> bool:
