@@ -9,7 +9,6 @@ from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
@@ -82,6 +81,9 @@ class MirrorResource:
     _quiet: list[Deferred[None]] = field(factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.web"))
 
+    def __attrs_post_init__(self) -> None:
+        self.metrics.in_flight.set_function(lambda: self.in_flight)
+
     # IResource.
 
     def putChild(self, path: bytes, child: Any) -> None:
@@ -103,11 +105,7 @@ class MirrorResource:
             return NOT_DONE_YET
         told = _Told(self.reactor.seconds())
         self.in_flight += 1
-        self.metrics.in_flight.inc()
-        answering = Deferred.fromCoroutine(self._respond(request, told))
-        request.on_lost = answering.cancel
-        answering.addErrback(self._failed, request)
-        answering.addBoth(self._done, request, told)
+        request.on_lost = Deferred.fromCoroutine(self._respond(request, told)).cancel
         return NOT_DONE_YET
 
     def refused(self, error: MirrorError) -> None:
@@ -115,9 +113,8 @@ class MirrorResource:
         self.metrics.request(b"", error.status, Outcome.ERROR, 0.0)
         self.access_log.request(b"-", "-", error.status, Outcome.ERROR, seconds=0.0)
 
-    def _done(self, _: object, request: MirrorRequest, told: _Told) -> None:
+    def _done(self, request: MirrorRequest, told: _Told) -> None:
         self.in_flight -= 1
-        self.metrics.in_flight.dec()
         seconds = self.reactor.seconds() - told.began
         self.metrics.request(request.method, told.status, told.outcome, seconds)
         path = shown_path(request.uri)
@@ -131,7 +128,7 @@ class MirrorResource:
             seconds=seconds,
             login=self.mirror.login(told.credential),
         )
-        if not self.in_flight:
+        if self._quiet and not self.in_flight:
             quiet, self._quiet = self._quiet, []
             for waiting in quiet:
                 waiting.callback(None)
@@ -145,33 +142,37 @@ class MirrorResource:
             waiting.callback(None)
         return waiting
 
-    def _failed(self, failure: Failure, request: MirrorRequest) -> None:
-        if failure.check(CancelledError) is None:
-            self._log.failure("A request could not be answered", failure=failure)
-        if not request._disconnected and not request.finished:  # noqa: SLF001
-            _abort(request)
-
     # One request.
 
     async def _respond(self, request: MirrorRequest, told: _Told) -> None:
         try:
-            fitted = await self._answered(request, told)
-        except MirrorError as error:
-            fitted = self._sorry(error)
-        except BadRequest as error:
-            fitted = self._sorry(errors.malformed(error.message))
-        except CancelledError:
+            try:
+                fitted = await self._answered(request, told)
+            except CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the client gets a clean answer to any
+                fitted = self._sorry(error)
+            if told.enterprise and self.enterprise_version:
+                fields = fitted.fields.with_line(VERSION_FIELD, self.enterprise_version)
+                fitted = evolve(fitted, fields=fields)
+            told.status = fitted.status
+            await self._send(request, fitted, told)
+        except GeneratorExit:
             raise
-        except Exception:  # noqa: BLE001 - whatever it was, the client gets a clean answer
-            self._log.failure("A request could not be answered")
-            fitted = self._sorry(errors.internal())
-        if told.enterprise and self.enterprise_version:
-            fields = fitted.fields.with_line(VERSION_FIELD, self.enterprise_version)
-            fitted = evolve(fitted, fields=fields)
-        told.status = fitted.status
-        await self._send(request, fitted, told)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, it ends here
+            if not isinstance(error, CancelledError):
+                self._log.failure("A request could not be answered")
+            if not request._disconnected and not request.finished:  # noqa: SLF001
+                _abort(request)
+        self._done(request, told)
 
-    def _sorry(self, error: MirrorError) -> Fitted:
+    def _sorry(self, error: Exception) -> Fitted:
+        """Return the answer to who can't be given another."""
+        if isinstance(error, BadRequest):
+            error = errors.malformed(error.message)
+        elif not isinstance(error, MirrorError):
+            self._log.failure("A request could not be answered")
+            error = errors.internal()
         return own_answer(
             error.status, error.body(), error.reason, error.retry_after, self.reactor.seconds()
         )
