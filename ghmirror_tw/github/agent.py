@@ -34,7 +34,9 @@ _WITH_LENGTH: Final = frozenset({b"PUT", b"POST"})
 _LAST: Final = b"Connection: close\r\n"
 _LAST_EMPTY: Final = b"Connection: close\r\nContent-Length: 0\r\n"
 #: Names in *block* are in lower case; a field that delimits a question is made here, or not at all.
-_MADE_HERE: Final = (b"\nhost:", b"\ncontent-length:", b"\ntransfer-encoding:")
+_HOST: Final = b"\nhost:"
+_LENGTH: Final = b"\ncontent-length:"
+_CODING: Final = b"\ntransfer-encoding:"
 
 
 @implementer(IAgent)
@@ -71,7 +73,7 @@ class Agent:
         repeated = method in REPEATED
         own = b"" if repeated else _LAST_EMPTY if method in _WITH_LENGTH else _LAST
         whole = b"%b%bHost: %b\r\n%b\r\n" % (line, own, self.authority, block)
-        if any(name in whole for name in _MADE_HERE):
+        if _HOST in whole or _LENGTH in whole or _CODING in whole:
             raise ValueError("fields that are made here")
         exchange = Exchange(self, whole, asker, method == b"HEAD", repeated)
         exchange.begin()

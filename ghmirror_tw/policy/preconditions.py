@@ -68,8 +68,10 @@ def not_modified(fields: Fields, etag: bytes | None, last_modified: bytes | None
     if_none_match = fields.combined(b"if-none-match")
     if if_none_match is not None:
         return matches(if_none_match, etag)
+    if last_modified is None:
+        return False
     since = fields.get_all(b"if-modified-since")
-    if len(since) != 1 or last_modified is None:
+    if len(since) != 1:
         return False
     client, current = http_date(since[0]), http_date(last_modified)
     return client is not None and current is not None and current <= client

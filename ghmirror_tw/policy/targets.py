@@ -131,6 +131,8 @@ def parse_host(values: Sequence[bytes]) -> bytes:
 def has_secret_in_query(target: bytes) -> bool:
     """Tell whether the query holds a credential, as old clients of GitHub's have it."""
     query = target.partition(b"?")[2]
+    if not query:
+        return False
     names = (parameter.partition(b"=")[0] for parameter in query.split(b"&"))
     return any(unquote_to_bytes(name) in _SECRETS for name in names)
 
