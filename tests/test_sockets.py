@@ -27,7 +27,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.sockets import send_now
+from ghmirror_tw.sockets import LARGE_BYTES, MOST_WAITING, SEVERAL, Outbox, send_now
 from tests.github_side.test_tls import made_certificate
 from tests.home import reactor, turn, until
 from tests.producers import Producer
@@ -214,6 +214,60 @@ class Sending(TestCase):
         send_now(near.transport, b"sealed")
         assert written == [b"sealed"]
 
+    async def test_at_the_end_of_the_turn(self) -> None:
+        """Short messages go out together then, and the sockets are not watched for that."""
+        outbox = Outbox()
+        ends = [await self.ends(kind) for kind in ("tcp", "unix", "tcp")]
+        for near, far in ends:
+            far.transport.pauseProducing()
+            outbox.send(near.transport, b"short", SEVERAL)
+            with self.assertRaises(BlockingIOError):
+                far.transport.socket.recv(100)
+            assert outbox.holds(near.transport)
+        await turn()
+        for near, far in ends:
+            assert far.transport.socket.recv(100) == b"short"
+            assert near.transport not in reactor.getWriters()
+            assert not outbox.holds(near.transport)
+
+    async def test_not_at_the_end_of_the_turn(self) -> None:
+        """What is large, or hardly one of several, is sent at once, and so is what fills a turn."""
+        outbox = Outbox()
+        near, far = await self.ends()
+        far.transport.pauseProducing()
+        outbox.send(near.transport, b"x", SEVERAL - 1)
+        assert far.transport.socket.recv(100) == b"x"
+        outbox.send(near.transport, b"y" * LARGE_BYTES, SEVERAL)
+        assert far.transport.socket.recv(100) == b"y" * 100
+        others = [await self.ends() for _ in range(MOST_WAITING)]
+        for one, other in others:
+            other.transport.pauseProducing()
+            outbox.send(one.transport, b"z", SEVERAL)
+        for _, other in others:
+            assert other.transport.socket.recv(100) == b"z"
+
+    async def test_closing_before_the_end_of_the_turn(self) -> None:
+        """What is to be sent arrives before a connection is closed, as after a write."""
+        for close, arrives in (
+            ("loseConnection", b"beforeafter"),
+            ("loseWriteConnection", b"beforeafter"),
+            ("abortConnection", b""),
+        ):
+            near, far = await self.ends()
+            outbox = Outbox()
+            outbox.send(near.transport, b"before", SEVERAL)
+            getattr(near.transport, close)()
+            outbox.send(near.transport, b"after", SEVERAL)
+            await until(lambda far=far: far.lost)  # type: ignore[misc]
+            assert far.received == arrives, close
+            outbox.send(near.transport, b"much later", SEVERAL)
+        near, far = await self.ends()
+        outbox = Outbox()
+        outbox.send(near.transport, b"before", SEVERAL)
+        near.transport.connectionLost(Failure(ConnectionDone()))
+        await until(lambda: bool(far.lost))
+        assert not outbox.holds(near.transport)
+
 
 class Narrow(Connection):
     """A socket that takes as much as it is told to, or fails."""
@@ -258,4 +312,44 @@ def test_order(takes: list[int | None], steps: list[Any]) -> None:
         assert wanted.startswith(narrow.sent)
     while narrow.takes or narrow.dataBuffer or narrow._tempDataBuffer:
         narrow.doWrite()
+    assert narrow.sent == wanted
+
+
+@settings(deadline=None)
+@given(
+    takes=st.lists(st.integers(0, 4), max_size=20),
+    steps=st.lists(
+        st.one_of(
+            st.just("turn"),
+            st.tuples(st.sampled_from(["write", "now", "soon"]), st.binary(max_size=6)),
+        )
+    ),
+)
+def test_order_at_the_end_of_a_turn(takes: list[int | None], steps: list[Any]) -> None:
+    """What waits for it is sent in order, too, and nothing waits for ever."""
+    narrow, outbox, wanted = Narrow(takes), Outbox(), b""
+    watched: set[Any] = set()
+    clock: Any = narrow.reactor
+    clock.addWriter, clock.removeWriter = watched.add, watched.discard
+
+    def end_turn() -> None:
+        clock.advance(0)
+        for each in list(watched):
+            each.doWrite()
+        assert wanted.startswith(narrow.sent)
+
+    for step in steps:
+        if step == "turn":
+            end_turn()
+            continue
+        how, data = step
+        wanted += data
+        if how == "soon":
+            outbox.send(narrow, data, SEVERAL)
+        elif how == "now":
+            send_now(narrow, data)
+        else:
+            narrow.write(data)
+    while watched or clock.getDelayedCalls():
+        end_turn()
     assert narrow.sent == wanted

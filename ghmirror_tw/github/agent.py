@@ -21,6 +21,7 @@ from ghmirror_tw.github.answer import Answer
 from ghmirror_tw.github.connection import Asker, Connection
 from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy.fields import Fields, serialised
+from ghmirror_tw.sockets import Outbox
 
 #: Methods that may be sent again, or over a connection that GitHub may just be closing.
 REPEATED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -52,13 +53,16 @@ class Agent:
     endpoint: IStreamClientEndpoint
     authority: bytes
     most_idle: int
+    #: How many questions are under way: without an answer, or the beginning of one.
+    under_way: int = field(default=0, init=False)
+    _outbox: Outbox = field(factory=Outbox, init=False)
     _idle: list[Connection] = field(factory=list, init=False)
     _sweeping: IDelayedCall | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
     _factory: IProtocolFactory = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._factory = _Connections(self._keep, self._forget)
+        self._factory = _Connections(self._keep, self._forget, self._send)
 
     # Asking.
 
@@ -134,6 +138,10 @@ class Agent:
         if self._sweeping is None:
             self._sweeping = self.reactor.callLater(KEPT_S, self._sweep)
 
+    def _send(self, transport: Any, question: bytes) -> None:
+        """Send a question, with others if there are any to be sent soon."""
+        self._outbox.send(transport, question, self.under_way)
+
     def _forget(self, connection: Connection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
@@ -155,14 +163,18 @@ class _Connections(Factory):
     noisy = False
 
     def __init__(
-        self, freed: Callable[[Connection], object], lost: Callable[[Connection], object]
+        self,
+        freed: Callable[[Connection], object],
+        lost: Callable[[Connection], object],
+        send: Callable[[Any, bytes], None],
     ) -> None:
         self._freed = freed
         self._lost = lost
+        self._send = send
 
     def buildProtocol(self, addr: object) -> Connection:  # noqa: ARG002
         """Return one."""
-        return Connection(self._freed, self._lost)
+        return Connection(self._freed, self._lost, self._send)
 
 
 @define(eq=False)
@@ -186,6 +198,7 @@ class Exchange:
 
     def begin(self) -> None:
         """Put the question."""
+        self.agent.under_way += 1
         connection = self.agent.take() if self.repeated else None
         if connection is None:
             self._connect()
@@ -211,6 +224,7 @@ class Exchange:
 
     def _unconnected(self, reason: Failure) -> None:
         self._connecting = None
+        self.agent.under_way -= 1
         self.asker.failed(reason)
 
     def _ask(self, connection: Connection) -> None:
@@ -225,6 +239,7 @@ class Exchange:
     def answered(self, answer: Answer) -> None:
         """Pass an answer on."""
         self._connection = None
+        self.agent.under_way -= 1
         self.asker.answered(answer)
 
     def failed(self, reason: Failure) -> None:
@@ -234,6 +249,7 @@ class Exchange:
             self._used = False
             self._connect()
         else:
+            self.agent.under_way -= 1
             self.asker.failed(reason)
 
 

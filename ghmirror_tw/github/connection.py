@@ -45,7 +45,10 @@ class Asker(Protocol):
 
 
 class Connection(protocol.Protocol):
-    """A connection; *freed* is told when it can take the next question, *lost* when it is gone."""
+    """A connection; *freed* is told when it can take the next question, *lost* when it is gone.
+
+    *send* sends a question that has no content.
+    """
 
     transport: Any
     #: Since when it is idle, in seconds of the reactor's clock; kept by who keeps it.
@@ -71,9 +74,11 @@ class Connection(protocol.Protocol):
         self,
         freed: Callable[[Connection], object],
         lost: Callable[[Connection], object],
+        send: Callable[[Any, bytes], None] = send_now,
     ) -> None:
         self._freed = freed
         self._lost = lost
+        self._send = send
         self._closed: list[Deferred[None]] = []
 
     def connectionMade(self) -> None:
@@ -89,7 +94,7 @@ class Connection(protocol.Protocol):
         *persistent*: whether the connection may be kept when there is an answer.
         """
         self._begin(asker, to_head=to_head, persistent=persistent)
-        send_now(self.transport, request)
+        self._send(self.transport, request)
 
     def send(self, request: Request, asker: Asker) -> None:
         """Put a question with content; the connection is closed after it."""

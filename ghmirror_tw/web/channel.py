@@ -19,7 +19,7 @@ from twisted.web.server import Site
 
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
-from ghmirror_tw.sockets import send_now
+from ghmirror_tw.sockets import LARGE_BYTES, Outbox, send_now
 from ghmirror_tw.web.repeating import Front, Heard
 
 #: After a refusal, what the client still sends is read and dropped for so long, in seconds, so
@@ -32,8 +32,6 @@ LINGER_S: Final = 5.0
 PATIENCE_S: Final = 60.0
 #: Less than 1.1 kB/s, either way, is no client that has a use for the rest.
 PIECE_BYTES: Final = 64 * 1024
-#: So much of an answer is worth a system call of its own.
-LARGE_BYTES: Final = 16 * 1024
 #: Chunked content may take so many times its size on the wire (a chunk of one byte takes six),
 #: and `_FRAMING_BYTES` besides: chunk extensions and trailers count against no other limit.
 _FRAMING_TIMES: Final = 8
@@ -121,6 +119,13 @@ class Channel(HTTPChannel):
         else:
             super().write(data)
 
+    def send(self, answer: bytes) -> None:
+        """Send an answer that is here in full, with others if there are any to be sent soon."""
+        if self.persistent:
+            self.factory.outbox.send(self.transport, answer, self.site.resource.in_flight)
+        else:
+            self.write(answer)  # goes out with the end of the connection
+
     @property
     def idle(self) -> bool:
         """Whether no request is under way."""
@@ -129,7 +134,7 @@ class Channel(HTTPChannel):
     @property
     def answering(self) -> bool:
         """Whether a request has come in full, and its answer has not been taken yet."""
-        return bool(self._handlingRequest)
+        return bool(self._handlingRequest) or self.factory.outbox.holds(self.transport)
 
     # How long a client may take. Twisted's own timer is cancelled and made anew for each request;
     # this one stays, and where it finds that there is time left, it waits for the rest.
@@ -366,6 +371,7 @@ class MirrorSite(Site):
             resource, requestFactory=request_factory, reactor=reactor, timeout=PATIENCE_S
         )
         self.most_connections = most_connections
+        self.outbox = Outbox()
         #: Those not used for longest come first.
         self.channels: dict[Channel, None] = {}
         self._said_at: float | None = None

@@ -18,7 +18,6 @@ from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.sockets import send_now
 from ghmirror_tw.web.writing import head_of
 
 #: Content up to this stays in memory, in bytes; a file for each would use up the descriptors.
@@ -128,10 +127,7 @@ class MirrorRequest(server.Request):
         if not bare:
             self.sentLength = len(content)
             head += content
-        if self.channel.persistent:
-            send_now(self.channel.transport, head)
-        else:
-            self.channel.write(head)  # goes out with the end of the connection
+        self.channel.send(head)
         # All that `finish` would have to do besides has been done, or is nothing here.
         self.finished = 1
         self._cleanup()
