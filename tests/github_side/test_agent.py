@@ -566,3 +566,40 @@ def test_another_protocol() -> None:
     house.doors.lose(0)
     assert isinstance(told.why, ResponseFailed)
     assert told.answer is None
+
+
+# How many are under way.
+
+
+def test_how_many_are_under_way() -> None:
+    """Each question is counted until somebody is told what became of it, once."""
+    house = House()
+    house.kept(2)
+    assert house.agent.under_way == 0
+    house.ask()
+    house.ask()
+    producer = Upload()
+    got, _ = house.upload(producer)
+    assert house.agent.under_way == 3
+    house.doors.come(UNMODIFIED, 0)
+    assert house.agent.under_way == 2
+    house.doors.lose(1)  # and it is asked again
+    assert house.agent.under_way == 2
+    house.doors.lose(3)
+    assert house.agent.under_way == 1
+    producer.sent.errback(ConnectionLost())
+    assert got
+    assert house.agent.under_way == 0
+    _, exchange = house.ask()
+    exchange.cancel()
+    exchange.cancel()
+    assert house.agent.under_way == 0
+    house.doors.slow = True
+    for end in (
+        lambda exchange: exchange.cancel(),
+        lambda _: house.doors.waiting[-1].errback(ConnectError()),
+    ):
+        _, exchange = house.ask()
+        assert house.agent.under_way == 1
+        end(exchange)
+        assert house.agent.under_way == 0
