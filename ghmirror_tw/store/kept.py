@@ -34,6 +34,8 @@ LIST: Final = b"l"
 REVOKED: Final = b"X"
 WRITTEN: Final = b"w"
 STOPPED: Final = b"s"
+#: The letters of those that are times.
+TIMES: Final = REFUSAL + REVOKED + WRITTEN + STOPPED
 _KINDS: Final = {
     "representation": (REPRESENTATION, 2),
     "grant": (GRANT, 2),

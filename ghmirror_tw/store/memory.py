@@ -21,6 +21,8 @@ from ghmirror_tw.store.kept import (
     REFUSAL,
     REPRESENTATION,
     REVOKED,
+    STOPPED,
+    TIMES,
     WRITTEN,
     Keeper,
     Kept,
@@ -86,6 +88,8 @@ class MemoryStore:
     evictions: int = 0
     #: What was written or used here, least recently first; names as `short` makes them.
     _records: dict[bytes, Kept] = field(factory=dict)
+    #: How many times there are of each kind, by its letter: of most there are none.
+    _times: dict[int, int] = field(factory=lambda: dict.fromkeys(TIMES, 0))
     #: What came from a copy and was not used since, the coldest last.
     _cold: dict[bytes, Kept] = field(factory=dict)
     #: Those that go next, in order: the first of all, less what was used since they were looked up.
@@ -111,7 +115,7 @@ class MemoryStore:
         return kept
 
     def _time(self, name: bytes) -> float:
-        kept = self._use(name)
+        kept = self._use(name) if self._times[name[0]] else None
         return 0.0 if kept is None else time_of(kept)
 
     def _refused_at(self, of: bytes, whose: bytes) -> float:
@@ -121,26 +125,37 @@ class MemoryStore:
         kept = self._use(LIST + of)
         return () if kept is None else entries_of(cast(bytes, kept))
 
-    def _count(self, kept: Kept, sign: int) -> None:
+    def _count(self, name: bytes, kept: Kept, sign: int) -> None:
         self.size += sign * size_of(kept)
         if is_representation(kept):
             self.representations += sign
         elif is_grant(kept):
             self.grants += sign
+        elif name[0] in self._times:
+            self._times[name[0]] += sign
 
-    def _take(self, name: bytes) -> None:
+    def _pop(self, name: bytes) -> Kept | None:
+        """Remove a record, which still counts, and return it as it is kept."""
         if self._victims:
             self._victims.pop(name, None)
         old = self._records.pop(name, None)
-        if old is None and self._cold:
-            old = self._cold.pop(name, None)
+        return self._cold.pop(name, None) if old is None and self._cold else old
+
+    def _take(self, name: bytes) -> None:
+        old = self._pop(name)
         if old is not None:
-            self._count(old, -1)
+            self._count(name, old, -1)
 
     def _put(self, name: bytes, record: Record) -> None:
-        self._take(name)
-        kept = self._records[name] = self._keeper.keep(record)
-        self._count(kept, 1)
+        kept, old = self._keeper.keep(record), self._pop(name)
+        if type(old) is type(kept) is bytes:
+            # A grant or a list in place of another.
+            self.size += len(kept) - len(old)
+        else:
+            if old is not None:
+                self._count(name, old, -1)
+            self._count(name, kept, 1)
+        self._records[name] = kept
 
     def _evict(self) -> None:
         """Let go of what was used least recently: of far more than comes, but never of all at once.
@@ -150,13 +165,13 @@ class MemoryStore:
         for _ in range(_AT_ONCE):
             if self.size <= self.max_size or not (self._cold or self._records):
                 return
-            self._count(self._cold.popitem()[1] if self._cold else self._pop_first(), -1)
+            self._count(*(self._cold.popitem() if self._cold else self._pop_first()), -1)
             self.evictions += 1
         if self._evicting is None:
             self._evicting = self.reactor.callLater(0, self._evict_on)
 
-    def _pop_first(self) -> Kept:
-        """Remove what was used least recently.
+    def _pop_first(self) -> tuple[bytes, Kept]:
+        """Remove what was used least recently, and return it with its name.
 
         To find the first name of a dict takes the longer the more were taken from its beginning.
         """
@@ -164,7 +179,7 @@ class MemoryStore:
             self._victims = dict.fromkeys(islice(self._records, _VICTIMS))
         name = next(iter(self._victims))
         del self._victims[name]
-        return self._records.pop(name)
+        return name, self._records.pop(name)
 
     def _evict_on(self) -> None:
         self._evicting = None
@@ -278,7 +293,7 @@ class MemoryStore:
             self._put(called, newer)
             return True
         kept = self._cold[called] = self._keeper.keep(newer)
-        self._count(kept, 1)
+        self._count(called, kept, 1)
         self._evict()
         return True
 
@@ -344,6 +359,8 @@ class MemoryStore:
 
     def stopped_until(self, credential: str, bucket: str) -> tuple[float, float]:
         """Return until when all is stopped, and what counts as *bucket*."""
+        if not self._times[STOPPED[0]]:
+            return 0.0, 0.0
         return (
             self._time(short("stopped", credential, "")),
             self._time(short("stopped", credential, bucket)),
