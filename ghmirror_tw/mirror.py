@@ -148,9 +148,10 @@ class Mirror:
         credential = self.credential_of(question.fields)
         began = self.now()
         deadline = began + self.terms.timeout
-        await self._admission.admit(
-            question, credential, self.terms, offline=self.availability.offline
-        )
+        if self.terms.allowed_users:
+            await self._admission.admit(
+                question, credential, self.terms, offline=self.availability.offline
+            )
         try:
             forward = why_not_storable(question, has_content=upload is not None)
             if forward is not None:
@@ -311,7 +312,9 @@ class Mirror:
             timeout_s=deadline - self.now(),
         )
         try:
-            trial = await self._trials.enter(credential, limited)
+            trial = self._trials.enter_at_once(credential, limited) or await self._trials.enter(
+                credential, limited
+            )
             try:
                 reply = await self._put(question, upload, deadline, permit, trial.entry)
                 self._take_note(question, trial, reply)
@@ -478,20 +481,24 @@ class Mirror:
         while self.gate.is_shut and self._is_cold(known) and not asked.probing:
             await self.gate.opened(next(pauses))
             known = await self._look_up(asked, current=True)
-        fresh = await self._fresh(asked, known)
-        if fresh is not None:
-            return fresh
+        if self._is_fresh(asked, known):
+            fresh = await self._fresh(asked, known)
+            if fresh is not None:
+                return fresh
         bucket = bucket_of(b"GET", asked.question.path)
         self.stops.heard(
             asked.credential, bucket, known.stopped_until, known.bucket_until, self.now()
         )
-        known, claimed = await self._go_first(asked, known)
+        claimed = None
+        if self._to_claim(asked, known) is not None:
+            known, claimed = await self._go_first(asked, known)
         try:
             answer = await self._hear(asked, known)
         finally:
             if claimed is not None:
                 self.store.release(*claimed)
-        await self._learn_login(asked, answer)
+        if asked.key.target == _USER:
+            await self._learn_login(asked, answer)
         return answer
 
     # When GitHub doesn't say.
@@ -669,8 +676,6 @@ class Mirror:
 
         Only where no refusal and no write can have been missed.
         """
-        if not self._is_fresh(asked, known):
-            return None
         if not known.current:
             known = await self._look_up(asked, current=True)
         grant = known.grant
@@ -709,7 +714,7 @@ class Mirror:
 
     async def _learn_login(self, asked: Asked, answer: Answer) -> None:
         """Remember whose credential this is, when GitHub has just said so."""
-        if asked.key.target != _USER or not isinstance(answer.body, Representation):
+        if not isinstance(answer.body, Representation):
             return
         # Of what GitHub said before, nothing is learned now.
         if answer.outcome in {Outcome.STALE, Outcome.FRESH}:

@@ -107,6 +107,11 @@ class Stops:
     _stops: OrderedDict[tuple[str, str], Stop] = field(init=False, factory=OrderedDict)
     _strikes: OrderedDict[str, int] = field(init=False, factory=OrderedDict)
 
+    @property
+    def any_known(self) -> bool:
+        """Whether any limit was met of which nobody has seen the end."""
+        return bool(self._stops)
+
     def _of(self, credential: str, bucket: str) -> list[Stop]:
         if not self._stops:
             return []

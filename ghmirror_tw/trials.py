@@ -52,6 +52,12 @@ class Trials:
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
     owner: Callable[[], str]
 
+    def enter_at_once(self, credential: str, bucket: str) -> Trial | None:
+        """Return leave to ask where no limit is known, else None: as mostly."""
+        if self.stops.any_known:
+            return None
+        return Trial(self.stops.enter(credential, bucket, self.now()), tries=False, end=None)
+
     async def enter(self, credential: str, bucket: str) -> Trial:
         """Return leave to ask, or raise `Stopped`."""
         entry = self.stops.enter(credential, bucket, self.now())
