@@ -96,7 +96,7 @@ class Fields:
         made = self._made
         if made is None:
             made = self._made = {}
-        if make in made:
+        elif make in made:
             known: T = made[make]
             return known
         result = made[make] = make(self)
@@ -104,24 +104,22 @@ class Fields:
 
     def get(self, name: bytes) -> bytes | None:
         """Return the value of the first line called *name* (lower case), or None."""
-        return self._firsts().get(name)
-
-    def _firsts(self) -> dict[bytes, bytes]:
         first = self._first
         if first is None:
             first = self._first = dict(reversed(self.lines))
-        return first
+        return first.get(name)
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Return the values of all lines called *name* (lower case), in order."""
-        if name not in self._firsts():
+        if self.get(name) is None:
             return []
         return [value for line_name, value in self.lines if line_name == name]
 
     def combined(self, name: bytes) -> bytes | None:
         """Return all lines called *name* as one list value (RFC 9110, section 5.3), or None."""
-        values = self.get_all(name)
-        return b", ".join(values) if values else None
+        if self.get(name) is None:
+            return None
+        return b", ".join(self.get_all(name))
 
     def listed(self, name: bytes) -> list[bytes]:
         """Return the lower-case list members of all lines called *name*."""

@@ -40,24 +40,20 @@ class MeasuredStore:
         return called
 
     def _timed(
-        self, operation: str, ask: Callable[[], Deferred[R]], result_of: Callable[[R], bool]
+        self, asked: Deferred[R], operation: str, began: float, is_hit: Callable[[R], bool]
     ) -> Deferred[R]:
-        began = self.now()
-        asked = ask()
-
-        def tell(result: R | Failure) -> R | Failure:
-            if isinstance(result, Failure):
-                said = "error"
-            else:
-                said = "hit" if result_of(result) else "miss"
-            self.report(self.name, operation, said, self.now() - began)
-            return result
-
         result: Any = asked.result if asked.called and not asked.paused else asked
-        if isinstance(result, Deferred):
-            return asked.addBoth(tell)
-        tell(result)  # memory answers at once
-        return asked
+        if not isinstance(result, Deferred):
+            self._tell(result, operation, began, is_hit)  # memory answers at once
+            return asked
+        return asked.addBoth(self._tell, operation, began, is_hit)
+
+    def _tell(
+        self, result: R | Failure, operation: str, began: float, is_hit: Callable[[R], bool]
+    ) -> R | Failure:
+        said = "error" if isinstance(result, Failure) else "hit" if is_hit(result) else "miss"
+        self.report(self.store.name, operation, said, self.now() - began)
+        return result
 
     def patience(self) -> Patience:
         """Return how long one request may wait for the store."""
@@ -68,11 +64,9 @@ class MeasuredStore:
         self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
     ) -> Deferred[Known]:
         """Return what is known; a hit where there is a grant or a representation."""
-        return self._timed(
-            "look_up",
-            lambda: self.store.look_up(key, credential, patience, current=current),
-            lambda known: known.grant is not None or bool(known.entries),
-        )
+        began = self.now()
+        asked = self.store.look_up(key, credential, patience, current=current)
+        return self._timed(asked, "look_up", began, _knows)
 
     def fetch(
         self,
@@ -83,19 +77,15 @@ class MeasuredStore:
         current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
         """Return representations; a hit where none is missing."""
-        return self._timed(
-            "fetch",
-            lambda: self.store.fetch(key, digests, patience, current=current),
-            lambda found: len(found) == len(set(digests)),
-        )
+        began = self.now()
+        asked = self.store.fetch(key, digests, patience, current=current)
+        return self._timed(asked, "fetch", began, lambda found: len(found) == len(set(digests)))
 
     def claim(self, subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:
         """Try to go first; a hit where something is known."""
-        return self._timed(
-            "claim",
-            lambda: self.store.claim(subject, owner, patience),
-            lambda claim: claim is Claim.KNOWN,
-        )
+        began = self.now()
+        asked = self.store.claim(subject, owner, patience)
+        return self._timed(asked, "claim", began, lambda claim: claim is Claim.KNOWN)
 
     def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended; that is GitHub's time, not the store's."""
@@ -137,7 +127,8 @@ class MeasuredStore:
         self, credential: str, bucket: str, patience: Patience
     ) -> Deferred[tuple[float, float]]:
         """Return until when somebody is stopped; a hit where that is known at all."""
-        return self._timed("stops", lambda: self.store.stops(credential, bucket, patience), any)
+        began = self.now()
+        return self._timed(self.store.stops(credential, bucket, patience), "stops", began, any)
 
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored."""
@@ -151,3 +142,7 @@ class MeasuredStore:
         """Close the store."""
         closed: Deferred[None] = self.store.close()
         return closed
+
+
+def _knows(known: Known) -> bool:
+    return known.grant is not None or bool(known.entries)
