@@ -72,16 +72,17 @@ class Asked:
     stale_by: float = inf
     #: Others ask the same now, and each for itself, as none could take another's answer.
     one_of_many: bool = False
+    #: What makes questions the same that can be answered with the same answer.
+    same: Hashable = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        same = (self.key, self.credential, self.generation, self.guess, self.probing)
+        object.__setattr__(self, "same", same)
 
     @property
     def head(self) -> bool:
         """Whether no content is wanted."""
         return self.question.method == b"HEAD"
-
-    @property
-    def same(self) -> Hashable:
-        """What makes questions the same that can be answered with the same answer."""
-        return (self.key, self.credential, self.generation, self.guess, self.probing)
 
     @property
     def first_page(self) -> bool:

@@ -23,7 +23,7 @@ from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.users import Users, parse_login
 from ghmirror_tw.metrics import Metrics
-from ghmirror_tw.pacing import Pacing, Permit, points_of, spends
+from ghmirror_tw.pacing import READ_POINTS, Pacing, Permit, points_of, spends
 from ghmirror_tw.patient import Patient
 from ghmirror_tw.policy import errors, reuse, staleness
 from ghmirror_tw.policy.cache_status import Outcome
@@ -304,10 +304,11 @@ class Mirror:
         stop = self.stops.now_stopped(credential, limited, self.now())
         if stop is not None:
             raise Stopped(stop)
+        reads = question.method in _READING
         permit = await self.pacing.enter(
             credential,
             bucket,
-            points_of(question, mutates=_mutates(question, upload)),
+            READ_POINTS if reads else points_of(question, mutates=_mutates(question, upload)),
             spends=spends(question),
             timeout_s=deadline - self.now(),
         )
@@ -474,21 +475,17 @@ class Mirror:
     async def _ask(self, asked: Asked) -> Answer:
         """Answer a question from the store, or by asking GitHub."""
         known = await self._look_up(asked)
-        if self.gate.is_shut and self._is_cold(known):
-            # The time for GitHub's answer isn't used up by what is no fault of GitHub's.
-            asked = evolve(asked, deadline=asked.deadline + self.gate.longest_s)
-        pauses = looks()
-        while self.gate.is_shut and self._is_cold(known) and not asked.probing:
-            await self.gate.opened(next(pauses))
-            known = await self._look_up(asked, current=True)
+        if self.gate.is_shut:
+            asked, known = await self._until_filled(asked, known)
         if self._is_fresh(asked, known):
             fresh = await self._fresh(asked, known)
             if fresh is not None:
                 return fresh
-        bucket = bucket_of(b"GET", asked.question.path)
-        self.stops.heard(
-            asked.credential, bucket, known.stopped_until, known.bucket_until, self.now()
-        )
+        if known.stopped_until or known.bucket_until:
+            bucket = bucket_of(b"GET", asked.question.path)
+            self.stops.heard(
+                asked.credential, bucket, known.stopped_until, known.bucket_until, self.now()
+            )
         claimed = None
         if self._to_claim(asked, known) is not None:
             known, claimed = await self._go_first(asked, known)
@@ -501,6 +498,19 @@ class Mirror:
             await self._learn_login(asked, answer)
         return answer
 
+    async def _until_filled(self, asked: Asked, known: Known) -> tuple[Asked, Known]:
+        """Wait for what a store that is being filled may come to know; return what it knows.
+
+        The time for GitHub's answer isn't used up by what is no fault of GitHub's.
+        """
+        if self._is_cold(known):
+            asked = evolve(asked, deadline=asked.deadline + self.gate.longest_s)
+        pauses = looks()
+        while self.gate.is_shut and self._is_cold(known) and not asked.probing:
+            await self.gate.opened(next(pauses))
+            known = await self._look_up(asked, current=True)
+        return asked, known
+
     # When GitHub doesn't say.
 
     async def _hear(self, asked: Asked, known: Known) -> Answer:
@@ -509,8 +519,10 @@ class Mirror:
         if asked.probing or not asked.guess:
             return await self._said(asked, known)
         has_grant = known.grant is not None and not known.grant.restored
-        bucket = bucket_of(b"GET", asked.question.path)
-        stop = self.stops.now_stopped(asked.credential, bucket, now)
+        stop = None
+        if self.stops.any_known:
+            bucket = bucket_of(b"GET", asked.question.path)
+            stop = self.stops.now_stopped(asked.credential, bucket, now)
         if has_grant and (stop is not None or self.availability.offline):
             reason = "offline" if stop is None else stop.limit.kind.reason
             stale = await self._stale(asked, reason, None)
@@ -699,6 +711,7 @@ class Mirror:
         return (
             grant is not None
             and asked.guess
+            and self.terms.fresh_for > 0.0
             and not grant.restored
             and grant.asked_at > known.written_at
             and 0.0 <= self.now() - grant.validated_at < self.terms.fresh_for

@@ -345,7 +345,8 @@ class Pacing:
             if points is not None:
                 points.leave(amount)
             lane.slots.leave(1)
-            self._ready_again(lane)
+            if self._ready or lane.length:
+                self._ready_again(lane)
 
         return Permit(left)
 
@@ -389,6 +390,8 @@ class Pacing:
         """Return how many points a minute has; 0: they aren't counted."""
         points = self.points_per_minute
         if points == "auto":
+            if not self._complaints:
+                return 0
             complained = self._complaints.get(credential, 0.0) > self.reactor.seconds()
             points = AUTO_POINTS if complained else 0
         return GRAPHQL_POINTS if points and kind == _GRAPHQL else points
@@ -400,6 +403,9 @@ class Pacing:
 
     def _count_points(self, lane: _Lane) -> None:
         """Begin to count points, or stop, as GitHub's complaints come and go."""
+        counts = self._complaints if self.points_per_minute == "auto" else self.points_per_minute
+        if not counts and not lane.points:
+            return
         credential = lane.slots.budget.credential
         for kind, queue in lane.waiting.items():
             limit = self._limit(credential, kind)

@@ -81,6 +81,7 @@ class Patient(Generic[R]):
         if self._left_to_others:
             return
         self._told.addErrback(lambda _: None)
-        self.going.cancel()
+        if not self.going.called:
+            self.going.cancel()
         while self._come:
             unwanted(self._come.pop())

@@ -107,11 +107,6 @@ class Stops:
     _stops: OrderedDict[tuple[str, str], Stop] = field(init=False, factory=OrderedDict)
     _strikes: OrderedDict[str, int] = field(init=False, factory=OrderedDict)
 
-    @property
-    def any_known(self) -> bool:
-        """Whether any limit was met of which nobody has seen the end."""
-        return bool(self._stops)
-
     def _of(self, credential: str, bucket: str) -> list[Stop]:
         if not self._stops:
             return []
@@ -136,6 +131,17 @@ class Stops:
     def is_unsettled(self, credential: str, bucket: str) -> bool:
         """Tell whether a limit was met of which nobody has seen the end."""
         return bool(self._of(credential, bucket))
+
+    @property
+    def any_known(self) -> bool:
+        """Whether any limit was met of which nobody has seen the end."""
+        return bool(self._stops)
+
+    def enter_at_once(self, credential: str, bucket: str) -> Entry | None:
+        """Return leave to ask if no limit at all is known, else None."""
+        if self._stops:
+            return None
+        return Entry(credential, bucket, self._strikes.get(credential, 0), ())
 
     def enter(self, credential: str, bucket: str, now: float) -> Entry:
         """Return leave to ask, or raise `Stopped` if a credential must not ask now.

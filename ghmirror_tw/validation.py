@@ -27,7 +27,7 @@ from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.granting import Word
 from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.pagination import Demand, what_must_hold, with_page
+from ghmirror_tw.policy.pagination import NOTHING, Demand, what_must_hold, with_page
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
@@ -104,14 +104,14 @@ class Validation:
         now = self.world.now()
         question, grant = asked.question, known.grant
         entries: tuple[Entry, ...] = ()
-        if self.sharing.enabled(now):
+        if reuse.may_have_candidates(known) and self.sharing.enabled(now):
             entries = reuse.candidates(
                 known,
                 self.world.login(asked.credential),
                 lists=self.sharing.lists_enabled(now),
                 proven=self.sharing.proven,
             )
-        wanted = (() if grant is None else (grant.digest,)) + tuple(e.digest for e in entries)
+        wanted = (() if grant is None else (grant.digest,)) + tuple([e.digest for e in entries])
         stored = await self._fetch(asked, grant, wanted) if wanted else {}
         validators = []
         if grant is not None and grant.etag is not None and grant.digest in stored:
@@ -134,13 +134,14 @@ class Validation:
 
         While a store is being filled, what is listed may come before its content does.
         """
-        pauses, gate = looks(), self.world.gate
+        pauses = None
         while True:
             stored = await self.store.fetch(asked.key, wanted, asked.patience)
             there = bool(stored) if grant is None else grant.digest in stored
-            if there or asked.probing or not gate.is_shut:
+            if there or asked.probing or not self.world.gate.is_shut:
                 return stored
-            await gate.opened(next(pauses))
+            pauses = pauses or looks()
+            await self.world.gate.opened(next(pauses))
 
     def _guesses(self, asked: Asked, known: Known, now: float) -> tuple[Validator, ...]:
         """Return validators where there is nothing to validate: the client's own, or `[]`."""
@@ -163,7 +164,7 @@ class Validation:
         plan = await self._plan(asked, known)
         own = self._own_demand(asked, known, plan)
         if self._is_unprovable(asked, known, plan, own):
-            plan, own = Plan(), Demand()
+            plan, own = Plan(), NOTHING
         beside = self._prove_beside(asked, own)
         try:
             while True:
@@ -179,7 +180,8 @@ class Validation:
                 turn = Turn(asked, known, plan, reply, asked_at)
                 if reply.status != 304:  # noqa: PLR2004
                     return await self._take(turn)
-                await reply.content.collect(0)
+                if reply.content.length != 0:
+                    await reply.content.collect(0)
                 if not plan.conditional:
                     raise Unanswered("broken-answer", "304 to an unconditional request")
                 answer, plan = await self._confirm(turn, beside)
@@ -216,7 +218,7 @@ class Validation:
             return None, Plan()
         grant, entry = granting.confirmed(turn.known, validator, stored, self._word(turn))
         demand = self._demand(asked, stored, grant.link, entry.complete, validator.kind)
-        if demand != Demand():
+        if demand is not NOTHING:
             if beside is not None and validator.kind is Kind.OWN:
                 held = await beside
             else:
@@ -237,8 +239,8 @@ class Validation:
     def _demand(
         self, asked: Asked, stored: Representation, link: bytes | None, complete: bool, kind: Kind
     ) -> Demand:
-        if asked.probing or kind is Kind.EMPTY:
-            return Demand()
+        if asked.probing or kind is Kind.EMPTY or stored.items is None:
+            return NOTHING
         return what_must_hold(
             asked.question.target,
             stored.items,
@@ -253,8 +255,8 @@ class Validation:
         """Return what must be proved if the grant's own validator is confirmed."""
         grant = known.grant
         stored = plan.stored.get(grant.digest) if grant is not None else None
-        if grant is None or stored is None or not plan.conditional:
-            return Demand()
+        if grant is None or stored is None or stored.items is None or not plan.conditional:
+            return NOTHING
         complete = any(e.complete for e in known.entries if e.digest == grant.digest)
         return self._demand(asked, stored, grant.link, complete, Kind.OWN)
 
@@ -273,7 +275,7 @@ class Validation:
 
     def _prove_beside(self, asked: Asked, own: Demand) -> Deferred[bool | None] | None:
         """Prove beside the main question what must hold if the grant's own tag is confirmed."""
-        if own == Demand() or own.unprovable:
+        if own is NOTHING or own.unprovable:
             return None
         # It would be one question more than the one that may try whether a limit has ended.
         if self.world.is_unsettled(asked):

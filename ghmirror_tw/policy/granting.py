@@ -86,7 +86,11 @@ def confirmed(
     What the 304 leaves out is the credential's own from before, or that of whoever the
     representation was last sent to (RFC 9111, section 4.3.4).
     """
-    entry = next((each for each in known.entries if each.digest == stored.digest), None)
+    entry = None
+    for each in known.entries:
+        if each.digest == stored.digest:
+            entry = each
+            break
     own = known.grant if validator.kind is Kind.OWN else None
     source = own or entry
     fields = word.fields

@@ -58,7 +58,7 @@ def _selecting(fields: Fields) -> tuple[bytes | None, ...]:
     return tuple([fields.get(name) for name in KEY_FIELDS])
 
 
-@frozen
+@frozen(eq=False)
 class CredentialNames:
     """Names credentials by a keyed hash, so that the credential itself is never remembered.
 

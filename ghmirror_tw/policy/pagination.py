@@ -177,7 +177,8 @@ class Demand:
     unprovable: bool = False
 
 
-_NOTHING: Final = Demand()
+#: There is nothing to prove.
+NOTHING: Final = Demand()
 _UNPROVABLE: Final = Demand(unprovable=True)
 
 
@@ -207,12 +208,12 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     (not *authorised*) no proof is free. *items* is None for what is no list: nothing to prove.
     """
     if items is None:
-        return _NOTHING
+        return NOTHING
     sent = links(link)
     last = sent.target(b"last") if shared or verify_last or page_size(target) == 1 else None
     grown = not complete and _may_have_grown(target, items, sent)
     if last is None and not grown:
-        return _NOTHING
+        return NOTHING
     if not authorised or any(map(uses_cursor, (target, *sent.paging()))):
         return _UNPROVABLE
     here = page_number(target) if grown else None

@@ -66,6 +66,14 @@ EMPTY_FIELDS: Final = Fields(((b"content-type", b"application/json; charset=utf-
 EMPTY_DIGEST: Final = digest_of(tags.EMPTY_LIST, EMPTY_FIELDS)
 
 
+def may_have_candidates(known: Known) -> bool:
+    """Tell whether `candidates` may return any; mostly there is nothing but the grant's own."""
+    grant, entries = known.grant, known.entries
+    if grant is None or len(entries) != 1:
+        return bool(entries)
+    return entries[0].digest != grant.digest
+
+
 def candidates(
     known: Known, principal: str | None, *, lists: bool, proven: bool
 ) -> tuple[Entry, ...]:
@@ -144,9 +152,9 @@ def conditions(validators: Sequence[Validator], grant: Grant | None) -> Fields:
     `If-Modified-Since` only where the grant has no entity-tag, and nothing else is sent.
     """
     if validators:
-        return Fields(((b"if-none-match", b", ".join(item.tag for item in validators)),))
+        return Fields.of(((b"if-none-match", b", ".join([item.tag for item in validators])),))
     if grant is not None and grant.etag is None and grant.last_modified is not None:
-        return Fields(((b"if-modified-since", grant.last_modified),))
+        return Fields.of(((b"if-modified-since", grant.last_modified),))
     return Fields()
 
 
@@ -154,7 +162,10 @@ def confirmed(validators: Sequence[Validator], etag: bytes | None) -> Validator 
     """Return the validator that a 304 with *etag* confirms; None where it doesn't say."""
     if etag is None:
         return validators[0] if len(validators) == 1 else None
-    return next((item for item in validators if tags.weakly_equal(item.tag, etag)), None)
+    for item in validators:
+        if item.tag == etag or tags.weakly_equal(item.tag, etag):
+            return item
+    return None
 
 
 def was_ignored(validators: Sequence[Validator], etag: bytes | None) -> bool:
@@ -169,11 +180,15 @@ def freshen(stored: Fields, grant: Grant, answer: Fields) -> Fields:
     what the stored content is, the 304 can't change.
     """
     said = ((b"etag", grant.etag), (b"last-modified", grant.last_modified), (b"link", grant.link))
-    granted = [(name, value) for name, value in said if value is not None]
-    fields = Fields.of((*stored.without(_OF_GRANT).lines, *granted))
-    return fields.updated(answer.without(stored.once(_described)))
+    lines, described = stored.once(_of_stored)
+    newer = [line for line in answer.lines if line[0] not in described]
+    names = {name for name, _ in newer}
+    kept = [line for line in lines if line[0] not in names]
+    granted = [(name, value) for name, value in said if value is not None and name not in names]
+    return Fields.of((*kept, *granted, *newer))
 
 
-def _described(stored: Fields) -> frozenset[bytes]:
-    """Return which fields of a 304 say nothing of the content that is stored with others."""
-    return frozenset([name for name, _ in stored]) & _OF_CONTENT
+def _of_stored(stored: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], frozenset[bytes]]:
+    """Return the lines that are no grant's, and which fields of a 304 say nothing beside them."""
+    described = frozenset([name for name, _ in stored]) & _OF_CONTENT
+    return stored.without(_OF_GRANT).lines, described

@@ -133,8 +133,9 @@ def refuses(status: int, fields: Fields, content: bytes) -> str | None:
 
 def of_this_answer(fields: Fields) -> Fields:
     """Return the fields of GitHub's own answer as they pass on: all but what delimits it."""
-    named = fields.listed(b"connection")
-    return fields.without(_OF_A_HOP.union(named) if named else _OF_A_HOP)
+    if fields.get(b"connection") is None:
+        return fields.without(_OF_A_HOP)
+    return fields.without(_OF_A_HOP.union(fields.listed(b"connection")))
 
 
 @lru_cache(256)

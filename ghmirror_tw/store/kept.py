@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from attrs import define, field
 from attrs import fields as attributes
@@ -140,7 +140,8 @@ def _long_tag(short_tag: Any) -> bytes | None:
     if isinstance(short_tag, list):
         weak, raw = short_tag
         return b'%b"%b"' % (b"W/" if weak else b"", raw.hex().encode())
-    return cast(bytes | None, short_tag)
+    tag: bytes | None = short_tag
+    return tag
 
 
 def is_representation(kept: Kept) -> bool:
@@ -153,15 +154,17 @@ def is_grant(kept: Kept) -> bool:
     return isinstance(kept, bytes) and kept.startswith(GRANT)
 
 
-def time_of(kept: Kept) -> float:
+def time_of(kept: Any) -> float:
     """Return the time that is kept."""
-    return cast(float, kept)
+    at: float = kept
+    return at
 
 
-def granted_at(kept: Kept) -> float:
+def granted_at(kept: Any) -> float:
     """Return when the question was asked to which a grant that is kept was the answer."""
-    (at,) = _TIME.unpack_from(cast(bytes, kept), len(GRANT))
-    return cast(float, at)
+    at: float
+    (at,) = _TIME.unpack_from(kept, len(GRANT))
+    return at
 
 
 def size_of(kept: Kept) -> int:
@@ -221,20 +224,27 @@ class Keeper:
     def found(self, kept: Kept, digest: str = "") -> Record:
         """Return the record that is kept; *digest* is that of a representation."""
         if isinstance(kept, tuple):
-            packed, known, size, items = kept
-            fields = self._known[known] if isinstance(known, int) else Fields.of(known)
-            return Representation(digest, fields, packed, size, items)
+            return self.representation(kept, digest)
         if isinstance(kept, float):
             return kept
-        if is_grant(kept):
-            of, etag, *values = unpackb(kept[len(GRANT) + _TIME.size :])
-            values.insert(_ASKED_AT - _BEFORE, granted_at(kept))
-            return Grant(_text(of) or "", _long_tag(etag), *values)
-        return entries_of(kept)
+        return grant_of(kept) if is_grant(kept) else entries_of(kept)
+
+    def representation(self, kept: Any, digest: str) -> Representation:
+        """Return the representation that is kept, with its *digest*."""
+        packed, known, size, items = kept
+        fields = self._known[known] if isinstance(known, int) else Fields.of(known)
+        return Representation(digest, fields, packed, size, items)
+
+
+def grant_of(kept: Any) -> Grant:
+    """Return the grant that is kept."""
+    of, etag, *values = unpackb(kept[len(GRANT) + _TIME.size :])
+    values.insert(_ASKED_AT - _BEFORE, granted_at(kept))
+    return Grant(_text(of) or "", _long_tag(etag), *values)
 
 
 @lru_cache(_MOST_LISTS)
-def entries_of(kept: bytes) -> tuple[Entry, ...]:
+def entries_of(kept: Any) -> tuple[Entry, ...]:
     """Return the recency list that is kept: it is looked up, and soon again to be put back."""
     flat: list[Any] = unpackb(kept[len(LIST) :])
     starts = range(0, len(flat), _OF_ENTRY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice
-from typing import Final, cast
+from typing import Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
@@ -29,6 +29,7 @@ from ghmirror_tw.store.kept import (
     Name,
     Record,
     entries_of,
+    grant_of,
     granted_at,
     is_grant,
     is_representation,
@@ -123,7 +124,7 @@ class MemoryStore:
 
     def _entries(self, of: bytes) -> tuple[Entry, ...]:
         kept = self._use(LIST + of)
-        return () if kept is None else entries_of(cast(bytes, kept))
+        return () if kept is None else entries_of(kept)
 
     def _count(self, name: bytes, kept: Kept, sign: int) -> None:
         self.size += sign * size_of(kept)
@@ -208,10 +209,12 @@ class MemoryStore:
         grant = self._use(GRANT + of + whose)
         # After the grant, so that a refusal is never evicted before what it outweighs.
         refused_at = self._refused_at(of, whose)
-        bucket = bucket_of(b"GET", key.path)
-        stopped_until, bucket_until = self.stopped_until(credential, bucket)
+        stopped_until = bucket_until = 0.0
+        if self._times[STOPPED[0]]:
+            bucket = bucket_of(b"GET", key.path)
+            stopped_until, bucket_until = self.stopped_until(credential, bucket)
         return Known(
-            grant=None if grant is None else cast(Grant, self._keeper.found(grant)),
+            grant=None if grant is None else grant_of(grant),
             entries=self._entries(of),
             written_at=self._time(WRITTEN + whose),
             refused_at=refused_at,
@@ -237,7 +240,7 @@ class MemoryStore:
         for digest in digests:
             kept = self._use(REPRESENTATION + short_text(key.name) + short_text(digest))
             if kept is not None:
-                here[digest] = cast(Representation, self._keeper.found(kept, digest))
+                here[digest] = self._keeper.representation(kept, digest)
         return here
 
     def resize(self, max_size: int) -> None:
@@ -359,8 +362,6 @@ class MemoryStore:
 
     def stopped_until(self, credential: str, bucket: str) -> tuple[float, float]:
         """Return until when all is stopped, and what counts as *bucket*."""
-        if not self._times[STOPPED[0]]:
-            return 0.0, 0.0
         return (
             self._time(short("stopped", credential, "")),
             self._time(short("stopped", credential, bucket)),

@@ -98,7 +98,8 @@ class Share:
     @property
     def occupied(self) -> int:
         """How much is in use, or still counts."""
-        self._rest()
+        if self._resting:
+            self._rest()
         return self._used + self._resting_sum
 
     @property
@@ -144,8 +145,9 @@ class Share:
     def take(self, amount: int) -> None:
         """Use some of what is available."""
         self._used += amount
-        self._peak = max(self._peak, self.occupied)
-        early = self.available < self.least() and not self.waiting()
+        occupied = self.occupied
+        self._peak = max(self._peak, occupied)
+        early = self._allowed() - occupied < self.least() and not self.waiting()
         if early and self.reactor.seconds() - self._bid_at >= _EARLY_S:
             self.ask()
 
