@@ -54,28 +54,37 @@ StoreFigures = tuple[int | None, int | None, int | None, int | None]
 
 
 @define(eq=False)
+class _Pair:
+    """Two series, when something happened to them last, and what they were set to."""
+
+    first: Any
+    second: Any
+    seen_at: float = 0.0
+    values: tuple[int, int] | None = None
+
+
+@define(eq=False)
 class _Recent:
     """Two metrics whose series come and go with users; the least recently active goes first."""
 
     first: Any
     second: Any
-    active: OrderedDict[tuple[str, ...], tuple[float, tuple[Any, Any]]] = field(
-        init=False, factory=OrderedDict
-    )
+    active: OrderedDict[tuple[str, ...], _Pair] = field(init=False, factory=OrderedDict)
 
-    def get(self, now: float, *labels: str) -> tuple[Any, Any]:
-        known = self.active.get(labels)
-        children = _both(self.first, self.second)(*labels) if known is None else known[1]
-        self.active[labels] = (now, children)
+    def get(self, now: float, *labels: str) -> _Pair:
+        pair = self.active.get(labels)
+        if pair is None:
+            pair = _Pair(self.first.labels(*labels), self.second.labels(*labels))
+            self.active[labels] = pair
+        pair.seen_at = now
         self.active.move_to_end(labels)
         if len(self.active) > USER_SERIES:
             self._remove_oldest()
-        return children
+        return pair
 
     def expire(self, now: float) -> None:
         while self.active:
-            seen, _ = next(iter(self.active.values()))
-            if now - seen < USER_IDLE_S:
+            if now - next(iter(self.active.values())).seen_at < USER_IDLE_S:
                 return
             self._remove_oldest()
 
@@ -228,18 +237,20 @@ class Metrics:
     def spent(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests that GitHub charged to *user*."""
         self.spent_in_all += n
-        self._users.get(self.now(), user or "unknown")[0].inc(n)
+        self._users.get(self.now(), user or "unknown").first.inc(n)
 
     def saved(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests of *user* that GitHub did not charge."""
         self.saved_in_all += n
-        self._users.get(self.now(), user or "unknown")[1].inc(n)
+        self._users.get(self.now(), user or "unknown").second.inc(n)
 
     def quota(self, user: str | None, resource: str, remaining: int, reset: int) -> None:
         """Show what GitHub last said of a user's quota; *reset* is in seconds since the epoch."""
-        left, until = self._quotas.get(self.now(), user or "unknown", resource)
-        left.set(remaining)
-        until.set(reset)
+        pair = self._quotas.get(self.now(), user or "unknown", resource)
+        if pair.values != (remaining, reset):
+            pair.values = remaining, reset
+            pair.first.set(remaining)
+            pair.second.set(reset)
 
     def collapsed(self) -> None:
         """Count a request that was answered with another's answer."""
@@ -305,7 +316,3 @@ class Metrics:
         now = self.now()
         self._users.expire(now)
         self._quotas.expire(now)
-
-
-def _both(first: Any, second: Any) -> Callable[..., tuple[Any, Any]]:
-    return lambda *labels: (first.labels(*labels), second.labels(*labels))

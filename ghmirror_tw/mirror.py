@@ -410,9 +410,10 @@ class Mirror:
         assert remaining is not None
         assert reset is not None
         login = self.login(credential)
-        resource = reply.fields.get(b"x-ratelimit-resource") or b"core"
-        self.metrics.quota(login, resource.decode("latin-1"), int(remaining), int(reset))
-        self.pacing.heard(credential, resource.decode("latin-1"), int(remaining), int(reset))
+        resource = (reply.fields.get(b"x-ratelimit-resource") or b"core").decode("latin-1")
+        self.metrics.quota(login, resource, int(remaining), int(reset))
+        if self.pacing.reserve:
+            self.pacing.heard(credential, resource, int(remaining), int(reset))
         free = reply.status == 304 and question.authorization is not None  # noqa: PLR2004
         if not free and not asks_for_limits(question):
             self.metrics.spent(login)

@@ -89,6 +89,8 @@ class Users:
 
     def login(self, credential: str, now: float) -> str | None:
         """Return the login of *credential* for display, or None where it isn't known."""
+        if credential not in self._words:
+            return None
         word = self._shown(credential, now)
         if word is None:
             return None
