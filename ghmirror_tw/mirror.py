@@ -135,7 +135,7 @@ class Mirror:
 
     def login(self, credential: str) -> str | None:
         """Return whose credential it is, where known."""
-        return self.users.login(credential, self.now())
+        return self.users.login(credential, self.reactor.seconds())
 
     def credential_of(self, fields: Fields) -> str:
         """Return the name of the credential in a request's *fields*."""
@@ -335,7 +335,7 @@ class Mirror:
         entry: Entry,
     ) -> Reply:
         """Ask GitHub, and take account of whether it is there."""
-        began = self.now()
+        began: float = self.reactor.seconds()
         status: int | str = "cancelled"
         try:
             producer = None if upload is None else upload.producer()
@@ -348,9 +348,10 @@ class Mirror:
             self.availability.failed(began, self.now())
             raise
         finally:
-            self.metrics.upstream(question.method, status, self.now() - began)
+            ended: float = self.reactor.seconds()
+            self.metrics.upstream(question.method, status, ended - began)
         limit = reply.limit is not None
-        self.availability.answered(reply.status, limited=limit, asked_at=began, now=self.now())
+        self.availability.answered(reply.status, limited=limit, asked_at=began, now=ended)
         return reply
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:

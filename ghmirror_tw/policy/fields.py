@@ -111,14 +111,18 @@ class Fields:
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Return the values of all lines called *name* (lower case), in order."""
-        if self.get(name) is None:
+        value = self.get(name)
+        if value is None:
             return []
-        return [value for line_name, value in self.lines if line_name == name]
+        if self._first is not None and len(self._first) == len(self.lines):
+            return [value]  # no name comes twice
+        return [line[1] for line in self.lines if line[0] == name]
 
     def combined(self, name: bytes) -> bytes | None:
         """Return all lines called *name* as one list value (RFC 9110, section 5.3), or None."""
-        if self.get(name) is None:
-            return None
+        value = self.get(name)
+        if value is None or (self._first is not None and len(self._first) == len(self.lines)):
+            return value  # no name comes twice
         return b", ".join(self.get_all(name))
 
     def listed(self, name: bytes) -> list[bytes]:

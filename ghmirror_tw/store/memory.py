@@ -120,6 +120,9 @@ class MemoryStore:
         return 0.0 if kept is None else time_of(kept)
 
     def _refused_at(self, of: bytes, whose: bytes) -> float:
+        times = self._times
+        if not (times[REFUSAL[0]] or times[REVOKED[0]]):
+            return 0.0
         return max(self._time(REFUSAL + of + whose), self._time(REVOKED + whose))
 
     def _entries(self, of: bytes) -> tuple[Entry, ...]:
@@ -216,7 +219,7 @@ class MemoryStore:
         return Known(
             grant=None if grant is None else grant_of(grant),
             entries=self._entries(of),
-            written_at=self._time(WRITTEN + whose),
+            written_at=self._time(WRITTEN + whose) if self._times[WRITTEN[0]] else 0.0,
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
             stopped_until=stopped_until,
