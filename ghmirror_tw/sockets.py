@@ -103,7 +103,11 @@ class Outbox:
             transport, data = waiting.pop(0)
             buffer = transport._tempDataBuffer  # noqa: SLF001
             # Else something was written behind it, for which the socket is watched, or all is sent.
-            if len(buffer) == 1 and buffer[0] is data:
+            if len(buffer) != 1 or buffer[0] is not data:
+                continue
+            if transport.TLS:
+                transport.startWriting()  # it is from before TLS, and not to be sealed
+            else:
                 buffer.clear()
                 transport._tempDataLen = 0  # noqa: SLF001
                 send_now(transport, data)

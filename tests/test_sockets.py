@@ -268,6 +268,13 @@ class Sending(TestCase):
         await until(lambda: bool(far.lost))
         assert not outbox.holds(near.transport)
 
+    async def test_tls_begun_before_the_end_of_the_turn(self) -> None:
+        """What was sent before TLS was begun is not sealed."""
+        near, far = await self.ends()
+        Outbox().send(far.transport, b"plain", SEVERAL)
+        far.transport.startTLS(CertificateOptions())  # which waits for the client to begin
+        await until(lambda: near.received == b"plain")
+
 
 class Narrow(Connection):
     """A socket that takes as much as it is told to, or fails."""
