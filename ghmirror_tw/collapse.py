@@ -47,7 +47,7 @@ class Collapser(Generic[R]):
 
     def under_way(self, same: Hashable) -> bool:
         """Tell whether *same* is being asked now."""
-        return same in self._flights
+        return bool(self._flights) and same in self._flights
 
     def join(
         self, same: Hashable, ask: Callable[[], Coroutine[Deferred[Any], Any, R]]

@@ -641,10 +641,11 @@ class Mirror:
         )
 
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
-        with self.pacing.expecting(asked.credential):
-            return await self.store.look_up(
-                asked.key, asked.credential, asked.patience, current=current
-            )
+        look_up, key, credential = self.store.look_up, asked.key, asked.credential
+        if self.pacing.budgets.alone:
+            return await look_up(key, credential, asked.patience, current=current)
+        with self.pacing.expecting(credential):
+            return await look_up(key, credential, asked.patience, current=current)
 
     @staticmethod
     def _is_cold(known: Known) -> bool:

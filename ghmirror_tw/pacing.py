@@ -236,7 +236,7 @@ class Pacing:
             if self._closed:
                 raise errors.shutting_down(1)
             lane = self._lane(credential)
-            if lane.length >= MOST_OF_ONE or self._waiting >= MOST_OF_ALL:
+            if self._waiting and (lane.length >= MOST_OF_ONE or self._waiting >= MOST_OF_ALL):
                 raise self._overloaded(lane)
         except errors.MirrorError:
             refused: Deferred[Permit] = Deferred()
@@ -251,7 +251,7 @@ class Pacing:
         """Tell whether nobody has to wait, and so no turn has to be taken."""
         return (
             not self._ready
-            and not lane.length
+            and not (self._waiting and lane.length)
             and self._connections < self.max_connections
             and not self._limit(lane.slots.budget.credential, kind)
             and lane.slots.available > 0
@@ -303,7 +303,7 @@ class Pacing:
 
     def _ready_again(self, lane: _Lane) -> None:
         """Let those go who may, of a lane for which something has changed."""
-        if not lane.ready and lane.length:
+        if self._waiting and not lane.ready and lane.length:
             lane.ready = True
             self._ready.append(lane)
         if self._ready and not self._turning:
@@ -345,7 +345,7 @@ class Pacing:
             if points is not None:
                 points.leave(amount)
             lane.slots.leave(1)
-            if self._ready or lane.length:
+            if self._ready or (self._waiting and lane.length):
                 self._ready_again(lane)
 
         return Permit(left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from attrs import define
 from twisted.internet.defer import Deferred
@@ -43,7 +43,8 @@ class MeasuredStore:
         self, asked: Deferred[R], operation: str, began: float, is_hit: Callable[[R], bool]
     ) -> Deferred[R]:
         if asked.called and not asked.paused:
-            self._tell(cast(R, asked.result), operation, began, is_hit)  # memory answers at once
+            result: Any = asked.result
+            self._tell(result, operation, began, is_hit)  # memory answers at once
             return asked
         return asked.addBoth(self._tell, operation, began, is_hit)
 
