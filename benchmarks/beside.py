@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -125,6 +127,28 @@ class Nginx(Program):
     def pids(self) -> list[int]:
         """The one that watches, and the one that works."""
         return list(usage.family(self.pid))
+
+
+class TwistedAlone(Program):
+    """Twisted without a mirror; see `twisted_alone`. It runs inside a ``with``."""
+
+    name = "Twisted alone"
+    stores = True
+
+    def __init__(self, github_port: int) -> None:
+        super().__init__()
+        self.port = free_port()
+        self._github_port = github_port
+
+    def command(self) -> list[str]:
+        """Return how it is started."""
+        program = Path(__file__).with_name("twisted_alone.py")
+        return [sys.executable, str(program), str(self.port), str(self._github_port)]
+
+    @property
+    def pids(self) -> list[int]:
+        """The one process that it is."""
+        return [self.pid]
 
 
 @frozen(eq=False)

@@ -10,7 +10,15 @@ import argparse
 from contextlib import ExitStack
 from typing import Final
 
-from benchmarks.beside import Listening, Mirrored, Nginx, Subject, Varnish, settings
+from benchmarks.beside import (
+    Listening,
+    Mirrored,
+    Nginx,
+    Subject,
+    TwistedAlone,
+    Varnish,
+    settings,
+)
 from benchmarks.fast_github import FastGitHub, Thing
 from benchmarks.measuring import HEAD, Row, ratio, revalidated, same_content, show, typical, warm
 from benchmarks.results import Results
@@ -55,7 +63,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
     rounds: dict[tuple[str, int], list[Row]] = {}
     with ExitStack() as stack:
         github = stack.enter_context(FastGitHub(things(options)))
-        subjects = beside(stack, github)
+        subjects = [*beside(stack, github), stack.enter_context(TwistedAlone(github.port))]
         questions = [(target, "token0") for target in github.things]
         for subject in subjects:
             warm(subject.url, questions)
@@ -88,10 +96,13 @@ def judge(
     """Print the ratios, which are taken round by round."""
     print()
     for connections in options.connections:
-        memory, redis, varnish = (rounds[name, connections] for name in (MEMORY, REDIS, VARNISH))
+        memory, redis, varnish, alone = (
+            rounds[name, connections] for name in (MEMORY, REDIS, VARNISH, TwistedAlone.name)
+        )
         with_so_many = f"{connections} connections"
         for what, value, most in (
             ("CPU, memory store / Varnish", ratio(memory, varnish), OVER_VARNISH),
+            ("CPU, Twisted alone / Varnish", ratio(alone, varnish), None),
             ("CPU, Redis / memory store", ratio(redis, memory), OVER_MEMORY),
             ("  without Redis's own", ratio(redis, memory, "own_us"), None),
             ("requests/s, memory store / Varnish", ratio(memory, varnish, "rate"), None),
