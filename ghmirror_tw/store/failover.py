@@ -10,11 +10,12 @@ words of GitHub's the one to the later question counts, wherever it was kept.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,12 +30,14 @@ from ghmirror_tw.store.measured import Report
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.owed import Owed, Write
 from ghmirror_tw.store.redis.figures import Figures
-from ghmirror_tw.store.redis.interfaces import Unavailable
+from ghmirror_tw.store.redis.interfaces import Command, Reply, Unavailable
 from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.waiting import waiting, wake
 from ghmirror_tw.store.watch import Watch
 
 R = TypeVar("R")
+#: A cache key, a credential, and what is written of them.
+_Confirmed: TypeAlias = tuple[CacheKey, str, Grant, Entry]
 
 #: So many refusals and writes are said again to a Redis that comes back: it may have lost them.
 _SAID_AGAIN: Final = 2_000
@@ -48,6 +51,21 @@ class Sizes:
 
     beside: int
     instead: int
+
+
+@define(eq=False)
+class _Turn:
+    """What was confirmed in one turn of the reactor, to be written together."""
+
+    confirmed: list[_Confirmed] = field(factory=list)
+    commands: list[Command] = field(factory=list)
+    #: Fires when all of it is written, or owed.
+    sent: Deferred[None] = field(factory=Deferred)
+
+
+def _grant_of(key: CacheKey, credential: str, *_: object) -> tuple[str, str, str]:
+    """Return under what name the writing of a grant is owed."""
+    return "grant", key.name, credential
 
 
 @implementer(IStore)
@@ -76,8 +94,8 @@ class FailoverStore:
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
     _stating: dict[Hashable, int] = field(init=False, factory=dict)
     _lasting: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
-    #: Fires when what was confirmed in this turn of the reactor is written.
-    _turn: Deferred[None] | None = field(init=False, default=None)
+    #: What was confirmed in this turn of the reactor; by cache key where servers are sharded.
+    _turns: dict[str, _Turn] = field(init=False, factory=dict)
     _end_of_turn: Any = field(init=False, default=None)
     _was_available: bool = field(init=False, default=False)
     _lag: Lag = field(init=False)
@@ -162,7 +180,7 @@ class FailoverStore:
         self,
         operation: str,
         patience: Patience,
-        ask: Callable[[float], Awaitable[R]],
+        ask: Callable[[float], Deferred[R]],
         result_of: Callable[[R], bool],
     ) -> R:
         """Ask Redis, no longer than there is patience, and measure what it took.
@@ -178,30 +196,37 @@ class FailoverStore:
                     raise
             await deferLater(self.reactor, 0.0)
 
-    async def _ask_once(
+    def _ask_once(
         self,
         operation: str,
         patience: Patience,
-        ask: Callable[[float], Awaitable[R]],
+        ask: Callable[[float], Deferred[R]],
         result_of: Callable[[R], bool],
-    ) -> R:
+    ) -> Deferred[R]:
         """Ask Redis over one connection.
 
         What this process was held up by itself costs no patience: Redis can't help it.
         """
         if patience.left_s <= 0:
-            raise Unavailable("timeout", "the request has waited long enough for Redis")
-        began, lag_s, result = self.clock(), self._lag.total_s, "error"
-        try:
-            if not self._is_settled:
-                await waiting(self.reactor, self._unsettled, patience.left_s)
-            said = await ask(patience.left_s - (self.clock() - began))
-            result = "hit" if result_of(said) else "miss"
-            return said
-        finally:
+            return fail(Unavailable("timeout", "the request has waited long enough for Redis"))
+        began, lag_s = self.clock(), self._lag.total_s
+
+        def measure(result: R | Failure) -> R | Failure:
             took = self.clock() - began
             patience.left_s -= max(took - (self._lag.total_s - lag_s), 0.0)
-            self.report(self.name, operation, result, took)
+            if isinstance(result, Failure):
+                said = "error"
+            else:
+                said = "hit" if result_of(result) else "miss"
+            self.report(self.name, operation, said, took)
+            return result
+
+        if self._is_settled:
+            asked = ask(patience.left_s)
+        else:
+            settled = waiting(self.reactor, self._unsettled, patience.left_s)
+            asked = settled.addCallback(lambda _: ask(patience.left_s - (self.clock() - began)))
+        return asked.addBoth(measure)
 
     def look_up(
         self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
@@ -209,27 +234,49 @@ class FailoverStore:
         """Return what Redis and this process know."""
         if key.name in self._sending:
             self._end_turn()
-        return Deferred.fromCoroutine(self._look_up(key, credential, patience, current=current))
+        ask = partial(self.redis.look_up, key, credential, current=current)
+        return self._ask_once("look_up", patience, ask, _is_something).addCallbacks(
+            self._with_own,
+            self._look_up_again,
+            callbackArgs=(key, credential),
+            errbackArgs=(key, credential, patience, ask),
+        )
 
-    async def _look_up(
-        self, key: CacheKey, credential: str, patience: Patience, *, current: bool
-    ) -> Known:
-        try:
-            known = await self._ask(
-                "look_up",
-                patience,
-                lambda left_s: self.redis.look_up(key, credential, left_s, current=current),
-                lambda known: known.grant is not None or bool(known.entries),
-            )
-        except Unavailable:
+    def _look_up_again(
+        self,
+        failure: Failure,
+        key: CacheKey,
+        credential: str,
+        patience: Patience,
+        ask: Callable[[float], Deferred[Known]],
+    ) -> Deferred[Known]:
+        """Return what can be known when Redis has not answered at once."""
+        error = failure.value
+        if not isinstance(error, Unavailable):
+            return fail(failure)
+        reason = error.reason
+
+        async def known() -> Known:
             # What others were refused meanwhile can't be seen from here.
-            known = Known(unstorable=not self.fallback, current=False)
+            nothing = Known(unstorable=not self.fallback, current=False)
+            if reason != "lost":
+                return nothing
+            await deferLater(self.reactor, 0.0)
+            try:
+                return await self._ask("look_up", patience, ask, _is_something)
+            except Unavailable:
+                return nothing
+
+        return Deferred.fromCoroutine(known()).addCallback(self._with_own, key, credential)
+
+    def _with_own(self, known: Known, key: CacheKey, credential: str) -> Known:
+        """Return what Redis knows with what this process does."""
         here = self.memory.known(key, credential)
         lost = known.grant is None or known.grant.restored
         if not self.redis.servers.writing:
             # Nor can it be seen while others can't write it.
             known = evolve(known, current=False)
-        elif known.current and lost and ("grant", key.name, credential) not in self._stating:
+        elif known.current and lost and _grant_of(key, credential) not in self._stating:
             # What Redis has lost, it may have lost together with a refusal.
             here = here.doubted()
         return known.with_all_of(here).weighed(self.reactor.seconds())
@@ -262,7 +309,9 @@ class FailoverStore:
             fetched = await self._ask(
                 "fetch",
                 patience,
-                lambda left_s: self._fetch_from_redis(key, missing, left_s, current=current),
+                lambda left_s: Deferred.fromCoroutine(
+                    self._fetch_from_redis(key, missing, left_s, current=current)
+                ),
                 lambda fetched: len(fetched) == len(missing),
             )
         except Unavailable:
@@ -285,31 +334,73 @@ class FailoverStore:
 
     # Statements.
 
-    def _confirm(self, name: Hashable, slot: str, write: Write) -> None:
-        """Have something written to Redis at the end of this turn of the reactor.
+    def _confirm(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
+        """Have what a 304 confirmed written to Redis at the end of this turn of the reactor.
 
         What is done for many at a time takes less time for each of them. Before anything is asked
         or stated of the same key, it is written at once.
         """
-        if not self.redis.servers.writing:
-            self._send(name, slot, write)
+        try:
+            command = self.redis.confirmation(key, credential, grant, entry)
+        except Exception:  # noqa: BLE001 - what others confirmed must not be lost for it
+            self._log.failure("Writing to Redis failed")
             return
-        if self._turn is None:
-            self._turn = Deferred()
+        slot = key.name if self.redis.servers.sharded else ""
+        turn = self._turns.get(slot)
+        if turn is None:
+            turn = self._turns[slot] = _Turn()
+        if self._end_of_turn is None:
             self._end_of_turn = self.reactor.callLater(0.0, self._end_turn)
-        self._sent_by(self._at_end(self._turn, write), name, slot, write)
-
-    async def _at_end(self, turn: Deferred[None], write: Write) -> None:
-        await turn
-        await write()
+        turn.commands.append(command)
+        turn.confirmed.append((key, credential, grant, entry))
+        self._begin(("grant", key.name, credential), key.name, turn.sent)
 
     def _end_turn(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is None:
+        """Write what was confirmed."""
+        if self._end_of_turn is None:
             return
         if self._end_of_turn.active():
             self._end_of_turn.cancel()
-        turn.callback(None)
+        self._end_of_turn = None
+        turns, self._turns = self._turns, {}
+        for turn in turns.values():
+            asked = self.redis.confirm(turn.confirmed[0][0], turn.commands, self._statement_s)
+            asked.addCallback(self._confirmed, turn).addErrback(self._not_confirmed, turn)
+
+    def _confirmed(self, replies: list[Reply], turn: _Turn) -> None:
+        """Take note of what was written, and of what was not."""
+        for confirmed, there in zip(turn.confirmed, replies, strict=True):
+            if isinstance(there, Exception):
+                self._owe(confirmed)
+            elif not there:
+                self._put_back(confirmed)
+        self._end(turn)
+
+    def _not_confirmed(self, failure: Failure, turn: _Turn) -> None:
+        if failure.check(Unavailable):
+            for confirmed in turn.confirmed:
+                self._owe(confirmed)
+        else:
+            self._log.failure("Writing to Redis failed", failure=failure)
+        self._end(turn)
+
+    def _owe(self, confirmed: _Confirmed) -> None:
+        self._owed.owe(_grant_of(*confirmed), partial(self._store, *confirmed))
+        self.resize()
+
+    def _put_back(self, confirmed: _Confirmed) -> None:
+        """Write a representation that is not in Redis any more, if it is here."""
+        key, _, grant, _ = confirmed
+        held = self.memory.held(key, (grant.digest,)).get(grant.digest)
+        if held is not None:
+            write = partial(self.redis.freshen, *confirmed, held, self._statement_s)
+            owed = partial(self._store, *confirmed)
+            self._sent_by(_done(write), _grant_of(*confirmed), key.name, owed)
+
+    def _end(self, turn: _Turn) -> None:
+        for confirmed in turn.confirmed:
+            self._sent(_grant_of(*confirmed), confirmed[0].name, turn.sent)
+        turn.sent.callback(None)
 
     def _send(
         self, name: Hashable | None, slot: str, write: Write, *, lasting: bool = False
@@ -340,8 +431,7 @@ class FailoverStore:
         if sent.called:
             sent.addErrback(self._not_written, name, write, lasting=lasting)
             return
-        self._sending.setdefault(slot, []).append(sent)
-        self._stating[name] = self._stating.get(name, 0) + 1
+        self._begin(name, slot, sent)
 
         def done(result: Failure | None) -> None:
             if result is not None:
@@ -358,6 +448,10 @@ class FailoverStore:
         elif name is not None:
             self._owed.owe(name, write, first=lasting)
             self.resize()
+
+    def _begin(self, name: Hashable | None, slot: str, sent: Deferred[None]) -> None:
+        self._sending.setdefault(slot, []).append(sent)
+        self._stating[name] = self._stating.get(name, 0) + 1
 
     def _sent(self, name: Hashable | None, slot: str, sent: Deferred[None]) -> None:
         left = self._stating.pop(name) - 1
@@ -408,7 +502,7 @@ class FailoverStore:
         # The first time with the content that is at hand; later with what is left in memory.
         content = [representation]
         self._send(
-            ("grant", key.name, credential),
+            _grant_of(key, credential),
             key.name,
             lambda: self._store(key, credential, grant, entry, content.pop() if content else None),
         )
@@ -418,8 +512,11 @@ class FailoverStore:
         if not self._learns:
             return
         self.memory.freshen(key, credential, grant, entry)
-        name = ("grant", key.name, credential)
-        self._confirm(name, key.name, lambda: self._store(key, credential, grant, entry))
+        if self.redis.servers.writing:
+            self._confirm(key, credential, grant, entry)
+        else:
+            confirmed = key, credential, grant, entry
+            self._send(_grant_of(*confirmed), key.name, partial(self._store, *confirmed))
 
     def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
         """Store a refusal of a key; that one is owed whatever happens."""
@@ -470,7 +567,10 @@ class FailoverStore:
         everything, some = self.memory.stopped_until(credential, bucket)
         try:
             told = await self._ask(
-                "stops", patience, lambda left_s: self.redis.stops(credential, bucket, left_s), any
+                "stops",
+                patience,
+                lambda left_s: Deferred.fromCoroutine(self.redis.stops(credential, bucket, left_s)),
+                any,
             )
         except Unavailable:
             return everything, some
@@ -511,7 +611,9 @@ class FailoverStore:
         said = await self._ask(
             "claim",
             patience,
-            lambda left_s: self.redis.claim(subject, owner, LEASE_S, left_s),
+            lambda left_s: Deferred.fromCoroutine(
+                self.redis.claim(subject, owner, LEASE_S, left_s)
+            ),
             lambda claim: claim is Claim.KNOWN,
         )
         if said is Claim.WAIT:
@@ -565,3 +667,7 @@ class FailoverStore:
 
 async def _done(write: Write) -> None:
     await write()
+
+
+def _is_something(known: Known) -> bool:
+    return known.grant is not None or bool(known.entries)

@@ -49,8 +49,7 @@ class _Own:
     keys: tuple[bytes, ...]
     unstorable: bytes
     #: What asks for all of it, and for what holds for the credential whatever the key is.
-    look_up: Command
-    times: Command
+    questions: tuple[Command, Command]
 
 
 @define(eq=False)
@@ -124,8 +123,10 @@ class RedisRecords:
             recency,
             keys,
             unstorable,
-            look_up=scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2])),
-            times=Command((b"MGET", *of_credential)),
+            questions=(
+                scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2])),
+                Command((b"MGET", *of_credential)),
+            ),
         )
 
     async def _write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
@@ -136,34 +137,35 @@ class RedisRecords:
 
     # Questions.
 
-    async def look_up(
+    def look_up(
         self, key: CacheKey, credential: str, timeout_s: float, *, current: bool
-    ) -> Known:
+    ) -> Deferred[Known]:
         """Return what is known, refusals beside the grant that they may outweigh."""
         own = self._of(key, credential)
-        commands = own.look_up, own.times
         purpose = Purpose.CURRENT if current else Purpose.READ
         if self.servers.sharded:
             slots = own.slot, names.slot_of_credential(credential)
-            asked = [
-                self._ask(slot, (command,), purpose, timeout_s)
-                for slot, command in zip(slots, commands, strict=True)
-            ]
-            found, times = (replies[0] for replies in await _all(asked))
+            asked = Deferred.fromCoroutine(
+                _all(
+                    [
+                        self._ask(slot, (command,), purpose, timeout_s)
+                        for slot, command in zip(slots, own.questions, strict=True)
+                    ]
+                )
+            )
         else:
-            found, times = await self._ask(own.slot, commands, purpose, timeout_s)
-        return self._known(key, credential, own, found, times, current=current)
+            asked = self._ask(own.slot, own.questions, purpose, timeout_s)
+        return asked.addCallback(self._known, key, credential, own, current)
 
-    def _known(  # noqa: PLR0913 - replies beside what was asked
+    def _known(
         self,
+        replies: list[Reply],
         key: CacheKey,
         credential: str,
         own: _Own,
-        found: Reply,
-        times: Reply,
-        *,
         current: bool,
     ) -> Known:
+        found, times = replies
         grant, refusal, unstorable, blobs = _unpacked(found)
         opened = [self.codec.open_entry(own.recency, each) for each in blobs]
         entries = [entry for entry in opened if entry is not None]
@@ -242,17 +244,27 @@ class RedisRecords:
 
         Return whether the representation is there.
         """
-        own = self._of(key, credential)
-        stored_name = names.representation(key, grant.digest)
-        left_s = min(grant.expires_at - self.now(), self.grant_life_s)
         content = b""
         if representation is not None:
             size = len(representation.packed)
+            name = names.representation(key, grant.digest)
             seal = self.codec.representation
-            content = await self.workshop.run(size, seal, stored_name, representation)
+            content = await self.workshop.run(size, seal, name, representation)
+        command = self.confirmation(key, credential, grant, entry, content)
+        return bool(await self._write(names.slot_of_key(key), command, timeout_s))
+
+    def confirmation(
+        self, key: CacheKey, credential: str, grant: Grant, entry: Entry, content: bytes = b""
+    ) -> Command:
+        """Return what stores a grant and an entry, and a representation, sealed, as *content*.
+
+        The reply is whether the representation is there.
+        """
+        own = self._of(key, credential)
+        left_s = min(grant.expires_at - self.now(), self.grant_life_s)
         life = self.life(self.ttl_s)
-        command = scripts.FRESHEN.call(
-            (*own.keys, self.key(stored_name), own.unstorable),
+        return scripts.FRESHEN.call(
+            (*own.keys, self.key(names.representation(key, grant.digest)), own.unstorable),
             self.codec.grant(own.grant, grant),
             self.life(max(left_s, 1.0)),
             bytes.fromhex(entry.digest),
@@ -261,7 +273,12 @@ class RedisRecords:
             content,
             life,
         )
-        return bool(await self._write(own.slot, command, timeout_s))
+
+    def confirm(
+        self, key: CacheKey, confirmations: Sequence[Command], timeout_s: float
+    ) -> Deferred[list[Reply]]:
+        """Store several at a time; all are of *key* where servers are sharded."""
+        return self._ask(names.slot_of_key(key), confirmations, Purpose.WRITE, timeout_s)
 
     async def refuse(
         self, key: CacheKey, credential: str, asked_at: float, timeout_s: float
@@ -349,10 +366,10 @@ def _unpacked(found: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
     return grant, refusal, unstorable, entries or []
 
 
-async def _all(asked: list[Deferred[list[Reply]]]) -> list[list[Reply]]:
-    """Return all results; if one fails, give up on the others, and fail for its reason."""
+async def _all(asked: list[Deferred[list[Reply]]]) -> list[Reply]:
+    """Return the first reply of each; if one fails, give up on the others, and fail so, too."""
     try:
-        return await gatherResults(asked, consumeErrors=True)
+        return [replies[0] for replies in await gatherResults(asked, consumeErrors=True)]
     except FirstError as error:
         for each in asked:
             each.cancel()
