@@ -12,10 +12,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import ClientFactory, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
+from ghmirror_tw.sockets import send_now
 from ghmirror_tw.store.redis.interfaces import Reply
 from ghmirror_tw.store.redis.protocol import StrictProtocol, written
 from ghmirror_tw.store.redis.steps import Steps
@@ -105,6 +107,10 @@ class Connection(StrictProtocol):
         #: What passes for those who wait for replies.
         self.steps = Steps(factory.reactor)
         self._sent: deque[_Sent] = deque()
+        # what is sent at the end of this turn of the reactor, in one piece and without asking first
+        # whether there is room for it
+        self._unsent: list[bytes] = []
+        self._end_of_turn: Any = None
         # since the last reply, or since something was sent that had nothing before it
         self._quiet_looks = 0
         self._since = 0.0
@@ -163,7 +169,17 @@ class Connection(StrictProtocol):
             burden += size + extra
         self.outstanding_bytes += total
         self.burden_bytes += burden
-        self.transport.write(b"".join(commands))
+        if isinstance(self.transport, TCPConnection):
+            self._unsent += commands
+            if self._end_of_turn is None:
+                self._end_of_turn = self.factory.reactor.callLater(0.0, self._send_all)
+        else:
+            self.transport.write(b"".join(commands))
+
+    def _send_all(self) -> None:
+        self._end_of_turn = None
+        unsent, self._unsent = self._unsent, []
+        send_now(self.transport, b"".join(unsent))
 
     def retire(self) -> None:
         """Take no more commands, and close when all replies are in."""
@@ -223,6 +239,9 @@ class Connection(StrictProtocol):
         self.state = State.CLOSED
         if self._watch is not None and self._watch.active():
             self._watch.cancel()
+        if self._end_of_turn is not None:
+            self._end_of_turn.cancel()
+            self._end_of_turn = None
         closed = why.check(ConnectionDone) is not None
         self.why = self.why or ("the server closed it" if closed else why.getErrorMessage())
         super().connectionLost(why)
