@@ -33,16 +33,17 @@ class Script:
         return Command((b"EVALSHA", self.digest, count, *keys, *arguments), self.source)
 
 
-# version, first time and second time of a record; 0 for what is none
+# version, first time and second time of a record; 0 for what is none, which may be an error
 _READ: Final = b"""
+local byte, unpack = string.byte, struct.unpack
 local function read(blob)
-  if type(blob) ~= 'string' or #blob < 20 or blob:byte(1) ~= %d then return 0 end
-  return blob:byte(2), (struct.unpack('>d', blob, 5)), (struct.unpack('>d', blob, 13))
+  if not blob or #blob < 20 then return 0 end
+  local magic, version = byte(blob, 1, 2)
+  if magic ~= %d then return 0 end
+  return version, unpack('>dd', blob, 5)
 end
-local function newer(blob)
-  return type(blob) == 'string' and #blob >= 20 and blob:byte(1) == %d and blob:byte(2) > %d
-end
-""" % (MAGIC, MAGIC, VERSION)
+local function newer(blob) return read(blob) > %d end
+""" % (MAGIC, VERSION)
 
 #: KEYS: grant, refusal, unstorable, recency list. Returns all there is, as one MessagePack array,
 #: because one reply is read faster than ten.
@@ -64,15 +65,15 @@ _PUT_GRANT: Final = b"""
 local function put_grant(key, refusal, grant, life)
   local _, asked_at = read(grant)
   local old = redis.pcall('GET', key)
-  local _, known = read(old)
+  local version, known = read(old)
   local _, refused = read(redis.pcall('GET', refusal))
-  if newer(old) or (known and known >= asked_at) or (refused and refused >= asked_at) then
+  if version > %d or (known and known >= asked_at) or (refused and refused >= asked_at) then
     return 0
   end
   redis.call('SET', key, grant, 'PX', life)
   return 1
 end
-"""
+""" % VERSION
 
 # an entry of a recency list: the latest validation stands for all; the latest 200 is kept beside
 # it, if it is another's; of more than there may be, those go that were validated longest ago
@@ -85,14 +86,18 @@ local function put_entry(list, digest, entry, life)
     listed = redis.call('HMGET', list, digest, brought)
   end
   local put = 0
-  if not (newer(listed[1]) or newer(listed[2])) then
+  local version, validated_at, brought_at = read(listed[1])
+  local version_too, validated_at_too, brought_at_too = read(listed[2])
+  if version <= %d and version_too <= %d then
     local latest, brings = entry, entry
-    for _, other in ipairs({listed[1] or '', listed[2] or ''}) do
-      local _, validated_at, brought_at = read(other)
-      local _, latest_at = read(latest)
-      local _, _, brings_at = read(brings)
-      if validated_at and validated_at > latest_at then latest = other end
-      if brought_at and brought_at > brings_at then brings = other end
+    local _, latest_at, brings_at = read(entry)
+    if validated_at then
+      if validated_at > latest_at then latest, latest_at = listed[1], validated_at end
+      if brought_at > brings_at then brings, brings_at = listed[1], brought_at end
+    end
+    if validated_at_too then
+      if validated_at_too > latest_at then latest = listed[2] end
+      if brought_at_too > brings_at then brings = listed[2] end
     end
     if latest == entry and listed[1] ~= entry then put = 1 end
     redis.call('HSET', list, digest, latest)
@@ -114,7 +119,7 @@ local function put_entry(list, digest, entry, life)
   redis.call('PEXPIRE', list, life)
   return put
 end
-""" % (RECENCY_LENGTH, RECENCY_LENGTH + 1)
+""" % (VERSION, VERSION, RECENCY_LENGTH, RECENCY_LENGTH + 1)
 
 #: KEYS: grant, refusal, recency list, representation, unstorable. ARGV: grant, its life in ms;
 #: digest, its entry, the list's life; the representation (empty: it should be there), its life.
