@@ -16,6 +16,10 @@ _LONGEST_LINE: Final = 16_384
 _DEEPEST: Final = 32
 
 _NULL: Final = -1
+#: Most arrays are of so few, and have nothing in them: those are read at once.
+_FEW: Final = 8
+_NULLS: Final = b"$-1\r\n" * _FEW
+_NULL_BYTES: Final = len(_NULLS) // _FEW
 _BULK, _ARRAY, _INTEGER, _STATUS, _ERROR = b"$*:+-"
 
 
@@ -100,11 +104,14 @@ class _Replies:
                     value = data[start : after - 2]
             elif kind == _ARRAY:
                 count = _number(data, at + 1, end)
-                if count > 0:
+                if count > 0 and not (
+                    count <= _FEW and data.startswith(_NULLS[: count * _NULL_BYTES], after)
+                ):
                     self._begin(count)
                     at = after
                     continue
-                value = None if count == _NULL else []
+                value = None if count == _NULL else [None] * count
+                after += max(count, 0) * _NULL_BYTES
             else:
                 value = _single(kind, data[at + 1 : end])
             at = after

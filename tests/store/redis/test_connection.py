@@ -90,6 +90,9 @@ REPLIES: list[tuple[bytes, Any]] = [
     (b"*0\r\n", []),
     (b"*-1\r\n", None),
     (b"*3\r\n$1\r\na\r\n:1\r\n$-1\r\n", [b"a", 1, None]),
+    (b"*2\r\n$-1\r\n$-1\r\n", [None, None]),
+    (b"*2\r\n*2\r\n$-1\r\n$-1\r\n$-1\r\n", [[None, None], None]),
+    (b"*9\r\n" + b"$-1\r\n" * 9, [None] * 9),
     (b"*2\r\n*0\r\n*2\r\n*1\r\n:7\r\n+x\r\n", [[], [[7], "x"]]),
 ]
 
