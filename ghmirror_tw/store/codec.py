@@ -60,11 +60,12 @@ class Kind(Enum):
     ENTRY = b"E"
 
 
-_OF_VALUES: Final[dict[Kind, type[Any]]] = {Kind.GRANT: Grant, Kind.ENTRY: Entry}
-_VALUES: Final[dict[Kind, Callable[[Any], tuple[Any, ...]]]] = {
-    kind: attrgetter(*(each.name for each in attributes(record)))
-    for kind, record in _OF_VALUES.items()
-}
+_values_of_grant: Final[Callable[[Grant], tuple[Any, ...]]] = attrgetter(
+    *(each.name for each in attributes(Grant))
+)
+_values_of_entry: Final[Callable[[Entry], tuple[Any, ...]]] = attrgetter(
+    *(each.name for each in attributes(Entry))
+)
 
 
 class _Malformed(Exception):  # noqa: N818 - it never leaves this module
@@ -84,6 +85,38 @@ def _text(value: Any) -> str:
 
 def _login(value: Any) -> str | None:
     return None if value is None else _text(value)
+
+
+def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
+    digest, etag, modified, link, validated_at, shareable, principal, restored = values
+    return Grant(
+        digest=_take(digest, bytes).hex(),
+        etag=_take(etag, bytes, None),
+        last_modified=_take(modified, bytes, None),
+        link=_take(link, bytes, None),
+        asked_at=asked_at,
+        validated_at=_take(validated_at, float),
+        shareable=_take(shareable, bool),
+        principal=_login(principal),
+        restored=_take(restored, bool),
+        expires_at=expires_at,
+    )
+
+
+def _entry(validated_at: float, brought_at: float, values: list[Any], _: bytes) -> Entry:
+    digest, shareable, size, link, modified, principal, supersedes, complete = values
+    return Entry(
+        digest=_take(digest, bytes).hex(),
+        brought_at=brought_at,
+        validated_at=validated_at,
+        shareable=_take(shareable, bool),
+        size=_take(size, int),
+        link=_take(link, bytes, None),
+        last_modified=_take(modified, bytes, None),
+        principal=_login(principal),
+        supersedes=None if supersedes is None else _take(supersedes, bytes).hex(),
+        complete=_take(complete, bool),
+    )
 
 
 @frozen
@@ -141,7 +174,7 @@ class Codec:
             _encoded(grant.principal),
             grant.restored,
         )
-        self._grants.put((name, sealed), _VALUES[Kind.GRANT](grant))
+        self._grants.put((name, sealed), _values_of_grant(grant))
         return sealed
 
     def time(self, name: bytes, at: float) -> bytes:
@@ -163,7 +196,7 @@ class Codec:
             None if entry.supersedes is None else bytes.fromhex(entry.supersedes),
             entry.complete,
         )
-        self._entries.put((name, sealed), _VALUES[Kind.ENTRY](entry))
+        self._entries.put((name, sealed), _values_of_entry(entry))
         return sealed
 
     def representation(self, name: bytes, stored: Representation) -> bytes:
@@ -180,26 +213,6 @@ class Codec:
         )
 
     # Opening.
-
-    def _open_again(
-        self,
-        lately: _Values,
-        name: bytes,
-        blob: bytes | None,
-        kind: Kind,
-        make: Callable[[float, float, list[Any], bytes], T],
-    ) -> T | None:
-        """Open what may have been opened before, or sealed here."""
-        if not blob or not isinstance(blob, bytes):
-            return None
-        values = lately.get((name, blob))
-        if values is not None:
-            record: T = _OF_VALUES[kind](*values)
-            return record
-        known = self._open(name, blob, kind, make)
-        if known is not None:
-            lately.put((name, blob), _VALUES[kind](known))
-        return known
 
     def _open(
         self,
@@ -237,23 +250,13 @@ class Codec:
 
     def open_grant(self, name: bytes, blob: bytes | None) -> Grant | None:
         """Return the grant that is sealed in *blob* for *name*, or None."""
-
-        def make(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
-            digest, etag, modified, link, validated_at, shareable, principal, restored = values
-            return Grant(
-                digest=_take(digest, bytes).hex(),
-                etag=_take(etag, bytes, None),
-                last_modified=_take(modified, bytes, None),
-                link=_take(link, bytes, None),
-                asked_at=asked_at,
-                validated_at=_take(validated_at, float),
-                shareable=_take(shareable, bool),
-                principal=_login(principal),
-                restored=_take(restored, bool),
-                expires_at=expires_at,
-            )
-
-        return self._open_again(self._grants, name, blob, Kind.GRANT, make)
+        values = self._grants.get((name, blob)) if isinstance(blob, bytes) else None
+        if values is not None:
+            return Grant(*values)
+        grant = self._open(name, blob, Kind.GRANT, _grant)
+        if grant is not None and blob is not None:
+            self._grants.put((name, blob), _values_of_grant(grant))
+        return grant
 
     def open_time(self, name: bytes, blob: bytes | None) -> float | None:
         """Return the moment that is sealed in *blob* for *name*, or None."""
@@ -274,23 +277,13 @@ class Codec:
 
     def open_entry(self, name: bytes, blob: bytes | None) -> Entry | None:
         """Return the entry that is sealed in *blob* for the list called *name*, or None."""
-
-        def make(validated_at: float, brought_at: float, values: list[Any], _: bytes) -> Entry:
-            digest, shareable, size, link, modified, principal, supersedes, complete = values
-            return Entry(
-                digest=_take(digest, bytes).hex(),
-                brought_at=brought_at,
-                validated_at=validated_at,
-                shareable=_take(shareable, bool),
-                size=_take(size, int),
-                link=_take(link, bytes, None),
-                last_modified=_take(modified, bytes, None),
-                principal=_login(principal),
-                supersedes=None if supersedes is None else _take(supersedes, bytes).hex(),
-                complete=_take(complete, bool),
-            )
-
-        return self._open_again(self._entries, name, blob, Kind.ENTRY, make)
+        values = self._entries.get((name, blob)) if isinstance(blob, bytes) else None
+        if values is not None:
+            return Entry(*values)
+        entry = self._open(name, blob, Kind.ENTRY, _entry)
+        if entry is not None and blob is not None:
+            self._entries.put((name, blob), _values_of_entry(entry))
+        return entry
 
     def vouches_for(self, name: bytes, blob: bytes) -> bool:
         """Tell whether *blob* is a representation by somebody with our secret, for *name*.

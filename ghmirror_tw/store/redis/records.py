@@ -167,9 +167,9 @@ class RedisRecords:
     ) -> Known:
         found, times = replies
         grant, refusal, unstorable, blobs = _unpacked(found)
-        opened = [self.codec.open_entry(own.recency, each) for each in blobs]
-        entries = [entry for entry in opened if entry is not None]
-        refused_at = self.codec.refused_at(own.refusal, refusal)
+        open_entry, recency = self.codec.open_entry, own.recency
+        entries = [entry for blob in blobs if (entry := open_entry(recency, blob)) is not None]
+        refused_at = self.codec.refused_at(own.refusal, refusal) if refusal else 0.0
         written_at = stopped_until = bucket_until = 0.0
         if isinstance(times, list) and any(times):
             revoked, written, *stops = times

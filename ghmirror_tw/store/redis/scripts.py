@@ -61,7 +61,8 @@ return cmsgpack.pack({get(KEYS[1]), get(KEYS[2]), redis.call('EXISTS', KEYS[3]),
 )
 
 # a grant, over an older one only, and not over a refusal of what was asked no later
-_PUT_GRANT: Final = b"""
+_PUT_GRANT: Final = (
+    b"""
 local function put_grant(key, refusal, grant, life)
   local _, asked_at = read(grant)
   local old = redis.pcall('GET', key)
@@ -73,7 +74,9 @@ local function put_grant(key, refusal, grant, life)
   redis.call('SET', key, grant, 'PX', life)
   return 1
 end
-""" % VERSION
+"""
+    % VERSION
+)
 
 # an entry of a recency list: the latest validation stands for all; the latest 200 is kept beside
 # it, if it is another's; of more than there may be, those go that were validated longest ago
