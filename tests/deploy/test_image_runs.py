@@ -28,7 +28,9 @@ def image(*arguments: str, temporary: Path | None = None) -> Iterator[subprocess
     if why_not:
         pytest.skip(f"{NOT_RUN}: {why_not}")
     # If this process is killed, the other is told to end, and removes what it has made.
-    command = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "tests.deploy.image"]
+    # A job in the background of a shell is given SIGINT ignored, and would give it on like that.
+    command = ["env", "--default-signal=INT", "setpriv", "--pdeathsig", "TERM"]
+    command += [sys.executable, "-m", "tests.deploy.image"]
     environment = clean_environment()
     if temporary is not None:
         environment["TMPDIR"] = str(temporary)
