@@ -10,7 +10,7 @@ import itertools
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from math import ceil
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -145,6 +145,21 @@ class _Lane:
 
 
 @define(eq=False)
+class _Expecting(AbstractContextManager[None]):
+    """Somebody comes soon, and will want something of *shares*."""
+
+    shares: tuple[Share, ...]
+
+    def __enter__(self) -> None:
+        for share in self.shares:
+            share.expect()
+
+    def __exit__(self, *_: object) -> None:
+        for share in self.shares:
+            share.expected()
+
+
+@define(eq=False)
 class Pacing:
     """Lets questions go to GitHub, within what it allows, fairly: each credential in its turn.
 
@@ -203,17 +218,7 @@ class Pacing:
         """Prepare for a question of *credential*'s, so that it needn't wait when it comes."""
         if self.budgets.alone or self._closed:
             return _NOTHING
-        return self._expecting(tuple(self._lane(credential).shares))
-
-    @contextmanager
-    def _expecting(self, shares: Iterable[Share]) -> Iterator[None]:
-        for share in shares:
-            share.expect()
-        try:
-            yield
-        finally:
-            for share in shares:
-                share.expected()
+        return _Expecting(tuple(self._lane(credential).shares))
 
     def enter(
         self,
@@ -424,7 +429,9 @@ class Pacing:
     def _forget(self, lane: _Lane) -> None:
         if self.budgets.alone and len(self._lanes) <= _KEPT:
             return
-        if not lane.length and not lane.ready and all(share.idle for share in lane.shares):
+        if lane.slots.idle and not lane.ready and not lane.length:
+            if not all(share.idle for share in lane.points.values()):
+                return
             credential = lane.slots.budget.credential
             if self._lanes.get(credential) is lane:
                 del self._lanes[credential]

@@ -194,7 +194,7 @@ class Known:
         if grant is None or (other.grant is not None and other.grant.asked_at > grant.asked_at):
             grant = other.grant
         entries = self.entries
-        if not set(other.entries) <= set(entries):
+        if entries != other.entries and not set(other.entries) <= set(entries):
             entries = ranked((*entries, *other.entries))
         return Known(
             grant=grant,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
+from math import inf
 from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import define, evolve, field
@@ -271,8 +272,9 @@ class FailoverStore:
 
     def _with_own(self, known: Known, key: CacheKey, credential: str) -> Known:
         """Return what Redis knows with what this process does."""
-        here = self.memory.known(key, credential)
-        lost = known.grant is None or known.grant.restored
+        grant = known.grant
+        here = self.memory.known(key, credential, -inf if grant is None else grant.asked_at)
+        lost = grant is None or grant.restored
         if not self.redis.servers.writing:
             # Nor can it be seen while others can't write it.
             known = evolve(known, current=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice
+from math import inf
 from typing import Final
 
 from attrs import define, field
@@ -206,10 +207,15 @@ class MemoryStore:
         """Return what is known, the grant only if no refusal outweighs it."""
         return succeed(self.known(key, credential).weighed(self.reactor.seconds()))
 
-    def known(self, key: CacheKey, credential: str) -> Known:
-        """Return what is known, refusals beside the grant that they may outweigh."""
+    def known(self, key: CacheKey, credential: str, since: float = -inf) -> Known:
+        """Return what is known, refusals beside the grant that they may outweigh.
+
+        The grant only if its question was asked after *since*.
+        """
         of, whose = short_text(key.name), short_text(credential)
         grant = self._use(GRANT + of + whose)
+        if grant is not None and granted_at(grant) <= since:
+            grant = None
         # After the grant, so that a refusal is never evicted before what it outweighs.
         refused_at = self._refused_at(of, whose)
         stopped_until = bucket_until = 0.0
