@@ -108,7 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = shlex.join(sys.argv[1:] if arguments is None else arguments)
         # where it lies is nobody's business
         given = given.replace(str(options.json), options.json.name)
-        results.write(options.json, f'make bench BENCH="{given}"', vars(options))
+        folder = Path(sys.prefix).name
+        where = "" if folder == ".venv" else f" VENV={folder}"
+        results.write(options.json, f'make bench{where} BENCH="{given}"', vars(options))
     return results.bars.end()
 
 
