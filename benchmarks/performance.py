@@ -33,9 +33,9 @@ What a revalidated GET costs, measured by a program that anyone can run::
 
 The second line writes this page. The mirror runs on Debian's Python, since Varnish, nginx and Redis
 are Debian's, too; without the first two words, it runs on that of ``make test``. Times are those of
-one machine, and differ on another; ratios were taken in one run, round by round in turn. CPU time is that of all processes of what is
-measured, Redis's included, as Linux counts it. GitHub's stand-in is an nginx that knows the tags
-and answers 304 to them.
+one machine, and differ on another; ratios were taken in one run, round by round in turn. CPU time
+is that of all processes of what is measured, Redis's included, as Linux counts it. GitHub's
+stand-in is an nginx that knows the tags and answers 304 to them.
 """
 
 _TEXTS: Final = {
