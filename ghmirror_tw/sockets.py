@@ -7,7 +7,7 @@ from typing import Any, Final
 from attrs import define, field
 from twisted.internet.tcp import Connection
 
-#: So many messages wait for the end of a turn at most: one that is long must not hold up all.
+#: So many messages wait for the end of a turn at most: a turn that is long must not hold up all.
 MOST_WAITING: Final = 16
 #: Where fewer answers or questions are under way, each message is sent at once.
 SEVERAL: Final = 3

@@ -344,7 +344,8 @@ class House:
                 _log.error("Not reread: {fault}", fault=fault)
             return
         self.mirror.terms = evolve(self.mirror.terms, allowed_users=settings.server.allowed_users)
-        self.mirror.names = CredentialNames(secret)
+        if secret != self.mirror.names.secret:
+            self.mirror.names = CredentialNames(secret)
         if self.redis is not None:
             self.redis.redis.codec = Codec(secret)
         if self.redis_trust is not None:

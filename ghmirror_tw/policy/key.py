@@ -63,7 +63,8 @@ class CredentialNames:
     """Names credentials by a keyed hash, so that the credential itself is never remembered.
 
     HMAC-SHA-256 with *secret*; plain SHA-256 where there is none. 32 hex digits; the same
-    credential has the same name in every replica that has the same secret.
+    credential has the same name in every replica that has the same secret. What it has named it is
+    remembered for by `Fields.once`, so another one is made only for another secret.
     """
 
     secret: bytes = field(default=b"", repr=False)

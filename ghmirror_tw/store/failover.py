@@ -27,7 +27,7 @@ from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.lag import Lag
 from ghmirror_tw.store.leases import LEASE_S, Leases
-from ghmirror_tw.store.measured import Report
+from ghmirror_tw.store.measured import Report, is_something
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.owed import Owed, Write
 from ghmirror_tw.store.redis.figures import Figures
@@ -236,7 +236,7 @@ class FailoverStore:
         if key.name in self._sending:
             self._end_turn()
         ask = partial(self.redis.look_up, key, credential, current=current)
-        return self._ask_once("look_up", patience, ask, _is_something).addCallbacks(
+        return self._ask_once("look_up", patience, ask, is_something).addCallbacks(
             self._with_own,
             self._look_up_again,
             callbackArgs=(key, credential),
@@ -264,7 +264,7 @@ class FailoverStore:
                 return nothing
             await deferLater(self.reactor, 0.0)
             try:
-                return await self._ask("look_up", patience, ask, _is_something)
+                return await self._ask("look_up", patience, ask, is_something)
             except Unavailable:
                 return nothing
 
@@ -365,6 +365,7 @@ class FailoverStore:
             self._end_of_turn.cancel()
         self._end_of_turn = None
         turns, self._turns = self._turns, {}
+        # Whoever is told of one before the next is written must not ask Redis in that moment.
         for turn in turns.values():
             asked = self.redis.confirm(turn.confirmed[0][0], turn.commands, self._statement_s)
             asked.addCallback(self._confirmed, turn).addErrback(self._not_confirmed, turn)
@@ -660,8 +661,9 @@ class FailoverStore:
         self.figures.close()
         self._leases.close()
         self._watch.close()
-        under_way = [sent for of_key in self._sending.values() for sent in of_key]
-        await DeferredList(under_way)
+        # What Redis turns out to have lost is written again behind that.
+        while self._sending:
+            await DeferredList([sent for of_key in self._sending.values() for sent in of_key])
         self._owed.close()
         await self.redis.servers.close()
         await self.memory.close()
@@ -669,7 +671,3 @@ class FailoverStore:
 
 async def _done(write: Write) -> None:
     await write()
-
-
-def _is_something(known: Known) -> bool:
-    return known.grant is not None or bool(known.entries)

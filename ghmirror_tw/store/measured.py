@@ -17,6 +17,11 @@ from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 R = TypeVar("R")
 
 
+def is_something(known: Known) -> bool:
+    """Tell whether there is a grant or a representation: a hit."""
+    return known.grant is not None or bool(known.entries)
+
+
 class Report(Protocol):
     """Takes one measurement; see `metrics.Metrics.store`."""
 
@@ -66,7 +71,7 @@ class MeasuredStore:
         """Return what is known; a hit where there is a grant or a representation."""
         began = self.now()
         asked = self.store.look_up(key, credential, patience, current=current)
-        return self._timed(asked, "look_up", began, _knows)
+        return self._timed(asked, "look_up", began, is_something)
 
     def fetch(
         self,
@@ -142,7 +147,3 @@ class MeasuredStore:
         """Close the store."""
         closed: Deferred[None] = self.store.close()
         return closed
-
-
-def _knows(known: Known) -> bool:
-    return known.grant is not None or bool(known.entries)

@@ -90,7 +90,7 @@ class MemoryStore:
     evictions: int = 0
     #: What was written or used here, least recently first; names as `short` makes them.
     _records: dict[bytes, Kept] = field(factory=dict)
-    #: How many times there are of each kind, by its letter: of most there are none.
+    #: How many records that are moments there are of each kind, by its letter: of most, none.
     _times: dict[int, int] = field(factory=lambda: dict.fromkeys(TIMES, 0))
     #: What came from a copy and was not used since, the coldest last.
     _cold: dict[bytes, Kept] = field(factory=dict)

@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.authorities import trust_root
 from ghmirror_tw.github import client
+from ghmirror_tw.sockets import SEVERAL
 from ghmirror_tw.web import request as requests
 from ghmirror_tw.web.channel import LINGER_S, PATIENCE_S, PIECE_BYTES, Channel
 from tests.certificates import Authority
@@ -549,6 +550,18 @@ class Misbehaving(TestCase):
         gate.open()
         assert (await first.ended()).startswith(b"HTTP/1.1 200 ")
         await self.nothing_left()
+
+    async def test_an_answer_that_waits_for_the_end_of_the_turn(self) -> None:
+        """Its connection is not closed for another one meanwhile."""
+        site = self.home.site
+        waiting, channel = await self.connected()
+        idle, other = await self.connected()
+        site.outbox.send(channel.transport, b"answer", SEVERAL)
+        site.most_connections = 1
+        site.admit(other)
+        assert await idle.ended() == b""
+        await until(lambda: waiting.read() or waiting.received == b"answer")
+        assert list(site.channels) == [channel]
 
     async def test_thousands_of_idle_connections(self) -> None:
         """Two thousand of them take less than 32 kB each from a real mirror, and it serves on."""

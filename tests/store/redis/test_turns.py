@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import random
+
+from attrs import evolve
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Grant
+from ghmirror_tw.store import names
 from ghmirror_tw.store.interfaces import Patience
+from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.servers import Single
 from tests.home import reactor
 from tests.redis_house import node_at, open_store, settled
 from tests.redis_servers import start_redis
+from tests.redis_sets import open_cluster
 from tests.store.contract import ALICE, BOB, HELD, KEY, entry, grant
+from tests.store.redis.test_cluster import working
 
 KEYS = [CacheKey(b"/%d" % number) for number in range(20)]
 
@@ -97,3 +104,55 @@ class Turns(TestCase):
         later = await open_store(self, self.server.address)
         known = await later.look_up(KEY, ALICE, Patience(60.0))
         assert known.grant == grant(2.0)
+
+    async def test_closing_writes_again_what_redis_has_lost(self) -> None:
+        """Also where there is so much of it that it is sealed in a thread; and nothing goes on."""
+        size = 300 * 1024
+        large = evolve(HELD, packed=random.Random(1).randbytes(size), size=size)
+        self.store.remember(KEY, ALICE, large, grant(1.0), entry(1.0))
+        await settled(self.store)
+        name = self.store.redis.key(names.representation(KEY, large.digest)).decode()
+        assert self.server.ask("DEL", name) == 1
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        await self.store.close()
+        assert self.server.ask("EXISTS", name) == 1
+        assert not self.store._owed
+        assert self.store._owed._timer is None
+
+    async def test_what_is_refused_is_owed_alone(self) -> None:
+        """Of what is written together, one is answered with an error, and is written later."""
+        patch = self.patch(RedisRecords, "life", lambda _self, _seconds: b"never")
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        patch.restore()
+        for key in KEYS:
+            self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
+        await settled(self.store)
+        assert self.store.available
+        for key in KEYS:
+            assert await self.granted(key) == grant(2.0)
+        while self.store._owed or self.store._sending:
+            await deferLater(reactor, 0.01)
+        assert await self.granted(KEY) == grant(2.0)
+
+
+class Sharded(TestCase):
+    """A cluster."""
+
+    async def test_each_to_its_shard(self) -> None:
+        """What is confirmed in one turn goes to where its slot is, and nothing anywhere else."""
+        servers = await open_cluster(self)
+        store = await open_store(self, await working(self, servers))
+
+        def misled() -> list[str]:
+            """Return how many commands each server has sent to another one."""
+            said = (server.ask("INFO", "errorstats").decode() for server in servers.servers)
+            return [line for each in said for line in each.split() if "MOVED" in line]
+
+        before = misled()
+        for key in KEYS:
+            store.freshen(key, ALICE, grant(2.0), entry(2.0))
+        await settled(store)
+        for key in KEYS:
+            known = await store.redis.look_up(key, ALICE, 60.0, current=True)
+            assert known.grant == grant(2.0)
+        assert misled() == before
