@@ -143,6 +143,22 @@ class Service(TestCase):
             (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
         }
 
+    async def test_credentials_keep_their_names(self) -> None:
+        """However often it is reread, only another secret gives them new ones."""
+        home = await open_home(self)
+        config = Path(self.mktemp())
+        home.house.config = str(config)
+        given = []
+        for secret in ("a", "a", "b", "b"):
+            config.write_text(  # noqa: ASYNC240 - it is a few bytes
+                f"[cache]\ncredential_secret = {secret * 32}\n"
+            )
+            home.house.reread()
+            given.append(home.house.mirror.names)
+        assert given[0] is given[1]
+        assert given[1] is not given[2]
+        assert given[2] is given[3]
+
     async def test_why_github_did_not_answer(self) -> None:
         """The log says it in words."""
         mirror = await start_mirror(self, {})
