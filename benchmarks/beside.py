@@ -84,16 +84,25 @@ class Subject(Protocol):
         """Whether it validates what it has stored; else it passes everything on."""
 
 
-class Varnish(Program):
-    """Varnish, which validates what it has stored with each GET; it runs inside a ``with``."""
-
-    name = "Varnish"
-    stores = True
+class Between(Program):
+    """A program before a GitHub that listens on *github_port*."""
 
     def __init__(self, github_port: int) -> None:
         super().__init__()
         self.port = free_port()
         self._github_port = github_port
+
+    @property
+    def pids(self) -> list[int]:
+        """All of its processes: one that watches, if there is such a one, and those that work."""
+        return list(usage.family(self.pid))
+
+
+class Varnish(Between):
+    """Varnish, which validates what it has stored with each GET; it runs inside a ``with``."""
+
+    name = "Varnish"
+    stores = True
 
     def command(self) -> list[str]:
         """Write what it does with requests; return how it is started."""
@@ -102,53 +111,28 @@ class Varnish(Program):
         where = ["-a", f"127.0.0.1:{self.port}", "-n", str(self.folder / "work"), "-T", "none"]
         return ["varnishd", "-F", "-j", "none", "-f", str(vcl), "-s", "malloc,1g", *where]
 
-    @property
-    def pids(self) -> list[int]:
-        """The one that watches, and the one that works."""
-        return list(usage.family(self.pid))
 
-
-class Nginx(Program):
+class Nginx(Between):
     """An nginx that passes everything on, and stores nothing; it runs inside a ``with``."""
 
     name = "nginx"
     stores = False
 
-    def __init__(self, github_port: int) -> None:
-        super().__init__()
-        self.port = free_port()
-        self._github_port = github_port
-
     def command(self) -> list[str]:
         """Write its configuration; return how it is started."""
         return nginx(self.folder, _PASSING.format(port=self.port, github=self._github_port))
 
-    @property
-    def pids(self) -> list[int]:
-        """The one that watches, and the one that works."""
-        return list(usage.family(self.pid))
 
-
-class TwistedAlone(Program):
+class TwistedAlone(Between):
     """Twisted without a mirror; see `twisted_alone`. It runs inside a ``with``."""
 
     name = "Twisted alone"
     stores = True
 
-    def __init__(self, github_port: int) -> None:
-        super().__init__()
-        self.port = free_port()
-        self._github_port = github_port
-
     def command(self) -> list[str]:
         """Return how it is started."""
         program = Path(__file__).with_name("twisted_alone.py")
         return [sys.executable, str(program), str(self.port), str(self._github_port)]
-
-    @property
-    def pids(self) -> list[int]:
-        """The one process that it is."""
-        return [self.pid]
 
 
 @frozen(eq=False)
