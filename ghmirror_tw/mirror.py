@@ -335,7 +335,7 @@ class Mirror:
         entry: Entry,
     ) -> Reply:
         """Ask GitHub, and take account of whether it is there."""
-        began: float = self.reactor.seconds()
+        began = self.now()
         status: int | str = "cancelled"
         try:
             producer = None if upload is None else upload.producer()
@@ -348,7 +348,7 @@ class Mirror:
             self.availability.failed(began, self.now())
             raise
         finally:
-            ended: float = self.reactor.seconds()
+            ended = self.now()
             self.metrics.upstream(question.method, status, ended - began)
         limit = reply.limit is not None
         self.availability.answered(reply.status, limited=limit, asked_at=began, now=ended)
@@ -413,8 +413,7 @@ class Mirror:
         login = self.login(credential)
         resource = (reply.fields.get(b"x-ratelimit-resource") or b"core").decode("latin-1")
         self.metrics.quota(login, resource, int(remaining), int(reset))
-        if self.pacing.reserve:
-            self.pacing.heard(credential, resource, int(remaining), int(reset))
+        self.pacing.heard(credential, resource, int(remaining), int(reset))
         free = reply.status == 304 and question.authorization is not None  # noqa: PLR2004
         if not free and not asks_for_limits(question):
             self.metrics.spent(login)
@@ -714,7 +713,6 @@ class Mirror:
         return (
             grant is not None
             and asked.guess
-            and self.terms.fresh_for > 0.0
             and not grant.restored
             and grant.asked_at > known.written_at
             and 0.0 <= self.now() - grant.validated_at < self.terms.fresh_for

@@ -134,14 +134,8 @@ class Stops:
 
     @property
     def any_known(self) -> bool:
-        """Whether any limit was met of which nobody has seen the end."""
+        """Whether a limit was met, by any credential, of which nobody has seen the end."""
         return bool(self._stops)
-
-    def enter_at_once(self, credential: str, bucket: str) -> Entry | None:
-        """Return leave to ask if no limit at all is known, else None."""
-        if self._stops:
-            return None
-        return Entry(credential, bucket, self._strikes.get(credential, 0), ())
 
     def enter(self, credential: str, bucket: str, now: float) -> Entry:
         """Return leave to ask, or raise `Stopped` if a credential must not ask now.

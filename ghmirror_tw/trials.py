@@ -54,8 +54,9 @@ class Trials:
 
     def enter_at_once(self, credential: str, bucket: str) -> Trial | None:
         """Return leave to ask where no limit is known, else None: as mostly."""
-        entry = self.stops.enter_at_once(credential, bucket)
-        return None if entry is None else Trial(entry, tries=False, end=None)
+        if self.stops.any_known:
+            return None
+        return Trial(self.stops.enter(credential, bucket, self.now()), tries=False, end=None)
 
     async def enter(self, credential: str, bucket: str) -> Trial:
         """Return leave to ask, or raise `Stopped`."""

@@ -134,14 +134,13 @@ class Validation:
 
         While a store is being filled, what is listed may come before its content does.
         """
-        pauses = None
+        pauses, gate = looks(), self.world.gate
         while True:
             stored = await self.store.fetch(asked.key, wanted, asked.patience)
             there = bool(stored) if grant is None else grant.digest in stored
-            if there or asked.probing or not self.world.gate.is_shut:
+            if there or asked.probing or not gate.is_shut:
                 return stored
-            pauses = pauses or looks()
-            await self.world.gate.opened(next(pauses))
+            await gate.opened(next(pauses))
 
     def _guesses(self, asked: Asked, known: Known, now: float) -> tuple[Validator, ...]:
         """Return validators where there is nothing to validate: the client's own, or `[]`."""
@@ -239,7 +238,7 @@ class Validation:
     def _demand(
         self, asked: Asked, stored: Representation, link: bytes | None, complete: bool, kind: Kind
     ) -> Demand:
-        if asked.probing or kind is Kind.EMPTY or stored.items is None:
+        if asked.probing or kind is Kind.EMPTY:
             return NOTHING
         return what_must_hold(
             asked.question.target,
@@ -255,7 +254,7 @@ class Validation:
         """Return what must be proved if the grant's own validator is confirmed."""
         grant = known.grant
         stored = plan.stored.get(grant.digest) if grant is not None else None
-        if grant is None or stored is None or stored.items is None or not plan.conditional:
+        if grant is None or stored is None or not plan.conditional:
             return NOTHING
         complete = any(e.complete for e in known.entries if e.digest == grant.digest)
         return self._demand(asked, stored, grant.link, complete, Kind.OWN)

@@ -120,9 +120,8 @@ class Fields:
 
     def combined(self, name: bytes) -> bytes | None:
         """Return all lines called *name* as one list value (RFC 9110, section 5.3), or None."""
-        value = self.get(name)
-        if value is None or (self._first is not None and len(self._first) == len(self.lines)):
-            return value  # no name comes twice
+        if self.get(name) is None:
+            return None
         return b", ".join(self.get_all(name))
 
     def listed(self, name: bytes) -> list[bytes]:

@@ -86,11 +86,7 @@ def confirmed(
     What the 304 leaves out is the credential's own from before, or that of whoever the
     representation was last sent to (RFC 9111, section 4.3.4).
     """
-    entry = None
-    for each in known.entries:
-        if each.digest == stored.digest:
-            entry = each
-            break
+    entry = known.entry_of(stored.digest)
     own = known.grant if validator.kind is Kind.OWN else None
     source = own or entry
     fields = word.fields
@@ -158,7 +154,7 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
         ).next_page
         is not None
     )
-    before = next((each for each in known.entries if each.digest == stored.digest), None)
+    before = known.entry_of(stored.digest)
     entry = Entry(
         stored.digest,
         brought_at=word.came_at,

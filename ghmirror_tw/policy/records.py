@@ -159,6 +159,13 @@ class Known:
     bucket_until: float = 0.0
     current: bool = True
 
+    def entry_of(self, digest: str) -> Entry | None:
+        """Return the entry of a representation, if it is listed."""
+        for entry in self.entries:
+            if entry.digest == digest:
+                return entry
+        return None
+
     @property
     def refused(self) -> bool:
         """Whether GitHub has refused this to the credential before."""

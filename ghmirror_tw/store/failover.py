@@ -27,7 +27,7 @@ from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.lag import Lag
 from ghmirror_tw.store.leases import LEASE_S, Leases
-from ghmirror_tw.store.measured import Report, is_something
+from ghmirror_tw.store.measured import Report, is_something, what_came
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.owed import Owed, Write
 from ghmirror_tw.store.redis.figures import Figures
@@ -215,11 +215,7 @@ class FailoverStore:
         def measure(result: R | Failure) -> R | Failure:
             took = self.clock() - began
             patience.left_s -= max(took - (self._lag.total_s - lag_s), 0.0)
-            if isinstance(result, Failure):
-                said = "error"
-            else:
-                said = "hit" if result_of(result) else "miss"
-            self.report(self.name, operation, said, took)
+            self.report(self.name, operation, what_came(result, result_of), took)
             return result
 
         if self._is_settled:
@@ -355,7 +351,7 @@ class FailoverStore:
             self._end_of_turn = self.reactor.callLater(0.0, self._end_turn)
         turn.commands.append(command)
         turn.confirmed.append((key, credential, grant, entry))
-        self._begin(("grant", key.name, credential), key.name, turn.sent)
+        self._begin(_grant_of(key, credential), key.name, turn.sent)
 
     def _end_turn(self) -> None:
         """Write what was confirmed."""

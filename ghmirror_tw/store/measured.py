@@ -22,6 +22,11 @@ def is_something(known: Known) -> bool:
     return known.grant is not None or bool(known.entries)
 
 
+def what_came(result: R | Failure, is_hit: Callable[[R], bool]) -> str:
+    """Return what came of a question to a store: ``error``, ``hit`` or ``miss``."""
+    return "error" if isinstance(result, Failure) else "hit" if is_hit(result) else "miss"
+
+
 class Report(Protocol):
     """Takes one measurement; see `metrics.Metrics.store`."""
 
@@ -56,7 +61,7 @@ class MeasuredStore:
     def _tell(
         self, result: R | Failure, operation: str, began: float, is_hit: Callable[[R], bool]
     ) -> R | Failure:
-        said = "error" if isinstance(result, Failure) else "hit" if is_hit(result) else "miss"
+        said = what_came(result, is_hit)
         self.report(self.store.name, operation, said, self.now() - began)
         return result
 

@@ -116,15 +116,12 @@ class MemoryStore:
             self._victims.pop(name, None)
         return kept
 
-    def _time(self, name: bytes) -> float:
-        kept = self._use(name) if self._times[name[0]] else None
+    def _time(self, kind: bytes, of: bytes) -> float:
+        kept = self._use(kind + of) if self._times[kind[0]] else None
         return 0.0 if kept is None else time_of(kept)
 
     def _refused_at(self, of: bytes, whose: bytes) -> float:
-        times = self._times
-        if not (times[REFUSAL[0]] or times[REVOKED[0]]):
-            return 0.0
-        return max(self._time(REFUSAL + of + whose), self._time(REVOKED + whose))
+        return max(self._time(REFUSAL, of + whose), self._time(REVOKED, whose))
 
     def _entries(self, of: bytes) -> tuple[Entry, ...]:
         kept = self._use(LIST + of)
@@ -225,7 +222,7 @@ class MemoryStore:
         return Known(
             grant=None if grant is None else grant_of(grant),
             entries=self._entries(of),
-            written_at=self._time(WRITTEN + whose) if self._times[WRITTEN[0]] else 0.0,
+            written_at=self._time(WRITTEN, whose),
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
             stopped_until=stopped_until,
@@ -337,7 +334,7 @@ class MemoryStore:
         self._evict()
 
     def _advance(self, name: bytes, at: float) -> None:
-        self._put(name, max(at, self._time(name)))
+        self._put(name, max(at, self._time(name[:1], name[1:])))
         self._evict()
 
     def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
@@ -371,9 +368,10 @@ class MemoryStore:
 
     def stopped_until(self, credential: str, bucket: str) -> tuple[float, float]:
         """Return until when all is stopped, and what counts as *bucket*."""
+        whose = short_text(credential)
         return (
-            self._time(short("stopped", credential, "")),
-            self._time(short("stopped", credential, bucket)),
+            self._time(STOPPED, whose + short_text("")),
+            self._time(STOPPED, whose + short_text(bucket)),
         )
 
     def _is_unstorable(self, key: CacheKey) -> bool:

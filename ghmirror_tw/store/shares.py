@@ -110,10 +110,8 @@ class Share:
     @property
     def idle(self) -> bool:
         """Whether it holds nothing that anybody would have to know of."""
-        if self._used or self._expected or self._bids:
-            return False
         held = self._held and not self.budgets.alone
-        return not (self.occupied or held or self.waiting())
+        return not (self._expected or self._bids or self.occupied or held or self.waiting())
 
     def _allowed(self) -> int:
         held = 0
