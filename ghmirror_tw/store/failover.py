@@ -214,7 +214,7 @@ class FailoverStore:
 
         def measure(result: R | Failure) -> R | Failure:
             took = self.clock() - began
-            patience.left_s -= max(took - (self._lag.total_s - lag_s), 0.0)
+            patience.left_s -= self._waited_s(began, lag_s)
             self.report(self.name, operation, what_came(result, result_of), took)
             return result
 
@@ -222,8 +222,14 @@ class FailoverStore:
             asked = ask(patience.left_s)
         else:
             settled = waiting(self.reactor, self._unsettled, patience.left_s)
-            asked = settled.addCallback(lambda _: ask(patience.left_s - (self.clock() - began)))
+            asked = settled.addCallback(
+                lambda _: ask(patience.left_s - self._waited_s(began, lag_s))
+            )
         return asked.addBoth(measure)
+
+    def _waited_s(self, began: float, lag_s: float) -> float:
+        """Return how long Redis has been waited for, by the time and the lag at the beginning."""
+        return max(self.clock() - began - (self._lag.total_s - lag_s), 0.0)
 
     def look_up(
         self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
@@ -322,12 +328,12 @@ class FailoverStore:
         self, key: CacheKey, digests: tuple[str, ...], left_s: float, *, current: bool
     ) -> dict[str, Representation]:
         """Ask who lags only about what it has by now: what is missing would have to be paid for."""
-        began = self.clock()
+        began, lag_s = self.clock(), self._lag.total_s
         found = await self.redis.fetch(key, digests, left_s, current=current)
         missing = tuple(digest for digest in digests if digest not in found)
         if not missing or current or self.redis.servers.reads_primary:
             return found
-        left_s -= self.clock() - began
+        left_s -= self._waited_s(began, lag_s)
         return found | await self.redis.fetch(key, missing, left_s, current=True)
 
     # Statements.

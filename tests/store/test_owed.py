@@ -260,3 +260,16 @@ class Waits(SynchronousTestCase):
         lag.close()
         lag.close()
         assert clock.getDelayedCalls() == []
+
+    def test_lag_is_there_before_the_late_timer_is_called(self) -> None:
+        """Whoever looks in that moment sees all of it; calling the timer adds nothing."""
+        clock = Clock()
+        lag = Lag(clock)
+        lag.open()
+        clock.rightNow += 1.025
+        assert abs(lag.total_s - 1.0) < 1e-9
+        clock.advance(0.0)
+        assert abs(lag.total_s - 1.0) < 1e-9
+        clock.rightNow += 0.525
+        lag.close()
+        assert abs(lag.total_s - 1.5) < 1e-9

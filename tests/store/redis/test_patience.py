@@ -1,0 +1,52 @@
+"""How long one request waits for Redis, in all, and what does not count."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.store.interfaces import Patience
+from ghmirror_tw.store.redis.interfaces import IServers
+from ghmirror_tw.store.redis.servers import PrimaryAndReader
+from tests.home import Stopped, reactor
+from tests.redis_house import node_at, open_store, settled
+from tests.redis_servers import start_redis
+from tests.store.contract import ALICE, HELD, KEY, SOON, entry, grant
+
+HOUR_S = 3600.0
+
+
+class HeldUp(TestCase):
+    """A process that is held up after it has asked, before it can take the reply."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        store = await open_store(self, self.server.address)
+        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await settled(store)
+        self.clock = Stopped(reactor, reactor.seconds())
+
+    async def store(self, servers: IServers | tuple[str, int]) -> FailoverStore:
+        """Return one that has nothing itself, and for which time only passes when it is told to."""
+        store = await open_store(self, servers, local_size=0)
+        store._lag.close()
+        store._lag.reactor, store.clock = self.clock, self.clock.seconds
+        store._lag.open()
+        return store
+
+    async def test_the_next_question_is_asked(self) -> None:
+        """What was not the slowness of Redis leaves as much time for it as there was."""
+        store = await self.store(self.server.address)
+        patience = Patience(SOON)
+        asked = store.look_up(KEY, ALICE, patience)
+        self.clock.at += HOUR_S
+        assert (await asked).grant == grant(1.0)
+        assert await store.fetch(KEY, (HELD.digest,), patience) == {HELD.digest: HELD}
+
+    async def test_the_next_server_is_asked(self) -> None:
+        """Where a reader lacks what the primary has."""
+        reader = node_at(start_redis(self).address, primary=False)
+        store = await self.store(PrimaryAndReader(node_at(self.server.address), reader, reactor))
+        asked = store.fetch(KEY, (HELD.digest,), Patience(SOON))
+        self.clock.at += HOUR_S
+        assert await asked == {HELD.digest: HELD}
