@@ -18,7 +18,7 @@ from ghmirror_tw.store.redis.node import Node
 from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.servers import Single
 from ghmirror_tw.threads import Workshop
-from tests.home import reactor
+from tests.home import reactor, until
 
 PREFIX = "ghmirror"
 DAY_S = 86_400.0
@@ -48,6 +48,23 @@ async def settled(*stores: FailoverStore) -> None:
     """Return when nothing that was stated is on its way any more."""
     while any(store._sending for store in stores):
         await deferLater(reactor, 0)
+
+
+async def written(store: FailoverStore) -> None:
+    """Return when all that was stated is in Redis, and nothing is owed to it any more."""
+    while store._sending or store._owed or store._owed._paying:
+        await deferLater(reactor, 0.01)
+
+
+async def at_rest(*nodes: Node) -> None:
+    """Return when each has all its connections, and waits for a reply on none of them."""
+
+    def is_at_rest(node: Node) -> bool:
+        connections = node._pool.connections
+        outstanding = any(connection.outstanding_bytes for connection in connections)
+        return len(connections) == node.pool_size and not outstanding
+
+    await until(lambda: all(map(is_at_rest, nodes)))
 
 
 async def open_store(

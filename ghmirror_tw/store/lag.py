@@ -31,7 +31,8 @@ class Lag:
 
     @property
     def _late_s(self) -> float:
-        return max(self.reactor.seconds() - self._due, 0.0)
+        now: float = self.reactor.seconds()
+        return max(now - self._due, 0.0)
 
     def open(self) -> None:
         """Begin to measure."""
