@@ -20,6 +20,7 @@ from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.store import shares
 from tests.home import reactor, turn, until
 from tests.interposer import Interposer, interpose
+from tests.redis_house import SOON, at_rest
 from tests.redis_servers import RedisServer, start_redis
 from tests.store.redis.test_budgets import ALICE, open_budgets
 
@@ -327,17 +328,25 @@ class Fleet(TestCase):
         (big,) = await self.start(1, max_in_flight=20)
         between = interpose(self, self.server.address)
         (small,) = await self.start(1, max_in_flight=20, server=between)
-        small.budgets.timeout_s = 0.25  # type: ignore[attr-defined]
+        budgets: Any = small.budgets
         mine = [await small.enter(ALICE, "core")]
         slots = small._lanes[ALICE].slots
         theirs = [await big.enter(ALICE, "core") for _ in range(17)]
         for accident in ("late", "lost"):
+            # it befalls the next bid and no other, nor what is on its way from before
+            await at_rest(*budgets.records.servers.nodes())
             if accident == "late":
+                budgets.timeout_s = 0.25
                 between.silent = True
             else:
                 between.cut_after = 1
-            waiting = [small.enter(ALICE, "core") for _ in range(10)]
-            await until(lambda: slots._doubts > 0)
+            waiting = [small.enter(ALICE, "core")]
+            while waiting[-1].called:
+                waiting.append(small.enter(ALICE, "core"))
+            await until(lambda: slots._bids > 0 or slots._doubts > 0 or slots._alone > 0)
+            budgets.timeout_s = SOON
+            await until(lambda: slots._doubts > 0 or slots._alone > 0)
+            waiting += [small.enter(ALICE, "core") for _ in range(10)]
             between.silent = False
             await until(lambda: not slots._doubts)
             assert not slots._alone
