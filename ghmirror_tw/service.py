@@ -184,7 +184,8 @@ class MirrorService(MultiService):
         # All that is there by now stays: the collector would go through it again and again, and
         # through the records of a store, which hang on it.
         gc.collect()
-        gc.freeze()
+        if hasattr(gc, "freeze"):  # PyPy's collector goes by age
+            gc.freeze()
         self.reactor.callWhenRunning(self._take_signals)
 
     def _when_settled(self) -> None:

@@ -1,9 +1,9 @@
 """One connection to GitHub: a question goes out, an answer comes in, and then the next question.
 
 It does what Twisted's client does with its connections, and fails as that does; it asks less of
-the reactor and makes less on the way. The content is taken apart by Twisted's own decoders and not
-by llhttp, which does not tell to the byte where it ends and skips line ends behind it. That they do
-not look at trailers matters to nobody: trailers are dropped.
+the reactor and makes less on the way. The content is taken apart by Twisted's own decoders, which
+tell to the byte where it ends. That they do not look at trailers matters to nobody: trailers are
+dropped.
 """
 
 from __future__ import annotations

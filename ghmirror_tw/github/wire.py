@@ -1,15 +1,14 @@
 """The heads of answers: status line and fields, found and read in the bytes that come (RFC 9112).
 
 No sockets here: bytes go in, a `Head` comes out. A head is cut out of what comes first, and read
-by llhttp then, in one piece and by a parser of its own: so nothing that stood before it or comes
-behind it has a part in how it is read.
+then in one piece, line by line: so nothing that stood before it or comes behind it has a part in
+how it is read. What is not to the letter as RFC 9112 has it is no head.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
-
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from ghmirror_tw.policy.fields import tokens
 
@@ -21,7 +20,13 @@ MOST_INTERIM: Final = 16
 
 _END: Final = b"\r\n\r\n"
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
-_LEAST_STATUS: Final = 100
+#: Section 4: a reason may be left out, and by some is with its space.
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?")
+#: Section 5: a token, at once a colon, and neither CR, LF nor any other control but tabs.
+_FIELD_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
+#: No content is longer than a disk.
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_SWITCHING: Final = 101
 _LEAST_FINAL: Final = 200
 _WITHOUT_CONTENT: Final = frozenset({204, 304})
 
@@ -41,6 +46,34 @@ _CONTROL: Final = frozenset(
 )
 
 
+#: Fields that say the same in one answer after another, and nothing that is anybody's.
+_SAME: Final = frozenset(
+    {
+        b"access-control-allow-origin",
+        b"access-control-expose-headers",
+        b"cache-control",
+        b"content-security-policy",
+        b"content-type",
+        b"date",
+        b"referrer-policy",
+        b"server",
+        b"strict-transport-security",
+        b"vary",
+        b"x-content-type-options",
+        b"x-frame-options",
+        b"x-github-api-version-selected",
+        b"x-github-media-type",
+        b"x-ratelimit-limit",
+        b"x-ratelimit-resource",
+        b"x-xss-protection",
+    }
+)
+#: Their lines that were read before, if not too long; all are forgotten when there are too many.
+_read_before: Final[dict[bytes, tuple[bytes, bytes]]] = {}
+_MOST_READ: Final = 1024
+_LONGEST_READ: Final = 512
+
+
 class Malformed(ValueError):  # noqa: N818 - it says what is
     """What came is no answer that can be told from what comes behind it."""
 
@@ -53,54 +86,56 @@ class Head:
     connection may be used again once the answer is complete. Raises `Malformed`.
     """
 
-    __slots__ = ("_control", "chunked", "length", "lines", "persistent", "status")
+    __slots__ = ("chunked", "length", "lines", "persistent", "status")
 
     def __init__(self, block: bytes, *, to_head: bool) -> None:
-        self.lines: list[tuple[bytes, bytes]] = []
-        self._control: list[tuple[bytes, bytes]] = []
+        _check_size(block)
+        status_line, *lines = block[: -len(_END)].split(b"\r\n")
         if not block.startswith(_VERSIONS):
             raise Malformed("no status line of HTTP/1.1")
-        _check_size(block)
-        parser = HttpResponseParser(self)
-        try:
-            parser.feed_data(block)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            # 101 among them: nobody asks for another protocol.
-            raise Malformed(str(error)) from None
-        self.status: int = parser.get_status_code()
-        # A name without a value would swallow the next one, should the parser ever leave it out.
-        if len(self.lines) + len(self._control) != block.count(b"\n") - 2:
-            raise Malformed("not one field a line")
-        if self.status < _LEAST_STATUS:
-            raise Malformed(f"a status of {self.status}")
+        status = _STATUS_LINE.fullmatch(status_line)
+        if status is None:
+            raise Malformed("no status of three digits")
+        self.status = int(status[1])
+        if self.status == _SWITCHING:
+            raise Malformed("another protocol, which nobody asked for")
+        self.lines: list[tuple[bytes, bytes]] = []
         self.persistent = block.startswith(_VERSIONS[0])
         self.chunked = False
-        self.length: int | None = None
-        if self._control:
-            self._take_control(to_head=to_head)
-        if to_head or self.status in _WITHOUT_CONTENT:
-            self.chunked = False
-            self.length = 0
+        is_empty = to_head or self.status in _WITHOUT_CONTENT
+        self.length: int | None = 0 if is_empty else None
+        control = []
+        for line in lines:
+            field = _read_before.get(line)
+            if field is None:
+                field = _field(line)
+                if field[0] in _CONTROL:
+                    control.append(field)
+                    continue
+            self.lines.append(field)
+        if control:
+            self._take_control(control, is_empty=is_empty, to_head=to_head)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field from the parser."""
-        name = name.lower()
-        (self._control if name in _CONTROL else self.lines).append((name, value.strip()))
+    def _take_control(
+        self, control: list[tuple[bytes, bytes]], *, is_empty: bool, to_head: bool
+    ) -> None:
+        def all_of(wanted: bytes) -> list[bytes]:
+            return [value for name, value in control if name == wanted]
 
-    def _take_control(self, *, to_head: bool) -> None:
-        codings = []
-        for name, value in self._control:
-            if name == b"connection":
-                if b"close" in tokens(value):
-                    self.persistent = False
-            elif name == b"transfer-encoding":
-                codings.append(value.lower())
-            elif name == b"content-length":
-                # The parser has seen to it that there is one, of digits, and no transfer coding.
-                self.length = int(value)
-                if to_head:
-                    self.lines.append((name, value))
-        if codings and not to_head and self.status not in _WITHOUT_CONTENT:
+        if any(b"close" in tokens(value) for value in all_of(b"connection")):
+            self.persistent = False
+        lengths, codings = all_of(b"content-length"), all_of(b"transfer-encoding")
+        if len(lengths) + len(codings) > 1:
+            raise Malformed("more than one length or coding")
+        if any(_LENGTH.fullmatch(length) is None for length in lengths):
+            raise Malformed("a length that is none")
+        if to_head:
+            self.lines += [(b"content-length", length) for length in lengths]
+        if is_empty:
+            return
+        if lengths:
+            self.length = int(lengths[0])
+        if codings:
             if codings != [b"chunked"]:
                 raise Malformed("a transfer coding that is not chunked")
             self.chunked = True
@@ -162,3 +197,16 @@ def _check_size(block: bytes | bytearray) -> None:
         raise Malformed("the fields are too large")
     if max(map(len, block.split(b"\n"))) > MOST_LINE:
         raise Malformed("a line is too long")
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """Return the field that a line is, its name in lower case. Raises `Malformed`."""
+    if _FIELD_LINE.fullmatch(line) is None:
+        raise Malformed("a line that is no field")
+    name, _, value = line.partition(b":")
+    field = name.lower(), value.strip(b" \t")
+    if field[0] in _SAME and len(line) <= _LONGEST_READ:
+        if len(_read_before) >= _MOST_READ:
+            _read_before.clear()
+        _read_before[line] = field
+    return field

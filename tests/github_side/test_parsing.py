@@ -24,36 +24,20 @@ from ghmirror_tw.github.connection import Connection
 from ghmirror_tw.github.wire import MOST_HEAD, MOST_INTERIM, MOST_LINE, Malformed
 
 STRICTER = {
-    # Lines end in CR LF, and neither stands anywhere else (RFC 9112, section 2.2).
-    "Expected LF after CR",
-    "Invalid header value char",
-    "Missing expected CR after header value",
-    "Missing expected CR after response line",
-    "Missing expected LF after header value",
+    # Lines end in CR LF, and neither stands anywhere else (RFC 9112, section 2.2); no line goes on
+    # in the next one: who passes an answer on may refuse that (section 5.2); names are tokens, at
+    # once followed by a colon (section 5.1), and values have no control characters.
     "a line that doesn't end in CR LF",
-    # No line goes on in the next one: who passes an answer on may refuse that (section 5.2).
-    "Unexpected space after start line",
-    "Unexpected whitespace after header value",
+    "a line that is no field",
     # A status line has a version of HTTP/1, and a status of three digits (section 4).
     "no status line of HTTP/1.1",
-    "Invalid response status",
-    "Invalid status code",
-    "a status of",
+    "no status of three digits",
     # Nobody asks for another protocol, so that none is switched to (RFC 9110, section 15.2.2).
-    "Pause on CONNECT/Upgrade",
+    "another protocol, which nobody asked for",
     # One length or one coding says where content ends (section 6.3), also where there is none.
-    "Content-Length can't be present with Transfer-Encoding",
-    "Transfer-Encoding can't be present with Content-Length",
-    "Duplicate Content-Length",
-    "Content-Length overflow",
-    "Empty Content-Length",
-    "Empty Transfer-Encoding",
-    "Invalid character in Content-Length",
-    "Content-Length can't be present with chunked encoding",
+    "more than one length or coding",
+    "a length that is none",
     "a transfer coding that is not chunked",
-    # Names are tokens, at once followed by a colon (section 5.1).
-    "Invalid header field char",
-    "Invalid header token",
     # There is an end to it.
     "the fields are too large",
     "too many interim answers",
