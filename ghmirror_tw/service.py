@@ -19,6 +19,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from ghmirror_tw.staying import leave_alone
 from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.resource import MirrorResource
@@ -184,8 +185,7 @@ class MirrorService(MultiService):
         # All that is there by now stays: the collector would go through it again and again, and
         # through the records of a store, which hang on it.
         gc.collect()
-        if hasattr(gc, "freeze"):  # PyPy's collector goes by age
-            gc.freeze()
+        leave_alone()
         self.reactor.callWhenRunning(self._take_signals)
 
     def _when_settled(self) -> None:

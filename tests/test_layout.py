@@ -21,7 +21,9 @@ CONFIG = {"config", "config_values"}
 
 LAYERS = {
     "policy": 0,
-    **dict.fromkeys(("headers", "logs", "metrics", "tallies", "threads", "authorities"), 1),
+    **dict.fromkeys(
+        ("headers", "logs", "metrics", "tallies", "threads", "staying", "authorities"), 1
+    ),
     **dict.fromkeys(("config", "config_values"), 1),
     **dict.fromkeys(("collapse", "patient", "sockets"), 1),
     **dict.fromkeys(("store", "github"), 2),

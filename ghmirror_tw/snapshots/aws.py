@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final, ParamSpec, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from attrs import define, field, frozen
 
 from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, TargetError
+from ghmirror_tw.staying import made_to_stay
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -122,22 +122,6 @@ class Access:
         )
 
 
-def _made_to_stay(make: Callable[[], R]) -> R:
-    """Return what *make* makes, some hundred thousand objects that the garbage collector leaves.
-
-    They are there for as long as the process, and it would hold up everything to look at them.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        made = make()
-        gc.freeze()
-        return made
-    finally:
-        if collects:
-            gc.enable()
-
-
 @define(eq=False)
 class Service:
     """A service of AWS, and its one client: making it is slow, and not safe to do twice at a time.
@@ -155,7 +139,7 @@ class Service:
         """The client of boto3."""
         with self._lock:
             if self._client is None:
-                self._client = _made_to_stay(lambda: self.access.client(self.name))
+                self._client = made_to_stay(lambda: self.access.client(self.name))
             return self._client
 
     def close(self) -> None:
