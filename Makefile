@@ -2,7 +2,7 @@
 # make test   installs what the tests need, then runs every check and every test
 # make docs   builds the documentation into .venv/docs
 # make bench  installs what the benchmark of speed needs, and runs it; BENCH='--help' tells what it
-#             can be told
+#             can be told, and PYPY=pypy3 measures the mirror on PyPy as well
 # make clean  removes what these have made
 #
 # make image       builds a container's image with Docker, upon the exact base that is found now
@@ -60,8 +60,14 @@ docs: $(VENV)/installed $(VENV)/ready-to-test
 
 # What is measured beside the mirror, and with what; nobody's timings mean much on a busy machine.
 bench: PROGRAMS := redis-server:redis-server varnishd:varnish nginx:nginx-light wrk:wrk
-bench: programs $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-bench
-	@exec $(VENV)/bin/python -m benchmarks.speed $(BENCH)
+bench: programs $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-bench \
+		$(if $(PYPY),$(VENV)/pypy/installed)
+	@if [ -n "$(PYPY)" ]; then
+		export MIRROR_PYTHON="$(CURDIR)/$(VENV)/pypy/bin/python"
+		set -a
+		. conf/pypy/environment
+	fi
+	exec $(VENV)/bin/python -m benchmarks.speed $(BENCH)
 
 clean:
 	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.*
@@ -108,6 +114,15 @@ $(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,
 $(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml $(SOURCES)
 	rm -rf build
 	$(PIP) install .
+	rm -rf build *.egg-info
+	touch $@
+
+# Some of what the mirror needs is compiled here: there are few wheels for PyPy.
+$(VENV)/pypy/installed: $(VENV)/made conf/pypy/constraints.txt setup.cfg pyproject.toml $(SOURCES)
+	$(PYPY) -m venv --clear $(VENV)/pypy
+	rm -rf build
+	$(VENV)/pypy/bin/python -m pip --quiet --disable-pip-version-check --no-input install \
+		--constraint conf/pypy/constraints.txt .
 	rm -rf build *.egg-info
 	touch $@
 

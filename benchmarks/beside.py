@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from attrs import frozen
 from benchmarks import usage
 from benchmarks.programs import Program, nginx
 from tests.redis_servers import RedisServer, free_port
-from tests.running import BlockingMirror
+from tests.running import PYTHON, BlockingMirror
 
 _COUNTED: Final = re.compile(r"^ghmirror_requests_total\{(.*)\} (\S+)$", re.MULTILINE)
 _OUTCOME: Final = re.compile(r'outcome="([a-z]+)"')
@@ -132,7 +131,7 @@ class TwistedAlone(Between):
     def command(self) -> list[str]:
         """Return how it is started."""
         program = Path(__file__).with_name("twisted_alone.py")
-        return [sys.executable, str(program), str(self.port), str(self._github_port)]
+        return [str(PYTHON), str(program), str(self.port), str(self._github_port)]
 
 
 @frozen(eq=False)

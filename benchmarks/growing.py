@@ -12,7 +12,7 @@ from benchmarks import usage
 from benchmarks.beside import Listening, Mirrored, Nginx, Subject, Varnish, settings
 from benchmarks.fast_github import FastGitHub
 from benchmarks.house import Told
-from benchmarks.measuring import HEAD, Row, measure, revalidated, show, warm
+from benchmarks.measuring import HEAD, Row, have_compiled, measure, revalidated, show, warm
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY, VARNISH, beside, things
 from tests.running import BlockingMirror
@@ -46,7 +46,7 @@ def sizes(options: argparse.Namespace, results: Results) -> None:
             questions = [(target, "token0") for target in github.things]
             print(f"\n{size} bytes, {count} of them\n{HEAD}")
             for subject in subjects:
-                warm(subject.url, questions)
+                warm(subject.url, questions, is_mirror=isinstance(subject, Mirrored))
                 row = revalidated(
                     github,
                     subject,
@@ -147,6 +147,8 @@ def misses(options: argparse.Namespace, results: Results) -> None:
         questions = [(target, "token0") for target in github.things]
         for subject in subjects:
             mirrored = isinstance(subject, Mirrored)
+            if mirrored:
+                have_compiled(subject.url, questions, "before")
             row = measure(
                 github,
                 subject,

@@ -38,13 +38,14 @@ from benchmarks.starving import waited
 from ghmirror_tw.assembly.snapshots import Snapshots
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.snapshots.aws import load
+from ghmirror_tw.staying import leave_alone
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.tap import House, read
 from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.request import MirrorRequest
-from tests.running import ROOT, Sections, environment, ini, merged
+from tests.running import PYTHON, ROOT, Sections, environment, ini, merged
 
 _BEAT_S: Final = 0.001
 _AT_A_TIME: Final = 100
@@ -59,7 +60,7 @@ class Told:
         config = self._directory / "ghmirror.ini"
         config.write_text(ini(merged(sections)))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.house", str(config)],
+            [str(PYTHON), "-m", "benchmarks.house", str(config)],
             cwd=ROOT,
             env=environment(more),
             stdin=subprocess.PIPE,
@@ -120,7 +121,8 @@ class HeldUp:
 
     def open(self) -> None:
         """Begin to watch."""
-        gc.callbacks.append(self._collect)
+        if hasattr(gc, "callbacks"):  # PyPy has none
+            gc.callbacks.append(self._collect)
         self._waited = waited("/proc/self/schedstat")
         self._again()
 
@@ -209,7 +211,7 @@ class Filled:
         )
         load()  # as it is where S3 is the target
         gc.collect()
-        gc.freeze()  # as the service does
+        leave_alone()  # as the service does
         self.held_up.open()
         return f"http://127.0.0.1:{port.getHost().port}"
 

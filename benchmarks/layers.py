@@ -22,6 +22,7 @@ from benchmarks.beside import Mirrored, settings
 from benchmarks.fast_github import FastGitHub
 from benchmarks.growing import CONNECTIONS
 from benchmarks.measuring import revalidated, warm
+from benchmarks.python import OWN
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY, REDIS, things
 from tests.certificates import Authority
@@ -117,8 +118,9 @@ def layers(options: argparse.Namespace, results: Results) -> None:
         questions = [(target, "token0") for target in github.things]
         for name, on in ((MEMORY, None), (REDIS, redis)):
             sections = settings(github.url, on, ca_path=github.certificate_path)
-            mirror = stack.enter_context(BlockingMirror(sections))
-            warm(mirror.url, questions)
+            # py-spy knows the stacks of CPython alone
+            mirror = stack.enter_context(BlockingMirror(sections, python=OWN))
+            warm(mirror.url, questions, is_mirror=False)
             with ThreadPoolExecutor(1) as aside:
                 driving = aside.submit(
                     revalidated,

@@ -18,10 +18,14 @@ from benchmarks.bars import MIB
 from benchmarks.beside import Mirrored, Subject
 from benchmarks.driving import Question, Tally, poll_all
 from benchmarks.fast_github import UNCHANGED, FastGitHub
+from benchmarks.python import compiles
 from benchmarks.wrk import drive
 
 ENOUGH = 0.9
 """So many questions to GitHub, for one answer, there have to be at least: a few are collapsed."""
+
+_COMPILING_S = 20
+"""For so long a mirror is driven before it is measured, if its Python compiles."""
 
 _EDGE_S = 0.5
 """For so long, at both ends, it is driven without being measured."""
@@ -74,13 +78,21 @@ def ratio(some: Sequence[Row], others: Sequence[Row], name: str = "cpu_us") -> f
     return median(ratios)
 
 
-def warm(url: str, questions: Sequence[Question]) -> None:
+def warm(url: str, questions: Sequence[Question], *, is_mirror: bool = True) -> None:
     """Have all of it asked twice: stored, and validated by the credential's own tag."""
     for _ in range(2):
         tally = Tally()
         asyncio.run(poll_all(url, questions, 16, tally))
         if tally.failed:
             raise SystemExit(f"warming {url} failed: {dict(tally.statuses)}")
+    if is_mirror:
+        have_compiled(url, questions)
+
+
+def have_compiled(url: str, questions: Sequence[Question], mark: str = "") -> None:
+    """Give a mirror the time to compile what it sees often, if its Python does that."""
+    if compiles():
+        drive(url, questions, connections=16, seconds=_COMPILING_S, mark=mark)
 
 
 def same_content(

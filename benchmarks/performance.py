@@ -16,8 +16,8 @@ import matplotlib as mpl
 from attrs import define, field
 from matplotlib.figure import Figure
 
-from benchmarks.results import NEEDED
-from benchmarks.revalidating import MEMORY, REDIS, VARNISH
+from benchmarks.results import BESIDE, NEEDED
+from benchmarks.revalidating import MEMORY, OTHER_MEMORY, OTHER_REDIS, REDIS, VARNISH
 from tests.running import ROOT
 
 Found = dict[str, Any]
@@ -28,14 +28,19 @@ Performance
 
 What a revalidated GET costs, measured by a program that anyone can run::
 
-    make bench PYTHON=/usr/bin/python3 VENV=.venv-debian BENCH='--json speed.json'
-    .venv-debian/bin/python -m benchmarks.performance speed.json
+    make bench PYPY=pypy3 BENCH='--json speed.json'
+    .venv/bin/python -m benchmarks.performance speed.json
 
-The second line writes this page. The mirror runs on Debian's Python, since Varnish, nginx and Redis
-are Debian's, too; without the first two words, it runs on that of ``make test``. Times are those of
-one machine, and differ on another; ratios were taken in one run, round by round in turn. CPU time
-is that of all processes of what is measured, Redis's included, as Linux counts it. GitHub's
-stand-in is an nginx that knows the tags and answers 304 to them.
+The second line writes this page. Times are those of one machine, and differ on another; ratios were
+taken in one run, round by round in turn. CPU time is that of all processes of what is measured,
+Redis's included, as Linux counts it. GitHub's stand-in is an nginx that knows the tags and answers
+304 to them.
+"""
+
+_ON_PYPY: Final = """\
+The mirror runs on PyPy, and on CPython where it says so, with the same code; without ``PYPY=pypy3``
+all is measured on CPython. Before it is measured on PyPy it is driven for 20 seconds, in which PyPy
+compiles. Both Pythons, Varnish, nginx and Redis are those of one Debian.
 """
 
 _TEXTS: Final = {
@@ -92,14 +97,16 @@ Passing on
 Where the time goes
 -------------------
 
-By samples of the mirror's stacks during revalidated GETs, over TLS to GitHub. What a layer calls
-that is none, such as Python's own library, counts for the layer.
+By samples of the mirror's stacks on CPython during revalidated GETs, over TLS to GitHub. What a
+layer calls that is none, such as Python's own library, counts for the layer.
 """,
 }
 _COLORS: Final = {
     MEMORY: "#1b6ca8",
     REDIS: "#d1495b",
     VARNISH: "#66a182",
+    OTHER_MEMORY: "#8fb8d6",
+    OTHER_REDIS: "#eba3ad",
     "nginx": "#edae49",
 }
 _OTHERS: Final = "#8d96a3"
@@ -346,6 +353,8 @@ def write(found: Found, docs: Path) -> None:
     """Write the page and its plots into a directory."""
     page = Page(docs)
     page.text(_INTRODUCTION)
+    if BESIDE in found["programs"]:
+        page.text(_ON_PYPY)
     of = f", of commit {found['commit']}" if found["commit"] else ""
     page.text("Measured with ``{command}``\nat {when}{of}, with:".format(**found, of=of))
     for name, value in {**found["machine"], **found["programs"]}.items():

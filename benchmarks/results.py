@@ -8,7 +8,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,8 @@ from attrs import asdict, define, field, has
 
 from benchmarks.bars import Bars
 from benchmarks.programs import find
-from tests.running import ROOT
+from benchmarks.python import OWN, named
+from tests.running import PYTHON, ROOT
 
 _VERSIONS: Final = {
     "Varnish": ("varnishd", "-V"),
@@ -25,6 +25,9 @@ _VERSIONS: Final = {
     "Redis": ("redis-server", "--version"),
     "wrk": ("wrk", "-v"),
 }
+
+BESIDE: Final = "beside it"
+"""What the other Python is called, where mirrors are measured on two."""
 
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)+")
 NEEDED: Final = ("command", "options", "when", "commit", "machine", "programs", "figures", "tables")
@@ -97,10 +100,11 @@ def machine() -> dict[str, str]:
 
 def programs() -> dict[str, str]:
     """Name the versions of what was measured, and measured with."""
-    found = {"Python": sys.version}
+    found = {"Python": named()}
+    if PYTHON != OWN:
+        found[BESIDE] = named(OWN)
     for name, (program, flag) in _VERSIONS.items():
-        found[name] = _said(find(program), flag)
-    return {
-        name: version[0] if (version := _VERSION.search(said)) else said
-        for name, said in found.items()
-    }
+        said = _said(find(program), flag)
+        version = _VERSION.search(said)
+        found[name] = version[0] if version else said
+    return found

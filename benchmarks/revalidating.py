@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
 from benchmarks.beside import (
@@ -21,12 +22,15 @@ from benchmarks.beside import (
 )
 from benchmarks.fast_github import FastGitHub, Thing
 from benchmarks.measuring import HEAD, Row, ratio, revalidated, same_content, show, typical, warm
+from benchmarks.python import OWN
 from benchmarks.results import Results
 from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.running import PYTHON, BlockingMirror
 
 PART: Final = "revalidated"
 MEMORY, REDIS, VARNISH = "mirror, memory store", "mirror, Redis", "Varnish"
+OTHER_MEMORY, OTHER_REDIS = "on CPython, memory store", "on CPython, Redis"
+"""The same on this program's Python, where mirrors are measured on another one."""
 RESOURCES: Final = 500
 SIZE: Final = 23_000
 OVER_VARNISH: Final = 1.0
@@ -34,6 +38,9 @@ OVER_MEMORY: Final = 1.4
 P99_OVER_P50: Final = 3.0
 AT_FULL: Final = 256
 _LOOKED_AT: Final = 20
+_EACH_S: Final = 0.05
+"""So long at least for each connection: the first answer on each, which takes longer, is to be less
+than the slowest hundredth of all."""
 
 
 def things(
@@ -47,14 +54,23 @@ def things(
 
 def beside(stack: ExitStack, github: FastGitHub) -> list[Subject]:
     """Start what is compared, each before a GitHub that is there: mirrors, Varnish and nginx."""
+    memory, redis = _mirrors(stack, github, (MEMORY, REDIS), PYTHON)
+    varnish, nginx = Varnish(github.port), Nginx(github.port)
+    return [memory, stack.enter_context(varnish), redis, stack.enter_context(nginx)]
+
+
+def _mirrors(
+    stack: ExitStack, github: FastGitHub, names: tuple[str, str], python: Path
+) -> list[Mirrored]:
+    """Start a mirror with either store on an interpreter."""
     redis = stack.enter_context(RedisServer())
-    memory = BlockingMirror(settings(github.url))
-    with_redis = BlockingMirror(settings(github.url, redis))
     return [
-        Mirrored(MEMORY, stack.enter_context(memory)),
-        stack.enter_context(Varnish(github.port)),
-        Mirrored(REDIS, stack.enter_context(with_redis), redis),
-        stack.enter_context(Nginx(github.port)),
+        Mirrored(
+            name,
+            stack.enter_context(BlockingMirror(settings(github.url, on), python=python)),
+            on,
+        )
+        for name, on in zip(names, (None, redis), strict=True)
     ]
 
 
@@ -64,9 +80,11 @@ def measure(options: argparse.Namespace, results: Results) -> None:
     with ExitStack() as stack:
         github = stack.enter_context(FastGitHub(things(options)))
         subjects = [*beside(stack, github), stack.enter_context(TwistedAlone(github.port))]
+        if PYTHON != OWN:
+            subjects += _mirrors(stack, github, (OTHER_MEMORY, OTHER_REDIS), OWN)
         questions = [(target, "token0") for target in github.things]
         for subject in subjects:
-            warm(subject.url, questions)
+            warm(subject.url, questions, is_mirror=isinstance(subject, Mirrored | TwistedAlone))
         same_content(github, subjects, questions[:_LOOKED_AT])
         subjects.append(Listening("the stand-in itself", github.url, github.pids, stores=False))
         for number in range(options.rounds):
@@ -78,7 +96,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
                         subject,
                         questions,
                         connections=connections,
-                        seconds=options.seconds,
+                        seconds=max(options.seconds, connections * _EACH_S),
                     )
                     show(row)
                     rounds.setdefault((subject.name, connections), []).append(row)
@@ -108,6 +126,10 @@ def judge(
             ("requests/s, memory store / Varnish", ratio(memory, varnish, "rate"), None),
         ):
             results.figure(PART, f"{what}, {with_so_many}", value, most=most)
+        if (OTHER_MEMORY, connections) in rounds:
+            other = ratio(rounds[OTHER_MEMORY, connections], varnish)
+            what = f"CPU, on CPython, memory store / Varnish, {with_so_many}"
+            results.figure(PART, what, other)
         for name in (MEMORY, REDIS, VARNISH):
             row = typical(rounds[name, connections])
             judged = connections == AT_FULL and name != VARNISH

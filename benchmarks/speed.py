@@ -36,7 +36,9 @@ from benchmarks.driving import end_in_order
 from benchmarks.growing import credentials, misses, sizes, stored
 from benchmarks.layers import layers
 from benchmarks.passing import passing
+from benchmarks.python import OWN
 from benchmarks.results import Results, machine, programs
+from tests.running import PYTHON
 
 PARTS: Final[dict[str, Callable[[argparse.Namespace, Results], None]]] = {
     "revalidated": revalidating.measure,
@@ -110,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = given.replace(str(options.json), options.json.name)
         folder = Path(sys.prefix).name
         where = "" if folder == ".venv" else f" VENV={folder}"
+        where += "" if PYTHON == OWN else " PYPY=pypy3"
         results.write(options.json, f'make bench{where} BENCH="{given}"', vars(options))
     return results.bars.end()
 

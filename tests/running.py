@@ -37,7 +37,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 ROOT = Path(__file__).resolve().parent.parent
-TWISTD = Path(sys.executable).with_name("twistd")
+PYTHON = Path(os.environ.get("MIRROR_PYTHON") or sys.executable)
+"""What mirrors run on: this Python, or another one that the mirror is installed for."""
+
+TWISTD = PYTHON.with_name("twistd")
 
 Sections = Mapping[str, Mapping[str, object]]
 """Options by section; lists have one entry a line, booleans are yes and no."""
@@ -138,10 +141,12 @@ class _Prepared:
     sections: dict[str, dict[str, object]]
     directory: Path
     environment: dict[str, str]
+    python: Path
 
     @classmethod
-    def of(cls, sections: Sections, more: Mapping[str, str] | None) -> Self:
-        made = cls(merged(sections), Path(tempfile.mkdtemp(prefix="ghmirror-")), environment(more))
+    def of(cls, sections: Sections, more: Mapping[str, str] | None, python: Path = PYTHON) -> Self:
+        directory = Path(tempfile.mkdtemp(prefix="ghmirror-"))
+        made = cls(merged(sections), directory, environment(more), python)
         made.configure()
         return made
 
@@ -154,7 +159,7 @@ class _Prepared:
 
     @property
     def command(self) -> list[str]:
-        return [str(TWISTD), *self.arguments]
+        return [str(self.python.with_name("twistd")), *self.arguments]
 
     @property
     def arguments(self) -> list[str]:
@@ -347,8 +352,14 @@ async def start_mirror(
 class BlockingMirror:
     """A mirror for code without a reactor; it runs inside a ``with``."""
 
-    def __init__(self, sections: Sections, *, environment: Mapping[str, str] | None = None) -> None:
-        self._prepared = _Prepared.of(sections, environment)
+    def __init__(
+        self,
+        sections: Sections,
+        *,
+        environment: Mapping[str, str] | None = None,
+        python: Path = PYTHON,
+    ) -> None:
+        self._prepared = _Prepared.of(sections, environment, python)
         self._output = _Output()
         self._change = threading.Condition()
         self._silent = False
