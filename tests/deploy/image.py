@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -137,6 +137,24 @@ def mounted(root: Path) -> Iterator[None]:
         run("umount", str(processes))
 
 
+def debian(made: Path, dockerfile: Dockerfile, packages: str) -> Path:
+    """Make a Debian with these packages, as old or new as the base is; return where it is."""
+    release = re.split(r"[-@]", dockerfile.arguments["BASE"])[2]
+    options = ("--variant=minbase", f"--include={packages}")
+    where = [source for source in [mirror()] if source]
+    say(" ".join(("Debian", release, *(f"from {source}" for source in where))))
+    run("debootstrap", *options, release, str(made), *where, more=proxies())
+    return made
+
+
+def inside(root: Path, script: str, environment: Mapping[str, str], directory: str = "/") -> None:
+    """Run a shell's script in a root."""
+    pairs = [f"{name}={value}" for name, value in environment.items()]
+    with mounted(root):
+        command = f"cd {directory} && {script}"
+        run("chroot", str(root), "env", "-i", *pairs, "/bin/sh", "-ec", command)
+
+
 @define(eq=False)
 class Build:
     """The stages of a Dockerfile, each in a directory below *folder*."""
@@ -148,13 +166,7 @@ class Build:
 
     def base(self) -> Path:
         """Return Debian, as old or new as the base is."""
-        made = self.folder / "base"
-        release = re.split(r"[-@]", self.dockerfile.arguments["BASE"])[2]
-        options = ("--variant=minbase", f"--include={PACKAGES}")
-        where = [source for source in [mirror()] if source]
-        say(" ".join(("Debian", release, *(f"from {source}" for source in where))))
-        run("debootstrap", *options, release, str(made), *where, more=proxies())
-        return made
+        return debian(self.folder / "base", self.dockerfile, PACKAGES)
 
     def stage(self, stage: Stage, base: Path) -> None:
         """Run the steps of a stage upon the base."""
@@ -174,14 +186,8 @@ class Build:
                 case "RUN":
                     say(f"{stage.name}: RUN {step.text}")
                     if stage is not self.dockerfile.image:
-                        borrow(root)
-                        environment |= {
-                            name: value for name, value in os.environ.items() if name in FOR_PIP
-                        }
-                    pairs = [f"{name}={value}" for name, value in environment.items()]
-                    inside = f"cd {directory} && {step.text}"
-                    with mounted(root):
-                        run("chroot", str(root), "env", "-i", *pairs, "/bin/sh", "-ec", inside)
+                        environment |= borrow(root)
+                    inside(root, step.text, environment, directory)
 
     def copy(self, copy: Copy, root: Path, directory: str) -> None:
         """Copy from another stage, or what Docker would be sent of the tree."""
@@ -200,8 +206,8 @@ class Build:
                 shutil.copy2(path, at)
 
 
-def borrow(root: Path) -> None:
-    """Let pip in a root ask where pip asks here."""
+def borrow(root: Path) -> dict[str, str]:
+    """Let pip in a root ask where pip asks here; return what it needs of the environment."""
     for name in OF_PIP:
         source, target = Path(name), root / name.lstrip("/")
         if source.is_dir():
@@ -209,6 +215,7 @@ def borrow(root: Path) -> None:
         elif source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    return {name: value for name, value in os.environ.items() if name in FOR_PIP}
 
 
 def say(text: str) -> None:
@@ -420,11 +427,11 @@ def _end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def main() -> None:
-    """Do it apart, in a directory that is removed in any case."""
+def main(module: str, do: Callable[[Path, Path | None], None]) -> None:
+    """Do what a *module* does apart, in a directory that is removed in any case."""
     if sys.argv[1:2] == ["--apart"]:
         folder, *given = map(Path, sys.argv[2:])
-        build_and_run(folder, given[0] if given else None)
+        do(folder, given[0] if given else None)
         return
     why_not = obstacle()
     if why_not:
@@ -433,7 +440,7 @@ def main() -> None:
         signal.signal(number, _end)
     folder = Path(tempfile.mkdtemp(prefix="ghmirror-image-", dir=place()))
     try:
-        command = [sys.executable, "-m", "tests.deploy.image", "--apart", str(folder)]
+        command = [sys.executable, "-m", module, "--apart", str(folder)]
         status = run_apart([*command, *sys.argv[1:]], ROOT)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -444,4 +451,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main("tests.deploy.image", build_and_run)

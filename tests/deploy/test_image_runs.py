@@ -6,47 +6,15 @@ This takes a minute, and a file of its own, so that others are run beside it.
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.apart import obstacle
-from tests.running import ROOT
-from tests.test_packaging import clean_environment
+from tests.deploy.debian import started
 
-NOT_RUN = "NOT RUN: the image's steps in a Debian of their own"
-
-
-@contextmanager
-def image(*arguments: str, temporary: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Build and run the image, where that is allowed; else say so at the end of ``make test``."""
-    why_not = obstacle()
-    if why_not:
-        pytest.skip(f"{NOT_RUN}: {why_not}")
-    # If this process is killed, the other is told to end, and removes what it has made.
-    # A job in the background of a shell is given SIGINT ignored, and would give it on like that.
-    command = ["env", "--default-signal=INT", "setpriv", "--pdeathsig", "TERM"]
-    command += [sys.executable, "-m", "tests.deploy.image"]
-    environment = clean_environment()
-    if temporary is not None:
-        environment["TMPDIR"] = str(temporary)
-    with subprocess.Popen(
-        [*command, *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
+image = partial(started, "tests.deploy.image", "the image's steps in a Debian of their own")
 
 
 def mounts(below: Path) -> list[str]:

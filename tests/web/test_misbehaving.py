@@ -13,12 +13,13 @@ import random
 import re
 import socket
 import tempfile
-import tracemalloc
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
+from unittest import skipUnless
 
 from attrs import frozen
 from OpenSSL import SSL
@@ -38,6 +39,10 @@ from ghmirror_tw.web.channel import LINGER_S, PATIENCE_S, PIECE_BYTES, Channel
 from tests.certificates import Authority
 from tests.home import Got, Home, Raw, open_home, start, until
 from tests.running import start_mirror
+
+TRACES = find_spec("_tracemalloc") is not None
+if TRACES:
+    import tracemalloc
 
 reactor: Any = global_reactor
 
@@ -286,6 +291,7 @@ class Misbehaving(TestCase):
         assert len(wire.received) > len(noise)
         await self.nothing_left()
 
+    @skipUnless(TRACES, "PyPy does not tell what is allocated")
     async def test_what_slow_readers_take(self) -> None:
         """Twenty that don't read a stored answer of 3 MB take less than one more copy of it."""
         self.put_large()
@@ -483,6 +489,7 @@ class Misbehaving(TestCase):
             await self.nothing_left()
             await self.well()
 
+    @skipUnless(TRACES, "PyPy does not tell what is allocated")
     async def test_many_small_chunks(self) -> None:
         """Content in chunks of one byte is content: it reaches GitHub as it is, and in memory it
         is not more than its bytes.

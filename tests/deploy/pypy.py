@@ -1,0 +1,55 @@
+"""The mirror on Debian's PyPy: what its tests say there, in a Debian of its own.
+
+`tests.deploy.test_pypy_runs` runs it; it needs root, and the right to mount. The mirror is
+installed as ``make bench PYPY=pypy3`` does that, and real ones are started, as everywhere.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.deploy.dockerfile import Dockerfile
+from tests.deploy.image import PATH, borrow, debian, inside, main, proxies, say
+from tests.running import ROOT
+
+#: What the mirror needs there, and what some of that is compiled with.
+PACKAGES = "pypy3,pypy3-venv,pypy3-dev,gcc,libc6-dev,ca-certificates"
+
+#: What these tests start; nothing else is to start it, as that file says to Debian's packages.
+STARTED = r"""
+printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+chmod +x /usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive
+apt-get --quiet=2 update
+apt-get --quiet=2 install --no-install-recommends redis-server redis-sentinel tinyproxy >/dev/null
+"""
+
+#: hypothesis' later ones are compiled for PyPy 7.3.20.
+INSTALLED = "--constraint conf/pypy/constraints.txt . pytest pytest-xdist 'hypothesis<6.149' PyYAML"
+
+#: The promises, HTTP on both sides, and the store on memory and Redis.
+TESTS = "tests/test_rules_*.py tests/test_promises.py tests/web tests/github_side tests/store/redis"
+
+_LEFT = shutil.ignore_patterns(".*", "node_modules", "__pycache__", "build", "*.egg-info")
+
+
+def install_and_test(folder: Path, base: Path | None) -> None:
+    """Install the mirror and what tests need, and run them; in a place apart."""
+    root = base or debian(folder / "debian", Dockerfile.read(ROOT / "Dockerfile"), PACKAGES)
+    shutil.copytree(ROOT, root / "src", ignore=_LEFT, dirs_exist_ok=True)
+    environment = {"PATH": f"/opt/pypy/bin:{PATH}", "HOME": "/root", **borrow(root)}
+    inside(root, STARTED, {**environment, **proxies()})
+    say("It is installed")
+    pip = "python -m pip --quiet --disable-pip-version-check --no-input"
+    inside(
+        root, f"pypy3 -m venv /opt/pypy && {pip} install {INSTALLED}", environment, directory="/src"
+    )
+    say("It is tested")
+    command = f"python -m pytest --quiet --numprocesses=2 --dist=loadfile {TESTS}"
+    inside(root, f"{command} && rm -r build", environment, directory="/src")
+    say("It runs on PyPy")
+
+
+if __name__ == "__main__":
+    main("tests.deploy.pypy", install_and_test)

@@ -1,0 +1,13 @@
+"""The mirror runs on PyPy, and keeps its promises there; it takes minutes, beside other files."""
+
+from __future__ import annotations
+
+from tests.deploy.debian import started
+
+
+def test_pypy() -> None:
+    """It is installed and tested in a Debian of its own; see `tests.deploy.pypy`."""
+    with started("tests.deploy.pypy", "the mirror on PyPy, in a Debian of its own") as process:
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert said.endswith("It runs on PyPy\n"), said
