@@ -239,10 +239,14 @@ class Migration:
         """Move up to *count* of its keys; return how many there were."""
         keys = self.source.ask("CLUSTER", "GETKEYSINSLOT", self.slot, count)
         if keys:
-            password = self.target.password
-            auth = [] if password is None else ["AUTH", password]
-            self.source.ask("MIGRATE", *self.target.address, "", 0, 5000, *auth, "KEYS", *keys)
+            self.take(*keys)
         return len(keys)
+
+    def take(self, *keys: bytes | str) -> None:
+        """Move just these."""
+        password = self.target.password
+        auth = [] if password is None else ["AUTH", password]
+        self.source.ask("MIGRATE", *self.target.address, "", 0, 5000, *auth, "KEYS", *keys)
 
     def finish(self) -> None:
         """Give the slot to the target, and return when everybody knows."""

@@ -178,7 +178,7 @@ class Orderly(TestCase):
         await cluster.ask(tag.encode(), [command("SET", key, "1") for key in keys], WRITE, 1.0)
         slot = slot_of_tag(tag.encode())
         moving = await aside(servers.begin_migration, slot, servers.servers[1])
-        await aside(moving.move, 1)
+        await aside(moving.take, keys[0])
         with self.assertRaises(Unavailable) as raised:
             await cluster.ask(tag.encode(), [pair], READ, 1.0)
         assert raised.exception.reason == "tryagain"
