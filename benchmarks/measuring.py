@@ -89,10 +89,12 @@ def warm(url: str, questions: Sequence[Question], *, is_mirror: bool = True) -> 
         have_compiled(url, questions)
 
 
-def have_compiled(url: str, questions: Sequence[Question], mark: str = "") -> None:
+def have_compiled(
+    url: str, questions: Sequence[Question], mark: str = "", fields: Sequence[str] = ()
+) -> None:
     """Give a mirror the time to compile what it sees often, if its Python does that."""
     if compiles():
-        drive(url, questions, connections=16, seconds=_COMPILING_S, mark=mark)
+        drive(url, questions, connections=16, seconds=_COMPILING_S, mark=mark, fields=fields)
 
 
 def same_content(
