@@ -49,7 +49,6 @@ _CONTROL: Final = frozenset(
 #: Fields that say the same in one answer after another, and nothing that is anybody's.
 _SAME: Final = frozenset(
     {
-        b"access-control-allow-origin",
         b"access-control-expose-headers",
         b"cache-control",
         b"content-security-policy",
@@ -69,6 +68,7 @@ _SAME: Final = frozenset(
     }
 )
 #: Their lines that were read before, if not too long; all are forgotten when there are too many.
+#: What is made of a line is the same for ever, so that all connections may share them.
 _read_before: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 _MOST_READ: Final = 1024
 _LONGEST_READ: Final = 512
@@ -91,11 +91,9 @@ class Head:
     def __init__(self, block: bytes, *, to_head: bool) -> None:
         _check_size(block)
         status_line, *lines = block[: -len(_END)].split(b"\r\n")
-        if not block.startswith(_VERSIONS):
-            raise Malformed("no status line of HTTP/1.1")
         status = _STATUS_LINE.fullmatch(status_line)
         if status is None:
-            raise Malformed("no status of three digits")
+            raise Malformed("no status line of HTTP/1.1")
         self.status = int(status[1])
         if self.status == _SWITCHING:
             raise Malformed("another protocol, which nobody asked for")
@@ -124,11 +122,9 @@ class Head:
 
         if any(b"close" in tokens(value) for value in all_of(b"connection")):
             self.persistent = False
-        lengths, codings = all_of(b"content-length"), all_of(b"transfer-encoding")
-        if len(lengths) + len(codings) > 1:
-            raise Malformed("more than one length or coding")
-        if any(_LENGTH.fullmatch(length) is None for length in lengths):
-            raise Malformed("a length that is none")
+        lengths = all_of(b"content-length")
+        codings = [coding.lower() for coding in all_of(b"transfer-encoding")]
+        _check_end(lengths, codings)
         if to_head:
             self.lines += [(b"content-length", length) for length in lengths]
         if is_empty:
@@ -197,6 +193,16 @@ def _check_size(block: bytes | bytearray) -> None:
         raise Malformed("the fields are too large")
     if max(map(len, block.split(b"\n"))) > MOST_LINE:
         raise Malformed("a line is too long")
+
+
+def _check_end(lengths: list[bytes], codings: list[bytes]) -> None:
+    """Raise `Malformed` where nobody can tell from this where an answer ends."""
+    if len(lengths) + len(codings) > 1:
+        raise Malformed("more than one length or coding")
+    if any(_LENGTH.fullmatch(length) is None for length in lengths):
+        raise Malformed("a length that is none")
+    if b"" in codings:
+        raise Malformed("a transfer coding that has no name")
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:

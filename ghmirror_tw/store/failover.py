@@ -229,7 +229,9 @@ class FailoverStore:
 
     def _waited_s(self, began: float, lag_s: float) -> float:
         """Return how long Redis has been waited for, by the time and the lag at the beginning."""
-        return max(self.clock() - began - (self._lag.total_s - lag_s), 0.0)
+        # by a clock that was set back meanwhile there would be less than none
+        lag_s = max(self._lag.total_s - lag_s, 0.0)
+        return max(self.clock() - began - lag_s, 0.0)
 
     def look_up(
         self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False

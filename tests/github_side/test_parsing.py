@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from attrs import define as service
 from attrs import field, frozen
 from hypothesis import example, given, settings
@@ -19,9 +20,10 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
+from ghmirror_tw.github import wire
 from ghmirror_tw.github.answer import Answer
 from ghmirror_tw.github.connection import Connection
-from ghmirror_tw.github.wire import MOST_HEAD, MOST_INTERIM, MOST_LINE, Malformed
+from ghmirror_tw.github.wire import MOST_HEAD, MOST_INTERIM, MOST_LINE, Head, Malformed
 
 STRICTER = {
     # Lines end in CR LF, and neither stands anywhere else (RFC 9112, section 2.2); no line goes on
@@ -29,14 +31,16 @@ STRICTER = {
     # once followed by a colon (section 5.1), and values have no control characters.
     "a line that doesn't end in CR LF",
     "a line that is no field",
-    # A status line has a version of HTTP/1, and a status of three digits (section 4).
+    # A status line has a version of HTTP/1, a status of three digits, and a reason without control
+    # characters (section 4).
     "no status line of HTTP/1.1",
-    "no status of three digits",
     # Nobody asks for another protocol, so that none is switched to (RFC 9110, section 15.2.2).
     "another protocol, which nobody asked for",
-    # One length or one coding says where content ends (section 6.3), also where there is none.
+    # One length or one coding says where content ends (section 6.3), also where there is none;
+    # there, what the coding is matters to nobody.
     "more than one length or coding",
     "a length that is none",
+    "a transfer coding that has no name",
     "a transfer coding that is not chunked",
     # There is an end to it.
     "the fields are too large",
@@ -197,7 +201,7 @@ CODINGS = st.sampled_from(
     + [b"chunked;x=y", b"xchunked", b"chunked,"]
 )
 NAMES = st.sampled_from(
-    [b"ETag", b"X-A", b"x-a", b"Link", b"Set-Cookie"] * 6
+    [b"ETag", b"X-A", b"x-a", b"Link", b"Set-Cookie", b"Date", b"Server", b"content-type"] * 6
     + [b"Trailer", b"TE", b"Upgrade", b"Keep-Alive", b"Trailers"] * 2
     + [b"X A", b"X-A ", b"", b"X\0", b"\xc4", b"X(", b"Content-Length "]
 )
@@ -313,6 +317,52 @@ def test_the_same_wherever_it_is_cut(data: bytes, method: bytes, cuts: list[int]
 # By name.
 
 OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked", b"CHUNKED", b" chunked\t"])
+def test_codings_that_are_taken(coding: bytes) -> None:
+    """Names of codings have no case (RFC 9112, section 7); values may have space around them."""
+    got = ours(OK + b"Transfer-Encoding:" + coding + b"\r\n\r\n2\r\nab\r\n0\r\n\r\n", b"GET", [])
+    assert (got.end, got.content) == ("complete", b"ab")
+
+
+@pytest.mark.parametrize("length", [b"5", b"05", b" 5 ", b"\t5", b"000000000000000005"])
+def test_lengths_that_are_taken(length: bytes) -> None:
+    """A length is digits, however many (RFC 9110, section 8.6)."""
+    got = ours(OK + b"Content-Length:" + length + b"\r\n\r\n12345", b"GET", [])
+    assert (got.end, got.content) == ("complete", b"12345")
+
+
+def test_the_longest_length() -> None:
+    """It need not come to be believed."""
+    got = ours(OK + b"Content-Length: 999999999999999999\r\n\r\n12345", b"GET", [])
+    assert (got.end, got.content) == ("broken", b"12345")
+
+
+def test_each_line_is_read_as_it_is() -> None:
+    """Lines that were read before are known whole: by another value or another name they aren't."""
+    for lines in ((b"Date: a", b"date: a"), (b"Date: b", b"DATE:a"), (b"Server: a", b"Date:  a ")):
+        for _ in range(2):
+            block = b"\r\n".join((OK[:-2], *lines, b"", b""))
+            read = Head(block, to_head=False).lines
+            assert read == [
+                (name.lower(), value.strip())
+                for name, value in (line.split(b":") for line in lines)
+            ]
+
+
+def test_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that say the same in most answers and nothing of anybody, some hundreds of them."""
+    known: dict[bytes, tuple[bytes, bytes]] = {}
+    monkeypatch.setattr(wire, "_read_before", known)
+    personal = b"ETag: x\r\nLink: <x>\r\nX-OAuth-Scopes: repo\r\nLocation: https://x/?token=y\r\n"
+    for number in range(3000):
+        Head(OK + b"Server: s\r\nDate: %d\r\n%b\r\n" % (number, personal), to_head=False)
+        assert len(known) <= 1024
+    assert {name for name, _ in known.values()} == {b"server", b"date"}
+    known.clear()
+    Head(OK + b"Server: %b\r\n\r\n" % (b"s" * 512), to_head=False)
+    assert not known
 
 
 def refused(data: bytes, method: bytes = b"GET") -> str:
