@@ -13,6 +13,7 @@ from benchmarks.beside import Listening, Mirrored, Nginx, Subject, Varnish, sett
 from benchmarks.fast_github import FastGitHub
 from benchmarks.house import Told
 from benchmarks.measuring import HEAD, Row, have_compiled, measure, revalidated, show, warm
+from benchmarks.python import compiles
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY, VARNISH, beside, things
 from tests.running import BlockingMirror
@@ -21,7 +22,7 @@ CONNECTIONS: Final = 16
 ABOVE_BYTES: Final = 1000
 """Bar: so much memory takes a stored representation with one grant, above its content."""
 
-ENOUGH: Final = 10_000
+ENOUGH, ENOUGH_ON_PYPY = 10_000, 100_000
 """Of fewer, the memory that the process takes for itself meanwhile says more than they do."""
 
 _ALL_BYTES: Final = 32_000_000
@@ -63,6 +64,7 @@ def sizes(options: argparse.Namespace, results: Results) -> None:
 def stored(options: argparse.Namespace, results: Results) -> None:
     """Measure with more and more stored beside what is asked for, and what that takes."""
     table = []
+    enough = ENOUGH_ON_PYPY if compiles() else ENOUGH
     sections = {"memory": {"max_size": "1TiB"}}
     for count in options.stored:
         with ExitStack() as stack:
@@ -98,7 +100,7 @@ def stored(options: argparse.Namespace, results: Results) -> None:
             f"memory for each of {count}, above its content",
             above,
             "bytes",
-            most=ABOVE_BYTES if count >= ENOUGH else None,
+            most=ABOVE_BYTES if count >= enough else None,
         )
         results.figure("stored", f"CPU with {count} / without", after.cpu_us / before.cpu_us)
         table.append(

@@ -38,9 +38,9 @@ Redis's included, as Linux counts it. GitHub's stand-in is an nginx that knows t
 """
 
 _ON_PYPY: Final = """\
-The mirror runs on PyPy, and on CPython where it says so, with the same code; without ``PYPY=pypy3``
-all is measured on CPython. Before it is measured on PyPy it is driven for 20 seconds, in which PyPy
-compiles. Both Pythons, Varnish, nginx and Redis are those of one Debian.
+The mirror runs on PyPy, and on CPython where it says so, with the same code; bars are for the
+mirror on PyPy. Before it is measured there it is driven for 20 seconds, in which PyPy compiles.
+Without ``PYPY=pypy3`` all is measured on CPython, and judged there.
 """
 
 _TEXTS: Final = {
@@ -51,8 +51,10 @@ Revalidated GETs
 500 URLs with 23 kB of JSON each, asked for by wrk with one credential and
 ``Accept-Encoding: gzip``. The mirror and Varnish validate each one with GitHub, which answers 304;
 nginx stores nothing and passes on 200. The mirror writes its own URLs into the content, the others
-leave it as it is. *Twisted alone* is no mirror: it is the least that sockets and Twisted's reactor
-take for that, with two dictionaries and without parsing, judging or counting anything.
+leave it as it is. Each is driven for 4 seconds in a round, or for 50 ms for each connection if that
+is longer, so that the first answer on each is not among the slowest hundredth. *Twisted alone* is
+no mirror: it is the least that sockets and Twisted's reactor take for that, with two dictionaries
+and without parsing, judging or counting anything.
 """,
     "latency": """\
 Latency that is added
@@ -73,7 +75,8 @@ What is stored
 --------------
 
 The same GETs with so many more representations in the memory store, each with one grant. Memory is
-what the process has grown by for each, without the compressed content.
+what the process has grown by for each, without the compressed content. PyPy takes and gives back
+tens of MB at a time: there, fewer than 100,000 say nothing of what each takes.
 """,
     "credentials": """\
 Credentials

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from tests.deploy.dockerfile import Dockerfile
-from tests.deploy.image import PATH, borrow, debian, inside, main, proxies, say
+from tests.deploy.image import PATH, borrow, debian, inside, main, proxies, run, say
 from tests.running import ROOT
 
 #: What the mirror needs there, and what some of that is compiled with.
@@ -36,18 +36,21 @@ _LEFT = shutil.ignore_patterns(".*", "node_modules", "__pycache__", "build", "*.
 
 def install_and_test(folder: Path, base: Path | None) -> None:
     """Install the mirror and what tests need, and run them; in a place apart."""
-    root = base or debian(folder / "debian", Dockerfile.read(ROOT / "Dockerfile"), PACKAGES)
+    root = folder / "debian"
+    if base is None:
+        debian(root, Dockerfile.read(ROOT / "Dockerfile"), PACKAGES)
+    else:
+        run("cp", "--archive", str(base), str(root))
     shutil.copytree(ROOT, root / "src", ignore=_LEFT, dirs_exist_ok=True)
     environment = {"PATH": f"/opt/pypy/bin:{PATH}", "HOME": "/root", **borrow(root)}
     inside(root, STARTED, {**environment, **proxies()})
     say("It is installed")
     pip = "python -m pip --quiet --disable-pip-version-check --no-input"
-    inside(
-        root, f"pypy3 -m venv /opt/pypy && {pip} install {INSTALLED}", environment, directory="/src"
-    )
+    steps = f"pypy3 -m venv /opt/pypy && {pip} install {INSTALLED} && rm -r build"
+    inside(root, steps, environment, directory="/src")
     say("It is tested")
     command = f"python -m pytest --quiet --numprocesses=2 --dist=loadfile {TESTS}"
-    inside(root, f"{command} && rm -r build", environment, directory="/src")
+    inside(root, f"set -a; . conf/pypy/environment; {command}", environment, directory="/src")
     say("It runs on PyPy")
 
 
