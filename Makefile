@@ -41,7 +41,7 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	check $(BOOK)
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
-	coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --color=no \
+	coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --color=no \
 		| tee $(VENV)/pytest.log || failed+=(pytest)
 	coverage combine --quiet || failed+=("coverage combine")
 	check coverage report --include='ghmirror_tw/policy/*' --fail-under=100
