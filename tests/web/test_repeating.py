@@ -104,10 +104,18 @@ def ours(audience: Audience) -> tuple[Channel, Wire]:
     return channel, wire
 
 
+class Plainly(HTTPChannel):
+    """Twisted's, but for when a connection ends: it takes the words of `Connection` for a list."""
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Tell whether there may be another request, by the members of the list."""
+        return Channel.checkPersistence(cast(Channel, self), request, version)
+
+
 def twisted(audience: Audience) -> tuple[HTTPChannel, Wire]:
     """Return one of Twisted's."""
     factory = HTTPFactory(reactor=cast(IReactorTime, Clock()))
-    factory.protocol = HTTPChannel  # type: ignore[assignment]
+    factory.protocol = Plainly  # type: ignore[assignment]
     factory.log = lambda _: None  # type: ignore[assignment, method-assign]
     channel = cast(HTTPChannel, factory.buildProtocol(HOST))
     channel.requestFactory = type("Seen", (Plain,), {"audience": audience})  # type: ignore[assignment]
@@ -199,6 +207,7 @@ def conversations(draw: st.DrawFn) -> list[bytes]:
     ]
 )
 @example([b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"] * 2)
+@example([b"GET / HTTP/1.1\r\nConnection: close\r\n folded\r\n\r\n" * 2])
 @example([b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"] * 3)
 @example([b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"] * 2)
 @example([b"GET /a HTTP/1.1\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\n\r\n"] * 3)
