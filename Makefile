@@ -41,8 +41,9 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	check $(BOOK)
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
-	coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --color=no \
-		| tee $(VENV)/pytest.log || failed+=(pytest)
+	# in the order of names: a file with one long test would be the last by the number of its tests
+	coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+		--no-loadscope-reorder --color=no | tee $(VENV)/pytest.log || failed+=(pytest)
 	coverage combine --quiet || failed+=("coverage combine")
 	check coverage report --include='ghmirror_tw/policy/*' --fail-under=100
 	check coverage report --omit='ghmirror_tw/policy/*' --precision=2 --fail-under=90.01

@@ -95,6 +95,7 @@ server {{
     root {folder}/things;
     default_type "application/json; charset=utf-8";
     gzip_static on;
+    # as GitHub does, also for who sends Via
     gzip_proxied any;
     etag off;
     if_modified_since off;

@@ -105,7 +105,7 @@ def ours(audience: Audience) -> tuple[Channel, Wire]:
 
 
 class Plainly(HTTPChannel):
-    """Twisted's, but for when a connection ends: it takes the words of `Connection` for a list."""
+    """Twisted's, but that members of `Connection` end one, not words (RFC 9110, section 7.6.1)."""
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Tell whether there may be another request, by the members of the list."""

@@ -43,6 +43,13 @@ class HeldUp(TestCase):
         assert (await asked).grant == grant(1.0)
         assert await store.fetch(KEY, (HELD.digest,), patience) == {HELD.digest: HELD}
 
+    async def test_a_clock_that_is_set_back(self) -> None:
+        """Lag that is taken back with it is not charged to Redis."""
+        store = await self.store(self.server.address)
+        began, more_lag_s = store.clock(), store._lag.total_s + HOUR_S
+        self.clock.at += 1.0
+        assert 1.0 <= store._waited_s(began, more_lag_s) < 2.0
+
     async def test_the_next_server_is_asked(self) -> None:
         """Where a reader lacks what the primary has."""
         reader = node_at(start_redis(self).address, primary=False)
