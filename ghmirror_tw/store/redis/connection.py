@@ -19,7 +19,7 @@ from txredisapi import ResponseError
 
 from ghmirror_tw.sockets import send_now
 from ghmirror_tw.store.redis.interfaces import Reply
-from ghmirror_tw.store.redis.protocol import StrictProtocol, written
+from ghmirror_tw.store.redis.protocol import Push, StrictProtocol, written
 from ghmirror_tw.store.redis.steps import Steps
 
 #: A command without a reply is given up in so many looks at the clock, together with its
@@ -40,8 +40,8 @@ class CannotConnect(Exception):  # noqa: N818 - it says what is
 class State(Enum):
     """What a connection is good for.
 
-    GREETING: it introduces itself (AUTH, SELECT, PING). READY: it takes commands. RETIRING: it
-    takes no more, and closes when all its replies are in. CLOSED: it is gone.
+    GREETING: it introduces itself (AUTH, SELECT, PING, HELLO). READY: it takes commands.
+    RETIRING: it takes no more, and closes when all its replies are in. CLOSED: it is gone.
     """
 
     GREETING = "greeting"
@@ -53,6 +53,10 @@ class State(Enum):
 #: Takes the number of a command and the reply to it, or an exception in its place:
 #: ``ResponseError`` for an error reply, txredisapi's ``ConnectionError`` where there won't be one.
 Take: TypeAlias = Callable[[int, Reply], object]
+
+#: Is called with the keys that the server says have changed; with None where that may be any, also
+#: because it can't say so any more.
+KeysChanged: TypeAlias = Callable[[Iterable[bytes] | None], object]
 
 #: A command on its way: how big it is, what it counts for, how many looks without a reply it has,
 #: whose it is, and its number.
@@ -82,6 +86,10 @@ class Connection(StrictProtocol):
     It closes itself when the server says what is not RESP2, when the oldest command has had no
     reply for *patience_s*, and when nobody answers the PING that is sent after *idle_s* without
     a reply.
+
+    Where somebody wants to know what has changed (*keys_changed*), the server is asked to tell:
+    RESP3 is agreed upon, and keys are tracked that are asked for behind ``CLIENT CACHING YES``.
+    Where the server can't, or may not for this user, nothing *tracks*.
     """
 
     def __init__(self, factory: ConnectionFactory) -> None:
@@ -98,6 +106,8 @@ class Connection(StrictProtocol):
         #: To be replaced; nothing here depends on it, nor on *age*, the timer that says so.
         self.stale = False
         self.age: Any = None
+        #: Whether the server tells when something changes that was asked for behind CLIENT CACHING.
+        self.tracks = False
         self.outstanding_bytes = 0
         #: The same, and what the replies to it may be.
         self.burden_bytes = 0
@@ -213,6 +223,11 @@ class Connection(StrictProtocol):
         if self.state is State.RETIRING:
             self._close_when_done()
 
+    def told(self, push: Push) -> None:
+        """Pass on which keys have changed; None: all of them."""
+        if push[0] == b"invalidate" and self.factory.keys_changed is not None:
+            self.factory.keys_changed(*push[1:])
+
     def connectionMade(self) -> None:
         """Introduce oneself, as txredisapi does, and see whether the server answers at all."""
         if ITCPTransport.providedBy(self.transport):
@@ -227,6 +242,32 @@ class Connection(StrictProtocol):
         self.ping().addCallbacks(self._greeted, self._refused)
 
     def _greeted(self, _reply: Reply) -> None:
+        if self.factory.keys_changed is None:
+            self._be_ready()
+            return
+        self.factory.said_hello = True
+        self.speak_three(three=True)  # the reply is in it already
+        self.execute_command("HELLO", "3").addCallbacks(self._welcomed, self._not_welcomed)
+
+    def _welcomed(self, _reply: Reply) -> None:
+        self.factory.said_hello = False
+        tracking = self.execute_command("CLIENT", "TRACKING", "ON", "OPTIN")
+        tracking.addCallbacks(self._be_tracked, self._be_untracked)
+
+    def _not_welcomed(self, failure: Failure) -> None:
+        self.speak_three(three=False)
+        self.factory.said_hello = failure.check(ResponseError) is None
+        self._be_untracked(failure)
+
+    def _be_tracked(self, _reply: Reply) -> None:
+        self.tracks = True
+        self._be_ready()
+
+    def _be_untracked(self, failure: Failure) -> None:
+        if failure.check(ResponseError):
+            self._be_ready()
+
+    def _be_ready(self) -> None:
         self.state = State.READY
         self.ready.callback(self)
 
@@ -245,6 +286,8 @@ class Connection(StrictProtocol):
         closed = why.check(ConnectionDone) is not None
         self.why = self.why or ("the server closed it" if closed else why.getErrorMessage())
         super().connectionLost(why)
+        if self.tracks and self.factory.keys_changed is not None:
+            self.factory.keys_changed(None)  # nobody tells any more
         self.steps.close()
         while self._sent:
             self.replyReceived(Lost("Lost connection"))
@@ -289,6 +332,9 @@ class ConnectionFactory(ClientFactory):
     database: int = 0
     username: str = ""
     password: str | None = field(default=None, repr=False)
+    keys_changed: KeysChanged | None = None
+    #: HELLO is the last thing that was said, and has not been answered.
+    said_hello: bool = field(default=False, init=False)
     noisy: bool = False
     #: The protocol would log its own idea of what went wrong, with the server's words.
     isLazy: bool = False

@@ -20,8 +20,10 @@ from ghmirror_tw.store.redis.protocol import written
 _STEPS: Final = 4
 
 _ASKING: Final = written((b"ASKING",))
-#: The number of what is said before a command.
+_CACHING: Final = written((b"CLIENT", b"CACHING", b"YES"))
+#: The numbers of what is said before a command.
 _NOBODYS: Final = -1
+_BEFORE_TRACKED: Final = -2
 
 
 def exchange(
@@ -51,6 +53,7 @@ class _Exchange:
     replies: list[Reply] = field(init=False)
     missing: int = field(init=False)
     large: bool = False
+    tracks: bool = False
     steps: int = _STEPS
     due: float = 0.0
     result: Deferred[list[Reply]] = field(init=False)
@@ -67,6 +70,8 @@ class _Exchange:
             written_ones.append(command.written())
             if command.large:
                 self.large = True
+            if command.tracked is not None:
+                self.tracks = True
         self._post(written_ones, range(self.missing))
         if not self.commands:
             self._end(self.replies)
@@ -74,16 +79,46 @@ class _Exchange:
             self.connection.steps.wait(self, self.timeout_s / _STEPS)
 
     def _post(self, commands: Sequence[bytes], numbers: Iterable[int]) -> None:
-        if self.asking:
-            commands = [part for each in commands for part in (_ASKING, each)]
-            numbers = [part for each in numbers for part in (_NOBODYS, each)]
+        if self.asking or self.tracks:
+            commands, numbers = self._introduced(commands, numbers)
         try:
             self.connection.post(commands, self._take, numbers, self.timeout_s, large=self.large)
         except Lost:
             self._lost()
 
+    def _introduced(
+        self, commands: Sequence[bytes], numbers: Iterable[int]
+    ) -> tuple[list[bytes], list[int]]:
+        """Return commands with what has to be said before each of them, and their numbers.
+
+        ASKING and CLIENT CACHING hold for the next command only, whatever it is, so that both at a
+        time can't be said.
+        """
+        all_commands, all_numbers = [], []
+        for command, number in zip(commands, numbers, strict=True):
+            tracked = self.commands[number].tracked
+            if self.asking:
+                all_commands.append(_ASKING)
+                all_numbers.append(_NOBODYS)
+            elif tracked is not None and self.connection.tracks:
+                all_commands.append(_CACHING)
+                all_numbers.append(_BEFORE_TRACKED)
+                tracked = None
+            if tracked is not None:
+                tracked.holds = False
+            all_commands.append(command)
+            all_numbers.append(number)
+        return all_commands, all_numbers
+
+    def _untracked(self) -> None:
+        for command in self.commands:
+            if command.tracked is not None:
+                command.tracked.holds = False
+
     def _take(self, index: int, reply: Reply) -> None:
-        if index == _NOBODYS:
+        if index < 0:
+            if index == _BEFORE_TRACKED and isinstance(reply, ResponseError):
+                self._untracked()
             return
         if isinstance(reply, Exception):
             if not isinstance(reply, ResponseError):

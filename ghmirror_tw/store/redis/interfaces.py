@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from ghmirror_tw.store.redis.protocol import written
+from ghmirror_tw.store.redis.tracking import Tracked
 
 #: What RESP2 can say; an error reply to one command is a ``txredisapi.ResponseError`` in its place.
 Reply: TypeAlias = Any
@@ -43,12 +44,14 @@ class Command:
 
     *script*: the source that an ``EVALSHA`` means; it is sent as ``EVAL`` to a server that does
     not know it yet (NOSCRIPT). *large*: the reply may be so large that others should not queue
-    behind it.
+    behind it. *tracked*: the question that it is a part of, where the server is to tell when what
+    is read changes; where it can't, that one does not hold.
     """
 
     parts: tuple[bytes, ...]
     script: bytes | None = field(default=None, repr=False)
     large: bool = False
+    tracked: Tracked | None = field(default=None, eq=False, repr=False)
     _written: bytes = field(init=False, eq=False, repr=False, default=b"")
 
     def written(self) -> bytes:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from ghmirror_tw.store.redis.address import Address, Credentials
-from ghmirror_tw.store.redis.connection import Connection, plain
+from ghmirror_tw.store.redis.connection import Connection, KeysChanged, plain
 from ghmirror_tw.store.redis.exchange import exchange
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Reply, Unavailable
 from ghmirror_tw.store.redis.pool import Pool
@@ -36,8 +36,8 @@ class Node:
     called at each attempt to connect, and may raise. *trust*: whom to trust for TLS; None: no TLS.
     *primary*: whether it is written to; of one that is not, writing is not tried. *probe_key*:
     the key that trials read and write, to be changed by `probe` (a cluster's node must have it).
-    *changed* is called with the node after a breaker opened or closed. *random* gives numbers from
-    0 to 1.
+    *changed* is called with the node after a breaker opened or closed, *keys_changed* with what is
+    not any more as it was read. *random* gives numbers from 0 to 1.
     """
 
     reactor: Any
@@ -54,6 +54,7 @@ class Node:
     clustered: bool = False
     lifetime_s: float = 600.0
     idle_s: float = 15.0
+    keys_changed: KeysChanged | None = None
     _pool: Pool = field(init=False)
     _trials: Trials = field(init=False)
     _closing: bool = field(default=False, init=False)
@@ -76,6 +77,7 @@ class Node:
             random=self.random,
             gained=self._gained,
             missed=self._missed,
+            keys_changed=self.keys_changed,
         )
         self._trials = Trials(
             reactor=self.reactor,

@@ -16,6 +16,7 @@ from ghmirror_tw.store.redis.connection import (
     CannotConnect,
     Connection,
     ConnectionFactory,
+    KeysChanged,
 )
 
 #: An idle connection is tried so often.
@@ -48,6 +49,8 @@ class Pool:
     gained: Callable[[], object]
     #: There is one less, or an attempt came to nothing, and why.
     missed: Callable[[str], object]
+    #: Something has changed that was asked for; None: nobody wants to know.
+    keys_changed: KeysChanged | None = None
     connections: list[Connection] = field(factory=list, init=False)
     _leaving: list[Connection] = field(factory=list, init=False)
     _attempt: Deferred[Connection] | None = field(default=None, init=False)
@@ -56,6 +59,7 @@ class Pool:
     _delay_s: float = field(default=0.0, init=False)
     _opened: bool = field(default=False, init=False)
     _empty: Deferred[None] | None = field(default=None, init=False)
+    _plain_until: float = field(default=0.0, init=False)
 
     def open(self) -> None:
         """Begin to connect."""
@@ -119,6 +123,7 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - it is somebody else's
             # its text may have the secret in it
             raise CannotConnect(f"the password can't be had ({type(error).__name__})") from None
+        now = self.reactor.seconds()
         factory = ConnectionFactory(
             self.reactor,
             self.patience_s,
@@ -126,11 +131,19 @@ class Pool:
             self.database,
             credentials.username,
             credentials.password,
+            None if now < self._plain_until else self.keys_changed,
         )
         connection = cast("Connection", await self.endpoint.connect(factory))
         connection.gone = self._gone
         self._greeting = connection
-        return await connection.ready
+        try:
+            return await connection.ready
+        except CannotConnect:
+            if not factory.said_hello:
+                raise
+        # what is between may close a connection for what it doesn't know
+        self._plain_until = now + self.lifetime_s
+        return await self._connect()
 
     def _attempted(self, result: Connection | Failure) -> None:
         self._attempt = self._greeting = None

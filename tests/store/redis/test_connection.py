@@ -21,6 +21,11 @@ from ghmirror_tw.store.redis.connection import (
     ConnectionFactory,
     State,
 )
+from ghmirror_tw.store.redis.exchange import exchange
+from ghmirror_tw.store.redis.interfaces import Command
+from ghmirror_tw.store.redis.protocol import written
+from ghmirror_tw.store.redis.tracking import Tracked
+from ghmirror_tw.store.redis.tracking import Tracking as TrackingOfKeys
 
 PATIENCE_S, IDLE_S = 1.0, 15.0
 
@@ -95,6 +100,36 @@ REPLIES: list[tuple[bytes, Any]] = [
     (b"*9\r\n" + b"$-1\r\n" * 9, [None] * 9),
     (b"*2\r\n*0\r\n*2\r\n*1\r\n:7\r\n+x\r\n", [[], [[7], "x"]]),
 ]
+
+
+PING = b"*1\r\n$4\r\nPING\r\n"
+HELLO = written((b"HELLO", b"3"))
+TRACKING = written((b"CLIENT", b"TRACKING", b"ON", b"OPTIN"))
+CACHING = written((b"CLIENT", b"CACHING", b"YES"))
+#: The reply to HELLO, in RESP3: maps, an array in one of them that has a map in it.
+WELCOME = b"%2\r\n$5\r\nproto\r\n:3\r\n$7\r\nmodules\r\n*1\r\n%1\r\n$1\r\na\r\n:1\r\n"
+#: Anything may have changed.
+ALL = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
+
+THREE: list[tuple[bytes, Any]] = [
+    *REPLIES,
+    (b"_\r\n", None),
+    (b"*2\r\n_\r\n_\r\n", [None, None]),
+    (b"*9\r\n" + b"_\r\n" * 9, [None] * 9),
+    (b"*2\r\n_\r\n$-1\r\n", [None, None]),
+    (b"*3\r\n$1\r\na\r\n_\r\n:1\r\n", [b"a", None, 1]),
+    (b"=8\r\ntxt:a\r\nb\r\n", b"a\r\nb"),
+    (b"=4\r\ntxt:\r\n", b""),
+    (b"%0\r\n", []),
+    (b"%2\r\n+a\r\n:1\r\n+b\r\n_\r\n", ["a", 1, "b", None]),
+    (b"~2\r\n+a\r\n+b\r\n", ["a", "b"]),
+    (b"*1\r\n%1\r\n+a\r\n~1\r\n:1\r\n", [["a", [1]]]),
+]
+
+
+def pushed(*keys: bytes) -> bytes:
+    """Return what a server tells when keys have changed."""
+    return b">2\r\n$10\r\ninvalidate\r\n" + written(keys)
 
 
 class Replies(SynchronousTestCase):
@@ -201,6 +236,191 @@ class Greeting(SynchronousTestCase):
         assert one.transport.disconnecting
         one.lose()
         assert str(one.ready[0].value) == "it does not answer"
+
+
+class Tracking(SynchronousTestCase):
+    """A connection that wants to be told what changes."""
+
+    def setUp(self) -> None:
+        self.changed: list[Any] = []
+        self.one = One(keys_changed=self.changed.append)
+
+    def step(self, expected: bytes, answer: bytes) -> None:
+        assert self.one.ready == []
+        assert self.one.sent() == expected
+        self.one.answer(answer)
+
+    def greet(self) -> None:
+        """Let the server do all that is asked of it."""
+        self.step(PING, b"+PONG\r\n")
+        self.step(HELLO, WELCOME)
+        self.step(TRACKING, b"+OK\r\n")
+        assert self.one.ready == [self.one.connection]
+
+    def test_greeting(self) -> None:
+        """RESP3 is agreed upon, and then what to track."""
+        self.greet()
+        assert self.one.connection.tracks
+        assert not self.one.connection.factory.said_hello
+
+    def test_a_server_that_can_not(self) -> None:
+        """It is asked as any other, in RESP2."""
+        self.step(PING, b"+PONG\r\n")
+        self.step(HELLO, b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n")
+        assert self.one.ready == [self.one.connection]
+        assert (self.one.connection.tracks, self.one.connection.factory.said_hello) == (
+            False,
+            False,
+        )
+        got = self.one.ask(b"GET", b"a")
+        self.one.answer(b"_\r\n")
+        assert self.one.transport.disconnecting
+        self.one.lose()
+        assert isinstance(got[0].value, Lost)
+        assert self.changed == []
+
+    def test_a_user_that_may_not(self) -> None:
+        """It is asked as any other, in whatever was agreed upon."""
+        self.step(PING, b"+PONG\r\n")
+        self.step(HELLO, WELCOME)
+        self.step(TRACKING, b"-NOPERM User m has no permissions to run this\r\n")
+        assert self.one.ready == [self.one.connection]
+        assert not self.one.connection.tracks
+        got = self.one.ask(b"GET", b"a")
+        self.one.answer(b"_\r\n")
+        assert got == [None]
+
+    def test_closed_for_it(self) -> None:
+        """This attempt has failed, and who made it can know what was said last."""
+        for step in (1, 2):
+            one = One(keys_changed=self.changed.append)
+            one.answer(b"".join([b"+PONG\r\n", WELCOME][:step]))
+            one.lose()
+            assert isinstance(one.ready[0].value, CannotConnect)
+            assert one.connection.factory.said_hello is (step == 1)
+        assert self.changed == []
+
+    def test_told(self) -> None:
+        """Which keys have changed, or that any may have; between replies, and in any pieces."""
+        data = b":1\r\n" + pushed(b"a", b"b") + b"+x\r\n" + ALL + b"*1\r\n_\r\n"
+        for size in range(1, len(data) + 1):
+            self.setUp()
+            self.greet()
+            got = [self.one.ask(b"X") for _ in range(3)]
+            for at in range(0, len(data), size):
+                self.one.answer(data[at : at + size])
+            assert got == [[1], ["x"], [[None]]]
+            assert self.changed == [[b"a", b"b"], None]
+            assert not self.one.transport.disconnecting
+            assert self.one.connection.outstanding_bytes == 0
+
+    def test_told_of_something_else(self) -> None:
+        """What is not understood is ignored."""
+        self.greet()
+        got = self.one.ask(b"X")
+        self.one.answer(b">3\r\n+message\r\n+a\r\n+b\r\n:1\r\n")
+        assert (got, self.changed) == ([1], [])
+        assert not self.one.transport.disconnecting
+
+    def test_lost(self) -> None:
+        """Nobody tells any more, so anything may have changed."""
+        self.greet()
+        self.one.lose()
+        assert self.changed == [None]
+
+    def test_as_before(self) -> None:
+        """What RESP3 has other types for comes out as RESP2 would have it."""
+        self.greet()
+        for wire, meant in THREE:
+            got = self.one.ask(b"X")
+            self.one.answer(wire)
+            assert got == [meant], wire
+
+    def test_garbage(self) -> None:
+        """What is not RESP3 either ends the connection; a push is no part of a reply."""
+        for garbage in (
+            b"%-1\r\n",
+            b"%x\r\n",
+            b"~-7\r\n",
+            b">0\r\n",
+            b">-1\r\n",
+            b"=3\r\ntxt\r\n",
+            b"=5\r\ntext:\r\n",
+            b"*2\r\n" + ALL,
+            b"|1\r\n+a\r\n:1\r\n:2\r\n",
+            b"?\r\n",
+        ):
+            self.setUp()
+            self.greet()
+            self.one.ask(b"A")
+            self.one.answer(garbage)
+            assert self.one.transport.disconnecting, garbage
+
+
+class Exchanges(SynchronousTestCase):
+    """Commands whose keys are to be tracked."""
+
+    def setUp(self) -> None:
+        self.one = One(keys_changed=lambda _: None)
+        self.one.answer(b"+PONG\r\n" + WELCOME + b"+OK\r\n")
+        self.one.sent()
+        self.tracked = Tracked(())
+
+    def ask(self, *commands: Command, **more: Any) -> list[Any]:
+        got: list[Any] = []
+        exchange(self.one.connection, commands, 1.0, **more).addBoth(got.append)
+        return got
+
+    def command(self, *parts: bytes, **more: Any) -> Command:
+        return Command(parts, tracked=self.tracked, **more)
+
+    def test_said_before(self) -> None:
+        """Before each of them, and before no other."""
+        got = self.ask(self.command(b"A"), Command((b"B",)), self.command(b"C"))
+        assert self.one.sent() == CACHING + written((b"A",)) + written((b"B",)) + CACHING + written(
+            (b"C",)
+        )
+        self.one.answer(b"+OK\r\n:1\r\n:2\r\n+OK\r\n:3\r\n")
+        assert (got, self.tracked.holds) == ([[1, 2, 3]], True)
+
+    def test_said_again(self) -> None:
+        """Before a script that the server does not know, and so has not run."""
+        got = self.ask(self.command(b"EVALSHA", b"0", b"0", script=b"return 1"))
+        self.one.sent()
+        self.one.answer(b"+OK\r\n-NOSCRIPT no\r\n")
+        assert self.one.sent() == CACHING + written((b"EVAL", b"return 1", b"0"))
+        self.one.answer(b"+OK\r\n:1\r\n")
+        assert (got, self.tracked.holds) == ([[1]], True)
+
+    def test_refused(self) -> None:
+        """The command is answered, and nothing is known of what it read."""
+        got = self.ask(self.command(b"A"))
+        self.one.answer(b"-NOPERM no\r\n:1\r\n")
+        assert (got, self.tracked.holds) == ([[1]], False)
+
+    def test_nobody_tracks(self) -> None:
+        """Nothing is said to a server that can't."""
+        self.one = ready()
+        got = self.ask(self.command(b"A"))
+        assert self.one.sent() == written((b"A",))
+        self.one.answer(b":1\r\n")
+        assert (got, self.tracked.holds) == ([[1]], False)
+
+    def test_where_it_can_not_be_said(self) -> None:
+        """ASKING and CLIENT CACHING are each good for the next command, whatever it is."""
+        got = self.ask(self.command(b"A"), asking=True)
+        assert self.one.sent() == written((b"ASKING",)) + written((b"A",))
+        self.one.answer(b"+OK\r\n:1\r\n")
+        assert (got, self.tracked.holds) == ([[1]], False)
+
+    def test_changed_before_the_answer_is_whole(self) -> None:
+        """Between two replies it is told of what the first one has read."""
+        tracking = TrackingOfKeys()
+        self.one.connection.factory.keys_changed = tracking.changed
+        self.tracked = tracking.begin((b"a", b"c"))
+        got = self.ask(self.command(b"A"), self.command(b"C"))
+        self.one.answer(b"+OK\r\n:1\r\n" + pushed(b"a") + b"+OK\r\n:3\r\n")
+        assert (got, self.tracked.holds) == ([[1, 3]], False)
 
 
 class Closing(SynchronousTestCase):
