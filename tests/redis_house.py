@@ -17,6 +17,7 @@ from ghmirror_tw.store.redis.interfaces import IServers
 from ghmirror_tw.store.redis.node import Node
 from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.servers import Single
+from ghmirror_tw.store.redis.tracking import Tracking
 from ghmirror_tw.threads import Workshop
 from tests.home import reactor, until
 
@@ -78,12 +79,21 @@ async def open_store(
     **more: Any,
 ) -> FailoverStore:
     """Return a store in Redis that has been connected to, or found not to be there."""
+    tracking = Tracking()
     if isinstance(servers, tuple):
-        servers = Single(node_at(servers))
+        servers = Single(node_at(servers, keys_changed=tracking.changed))
     workshop = Workshop(reactor)
     workshop.open()
     records = RedisRecords(
-        servers, Codec(secret), workshop, reactor.seconds, PREFIX, 30 * DAY_S, DAY_S
+        servers,
+        Codec(secret),
+        workshop,
+        reactor.seconds,
+        PREFIX,
+        30 * DAY_S,
+        DAY_S,
+        more.get("tracking", tracking),
+        more.get("again_s", 0.0),
     )
     store = FailoverStore(
         reactor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from ghmirror_tw.assembly.trust import trusted
 from ghmirror_tw.config import Redis, Settings
@@ -14,6 +14,7 @@ from ghmirror_tw.policy.granting import LEAST_S
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.redis.address import Address, Credentials
 from ghmirror_tw.store.redis.cluster import Cluster
+from ghmirror_tw.store.redis.connection import KeysChanged
 from ghmirror_tw.store.redis.finding import Finder
 from ghmirror_tw.store.redis.interfaces import IServers
 from ghmirror_tw.store.redis.node import Node
@@ -21,7 +22,11 @@ from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.sentinel import Sentinels
 from ghmirror_tw.store.redis.servers import PrimaryAndReader, Single
 from ghmirror_tw.store.redis.shards import Shards
+from ghmirror_tw.store.redis.tracking import Tracking
 from ghmirror_tw.threads import Workshop
+
+#: What is polled all the time is written to Redis so often at most, in seconds.
+_AGAIN_S: Final = 10.0
 
 
 def _address(where: RedisAddress) -> Address:
@@ -34,9 +39,15 @@ def redis_trust(settings: Redis) -> Any:
 
 
 def redis_servers(
-    reactor: Any, settings: Redis, trust: Any, changed: Callable[[], object]
+    reactor: Any,
+    settings: Redis,
+    trust: Any,
+    changed: Callable[[], object],
+    keys_changed: KeysChanged | None = None,
 ) -> IServers:
     """Return the servers; *changed* is called when one of them comes or goes.
+
+    *keys_changed* is called with what is not any more as it was read.
 
     Those with TLS have to be vouched for by somebody of whom *trust* is told.
     """
@@ -62,6 +73,7 @@ def redis_servers(
             "database": where.database,
             "probe_key": f"{settings.key_prefix}:probe".encode("ascii"),
             "random": random.random,
+            "keys_changed": keys_changed,
             **more,
         }
         return Node(changed=partial(told, tell), **values)
@@ -96,13 +108,19 @@ def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
     changed: Callable[[], object],
 ) -> RedisRecords:
     """Return the records on the servers; see `redis_servers` for *trust* and *changed*."""
-    redis = settings.redis
+    redis, cache = settings.redis, settings.cache
+    tracking = Tracking()
+    # Other replicas need to know exactly when something was confirmed where it is fresh for some
+    # time, and to a hundredth of the time for which it may be given stale.
+    again_s = 0.0 if cache.fresh_for else min(_AGAIN_S, cache.stale_limit / 100)
     return RedisRecords(
-        redis_servers(reactor, redis, trust, changed),
+        redis_servers(reactor, redis, trust, changed, tracking.changed),
         codec,
         workshop,
         reactor.seconds,
         redis.key_prefix,
         redis.ttl,
-        max(settings.cache.stale_limit, LEAST_S),
+        max(cache.stale_limit, LEAST_S),
+        tracking,
+        again_s,
     )

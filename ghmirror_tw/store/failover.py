@@ -237,6 +237,12 @@ class FailoverStore:
         self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
     ) -> Deferred[Known]:
         """Return what Redis and this process know."""
+        if not current and self.redis.servers.reading:
+            began = self.clock()
+            said = self.redis.said(key, credential)
+            if said is not None:
+                self.report(self.name, "look_up", "hit", self.clock() - began)
+                return succeed(self._with_own(said, key, credential))
         if key.name in self._sending:
             self._end_turn()
         ask = partial(self.redis.look_up, key, credential, current=current)
@@ -519,6 +525,8 @@ class FailoverStore:
         if not self._learns:
             return
         self.memory.freshen(key, credential, grant, entry)
+        if self.redis.has(key, credential, grant, entry):
+            return
         if self.redis.servers.writing:
             self._confirm(key, credential, grant, entry)
         else:

@@ -98,7 +98,7 @@ class Archives:
             assert await into.admit(pairs) == len(pairs)
             assert await into.admit(pairs) == 0
             for credential in (ALICE, BOB):
-                before = await store.look_up(KEY, credential, Patience(SOON))
+                before = await store.look_up(KEY, credential, Patience(SOON), current=True)
                 after = await other.look_up(KEY, credential, Patience(SOON))
                 restored = evolve(before, grant=evolve(before.grant, restored=True))
                 assert after == restored

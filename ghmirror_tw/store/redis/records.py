@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Final
 
 import msgpack
-from attrs import define, field, frozen
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.python.failure import Failure
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.limits import bucket_of
@@ -19,6 +21,8 @@ from ghmirror_tw.store.interfaces import Claim, Subject
 from ghmirror_tw.store.lately import Lately
 from ghmirror_tw.store.redis import scripts
 from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Reply, Unavailable
+from ghmirror_tw.store.redis.said import OFTEN_S, Said
+from ghmirror_tw.store.redis.tracking import Tracking
 from ghmirror_tw.threads import Workshop
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
@@ -34,7 +38,7 @@ _OWN: Final = 1024
 _SEVERAL: Final = 2
 
 
-@frozen
+@define(eq=False)
 class _Own:
     """What one credential has of one key: the records' names, where they are, and the questions.
 
@@ -50,6 +54,11 @@ class _Own:
     unstorable: bytes
     #: What asks for all of it, and for what holds for the credential whatever the key is.
     questions: tuple[Command, Command]
+    #: The keys that are read for an answer.
+    read: tuple[bytes, ...]
+    #: When it was last asked for, and what was said, where that may still hold.
+    asked_at: float = -inf
+    said: Said | None = None
 
 
 @define(eq=False)
@@ -67,6 +76,9 @@ class RedisRecords:
     prefix: str
     ttl_s: float
     grant_life_s: float
+    tracking: Tracking = field(factory=Tracking)
+    #: What is known to be there is not written again only to renew its times, before so long.
+    again_s: float = 0.0
     chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - it only spreads
     _prefix: bytes = field(init=False)
     # by the names of key and credential: what may be secret in them is not kept
@@ -127,7 +139,29 @@ class RedisRecords:
                 scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2])),
                 Command((b"MGET", *of_credential)),
             ),
+            read=(*keys, unstorable, *of_credential),
         )
+
+    def said(self, key: CacheKey, credential: str) -> Known | None:
+        """Return what was said to `look_up` lately, as long as that holds; None: it has to ask."""
+        own, now = self._of(key, credential), self.now()
+        if own.said is None:
+            return None
+        if not own.said.holds(now):
+            self._forget(own)
+            return None
+        own.asked_at = now
+        return own.said.known
+
+    def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
+        """Tell whether Redis is known to have a grant and an entry, about as they are."""
+        said = self._of(key, credential).said
+        return said is not None and said.has(grant, entry, self.again_s)
+
+    def _forget(self, own: _Own) -> None:
+        if own.said is not None:
+            self.tracking.end(own.said.tracked)
+            own.said = None
 
     async def _write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
         (reply,) = await self._ask(slot, (command,), Purpose.WRITE, timeout_s)
@@ -142,6 +176,39 @@ class RedisRecords:
     ) -> Deferred[Known]:
         """Return what is known, refusals beside the grant that they may outweigh."""
         own = self._of(key, credential)
+        if current:
+            return self._put(own, own.questions, key, credential, timeout_s, current=True)
+        now = self.now()
+        often, own.asked_at = now - own.asked_at < OFTEN_S, now
+        if not often:
+            return self._put(own, own.questions, key, credential, timeout_s, current=False)
+        tracked = self.tracking.begin(own.read)
+        questions = tuple([evolve(each, tracked=tracked) for each in own.questions])
+
+        def keep(known: Known) -> Known:
+            self._forget(own)
+            own.said = Said(evolve(known, current=False), now, tracked)
+            if not (tracked.holds and own.said.is_plain):
+                self._forget(own)
+            return known
+
+        def drop(failure: Failure) -> Failure:
+            self.tracking.end(tracked)
+            return failure
+
+        asked = self._put(own, questions, key, credential, timeout_s, current=False)
+        return asked.addCallbacks(keep, drop)
+
+    def _put(  # noqa: PLR0913 - what a question is made of
+        self,
+        own: _Own,
+        questions: tuple[Command, ...],
+        key: CacheKey,
+        credential: str,
+        timeout_s: float,
+        *,
+        current: bool,
+    ) -> Deferred[Known]:
         purpose = Purpose.CURRENT if current else Purpose.READ
         if self.servers.sharded:
             slots = own.slot, names.slot_of_credential(credential)
@@ -149,12 +216,12 @@ class RedisRecords:
                 _all(
                     [
                         self._ask(slot, (command,), purpose, timeout_s)
-                        for slot, command in zip(slots, own.questions, strict=True)
+                        for slot, command in zip(slots, questions, strict=True)
                     ]
                 )
             )
         else:
-            asked = self._ask(own.slot, own.questions, purpose, timeout_s)
+            asked = self._ask(own.slot, questions, purpose, timeout_s)
         return asked.addCallback(self._known, key, credential, own, current)
 
     def _known(
@@ -263,6 +330,7 @@ class RedisRecords:
         own = self._of(key, credential)
         left_s = min(grant.expires_at - self.now(), self.grant_life_s)
         life = self.life(self.ttl_s)
+        self.tracking.changed(own.keys)
         return scripts.FRESHEN.call(
             (*own.keys, self.key(names.representation(key, grant.digest)), own.unstorable),
             self.codec.grant(own.grant, grant),
@@ -286,6 +354,7 @@ class RedisRecords:
         """Store a refusal of a key to a credential; the grant that it outweighs goes."""
         name = names.refusal(key, credential)
         keys = self.keys(name, names.grant(key, credential))
+        self.tracking.changed(keys)
         life = self.life(self.refusal_life_s)
         command = scripts.ADVANCE.call(keys, self.codec.time(name, asked_at), life)
         await self._write(names.slot_of_key(key), command, timeout_s)
@@ -307,14 +376,16 @@ class RedisRecords:
     async def _advance(
         self, credential: str, name: bytes, at: float, life_s: float, timeout_s: float
     ) -> None:
-        sealed = self.codec.time(name, at)
-        command = scripts.ADVANCE.call(self.keys(name), sealed, self.life(life_s))
+        sealed, keys = self.codec.time(name, at), self.keys(name)
+        self.tracking.changed(keys)
+        command = scripts.ADVANCE.call(keys, sealed, self.life(life_s))
         await self._write(names.slot_of_credential(credential), command, timeout_s)
 
     async def unstorable(self, key: CacheKey, timeout_s: float) -> None:
         """Note that answers to *key* can't be stored, and end any claim to it."""
         slot = names.slot_of_key(key)
         note = self.key(names.unstorable(key))
+        self.tracking.changed((note,))
         life = b"%d" % round(UNSTORABLE_S * 1000)
         end = Command((b"DEL", self.key(names.claim(Subject(key)))))
         commands = Command((b"SET", note, b"1", b"PX", life)), end

@@ -26,6 +26,7 @@ from ghmirror_tw.store.redis.sentinel import Sentinels
 from ghmirror_tw.store.redis.servers import Single
 from ghmirror_tw.store.redis.shards import Shards
 from ghmirror_tw.store.redis.slots import slot_of_tag
+from ghmirror_tw.store.redis.tracking import Tracking
 from ghmirror_tw.threads import Workshop
 from tests.home import reactor
 from tests.redis_house import DAY_S, PREFIX, SOON, node_at
@@ -99,6 +100,8 @@ class LeastPrivilege(TestCase):
             *(records.freshen(KEY, ALICE, *each, HELD, SOON) for each in listed),
             records.freshen(KEY, ALICE, grant(20.0), entry(20.0), None, SOON),
             records.look_up(KEY, ALICE, SOON, current=True),
+            records.look_up(KEY, ALICE, SOON, current=False),
+            records.look_up(KEY, ALICE, SOON, current=False),
             records.fetch(KEY, (HELD.digest,), SOON),
             records.refuse(KEY, ALICE, 21.0, SOON),
             records.revoke(ALICE, 22.0, SOON),
@@ -118,12 +121,19 @@ class LeastPrivilege(TestCase):
 
     async def connect(self, database: int = 0) -> RedisRecords:
         """Return the records, which the user can reach when this returns, or can't."""
-        servers = Single(node_at(self.server.address, credentials=lambda: USER, database=database))
+        tracking = Tracking()
+        node = node_at(
+            self.server.address,
+            credentials=lambda: USER,
+            database=database,
+            keys_changed=tracking.changed,
+        )
+        servers = Single(node)
         self.addCleanup(servers.close)
         servers.open()
         await servers.settled()
         return RedisRecords(
-            servers, Codec(b"x"), self.workshop, reactor.seconds, PREFIX, DAY_S, DAY_S
+            servers, Codec(b"x"), self.workshop, reactor.seconds, PREFIX, DAY_S, DAY_S, tracking
         )
 
     @property
