@@ -21,7 +21,7 @@ from ghmirror_tw.store.interfaces import Claim, Subject
 from ghmirror_tw.store.lately import Lately
 from ghmirror_tw.store.redis import scripts
 from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Reply, Unavailable
-from ghmirror_tw.store.redis.said import OFTEN_S, Said
+from ghmirror_tw.store.redis.said import OFTEN_S, UNTRACKED, Said
 from ghmirror_tw.store.redis.tracking import Tracking
 from ghmirror_tw.threads import Workshop
 
@@ -53,7 +53,7 @@ class _Own:
     keys: tuple[bytes, ...]
     unstorable: bytes
     #: What asks for all of it, and for what holds for the credential whatever the key is.
-    questions: tuple[Command, Command]
+    questions: tuple[Command, ...]
     #: The keys that are read for an answer.
     read: tuple[bytes, ...]
     #: When it was last asked for, and what was said, where that may still hold.
@@ -145,10 +145,7 @@ class RedisRecords:
     def said(self, key: CacheKey, credential: str) -> Known | None:
         """Return what was said to `look_up` lately, as long as that holds; None: it has to ask."""
         own, now = self._of(key, credential), self.now()
-        if own.said is None:
-            return None
-        if not own.said.holds(now):
-            self._forget(own)
+        if own.said is None or not own.said.holds(now):
             return None
         own.asked_at = now
         return own.said.known
@@ -180,16 +177,16 @@ class RedisRecords:
             return self._put(own, own.questions, key, credential, timeout_s, current=True)
         now = self.now()
         often, own.asked_at = now - own.asked_at < OFTEN_S, now
-        if not often:
-            return self._put(own, own.questions, key, credential, timeout_s, current=False)
-        tracked = self.tracking.begin(own.read)
-        questions = tuple([evolve(each, tracked=tracked) for each in own.questions])
+        tracked, questions = UNTRACKED, own.questions
+        if often:
+            tracked = self.tracking.begin(own.read)
+            questions = tuple([evolve(each, tracked=tracked) for each in questions])
 
         def keep(known: Known) -> Known:
             self._forget(own)
-            own.said = Said(evolve(known, current=False), now, tracked)
-            if not (tracked.holds and own.said.is_plain):
-                self._forget(own)
+            own.said = said = Said(evolve(known, current=False), now, tracked)
+            if not (tracked.holds and said.is_plain):
+                self.tracking.end(tracked)
             return known
 
         def drop(failure: Failure) -> Failure:
@@ -330,6 +327,7 @@ class RedisRecords:
         own = self._of(key, credential)
         left_s = min(grant.expires_at - self.now(), self.grant_life_s)
         life = self.life(self.ttl_s)
+        again_s = 0.0 if own.said is None or not own.said.lists(entry) else self.again_s
         self.tracking.changed(own.keys)
         return scripts.FRESHEN.call(
             (*own.keys, self.key(names.representation(key, grant.digest)), own.unstorable),
@@ -340,6 +338,7 @@ class RedisRecords:
             life,
             content,
             life,
+            b"%f" % again_s,
         )
 
     def confirm(

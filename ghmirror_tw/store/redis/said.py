@@ -15,6 +15,10 @@ GOOD_S: Final = 10.0
 OFTEN_S: Final = 5.0
 
 
+#: Nobody tells when it changes.
+UNTRACKED: Final = Tracked((), holds=False)
+
+
 @frozen
 class Said:
     """What Redis said is *known*, and when it was asked; *tracked* tells whether that has changed.
@@ -28,7 +32,7 @@ class Said:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is worth keeping: there is a grant in it that counts."""
+        """Whether there is a grant in it that counts: only then it may stand for asking again."""
         grant = self.known.grant
         if grant is None or grant.restored:
             return False
@@ -38,8 +42,15 @@ class Said:
         """Tell whether it is as good as asking again."""
         return self.tracked.holds and 0.0 <= now - self.asked_at < GOOD_S
 
+    def lists(self, entry: Entry) -> bool:
+        """Tell whether there was such an entry, whenever it was last confirmed, and to whom."""
+        listed = self.known.entry_of(entry.digest)
+        return listed is not None and entry == evolve(
+            listed, validated_at=entry.validated_at, principal=entry.principal
+        )
+
     def has(self, grant: Grant, entry: Entry, within_s: float) -> bool:
-        """Tell whether a grant and an entry are in Redis, but for *within_s* in their times."""
+        """Tell whether Redis has a grant and an entry, but for *within_s* in their times."""
         had, listed = self.known.grant, self.known.entry_of(entry.digest)
         if not self.tracked.holds or had is None or listed is None:
             return False
@@ -50,7 +61,7 @@ class Said:
         )
         return (
             all(now == before or abs(now - before) < within_s for now, before in times)
-            and entry == evolve(listed, validated_at=entry.validated_at)
+            and self.lists(entry)
             and grant
             == evolve(
                 had,

@@ -79,9 +79,10 @@ end
 )
 
 # an entry of a recency list: the latest validation stands for all; the latest 200 is kept beside
-# it, if it is another's; of more than there may be, those go that were validated longest ago
+# it, if it is another's; of more than there may be, those go that were validated longest ago; one
+# that is there is left as it is if this one is later by less than so many seconds
 _PUT_ENTRY: Final = b"""
-local function put_entry(list, digest, entry, life)
+local function put_entry(list, digest, entry, life, again)
   local brought = 'b' .. digest
   local listed = redis.pcall('HMGET', list, digest, brought)
   if listed.err then
@@ -94,6 +95,8 @@ local function put_entry(list, digest, entry, life)
   if version <= %d and version_too <= %d then
     local latest, brings = entry, entry
     local _, latest_at, brings_at = read(entry)
+    if validated_at and again > 0 and latest_at - validated_at < again
+      and brings_at <= brought_at then return 0 end
     if validated_at then
       if validated_at > latest_at then latest, latest_at = listed[1], validated_at end
       if brought_at > brings_at then brings, brings_at = listed[1], brought_at end
@@ -125,7 +128,8 @@ end
 """ % (VERSION, VERSION, RECENCY_LENGTH, RECENCY_LENGTH + 1)
 
 #: KEYS: grant, refusal, recency list, representation, unstorable. ARGV: grant, its life in ms;
-#: digest, its entry, the list's life; the representation (empty: it should be there), its life.
+#: digest, its entry, the list's life; the representation (empty: it should be there), its life; by
+#: how many seconds at least the entry must be later than what is listed (0: it says something new).
 #: Returns whether the representation is there now.
 FRESHEN: Final = Script(
     _READ
@@ -133,7 +137,7 @@ FRESHEN: Final = Script(
     + _PUT_ENTRY
     + b"""
 put_grant(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
-put_entry(KEYS[3], ARGV[3], ARGV[4], ARGV[5])
+put_entry(KEYS[3], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[8]))
 local there = 1
 if ARGV[6] == '' then
   there = redis.call('PEXPIRE', KEYS[4], ARGV[7])
@@ -154,7 +158,7 @@ PUT_GRANT: Final = Script(
 
 #: KEYS: recency list. ARGV: digest, its entry, the list's life in ms. Returns whether it was put.
 PUT_ENTRY: Final = Script(
-    _READ + _PUT_ENTRY + b"return put_entry(KEYS[1], ARGV[1], ARGV[2], ARGV[3])"
+    _READ + _PUT_ENTRY + b"return put_entry(KEYS[1], ARGV[1], ARGV[2], ARGV[3], 0)"
 )
 
 #: KEYS: a time, and the grant that it outweighs if it is later, or none. ARGV: the time, its life.

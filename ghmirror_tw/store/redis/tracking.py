@@ -32,30 +32,30 @@ class Tracking:
     """
 
     most: int = MOST
+    _watched: set[Tracked] = field(init=False, factory=set)
     _by_key: dict[bytes, set[Tracked]] = field(init=False, factory=dict)
-    _count: int = field(init=False, default=0)
 
     def begin(self, keys: tuple[bytes, ...]) -> Tracked:
         """Put a question about *keys* under watch."""
-        if self._count >= self.most:
+        if len(self._watched) >= self.most:
             self.changed(None)
         tracked = Tracked(keys)
+        self._watched.add(tracked)
         for key in keys:
             self._by_key.setdefault(key, set()).add(tracked)
-        self._count += 1
         return tracked
 
     def end(self, tracked: Tracked) -> None:
         """Watch it no more: its answer does not hold."""
         tracked.holds = False
+        if tracked not in self._watched:
+            return
+        self._watched.remove(tracked)
         for key in tracked.keys:
-            of_key = self._by_key.get(key)
-            if of_key is None or tracked not in of_key:
-                return
+            of_key = self._by_key[key]
             of_key.remove(tracked)
             if not of_key:
                 del self._by_key[key]
-        self._count -= 1
 
     def changed(self, keys: Iterable[bytes] | None) -> None:
         """Take note that *keys* have changed, or that anything may have: None."""

@@ -68,7 +68,9 @@ class Watching(SynchronousTestCase):
         assert tracking._by_key == {b"a": {two}}
         tracking.changed([b"a"])
         tracking.end(two)
-        assert (tracking._by_key, tracking._count) == ({}, 0)
+        assert (tracking._by_key, tracking._watched) == ({}, set())
+        tracking.end(Tracked(()))
+        assert tracking._watched == set()
 
     def test_not_more_than_so_many(self) -> None:
         """Whoever asks may forget to end it."""
@@ -111,11 +113,11 @@ class Having(SynchronousTestCase):
         for changes in (
             {"link": b"<x>"},
             {"complete": True},
-            {"principal": "alice"},
             {"brought_at": 104.0},
             {"shareable": False},
         ):
             assert not self.said().has(grant(104.0), evolve(fitting, **changes), 5.0), changes
+        assert self.said().has(grant(104.0), evolve(fitting, principal="alice"), 5.0)
         unlisted = Said(Known(grant=grant(100.0)), 100.0, Tracked(()))
         assert not unlisted.has(grant(104.0), fitting, 5.0)
 
@@ -445,6 +447,48 @@ class Confirming(OneServer):
         self.store.freshen(KEY, ALICE, linked, entry(2.0, brought_at=1.0))
         await settled(self.store)
         assert (await self.in_redis()).grant == linked
+
+    async def test_a_list_is_everybodys(self) -> None:
+        """Who confirms what another one just has writes a grant, and ends nothing for others."""
+        other = await self.open(again_s=10.0)
+        await self.often()
+        known = await other.look_up(KEY, BOB, Patience(SOON))
+        assert known.entries == (entry(1.0),)
+        for at, listed_at, holds in ((10.9, 1.0, True), (11.0, 11.0, False)):
+            other.freshen(
+                KEY, BOB, grant(at, principal="bob"), entry(at, brought_at=1.0, principal="bob")
+            )
+            await settled(other)
+            await self.heard()
+            assert self.is_said() is holds
+            now = await (await self.open()).look_up(KEY, BOB, Patience(SOON))
+            assert now.grant == grant(at, principal="bob")
+            assert [each.validated_at for each in now.entries] == [listed_at]
+
+    async def test_a_list_that_says_something_else(self) -> None:
+        """It is written: what is new, and what is there no more."""
+        for change in ({"link": b"<x>"}, {"complete": True}):
+            await self.look_up()
+            new = entry(2.0, brought_at=1.0, **change)
+            self.store.freshen(KEY, ALICE, grant(2.0), new)
+            await settled(self.store)
+            assert (await self.in_redis()).entries == (new,)
+        await self.look_up()
+        self.redis.ask("DEL", LIST)
+        await self.heard()
+        self.store.freshen(KEY, ALICE, grant(3.0), evolve(new, validated_at=3.0))
+        await settled(self.store)
+        assert (await self.in_redis()).entries == (evolve(new, validated_at=3.0),)
+
+    async def test_a_list_that_is_older(self) -> None:
+        """A later 200 is noted beside a later confirmation, whatever the times are."""
+        await self.look_up()
+        later = entry(5.0, brought_at=1.0)
+        self.writer.freshen(KEY, BOB, grant(5.0), later)
+        await settled(self.writer)
+        self.store.remember(KEY, ALICE, HELD, grant(4.0), entry(4.0))
+        await settled(self.store)
+        assert (await self.in_redis()).entries == (evolve(later, brought_at=4.0),)
 
     async def test_a_refusal_between(self) -> None:
         """What is confirmed after a refusal is written, though a moment has not passed."""
