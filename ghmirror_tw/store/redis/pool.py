@@ -142,6 +142,7 @@ class Pool:
             if not factory.said_hello:
                 raise
         # what is between may close a connection for what it doesn't know
+        self._greeting = None
         self._plain_until = now + self.lifetime_s
         return await self._connect()
 
