@@ -82,7 +82,13 @@ def redis_servers(
         return make(tell=changed, **more)
 
     if settings.cluster:
-        shards = Shards(reactor=reactor, seed=_address(url), make=found, random=random.random)
+        shards = Shards(
+            reactor=reactor,
+            seed=_address(url),
+            make=found,
+            random=random.random,
+            keys_changed=keys_changed,
+        )
         return Cluster(shards, reactor)
     if settings.sentinels:
         finder = Finder(

@@ -237,12 +237,6 @@ class FailoverStore:
         self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
     ) -> Deferred[Known]:
         """Return what Redis and this process know."""
-        if not current and self.redis.servers.reading:
-            began = self.clock()
-            said = self.redis.said(key, credential)
-            if said is not None:
-                self.report(self.name, "look_up", "hit", self.clock() - began)
-                return succeed(self._with_own(said, key, credential))
         if key.name in self._sending:
             self._end_turn()
         ask = partial(self.redis.look_up, key, credential, current=current)

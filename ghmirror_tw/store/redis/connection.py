@@ -29,6 +29,9 @@ _LOOKS: Final = 4
 _LITTLE_BYTES: Final = 64 * 1024
 _LATELY_S: Final = 0.02
 _ONE: Final = (0,)
+_TRACKING: Final = ("CLIENT", "TRACKING", "ON", "OPTIN")
+_CACHING: Final = ("CLIENT", "CACHING", "YES")
+_INVALIDATE: Final = (b"invalidate", "invalidate")
 #: What the reply to a command that has a large one counts for.
 _LARGE_BYTES: Final = 1 << 20
 
@@ -191,6 +194,12 @@ class Connection(StrictProtocol):
         unsent, self._unsent = self._unsent, []
         send_now(self.transport, b"".join(unsent))
 
+    def flush(self) -> None:
+        """Send now what would be sent at the end of this turn of the reactor."""
+        if self._end_of_turn is not None:
+            self._end_of_turn.cancel()
+            self._send_all()
+
     def retire(self) -> None:
         """Take no more commands, and close when all replies are in."""
         if self.state is State.READY:
@@ -225,7 +234,7 @@ class Connection(StrictProtocol):
 
     def told(self, push: Push) -> None:
         """Pass on which keys have changed; None: all of them."""
-        if push[0] == b"invalidate" and self.factory.keys_changed is not None:
+        if push[0] in _INVALIDATE and self.factory.keys_changed is not None:
             self.factory.keys_changed(*push[1:])
 
     def connectionMade(self) -> None:
@@ -247,25 +256,20 @@ class Connection(StrictProtocol):
             return
         self.factory.said_hello = True
         self.speak_three(three=True)  # the reply is in it already
-        self.execute_command("HELLO", "3").addCallbacks(self._welcomed, self._not_welcomed)
+        hello = self.execute_command("HELLO", "3")
+        hello.addErrback(lambda _: self.speak_three(three=False))
+        self.execute_command(*_TRACKING).addErrback(lambda _: None)
+        # whoever may not say this can't make use of it
+        self.execute_command(*_CACHING).addCallbacks(self._be_tracked, lambda _: None)
+        # and whoever closes the connection for any of it has done so by then
+        self.ping().addCallbacks(self._welcomed, lambda _: None)
+
+    def _be_tracked(self, _reply: Reply) -> None:
+        self.tracks = self.speaks_three
 
     def _welcomed(self, _reply: Reply) -> None:
         self.factory.said_hello = False
-        tracking = self.execute_command("CLIENT", "TRACKING", "ON", "OPTIN")
-        tracking.addCallbacks(self._be_tracked, self._be_untracked)
-
-    def _not_welcomed(self, failure: Failure) -> None:
-        self.speak_three(three=False)
-        self.factory.said_hello = failure.check(ResponseError) is None
-        self._be_untracked(failure)
-
-    def _be_tracked(self, _reply: Reply) -> None:
-        self.tracks = True
         self._be_ready()
-
-    def _be_untracked(self, failure: Failure) -> None:
-        if failure.check(ResponseError):
-            self._be_ready()
 
     def _be_ready(self) -> None:
         self.state = State.READY
@@ -333,7 +337,7 @@ class ConnectionFactory(ClientFactory):
     username: str = ""
     password: str | None = field(default=None, repr=False)
     keys_changed: KeysChanged | None = None
-    #: HELLO is the last thing that was said, and has not been answered.
+    #: HELLO has been said, and the connection has not proved yet that it was taken well.
     said_hello: bool = field(default=False, init=False)
     noisy: bool = False
     #: The protocol would log its own idea of what went wrong, with the server's words.

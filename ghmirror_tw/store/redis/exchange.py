@@ -23,7 +23,7 @@ _ASKING: Final = written((b"ASKING",))
 _CACHING: Final = written((b"CLIENT", b"CACHING", b"YES"))
 #: The numbers of what is said before a command.
 _NOBODYS: Final = -1
-_BEFORE_TRACKED: Final = -2
+_TRACK: Final = -2
 
 
 def exchange(
@@ -37,7 +37,9 @@ def exchange(
 
     Fails with `Unavailable` (``timeout`` or ``lost``). A script that the server does not know is
     sent to it. *asking*: each command is one that a cluster's node must carry out although the
-    slot is only on its way to it (ASK). Cancelling gives up waiting.
+    slot is only on its way to it (ASK). Cancelling gives up waiting. Commands that are there to be
+    tracked are not sent where nothing tracks, nor behind ASKING: that and CLIENT CACHING are each
+    good for the next command, whatever it is.
     """
     under_way = _Exchange(connection, commands, timeout_s, asking)
     under_way.begin()
@@ -53,7 +55,6 @@ class _Exchange:
     replies: list[Reply] = field(init=False)
     missing: int = field(init=False)
     large: bool = False
-    tracks: bool = False
     steps: int = _STEPS
     due: float = 0.0
     result: Deferred[list[Reply]] = field(init=False)
@@ -65,60 +66,38 @@ class _Exchange:
 
     def begin(self) -> None:
         """Send all in one piece."""
-        written_ones = []
-        for command in self.commands:
+        written_ones, numbers = [], []
+        for number, command in enumerate(self.commands):
+            if command.tracked is not None:
+                if self.asking or not self.connection.tracks:
+                    command.tracked.holds = False
+                    self.missing -= 1
+                    continue
+                written_ones.append(_CACHING)
+                numbers.append(_TRACK)
             written_ones.append(command.written())
+            numbers.append(number)
             if command.large:
                 self.large = True
-            if command.tracked is not None:
-                self.tracks = True
-        self._post(written_ones, range(self.missing))
-        if not self.commands:
+        self._post(written_ones, numbers)
+        if not self.missing:
             self._end(self.replies)
         elif not self.result.called:
             self.connection.steps.wait(self, self.timeout_s / _STEPS)
 
     def _post(self, commands: Sequence[bytes], numbers: Iterable[int]) -> None:
-        if self.asking or self.tracks:
-            commands, numbers = self._introduced(commands, numbers)
+        if self.asking:
+            commands = [part for each in commands for part in (_ASKING, each)]
+            numbers = [part for each in numbers for part in (_NOBODYS, each)]
         try:
             self.connection.post(commands, self._take, numbers, self.timeout_s, large=self.large)
         except Lost:
             self._lost()
 
-    def _introduced(
-        self, commands: Sequence[bytes], numbers: Iterable[int]
-    ) -> tuple[list[bytes], list[int]]:
-        """Return commands with what has to be said before each of them, and their numbers.
-
-        ASKING and CLIENT CACHING hold for the next command only, whatever it is, so that both at a
-        time can't be said.
-        """
-        all_commands, all_numbers = [], []
-        for command, number in zip(commands, numbers, strict=True):
-            tracked = self.commands[number].tracked
-            if self.asking:
-                all_commands.append(_ASKING)
-                all_numbers.append(_NOBODYS)
-            elif tracked is not None and self.connection.tracks:
-                all_commands.append(_CACHING)
-                all_numbers.append(_BEFORE_TRACKED)
-                tracked = None
-            if tracked is not None:
-                tracked.holds = False
-            all_commands.append(command)
-            all_numbers.append(number)
-        return all_commands, all_numbers
-
-    def _untracked(self) -> None:
-        for command in self.commands:
-            if command.tracked is not None:
-                command.tracked.holds = False
-
     def _take(self, index: int, reply: Reply) -> None:
         if index < 0:
-            if index == _BEFORE_TRACKED and isinstance(reply, ResponseError):
-                self._untracked()
+            if index == _TRACK and isinstance(reply, ResponseError):
+                self._is_untracked()
             return
         if isinstance(reply, Exception):
             if not isinstance(reply, ResponseError):
@@ -130,6 +109,13 @@ class _Exchange:
         self.missing -= 1
         if not self.missing:
             self._end(self.replies)
+
+    def _is_untracked(self) -> None:
+        """Take note that the server does not track for this connection, or does not any more."""
+        self.connection.tracks = False
+        for command in self.commands:
+            if command.tracked is not None:
+                command.tracked.holds = False
 
     def _send_script(self, index: int, error: ResponseError) -> bool:
         """Send a script that the server does not know, if that is what it says."""

@@ -44,8 +44,8 @@ class Command:
 
     *script*: the source that an ``EVALSHA`` means; it is sent as ``EVAL`` to a server that does
     not know it yet (NOSCRIPT). *large*: the reply may be so large that others should not queue
-    behind it. *tracked*: the question that it is a part of, where the server is to tell when what
-    is read changes; where it can't, that one does not hold.
+    behind it. *tracked*: it is there so that the server tells when its keys change, which this
+    question wants to know; where it can't, the question does not hold, and the reply is None.
     """
 
     parts: tuple[bytes, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from attrs import define, field
@@ -26,6 +27,23 @@ _PATIENCE_S: Final = 1.0
 _PATIENCE_TIMEOUTS: Final = 4
 #: More than this is not put into a connection that has replies to come.
 _FULL_BYTES: Final = 16 << 20
+_PING: Final = (Command((b"PING",)),)
+
+
+@define(eq=False)
+class _Hearing:
+    """Who waits until all has been heard that a server has told, and for how long at most."""
+
+    timeout_s: float = 0.0
+    waiting: list[Deferred[None]] = field(factory=list)
+
+    def end(self, result: list[Reply] | Failure) -> None:
+        """Let them go on."""
+        for heard in self.waiting:
+            if isinstance(result, Failure):
+                heard.errback(result)
+            else:
+                heard.callback(None)
 
 
 @define(eq=False, kw_only=True)
@@ -58,6 +76,7 @@ class Node:
     _pool: Pool = field(init=False)
     _trials: Trials = field(init=False)
     _closing: bool = field(default=False, init=False)
+    _hearings: dict[Connection, _Hearing] = field(factory=dict, init=False)
     _settling: Settling = field(factory=Settling, init=False)
     _said: str | None = field(default=None, init=False)
     _told: tuple[bool, bool] = field(default=(False, False), init=False)
@@ -142,8 +161,47 @@ class Node:
         refusal = self._refusal(connection, purpose, timeout_s)
         if refusal is not None or connection is None:
             return fail(refusal)
+        for command in commands:
+            if command.tracked is not None:
+                command.tracked.sources.append(partial(self._hear, connection))
+        return self._ask_over(connection, commands, purpose, timeout_s, asking=asking)
+
+    def _ask_over(
+        self,
+        connection: Connection,
+        commands: Sequence[Command],
+        purpose: Purpose,
+        timeout_s: float,
+        *,
+        asking: bool = False,
+    ) -> Deferred[list[Reply]]:
         replies = exchange(connection, commands, timeout_s, asking=asking)
         return replies.addCallbacks(self._judge, self._failed, callbackArgs=(purpose,))
+
+    def _hear(self, connection: Connection, timeout_s: float) -> Deferred[None]:
+        """Fire when all is heard that the server has told over *connection* up to now.
+
+        What it tells comes before the reply to what is asked later. For all who want to know in
+        one turn of the reactor, it is asked once, at the end of that turn.
+        """
+        hearing = self._hearings.get(connection)
+        if hearing is None:
+            hearing = self._hearings[connection] = _Hearing()
+            self.reactor.callLater(0.0, self._ask_what_is_told, connection, hearing)
+        hearing.timeout_s = max(hearing.timeout_s, timeout_s)
+        heard: Deferred[None] = Deferred()
+        hearing.waiting.append(heard)
+        return heard
+
+    def _ask_what_is_told(self, connection: Connection, hearing: _Hearing) -> None:
+        del self._hearings[connection]
+        refusal = self._refusal(connection, Purpose.READ, hearing.timeout_s)
+        if refusal is not None:
+            hearing.end(Failure(refusal))
+            return
+        asked = self._ask_over(connection, _PING, Purpose.READ, hearing.timeout_s)
+        connection.flush()
+        asked.addBoth(hearing.end)
 
     def _refusal(
         self, connection: Connection | None, purpose: Purpose, timeout_s: float

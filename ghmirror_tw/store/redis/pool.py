@@ -141,10 +141,14 @@ class Pool:
         except CannotConnect:
             if not factory.said_hello:
                 raise
-        # what is between may close a connection for what it doesn't know
+        # whoever is between may close a connection for what he doesn't know
         self._greeting = None
         self._plain_until = now + self.lifetime_s
-        return await self._connect()
+        try:
+            return await self._connect()
+        except BaseException:
+            self._plain_until = 0.0  # it was for something else
+            raise
 
     def _attempted(self, result: Connection | Failure) -> None:
         self._attempt = self._greeting = None

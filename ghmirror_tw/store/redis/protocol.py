@@ -50,10 +50,10 @@ def _form(count: int) -> bytes:
     return b"*%d\r\n" % count + b"$%d\r\n%b\r\n" * count
 
 
-def _number(data: bytes, at: int, end: int) -> int:
+def _number(data: bytes, at: int, end: int, least: int = _NULL) -> int:
     """Return the size or the count in the line from *at* to *end*."""
     number = int(data[at:end])
-    if not _NULL <= number <= _BIGGEST:
+    if not least <= number <= _BIGGEST:
         raise ValueError(number)
     return number
 
@@ -61,7 +61,7 @@ def _number(data: bytes, at: int, end: int) -> int:
 def _without_kind(text: bytes) -> bytes:
     """Return a verbatim string without what it says of itself, in three letters."""
     if text[3:4] != b":":
-        raise ValueError("no kind of text")
+        raise ValueError("it does not say what kind of text it is")
     return text[4:]
 
 
@@ -125,7 +125,7 @@ class _Replies:
             kind, after = data[at], end + 2
             value: Any = None
             if kind in strings:
-                size = _number(data, at + 1, end)
+                size = _number(data, at + 1, end, _NULL if kind == _BULK else 0)
                 if size != _NULL:
                     start, after = after, after + size + 2
                     if len(data) < after:
@@ -157,7 +157,7 @@ class _Replies:
             return line.decode()
         if kind == _ERROR:
             return ResponseError(line.decode())
-        if kind == _NULL_THREE and self.three:
+        if kind == _NULL_THREE and self.three and not line:
             return None
         raise ValueError("unknown")
 
@@ -213,6 +213,11 @@ class StrictProtocol(BaseRedisProtocol):  # type: ignore[misc]
         super().__init__(**options)
         self._replies = _Replies()
 
+    @property
+    def speaks_three(self) -> bool:
+        """Whether RESP3 is taken."""
+        return self._replies.three
+
     def speak_three(self, *, three: bool) -> None:
         """Take RESP3 from now on, or RESP2."""
         self._replies.speak_three(three=three)
@@ -243,4 +248,4 @@ class StrictProtocol(BaseRedisProtocol):  # type: ignore[misc]
                 else:
                     self.replyReceived(reply)
         except Exception:  # noqa: BLE001 - whatever it was, the rest makes no sense any more
-            self.abort("it does not speak RESP2")
+            self.abort(f"it does not speak RESP{3 if self.speaks_three else 2}")

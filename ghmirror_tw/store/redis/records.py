@@ -22,7 +22,7 @@ from ghmirror_tw.store.lately import Lately
 from ghmirror_tw.store.redis import scripts
 from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Reply, Unavailable
 from ghmirror_tw.store.redis.said import OFTEN_S, UNTRACKED, Said
-from ghmirror_tw.store.redis.tracking import Tracking
+from ghmirror_tw.store.redis.tracking import Tracked, Tracking
 from ghmirror_tw.threads import Workshop
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
@@ -53,9 +53,12 @@ class _Own:
     keys: tuple[bytes, ...]
     unstorable: bytes
     #: What asks for all of it, and for what holds for the credential whatever the key is.
-    questions: tuple[Command, ...]
-    #: The keys that are read for an answer.
-    read: tuple[bytes, ...]
+    questions: tuple[Command, Command]
+    #: The keys to be told of when they change, those of the key and of the credential. What else
+    #: changes, changes one of them too, or is for those who ask for what is current; and a server
+    #: remembers for good what it is to tell of a key that doesn't exist.
+    watched: tuple[tuple[bytes, ...], tuple[bytes, ...]]
+    watched_keys: tuple[bytes, ...]
     #: When it was last asked for, and what was said, where that may still hold.
     asked_at: float = -inf
     said: Said | None = None
@@ -139,16 +142,9 @@ class RedisRecords:
                 scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2])),
                 Command((b"MGET", *of_credential)),
             ),
-            read=(*keys, unstorable, *of_credential),
+            watched=((keys[0], keys[2]), of_credential[2:]),
+            watched_keys=(keys[0], keys[2], *of_credential[2:]),
         )
-
-    def said(self, key: CacheKey, credential: str) -> Known | None:
-        """Return what was said to `look_up` lately, as long as that holds; None: it has to ask."""
-        own, now = self._of(key, credential), self.now()
-        if own.said is None or not own.said.holds(now):
-            return None
-        own.asked_at = now
-        return own.said.known
 
     def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
         """Tell whether Redis is known to have a grant and an entry, about as they are."""
@@ -174,50 +170,81 @@ class RedisRecords:
         """Return what is known, refusals beside the grant that they may outweigh."""
         own = self._of(key, credential)
         if current:
-            return self._put(own, own.questions, key, credential, timeout_s, current=True)
+            return self._asked(own, None, key, credential, timeout_s, current=True)
         now = self.now()
         often, own.asked_at = now - own.asked_at < OFTEN_S, now
-        tracked, questions = UNTRACKED, own.questions
-        if often:
-            tracked = self.tracking.begin(own.read)
-            questions = tuple([evolve(each, tracked=tracked) for each in questions])
+        if own.said is not None and own.said.holds(now):
+            return self._still(own.said, own, key, credential, timeout_s)
+        return self._anew(own, key, credential, timeout_s, often=often)
+
+    def _still(
+        self, said: Said, own: _Own, key: CacheKey, credential: str, timeout_s: float
+    ) -> Deferred[Known]:
+        """Return what was said, if that has not changed up to now."""
+        began = self.now()
+
+        def heard(_: object) -> Known | Deferred[Known]:
+            if said.tracked.holds:
+                return said.known
+            left_s = timeout_s - max(self.now() - began, 0.0)
+            return self._anew(own, key, credential, left_s, often=True)
+
+        return said.tracked.heard(timeout_s).addCallback(heard)
+
+    def _anew(
+        self, own: _Own, key: CacheKey, credential: str, timeout_s: float, *, often: bool
+    ) -> Deferred[Known]:
+        """Return what is known, and keep it; what is asked for *often* is tracked."""
+        now = self.now()
+        tracked = self.tracking.begin(own.watched_keys) if often else None
+        asked = self._asked(own, tracked, key, credential, timeout_s, current=False)
 
         def keep(known: Known) -> Known:
             self._forget(own)
-            own.said = said = Said(evolve(known, current=False), now, tracked)
-            if not (tracked.holds and said.is_plain):
-                self.tracking.end(tracked)
+            own.said = said = Said(evolve(known, current=False), now, tracked or UNTRACKED)
+            if not (said.tracked.holds and said.is_plain):
+                self.tracking.end(said.tracked)
             return known
 
         def drop(failure: Failure) -> Failure:
-            self.tracking.end(tracked)
+            if tracked is not None:
+                self.tracking.end(tracked)
             return failure
 
-        asked = self._put(own, questions, key, credential, timeout_s, current=False)
         return asked.addCallbacks(keep, drop)
 
-    def _put(  # noqa: PLR0913 - what a question is made of
+    def _asked(  # noqa: PLR0913 - what a question is made of
         self,
         own: _Own,
-        questions: tuple[Command, ...],
+        tracked: Tracked | None,
         key: CacheKey,
         credential: str,
         timeout_s: float,
         *,
         current: bool,
     ) -> Deferred[Known]:
+        """Ask for all of it, behind what has it *tracked*."""
         purpose = Purpose.CURRENT if current else Purpose.READ
+
+        def before(*watched: bytes) -> tuple[Command, ...]:
+            if tracked is None:
+                return ()
+            return (Command((b"EXISTS", *watched), tracked=tracked),)
+
         if self.servers.sharded:
             slots = own.slot, names.slot_of_credential(credential)
             asked = Deferred.fromCoroutine(
                 _all(
                     [
-                        self._ask(slot, (command,), purpose, timeout_s)
-                        for slot, command in zip(slots, questions, strict=True)
+                        self._ask(slot, (*before(*watched), question), purpose, timeout_s)
+                        for slot, watched, question in zip(
+                            slots, own.watched, own.questions, strict=True
+                        )
                     ]
                 )
             )
         else:
+            questions = (*before(*own.watched_keys), *own.questions)
             asked = self._ask(own.slot, questions, purpose, timeout_s)
         return asked.addCallback(self._known, key, credential, own, current)
 
@@ -229,7 +256,7 @@ class RedisRecords:
         own: _Own,
         current: bool,
     ) -> Known:
-        found, times = replies
+        *_, found, times = replies
         grant, refusal, unstorable, blobs = _unpacked(found)
         open_entry, recency = self.codec.open_entry, own.recency
         entries = [entry for blob in blobs if (entry := open_entry(recency, blob)) is not None]
@@ -437,9 +464,9 @@ def _unpacked(found: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
 
 
 async def _all(asked: list[Deferred[list[Reply]]]) -> list[Reply]:
-    """Return the first reply of each; if one fails, give up on the others, and fail so, too."""
+    """Return the last reply of each; if one fails, give up on the others, and fail so, too."""
     try:
-        return [replies[0] for replies in await gatherResults(asked, consumeErrors=True)]
+        return [replies[-1] for replies in await gatherResults(asked, consumeErrors=True)]
     except FirstError as error:
         for each in asked:
             each.cancel()

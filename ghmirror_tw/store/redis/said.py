@@ -23,7 +23,8 @@ UNTRACKED: Final = Tracked((), holds=False)
 class Said:
     """What Redis said is *known*, and when it was asked; *tracked* tells whether that has changed.
 
-    It is as what a server says that lags: what the servers tell is on its way.
+    It is as what a server says that lags: a refusal or a write may be missing that does not
+    change what is tracked.
     """
 
     known: Known
@@ -50,17 +51,17 @@ class Said:
         )
 
     def has(self, grant: Grant, entry: Entry, within_s: float) -> bool:
-        """Tell whether Redis has a grant and an entry, but for *within_s* in their times."""
+        """Tell whether Redis has a grant and an entry as late as these, but for *within_s*."""
         had, listed = self.known.grant, self.known.entry_of(entry.digest)
         if not self.tracked.holds or had is None or listed is None:
             return False
-        times = (
-            (grant.validated_at, had.validated_at),
-            (grant.expires_at, had.expires_at),
-            (entry.validated_at, listed.validated_at),
+        ends_alike = grant.expires_at == had.expires_at or (
+            abs(grant.expires_at - had.expires_at) < within_s
         )
         return (
-            all(now == before or abs(now - before) < within_s for now, before in times)
+            ends_alike
+            and grant.validated_at - had.validated_at < within_s
+            and entry.validated_at - listed.validated_at < within_s
             and self.lists(entry)
             and grant
             == evolve(

@@ -11,6 +11,7 @@ from twisted.internet.defer import TimeoutError as Late
 from twisted.logger import Logger
 
 from ghmirror_tw.store.redis.address import Address
+from ghmirror_tw.store.redis.connection import KeysChanged
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Unavailable
 from ghmirror_tw.store.redis.node import Node
 from ghmirror_tw.store.redis.rounds import Rounds
@@ -35,13 +36,14 @@ class Shards:
 
     *seed*: the configured address. It is asked first, and again when no primary can be asked.
     *make*: `Node`, with everything given but ``address``, ``changed`` and what differs from node
-    to node. *random* gives numbers from 0 to 1.
+    to node. *random* gives numbers from 0 to 1. *keys_changed* is called with None when slots move.
     """
 
     reactor: Any
     seed: Address
     make: Callable[..., Node]
     random: Callable[[], float]
+    keys_changed: KeysChanged | None = None
     _map: SlotMap = field(factory=SlotMap, init=False)
     _complete: bool = field(default=False, init=False)
     _primaries: frozenset[Address] = field(default=frozenset(), init=False)
@@ -118,6 +120,7 @@ class Shards:
         """Take note that *slot* is at *address* now, and return the node there."""
         self._news[slot] = address
         self._map.take(slot, slot, address)
+        self._keys_moved()
         self._primaries |= {address}
         node = self.node(address)
         self._give_probe_key(node)
@@ -201,6 +204,8 @@ class Shards:
         for slot, address in self._news.items():  # later than what was asked for
             slots.take(slot, slot, address)
         before, self._primaries = self._primaries, slots.primaries
+        if slots != self._map:
+            self._keys_moved()
         self._map, self._complete = slots, slots.is_complete
         if self._primaries != before:
             shown = ", ".join(sorted(map(str, self._primaries)))
@@ -211,6 +216,11 @@ class Shards:
             self._give_probe_key(self.node(address))
         self._asked.clear()
         self._say("" if self._complete else "there are slots that nobody has")
+
+    def _keys_moved(self) -> None:
+        """Tell that whoever was to tell of changes may not have these keys any more."""
+        if self.keys_changed is not None:
+            self.keys_changed(None)
 
     def _give_probe_key(self, node: Node) -> None:
         """Let *node* be tried with a key that it has itself."""

@@ -37,7 +37,7 @@ def slot_of_key(key: bytes) -> int:
     return slot_of_tag(tag if opened and closed and tag else key)
 
 
-@define(eq=False)
+@define
 class SlotMap:
     """The primary of each slot, as far as it is known."""
 

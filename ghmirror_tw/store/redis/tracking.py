@@ -6,21 +6,33 @@ with ``CLIENT TRACKING``, https://redis.io/docs/latest/develop/reference/client-
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
 
-#: So many answers are watched at a time; before there are more, all are let go of.
-MOST: Final = 8192
+#: So many answers are watched at a time.
+MOST: Final = 4096
 
 
 @define(eq=False)
 class Tracked:
-    """A question, and whether the answer to it still *holds*: nothing that it read has changed."""
+    """A question, and whether the answer to it still *holds*: nothing has changed that matters.
+
+    *sources* tell of that: each of them is called with a time in seconds, and fires when all has
+    been heard that was told up to now.
+    """
 
     keys: tuple[bytes, ...]
     holds: bool = True
+    sources: list[Callable[[float], Deferred[Any]]] = field(factory=list)
+
+    def heard(self, timeout_s: float) -> Deferred[Any]:
+        """Fire when what has changed up to now has been heard of; it fails as questions do."""
+        if len(self.sources) == 1:
+            return self.sources[0](timeout_s)
+        return gatherResults([hear(timeout_s) for hear in self.sources], consumeErrors=True)
 
 
 @define(eq=False)
@@ -28,19 +40,19 @@ class Tracking:
     """Takes what servers tell, for whoever has asked them.
 
     A question is put under watch before it is sent, so that nothing is missed that is told before
-    the answer is whole.
+    the answer is whole. Of more than *most*, the oldest are let go of.
     """
 
     most: int = MOST
-    _watched: set[Tracked] = field(init=False, factory=set)
+    _watched: dict[Tracked, None] = field(init=False, factory=dict)
     _by_key: dict[bytes, set[Tracked]] = field(init=False, factory=dict)
 
     def begin(self, keys: tuple[bytes, ...]) -> Tracked:
         """Put a question about *keys* under watch."""
         if len(self._watched) >= self.most:
-            self.changed(None)
+            self.end(next(iter(self._watched)))
         tracked = Tracked(keys)
-        self._watched.add(tracked)
+        self._watched[tracked] = None
         for key in keys:
             self._by_key.setdefault(key, set()).add(tracked)
         return tracked
@@ -50,7 +62,7 @@ class Tracking:
         tracked.holds = False
         if tracked not in self._watched:
             return
-        self._watched.remove(tracked)
+        del self._watched[tracked]
         for key in tracked.keys:
             of_key = self._by_key[key]
             of_key.remove(tracked)
@@ -59,9 +71,8 @@ class Tracking:
 
     def changed(self, keys: Iterable[bytes] | None) -> None:
         """Take note that *keys* have changed, or that anything may have: None."""
-        by_key = self._by_key
-        if not by_key:
+        if not self._watched:
             return
-        for key in list(by_key) if keys is None else keys:
-            for tracked in tuple(by_key.get(key, ())):
+        for key in tuple(self._by_key) if keys is None else keys:
+            for tracked in tuple(self._by_key.get(key, ())):
                 self.end(tracked)

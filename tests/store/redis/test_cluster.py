@@ -39,7 +39,13 @@ def cluster_at(case: TestCase, seed: RedisServer, **changes: Any) -> Cluster:
     """Make what asks a cluster; it is closed when the test is over, and not opened yet."""
     where = changes.pop("where", address(seed))
     make = maker(Credentials(password=seed.password), **changes)
-    shards = Shards(reactor=reactor, seed=where, make=make, random=random.random)
+    shards = Shards(
+        reactor=reactor,
+        seed=where,
+        make=make,
+        random=random.random,
+        keys_changed=changes.get("keys_changed"),
+    )
     cluster = Cluster(shards, reactor)
     case.addCleanup(cluster.close)
     return cluster

@@ -106,6 +106,7 @@ PING = b"*1\r\n$4\r\nPING\r\n"
 HELLO = written((b"HELLO", b"3"))
 TRACKING = written((b"CLIENT", b"TRACKING", b"ON", b"OPTIN"))
 CACHING = written((b"CLIENT", b"CACHING", b"YES"))
+ALL_OF_IT = HELLO + TRACKING + CACHING + PING
 #: The reply to HELLO, in RESP3: maps, an array in one of them that has a map in it.
 WELCOME = b"%2\r\n$5\r\nproto\r\n:3\r\n$7\r\nmodules\r\n*1\r\n%1\r\n$1\r\na\r\n:1\r\n"
 #: Anything may have changed.
@@ -253,8 +254,7 @@ class Tracking(SynchronousTestCase):
     def greet(self) -> None:
         """Let the server do all that is asked of it."""
         self.step(PING, b"+PONG\r\n")
-        self.step(HELLO, WELCOME)
-        self.step(TRACKING, b"+OK\r\n")
+        self.step(ALL_OF_IT, WELCOME + b"+OK\r\n+OK\r\n+PONG\r\n")
         assert self.one.ready == [self.one.connection]
 
     def test_greeting(self) -> None:
@@ -265,40 +265,56 @@ class Tracking(SynchronousTestCase):
 
     def test_a_server_that_can_not(self) -> None:
         """It is asked as any other, in RESP2."""
-        self.step(PING, b"+PONG\r\n")
-        self.step(HELLO, b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n")
-        assert self.one.ready == [self.one.connection]
-        assert (self.one.connection.tracks, self.one.connection.factory.said_hello) == (
-            False,
-            False,
-        )
-        got = self.one.ask(b"GET", b"a")
-        self.one.answer(b"_\r\n")
-        assert self.one.transport.disconnecting
-        self.one.lose()
-        assert isinstance(got[0].value, Lost)
-        assert self.changed == []
+        no = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"
+        for tracking in (b"-ERR Unknown subcommand\r\n" * 2, b"+OK\r\n+OK\r\n"):
+            self.setUp()
+            self.step(PING, b"+PONG\r\n")
+            self.step(ALL_OF_IT, no + tracking + b"+PONG\r\n")
+            assert self.one.ready == [self.one.connection]
+            assert not self.one.connection.tracks
+            assert not self.one.connection.factory.said_hello
+            for garbage in (b"_\r\n", b"%1\r\n", b"=5\r\ntxt:a\r\n", ALL):
+                got = self.one.ask(b"GET", b"a")
+                self.one.answer(b"*2\r\n$-1\r\n$-1\r\n")
+                assert got == [[None, None]]
+                lost = self.one.ask(b"GET", b"a")
+                self.one.answer(garbage)
+                assert self.one.transport.disconnecting
+                self.one.transport.disconnecting = False
+                self.one.connection._sent.clear()
+                self.one.connection._replies._data = b""
+                assert lost == []
+            assert self.changed == []
 
     def test_a_user_that_may_not(self) -> None:
         """It is asked as any other, in whatever was agreed upon."""
-        self.step(PING, b"+PONG\r\n")
-        self.step(HELLO, WELCOME)
-        self.step(TRACKING, b"-NOPERM User m has no permissions to run this\r\n")
-        assert self.one.ready == [self.one.connection]
-        assert not self.one.connection.tracks
-        got = self.one.ask(b"GET", b"a")
-        self.one.answer(b"_\r\n")
-        assert got == [None]
+        no = b"-NOPERM User m has no permissions to run this\r\n"
+        for said in (no + no, b"+OK\r\n" + no):
+            self.setUp()
+            self.step(PING, b"+PONG\r\n")
+            self.step(ALL_OF_IT, WELCOME + said + b"+PONG\r\n")
+            assert self.one.ready == [self.one.connection]
+            assert not self.one.connection.tracks
+            got = self.one.ask(b"GET", b"a")
+            self.one.answer(b"_\r\n")
+            assert got == [None]
 
     def test_closed_for_it(self) -> None:
-        """This attempt has failed, and who made it can know what was said last."""
-        for step in (1, 2):
-            one = One(keys_changed=self.changed.append)
-            one.answer(b"".join([b"+PONG\r\n", WELCOME][:step]))
-            one.lose()
-            assert isinstance(one.ready[0].value, CannotConnect)
-            assert one.connection.factory.said_hello is (step == 1)
-        assert self.changed == []
+        """This attempt has failed, and who made it can know what for."""
+        said = [b"+PONG\r\n", WELCOME, b"+OK\r\n", b"+OK\r\n"]
+        for number in range(len(said)):
+            for refused in (b"", b"-ERR no\r\n"):
+                one = One(keys_changed=self.changed.append)
+                one.answer(b"".join(said[: number + 1]))
+                if number < len(said) - 1:
+                    one.answer(refused)
+                assert one.ready == []
+                one.lose()
+                assert isinstance(one.ready[0].value, CannotConnect)
+                assert one.connection.factory.said_hello
+        one = One(keys_changed=self.changed.append)
+        one.lose()
+        assert not one.connection.factory.said_hello
 
     def test_told(self) -> None:
         """Which keys have changed, or that any may have; between replies, and in any pieces."""
@@ -322,6 +338,12 @@ class Tracking(SynchronousTestCase):
         assert (got, self.changed) == ([1], [])
         assert not self.one.transport.disconnecting
 
+    def test_told_in_another_way(self) -> None:
+        """What kind of thing it tells may be a status as well."""
+        self.greet()
+        self.one.answer(b">2\r\n+invalidate\r\n*1\r\n$1\r\na\r\n")
+        assert self.changed == [[b"a"]]
+
     def test_lost(self) -> None:
         """Nobody tells any more, so anything may have changed."""
         self.greet()
@@ -344,6 +366,9 @@ class Tracking(SynchronousTestCase):
             b"~-7\r\n",
             b">0\r\n",
             b">-1\r\n",
+            b"_x\r\n",
+            b"*1\r\n_x\r\n",
+            b"=-1\r\n",
             b"=3\r\ntxt\r\n",
             b"=5\r\ntext:\r\n",
             b"*2\r\n" + ALL,
@@ -358,69 +383,60 @@ class Tracking(SynchronousTestCase):
 
 
 class Exchanges(SynchronousTestCase):
-    """Commands whose keys are to be tracked."""
+    """Commands that are there so that their keys are tracked."""
 
     def setUp(self) -> None:
         self.one = One(keys_changed=lambda _: None)
-        self.one.answer(b"+PONG\r\n" + WELCOME + b"+OK\r\n")
+        self.one.answer(b"+PONG\r\n" + WELCOME + b"+OK\r\n+OK\r\n+PONG\r\n")
         self.one.sent()
         self.tracked = Tracked(())
+        self.track = Command((b"EXISTS", b"a"), tracked=self.tracked)
 
     def ask(self, *commands: Command, **more: Any) -> list[Any]:
         got: list[Any] = []
         exchange(self.one.connection, commands, 1.0, **more).addBoth(got.append)
         return got
 
-    def command(self, *parts: bytes, **more: Any) -> Command:
-        return Command(parts, tracked=self.tracked, **more)
-
     def test_said_before(self) -> None:
         """Before each of them, and before no other."""
-        got = self.ask(self.command(b"A"), Command((b"B",)), self.command(b"C"))
-        assert self.one.sent() == CACHING + written((b"A",)) + written((b"B",)) + CACHING + written(
-            (b"C",)
-        )
+        got = self.ask(self.track, Command((b"B",)), self.track)
+        track = CACHING + written((b"EXISTS", b"a"))
+        assert self.one.sent() == track + written((b"B",)) + track
         self.one.answer(b"+OK\r\n:1\r\n:2\r\n+OK\r\n:3\r\n")
         assert (got, self.tracked.holds) == ([[1, 2, 3]], True)
 
-    def test_said_again(self) -> None:
-        """Before a script that the server does not know, and so has not run."""
-        got = self.ask(self.command(b"EVALSHA", b"0", b"0", script=b"return 1"))
-        self.one.sent()
-        self.one.answer(b"+OK\r\n-NOSCRIPT no\r\n")
-        assert self.one.sent() == CACHING + written((b"EVAL", b"return 1", b"0"))
-        self.one.answer(b"+OK\r\n:1\r\n")
-        assert (got, self.tracked.holds) == ([[1]], True)
-
     def test_refused(self) -> None:
-        """The command is answered, and nothing is known of what it read."""
-        got = self.ask(self.command(b"A"))
-        self.one.answer(b"-NOPERM no\r\n:1\r\n")
-        assert (got, self.tracked.holds) == ([[1]], False)
+        """As when the user may not any more: nothing is known of what was read, nor later."""
+        got = self.ask(self.track, Command((b"B",)))
+        self.one.answer(b"-NOPERM no\r\n:1\r\n:2\r\n")
+        assert (got, self.tracked.holds) == ([[1, 2]], False)
+        assert not self.one.connection.tracks
 
     def test_nobody_tracks(self) -> None:
-        """Nothing is said to a server that can't."""
+        """They are not sent to a server that can't."""
         self.one = ready()
-        got = self.ask(self.command(b"A"))
-        assert self.one.sent() == written((b"A",))
+        got = self.ask(self.track, Command((b"B",)))
+        assert self.one.sent() == written((b"B",))
         self.one.answer(b":1\r\n")
-        assert (got, self.tracked.holds) == ([[1]], False)
+        assert (got, self.tracked.holds) == ([[None, 1]], False)
+        assert self.ask(self.track) == [[None]]
+        assert self.one.sent() == b""
 
     def test_where_it_can_not_be_said(self) -> None:
         """ASKING and CLIENT CACHING are each good for the next command, whatever it is."""
-        got = self.ask(self.command(b"A"), asking=True)
-        assert self.one.sent() == written((b"ASKING",)) + written((b"A",))
+        got = self.ask(self.track, Command((b"B",)), asking=True)
+        assert self.one.sent() == written((b"ASKING",)) + written((b"B",))
         self.one.answer(b"+OK\r\n:1\r\n")
-        assert (got, self.tracked.holds) == ([[1]], False)
+        assert (got, self.tracked.holds) == ([[None, 1]], False)
 
     def test_changed_before_the_answer_is_whole(self) -> None:
         """Between two replies it is told of what the first one has read."""
         tracking = TrackingOfKeys()
         self.one.connection.factory.keys_changed = tracking.changed
-        self.tracked = tracking.begin((b"a", b"c"))
-        got = self.ask(self.command(b"A"), self.command(b"C"))
-        self.one.answer(b"+OK\r\n:1\r\n" + pushed(b"a") + b"+OK\r\n:3\r\n")
-        assert (got, self.tracked.holds) == ([[1, 3]], False)
+        tracked = tracking.begin((b"a", b"c"))
+        got = self.ask(Command((b"EXISTS", b"a"), tracked=tracked), Command((b"C",)))
+        self.one.answer(b"+OK\r\n:1\r\n" + pushed(b"a") + b":3\r\n")
+        assert (got, tracked.holds) == ([[1, 3]], False)
 
 
 class Closing(SynchronousTestCase):

@@ -180,10 +180,10 @@ class Hello(SynchronousTestCase):
         assert len(self.endpoint.asked) == 2
         self.successResultOf(self.pool.close())
 
-    def test_lost_before_or_behind_it(self) -> None:
-        """That is as any other attempt that came to nothing."""
-        self.first.dataReceived(b"%0\r\n")
+    def test_lost_for_something_else(self) -> None:
+        """Before HELLO, or without it just as well: then it is tried with it again."""
         self.lose(self.first)
+        self.lose(self.endpoint.reach(b""))
         assert len(self.missed) == 1
         self.clock.advance(1.0)
         assert self.endpoint.asked[-1][0].keys_changed is not None

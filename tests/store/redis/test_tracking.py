@@ -7,19 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Known
 from ghmirror_tw.store import names
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.interfaces import Patience
 from ghmirror_tw.store.redis import records
 from ghmirror_tw.store.redis.address import Credentials
+from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.redis.node import Node
-from ghmirror_tw.store.redis.said import GOOD_S, Said
+from ghmirror_tw.store.redis.said import Said
 from ghmirror_tw.store.redis.servers import PrimaryAndReader, Single
 from ghmirror_tw.store.redis.slots import slot_of_tag
 from ghmirror_tw.store.redis.tracking import Tracked, Tracking
@@ -32,6 +35,12 @@ from tests.store.redis.test_cluster import cluster_at
 
 GRANT = f"{PREFIX}:{names.grant(KEY, ALICE).decode()}"
 LIST = f"{PREFIX}:{names.recency(KEY).decode()}"
+
+
+def said_to(store: FailoverStore) -> Known | None:
+    """Return what Redis has said, as long as that holds."""
+    said = store.redis._of(KEY, ALICE).said
+    return said.known if said is not None and said.holds(store.redis.now()) else None
 
 
 class Watching(SynchronousTestCase):
@@ -68,17 +77,37 @@ class Watching(SynchronousTestCase):
         assert tracking._by_key == {b"a": {two}}
         tracking.changed([b"a"])
         tracking.end(two)
-        assert (tracking._by_key, tracking._watched) == ({}, set())
+        assert not tracking._by_key
+        assert not tracking._watched
         tracking.end(Tracked(()))
-        assert tracking._watched == set()
+        assert not tracking._watched
 
     def test_not_more_than_so_many(self) -> None:
-        """Whoever asks may forget to end it."""
+        """Whoever asks may forget to end it; the oldest are let go of."""
         tracking = Tracking(most=3)
-        early = [tracking.begin((b"a",)) for _ in range(3)]
-        late = tracking.begin((b"a",))
-        assert not any(each.holds for each in early)
-        assert (late.holds, tracking._by_key) == (True, {b"a": {late}})
+        several = [tracking.begin((b"a",)) for _ in range(5)]
+        assert [each.holds for each in several] == [False, False, True, True, True]
+        assert tracking._by_key == {b"a": set(several[2:])}
+
+    def test_what_is_told_may_have_to_be_asked_for(self) -> None:
+        """By all who tell of it; and it fails if one of them can't be asked."""
+        tracked, asked = Tracked(()), []
+
+        def source(timeout_s: float) -> Deferred[None]:
+            assert timeout_s == 2.0
+            asked.append(Deferred[None]())
+            return asked[-1]
+
+        tracked.sources += [source, source]
+        heard: list[Any] = []
+        tracked.heard(2.0).addCallback(heard.append)
+        asked[0].callback(None)
+        assert heard == []
+        asked[1].callback(None)
+        assert len(heard) == 1
+        failing = tracked.heard(2.0)
+        asked[3].errback(Unavailable("lost", ""))
+        self.failureResultOf(failing, FirstError).trap(FirstError)
 
 
 class Having(SynchronousTestCase):
@@ -89,12 +118,13 @@ class Having(SynchronousTestCase):
         return Said(known, 100.0, Tracked(()))
 
     def test_only_times_differ(self) -> None:
-        """By less than so much, whichever of the two is later."""
-        later, much_later = grant(104.0), grant(106.0)
+        """By less than so much, or Redis has what is later than this."""
+        later, much_later = grant(104.0), grant(105.0)
         assert self.said().has(later, entry(104.0, brought_at=100.0), 5.0)
         assert self.said().has(grant(96.0), entry(96.0, brought_at=100.0), 5.0)
         assert not self.said().has(much_later, entry(104.0, brought_at=100.0), 5.0)
-        assert not self.said().has(later, entry(106.0, brought_at=100.0), 5.0)
+        assert self.said().has(grant(50.0), entry(50.0, brought_at=100.0), 5.0)
+        assert not self.said().has(later, entry(105.0, brought_at=100.0), 5.0)
         assert not self.said().has(later, entry(104.0, brought_at=100.0), 0.0)
 
     def test_something_else_differs(self) -> None:
@@ -155,17 +185,20 @@ class OneServer(TestCase):
         await self.look_up(store)
         return await self.look_up(store)
 
-    def is_said(self, store: FailoverStore | None = None) -> bool:
+    def is_said(self) -> bool:
         """Tell whether what was said last still holds."""
-        return (store or self.store).redis.said(KEY, ALICE) is not None
+        return said_to(self.store) is not None
 
     def counted(self) -> dict[str, int]:
         """Return how often the server was asked for what since the last time."""
         told = self.redis.ask("INFO", "commandstats").decode()
         self.redis.ask("CONFIG", "RESETSTAT")
         found = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", told)
-        ours = {"evalsha", "eval", "mget", "client|caching"}
-        return {name: int(calls) for name, calls in found if name in ours}
+        ours = ("evalsha", "mget", "client|caching", "exists", "ping")
+        calls = {name: int(calls) for name, calls in found}
+        # the script that looks up asks for one thing whether it exists
+        calls["exists"] = calls.get("exists", 0) - calls.get("evalsha", 0)
+        return {name: calls[name] for name in ours if calls.get(name)}
 
     async def heard(self) -> None:
         """Return when the store has heard all that the server has told by now."""
@@ -178,16 +211,50 @@ class Saying(OneServer):
     """What is asked for again and again."""
 
     async def test_it_is_asked_for_twice(self) -> None:
-        """The second time so that Redis tells when it changes, and then no more."""
+        """The second time so that Redis tells when it changes; then only whether it has told."""
         self.counted()
         first = await self.look_up()
         assert self.counted() == {"evalsha": 1, "mget": 1}
         second = await self.look_up()
-        assert self.counted() == {"evalsha": 1, "mget": 1, "client|caching": 2}
+        assert self.counted() == {"evalsha": 1, "mget": 1, "client|caching": 1, "exists": 1}
         for _ in range(3):
             assert await self.look_up() == evolve(first, current=False)
-        assert self.counted() == {}
+        assert self.counted() == {"ping": 3}
         assert (first, first.grant, first.current) == (second, grant(1.0), True)
+
+    async def test_it_is_asked_once_for_all(self) -> None:
+        """Who asks in the same turn of the reactor, by whatever credential and of whatever key."""
+        keys = [CacheKey(b"/%d" % number) for number in range(5)]
+        for key in keys:
+            for credential in (ALICE, BOB):
+                self.writer.remember(key, credential, HELD, grant(1.0), entry())
+        await settled(self.writer)
+
+        async def all_of_them() -> list[Known]:
+            patience = Patience(SOON)
+            return await gatherResults(
+                [self.store.look_up(key, each, patience) for key in keys for each in (ALICE, BOB)]
+            )
+
+        before = [await all_of_them(), await all_of_them()][0]
+        self.counted()
+        reads = self.reads()
+        assert await all_of_them() == [evolve(known, current=False) for known in before]
+        assert self.reads() - reads == 2  # that one, and this test's own
+        assert self.counted() == {"ping": 1}
+
+    def reads(self) -> int:
+        """Return how many times the server has read from a connection."""
+        told = self.redis.ask("INFO", "stats").decode()
+        return int(re.findall(r"total_reads_processed:(\d+)", told)[0])
+
+    async def test_one_gives_up(self) -> None:
+        """The others hear of it all the same."""
+        await self.often()
+        one, two, three = (self.store.look_up(KEY, ALICE, Patience(SOON)) for _ in range(3))
+        two.cancel()
+        two.addErrback(lambda _: None)
+        assert (await one).grant == (await three).grant == grant(1.0)
 
     async def test_what_is_current_is_asked_for(self) -> None:
         """Each time, and nothing is tracked for that."""
@@ -206,24 +273,33 @@ class Saying(OneServer):
         assert self.counted() == {"evalsha": 3, "mget": 3}
 
     async def test_it_holds_for_so_long(self) -> None:
-        """Then it is asked for again, and is tracked at once if it was used meanwhile."""
+        """From when it was asked for; then it is asked for again, and tracked if it was used."""
         clock = Stopped(reactor, reactor.seconds())
         store = await self.open()
         store.redis.now = clock.seconds
-        await self.often(store)
+        await self.look_up(store)
+        self.server.pause()
+        asked = store.look_up(KEY, ALICE, Patience(SOON))
+        clock.at += 1.0
+        self.server.resume()
+        await asked
         self.counted()
-        for _ in range(2):
-            clock.at += GOOD_S / 2 - 0.1
+        for wait_s in (4.0, 4.9):
+            clock.at += wait_s
             await self.look_up(store)
-        assert self.counted() == {}
+        assert self.counted() == {"ping": 2}
         clock.at += 0.2
         await self.look_up(store)
-        assert self.counted() == {"evalsha": 1, "mget": 1, "client|caching": 2}
+        assert self.counted() == {"evalsha": 1, "mget": 1, "client|caching": 1, "exists": 1}
         await self.look_up(store)
-        assert self.counted() == {}
+        assert self.counted() == {"ping": 1}
         clock.at -= 3600.0  # set back
         await self.look_up(store)
         assert self.counted()["evalsha"] == 1
+        clock.at += 5.1  # not asked for any more
+        self.redis.ask("DEL", GRANT)
+        await self.look_up(store)
+        assert self.counted() == {"evalsha": 1, "mget": 1}
 
     async def test_only_what_counts_is_kept(self) -> None:
         """Not that there is nothing, nor a grant that is outweighed, or has to be confirmed."""
@@ -269,12 +345,10 @@ class Saying(OneServer):
         assert self.counted() == {"evalsha": 3, "mget": 3}
 
     async def test_a_script_is_sent_again(self) -> None:
-        """To a server that doesn't know it; it is tracked then as well."""
+        """To a server that doesn't know it; what it reads is tracked by then."""
         await self.look_up()
         self.redis.ask("SCRIPT", "FLUSH")
-        self.counted()
         await self.look_up()
-        assert self.counted() == {"evalsha": 1, "eval": 1, "mget": 1, "client|caching": 3}
         assert self.is_said()
         self.redis.ask("DEL", GRANT)
         await self.heard()
@@ -294,25 +368,31 @@ class Changing(OneServer):
         assert not self.is_said()
 
     async def test_what_others_write(self) -> None:
-        """Each kind of record that is looked up, of the key and of the credential."""
+        """Whatever it is that matters for who asks GitHub now, of the key or the credential."""
         writer = self.writer
         await self.changes(lambda: writer.freshen(KEY, ALICE, grant(2.0), entry(2.0)))
         assert (await self.look_up()).grant == grant(2.0)
         await self.changes(lambda: writer.remember(KEY, BOB, OTHER, grant(3.0), entry(3.0, OTHER)))
         assert len((await self.look_up()).entries) == 2
-        await self.changes(lambda: writer.wrote(ALICE, 4.0))
-        assert (await self.look_up()).written_at == 4.0
         now = reactor.seconds()
         await self.changes(lambda: writer.stop(ALICE, "", now + 100))
         assert (await self.look_up()).stopped_until == now + 100
         await self.changes(lambda: writer.stop(ALICE, "core", now + 200))
         assert (await self.look_up()).bucket_until == now + 200
-        await self.changes(lambda: writer.unstorable(KEY))
-        assert (await self.look_up()).unstorable
-        await self.changes(lambda: writer.refuse(KEY, ALICE, 1.0))
-        assert (await self.look_up()).grant == grant(2.0)
-        await self.changes(lambda: writer.revoke(ALICE, 5.0))
+        await self.changes(lambda: writer.refuse(KEY, ALICE, 2.0))
         assert (await self.look_up()).grant is None
+
+    async def test_what_is_asked_for_otherwise(self) -> None:
+        """What matters only where GitHub is not asked is for who asks for what is current."""
+        await self.often()
+        self.writer.wrote(ALICE, 4.0)
+        self.writer.refuse(KEY, ALICE, 0.5)
+        self.writer.revoke(ALICE, 5.0)
+        await settled(self.writer)
+        known = await self.look_up()
+        assert (known.grant, known.current) == (grant(1.0), False)
+        known = await self.look_up(current=True)
+        assert (known.grant, known.written_at, known.refused_at) == (None, 4.0, 5.0)
 
     async def test_what_others_are_told(self) -> None:
         """What is another's alone ends nothing."""
@@ -341,11 +421,8 @@ class Changing(OneServer):
         for state in (
             lambda: self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0)),
             lambda: self.store.remember(KEY, ALICE, HELD, grant(3.0), entry(3.0)),
-            lambda: self.store.wrote(ALICE, 4.0),
             lambda: self.store.stop(ALICE, "core", reactor.seconds() + 100),
-            lambda: self.store.unstorable(KEY),
             lambda: self.store.refuse(KEY, ALICE, 1.0),
-            lambda: self.store.revoke(ALICE, 1.0),
         ):
             await self.often()
             assert self.is_said()
@@ -392,7 +469,7 @@ class Changing(OneServer):
             known = await asked
             await settled(self.writer)
             await self.heard()
-            said = self.store.redis.said(KEY, ALICE)
+            said = said_to(self.store)
             assert said is None or said.grant == after
             assert known.grant in {before, after}
             saw.add((known.grant == after, said is None))
@@ -520,11 +597,11 @@ class Reader(TestCase):
         await settled(writer)
         while True:
             known = await store.look_up(KEY, ALICE, Patience(SOON))
-            if known.grant is not None and store.redis.said(KEY, ALICE) is not None:
+            if known.grant is not None and said_to(store) is not None:
                 break
             await deferLater(reactor, 0.01)
         writer.freshen(KEY, ALICE, grant(2.0), entry(2.0))
-        await until(lambda: store.redis.said(KEY, ALICE) is None)
+        await until(lambda: said_to(store) is None)
         assert (await store.look_up(KEY, ALICE, Patience(SOON))).grant == grant(2.0)
 
 
@@ -542,7 +619,7 @@ class Shards(TestCase):
         await settled(writer)
 
         def is_said() -> bool:
-            return store.redis.said(KEY, ALICE) is not None
+            return said_to(store) is not None
 
         async def often() -> None:
             while not is_said():
@@ -671,27 +748,32 @@ class Mirrors(TestCase):
         assert self.asked() < 10
 
     async def test_a_change_is_paid_for_once(self) -> None:
-        """Of mirrors that all poll it, only the first to see it pays."""
+        """Of mirrors that are polled one right after the other, only the first one pays."""
         self.github.put("/thing", {"a": 0})
         homes = [self.home, await self.another(), await self.another()]
-        for number in range(1, 20):
-            for home in homes:
-                await home.get("/thing", token="alice-1")
+        for number in range(1, 101):
+            for home in homes * 2:
                 await home.get("/thing", token="alice-1")
             self.github.put("/thing", {"a": number})
             self.github.reset_counts()
             for home in homes:
                 got = await home.get("/thing", token="alice-1")
                 assert got.json == {"a": number}
-                await written(home.house.store)
-                # what Redis tells comes as soon as anything does that is asked of it
-                await self.heard(*homes)
             assert self.github.total_paid == 1, number
 
-    async def heard(self, *homes: Home) -> None:
-        for home in homes:
-            for connection in home.house.store.redis.servers.node._pool.connections:
-                await connection.ping()
+    async def test_a_limit_is_heeded_at_once(self) -> None:
+        """What one mirror was told to wait for, the next one does not ask GitHub for."""
+        self.github.put("/thing", {"a": 0})
+        there = await self.another()
+        for home in (self.home, there) * 3:
+            await home.get("/thing", token="alice-1")
+        self.github.fault("/thing", "secondary-limit")
+        here = await self.home.get("/thing", token="alice-1")
+        self.github.reset_counts()
+        elsewhere = await there.get("/thing", token="alice-1")
+        assert here.outcome.endswith("detail=secondary-limit")
+        assert elsewhere.outcome == "hit; detail=secondary-limit"
+        assert self.github.asked() == []
 
     async def test_a_write_ends_fresh_everywhere(self) -> None:
         """What Redis said before it is not what is asked then."""
