@@ -22,7 +22,7 @@ from ghmirror_tw.store.redis import records
 from ghmirror_tw.store.redis.address import Credentials
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.redis.node import Node
-from ghmirror_tw.store.redis.said import Said
+from ghmirror_tw.store.redis.said import GOOD_S, OFTEN_S, Said
 from ghmirror_tw.store.redis.servers import PrimaryAndReader, Single
 from ghmirror_tw.store.redis.slots import slot_of_tag
 from ghmirror_tw.store.redis.tracking import Tracked, Tracking
@@ -296,8 +296,7 @@ class Saying(OneServer):
         clock.at -= 3600.0  # set back
         await self.look_up(store)
         assert self.counted()["evalsha"] == 1
-        clock.at += 5.1  # not asked for any more
-        self.redis.ask("DEL", GRANT)
+        clock.at += OFTEN_S + GOOD_S  # not asked for any more
         await self.look_up(store)
         assert self.counted() == {"evalsha": 1, "mget": 1}
 
@@ -617,6 +616,7 @@ class Shards(TestCase):
         store = await open_store(self, cluster, tracking=tracking)
         writer.remember(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(writer)
+        store.redis.now = Stopped(reactor, reactor.seconds()).seconds
 
         def is_said() -> bool:
             return said_to(store) is not None
@@ -632,7 +632,7 @@ class Shards(TestCase):
         writer.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await until(lambda: not is_said())
         await often()
-        writer.wrote(ALICE, 3.0)
+        writer.stop(ALICE, "", reactor.seconds() + 100)
         await until(lambda: not is_said())
         await often()
         await deferToThread(servers.migrate, slots[0], other)
@@ -641,6 +641,30 @@ class Shards(TestCase):
         writer.freshen(KEY, ALICE, grant(4.0), entry(4.0))
         await until(lambda: not is_said())
         assert (await store.look_up(KEY, ALICE, Patience(SOON))).grant == grant(4.0)
+
+    async def test_what_does_not_exist_moves(self) -> None:
+        """Who had it has nothing to tell of; that it has moved is known by what is asked of it."""
+        servers = await open_cluster(self, replicas=0)
+        tracking = Tracking()
+        cluster = cluster_at(self, servers.servers[0], keys_changed=tracking.changed)
+        store = await open_store(self, cluster, tracking=tracking)
+        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await settled(store)
+        for _ in range(2):
+            await store.look_up(KEY, ALICE, Patience(SOON))
+        assert said_to(store) is not None
+        slot = slot_of_tag(ALICE.encode())
+        target = next(each for each in servers.servers if each is not servers.owner(slot))
+        await deferToThread(servers.migrate, slot, target)
+        await store.look_up(KEY, ALICE, Patience(SOON), current=True)
+        assert said_to(store) is None
+        for _ in range(2):
+            await store.look_up(KEY, ALICE, Patience(SOON))
+        assert said_to(store) is not None
+        cluster.shards.refresh()
+        await until(lambda: not cluster.shards._news)
+        await cluster.shards._ask_around()
+        assert said_to(store) is not None
 
 
 class WhoCanNot(TestCase):
