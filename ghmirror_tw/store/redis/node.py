@@ -35,9 +35,9 @@ class _Hearing:
     """Who waits until all has been heard that a server has told, and for how long at most."""
 
     timeout_s: float = 0.0
-    waiting: list[Deferred[None]] = field(factory=list)
+    waiting: list[Deferred[Any]] = field(factory=list)
 
-    def end(self, result: list[Reply] | Failure) -> None:
+    def end(self, result: object) -> None:
         """Let them go on."""
         for heard in self.waiting:
             if isinstance(result, Failure):
@@ -77,6 +77,8 @@ class Node:
     _trials: Trials = field(init=False)
     _closing: bool = field(default=False, init=False)
     _hearings: dict[Connection, _Hearing] = field(factory=dict, init=False)
+    #: Several wanted to know at a time when somebody last did.
+    _several: bool = field(default=False, init=False)
     _settling: Settling = field(factory=Settling, init=False)
     _said: str | None = field(default=None, init=False)
     _told: tuple[bool, bool] = field(default=(False, False), init=False)
@@ -178,30 +180,36 @@ class Node:
         replies = exchange(connection, commands, timeout_s, asking=asking)
         return replies.addCallbacks(self._judge, self._failed, callbackArgs=(purpose,))
 
-    def _hear(self, connection: Connection, timeout_s: float) -> Deferred[None]:
+    def _hear(self, connection: Connection, timeout_s: float) -> Deferred[Any]:
         """Fire when all is heard that the server has told over *connection* up to now.
 
         What it tells comes before the reply to what is asked later. For all who want to know in
-        one turn of the reactor, it is asked once, at the end of that turn.
+        one turn of the reactor it is asked once, at the end of that turn; where they come one by
+        one, at once.
         """
         hearing = self._hearings.get(connection)
         if hearing is None:
+            if not (self._several or connection.outstanding_bytes):
+                return self._ask_what_is_told(connection, timeout_s)
             hearing = self._hearings[connection] = _Hearing()
-            self.reactor.callLater(0.0, self._ask_what_is_told, connection, hearing)
+            self.reactor.callLater(0.0, self._hear_all, connection, hearing)
         hearing.timeout_s = max(hearing.timeout_s, timeout_s)
-        heard: Deferred[None] = Deferred()
+        heard: Deferred[Any] = Deferred()
         hearing.waiting.append(heard)
         return heard
 
-    def _ask_what_is_told(self, connection: Connection, hearing: _Hearing) -> None:
+    def _hear_all(self, connection: Connection, hearing: _Hearing) -> None:
         del self._hearings[connection]
-        refusal = self._refusal(connection, Purpose.READ, hearing.timeout_s)
+        self._several = len(hearing.waiting) > 1
+        self._ask_what_is_told(connection, hearing.timeout_s).addBoth(hearing.end)
+
+    def _ask_what_is_told(self, connection: Connection, timeout_s: float) -> Deferred[Any]:
+        refusal = self._refusal(connection, Purpose.READ, timeout_s)
         if refusal is not None:
-            hearing.end(Failure(refusal))
-            return
-        asked = self._ask_over(connection, _PING, Purpose.READ, hearing.timeout_s)
+            return fail(refusal)
+        asked = self._ask_over(connection, _PING, Purpose.READ, timeout_s)
         connection.flush()
-        asked.addBoth(hearing.end)
+        return asked
 
     def _refusal(
         self, connection: Connection | None, purpose: Purpose, timeout_s: float

@@ -236,7 +236,9 @@ class Saying(OneServer):
                 [self.store.look_up(key, each, patience) for key in keys for each in (ALICE, BOB)]
             )
 
-        before = [await all_of_them(), await all_of_them()][0]
+        before = await all_of_them()
+        await all_of_them()
+        await all_of_them()
         self.counted()
         reads = self.reads()
         assert await all_of_them() == [evolve(known, current=False) for known in before]
