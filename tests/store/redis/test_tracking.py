@@ -250,6 +250,14 @@ class Saying(OneServer):
         told = self.redis.ask("INFO", "stats").decode()
         return int(re.findall(r"total_reads_processed:(\d+)", told)[0])
 
+    async def test_several_ask_for_it_anew(self) -> None:
+        """What one of them was told is as good as another's, and one of them is watched."""
+        await self.look_up()
+        patience = Patience(SOON)
+        await gatherResults([self.store.look_up(KEY, ALICE, patience) for _ in range(3)])
+        assert len(self.store.redis.tracking._watched) == 1
+        assert self.is_said()
+
     async def test_one_gives_up(self) -> None:
         """The others hear of it all the same."""
         await self.often()
@@ -307,11 +315,11 @@ class Saying(OneServer):
         nothing = await open_store(self, self.server.address)
         for _ in range(3):
             assert (await nothing.look_up(KEY, BOB, Patience(SOON))).current
-        self.writer.revoke(ALICE, 2.0)
+        self.writer.revoke(ALICE, 1.0)
         await settled(self.writer)
         for _ in range(3):
             known = await self.look_up()
-            assert (known.grant, known.refused_at, known.current) == (None, 2.0, True)
+            assert (known.grant, known.refused_at, known.current) == (None, 1.0, True)
         assert self.store.redis.tracking._by_key == {}
 
     async def test_a_restored_grant_is_not_kept(self) -> None:
@@ -482,7 +490,7 @@ class Confirming(OneServer):
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         await super().setUp()
-        self.store = await self.open(again_s=10.0)
+        self.store = await self.open(again_s=8.0)
 
     async def in_redis(self) -> Known:
         return await (await self.open()).look_up(KEY, ALICE, Patience(SOON))
@@ -491,18 +499,18 @@ class Confirming(OneServer):
         """Before so much time has passed; this process knows of it."""
         await self.often()
         self.counted()
-        for at in (2.0, 3.0, 10.9):
+        for at in (2.0, 3.0, 8.9):
             self.store.freshen(KEY, ALICE, grant(at), entry(at, brought_at=1.0))
             await settled(self.store)
         assert self.counted() == {}
         assert self.is_said()
         known = await self.look_up()
-        assert known.grant == grant(10.9)
-        assert known.entries == (entry(10.9, brought_at=1.0),)
+        assert known.grant == grant(8.9)
+        assert known.entries == (entry(8.9, brought_at=1.0),)
         assert (await self.in_redis()).grant == grant(1.0)
-        self.store.freshen(KEY, ALICE, grant(11.0), entry(11.0, brought_at=1.0))
+        self.store.freshen(KEY, ALICE, grant(9.0), entry(9.0, brought_at=1.0))
         await settled(self.store)
-        assert (await self.in_redis()).grant == grant(11.0)
+        assert (await self.in_redis()).grant == grant(9.0)
 
     async def test_it_is_written_where_nothing_was_said(self) -> None:
         """As by who asks for it seldom, or after anything has changed."""
@@ -528,11 +536,11 @@ class Confirming(OneServer):
 
     async def test_a_list_is_everybodys(self) -> None:
         """Who confirms what another one just has writes a grant, and ends nothing for others."""
-        other = await self.open(again_s=10.0)
+        other = await self.open(again_s=8.0)
         await self.often()
         known = await other.look_up(KEY, BOB, Patience(SOON))
         assert known.entries == (entry(1.0),)
-        for at, listed_at, holds in ((10.9, 1.0, True), (11.0, 11.0, False)):
+        for at, listed_at, holds in ((8.9, 1.0, True), (9.0, 9.0, False)):
             other.freshen(
                 KEY, BOB, grant(at, principal="bob"), entry(at, brought_at=1.0, principal="bob")
             )
@@ -800,6 +808,17 @@ class Mirrors(TestCase):
         assert here.outcome.endswith("detail=secondary-limit")
         assert elsewhere.outcome == "hit; detail=secondary-limit"
         assert self.github.asked() == []
+
+    async def test_how_exactly_times_are_written(self) -> None:
+        """To ten seconds, or a hundredth of what they matter for; each one if answers are fresh."""
+        for cache, again_s in (
+            ({}, 10.0),
+            ({"stale_limit": 500.0}, 5.0),
+            ({"fresh_for": 1.0}, 0.0),
+        ):
+            store = (await self.another(**cache)).house.redis
+            assert store is not None
+            assert store.redis.again_s == again_s
 
     async def test_a_write_ends_fresh_everywhere(self) -> None:
         """What Redis said before it is not what is asked then."""
