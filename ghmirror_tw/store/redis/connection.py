@@ -111,6 +111,8 @@ class Connection(StrictProtocol):
         self.age: Any = None
         #: Whether the server tells when something changes that was asked for behind CLIENT CACHING.
         self.tracks = False
+        #: Up to when all has been heard that the server had to tell; its owner keeps that.
+        self.heard_until = 0.0
         self.outstanding_bytes = 0
         #: The same, and what the replies to it may be.
         self.burden_bytes = 0

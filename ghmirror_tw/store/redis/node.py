@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet._sslverify import IOpenSSLTrustRoot
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
@@ -28,6 +28,9 @@ _PATIENCE_TIMEOUTS: Final = 4
 #: More than this is not put into a connection that has replies to come.
 _FULL_BYTES: Final = 16 << 20
 _PING: Final = (Command((b"PING",)),)
+#: What has been heard of up to so many seconds ago is taken for all: nobody gets an answer from one
+#: replica and has the next one asked sooner.
+_MOMENT_S: Final = 0.001
 
 
 @define(eq=False)
@@ -185,8 +188,10 @@ class Node:
 
         What it tells comes before the reply to what is asked later. For all who want to know in
         one turn of the reactor it is asked once, at the end of that turn; where they come one by
-        one, at once.
+        one, at once, and not more often than every millisecond.
         """
+        if 0.0 <= self.reactor.seconds() - connection.heard_until < _MOMENT_S:
+            return succeed(None)
         hearing = self._hearings.get(connection)
         if hearing is None:
             if not (self._several or connection.outstanding_bytes):
@@ -207,9 +212,15 @@ class Node:
         refusal = self._refusal(connection, Purpose.READ, timeout_s)
         if refusal is not None:
             return fail(refusal)
+        now = self.reactor.seconds()
+
+        def heard(replies: list[Reply]) -> list[Reply]:
+            connection.heard_until = now
+            return replies
+
         asked = self._ask_over(connection, _PING, Purpose.READ, timeout_s)
         connection.flush()
-        return asked
+        return asked.addCallback(heard)
 
     def _refusal(
         self, connection: Connection | None, purpose: Purpose, timeout_s: float

@@ -184,12 +184,18 @@ class RedisRecords:
         began = self.now()
 
         def heard(_: object) -> Known | Deferred[Known]:
-            if said.tracked.holds:
-                return said.known
+            return said.known if said.tracked.holds else anew()
+
+        def anew() -> Deferred[Known]:
             left_s = timeout_s - max(self.now() - began, 0.0)
             return self._anew(own, key, credential, left_s, often=True)
 
-        return said.tracked.heard(timeout_s).addCallback(heard)
+        def unheard(failure: Failure) -> Failure | Deferred[Known]:
+            self.tracking.end(said.tracked)
+            late = not isinstance(failure.value, Unavailable) or failure.value.reason == "timeout"
+            return failure if late else anew()  # somebody else may be asked
+
+        return said.tracked.heard(timeout_s).addCallbacks(heard, unheard)
 
     def _anew(
         self, own: _Own, key: CacheKey, credential: str, timeout_s: float, *, often: bool

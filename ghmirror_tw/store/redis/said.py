@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import fields, frozen
 
 from ghmirror_tw.policy.records import Entry, Grant, Known
 from ghmirror_tw.store.redis.tracking import Tracked
@@ -13,10 +14,17 @@ from ghmirror_tw.store.redis.tracking import Tracked
 GOOD_S: Final = 10.0
 #: What is asked for again within so many seconds is worth being told of when it changes.
 OFTEN_S: Final = 5.0
-
-
 #: Nobody tells when it changes.
 UNTRACKED: Final = Tracked((), holds=False)
+
+
+def _all_but(record: type, *names: str) -> attrgetter[tuple[Any, ...]]:
+    return attrgetter(*[each.name for each in fields(record) if each.name not in names])
+
+
+#: What a grant and an entry say, but for when, and to whom an entry was last confirmed.
+_granted: Final = _all_but(Grant, "asked_at", "validated_at", "expires_at")
+_said_of: Final = _all_but(Entry, "validated_at", "principal")
 
 
 @frozen
@@ -46,9 +54,7 @@ class Said:
     def lists(self, entry: Entry) -> bool:
         """Tell whether there was such an entry, whenever it was last confirmed, and to whom."""
         listed = self.known.entry_of(entry.digest)
-        return listed is not None and entry == evolve(
-            listed, validated_at=entry.validated_at, principal=entry.principal
-        )
+        return listed is not None and _said_of(entry) == _said_of(listed)
 
     def has(self, grant: Grant, entry: Entry, within_s: float) -> bool:
         """Tell whether Redis has a grant and an entry as late as these, but for *within_s*."""
@@ -62,12 +68,6 @@ class Said:
             ends_alike
             and grant.validated_at - had.validated_at < within_s
             and entry.validated_at - listed.validated_at < within_s
-            and self.lists(entry)
-            and grant
-            == evolve(
-                had,
-                asked_at=grant.asked_at,
-                validated_at=grant.validated_at,
-                expires_at=grant.expires_at,
-            )
+            and _granted(grant) == _granted(had)
+            and _said_of(entry) == _said_of(listed)
         )
