@@ -85,7 +85,7 @@ What is stored
 
 The same GETs with so many more representations in the memory store, each with one grant. Memory is
 what the process has grown by for each, without the compressed content. PyPy takes and gives back
-tens of MB at a time: there, fewer than 100,000 say nothing of what each takes.
+more than 100 MB at a time, which hides that: what each takes is to be measured on CPython.
 """,
     "credentials": """\
 Credentials

@@ -200,9 +200,12 @@ class Known:
         grant = self.grant
         if grant is None or (other.grant is not None and other.grant.asked_at > grant.asked_at):
             grant = other.grant
-        entries = self.entries
-        if entries != other.entries and not set(other.entries) <= set(entries):
-            entries = ranked((*entries, *other.entries))
+        entries, others = self.entries, other.entries
+        if entries != others:
+            # mostly there is one, and the other's is the later word on the same
+            single = len(entries) == len(others) == 1
+            if single or not set(others) <= set(entries):
+                entries = ranked((*entries, *others))
         return Known(
             grant=grant,
             entries=entries,
