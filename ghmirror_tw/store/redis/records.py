@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgpack
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ghmirror_tw.policy.key import CacheKey
@@ -22,6 +22,7 @@ from ghmirror_tw.store.lately import Lately
 from ghmirror_tw.store.redis import scripts
 from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Reply, Unavailable
 from ghmirror_tw.store.redis.said import OFTEN_S, UNTRACKED, Said
+from ghmirror_tw.store.redis.together import together
 from ghmirror_tw.store.redis.tracking import Tracked, Tracking
 from ghmirror_tw.threads import Workshop
 
@@ -58,10 +59,15 @@ class _Own:
     #: changes, changes one of them too, or is for those who ask for what is current; and a server
     #: remembers for good what it is to tell of a key that doesn't exist.
     watched: tuple[tuple[bytes, ...], tuple[bytes, ...]]
-    watched_keys: tuple[bytes, ...]
     #: When it was last asked for, and what was said, where that may still hold.
     asked_at: float = -inf
     said: Said | None = None
+
+    @property
+    def watched_keys(self) -> tuple[bytes, ...]:
+        """All of them."""
+        of_key, of_credential = self.watched
+        return of_key + of_credential
 
 
 @define(eq=False)
@@ -143,7 +149,6 @@ class RedisRecords:
                 Command((b"MGET", *of_credential)),
             ),
             watched=((keys[0], keys[2]), of_credential[2:]),
-            watched_keys=(keys[0], keys[2], *of_credential[2:]),
         )
 
     def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
@@ -239,16 +244,14 @@ class RedisRecords:
 
         if self.servers.sharded:
             slots = own.slot, names.slot_of_credential(credential)
-            asked = Deferred.fromCoroutine(
-                _all(
-                    [
-                        self._ask(slot, (*before(*watched), question), purpose, timeout_s)
-                        for slot, watched, question in zip(
-                            slots, own.watched, own.questions, strict=True
-                        )
-                    ]
-                )
+            parts = zip(slots, own.watched, own.questions, strict=True)
+            both = together(
+                [
+                    self._ask(slot, (*before(*watched), question), purpose, timeout_s)
+                    for slot, watched, question in parts
+                ]
             )
+            asked = Deferred.fromCoroutine(both).addCallback(_last_of_each)
         else:
             questions = (*before(*own.watched_keys), *own.questions)
             asked = self._ask(own.slot, questions, purpose, timeout_s)
@@ -417,7 +420,6 @@ class RedisRecords:
         """Note that answers to *key* can't be stored, and end any claim to it."""
         slot = names.slot_of_key(key)
         note = self.key(names.unstorable(key))
-        self.tracking.changed((note,))
         life = b"%d" % round(UNSTORABLE_S * 1000)
         end = Command((b"DEL", self.key(names.claim(Subject(key)))))
         commands = Command((b"SET", note, b"1", b"PX", life)), end
@@ -469,12 +471,5 @@ def _unpacked(found: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
     return grant, refusal, unstorable, entries or []
 
 
-async def _all(asked: list[Deferred[list[Reply]]]) -> list[Reply]:
-    """Return the last reply of each; if one fails, give up on the others, and fail so, too."""
-    try:
-        return [replies[-1] for replies in await gatherResults(asked, consumeErrors=True)]
-    except FirstError as error:
-        for each in asked:
-            each.cancel()
-        error.subFailure.raiseException()
-        raise
+def _last_of_each(replies: list[list[Reply]]) -> list[Reply]:
+    return [each[-1] for each in replies]

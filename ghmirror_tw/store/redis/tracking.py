@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
+
+from ghmirror_tw.store.redis.together import together
 
 #: So many answers are watched at a time.
 MOST: Final = 4096
-
-
-def _first_failure(failure: Failure) -> Failure:
-    error: Any = failure.value
-    return error.subFailure if isinstance(error, FirstError) else failure
 
 
 @define(eq=False)
@@ -38,8 +34,7 @@ class Tracked:
         """Fire when what has changed up to now has been heard of; it fails as questions do."""
         if len(self.sources) == 1:
             return self.sources[0](timeout_s)
-        heard = gatherResults([hear(timeout_s) for hear in self.sources], consumeErrors=True)
-        return heard.addErrback(_first_failure)
+        return Deferred.fromCoroutine(together([hear(timeout_s) for hear in self.sources]))
 
 
 @define(eq=False)
