@@ -99,6 +99,19 @@ class Client:
             raise reply
         return reply
 
+    def calls(self) -> dict[str, int]:
+        """Return how often each command was carried out since this was last asked."""
+        told = self.ask("INFO", "commandstats").decode()
+        self.ask("CONFIG", "RESETSTAT")
+        found = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", told)
+        return {name: int(calls) for name, calls in found}
+
+    def reads(self) -> int:
+        """Return how many times the server has read from a connection."""
+        told = self.ask("INFO", "stats").decode()
+        (found,) = re.findall(r"total_reads_processed:(\d+)", told)
+        return int(found)
+
     def _reply(self) -> Any:
         line = self._file.readline()
         if not line.endswith(b"\r\n"):

@@ -45,11 +45,8 @@ class RoundTrips(TestCase):
 
     def counted(self) -> dict[str, int]:
         """Return what the server has been asked by clients since the last time, without scripts."""
-        told = self.redis.ask("INFO", "commandstats").decode()
-        found = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", told)
-        self.redis.ask("CONFIG", "RESETSTAT")
         ours = {"evalsha", "eval", "mget", "exists", "set", "get", "del"}
-        return {name: int(calls) for name, calls in found if name in ours}
+        return {name: calls for name, calls in self.redis.calls().items() if name in ours}
 
     async def test_a_revalidated_answer_waits_for_one(self) -> None:
         """It looks up once, before it asks GitHub; and after that, for nothing any more."""
@@ -78,18 +75,11 @@ class RoundTrips(TestCase):
         await self.home.get("/thing", token="alice-1")
         await settled(self.home.house.store)
         home = await self.not_just_now()
-        before = self.reads()
+        before = self.redis.reads()
         await home.get("/thing", token="alice-1")
         await settled(home.house.store)
         # one read for the question, one for the statement, and one for our own INFO
-        assert self.reads() - before == 3
-
-    def reads(self) -> int:
-        """Return how many times the server has read from a connection."""
-        told = self.redis.ask("INFO", "stats").decode()
-        found = re.search(r"total_reads_processed:(\d+)", told)
-        assert found is not None
-        return int(found[1])
+        assert self.redis.reads() - before == 3
 
     async def test_a_local_copy_saves_fetching(self) -> None:
         """Content is fetched once a process, and every time where there is no room for copies."""
