@@ -59,9 +59,9 @@ Revalidated GETs
 gzip``. The mirror and Varnish validate each one with GitHub, which answers 304; nginx stores
 nothing and passes on 200. The mirror writes its own URLs into the content, the others leave it as
 it is. Each is driven for 4 seconds in a round, or for 50 ms for each connection if that is longer,
-so that the first answer on each is not among the slowest hundredth. What is polled so often Redis
-need not be asked for each time, as it tells of changes (``docs/redis.rst``); *asked each time* is
-the mirror on a Redis that can't, as for what is polled more seldom. *Twisted alone* is no mirror:
+so that the first answer on each is not among the slowest hundredth. What is polled so often is
+hardly looked up in Redis, which tells of changes (``docs/redis.rst``); *asked each time* is the
+mirror on a Redis that can't, as for what is polled more seldom. *Twisted alone* is no mirror:
 it is the least that sockets and Twisted's reactor take for that, with two dictionaries and without
 parsing, judging or counting anything.
 """,
