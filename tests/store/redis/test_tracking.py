@@ -28,7 +28,7 @@ from ghmirror_tw.store.redis.servers import PrimaryAndReader, Single
 from ghmirror_tw.store.redis.slots import slot_of_tag
 from ghmirror_tw.store.redis.tracking import Tracked, Tracking
 from tests.home import Home, Stopped, open_home, reactor, until
-from tests.redis_house import PREFIX, SOON, node_at, open_store, settled, written
+from tests.redis_house import PREFIX, SOON, at_rest, node_at, open_store, settled, written
 from tests.redis_servers import start_redis
 from tests.redis_sets import open_cluster
 from tests.store.contract import ALICE, BOB, HELD, KEY, OTHER, entry, grant
@@ -177,7 +177,9 @@ class OneServer(TestCase):
         await self.writer.look_up(KEY, BOB, Patience(SOON))  # so that the server knows the script
 
     async def open(self, **more: Any) -> FailoverStore:
-        return await open_store(self, self.server.address, **more)
+        store = await open_store(self, self.server.address, **more)
+        await at_rest(store.redis.servers.node)  # what connections say at first is counted, too
+        return store
 
     async def look_up(self, store: FailoverStore | None = None, **more: Any) -> Known:
         return await (store or self.store).look_up(KEY, ALICE, Patience(SOON), **more)
