@@ -656,7 +656,9 @@ class Reader(TestCase):
         while said_to(store) is None:
             await store.look_up(KEY, ALICE, Patience(SOON))
         assert said_to(store).grant == grant(2.0)  # type: ignore[union-attr]
-        # the primary is asked while the reader can't be, though that one told nothing
+        # whether it has told anything can't be asked of who is left alone: the primary is, at once
+        other._trials.reading.trip(reactor.seconds(), "")
+        assert (await store.look_up(KEY, ALICE, Patience(SOON))).grant == grant(2.0)
         writer.freshen(KEY, ALICE, grant(3.0), entry(3.0))
         await settled(writer)
         other._trials.reading.trip(reactor.seconds(), "")
