@@ -22,7 +22,17 @@ CONFIG = {"config", "config_values"}
 LAYERS = {
     "policy": 0,
     **dict.fromkeys(
-        ("headers", "logs", "metrics", "tallies", "threads", "staying", "authorities"), 1
+        (
+            "headers",
+            "logs",
+            "metrics",
+            "tallies",
+            "threads",
+            "staying",
+            "authorities",
+            "server_identity",
+        ),
+        1,
     ),
     **dict.fromkeys(("config", "config_values"), 1),
     **dict.fromkeys(("collapse", "patient", "sockets"), 1),

@@ -18,10 +18,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from ghmirror_tw.authorities import trust_root
 from ghmirror_tw.config import Settings
 from ghmirror_tw.ctl.errors import CommandError, Status
 from ghmirror_tw.logs import scrub
 from ghmirror_tw.patient import Patient
+from ghmirror_tw.server_identity import VerifiedTLS
 
 #: How long an answer may take, in seconds.
 TIMEOUT_S: Final = 10.0
@@ -91,7 +93,11 @@ class _Endpoints:
         """Return where to connect to."""
         if self.place.unix:
             return UNIXClientEndpoint(self.reactor, self.place.unix)
-        return HostnameEndpoint(self.reactor, uri.host, uri.port)
+        host = uri.host.decode("ascii").strip("[]")
+        endpoint = HostnameEndpoint(self.reactor, host, uri.port)
+        if uri.scheme == b"https":
+            return VerifiedTLS.to(host, trust_root("")).over(endpoint)
+        return endpoint
 
 
 @define(eq=False)
@@ -103,11 +109,8 @@ class Asked:
     _agent: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.place.url.startswith("https:"):
-            self._agent = Agent(self.reactor)
-        else:
-            places = _Endpoints(self.reactor, self.place)
-            self._agent = Agent.usingEndpointFactory(self.reactor, places)
+        places = _Endpoints(self.reactor, self.place)
+        self._agent = Agent.usingEndpointFactory(self.reactor, places)
 
     async def figures(self) -> dict[str, Any]:
         """Return its figures. Raises `CommandError`."""

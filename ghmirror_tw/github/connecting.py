@@ -7,19 +7,18 @@ from typing import Any
 
 from attrs import define, field, frozen
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from ghmirror_tw.policy.tunnels import NoTunnel, Proxy
+from ghmirror_tw.server_identity import ServerIdentityError, VerifiedTLS
 
 
 class ProxyError(ConnectError):
@@ -46,8 +45,8 @@ class Ways:
     timeout_s: float
     trust: Any
     proxy: Callable[[], Proxy] | None = None
-    # Made once for a host: it takes milliseconds to read all authorities.
-    _options: dict[str, Any] = field(factory=dict)
+    # One for each host: reading all authorities takes milliseconds.
+    _tls: dict[str, VerifiedTLS] = field(factory=dict)
 
     def to(self, host: str, port: int, *, secure: bool) -> IStreamClientEndpoint:
         """Return an endpoint that connects to *port* of *host*, which is bare of brackets."""
@@ -58,10 +57,9 @@ class Ways:
             endpoint = Tunnel(self.reactor, self.proxy, host, port, self.timeout_s, sealed=secure)
         if not secure:
             return endpoint
-        if host not in self._options:
-            self._options[host] = optionsForClientTLS(host, trustRoot=self.trust)
-        tls: IStreamClientEndpoint = wrapClientTLS(self._options[host], endpoint)
-        return tls
+        if host not in self._tls:
+            self._tls[host] = VerifiedTLS.to(host, self.trust)
+        return self._tls[host].over(endpoint)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Return an endpoint for an http(s) URI."""
@@ -185,8 +183,8 @@ class _Opening(Protocol):
 def tls_fault(error: BaseException) -> str | None:
     """Return why there is no TLS with a server, if that is what an error is about."""
     for reason in (error, *(failure.value for failure in getattr(error, "reasons", ()))):
-        if isinstance(reason, VerificationError):
-            return "its certificate is for another name"
+        if isinstance(reason, ServerIdentityError):
+            return str(reason)
         if isinstance(reason, SSL.Error):
             words = [part[-1] for part in reason.args[0]] if reason.args else []
             said = ", ".join(filter(None, words)) or "the connection broke off"

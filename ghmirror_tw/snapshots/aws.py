@@ -114,12 +114,19 @@ class Access:
             config["s3"] = {"addressing_style": "path"}
             config["request_checksum_calculation"] = "when_required"
             config["response_checksum_validation"] = "when_required"
-        return boto3.session.Session().client(
+        client = boto3.session.Session().client(
             service,
             region_name=self.region or None,
             endpoint_url=self.endpoint_url or None,
             config=Config(**config),
         )
+        # urllib3's own matching takes a bare wildcard for any single label, and the common name
+        # for a host's (RFC 9525, section 2); OpenSSL does neither. botocore has no option for it.
+        manager = client._endpoint.http_session._manager  # noqa: SLF001 - see above
+        context = manager.connection_pool_kw["ssl_context"]
+        context.check_hostname = True
+        context.hostname_checks_common_name = False
+        return client
 
 
 @define(eq=False)

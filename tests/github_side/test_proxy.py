@@ -207,7 +207,7 @@ class Tunnels(TestCase):
             for ca_path, origin, words in (
                 (other, github, "certificate verify failed (is its authority in [github] ca_path"),
                 ("", github, "certificate verify failed (is its authority in [github] ca_path"),
-                (other, named, "its certificate is for another name"),
+                (other, named, "its certificate does not name 127.0.0.1"),
             ):
                 options = {"api_url": origin.api_url, "ca_path": ca_path, "proxy": url}
                 home = await open_home(self, origin, github=options)

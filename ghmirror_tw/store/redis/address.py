@@ -7,12 +7,12 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
 from zope.interface import implementer
 
 from ghmirror_tw.authorities import Replaceable
+from ghmirror_tw.server_identity import VerifiedTLS
 
 
 @frozen
@@ -69,7 +69,7 @@ class _Secure:
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         trust = self.trust.current if isinstance(self.trust, Replaceable) else self.trust
         if trust is not self._trusted:
-            options = optionsForClientTLS(self.host, trustRoot=trust)
-            self._wrapped, self._trusted = wrapClientTLS(options, self.plain), trust
+            self._wrapped = VerifiedTLS.to(self.host, trust).over(self.plain)
+            self._trusted = trust
         connected: Deferred[IProtocol] = self._wrapped.connect(factory)
         return connected

@@ -1,0 +1,127 @@
+"""TLS to servers: a connection carries no byte before the server's certificate names the host.
+
+Every TLS client connection of the project is made here. Twisted's own verification of names
+catches every exception in its callback and keeps OpenSSL's verdict on the chain alone: with it, a
+trusted authority's certificate without `subjectAltName`, or with a malformed name, is accepted for
+any host. Here the certificate is accepted only if one of its names matches; whatever else
+happens, an exception included, is a refusal (RFC 9525, sections 6.3 and 6.5).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from attrs import frozen
+from cryptography import x509
+from OpenSSL import SSL
+from service_identity import CertificateError
+from service_identity.hazmat import DNS_ID, DNSPattern
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.ssl import CertificateOptions
+from zope.interface import implementer
+
+
+class ServerIdentityError(SSL.Error):
+    """A server's certificate does not name the host that was to be reached."""
+
+    def __init__(self, host: str) -> None:
+        # Twisted reads the last reason of OpenSSL's error queue.
+        super().__init__([("", "", f"its certificate does not name {host}")])
+        self.host = host
+
+    def __str__(self) -> str:
+        return f"its certificate does not name {self.host}"
+
+
+def names_host(certificate: x509.Certificate, host: str) -> bool:
+    """Tell whether *certificate* is for *host*: a DNS name, or an IP address without brackets.
+
+    Only `subjectAltName` counts, DNS names for a name and IP addresses for an address. A wildcard
+    stands for one whole left-most label. A malformed name matches nothing. Raises ValueError for
+    extensions that cannot be parsed.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    address = _address(host)
+    if address is not None:
+        return address in names.get_values_for_type(x509.IPAddress)
+    wanted = DNS_ID(host)
+    for name in names.get_values_for_type(x509.DNSName):
+        with suppress(CertificateError):
+            if wanted.verify(DNSPattern.from_bytes(name.encode("latin-1"))):
+                return True
+    return False
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+class _VerifiedConnection(SSL.Connection):
+    """A TLS connection whose handshake is complete only when the server has proved its name."""
+
+    def __init__(self, context: SSL.Context, host: str) -> None:
+        super().__init__(context, None)
+        self._host = host
+        self._verified = False
+
+    def do_handshake(self) -> None:
+        """Shake hands, then verify the server's name. Raises `ServerIdentityError`."""
+        super().do_handshake()
+        if self._verified:
+            return
+        try:
+            certificate = self.get_peer_certificate(as_cryptography=True)
+            verified = certificate is not None and names_host(certificate, self._host)
+        except Exception as error:
+            raise ServerIdentityError(self._host) from error
+        if verified is not True:
+            raise ServerIdentityError(self._host)
+        self._verified = True
+
+    def send(self, buf: Any, flags: int = 0) -> int:
+        """Send, once the server is verified; before that, what is to be sent has to wait."""
+        if not self._verified:
+            raise SSL.WantReadError
+        return super().send(buf, flags)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+@frozen
+class VerifiedTLS:
+    """TLS to *host* (ASCII, without brackets); `to` makes it, `over` speaks it on a connection."""
+
+    host: str
+    context: SSL.Context
+
+    @classmethod
+    def to(cls, host: str, trust: Any) -> VerifiedTLS:
+        """Return TLS to a host whose certificate an authority of *trust* has signed.
+
+        *host* is a DNS name or an IP address without brackets, *trust* one of Twisted's trust
+        roots. Reading all authorities takes milliseconds, so the result is to be kept. Raises
+        ValueError for a host name that cannot stand in a certificate.
+        """
+        if _address(host) is None:
+            host = DNS_ID(host).hostname.decode("ascii")
+        return cls(host, CertificateOptions(trustRoot=trust).getContext())
+
+    def over(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
+        """Return *endpoint* with TLS on its connections."""
+        wrapped: IStreamClientEndpoint = wrapClientTLS(self, endpoint)
+        return wrapped
+
+    def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:  # noqa: ARG002
+        """Return the TLS side of a new connection, with SNI unless the host is an address."""
+        connection = _VerifiedConnection(self.context, self.host)
+        if _address(self.host) is None:
+            connection.set_tlsext_host_name(self.host.encode("ascii"))
+        return connection
