@@ -1,0 +1,302 @@
+"""The two ends of a dialogue, on real sockets: clients, and a GitHub that follows a script."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+Lines = list[tuple[str, str]]
+
+_NO_CONTENT: Final = frozenset({204, 304})
+_END: Final = b"\r\n\r\n"
+
+
+class MalformedError(Exception):
+    """What came is no HTTP message."""
+
+
+def combined(lines: Lines, name: str) -> str | None:
+    """Return the values of a field as one (RFC 9110, section 5.3), or None."""
+    values = [value for key, value in lines if key.lower() == name.lower()]
+    return ", ".join(values) if values else None
+
+
+def joined(lines: Iterable[tuple[str, str]]) -> bytes:
+    """Return field lines as they are sent."""
+    return b"".join(f"{name}: {value}\r\n".encode() for name, value in lines)
+
+
+def chunked(content: bytes) -> bytes:
+    """Return content in one chunk, and the last one."""
+    return (b"%x\r\n%b\r\n" % (len(content), content) if content else b"") + b"0\r\n\r\n"
+
+
+@define
+class Came:
+    """A message as it came; *content* without its transfer coding."""
+
+    start: str
+    lines: Lines
+    content: bytes
+
+    @property
+    def plain(self) -> bytes:
+        """The content without its content coding."""
+        if (combined(self.lines, "content-encoding") or "").lower() == "gzip":
+            try:
+                return gzip.decompress(self.content)
+            except (OSError, EOFError, zlib.error) as error:
+                raise MalformedError(f"the content is not gzip: {error}") from error
+        return self.content
+
+    def shown(self) -> str:
+        """Return it for people."""
+        try:
+            content = self.plain
+        except MalformedError:
+            content = self.content
+        text = content.decode("utf-8", "backslashreplace")
+        if len(text) > 2000:
+            text = f"{text[:2000]}... ({len(content)} bytes)"
+        fields = [f"{name}: {value}" for name, value in self.lines]
+        return "\n".join([self.start, *fields, *(["", text] if text else [])])
+
+
+@define
+class Taking:
+    """Takes messages out of what has come on a connection."""
+
+    buffer: bytearray = field(factory=bytearray)
+
+    def take(self, *, method: str = "", closed: bool = False) -> Came | None:
+        """Return the next message when it is whole, or None.
+
+        *method*: of the request that it responds to, empty where it is a request.
+        """
+        end = self.buffer.find(_END)
+        if end < 0:
+            return None
+        start, *rest = bytes(self.buffer[:end]).decode("utf-8", "surrogateescape").split("\r\n")
+        lines = [_field(line) for line in rest]
+        at = end + len(_END)
+        taken = self._content(start, lines, at, method, closed=closed)
+        if taken is None:
+            return None
+        content, size = taken
+        del self.buffer[: at + size]
+        return Came(start, lines, content)
+
+    def _content(
+        self, start: str, lines: Lines, at: int, method: str, *, closed: bool
+    ) -> tuple[bytes, int] | None:
+        there = len(self.buffer) - at
+        if method:
+            status = _status(start)
+            if method == "HEAD" or status in _NO_CONTENT or 100 <= status < 200:
+                return b"", 0
+        if "chunked" in (combined(lines, "transfer-encoding") or "").lower():
+            return _dechunked(self.buffer, at)
+        length = combined(lines, "content-length")
+        if length is not None:
+            size = int(length)
+            return (bytes(self.buffer[at : at + size]), size) if there >= size else None
+        if not method:
+            return b"", 0
+        return (bytes(self.buffer[at:]), there) if closed else None
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise MalformedError(f"no field line: {line!r}")
+    return name, value.strip(" \t")
+
+
+def _status(start: str) -> int:
+    parts = start.split(" ", 2)
+    if len(parts) < 2 or not parts[0].startswith("HTTP/") or not parts[1].isdigit():
+        raise MalformedError(f"no status line: {start!r}")
+    return int(parts[1])
+
+
+def _dechunked(buffer: bytearray, at: int) -> tuple[bytes, int] | None:
+    if not buffer.endswith(b"\r\n"):
+        return None
+    pieces, here = [], at
+    while True:
+        end = buffer.find(b"\r\n", here)
+        if end < 0:
+            return None
+        size = int(bytes(buffer[here:end]).split(b";")[0], 16)
+        here = end + 2
+        if not size:
+            break
+        if len(buffer) < here + size + 2:
+            return None
+        pieces.append(bytes(buffer[here : here + size]))
+        here += size + 2
+    while True:  # trailers
+        end = buffer.find(b"\r\n", here)
+        if end < 0:
+            return None
+        if end == here:
+            return b"".join(pieces), here + 2 - at
+        here = end + 2
+
+
+class ClientConnection(Protocol):
+    """One request of a client, and what comes back."""
+
+    def __init__(self, method: str, sent: bytes) -> None:
+        self.method = method
+        self.sent = sent
+        self.taking = Taking()
+        self.response: Came | None = None
+        self.ended = False
+
+    def connectionMade(self) -> None:
+        self._transport.write(self.sent)
+
+    @property
+    def _transport(self) -> Any:
+        return self.transport
+
+    def dataReceived(self, data: bytes) -> None:
+        self.taking.buffer += data
+        self._look()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended = True
+        self._look()
+
+    def _look(self) -> None:
+        while self.response is None:
+            try:
+                came = self.taking.take(method=self.method, closed=self.ended)
+            except (MalformedError, ValueError):
+                return
+            if came is None:
+                return
+            if not came.start.split(" ")[1].startswith("1"):
+                self.response = came
+                self._transport.loseConnection()
+
+    @property
+    def remains(self) -> str:
+        """What came that is no whole response, for people."""
+        return bytes(self.taking.buffer).decode("utf-8", "backslashreplace")[:2000]
+
+    def abort(self) -> None:
+        """Go away."""
+        self._transport.abortConnection()
+
+
+@define(eq=False)
+class Exchange:
+    """A request that reached GitHub; *line*: of the step that received it."""
+
+    connection: GitHubConnection
+    method: str
+    target: str
+    came: Came
+    line: int = 0
+    answered: bool = False
+    #: Its response is shorter than it says.
+    incomplete: bool = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the mirror has closed the connection."""
+        return self.connection.ended
+
+    def field(self, name: str) -> str | None:
+        return combined(self.came.lines, name)
+
+
+class GitHubConnection(Protocol):
+    """A connection of the mirror's."""
+
+    factory: Script
+
+    def __init__(self) -> None:
+        self.taking = Taking()
+        self.ended = False
+
+    @property
+    def wire(self) -> Any:
+        return self.transport
+
+    def connectionMade(self) -> None:
+        self.factory.connections.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.taking.buffer += data
+        while (came := self.taking.take()) is not None:
+            method, target, _ = came.start.split(" ", 2)
+            self.factory.arrive(Exchange(self, method, target, came))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended = True
+        self.factory.connections.remove(self)
+
+
+@define(eq=False)
+class Script(Factory):
+    """GitHub, as it stands: what came and was not received yet, and what waits for a response."""
+
+    arrived: list[Exchange] = field(factory=list)
+    received: list[Exchange] = field(factory=list)
+    connections: list[GitHubConnection] = field(factory=list)
+    #: What is answered without the file; returns whether it was.
+    by_itself: Callable[[Exchange], bool] = lambda _: False
+
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> GitHubConnection:
+        connection = GitHubConnection()
+        connection.factory = self
+        return connection
+
+    def arrive(self, exchange: Exchange) -> None:
+        """Take a request."""
+        if not self.by_itself(exchange):
+            self.arrived.append(exchange)
+
+    def send(
+        self, exchange: Exchange, status: int, reason: str | None, lines: Lines, content: bytes
+    ) -> None:
+        """Send a response, framed as its fields say, or by its length."""
+        exchange.answered = True
+        bare = status in _NO_CONTENT or status < 200
+        sent = b"" if bare or exchange.method == "HEAD" else content
+        length = combined(lines, "content-length")
+        if combined(lines, "transfer-encoding") is not None:
+            sent = chunked(sent) if not bare and exchange.method != "HEAD" else sent
+        elif length is None and not bare:
+            lines = [*lines, ("Content-Length", str(len(content)))]
+        elif length is not None and sent:
+            exchange.incomplete = int(length) > len(sent)
+        phrase = http.client.responses.get(status, "") if reason is None else reason
+        head = f"HTTP/1.1 {status} {phrase}\r\n".encode()
+        wire = exchange.connection.wire
+        wire.write(head + joined(lines) + b"\r\n" + sent)
+        if (combined(lines, "connection") or "").lower() == "close":
+            wire.loseConnection()
+
+    def abort_all(self) -> None:
+        """Close all connections."""
+        for connection in list(self.connections):
+            connection.wire.abortConnection()
+
+
+def page_of(status: str) -> bytes:
+    """Return the status page's list of components (Statuspage: status API)."""
+    return json.dumps({"components": [{"name": "API Requests", "status": status}]}).encode()

@@ -1,0 +1,822 @@
+"""Runs a dialogue: a mirror in this process, clients and GitHub on real sockets around it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from functools import singledispatchmethod
+from pathlib import Path
+from typing import Any, Final
+from unittest import TestResult
+
+from attrs import define, field, fields
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.config import ConfigError, Settings, load
+from ghmirror_tw.github.origin import Origin
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.tap import House
+from ghmirror_tw.web.channel import MirrorSite
+from ghmirror_tw.web.request import MirrorRequest
+from tests.dialogues import parsing
+from tests.dialogues.clock import Calm, Clock
+from tests.dialogues.parsing import INDENT, Dialogue, FieldLine, Message, Step, Which
+from tests.dialogues.peers import (
+    Came,
+    ClientConnection,
+    Exchange,
+    Lines,
+    MalformedError,
+    Script,
+    chunked,
+    combined,
+    joined,
+    page_of,
+)
+from tests.github import JSON, VARY
+from tests.home import reactor, turn
+from tests.redis_servers import RedisServer
+
+#: How long, with nothing going on, what is expected may still come: for timers of the mirror's.
+PATIENCE_S: Final = 5.0
+_STATUS_TARGET: Final = "/_status/components.json"
+_BACKLOG: Final = 100
+_COMPUTED: Final = re.compile(
+    r"(W/)?\bcomputed\b(?: for ([a-z][a-z0-9_-]*))?(?: of (\S+?)(?=, |$))?"
+)
+_FILLED: Final = re.compile(r"\{(mirror|host|github|uploads|folder|now|date)(?:([+-])([0-9]+))?\}")
+#: As time passes in Redis: all of its times to live, KEYS[1] of them, are shorter by ARGV[1] ms.
+_TIME_PASSES: Final = """
+for _, key in ipairs(redis.call('KEYS', ARGV[2] .. '*')) do
+    local left = redis.call('PTTL', key)
+    if left > 0 then
+        redis.call('PEXPIRE', key, math.max(left - ARGV[1], 0))
+    end
+end
+"""
+
+
+class DialogueError(Exception):
+    """A dialogue went otherwise: *line* of the file, *why*, and what *came* instead."""
+
+    def __init__(self, line: int, why: str, came: str = "") -> None:
+        super().__init__(f"line {line}: {why}")
+        self.line = line
+        self.why = why
+        self.came = came
+
+
+def report(path: str, lines: tuple[str, ...], line: int, why: str, came: str = "") -> str:
+    """Return the file with the line that differs marked, and what came instead."""
+    shown = [f"{path}:{line}: {why}", ""]
+    for number, text in enumerate(lines, start=1):
+        mark = ">" if number == line else " "
+        shown.append(f"{mark} {number:3}  {text}".rstrip())
+    if came:
+        shown += ["", "What came instead:", *(f"{INDENT}{each}" for each in came.splitlines())]
+    return "\n".join(shown)
+
+
+@define(eq=False)
+class SharedRedis:
+    """One redis-server for all dialogues, each of which has keys of its own."""
+
+    server: RedisServer
+    _count: int = 0
+
+    def next_prefix(self) -> str:
+        """Return how the keys of the next dialogue begin."""
+        self._count += 1
+        return f"dialogue{self._count}"
+
+
+class _DialogueHouse(House):
+    """A mirror whose time is the dialogue's, but for what watches over Redis, which is real."""
+
+    def _with_redis(self, codec: Codec) -> FailoverStore:
+        clock = self.reactor
+        self.reactor = clock.real
+        try:
+            store = super()._with_redis(codec)
+        finally:
+            self.reactor = clock
+        parts = [getattr(store, each.name, None) for each in fields(FailoverStore)]
+        for part in (store, *parts):
+            if getattr(part, "reactor", None) is clock.real and part is not store._lag:
+                part.reactor = clock  # type: ignore[union-attr]  # some have one
+        store.redis.now = clock.seconds
+        return store
+
+
+@define(eq=False)
+class Replica:
+    """One mirror, and where it listens."""
+
+    name: str
+    settings: Settings
+    port: int = 0
+    house: House = field(init=False)
+    _site: Any = None
+    _listening: Any = None
+
+    def reserve(self) -> None:
+        """Choose a port."""
+        with socket.create_server(("127.0.0.1", self.port)) as probe:
+            self.port = probe.getsockname()[1]
+
+    async def open(self, clock: Clock) -> None:
+        """Start it."""
+        self.house = house = _DialogueHouse(clock, self.settings, None)
+        for part in house.parts:
+            if hasattr(part, "open"):
+                part.open()
+        if house.redis is not None:
+            await house.redis.settled()
+        house.readiness.listening = house.readiness.restored = True
+        self._site = MirrorSite(house.resource, MirrorRequest, clock)
+        self._listening = reactor.listenTCP(
+            self.port, self._site, backlog=_BACKLOG, interface="127.0.0.1"
+        )
+        self.port = self._listening.getHost().port
+
+    async def close(self) -> None:
+        """Stop it, and close all its connections."""
+        if self._listening is None:
+            return
+        listening, self._listening = self._listening, None
+        await listening.stopListening()
+        for channel in list(self._site.channels):
+            channel.transport.abortConnection()
+        for part in self.house.parts:
+            await maybeDeferred(part.close)
+
+    @property
+    def host(self) -> str:
+        """What its clients call it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread of its works."""
+        if self._listening is None:
+            return False
+        team = self.house.workshop.pool._team.statistics()
+        return bool(team.busyWorkerCount or team.backloggedWorkCount)
+
+
+@define(eq=False)
+class Sent:
+    """A request of a client's, and its connection."""
+
+    step: parsing.ClientSends
+    replica: Replica
+    method: str
+    target: str
+    lines: Lines
+    connection: ClientConnection
+    read: bool = False
+
+
+@define(eq=False)
+class Content:
+    """The last content that GitHub sent for a target, and the `Vary` of that response."""
+
+    content: bytes
+    vary: str | None
+
+
+@define(eq=False)
+class Conversation:
+    """A dialogue under way. *store*: memory or redis."""
+
+    dialogue: Dialogue
+    store: str
+    redis: SharedRedis
+    patience_s: float = PATIENCE_S
+    clock: Clock = field(factory=Clock)
+    script: Script = field(factory=Script)
+    replicas: dict[str, Replica] = field(factory=dict)
+    sent: list[Sent] = field(factory=list)
+    contents: dict[str, Content] = field(factory=dict)
+    folder: Path = field(factory=lambda: Path(tempfile.mkdtemp(prefix="dialogue-")))
+    prefix: str = ""
+    page_status: str = "operational"
+    _github: Any = field(init=False, default=None)
+    _behind: Any = field(init=False, default=None)
+    _calm: Calm = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._calm = Calm(self._is_busy, self._barrier)
+
+    # The whole of it.
+
+    async def run(self) -> None:
+        """Go through all steps. Raises `DialogueError` at the first that goes otherwise."""
+        try:
+            await self._open()
+            for step in self.dialogue.steps:
+                await self._calm.settle()
+                await self._take(step)
+            await self._calm.settle()
+            self._end()
+        finally:
+            await self._close()
+
+    async def _open(self) -> None:
+        self.script.by_itself = self._status_page
+        self._github = reactor.listenTCP(0, self.script, interface="127.0.0.1")
+        if self.store == "redis":
+            self.prefix = self.redis.next_prefix()
+            self._behind = self.redis.server.client()
+        names = self.dialogue.replicas
+        for name in names:
+            self.replicas[name] = replica = Replica(name, Settings())
+            replica.reserve()
+        settings = self._settings()
+        for replica in self.replicas.values():
+            replica.settings = settings
+            await replica.open(self.clock)
+
+    async def _close(self) -> None:
+        for sent in self.sent:
+            if not sent.connection.ended:
+                sent.connection.abort()
+        for replica in self.replicas.values():
+            await replica.close()
+        self.script.abort_all()
+        if self._github is not None:
+            await self._github.stopListening()
+        while self.script.connections or not all(sent.connection.ended for sent in self.sent):
+            await turn()
+        await self._calm.settle()
+        self._calm.close()
+        if self._behind is not None:
+            self._behind.close()
+        if not self._redis_runs:
+            self.redis.server.start()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self) -> None:
+        """Find what nobody has taken, at the end."""
+        last = self.dialogue.steps[-1].line
+        self._no_surplus(last)
+        for exchange in self.script.received:
+            if not exchange.answered and not exchange.is_gone:
+                raise DialogueError(
+                    exchange.line, "at the end, this request is unanswered", exchange.came.shown()
+                )
+        for sent in self.sent:
+            if sent.read:
+                continue
+            response = sent.connection.response
+            why = "at the end, this request has no response that was received"
+            raise DialogueError(sent.step.line, why, response.shown() if response else "")
+
+    def _no_surplus(self, line: int) -> None:
+        if self.script.arrived:
+            exchange = self.script.arrived[0]
+            raise DialogueError(
+                line, "a request reached GitHub that no step receives", exchange.came.shown()
+            )
+
+    # The setting.
+
+    def _settings(self) -> Settings:
+        """Return what the options say, by way of the configuration's own reading."""
+        given: dict[str, dict[str, list[str]]] = {
+            "github": {"api_url": [self.api_url], "status_url": [""]},
+            "cache": {"backend": [self.store]},
+        }
+        if self.dialogue.reads_status_page:
+            given["github"]["status_url"] = [f"http://{self._github_host}{_STATUS_TARGET}"]
+        if self.store == "redis":
+            address = ":".join(map(str, self.redis.server.address))
+            given["redis"] = {"url": [f"redis://{address}/0"], "key_prefix": [self.prefix]}
+        seen: set[tuple[str, str]] = set()
+        for option in self.dialogue.options:
+            names = given.setdefault(option.section, {})
+            key = (option.section, option.name)
+            if key not in seen:
+                names[option.name] = []
+            seen.add(key)
+            names[option.name].append(self._filled(option.value, self.replicas["A"]))
+        file = self.folder / "dialogue.ini"
+        file.write_text("\n".join(_ini(given)) + "\n")
+        try:
+            return load(file, {})
+        except ConfigError as error:
+            raise DialogueError(self._option_line(error), "; ".join(error.faults)) from None
+
+    def _option_line(self, error: ConfigError) -> int:
+        for option in self.dialogue.options:
+            for fault in error.faults:
+                if fault.startswith((f"[{option.section}] {option.name}:", f"[{option.section}]:")):
+                    return option.line
+        return self.dialogue.options[0].line if self.dialogue.options else 1
+
+    @property
+    def _github_host(self) -> str:
+        return f"127.0.0.1:{self._github.getHost().port}"
+
+    @property
+    def api_url(self) -> str:
+        """Where GitHub is."""
+        for option in self.dialogue.options:
+            if (option.section, option.name) == ("github", "api_url"):
+                return option.value.replace("{github}", f"http://{self._github_host}")
+        return f"http://{self._github_host}"
+
+    @property
+    def uploads_url(self) -> str:
+        """Where GitHub takes uploads."""
+        url = Origin.of(self.api_url).uploads_url
+        return f"{self.api_url}/api/uploads" if url is None else url.decode()
+
+    def _status_page(self, exchange: Exchange) -> bool:
+        if exchange.target != _STATUS_TARGET:
+            return False
+        lines = [("Content-Type", "application/json")]
+        self.script.send(exchange, 200, None, lines, page_of(self.page_status))
+        return True
+
+    # What goes on.
+
+    def _is_busy(self) -> bool:
+        pool = getattr(reactor, "threadpool", None)
+        busy = any(replica.is_busy for replica in self.replicas.values())
+        if pool is not None and pool.started:
+            team = pool._team.statistics()
+            busy = busy or bool(team.busyWorkerCount or team.backloggedWorkCount)
+        return busy
+
+    def _barrier(self) -> None:
+        """Return when Redis has done what it was sent before, and sent the replies."""
+        if self._redis_runs and self._behind is not None:
+            for _ in range(2):
+                self._behind.ask("PING")
+
+    @property
+    def _redis_runs(self) -> bool:
+        return self.redis.server._life.process.poll() is None
+
+    async def _reach(self, condition: Callable[[], bool]) -> bool:
+        """Wait until something holds; tell whether it does when nothing more happens."""
+        await self._calm.settle()
+        until = reactor.seconds() + self.patience_s
+        while not condition():
+            if await self._calm.looks_calm() and reactor.seconds() > until:
+                return condition()
+        return True
+
+    # Text of the file, with what stands for something else.
+
+    def _filled(self, text: str, replica: Replica) -> str:
+        """Return *text* with the URLs and times that names in braces stand for."""
+
+        def value(matched: re.Match[str]) -> str:
+            name, sign, number = matched.groups()
+            by = int(number or 0) * (-1 if sign == "-" else 1)
+            match name:
+                case "mirror":
+                    return f"http://{replica.host}"
+                case "host":
+                    return replica.host
+                case "github":
+                    return self.api_url
+                case "uploads":
+                    return self.uploads_url
+                case "folder":
+                    return str(self.folder)
+                case "now":
+                    return str(int(self.clock.now) + by)
+                case _:
+                    return formatdate(int(self.clock.now) + by, usegmt=True)
+
+        return _FILLED.sub(value, text)
+
+    def _tagged(self, text: str, target: str, lines: Lines, own: Content | None = None) -> str:
+        """Return *text* with entity-tags where it says ``computed``."""
+
+        def value(matched: re.Match[str]) -> str:
+            weak, name, content = matched.groups()
+            stored = own or self.contents.get(target) or Content(b"[]", VARY)
+            if content is not None:
+                stored = Content(content.encode(), stored.vary)
+            authorization = f"token {name}" if name else combined(lines, "authorization")
+            return f"{weak or ''}{_tag(stored, lines, authorization)}"
+
+        return _COMPUTED.sub(value, text)
+
+    def _content(self, message: Message, replica: Replica) -> bytes | None:
+        if message.content is None:
+            return None
+        return self._filled(message.content, replica).encode()
+
+    # Steps.
+
+    @singledispatchmethod
+    async def _take(self, step: Step) -> None:
+        raise NotImplementedError(step)
+
+    @_take.register
+    async def _(self, step: parsing.ClientSends) -> None:
+        request, replica = step.request, self.replicas[step.replica]
+        method, target = request.start[0], self._filled(request.start[1], replica)
+        lines: Lines = []
+        for name, value in (
+            ("Host", replica.host),
+            ("User-Agent", step.client),
+            ("Authorization", f"token {step.client}"),
+        ):
+            if request.field(name) is None:
+                lines.append((name, value))
+        given = [each for each in request.fields if each.value is not None]
+        plain = [(each.name, self._filled(each.value or "", replica)) for each in given]
+        lines += [(name, self._tagged(value, target, lines + plain)) for name, value in plain]
+        content = self._content(request, replica)
+        body = b""
+        if content is not None:
+            if (combined(lines, "content-encoding") or "").lower() == "gzip":
+                content = gzip.compress(content, mtime=0)
+            body = content
+            if "chunked" in (combined(lines, "transfer-encoding") or ""):
+                body = chunked(content)
+            elif request.field("content-length") is None:
+                lines.append(("Content-Length", str(len(content))))
+        version = request.start[2] if len(request.start) > 2 else "HTTP/1.1"
+        head = f"{method} {target} {version}\r\n".encode()
+        connection = ClientConnection(method, head + joined(lines) + b"\r\n" + body)
+        self.sent.append(Sent(step, replica, method, target, lines, connection))
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", replica.port)
+        await connectProtocol(endpoint, connection)
+
+    def _pending(self, line: int, client: str, which: Which = Which()) -> Sent:  # noqa: B008
+        """Return the oldest request of a client that has had no response."""
+        for sent in self.sent:
+            target = self._filled(which.target, sent.replica)
+            if sent.read or sent.step.client != client:
+                continue
+            if not which or (which.method, target) == (sent.method, sent.target):
+                return sent
+        of = f" {which}" if which else ""
+        raise DialogueError(line, f"{client} has sent no request{of} that waits for a response")
+
+    @_take.register
+    async def _(self, step: parsing.ClientReceives) -> None:
+        sent = self._pending(step.line, step.client, step.which)
+        connection = sent.connection
+        if not await self._reach(lambda: connection.response is not None or connection.ended):
+            waits = [exchange.came.shown() for exchange in self._unanswered()]
+            came = ["no response has come"]
+            if waits:
+                came += ["", "GitHub has not responded to:", *waits]
+            if connection.remains:
+                came += ["", connection.remains]
+            raise DialogueError(step.line, "no response has come", "\n".join(came))
+        sent.read = True
+        response = connection.response
+        if response is None:
+            why = "the connection was closed before the response was complete"
+            raise DialogueError(step.line, why, connection.remains)
+        self._compare_response(step.response, response, sent)
+
+    def _unanswered(self) -> Iterator[Exchange]:
+        yield from self.script.arrived
+        for exchange in self.script.received:
+            if not exchange.answered:
+                yield exchange
+
+    def _compare_response(self, expected: Message, came: Came, sent: Sent) -> None:
+        status, _, reason = came.start.partition(" ")[2].partition(" ")
+        if status != expected.start[0]:
+            why = f"the status is {status}, expected {expected.start[0]}"
+            raise DialogueError(expected.line, why, came.shown())
+        if len(expected.start) > 1 and reason != expected.start[1]:
+            why = f"the reason phrase is {reason!r}, expected {expected.start[1]!r}"
+            raise DialogueError(expected.line, why, came.shown())
+
+        def value(text: str) -> str:
+            return self._tagged(self._filled(text, sent.replica), sent.target, sent.lines)
+
+        difference = _differing_field(expected, came, value)
+        if difference is not None:
+            raise DialogueError(*difference, came.shown())
+        self._compare_content(expected, came, sent.replica)
+
+    def _compare_content(self, expected: Message, came: Came, replica: Replica) -> None:
+        try:
+            content = came.plain
+        except MalformedError as error:
+            raise DialogueError(expected.line, str(error), came.shown()) from None
+        if expected.empty and content:
+            line = expected.line
+            raise DialogueError(line, "there is content, expected none", came.shown())
+        wanted = self._content(expected, replica)
+        if wanted is not None and not _alike(wanted.decode(), content.decode("utf-8", "replace")):
+            at = _differing_line(wanted.decode(), content.decode("utf-8", "replace"))
+            line = min(expected.content_line + at, len(self.dialogue.lines))
+            raise DialogueError(line, "the content differs", came.shown())
+
+    @_take.register
+    async def _(self, step: parsing.ClientWaits) -> None:
+        waiting = [s for s in self.sent if s.step.client == step.client and not s.read]
+        if not waiting:
+            self._pending(step.line, step.client)
+        for sent in waiting:
+            response = sent.connection.response
+            if response is not None or sent.connection.ended:
+                came = response.shown() if response is not None else sent.connection.remains
+                raise DialogueError(step.line, f"{step.client} has a response", came)
+
+    @_take.register
+    async def _(self, step: parsing.ClientCloses) -> None:
+        sent = self._pending(step.line, step.client)
+        sent.read = True
+        sent.connection.abort()
+
+    @_take.register
+    async def _(self, step: parsing.ClientIsCutOff) -> None:
+        sent = self._pending(step.line, step.client)
+        connection = sent.connection
+        await self._reach(lambda: connection.response is not None or connection.ended)
+        if connection.response is not None:
+            why = "a whole response has come, expected that the connection is closed before"
+            raise DialogueError(step.line, why, connection.response.shown())
+        if not connection.ended:
+            raise DialogueError(step.line, "the connection is open", connection.remains)
+        sent.read = True
+
+    @_take.register
+    async def _(self, step: parsing.GitHubReceives) -> None:
+        await self._reach(lambda: self._matching(step) is not None)
+        exchange = self._matching(step)
+        if exchange is None:
+            raise self._not_received(step)
+        self.script.arrived.remove(exchange)
+        exchange.line = step.line
+        self.script.received.append(exchange)
+
+    def _is_for(self, step: parsing.GitHubReceives, exchange: Exchange) -> bool:
+        method, target = step.request.start
+        target = self._filled(target, self.replicas["A"])
+        return exchange.method == method and _alike(target, exchange.target)
+
+    def _matching(self, step: parsing.GitHubReceives) -> Exchange | None:
+        for exchange in self.script.arrived:
+            if self._is_for(step, exchange) and self._difference(step, exchange) is None:
+                return exchange
+        return None
+
+    def _difference(self, step: parsing.GitHubReceives, exchange: Exchange) -> DialogueError | None:
+        def value(text: str) -> str:
+            filled = self._filled(text, self.replicas["A"])
+            return self._tagged(filled, exchange.target, exchange.came.lines)
+
+        difference = _differing_field(step.request, exchange.came, value)
+        if difference is not None:
+            return DialogueError(*difference, exchange.came.shown())
+        try:
+            self._compare_content(step.request, exchange.came, self.replicas["A"])
+        except DialogueError as error:
+            return error
+        return None
+
+    def _not_received(self, step: parsing.GitHubReceives) -> DialogueError:
+        for exchange in self.script.arrived:
+            if self._is_for(step, exchange):
+                difference = self._difference(step, exchange)
+                if difference is not None:
+                    return difference
+        came = [exchange.came.shown() for exchange in self.script.arrived]
+        why = "another request reached GitHub" if came else "no request reached GitHub"
+        for sent in self.sent:
+            if not came and not sent.read and sent.connection.response is not None:
+                came = [f"to {sent.step.client}: {sent.connection.response.shown()}"]
+        return DialogueError(step.request.line, why, "\n\n".join(came) or "nothing")
+
+    def _waiting(self, line: int, which: Which, *, closing: bool = False) -> Exchange:
+        """Return the request that a step of GitHub's is about."""
+        for exchange in reversed(self.script.received):
+            if exchange.answered and not (closing and exchange.incomplete):
+                continue
+            target = self._filled(which.target, self.replicas["A"])
+            of_client = f"token {which.client}" == exchange.field("authorization")
+            if (
+                not which
+                or (which.client and of_client)
+                or (which.method, target) == (exchange.method, exchange.target)
+            ):
+                if exchange.is_gone:
+                    why = "the mirror has closed the connection of this request"
+                    raise DialogueError(line, why, exchange.came.shown())
+                return exchange
+        of = f" of {which}" if which else ""
+        raise DialogueError(line, f"GitHub has received no request{of} that is unanswered")
+
+    @_take.register
+    async def _(self, step: parsing.GitHubSends) -> None:
+        exchange = self._waiting(step.line, step.which)
+        if step.response is None:
+            exchange.answered = True
+            return
+        response, replica = step.response, self.replicas["A"]
+        status = int(response.start[0])
+        content = self._content(response, replica)
+        lines: Lines = [
+            (each.name, self._filled(each.value, replica))
+            for each in response.fields
+            if each.value is not None
+        ]
+        defaults = [("Date", formatdate(self.clock.now, usegmt=True)), ("Vary", VARY)]
+        if content is not None and content[:1] in {b"{", b"["}:
+            defaults.append(("Content-Type", JSON))
+        lines += [pair for pair in defaults if response.field(pair[0]) is None]
+        own = None
+        if content is not None:
+            own = Content(content, combined(lines, "vary"))
+            if status == 200:
+                self.contents[exchange.target] = own
+        zipped = (combined(lines, "content-encoding") or "").lower() == "gzip"
+        if content is not None and zipped:
+            content = gzip.compress(content, mtime=0)
+        came = exchange.came.lines
+        lines = [
+            (name, self._weakened(name, self._tagged(value, exchange.target, came, own), zipped))
+            for name, value in lines
+        ]
+        reason = response.start[1] if len(response.start) > 1 else None
+        self.script.send(exchange, status, reason, lines, content or b"")
+
+    @staticmethod
+    def _weakened(name: str, value: str, zipped: bool) -> str:
+        """Return a tag as GitHub sends it with compressed content."""
+        if zipped and name.lower() == "etag" and value.startswith('"'):
+            return f"W/{value}"
+        return value
+
+    @_take.register
+    async def _(self, step: parsing.GitHubCloses) -> None:
+        exchange = self._waiting(step.line, step.which, closing=True)
+        exchange.answered, exchange.incomplete = True, False
+        exchange.connection.wire.abortConnection()
+
+    @_take.register
+    async def _(self, step: parsing.NothingReaches) -> None:
+        self._no_surplus(step.line)
+
+    @_take.register
+    async def _(self, step: parsing.SecondsPass) -> None:
+        await self.clock.pass_(step.seconds, self._moved, self._after_timers)
+
+    async def _after_timers(self) -> None:
+        if not await self._calm.looks_calm():
+            await self._calm.settle()
+
+    def _moved(self, by: float) -> None:
+        """Let time pass in Redis, too."""
+        if self._behind is not None and self._redis_runs:
+            self._behind.ask("EVAL", _TIME_PASSES, 0, round(by * 1000), f"{self.prefix}:")
+
+    @_take.register
+    async def _(self, step: parsing.Restarts) -> None:
+        replica = self.replicas[step.replica]
+        await replica.close()
+        await replica.open(self.clock)
+
+    async def _redis_is(self, available: bool) -> None:
+        def holds(replica: Replica) -> bool:
+            store = replica.house.redis
+            return store is None or store.available is available
+
+        while not all(map(holds, self.replicas.values())):
+            await turn()
+
+    @_take.register
+    async def _(self, step: parsing.RedisStops) -> None:
+        self._behind.close()
+        self.redis.server.kill()
+        await self._redis_is(available=False)
+
+    @_take.register
+    async def _(self, step: parsing.RedisStarts) -> None:
+        if not self._redis_runs:
+            self.redis.server.start()
+        self._behind = self.redis.server.client()
+        await self._redis_is(available=True)
+
+    @_take.register
+    async def _(self, step: parsing.StatusPageSays) -> None:
+        self.page_status = step.status
+        for replica in self.replicas.values():
+            page = replica.house.status_page
+            if page is not None and page._timer is not None:
+                page._timer.reset(0.0)
+        await self.clock.pass_(0.0, self._moved, self._after_timers)
+
+
+def _ini(given: dict[str, dict[str, list[str]]]) -> Iterator[str]:
+    for section, options in given.items():
+        yield f"[{section}]"
+        for name, values in options.items():
+            yield f"{name} = " + f"\n{INDENT}".join(values)
+
+
+def _tag(stored: Content, lines: Lines, authorization: str | None) -> str:
+    """Return the entity-tag that GitHub computes for a request with these fields."""
+    names = {name.strip().lower() for name in (stored.vary or "*").split(",")}
+    digest = hashlib.sha256()
+    for name, value in (
+        ("accept", combined(lines, "accept")),
+        ("authorization", authorization),
+        ("cookie", combined(lines, "cookie")),
+    ):
+        if value is not None and names.intersection({name, "*"}):
+            digest.update(value.encode() + b":")
+    digest.update(stored.content)
+    return f'"{digest.hexdigest()}"'
+
+
+def _alike(expected: str, value: str) -> bool:
+    """Tell whether a value is as expected, where ``...`` stands for any text."""
+    if "..." not in expected:
+        return expected == value
+    pattern = ".*".join(map(re.escape, expected.split("...")))
+    return re.fullmatch(pattern, value, re.DOTALL) is not None
+
+
+def _differing_field(
+    expected: Message, came: Came, value: Callable[[str], str]
+) -> tuple[int, str] | None:
+    """Return the line of the first field that is not as expected, and why; None: all are."""
+    for each in expected.fields:
+        actual = combined(came.lines, each.name)
+        if each.value is None:
+            if actual is not None:
+                return each.line, f"there is {each.name}: {actual}, expected none"
+            continue
+        wanted = each.value if each.value == "*" else value(each.value)
+        if actual is None:
+            return each.line, f"there is no {each.name}, expected {each.name}: {wanted}"
+        if wanted == "*" or _alike(wanted, actual):
+            continue
+        if each.name.lower() == "if-none-match" and _alike(_strong(wanted), _strong(actual)):
+            continue
+        if _is_one_of_several(expected, each, came, wanted):
+            continue
+        return each.line, f"{each.name} is {actual}, expected {wanted}"
+    return None
+
+
+def _strong(tags: str) -> str:
+    return tags.replace("W/", "")
+
+
+def _is_one_of_several(expected: Message, line: FieldLine, came: Came, wanted: str) -> bool:
+    """Tell whether a field that comes several times has this value at this place."""
+    same = [each for each in expected.fields if each.name.lower() == line.name.lower()]
+    values = [value for name, value in came.lines if name.lower() == line.name.lower()]
+    return len(same) == len(values) > 1 and _alike(wanted, values[same.index(line)])
+
+
+def _differing_line(expected: str, actual: str) -> int:
+    """Return the number, from 0, of the first line of content that differs."""
+    pairs = zip(expected.split("\n"), actual.split("\n"), strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if not _alike(one, other)), 0)
+
+
+class _Case(TestCase):
+    """Runs a conversation on the reactor, and finds what it leaves behind there."""
+
+    timeout = 60
+    conversation: Conversation
+    went_otherwise: DialogueError | None = None
+
+    async def test_conversation(self) -> None:
+        try:
+            await self.conversation.run()
+        except DialogueError as error:
+            self.went_otherwise = error
+
+
+def run(
+    dialogue: Dialogue, store: str, redis: SharedRedis, patience_s: float = PATIENCE_S
+) -> DialogueError | None:
+    """Run a dialogue; return where it went otherwise, or None."""
+    case = _Case("test_conversation")
+    case.conversation = Conversation(dialogue, store, redis, patience_s)
+    result = TestResult()
+    case.run(result)
+    if case.went_otherwise is not None:
+        return case.went_otherwise
+    for _, text in result.errors + result.failures:
+        raise AssertionError(text)
+    return None
