@@ -7,11 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from attrs import define
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet._resolver import HostResolution
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IDelayedCall, IHostnameResolver
 from zope.interface import directlyProvides, implementer, providedBy
 
 from tests.home import reactor, turn
 
+#: Hosts of GitHub Enterprise Cloud with data residency, which are here.
+API_HOST: Final = "api.octocorp.ghe.com"
+UPLOADS_HOST: Final = "uploads.octocorp.ghe.com"
 #: Shorter timers fire by themselves, and longer ones when a dialogue lets their time pass.
 SHORT_S: Final = 1.0
 #: So many timers fire at their own time while time passes; what is left fires at the end.
@@ -56,6 +61,32 @@ class Timer:
         self.call()
 
 
+@implementer(IHostnameResolver)
+@define(eq=False)
+class _Names:
+    """Resolves GitHub's names to this host, and others as the reactor does."""
+
+    real: Any
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: Any,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Any = None,
+        transportSemantics: str = "TCP",
+    ) -> Any:
+        if hostName not in {API_HOST, UPLOADS_HOST}:
+            return self.real.resolveHostName(
+                resolutionReceiver, hostName, portNumber, addressTypes, transportSemantics
+            )
+        resolution = HostResolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
+        resolutionReceiver.addressResolved(IPv4Address("TCP", "127.0.0.1", portNumber))
+        resolutionReceiver.resolutionComplete()
+        return resolution
+
+
 class Clock:
     """A reactor whose time passes only where a dialogue says so.
 
@@ -66,6 +97,7 @@ class Clock:
         self.real = reactor
         self.now: float = reactor.seconds()
         self.timers: list[Timer] = []
+        self.nameResolver = _Names(reactor.nameResolver)
         directlyProvides(self, *providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:

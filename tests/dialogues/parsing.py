@@ -6,7 +6,7 @@ Pure: text in, a `Dialogue` out, or a `DialogueSyntaxError` with the line that i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from attrs import field, frozen
@@ -29,15 +29,17 @@ _STORE: Final = re.compile(r"store:\s*(\S*)")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 _REQUEST_LINE: Final = re.compile(r"([A-Za-z]+) (\S+)(?: (HTTP/\d\.\d))?")
 _STATUS_LINE: Final = re.compile(r"(\d{3})(?: (.+))?")
+_STATUS_CLASS: Final = re.compile(r"([1-5]xx)")
 _FIELD: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)")
 _NO_FIELD: Final = re.compile(r"no ([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 _REPEAT: Final = re.compile(r'repeat ([0-9]+) "(.*)"')
 _PASS: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) seconds? pass(?:es)?")
 
 _STEPS: Final = (
-    "expected a step: NAME sends | NAME receives | NAME waits | NAME closes | github receives | "
-    "github sends | github closes | nothing reaches github | N seconds pass | A restarts | "
-    "redis stops | redis starts | status page says STATUS"
+    "expected a step: NAME sends | NAME receives | NAME waits | NAME closes | NAME is cut off | "
+    "github receives | github sends | github closes | github stops | github starts | "
+    "nothing reaches github | N seconds pass | A restarts | redis stops | redis starts | "
+    "status page says STATUS"
 )
 
 
@@ -151,6 +153,16 @@ class GitHubCloses:
 
 
 @frozen
+class GitHubStops:
+    line: int
+
+
+@frozen
+class GitHubStarts:
+    line: int
+
+
+@frozen
 class NothingReaches:
     line: int
 
@@ -192,6 +204,8 @@ Step: TypeAlias = (
     | GitHubReceives
     | GitHubSends
     | GitHubCloses
+    | GitHubStops
+    | GitHubStarts
     | NothingReaches
     | SecondsPass
     | Restarts
@@ -199,6 +213,15 @@ Step: TypeAlias = (
     | RedisStarts
     | StatusPageSays
 )
+
+
+_SIMPLE: Final[dict[str, Callable[[int], Step]]] = {
+    "nothing reaches github": NothingReaches,
+    "github stops": GitHubStops,
+    "github starts": GitHubStarts,
+    "redis stops": RedisStops,
+    "redis starts": RedisStarts,
+}
 
 
 @frozen
@@ -388,14 +411,10 @@ class _Parser:
 
     def _bare_step(self, text: str, words: list[str], number: int) -> Step | None:
         """Return a step that has no message, or None."""
-        if text == "nothing reaches github":
-            return NothingReaches(number)
         if (matched := _PASS.fullmatch(text)) is not None:
             return SecondsPass(number, float(matched[1]))
-        if text == "redis stops":
-            return RedisStops(number)
-        if text == "redis starts":
-            return RedisStarts(number)
+        if text in _SIMPLE:
+            return _SIMPLE[text](number)
         if words[:3] == ["status", "page", "says"]:
             if len(words) != 4 or words[3] not in STATUSES:
                 raise self.wrong(number, f"no status; expected one of {', '.join(STATUSES)}")
@@ -456,7 +475,10 @@ class _Parser:
         what = "expected a response below, that begins with its status, such as 200"
         if block is None:
             raise self.wrong(number, f"no response; {what}")
-        matched = _STATUS_LINE.fullmatch(block.lines[0].rstrip())
+        first = block.lines[0].rstrip()
+        matched = _STATUS_LINE.fullmatch(first)
+        if matched is None and expected:
+            matched = _STATUS_CLASS.fullmatch(first)
         if matched is None:
             raise self.wrong(block.first, f"no status; {what}")
         start = tuple(part for part in matched.groups() if part is not None)

@@ -260,7 +260,7 @@ class Script(Factory):
 
     noisy = False
 
-    def buildProtocol(self, addr: object) -> GitHubConnection:
+    def buildProtocol(self, addr: object) -> Any:
         connection = GitHubConnection()
         connection.factory = self
         return connection
