@@ -35,8 +35,15 @@ _PASSING: Final = frozenset({"TRYAGAIN", "UNSERVED"})
 
 _CODES: Final = _WRITING | _BOTH | _PASSING | {"MOVED", "ASK"}
 
-#: Redis 6 puts what a command inside a script was answered behind where in the script that was.
-_IN_SCRIPT: Final = re.compile(r"ERR Error running script .*?@user_script: ?\d+: -?([A-Z]+) ")
+#: Up to Redis 6, and in servers made from it, the error of a command inside a script is wrapped:
+#: ``ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY …``. Redis 7
+#: wraps what a script raises itself: ``ERR user_script:1: -READONLY …``. The hyphen begins an error
+#: reply of the server's own; words of a script have none.
+_FROM_SCRIPTS: Final = ("Error running script", "user_script", "user_function")
+_IN_SCRIPT: Final = re.compile(r"[\s:]-(?=[A-Z])")
+
+#: No code, and no error of `_OURS`, takes more characters.
+_LONGEST: Final = 64
 
 #: How scripts say that the user may not: Redis 6 to 7.0, and later ones.
 _FORBIDDEN_IN_SCRIPT: Final = (
@@ -53,17 +60,23 @@ _OURS: Final = {
 
 def code_of(error: str) -> str:
     """Return the code of an error reply, in capitals: its own, or that from inside a script."""
+    code = _own_code(error)
+    if code != "ERR":
+        return code
+    if any(text in error for text in _FROM_SCRIPTS):
+        for found in _IN_SCRIPT.finditer(error):
+            code = _own_code(error[found.end() : found.end() + _LONGEST])
+            if code in _CODES:
+                return code
+    return "NOPERM" if any(text in error for text in _FORBIDDEN_IN_SCRIPT) else "ERR"
+
+
+def _own_code(error: str) -> str:
+    """Return the code that an error begins with."""
     for text, code in _OURS.items():
         if error.startswith(text):
             return code
-    first = error.partition(" ")[0]
-    if first == "ERR":
-        found = _IN_SCRIPT.match(error)
-        if found is not None and found[1] in _CODES:
-            return found[1]
-        if any(text in error for text in _FORBIDDEN_IN_SCRIPT):
-            return "NOPERM"
-    return first
+    return error.partition(" ")[0]
 
 
 def trouble(code: str, purpose: Purpose) -> Trouble | None:
