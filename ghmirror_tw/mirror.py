@@ -35,6 +35,7 @@ from ghmirror_tw.policy.key import CacheKey, CredentialNames
 from ghmirror_tw.policy.limits import LimitKind, bucket_of, limit_of
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.preconditions import not_modified
+from ghmirror_tw.policy.quantities import duration
 from ghmirror_tw.policy.records import Known, Representation
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import (
@@ -179,7 +180,12 @@ class Mirror:
 
     def _sorry(self, question: Question, error: Unanswered) -> MirrorError:
         self._log_unanswered(question, error.reason, error.why)
-        return errors.unanswered(error.reason)
+        return self._unanswered(error)
+
+    def _unanswered(self, error: Unanswered) -> MirrorError:
+        """Return what a client gets in place of a response that never came, or broke off."""
+        limit = error.limit or f"[github] timeout = {duration(self.terms.timeout)}"
+        return errors.unanswered(error.reason, limit)
 
     def _log_unanswered(self, question: Question, reason: str, why: str) -> None:
         _log.warn(
@@ -375,7 +381,7 @@ class Mirror:
         if limit is not None and content is None:
             reply.content.abort()
         elif limit is None and broken is not None:
-            raise Unanswered(broken.reason, broken.why, reply.status) from broken
+            raise Unanswered(broken.reason, broken.why, reply.status, broken.limit) from broken
         elif content is None:
             return reply
         return evolve(reply, content=Held(content or b""), limit=limit)
@@ -466,6 +472,9 @@ class Mirror:
         except NotSaid as error:
             if joins and error.reason == "broken-answer":
                 return None
+            if joins and isinstance(error.otherwise, Answer):
+                shared = evolve(error.otherwise, collapsed=True)
+                raise NotSaid(error.reason, error.status, shared) from error
             raise
         if not first and answer.incoming is not None:
             return None
@@ -547,8 +556,7 @@ class Mirror:
         try:
             return await self._validation.validate(asked, known)
         except Unanswered as error:
-            sorry = errors.unanswered(error.reason)
-            raise NotSaid(error.reason, error.status, sorry) from error
+            raise NotSaid(error.reason, error.status, self._unanswered(error)) from error
         except Stopped as error:
             reason, again = error.stop.limit.kind.reason, error.stop.again(self.now())
             raise NotSaid(reason, None, again) from error

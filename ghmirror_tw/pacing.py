@@ -241,13 +241,13 @@ class Pacing:
             if self._closed:
                 raise errors.shutting_down(1)
             lane = self._lane(credential)
+            kind = _GRAPHQL if bucket == GRAPHQL else _REST
             if self._waiting and (lane.length >= MOST_OF_ONE or self._waiting >= MOST_OF_ALL):
-                raise self._overloaded(lane)
+                raise self._overloaded(lane, kind)
         except errors.MirrorError:
             refused: Deferred[Permit] = Deferred()
             refused.errback()
             return refused
-        kind = _GRAPHQL if bucket == GRAPHQL else _REST
         if self._is_clear_for(lane, kind):
             return succeed(self._permit(lane, None, 0))
         return self._queue(lane, kind, points, timeout_s)
@@ -266,11 +266,21 @@ class Pacing:
         remaining, reset = self._heard.get((credential, bucket), (0, 0.0))
         left_s = reset - self.reactor.seconds()
         if left_s > 0 and remaining <= self.reserve:
-            raise errors.reserved(ceil(left_s))
+            raise errors.reserved(self.reserve, remaining, ceil(left_s))
 
-    def _overloaded(self, lane: _Lane) -> errors.MirrorError:
+    def _overloaded(self, lane: _Lane, kind: str) -> errors.MirrorError:
         rested_s = max(share.rested_s() for share in lane.shares)
-        return errors.overloaded(max(1, ceil(rested_s)))
+        return errors.overloaded(self._used_up(lane, kind), max(1, ceil(rested_s)))
+
+    def _used_up(self, lane: _Lane, kind: str) -> str:
+        """Return the option, and its value, that keeps the requests of a lane waiting."""
+        points = lane.points.get(kind)
+        if lane.slots.available < 1:
+            return f"[github] max_in_flight_per_credential = {self.max_in_flight}"
+        if points is not None and points.available < lane.points_of_next(kind):
+            limit = self._limit(lane.slots.budget.credential, kind)
+            return f"[github] points_per_minute = {self.points_per_minute} ({limit} now)"
+        return f"[github] max_connections = {self.max_connections}"
 
     def _queue(self, lane: _Lane, kind: str, points: int, timeout_s: float) -> Deferred[Permit]:
         queue = lane.waiting[kind]
@@ -288,7 +298,7 @@ class Pacing:
             return waiter.permit
 
         def give_up() -> None:
-            error = self._overloaded(lane)
+            error = self._overloaded(lane, kind)
             self._remove(queue, waiter)
             waiter.permit.errback(error)
             self._ready_again(lane)

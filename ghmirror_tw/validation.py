@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from attrs import define, evolve, field
+from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -29,6 +29,7 @@ from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.pagination import NOTHING, Demand, what_must_hold, with_page
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
+from ghmirror_tw.policy.quantities import size
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
 from ghmirror_tw.policy.sharing import Sharing
@@ -324,8 +325,7 @@ class Validation:
         """Take an answer that is no 304: store it if it may be, and pass it on."""
         asked, reply = turn.asked, turn.reply
         if reply.status >= 500:  # noqa: PLR2004
-            reply.content.abort()
-            raise NotSaid("server-error", reply.status, _server_error(reply))
+            raise NotSaid("server-error", reply.status, await self._server_error(turn))
         if reply.limit is not None:
             answer = limited_answer(reply, reply.limit)
             raise NotSaid(reply.limit.kind.reason, reply.status, answer)
@@ -338,7 +338,7 @@ class Validation:
         try:
             content = await reply.content.collect(self.world.terms.max_stored_size)
         except Unanswered as error:
-            raise Unanswered(error.reason, error.why, reply.status) from error
+            raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
         whole = content is not None and reply.content.certain
         if content is not None and whole and may_store(reply.status, reply.fields):
             stored = await self._store(turn, content)
@@ -348,6 +348,25 @@ class Validation:
             self.store.unstorable(asked.key)
         if content is None:
             return passed_on(reply, reply.content)
+        return passed_on(reply, Whole(content, _coding(reply)))
+
+    async def _server_error(self, turn: Turn) -> Answer | MirrorError:
+        """Return GitHub's own 5xx, for all that wait and have no stale response.
+
+        The mirror's own error stands for content that can't be held for them.
+        """
+        reply, limit_bytes = turn.reply, self.world.terms.max_stored_size
+        if turn.asked.head:
+            await reply.content.collect(0)
+            return passed_on(reply, None)
+        try:
+            content = await reply.content.collect(limit_bytes)
+        except Unanswered as error:
+            raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
+        if content is None:
+            reply.content.abort()
+            limit = f"[cache] max_stored_size = {size(limit_bytes)}"
+            return errors.over_own_limit(reply.status, limit)
         return passed_on(reply, Whole(content, _coding(reply)))
 
     def _weigh(self, turn: Turn) -> None:
@@ -405,13 +424,6 @@ class Validation:
             self.world.revoked(asked.credential, asked_at)
         elif what is not None:
             self.store.refuse(asked.key, asked.credential, asked_at)
-
-
-def _server_error(reply: Reply) -> MirrorError:
-    """Return what the client gets for GitHub's 5xx: 502 or 504, and when to come again."""
-    error = errors.unanswered("timeout" if reply.status == 504 else "server-error")  # noqa: PLR2004
-    retry_after = reply.fields.get(b"retry-after") or b""
-    return evolve(error, retry_after=int(retry_after)) if retry_after.isdigit() else error
 
 
 def _coding(reply: Reply) -> bytes:

@@ -50,9 +50,9 @@ def _both(own: str, bare: str, write: str) -> Row:
 
 
 def _server_error(status: int) -> Row:
-    sorry = "504 detail=timeout" if status == 504 else "502 detail=server-error"
     stale = f"200 fwd=stale; fwd-status={status}; detail=server-error"
-    return _both(stale, sorry, f"{status} fwd=method")
+    own = f"{status} fwd=uri-miss; fwd-status={status}"
+    return _both(stale, own, f"{status} fwd=method")
 
 
 def _limit(status: int, reason: str) -> Row:

@@ -216,7 +216,7 @@ class Matrix:
             got = await self.home.get(path, token=token)
             assert told(got) == "200 fwd=stale; fwd-status=503; detail=server-error", cell
             assert got.json == now, cell
-        assert (await self.home.get(path, token="carol-1")).status == 502, cell
+        assert (await self.home.get(path, token="carol-1")).status == 503, cell
         wrong.end()
         # One good answer, so that the faults of other cells are not counted together.
         assert (await self.home.get(path, token=mine)).status == 200, cell

@@ -72,10 +72,16 @@ class Outcomes(TestCase):
         assert told == (404, "fwd=uri-miss; fwd-status=404", "MISS")
 
     async def test_error(self) -> None:
-        """The mirror's own answer has the reason."""
+        """The mirror's own response has the reason."""
+        self.github.fault("/thing", "reset")
+        got = await self.home.get("/thing", token="alice-1")
+        assert (got.status, got.outcome) == (502, "detail=broken-answer")
+
+    async def test_a_server_error(self) -> None:
+        """Without a stale response it is GitHub's own."""
         self.github.fault("/thing", "502")
         got = await self.home.get("/thing", token="alice-1")
-        assert (got.status, got.outcome) == (502, "detail=server-error")
+        assert (got.status, got.outcome) == (502, "fwd=uri-miss; fwd-status=502")
 
     async def test_a_date_is_sent_only_where_there_is_no_tag(self) -> None:
         """`If-Modified-Since` comes from a grant without entity-tag, and from nowhere else."""

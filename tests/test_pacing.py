@@ -309,7 +309,7 @@ def test_the_reserve_is_kept_for_writes() -> None:
     queue.pacing.heard(BOB, "core", 101, now + 600)
     queue.enter(ALICE, spends=True)
     (error,) = queue.errors()
-    assert (error.status, error.reason, error.retry_after) == (503, "reserve", 601)
+    assert (error.status, error.reason, error.retry_after) == (503, "reserve", 60)
     queue.enter(ALICE)
     queue.enter(ALICE, bucket="search", spends=True)
     queue.enter(BOB, spends=True)

@@ -59,7 +59,7 @@ class Together(Asking):
             ("/thing", 200),
             ("/nowhere", 404),
             ("/gone", 410),
-            ("/broken", 502),
+            ("/broken", 500),
         ):
             gate = self.github.hold(target)
             got = await self.all_at_once(gate, target, ["alice-1"] * 3, arriving=1)
@@ -250,7 +250,7 @@ class Claims(Asking):
         self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
         self.github.fault("/broken", "500", login="alice")
         self.github.put("/broken", {"a": 1})
-        for target, status in (("/no-tag", 200), ("/private", 404), ("/broken", 502)):
+        for target, status in (("/no-tag", 200), ("/private", 404), ("/broken", 500)):
             gate = self.github.hold(target)
             tokens = ["alice-1", "bob-1", "carol-1"]
             got = await self.all_at_once(gate, target, tokens, arriving=1)

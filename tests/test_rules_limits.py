@@ -239,7 +239,7 @@ class Offline(TestCase):
             await self.home.get("/new", token="alice-1"),
             await self.home.ask("PATCH", "/thing", token="alice-1", body=b"{}"),
         ]
-        assert [each.status for each in asked] == [502, 502, 502, 503]
+        assert [each.status for each in asked] == [503, 503, 503, 503]
         assert wrong.seen == 9
         wrong.end()
         assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"

@@ -51,12 +51,12 @@ class Stale(TestCase):
         assert (got.status, got.outcome) == (200, STALE)
         assert int(got.field("age") or -1) == 99
         self.home.move_on(2.0)
-        assert (await self.while_away()).status == 502
+        assert (await self.while_away()).status == 503
 
     async def test_not_to_who_wants_a_validation(self) -> None:
         """`no-cache` forbids it."""
-        assert (await self.while_away(headers=NO_CACHE)).status == 502
-        assert (await self.while_away(headers={"Pragma": "no-cache"})).status == 502
+        assert (await self.while_away(headers=NO_CACHE)).status == 503
+        assert (await self.while_away(headers={"Pragma": "no-cache"})).status == 503
 
     async def test_the_clients_preconditions_hold(self) -> None:
         """304 to who has it already; it is no less stale."""
@@ -85,7 +85,7 @@ class Stale(TestCase):
                 await self.home.ask(method, "/thing", token="alice-1", headers=headers)
                 if wrong is not None:
                     wrong.end()
-                assert (await self.while_away()).status == 502, case
+                assert (await self.while_away()).status == 503, case
 
     async def test_never_from_a_copy(self) -> None:
         """A grant that came out of a snapshot is none before GitHub has confirmed it."""
@@ -94,7 +94,7 @@ class Stale(TestCase):
             record = store.peek(name)
             if isinstance(record, Grant):
                 store._put(short(*name), evolve(record, restored=True))
-        assert (await self.while_away()).status == 502
+        assert (await self.while_away()).status == 503
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
         assert (await self.while_away()).outcome == STALE
 
@@ -303,7 +303,7 @@ class Fleet(TestCase):
         self.github.fault("/thing", "503")
         got = await self.other.get("/thing", token="alice-1")
         assert (got.json, got.outcome) == ({"a": 1}, STALE)
-        assert (await self.other.get("/thing", token="bob-1")).status == 502
+        assert (await self.other.get("/thing", token="bob-1")).status == 503
 
     async def test_what_one_was_refused_none_gives(self) -> None:
         """Not the one that was granted it before, either."""
@@ -320,7 +320,7 @@ class Fleet(TestCase):
             await settled(self.other.house.store)
             wrong = self.github.fault("/thing", "503")
             for home in (self.one, self.other):
-                assert (await home.get("/thing", token="alice-1")).status == 502
+                assert (await home.get("/thing", token="alice-1")).status == 503
             wrong.end()
 
     async def test_together(self) -> None:

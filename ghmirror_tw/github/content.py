@@ -17,6 +17,7 @@ from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from ghmirror_tw.github.interfaces import Unanswered
+from ghmirror_tw.policy.quantities import duration
 
 #: A client that takes nothing for so many times as long as GitHub may pause holds a connection
 #: to GitHub no longer.
@@ -200,7 +201,8 @@ class Content(Protocol):
         waiting, self._waiting = self._waiting, None
         self.abort()
         if waiting is not None and not waiting.called:
-            waiting.errback(Unanswered("timeout", "no content for too long"))
+            limit = f"[github] idle_timeout = {duration(self.idle_timeout_s)}"
+            waiting.errback(Unanswered("timeout", "no content for too long", limit=limit))
 
 
 @define(eq=False)

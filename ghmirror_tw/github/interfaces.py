@@ -18,14 +18,16 @@ from ghmirror_tw.policy.messages import Question
 class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose fault it was
     """GitHub gave no whole answer: *reason* is timeout, connect-error or broken-answer.
 
-    *status*: that of the answer which broke off, where so much of it came.
+    *status*: that of the answer which broke off, where so much of it came. *limit*: the option by
+    which the mirror gave it up, and its value; empty: ``[github] timeout``, or none.
     """
 
-    def __init__(self, reason: str, why: str, status: int | None = None) -> None:
+    def __init__(self, reason: str, why: str, status: int | None = None, limit: str = "") -> None:
         super().__init__(why)
         self.reason = reason
         self.why = why
         self.status = status
+        self.limit = limit
 
     def __str__(self) -> str:
         return self.why

@@ -1,15 +1,22 @@
 """The mirror's own answers, in the shape of GitHub's (GitHub: troubleshooting the REST API).
 
-No message depends on what is stored or on who else has asked for it.
+Each message says what is wrong and what to do, with the option or the number concerned. No message
+depends on what is stored or on who else has asked for it.
 """
 
 from __future__ import annotations
 
 import json
+from typing import Final
 
 from attrs import frozen
 
+from ghmirror_tw.policy.quantities import duration, size
+
 _DOCUMENTATION_URL = "https://docs.github.com/rest"
+#: A client may come again after so many seconds at most, however long a cause lasts: clients sleep
+#: for as long as they are told.
+LONGEST_RETRY_S: Final = 60
 
 
 @frozen
@@ -39,32 +46,61 @@ def malformed(message: str) -> MirrorError:
 
 def no_credential() -> MirrorError:
     """Return 401: only known users may ask, and nobody said who this is."""
-    return MirrorError(401, "no-credential", "Requires authentication")
+    return MirrorError(
+        401,
+        "no-credential",
+        "Requires authentication: this mirror serves the users in its [server] allowed_users only."
+        " Send a token in Authorization",
+    )
 
 
 def not_allowed() -> MirrorError:
     """Return 403: this user may not use the mirror; the same for every user and target."""
-    return MirrorError(403, "not-allowed", "This user is not allowed to use this mirror")
+    return MirrorError(
+        403,
+        "not-allowed",
+        "This user is not allowed to use this mirror: its [server] allowed_users does not name the"
+        " user. Ask the mirror's operator, or use GitHub's own URL",
+    )
 
 
-def too_slow() -> MirrorError:
+def too_slow(limit_s: float) -> MirrorError:
     """Return 408: the request did not come in time (RFC 9110, section 15.5.9)."""
-    return MirrorError(408, "too-slow", "The request did not come in time")
+    return MirrorError(
+        408,
+        "too-slow",
+        f"The request was not received in time: each step of it may take {duration(limit_s)}."
+        " Send it again",
+    )
 
 
-def too_large() -> MirrorError:
+def too_large(limit_bytes: int) -> MirrorError:
     """Return 413: more content than the mirror takes (RFC 9110, section 15.5.14)."""
-    return MirrorError(413, "too-large", "The content of the request is too large")
+    return MirrorError(
+        413,
+        "too-large",
+        "The content of the request is too large: this mirror's [server] max_request_size ="
+        f" {size(limit_bytes)}. Send less, or have the mirror's operator raise it",
+    )
 
 
-def target_too_long() -> MirrorError:
+def target_too_long(limit_bytes: int) -> MirrorError:
     """Return 414: a longer target than the mirror takes (RFC 9110, section 15.5.15)."""
-    return MirrorError(414, "target-too-long", "The URL of the request is too long")
+    return MirrorError(
+        414,
+        "target-too-long",
+        f"The URL of the request is too long: the request line may take {limit_bytes} bytes",
+    )
 
 
-def fields_too_large() -> MirrorError:
+def fields_too_large(line_bytes: int, all_bytes: int) -> MirrorError:
     """Return 431: more field lines, or longer ones, than the mirror takes (RFC 6585)."""
-    return MirrorError(431, "fields-too-large", "The header fields of the request are too large")
+    return MirrorError(
+        431,
+        "fields-too-large",
+        f"The header fields of the request are too large: a line may take {line_bytes} bytes, all"
+        f" of them together {all_bytes}. Send fewer or shorter fields",
+    )
 
 
 def not_implemented(message: str) -> MirrorError:
@@ -72,46 +108,96 @@ def not_implemented(message: str) -> MirrorError:
     return MirrorError(501, "not-implemented", message)
 
 
-def upstream_failed(reason: str) -> MirrorError:
-    """Return 502: GitHub gave no answer that can be passed on.
+#: What a client reads of each reason for which GitHub gave no response that can be passed on.
+_UPSTREAM: Final = {
+    "connect-error": "The mirror could not connect to GitHub ([github] api_url). Try again; if it"
+    " lasts, the mirror's log says why",
+    "broken-answer": "GitHub's response broke off or was malformed. Try again; if it lasts, the"
+    " mirror's log says what was wrong",
+}
 
-    *reason* is one of those for which stale answers are given, such as `connect-error`.
+
+def upstream_failed(reason: str) -> MirrorError:
+    """Return 502: GitHub gave no response that can be passed on.
+
+    *reason* is one of those for which stale responses are given, such as `connect-error`.
     """
-    return MirrorError(502, reason, "GitHub could not be reached or gave a broken answer")
+    return MirrorError(502, reason, _UPSTREAM.get(reason, _UPSTREAM["broken-answer"]))
+
+
+def over_own_limit(status: int, limit: str) -> MirrorError:
+    """Return 502: a response of GitHub's with *status* is over *limit*, an option and its value."""
+    return MirrorError(
+        502,
+        "broken-answer",
+        f"GitHub's {status} response is larger than this mirror takes: {limit}",
+    )
 
 
 def shutting_down(retry_after: int) -> MirrorError:
     """Return 503: this process takes no more requests; another may in *retry_after* seconds."""
-    return MirrorError(503, "shutting-down", "The mirror is shutting down", retry_after)
-
-
-def overloaded(retry_after: int) -> MirrorError:
-    """Return 503: the mirror is over its own limits for some *retry_after* seconds."""
-    return MirrorError(503, "overloaded", "The mirror is over its limits", retry_after)
-
-
-def reserved(retry_after: int) -> MirrorError:
-    """Return 503: what is left of GitHub's quota for *retry_after* seconds is kept for writes."""
     return MirrorError(
-        503, "reserve", "What is left of GitHub's quota is kept for writes", retry_after
+        503,
+        "shutting-down",
+        f"The mirror is shutting down. Try again in {retry_after} s: another replica, or the next"
+        " process, takes the request",
+        retry_after,
     )
 
 
-def timed_out() -> MirrorError:
-    """Return 504: GitHub gave no answer in time (RFC 9110, section 15.6.5)."""
-    return MirrorError(504, "timeout", "GitHub did not answer in time")
+def overloaded(limit: str, retry_after: int) -> MirrorError:
+    """Return 503: *limit*, an option and its value, is used up for some *retry_after* seconds."""
+    retry_after = min(retry_after, LONGEST_RETRY_S)
+    return MirrorError(
+        503,
+        "overloaded",
+        f"The mirror is over its limit {limit}. Try again in {retry_after} s, or send fewer"
+        " requests at a time",
+        retry_after,
+    )
+
+
+def reserved(reserve: int, remaining: int, left_s: int) -> MirrorError:
+    """Return 503: the *remaining* quota is kept for writes until the reset in *left_s* seconds."""
+    return MirrorError(
+        503,
+        "reserve",
+        f"GitHub's quota of this credential has {remaining} left, and this mirror keeps [github]"
+        f" reserve = {reserve} for writes. The quota is full again in {left_s} s",
+        min(left_s, LONGEST_RETRY_S),
+    )
+
+
+def timed_out(limit: str) -> MirrorError:
+    """Return 504: GitHub gave no response in time (RFC 9110, section 15.6.5).
+
+    *limit*: the option that says how long the mirror waits, and its value.
+    """
+    return MirrorError(
+        504,
+        "timeout",
+        f"GitHub did not respond within {limit}. Try again later, or have the mirror's operator"
+        " raise it",
+    )
 
 
 def loop() -> MirrorError:
     """Return 508: the request came through this mirror before (RFC 5842, section 7.2)."""
-    return MirrorError(508, "loop", "The request came back to the mirror that had forwarded it")
+    return MirrorError(
+        508,
+        "loop",
+        "The request came back to the mirror that had forwarded it: its [github] api_url, or a"
+        " proxy on the way there, leads to the mirror itself",
+    )
 
 
 def internal() -> MirrorError:
     """Return 500: the mirror is at fault; the log says how, the answer does not."""
-    return MirrorError(500, "internal", "The mirror failed to answer this request")
+    return MirrorError(
+        500, "internal", "The mirror failed to answer this request; its log says why"
+    )
 
 
-def unanswered(reason: str) -> MirrorError:
-    """Return 504 where GitHub took too long, else 502; *reason* as for stale answers."""
-    return timed_out() if reason == "timeout" else upstream_failed(reason)
+def unanswered(reason: str, limit: str) -> MirrorError:
+    """Return 504 where GitHub took longer than *limit*, else 502; *reason* as for stale ones."""
+    return timed_out(limit) if reason == "timeout" else upstream_failed(reason)

@@ -257,7 +257,7 @@ class Channel(HTTPChannel):
         if self._handlingRequest:
             self.transport.abortConnection()
         elif self._begun:
-            self.refuse(errors.too_slow())
+            self.refuse(errors.too_slow(PATIENCE_S))
         else:
             self.loseConnection()
             self._linger()
@@ -297,18 +297,26 @@ class Channel(HTTPChannel):
     # What Twisted calls where it would answer 400 without content, or nothing.
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(errors.malformed("The request is malformed"))
+        self.refuse(
+            errors.malformed(
+                "The request is malformed: its request line, a field line, its length or its chunks"
+                " are not as RFC 9112 has them"
+            )
+        )
 
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002
         """Refuse a line that is too long: the request line, or one of the fields."""
         first = not hasattr(self, "_command")
-        self.refuse(errors.target_too_long() if first else errors.fields_too_large())
+        self.refuse(errors.target_too_long(self.MAX_LENGTH) if first else self._too_large())
+
+    def _too_large(self) -> MirrorError:
+        return errors.fields_too_large(self.MAX_LENGTH, self.totalHeadersSize)
 
     def lineReceived(self, line: bytes) -> Any:
         """Take a line, unless the fields take too much."""
         self._begun = True  # also with an empty line, of which only one may come before a request
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
-            return self.refuse(errors.fields_too_large())
+            return self.refuse(self._too_large())
         return super().lineReceived(line)
 
     def allContentReceived(self) -> None:
@@ -330,7 +338,9 @@ class Channel(HTTPChannel):
             return
         most = _FRAMING_TIMES * self.requests[-1].size + _FRAMING_BYTES
         if self.length is None and self._on_the_wire > most:
-            self.refuse(errors.malformed("The chunks of the request are mostly framing"))
+            self.refuse(
+                errors.malformed("The chunks of the request are mostly framing: send larger ones")
+            )
             return
         self._on_the_wire += len(data)
         super().rawDataReceived(data)

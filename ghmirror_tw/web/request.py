@@ -60,7 +60,7 @@ class MirrorRequest(server.Request):
     def gotLength(self, length: int | None) -> None:
         """Refuse content that is announced to be too large, before it is sent."""
         if length is not None and length > self.channel.site.resource.max_request_size:
-            self._refuse(errors.too_large())
+            self._refuse(errors.too_large(self.channel.site.resource.max_request_size))
         self.content = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with the request
 
     def _refuse(self, error: MirrorError) -> None:
@@ -83,13 +83,13 @@ class MirrorRequest(server.Request):
         """Spool content, up to the limit."""
         self.size += len(data)
         if self.size > self.channel.site.resource.max_request_size:
-            self._refuse(errors.too_large())
+            self._refuse(errors.too_large(self.channel.site.resource.max_request_size))
         if self.refused:
             return
         try:
             self.content.write(data)
         except OSError:
-            self._refuse(errors.overloaded(_NO_ROOM_S))
+            self._refuse(errors.overloaded("of room in its temporary directory", _NO_ROOM_S))
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Answer, now that all of it is here."""

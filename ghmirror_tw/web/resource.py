@@ -184,7 +184,10 @@ class MirrorResource:
         trusted = self._is_trusted(request)
         root = self._root(request, fields, trusted)
         if request.method not in _METHODS:
-            raise errors.not_implemented("The method is not one of GitHub's")
+            raise errors.not_implemented(
+                "The method is not one of GitHub's: use GET, HEAD, POST, PUT, PATCH, DELETE or"
+                " OPTIONS"
+            )
         via = fields.get_all(b"via")
         if via and loops(via, self.pseudonym):
             raise errors.loop()
@@ -211,7 +214,7 @@ class MirrorResource:
             if answer.incoming is not None:
                 answer.incoming.abort()
             if isinstance(error, Unanswered):
-                raise errors.upstream_failed(error.reason) from error
+                raise errors.unanswered(error.reason, error.limit) from error
             raise
 
     def _is_trusted(self, request: MirrorRequest) -> bool:

@@ -14,17 +14,21 @@ ALL = [
     (errors.malformed("The Host field names no host"), 400, "malformed"),
     (errors.no_credential(), 401, "no-credential"),
     (errors.not_allowed(), 403, "not-allowed"),
-    (errors.too_large(), 413, "too-large"),
-    (errors.target_too_long(), 414, "target-too-long"),
-    (errors.fields_too_large(), 431, "fields-too-large"),
+    (errors.too_large(2 << 30), 413, "too-large"),
+    (errors.target_too_long(16384), 414, "target-too-long"),
+    (errors.fields_too_large(16384, 65536), 431, "fields-too-large"),
     (errors.internal(), 500, "internal"),
     (errors.not_implemented("The transfer coding is unknown"), 501, "not-implemented"),
     (errors.upstream_failed("connect-error"), 502, "connect-error"),
-    (errors.unanswered("timeout"), 504, "timeout"),
-    (errors.unanswered("server-error"), 502, "server-error"),
+    (errors.upstream_failed("broken-answer"), 502, "broken-answer"),
+    (errors.over_own_limit(503, "[cache] max_stored_size = 8MiB"), 502, "broken-answer"),
+    (errors.unanswered("timeout", "[github] timeout = 30s"), 504, "timeout"),
+    (errors.unanswered("connect-error", ""), 502, "connect-error"),
+    (errors.too_slow(60.0), 408, "too-slow"),
+    (errors.reserved(100, 99, 1312), 503, "reserve"),
     (errors.shutting_down(5), 503, "shutting-down"),
-    (errors.overloaded(7), 503, "overloaded"),
-    (errors.timed_out(), 504, "timeout"),
+    (errors.overloaded("[github] max_in_flight_per_credential = 80", 7), 503, "overloaded"),
+    (errors.timed_out("[github] idle_timeout = 60s"), 504, "timeout"),
     (errors.loop(), 508, "loop"),
 ]
 
@@ -42,12 +46,45 @@ def test_each_error(error: MirrorError, status: int, reason: str) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (errors.too_slow(60.0), "60s"),
+        (errors.too_large(2 << 30), "[server] max_request_size = 2GiB"),
+        (errors.target_too_long(16384), "16384 bytes"),
+        (errors.fields_too_large(16384, 65536), "16384 bytes"),
+        (errors.fields_too_large(16384, 65536), "65536"),
+        (errors.no_credential(), "[server] allowed_users"),
+        (errors.not_allowed(), "[server] allowed_users"),
+        (errors.upstream_failed("connect-error"), "[github] api_url"),
+        (errors.over_own_limit(503, "[x] y = 1"), "GitHub's 503 response"),
+        (errors.over_own_limit(503, "[x] y = 1"), "[x] y = 1"),
+        (errors.unanswered("timeout", "[github] timeout = 30s"), "[github] timeout = 30s"),
+        (errors.overloaded("[github] max_connections = 100", 7), "[github] max_connections = 100"),
+        (errors.overloaded("[github] max_connections = 100", 7), "in 7 s"),
+        (errors.reserved(100, 99, 1312), "[github] reserve = 100"),
+        (errors.reserved(100, 99, 1312), "1312 s"),
+        (errors.loop(), "[github] api_url"),
+        (errors.shutting_down(5), "in 5 s"),
+    ],
+)
+def test_what_to_do(error: MirrorError, words: str) -> None:
+    """A message names the option or the number that it is about."""
+    assert words in error.message
+
+
+def test_a_retry_is_never_far_away() -> None:
+    """A client sleeps for as long as it is told, and would fail at once otherwise."""
+    assert errors.overloaded("x", 3600).retry_after == errors.LONGEST_RETRY_S
+    assert errors.reserved(100, 0, 3600).retry_after == errors.LONGEST_RETRY_S
+
+
 def test_when_to_come_again() -> None:
     """Only what passes by itself names a time, in seconds."""
     named = {
         error.reason: error.retry_after for error, _, _ in ALL if error.retry_after is not None
     }
-    assert named == {"shutting-down": 5, "overloaded": 7}
+    assert named == {"shutting-down": 5, "overloaded": 7, "reserve": 60}
 
 
 def test_any_message_is_ascii_json() -> None:
@@ -62,7 +99,7 @@ def test_an_error_can_be_raised_and_chained() -> None:
     """It is an exception with a cause and a traceback, and tells what it is about."""
     cause = ValueError("cause")
     with pytest.raises(MirrorError, match="too large") as raised:
-        raise errors.too_large() from cause
+        raise errors.too_large(2 << 30) from cause
     assert raised.value.__cause__ is cause
     # Whoever carries an exception about may take its traceback off, frozen or not.
     raised.value.__traceback__ = None
