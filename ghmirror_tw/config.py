@@ -43,7 +43,7 @@ class Option:
     """One thing that can be set; *default* is written as it would be in a file.
 
     A *secret* can also be given as ``<name>_path`` and is never shown. A *verbatim* one has no
-    comments. Of one with *many* entries, each line is one, and *collect* makes them one value.
+    comments. One with *many* entries has them by lines or commas; *collect* makes them one value.
     *reread*: when another value is taken while the mirror runs; empty: when it is started.
     """
 
@@ -73,7 +73,7 @@ class Option:
         if not self.many:
             return self.kind.parse(text)
         values, wrong = [], []
-        for entry in filter(None, map(str.strip, text.split("\n"))):
+        for entry in kinds.entries(text):
             try:
                 values.append(self.kind.parse(entry))
             except ValueError as error:
@@ -551,9 +551,7 @@ def _take_environ(environ: Mapping[str, str], given: dict[Key, tuple[str, str]])
             continue
         if option.verbatim:
             text = kinds.without_newline(text)
-        elif option.many:
-            text = text.replace(",", "\n")
-        else:
+        elif not option.many:
             text = text.strip()
         given[option.section, option.name] = (text, f" (environment variable {variable})")
     return [

@@ -56,6 +56,15 @@ def optional(kind: Kind[T], empty: T) -> Kind[T]:
     return Kind(lambda text: kind.parse(text) if text else empty, f"{kind.expected}, or nothing")
 
 
+#: What separates the entries of a list; a comma behind a backslash belongs to its entry.
+_BETWEEN_ENTRIES: Final = re.compile(r"(?<!\\),|\n")
+
+
+def entries(text: str) -> list[str]:
+    """Return the entries of a list, which are separated by line breaks or commas."""
+    return [entry for raw in _BETWEEN_ENTRIES.split(text) if (entry := raw.strip())]
+
+
 # ---------------------------------------------------------------- numbers, words, switches
 
 
@@ -170,7 +179,7 @@ def _login(text: str) -> str:
     return text.lower()
 
 
-login: Final = Kind(_login, "GitHub logins such as octocat or name[bot], one a line")
+login: Final = Kind(_login, "GitHub logins such as octocat or name[bot], by lines or commas")
 
 
 #: Control characters, and what the environment makes of bytes that are not UTF-8.
@@ -347,7 +356,7 @@ def _sentinel(text: str) -> tuple[str, int]:
     return authority.host.strip("[]"), authority.port
 
 
-sentinel: Final = Kind(_sentinel, "HOST:PORT, one a line")
+sentinel: Final = Kind(_sentinel, "HOST:PORT, by lines or commas")
 
 
 def _target(text: str) -> str:
@@ -370,7 +379,7 @@ def _network(text: str) -> Network:
         raise ValueError(str(error)) from None
 
 
-network: Final = Kind(_network, "addresses or networks such as 10.0.0.0/8, one a line")
+network: Final = Kind(_network, "addresses or networks such as 10.0.0.0/8, by lines or commas")
 
 
 def _endpoint(text: str) -> str:
@@ -393,7 +402,8 @@ def _endpoint(text: str) -> str:
 
 
 endpoint: Final = Kind(
-    _endpoint, "Twisted endpoint descriptions such as tcp:8080 or unix:/run/mirror.sock, one a line"
+    _endpoint,
+    "Twisted endpoint descriptions such as tcp:8080 or unix:/run/mirror.sock, by lines or commas",
 )
 
 

@@ -330,9 +330,24 @@ def test_lists_have_one_entry_a_line_in_the_file(ini: Load) -> None:
     assert settings.server.allowed_users == {"alice", "name[bot]"}
 
 
-def test_lists_from_the_environment_have_commas_too() -> None:
-    settings = load(None, {"GHMIRROR_SERVER_ALLOWED_USERS": "a, B,\nc\n"})
-    assert settings.server.allowed_users == {"a", "b", "c"}
+def test_the_entries_of_a_list_are_separated_by_lines_or_commas(ini: Load) -> None:
+    """In the file as in the environment, and for each option that is a list."""
+    given = "a, B,\n    c\n"
+    for settings in (
+        ini(f"[server]\nallowed_users = {given}"),
+        load(None, {"GHMIRROR_SERVER_ALLOWED_USERS": given}),
+    ):
+        assert settings.server.allowed_users == {"a", "b", "c"}
+    for option in OPTIONS:
+        if option.many:
+            one = CASES[f"{option.section}.{option.name}"][0]
+            assert option.parse(f"{one},{one}") == option.parse(f" {one}\n\n{one} ,")
+
+
+def test_a_comma_behind_a_backslash_belongs_to_its_entry(ini: Load) -> None:
+    """As Twisted's endpoint descriptions have it, in which a backslash takes what follows."""
+    settings = ini("[server]\nlisten = unix:/run/a\\,b, tcp:80")
+    assert settings.server.listen == ("unix:/run/a\\,b", "tcp:80")
 
 
 def test_each_bad_entry_of_a_list_is_a_fault() -> None:
