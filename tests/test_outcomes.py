@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.store.kept import short
-from tests.home import Home, open_home
+from tests.home import Home, open_home, start
 
 LIVE = "x-ratelimit-remaining"
 
@@ -70,6 +70,27 @@ class Outcomes(TestCase):
         assert told[1:] == ("fwd=bypass", "MISS")
         told = await self.said("/nowhere", "alice-1")
         assert told == (404, "fwd=uri-miss; fwd-status=404", "MISS")
+
+    async def test_in_the_words_of_ghproxy(self) -> None:
+        """`X-Cache-Mode`, by which Prow knows what was free of charge."""
+        waiting = self.github.hold("/thing")
+        both = [start(self.home.get("/thing", token="alice-1")) for _ in range(2)]
+        await waiting.arrived()
+        waiting.open()
+        modes = [(await each).field("x-cache-mode") for each in both]
+        assert sorted(map(str, modes)) == ["COALESCED", "MISS"]
+        for target, more, mode in (
+            ("/thing", {}, "REVALIDATED"),
+            ("/thing", {"Cache-Control": "no-store"}, "SKIP"),
+            ("/nowhere", {}, "NO-STORE"),
+        ):
+            got = await self.home.get(target, token="alice-1", headers=more)
+            assert got.field("x-cache-mode") == mode
+        self.github.put("/thing", {"a": 2})
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.field("x-cache-mode") == "CHANGED"
+        got = await self.home.ask("POST", "/thing", token="alice-1", body=b"{}")
+        assert got.field("x-cache-mode") == "SKIP"
 
     async def test_error(self) -> None:
         """The mirror's own response has the reason."""

@@ -42,13 +42,28 @@ class Storable(TestCase):
             if name[0] not in {"refusal", "revoked", "written"}
         )
 
+    async def test_cookies_go_nowhere(self) -> None:
+        """Neither to GitHub nor back, and with one a request is what it is without."""
+        self.github.put("/thing", {"a": 1}, fields={"Set-Cookie": "session=1"})
+        for method, token, cookies, outcome in (
+            ("GET", "alice-1", "a=b", "stored"),
+            ("GET", "alice-1", "a=c", "detail=revalidated"),
+            ("GET", "bob-1", ["a=d", "e=f"], "detail=shared"),
+            ("HEAD", "alice-1", "a=b", "detail=revalidated"),
+            ("PATCH", "alice-1", "a=b", "fwd=method"),
+        ):
+            headers = {"Cookie": cookies}
+            got = await self.home.ask(method, "/thing", token=token, headers=headers)
+            assert got.outcome.endswith(outcome)
+            assert got.field("set-cookie") is None
+            assert self.github.log[-1].field(b"cookie") is None
+
     async def test_what_passes_by_neither_uses_nor_changes_what_is_stored(self) -> None:
         """Each of the reasons alone; GitHub gets the request with the client's own conditions."""
         await self.home.get("/thing", token="alice-1")
         etag = f'"{"0" * 64}"'
         reasons: list[dict[str, str | list[str]]] = [
             {"Range": "bytes=0-3"},
-            {"Cookie": "a=b"},
             {"X-GitHub-OTP": "123456"},
             {"Cache-Control": "no-store"},
             {"Cache-Control": "max-age=0, No-Store"},

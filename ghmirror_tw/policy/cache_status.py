@@ -1,4 +1,4 @@
-"""What an answer says about how it came about: `Cache-Status` (RFC 9211) and `X-Cache`."""
+"""What an answer says about how it came about: `Cache-Status` (RFC 9211) and older fields."""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ _FORWARD: Final = {Outcome.STALE: "stale", Outcome.PASS: "uri-miss", Outcome.ERR
 _FROM_STORE: Final = frozenset(
     {Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH, Outcome.STALE}
 )
+
+#: Modes of responses that were stored.
+_STORED_MODES: Final = {Outcome.MISS: b"MISS", Outcome.CHANGED: b"CHANGED"}
 
 #: `sf-token` (RFC 8941, section 3.3.4), and what an `sf-string` can't hold (section 3.3.3).
 _TOKEN: Final = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+\-.^_`|~:/]*")
@@ -95,3 +98,37 @@ def _varying(
 def x_cache(outcome: Outcome) -> bytes:
     """Return the `X-Cache` value: `HIT` for content that GitHub did not have to send."""
     return b"HIT" if outcome in _FROM_STORE else b"MISS"
+
+
+def x_cache_mode(outcome: Outcome, *, forward: str | None = None, collapsed: bool = False) -> bytes:
+    """Return the `X-Cache-Mode` value, in the words of ghproxy (kubernetes/test-infra, ghcache).
+
+    Its clients count a response as free of charge for `COALESCED` and `REVALIDATED` alone.
+    *forward* and *collapsed* are those of `cache_status`.
+    """
+    if collapsed:
+        return b"COALESCED"
+    if outcome in _FROM_STORE:
+        return b"REVALIDATED"
+    if forward in {"method", "bypass"}:
+        return b"SKIP"
+    return _STORED_MODES.get(outcome, b"NO-STORE")
+
+
+def own_fields(
+    outcome: Outcome,
+    *,
+    status: int | None = None,
+    detail: str | None = None,
+    collapsed: bool = False,
+    forward: str | None = None,
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the fields in which a response tells how it came about; see `cache_status`."""
+    value = cache_status(
+        outcome, status=status, detail=detail, collapsed=collapsed, forward=forward
+    )
+    return (
+        (b"cache-status", value),
+        (b"x-cache", x_cache(outcome)),
+        (b"x-cache-mode", x_cache_mode(outcome, forward=forward, collapsed=collapsed)),
+    )

@@ -14,15 +14,15 @@ from ghmirror_tw.policy.targets import has_secret_in_query
 #: Request fields whose mere presence makes a request pass by.
 _BYPASSING: Final = (
     b"range",
-    b"cookie",
     b"x-github-otp",
     b"if-match",
     b"if-unmodified-since",
     b"if-range",
 )
 
-#: What belongs to one connection.
-_OF_A_HOP: Final = HOP_BY_HOP | FRAMING
+#: What is not passed on from a response: what belongs to one connection, and cookies. A cookie
+#: would reach every client that shares the response, and no client of the API has a use for one.
+_NOT_PASSED_ON: Final = HOP_BY_HOP | FRAMING | {b"set-cookie"}
 #: Statuses that refuse a key, unless they tell of a rate limit.
 _REFUSING: Final = frozenset({403, 404, 410, 451})
 
@@ -132,10 +132,10 @@ def refuses(status: int, fields: Fields, content: bytes) -> str | None:
 
 
 def of_this_answer(fields: Fields) -> Fields:
-    """Return the fields of GitHub's own answer as they pass on: all but what delimits it."""
+    """Return the fields of GitHub's own answer as they pass on: without framing and cookies."""
     if fields.get(b"connection") is None:
-        return fields.without(_OF_A_HOP)
-    return fields.without(_OF_A_HOP.union(fields.listed(b"connection")))
+        return fields.without(_NOT_PASSED_ON)
+    return fields.without(_NOT_PASSED_ON.union(fields.listed(b"connection")))
 
 
 @lru_cache(256)

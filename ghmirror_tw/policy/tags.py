@@ -32,7 +32,7 @@ def compute(
     The rule is observed, not documented: SHA-256 over the value and a colon of each of `Accept`
     and `Authorization` that the request had and that *vary* names, then the content as it was
     before any coding. A *vary* of `*`, an empty one and None name all. `Cookie` would count too,
-    but requests with it are never stored.
+    but no request is sent with it.
     """
     named = tokens(vary or b"*")
     every = not named or b"*" in named

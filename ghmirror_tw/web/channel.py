@@ -15,12 +15,16 @@ from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
+from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
+from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.sockets import LARGE_BYTES, Outbox, send_now
+from ghmirror_tw.web.fitting import own_answer
 from ghmirror_tw.web.repeating import Front, Heard
+from ghmirror_tw.web.writing import head_of
 
 #: After a refusal, what the client still sends is read and dropped for so long, in seconds, so
 #: that it gets to read the refusal.
@@ -39,15 +43,6 @@ _FRAMING_BYTES: Final = 128 * 1024
 #: That connections had to be closed is said so often at most, in seconds.
 _SAID_S: Final = 60.0
 _log: Final = Logger(namespace="ghmirror.web")
-_REASONS: Final = {
-    400: b"Bad Request",
-    408: b"Request Timeout",
-    413: b"Content Too Large",
-    414: b"URI Too Long",
-    431: b"Request Header Fields Too Large",
-    501: b"Not Implemented",
-    503: b"Service Unavailable",
-}
 
 
 class Channel(HTTPChannel):
@@ -118,6 +113,14 @@ class Channel(HTTPChannel):
             send_now(self.transport, data)
         else:
             super().write(data)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Send the head of a response that comes in pieces; it looks as all others do."""
+        head = head_of(version, int(code), lines_of(headers))
+        if head is None:
+            super().writeHeaders(version, code, reason, headers)
+        else:
+            self.transport.write(head)
 
     def send(self, answer: bytes) -> None:
         """Send an answer that is here in full, with others if there are any to be sent soon."""
@@ -270,17 +273,17 @@ class Channel(HTTPChannel):
         if self._refused:
             return
         self._refused = True
-        body = error.body()
-        lines = [
-            b"HTTP/1.1 %d %s" % (error.status, _REASONS.get(error.status, b"Refused")),
-            b"Content-Type: application/json; charset=utf-8",
-            b"Content-Length: %d" % len(body),
-            b"Cache-Status: ghmirror; detail=%s" % error.reason.encode("ascii"),
-            b"Connection: close",
-            b"",
-            body,
-        ]
-        self.transport.write(b"\r\n".join(lines))
+        own = own_answer(
+            error.status,
+            error.body(),
+            error.reason,
+            error.retry_after,
+            self.factory.reactor.seconds(),
+        )
+        framing = (b"content-length", b"%d" % len(own.content)), (b"connection", b"close")
+        head = head_of(b"HTTP/1.1", own.status, (*own.fields.lines, *framing))
+        assert head is not None
+        self.transport.write(head + own.content)
         self.factory.refused(error)
         # What is still to come is read, or the client may lose the answer with the connection.
         dropped: Any = lambda *_: None  # noqa: E731

@@ -13,8 +13,8 @@ from attrs import define, evolve, field, frozen
 
 from ghmirror_tw.answers import Answer, Whole
 from ghmirror_tw.github.interfaces import IncomingContent, Unanswered
-from ghmirror_tw.policy import enterprise, tags
-from ghmirror_tw.policy.cache_status import Outcome, cache_status, x_cache
+from ghmirror_tw.policy import cors, enterprise, tags
+from ghmirror_tw.policy.cache_status import Outcome, own_fields
 from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import (
     LEVEL,
@@ -40,7 +40,7 @@ _DESCRIBING: Final = frozenset(
 _CODED_ANEW: Final = frozenset({b"accept-ranges", b"content-encoding", b"etag", b"vary"})
 #: What an answer says itself, by what it is: storable; of some age; coded anew.
 _REPLACED: Final = {
-    (storable, aged, anew): frozenset({b"cache-status", b"x-cache"})
+    (storable, aged, anew): frozenset({b"cache-status", b"x-cache", b"x-cache-mode"})
     | (frozenset({b"cache-control", b"vary"}) if storable else frozenset())
     | (frozenset({b"age"}) if aged else frozenset())
     | (_CODED_ANEW if anew else frozenset())
@@ -222,14 +222,13 @@ class Fitter:
         fields = self.rewriter.fields(answer.fields, view.base)
         replaced = _REPLACED[answer.storable, answer.age_s is not None, anew]
         lines = [line for line in fields.lines if line[0] not in replaced]
-        status = cache_status(
+        lines += own_fields(
             answer.outcome,
             status=answer.asked,
             detail=answer.detail,
             collapsed=answer.collapsed,
             forward=answer.forward,
         )
-        lines += (b"cache-status", status), (b"x-cache", x_cache(answer.outcome))
         vary = (b"vary", _adds_accept_encoding(fields.combined(b"vary")))
         if answer.storable:
             lines.append((b"cache-control", b"private, no-cache"))
@@ -238,7 +237,7 @@ class Fitter:
         if answer.age_s is not None:
             lines.append((b"age", b"%d" % answer.age_s))
         if fields.get(b"date") is None:
-            lines.append((b"date", formatdate(now, usegmt=True).encode("ascii")))
+            lines.append(_date(now))
         lines.append((b"via", self.via))
         if anew:
             etag = fields.get(b"etag")
@@ -358,6 +357,16 @@ def _plain(body: Representation | Whole) -> bytes:
         raise Unanswered("broken-answer", repr(error)) from error
 
 
+def _date(now: float) -> tuple[bytes, bytes]:
+    return b"date", formatdate(now, usegmt=True).encode("ascii")
+
+
+def preflight_answer(now: float) -> Fitted:
+    """Return the response to a preflight, which depends neither on a credential nor on a path."""
+    told = own_fields(Outcome.ERROR, detail="preflight")
+    return Fitted(204, Fields.of((*cors.ON_PREFLIGHT, *told, _date(now))))
+
+
 def own_answer(
     status: int, body: bytes, reason: str, retry_after: int | None, now: float
 ) -> Fitted:
@@ -365,9 +374,8 @@ def own_answer(
     lines = [
         (b"content-type", b"application/json; charset=utf-8"),
         (b"cache-control", b"no-store"),
-        (b"cache-status", cache_status(Outcome.ERROR, detail=reason)),
-        (b"x-cache", x_cache(Outcome.ERROR)),
-        (b"date", formatdate(now, usegmt=True).encode("ascii")),
+        *own_fields(Outcome.ERROR, detail=reason),
+        _date(now),
     ]
     if retry_after is not None:
         lines.append((b"retry-after", b"%d" % retry_after))

@@ -19,6 +19,7 @@ from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.busiest import Busiest
 from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.cors import is_preflight
 from ghmirror_tw.policy.enterprise import VERSION_FIELD, tells_version
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
@@ -28,12 +29,13 @@ from ghmirror_tw.policy.targets import BadRequest, loops, parse_host, parse_targ
 from ghmirror_tw.web import health
 from ghmirror_tw.web.access_log import AccessLog, shown_path
 from ghmirror_tw.web.channel import PIECE_BYTES
-from ghmirror_tw.web.fitting import Fitted, Fitter, View, own_answer
+from ghmirror_tw.web.fitting import Fitted, Fitter, View, own_answer, preflight_answer
 from ghmirror_tw.web.pouring import pour
 from ghmirror_tw.web.request import MirrorRequest
 
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-_NOT_FORWARDED: Final = frozenset({b"host", b"content-length", b"expect"})
+#: Cookies belong to other sites of the same domain; the API authenticates by `Authorization`.
+_NOT_FORWARDED: Final = frozenset({b"host", b"content-length", b"expect", b"cookie"})
 _FORWARDED: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-for"})
 #: What nginx made customary for a client that went away before its answer.
 _GONE: Final = 499
@@ -147,7 +149,11 @@ class MirrorResource:
     async def _respond(self, request: MirrorRequest, told: _Told) -> None:
         try:
             try:
-                fitted = await self._answered(request, told)
+                if is_preflight(request.method, request.fields):
+                    told.outcome = Outcome.PASS
+                    fitted = preflight_answer(self.reactor.seconds())
+                else:
+                    fitted = await self._answered(request, told)
             except CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - the client gets a clean answer to any

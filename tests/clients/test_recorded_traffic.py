@@ -50,9 +50,18 @@ SCENARIOS = (
 
 FRAMING = {"connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding"}
 """Fields of one connection, or of content that was rewritten or coded."""
-ADDED = {"via", "cache-status", "x-cache"}
+ADDED = {"via", "cache-status", "x-cache", "x-cache-mode"}
 """What the mirror says about itself."""
-JUDGED = {"cache-control", "etag", "vary", "link", "location"}
+JUDGED = {
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "cache-control",
+    "etag",
+    "link",
+    "location",
+    "set-cookie",
+    "vary",
+}
 """Fields that may differ in a documented way; all others are to be equal."""
 
 

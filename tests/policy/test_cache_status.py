@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.policy.cache_status import Outcome, cache_status, x_cache
+from ghmirror_tw.policy.cache_status import (
+    Outcome,
+    cache_status,
+    own_fields,
+    x_cache,
+    x_cache_mode,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +84,32 @@ def test_x_cache() -> None:
     hits = {outcome.value for outcome in Outcome if x_cache(outcome) == b"HIT"}
     assert hits == {"revalidated", "shared", "empty", "fresh", "stale"}
     assert x_cache(Outcome.PASS) == b"MISS"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "forward", "mode"),
+    [
+        ("revalidated", None, "REVALIDATED"),
+        ("shared", None, "REVALIDATED"),
+        ("empty", None, "REVALIDATED"),
+        ("fresh", None, "REVALIDATED"),
+        ("stale", "stale", "REVALIDATED"),
+        ("miss", None, "MISS"),
+        ("changed", None, "CHANGED"),
+        ("pass", "method", "SKIP"),
+        ("pass", "bypass", "SKIP"),
+        ("pass", "uri-miss", "NO-STORE"),
+        ("error", None, "NO-STORE"),
+    ],
+)
+def test_x_cache_mode(outcome: str, forward: str | None, mode: str) -> None:
+    """The words of ghproxy, whose clients take back a token for what came from the store."""
+    assert x_cache_mode(Outcome(outcome), forward=forward) == mode.encode()
+    assert x_cache_mode(Outcome(outcome), forward=forward, collapsed=True) == b"COALESCED"
+
+
+def test_what_came_from_the_store_is_free_in_either_field() -> None:
+    """`X-Cache` and `X-Cache-Mode` agree, for each outcome."""
+    for outcome in Outcome:
+        fields = dict(own_fields(outcome))
+        assert (fields[b"x-cache"] == b"HIT") is (fields[b"x-cache-mode"] == b"REVALIDATED")
