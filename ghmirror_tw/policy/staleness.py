@@ -1,7 +1,7 @@
 """When a stale answer may be given, and what it says (RFC 9111, section 4.2.4).
 
 On purpose stricter than the RFC: only to a credential that GitHub has itself shown this very
-representation, not too long ago, and that it has not refused anything of it since.
+representation, not too long ago, that GitHub has not refused since, and that has not written since.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ def usable(known: Known, now: float, stale_limit_s: float) -> Grant | None:
     """Return the grant with which a stale answer may be given, or None.
 
     A grant out of a snapshot is none until GitHub has confirmed it since. What is *known* must be
-    current: a refusal might be missing.
+    current: a refusal or a write might be missing. The credential's own write outweighs the grant:
+    the client knows what it has written, and would see it undone.
     """
     grant = known.grant
     if grant is None or grant.restored or not known.current:
         return None
-    if now - grant.validated_at > stale_limit_s or grant.asked_at <= known.refused_at:
+    if now - grant.validated_at > stale_limit_s:
+        return None
+    if grant.asked_at <= max(known.refused_at, known.written_at):
         return None
     return grant
 

@@ -278,6 +278,9 @@ class FailoverStore:
         """Return what Redis knows with what this process does."""
         grant = known.grant
         here = self.memory.known(key, credential, -inf if grant is None else grant.asked_at)
+        if known.written_at > here.written_at:
+            # Memory may have to stand in for Redis, and must know what other replicas forwarded.
+            self.memory.wrote(credential, known.written_at)
         lost = grant is None or grant.restored
         if not self.redis.servers.writing:
             # Nor can it be seen while others can't write it.

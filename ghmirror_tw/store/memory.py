@@ -330,6 +330,8 @@ class MemoryStore:
         # What a refusal outweighs must not outlive it: it would be the one used last.
         if grant.asked_at > max(latest, self._refused_at(of, whose)):
             self._put(name, grant)
+            # Neither may it outlive a write that outweighs it.
+            self._time(WRITTEN, whose)
         self._put(LIST + of, refreshed(self._entries(of), entry))
         self._evict()
 

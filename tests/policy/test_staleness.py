@@ -34,6 +34,13 @@ def test_what_is_missing_or_refused_is_not() -> None:
     assert usable(evolve(KNOWN, current=False), NOW, 99.0) is None
 
 
+def test_an_own_write_outweighs_the_grant() -> None:
+    """What was requested before the write, or at the same time, is older than it."""
+    assert usable(evolve(KNOWN, written_at=900.0), NOW, 99.0) is None
+    assert usable(evolve(KNOWN, written_at=899.9), NOW, 99.0) == GRANT
+    assert usable(evolve(KNOWN, written_at=899.9, refused_at=901.0), NOW, 99.0) is None
+
+
 def test_what_varies_with_everything_is_not_served() -> None:
     """Nobody can tell whether it would be the same (RFC 9111, section 4.1)."""
     assert may_serve(stored())

@@ -142,6 +142,22 @@ class Bounds(SynchronousTestCase):
         self.store.refuse(KEY, ALICE, 2.0)
         assert self.store.grants == 0
 
+    def test_a_write_is_not_evicted_before_the_grants_that_it_outweighs(self) -> None:
+        """Neither a grant from before the write, nor one whose response comes after it."""
+        for late in (False, True):
+            store = self.store = MemoryStore(self.clock, 6_000)
+            store.wrote(ALICE, 2.0)
+            for number in range(5):
+                store.freshen(CacheKey(b"/b/%d" % number), BOB, grant(1.0), entry())
+            store.freshen(KEY, ALICE, grant(1.0), entry())
+            if not late:
+                self.known()
+            for number in range(40):
+                store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
+                kept = store.names()
+                assert ("written", ALICE) in kept or ("grant", KEY.name, ALICE) not in kept
+            assert ("written", ALICE) not in kept
+
     def claim(self, owner: str) -> Claim:
         said: Claim = self.successResultOf(self.store.claim(COLD, owner, Patience()))
         return said

@@ -10,7 +10,7 @@ from attrs import evolve
 from ghmirror_tw.store.names import RecordName, Sort, parse
 from ghmirror_tw.store.redis import scripts
 from ghmirror_tw.store.redis.interfaces import Command
-from ghmirror_tw.store.redis.records import WRITTEN_S, RedisRecords
+from ghmirror_tw.store.redis.records import RedisRecords
 
 
 def putting(records: RedisRecords, name: bytes, blob: bytes) -> Command | None:
@@ -53,10 +53,9 @@ def _entry(records: RedisRecords, _: RecordName, name: bytes, blob: bytes) -> Co
 def _time(records: RedisRecords, parsed: RecordName, name: bytes, blob: bytes) -> Command | None:
     if records.codec.open_time(name, blob) is None:
         return None
-    life_s = WRITTEN_S if parsed.sort is Sort.WRITE else records.refusal_life_s
     outweighed = [evolve(parsed, sort=Sort.GRANT)] if parsed.sort is Sort.REFUSAL else []
     keys = records.keys(name, *(each.encode() for each in outweighed))
-    return scripts.ADVANCE.call(keys, blob, records.life(life_s))
+    return scripts.ADVANCE.call(keys, blob, records.life(records.outweighing_life_s))
 
 
 _BY_SORT: Final[dict[Sort, Callable[[RedisRecords, RecordName, bytes, bytes], Command | None]]] = {

@@ -28,10 +28,8 @@ from ghmirror_tw.threads import Workshop
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
-#: How long a write is remembered, in seconds; nothing is fresh for longer.
-WRITTEN_S: Final = 86_400.0
-#: A refusal is kept for longer than any grant that it can outweigh, in seconds.
-_REFUSED_S: Final = 86_400.0
+#: A refusal or a write is kept for so much longer than any grant that it can outweigh, in seconds.
+_LONGER_S: Final = 86_400.0
 #: Lives are spread upward by so much, so that what was stored together doesn't end together.
 _SPREAD: Final = 0.1
 #: The names of so many pairs of a key and a credential are remembered.
@@ -97,9 +95,9 @@ class RedisRecords:
         self._prefix = self.prefix.encode("ascii") + b":"
 
     @property
-    def refusal_life_s(self) -> float:
-        """How long refusals are kept."""
-        return self.grant_life_s + _REFUSED_S
+    def outweighing_life_s(self) -> float:
+        """How long is kept what outweighs grants: refusals, and when a credential last wrote."""
+        return self.grant_life_s + _LONGER_S
 
     def key(self, name: bytes) -> bytes:
         """Return the key of a record."""
@@ -390,18 +388,19 @@ class RedisRecords:
         name = names.refusal(key, credential)
         keys = self.keys(name, names.grant(key, credential))
         self.tracking.changed(keys)
-        life = self.life(self.refusal_life_s)
+        life = self.life(self.outweighing_life_s)
         command = scripts.ADVANCE.call(keys, self.codec.time(name, asked_at), life)
         await self._write(names.slot_of_key(key), command, timeout_s)
 
     async def revoke(self, credential: str, asked_at: float, timeout_s: float) -> None:
         """Store the refusal of a credential."""
-        life_s = self.refusal_life_s
+        life_s = self.outweighing_life_s
         await self._advance(credential, names.revocation(credential), asked_at, life_s, timeout_s)
 
     async def wrote(self, credential: str, at: float, timeout_s: float) -> None:
         """Note when a credential last wrote."""
-        await self._advance(credential, names.write(credential), at, WRITTEN_S, timeout_s)
+        life_s = self.outweighing_life_s
+        await self._advance(credential, names.write(credential), at, life_s, timeout_s)
 
     async def stop(self, credential: str, bucket: str, until: float, timeout_s: float) -> None:
         """Note until when a limit stops a credential; nobody needs to know it any longer."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
+from attrs import evolve
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.store import failover
@@ -99,6 +101,27 @@ class Lost(TestCase):
         assert (await self.known(self.store)).grant is None
         known = await self.store.look_up(KEY, BOB, Patience(SOON), current=True)
         assert (known.refused_at, known.written_at) == (2.0, 3.0)
+
+    async def test_a_write_that_was_read_is_known_while_redis_is_away(self) -> None:
+        """Memory, which stands in, has learned of it, though another replica forwarded it."""
+        self.other.wrote(ALICE, 2.0)
+        await settled(self.other)
+        assert (await self.known(self.store)).written_at == 2.0
+        self.server.kill()
+        await until(lambda: not self.store.available)
+        known = await self.known(self.store)
+        assert (known.grant, known.written_at) == (grant(1.0), 2.0)
+
+    async def test_a_write_is_kept_as_long_as_what_it_outweighs(self) -> None:
+        """Else a stale response could be older than the write, after a day."""
+        self.store.redis.grant_life_s = 7 * 86_400.0
+        self.store.freshen(KEY, ALICE, evolve(grant(3.0), expires_at=inf), entry(3.0))
+        self.store.wrote(ALICE, 4.0)
+        await settled(self.store)
+        (granted,) = self.server.ask("KEYS", "*:g:*")
+        (written,) = self.server.ask("KEYS", "*:w")
+        ages = [self.server.ask("PTTL", name) for name in (granted, written)]
+        assert ages[0] < ages[1] * 1.1
 
     async def test_not_all_that_ever_was_refused_is(self) -> None:
         """The latest only, each once."""
