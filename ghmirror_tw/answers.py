@@ -26,8 +26,8 @@ class Answer:
     *fields* are end-to-end, without what delimits or codes the content. *body* is what was
     stored, what came, or what is still coming (in *coding*); None: there is none.
     *storable*: it answers a request whose preconditions we judge and whose freshness we vouch
-    for. *forward*, *asked* (GitHub's status), *detail* and *age_s* are told in `Cache-Status` and
-    `Age`.
+    for. *granted*: the credential had a grant before, so that a client's date may come from GitHub.
+    *forward*, *asked* (GitHub's status), *detail* and *age_s* are told in `Cache-Status` and `Age`.
     """
 
     status: int
@@ -41,6 +41,7 @@ class Answer:
     age_s: int | None = None
     detail: str | None = None
     collapsed: bool = False
+    granted: bool = False
 
     @property
     def incoming(self) -> IncomingContent | None:

@@ -645,6 +645,7 @@ class Mirror:
             forward=None if status is None and reason in _NOT_ASKED else "stale",
             detail=reason,
             age_s=int(self.now() - grant.validated_at),
+            granted=True,
         )
 
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
@@ -714,6 +715,7 @@ class Mirror:
             Outcome.FRESH,
             stored,
             age_s=int(self.now() - grant.validated_at),
+            granted=True,
         )
 
     def _is_fresh(self, asked: Asked, known: Known) -> bool:

@@ -32,8 +32,14 @@ from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.quantities import size
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
+from ghmirror_tw.policy.rewriting import is_json
 from ghmirror_tw.policy.sharing import Sharing
-from ghmirror_tw.policy.storing import may_store, of_this_answer, refuses
+from ghmirror_tw.policy.storing import (
+    has_short_lived_urls,
+    may_store,
+    of_this_answer,
+    refuses,
+)
 from ghmirror_tw.proving import Page, Proofs
 from ghmirror_tw.stops import Stopped, in_words
 from ghmirror_tw.store.gate import Gate, looks
@@ -232,7 +238,8 @@ class Validation:
         elif asked.first_page:
             self.store.remember(asked.key, asked.credential, stored, grant, entry)
         fields = reuse.freshen(stored.fields, grant, own)
-        return Answer(200, fields, _CONFIRMED[validator.kind], stored, asked=304), plan
+        outcome, granted = _CONFIRMED[validator.kind], turn.known.grant is not None
+        return Answer(200, fields, outcome, stored, asked=304, granted=granted), plan
 
     # Links.
 
@@ -329,9 +336,7 @@ class Validation:
         if reply.limit is not None:
             answer = limited_answer(reply, reply.limit)
             raise NotSaid(reply.limit.kind.reason, reply.status, answer)
-        # Its status is enough for that, whatever becomes of the content.
-        self._refused(asked, reply.status, turn.asked_at)
-        self._weigh(turn)
+        storable = self._heed(turn)
         if asked.head:
             await reply.content.collect(0)
             return passed_on(reply, None)
@@ -340,10 +345,12 @@ class Validation:
         except Unanswered as error:
             raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
         whole = content is not None and reply.content.certain
-        if content is not None and whole and may_store(reply.status, reply.fields):
+        if content is not None and whole and storable:
             stored = await self._store(turn, content)
             if stored is not None:
                 return stored
+        if storable:
+            self._ends_grant(turn)
         if reply.status == 200:  # noqa: PLR2004
             self.store.unstorable(asked.key)
         if content is None:
@@ -369,6 +376,18 @@ class Validation:
             return errors.over_own_limit(reply.status, limit)
         return passed_on(reply, Whole(content, _coding(reply)))
 
+    def _heed(self, turn: Turn) -> bool:
+        """Take account of what status and fields say, whatever becomes of the content.
+
+        Return whether the response may be stored.
+        """
+        self._refused(turn.asked, turn.reply.status, turn.asked_at)
+        self._weigh(turn)
+        storable = may_store(turn.reply.status, turn.reply.fields)
+        if not storable:
+            self._ends_grant(turn)
+        return storable
+
     def _weigh(self, turn: Turn) -> None:
         """Take a 200 with a tag that was sent as evidence that validators are ignored."""
         sent, etag = turn.plan.validators, turn.reply.fields.get(b"etag")
@@ -388,7 +407,7 @@ class Validation:
         """Store what a 200 brought and answer with it; None where it turns out not storable."""
         asked, known, fields = turn.asked, turn.known, turn.reply.fields
         try:
-            stored, shareable = await self.workshop.run(
+            represented = await self.workshop.run(
                 unpacked_size(content, _coding(turn.reply)),
                 _represented,
                 asked.question,
@@ -400,6 +419,9 @@ class Validation:
             return None
         except Undecodable as error:
             raise Unanswered("broken-answer", str(error), turn.reply.status) from error
+        if represented is None:
+            return None
+        stored, shareable = represented
         seems_without = turn.plan.next_digest == stored.digest
         grant, entry = granting.brought(
             asked.question.target,
@@ -412,7 +434,18 @@ class Validation:
         self.store.remember(asked.key, asked.credential, stored, grant, entry)
         cold = known.grant is None and not known.entries
         outcome = Outcome.MISS if cold else Outcome.CHANGED
-        return Answer(200, of_this_answer(fields), outcome, stored, asked=200)
+        granted = known.grant is not None
+        return Answer(200, of_this_answer(fields), outcome, stored, asked=200, granted=granted)
+
+    def _ends_grant(self, turn: Turn) -> None:
+        """End the grant, which GitHub's response neither confirms nor replaces.
+
+        Its representation may still be a candidate. Where GitHub failed or limits, it says nothing
+        of the grant, and that is not asked for here.
+        """
+        asked, grant = turn.asked, turn.known.grant
+        if grant is not None and refuses(turn.reply.status, Fields(), b"") is None:
+            self.store.refuse(asked.key, asked.credential, turn.asked_at)
 
     def _refused(self, asked: Asked, status: int, asked_at: float) -> None:
         """Remember a refusal, so that it outweighs every grant from before.
@@ -436,14 +469,20 @@ def _computed(question: Question, candidate: Representation) -> bytes:
 
 def _represented(
     question: Question, fields: Fields, content: bytes, limit: int
-) -> tuple[Representation, bool]:
-    """Return a representation, and whether its entity-tag is the one that we compute."""
+) -> tuple[Representation, bool] | None:
+    """Return a representation, and whether its entity-tag is the one that we compute.
+
+    None where it must not be stored: it holds URLs that end before the tag changes.
+    """
     coding = b", ".join(fields.listed(b"content-encoding"))
     stored, plain = represent(fields, content, coding, limit)
     etag = fields.get(b"etag")
-    if etag is None:
-        return stored, False
-    return stored, tags.weakly_equal(etag, reuse.computed(question, stored, plain))
+    shareable = etag is not None and tags.weakly_equal(
+        etag, reuse.computed(question, stored, plain)
+    )
+    if not shareable and is_json(fields.get(b"content-type")) and has_short_lived_urls(plain):
+        return None
+    return stored, shareable
 
 
 def limited_answer(reply: Reply, limit: Limit) -> Answer:

@@ -242,6 +242,8 @@ class _Answer:
     rendering: _Rendering | None = None
     content_type: str | None = JSON
     tagged: bool = False
+    tag: bytes | None = None
+    """A tag that does not cover the content; None: the one that follows from it."""
     last_modified: str | None = None
     link: str | None = None
     fields: Fields = ()
@@ -434,7 +436,7 @@ class _Thing:
     content_type: str = JSON
     private_to: frozenset[str] | None = None
     last_modified: str | None = None
-    etag: bool = True
+    etag: bool | str = True
     fields: Fields = ()
     vary: str | None = VARY
     cache_control: str | None = None
@@ -467,7 +469,8 @@ class _Thing:
             self.status,
             rendering,
             content_type,
-            tagged=self.etag,
+            tagged=bool(self.etag),
+            tag=self.etag.encode() if isinstance(self.etag, str) else None,
             last_modified=self.last_modified,
             fields=self.fields,
             vary=self.vary,
@@ -685,7 +688,10 @@ class GitHub:
     """Whether an If-None-Match of several members can match."""
     honours_conditions: bool = True
     """Whether anything answers 304."""
-    tag_in_304: bool = True
+    tag_in_304: bool | str = True
+    """Whether a 304 has a tag; as text: its hex, in place of the one that was asked for."""
+    status_field: bool = False
+    """Whether each answer has a ``Status`` field, as those of Enterprise servers have."""
     content_type_in_304: bool = False
     gzip: bool = True
     """Whether textual content is compressed for those who accept it; its tag is weak then."""
@@ -879,7 +885,7 @@ class GitHub:
         private_to: Logins = None,
         content_type: str = JSON,
         last_modified: str | None = None,
-        etag: bool = True,
+        etag: bool | str = True,
         variants: Mapping[str, Any] | None = None,
         versions: Mapping[str, Any] | None = None,
         fields: Mapping[str, str] | None = None,
@@ -893,7 +899,8 @@ class GitHub:
         Content is bytes, a JSON value, text where the content type is not JSON's, or a callable
         (login or None, Accept) that gives one. `variants` are contents by media type (``raw``,
         ``diff``, ``star+json`` as ``star``), `versions` by API version. With a `method` other than
-        GET it is the answer to that method, with `status`.
+        GET it is the answer to that method, with `status`. `etag` as text is the hex of a tag
+        that stays as it is, whatever the content.
         """
         thing = _Thing(
             path,
@@ -1383,6 +1390,8 @@ class GitHub:
         return answer
 
     def _tag(self, question: _Question, answer: _Answer) -> bytes:
+        if answer.tag is not None:
+            return answer.tag
         vary = answer.vary
         counts = self._varies.get(vary or "*")
         if counts is None:
@@ -1461,7 +1470,10 @@ class GitHub:
             put(b"%b: %b\r\n" % (name, value))
         if answer.tagged and answer.rendering is not None and (status != 304 or self.tag_in_304):
             weak = b"W/" if coding else b""
-            put(b'ETag: %b"%b"\r\n' % (weak, self._tag(question, answer)))
+            tag = self._tag(question, answer)
+            if status == 304 and isinstance(self.tag_in_304, str):
+                tag = self.tag_in_304.encode()
+            put(b'ETag: %b"%b"\r\n' % (weak, tag))
         if answer.last_modified:
             put(b"Last-Modified: %b\r\n" % answer.last_modified.encode("latin-1"))
         if answer.link and status != 304:
@@ -1564,6 +1576,8 @@ class GitHub:
             % (self._date[1], number & 0xFFFF, number * 7919 & 0xFFFFFF, number, now)
         ]
         put = lines.append
+        if self.status_field:
+            put(b"Status: %b" % self._status_line(answer.status).removeprefix(b"HTTP/1.1 "))
         credential = question.credential
         cache_control = answer.cache_control
         if cache_control is None:

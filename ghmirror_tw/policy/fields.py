@@ -41,6 +41,12 @@ HOP_BY_HOP: Final = frozenset(
 #: Fields by which a message is delimited and coded on one connection; each hop makes its own.
 FRAMING: Final = frozenset({b"content-length", b"content-encoding"})
 
+#: Fields that describe one message, or the content of just that message; they are not merged into
+#: another one (RFC 9111, section 3.2). Enterprise servers send `Status` with each response.
+MESSAGE_FIELDS: Final = frozenset(
+    {b"status", b"content-range", b"content-md5", b"digest", b"content-digest", b"repr-digest"}
+)
+
 
 def tokens(value: bytes) -> list[bytes]:
     """Return the members of a comma-separated list, lower case (RFC 9110, section 5.6.1)."""

@@ -14,6 +14,7 @@ from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.pagination import what_must_hold
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
+from ghmirror_tw.policy.tags import weakly_equal
 
 #: How long an installation's token lives, in seconds (GitHub: authenticating as an installation).
 _INSTALLATION_S: Final = 3600.0
@@ -90,15 +91,18 @@ def confirmed(
     own = known.grant if validator.kind is Kind.OWN else None
     source = own or entry
     fields = word.fields
+    etag = fields.get(b"etag")
     grant = Grant(
         digest=stored.digest,
-        etag=fields.get(b"etag") or validator.tag or None,
+        etag=etag or validator.tag or None,
         last_modified=fields.get(b"last-modified")
         or (None if source is None else source.last_modified),
         link=fields.combined(b"link") or (None if source is None else source.link),
         asked_at=word.asked_at,
         validated_at=word.came_at,
-        shareable=own.shareable if own is not None else True,
+        # With a tag of its own making, the server says that the computed one is not its rule.
+        shareable=(own is None or own.shareable)
+        and (etag is None or weakly_equal(etag, validator.tag)),
         principal=word.login,
         expires_at=word.expires_at,
     )

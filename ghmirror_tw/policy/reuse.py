@@ -13,7 +13,7 @@ from typing import Final
 from attrs import frozen
 
 from ghmirror_tw.policy import tags
-from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.fields import MESSAGE_FIELDS, Fields
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.records import (
     RECENCY_LENGTH,
@@ -159,9 +159,15 @@ def conditions(validators: Sequence[Validator], grant: Grant | None) -> Fields:
 
 
 def confirmed(validators: Sequence[Validator], etag: bytes | None) -> Validator | None:
-    """Return the validator that a 304 with *etag* confirms; None where it doesn't say."""
+    """Return the validator that a 304 with *etag* confirms; None where it doesn't say.
+
+    Where one was sent, there is no other that could be meant (RFC 9110, section 15.4.5), whatever
+    tag the server has made for the same content by now.
+    """
+    if len(validators) == 1:
+        return validators[0]
     if etag is None:
-        return validators[0] if len(validators) == 1 else None
+        return None
     for item in validators:
         if item.tag == etag or tags.weakly_equal(item.tag, etag):
             return item
@@ -177,7 +183,7 @@ def freshen(stored: Fields, grant: Grant, answer: Fields) -> Fields:
     """Return the fields of an answer from the store (RFC 9111, section 4.3.4).
 
     The representation's, then the grant's, then those of GitHub's 304 to this very question; but
-    what the stored content is, the 304 can't change.
+    what the stored content is, the 304 can't change, and what describes the 304 stays with it.
     """
     said = ((b"etag", grant.etag), (b"last-modified", grant.last_modified), (b"link", grant.link))
     lines, described = stored.once(_of_stored)
@@ -191,4 +197,4 @@ def freshen(stored: Fields, grant: Grant, answer: Fields) -> Fields:
 def _of_stored(stored: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], frozenset[bytes]]:
     """Return the lines that are no grant's, and which fields of a 304 say nothing beside them."""
     described = frozenset([name for name, _ in stored]) & _OF_CONTENT
-    return stored.without(_OF_GRANT).lines, described
+    return stored.without(_OF_GRANT).lines, described | MESSAGE_FIELDS

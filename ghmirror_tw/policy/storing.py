@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -25,6 +26,10 @@ _BYPASSING: Final = (
 _NOT_PASSED_ON: Final = HOP_BY_HOP | FRAMING | {b"set-cookie"}
 #: Statuses that refuse a key, unless they tell of a rate limit.
 _REFUSING: Final = frozenset({403, 404, 410, 451})
+
+#: URLs that are strings of their own in JSON, and parameters of those that are good for minutes.
+_URL: Final = re.compile(rb'(?<!\\)"https?://[^"\s]*+')
+_SHORT_LIVED: Final = re.compile(rb"(?i)[?&;](?:token|jwt|x-amz-signature)=")
 
 #: What `Vary` may name in an answer that is stored: what the key or the entity-tag covers, or
 #: what every storable request lacks, or what we do ourselves.
@@ -89,6 +94,16 @@ def may_store(status: int, fields: Fields) -> bool:
         return False
     vary = set(fields.listed(b"vary"))
     return b"*" in vary or vary <= KNOWN_VARY
+
+
+def has_short_lived_urls(content: bytes) -> bool:
+    """Tell whether JSON holds URLs with tokens, as `download_url` of private files has them.
+
+    Where the entity-tag does not cover them, a 304 would confirm tokens that have expired.
+    """
+    if _SHORT_LIVED.search(content) is None:
+        return False
+    return any(_SHORT_LIVED.search(found[0]) for found in _URL.finditer(content))
 
 
 def is_mutation(content: bytes) -> bool:

@@ -24,7 +24,7 @@ from ghmirror_tw.policy.content import (
     pack,
     unpacked_size,
 )
-from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.fields import MESSAGE_FIELDS, Fields
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Representation
 from ghmirror_tw.policy.rewriting import Rewriter, RewritingStream, is_json
@@ -33,9 +33,9 @@ from ghmirror_tw.policy.targets import UPLOADS
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.forms import Form, FormName, Forms
 
-_DESCRIBING: Final = frozenset(
-    {b"content-type", b"content-language", b"content-disposition", b"accept-ranges"}
-)
+_DESCRIBING: Final = MESSAGE_FIELDS | {
+    *(b"content-type", b"content-language", b"content-disposition", b"accept-ranges")
+}
 #: What is other beside content that is coded anew, or is not there.
 _CODED_ANEW: Final = frozenset({b"accept-ranges", b"content-encoding", b"etag", b"vary"})
 #: What an answer says itself, by what it is: storable; of some age; coded anew.
@@ -250,9 +250,14 @@ class Fitter:
 
     @staticmethod
     def _is_known(answer: Answer, view: View) -> bool:
-        """Judge the client's own preconditions (RFC 9110, section 13.2)."""
+        """Judge the client's own preconditions (RFC 9110, section 13.2).
+
+        A date says nothing where the credential had no grant: what was refused until now may be
+        older than the refusal.
+        """
+        modified = answer.fields.get(b"last-modified") if answer.granted else None
         return answer.status == _OK and not_modified(
-            view.fields, answer.fields.get(b"etag"), answer.fields.get(b"last-modified")
+            view.fields, answer.fields.get(b"etag"), modified
         )
 
     def _may_change(self, answer: Answer, view: View) -> bool:

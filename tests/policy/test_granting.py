@@ -156,3 +156,14 @@ def test_what_a_grant_is_good_for_is_in_it() -> None:
     assert made.expires_at == 99.0
     made, _ = brought(b"/x", Known(), held, word, shareable=True, pageless=False)
     assert made.expires_at == 99.0
+
+
+def test_a_tag_that_the_server_has_changed_is_not_the_computed_one() -> None:
+    """The grant has the new tag, and does not say that others can compute it."""
+    held = stored()
+    own = grant(held.digest, shareable=True)
+    for tag, shareable in ((b'W/"tag"', True), (b'"other"', False)):
+        word = evolve(WORD, fields=Fields(((b"etag", tag),)))
+        for known, kind in ((Known(grant=own), Kind.OWN), (Known(), Kind.COMPUTED)):
+            made, _ = confirmed(known, Validator(b'"tag"', kind, held.digest), held, word)
+            assert (made.etag, made.shareable) == (tag, shareable)

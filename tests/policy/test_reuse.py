@@ -101,6 +101,7 @@ def test_what_a_304_confirms() -> None:
     assert reuse.confirmed(two, b'"c"') is None
     assert reuse.confirmed(two, None) is None
     assert reuse.confirmed((one,), None) is one
+    assert reuse.confirmed((one,), b'"c"') is one
     assert reuse.was_ignored(two, b'"b"')
     assert not reuse.was_ignored(two, b'"c"')
     assert not reuse.was_ignored(two, None)
@@ -196,3 +197,11 @@ def test_lists_are_switched_off_alone() -> None:
     assert sharing.ignored(2, "k3", "b", 0.0) == "lists"
     assert (sharing.enabled(0.0), sharing.lists_enabled(0.0)) == (True, False)
     assert not Sharing(wanted=False).lists_enabled(0.0)
+
+
+@pytest.mark.parametrize("name", [b"status", b"content-range", b"content-digest"])
+def test_what_describes_the_304_stays_with_it(name: bytes) -> None:
+    """Also where the stored response has no such field."""
+    answer = Fields(((name, b"304 Not Modified"), (b"date", b"now")))
+    assert reuse.freshen(JSON, grant(), answer).get(name) is None
+    assert reuse.freshen(JSON, grant(), answer).get(b"date") == b"now"

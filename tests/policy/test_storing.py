@@ -151,3 +151,29 @@ def test_agents_are_respelled() -> None:
     """None of the names is left for which content is pretty-printed."""
     spelled = respelled(b"curl/8 Wget/1 Safari/5 Firefox/9 gh/2")
     assert spelled == b"c_url/8 W_get/1 S_afari/5 F_irefox/9 gh/2"
+
+
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        (b'{"download_url":"https://raw.test/a?token=AB"}', True),
+        (b'{"download_url": "https://raw.test/a?b=1&TOKEN=AB"}', True),
+        (b'{"u":"https://x.test/a?jwt=AB","v":1}', True),
+        (b'{"u":"https://x.test/a?X-Amz-Date=1&X-Amz-Signature=AB"}', True),
+        (b'{"download_url":"https://raw.test/a"}', False),
+        (b'{"download_url":null,"u":"https://raw.test/a?tokens=1"}', False),
+        (b'{"body":"say https://raw.test/a?token=AB"}', False),
+        (b'{"body":"\\"https://raw.test/a?token=AB\\""}', False),
+        (b'{"body":"?token=AB","u":"https://raw.test/a"}', False),
+        (b"", False),
+    ],
+)
+def test_urls_that_are_good_for_minutes(content: bytes, holds: bool) -> None:
+    """By their parameters, where a string is such a URL; not in text that quotes one."""
+    assert storing.has_short_lived_urls(content) is holds
+
+
+@pytest.mark.parametrize("piece", [b'"', b'"http://', b"?token=", b'"https://?token ', b"\\", b"&"])
+def test_urls_are_found_in_one_pass(piece: bytes) -> None:
+    """No text that comes again and again makes it slow."""
+    assert not storing.has_short_lived_urls(piece * (1_000_000 // len(piece)))
