@@ -1019,7 +1019,7 @@ class GitHub:
         times: int | None = None,
         *,
         delay_s: float = 1.0,
-        size_bytes: int = 100_000,
+        size_bytes: int = 300_000,
         login: str | None = None,
     ) -> Fault:
         """Let requests to a path (None: all) by a login (None: all) go wrong as `FAULTS` says.

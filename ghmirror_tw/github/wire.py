@@ -12,8 +12,7 @@ from typing import Final
 
 from ghmirror_tw.policy.fields import tokens
 
-#: The longest line, its CR counted as in Twisted's client, and the largest head, in bytes.
-MOST_LINE: Final = 16_384
+#: The largest head, in bytes; a line has no limit of its own, since `Link` repeats a whole query.
 MOST_HEAD: Final = 256 * 1024
 #: So many interim answers (1xx) may come before one answer.
 MOST_INTERIM: Final = 16
@@ -89,7 +88,8 @@ class Head:
     __slots__ = ("chunked", "length", "lines", "persistent", "status")
 
     def __init__(self, block: bytes, *, to_head: bool) -> None:
-        _check_size(block)
+        if len(block) > MOST_HEAD:
+            raise Malformed("the fields are too large")
         status_line, *lines = block[: -len(_END)].split(b"\r\n")
         status = _STATUS_LINE.fullmatch(status_line)
         if status is None:
@@ -177,22 +177,12 @@ class Heads:
     def _wait(self, seen: int) -> None:
         """Wait for more, unless what is here is no head already; *seen* bytes were looked at."""
         received = self._received
-        _check_size(received[max(len(received) - MOST_LINE - 1, 0) :])
         if len(received) > MOST_HEAD:
             raise Malformed("the fields are too large")
         if not any(each.startswith(received[: len(each)]) for each in _VERSIONS):
             raise Malformed("no status line of HTTP/1.1")
         if received.count(b"\n", seen) != received.count(b"\r\n", max(seen - 1, 0)):
             raise Malformed("a line that doesn't end in CR LF")
-
-
-def _check_size(block: bytes | bytearray) -> None:
-    if len(block) <= MOST_LINE:
-        return
-    if len(block) > MOST_HEAD:
-        raise Malformed("the fields are too large")
-    if max(map(len, block.split(b"\n"))) > MOST_LINE:
-        raise Malformed("a line is too long")
 
 
 def _check_end(lengths: list[bytes], codings: list[bytes]) -> None:
