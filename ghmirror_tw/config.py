@@ -239,7 +239,7 @@ class Cache:
         "7d", kinds.duration(), "How old an answer may be that is given while GitHub is away."
     )
     max_stored_size: int = _option(
-        "8MiB", kinds.size("1KiB"), "Larger content is passed on and not stored."
+        "8MiB", kinds.size("1KiB"), "Content that is larger unpacked is passed on and not stored."
     )
     collapse_wait: float = _option(
         "10s", kinds.duration("0s"), "How long others wait for the first to ask an unknown thing."

@@ -341,7 +341,8 @@ class Validation:
             await reply.content.collect(0)
             return passed_on(reply, None)
         try:
-            content = await reply.content.collect(self.world.terms.max_stored_size)
+            limit = self.world.terms.max_stored_size
+            content = await reply.content.collect(limit, _coding(reply))
         except Unanswered as error:
             raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
         whole = content is not None and reply.content.certain

@@ -19,9 +19,13 @@ from zope.interface import implementer
 from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.policy.quantities import duration
 
+from ghmirror_tw.policy.content import Undecodable, Unpacking
+
 #: A client that takes nothing for so many times as long as GitHub may pause holds a connection
 #: to GitHub no longer.
 _STALLED: Final = 5
+#: Content is unpacked by so much at a time to learn its size, in bytes.
+_STEP_BYTES: Final = 64 * 1024
 
 
 @implementer(IPushProducer)
@@ -43,8 +47,10 @@ class Content(Protocol):
     #: Whether its end was certain: neither cut off nor ended by closing the connection alone.
     certain: bool = True
     _chunks: list[bytes] = field(factory=list)
+    #: Bytes that have been collected: unpacked, where they are counted like that.
     _size: int = 0
     _limit: int = 0
+    _unpacking: Unpacking | None = None
     _done: Failure | None = None
     _asked_for: bool = False
     _stopped: bool = False
@@ -54,16 +60,18 @@ class Content(Protocol):
     #: Since when nobody takes what comes, in seconds of the reactor's clock.
     paused_at: float | None = None
 
-    def collect(self, limit_bytes: int) -> Deferred[bytes | None]:
+    def collect(self, limit_bytes: int, coding: bytes = b"") -> Deferred[bytes | None]:
         """Return the content, or None where it is longer than *limit_bytes*.
 
-        Cancelling it aborts the answer. Fails with `Unanswered` where the content breaks off.
+        With gzip as its *coding*, what it unpacks to is counted. Cancelling it aborts the answer.
+        Fails with `Unanswered` where the content breaks off.
         """
         if self._asked_for or (self.length is not None and self.length > limit_bytes):
             waiting: Deferred[bytes | None] = Deferred()
             waiting.callback(None)
             return waiting
         self._limit = limit_bytes
+        self._unpacking = Unpacking() if coding in {b"gzip", b"x-gzip"} else None
         self._waiting = Deferred(lambda _: self.abort())
         collected = self._waiting.addCallback(
             lambda complete: b"".join(self._chunks) if complete else None
@@ -80,20 +88,26 @@ class Content(Protocol):
         finished: Deferred[bool] = Deferred(lambda _: self.abort())
         self._waiting = finished
         chunks, self._chunks = self._chunks, []
-        self._sink = sink
+        self._sink, self._unpacking = sink, None
+        self.paused_at = None
         for chunk in chunks:
             sink(chunk)
         if self._done is not None:
             self._finish()
-        elif self._asked_for:
-            self.resumeProducing()
-        else:
+        elif not self._asked_for:
             self._start()
+        elif not self._is_paused:  # else the sink takes no more for now
+            self.resumeProducing()
         return finished
+
+    @property
+    def _is_paused(self) -> bool:
+        return self.paused_at is not None
 
     def abort(self) -> None:
         """Close the connection at once; nobody wants the rest."""
         self._stopped = True
+        self._let_go()
         self._stop_idle()
         if self._done is not None:
             return
@@ -122,10 +136,22 @@ class Content(Protocol):
             self._sink(data)
             return
         self._chunks.append(data)
-        self._size += len(data)
+        self._count(data)
         if self._size > self._limit:
             self.pauseProducing()
             self._answer(complete=False)
+
+    def _count(self, data: bytes) -> None:
+        """Count what was collected, and unpack no more of it than tells that it is too much."""
+        if self._unpacking is None:
+            self._size += len(data)
+            return
+        try:
+            self._unpacking.feed(data)
+            while self._size <= self._limit and (piece := self._unpacking.take(_STEP_BYTES)):
+                self._size += len(piece)
+        except Undecodable:
+            self._unpacking = None  # it is for the taker to find that out
 
     def connectionLost(self, reason: Failure = Failure(ConnectionLost())) -> None:  # noqa: B008
         """Take note of how it ended."""
@@ -139,8 +165,10 @@ class Content(Protocol):
         """Stop reading from GitHub for now; who asked for that may not take for ever either."""
         if self.paused_at is None:
             self.paused_at = self.reactor.seconds()
+        if self._done is not None or self._stopped:
+            return
         self._restart_idle(_STALLED * self.idle_timeout_s)
-        if self._done is None and self.transport is not None:
+        if self.transport is not None:
             IPushProducer(self.transport).pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -176,8 +204,15 @@ class Content(Protocol):
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.called:
             waiting.callback(complete)
+        if complete:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop the content, and who takes it."""
+        self._chunks, self._sink, self._unpacking = [], None, None
 
     def _fail(self, why: str) -> None:
+        self._let_go()
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.called:
             waiting.errback(Unanswered("broken-answer", why))
@@ -217,7 +252,7 @@ class Held:
         """Its length in bytes."""
         return len(self.content)
 
-    def collect(self, limit_bytes: int) -> Deferred[bytes | None]:
+    def collect(self, limit_bytes: int, coding: bytes = b"") -> Deferred[bytes | None]:  # noqa: ARG002 - it is here anyway
         """Return it, or None where it is longer."""
         return succeed(self.content if len(self.content) <= limit_bytes else None)
 

@@ -44,8 +44,8 @@ class IncomingContent(Protocol):
     def certain(self) -> bool:
         """Whether its end was certain."""
 
-    def collect(self, limit_bytes: int) -> Deferred[bytes | None]:
-        """Return it all, or None where it is longer."""
+    def collect(self, limit_bytes: int, coding: bytes = b"") -> Deferred[bytes | None]:
+        """Return it all, or None where it is longer, unpacked if *coding* is gzip."""
 
     def pass_on(self, sink: Callable[[bytes], None]) -> Deferred[bool]:
         """Give it to *sink*, piece by piece."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from typing import Final
+from typing import Any, Final
+
+from attrs import define, field
 
 from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
 from ghmirror_tw.policy.pagination import count_items
@@ -28,25 +30,56 @@ def pack(content: bytes) -> bytes:
     return gzip.compress(content, LEVEL, mtime=0)
 
 
+@define(eq=False)
+class Unpacking:
+    """Unpacks a gzip stream that comes in pieces, and no more of it at a time than is taken.
+
+    A stream may have several members, whose contents follow each other (RFC 1952, section 2.2),
+    and zeros between and behind them. Raises `Undecodable` for what is no gzip stream.
+    """
+
+    _packed: bytes = b""
+    _member: Any = field(init=False, factory=lambda: zlib.decompressobj(_GZIP))
+
+    def feed(self, packed: bytes) -> None:
+        """Add a piece. It is copied as often as something is taken of it, so it is to be small."""
+        self._packed += packed
+
+    def take(self, most: int) -> bytes:
+        """Return up to *most* bytes, at least one of which there must be room for; b"": feed it."""
+        while True:
+            if self._member.eof:
+                self._packed = self._packed.lstrip(b"\0")
+                if not self._packed:
+                    return b""
+                self._member = zlib.decompressobj(_GZIP)
+            try:
+                unpacked: bytes = self._member.decompress(self._packed, most)
+            except zlib.error as error:
+                raise Undecodable(str(error)) from error
+            ended = self._member.eof
+            self._packed = self._member.unused_data if ended else self._member.unconsumed_tail
+            if unpacked or not ended:
+                return unpacked
+
+    def finish(self) -> None:
+        """Raise `Undecodable` unless the stream has ended, now that nothing more comes."""
+        if not self._member.eof:
+            raise Undecodable("the gzip stream breaks off")
+
+
 def unpack(packed: bytes, limit_bytes: int) -> bytes:
     """Return gzip-compressed content of at most *limit_bytes*.
 
     Raises `Undecodable` for what is no whole gzip stream, `TooLarge` beyond the limit.
     """
-    unpacked = bytearray()
-    while True:
-        member = zlib.decompressobj(_GZIP)
-        try:
-            unpacked += member.decompress(packed, limit_bytes + 1 - len(unpacked))
-        except zlib.error as error:
-            raise Undecodable(str(error)) from error
+    unpacking, unpacked = Unpacking(packed), bytearray()
+    while piece := unpacking.take(limit_bytes + 1 - len(unpacked)):
+        unpacked += piece
         if len(unpacked) > limit_bytes:
             raise TooLarge
-        if not member.eof:
-            raise Undecodable("the gzip stream breaks off")
-        packed = member.unused_data
-        if not packed.strip(b"\0"):
-            return bytes(unpacked)
+    unpacking.finish()
+    return bytes(unpacked)
 
 
 def unpacked_size(content: bytes, coding: bytes | None) -> int:

@@ -89,6 +89,8 @@ class Channel(HTTPChannel):
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
+        # What they hold must not stay until the garbage collector comes.
+        self.requests, self._requestProducer, self._unread = [], None, None
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

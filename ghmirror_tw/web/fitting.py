@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
 from itertools import product
 from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.collapse import Collapser
+from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Unanswered
 from ghmirror_tw.policy import cors, enterprise, tags
 from ghmirror_tw.policy.cache_status import Outcome, own_fields
 from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import (
-    LEVEL,
     TooLarge,
     Undecodable,
+    Unpacking,
     identity,
     pack,
     unpacked_size,
@@ -30,7 +30,8 @@ from ghmirror_tw.policy.records import Representation
 from ghmirror_tw.policy.rewriting import Rewriter, RewritingStream, is_json
 from ghmirror_tw.policy.storing import adds_accept_encoding
 from ghmirror_tw.policy.targets import UPLOADS
-from ghmirror_tw.threads import Workshop
+from ghmirror_tw.threads import LARGE_BYTES, Workshop
+from ghmirror_tw.web.converting import Conversion, changes, converted, packing
 from ghmirror_tw.web.forms import Form, FormName, Forms
 
 _DESCRIBING: Final = MESSAGE_FIELDS | {
@@ -48,15 +49,15 @@ _REPLACED: Final = {
 }
 #: GitHub has but a few values of `Vary`.
 _adds_accept_encoding: Final = lru_cache(64)(adds_accept_encoding)
-_GZIP: Final = 16 + zlib.MAX_WBITS
 _OK: Final = 200
 _PARTIAL: Final = 206
 #: What content may have at most that is to say a version and comes in pieces, in bytes.
 _MOST_TELLING: Final = 8 * 1024 * 1024
-#: What packed content that was too large to store may unpack to, in bytes.
-_MOST_UNPACKED: Final = 256 * 1024 * 1024
+#: What content that is not stored may unpack to where it is not sent as a stream, in bytes.
+_MOST_UNPACKED: Final = 8 * 1024 * 1024
 _NOT_MODIFIED: Final = 304
-_WITHOUT_CONTENT: Final = frozenset({204, 205, 304})
+_RESET: Final = 205
+_WITHOUT_CONTENT: Final = frozenset({204, _RESET, 304})
 
 
 @frozen
@@ -102,9 +103,10 @@ class View:
 
 @frozen
 class Fitted:
-    """An answer as one client gets it: *content* in full, or *incoming* through *turn*.
+    """An answer as one client gets it: *content* in full, or *incoming* through *conversion*.
 
-    *length*: bytes to be announced, where known.
+    *length*: bytes to be announced, where known. *form*: what is sent, so that it is there for
+    others meanwhile.
     """
 
     status: int
@@ -112,53 +114,8 @@ class Fitted:
     content: bytes = field(default=b"", repr=False)
     length: int | None = None
     incoming: IncomingContent | None = None
-    turn: Turning | None = None
-
-
-@define
-class Turning:
-    """Unpacks, rewrites and packs content as it comes, piece by piece."""
-
-    unpacking: zlib._Decompress | None
-    rewriting: tuple[RewritingStream, ...]
-    packing: zlib._Compress | None
-
-    def feed(self, piece: bytes, write: Callable[[bytes], object]) -> None:
-        """Give *write* what can be passed on now. Raises `Unanswered` for broken gzip."""
-        for plain in self._unpacked(piece):
-            self._write(self._rewritten(plain, self.rewriting), write)
-
-    def finish(self, write: Callable[[bytes], object]) -> None:
-        """Give *write* the rest. Raises `Unanswered` where the gzip stream breaks off."""
-        if self.unpacking is not None and not self.unpacking.eof:
-            raise Unanswered("broken-answer", "the gzip stream breaks off")
-        for place, stream in enumerate(self.rewriting, 1):
-            self._write(self._rewritten(stream.finish(), self.rewriting[place:]), write)
-        if self.packing is not None:
-            write(self.packing.flush())
-
-    @staticmethod
-    def _rewritten(plain: bytes, streams: tuple[RewritingStream, ...]) -> bytes:
-        for stream in streams:
-            plain = stream.feed(plain)
-        return plain
-
-    def _unpacked(self, piece: bytes) -> list[bytes]:
-        if self.unpacking is None:
-            return [piece]
-        pieces = []
-        try:
-            while piece:
-                pieces.append(self.unpacking.decompress(piece, 65536))
-                piece = self.unpacking.unconsumed_tail
-        except zlib.error as error:
-            raise Unanswered("broken-answer", str(error)) from error
-        return pieces
-
-    def _write(self, plain: bytes, write: Callable[[bytes], object]) -> None:
-        piece = plain if self.packing is None else self.packing.compress(plain)
-        if piece:
-            write(piece)
+    conversion: Conversion | None = None
+    form: Form | None = None
 
 
 @frozen
@@ -170,6 +127,7 @@ class Fitter:
     workshop: Workshop
     via: bytes
     forms: Forms
+    _making: Collapser[Form] = field(init=False, eq=False, factory=lambda: Collapser(_unwanted))
 
     async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
         """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
@@ -188,18 +146,24 @@ class Fitter:
             if not (view.head or bare):
                 return await self._whole(answer, body, view, now)
             anew = anew or (view.head and self._is_in_form(answer, view))
-            return Fitted(answer.status, self._told(answer, view, now, anew=anew))
+            length = 0 if answer.status == _RESET and not view.head else None
+            return Fitted(answer.status, self._told(answer, view, now, anew=anew), length=length)
         if body is None or bare or view.head:
             fields = self._told(answer, view, now, anew=anew)
-            return Fitted(answer.status, fields, incoming=body)
-        return self._incoming(answer, body, view, now)
+            if bare and body is not None:
+                body.abort()
+                body = None
+            # RFC 9110, section 15.3.6: its content has a length, which is nothing.
+            length = 0 if answer.status == _RESET and not view.head else None
+            return Fitted(answer.status, fields, length=length, incoming=body)
+        return self._incoming(answer, body, answer.coding, view, now)
 
     @staticmethod
     async def _telling(answer: Answer, view: View) -> Answer:
         """Return an answer of which the content will say *view*'s version, with fields for that."""
         body = answer.body
         if answer.incoming is not None and not view.head:
-            content = await answer.incoming.collect(_MOST_TELLING)
+            content = await answer.incoming.collect(_MOST_TELLING, answer.coding)
             if content is not None:
                 body = Whole(content, answer.coding)
         fields = enterprise.told(answer.fields, view.version)
@@ -271,6 +235,10 @@ class Fitter:
         self, answer: Answer, body: Representation | Whole, view: View, now: float
     ) -> Fitted:
         gzip = view.gzip
+        if not view.version and _size_of(body) > LARGE_BYTES:
+            if isinstance(body, Representation):
+                return await self._large(answer, body, view, now)
+            return self._incoming(answer, Held(body.content), body.coding, view, now)
         rewrites = answer.status != _PARTIAL and is_json(answer.fields.get(b"content-type"))
         content, changed = await self._form(body, view if rewrites else None, gzip=gzip)
         coding = b"gzip" if content and gzip else None
@@ -283,8 +251,7 @@ class Fitter:
     ) -> tuple[bytes, bool]:
         """Return content as it is sent, and whether its bytes are other than GitHub's."""
         if not isinstance(body, Representation):
-            size = unpacked_size(body.content, body.coding)
-            return await self.workshop.run(size, self._formed, body, view, gzip)
+            return await self.workshop.run(_size_of(body), self._formed, body, view, gzip)
         name = FormName(body.digest, () if view is None else view.names, gzip)
         form = self.forms.get(name)
         if form is None:
@@ -292,6 +259,46 @@ class Fitter:
             form = Form(None if content is body.packed else content, changed)
             self.forms.keep(name, form)
         return form.sent(body), form.changed
+
+    async def _large(self, answer: Answer, body: Representation, view: View, now: float) -> Fitted:
+        """Return large stored content in its one form, to be unpacked while it is sent."""
+        form = Form(None, changed=False, size=body.size)
+        if answer.status != _PARTIAL and self._may_change(answer, view):
+            name = FormName(body.digest, view.names, gzip=True)
+            kept = self.forms.get(name)
+            if kept is None:
+                kept, _ = await self._making.join(name, lambda: self._make(name, body, view))
+            form = kept
+        content = form.sent(body)
+        if view.gzip:
+            fields = self._told(answer, view, now, anew=True, coding=b"gzip")
+            return Fitted(answer.status, fields, content, len(content), form=form)
+        fields = self._told(answer, view, now, anew=form.changed)
+        return Fitted(
+            answer.status,
+            fields,
+            length=form.size,
+            incoming=Held(content),
+            conversion=Conversion(Unpacking()),
+            form=form,
+        )
+
+    async def _make(self, name: FormName, body: Representation, view: View) -> Form:
+        form = await self.workshop.run(body.size, self._packed_form, body, view)
+        self.forms.keep(name, form)
+        return form
+
+    def _packed_form(self, body: Representation, view: View) -> Form:
+        """Make the form of large content, never having more than pieces of it unpacked."""
+        if not changes(body.packed, self._streams(view)):
+            return Form(None, changed=False, size=body.size)
+        size = 0
+        rewritten, packs, packed = Conversion(Unpacking(), self._streams(view)), packing(), []
+        for step in converted(body.packed, rewritten):
+            size += len(step)
+            packed.append(packs.compress(step))
+        packed.append(packs.flush())
+        return Form(b"".join(packed), changed=True, size=size)
 
     def _formed(
         self, body: Representation | Whole, view: View | None, gzip: bool
@@ -323,28 +330,39 @@ class Fitter:
             return (stream,)
         return (stream, self.uploads.stream(view.uploads))
 
-    def _incoming(self, answer: Answer, body: IncomingContent, view: View, now: float) -> Fitted:
-        """Return an answer whose content is passed on as it comes, turned where it has to be."""
-        packed = answer.coding in {b"gzip", b"x-gzip"}
-        plain = not answer.coding
+    def _incoming(
+        self, answer: Answer, body: IncomingContent, coding: bytes, view: View, now: float
+    ) -> Fitted:
+        """Return an answer whose content is converted as it is sent, where it has to be."""
+        packed = coding in {b"gzip", b"x-gzip"}
         rewrites = (
-            (packed or plain) and answer.status != _PARTIAL and self._may_change(answer, view)
+            (packed or not coding) and answer.status != _PARTIAL and self._may_change(answer, view)
         )
         unpacks = packed and (rewrites or not view.gzip) and answer.status != _PARTIAL
         if not rewrites and not unpacks:
             fields = self._told(answer, view, now)
-            if answer.coding:
-                fields = fields.with_line(b"content-encoding", answer.coding)
+            if coding:
+                fields = fields.with_line(b"content-encoding", coding)
             return Fitted(answer.status, fields, length=body.length, incoming=body)
         packs = unpacks and view.gzip
-        turn = Turning(
-            zlib.decompressobj(_GZIP) if unpacks else None,
+        conversion = Conversion(
+            Unpacking() if unpacks else None,
             self._streams(view) if rewrites else (),
-            zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP) if packs else None,
+            packing() if packs else None,
         )
-        coding = b"gzip" if packs else None
-        fields = self._told(answer, view, now, anew=True, coding=coding)
-        return Fitted(answer.status, fields, incoming=body, turn=turn)
+        fields = self._told(answer, view, now, anew=True, coding=b"gzip" if packs else None)
+        return Fitted(answer.status, fields, incoming=body, conversion=conversion)
+
+
+def _unwanted(_: object) -> None:
+    """Let go of a form that no client waits for any more."""
+
+
+def _size_of(body: Representation | Whole) -> int:
+    """Return about how many bytes content has when it is unpacked."""
+    if isinstance(body, Representation):
+        return body.size
+    return unpacked_size(body.content, body.coding)
 
 
 def _packed(body: Representation | Whole) -> bytes | None:

@@ -3,12 +3,16 @@
 Making a form takes more time than everything else that is done for a revalidated answer together,
 and clients ask for the same again and again. A form is named by what it is made of, so it never
 grows old; who may see it has been decided before.
+
+Large content has gzip forms only. One is made once for all clients that are sent it at a time, and
+unpacked piece by piece for those that take no gzip.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from attrs import define, field, frozen
 
@@ -24,11 +28,13 @@ _LARGEST_PART: Final = 8
 class Form:
     """Content as it is sent, and whether it is *changed*: other bytes than GitHub's, coded or not.
 
-    *content* is None where it is sent as it is stored.
+    *content* is None where it is sent as it is stored. *size*: its bytes without gzip, where that
+    is not its own length.
     """
 
     content: bytes | None = field(repr=False)
     changed: bool
+    size: int = 0
 
     def sent(self, body: Representation) -> bytes:
         """Return the bytes to be sent of *body*."""
@@ -50,17 +56,21 @@ class Forms:
     max_size: int
     size: int = 0
     _kept: OrderedDict[FormName, Form] = field(init=False, factory=OrderedDict)
+    #: Forms that are being sent, whether there is room to keep them or not.
+    _in_use: WeakValueDictionary[FormName, Form] = field(init=False, factory=WeakValueDictionary)
 
     def get(self, name: FormName) -> Form | None:
         """Return a form, if it is here."""
         form = self._kept.get(name)
         if form is not None:
             self._kept.move_to_end(name)
-        return form
+            return form
+        return self._in_use.get(name)
 
     def keep(self, name: FormName, form: Form) -> None:
         """Keep a form, unless it is too large; those used longest ago make room."""
         size = _size_of(name, form)
+        self._in_use[name] = form
         if name in self._kept or size > self.max_size // _LARGEST_PART:
             return
         self._kept[name] = form

@@ -13,6 +13,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.mirror import Mirror
@@ -268,7 +269,7 @@ class MirrorResource:
         elif fitted.incoming is not None:
             await self._relay(request, fitted, told)
         else:
-            await pour(request, fitted.content, PIECE_BYTES)
+            await pour(request, Held(fitted.content), None, self.reactor.callLater)
         request.finish()
 
     async def _relay(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
@@ -277,16 +278,12 @@ class MirrorResource:
         After the first byte there is no other way to tell the client than to close the
         connection (RFC 9112, section 8).
         """
-        content, turn = fitted.incoming, fitted.turn
+        content = fitted.incoming
         assert content is not None
-        request.registerProducer(content, True)
         try:
-            if turn is None:
-                await content.pass_on(request.write)
-            else:
-                await content.pass_on(lambda piece: turn.feed(piece, request.write))
-                turn.finish(request.write)
+            await pour(request, content, fitted.conversion, self.reactor.callLater)
         except Unanswered as error:
+            content.abort()
             told.outcome = Outcome.ERROR
             self._log.warn("An answer broke off: {why}", why=error.why)
             _abort(request)
@@ -294,10 +291,6 @@ class MirrorResource:
         except CancelledError:
             content.abort()
             raise
-        finally:
-            gone = request.channel is None or request.finished
-            if not gone and request.producer is not None:
-                request.unregisterProducer()
 
 
 def _forwarded(fields: Fields) -> Fields:

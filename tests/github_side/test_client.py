@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
@@ -102,6 +103,42 @@ def test_an_answer_with_content() -> None:
     assert asked.happened[2:] == ["ended"]
     assert not asked.client._held
     assert not asked.client._coming
+
+
+def test_collecting_ends_where_too_much_is_unpacked() -> None:
+    """Nothing more is read then; what has come is passed on first, and then as it is taken."""
+    packed = gzip.compress(bytes(3000))
+    for limit, coding, collects in (
+        (3000, b"gzip", True),
+        (2999, b"gzip", False),
+        (2999, b"", True),
+        (len(packed) - 1, b"", False),
+    ):
+        asked = Asked()
+        asked.ask()
+        asked.doors.come(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        [reply] = asked.replies
+        taken: list[Any] = []
+        reply.content.collect(limit, coding).addCallback(taken.append)
+        asked.doors.come(b"%x\r\n%b\r\n" % (len(packed), packed))
+        assert asked.doors.wire().paused is not collects
+        if collects:
+            asked.doors.come(b"0\r\n\r\n")
+            assert taken == [packed]
+            continue
+        assert taken == [None]
+
+        def sink(piece: bytes, reply: Reply = reply, taken: list[Any] = taken) -> None:
+            taken.append(piece)
+            reply.content.pauseProducing()
+
+        reply.content.pass_on(sink)
+        assert taken == [None, packed]
+        assert asked.doors.wire().paused
+        reply.content.resumeProducing()
+        assert not asked.doors.wire().paused
+        reply.content.abort()
+        assert not asked.clock.getDelayedCalls()
 
 
 def test_what_a_client_sends() -> None:

@@ -1,0 +1,100 @@
+"""Content converted for one client while it is sent: unpacked, rewritten and packed in pieces."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from attrs import define, field
+
+from ghmirror_tw.policy.content import LEVEL, Unpacking
+from ghmirror_tw.policy.rewriting import RewritingStream
+
+#: So much is converted in one step, in bytes: what one piece of gzip stands for has no limit.
+STEP_BYTES: Final = 64 * 1024
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+def packing() -> Any:
+    """Return what packs content as gzip."""
+    return zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
+
+
+@define(eq=False)
+class Conversion:
+    """Unpacks, rewrites and packs content that is fed in pieces, as far as it is taken.
+
+    Raises `Undecodable` for what does not unpack.
+    """
+
+    unpacking: Unpacking | None = None
+    rewriting: tuple[RewritingStream, ...] = ()
+    packing: Any = None
+    _fed: bytes = field(default=b"", init=False)
+
+    def feed(self, piece: bytes) -> None:
+        """Add a piece, once there is nothing more to be taken."""
+        if self.unpacking is None:
+            self._fed = piece
+        else:
+            self.unpacking.feed(piece)
+
+    def take(self) -> bytes | None:
+        """Return what the next step makes, which may be nothing; None: there has to be more."""
+        if self.unpacking is None:
+            plain, self._fed = self._fed, b""
+        else:
+            plain = self.unpacking.take(STEP_BYTES)
+        if not plain:
+            return None
+        return self._converted(plain, self.rewriting)
+
+    def finish(self) -> bytes:
+        """Return the rest, now that nothing more comes."""
+        if self.unpacking is not None:
+            self.unpacking.finish()
+        rest = b"".join(
+            [
+                self._converted(stream.finish(), self.rewriting[place:])
+                for place, stream in enumerate(self.rewriting, 1)
+            ]
+        )
+        return rest if self.packing is None else rest + self.packing.flush()
+
+    def _converted(self, plain: bytes, streams: tuple[RewritingStream, ...]) -> bytes:
+        for stream in streams:
+            plain = stream.feed(plain)
+        if self.packing is None:
+            return plain
+        packed: bytes = self.packing.compress(plain)
+        return packed
+
+
+def pieces(content: bytes) -> Iterator[bytes]:
+    """Give content that is here in full in pieces."""
+    for position in range(0, len(content), STEP_BYTES):
+        yield content[position : position + STEP_BYTES]
+
+
+def converted(content: bytes, conversion: Conversion) -> Iterator[bytes]:
+    """Give what a conversion makes of content that is here in full, step by step."""
+    for piece in pieces(content):
+        conversion.feed(piece)
+        while (step := conversion.take()) is not None:
+            yield step
+    yield conversion.finish()
+
+
+def changes(packed: bytes, rewriting: tuple[RewritingStream, ...]) -> bool:
+    """Tell whether rewriting makes other bytes of packed content than it unpacks to."""
+    plain = b""
+    unpacked, rewritten = Conversion(Unpacking()), Conversion(rewriting=rewriting)
+    for step in converted(packed, unpacked):
+        plain += step
+        rewritten.feed(step)
+        made = rewritten.take() or b""
+        if plain[: len(made)] != made:
+            return True
+        plain = plain[len(made) :]
+    return plain != rewritten.finish()
