@@ -17,9 +17,8 @@ from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from ghmirror_tw.github.interfaces import Unanswered
-from ghmirror_tw.policy.quantities import duration
-
 from ghmirror_tw.policy.content import Undecodable, Unpacking
+from ghmirror_tw.policy.quantities import duration
 
 #: A client that takes nothing for so many times as long as GitHub may pause holds a connection
 #: to GitHub no longer.
