@@ -166,7 +166,6 @@ class House:
         if self.redis is not None:
             self.metrics.watch_store(self.redis.name, self._figures_of_redis)
         origin = Origin.of(github.api_url)
-        uploads = origin.uploads_url
         self.client = Client(
             self.reactor,
             origin,
@@ -207,8 +206,7 @@ class House:
             self.reactor,
             self.mirror,
             Fitter(
-                Rewriter(github.api_url.encode()),
-                None if uploads is None else Rewriter(uploads),
+                Rewriter(github.api_url.encode(), origin.uploads_url),
                 self.workshop,
                 via,
                 Forms(self._forms_size),

@@ -1,8 +1,13 @@
-"""Rewriting GitHub's URLs into the mirror's: in JSON, in `Link` and in `Location`.
+"""Rewriting of GitHub's URLs into the mirror's: in JSON, in `Link` and in `Location`.
 
-Clients insist that the URLs they are given lead to the host they asked. Only what is a URL of the
-API is touched: a JSON string value that starts with it, never an object's name, never text that
-mentions it.
+Clients require that the URLs of a response lead to the host that they sent the request to. In JSON
+only members that are URLs by their name are rewritten: `url`, `..._url`, `href`, and every string
+below `_links`. All other strings can be a user's text, and never change. Three kinds of object
+hold a user's data even under such names, and are passed on as they are: the `config` of a hook,
+the `files` of a gist, whose names are those of files, and the `payload` of a deployment.
+
+`RewritingStream` is a scanner over bytes: it builds no objects, runs in linear time, and holds
+back a few hundred bytes at most.
 """
 
 from __future__ import annotations
@@ -16,27 +21,57 @@ from attrs import define, field, frozen
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.pagination import LINK_VALUE
 
-#: How far we look for the end of a string to tell an object's name from a value, in bytes. What
-#: is longer is taken for a value; so much, and one chunk, is held in memory at most.
-LOOK_AHEAD_BYTES: Final = 64 * 1024
-
-#: The rest of a JSON string (RFC 8259, section 7), and the first byte of what follows it.
-_REST_OF_STRING: Final = rb'(?s:[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\r\n]*+%s)'
-_WHAT_FOLLOWS: Final = re.compile(_REST_OF_STRING % rb"(.)", re.DOTALL)
-
-#: What may come after the API's URL, lest it be the beginning of another host's name.
-_BOUNDARY: Final = rb'[/?#{"]|\\/'
-
-#: Media types of GitHub's whose content is somebody's file or page, whatever their suffix says
+#: Media types of GitHub's whose content is a user's file or page, whatever their suffix says
 #: (GitHub: media types). Text with the suffix `+json` that is not JSON must not be touched.
 _NOT_JSON: Final = frozenset({b"raw", b"diff", b"patch", b"html", b"sha", b"base64"})
+
+#: A JSON string from its quotation mark on, and what is left of one (RFC 8259, section 7).
+_REST: Final = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_STRING: Final = rb'"' + _REST + rb'"'
+#: White space between tokens. More of it than this between a name and its value is not GitHub's.
+_SPACE: Final = rb"[ \t\r\n]{0,64}+"
+#: As many bytes as white space, a colon, quotation mark and boundary take at most.
+_MOST_SPACE: Final = 64 + 1 + 64 + 1 + 6
+
+#: A slash in a JSON string, and what may follow the API's URL, lest it be the beginning of
+#: another host's name.
+_SLASH: Final = rb"(?:/|\\/|\\u002[fF])"
+_BOUNDARY: Final = rb'(?=[/?#{"]|\\/|\\u002[fF])'
+
+#: Everything up to a string that may be a name of interest, or that has no end yet.
+_UNINTERESTING: Final = re.compile(
+    rb'(?s:(?:[^"]++|%s(?<!url")(?<!"href")(?<!"_links")(?<!"config")(?<!"files")(?<!"payload"))*+)'
+    % _STRING
+)
+#: Everything up to a bracket, or to a string that has no end yet.
+_NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s)*+)' % _STRING)
+#: Everything up to a token that says where a string stands, or up to a string.
+_NO_TOKENS: Final = re.compile(rb'[^"{}\[\]:,]*+')
+_WHOLE_STRING: Final = re.compile(rb"(?s:%s)" % _STRING)
+_REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % _REST)
+
+#: What stands between a name and its value.
+_COLON: Final = re.compile(_SPACE + b":" + _SPACE)
+#: A string that is longer than this is no name of interest, in bytes.
+_LONGEST_NAME: Final = 128
+#: Objects and arrays below `_links` are at most so deep; deeper content is not GitHub's.
+_DEEPEST: Final = 100
+
+#: Where GitHub repeats what a user's server was sent, under the signature of that time, and where
+#: the settings of a hook are the whole content (GitHub: repository, organization and App webhooks).
+_OF_HOOKS: Final = re.compile(rb"/hooks?(?:/[^/]+)?/(?:deliveries|config)(?:/|\Z)")
+_OF_DEPLOYMENTS: Final = re.compile(rb"/deployments(?:/|\Z)")
+_URLS: Final = frozenset({b'"url"', b'"href"'})
+_LINKS: Final = b'"_links"'
+_OPAQUE: Final = frozenset({b'"config"', b'"files"'})
+_OPAQUE_IN_DEPLOYMENTS: Final = _OPAQUE | {b'"payload"'}
 
 
 @lru_cache(64)
 def is_json(content_type: bytes | None) -> bool:
     """Tell whether content is JSON of GitHub's making, by its media type (RFC 6839, section 3.1).
 
-    `application/vnd.github.raw+json` and its like are not: what they carry is somebody's file.
+    `application/vnd.github.raw+json` and its like are not: their content is a user's file.
     """
     essence = (content_type or b"").partition(b";")[0].strip(b" \t").lower()
     subtype = essence.partition(b"/")[2]
@@ -46,69 +81,76 @@ def is_json(content_type: bytes | None) -> bool:
     return _NOT_JSON.isdisjoint(kinds)
 
 
-def _in_json(url: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Return patterns of *url* where a string opens, and only where that string is a value.
+def opaque_names(path: bytes) -> frozenset[bytes] | None:
+    """Return the quoted names of objects that are passed on as they are in responses for *path*.
 
-    In valid JSON, a quotation mark without a backslash before it and a letter after it can only
-    open a string; with a colon before it, that of a value. Others are names if a colon follows
-    them. Slashes may be escaped. A literal prefix comes first, since that is found fastest.
+    None: the whole content is.
     """
-    first, *others = (re.escape(part) for part in url.split(b"/"))
-    rest = b"".join(rb"\\?/" + part for part in others) + rb"(?=%s)" % _BOUNDARY
-    opens = rb'"%s(?<!\\"%s)' % (first, first) + rest
-    after_colon = rb'(?<=:"%s)' % first + rest
-    elsewhere = rb'(?<![:\\]"%s)' % first + rest + rb"(?!%s)" % (_REST_OF_STRING % rb":")
-    value = rb'"%s(?:%s|%s)' % (first, after_colon, elsewhere)
-    return re.compile(opens), re.compile(value)
+    if _OF_HOOKS.search(path):
+        return None
+    return _OPAQUE_IN_DEPLOYMENTS if _OF_DEPLOYMENTS.search(path) else _OPAQUE
 
 
-def _in_text(url: bytes) -> re.Pattern[bytes]:
-    return re.compile(re.escape(url) + rb"(?=[/?#{]|\Z)")
+@frozen
+class Base:
+    """The URLs that a client gets in place of GitHub's, without a slash at their end."""
+
+    api: bytes
+    uploads: bytes
 
 
 @frozen
 class Rewriter:
-    """Puts another base in the place of *api_url*, which has no slash at its end."""
+    """Replaces *api_url*, and *uploads_url* where GitHub has one; neither ends in a slash."""
 
     api_url: bytes
-    _value: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
-    _opening: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
-    _start: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
-    #: What is nowhere in content that has nothing to rewrite, and is found sooner than a pattern.
-    _host: bytes = field(init=False, eq=False, repr=False)
+    uploads_url: bytes | None = None
+    _in_text: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
+    _in_json: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
+    #: Bytes that all content with one of the URLs has, and that are found sooner than a pattern.
+    _hosts: tuple[bytes, ...] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        opening, value = _in_json(self.api_url)
-        object.__setattr__(self, "_opening", opening)
-        object.__setattr__(self, "_value", value)
-        object.__setattr__(self, "_start", _in_text(self.api_url))
-        object.__setattr__(self, "_host", self.api_url.split(b"/")[2])
+        urls = [self.api_url, *([] if self.uploads_url is None else [self.uploads_url])]
+        in_text = b"|".join(b"(%s)" % re.escape(url) for url in urls)
+        in_json = b"|".join(
+            b"(%s)" % _SLASH.join(re.escape(part) for part in url.split(b"/")) for url in urls
+        )
+        object.__setattr__(self, "_in_text", re.compile(rb"(?:%s)(?=[/?#{]|\Z)" % in_text))
+        object.__setattr__(self, "_in_json", re.compile(rb'"(?:%s)%s' % (in_json, _BOUNDARY)))
+        object.__setattr__(self, "_hosts", tuple({url.split(b"/")[2] for url in urls}))
 
-    def content(self, body: bytes, base: bytes) -> bytes:
-        """Return JSON *body* with *base* in place of the API's URL where string values start.
+    def changes(self, base: Base, path: bytes = b"") -> bool:
+        """Tell whether JSON for *path* can change at all."""
+        return base.api != self.api_url and opaque_names(path) is not None
 
-        All other bytes stay as they are. *base* has no slash at its end and needs no escaping.
+    def content(self, body: bytes, base: Base, path: bytes = b"") -> bytes:
+        """Return JSON *body*, a response for *path*, with *base* in place of GitHub's URLs.
+
+        All other bytes stay as they are.
         """
-        if base == self.api_url or self._host not in body:
+        if not (self.changes(base, path) and any(host in body for host in self._hosts)):
             return body
-        if len(body) > LOOK_AHEAD_BYTES:
-            stream = self.stream(base)
-            return stream.feed(body) + stream.finish()
-        return self._value.sub((b'"' + base).replace(b"\\", rb"\\"), body)
+        stream = self.stream(base, path)
+        return stream.feed(body) + stream.close()
 
-    def stream(self, base: bytes) -> RewritingStream:
-        """Return what does to a body in pieces the same as `content` does to it as a whole."""
-        return RewritingStream(b"" if base == self.api_url else self.api_url, base, self._opening)
+    def stream(self, base: Base, path: bytes = b"") -> RewritingStream:
+        """Return a scanner that does to content in pieces what `content` does to all of it."""
+        opaque = opaque_names(path) if self.changes(base, path) else None
+        longest = max(map(len, (self.api_url, self.uploads_url or b"")))
+        return RewritingStream(
+            opaque, self._in_json, (base.api, base.uploads), _MOST_SPACE + 6 * longest
+        )
 
-    def fields(self, fields: Fields, base: bytes) -> Fields:
-        """Return *fields* with *base* in place of the API's URL in `Link` and `Location`."""
-        if base == self.api_url or (
+    def fields(self, fields: Fields, base: Base) -> Fields:
+        """Return *fields* with *base* in place of GitHub's URLs in `Link` and `Location`."""
+        if base.api == self.api_url or (
             fields.get(b"link") is None and fields.get(b"location") is None
         ):
             return fields
         return Fields.of(tuple([(name, self._field(name, value, base)) for name, value in fields]))
 
-    def _field(self, name: bytes, value: bytes, base: bytes) -> bytes:
+    def _field(self, name: bytes, value: bytes, base: Base) -> bytes:
         if name == b"location":
             return self._target(value, base)
         if name == b"link":
@@ -117,68 +159,163 @@ class Rewriter:
             )
         return value
 
-    def _target(self, target: bytes, base: bytes) -> bytes:
-        found = self._start.match(target)
-        return target if found is None else base + target[found.end() :]
+    def _target(self, target: bytes, base: Base) -> bytes:
+        found = self._in_text.match(target)
+        if found is None:
+            return target
+        return (base.api if found.lastindex == 1 else base.uploads) + target[found.end() :]
+
+
+def _end_of(pattern: re.Pattern[bytes], buffer: bytes, at: int) -> int:
+    """Return where the match of a pattern ends that matches everywhere."""
+    found = pattern.match(buffer, at)
+    assert found is not None
+    return found.end()
 
 
 @define
 class RewritingStream:
-    """Rewrites a JSON body that comes in pieces, holding back only what is not decided yet."""
+    """Rewrites JSON that comes in pieces: `feed` each of them, then `close`.
 
-    _api_url: bytes
-    _base: bytes
-    _opening: re.Pattern[bytes]
+    *opaque*: names of objects that stay as they are; None: everything does. *urls*: where URLs are
+    found, in *window* bytes at most. *replacements*: one for each group of *urls*.
+    """
+
+    _opaque: frozenset[bytes] | None
+    _urls: re.Pattern[bytes]
+    _replacements: tuple[bytes, ...]
+    _window: int
     _buffer: bytes = field(default=b"", init=False)
-    #: How much of the buffer has been passed on, and is kept to see what comes before the rest.
-    _passed: int = field(default=0, init=False)
+    _in_string: bool = field(default=False, init=False)
+    #: The brackets that are open from the one of an opaque object, or of `_links`, on.
+    _open: bytearray = field(factory=bytearray, init=False)
+    _below_links: bool = field(default=False, init=False)
+    #: The last token below `_links`.
+    _last: int = field(default=0, init=False)
+    _pieces: list[bytes] = field(factory=list, init=False)
+    #: How much of the buffer is among the pieces.
+    _done: int = field(default=0, init=False)
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what can be passed on, now that *chunk* has come."""
-        if not self._api_url:
+        """Return the bytes that can be passed on, now that *chunk* has come."""
+        if self._opaque is None:
             return chunk
         return self._advance(self._buffer + chunk, ended=False)
 
-    def finish(self) -> bytes:
-        """Return what had been held back, now that nothing more comes."""
+    def close(self) -> bytes:
+        """Return the bytes that were held back, now that nothing more comes."""
         return self._advance(self._buffer, ended=True)
 
     def _advance(self, buffer: bytes, *, ended: bool) -> bytes:
-        pieces: list[bytes] = []
-        done, decided = self._passed, len(buffer)
-        for found in self._opening.finditer(buffer, done):
-            is_name = self._is_name(buffer, found, ended=ended)
-            if is_name is None:
-                decided = found.start()
-                break
-            if not is_name:
-                pieces += buffer[done : found.start()], b'"', self._base
-                done = found.end()
+        """Pass on what is decided of *buffer*, and hold back the rest."""
+        at, held = 0, False
+        while at < len(buffer) and not held:
+            if self._in_string:
+                at, held = self._leave_string(buffer, at)
+            elif not self._open:
+                at, held = self._find_member(buffer, at, ended=ended)
+            elif self._below_links:
+                at, held = self._find_link(buffer, at, ended=ended)
+            else:
+                at = self._skip_opaque(buffer, at)
+        if ended:
+            at = len(buffer)
+        self._pieces.append(buffer[self._done : at])
+        self._buffer, passed = buffer[at:], b"".join(self._pieces)
+        self._pieces, self._done = [], 0
+        return passed
+
+    def _leave_string(self, buffer: bytes, at: int) -> tuple[int, bool]:
+        """Return where a string ends, or how much of it is here, and whether a backslash waits."""
+        at = _end_of(_REST_OF_STRING, buffer, at)
+        if buffer[at : at + 1] == b'"':
+            self._in_string = False
+            return at + 1, False
+        return at, True
+
+    def _find_member(self, buffer: bytes, at: int, *, ended: bool) -> tuple[int, bool]:
+        """Handle the next member of interest; return where to go on, and whether to wait there."""
+        at = _end_of(_UNINTERESTING, buffer, at)
+        string = _WHOLE_STRING.match(buffer, at)
+        if string is not None:
+            if self._is_short(buffer, string.end()) and not ended:
+                return at, True
+            return self._handle_member(buffer, string), False
+        if at < len(buffer):
+            if len(buffer) - at < _LONGEST_NAME and not ended:
+                return at, True
+            self._in_string = True
+            at += 1
+        return at, False
+
+    def _handle_member(self, buffer: bytes, string: re.Match[bytes]) -> int:
+        """Handle a string that may be a name of interest; return where to go on."""
+        name = string[0]
+        colon = _COLON.match(buffer, string.end())
+        if colon is None or len(name) > _LONGEST_NAME:
+            return string.end()
+        at = colon.end()
+        if name in _URLS or name.endswith(b'_url"'):
+            return self._replace(buffer, at)
+        if name == _LINKS or name in (self._opaque or ()):
+            token = buffer[at : at + 1]
+            if token in {b"{", b"["}:
+                self._below_links = name == _LINKS
+                self._last = token[0]
+                self._open += token
+                at += 1
+        return at
+
+    def _find_link(self, buffer: bytes, at: int, *, ended: bool) -> tuple[int, bool]:
+        """Handle the next token below `_links`; return where to go on, and whether to wait."""
+        at = _end_of(_NO_TOKENS, buffer, at)
+        if at == len(buffer):
+            return at, False
+        token = buffer[at]
+        if token == b'"'[0]:
+            if self._is_short(buffer, at) and not ended:
+                return at, True
+            is_value = self._last == b":"[0] or self._open[-1] == b"["[0]
+            if is_value:
+                at = self._replace(buffer, at)
+            if not self._in_string:
+                self._in_string = True
+                at += 1
+            self._last = token
+            return at, False
+        if token in b"{[":
+            self._open.append(token)
+            if len(self._open) > _DEEPEST:
+                self._below_links = False
+        elif token in b"}]":
+            self._open.pop()
+        self._last = token
+        return at + 1, False
+
+    def _skip_opaque(self, buffer: bytes, at: int) -> int:
+        """Return where to go on in an object that stays as it is."""
+        at = _end_of(_NO_BRACKETS, buffer, at)
+        if at == len(buffer):
+            return at
+        token = buffer[at]
+        if token == b'"'[0]:
+            self._in_string = True
+        elif token in b"{[":
+            self._open.append(token)
         else:
-            if not ended:
-                decided = self._undecided_tail(buffer, done)
-        pieces.append(buffer[done:decided])
-        # One byte tells whether a quotation mark that comes next is escaped, or opens a value.
-        self._passed = min(decided, 1)
-        self._buffer = buffer[decided - self._passed :]
-        return b"".join(pieces)
+            self._open.pop()
+        return at + 1
 
-    @staticmethod
-    def _is_name(buffer: bytes, found: re.Match[bytes], *, ended: bool) -> bool | None:
-        """Tell whether a string is an object's name; None if that can't be told yet."""
-        start = found.start()
-        if buffer[start - 1 : start] == b":":
-            return False
-        limit = start + LOOK_AHEAD_BYTES
-        follows = _WHAT_FOLLOWS.match(buffer, found.end(), limit)
-        if follows is not None:
-            return follows[1] == b":"
-        return None if len(buffer) < limit and not ended else False
+    def _is_short(self, buffer: bytes, at: int) -> bool:
+        """Tell whether more has to come before a token at *at* can be judged."""
+        return len(buffer) - at < self._window
 
-    def _undecided_tail(self, buffer: bytes, done: int) -> int:
-        """Return where a beginning of the API's URL starts at the end of *buffer*, or its end."""
-        start = buffer.rfind(b'"', max(done, len(buffer) - 2 * len(self._api_url) - 2))
-        if start < 0 or buffer[start - 1 : start] == b"\\":
-            return len(buffer)
-        tail = buffer[start + 1 :].replace(rb"\/", b"/").removesuffix(b"\\")
-        return start if self._api_url.startswith(tail) else len(buffer)
+    def _replace(self, buffer: bytes, at: int) -> int:
+        """Replace GitHub's URL at the beginning of a string value; return where to go on."""
+        found = self._urls.match(buffer, at)
+        if found is not None:
+            assert found.lastindex is not None
+            self._pieces += buffer[self._done : at + 1], self._replacements[found.lastindex - 1]
+            self._done = at = found.end()
+            self._in_string = True
+        return at

@@ -56,7 +56,7 @@ class Conversion:
             self.unpacking.finish()
         rest = b"".join(
             [
-                self._converted(stream.finish(), self.rewriting[place:])
+                self._converted(stream.close(), self.rewriting[place:])
                 for place, stream in enumerate(self.rewriting, 1)
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from email.utils import formatdate
 from functools import lru_cache
 from itertools import product
@@ -27,7 +28,13 @@ from ghmirror_tw.policy.content import (
 from ghmirror_tw.policy.fields import MESSAGE_FIELDS, Fields
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Representation
-from ghmirror_tw.policy.rewriting import Rewriter, RewritingStream, is_json
+from ghmirror_tw.policy.rewriting import (
+    Base,
+    Rewriter,
+    RewritingStream,
+    is_json,
+    opaque_names,
+)
 from ghmirror_tw.policy.storing import adds_accept_encoding
 from ghmirror_tw.policy.targets import UPLOADS
 from ghmirror_tw.threads import LARGE_BYTES, Workshop
@@ -74,21 +81,18 @@ class View:
     prefix: bytes
     fields: Fields = field(repr=False)
     version: bytes = b""
+    #: The path of the request, as GitHub gets it.
+    path: bytes = b""
 
     @property
-    def base(self) -> bytes:
-        """How the API's URL looks to it."""
-        return self.root + self.prefix
+    def base(self) -> Base:
+        """The URLs that the client gets in place of GitHub's."""
+        return Base(self.root + self.prefix, self.root + UPLOADS)
 
     @property
-    def names(self) -> tuple[bytes, bytes, bytes]:
+    def names(self) -> tuple[Hashable, ...]:
         """All that content is rewritten by."""
-        return self.root, self.prefix, self.version
-
-    @property
-    def uploads(self) -> bytes | None:
-        """How the URL for uploads looks to it; None: as to everybody else."""
-        return self.root + UPLOADS if self.prefix else None
+        return self.root, self.prefix, self.version, opaque_names(self.path)
 
     @property
     def head(self) -> bool:
@@ -120,10 +124,9 @@ class Fitted:
 
 @frozen
 class Fitter:
-    """Fits answers to views; *uploads* rewrites the URL for uploads, where there is one."""
+    """Fits answers to views."""
 
     rewriter: Rewriter
-    uploads: Rewriter | None
     workshop: Workshop
     via: bytes
     forms: Forms
@@ -225,7 +228,8 @@ class Fitter:
         )
 
     def _may_change(self, answer: Answer, view: View) -> bool:
-        return is_json(answer.fields.get(b"content-type")) and view.base != self.rewriter.api_url
+        content_type = answer.fields.get(b"content-type")
+        return is_json(content_type) and self.rewriter.changes(view.base, view.path)
 
     def _is_in_form(self, answer: Answer, view: View) -> bool:
         """Tell whether content would be rewritten or coded anew."""
@@ -318,17 +322,12 @@ class Fitter:
 
     def _rewritten(self, plain: bytes, view: View) -> bytes:
         """Return JSON as one client sees it."""
-        content = self.rewriter.content(plain, view.base)
-        if self.uploads is not None and view.uploads is not None:
-            content = self.uploads.content(content, view.uploads)
+        content = self.rewriter.content(plain, view.base, view.path)
         return enterprise.with_version(content, view.version) if view.version else content
 
     def _streams(self, view: View) -> tuple[RewritingStream, ...]:
         """Return what rewrites JSON in pieces as one client sees it."""
-        stream = self.rewriter.stream(view.base)
-        if self.uploads is None or view.uploads is None:
-            return (stream,)
-        return (stream, self.uploads.stream(view.uploads))
+        return (self.rewriter.stream(view.base, view.path),)
 
     def _incoming(
         self, answer: Answer, body: IncomingContent, coding: bytes, view: View, now: float

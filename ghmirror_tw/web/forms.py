@@ -11,6 +11,7 @@ unpacked piece by piece for those that take no gzip.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -45,7 +46,7 @@ class FormName(NamedTuple):
     """What a form is made of: a representation; what is written in it; gzip or not."""
 
     digest: str
-    names: tuple[bytes, ...]
+    names: tuple[Hashable, ...]
     gzip: bool
 
 
@@ -80,4 +81,5 @@ class Forms:
 
 
 def _size_of(name: FormName, form: Form) -> int:
-    return _FORM_BYTES + sum(map(len, name.names)) + len(form.content or b"")
+    names = sum(len(each) for each in name.names if isinstance(each, bytes))
+    return _FORM_BYTES + names + len(form.content or b"")

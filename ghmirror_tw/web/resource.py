@@ -211,7 +211,7 @@ class MirrorResource:
         if version:
             # GitHub knows no such representation; it is we who judge what the client has of it.
             question = evolve(question, fields=forwarded.without(PRECONDITIONS))
-        view = View(request.method, root, target.prefix, fields, version)
+        view = View(request.method, root, target.prefix, fields, version, question.path)
         answer = await self.mirror.answer(question, request.spooled)
         told.outcome = answer.outcome
         try:

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.policy.content import Unpacking, pack
-from ghmirror_tw.policy.rewriting import Rewriter
+from ghmirror_tw.policy.rewriting import Base, Rewriter
 from ghmirror_tw.web.converting import STEP_BYTES, Conversion, changes, converted, packing
 
 API = b"http://api.test"
 REWRITER = Rewriter(API)
+BASE = Base(b"http://m", b"http://m/api/uploads")
 #: JSON with URLs in it or not, some of it longer than a step.
 CONTENTS = st.lists(
-    st.sampled_from((b'"%s/x"' % API, b'"text"', b'"%s"' % (b"x" * 40_000))), max_size=8
+    st.sampled_from((b'{"url":"%s/x"}' % API, b'"text"', b'"%s"' % (b"x" * 40_000))), max_size=8
 ).map(lambda items: b"[%s]" % b",".join(items))
 
 
@@ -24,7 +25,7 @@ def test_steps(content: bytes, packed: bool, rewrites: bool, packs: bool) -> Non
     """Whatever a conversion has to do."""
     conversion = Conversion(
         Unpacking() if packed else None,
-        (REWRITER.stream(b"http://m"),) if rewrites else (),
+        (REWRITER.stream(BASE),) if rewrites else (),
         packing() if packs else None,
     )
     steps = list(converted(pack(content) if packed else content, conversion))
@@ -37,5 +38,5 @@ def test_steps(content: bytes, packed: bool, rewrites: bool, packs: bool) -> Non
 @given(CONTENTS)
 def test_changes(content: bytes) -> None:
     """Rewriting changes content if there is a URL in it, wherever that is."""
-    assert changes(pack(content), (REWRITER.stream(b"http://m"),)) is (API in content)
-    assert not changes(pack(content), (REWRITER.stream(API),))
+    assert changes(pack(content), (REWRITER.stream(BASE),)) is (API in content)
+    assert not changes(pack(content), (REWRITER.stream(Base(API, b"")),))
