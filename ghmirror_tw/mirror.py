@@ -30,10 +30,12 @@ from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import TooLarge, Undecodable, identity
 from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.policy.evidence import Observation
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey, CredentialNames
 from ghmirror_tw.policy.limits import LimitKind, bucket_of, limit_of
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.patterns import path_pattern
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.quantities import duration
 from ghmirror_tw.policy.records import Known, Representation
@@ -184,7 +186,9 @@ class Mirror:
 
     def _unanswered(self, error: Unanswered) -> MirrorError:
         """Return what a client gets in place of a response that never came, or broke off."""
-        limit = error.limit or f"[github] timeout = {duration(self.terms.timeout)}"
+        limit = error.limit
+        if error.reason == "timeout" and not limit:
+            limit = f"[github] timeout = {duration(self.terms.timeout)}"
         return errors.unanswered(error.reason, limit)
 
     def _log_unanswered(self, question: Question, reason: str, why: str) -> None:
@@ -342,22 +346,29 @@ class Mirror:
     ) -> Reply:
         """Ask GitHub, and take account of whether it is there."""
         began = self.now()
+        timeout_s = deadline - began
         status: int | str = "cancelled"
         try:
             producer = None if upload is None else upload.producer()
-            reply = await self.github.ask(question, producer, deadline - began, permit.leave)
+            reply = await self.github.ask(question, producer, timeout_s, permit.leave)
             status = reply.status
             if status in _LIMITED:
                 reply = await self._look_for_limit(question, reply, entry.strikes)
         except Unanswered as error:
             status = error.reason
-            self.availability.failed(began, self.now())
+            # One that had little time left when it was sent says nothing of GitHub.
+            hurried = error.reason == "timeout" and timeout_s < self.terms.timeout / 2
+            if not error.is_ours and not hurried:
+                seen = _observation(question, entry.credential)
+                self.availability.failed(seen, began, self.now())
             raise
         finally:
             ended = self.now()
             self.metrics.upstream(question.method, status, ended - began)
-        limit = reply.limit is not None
-        self.availability.answered(reply.status, limited=limit, asked_at=began, now=ended)
+        if reply.status >= 500:  # noqa: PLR2004
+            self.availability.failed(_observation(question, entry.credential), began, ended)
+        else:
+            self.availability.answered(limited=reply.limit is not None, now=ended)
         return reply
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
@@ -748,6 +759,13 @@ class Mirror:
         login = parse_login(await self._plain(answer))
         if login is not None and not asked.head:
             self.users.learn(asked.credential, login, self.now())
+
+
+def _observation(question: Question, credential: str) -> Observation:
+    """Return what the failure of a request is evidence of; HEAD is the operation of GET."""
+    method = "GET" if question.method in _READING else question.method.decode("latin-1")
+    operation = f"{method} {path_pattern(question.path)}"
+    return Observation(question.path.decode("latin-1"), credential, operation)
 
 
 def _is_bare_for(asked: Asked, answer: Answer) -> bool:

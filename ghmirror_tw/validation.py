@@ -374,7 +374,7 @@ class Validation:
         if content is None:
             reply.content.abort()
             limit = f"[cache] max_stored_size = {size(limit_bytes)}"
-            return errors.over_own_limit(reply.status, limit)
+            return errors.over_own_limit(limit)
         return passed_on(reply, Whole(content, _coding(reply)))
 
     def _heed(self, turn: Turn) -> bool:

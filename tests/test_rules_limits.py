@@ -8,7 +8,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import trials
+from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.pacing import Pacing
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.messages import Question
 from tests.github import GitHub
 from tests.home import Got, Home, open_home, start, until
 from tests.redis_house import settled
@@ -223,12 +226,15 @@ class Offline(TestCase):
         self.github.put("/thing", {"a": 1})
         await self.home.get("/thing", token="alice-1")
 
+    async def fails(self) -> None:
+        """Ask for five things of three kinds, and get stale responses to none but the first."""
+        for target in ("/thing", "/user", "/orgs/o", "/user", "/thing"):
+            await self.home.get(target, token="alice-1")
+
     async def test_five_failures(self) -> None:
         """Then granted GETs are answered at once and all else is tried; one good answer ends it."""
         wrong = self.github.fault(None, "503")
-        for number in range(5):
-            got = await self.home.get("/thing", token="alice-1")
-            assert got.outcome == "fwd=stale; fwd-status=503; detail=server-error", number
+        await self.fails()
         got = await self.home.get("/thing", token="alice-1")
         assert (got.json, got.outcome) == ({"a": 1}, "hit; detail=offline")
         assert wrong.seen == 5
@@ -248,6 +254,37 @@ class Offline(TestCase):
         assert got.outcome.endswith("detail=revalidated")
         assert await self.home.metric("ghmirror_github_available") == 1.0
 
+    async def test_one_broken_endpoint_is_no_outage(self) -> None:
+        """However often it is asked for, by however many: others get GitHub's word of now."""
+        self.github.put("/steady", {"b": 1})
+        await self.home.get("/steady", token="bob-1")
+        self.github.fault("/thing", "503")
+        for token in ("alice-1", "bob-1", "carol-1") * 3:
+            await self.home.get("/thing", token=token)
+        got = await self.home.get("/steady", token="bob-1")
+        assert got.outcome.endswith("detail=revalidated")
+        assert not self.home.house.availability.offline
+
+    async def test_what_is_over_a_limit_of_the_mirrors_is_no_outage(self) -> None:
+        """It says nothing of GitHub; the client is told which limit it was."""
+        self.github.fault(None, "huge-field", size_bytes=300_000)
+        for number in range(6):
+            for token in ("alice-1", "bob-1"):
+                got = await self.home.get(f"/repos/o/{number}", token=token)
+                assert (got.status, got.outcome) == (502, "detail=broken-answer")
+                assert "larger than this mirror takes" in got.json["message"]
+        assert not self.home.house.availability.failures
+
+    async def test_who_had_no_time_left_proves_nothing(self) -> None:
+        """A request that waited for long, and then timed out at once, says nothing of GitHub."""
+        mirror = self.home.house.mirror
+        self.github.fault(None, "timeout")
+        for number in range(6):
+            question = Question(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
+            left = mirror.put(question, f"{number}", None, mirror.now() + 0.01)
+            await self.assertFailure(Deferred.fromCoroutine(left), Unanswered)
+        assert not self.home.house.availability.failures
+
     async def test_clients_that_go_away_are_no_failures(self) -> None:
         """Whenever they go: while GitHub's name is looked up, for one."""
         named = self.github.api_url.replace("127.0.0.1", "localhost")
@@ -264,8 +301,7 @@ class Offline(TestCase):
     async def test_it_sees_by_itself_that_github_is_back(self) -> None:
         """Though there is a stored answer to all that is asked: now and then one is tried."""
         wrong = self.github.fault(None, "503")
-        for _ in range(5):
-            await self.home.get("/thing", token="alice-1")
+        await self.fails()
         wrong.end()
         self.home.move_on(6.0)
         assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
@@ -307,6 +343,19 @@ class Page(TestCase):
         await until(lambda: self.home.house.availability.offline)
         assert (await self.home.get("/thing", token="bob-1")).status == 200
         await self.read_again()
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.outcome.endswith("detail=revalidated")
+
+    async def test_a_partial_outage(self) -> None:
+        """Makes GitHub offline with the first failure after it; a good response ends that."""
+        self.says("partial_outage")
+        await self.read_again()
+        wrong = self.home.github.fault(None, "502")
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.outcome == "fwd=stale; fwd-status=502; detail=server-error"
+        assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
+        wrong.end()
+        assert (await self.home.get("/thing", token="bob-1")).status == 200
         got = await self.home.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 

@@ -25,6 +25,7 @@ from ghmirror_tw.github.content import NOTHING, Content
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.github.uploading import Uploads, Watched
+from ghmirror_tw.github.wire import OverLimit
 from ghmirror_tw.policy.fields import Fields, serialised
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.targets import is_upload
@@ -224,6 +225,10 @@ def _unanswered(failure: Failure) -> Unanswered:
         return Unanswered("connect-error" if "certificate" in fault else "broken-answer", fault)
     if failure.check(ConnectError, DNSLookupError):
         return Unanswered("connect-error", failure.getErrorMessage())
+    for reason in getattr(failure.value, "reasons", ()):
+        if reason.check(OverLimit):
+            limit = reason.getErrorMessage()
+            return Unanswered("broken-answer", limit, limit=limit)
     if failure.check(ResponseNeverReceived):
         return Unanswered("broken-answer", "the connection was lost before an answer came")
     return Unanswered("broken-answer", repr(failure.value))

@@ -29,6 +29,11 @@ class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose faul
         self.status = status
         self.limit = limit
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether a limit of the mirror's own is at fault, which says nothing of GitHub."""
+        return self.reason == "broken-answer" and bool(self.limit)
+
     def __str__(self) -> str:
         return self.why
 

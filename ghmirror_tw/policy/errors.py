@@ -125,12 +125,10 @@ def upstream_failed(reason: str) -> MirrorError:
     return MirrorError(502, reason, _UPSTREAM.get(reason, _UPSTREAM["broken-answer"]))
 
 
-def over_own_limit(status: int, limit: str) -> MirrorError:
-    """Return 502: a response of GitHub's with *status* is over *limit*, an option and its value."""
+def over_own_limit(limit: str) -> MirrorError:
+    """Return 502: a response of GitHub's is over *limit*, in words or an option and its value."""
     return MirrorError(
-        502,
-        "broken-answer",
-        f"GitHub's {status} response is larger than this mirror takes: {limit}",
+        502, "broken-answer", f"GitHub's response is larger than this mirror takes: {limit}"
     )
 
 
@@ -200,4 +198,6 @@ def internal() -> MirrorError:
 
 def unanswered(reason: str, limit: str) -> MirrorError:
     """Return 504 where GitHub took longer than *limit*, else 502; *reason* as for stale ones."""
-    return timed_out(limit) if reason == "timeout" else upstream_failed(reason)
+    if reason == "timeout":
+        return timed_out(limit)
+    return over_own_limit(limit) if limit else upstream_failed(reason)

@@ -11,13 +11,13 @@ from typing import Final
 
 from attrs import define, field
 
+from ghmirror_tw.policy.evidence import Evidence, Observation, Quorum
+
 #: Evidence is counted for so long, in seconds.
 WINDOW_S: Final = 600.0
+_AGAINST: Final = Quorum(keys=3, credentials=2, window_s=WINDOW_S)
 #: After so long, what was switched off is tried again, in seconds.
 RETRY_S: Final = 3600.0
-_KEYS: Final = 3
-_CREDENTIALS: Final = 2
-_KEPT: Final = 64
 
 
 @define
@@ -25,22 +25,19 @@ class Switch:
     """On until three keys and two credentials spoke against it within ten minutes."""
 
     off_at: float | None = None
-    _evidence: list[tuple[float, str, str]] = field(factory=list)
+    _evidence: Evidence = field(factory=lambda: Evidence(_AGAINST))
 
     def is_on(self, now: float) -> bool:
         """Tell whether it is on at *now*; an hour after it went off, it is again."""
         if self.off_at is not None and now >= self.off_at + RETRY_S:
             self.off_at = None
-            self._evidence = []
+            self._evidence.clear()
         return self.off_at is None
 
     def speaks_against(self, key: str, credential: str, now: float) -> bool:
         """Count one case against it; return whether this switched it off."""
-        recent = [case for case in self._evidence if case[0] > now - WINDOW_S][-_KEPT:]
-        self._evidence = [*recent, (now, key, credential)]
-        keys = {case[1] for case in self._evidence}
-        credentials = {case[2] for case in self._evidence}
-        if not self.is_on(now) or len(keys) < _KEYS or len(credentials) < _CREDENTIALS:
+        self._evidence.add(Observation(key, credential), now)
+        if not self.is_on(now) or not self._evidence.is_enough(now):
             return False
         self.off_at = now
         return True

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import __version__
+from ghmirror_tw.policy.evidence import Observation
 from ghmirror_tw.policy.limits import Limit, LimitKind
 from ghmirror_tw.stops import Entry
 from tests.home import Home, open_github, open_home, until
@@ -137,7 +138,7 @@ class FiguresTests(TestCase):
         home = await open_home(self, github={"status_url": "http://127.0.0.1:1/components.json"})
         assert (await figures(home))["github"]["page"] == {"status": None, "at": None}
         home.house.availability.page_says("major_outage", 5.0)
-        home.house.availability.failed(6.0, 6.0)
+        home.house.availability.failed(Observation("/a", "alice"), 6.0, 6.0)
         assert (await figures(home))["github"] == {
             "api_url": home.github.api_url,
             "available": False,

@@ -1,0 +1,55 @@
+"""Path patterns: the paths of one operation as one, such as ``/repos/*/*/issues/*``.
+
+GitHub's names of things stand in the place of an asterisk, so that what is counted or logged by
+pattern is bounded, and holds nothing that belongs to one repository or user.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: A word of the API's own; everything else is a name of something.
+_WORD: Final = re.compile(rb"[a-z][a-z_-]{0,39}")
+#: So many names follow a word, though they may look like words (GitHub: REST API, paths).
+_NAMES: Final = {
+    **dict.fromkeys((b"repos", b"starred", b"packages"), 2),
+    **dict.fromkeys(
+        (
+            *(b"users", b"orgs", b"enterprises", b"organizations", b"teams", b"gists", b"apps"),
+            *(b"app-manifests", b"applications", b"branches", b"commits", b"statuses", b"tags"),
+            *(b"trees", b"labels", b"environments", b"members", b"memberships", b"collaborators"),
+            *(b"assignees", b"following", b"blocks", b"secrets", b"variables", b"workflows"),
+            *(
+                b"licenses",
+                b"templates",
+                b"codespaces",
+                b"public_members",
+                b"outside_collaborators",
+            ),
+        ),
+        1,
+    ),
+}
+#: All that follows these words is one name, with slashes in it.
+_PATHS: Final = frozenset(
+    {b"contents", b"readme", b"ref", b"refs", b"matching-refs", b"compare", b"zipball", b"tarball"}
+)
+_MOST_SEGMENTS: Final = 12
+
+
+def path_pattern(path: bytes) -> str:
+    """Return the pattern of a *path*, which is without its query."""
+    shown: list[bytes] = []
+    names = 0
+    for segment in path.split(b"/")[1 : _MOST_SEGMENTS + 1]:
+        if shown and shown[-1] in _PATHS and not names:
+            shown.append(b"*")
+            break
+        if names or _WORD.fullmatch(segment) is None:
+            names = max(names - 1, 0)
+            shown.append(b"*" if segment else b"")
+        else:
+            names = _NAMES.get(segment, 0)
+            shown.append(segment)
+    return "/" + b"/".join(shown).decode("ascii")
