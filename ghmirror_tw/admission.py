@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from io import BytesIO
+from typing import Final
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IDelayedCall
 from twisted.web.client import FileBodyProducer
 from twisted.web.iweb import IBodyProducer
 
+from ghmirror_tw.answers import Answer, Whole
 from ghmirror_tw.conversation import Terms, Upload
 from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.github.users import (
     VIEWER_QUERY,
+    BadCredentialError,
     CannotAsk,
     Users,
     Verdict,
+    is_app_jwt,
+    parse_app,
     parse_login,
     parse_viewer,
 )
 from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
 
-#: Puts a question of our own, and returns the status and the content of the answer.
-AskSelf = Callable[[Question, Upload | None], Awaitable[tuple[int, bytes]]]
+#: Puts a question of our own, and returns the answer, and its content without a coding.
+AskSelf = Callable[[Question, Upload | None], Awaitable[tuple[Answer, bytes]]]
 
-_UNKNOWN = frozenset({200, 401})
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
 
 
 @frozen
@@ -62,56 +70,84 @@ class Admission:
 
     async def admit(
         self, question: Question, credential: str, terms: Terms, *, offline: bool
-    ) -> None:
+    ) -> Answer | None:
         """Raise a `MirrorError` unless the credential belongs to an allowed user.
 
-        While GitHub cannot be asked, the last yes holds as long as stale answers do, and nobody
-        waits longer to see it than for them; while it is *offline*, not at all. The refusal is
-        the same whatever is asked for, and whatever is stored.
+        GitHub's own 401 is returned: clients refresh a token, or wait for a new one to work, on
+        that alone. While GitHub cannot be asked, the last yes holds as long as stale answers do,
+        and nobody waits longer to see it than for them; while it is *offline*, not at all. What
+        is returned or raised is the same whatever is asked for, and whatever is stored.
         """
         allowed = terms.allowed_users
         if not allowed:
-            return
+            return None
         if question.authorization is None:
             raise errors.no_credential()
-        verdict = await self.users.may_use(
-            credential,
-            lambda: self._who(question),
-            allowed,
-            self.now,
-            terms.stale_limit,
-            lambda late: self.call_later(0.0 if offline else terms.stale_after, late),
-        )
+        try:
+            verdict = await self.users.may_use(
+                credential,
+                lambda: self._who(question),
+                allowed,
+                self.now,
+                terms.stale_limit,
+                lambda late: self.call_later(0.0 if offline else terms.stale_after, late),
+            )
+        except BadCredentialError as error:
+            response: Answer = error.response
+            return response
         if verdict is Verdict.REFUSED:
             raise errors.not_allowed()
         if verdict is Verdict.UNKNOWN:
             raise errors.upstream_failed("connect-error")
+        return None
 
-    async def _who(self, question: Question) -> str | None:
-        """Return the login of who asks, as GitHub says now; None: it knows no such credential.
+    async def _who(self, question: Question) -> str:
+        """Return the login of who asks, as GitHub says now.
 
-        An installation has no user; GraphQL tells who it is. Raises `CannotAsk`.
+        A GitHub App that signs for itself is known by its slug. One of its installations has no
+        user; GraphQL tells who it is. Raises `BadCredentialError` and `CannotAsk`.
         """
+        authorization = question.authorization or b""
         fields = Fields(
             (
-                (b"authorization", question.authorization or b""),
+                (b"authorization", authorization),
                 (b"accept", b"application/vnd.github+json"),
                 (b"user-agent", b"ghmirror"),
                 (b"cache-control", b"no-cache"),
             )
         )
+        if is_app_jwt(authorization):
+            answer, content = await self._put(Question(b"GET", b"/app", fields))
+            return _login_in(answer, content, parse_app)
+        answer, content = await self._put(Question(b"GET", b"/user", fields))
+        if answer.status != _FORBIDDEN:
+            return _login_in(answer, content, parse_login)
+        fields = fields.with_line(b"content-type", b"application/json")
+        query = Question(b"POST", b"/graphql", fields)
+        answer, content = await self._put(query, _Text(VIEWER_QUERY))
+        return _login_in(answer, content, parse_viewer)
+
+    async def _put(self, question: Question, upload: Upload | None = None) -> tuple[Answer, bytes]:
         try:
-            status, content = await self.ask(Question(b"GET", b"/user", fields), None)
-            login = parse_login(content)
-            if status == 403:  # noqa: PLR2004
-                fields = fields.with_line(b"content-type", b"application/json")
-                asked = Question(b"POST", b"/graphql", fields)
-                status, content = await self.ask(asked, _Text(VIEWER_QUERY))
-                login = parse_viewer(content)
-                if login is None and status != 401:  # noqa: PLR2004 - GraphQL's limits are 200
-                    raise CannotAsk
+            return await self.ask(question, upload)
         except (Unanswered, MirrorError) as error:
             raise CannotAsk from error
-        if login is None and status not in _UNKNOWN:
-            raise CannotAsk
-        return login
+
+
+def _login_in(answer: Answer, content: bytes, parse: Callable[[bytes], str | None]) -> str:
+    """Return the login in an answer; without one, raise what that means."""
+    if answer.status == _UNAUTHORIZED:
+        raise BadCredentialError(
+            Answer(
+                answer.status,
+                answer.fields,
+                Outcome.PASS,
+                Whole(content),
+                forward="uri-miss",
+                asked=answer.status,
+            )
+        )
+    login = parse(content) if answer.status == _OK else None
+    if login is None:
+        raise CannotAsk
+    return login

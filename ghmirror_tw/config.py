@@ -132,7 +132,7 @@ class Server:
     allowed_users: frozenset[str] = _option(
         "",
         kinds.login,
-        "The GitHub logins that may use the mirror; empty: everyone.",
+        "The GitHub logins, and Apps as name[bot], that may use the mirror; empty: everyone.",
         many=True,
         collect=frozenset,
         reread=_AT_SIGHUP,

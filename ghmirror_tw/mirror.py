@@ -152,9 +152,11 @@ class Mirror:
         began = self.now()
         deadline = began + self.terms.timeout
         if self.terms.allowed_users:
-            await self._admission.admit(
+            refused = await self._admission.admit(
                 question, credential, self.terms, offline=self.availability.offline
             )
+            if refused is not None:
+                return refused
         try:
             forward = why_not_storable(question, has_content=upload is not None)
             if forward is not None:
@@ -199,7 +201,7 @@ class Mirror:
             why=why,
         )
 
-    async def _ask_self(self, question: Question, upload: Upload | None) -> tuple[int, bytes]:
+    async def _ask_self(self, question: Question, upload: Upload | None) -> tuple[Answer, bytes]:
         """Put a question of our own to GitHub, through the same path as everybody's."""
         credential = self.credential_of(question.fields)
         try:
@@ -213,7 +215,7 @@ class Mirror:
                 )
         except (NotSaid, Stopped) as error:
             raise errors.upstream_failed("connect-error") from error
-        return answer.status, await self._plain(answer)
+        return answer, await self._plain(answer)
 
     async def _plain(self, answer: Answer) -> bytes:
         """Return the content of a small answer; nothing of one that is too large or broken."""

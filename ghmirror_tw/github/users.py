@@ -7,7 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
@@ -21,19 +21,30 @@ from ghmirror_tw.patient import CallLate, Patient
 CAPACITY: Final = 10_000
 #: How long GitHub's word on who a credential belongs to is acted on without asking again.
 REMEMBERED_S: Final = 300.0
-#: How long its word that a credential belongs to nobody is: new tokens may be late to work.
-REFUSAL_REMEMBERED_S: Final = 60.0
 #: How long an unused credential's login is still shown.
 SHOWN_S: Final = 86_400.0
 
 #: Asks GraphQL for the login: installation tokens get no answer from `GET /user`.
 VIEWER_QUERY: Final = b'{"query":"query{viewer{login}}"}'
 
+#: Requests for the login are repeated if a 401 to another request came meanwhile.
+_MOST_REQUESTS: Final = 2
+
 _LOGIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:\[bot\])?")
+#: A JSON Web Token as GitHub Apps send it (RFC 7519; GitHub: authenticating as a GitHub App).
+_APP_JWT: Final = re.compile(rb"(?i:bearer) +eyJ[\w-]*\.[\w-]+\.[\w-]+ *")
 
 
 class CannotAsk(Exception):  # noqa: N818 - it says what is, and nobody is at fault
     """GitHub cannot be asked now who a credential belongs to."""
+
+
+class BadCredentialError(Exception):
+    """GitHub does not accept a credential (401); *response* is GitHub's own, for the client."""
+
+    def __init__(self, response: Any) -> None:
+        super().__init__("GitHub does not accept the credential")
+        self.response = response
 
 
 class Verdict(Enum):
@@ -46,18 +57,20 @@ class Verdict(Enum):
 
 @frozen
 class _Word:
-    """What GitHub said, to a question asked *at* then; no login: the credential is no good."""
+    """What GitHub said, to a question asked *at* then; no login: it did not accept the credential.
+
+    *response*: its 401, for those who waited for it. It is not remembered.
+    """
 
     login: str | None
     at: float
+    response: Any = field(default=None, repr=False)
 
     def holds(self, now: float) -> bool:
-        return now - self.at < (REFUSAL_REMEMBERED_S if self.login is None else REMEMBERED_S)
+        return self.login is not None and now - self.at < REMEMBERED_S
 
     def verdict(self, allowed: frozenset[str]) -> Verdict:
-        if self.login is None:
-            return Verdict.REFUSED
-        login = self.login.lower()
+        login = (self.login or "").lower()
         listed = login in allowed or any(each.lower() == login for each in allowed)
         return Verdict.ALLOWED if listed else Verdict.REFUSED
 
@@ -109,7 +122,7 @@ class Users:
     async def may_use(  # noqa: PLR0913, PLR0917 - who asks, whom, and for how long
         self,
         credential: str,
-        ask: Callable[[], Awaitable[str | None]],
+        ask: Callable[[], Awaitable[str]],
         allowed: frozenset[str],
         now_fn: Callable[[], float],
         stale_limit: float,
@@ -117,32 +130,49 @@ class Users:
     ) -> Verdict:
         """Decide whether *credential* belongs to one of the *allowed* logins; empty: anyone may.
 
-        *ask* returns its login, or None if GitHub knows no such credential, or raises
-        ``CannotAsk``; then the last login holds for *stale_limit* seconds, and for who waits it
-        does so too once *call_late* says that it takes too long. One question serves all who wait
-        for the same credential, and outlives each of them.
+        *ask* returns its login, or raises ``BadCredentialError``, which is not remembered and
+        reaches all who wait, or ``CannotAsk``; then the last login holds for *stale_limit*
+        seconds, and for who waits it does so too once *call_late* says that it takes too long. One
+        question serves all who wait for the same credential, and outlives each of them.
         """
         if not allowed:
             return Verdict.ALLOWED
-        now = now_fn()
-        word = self._words.get(credential)
-        if word is None or not word.holds(now):
+        word = await self._current(credential, ask, now_fn, stale_limit, call_late)
+        if word is None:
+            return Verdict.UNKNOWN
+        self._touch(credential, now_fn())
+        return word.verdict(allowed)
+
+    async def _current(
+        self,
+        credential: str,
+        ask: Callable[[], Awaitable[str]],
+        now_fn: Callable[[], float],
+        stale_limit: float,
+        call_late: CallLate,
+    ) -> _Word | None:
+        """Return what counts now, with a login; None where GitHub cannot be asked."""
+        for _ in range(_MOST_REQUESTS):
+            now = now_fn()
+            word = self._words.get(credential)
+            if word is not None and word.holds(now):
+                return word
             # One that holds is enough for who has waited for long.
             holds = _still_holds(word, now, stale_limit)
             answered = await self._asked(credential, ask, now, call_late if holds else None)
             if answered is None:
                 word = self._words.get(credential)
-                if word is None or not _still_holds(word, now_fn(), stale_limit):
-                    return Verdict.UNKNOWN
-            else:
-                word = answered
-        self._touch(credential, now)
-        return word.verdict(allowed)
+                return word if _still_holds(word, now_fn(), stale_limit) else None
+            if answered.response is not None:
+                raise BadCredentialError(answered.response)
+            if answered.login is not None:
+                return answered
+        return None
 
     async def _asked(
         self,
         credential: str,
-        ask: Callable[[], Awaitable[str | None]],
+        ask: Callable[[], Awaitable[str]],
         now: float,
         call_late: CallLate | None,
     ) -> _Word | None:
@@ -160,10 +190,13 @@ class Users:
         self._asking.close()
 
     async def _ask(
-        self, credential: str, ask: Callable[[], Awaitable[str | None]], now: float
+        self, credential: str, ask: Callable[[], Awaitable[str]], now: float
     ) -> _Word | None:
         try:
             login = await ask()
+        except BadCredentialError as error:
+            word = self._settle(credential, _Word(None, now))
+            return _Word(None, now, error.response) if word.login is None else word
         except (CannotAsk, CancelledError):  # none of those who wait has cancelled it
             return None
         return self._settle(credential, _Word(login, now))
@@ -203,6 +236,17 @@ def parse_login(content: bytes) -> str | None:
 def parse_viewer(content: bytes) -> str | None:
     """Return the login in the content of an answer to ``VIEWER_QUERY``, or None."""
     return _login(_member(_member(_parse(content), "data"), "viewer"))
+
+
+def parse_app(content: bytes) -> str | None:
+    """Return the login of a GitHub App, in the content of a `GET /app` answer, or None."""
+    slug = _member(_parse(content), "slug")
+    return _login({"login": f"{slug}[bot]"}) if isinstance(slug, str) else None
+
+
+def is_app_jwt(authorization: bytes) -> bool:
+    """Tell whether an `Authorization` value is that of a GitHub App itself."""
+    return _APP_JWT.fullmatch(authorization) is not None
 
 
 def _parse(content: bytes) -> object:

@@ -12,13 +12,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw.github.users import (
-    REFUSAL_REMEMBERED_S,
     REMEMBERED_S,
     SHOWN_S,
     VIEWER_QUERY,
+    BadCredentialError,
     CannotAsk,
     Users,
     Verdict,
+    is_app_jwt,
+    parse_app,
     parse_login,
     parse_viewer,
 )
@@ -26,6 +28,8 @@ from ghmirror_tw.github.users import (
 ALLOWED = frozenset({"octocat", "Hubot"})
 STALE_LIMIT = 7 * 86_400.0
 PATIENCE = 5.0
+#: What stands for GitHub's 401.
+RESPONSE = object()
 
 
 class GitHub:
@@ -37,13 +41,21 @@ class GitHub:
         self.asked = 0
         self.pending: Deferred[None] | None = None
 
-    async def ask(self) -> str | None:
+    async def ask(self) -> str:
         self.asked += 1
         if self.pending is not None:
             await self.pending
         if self.trouble is not None:
             raise self.trouble
+        if self.login is None:
+            raise BadCredentialError(RESPONSE)
         return self.login
+
+
+def rejected(deferred: Deferred[Verdict]) -> bool:
+    """Tell whether a Deferred failed with GitHub's 401."""
+    error = failure_of(deferred).value
+    return isinstance(error, BadCredentialError) and error.response is RESPONSE
 
 
 def failure_of(deferred: Deferred[Verdict]) -> Failure:
@@ -113,7 +125,7 @@ class MayUseTests(SynchronousTestCase):
     def check(
         self,
         allowed: frozenset[str] = ALLOWED,
-        ask: Callable[[], Awaitable[str | None]] | None = None,
+        ask: Callable[[], Awaitable[str]] | None = None,
     ) -> Deferred[Verdict]:
         return Deferred.fromCoroutine(
             self.users.may_use(
@@ -142,12 +154,11 @@ class MayUseTests(SynchronousTestCase):
             assert self.verdict(frozenset({listed, "other"})) is Verdict.ALLOWED
 
     def test_who_is_not_listed_may_not(self) -> None:
-        """Nor may who is nobody to GitHub."""
+        """It is known who they are, and that is remembered."""
         self.github.login = "stranger"
-        assert self.verdict() is Verdict.REFUSED
-        self.users = Users()
-        self.github.login = None
-        assert self.verdict() is Verdict.REFUSED
+        for _ in range(2):
+            assert self.verdict() is Verdict.REFUSED
+        assert self.github.asked == 1
 
     def test_a_word_is_remembered_for_five_minutes(self) -> None:
         """Then GitHub is asked again."""
@@ -156,27 +167,63 @@ class MayUseTests(SynchronousTestCase):
         assert self.verdict() is Verdict.ALLOWED
         assert self.github.asked == 1
         self.clock.advance(1)
-        self.github.login = None
+        self.github.login = "stranger"
         assert self.verdict() is Verdict.REFUSED
         assert self.github.asked == 2
 
-    def test_a_refusal_is_remembered_for_a_minute(self) -> None:
-        """A token that was too new to work soon does."""
+    def test_a_401_is_not_remembered(self) -> None:
+        """A token that is too new to work soon does, and clients try again on a 401 alone."""
         self.github.login = None
-        self.verdict()
+        for _ in range(2):
+            assert rejected(self.check())
+        assert self.github.asked == 2
+        assert self.users.login("c1", 0.0) is None
         self.github.login = "octocat"
-        self.clock.advance(REFUSAL_REMEMBERED_S - 1)
-        assert self.verdict() is Verdict.REFUSED
-        self.clock.advance(1)
         assert self.verdict() is Verdict.ALLOWED
 
+    def test_a_401_ends_the_last_yes(self) -> None:
+        """Though GitHub cannot be asked afterwards."""
+        assert self.verdict() is Verdict.ALLOWED
+        self.clock.advance(REMEMBERED_S)
+        self.github.login = None
+        assert rejected(self.check())
+        self.github.trouble = CannotAsk()
+        assert self.verdict() is Verdict.UNKNOWN
+
+    def test_a_401_reaches_all_who_wait(self) -> None:
+        """Each with GitHub's own response."""
+        self.github.login = None
+        self.github.pending = Deferred()
+        checks = [self.check(), self.check()]
+        self.github.pending.callback(None)
+        assert all(rejected(each) for each in checks)
+        assert self.github.asked == 1
+
+    def test_a_401_that_the_same_question_left_elsewhere_changes_nothing(self) -> None:
+        """The response to it is GitHub's all the same; a later yes outweighs it."""
+        self.github.login = None
+        for login in (None, "octocat"):
+            self.github.pending = Deferred()
+            check = self.check()
+            self.clock.advance(1)
+            if login is None:
+                self.users.revoke("c1", self.clock.seconds())
+            else:
+                self.users.learn("c1", login, self.clock.seconds())
+            self.github.pending.callback(None)
+            if login is None:
+                assert rejected(check)
+            else:
+                assert self.successResultOf(check) is Verdict.ALLOWED
+
     def test_what_was_learned_elsewhere_counts(self) -> None:
-        """From an answer to the client's own `GET /user`, or from a 401."""
+        """From an answer to the client's own `GET /user`; after a 401, GitHub is asked again."""
         self.users.learn("c1", "hubot", 0.0)
         assert self.verdict() is Verdict.ALLOWED
-        self.users.revoke("c1", 1.0)
-        assert self.verdict() is Verdict.REFUSED
         assert self.github.asked == 0
+        self.users.revoke("c1", 0.0)
+        assert self.verdict() is Verdict.ALLOWED
+        assert self.github.asked == 1
 
     def test_another_list_takes_effect_at_once(self) -> None:
         """What is remembered is who somebody is, not what they may."""
@@ -200,7 +247,6 @@ class MayUseTests(SynchronousTestCase):
         self.github.trouble = CannotAsk()
         assert self.verdict() is Verdict.UNKNOWN
         self.users.revoke("c1", 0.0)
-        self.clock.advance(REFUSAL_REMEMBERED_S)
         assert self.verdict() is Verdict.UNKNOWN
 
     def test_one_question_serves_all_who_wait(self) -> None:
@@ -319,13 +365,28 @@ class MayUseTests(SynchronousTestCase):
         assert self.github.pending.called
 
     def test_a_refusal_meanwhile_outweighs_the_answer(self) -> None:
-        """A 401 after the question was asked is the later word."""
-        self.github.pending = Deferred()
-        check = self.check()
-        self.clock.advance(1)
-        self.users.revoke("c1", self.clock.seconds())
-        self.github.pending.callback(None)
-        assert self.successResultOf(check) is Verdict.REFUSED
+        """A 401 after the question was asked is the later word, so GitHub is asked again."""
+        asked: list[int] = []
+
+        async def ask() -> str:
+            asked.append(1)
+            self.clock.advance(1)
+            if len(asked) == 1:
+                self.users.revoke("c1", self.clock.seconds())
+            return "octocat"
+
+        assert self.successResultOf(self.check(ask=ask)) is Verdict.ALLOWED
+        assert len(asked) == 2
+
+    def test_refusals_meanwhile_again_and_again_leave_it_unknown(self) -> None:
+        """GitHub is not asked for ever."""
+
+        async def ask() -> str:
+            self.clock.advance(1)
+            self.users.revoke("c1", self.clock.seconds())
+            return "octocat"
+
+        assert self.successResultOf(self.check(ask=ask)) is Verdict.UNKNOWN
 
     def test_a_credential_forgotten_meanwhile_still_gets_its_verdict(self) -> None:
         """Even where there is room for none."""
@@ -369,6 +430,42 @@ def test_the_login_in_an_answer(content: bytes, login: str | None) -> None:
 def test_the_viewer_in_an_answer(content: bytes, login: str | None) -> None:
     """GraphQL says it three levels down."""
     assert parse_viewer(content) == login
+
+
+@pytest.mark.parametrize(
+    ("content", "login"),
+    [
+        (b'{"slug": "octo-app", "owner": {"login": "octocat"}}', "octo-app[bot]"),
+        (b'{"slug": "octo-app[bot]"}', None),
+        (b'{"slug": ""}', None),
+        (b'{"slug": "a b"}', None),
+        (b'{"slug": 5}', None),
+        (b'{"login": "octocat"}', None),
+        (b"no", None),
+    ],
+)
+def test_the_app_in_an_answer(content: bytes, login: str | None) -> None:
+    """Its login is its slug, marked as a bot's."""
+    assert parse_app(content) == login
+
+
+@pytest.mark.parametrize(
+    ("authorization", "is_jwt"),
+    [
+        (b"Bearer eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiIxIn0.c2ln-_", True),
+        (b"bearer  eyJh.eyJp.c2ln ", True),
+        (b"token eyJh.eyJp.c2ln", False),
+        (b"Bearer eyJh.eyJp", False),
+        (b"Bearer eyJh.eyJp.c2ln.more", False),
+        (b"Bearer ghs_1_eyJh.eyJp.c2ln", False),
+        (b"Bearer ghp_1", False),
+        (b"Basic eyJh", False),
+        (b"", False),
+    ],
+)
+def test_an_app_signs_for_itself(authorization: bytes, is_jwt: bool) -> None:
+    """Which no other credential of GitHub's looks like."""
+    assert is_app_jwt(authorization) is is_jwt
 
 
 def test_the_question_for_the_viewer_is_json() -> None:

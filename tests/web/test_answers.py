@@ -336,7 +336,8 @@ class Passing(TestCase):
         assert [answer.status for answer in refused] == [403, 403]
         assert refused[0].content == refused[1].content
         assert (await home.get("/thing")).status == 401
-        assert (await home.get("/thing", token="nobodys")).status == 403
+        unknown = await home.get("/thing", token="nobodys")
+        assert (unknown.status, unknown.json["message"]) == (401, "Bad credentials")
         await self.github.go_away()
         assert (await home.get("/thing", token="carol-1")).status == 502
         await self.github.come_back()
