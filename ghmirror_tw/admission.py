@@ -13,26 +13,22 @@ from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.answers import Answer, Whole
 from ghmirror_tw.conversation import Terms, Upload
-from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.github.users import (
     VIEWER_QUERY,
     BadCredentialError,
-    CannotAsk,
+    CannotAskError,
     Users,
-    Verdict,
     is_app_jwt,
     parse_app,
     parse_login,
     parse_viewer,
 )
 from ghmirror_tw.policy import errors
-from ghmirror_tw.policy.cache_status import Outcome
-from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
 
-#: Puts a question of our own, and returns the answer, and its content without a coding.
-AskSelf = Callable[[Question, Upload | None], Awaitable[tuple[Answer, bytes]]]
+#: Puts a question of our own; returns GitHub's answer in full, or raises `CannotAskError`.
+AskSelf = Callable[[Question, Upload | None], Awaitable[Answer]]
 
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
@@ -75,8 +71,9 @@ class Admission:
 
         GitHub's own 401 is returned: clients refresh a token, or wait for a new one to work, on
         that alone. While GitHub cannot be asked, the last yes holds as long as stale answers do,
-        and nobody waits longer to see it than for them; while it is *offline*, not at all. What
-        is returned or raised is the same whatever is asked for, and whatever is stored.
+        and nobody waits longer to see it than for them; while it is *offline*, not at all. Without
+        one, what GitHub says instead is returned, such as that a limit was met. All of this is the
+        same whatever is asked for, and whatever is stored.
         """
         allowed = terms.allowed_users
         if not allowed:
@@ -84,7 +81,7 @@ class Admission:
         if question.authorization is None:
             raise errors.no_credential()
         try:
-            verdict = await self.users.may_use(
+            may_use = await self.users.may_use(
                 credential,
                 lambda: self._who(question),
                 allowed,
@@ -92,20 +89,19 @@ class Admission:
                 terms.stale_limit,
                 lambda late: self.call_later(0.0 if offline else terms.stale_after, late),
             )
-        except BadCredentialError as error:
-            response: Answer = error.response
-            return response
-        if verdict is Verdict.REFUSED:
+        except (BadCredentialError, CannotAskError) as error:
+            if isinstance(error.response, Answer):
+                return error.response
+            raise error.response or errors.upstream_failed("connect-error") from error
+        if not may_use:
             raise errors.not_allowed()
-        if verdict is Verdict.UNKNOWN:
-            raise errors.upstream_failed("connect-error")
         return None
 
     async def _who(self, question: Question) -> str:
         """Return the login of who asks, as GitHub says now.
 
         A GitHub App that signs for itself is known by its slug. One of its installations has no
-        user; GraphQL tells who it is. Raises `BadCredentialError` and `CannotAsk`.
+        user; GraphQL tells who it is. Raises `BadCredentialError` and `CannotAskError`.
         """
         authorization = question.authorization or b""
         fields = Fields(
@@ -117,37 +113,23 @@ class Admission:
             )
         )
         if is_app_jwt(authorization):
-            answer, content = await self._put(Question(b"GET", b"/app", fields))
-            return _login_in(answer, content, parse_app)
-        answer, content = await self._put(Question(b"GET", b"/user", fields))
+            answer = await self.ask(Question(b"GET", b"/app", fields), None)
+            return _login_in(answer, parse_app)
+        answer = await self.ask(Question(b"GET", b"/user", fields), None)
         if answer.status != _FORBIDDEN:
-            return _login_in(answer, content, parse_login)
+            return _login_in(answer, parse_login)
         fields = fields.with_line(b"content-type", b"application/json")
         query = Question(b"POST", b"/graphql", fields)
-        answer, content = await self._put(query, _Text(VIEWER_QUERY))
-        return _login_in(answer, content, parse_viewer)
-
-    async def _put(self, question: Question, upload: Upload | None = None) -> tuple[Answer, bytes]:
-        try:
-            return await self.ask(question, upload)
-        except (Unanswered, MirrorError) as error:
-            raise CannotAsk from error
+        return _login_in(await self.ask(query, _Text(VIEWER_QUERY)), parse_viewer)
 
 
-def _login_in(answer: Answer, content: bytes, parse: Callable[[bytes], str | None]) -> str:
+def _login_in(answer: Answer, parse: Callable[[bytes], str | None]) -> str:
     """Return the login in an answer; without one, raise what that means."""
     if answer.status == _UNAUTHORIZED:
-        raise BadCredentialError(
-            Answer(
-                answer.status,
-                answer.fields,
-                Outcome.PASS,
-                Whole(content),
-                forward="uri-miss",
-                asked=answer.status,
-            )
-        )
-    login = parse(content) if answer.status == _OK else None
+        raise BadCredentialError(answer)
+    if answer.status != _OK:
+        raise CannotAskError(answer)
+    login = parse(answer.body.content) if isinstance(answer.body, Whole) else None
     if login is None:
-        raise CannotAsk
+        raise CannotAskError(None)
     return login

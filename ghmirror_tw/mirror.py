@@ -21,7 +21,7 @@ from ghmirror_tw.conversation import Asked, Terms, Upload
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
-from ghmirror_tw.github.users import Users, parse_login
+from ghmirror_tw.github.users import CannotAskError, Users, parse_login
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.pacing import READ_POINTS, Pacing, Permit, points_of, spends
 from ghmirror_tw.patient import Patient
@@ -201,21 +201,44 @@ class Mirror:
             why=why,
         )
 
-    async def _ask_self(self, question: Question, upload: Upload | None) -> tuple[Answer, bytes]:
-        """Put a question of our own to GitHub, through the same path as everybody's."""
+    async def _ask_self(self, question: Question, upload: Upload | None) -> Answer:
+        """Put a question of our own to GitHub, through the same path as everybody's.
+
+        Raises `CannotAskError` where GitHub fails or a limit was met.
+        """
         credential = self.credential_of(question.fields)
         try:
-            if upload is None:
-                answer = await self._answer_storable(
-                    question, credential, self._deadline(), self.store.patience(), probing=True
-                )
-            else:
-                answer = await self._pass_by(
-                    question, upload, credential, "method", self._deadline()
-                )
-        except (NotSaid, Stopped) as error:
-            raise errors.upstream_failed("connect-error") from error
-        return answer, await self._plain(answer)
+            try:
+                if upload is None:
+                    answer = await self._answer_storable(
+                        question, credential, self._deadline(), self.store.patience(), probing=True
+                    )
+                else:
+                    answer = await self._pass_by(
+                        question, upload, credential, "method", self._deadline()
+                    )
+            except NotSaid as error:
+                if isinstance(error.otherwise, MirrorError):
+                    raise error.otherwise from error
+                raise CannotAskError(await self._in_full(error.otherwise)) from error
+            return await self._in_full(answer)
+        except Stopped as error:
+            raise CannotAskError(error.stop.again(self.now())) from error
+        except Unanswered as error:
+            raise CannotAskError(self._sorry(question, error)) from error
+        except MirrorError as error:
+            raise CannotAskError(error) from error
+
+    async def _in_full(self, answer: Answer) -> Answer:
+        """Return a small answer of GitHub's as it can be passed on, more than once, to a GET."""
+        return evolve(
+            answer,
+            body=Whole(await self._plain(answer)),
+            coding=b"",
+            storable=True,
+            forward=answer.forward and "uri-miss",
+            collapsed=False,
+        )
 
     async def _plain(self, answer: Answer) -> bytes:
         """Return the content of a small answer; nothing of one that is too large or broken."""

@@ -6,7 +6,6 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from enum import Enum
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -35,8 +34,15 @@ _LOGIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:\[bot\])?")
 _APP_JWT: Final = re.compile(rb"(?i:bearer) +eyJ[\w-]*\.[\w-]+\.[\w-]+ *")
 
 
-class CannotAsk(Exception):  # noqa: N818 - it says what is, and nobody is at fault
-    """GitHub cannot be asked now who a credential belongs to."""
+class CannotAskError(Exception):
+    """GitHub does not tell now who a credential belongs to.
+
+    *response*: what the client gets if nothing is remembered: GitHub's own, or the mirror's.
+    """
+
+    def __init__(self, response: Any) -> None:
+        super().__init__("GitHub does not tell who a credential belongs to")
+        self.response = response
 
 
 class BadCredentialError(Exception):
@@ -45,14 +51,6 @@ class BadCredentialError(Exception):
     def __init__(self, response: Any) -> None:
         super().__init__("GitHub does not accept the credential")
         self.response = response
-
-
-class Verdict(Enum):
-    """Whether a credential may use the mirror; unknown where GitHub cannot be asked."""
-
-    ALLOWED = "allowed"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
 
 
 @frozen
@@ -69,10 +67,9 @@ class _Word:
     def holds(self, now: float) -> bool:
         return self.login is not None and now - self.at < REMEMBERED_S
 
-    def verdict(self, allowed: frozenset[str]) -> Verdict:
+    def is_of(self, allowed: frozenset[str]) -> bool:
         login = (self.login or "").lower()
-        listed = login in allowed or any(each.lower() == login for each in allowed)
-        return Verdict.ALLOWED if listed else Verdict.REFUSED
+        return login in allowed or any(each.lower() == login for each in allowed)
 
 
 @define(eq=False)
@@ -87,7 +84,7 @@ class Users:
     _words: OrderedDict[str, _Word] = field(init=False, factory=OrderedDict)
     _used: dict[str, float] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.users"))
-    _asking: Collapser[_Word | None] = field(init=False)
+    _asking: Collapser[_Word | CannotAskError] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._asking = Collapser(self._unheard)
@@ -127,21 +124,20 @@ class Users:
         now_fn: Callable[[], float],
         stale_limit: float,
         call_late: CallLate,
-    ) -> Verdict:
+    ) -> bool:
         """Decide whether *credential* belongs to one of the *allowed* logins; empty: anyone may.
 
         *ask* returns its login, or raises ``BadCredentialError``, which is not remembered and
-        reaches all who wait, or ``CannotAsk``; then the last login holds for *stale_limit*
-        seconds, and for who waits it does so too once *call_late* says that it takes too long. One
-        question serves all who wait for the same credential, and outlives each of them.
+        reaches all who wait, or ``CannotAskError``; then the last login holds for *stale_limit*
+        seconds, and for who waits it does so too once *call_late* says that it takes too long.
+        Without one, ``CannotAskError`` reaches all who wait. One question serves all who wait for
+        the same credential, and outlives each of them.
         """
         if not allowed:
-            return Verdict.ALLOWED
+            return True
         word = await self._current(credential, ask, now_fn, stale_limit, call_late)
-        if word is None:
-            return Verdict.UNKNOWN
         self._touch(credential, now_fn())
-        return word.verdict(allowed)
+        return word.is_of(allowed)
 
     async def _current(
         self,
@@ -150,8 +146,8 @@ class Users:
         now_fn: Callable[[], float],
         stale_limit: float,
         call_late: CallLate,
-    ) -> _Word | None:
-        """Return what counts now, with a login; None where GitHub cannot be asked."""
+    ) -> _Word:
+        """Return what counts now, with a login."""
         for _ in range(_MOST_REQUESTS):
             now = now_fn()
             word = self._words.get(credential)
@@ -160,14 +156,16 @@ class Users:
             # One that holds is enough for who has waited for long.
             holds = _still_holds(word, now, stale_limit)
             answered = await self._asked(credential, ask, now, call_late if holds else None)
-            if answered is None:
+            if not isinstance(answered, _Word):
                 word = self._words.get(credential)
-                return word if _still_holds(word, now_fn(), stale_limit) else None
+                if word is not None and _still_holds(word, now_fn(), stale_limit):
+                    return word
+                raise CannotAskError(None if answered is None else answered.response)
             if answered.response is not None:
                 raise BadCredentialError(answered.response)
             if answered.login is not None:
                 return answered
-        return None
+        raise CannotAskError(None)
 
     async def _asked(
         self,
@@ -175,8 +173,8 @@ class Users:
         ask: Callable[[], Awaitable[str]],
         now: float,
         call_late: CallLate | None,
-    ) -> _Word | None:
-        """Ask, or join who is asking; None if GitHub can't be asked, or takes too long."""
+    ) -> _Word | CannotAskError | None:
+        """Ask, or join who is asking; None if it takes too long."""
         asked = Patient(self._asking.join(credential, lambda: self._ask(credential, ask, now)))
         self._asking.keep(credential)
         try:
@@ -191,17 +189,19 @@ class Users:
 
     async def _ask(
         self, credential: str, ask: Callable[[], Awaitable[str]], now: float
-    ) -> _Word | None:
+    ) -> _Word | CannotAskError:
         try:
             login = await ask()
         except BadCredentialError as error:
             word = self._settle(credential, _Word(None, now))
             return _Word(None, now, error.response) if word.login is None else word
-        except (CannotAsk, CancelledError):  # none of those who wait has cancelled it
-            return None
+        except CannotAskError as error:
+            return error
+        except CancelledError:  # none of those who wait has cancelled it
+            return CannotAskError(None)
         return self._settle(credential, _Word(login, now))
 
-    def _unheard(self, result: _Word | Failure | None) -> None:
+    def _unheard(self, result: _Word | CannotAskError | Failure) -> None:
         if isinstance(result, Failure):
             self._log.failure("Asking who a credential belongs to failed", failure=result)
 

@@ -16,9 +16,8 @@ from ghmirror_tw.github.users import (
     SHOWN_S,
     VIEWER_QUERY,
     BadCredentialError,
-    CannotAsk,
+    CannotAskError,
     Users,
-    Verdict,
     is_app_jwt,
     parse_app,
     parse_login,
@@ -28,8 +27,8 @@ from ghmirror_tw.github.users import (
 ALLOWED = frozenset({"octocat", "Hubot"})
 STALE_LIMIT = 7 * 86_400.0
 PATIENCE = 5.0
-#: What stands for GitHub's 401.
-RESPONSE = object()
+#: What stands for GitHub's 401, and for what it says where it does not tell.
+RESPONSE, SORRY = object(), object()
 
 
 class GitHub:
@@ -52,13 +51,19 @@ class GitHub:
         return self.login
 
 
-def rejected(deferred: Deferred[Verdict]) -> bool:
+def rejected(deferred: Deferred[bool]) -> bool:
     """Tell whether a Deferred failed with GitHub's 401."""
     error = failure_of(deferred).value
     return isinstance(error, BadCredentialError) and error.response is RESPONSE
 
 
-def failure_of(deferred: Deferred[Verdict]) -> Failure:
+def unknown(deferred: Deferred[bool], response: object = SORRY) -> bool:
+    """Tell whether a Deferred failed as GitHub does not tell, with a *response*."""
+    error = failure_of(deferred).value
+    return isinstance(error, CannotAskError) and error.response is response
+
+
+def failure_of(deferred: Deferred[bool]) -> Failure:
     """Return the failure that a Deferred has."""
     failures: list[Failure] = []
     deferred.addErrback(failures.append)
@@ -126,7 +131,7 @@ class MayUseTests(SynchronousTestCase):
         self,
         allowed: frozenset[str] = ALLOWED,
         ask: Callable[[], Awaitable[str]] | None = None,
-    ) -> Deferred[Verdict]:
+    ) -> Deferred[bool]:
         return Deferred.fromCoroutine(
             self.users.may_use(
                 "c1",
@@ -138,12 +143,12 @@ class MayUseTests(SynchronousTestCase):
             )
         )
 
-    def verdict(self, allowed: frozenset[str] = ALLOWED) -> Verdict:
+    def may_use(self, allowed: frozenset[str] = ALLOWED) -> bool:
         return self.successResultOf(self.check(allowed))
 
     def test_anyone_may_where_nobody_is_listed(self) -> None:
         """And nobody is asked."""
-        assert self.verdict(frozenset()) is Verdict.ALLOWED
+        assert self.may_use(frozenset()) is True
         assert self.github.asked == 0
 
     def test_who_is_listed_may(self) -> None:
@@ -151,24 +156,24 @@ class MayUseTests(SynchronousTestCase):
         for login, listed in (("octocat", "octocat"), ("HUBOT", "Hubot"), ("Mona", "mona")):
             self.users = Users()
             self.github.login = login
-            assert self.verdict(frozenset({listed, "other"})) is Verdict.ALLOWED
+            assert self.may_use(frozenset({listed, "other"})) is True
 
     def test_who_is_not_listed_may_not(self) -> None:
         """It is known who they are, and that is remembered."""
         self.github.login = "stranger"
         for _ in range(2):
-            assert self.verdict() is Verdict.REFUSED
+            assert self.may_use() is False
         assert self.github.asked == 1
 
     def test_a_word_is_remembered_for_five_minutes(self) -> None:
         """Then GitHub is asked again."""
-        self.verdict()
+        self.may_use()
         self.clock.advance(REMEMBERED_S - 1)
-        assert self.verdict() is Verdict.ALLOWED
+        assert self.may_use() is True
         assert self.github.asked == 1
         self.clock.advance(1)
         self.github.login = "stranger"
-        assert self.verdict() is Verdict.REFUSED
+        assert self.may_use() is False
         assert self.github.asked == 2
 
     def test_a_401_is_not_remembered(self) -> None:
@@ -179,16 +184,16 @@ class MayUseTests(SynchronousTestCase):
         assert self.github.asked == 2
         assert self.users.login("c1", 0.0) is None
         self.github.login = "octocat"
-        assert self.verdict() is Verdict.ALLOWED
+        assert self.may_use() is True
 
     def test_a_401_ends_the_last_yes(self) -> None:
         """Though GitHub cannot be asked afterwards."""
-        assert self.verdict() is Verdict.ALLOWED
+        assert self.may_use() is True
         self.clock.advance(REMEMBERED_S)
         self.github.login = None
         assert rejected(self.check())
-        self.github.trouble = CannotAsk()
-        assert self.verdict() is Verdict.UNKNOWN
+        self.github.trouble = CannotAskError(SORRY)
+        assert unknown(self.check())
 
     def test_a_401_reaches_all_who_wait(self) -> None:
         """Each with GitHub's own response."""
@@ -214,40 +219,40 @@ class MayUseTests(SynchronousTestCase):
             if login is None:
                 assert rejected(check)
             else:
-                assert self.successResultOf(check) is Verdict.ALLOWED
+                assert self.successResultOf(check) is True
 
     def test_what_was_learned_elsewhere_counts(self) -> None:
         """From an answer to the client's own `GET /user`; after a 401, GitHub is asked again."""
         self.users.learn("c1", "hubot", 0.0)
-        assert self.verdict() is Verdict.ALLOWED
+        assert self.may_use() is True
         assert self.github.asked == 0
         self.users.revoke("c1", 0.0)
-        assert self.verdict() is Verdict.ALLOWED
+        assert self.may_use() is True
         assert self.github.asked == 1
 
     def test_another_list_takes_effect_at_once(self) -> None:
         """What is remembered is who somebody is, not what they may."""
-        assert self.verdict() is Verdict.ALLOWED
-        assert self.verdict(frozenset({"hubot"})) is Verdict.REFUSED
-        assert self.verdict(frozenset({"hubot", "octocat"})) is Verdict.ALLOWED
+        assert self.may_use() is True
+        assert self.may_use(frozenset({"hubot"})) is False
+        assert self.may_use(frozenset({"hubot", "octocat"})) is True
         assert self.github.asked == 1
 
     def test_the_last_yes_holds_while_github_cannot_be_asked(self) -> None:
         """For as long as stale answers do."""
-        self.verdict()
-        self.github.trouble = CannotAsk()
+        self.may_use()
+        self.github.trouble = CannotAskError(SORRY)
         self.clock.advance(STALE_LIMIT)
-        assert self.verdict() is Verdict.ALLOWED
-        assert self.verdict(frozenset({"hubot"})) is Verdict.REFUSED
+        assert self.may_use() is True
+        assert self.may_use(frozenset({"hubot"})) is False
         self.clock.advance(1)
-        assert self.verdict() is Verdict.UNKNOWN
+        assert unknown(self.check())
 
     def test_without_a_yes_nothing_is_known_while_github_cannot_be_asked(self) -> None:
         """Neither of a credential never seen, nor of one that was refused a while ago."""
-        self.github.trouble = CannotAsk()
-        assert self.verdict() is Verdict.UNKNOWN
+        self.github.trouble = CannotAskError(SORRY)
+        assert unknown(self.check())
         self.users.revoke("c1", 0.0)
-        assert self.verdict() is Verdict.UNKNOWN
+        assert unknown(self.check())
 
     def test_one_question_serves_all_who_wait(self) -> None:
         """Each of them gets the verdict."""
@@ -255,15 +260,15 @@ class MayUseTests(SynchronousTestCase):
         checks = [self.check(), self.check(), self.check(frozenset({"hubot"}))]
         self.github.pending.callback(None)
         assert [self.successResultOf(each) for each in checks] == [
-            Verdict.ALLOWED,
-            Verdict.ALLOWED,
-            Verdict.REFUSED,
+            True,
+            True,
+            False,
         ]
         assert self.github.asked == 1
 
     def test_the_last_yes_ends_the_wait(self) -> None:
         """The question goes on, and its answer counts for who comes next."""
-        assert self.verdict() is Verdict.ALLOWED
+        assert self.may_use() is True
         self.clock.advance(REMEMBERED_S)
         self.github.pending = Deferred()
         self.github.login = "somebody"
@@ -272,11 +277,11 @@ class MayUseTests(SynchronousTestCase):
         second = self.check()
         assert not first.called
         self.clock.advance(0.1)
-        assert self.successResultOf(first) is Verdict.ALLOWED
+        assert self.successResultOf(first) is True
         assert not second.called
         self.github.pending.callback(None)
-        assert self.successResultOf(second) is Verdict.REFUSED
-        assert self.verdict() is Verdict.REFUSED
+        assert self.successResultOf(second) is False
+        assert self.may_use() is False
         assert self.github.asked == 2
 
     def test_without_a_yes_there_is_no_end_to_the_wait(self) -> None:
@@ -286,14 +291,14 @@ class MayUseTests(SynchronousTestCase):
         self.clock.advance(10 * PATIENCE)
         assert not first.called
         self.github.pending.callback(None)
-        assert self.successResultOf(first) is Verdict.ALLOWED
+        assert self.successResultOf(first) is True
         self.clock.advance(STALE_LIMIT + REMEMBERED_S)
         self.github.pending = Deferred()
         later = self.check()
         self.clock.advance(10 * PATIENCE)
         assert not later.called
         self.github.pending.callback(None)
-        assert self.successResultOf(later) is Verdict.ALLOWED
+        assert self.successResultOf(later) is True
 
     def test_who_goes_away_does_not_take_the_others_along(self) -> None:
         """Neither the first, who made the question be asked, nor a later one."""
@@ -305,7 +310,7 @@ class MayUseTests(SynchronousTestCase):
         assert failure_of(third).check(CancelledError)
         assert not second.called
         self.github.pending.callback(None)
-        assert self.successResultOf(second) is Verdict.ALLOWED
+        assert self.successResultOf(second) is True
 
     def test_one_who_is_told_may_send_another_away(self) -> None:
         """Each of them is told once, or not at all."""
@@ -334,7 +339,7 @@ class MayUseTests(SynchronousTestCase):
         for each in checks:
             assert failure_of(each).check(RuntimeError)
         self.github.trouble = self.github.pending = None
-        assert self.verdict() is Verdict.ALLOWED
+        assert self.may_use() is True
 
     def test_trouble_that_nobody_waits_for_is_logged(self) -> None:
         """Rather than lost."""
@@ -352,7 +357,7 @@ class MayUseTests(SynchronousTestCase):
         self.github.pending = Deferred()
         check = self.check()
         self.github.pending.cancel()
-        assert self.successResultOf(check) is Verdict.UNKNOWN
+        assert unknown(check, None)
 
     def test_closing_gives_up_what_is_asked(self) -> None:
         """Though its answer was to serve who comes next; who waits still gets a verdict."""
@@ -361,7 +366,7 @@ class MayUseTests(SynchronousTestCase):
         gone.cancel()
         assert failure_of(gone).check(CancelledError)
         self.users.close()
-        assert self.successResultOf(check) is Verdict.UNKNOWN
+        assert unknown(check, None)
         assert self.github.pending.called
 
     def test_a_refusal_meanwhile_outweighs_the_answer(self) -> None:
@@ -375,7 +380,7 @@ class MayUseTests(SynchronousTestCase):
                 self.users.revoke("c1", self.clock.seconds())
             return "octocat"
 
-        assert self.successResultOf(self.check(ask=ask)) is Verdict.ALLOWED
+        assert self.successResultOf(self.check(ask=ask)) is True
         assert len(asked) == 2
 
     def test_refusals_meanwhile_again_and_again_leave_it_unknown(self) -> None:
@@ -386,12 +391,12 @@ class MayUseTests(SynchronousTestCase):
             self.users.revoke("c1", self.clock.seconds())
             return "octocat"
 
-        assert self.successResultOf(self.check(ask=ask)) is Verdict.UNKNOWN
+        assert unknown(self.check(ask=ask), None)
 
     def test_a_credential_forgotten_meanwhile_still_gets_its_verdict(self) -> None:
         """Even where there is room for none."""
         self.users = Users(capacity=0)
-        assert self.verdict() is Verdict.ALLOWED
+        assert self.may_use() is True
 
 
 @pytest.mark.parametrize(

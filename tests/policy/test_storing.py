@@ -177,3 +177,9 @@ def test_urls_that_are_good_for_minutes(content: bytes, holds: bool) -> None:
 def test_urls_are_found_in_one_pass(piece: bytes) -> None:
     """No text that comes again and again makes it slow."""
     assert not storing.has_short_lived_urls(piece * (1_000_000 // len(piece)))
+
+
+def test_a_cookie_is_not_passed_on() -> None:
+    """Nor is what belongs to one connection; all else is."""
+    fields = Fields(((b"Set-Cookie", b"a=b"), (b"Content-Length", b"1"), (b"X-Own", b"1")))
+    assert storing.of_this_answer(fields).lines == ((b"x-own", b"1"),)
