@@ -25,7 +25,7 @@ from ghmirror_tw.github.users import CannotAskError, Users, parse_login
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.pacing import READ_POINTS, Pacing, Permit, points_of, spends
 from ghmirror_tw.patient import Patient
-from ghmirror_tw.policy import errors, reuse, staleness
+from ghmirror_tw.policy import errors, staleness
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import TooLarge, Undecodable, identity
@@ -50,6 +50,7 @@ from ghmirror_tw.policy.storing import (
     why_not_storable,
 )
 from ghmirror_tw.proving import Proofs
+from ghmirror_tw.quotas import Quotas
 from ghmirror_tw.stops import Entry, Stopped, Stops
 from ghmirror_tw.store.gate import Gate, looks
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
@@ -97,6 +98,7 @@ class Mirror:
     pacing: Pacing
     stops: Stops = field(factory=Stops)
     proofs: Proofs = field(factory=Proofs)
+    quotas: Quotas = field(factory=Quotas)
     _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _generations: OrderedDict[str, int] = field(factory=OrderedDict)
@@ -446,6 +448,8 @@ class Mirror:
 
     def _account(self, question: Question, credential: str, reply: Reply) -> None:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
+        bucket = bucket_of(question.method, question.path)
+        self.quotas.note(credential, bucket, reply.fields)
         remaining = reply.fields.get(b"x-ratelimit-remaining")
         reset = reply.fields.get(b"x-ratelimit-reset")
         if not (remaining or b"").isdigit() or not (reset or b"").isdigit():
@@ -672,9 +676,10 @@ class Mirror:
         stored = found.get(grant.digest)
         if stored is None or not staleness.may_serve(stored):
             return None
+        quota = self.quotas.last(asked.credential, bucket_of(b"GET", asked.question.path))
         return Answer(
             200,
-            staleness.fields(stored, grant),
+            staleness.fields(stored, grant, quota),
             Outcome.STALE,
             stored,
             asked=status,
@@ -747,7 +752,7 @@ class Mirror:
             return None
         return Answer(
             200,
-            reuse.freshen(stored.fields, grant, Fields()),
+            staleness.unasked(stored, grant),
             Outcome.FRESH,
             stored,
             age_s=int(self.now() - grant.validated_at),

@@ -31,7 +31,7 @@ class OwnWrites(TestCase):
         await self.home.ask("POST", "/list", token="alice-1", body=b"{}")
         self.github.fault(None, "503")
         for target in ("/list", "/thing"):
-            assert (await self.home.get(target, token="alice-1")).status == 502
+            assert (await self.home.get(target, token="alice-1")).status == 503
             assert (await self.home.get(target, token="bob-1")).outcome == STALE
 
     async def test_a_failed_write_counts(self) -> None:
@@ -40,7 +40,7 @@ class OwnWrites(TestCase):
         assert (await self.home.ask("POST", "/list", token="alice-1", body=b"{}")).status == 502
         wrong.end()
         self.github.fault(None, "503")
-        assert (await self.home.get("/thing", token="alice-1")).status == 502
+        assert (await self.home.get("/thing", token="alice-1")).status == 503
 
     async def test_a_validation_after_the_write_makes_it_usable_again(self) -> None:
         """The grant is then younger than the write."""
@@ -48,7 +48,7 @@ class OwnWrites(TestCase):
         await self.home.get("/list", token="alice-1")
         self.github.fault(None, "503")
         assert (await self.home.get("/list", token="alice-1")).outcome == STALE
-        assert (await self.home.get("/thing", token="alice-1")).status == 502
+        assert (await self.home.get("/thing", token="alice-1")).status == 503
 
     async def test_slow_github(self) -> None:
         """The client waits for GitHub, however long, and gets what the write made of the list."""
@@ -84,7 +84,7 @@ class OwnWritesInTheFleet(TestCase):
         """Neither fresh nor stale, though the other replica has the grant in memory."""
         await self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}')
         wrong = self.github.fault("/thing", "503")
-        assert (await self.other.get("/thing", token="alice-1")).status == 502
+        assert (await self.other.get("/thing", token="alice-1")).status == 503
         wrong.end()
         got = await self.other.get("/thing", token="alice-1")
         assert got.json == {"a": 2}

@@ -55,6 +55,23 @@ class Stale(TestCase):
         self.home.move_on(2.0)
         assert (await self.while_away()).status == 503
 
+    async def test_it_has_what_clients_rely_on(self) -> None:
+        """Scopes, SSO and the interval of the grant, and the last known quota."""
+        more = {"X-GitHub-SSO": "partial-results; organizations=1", "X-Poll-Interval": "60"}
+        self.github.put("/thing", {"a": 1}, fields=more)
+        last = await self.home.get("/thing", token="alice-1")
+        search = await self.home.get("/search/issues?q=x", token="alice-1")
+        got = await self.while_away()
+        assert got.outcome == STALE
+        for name in (
+            *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-used"),
+            *("x-ratelimit-reset", "x-ratelimit-resource", "x-oauth-scopes", "x-github-sso"),
+            "x-poll-interval",
+        ):
+            assert got.field(name) == last.field(name) is not None, name
+        assert search.field("x-ratelimit-resource") == "search"
+        assert (got.field("x-from-cache"), got.field("x-github-request-id")) == ("1", None)
+
     async def test_not_to_who_wants_a_validation(self) -> None:
         """`no-cache` forbids it."""
         assert (await self.while_away(headers=NO_CACHE)).status == 503
@@ -308,6 +325,7 @@ class Fleet(TestCase):
         self.github.fault("/thing", "503")
         got = await self.other.get("/thing", token="alice-1")
         assert (got.json, got.outcome) == ({"a": 1}, STALE)
+        assert got.field("x-oauth-scopes") == "repo, user"
         assert (await self.other.get("/thing", token="bob-1")).status == 503
 
     async def test_what_one_was_refused_none_gives(self) -> None:

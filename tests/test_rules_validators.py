@@ -128,7 +128,7 @@ class Validators(TestCase):
             self.github.put("/thing", **case)
             assert (await self.home.get("/thing", token="alice-1")).outcome.startswith("fwd="), case
             wrong = self.github.fault("/thing", "503")
-            assert (await self.home.get("/thing", token="alice-1")).status == 502, case
+            assert (await self.home.get("/thing", token="alice-1")).status == 503, case
             wrong.end()
             self.github.put("/thing", {"a": 1})
             self.github.reset_counts()
@@ -143,7 +143,7 @@ class Validators(TestCase):
         self.github.put("/thing", {"text": "".join(map(str, range(10_000)))})
         await self.home.get("/thing", token="alice-1")
         self.github.fault("/thing", "503")
-        assert (await self.home.get("/thing", token="alice-1")).status == 502
+        assert (await self.home.get("/thing", token="alice-1")).status == 503
 
     async def test_failures_and_head_end_no_grant(self) -> None:
         """A 5xx says nothing of the thing, and a HEAD brings nothing that could take its place."""

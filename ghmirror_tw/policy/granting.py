@@ -20,6 +20,9 @@ from ghmirror_tw.policy.tags import weakly_equal
 _INSTALLATION_S: Final = 3600.0
 #: A grant is kept for a day at least, whatever stale answers need.
 LEAST_S: Final = 86_400.0
+_SCOPES: Final = b"x-oauth-scopes"
+_SSO: Final = b"x-github-sso"
+_POLL_INTERVAL: Final = b"x-poll-interval"
 _EXPIRATION: Final = b"github-authentication-token-expiration"
 
 
@@ -105,6 +108,9 @@ def confirmed(
         and (etag is None or weakly_equal(etag, validator.tag)),
         principal=word.login,
         expires_at=word.expires_at,
+        scopes=fields.get(_SCOPES) or (None if own is None else own.scopes),
+        sso=fields.get(_SSO) or (None if own is None else own.sso),
+        poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
     )
     if entry is None:
         entry = Entry(
@@ -145,6 +151,9 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
         shareable=shareable,
         principal=word.login,
         expires_at=word.expires_at,
+        scopes=word.fields.get(_SCOPES),
+        sso=word.fields.get(_SSO),
+        poll_interval=word.fields.get(_POLL_INTERVAL),
     )
     ends_full = (
         what_must_hold(

@@ -56,6 +56,8 @@ class Grant:
     *validated_at* when the answer came. *shareable*: its entity-tag is the one that we compute.
     *principal* is the login, where known. *restored*: it came out of a snapshot and has not been
     validated since. *expires_at*: nobody needs it any longer then, unless it is confirmed again.
+    *scopes*, *sso* and *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and
+    `X-Poll-Interval` that came with it.
     """
 
     digest: str
@@ -68,6 +70,9 @@ class Grant:
     principal: str | None = None
     restored: bool = False
     expires_at: float = inf
+    scopes: bytes | None = None
+    sso: bytes | None = None
+    poll_interval: bytes | None = None
 
 
 @frozen

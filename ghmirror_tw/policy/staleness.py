@@ -12,7 +12,7 @@ from ghmirror_tw.policy import reuse
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.records import Grant, Known, Representation
 
-#: Tells clients that what is left of their quota is not told (go-github: `X-From-Cache`).
+#: Tells clients that `X-RateLimit-*` are not of now (go-github: `X-From-Cache`).
 _FROM_CACHE: Final = (b"x-from-cache", b"1")
 
 
@@ -38,7 +38,21 @@ def may_serve(stored: Representation) -> bool:
     return b"*" not in stored.fields.listed(b"vary")
 
 
-def fields(stored: Representation, grant: Grant) -> Fields:
-    """Return the fields of a stale answer: what is stored, and nothing of a credential's."""
+def unasked(stored: Representation, grant: Grant) -> Fields:
+    """Return the fields of a response for which GitHub was not asked, but for the quota's.
+
+    The representation's, the grant's, and what came last with the grant and clients rely on.
+    """
     fields = reuse.freshen(stored.fields, grant, Fields())
-    return Fields((*fields.lines, _FROM_CACHE))
+    last = (
+        (b"x-oauth-scopes", grant.scopes),
+        (b"x-github-sso", grant.sso),
+        (b"x-poll-interval", grant.poll_interval),
+    )
+    known = [(name, value) for name, value in last if value is not None]
+    return Fields.of((*fields.lines, *known))
+
+
+def fields(stored: Representation, grant: Grant, quota: Fields) -> Fields:
+    """Return the fields of a stale response; *quota* is the last known of its credential."""
+    return Fields.of((*unasked(stored, grant).lines, *quota.lines, _FROM_CACHE))

@@ -38,6 +38,8 @@ _HEADER_AND_LENGTH: Final = struct.Struct(">BBcBddI")
 _LENGTH: Final = struct.Struct(">I")
 _SEAL_BYTES: Final = 16
 _NO_TIME: Final = 0.0
+#: What is left out at the end of a grant, where there is nothing of it.
+_NOTHING_MORE: Final = (None, None, None)
 
 #: So many records are remembered as they were sealed or opened.
 _LATELY: Final = 2048
@@ -88,7 +90,9 @@ def _login(value: Any) -> str | None:
 
 
 def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
-    digest, etag, modified, link, validated_at, shareable, principal, restored = values
+    digest, etag, modified, link, validated_at, shareable, principal, restored, *more = values
+    # Records that were written before these fields were stored have none of them.
+    scopes, sso, poll_interval = more or _NOTHING_MORE
     return Grant(
         digest=_take(digest, bytes).hex(),
         etag=_take(etag, bytes, None),
@@ -100,6 +104,9 @@ def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> G
         principal=_login(principal),
         restored=_take(restored, bool),
         expires_at=expires_at,
+        scopes=_take(scopes, bytes, None),
+        sso=_take(sso, bytes, None),
+        poll_interval=_take(poll_interval, bytes, None),
     )
 
 
@@ -161,6 +168,7 @@ class Codec:
 
     def grant(self, name: bytes, grant: Grant) -> bytes:
         """Return *grant* as it is stored under *name*."""
+        more = (grant.scopes, grant.sso, grant.poll_interval)
         sealed = self._seal(
             name,
             Kind.GRANT,
@@ -173,6 +181,7 @@ class Codec:
             grant.shareable,
             _encoded(grant.principal),
             grant.restored,
+            *(() if more == _NOTHING_MORE else more),
         )
         self._grants.put((name, sealed), _values_of_grant(grant))
         return sealed

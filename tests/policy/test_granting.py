@@ -167,3 +167,21 @@ def test_a_tag_that_the_server_has_changed_is_not_the_computed_one() -> None:
         for known, kind in ((Known(grant=own), Kind.OWN), (Known(), Kind.COMPUTED)):
             made, _ = confirmed(known, Validator(b'"tag"', kind, held.digest), held, word)
             assert (made.etag, made.shareable) == (tag, shareable)
+
+
+def test_scopes_sso_and_poll_interval_are_those_that_came_last() -> None:
+    """A 304 that leaves them out changes nothing; those of another credential are not taken."""
+    held = stored()
+    fields = Fields(
+        ((b"x-oauth-scopes", b"repo"), (b"x-github-sso", b"p"), (b"x-poll-interval", b"60"))
+    )
+    told = evolve(WORD, fields=fields)
+    first, listed = brought(b"/x", Known(), held, told, shareable=True, pageless=False)
+    known = Known(grant=first, entries=(listed,))
+    for kind, word, expected in (
+        (Kind.OWN, WORD, (b"repo", b"p", b"60")),
+        (Kind.COMPUTED, WORD, (None, None, None)),
+        (Kind.COMPUTED, told, (b"repo", b"p", b"60")),
+    ):
+        made, _ = confirmed(known, Validator(b'"tag"', kind, held.digest), held, word)
+        assert (made.scopes, made.sso, made.poll_interval) == expected

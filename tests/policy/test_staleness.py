@@ -7,7 +7,7 @@ from attrs import evolve
 from ghmirror_tw.policy.content import represent
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.records import Grant, Known, Representation
-from ghmirror_tw.policy.staleness import fields, may_serve, usable
+from ghmirror_tw.policy.staleness import fields, may_serve, unasked, usable
 
 NOW = 1000.0
 GRANT = Grant("d", b'"t"', None, b"<l>", asked_at=900.0, validated_at=901.0)
@@ -48,9 +48,24 @@ def test_what_varies_with_everything_is_not_served() -> None:
 
 
 def test_a_stale_answer_says_that_it_is_from_the_store() -> None:
-    """And what is stored with it."""
-    told = fields(stored(), GRANT)
+    """And what is stored with it, and what was last known of the quota."""
+    quota = Fields(((b"x-ratelimit-remaining", b"7"),))
+    told = fields(stored(), GRANT, quota)
     assert told.get(b"x-from-cache") == b"1"
     assert told.get(b"etag") == b'"t"'
     assert told.get(b"link") == b"<l>"
     assert told.get(b"content-type") == b"text/plain"
+    assert told.get(b"x-ratelimit-remaining") == b"7"
+
+
+def test_without_a_request_to_github_the_grants_last_fields_are_sent() -> None:
+    """Those that it has."""
+    bare, full = GRANT, evolve(GRANT, scopes=b"repo", sso=b"partial-results", poll_interval=b"60")
+    for grant, expected in (
+        (bare, [None] * 3),
+        (full, [b"repo", b"partial-results", b"60"]),
+    ):
+        told = unasked(stored(), grant)
+        names = (b"x-oauth-scopes", b"x-github-sso", b"x-poll-interval")
+        assert [told.get(name) for name in names] == expected
+        assert told.get(b"x-from-cache") is None

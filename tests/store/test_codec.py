@@ -35,6 +35,9 @@ GRANTS = st.builds(
     principal=LOGINS,
     restored=st.booleans(),
     expires_at=TIMES | st.just(float("inf")),
+    scopes=VALUES,
+    sso=VALUES,
+    poll_interval=VALUES,
 )
 ENTRIES = st.builds(
     Entry,
@@ -206,3 +209,15 @@ def test_records_are_small() -> None:
     """What is stored for a grant is a few hundred bytes."""
     grant = Grant("ab" * 32, b'"%s"' % (b"c" * 64), None, None, 1.0, 2.0, principal="octocat")
     assert len(CODEC.grant(NAME, grant)) < 200
+
+
+def test_grants_of_before_scopes_were_stored_are_read() -> None:
+    """And what has none of the later fields is written as before, so that either reads it."""
+    grant = Grant("ab" * 32, b'"t"', None, None, 1.0, 2.0)
+    payload = msgpack.packb(
+        (bytes.fromhex(grant.digest), b'"t"', None, None, 2.0, False, None, False)
+    )
+    head = struct.pack(">BBcBddI", MAGIC, VERSION, b"G", 0, 1.0, grant.expires_at, len(payload))
+    codec = Codec()
+    assert codec.open_grant(NAME, head + payload) == grant
+    assert codec.grant(NAME, grant) == head + payload

@@ -29,6 +29,7 @@ grants = st.builds(
     texts,
     tags,
     *(values, values, times, times, st.booleans(), st.none() | texts, st.booleans(), times),
+    *(values, values, values),
 )
 entries = st.builds(
     Entry,

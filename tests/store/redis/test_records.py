@@ -89,7 +89,7 @@ class Records(TestCase):
             at(CONTENT): 30 * DAY_S,
             at(names.refusal(KEY, "c" * 32)): 2 * DAY_S,
             at(names.revocation("d" * 32)): 2 * DAY_S,
-            at(names.write("d" * 32)): DAY_S,
+            at(names.write("d" * 32)): 2 * DAY_S,
             at(names.unstorable(names_key)): 60.0,
             at(names.claim(Subject(KEY, "e" * 32))): 3.0,
         }

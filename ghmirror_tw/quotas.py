@@ -1,0 +1,45 @@
+"""What GitHub last said of each credential's quotas, for responses that come from the store."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from attrs import define, field
+
+from ghmirror_tw.policy.fields import Fields
+
+#: So many are remembered; those that were seen longest ago go first.
+MOST: Final = 10_000
+#: GitHub: rate limits, checking the status.
+_FIELDS: Final = frozenset(
+    {
+        b"x-ratelimit-limit",
+        b"x-ratelimit-remaining",
+        b"x-ratelimit-used",
+        b"x-ratelimit-reset",
+        b"x-ratelimit-resource",
+    }
+)
+_NOTHING: Final = Fields()
+
+
+@define(eq=False)
+class Quotas:
+    """The last `X-RateLimit-*` fields that this process has seen, by credential and bucket."""
+
+    _last: OrderedDict[tuple[str, str], Fields] = field(init=False, factory=OrderedDict)
+
+    def note(self, credential: str, bucket: str, fields: Fields) -> None:
+        """Remember what a response says, if it says anything."""
+        if fields.get(b"x-ratelimit-limit") is None:
+            return
+        name = (credential, bucket)
+        self._last[name] = fields.only(_FIELDS)
+        self._last.move_to_end(name)
+        if len(self._last) > MOST:
+            self._last.popitem(last=False)
+
+    def last(self, credential: str, bucket: str) -> Fields:
+        """Return the fields that were last seen, or none."""
+        return self._last.get((credential, bucket), _NOTHING)
