@@ -16,7 +16,7 @@ from typing import Any, Final
 from unittest import TestResult
 
 from attrs import define, field, fields
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
@@ -213,6 +213,7 @@ class Conversation:
     _github: Any = field(init=False, default=None)
     _port: int = field(init=False, default=0)
     _behind: Any = field(init=False, default=None)
+    _line: int = field(init=False, default=1)
     _calm: Calm = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -226,9 +227,12 @@ class Conversation:
             await self._open()
             for step in self.dialogue.steps:
                 await self._calm.settle()
+                self._line = step.line
                 await self._take(step)
             await self._calm.settle()
             self._end()
+        except CancelledError:
+            raise DialogueError(self._line, "this step does not end") from None
         finally:
             await self._close()
 
@@ -495,6 +499,8 @@ class Conversation:
         if response is None:
             why = "the connection was closed before the response was complete"
             raise DialogueError(step.line, why, connection.remains)
+        if connection.remains:
+            raise DialogueError(step.line, "more came than the response", connection.remains)
         self._compare_response(step.response, response, sent)
 
     def _unanswered(self) -> Iterator[Exchange]:

@@ -9,7 +9,6 @@ import pytest
 
 from tests.dialogues.parsing import STORES, DialogueSyntaxError, parse
 from tests.dialogues.running import SharedRedis, report, run
-from tests.redis_servers import RedisServer
 
 HERE = Path(__file__).parent
 
@@ -24,13 +23,6 @@ def collected() -> Iterator[object]:
             stores = STORES[:1]
         for store in stores:
             yield pytest.param(path, store, id=f"{name}-{store}")
-
-
-@pytest.fixture(scope="session")
-def dialogue_redis() -> Iterator[SharedRedis]:
-    """One server for all; a dialogue that stops it starts it again."""
-    with RedisServer() as server:
-        yield SharedRedis(server)
 
 
 @pytest.mark.parametrize(("path", "store"), list(collected()))

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.dialogues.running import SharedRedis
+from tests.redis_servers import RedisServer
+
+
+@pytest.fixture(scope="session")
+def dialogue_redis() -> Iterator[SharedRedis]:
+    """One server for all; a dialogue that stops it starts it again."""
+    with RedisServer() as server:
+        yield SharedRedis(server)

@@ -1,0 +1,194 @@
+"""Dialogues that go otherwise fail, at the line that differs, with what came instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.dialogues.parsing import parse
+from tests.dialogues.running import DialogueError, SharedRedis, report, run
+
+FIRST = """A client gets something.
+
+alice sends
+    GET /x
+github receives
+    GET /x
+github sends
+    200
+    X-More: 1
+    X-More: 2
+    ETag: computed
+
+    {"a":1}
+alice receives
+    200
+"""
+LAST = FIRST.count("\n")
+
+
+def went(redis: SharedRedis, text: str, store: str = "memory") -> DialogueError | None:
+    """Run a dialogue, without waiting for what may come later."""
+    return run(parse("a.txt", text), store, redis, patience_s=0.0)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        '    ETag: computed\n    X-More: 1, 2\n    no Age\n    Via: *\n\n    {"a":1}\n',
+        "    X-More: 1\n    X-More: 2\n    Cache-Status: ghmirror; ...; stored\n\n    {...}\n",
+        "nothing reaches github\n",
+    ],
+)
+def test_what_goes_as_the_file_says(dialogue_redis: SharedRedis, more: str) -> None:
+    """Fields are compared by value, presence, absence and pattern, and several lines as such."""
+    for store in ("memory", "redis"):
+        assert went(dialogue_redis, FIRST + more, store) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "why"),
+    [
+        (FIRST.replace("receives\n    200", "receives\n    404"), LAST, "the status is 200"),
+        (FIRST + '    ETag: "other"\n', LAST + 1, 'ETag is "'),
+        (FIRST + "    ETag: computed\n    Age: 1\n", LAST + 2, "there is no Age, expected Age: 1"),
+        (FIRST + "    Age: *\n", LAST + 1, "there is no Age"),
+        (FIRST + "    no ETag\n", LAST + 1, "there is ETag"),
+        (FIRST + "    X-More: 2\n    X-More: 1\n", LAST + 1, "X-More is 1, 2, expected 2"),
+        (FIRST + "    no content\n", LAST, "there is content"),
+        (FIRST + '\n    {"a":2}\n', LAST + 2, "the content differs"),
+        (FIRST + '\n    {"a":1}\n\n    more\n', LAST + 2, "the content differs"),
+        (FIRST + "alice receives\n    200\n", LAST + 1, "alice has sent no request"),
+        (FIRST + "alice waits\n", LAST + 1, "alice has sent no request"),
+        (FIRST + "github receives\n    GET /x\n", LAST + 2, "no request reached GitHub"),
+        (FIRST + "github sends\n    200\n", LAST + 1, "GitHub has received no request"),
+        (FIRST.replace("receives\n    GET /x", "receives\n    GET /y"), 6, "another request"),
+        (FIRST.replace("receives\n    GET /x", "receives\n    PUT /x"), 6, "another request"),
+        (
+            FIRST.replace("receives\n    GET /x", "receives\n    GET /x\n    no User-Agent"),
+            7,
+            "there is User-Agent: alice, expected none",
+        ),
+        (
+            FIRST.replace("receives\n    GET /x", "receives\n    GET /x\n    Authorization: *y"),
+            7,
+            "Authorization is token alice, expected *y",
+        ),
+        (FIRST.replace("    GET /x\ngithub", "    GET /x\nalice waits\ngithub", 1), None, ""),
+        (FIRST.replace("alice receives\n    200\n", "alice waits\n"), LAST - 1, "has a response"),
+        (FIRST.replace("alice receives\n    200\n", ""), 3, "no response that was received"),
+        (FIRST + "bob sends\n    GET /y\n", LAST + 1, "a request reached GitHub"),
+        (
+            FIRST + "bob sends\n    GET /y\nnothing reaches github\n",
+            LAST + 3,
+            "a request reached GitHub that no step receives",
+        ),
+        (
+            FIRST + "bob sends\n    GET /y\ngithub receives\n    GET /y\n",
+            LAST + 3,
+            "this request is unanswered",
+        ),
+        (
+            FIRST + "bob sends\n    GET /y\ngithub receives\n    GET /y\nbob receives\n    200\n",
+            LAST + 5,
+            "no response has come",
+        ),
+        (
+            FIRST + "bob sends\n    GET /y\nbob is cut off\n",
+            LAST + 3,
+            "the connection is open",
+        ),
+        (
+            FIRST.replace("alice receives\n    200", "alice is cut off"),
+            LAST - 1,
+            "a whole response",
+        ),
+        (FIRST.replace("\n\n", "\n\n[github] timeouts = 5s\n", 1), 3, "unknown option"),
+        (FIRST.replace("\n\n", "\n\n[gitbug] timeout = 5s\n", 1), 3, "unknown section"),
+        (FIRST.replace("\n\n", "\n\n[github] timeout = long\n", 1), 3, "expected a duration"),
+    ],
+)
+def test_what_goes_otherwise(
+    dialogue_redis: SharedRedis, text: str, line: int | None, why: str
+) -> None:
+    """The first difference ends it."""
+    wrong = went(dialogue_redis, text)
+    if line is None:
+        assert wrong is None
+        return
+    assert wrong is not None
+    assert why in wrong.why
+    assert wrong.line == line
+
+
+def test_the_report() -> None:
+    """The file has its lines numbered, the line is marked, and what came stands below."""
+    shown = report("a.txt", ("one", "", "two"), 3, "it differs", "this\nthat")
+    assert shown.splitlines() == [
+        "a.txt:3: it differs",
+        "",
+        "    1  one",
+        "    2",
+        ">   3  two",
+        "",
+        "What came instead:",
+        "    this",
+        "    that",
+    ]
+
+
+def test_timers_fire_in_order_as_time_passes(dialogue_redis: SharedRedis) -> None:
+    """A deadline passes between two others, and nothing before its time."""
+    text = """A request has a deadline.
+
+[github] timeout = 30s
+
+alice sends
+    GET /x
+github receives
+    GET /x
+29 seconds pass
+alice waits
+bob sends
+    GET /y
+github receives
+    GET /y
+2 seconds pass
+alice receives
+    504
+bob waits
+github sends
+    204
+bob receives
+    204
+"""
+    for store in ("memory", "redis"):
+        assert went(dialogue_redis, text, store) is None
+
+
+def test_time_passes_in_redis(dialogue_redis: SharedRedis) -> None:
+    """What lives for so long in Redis is gone after that."""
+    text = (
+        """What is stored has its time to live.
+
+[redis] ttl = 1h
+[cache] stale_limit = 1h
+"""
+        + FIRST.partition("\n\n")[2]
+        + """
+SECONDS seconds pass
+A restarts
+bob sends
+    GET /x
+github receives
+    GET /x
+    If-None-Match: computedWHICH
+github sends
+    304
+bob receives
+    200
+"""
+    )
+    for seconds, which in (("3000", ""), ("3000000", " of []")):
+        dialogue = text.replace("SECONDS", seconds).replace("WHICH", which)
+        assert went(dialogue_redis, dialogue, "redis") is None
