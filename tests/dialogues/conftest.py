@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.dialogues.running import SharedRedis
+from tests.dialogues.replicas import SharedRedis
 from tests.redis_servers import RedisServer
 
 

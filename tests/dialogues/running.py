@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import re
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -15,21 +13,17 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import TestResult
 
-from attrs import define, field, fields
+from attrs import define, field
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.github.origin import Origin
-from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.failover import FailoverStore
-from ghmirror_tw.tap import House
-from ghmirror_tw.web.channel import MirrorSite
-from ghmirror_tw.web.request import MirrorRequest
 from tests.dialogues import parsing
 from tests.dialogues.clock import API_HOST, UPLOADS_HOST, Calm, Clock
-from tests.dialogues.parsing import INDENT, Dialogue, FieldLine, Message, Step, Which
+from tests.dialogues.comparing import DialogueError, alike, differing_field, differing_line
+from tests.dialogues.parsing import Dialogue, Message, Step, Which
 from tests.dialogues.peers import (
     Came,
     ClientConnection,
@@ -42,135 +36,18 @@ from tests.dialogues.peers import (
     joined,
     page_of,
 )
+from tests.dialogues.replicas import Replica, SharedRedis, ini
+from tests.dialogues.tags import Content, tag_of
 from tests.github import JSON, VARY
 from tests.home import reactor, turn
-from tests.redis_servers import RedisServer
 
 #: How long, with nothing going on, what is expected may still come: for timers of the mirror's.
 PATIENCE_S: Final = 2.0
 _STATUS_TARGET: Final = "/_status/components.json"
-_BACKLOG: Final = 100
 _COMPUTED: Final = re.compile(
     r"(W/)?\bcomputed\b(?: for ([a-z][a-z0-9_-]*))?(?: of (\S+?)(?=, |$))?"
 )
 _FILLED: Final = re.compile(r"\{(mirror|host|github|uploads|folder|now|date)(?:([+-])([0-9]+))?\}")
-#: As time passes in Redis: all of its times to live, KEYS[1] of them, are shorter by ARGV[1] ms.
-_TIME_PASSES: Final = """
-for _, key in ipairs(redis.call('KEYS', ARGV[2] .. '*')) do
-    local left = redis.call('PTTL', key)
-    if left > 0 then
-        redis.call('PEXPIRE', key, math.max(left - ARGV[1], 0))
-    end
-end
-"""
-
-
-class DialogueError(Exception):
-    """A dialogue went otherwise: *line* of the file, *why*, and what *came* instead."""
-
-    def __init__(self, line: int, why: str, came: str = "") -> None:
-        super().__init__(f"line {line}: {why}")
-        self.line = line
-        self.why = why
-        self.came = came
-
-
-def report(path: str, lines: tuple[str, ...], line: int, why: str, came: str = "") -> str:
-    """Return the file with the line that differs marked, and what came instead."""
-    shown = [f"{path}:{line}: {why}", ""]
-    for number, text in enumerate(lines, start=1):
-        mark = ">" if number == line else " "
-        shown.append(f"{mark} {number:3}  {text}".rstrip())
-    if came:
-        shown += ["", "What came instead:", *(f"{INDENT}{each}" for each in came.splitlines())]
-    return "\n".join(shown)
-
-
-@define(eq=False)
-class SharedRedis:
-    """One redis-server for all dialogues, each of which has keys of its own."""
-
-    server: RedisServer
-    _count: int = 0
-
-    def next_prefix(self) -> str:
-        """Return how the keys of the next dialogue begin."""
-        self._count += 1
-        return f"dialogue{self._count}"
-
-
-class _DialogueHouse(House):
-    """A mirror whose time is the dialogue's, but for what watches over Redis, which is real."""
-
-    def _with_redis(self, codec: Codec) -> FailoverStore:
-        clock = self.reactor
-        self.reactor = clock.real
-        try:
-            store = super()._with_redis(codec)
-        finally:
-            self.reactor = clock
-        parts = [getattr(store, each.name, None) for each in fields(FailoverStore)]
-        for part in (store, *parts):
-            if getattr(part, "reactor", None) is clock.real and part is not store._lag:
-                part.reactor = clock  # type: ignore[union-attr]  # some have one
-        store.redis.now = clock.seconds
-        return store
-
-
-@define(eq=False)
-class Replica:
-    """One mirror, and where it listens."""
-
-    name: str
-    settings: Settings
-    port: int = 0
-    house: House = field(init=False)
-    _site: Any = None
-    _listening: Any = None
-
-    def reserve(self) -> None:
-        """Choose a port."""
-        with socket.create_server(("127.0.0.1", self.port)) as probe:
-            self.port = probe.getsockname()[1]
-
-    async def open(self, clock: Clock) -> None:
-        """Start it."""
-        self.house = house = _DialogueHouse(clock, self.settings, None)
-        for part in house.parts:
-            if hasattr(part, "open"):
-                part.open()
-        if house.redis is not None:
-            await house.redis.settled()
-        house.readiness.listening = house.readiness.restored = True
-        self._site = MirrorSite(house.resource, MirrorRequest, clock)
-        self._listening = reactor.listenTCP(
-            self.port, self._site, backlog=_BACKLOG, interface="127.0.0.1"
-        )
-        self.port = self._listening.getHost().port
-
-    async def close(self) -> None:
-        """Stop it, and close all its connections."""
-        if self._listening is None:
-            return
-        listening, self._listening = self._listening, None
-        await listening.stopListening()
-        for channel in list(self._site.channels):
-            channel.transport.abortConnection()
-        for part in self.house.parts:
-            await maybeDeferred(part.close)
-
-    @property
-    def host(self) -> str:
-        """What its clients call it."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a thread of its works."""
-        if self._listening is None:
-            return False
-        team = self.house.workshop.pool._team.statistics()
-        return bool(team.busyWorkerCount or team.backloggedWorkCount)
 
 
 @define(eq=False)
@@ -187,14 +64,6 @@ class Sent:
 
 
 @define(eq=False)
-class Content:
-    """The last content that GitHub sent for a target, and the `Vary` of that response."""
-
-    content: bytes
-    vary: str | None
-
-
-@define(eq=False)
 class Conversation:
     """A dialogue under way. *store*: memory or redis."""
 
@@ -208,16 +77,14 @@ class Conversation:
     sent: list[Sent] = field(factory=list)
     contents: dict[str, Content] = field(factory=dict)
     folder: Path = field(factory=lambda: Path(tempfile.mkdtemp(prefix="dialogue-")))
-    prefix: str = ""
     page_status: str = "operational"
     _github: Any = field(init=False, default=None)
     _port: int = field(init=False, default=0)
-    _behind: Any = field(init=False, default=None)
     _line: int = field(init=False, default=1)
     _calm: Calm = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._calm = Calm(self._is_busy, self._barrier)
+        self._calm = Calm(self._is_busy, self.redis.barrier)
 
     # The whole of it.
 
@@ -241,8 +108,7 @@ class Conversation:
         self._github = reactor.listenTCP(0, self.script, interface="127.0.0.1")
         self._port = self._github.getHost().port
         if self.store == "redis":
-            self.prefix = self.redis.next_prefix()
-            self._behind = self.redis.server.client()
+            self.redis.begin()
         names = self.dialogue.replicas
         for name in names:
             self.replicas[name] = Replica(name, Settings())
@@ -267,11 +133,7 @@ class Conversation:
             await turn()
         await self._calm.settle()
         self._calm.close()
-        if self._behind is not None:
-            if not self._redis_runs:
-                self.redis.server.start()
-            self.redis.server.ask("FLUSHALL")
-            self._behind.close()
+        self.redis.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end(self) -> None:
@@ -308,8 +170,7 @@ class Conversation:
         if self.dialogue.reads_status_page:
             given["github"]["status_url"] = [f"http://{self._github_host}{_STATUS_TARGET}"]
         if self.store == "redis":
-            address = ":".join(map(str, self.redis.server.address))
-            given["redis"] = {"url": [f"redis://{address}/0"], "key_prefix": [self.prefix]}
+            given["redis"] = {"url": [self.redis.url], "key_prefix": [self.redis.prefix]}
         seen: set[tuple[str, str]] = set()
         for option in self.dialogue.options:
             names = given.setdefault(option.section, {})
@@ -319,7 +180,7 @@ class Conversation:
             seen.add(key)
             names[option.name].append(self._filled(option.value, self.replicas["A"]))
         file = self.folder / "dialogue.ini"
-        file.write_text("\n".join(_ini(given)) + "\n")
+        file.write_text("\n".join(ini(given)) + "\n")
         try:
             return load(file, {})
         except ConfigError as error:
@@ -370,16 +231,6 @@ class Conversation:
             busy = busy or bool(team.busyWorkerCount or team.backloggedWorkCount)
         return busy
 
-    def _barrier(self) -> None:
-        """Return when Redis has done what it was sent before, and sent the replies."""
-        if self._redis_runs and self._behind is not None:
-            for _ in range(2):
-                self._behind.ask("PING")
-
-    @property
-    def _redis_runs(self) -> bool:
-        return self.redis.server._life.process.poll() is None
-
     async def _reach(self, condition: Callable[[], bool]) -> bool:
         """Wait until something holds; tell whether it does when nothing more happens."""
         await self._calm.settle()
@@ -424,7 +275,7 @@ class Conversation:
             if content is not None:
                 stored = Content(content.encode(), stored.vary)
             authorization = f"token {name}" if name else combined(lines, "authorization")
-            return f"{weak or ''}{_tag(stored, lines, authorization)}"
+            return f"{weak or ''}{tag_of(stored, lines, authorization)}"
 
         return _COMPUTED.sub(value, text)
 
@@ -521,7 +372,7 @@ class Conversation:
         def value(text: str) -> str:
             return self._tagged(self._filled(text, sent.replica), sent.target, sent.lines)
 
-        difference = _differing_field(expected, came, value)
+        difference = differing_field(expected, came, value)
         if difference is not None:
             raise DialogueError(*difference, came.shown())
         self._compare_content(expected, came, sent.replica)
@@ -535,8 +386,8 @@ class Conversation:
             line = expected.line
             raise DialogueError(line, "there is content, expected none", came.shown())
         wanted = self._content(expected, replica)
-        if wanted is not None and not _alike(wanted.decode(), content.decode("utf-8", "replace")):
-            at = _differing_line(wanted.decode(), content.decode("utf-8", "replace"))
+        if wanted is not None and not alike(wanted.decode(), content.decode("utf-8", "replace")):
+            at = differing_line(wanted.decode(), content.decode("utf-8", "replace"))
             line = min(expected.content_line + at, len(self.dialogue.lines))
             raise DialogueError(line, "the content differs", came.shown())
 
@@ -585,7 +436,7 @@ class Conversation:
         is_upload = (exchange.field("host") or "").startswith(f"{UPLOADS_HOST}:")
         return (
             exchange.method == method
-            and _alike(target, exchange.target)
+            and alike(target, exchange.target)
             and step.uploads is is_upload
         )
 
@@ -600,7 +451,7 @@ class Conversation:
             filled = self._filled(text, self.replicas["A"])
             return self._tagged(filled, exchange.target, exchange.came.lines)
 
-        difference = _differing_field(step.request, exchange.came, value)
+        difference = differing_field(step.request, exchange.came, value)
         if difference is not None:
             return DialogueError(*difference, exchange.came.shown())
         try:
@@ -704,16 +555,11 @@ class Conversation:
 
     @_take.register
     async def _(self, step: parsing.SecondsPass) -> None:
-        await self.clock.pass_(step.seconds, self._moved, self._after_timers)
+        await self.clock.pass_(step.seconds, self.redis.pass_time, self._after_timers)
 
     async def _after_timers(self) -> None:
         if not await self._calm.looks_calm():
             await self._calm.settle()
-
-    def _moved(self, by: float) -> None:
-        """Let time pass in Redis, too."""
-        if self._behind is not None and self._redis_runs:
-            self._behind.ask("EVAL", _TIME_PASSES, 0, round(by * 1000), f"{self.prefix}:")
 
     @_take.register
     async def _(self, step: parsing.Restarts) -> None:
@@ -731,15 +577,12 @@ class Conversation:
 
     @_take.register
     async def _(self, step: parsing.RedisStops) -> None:
-        self._behind.close()
-        self.redis.server.kill()
+        self.redis.stop()
         await self._redis_is(available=False)
 
     @_take.register
     async def _(self, step: parsing.RedisStarts) -> None:
-        if not self._redis_runs:
-            self.redis.server.start()
-        self._behind = self.redis.server.client()
+        self.redis.start()
         await self._redis_is(available=True)
 
     @_take.register
@@ -749,77 +592,7 @@ class Conversation:
             page = replica.house.status_page
             if page is not None and page._timer is not None:
                 page._timer.reset(0.0)
-        await self.clock.pass_(0.0, self._moved, self._after_timers)
-
-
-def _ini(given: dict[str, dict[str, list[str]]]) -> Iterator[str]:
-    for section, options in given.items():
-        yield f"[{section}]"
-        for name, values in options.items():
-            yield f"{name} = " + f"\n{INDENT}".join(values)
-
-
-def _tag(stored: Content, lines: Lines, authorization: str | None) -> str:
-    """Return the entity-tag that GitHub computes for a request with these fields."""
-    names = {name.strip().lower() for name in (stored.vary or "*").split(",")}
-    digest = hashlib.sha256()
-    for name, value in (
-        ("accept", combined(lines, "accept")),
-        ("authorization", authorization),
-        ("cookie", combined(lines, "cookie")),
-    ):
-        if value is not None and names.intersection({name, "*"}):
-            digest.update(value.encode() + b":")
-    digest.update(stored.content)
-    return f'"{digest.hexdigest()}"'
-
-
-def _alike(expected: str, value: str) -> bool:
-    """Tell whether a value is as expected, where ``...`` stands for any text."""
-    if "..." not in expected:
-        return expected == value
-    pattern = ".*".join(map(re.escape, expected.split("...")))
-    return re.fullmatch(pattern, value, re.DOTALL) is not None
-
-
-def _differing_field(
-    expected: Message, came: Came, value: Callable[[str], str]
-) -> tuple[int, str] | None:
-    """Return the line of the first field that is not as expected, and why; None: all are."""
-    for each in expected.fields:
-        actual = combined(came.lines, each.name)
-        if each.value is None:
-            if actual is not None:
-                return each.line, f"there is {each.name}: {actual}, expected none"
-            continue
-        wanted = each.value if each.value == "*" else value(each.value)
-        if actual is None:
-            return each.line, f"there is no {each.name}, expected {each.name}: {wanted}"
-        if wanted == "*" or _alike(wanted, actual):
-            continue
-        if each.name.lower() == "if-none-match" and _alike(_strong(wanted), _strong(actual)):
-            continue
-        if _is_one_of_several(expected, each, came, wanted):
-            continue
-        return each.line, f"{each.name} is {actual}, expected {wanted}"
-    return None
-
-
-def _strong(tags: str) -> str:
-    return tags.replace("W/", "")
-
-
-def _is_one_of_several(expected: Message, line: FieldLine, came: Came, wanted: str) -> bool:
-    """Tell whether a field that comes several times has this value at this place."""
-    same = [each for each in expected.fields if each.name.lower() == line.name.lower()]
-    values = [value for name, value in came.lines if name.lower() == line.name.lower()]
-    return len(same) == len(values) > 1 and _alike(wanted, values[same.index(line)])
-
-
-def _differing_line(expected: str, actual: str) -> int:
-    """Return the number, from 0, of the first line of content that differs."""
-    pairs = zip(expected.split("\n"), actual.split("\n"), strict=False)
-    return next((at for at, (one, other) in enumerate(pairs) if not _alike(one, other)), 0)
+        await self.clock.pass_(0.0, self.redis.pass_time, self._after_timers)
 
 
 class _Case(TestCase):

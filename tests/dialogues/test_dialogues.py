@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.dialogues.comparing import report
 from tests.dialogues.parsing import STORES, DialogueSyntaxError, parse
-from tests.dialogues.running import SharedRedis, report, run
+from tests.dialogues.replicas import SharedRedis
+from tests.dialogues.running import run
 
 HERE = Path(__file__).parent
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.dialogues.comparing import DialogueError, report
 from tests.dialogues.parsing import parse
-from tests.dialogues.running import DialogueError, SharedRedis, report, run
+from tests.dialogues.replicas import SharedRedis
+from tests.dialogues.running import run
 
 FIRST = """A client gets something.
 

@@ -1,0 +1,78 @@
+"""What a dialogue expects, and what came: where they differ, and how that is shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from tests.dialogues.parsing import INDENT, FieldLine, Message
+from tests.dialogues.peers import Came, combined
+
+
+class DialogueError(Exception):
+    """A dialogue went otherwise: *line* of the file, *why*, and what *came* instead."""
+
+    def __init__(self, line: int, why: str, came: str = "") -> None:
+        super().__init__(f"line {line}: {why}")
+        self.line = line
+        self.why = why
+        self.came = came
+
+
+def report(path: str, lines: tuple[str, ...], line: int, why: str, came: str = "") -> str:
+    """Return the file with the line that differs marked, and what came instead."""
+    shown = [f"{path}:{line}: {why}", ""]
+    for number, text in enumerate(lines, start=1):
+        mark = ">" if number == line else " "
+        shown.append(f"{mark} {number:3}  {text}".rstrip())
+    if came:
+        shown += ["", "What came instead:", *(f"{INDENT}{each}" for each in came.splitlines())]
+    return "\n".join(shown)
+
+
+def alike(expected: str, value: str) -> bool:
+    """Tell whether a value is as expected, where ``...`` stands for any text."""
+    if "..." not in expected:
+        return expected == value
+    pattern = ".*".join(map(re.escape, expected.split("...")))
+    return re.fullmatch(pattern, value, re.DOTALL) is not None
+
+
+def differing_field(
+    expected: Message, came: Came, value: Callable[[str], str]
+) -> tuple[int, str] | None:
+    """Return the line of the first field that is not as expected, and why; None: all are."""
+    for each in expected.fields:
+        actual = combined(came.lines, each.name)
+        if each.value is None:
+            if actual is not None:
+                return each.line, f"there is {each.name}: {actual}, expected none"
+            continue
+        wanted = each.value if each.value == "*" else value(each.value)
+        if actual is None:
+            return each.line, f"there is no {each.name}, expected {each.name}: {wanted}"
+        if wanted == "*" or alike(wanted, actual):
+            continue
+        if each.name.lower() == "if-none-match" and alike(_strong(wanted), _strong(actual)):
+            continue
+        if _is_one_of_several(expected, each, came, wanted):
+            continue
+        return each.line, f"{each.name} is {actual}, expected {wanted}"
+    return None
+
+
+def _strong(tags: str) -> str:
+    return tags.replace("W/", "")
+
+
+def _is_one_of_several(expected: Message, line: FieldLine, came: Came, wanted: str) -> bool:
+    """Tell whether a field that comes several times has this value at this place."""
+    same = [each for each in expected.fields if each.name.lower() == line.name.lower()]
+    values = [value for name, value in came.lines if name.lower() == line.name.lower()]
+    return len(same) == len(values) > 1 and alike(wanted, values[same.index(line)])
+
+
+def differing_line(expected: str, actual: str) -> int:
+    """Return the number, from 0, of the first line of content that differs."""
+    pairs = zip(expected.split("\n"), actual.split("\n"), strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if not alike(one, other)), 0)

@@ -1,0 +1,175 @@
+"""The mirrors of a dialogue, in this process, and the Redis server that they share."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+from attrs import define, field, fields
+from twisted.internet.defer import maybeDeferred
+
+from ghmirror_tw.config import Settings
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.tap import House
+from ghmirror_tw.web.channel import MirrorSite
+from ghmirror_tw.web.request import MirrorRequest
+from tests.dialogues.clock import Clock
+from tests.dialogues.parsing import INDENT
+from tests.home import reactor
+from tests.redis_servers import Client, RedisServer
+
+_BACKLOG: Final = 100
+#: Time passes in Redis: keys that begin with ARGV[2] have ARGV[1] ms less to live.
+_TIME_PASSES: Final = """
+for _, key in ipairs(redis.call('KEYS', ARGV[2] .. '*')) do
+    local left = redis.call('PTTL', key)
+    if left > 0 then
+        redis.call('PEXPIRE', key, math.max(left - ARGV[1], 0))
+    end
+end
+"""
+
+
+@define(eq=False)
+class SharedRedis:
+    """One redis-server for all dialogues, each of which has keys of its own."""
+
+    server: RedisServer
+    prefix: str = ""
+    _count: int = 0
+    _client: Client | None = None
+
+    def begin(self) -> None:
+        """Get ready for a dialogue."""
+        self._count += 1
+        self.prefix = f"dialogue{self._count}"
+        self._client = self.server.client()
+
+    def end(self) -> None:
+        """Forget the dialogue; the server runs again if it has stopped it."""
+        if self._client is None:
+            return
+        if not self.runs:
+            self.start()
+        self._client.ask("FLUSHALL")
+        self._client.close()
+        self._client = None
+
+    @property
+    def url(self) -> str:
+        """What the option is for it."""
+        host, port = self.server.address
+        return f"redis://{host}:{port}/0"
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a server."""
+        return self.server._life.process.poll() is None
+
+    def stop(self) -> None:
+        """Kill the server."""
+        if self._client is not None:
+            self._client.close()
+        self.server.kill()
+
+    def start(self) -> None:
+        """Start the server, if it doesn't run."""
+        if not self.runs:
+            self.server.start()
+            self._client = self.server.client()
+
+    def barrier(self) -> None:
+        """Return when it has done what it was sent before, and sent the replies."""
+        if self._client is not None and self.runs:
+            # The first may be done before what came at the same time, the second may not.
+            for _ in range(2):
+                self._client.ask("PING")
+
+    def pass_time(self, seconds: float) -> None:
+        """Make all times to live shorter."""
+        if self._client is not None and self.runs:
+            milliseconds = round(seconds * 1000)
+            self._client.ask("EVAL", _TIME_PASSES, 0, milliseconds, f"{self.prefix}:")
+
+
+class _DialogueHouse(House):
+    """A mirror whose time is the dialogue's, but for what watches over Redis, which is real."""
+
+    def _with_redis(self, codec: Codec) -> FailoverStore:
+        clock = self.reactor
+        self.reactor = clock.real
+        try:
+            store = super()._with_redis(codec)
+        finally:
+            self.reactor = clock
+        parts = [getattr(store, each.name, None) for each in fields(FailoverStore)]
+        for part in (store, *parts):
+            if getattr(part, "reactor", None) is clock.real and part is not store._lag:
+                part.reactor = clock  # type: ignore[union-attr]  # some have one
+        store.redis.now = clock.seconds
+        return store
+
+
+@define(eq=False)
+class Replica:
+    """One mirror, and where it listens."""
+
+    name: str
+    settings: Settings
+    port: int = 0
+    house: House = field(init=False)
+    _site: Any = None
+    _listening: Any = None
+
+    def reserve(self) -> None:
+        """Choose a port."""
+        with socket.create_server(("127.0.0.1", self.port)) as probe:
+            self.port = probe.getsockname()[1]
+
+    async def open(self, clock: Clock) -> None:
+        """Start it."""
+        self.house = house = _DialogueHouse(clock, self.settings, None)
+        for part in house.parts:
+            if hasattr(part, "open"):
+                part.open()
+        if house.redis is not None:
+            await house.redis.settled()
+        house.readiness.listening = house.readiness.restored = True
+        self._site = MirrorSite(house.resource, MirrorRequest, clock)
+        self._listening = reactor.listenTCP(
+            self.port, self._site, backlog=_BACKLOG, interface="127.0.0.1"
+        )
+        self.port = self._listening.getHost().port
+
+    async def close(self) -> None:
+        """Stop it, and close all its connections."""
+        if self._listening is None:
+            return
+        listening, self._listening = self._listening, None
+        await listening.stopListening()
+        for channel in list(self._site.channels):
+            channel.transport.abortConnection()
+        for part in self.house.parts:
+            await maybeDeferred(part.close)
+
+    @property
+    def host(self) -> str:
+        """What its clients call it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread of its works."""
+        if self._listening is None:
+            return False
+        team = self.house.workshop.pool._team.statistics()
+        return bool(team.busyWorkerCount or team.backloggedWorkCount)
+
+
+def ini(given: dict[str, dict[str, list[str]]]) -> Iterator[str]:
+    for section, options in given.items():
+        yield f"[{section}]"
+        for name, values in options.items():
+            yield f"{name} = " + f"\n{INDENT}".join(values)
