@@ -36,10 +36,10 @@ _REPEAT: Final = re.compile(r'repeat ([0-9]+) "(.*)"')
 _PASS: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) seconds? pass(?:es)?")
 
 _STEPS: Final = (
-    "expected a step: NAME sends | NAME receives | NAME waits | NAME closes | NAME is cut off | "
-    "github receives | github sends | github closes | github stops | github starts | "
-    "nothing reaches github | N seconds pass | A restarts | redis stops | redis starts | "
-    "status page says STATUS"
+    "expected a step: NAME sends | NAME sends more | NAME receives | NAME waits | NAME closes | "
+    "NAME is cut off | github receives | github sends | github sends more | github closes | "
+    "github stops | github starts | nothing reaches github | N seconds pass | A restarts | "
+    "redis stops | redis starts | status page says STATUS"
 )
 
 
@@ -105,6 +105,13 @@ class ClientSends:
 
 
 @frozen
+class ClientSendsMore:
+    line: int
+    client: str
+    content: str
+
+
+@frozen
 class ClientReceives:
     line: int
     client: str
@@ -143,6 +150,13 @@ class GitHubSends:
 
     line: int
     response: Message | None
+    which: Which = Which()
+
+
+@frozen
+class GitHubSendsMore:
+    line: int
+    content: str
     which: Which = Which()
 
 
@@ -197,12 +211,14 @@ class StatusPageSays:
 
 Step: TypeAlias = (
     ClientSends
+    | ClientSendsMore
     | ClientReceives
     | ClientWaits
     | ClientCloses
     | ClientIsCutOff
     | GitHubReceives
     | GitHubSends
+    | GitHubSendsMore
     | GitHubCloses
     | GitHubStops
     | GitHubStarts
@@ -395,6 +411,8 @@ class _Parser:
         name, verb, more = words[0], words[1] if len(words) > 1 else "", words[2:]
         if verb not in {"sends", "receives"}:
             raise self.wrong(number, f"{text!r} is no step; {_STEPS}")
+        if verb == "sends" and more[:1] == ["more"]:
+            return self._more(name, more[1:], number, block)
         if name in GITHUB_SIDE:
             if verb == "receives":
                 if more:
@@ -408,6 +426,17 @@ class _Parser:
             return ClientSends(number, name, self._request(block, number), replica)
         which = self._which(more, number, word="for")
         return ClientReceives(number, name, self._response(block, number, expected=True), which)
+
+    def _more(self, name: str, words: list[str], number: int, block: _Block | None) -> Step:
+        if block is None:
+            raise self.wrong(number, "no content; expected some below")
+        content = self._content(block, 0)
+        if name in GITHUB_SIDE:
+            return GitHubSendsMore(number, content, self._which(words, number))
+        self._check_client(name, number)
+        if words:
+            raise self.wrong(number, f"{' '.join(words)!r}; expected only {name} sends more")
+        return ClientSendsMore(number, name, content)
 
     def _bare_step(self, text: str, words: list[str], number: int) -> Step | None:
         """Return a step that has no message, or None."""

@@ -194,6 +194,10 @@ class ClientConnection(Protocol):
         """What came that is no whole response, for people."""
         return bytes(self.taking.buffer).decode("utf-8", "backslashreplace")[:2000]
 
+    def send(self, content: bytes) -> None:
+        """Send more of the request's content."""
+        self._transport.write(content)
+
     def abort(self) -> None:
         """Go away."""
         self._transport.abortConnection()
@@ -209,8 +213,8 @@ class Exchange:
     came: Came
     line: int = 0
     answered: bool = False
-    #: Its response is shorter than it says.
-    incomplete: bool = False
+    #: So many bytes are missing of what its response says.
+    missing: int = 0
 
     @property
     def is_gone(self) -> bool:
@@ -282,14 +286,19 @@ class Script(Factory):
             sent = chunked(sent) if not bare and exchange.method != "HEAD" else sent
         elif length is None and not bare:
             lines = [*lines, ("Content-Length", str(len(content)))]
-        elif length is not None and sent:
-            exchange.incomplete = int(length) > len(sent)
+        elif length is not None and not bare and exchange.method != "HEAD":
+            exchange.missing = max(int(length) - len(sent), 0)
         phrase = http.client.responses.get(status, "") if reason is None else reason
         head = f"HTTP/1.1 {status} {phrase}\r\n".encode()
         wire = exchange.connection.wire
         wire.write(head + joined(lines) + b"\r\n" + sent)
         if (combined(lines, "connection") or "").lower() == "close":
             wire.loseConnection()
+
+    def send_more(self, exchange: Exchange, content: bytes) -> None:
+        """Send more of the content of a response."""
+        exchange.missing = max(exchange.missing - len(content), 0)
+        exchange.connection.wire.write(content)
 
     def abort_all(self) -> None:
         """Close all connections."""

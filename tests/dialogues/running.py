@@ -173,6 +173,8 @@ class Conversation:
             given["redis"] = {"url": [self.redis.url], "key_prefix": [self.redis.prefix]}
         seen: set[tuple[str, str]] = set()
         for option in self.dialogue.options:
+            if (option.section, option.name) == ("github", "api_url"):
+                continue
             names = given.setdefault(option.section, {})
             key = (option.section, option.name)
             if key not in seen:
@@ -321,6 +323,11 @@ class Conversation:
         self.sent.append(Sent(step, replica, method, target, lines, connection))
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", replica.port)
         await connectProtocol(endpoint, connection)
+
+    @_take.register
+    async def _(self, step: parsing.ClientSendsMore) -> None:
+        sent = self._pending(step.line, step.client)
+        sent.connection.send(self._filled(step.content, sent.replica).encode())
 
     def _pending(self, line: int, client: str, which: Which = Which()) -> Sent:  # noqa: B008
         """Return the oldest request of a client that has had no response."""
@@ -473,10 +480,15 @@ class Conversation:
                 came = [f"to {sent.step.client}: {sent.connection.response.shown()}"]
         return DialogueError(step.request.line, why, "\n\n".join(came) or "nothing")
 
-    def _waiting(self, line: int, which: Which, *, closing: bool = False) -> Exchange:
-        """Return the request that a step of GitHub's is about."""
+    def _waiting(
+        self, line: int, which: Which, *, begun: bool = False, unanswered: bool = True
+    ) -> Exchange:
+        """Return the request that a step of GitHub's is about, the last of those that may be meant.
+
+        *begun*: its response may be incomplete; *unanswered*: there may be none yet.
+        """
         for exchange in reversed(self.script.received):
-            if exchange.answered and not (closing and exchange.incomplete):
+            if not (begun and exchange.missing) and (exchange.answered or not unanswered):
                 continue
             target = self._filled(which.target, self.replicas["A"])
             of_client = f"token {which.client}" == exchange.field("authorization")
@@ -490,7 +502,8 @@ class Conversation:
                     raise DialogueError(line, why, exchange.came.shown())
                 return exchange
         of = f" of {which}" if which else ""
-        raise DialogueError(line, f"GitHub has received no request{of} that is unanswered")
+        what = "is unanswered" if unanswered else "has a part of its response"
+        raise DialogueError(line, f"GitHub has received no request{of} that {what}")
 
     @_take.register
     async def _(self, step: parsing.GitHubSends) -> None:
@@ -526,6 +539,11 @@ class Conversation:
         reason = response.start[1] if len(response.start) > 1 else None
         self.script.send(exchange, status, reason, lines, content or b"")
 
+    @_take.register
+    async def _(self, step: parsing.GitHubSendsMore) -> None:
+        exchange = self._waiting(step.line, step.which, begun=True, unanswered=False)
+        self.script.send_more(exchange, self._filled(step.content, self.replicas["A"]).encode())
+
     @staticmethod
     def _weakened(name: str, value: str, zipped: bool) -> str:
         """Return a tag as GitHub sends it with compressed content."""
@@ -535,8 +553,8 @@ class Conversation:
 
     @_take.register
     async def _(self, step: parsing.GitHubCloses) -> None:
-        exchange = self._waiting(step.line, step.which, closing=True)
-        exchange.answered, exchange.incomplete = True, False
+        exchange = self._waiting(step.line, step.which, begun=True)
+        exchange.answered, exchange.missing = True, 0
         exchange.connection.wire.abortConnection()
 
     @_take.register

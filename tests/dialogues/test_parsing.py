@@ -109,6 +109,8 @@ def test_the_stores(steps: str, stores: tuple[str, ...]) -> None:
         (TITLE + "alice receives to bob\n    200\n", 3, "'to bob'; expected for METHOD TARGET"),
         (TITLE + "github sends to\n    200\n", 3, "'to'; expected to METHOD TARGET or to CLIENT"),
         (TITLE + "github sends\n    5xx\n", 4, "no status"),
+        (TITLE + "github sends more\n", 3, "no content; expected some below"),
+        (TITLE + "alice sends more to B\n    x\n", 3, "expected only alice sends more"),
         (TITLE + "github receives now\n    GET /\n", 3, "'now'; expected only github receives"),
         (TITLE + "github receives\n    GET / HTTP/1.1\n", 4, "an HTTP version"),
         (TITLE + "github sends\n    200\n    ETag\n", 5, "'ETag' is no field"),

@@ -63,6 +63,8 @@ def test_what_goes_as_the_file_says(dialogue_redis: SharedRedis, more: str) -> N
         (FIRST + "alice receives\n    200\n", LAST + 1, "alice has sent no request"),
         (FIRST + "alice waits\n", LAST + 1, "alice has sent no request"),
         (FIRST + "github receives\n    GET /x\n", LAST + 2, "no request reached GitHub"),
+        (FIRST + "github sends more\n    x\n", LAST + 1, "that has a part of its response"),
+        (FIRST + "alice sends more\n    x\n", LAST + 1, "alice has sent no request"),
         (FIRST + "github sends\n    200\n", LAST + 1, "GitHub has received no request"),
         (FIRST.replace("receives\n    GET /x", "receives\n    GET /y"), 6, "another request"),
         (FIRST.replace("receives\n    GET /x", "receives\n    PUT /x"), 6, "another request"),
@@ -194,3 +196,13 @@ bob receives
     for seconds, which in (("3000", ""), ("3000000", " of []")):
         dialogue = text.replace("SECONDS", seconds).replace("WHICH", which)
         assert went(dialogue_redis, dialogue, "redis") is None
+
+
+def test_the_server_runs_again_after_a_dialogue_that_stops_it(dialogue_redis: SharedRedis) -> None:
+    """Even where the dialogue fails then."""
+    redis = dialogue_redis
+    wrong = went(redis, "Redis is away.\n\nredis stops\nalice waits\n", "redis")
+    assert wrong is not None
+    assert wrong.line == 4
+    assert redis.runs
+    assert went(redis, FIRST, "redis") is None
