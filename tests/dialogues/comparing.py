@@ -39,9 +39,12 @@ def alike(expected: str, value: str) -> bool:
 
 
 def differing_field(
-    expected: Message, came: Came, value: Callable[[str], str]
+    expected: Message, came: Came, value: Callable[[str], str], *, spelled: bool = False
 ) -> tuple[int, str] | None:
-    """Return the line of the first field that is not as expected, and why; None: all are."""
+    """Return the line of the first field that is not as expected, and why; None: all are.
+
+    *spelled*: their names have to be spelled as expected, too.
+    """
     for each in expected.fields:
         actual = combined(came.lines, each.name)
         if each.value is None:
@@ -51,6 +54,8 @@ def differing_field(
         wanted = each.value if each.value == "*" else value(each.value)
         if actual is None:
             return each.line, f"there is no {each.name}, expected {each.name}: {wanted}"
+        if spelled and not any(name == each.name for name, _ in came.lines):
+            return each.line, f"{each.name} is there, but spelled otherwise"
         if wanted == "*" or alike(wanted, actual):
             continue
         if each.name.lower() == "if-none-match" and alike(_strong(wanted), _strong(actual)):

@@ -379,7 +379,7 @@ class Conversation:
         def value(text: str) -> str:
             return self._tagged(self._filled(text, sent.replica), sent.target, sent.lines)
 
-        difference = differing_field(expected, came, value)
+        difference = differing_field(expected, came, value, spelled=True)
         if difference is not None:
             raise DialogueError(*difference, came.shown())
         self._compare_content(expected, came, sent.replica)

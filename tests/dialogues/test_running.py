@@ -54,6 +54,7 @@ def test_what_goes_as_the_file_says(dialogue_redis: SharedRedis, more: str) -> N
         (FIRST.replace("receives\n    200", "receives\n    404"), LAST, "the status is 200"),
         (FIRST + '    ETag: "other"\n', LAST + 1, 'ETag is "'),
         (FIRST + "    ETag: computed\n    Age: 1\n", LAST + 2, "there is no Age, expected Age: 1"),
+        (FIRST + "    etag: *\n", LAST + 1, "etag is there, but spelled otherwise"),
         (FIRST + "    Age: *\n", LAST + 1, "there is no Age"),
         (FIRST + "    no ETag\n", LAST + 1, "there is ETag"),
         (FIRST + "    X-More: 2\n    X-More: 1\n", LAST + 1, "X-More is 1, 2, expected 2"),
