@@ -123,7 +123,7 @@ class Heads(TestCase):
             "head": await self.head("HEAD", "/thing", alice),
             "not found": await self.head("GET", "/nowhere", alice),
             "streamed": await self.head("GET", "/large", alice),
-            "write": await self.head("DELETE", "/thing/1", alice),
+            "write": await self.head("DELETE", "/thing/1", bob),
             "before fresh": await self.head("GET", "/thing", alice, home=small),
             "fresh": await self.head("GET", "/thing", alice, home=small),
             "no credential": await self.head("GET", "/thing", home=users),
