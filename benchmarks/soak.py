@@ -524,7 +524,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "backend": "redis",
                 "credential_secret": "of the benchmark",
                 "collapse_wait": "2s",
-                "verify_last": True,
             },
             "redis": {"url": "redis://{}:{}".format(*redis.address)},
             "log": {"access": "none"},

@@ -234,7 +234,7 @@ class Cache:
     fresh_for: float = _option(
         "0s", kinds.duration("0s"), "How long an answer is given again without asking GitHub."
     )
-    verify_last: bool = _option("no", kinds.switch, "Whether rel=last of every list is proved.")
+    verify_last: bool = _option("yes", kinds.switch, "Whether rel=last of every list is proved.")
     stale_limit: float = _option(
         "7d", kinds.duration(), "How old an answer may be that is given while GitHub is away."
     )

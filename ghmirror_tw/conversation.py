@@ -19,7 +19,7 @@ from ghmirror_tw.policy.pagination import page_number
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.records import Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
-from ghmirror_tw.proving import asker_of
+from ghmirror_tw.proving import Walk, walk_name
 from ghmirror_tw.store.interfaces import Patience
 
 
@@ -44,7 +44,7 @@ class Terms:
     allowed_users: frozenset[str] = frozenset()
     share: bool = True
     fresh_for: float = 0.0
-    verify_last: bool = False
+    verify_last: bool = True
     stale_limit: float = 7 * 86400.0
     max_stored_size: int = 8 * 1024 * 1024
     collapse_wait: float = 10.0
@@ -89,26 +89,26 @@ class Asked:
         """Whether it is no later page of a list."""
         return page_number(self.question.target) == 1
 
-    @property
-    def asker(self) -> Hashable:
-        """Under what proofs of this list are remembered."""
-        key = self.key
+    def walk(self, known: Known) -> Walk:
+        """Return this as a request for a page of a list.
+
+        A proof from before the last validation of the page, by any replica, or from before the
+        credential's last write does not count for it.
+        """
+        key, grant = self.key, known.grant
         fields = (key.accept, key.api_version, key.requested_with)
-        return asker_of(self.credential, self.generation, key.target, *fields)
+        since = known.written_at if grant is None else max(known.written_at, grant.validated_at)
+        name = walk_name(self.credential, key.target, *fields)
+        return Walk(name, self.generation, key.target, since)
 
 
 @frozen
 class Plan:
-    """With what a question is validated: tags or a date, and what they stand for.
-
-    *next_digest*: what the page after this one was seen to be, where that is why the stored `Link`
-    is no good.
-    """
+    """With what a question is validated: tags or a date, and what they stand for."""
 
     validators: tuple[Validator, ...] = ()
     dated: Grant | None = None
     stored: dict[str, Representation] = field(factory=dict)
-    next_digest: str | None = None
 
     @property
     def conditional(self) -> bool:

@@ -97,7 +97,7 @@ class Mirror:
     availability: Availability
     pacing: Pacing
     stops: Stops = field(factory=Stops)
-    proofs: Proofs = field(factory=Proofs)
+    proofs: Proofs = field(init=False)
     quotas: Quotas = field(factory=Quotas)
     _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
@@ -117,6 +117,7 @@ class Mirror:
             self.now,
             self.call_later,
         )
+        self.proofs = Proofs(self.now)
         self._validation = Validation(self, self.store, self.workshop, self.sharing, self.proofs)
 
         self._trials = Trials(self.store, self.stops, self.now, self.call_later, self._owner)

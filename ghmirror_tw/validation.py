@@ -27,7 +27,7 @@ from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.granting import Word
 from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.pagination import NOTHING, Demand, what_must_hold, with_page
+from ghmirror_tw.policy.pagination import NOTHING, UNPROVABLE, Demand, what_must_hold
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.quantities import size
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
@@ -40,7 +40,7 @@ from ghmirror_tw.policy.storing import (
     of_this_answer,
     refuses,
 )
-from ghmirror_tw.proving import Page, Proofs
+from ghmirror_tw.proving import NoPagesError, NoSuchPageError, Proofs
 from ghmirror_tw.stops import Stopped, in_words
 from ghmirror_tw.store.gate import Gate, looks
 from ghmirror_tw.store.interfaces import IStore
@@ -49,8 +49,8 @@ from ghmirror_tw.threads import Workshop
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
 #: How much of an answer is looked at, to tell whether it speaks of a limit.
 MOST_OF_A_LIMIT: Final = 64 * 1024
-#: No list has so many pages.
-_NO_PAGE: Final = 99_999_999
+#: GitHub's answers to a request for a page of what has no numbered pages.
+_NO_PAGES: Final = frozenset({400, 404})
 #: The least time that tells one question from the next, in seconds.
 _INSTANT_S: Final = 1e-6
 _CONFIRMED: Final = {
@@ -171,7 +171,7 @@ class Validation:
         own = self._own_demand(asked, known, plan)
         if self._is_unprovable(asked, known, plan, own):
             plan, own = Plan(), NOTHING
-        beside = self._prove_beside(asked, own)
+        beside = self._prove_beside(asked, known, own)
         try:
             while True:
                 # Later than all that was known before, though another replica's clock is ahead.
@@ -223,15 +223,15 @@ class Validation:
         if stored is None:
             return None, Plan()
         grant, entry = granting.confirmed(turn.known, validator, stored, self._word(turn))
-        demand = self._demand(asked, stored, grant.link, entry.complete, validator.kind)
+        demand = self._demand(asked, turn.known, stored, grant.link, validator.kind)
         if demand is not NOTHING:
             if beside is not None and validator.kind is Kind.OWN:
                 held = await beside
             else:
-                held = await self._prove(asked, demand)
+                held = await self._prove(asked, turn.known, demand)
             if not held:
-                next_digest = None if held is None else self._next_digest(asked, demand)
-                return None, Plan(next_digest=next_digest)
+                return None, Plan()
+            self.proofs.answered(asked.walk(turn.known))
         # Of a page beyond the first, `[]` says nothing about its `Link`: it is not remembered.
         if validator.kind is not Kind.EMPTY:
             self.store.freshen(asked.key, asked.credential, grant, entry)
@@ -244,19 +244,21 @@ class Validation:
     # Links.
 
     def _demand(
-        self, asked: Asked, stored: Representation, link: bytes | None, complete: bool, kind: Kind
+        self, asked: Asked, known: Known, stored: Representation, link: bytes | None, kind: Kind
     ) -> Demand:
         if asked.probing or kind is Kind.EMPTY:
             return NOTHING
-        return what_must_hold(
+        demand = what_must_hold(
             asked.question.target,
             stored.items,
             link,
             shared=kind is Kind.COMPUTED,
             verify_last=self.world.terms.verify_last,
-            complete=complete,
             authorised=asked.question.authorization is not None,
         )
+        if demand is not NOTHING and self.proofs.has_no_pages(asked.walk(known)):
+            return UNPROVABLE
+        return demand
 
     def _own_demand(self, asked: Asked, known: Known, plan: Plan) -> Demand:
         """Return what must be proved if the grant's own validator is confirmed."""
@@ -264,8 +266,7 @@ class Validation:
         stored = plan.stored.get(grant.digest) if grant is not None else None
         if grant is None or stored is None or not plan.conditional:
             return NOTHING
-        complete = any(e.complete for e in known.entries if e.digest == grant.digest)
-        return self._demand(asked, stored, grant.link, complete, Kind.OWN)
+        return self._demand(asked, known, stored, grant.link, Kind.OWN)
 
     def _is_unprovable(self, asked: Asked, known: Known, plan: Plan, own: Demand) -> bool:
         """Tell whether what GitHub is likely to confirm could not be used anyway.
@@ -275,26 +276,24 @@ class Validation:
         if known.grant is not None or asked.question.authorization is not None:
             return own.unprovable
         return any(
-            self._demand(asked, stored, e.link, e.complete, Kind.COMPUTED).unprovable
+            self._demand(asked, known, stored, e.link, Kind.COMPUTED).unprovable
             for e in known.entries
             if (stored := plan.stored.get(e.digest)) is not None
         )
 
-    def _prove_beside(self, asked: Asked, own: Demand) -> Deferred[bool | None] | None:
+    def _prove_beside(
+        self, asked: Asked, known: Known, own: Demand
+    ) -> Deferred[bool | None] | None:
         """Prove beside the main question what must hold if the grant's own tag is confirmed."""
         if own is NOTHING or own.unprovable:
             return None
         # It would be one question more than the one that may try whether a limit has ended.
         if self.world.is_unsettled(asked):
             return None
-        return Deferred.fromCoroutine(self._prove(asked, own))
+        return Deferred.fromCoroutine(self._prove(asked, known, own))
 
-    def _next_digest(self, asked: Asked, demand: Demand) -> str | None:
-        page = demand.next_page
-        return None if page is None else self.proofs.digest_of(asked.asker, page)
-
-    async def _page(self, asked: Asked, target: bytes) -> Page | None:
-        """Return what another page of the list is; None: GitHub didn't say."""
+    async def _send_for_page(self, asked: Asked, target: bytes) -> int | None:
+        """Return how many items another page of the list has; None where GitHub does not tell."""
         fields = asked.question.fields.without(PRECONDITIONS)
         try:
             answer = await self.world.page(Question(b"GET", target, fields), asked)
@@ -302,29 +301,16 @@ class Validation:
             return None
         if answer.incoming is not None:
             answer.incoming.abort()
-        if answer.status == 422:  # noqa: PLR2004 - GitHub won't count that far: no such page
-            return Page(0, EMPTY_DIGEST)
-        body = answer.body
-        if not isinstance(body, Representation) or body.items is None:
-            return None
-        return Page(body.items, body.digest)
+        if answer.status == 422:  # noqa: PLR2004 - GitHub does not count that far
+            raise NoSuchPageError
+        if answer.status in _NO_PAGES:
+            raise NoPagesError
+        return answer.body.items if isinstance(answer.body, Representation) else None
 
-    async def _prove(self, asked: Asked, demand: Demand) -> bool | None:
+    async def _prove(self, asked: Asked, known: Known, demand: Demand) -> bool | None:
         return await self.proofs.hold(
-            asked.asker,
-            asked.question.target,
-            demand,
-            self.world.now(),
-            lambda target: self._page(asked, target),
+            asked.walk(known), demand, lambda target: self._send_for_page(asked, target)
         )
-
-    async def _has_no_pages(self, asked: Asked, digest: str) -> bool:
-        """Tell whether a list is the same whatever page of it is asked for.
-
-        A list that has pages has none so far behind, whatever happens to it meanwhile.
-        """
-        page = await self._page(asked, with_page(asked.question.target, _NO_PAGE))
-        return page is not None and page.digest == digest
 
     # Taking what is new.
 
@@ -423,16 +409,10 @@ class Validation:
         if represented is None:
             return None
         stored, shareable = represented
-        seems_without = turn.plan.next_digest == stored.digest
-        grant, entry = granting.brought(
-            asked.question.target,
-            known,
-            stored,
-            self._word(turn),
-            shareable=shareable,
-            pageless=seems_without and await self._has_no_pages(asked, stored.digest),
-        )
+        grant, entry = granting.brought(known, stored, self._word(turn), shareable=shareable)
         self.store.remember(asked.key, asked.credential, stored, grant, entry)
+        if stored.items is not None and not asked.probing:
+            self.proofs.answered(asked.walk(known))
         cold = known.grant is None and not known.entries
         outcome = Outcome.MISS if cold else Outcome.CHANGED
         granted = known.grant is not None

@@ -506,6 +506,7 @@ class _List:
     fields: Fields = ()
     vary: str | None = VARY
     last_modified: str | None = None
+    takes_page: bool = True
     pages: dict[tuple[int, int], _Rendering] = Factory(dict)
 
     def read(self, github: GitHub, question: _Question) -> _Answer:
@@ -514,6 +515,8 @@ class _List:
         if per_user:
             items = items(question.login)
         asked = question.parameters if question.query else {}
+        if not self.takes_page and "page" in asked:
+            return _message(400, "Pagination using the `page` parameter is not supported.")
         per_page = _number(asked.get("per_page"), 30)
         per_page = min(per_page or 30, 100)
         if self.cursor:
@@ -934,11 +937,14 @@ class GitHub:
         fields: Mapping[str, str] | None = None,
         vary: str | None = VARY,
         last_modified: str | None = None,
+        takes_page: bool = True,
     ) -> None:
         """Put or replace a paginated list; items are a list or a callable (login or None) -> list.
 
         `wrap` names the member of an object with ``total_count`` that holds the items;
-        `link_path` is what Link points to instead of the path asked for.
+        `link_path` is what Link points to instead of the path asked for. With `cursor`, Link names
+        pages by ``after`` and ``before``. Without `takes_page` a request with ``page`` gets a 400,
+        as Dependabot's lists do. A longer list in its place leaves full pages as they are.
         """
         self._resources[path] = _List(
             path,
@@ -952,6 +958,7 @@ class GitHub:
             _pairs(fields),
             vary,
             last_modified,
+            takes_page,
         )
 
     def put_search(self, path: str, items: Any, *, private_to: Logins = None) -> None:

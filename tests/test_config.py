@@ -117,7 +117,7 @@ CASES: dict[str, tuple[str, Any, str, dict[str, str]]] = {
     "cache.backend": ("redis", "redis", "memcached", {}),
     "cache.share": ("off", False, "", {}),
     "cache.fresh_for": ("10s", 10.0, "10sec", {}),
-    "cache.verify_last": ("TRUE", True, "2", {}),
+    "cache.verify_last": ("FALSE", False, "2", {}),
     "cache.stale_limit": ("1d12h", 129_600.0, "99999d", {}),
     "cache.max_stored_size": ("1MB", 1_000_000, "1000", {}),
     "cache.collapse_wait": ("0s", 0.0, "s", {}),

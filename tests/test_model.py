@@ -97,7 +97,7 @@ class Model(RuleBasedStateMachine):
             self.homes.append(await self.another())
 
     async def another(self) -> Home:
-        cache: dict[str, Any] = {"verify_last": True, "stale_limit": STALE_LIMIT_S}
+        cache: dict[str, Any] = {"stale_limit": STALE_LIMIT_S}
         more: dict[str, dict[str, Any]] = {"cache": cache}
         if self.redis is not None:
             host, port = self.redis.address

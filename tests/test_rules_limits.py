@@ -162,13 +162,13 @@ class Limits(TestCase):
 
     async def test_the_proofs_of_a_list_try_nothing(self) -> None:
         """A list that needs a proof gets its answer after a limit, at no cost."""
-        self.github.put_list("/list", [{"n": n} for n in range(30)])
-        await self.home.get("/list", token="alice-1")
-        assert (await self.home.get("/list", token="alice-1")).outcome.endswith("revalidated")
+        self.github.put_list("/issues", [{"n": n} for n in range(30)])
+        await self.home.get("/issues", token="alice-1")
+        assert (await self.home.get("/issues", token="alice-1")).outcome.endswith("revalidated")
         await self.limited("primary")
         self.home.move_on(3601.0)
         self.github.reset_counts()
-        got = await self.home.get("/list", token="alice-1")
+        got = await self.home.get("/issues", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
         assert self.github.total_paid == 0
 

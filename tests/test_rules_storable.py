@@ -188,10 +188,10 @@ class Storable(TestCase):
 
     async def test_no_cache_costs_no_proof(self) -> None:
         """That a list has no further page is seen by the tag of `[]` all the same."""
-        self.github.put_list("/list", [{"id": number} for number in range(30)])
-        await self.home.get("/list", token="alice-1")
+        self.github.put_list("/issues", [{"id": number} for number in range(30)])
+        await self.home.get("/issues", token="alice-1")
         for _ in range(2):
-            got = await self.home.get("/list", token="alice-1", headers=NO_CACHE)
+            got = await self.home.get("/issues", token="alice-1", headers=NO_CACHE)
             assert got.outcome.endswith("detail=revalidated")
         assert self.github.total_paid == 1
 

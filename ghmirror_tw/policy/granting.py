@@ -11,7 +11,6 @@ from typing import Final
 from attrs import frozen
 
 from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.pagination import what_must_hold
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
 from ghmirror_tw.policy.tags import weakly_equal
@@ -125,21 +124,10 @@ def confirmed(
     return grant, entry.validated(word.came_at, word.login)
 
 
-def brought(  # noqa: PLR0913 - each is a fact of its own
-    target: bytes,
-    known: Known,
-    stored: Representation,
-    word: Word,
-    *,
-    shareable: bool,
-    pageless: bool,
+def brought(
+    known: Known, stored: Representation, word: Word, *, shareable: bool
 ) -> tuple[Grant, Entry]:
-    """Return the grant that a 200 gives, and the representation's entry in the recency list.
-
-    *pageless*: it was seen to be the same whatever page of it is asked for. Then a full page is
-    complete as it is. That there is something else on the next page proves nothing: the list may
-    have been longer then.
-    """
+    """Return the grant that a 200 gives, and the representation's entry in the recency list."""
     link = word.fields.combined(b"link")
     grant = Grant(
         digest=stored.digest,
@@ -155,19 +143,6 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
         sso=word.fields.get(_SSO),
         poll_interval=word.fields.get(_POLL_INTERVAL),
     )
-    ends_full = (
-        what_must_hold(
-            target,
-            stored.items,
-            link,
-            shared=False,
-            verify_last=False,
-            complete=False,
-            authorised=True,
-        ).next_page
-        is not None
-    )
-    before = known.entry_of(stored.digest)
     entry = Entry(
         stored.digest,
         brought_at=word.came_at,
@@ -178,6 +153,5 @@ def brought(  # noqa: PLR0913 - each is a fact of its own
         last_modified=grant.last_modified,
         principal=word.login,
         supersedes=known.grant.digest if known.grant is not None else None,
-        complete=ends_full and (pageless or (before is not None and before.complete)),
     )
     return grant, entry

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from enum import Enum
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from attrs import frozen
+from attrs import define, field, frozen
 
+from ghmirror_tw.policy import pagination_table
 from ghmirror_tw.policy.remembered import remembered
 
-#: GitHub's page size where nothing is asked for, and the largest one.
+#: GitHub's page size where a request names none, and the largest one, for nearly all operations.
 DEFAULT_SIZE: Final = 30
 LARGEST_SIZE: Final = 100
 
@@ -35,6 +37,109 @@ _CURSORS: Final = frozenset({b"cursor", b"starting_after", b"ending_before"})
 _MAYBE_CURSORS: Final = frozenset({b"after", b"before"})
 _DATE: Final = re.compile(rb"\d{4}-\d\d-\d\d")
 _ARRAY: Final = re.compile(rb"[ \t\r\n]*\[")
+
+#: No template of the table has so many segments.
+_MOST_SEGMENTS: Final = 24
+
+
+class Paging(Enum):
+    """How the pages of an operation are named."""
+
+    NUMBERED = "NUMBERED"
+    CURSORS = "CURSORS"
+    NONE = "NONE"
+    UNKNOWN = "UNKNOWN"
+
+
+@frozen
+class Operation:
+    """How an operation is paginated: items of a page by default (*size*) and at *most*."""
+
+    paging: Paging
+    size: int = DEFAULT_SIZE
+    most: int = LARGEST_SIZE
+
+
+_UNKNOWN: Final = Operation(Paging.UNKNOWN)
+
+
+@define(eq=False)
+class _Node:
+    """A place in the tree of path templates: what follows it, by the next segment."""
+
+    literals: dict[bytes, _Node] = field(factory=dict)
+    parameter: _Node | None = None
+    operation: Operation | None = None
+    #: The operation whose last parameter takes all segments that follow, or none.
+    rest: Operation | None = None
+
+    def add(self, segments: Sequence[bytes], operation: Operation) -> None:
+        """Add a path template below this place."""
+        if not segments:
+            self.operation = operation
+        elif segments[0] == b"{+}":
+            self.rest = operation
+        elif segments[0] == b"{}":
+            self.parameter = self.parameter or _Node()
+            self.parameter.add(segments[1:], operation)
+        else:
+            self.literals.setdefault(segments[0], _Node()).add(segments[1:], operation)
+
+    def find(self, segments: Sequence[bytes]) -> Operation | None:
+        """Return the operation of a path below this place; literal segments come first."""
+        if not segments:
+            return self.operation or self.rest
+        for node in (self.literals.get(segments[0]), self.parameter):
+            found = None if node is None else node.find(segments[1:])
+            if found is not None:
+                return found
+        return self.rest
+
+
+def _tree() -> _Node:
+    root = _Node()
+    for paging in (Paging.NUMBERED, Paging.CURSORS, Paging.NONE):
+        for line in getattr(pagination_table, paging.value).splitlines():
+            template, *sizes = line.split()
+            root.add(template.encode().split(b"/"), Operation(paging, *map(int, sizes)))
+    return root
+
+
+_OPERATIONS: Final = _tree()
+
+
+def _by_name(segments: Sequence[bytes]) -> Sequence[bytes] | None:
+    """Return a path with names where GitHub's own links have the number of an owner.
+
+    `Link` names ``/repositories/1/issues`` for ``/repos/o/r/issues``, likewise
+    ``/organizations/1`` and ``/user/1``.
+    """
+    if len(segments) <= 2 or not segments[2].isdigit():  # noqa: PLR2004 - empty, noun, number
+        return None
+    match segments[1]:
+        case b"repositories":
+            return [b"", b"repos", b"{}", b"{}", *segments[3:]]
+        case b"user":
+            return [b"", b"users", b"{}", *segments[3:]]
+        case b"organizations" if segments[3:4] == [b"team"]:
+            return [b"", b"orgs", b"{}", b"teams", *segments[4:]]
+        case b"organizations":
+            return [b"", b"orgs", b"{}", *segments[3:]]
+    return None
+
+
+@remembered
+def operation_of(target: bytes) -> Operation:
+    """Return how the GET operation of *target* is paginated, by the table of GitHub's operations.
+
+    The work is bounded by the size of the table, whatever the target.
+    """
+    segments = target.partition(b"?")[0].split(b"/", _MOST_SEGMENTS)
+    found = _OPERATIONS.find(segments)
+    if found is None:
+        named = _by_name(segments)
+        found = None if named is None else _OPERATIONS.find(named)
+    return found or _UNKNOWN
 
 
 @frozen
@@ -112,6 +217,7 @@ def with_page(target: bytes, page: int) -> bytes:
     return path + b"?" + b"&".join(changed)
 
 
+@remembered
 def list_identity(target: bytes) -> bytes:
     """Return what all pages of a list have in common: *target* without its page."""
     path, parameters = _split(target)
@@ -119,15 +225,17 @@ def list_identity(target: bytes) -> bytes:
     return path + b"?" + b"&".join(kept) if kept else path
 
 
+@remembered
 def page_size(target: bytes) -> int:
-    """Return how many items a page of *target* holds at most: `per_page`, 30 unless valid."""
+    """Return how many items a page of *target* holds at most: `per_page` within the bounds."""
+    operation = operation_of(target)
     value = _last(target, b"per_page") or b""
     if not value.isdigit():
-        return DEFAULT_SIZE
+        return operation.size
     size = value.lstrip(b"0")
     if len(size) > _MAX_DIGITS:
-        return LARGEST_SIZE
-    return min(int(size or b"0") or DEFAULT_SIZE, LARGEST_SIZE)
+        return operation.most
+    return min(int(size or b"0") or operation.size, operation.most)
 
 
 def asks_for_page(target: bytes) -> bool:
@@ -166,10 +274,11 @@ def count_items(content: bytes) -> int | None:
 
 @frozen
 class Demand:
-    """What must hold at GitHub, for the asking credential, before a stored `Link` is used.
+    """What must hold at GitHub, for the requesting credential, before a stored `Link` is used.
 
-    *next_page* is a page that must be proved empty, *last_page* one that must be proved not to
-    be. *unprovable*: something must hold that can't be proved free of charge.
+    *next_page* is a page that must be proved empty. *last_page* is one that must be proved to be
+    the last: it has items, and is not full, or the page after it is empty. *unprovable*: something
+    must hold that cannot be proved free of charge.
     """
 
     next_page: int | None = None
@@ -179,14 +288,29 @@ class Demand:
 
 #: There is nothing to prove.
 NOTHING: Final = Demand()
-_UNPROVABLE: Final = Demand(unprovable=True)
+UNPROVABLE: Final = Demand(unprovable=True)
 
 
 def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
-    """Tell whether a page is full and without a next one, of a list that GitHub paginates."""
+    """Tell whether a page is full and without a next one, of a list that may have pages."""
     if items < page_size(target) or sent.target(b"next") is not None:
         return False
-    return bool(sent.paging()) or asks_for_page(target) or items == DEFAULT_SIZE
+    if sent.paging():
+        return True
+    paging = operation_of(target).paging
+    if paging is Paging.UNKNOWN:
+        return asks_for_page(target) or items == DEFAULT_SIZE
+    return paging is not Paging.NONE
+
+
+def _has_numbers(target: bytes, sent: Links) -> bool:
+    """Tell whether the pages of a list have numbers: by its own links, else by the table."""
+    pages = sent.paging()
+    if any(map(uses_cursor, (target, *pages))):
+        return False
+    if pages:
+        return all(page_of(page) is not None for page in pages)
+    return operation_of(target).paging is Paging.NUMBERED
 
 
 @remembered
@@ -197,29 +321,29 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     *,
     shared: bool,
     verify_last: bool,
-    complete: bool,
     authorised: bool,
 ) -> Demand:
     """Return what must be proved before *link* is used again with a list of *items* elements.
 
-    *next*: a full page without a next one still has none, unless it is known to be *complete*.
-    *last*: the last page still is the last one, where the link is another's (*shared*), where
-    clients count with it (`per_page=1`), or where *verify_last* asks for it. Without a credential
-    (not *authorised*) no proof is free. *items* is None for what is no list: nothing to prove.
+    *next*: a full page without a next one still has none. *last*: the last page still is the last
+    one, unless *verify_last* is off; a link of another credential (*shared*) is always proved.
+    Without a credential (not *authorised*) no proof is free. *items* is None for content that is
+    no array.
     """
-    if items is None:
-        return NOTHING
     sent = links(link)
-    last = sent.target(b"last") if shared or verify_last or page_size(target) == 1 else None
-    grown = not complete and _may_have_grown(target, items, sent)
+    if items is None:
+        # An object with a page of a list in it has a total in it as well, unless there are cursors.
+        ends = operation_of(target).paging is Paging.CURSORS and sent.target(b"next") is None
+        return UNPROVABLE if ends else NOTHING
+    last = sent.target(b"last") if shared or verify_last else None
+    grown = _may_have_grown(target, items, sent)
     if last is None and not grown:
         return NOTHING
-    if not authorised or any(map(uses_cursor, (target, *sent.paging()))):
-        return _UNPROVABLE
-    here = page_number(target) if grown else None
-    if last is None:
-        return _UNPROVABLE if here is None else Demand(here + 1)
-    end = page_of(last)
-    if end is None or (grown and here != end):
-        return _UNPROVABLE
-    return Demand(end + 1, end)
+    here = page_number(target)
+    end = here if last is None else page_of(last)
+    if here is None or end is None or not authorised or not _has_numbers(target, sent):
+        return UNPROVABLE
+    if end != here:
+        # A full page without a next one and a last page elsewhere are not both right.
+        return UNPROVABLE if grown else Demand(last_page=end)
+    return Demand(next_page=here + 1) if grown else NOTHING

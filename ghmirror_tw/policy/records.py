@@ -81,8 +81,7 @@ class Entry:
 
     *brought_at*: when a 200 last brought it; *validated_at*: when GitHub last confirmed it to
     anybody; *shareable*: its entity-tag is the one that we compute; *link* and *last_modified*:
-    as last sent with it; *supersedes*: the digest that its bringer had before; *complete*: a full
-    page that is known to be all there is, though nothing can be asked for the page after it.
+    as last sent with it; *supersedes*: the digest that its bringer had before.
     """
 
     digest: str
@@ -94,7 +93,6 @@ class Entry:
     last_modified: bytes | None = None
     principal: str | None = None
     supersedes: str | None = None
-    complete: bool = False
 
     def validated(self, at: float, login: str | None) -> Entry:
         """Return this as it is after GitHub has confirmed it to *login* (where known)."""
@@ -108,7 +106,6 @@ class Entry:
             self.last_modified,
             login or self.principal,
             self.supersedes,
-            self.complete,
         )
 
 

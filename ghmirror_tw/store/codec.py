@@ -111,7 +111,7 @@ def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> G
 
 
 def _entry(validated_at: float, brought_at: float, values: list[Any], _: bytes) -> Entry:
-    digest, shareable, size, link, modified, principal, supersedes, complete = values
+    digest, shareable, size, link, modified, principal, supersedes, _ = values
     return Entry(
         digest=_take(digest, bytes).hex(),
         brought_at=brought_at,
@@ -122,7 +122,6 @@ def _entry(validated_at: float, brought_at: float, values: list[Any], _: bytes) 
         last_modified=_take(modified, bytes, None),
         principal=_login(principal),
         supersedes=None if supersedes is None else _take(supersedes, bytes).hex(),
-        complete=_take(complete, bool),
     )
 
 
@@ -203,7 +202,7 @@ class Codec:
             entry.last_modified,
             _encoded(entry.principal),
             None if entry.supersedes is None else bytes.fromhex(entry.supersedes),
-            entry.complete,
+            False,  # a place that earlier versions read
         )
         self._entries.put((name, sealed), _values_of_entry(entry))
         return sealed

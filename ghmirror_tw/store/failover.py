@@ -522,7 +522,9 @@ class FailoverStore:
         if not self._learns:
             return
         self.memory.freshen(key, credential, grant, entry)
-        if self.redis.has(key, credential, grant, entry):
+        # Of a page with links, all replicas know when it was last answered: by that they tell
+        # whether a proof of its `Link` still counts.
+        if grant.link is None and self.redis.has(key, credential, grant, entry):
             return
         if self.redis.servers.writing:
             self._confirm(key, credential, grant, entry)

@@ -80,38 +80,15 @@ def test_a_date_confirms_without_a_tag() -> None:
     assert confirmed(known, Validator(b"", Kind.OWN, held.digest), held, WORD)[0].etag is None
 
 
-def bring(target: bytes, known: Known, *, pages: bool, items: int = 30) -> Entry:
-    held = stored(b"[" + b",".join([b"1"] * items) + b"]")
-    fields = Fields(((b"etag", b'"tag"'),))
-    word = evolve(WORD, fields=fields)
-    return brought(target, known, held, word, shareable=True, pageless=not pages)[1]
-
-
 def test_a_200_brings_a_grant_and_an_entry() -> None:
     """Both name the representation; the entry says what it came in place of."""
     held = stored()
     fields = Fields(((b"etag", b'"new"'), (b"link", b"<a>"), (b"last-modified", b"now")))
     known = Known(grant=grant("before"))
     word = evolve(WORD, fields=fields)
-    made, listed = brought(b"/x", known, held, word, shareable=True, pageless=False)
+    made, listed = brought(known, held, word, shareable=True)
     assert (made.etag, made.link, made.shareable) == (b'"new"', b"<a>", True)
     assert (listed.supersedes, listed.link, listed.brought_at) == ("before", b"<a>", 11.0)
-    assert not listed.complete
-
-
-def test_a_list_without_pages_is_complete() -> None:
-    """Only a full page which is all pages at once is known to be all there is."""
-    assert bring(b"/list", Known(), pages=False).complete
-    assert not bring(b"/list", Known(), pages=True).complete
-    assert not bring(b"/list", Known(), pages=False, items=29).complete
-
-
-def test_completeness_is_remembered_for_the_content() -> None:
-    """A 200 with the same content doesn't forget it."""
-    before = bring(b"/list", Known(), pages=False)
-    assert bring(b"/list", Known(entries=(before,)), pages=True).complete
-    other = evolve(before, digest="other")
-    assert not bring(b"/list", Known(entries=(other,)), pages=True).complete
 
 
 DAY = 86_400.0
@@ -154,7 +131,7 @@ def test_what_a_grant_is_good_for_is_in_it() -> None:
     word = evolve(WORD, expires_at=99.0)
     made, _ = confirmed(Known(), Validator(b'"tag"', Kind.COMPUTED, held.digest), held, word)
     assert made.expires_at == 99.0
-    made, _ = brought(b"/x", Known(), held, word, shareable=True, pageless=False)
+    made, _ = brought(Known(), held, word, shareable=True)
     assert made.expires_at == 99.0
 
 
@@ -176,7 +153,7 @@ def test_scopes_sso_and_poll_interval_are_those_that_came_last() -> None:
         ((b"x-oauth-scopes", b"repo"), (b"x-github-sso", b"p"), (b"x-poll-interval", b"60"))
     )
     told = evolve(WORD, fields=fields)
-    first, listed = brought(b"/x", Known(), held, told, shareable=True, pageless=False)
+    first, listed = brought(Known(), held, told, shareable=True)
     known = Known(grant=first, entries=(listed,))
     for kind, word, expected in (
         (Kind.OWN, WORD, (b"repo", b"p", b"60")),

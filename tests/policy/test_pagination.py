@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from ghmirror_tw.policy.pagination import (
     Demand,
     Links,
+    Operation,
+    Paging,
     asks_for_page,
     count_items,
     links,
     list_identity,
+    operation_of,
     page_number,
     page_of,
     page_size,
@@ -46,7 +49,7 @@ def link(**pages: bytes | int) -> bytes:
 
 def demand(target: bytes, items: int | None, value: bytes | None, **given_: bool) -> Demand:
     """Return what must hold in the commonest case, but for what is given."""
-    switches = {"shared": False, "verify_last": False, "complete": False, "authorised": True}
+    switches = {"shared": False, "verify_last": True, "authorised": True}
     return what_must_hold(target, items, value, **(switches | given_))
 
 
@@ -269,86 +272,117 @@ def test_a_page_that_is_not_full_needs_no_proof() -> None:
     assert demand(b"/x", 5, None, authorised=False) == NOTHING
 
 
+LISTS = b"/repos/o/r/issues"
+CURSORS = b"/repos/o/r/dependabot/alerts"
+NO_PAGES = b"/repos/o/r/contents/src"
+
+
 def test_a_full_page_with_a_next_one_needs_no_proof() -> None:
     """That there is a next page does not change while this one is full."""
-    assert demand(b"/x?per_page=2", 2, link(next=2)) == NOTHING
-    assert demand(b"/x?per_page=2", 2, link(next=2, last=9)) == NOTHING
+    assert demand(LISTS + b"?per_page=2", 2, link(next=2)) == NOTHING
+    assert demand(CURSORS + b"?per_page=2", 2, link(next=b"after=zz")) == NOTHING
 
 
 @pytest.mark.parametrize(
-    ("target", "items", "value", "next_page"),
+    ("query", "items", "value", "next_page"),
     [
-        (b"/x", 30, None, 2),
-        (b"/x?per_page=2", 2, None, 2),
-        (b"/x?page=4", 30, None, 5),
-        (b"/x?page=4", 30, link(prev=3, first=1), 5),
-        (b"/x", 31, link(prev=3), 2),
-        (b"/x?per_page=500", 100, None, 2),
+        (b"", 30, None, 2),
+        (b"?per_page=2", 2, None, 2),
+        (b"?page=4", 30, None, 5),
+        (b"?page=4", 30, link(prev=3, first=1), 5),
+        (b"", 31, link(prev=3), 2),
+        (b"?per_page=500", 100, None, 2),
     ],
 )
 def test_a_full_last_page_must_still_be_the_last(
-    target: bytes, items: int, value: bytes | None, next_page: int
+    query: bytes, items: int, value: bytes | None, next_page: int
 ) -> None:
     """Where a page is full and has no next one, the page after it must be empty."""
-    assert demand(target, items, value) == Demand(next_page, None, False)
+    assert demand(LISTS + query, items, value) == Demand(next_page, None, False)
 
 
-@pytest.mark.parametrize("items", [31, 300])
-def test_lists_that_github_does_not_paginate_are_not_probed(items: int) -> None:
-    """A list longer than a page, of which nobody asked for one, has none to probe."""
-    assert demand(b"/x", items, None) == NOTHING
-    assert demand(b"/x", items, b'<https://docs>; rel="deprecation"') == NOTHING
+@pytest.mark.parametrize("target", [NO_PAGES, NO_PAGES + b"?per_page=30", b"/versions"])
+def test_an_operation_without_pages_needs_no_proof(target: bytes) -> None:
+    """However many items it has, these are all."""
+    assert demand(target, 30, None) == NOTHING
+    assert demand(target, 30, None, authorised=False) == NOTHING
 
 
-def test_a_list_known_to_be_complete_is_not_probed() -> None:
-    """What proved to end exactly full is not asked about again, but its last page may be."""
-    assert demand(b"/x", 30, None, complete=True) == NOTHING
-    assert demand(b"/x", 30, link(last=2), complete=True, shared=True) == Demand(3, 2, False)
+def test_links_outweigh_the_table() -> None:
+    """Where the table is behind GitHub, what GitHub links to is how a list is paginated."""
+    assert demand(NO_PAGES, 30, link(prev=1)) == Demand(2)
+    assert demand(CURSORS + b"?page=2", 30, link(prev=1)) == Demand(3)
+    assert demand(LISTS, 30, link(prev=b"before=zz")) == UNPROVABLE
+    assert demand(b"/unknown?page=4", 30, link(prev=3, first=1)) == Demand(5)
 
 
-@pytest.mark.parametrize(
-    ("target", "switches"),
-    [
-        (b"/x", {"shared": True}),
-        (b"/x", {"verify_last": True}),
-        (b"/x?per_page=1", {}),
-    ],
-)
-def test_the_last_page_must_be_the_last(target: bytes, switches: dict[str, bool]) -> None:
-    """Another's link, a client that counts, or the operator: page 9 has items and page 10 none."""
-    assert demand(target, 1, link(next=2, last=9), **switches) == Demand(10, 9, False)
+@pytest.mark.parametrize("target", [CURSORS, b"/unknown"])
+def test_a_full_end_of_what_has_no_numbers_is_unprovable(target: bytes) -> None:
+    """With cursors, and where the table does not know, GitHub is asked without validators."""
+    assert demand(target, 30, None) == UNPROVABLE
+    assert demand(target + b"?per_page=3", 3, None) == UNPROVABLE
+    assert demand(target, 29, None) == NOTHING
 
 
-def test_the_own_last_page_is_replayed() -> None:
-    """Otherwise the link of the grant is used as it was."""
-    assert demand(b"/x?per_page=2", 2, link(next=2, last=9)) == NOTHING
+def test_a_page_of_unknown_size_is_no_full_one() -> None:
+    """Of an unknown operation: 31 items that no request for pages has led to are all."""
+    assert demand(b"/unknown", 31, None) == NOTHING
+    assert demand(b"/unknown", 31, b'<https://docs>; rel="deprecation"') == NOTHING
+    assert demand(CURSORS, 31, None) == UNPROVABLE
+
+
+def test_an_object_of_a_list_with_cursors_is_unprovable() -> None:
+    """It may hold a full page, and does not tell how many items there are in all."""
+    target = b"/repos/o/r/attestations/sha256:00"
+    assert demand(target, None, None) == UNPROVABLE
+    assert demand(target, None, link(next=b"after=zz")) == NOTHING
+
+
+@pytest.mark.parametrize(("items", "switch"), [(1, True), (2, True), (0, True)])
+def test_the_last_page_must_be_the_last(items: int, switch: bool) -> None:
+    """Page 9 has items and page 10 has none, wherever page 9 is named as the last."""
+    target = LISTS + b"?per_page=2"
+    assert demand(target, items, link(next=2, last=9), verify_last=switch) == Demand(None, 9, False)
+    assert demand(b"/unknown", items, link(next=2, last=9)) == Demand(None, 9, False)
+    assert demand(LISTS + b"?page=12", 0, link(prev=9, last=9)) == Demand(None, 9, False)
+
+
+def test_the_own_last_page_is_replayed_on_demand() -> None:
+    """With `verify_last` off; that of another credential is proved none the less."""
+    target = LISTS + b"?per_page=2"
+    sent = link(next=2, last=9)
+    assert demand(target, 2, sent, verify_last=False) == NOTHING
+    assert demand(target, 2, sent, verify_last=False, shared=True) == Demand(None, 9)
+    assert demand(target, 2, None, verify_last=False) == Demand(2)
 
 
 def test_a_last_page_without_a_number_is_unprovable() -> None:
     """Where the last page has no number, nothing can be asked about the page after it."""
-    assert demand(b"/x", 5, link(last=b"q=1"), shared=True) == UNPROVABLE
-    assert demand(b"/x", 5, link(last=b"page=zz"), shared=True) == UNPROVABLE
+    assert demand(LISTS, 5, link(last=b"q=1")) == UNPROVABLE
+    assert demand(LISTS, 5, link(last=b"page=zz")) == UNPROVABLE
+    assert demand(LISTS, 5, link(last=b"after=zz")) == UNPROVABLE
 
 
 def test_cursors_are_unprovable() -> None:
     """Where a full list ends at a cursor, of the question or its links, there is no proof."""
-    assert demand(b"/x?after=zz&per_page=3", 3, None) == UNPROVABLE
-    assert demand(b"/x?per_page=3", 3, link(prev=b"before=zz")) == UNPROVABLE
-    assert demand(b"/x?page=zz", 30, None) == UNPROVABLE
-    assert demand(b"/x?page=0", 30, None) == UNPROVABLE
-    assert demand(b"/x?after=zz&per_page=3", 2, None) == NOTHING
+    assert demand(LISTS + b"?after=zz&per_page=3", 3, None) == UNPROVABLE
+    assert demand(LISTS + b"?per_page=3", 3, link(prev=b"before=zz")) == UNPROVABLE
+    assert demand(LISTS + b"?page=zz", 30, None) == UNPROVABLE
+    assert demand(LISTS + b"?page=0", 30, None) == UNPROVABLE
+    assert demand(LISTS + b"?after=zz&per_page=3", 2, None) == NOTHING
 
 
 def test_nothing_is_free_without_a_credential() -> None:
     """Who asks without a credential pays for a proof, so there is none."""
-    assert demand(b"/x", 30, None, authorised=False) == UNPROVABLE
-    assert demand(b"/x?per_page=1", 1, link(next=2, last=9), authorised=False) == UNPROVABLE
+    assert demand(LISTS, 30, None, authorised=False) == UNPROVABLE
+    assert demand(LISTS, 1, link(next=2, last=9), authorised=False) == UNPROVABLE
 
 
 def test_two_ends_of_one_list_are_one_or_unprovable() -> None:
     """A full page without a next one, and a last page elsewhere, can't both be right."""
-    assert demand(b"/x?page=9", 30, link(last=9), shared=True) == Demand(10, 9, False)
-    assert demand(b"/x?page=8", 30, link(last=9), shared=True) == UNPROVABLE
+    assert demand(LISTS + b"?page=9", 30, link(last=9)) == Demand(10)
+    assert demand(LISTS + b"?page=9", 29, link(last=9)) == NOTHING
+    assert demand(LISTS + b"?page=8", 30, link(last=9)) == UNPROVABLE
 
 
 @given(
@@ -358,15 +392,14 @@ def test_two_ends_of_one_list_are_one_or_unprovable() -> None:
     st.booleans(),
     st.booleans(),
 )
-def test_a_demand_is_for_pages_or_unprovable(
+def test_a_demand_is_for_one_page_or_unprovable(
     target: bytes, items: int | None, value: bytes | None, shared: bool, authorised: bool
 ) -> None:
-    """What is unprovable names no page, and the last page comes just before the empty one."""
+    """What is unprovable names no page; else there is one page to begin with."""
     found = demand(target, items, value, shared=shared, authorised=authorised)
     if found.unprovable:
         assert found == UNPROVABLE
-    if found.last_page is not None:
-        assert found.next_page == found.last_page + 1
+    assert None in {found.next_page, found.last_page}
     if not authorised:
         assert found in {NOTHING, UNPROVABLE}
 
@@ -376,12 +409,58 @@ def test_a_long_link_is_judged_as_a_short_one(padding: int) -> None:
     """Only the short one is remembered."""
     link = b'<https://api.github.com/x?per_page=1&page=9&q=%s>; rel="last"' % (b"y" * padding)
     for _ in range(2):
-        demand = what_must_hold(
-            b"/x?per_page=1",
-            *(1, link),
-            shared=False,
-            verify_last=False,
-            complete=True,
-            authorised=True,
-        )
-        assert demand == Demand(10, 9)
+        assert demand(b"/x?per_page=1", 1, link) == UNPROVABLE
+        assert demand(b"/x?per_page=2", 1, link) == Demand(None, 9)
+
+
+@pytest.mark.parametrize(
+    ("target", "operation"),
+    [
+        (b"/repos/o/r/issues", Operation(Paging.NUMBERED)),
+        (b"/repos/o/r/issues?state=all", Operation(Paging.NUMBERED)),
+        (b"/events", Operation(Paging.NUMBERED, 15, 100)),
+        (b"/notifications?all=true", Operation(Paging.NUMBERED, 50, 50)),
+        (b"/repos/o/r/dependabot/alerts", Operation(Paging.CURSORS)),
+        (b"/users", Operation(Paging.CURSORS)),
+        (b"/app/hook/deliveries", Operation(Paging.CURSORS)),
+        (b"/repos/o/r/contents", Operation(Paging.NONE)),
+        (b"/repos/o/r/contents/a/b/c", Operation(Paging.NONE)),
+        (b"/repos/o/r", Operation(Paging.NONE)),
+        (b"/orgs/teams/teams/teams/repos", Operation(Paging.NUMBERED)),
+        (b"/repositories", Operation(Paging.CURSORS)),
+        (b"/repositories/1", Operation(Paging.NONE)),
+        (b"/repositories/1/issues?page=2", Operation(Paging.NUMBERED)),
+        (b"/repositories/1/dependabot/alerts", Operation(Paging.CURSORS)),
+        (b"/organizations/1/repos", Operation(Paging.NUMBERED)),
+        (b"/organizations/1/team/2/repos", Operation(Paging.NUMBERED)),
+        (b"/user/1/repos", Operation(Paging.NUMBERED)),
+        (b"/user/repos", Operation(Paging.NUMBERED)),
+        (b"/user/o/repos", Operation(Paging.UNKNOWN)),
+        (b"/issues/1/comments", Operation(Paging.UNKNOWN)),
+        (b"/repos/o/r/git/matching-refs/heads/x", Operation(Paging.UNKNOWN)),
+        (b"/users/o/packages/npm/p/versions", Operation(Paging.UNKNOWN)),
+        (b"/nowhere", Operation(Paging.UNKNOWN)),
+        (b"/", Operation(Paging.NONE)),
+        (b"", Operation(Paging.UNKNOWN)),
+        (b"/" * 100_000, Operation(Paging.UNKNOWN)),
+        (b"/repos" * 100_000, Operation(Paging.UNKNOWN)),
+    ],
+)
+def test_operations_are_found_by_their_path(target: bytes, operation: Operation) -> None:
+    """By the table, and under the numbers by which GitHub's links name owners."""
+    assert operation_of(target) == operation
+
+
+@pytest.mark.parametrize(
+    ("target", "size"),
+    [
+        (b"/notifications", 50),
+        (b"/notifications?per_page=100", 50),
+        (b"/notifications?per_page=10", 10),
+        (b"/notifications?per_page=" + b"9" * 50, 50),
+        (b"/events?per_page=0", 15),
+    ],
+)
+def test_page_sizes_are_those_of_the_operation(target: bytes, size: int) -> None:
+    """Some have other pages than 30 items, or 100 at most."""
+    assert page_size(target) == size

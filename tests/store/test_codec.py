@@ -50,7 +50,6 @@ ENTRIES = st.builds(
     last_modified=VALUES,
     principal=LOGINS,
     supersedes=st.none() | DIGESTS,
-    complete=st.booleans(),
 )
 
 
@@ -134,6 +133,17 @@ def test_garbage_is_nothing(garbage: bytes) -> None:
 def unsealed(kind: bytes, *values: object) -> bytes:
     payload: bytes = msgpack.packb(values)
     return struct.pack(">BBcBddI", MAGIC, VERSION, kind, 0, 1.0, 2.0, len(payload)) + payload
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_an_entry_of_an_earlier_version_is_read(complete: bool) -> None:
+    """It tells of a full page whether it was complete; that is known in another way now."""
+    blob = unsealed(b"E", b"d" * 32, True, 3, b"<x>", None, b"alice", None, complete)
+    entry = Entry("64" * 32, 2.0, 1.0, True, 3, b"<x>", None, "alice")
+    assert Codec().open_entry(NAME, blob) == entry
+    assert Codec().entry(NAME, entry) == unsealed(
+        b"E", b"d" * 32, True, 3, b"<x>", None, b"alice", None, False
+    )
 
 
 @pytest.mark.parametrize(
