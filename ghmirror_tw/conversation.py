@@ -19,7 +19,7 @@ from ghmirror_tw.policy.pagination import page_number
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.records import Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
-from ghmirror_tw.proving import Walk, walk_name
+from ghmirror_tw.proving import Walk
 from ghmirror_tw.store.interfaces import Patience
 
 
@@ -45,6 +45,7 @@ class Terms:
     share: bool = True
     fresh_for: float = 0.0
     verify_last: bool = True
+    api_url: bytes = b"https://api.github.com"
     stale_limit: float = 7 * 86400.0
     max_stored_size: int = 8 * 1024 * 1024
     collapse_wait: float = 10.0
@@ -98,8 +99,7 @@ class Asked:
         key, grant = self.key, known.grant
         fields = (key.accept, key.api_version, key.requested_with)
         since = known.written_at if grant is None else max(known.written_at, grant.validated_at)
-        name = walk_name(self.credential, key.target, *fields)
-        return Walk(name, self.generation, key.target, since)
+        return Walk(self.credential, fields, self.generation, key.target, since)
 
 
 @frozen

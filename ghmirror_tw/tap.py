@@ -101,6 +101,7 @@ def _terms(settings: Settings) -> Terms:
         share=cache.share,
         fresh_for=cache.fresh_for,
         verify_last=cache.verify_last,
+        api_url=settings.github.api_url.encode(),
         stale_limit=cache.stale_limit,
         max_stored_size=cache.max_stored_size,
         collapse_wait=cache.collapse_wait,

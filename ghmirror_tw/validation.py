@@ -255,6 +255,7 @@ class Validation:
             shared=kind is Kind.COMPUTED,
             verify_last=self.world.terms.verify_last,
             authorised=asked.question.authorization is not None,
+            api_url=self.world.terms.api_url,
         )
         if demand is not NOTHING and self.proofs.has_no_pages(asked.walk(known)):
             return UNPROVABLE

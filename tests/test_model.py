@@ -29,14 +29,18 @@ R = TypeVar("R")
 USERS = ("alice", "bob", "carol")
 THINGS = ("/thing/0", "/thing/1")
 LIST = "/list?per_page=2"
-PATHS = (*THINGS, LIST, "/list?per_page=2&page=2", "/own", "/user", "/nowhere")
+PAGES = (LIST, *(f"{LIST}&page={page}" for page in (2, 3)))
+#: A list with cursors; GitHub refuses requests with `page` for it.
+ALERTS = "/repos/o/r/dependabot/alerts"
+CURSORS = f"{ALERTS}?per_page=2"
+PATHS = (*THINGS, *PAGES, CURSORS, "/own", "/user", "/nowhere")
 FAULTS = ("500", "503", "504", "refuse", "reset", "malformed", "truncated", "bad-gzip")
 LIMITS = ("primary-limit", "secondary-limit")
 #: Statuses that no whole answer has here.
 TROUBLE = frozenset({403, 429, 500, 502, 503, 504})
 STALE_LIMIT_S = 86_400.0
-#: Longer than a proof of a list serves.
-PROVEN_S = 11.0
+#: For so long a page may have the links of a state that other pages of a walk were proved with.
+WALK_S = 10.0
 LONGEST_LIMIT_S = 3700.0
 
 replicas = st.integers(0, 1)
@@ -88,8 +92,11 @@ class Model(RuleBasedStateMachine):
             github.user(login, tokens=[f"{login}-0"], limit=10**9)
         for thing in THINGS:
             github.put(thing, {"n": 0, "text": thing * 40})
-        github.put_list("/list", [])
-        self.items: list[dict[str, int]] = []
+        self.states: list[tuple[float, list[Any]]] = []
+        self.answered: dict[tuple[str | None, str], float] = {}
+        self.wrote: dict[str | None, float] = {}
+        self.put_list([])
+        self.put_alerts(0)
         self.own = 0
         github.put("/own", lambda login, _: {"of": login, "n": self.own})
         await github.listen()
@@ -166,13 +173,39 @@ class Model(RuleBasedStateMachine):
         ):
             assert excused, told
         else:
-            self.compare(got, now, home, told)
+            assert got.status == now.status, told
+            seen = self.seen(got, home.url)
+            if seen != self.seen(now, self.github.api_url):
+                assert path in PAGES, told
+                assert seen in await self.of_walk(token, path, method), told
+        if not excused:
+            self.answered[token, path] = self.clock.at
         self.take_note(token, asked, now, got, path)
         await self.all_written()
 
-    def compare(self, got: Got, now: Got, home: Home, told: str) -> None:
-        assert got.status == now.status, told
-        assert self.seen(got, home.url) == self.seen(now, self.github.api_url), told
+    async def of_walk(self, token: str | None, path: str, method: str) -> list[tuple[Any, ...]]:
+        """Return how a page may be seen: with the links of a state of the walk, and content of now.
+
+        That is a state within the time of a walk, after the page was last answered to the
+        credential and after the credential's last write. Without a credential there is none.
+        """
+        since = max(
+            self.clock.at - WALK_S,
+            self.answered.get((token, path), 0.0),
+            self.wrote.get(token, 0.0),
+        )
+        seen = []
+        for until, items in self.states:
+            if until > since and token is not None:
+                current = self.github._resources["/list"]
+                self.github.put_list("/list", items)
+                then = await self.itself(token, path, method)
+                self.github._resources["/list"] = current
+                now = await self.itself(token, path, method)
+                mixed = self.seen(now, self.github.api_url)
+                link = self.seen(then, self.github.api_url)[2]
+                seen.append((*mixed[:2], link, *mixed[3:]))
+        return seen
 
     @staticmethod
     def seen(got: Got, url: str) -> tuple[Any, ...]:
@@ -238,15 +271,22 @@ class Model(RuleBasedStateMachine):
 
     # What happens to it.
 
-    def changed(self) -> None:
-        self.clock.at += PROVEN_S
+    def put_list(self, items: list[Any]) -> None:
+        """Put the list; note until when it was another one."""
+        before: Any = self.github._resources.get("/list")
+        if before is not None:
+            self.states.append((self.clock.at, before.items))
+        self.github.put_list("/list", items)
+
+    def put_alerts(self, count: int) -> None:
+        alerts = [{"n": number} for number in range(count)]
+        self.github.put_list(ALERTS, alerts, cursor=True, takes_page=False)
 
     @rule(thing=st.sampled_from(THINGS))
     def change(self, thing: str) -> None:
         self.number += 1
         self.github._resources[thing].content = {"n": self.number}  # type: ignore[attr-defined]
         self.github._resources[thing].rendered.clear()  # type: ignore[attr-defined]
-        self.changed()
 
     @rule(back=st.sampled_from(THINGS))
     def change_back(self, back: str) -> None:
@@ -254,36 +294,48 @@ class Model(RuleBasedStateMachine):
         content = {"n": 0, "text": back * 40}
         self.github._resources[back].content = content  # type: ignore[attr-defined]
         self.github._resources[back].rendered.clear()  # type: ignore[attr-defined]
-        self.changed()
 
     @rule(count=st.integers(0, 5))
     def change_list(self, count: int) -> None:
-        self.number += 1
-        self.github.put_list("/list", [{"n": n} for n in range(count)])
-        self.changed()
+        self.put_list([{"n": n} for n in range(count)])
+
+    @rule(more=st.integers(1, 2))
+    def change_alerts(self, more: int) -> None:
+        """It grows, up to three pages: a `next` that leads to an empty page is not proved."""
+        alerts: Any = self.github._resources[ALERTS]
+        self.put_alerts(min(len(alerts.items) + more, 6))
+
+    @rule(replica=replicas, who=whose)
+    def walk(self, replica: int, who: int) -> None:
+        """A credential requests all pages of the list."""
+        for path in PAGES:
+            self.ask(replica, who, path, "GET", no_cache=False)
 
     @rule()
     def change_own(self) -> None:
         self.own += 1
-        self.changed()
 
     @rule(replica=replicas, who=whose, path=st.sampled_from((*THINGS, "/list")))
     def write(self, replica: int, who: int, path: str) -> None:
         token = self.tokens[-1 - who % len(self.tokens)]
         self.run(self.write_now(replica, token, path))
-        self.changed()
 
     async def write_now(self, replica: int, token: str | None, path: str) -> None:
         home = self.homes[replica % len(self.homes)]
         self.number += 1
         self.github.log.clear()
         method = "POST" if path == "/list" else "PATCH"
+        before: Any = self.github._resources["/list"]
+        items = before.items
         body = b'{"n": %d}' % self.number
         excused = bool(self.github._faults)
         try:
             await home.ask(method, path, token=token, body=body)
         except Exception:
             assert excused, "a write broke off"
+        if before.items is not items:
+            self.states.append((self.clock.at, items))
+        self.wrote[token] = self.clock.at
         for each in self.github.log:
             # who asks without a credential has none that could be refused altogether
             if each.status == 401 and token is not None:
@@ -309,7 +361,6 @@ class Model(RuleBasedStateMachine):
     @rule(prefix=st.sampled_from((*THINGS, "/list", "/own")), shown=logins)
     def privacy(self, prefix: str, shown: set[str]) -> None:
         self.github.private(prefix, shown or None)
-        self.changed()
 
     @rule(
         kind=st.sampled_from(FAULTS),
@@ -329,7 +380,7 @@ class Model(RuleBasedStateMachine):
     def heal(self) -> None:
         self.github.clear_faults()
 
-    @rule(seconds=st.sampled_from((1.0, 60.0, 4000.0, STALE_LIMIT_S + 60.0)))
+    @rule(seconds=st.sampled_from((1.0, 11.0, 60.0, 4000.0, STALE_LIMIT_S + 60.0)))
     def pass_time(self, seconds: float) -> None:
         self.clock.at += seconds
 

@@ -88,6 +88,20 @@ class Links(TestCase):
         assert pages(got) == {"prev": "per_page=30&page=2", "first": "per_page=30&page=1"}
         assert self.github.total_paid == 1
 
+    async def test_the_last_page_is_the_one_that_is_linked_to(self) -> None:
+        """GitHub links to repositories by number: following links pays no page twice."""
+        self.github.put_list("/repos/o/r/issues", items(95), link_path="/repositories/1/issues")
+        self.github.alias("/repositories/1", "/repos/o/r")
+        targets = ["/repos/o/r/issues"]
+        targets += [f"/repositories/1/issues?page={page}" for page in (2, 3, 4)]
+        for walk in range(3):
+            for target in targets:
+                assert len((await self.home.get(target, token="alice-1")).json) in {30, 5}
+            assert self.github.total_paid == 4, walk
+            # once more than the pages: the last one, as a proof
+            assert len(self.github.log) == 4 + 5 * walk
+            self.home.move_on(60.0)
+
     async def test_a_last_page_that_is_not_full_is_enough(self) -> None:
         """One request proves it; the page after it is requested only where it is full."""
         for count, after in ((65, 0), (90, 1)):

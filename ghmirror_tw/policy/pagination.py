@@ -276,13 +276,13 @@ def count_items(content: bytes) -> int | None:
 class Demand:
     """What must hold at GitHub, for the requesting credential, before a stored `Link` is used.
 
-    *next_page* is a page that must be proved empty. *last_page* is one that must be proved to be
-    the last: it has items, and is not full, or the page after it is empty. *unprovable*: something
-    must hold that cannot be proved free of charge.
+    *next_page* is a page (its target) that must be proved empty. *last_page* is one that must be
+    proved to be the last: it has items, and is not full, or the page after it is empty.
+    *unprovable*: something must hold that cannot be proved free of charge.
     """
 
-    next_page: int | None = None
-    last_page: int | None = None
+    next_page: bytes | None = None
+    last_page: bytes | None = None
     unprovable: bool = False
 
 
@@ -313,6 +313,12 @@ def _has_numbers(target: bytes, sent: Links) -> bool:
     return operation_of(target).paging is Paging.NUMBERED
 
 
+def _linked(url: bytes, api_url: bytes) -> bytes | None:
+    """Return the target of a link of GitHub's, or None where it leads elsewhere."""
+    target = url.removeprefix(api_url)
+    return target if target != url and target.startswith(b"/") else None
+
+
 @remembered
 def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     target: bytes,
@@ -322,13 +328,15 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     shared: bool,
     verify_last: bool,
     authorised: bool,
+    api_url: bytes,
 ) -> Demand:
     """Return what must be proved before *link* is used again with a list of *items* elements.
 
     *next*: a full page without a next one still has none. *last*: the last page still is the last
     one, unless *verify_last* is off; a link of another credential (*shared*) is always proved.
     Without a credential (not *authorised*) no proof is free. *items* is None for content that is
-    no array.
+    no array. The last page is requested as GitHub links to it (below *api_url*), since clients that
+    follow links do so, too.
     """
     sent = links(link)
     if items is None:
@@ -345,5 +353,7 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
         return UNPROVABLE
     if end != here:
         # A full page without a next one and a last page elsewhere are not both right.
-        return UNPROVABLE if grown else Demand(last_page=end)
-    return Demand(next_page=here + 1) if grown else NOTHING
+        if grown or last is None:
+            return UNPROVABLE
+        return Demand(last_page=_linked(last, api_url) or with_page(target, end))
+    return Demand(next_page=with_page(target, here + 1)) if grown else NOTHING

@@ -50,7 +50,7 @@ def link(**pages: bytes | int) -> bytes:
 def demand(target: bytes, items: int | None, value: bytes | None, **given_: bool) -> Demand:
     """Return what must hold in the commonest case, but for what is given."""
     switches = {"shared": False, "verify_last": True, "authorised": True}
-    return what_must_hold(target, items, value, **(switches | given_))
+    return what_must_hold(target, items, value, api_url=API, **(switches | given_))
 
 
 def test_link_as_github_sends_it() -> None:
@@ -275,6 +275,8 @@ def test_a_page_that_is_not_full_needs_no_proof() -> None:
 LISTS = b"/repos/o/r/issues"
 CURSORS = b"/repos/o/r/dependabot/alerts"
 NO_PAGES = b"/repos/o/r/contents/src"
+#: Page 9 is to be the last, where GitHub links to it.
+LAST = Demand(None, b"/repositories/1/issues?page=9")
 
 
 def test_a_full_page_with_a_next_one_needs_no_proof() -> None:
@@ -298,7 +300,7 @@ def test_a_full_last_page_must_still_be_the_last(
     query: bytes, items: int, value: bytes | None, next_page: int
 ) -> None:
     """Where a page is full and has no next one, the page after it must be empty."""
-    assert demand(LISTS + query, items, value) == Demand(next_page, None, False)
+    assert demand(LISTS + query, items, value) == Demand(with_page(LISTS + query, next_page))
 
 
 @pytest.mark.parametrize("target", [NO_PAGES, NO_PAGES + b"?per_page=30", b"/versions"])
@@ -310,10 +312,10 @@ def test_an_operation_without_pages_needs_no_proof(target: bytes) -> None:
 
 def test_links_outweigh_the_table() -> None:
     """Where the table is behind GitHub, what GitHub links to is how a list is paginated."""
-    assert demand(NO_PAGES, 30, link(prev=1)) == Demand(2)
-    assert demand(CURSORS + b"?page=2", 30, link(prev=1)) == Demand(3)
+    assert demand(NO_PAGES, 30, link(prev=1)) == Demand(NO_PAGES + b"?page=2")
+    assert demand(CURSORS + b"?page=2", 30, link(prev=1)) == Demand(CURSORS + b"?page=3")
     assert demand(LISTS, 30, link(prev=b"before=zz")) == UNPROVABLE
-    assert demand(b"/unknown?page=4", 30, link(prev=3, first=1)) == Demand(5)
+    assert demand(b"/unknown?page=4", 30, link(prev=3)) == Demand(b"/unknown?page=5")
 
 
 @pytest.mark.parametrize("target", [CURSORS, b"/unknown"])
@@ -342,9 +344,17 @@ def test_an_object_of_a_list_with_cursors_is_unprovable() -> None:
 def test_the_last_page_must_be_the_last(items: int, switch: bool) -> None:
     """Page 9 has items and page 10 has none, wherever page 9 is named as the last."""
     target = LISTS + b"?per_page=2"
-    assert demand(target, items, link(next=2, last=9), verify_last=switch) == Demand(None, 9, False)
-    assert demand(b"/unknown", items, link(next=2, last=9)) == Demand(None, 9, False)
-    assert demand(LISTS + b"?page=12", 0, link(prev=9, last=9)) == Demand(None, 9, False)
+    assert demand(target, items, link(next=2, last=9), verify_last=switch) == LAST
+    assert demand(b"/unknown", items, link(next=2, last=9)) == LAST
+    assert demand(LISTS + b"?page=12", 0, link(prev=9, last=9)) == LAST
+
+
+def test_the_last_page_is_requested_where_github_links_to_it() -> None:
+    """As clients do that follow links; what is not below the API's URL is not requested."""
+    assert demand(LISTS, 1, link(last=9)) == LAST
+    for other in (b"https://other/x", API + b".example/x", API):
+        value = b'<%s?page=9>; rel="last"' % other
+        assert demand(LISTS + b"?q=1", 1, value) == Demand(None, LISTS + b"?q=1&page=9")
 
 
 def test_the_own_last_page_is_replayed_on_demand() -> None:
@@ -352,8 +362,8 @@ def test_the_own_last_page_is_replayed_on_demand() -> None:
     target = LISTS + b"?per_page=2"
     sent = link(next=2, last=9)
     assert demand(target, 2, sent, verify_last=False) == NOTHING
-    assert demand(target, 2, sent, verify_last=False, shared=True) == Demand(None, 9)
-    assert demand(target, 2, None, verify_last=False) == Demand(2)
+    assert demand(target, 2, sent, verify_last=False, shared=True) == LAST
+    assert demand(target, 2, None, verify_last=False) == Demand(target + b"&page=2")
 
 
 def test_a_last_page_without_a_number_is_unprovable() -> None:
@@ -380,7 +390,7 @@ def test_nothing_is_free_without_a_credential() -> None:
 
 def test_two_ends_of_one_list_are_one_or_unprovable() -> None:
     """A full page without a next one, and a last page elsewhere, can't both be right."""
-    assert demand(LISTS + b"?page=9", 30, link(last=9)) == Demand(10)
+    assert demand(LISTS + b"?page=9", 30, link(last=9)) == Demand(LISTS + b"?page=10")
     assert demand(LISTS + b"?page=9", 29, link(last=9)) == NOTHING
     assert demand(LISTS + b"?page=8", 30, link(last=9)) == UNPROVABLE
 
@@ -410,7 +420,7 @@ def test_a_long_link_is_judged_as_a_short_one(padding: int) -> None:
     link = b'<https://api.github.com/x?per_page=1&page=9&q=%s>; rel="last"' % (b"y" * padding)
     for _ in range(2):
         assert demand(b"/x?per_page=1", 1, link) == UNPROVABLE
-        assert demand(b"/x?per_page=2", 1, link) == Demand(None, 9)
+        assert demand(b"/x?per_page=2", 1, link) == Demand(None, link[23 : link.index(b">")])
 
 
 @pytest.mark.parametrize(
