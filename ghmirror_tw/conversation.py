@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attrs import evolve, field, frozen
 from twisted.web.iweb import IBodyProducer
@@ -14,6 +14,7 @@ from ghmirror_tw.policy import reuse
 from ghmirror_tw.policy.agents import respelled
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.limits import EVERYTHING, bucket_of
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.pagination import page_number
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
@@ -53,6 +54,16 @@ class Terms:
     stale_after: float = 5.0
 
 
+class Whose(NamedTuple):
+    """Who sends a request: the names of the *credential*, as it is sent, and of its *token*.
+
+    Grants belong to the credential, GitHub's limits to the token.
+    """
+
+    credential: str
+    token: str
+
+
 @frozen
 class Asked:
     """One storable question, under way: what stays the same until it is answered.
@@ -64,7 +75,7 @@ class Asked:
 
     question: Question
     key: CacheKey
-    credential: str
+    whose: Whose
     generation: int
     deadline: float
     guess: bool
@@ -81,9 +92,19 @@ class Asked:
         object.__setattr__(self, "same", same)
 
     @property
+    def credential(self) -> str:
+        """The name of the credential."""
+        return self.whose.credential
+
+    @property
     def head(self) -> bool:
         """Whether no content is wanted."""
         return self.question.method == b"HEAD"
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of the limits that stop it."""
+        return EVERYTHING, bucket_of(b"GET", self.question.path)
 
     @property
     def first_page(self) -> bool:

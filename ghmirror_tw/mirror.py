@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from ghmirror_tw.admission import Admission
 from ghmirror_tw.answers import Answer, NotSaid, Whole
 from ghmirror_tw.collapse import Collapser
-from ghmirror_tw.conversation import Asked, Terms, Upload
+from ghmirror_tw.conversation import Asked, Terms, Upload, Whose
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
@@ -33,7 +33,14 @@ from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.evidence import Observation
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey, CredentialNames
-from ghmirror_tw.policy.limits import LimitKind, bucket_of, limit_of
+from ghmirror_tw.policy.limits import (
+    LimitKind,
+    bucket_of,
+    creates_content,
+    meaning_of,
+    resource_of,
+    scopes_of,
+)
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.patterns import path_pattern
 from ghmirror_tw.policy.preconditions import not_modified
@@ -56,7 +63,7 @@ from ghmirror_tw.store.gate import Gate, looks
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.trials import Trial, Trials
-from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, limited_answer, passed_on
+from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, passed_on
 
 R = TypeVar("R")
 
@@ -147,26 +154,29 @@ class Mirror:
         """Return the name of the credential in a request's *fields*."""
         return self.names.of(fields)
 
+    def _whose(self, fields: Fields) -> Whose:
+        return Whose(self.names.of(fields), self.names.token_of(fields))
+
     # From outside.
 
     async def answer(self, question: Question, upload: Upload | None = None) -> Answer:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
-        credential = self.credential_of(question.fields)
+        whose = self._whose(question.fields)
         began = self.now()
         deadline = began + self.terms.timeout
         if self.terms.allowed_users:
             refused = await self._admission.admit(
-                question, credential, self.terms, offline=self.availability.offline
+                question, whose.credential, self.terms, offline=self.availability.offline
             )
             if refused is not None:
                 return refused
         try:
             forward = why_not_storable(question, has_content=upload is not None)
             if forward is not None:
-                return await self._pass_by(question, upload, credential, forward, deadline)
+                return await self._pass_by(question, upload, whose, forward, deadline)
             answer = await self._answer_storable(
                 question,
-                credential,
+                whose,
                 deadline,
                 self.store.patience(),
                 stale_by=began + self.terms.stale_after,
@@ -182,7 +192,7 @@ class Mirror:
             raise error.otherwise from error
         asked_free = answer.outcome in _SAVED and question.authorization is not None
         if asked_free or answer.outcome is Outcome.FRESH or answer.collapsed:
-            self.metrics.saved(self.login(credential))
+            self.metrics.saved(self.login(whose.credential))
         return answer
 
     def _sorry(self, question: Question, error: Unanswered) -> MirrorError:
@@ -209,16 +219,16 @@ class Mirror:
 
         Raises `CannotAskError` where GitHub fails or a limit was met.
         """
-        credential = self.credential_of(question.fields)
+        whose = self._whose(question.fields)
         try:
             try:
                 if upload is None:
                     answer = await self._answer_storable(
-                        question, credential, self._deadline(), self.store.patience(), probing=True
+                        question, whose, self._deadline(), self.store.patience(), probing=True
                     )
                 else:
                     answer = await self._pass_by(
-                        question, upload, credential, "method", self._deadline()
+                        question, upload, whose, "method", self._deadline()
                     )
             except NotSaid as error:
                 if isinstance(error.otherwise, MirrorError):
@@ -270,28 +280,28 @@ class Mirror:
         self,
         question: Question,
         upload: Upload | None,
-        credential: str,
+        whose: Whose,
         forward: str,
         deadline: float,
     ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
-        writes = _mutates(question, upload)
+        credential, writes = whose.credential, _mutates(question, upload)
         if writes:
             self._advance(credential)
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
         question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
-        await self._hear_of_stops(question, credential)
+        await self._learn_limits(question, whose.token, upload)
         asked_at = self.tick()
         try:
-            reply = await self.put(question, credential, upload, deadline)
+            reply = await self.put(question, whose, upload, deadline)
         except Unanswered as error:
             self._take_refusal(question, credential, error.status, asked_at)
             raise
         finally:
             if writes:
                 self._advance(credential)
-        if reply.limit is None:
+        if not reply.limited:
             self._take_refusal(question, credential, reply.status, asked_at)
         return evolve(passed_on(reply, reply.content), storable=False, forward=forward)
 
@@ -301,18 +311,19 @@ class Mirror:
         """Remember what is refused to a request that passed by; it is no less refused."""
         if status is None or (status != 401 and question.method not in _READING):  # noqa: PLR2004
             return
-        what = refuses(status, Fields(), b"")
+        what = refuses(status)
         if what == "credential" and question.authorization is not None:
             self.revoked(credential, asked_at)
         elif what == "key":
             self.store.refuse(CacheKey.of(question.target, question.fields), credential, asked_at)
 
-    async def _hear_of_stops(self, question: Question, credential: str) -> None:
+    async def _learn_limits(self, question: Question, token: str, upload: Upload | None) -> None:
         """Learn what limits the fleet has met."""
-        bucket = bucket_of(question.method, question.path)
-        with self.pacing.expecting(credential):
-            stops = await self.store.stops(credential, bucket, self.store.patience())
-        self.stops.heard(credential, bucket, *stops, self.now())
+        with self.pacing.expecting(token):
+            limits = await self.store.limits(
+                token, _scopes(question, upload), self.store.patience()
+            )
+        self.stops.learned(token, limits, self.now())
 
     def _advance(self, credential: str) -> None:
         """Begin a new generation of questions: what was asked before a write is not its answer."""
@@ -329,34 +340,32 @@ class Mirror:
         return self.now() + self.terms.timeout
 
     async def put(
-        self, question: Question, credential: str, upload: Upload | None, deadline: float
+        self, question: Question, whose: Whose, upload: Upload | None, deadline: float
     ) -> Reply:
         """Put one question to GitHub, and take account of its answer.
 
         Raises `Stopped` where a limit keeps it from being put at all.
         """
-        bucket = bucket_of(question.method, question.path)
-        # What is left of the quota may always be asked, but for a secondary limit.
-        limited = "" if asks_for_limits(question) else bucket
+        token, scopes = whose.token, _scopes(question, upload)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
-        stop = self.stops.now_stopped(credential, limited, self.now())
+        stop = self.stops.now_stopped(token, scopes, self.now())
         if stop is not None:
             raise Stopped(stop)
         reads = question.method in _READING
         permit = await self.pacing.enter(
-            credential,
-            bucket,
+            token,
+            bucket_of(question.method, question.path),
             READ_POINTS if reads else points_of(question, mutates=_mutates(question, upload)),
             spends=spends(question),
             timeout_s=deadline - self.now(),
         )
         try:
-            trial = self._trials.enter_at_once(credential, limited) or await self._trials.enter(
-                credential, limited
+            trial = self._trials.enter_at_once(token, scopes) or await self._trials.enter(
+                token, scopes
             )
             try:
                 reply = await self._put(question, upload, deadline, permit, trial.entry)
-                self._take_note(question, trial, reply)
+                self._take_note(question, whose, trial, reply)
             finally:
                 trial.leave()
         except BaseException:
@@ -396,7 +405,7 @@ class Mirror:
         if reply.status >= 500:  # noqa: PLR2004
             self.availability.failed(_observation(question, entry.credential), began, ended)
         else:
-            self.availability.answered(limited=reply.limit is not None, now=ended)
+            self.availability.answered(limited=reply.limited, now=ended)
         return reply
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
@@ -416,51 +425,52 @@ class Mirror:
             plain = identity(content or b"", coding, MOST_OF_A_LIMIT)
         except (Undecodable, TooLarge):
             plain = b""
-        limit = limit_of(question, reply.status, reply.fields, plain, self.now(), strikes)
-        if limit is not None and content is None:
+        meaning = meaning_of(question, reply.status, reply.fields, plain, self.now(), strikes)
+        reply = evolve(reply, limit=meaning.limit, refuses=meaning.refuses)
+        if reply.limited and content is None:
             reply.content.abort()
-        elif limit is None and broken is not None:
+        elif not reply.limited and broken is not None:
             raise Unanswered(broken.reason, broken.why, reply.status, broken.limit) from broken
         elif content is None:
             return reply
-        return evolve(reply, content=Held(content or b""), limit=limit)
+        return evolve(reply, content=Held(content or b""))
 
-    def _take_note(self, question: Question, trial: Trial, reply: Reply) -> None:
+    def _take_note(self, question: Question, whose: Whose, trial: Trial, reply: Reply) -> None:
         """Take note of what an answer says besides what was asked for."""
-        credential = trial.entry.credential
-        self._account(question, credential, reply)
+        self._account(question, whose, reply)
         now, limit = self.now(), reply.limit
         if reply.status >= 500:  # noqa: PLR2004
             return
         if limit is None:
             self._trials.passed(trial)
             return
-        self.stops.met(trial.entry, limit, limited_answer(reply, limit))
-        self.store.stop(credential, limit.bucket, limit.until)
+        self.stops.met(trial.entry, limit)
+        self.store.set_limit(whose.token, limit)
         if limit.kind is LimitKind.SECONDARY:
-            self.pacing.complained(credential)
+            self.pacing.complained(whose.token)
         _log.warn(
-            "GitHub stops {login}: {kind} limit{bucket}, for {seconds} s",
-            login=self.login(credential) or "a credential",
-            kind=limit.kind.value,
-            bucket=f" of {limit.bucket}" if limit.bucket else "",
+            "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
+            " retry_in={seconds}s",
+            user=self.login(whose.credential) or "unknown",
+            limit=limit.kind.value,
+            resource=limit.scope or "all",
             seconds=round(limit.until - now),
         )
 
-    def _account(self, question: Question, credential: str, reply: Reply) -> None:
+    def _account(self, question: Question, whose: Whose, reply: Reply) -> None:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
         bucket = bucket_of(question.method, question.path)
-        self.quotas.note(credential, bucket, reply.fields)
+        self.quotas.note(whose.token, bucket, reply.fields)
         remaining = reply.fields.get(b"x-ratelimit-remaining")
         reset = reply.fields.get(b"x-ratelimit-reset")
         if not (remaining or b"").isdigit() or not (reset or b"").isdigit():
             return
         assert remaining is not None
         assert reset is not None
-        login = self.login(credential)
-        resource = (reply.fields.get(b"x-ratelimit-resource") or b"core").decode("latin-1")
+        login = self.login(whose.credential)
+        resource = resource_of(question, reply.fields)
         self.metrics.quota(login, resource, int(remaining), int(reset))
-        self.pacing.heard(credential, resource, int(remaining), int(reset))
+        self.pacing.heard(whose.token, resource, int(remaining), int(reset))
         free = reply.status == 304 and question.authorization is not None  # noqa: PLR2004
         if not free and not asks_for_limits(question):
             self.metrics.spent(login)
@@ -470,7 +480,7 @@ class Mirror:
     async def _answer_storable(  # noqa: PLR0913 - who asks what, and how long they wait
         self,
         question: Question,
-        credential: str,
+        whose: Whose,
         deadline: float,
         patience: Patience,
         *,
@@ -481,8 +491,8 @@ class Mirror:
         asked = Asked(
             question=question,
             key=CacheKey.of(question.target, question.fields),
-            credential=credential,
-            generation=self._generations.get(credential, 0),
+            whose=whose,
+            generation=self._generations.get(whose.credential, 0),
             deadline=deadline,
             guess=not forbids_guessing(question.fields),
             patience=patience,
@@ -498,7 +508,7 @@ class Mirror:
     async def page(self, question: Question, asked: Asked) -> Answer:
         """Answer a question of our own, of another page of what is *asked* for."""
         return await self._answer_storable(
-            question, asked.credential, asked.deadline, asked.patience, probing=True
+            question, asked.whose, asked.deadline, asked.patience, probing=True
         )
 
     async def _join(self, asked: Asked) -> Answer | None:
@@ -532,11 +542,8 @@ class Mirror:
             fresh = await self._fresh(asked, known)
             if fresh is not None:
                 return fresh
-        if known.stopped_until or known.bucket_until:
-            bucket = bucket_of(b"GET", asked.question.path)
-            self.stops.heard(
-                asked.credential, bucket, known.stopped_until, known.bucket_until, self.now()
-            )
+        if known.limits:
+            self.stops.learned(asked.whose.token, known.limits, self.now())
         claimed = None
         if self._to_claim(asked, known) is not None:
             known, claimed = await self._go_first(asked, known)
@@ -572,8 +579,7 @@ class Mirror:
         has_grant = known.grant is not None and not known.grant.restored
         stop = None
         if self.stops.any_known:
-            bucket = bucket_of(b"GET", asked.question.path)
-            stop = self.stops.now_stopped(asked.credential, bucket, now)
+            stop = self.stops.now_stopped(asked.whose.token, asked.scopes, now)
         if has_grant and (stop is not None or self.availability.offline):
             reason = "offline" if stop is None else stop.limit.kind.reason
             stale = await self._stale(asked, reason, None)
@@ -657,8 +663,7 @@ class Mirror:
 
     def is_unsettled(self, asked: Asked) -> bool:
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
-        bucket = bucket_of(b"GET", asked.question.path)
-        return self.stops.is_unsettled(asked.credential, bucket)
+        return self.stops.is_unsettled(asked.whose.token, asked.scopes)
 
     def close(self) -> None:
         """Give up what is asked though nobody waits for it."""
@@ -677,7 +682,7 @@ class Mirror:
         stored = found.get(grant.digest)
         if stored is None or not staleness.may_serve(stored):
             return None
-        quota = self.quotas.last(asked.credential, bucket_of(b"GET", asked.question.path))
+        quota = self.quotas.last(asked.whose.token, bucket_of(b"GET", asked.question.path))
         return Answer(
             200,
             staleness.fields(stored, grant, quota),
@@ -691,11 +696,15 @@ class Mirror:
         )
 
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
-        look_up, key, credential = self.store.look_up, asked.key, asked.credential
+        look_up, (credential, token) = self.store.look_up, asked.whose
         if self.pacing.budgets.alone:
-            return await look_up(key, credential, asked.patience, current=current)
-        with self.pacing.expecting(credential):
-            return await look_up(key, credential, asked.patience, current=current)
+            return await look_up(
+                asked.key, credential, asked.patience, current=current, token=token
+            )
+        with self.pacing.expecting(token):
+            return await look_up(
+                asked.key, credential, asked.patience, current=current, token=token
+            )
 
     @staticmethod
     def _is_cold(known: Known) -> bool:
@@ -789,7 +798,8 @@ class Mirror:
             return
         login = parse_login(await self._plain(answer))
         if login is not None and not asked.head:
-            self.users.learn(asked.credential, login, self.now())
+            for name in set(asked.whose):
+                self.users.learn(name, login, self.now())
 
 
 def _observation(question: Question, credential: str) -> Observation:
@@ -822,3 +832,13 @@ def _mutates(question: Question, upload: Upload | None) -> bool:
     return is_write(question) and (
         upload.size > _GRAPHQL_LOOK or is_mutation(upload.head(_GRAPHQL_LOOK))
     )
+
+
+def _scopes(question: Question, upload: Upload | None) -> tuple[str, ...]:
+    """Return the scopes of the limits that stop a request."""
+    method, path = question.method, question.path
+    if method in _READING:
+        return scopes_of(method, path, creates=False)
+    mutates = _mutates(question, upload)
+    creates = creates_content(method, graphql=is_graphql(question), mutates=mutates)
+    return scopes_of(method, path, creates=creates)

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from math import ceil
+from collections.abc import Iterable
 from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from ghmirror_tw.answers import Answer, Whole
 from ghmirror_tw.policy.cache_status import Outcome
-from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.limits import Limit, LimitKind
 
 _MOST: Final = 10_000
 #: How long others wait while somebody tries whether a limit has ended, in seconds.
 _ON_TRIAL_S: Final = 1
-_DOCUMENTATION: Final = (
-    "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"
-)
-#: What was true of the first answer alone, or is never said twice.
-_ONCE: Final = frozenset({b"date", b"set-cookie", b"x-github-request-id"})
-_MESSAGES: Final = {
-    LimitKind.PRIMARY: "API rate limit exceeded",
-    LimitKind.SECONDARY: "You have exceeded a secondary rate limit. Please wait a few minutes"
-    " before you try again.",
-}
+#: The same limit ends a little earlier or later by the clocks of different replicas, in seconds.
+_SAME_S: Final = 0.5
 
 
 @define(eq=False)
 class Stop:
-    """A limit that was met, and how GitHub said so.
+    """A limit that was met.
 
     *on_trial*: somebody here tries whether it ended; *elsewhere_until*: another replica does,
     and may be done by then.
     """
 
     limit: Limit
-    answer: Answer
     on_trial: bool = False
     elsewhere_until: float = 0.0
 
@@ -47,17 +36,8 @@ class Stop:
         return self.on_trial or now < max(self.limit.until, self.elsewhere_until)
 
     def again(self, now: float) -> Answer:
-        """Return GitHub's answer once more, with the time that is left."""
-        left_s = max(ceil(self.limit.until - now), _ON_TRIAL_S)
-        fields = self.answer.fields.without(_ONCE).with_line(b"retry-after", b"%d" % left_s)
-        return evolve(
-            self.answer,
-            fields=fields,
-            outcome=Outcome.ERROR,
-            asked=None,
-            forward=None,
-            detail=self.limit.kind.reason,
-        )
+        """Return GitHub's response as it would be now."""
+        return limited(self.limit, now)
 
 
 class Stopped(Exception):  # noqa: N818 - it says what is, and is nobody's fault
@@ -68,36 +48,30 @@ class Stopped(Exception):  # noqa: N818 - it says what is, and is nobody's fault
         self.stop = stop
 
 
-def in_words(limit: Limit, answer: Answer) -> Answer:
-    """Return *answer* with what GitHub says of such a limit, for when it came without content."""
-    content = {"message": _MESSAGES[limit.kind], "documentation_url": _DOCUMENTATION}
-    fields = answer.fields.with_line(b"content-type", b"application/json; charset=utf-8")
-    whole = Whole(json.dumps(content).encode())
-    return evolve(answer, fields=fields, body=whole, coding=b"")
-
-
-def _told_by_others(limit: Limit) -> Answer:
-    """Return what GitHub says of such a limit, where it said so to another replica."""
-    return in_words(limit, Answer(403, Fields(), Outcome.ERROR, None))
+def limited(limit: Limit, now: float) -> Answer:
+    """Return GitHub's response to what a limit stops, wherever the limit was learned."""
+    status, fields, content = limit.response(now)
+    return Answer(status, fields, Outcome.ERROR, Whole(content), detail=limit.kind.reason)
 
 
 @frozen(eq=False)
 class Entry:
     """Leave to ask once: what was known when it was given.
 
-    *over*: the limits that have ended, and whose end this question tries. *strikes*: how many
-    secondary limits in a row the credential had met.
+    *credential* is the name of a token. *over*: the limits that have ended, and whose end this
+    question tries. *strikes*: how many limits in a row the credential had met, of those whose end
+    GitHub does not always say.
     """
 
     credential: str
-    bucket: str
+    scopes: tuple[str, ...]
     strikes: int
     over: tuple[Stop, ...]
 
 
 @define(eq=False)
 class Stops:
-    """Limits by credential and bucket, ``""`` for all buckets; and who tries when they end.
+    """Limits by credential and scope, and who tries when they end.
 
     Who asks enters and leaves; in between, what came of it is told.
 
@@ -107,15 +81,15 @@ class Stops:
     _stops: OrderedDict[tuple[str, str], Stop] = field(init=False, factory=OrderedDict)
     _strikes: OrderedDict[str, int] = field(init=False, factory=OrderedDict)
 
-    def _of(self, credential: str, bucket: str) -> list[Stop]:
+    def _of(self, credential: str, scopes: tuple[str, ...]) -> list[Stop]:
         if not self._stops:
             return []
-        names = dict.fromkeys(((credential, ""), (credential, bucket)))
-        return [stop for name in names if (stop := self._stops.get(name)) is not None]
+        stops = [self._stops.get((credential, scope)) for scope in scopes]
+        return [stop for stop in stops if stop is not None]
 
-    def now_stopped(self, credential: str, bucket: str, now: float) -> Stop | None:
+    def now_stopped(self, credential: str, scopes: tuple[str, ...], now: float) -> Stop | None:
         """Return what keeps a credential from asking now; it is not a trial."""
-        for stop in self._of(credential, bucket):
+        for stop in self._of(credential, scopes):
             if stop.holds(now):
                 return stop
         return None
@@ -128,27 +102,27 @@ class Stops:
             if now < stop.limit.until
         ]
 
-    def is_unsettled(self, credential: str, bucket: str) -> bool:
+    def is_unsettled(self, credential: str, scopes: tuple[str, ...]) -> bool:
         """Tell whether a limit was met of which nobody has seen the end."""
-        return bool(self._of(credential, bucket))
+        return bool(self._of(credential, scopes))
 
     @property
     def any_known(self) -> bool:
         """Whether a limit was met, by any credential, of which nobody has seen the end."""
         return bool(self._stops)
 
-    def enter(self, credential: str, bucket: str, now: float) -> Entry:
+    def enter(self, credential: str, scopes: tuple[str, ...], now: float) -> Entry:
         """Return leave to ask, or raise `Stopped` if a credential must not ask now.
 
         After the end of a limit one may, and all others wait until `left` is called.
         """
-        stop = self.now_stopped(credential, bucket, now)
+        stop = self.now_stopped(credential, scopes, now)
         if stop is not None:
             raise Stopped(stop)
-        over = tuple(self._of(credential, bucket))
+        over = tuple(self._of(credential, scopes))
         for each in over:
             each.on_trial = True
-        return Entry(credential, bucket, self._strikes.get(credential, 0), over)
+        return Entry(credential, scopes, self._strikes.get(credential, 0), over)
 
     def left(self, entry: Entry) -> None:
         """Take note that a question has ended, whatever came of it: another may be tried."""
@@ -169,49 +143,40 @@ class Stops:
         if self._strikes.get(credential) == entry.strikes:
             del self._strikes[credential]
         for stop in entry.over:
-            name = (credential, stop.limit.bucket)
+            name = (credential, stop.limit.scope)
             if self._stops.get(name) is stop:
                 del self._stops[name]
 
-    def met(self, entry: Entry, limit: Limit, answer: Answer) -> None:
-        """Take note of a limit that GitHub told of in *answer*.
+    def met(self, entry: Entry, limit: Limit) -> None:
+        """Take note of a limit that GitHub told of.
 
         All that were asked before it was known are one strike, however many they are.
         """
         credential = entry.credential
-        if limit.kind is LimitKind.SECONDARY:
+        if limit.kind is LimitKind.SECONDARY or not limit.hinted:
             strikes = max(entry.strikes + 1, self._strikes.get(credential, 0))
             self._strikes[credential] = strikes
             self._strikes.move_to_end(credential)
             if len(self._strikes) > _MOST:
                 self._strikes.popitem(last=False)
-        known = self._stops.get((credential, limit.bucket))
+        known = self._stops.get((credential, limit.scope))
         if known is not None and known.limit.until > limit.until:
             limit = known.limit
-        self._put(credential, Stop(limit, answer))
+        self._put(credential, Stop(limit))
 
-    def newest(self, credential: str, bucket: str) -> Stop | None:
+    def newest(self, credential: str, scopes: tuple[str, ...]) -> Stop | None:
         """Return the limit that lasts longest of those that were met, ended or not."""
-        return max(self._of(credential, bucket), key=lambda stop: stop.limit.until, default=None)
+        return max(self._of(credential, scopes), key=lambda stop: stop.limit.until, default=None)
 
-    def heard(
-        self, credential: str, bucket: str, stopped_until: float, bucket_until: float, now: float
-    ) -> None:
-        """Take note until when the fleet is stopped: all of a credential, and a bucket of it."""
-        if stopped_until > now:
-            self.told(credential, Limit(LimitKind.SECONDARY, "", stopped_until), now)
-        if bucket_until > now:
-            self.told(credential, Limit(LimitKind.PRIMARY, bucket, bucket_until), now)
-
-    def told(self, credential: str, limit: Limit, now: float) -> None:
-        """Take note of a limit that another replica has met."""
-        known = self._stops.get((credential, limit.bucket))
-        if limit.until > now and (known is None or known.limit.until < limit.until):
-            answer = _told_by_others(limit) if known is None else known.answer
-            self._put(credential, Stop(limit, answer))
+    def learned(self, credential: str, limits: Iterable[Limit], now: float) -> None:
+        """Take note of limits that other replicas have met."""
+        for limit in limits:
+            known = self._stops.get((credential, limit.scope))
+            if limit.until > now and (known is None or known.limit.until + _SAME_S < limit.until):
+                self._put(credential, Stop(limit))
 
     def _put(self, credential: str, stop: Stop) -> None:
-        name = (credential, stop.limit.bucket)
+        name = (credential, stop.limit.scope)
         self._stops[name] = stop
         self._stops.move_to_end(name)
         if len(self._stops) > _MOST:

@@ -8,6 +8,7 @@ from typing import Final
 from attrs import define
 from twisted.internet.interfaces import IDelayedCall
 
+from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.stops import Entry, Stopped, Stops
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 
@@ -17,11 +18,13 @@ _WAIT_S: Final = 0.5
 _LONGEST_S: Final = 10.0
 #: That a trial went well is known for so long to all, in seconds.
 _KNOWN_S: Final = 60.0
+#: By so much the clocks of replicas may differ, in seconds.
+_CLOCKS_S: Final = 0.5
 
 
-def _mark(bucket: str) -> str:
-    """Return under what name of a bucket it is noted that a trial went well."""
-    return f"{bucket}+"
+def _mark(limit: Limit, until: float = 0.0) -> Limit:
+    """Return what is stored as a limit of nothing: that a trial of *limit* went well."""
+    return Limit(limit.kind, f"{limit.scope}+", until)
 
 
 @define(eq=False)
@@ -52,15 +55,15 @@ class Trials:
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
     owner: Callable[[], str]
 
-    def enter_at_once(self, credential: str, bucket: str) -> Trial | None:
+    def enter_at_once(self, credential: str, scopes: tuple[str, ...]) -> Trial | None:
         """Return leave to ask where no limit is known, else None: as mostly."""
         if self.stops.any_known:
             return None
-        return Trial(self.stops.enter(credential, bucket, self.now()), tries=False, end=None)
+        return Trial(self.stops.enter(credential, scopes, self.now()), tries=False, end=None)
 
-    async def enter(self, credential: str, bucket: str) -> Trial:
+    async def enter(self, credential: str, scopes: tuple[str, ...]) -> Trial:
         """Return leave to ask, or raise `Stopped`."""
-        entry = self.stops.enter(credential, bucket, self.now())
+        entry = self.stops.enter(credential, scopes, self.now())
         release = None
         try:
             if entry.over:
@@ -85,7 +88,7 @@ class Trials:
         """Return what lets others try, if this is the one who tries; None: another has."""
         patience = self.store.patience()
         stop = entry.over[0]
-        subject = Subject.end_of_limit(entry.credential, stop.limit.bucket)
+        subject = Subject.end_of_limit(entry.credential, stop.limit.scope)
         owner = self.owner()
         tries = False
         said = await self.store.claim(subject, owner, patience)
@@ -109,15 +112,16 @@ class Trials:
 
         Raises `Stopped` where one of them has met another limit.
         """
-        credential, bucket = entry.credential, entry.bucket
-        told = await self.store.stops(credential, bucket, patience)
-        self.stops.heard(credential, bucket, *told, self.now())
-        newer = self.stops.newest(credential, bucket)
+        credential = entry.credential
+        limits = await self.store.limits(credential, entry.scopes, patience)
+        self.stops.learned(credential, limits, self.now())
+        newer = self.stops.newest(credential, entry.scopes)
         if newer is not None and self.now() < newer.limit.until:
             raise Stopped(newer)
         for stop in entry.over:
-            _, known_until = await self.store.stops(credential, _mark(stop.limit.bucket), patience)
-            if known_until - _KNOWN_S < stop.limit.until:
+            mark = _mark(stop.limit).scope
+            known = await self.store.limits(credential, (mark,), patience)
+            if not known or known[0].until - _KNOWN_S < stop.limit.until - _CLOCKS_S:
                 return False
         return True
 
@@ -126,5 +130,5 @@ class Trials:
         self.stops.passed(trial.entry)
         if trial.tries:
             for stop in trial.entry.over:
-                mark = _mark(stop.limit.bucket)
-                self.store.stop(trial.entry.credential, mark, self.now() + _KNOWN_S)
+                mark = _mark(stop.limit, self.now() + _KNOWN_S)
+                self.store.set_limit(trial.entry.credential, mark)

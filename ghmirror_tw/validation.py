@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from ghmirror_tw.answers import Answer, NotSaid, Whole
-from ghmirror_tw.conversation import Asked, Plan, Terms, Turn, Upload
+from ghmirror_tw.conversation import Asked, Plan, Terms, Turn, Upload, Whose
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Reply, Unanswered
 from ghmirror_tw.policy import errors, granting, reuse, tags
@@ -41,7 +41,7 @@ from ghmirror_tw.policy.storing import (
     refuses,
 )
 from ghmirror_tw.proving import NoPagesError, NoSuchPageError, Proofs
-from ghmirror_tw.stops import Stopped, in_words
+from ghmirror_tw.stops import Stopped, limited
 from ghmirror_tw.store.gate import Gate, looks
 from ghmirror_tw.store.interfaces import IStore
 from ghmirror_tw.threads import Workshop
@@ -81,7 +81,7 @@ class World(Protocol):
         """Return whose credential it is, where known."""
 
     async def put(
-        self, question: Question, credential: str, upload: Upload | None, deadline: float
+        self, question: Question, whose: Whose, upload: Upload | None, deadline: float
     ) -> Reply:
         """Put one question to GitHub."""
 
@@ -178,7 +178,7 @@ class Validation:
                 asked_at = max(self.world.tick(), known.latest_at + _INSTANT_S)
                 question = plan.as_sent(asked.question)
                 try:
-                    reply = await self.world.put(question, asked.credential, None, asked.deadline)
+                    reply = await self.world.put(question, asked.whose, None, asked.deadline)
                 except Unanswered as error:
                     if error.status is not None:
                         self._refused(asked, error.status, asked_at)
@@ -320,8 +320,8 @@ class Validation:
         asked, reply = turn.asked, turn.reply
         if reply.status >= 500:  # noqa: PLR2004
             raise NotSaid("server-error", reply.status, await self._server_error(turn))
-        if reply.limit is not None:
-            answer = limited_answer(reply, reply.limit)
+        if reply.limit is not None and reply.limited:
+            answer = limited_answer(reply, reply.limit, self.world.now())
             raise NotSaid(reply.limit.kind.reason, reply.status, answer)
         storable = self._heed(turn)
         if asked.head:
@@ -426,7 +426,7 @@ class Validation:
         of the grant, and that is not asked for here.
         """
         asked, grant = turn.asked, turn.known.grant
-        if grant is not None and refuses(turn.reply.status, Fields(), b"") is None:
+        if grant is not None and refuses(turn.reply.status) is None:
             self.store.refuse(asked.key, asked.credential, turn.asked_at)
 
     def _refused(self, asked: Asked, status: int, asked_at: float) -> None:
@@ -434,7 +434,7 @@ class Validation:
 
         *status* is of an answer that tells of no limit.
         """
-        what = refuses(status, Fields(), b"")
+        what = refuses(status)
         if what == "credential" and asked.question.authorization is not None:
             self.world.revoked(asked.credential, asked_at)
         elif what is not None:
@@ -467,10 +467,10 @@ def _represented(
     return stored, shareable
 
 
-def limited_answer(reply: Reply, limit: Limit) -> Answer:
-    """Return an answer that tells of a limit, to be given as it is, more than once.
+def limited_answer(reply: Reply, limit: Limit, now: float) -> Answer:
+    """Return an answer that tells of a limit, as it came; all who asked the same get it.
 
-    Content that is missing (HEAD), or can't be unpacked, is not repeated for as long.
+    Where its content is missing (HEAD), or can't be unpacked, it has the usual one.
     """
     content = reply.content.content if isinstance(reply.content, Held) else b""
     answer = passed_on(reply, Whole(content, _coding(reply)))
@@ -478,7 +478,11 @@ def limited_answer(reply: Reply, limit: Limit) -> Answer:
         readable = bool(identity(content, _coding(reply), MOST_OF_A_LIMIT))
     except (Undecodable, TooLarge):
         readable = False
-    return answer if readable else in_words(limit, answer)
+    if readable:
+        return answer
+    usual = limited(limit, now)
+    fields = answer.fields.with_line(b"content-type", usual.fields.get(b"content-type"))
+    return evolve(answer, fields=fields, body=usual.body, coding=b"")
 
 
 def passed_on(reply: Reply, body: Whole | IncomingContent | None) -> Answer:

@@ -112,6 +112,9 @@ NO_TROUBLE: Final = {
     "slow": "an answer in time; what is too late is `timeout`",
     "no-etag": "a whole answer, not to be stored: see `test_rules_storable`",
     "no-store": "a whole answer, not to be stored: see `test_rules_storable`",
+    "creation-limit": "it stops only what creates content: see `test_rules_limited`",
+    "login-limit": "a limit that is told in other words: see `test_rules_limited`",
+    "unmetered-limit": "a limit that is told in words alone: see `test_rules_limited`",
 }
 
 #: Cells that make no sense, and why.

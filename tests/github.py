@@ -113,8 +113,19 @@ _SECONDARY = {
     "try again. If you reach out to GitHub Support for help, please include the request ID.",
     "abuse": "You have triggered an abuse detection mechanism. Please wait a few minutes before "
     "you try again.",
+    "creation": "You have exceeded a secondary rate limit and have been temporarily blocked from "
+    "content creation. Please retry your request again later. If you reach out to GitHub Support "
+    "for help, please include the request ID.",
+    "login": "Maximum number of login attempts exceeded. Please try again later.",
     "none": "Forbidden",
 }
+_DOCS_OF_LIMITS = {
+    "primary": "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api",
+    "secondary": "https://docs.github.com/free-pro-team@latest/rest/overview/"
+    "rate-limits-for-the-rest-api#about-secondary-rate-limits",
+    "abuse": "https://docs.github.com/rest/overview/resources-in-the-rest-api#abuse-rate-limits",
+}
+_DOCS_OF_LIMITS["creation"] = _DOCS_OF_LIMITS["secondary"]
 
 Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
 Logins: TypeAlias = Iterable[str] | None
@@ -126,6 +137,7 @@ CONTENT_FAULTS = frozenset(
 FAULTS = CONTENT_FAULTS | {
     *("500", "502", "503", "504", "timeout", "refuse", "reset", "malformed", "slow"),
     *("no-store", "huge-field", "primary-limit", "secondary-limit", "abuse-limit"),
+    *("creation-limit", "login-limit", "unmetered-limit"),
 }
 
 
@@ -714,6 +726,8 @@ class GitHub:
     secondary_status: int = 403
     secondary_retry_after_s: int | None = 60
     secondary_message: Literal["secondary", "abuse", "none"] = "secondary"
+    tells_quota: bool = True
+    """Whether answers have the fields of the quota, as limited ones do not always."""
     deprecation: Literal["asked", "always", "never"] = "asked"
     """Which answers in the old version say that it ends: where it was asked for by name, or all."""
 
@@ -1036,7 +1050,10 @@ class GitHub:
         ``idle-in-content``: half of the content. ``malformed``: no HTTP. ``bad-gzip``: content that
         does not decompress. ``slow``: `delay_s` later. ``no-etag``, ``no-store``: what they say.
         ``huge-field``: a field of `size_bytes`. ``primary-limit``, ``secondary-limit``,
-        ``abuse-limit``: limited, whatever was counted. For refused connections see `go_away`.
+        ``abuse-limit``: limited, whatever was counted. ``creation-limit``: so, what creates content
+        (other requests are answered). ``login-limit``: too many attempts to log in, without a hint.
+        ``unmetered-limit``: the words of a primary limit, with plenty left. For refused connections
+        see `go_away`.
         """
         name = str(kind).replace(" ", "-")
         if name not in FAULTS:
@@ -1233,16 +1250,23 @@ class GitHub:
         most = self.secondary_limit_in_flight
         asked = fault.kind if fault is not None else ""
         if (
-            asked in {"secondary-limit", "abuse-limit"}
+            asked in {"secondary-limit", "abuse-limit", "login-limit"}
+            or (asked == "creation-limit" and question.method in {b"POST", b"PUT", b"PATCH"})
             or (most is not None and self.in_flight[who] > most)
             or (budget is not None and points is not None and points.total > budget)
         ):
-            text = "abuse" if asked == "abuse-limit" else self.secondary_message
-            answer = _message(self.secondary_status, _SECONDARY[text])
-            if self.secondary_retry_after_s is not None:
+            text = asked.partition("-")[0]
+            text = text if text in {"abuse", "creation", "login"} else self.secondary_message
+            url = _DOCS_OF_LIMITS.get(text, DOCS)
+            answer = _message(self.secondary_status, _SECONDARY[text], documentation_url=url)
+            if self.secondary_retry_after_s is not None and text != "login":
                 answer.fields = [(b"Retry-After", b"%d" % self.secondary_retry_after_s)]
             return answer
         is_free = question.path == "/rate_limit"
+        if asked == "unmetered-limit":
+            answer = self._exhausted(question)
+            answer.exhausted = False
+            return answer
         if asked == "primary-limit" or (quota.used >= quota.limit and not is_free):
             return self._exhausted(question)
         return None
@@ -1262,7 +1286,8 @@ class GitHub:
                 f"API rate limit exceeded for {kind} ID {user.id}. If you reach out to GitHub "
                 f"Support for help, please include the timestamp {at:%Y-%m-%d %H:%M:%S} UTC."
             )
-        answer = _message(self.limit_status, text)
+        url = _DOCS_OF_LIMITS["primary"]
+        answer = _message(self.limit_status, text, documentation_url=url)
         answer.exhausted = True
         return answer
 
@@ -1618,7 +1643,7 @@ class GitHub:
             if answer.status != 304:
                 put(b"Link: <https://docs.github.com/rest/about-the-rest-api/api-versions>; ")
                 put(b'rel="deprecation"; type="text/html"\r\n')
-        if not question.path.startswith("/_control/"):
+        if self.tells_quota and not question.path.startswith("/_control/"):
             quota = self._quota_of(question)
             put(
                 b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n"

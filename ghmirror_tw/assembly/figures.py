@@ -90,7 +90,7 @@ class Told:
         shown: dict[tuple[str, str, str], list[Limit]] = {}
         for credential, limit in self.stops.in_force(now):
             user = self.users.known(credential, now) or "unknown"
-            shown.setdefault((user, limit.kind.value, limit.bucket), []).append(limit)
+            shown.setdefault((user, limit.kind.value, limit.scope), []).append(limit)
         told = [
             {
                 "user": user,

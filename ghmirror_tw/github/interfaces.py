@@ -73,13 +73,20 @@ class Reply:
     """GitHub's answer, its content still to come.
 
     *fields* are end-to-end, with `Content-Encoding`, without what delimits the message. *limit*:
-    the rate limit that it tells of, where somebody has looked.
+    the rate limit that it tells of, where somebody has looked. It *refuses* the request all the
+    same where only the quota is used up besides.
     """
 
     status: int
     fields: Fields
     content: IncomingContent
     limit: Limit | None = None
+    refuses: bool = False
+
+    @property
+    def limited(self) -> bool:
+        """Whether it says "not now" rather than "not you"."""
+        return self.limit is not None and not self.refuses
 
 
 class IGitHub(Interface):

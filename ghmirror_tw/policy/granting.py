@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from datetime import datetime
 from math import inf
 from typing import Final
@@ -11,12 +9,14 @@ from typing import Final
 from attrs import frozen
 
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.key import token_in
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
 from ghmirror_tw.policy.tags import weakly_equal
 
-#: How long an installation's token lives, in seconds (GitHub: authenticating as an installation).
-_INSTALLATION_S: Final = 3600.0
+#: How long tokens live, in seconds, by how they begin: those of installations, those that an App
+#: has for a user, and the JSON Web Tokens of an App itself (GitHub: authenticating with an App).
+_LIVES_S: Final = ((b"ghs_", 3600.0), (b"ghu_", 8 * 3600.0), (b"eyJ", 600.0))
 #: A grant is kept for a day at least, whatever stale answers need.
 LEAST_S: Final = 86_400.0
 _SCOPES: Final = b"x-oauth-scopes"
@@ -40,31 +40,20 @@ class Word:
     expires_at: float = inf
 
 
-def _token(authorization: bytes) -> bytes:
-    """Return the token in an `Authorization` value: behind the scheme, or as Basic's password."""
-    scheme, _, value = authorization.partition(b" ")
-    if scheme.lower() != b"basic":
-        return value.strip()
-    try:
-        return base64.b64decode(value).partition(b":")[2]
-    except binascii.Error:
-        return b""
-
-
 def expires_at(
     authorization: bytes | None, fields: Fields, asked_at: float, stale_limit_s: float
 ) -> float:
     """Return until when a grant is worth keeping, unless it is confirmed again.
 
     As long as stale answers may need it, and a day at least; but not beyond the life of the
-    token, which is an hour for installations' (``ghs_``), and which GitHub tells of others, since
-    tokens that rotate must not pile up.
+    token, which is known by how it begins, and which GitHub tells of others, since tokens that
+    rotate must not pile up.
     """
     life_s = max(stale_limit_s, LEAST_S)
     if authorization is None:
         return asked_at + life_s
-    if _token(authorization).startswith(b"ghs_"):
-        life_s = min(life_s, _INSTALLATION_S)
+    token = token_in(authorization)
+    life_s = min([life_s, *(life for start, life in _LIVES_S if token.startswith(start))])
     told = fields.get(_EXPIRATION)
     if told is None:
         return asked_at + life_s

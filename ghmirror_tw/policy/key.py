@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 from typing import Final
@@ -58,6 +60,27 @@ def _selecting(fields: Fields) -> tuple[bytes | None, ...]:
     return tuple([fields.get(name) for name in KEY_FIELDS])
 
 
+#: What clients send as a password beside a token that is the user, and as a user beside one that is
+#: the password.
+_NO_PASSWORD: Final = frozenset({b"", b"x-oauth-basic"})
+
+
+def token_in(authorization: bytes) -> bytes:
+    """Return the token in an `Authorization` value: behind the scheme, or in Basic's pair.
+
+    In Basic it is the password, or the user where the password says nothing (GitHub: basic
+    authentication with a token).
+    """
+    scheme, _, value = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return value.strip()
+    try:
+        user, _, password = base64.b64decode(value).partition(b":")
+    except binascii.Error:
+        return b""
+    return user if password in _NO_PASSWORD else password
+
+
 @frozen(eq=False)
 class CredentialNames:
     """Names credentials by a keyed hash, so that the credential itself is never remembered.
@@ -70,12 +93,23 @@ class CredentialNames:
     secret: bytes = field(default=b"", repr=False)
 
     def of(self, fields: Fields) -> str:
-        """Return the name of the credential in a request's *fields*."""
-        return fields.once(self)
+        """Return the name of the credential in a request's *fields*: of the value as it is."""
+        return fields.once(self)[0]
 
-    def __call__(self, fields: Fields) -> str:
-        """Make what `of` returns."""
-        return self.name(fields.get(b"authorization"))
+    def token_of(self, fields: Fields) -> str:
+        """Return the name of the token in a request's *fields*, however it is sent.
+
+        GitHub's limits belong to the token. Its entity-tags belong to the literal value.
+        """
+        return fields.once(self)[1]
+
+    def __call__(self, fields: Fields) -> tuple[str, str]:
+        """Make what `of` and `token_of` return."""
+        authorization = fields.get(b"authorization")
+        name = self.name(authorization)
+        token = b"" if authorization is None else token_in(authorization)
+        usual = b"token " + token
+        return name, name if not token or usual == authorization else self.name(usual)
 
     def name(self, authorization: bytes | None) -> str:
         """Return the name of an `Authorization` value; None is who asks without one."""

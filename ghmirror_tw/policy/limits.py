@@ -1,26 +1,31 @@
 """What GitHub says about its limits: which one was met, and until when (GitHub: rate limits).
 
-A primary limit stops one resource of a credential, a secondary limit the credential altogether.
-Only a 403 or 429 means limited. GraphQL says the same there; the 200 in which it tells of a
-primary limit (an error of the type ``RATE_LIMITED``) is its own answer to a client that reads
-it, is never stored, and passes on.
+Only a 403 or 429 means limited. Its message says what it means, then `Retry-After`; that nothing
+remains (`X-RateLimit-Remaining: 0`) decides only where neither does, since GitHub refuses with an
+empty quota as well. A primary limit stops one resource of a credential. A secondary limit has a
+scope: what creates content, one resource, or the credential where the response does not tell.
+
+GraphQL says the same there; the 200 in which it tells of a primary limit (an error of the type
+``RATE_LIMITED``) is its own answer to a client that reads it, is never stored, and passes on.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from math import ceil
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.remembered import remembered
 
-#: How long a limit lasts of which GitHub doesn't say it, in seconds; secondary ones double.
+#: How long a limit lasts of which GitHub doesn't say it, in seconds; it doubles each time.
 UNSAID_S: Final = 60.0
 #: No limit lasts longer than GitHub's longest window; then there is a trial at least.
 LONGEST_S: Final = 3600.0
@@ -38,20 +43,56 @@ _BUCKETS: Final = tuple(
         (None, rb"/search/.*", "search"),
         (None, rb"/graphql", GRAPHQL),
         (b"POST", rb"/app-manifests/[^/]+/conversions", "integration_manifest"),
-        (b"POST", rb"/repos/[^/]+/[^/]+/code-scanning/sarifs", "code_scanning_upload"),
         (b"POST", _OWNED + rb"/actions/runners/registration-token", "actions_runner_registration"),
         (None, rb"/scim/.*", "scim"),
         (b"POST", rb"/repos/[^/]+/[^/]+/dependency-graph/snapshots", "dependency_snapshots"),
         (None, rb"/(?:orgs|enterprises)/[^/]+/audit-log", "audit_log"),
     )
 )
+#: Resources that GitHub reports by a name of their own, and that share the quota of another.
+_SHARED: Final = {"code_scanning_upload": CORE}
 _RESOURCE: Final = re.compile(rb"[a-z0-9_]{1,64}")
 _SECONDS: Final = re.compile(rb"[0-9]{1,15}")
-_SENTENCES: Final = (b"secondary rate limit", b"abuse detection")
+
+#: The scope of a limit that stops a credential altogether, and of one that stops only requests that
+#: create content. The hyphen tells the latter from the name of a resource.
+EVERYTHING: Final = ""
+CONTENT_CREATION: Final = "content-creation"
+_CREATING: Final = frozenset({b"POST", b"PUT", b"PATCH"})
+
+_DOCUMENTATION: Final = "https://docs.github.com"
+#: What GitHub's own limited responses link to. Clients tell the two by the end of this URL.
+_PRIMARY_URL: Final = f"{_DOCUMENTATION}/rest/overview/rate-limits-for-the-rest-api"
+_SECONDARY_URL: Final = (
+    f"{_DOCUMENTATION}/free-pro-team@latest/rest/overview/rate-limits-for-the-rest-api"
+    "#about-secondary-rate-limits"
+)
+_PRIMARY_MESSAGE: Final = re.compile(r"rate limit (?:already )?exceeded|rate limit reached")
+_CONTENT_MESSAGE: Final = "blocked from content creation"
+_LOGIN_MESSAGE: Final = "login attempts exceeded"
+_SECONDARY_MESSAGES: Final = (
+    *("secondary rate limit", "abuse detection", _CONTENT_MESSAGE, _LOGIN_MESSAGE),
+)
+#: Where the documentation of secondary limits is, in the words of old and new responses.
+_SECONDARY_ENDS: Final = ("secondary-rate-limits", "abuse-rate-limits")
+#: Messages that refuse, whatever else the response says.
+_REFUSALS: Final = (
+    *("not accessible by", "saml", "must have admin", "bad credentials", "not found"),
+    *("forbids access", "ip allow list"),
+)
+#: Fields of a limited response that are sent again while the limit lasts.
+_KEPT: Final = frozenset(
+    {
+        *(b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"),
+        *(b"x-ratelimit-used", b"x-ratelimit-resource", b"retry-after", b"content-type"),
+    }
+)
+_LONGEST_VALUE: Final = 128
+_LONGEST_CONTENT: Final = 1024
 
 
 class LimitKind(Enum):
-    """What a limit stops: one resource of a credential, or the credential."""
+    """What is limited: the quota of a resource, or how requests are sent."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
@@ -66,12 +107,94 @@ class LimitKind(Enum):
 class Limit:
     """A limit that was met, *until* a time in seconds since the epoch.
 
-    *bucket*: GitHub's name of the resource; empty where all of them are stopped.
+    *scope*: GitHub's name of the resource, `EVERYTHING` or `CONTENT_CREATION`. *status*, *fields*
+    and *content* are GitHub's own, to be sent again; without content, the usual words are sent.
+    *hinted*: GitHub said when it ends.
     """
 
     kind: LimitKind
-    bucket: str
+    scope: str
     until: float
+    status: int = 403
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    content: bytes = field(default=b"", repr=False)
+    hinted: bool = True
+
+    def response(self, now: float) -> tuple[int, Fields, bytes]:
+        """Return status, fields and content of GitHub's response as it would be *now*.
+
+        `Retry-After` is counted down, to one second at least, and is there only if GitHub sent it.
+        """
+        fields = Fields.of(self.fields)
+        if fields.get(b"retry-after") is not None:
+            left_s = max(ceil(self.until - now), 1)
+            fields = fields.with_line(b"retry-after", b"%d" % left_s)
+        if self.content:
+            return self.status, fields, self.content
+        fields = fields.with_line(b"content-type", b"application/json; charset=utf-8")
+        return self.status, fields, self._words()
+
+    def _words(self) -> bytes:
+        """Return what GitHub says of such a limit."""
+        primary = self.kind is LimitKind.PRIMARY
+        if primary:
+            message = "API rate limit exceeded"
+        elif self.scope == CONTENT_CREATION:
+            message = (
+                "You have exceeded a secondary rate limit and have been temporarily blocked from "
+                "content creation. Please retry your request again later."
+            )
+        else:
+            message = (
+                "You have exceeded a secondary rate limit. Please wait a few minutes before you "
+                "try again."
+            )
+        url = _PRIMARY_URL if primary else _SECONDARY_URL
+        value = {"message": message, "documentation_url": url, "status": str(self.status)}
+        return json.dumps(value).encode()
+
+
+@frozen
+class Meaning:
+    """What a 403 or 429 means.
+
+    *refuses*: GitHub refuses this request for good. There may be a *limit* as well, when the quota
+    is used up: it stops other requests, and this response is still a refusal.
+    """
+
+    limit: Limit | None
+    refuses: bool
+
+
+def scopes_of(method: bytes, path: bytes, *, creates: bool) -> tuple[str, ...]:
+    """Return the scopes of all limits that stop a request; `/rate_limit` counts to no resource.
+
+    *path* is without query and prefix. *creates*: whether it creates content.
+    """
+    if path.rstrip(b"/") == b"/rate_limit":
+        return (EVERYTHING,)
+    bucket = bucket_of(method, path)
+    return (EVERYTHING, bucket, CONTENT_CREATION) if creates else (EVERYTHING, bucket)
+
+
+def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:
+    """Tell whether a request creates content (GitHub: secondary rate limits).
+
+    GraphQL is always sent as POST, and creates something only where it *mutates*.
+    """
+    return mutates if graphql else method in _CREATING
+
+
+def later(one: tuple[Limit, ...], other: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    """Return the limits of both, of each scope the one that lasts longest."""
+    if not one or not other:
+        return one or other
+    latest: dict[str, Limit] = {}
+    for limit in (*one, *other):
+        known = latest.get(limit.scope)
+        if known is None or known.until < limit.until:
+            latest[limit.scope] = limit
+    return tuple(latest.values())
 
 
 def bucket_of(method: bytes, path: bytes) -> str:
@@ -93,42 +216,103 @@ def _bucket_of(path: bytes, method: bytes) -> str:
 
 def resource_of(question: Question, fields: Fields) -> str:
     """Return to which resource's quota an answer says that it counts; else, what is known."""
+    return _resource(fields) or bucket_of(question.method, question.path)
+
+
+def _resource(fields: Fields) -> str | None:
+    """Return the resource that a response names, or whose quota that one shares."""
     said = fields.get(b"x-ratelimit-resource")
-    if said is not None and _RESOURCE.fullmatch(said):
-        return said.decode("ascii")
-    return bucket_of(question.method, question.path)
-
-
-def is_rate_limit(status: int, fields: Fields, content: bytes) -> bool:
-    """Tell whether a 403 or 429 says "not now" rather than "not you".
-
-    *content* is without coding, or its beginning.
-    """
-    return _kind(status, fields, content) is not None
-
-
-def limit_of(  # noqa: PLR0913, PLR0917 - an answer, whole, and when it came
-    question: Question, status: int, fields: Fields, content: bytes, now: float, strikes: int
-) -> Limit | None:
-    """Return the limit that an answer tells of, or None.
-
-    *content* is without coding, or its beginning. *strikes*: how many secondary limits in a row
-    this credential has met before this one, without a good answer in between. What makes no
-    sense counts as not said.
-    """
-    kind = _kind(status, fields, content)
-    if kind is None:
+    if said is None or not _RESOURCE.fullmatch(said):
         return None
-    pause_s = retry_after(fields, now)
+    name = said.decode("ascii")
+    return _SHARED.get(name, name)
+
+
+def meaning_of(  # noqa: PLR0913, PLR0917 - an answer, whole, and when it came
+    question: Question, status: int, fields: Fields, content: bytes, now: float, strikes: int
+) -> Meaning:
+    """Return what a response means: whether it refuses, and which limit it tells of.
+
+    *content* is without coding, or its beginning. *strikes*: how many limits in a row this
+    credential has met before this one, without a good answer in between. What makes no sense
+    counts as not said.
+    """
+    if status not in {403, 429}:
+        return Meaning(None, refuses=False)
+    message, documented = _message(content)
+    kind, refuses = _kind(status, fields, message, documented=documented)
+    if kind is None:
+        return Meaning(None, refuses=refuses)
+    pause_s, hinted = _pause(kind, fields, now, strikes)
+    scope = _scope(kind, question, fields, message)
+    kept = tuple([line for line in fields if line[0] in _KEPT and len(line[1]) <= _LONGEST_VALUE])
+    # The words of a refusal are about one thing, and must not be sent for another.
+    repeated = b"" if refuses or not message or len(content) > _LONGEST_CONTENT else content
+    limit = Limit(kind, scope, now + pause_s, status, kept, repeated, hinted)
+    return Meaning(limit, refuses=refuses)
+
+
+def _message(content: bytes) -> tuple[str, bool]:
+    """Return GitHub's message in lower case, and whether it is one: an error's, as JSON.
+
+    What is no JSON is taken as it is. The URL of the documentation speaks where the words do not.
+    """
+    try:
+        error = json.loads(content)
+        message, url = error["message"].lower(), error.get("documentation_url")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return content.decode("latin-1").lower(), False
+    if isinstance(url, str) and url.lower().endswith(_SECONDARY_ENDS):
+        return f"{message} (secondary rate limit)", True
+    return message, bool(message)
+
+
+def _kind(
+    status: int, fields: Fields, message: str, *, documented: bool
+) -> tuple[LimitKind | None, bool]:
+    """Return which limit was met, if any, and whether the response is a refusal.
+
+    *documented*: the message is GitHub's own. One that names no limit refuses.
+    """
+    if any(words in message for words in _SECONDARY_MESSAGES):
+        return LimitKind.SECONDARY, False
+    if _PRIMARY_MESSAGE.search(message):
+        return LimitKind.PRIMARY, False
+    used_up = LimitKind.PRIMARY if fields.get(b"x-ratelimit-remaining") == b"0" else None
+    if status == 403:  # noqa: PLR2004
+        retries = fields.get(b"retry-after") is not None
+        if documented and (not retries or any(words in message for words in _REFUSALS)):
+            return used_up, True
+        if not retries:
+            return used_up, used_up is None
+        return LimitKind.SECONDARY, False
+    return used_up or LimitKind.SECONDARY, False
+
+
+def _scope(kind: LimitKind, question: Question, fields: Fields, message: str) -> str:
+    """Return what a limit stops."""
     if kind is LimitKind.PRIMARY:
+        return resource_of(question, fields)
+    if _CONTENT_MESSAGE in message:
+        return CONTENT_CREATION
+    if _LOGIN_MESSAGE in message:
+        return EVERYTHING
+    return _resource(fields) or EVERYTHING
+
+
+def _pause(kind: LimitKind, fields: Fields, now: float, strikes: int) -> tuple[float, bool]:
+    """Return for how many seconds a limit lasts, and whether GitHub said so.
+
+    The reset of a quota that is not used up tells nothing of the limit.
+    """
+    pause_s = retry_after(fields, now)
+    if kind is LimitKind.PRIMARY and fields.get(b"x-ratelimit-remaining") in {b"0", None}:
         reset, sent_at = _seconds(fields.get(b"x-ratelimit-reset")), _sent_at(fields, now)
         if reset is not None and reset > sent_at:
             pause_s = _bounded(reset - sent_at)
-        pause_s = UNSAID_S if pause_s is None else pause_s
-        return Limit(kind, resource_of(question, fields), now + pause_s)
-    if pause_s is None:
-        pause_s = _bounded(UNSAID_S * 2 ** min(max(strikes, 0), _MOST_DOUBLINGS))
-    return Limit(kind, "", now + pause_s)
+    if pause_s is not None:
+        return pause_s, True
+    return _bounded(UNSAID_S * 2 ** min(max(strikes, 0), _MOST_DOUBLINGS)), False
 
 
 def retry_after(fields: Fields, now: float) -> float | None:
@@ -142,23 +326,6 @@ def retry_after(fields: Fields, now: float) -> float | None:
         return _bounded(seconds)
     at, sent_at = _date(value), _sent_at(fields, now)
     return _bounded(at - sent_at) if at is not None and at > sent_at else None
-
-
-def _kind(status: int, fields: Fields, content: bytes) -> LimitKind | None:
-    """Return which limit was met: GitHub's sentence says it, or what remains, or that there is.
-
-    A secondary limit may be met with a quota that is used up as well; it stops more.
-    """
-    if status not in {403, 429}:
-        return None
-    text = content.lower()
-    if any(sentence in text for sentence in _SENTENCES):
-        return LimitKind.SECONDARY
-    if fields.get(b"x-ratelimit-remaining") == b"0":
-        return LimitKind.PRIMARY
-    if status == 429 or fields.get(b"retry-after") is not None:  # noqa: PLR2004
-        return LimitKind.SECONDARY
-    return None
 
 
 def _sent_at(fields: Fields, now: float) -> float:

@@ -14,6 +14,7 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
+from ghmirror_tw.policy.limits import Limit, later
 
 #: How many representations of a cache key its recency list names.
 RECENCY_LENGTH: Final = 8
@@ -146,10 +147,9 @@ class Known:
     *grant* is None where there is none. *written_at* is when the credential last wrote (0.0:
     never seen to). *refused_at* is when the question was asked to which GitHub last refused this
     key, or everything, to the credential (0.0: never). *unstorable*: answers to this key have
-    lately proved not to be storable. *stopped_until* and *bucket_until*: until when a secondary
-    limit stops the credential, and a primary limit what counts as this key does. *current*: it
-    was read where it is written, so that no refusal and no write is missing that was stored
-    before.
+    lately proved not to be storable. *limits*: those that stop the credential, or what counts as
+    this key does. *current*: it was read where it is written, so that no refusal and no write is
+    missing that was stored before.
     """
 
     grant: Grant | None = None
@@ -157,8 +157,7 @@ class Known:
     written_at: float = 0.0
     refused_at: float = 0.0
     unstorable: bool = False
-    stopped_until: float = 0.0
-    bucket_until: float = 0.0
+    limits: tuple[Limit, ...] = ()
     current: bool = True
 
     def entry_of(self, digest: str) -> Entry | None:
@@ -214,7 +213,6 @@ class Known:
             written_at=max(self.written_at, other.written_at),
             refused_at=max(self.refused_at, other.refused_at),
             unstorable=self.unstorable or other.unstorable,
-            stopped_until=max(self.stopped_until, other.stopped_until),
-            bucket_until=max(self.bucket_until, other.bucket_until),
+            limits=later(self.limits, other.limits),
             current=self.current,
         )

@@ -8,7 +8,6 @@ from typing import Final
 
 from ghmirror_tw.policy.fields import FRAMING, HOP_BY_HOP, Fields, tokens
 from ghmirror_tw.policy.key import KEY_FIELDS
-from ghmirror_tw.policy.limits import is_rate_limit
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.targets import has_secret_in_query
 
@@ -134,16 +133,15 @@ def asks_for_limits(question: Question) -> bool:
     return target.startswith(b"/rate_limit") and question.path.rstrip(b"/") == b"/rate_limit"
 
 
-def refuses(status: int, fields: Fields, content: bytes) -> str | None:
-    """Return what an answer refuses: ``credential`` (401), ``key`` (403, 404), or None.
+def refuses(status: int) -> str | None:
+    """Return what a response refuses: ``credential`` (401), ``key`` (403, 404), or None.
 
-    What is gone (410) or must not be shown (451) is no more to be shown than what is not found.
+    The response tells of no rate limit (see `limits.meaning_of`). What is gone (410) or must not be
+    shown (451) is no more to be shown than what is not found.
     """
     if status == 401:  # noqa: PLR2004
         return "credential"
-    if status in _REFUSING and not is_rate_limit(status, fields, content):
-        return "key"
-    return None
+    return "key" if status in _REFUSING else None
 
 
 def of_this_answer(fields: Fields) -> Fields:

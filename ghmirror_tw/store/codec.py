@@ -26,6 +26,7 @@ from attrs import fields as attributes
 
 from ghmirror_tw.policy.content import TooLarge, Undecodable, unpack
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.policy.records import Entry, Grant, Representation, digest_of
 from ghmirror_tw.store.lately import Lately
 
@@ -57,6 +58,7 @@ class Kind(Enum):
     #: When its question was asked; when it expires.
     GRANT = b"G"
     #: When its question was asked. Refusals of a key, revocations, and when somebody last wrote.
+    #: Of a limit, when it ends by the clock that wrote it; how long it lasts is its key's life.
     TIME = b"T"
     #: When it was last validated; when a 200 last brought it.
     ENTRY = b"E"
@@ -189,6 +191,12 @@ class Codec:
         """Return a moment (seconds) as it is stored under *name*."""
         return self._seal(name, Kind.TIME, (at, _NO_TIME))
 
+    def limit(self, name: bytes, limit: Limit) -> bytes:
+        """Return a limit as it is stored under *name*; for a version before, it is a time."""
+        kind = limit.kind.value.encode("ascii")
+        facts = kind, limit.status, limit.fields, limit.content, limit.hinted
+        return self._seal(name, Kind.TIME, (limit.until, _NO_TIME), *facts)
+
     def entry(self, name: bytes, entry: Entry) -> bytes:
         """Return an entry of a recency list; *name* is that of the list."""
         sealed = self._seal(
@@ -269,6 +277,30 @@ class Codec:
     def open_time(self, name: bytes, blob: bytes | None) -> float | None:
         """Return the moment that is sealed in *blob* for *name*, or None."""
         return self._open(name, blob, Kind.TIME, lambda at, *_: at)
+
+    def open_limit(self, name: bytes, blob: bytes | None, scope: str) -> Limit | None:
+        """Return the limit that is sealed in *blob* for *name*, or None.
+
+        Of one that is but a time, the scope tells the kind: so it was with the version before.
+        """
+
+        def make(until: float, _: float, values: list[Any], __: bytes) -> Limit:
+            if not values:
+                everything = scope == EVERYTHING
+                kind = LimitKind.SECONDARY if everything else LimitKind.PRIMARY
+                return Limit(kind, scope, until)
+            kind_name, status, lines, content, hinted = values
+            return Limit(
+                LimitKind(_text(kind_name)),
+                scope,
+                until,
+                _take(status, int),
+                tuple([(_take(n, bytes), _take(v, bytes)) for n, v in lines]),
+                _take(content, bytes),
+                _take(hinted, bool),
+            )
+
+        return self._open(name, blob, Kind.TIME, make)
 
     def refused_at(self, name: bytes, blob: bytes | None) -> float:
         """Return the time of the refusal that is sealed in *blob* for *name*, or 0.0.

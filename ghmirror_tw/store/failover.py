@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.limits import Limit, later
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.lag import Lag
@@ -234,24 +235,31 @@ class FailoverStore:
         return max(self.clock() - began - lag_s, 0.0)
 
     def look_up(
-        self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
+        self,
+        key: CacheKey,
+        credential: str,
+        patience: Patience,
+        *,
+        current: bool = False,
+        token: str | None = None,
     ) -> Deferred[Known]:
         """Return what Redis and this process know."""
         if key.name in self._sending:
             self._end_turn()
-        ask = partial(self.redis.look_up, key, credential, current=current)
+        ask = partial(self.redis.look_up, key, credential, current=current, token=token)
         return self._ask_once("look_up", patience, ask, is_something).addCallbacks(
             self._with_own,
             self._look_up_again,
-            callbackArgs=(key, credential),
-            errbackArgs=(key, credential, patience, ask),
+            callbackArgs=(key, credential, token),
+            errbackArgs=(key, credential, token, patience, ask),
         )
 
-    def _look_up_again(
+    def _look_up_again(  # noqa: PLR0913, PLR0917 - the look-up once more
         self,
         failure: Failure,
         key: CacheKey,
         credential: str,
+        token: str | None,
         patience: Patience,
         ask: Callable[[float], Deferred[Known]],
     ) -> Deferred[Known]:
@@ -272,12 +280,13 @@ class FailoverStore:
             except Unavailable:
                 return nothing
 
-        return Deferred.fromCoroutine(known()).addCallback(self._with_own, key, credential)
+        return Deferred.fromCoroutine(known()).addCallback(self._with_own, key, credential, token)
 
-    def _with_own(self, known: Known, key: CacheKey, credential: str) -> Known:
+    def _with_own(self, known: Known, key: CacheKey, credential: str, token: str | None) -> Known:
         """Return what Redis knows with what this process does."""
         grant = known.grant
-        here = self.memory.known(key, credential, -inf if grant is None else grant.asked_at)
+        since = -inf if grant is None else grant.asked_at
+        here = self.memory.known(key, credential, since, token)
         if known.written_at > here.written_at:
             # Memory may have to stand in for Redis, and must know what other replicas forwarded.
             self.memory.wrote(credential, known.written_at)
@@ -562,33 +571,35 @@ class FailoverStore:
             lasting=True,
         )
 
-    def stop(self, credential: str, bucket: str, until: float) -> None:
-        """Note a limit, in the whole fleet."""
-        self.memory.stop(credential, bucket, until)
+    def set_limit(self, token: str, limit: Limit) -> None:
+        """Store a limit, in the whole fleet."""
+        self.memory.set_limit(token, limit)
         self._send(
-            ("stopped", credential, bucket),
-            credential,
-            lambda: self.redis.stop(credential, bucket, until, self._statement_s),
+            ("limit", token, limit.scope),
+            token,
+            lambda: self.redis.set_limit(token, limit, self._statement_s),
         )
 
-    def stops(
-        self, credential: str, bucket: str, patience: Patience
-    ) -> Deferred[tuple[float, float]]:
-        """Return until when somebody is stopped, as Redis and this process know."""
-        return Deferred.fromCoroutine(self._stops(credential, bucket, patience))
+    def limits(
+        self, token: str, scopes: tuple[str, ...], patience: Patience
+    ) -> Deferred[tuple[Limit, ...]]:
+        """Return the limits that Redis and this process know."""
+        return Deferred.fromCoroutine(self._limits(token, scopes, patience))
 
-    async def _stops(self, credential: str, bucket: str, patience: Patience) -> tuple[float, float]:
-        everything, some = self.memory.stopped_until(credential, bucket)
+    async def _limits(
+        self, token: str, scopes: tuple[str, ...], patience: Patience
+    ) -> tuple[Limit, ...]:
+        here = self.memory.limits_known(token, scopes)
         try:
-            told = await self._ask(
-                "stops",
+            there = await self._ask(
+                "limits",
                 patience,
-                lambda left_s: Deferred.fromCoroutine(self.redis.stops(credential, bucket, left_s)),
-                any,
+                lambda left_s: Deferred.fromCoroutine(self.redis.limits(token, scopes, left_s)),
+                bool,
             )
         except Unavailable:
-            return everything, some
-        return max(everything, told[0]), max(some, told[1])
+            return here
+        return later(here, there)
 
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored; that isn't worth owing."""

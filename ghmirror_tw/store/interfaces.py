@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 
 
@@ -34,12 +35,12 @@ class Subject:
     credential: str | None = None
 
     @classmethod
-    def end_of_limit(cls, credential: str, bucket: str) -> Subject:
-        """Return whether a limit of *credential* in *bucket*, empty for all, has ended.
+    def end_of_limit(cls, credential: str, scope: str) -> Subject:
+        """Return whether a limit of *credential* in *scope* has ended.
 
         No request has such a target.
         """
-        return cls(CacheKey(b"limit " + bucket.encode("ascii")), credential)
+        return cls(CacheKey(b"limit " + scope.encode("ascii")), credential)
 
     @property
     def name(self) -> str:
@@ -61,7 +62,8 @@ class IStore(Interface):
     can't be asked: what can't be read is not known. They take no longer than *patience* has left,
     and take what they took from it. Statements (the methods that return None) take effect in the
     order they are made, as seen from this process, and report trouble in the log, not to the
-    caller; nobody waits for them. A *credential* is always a name made by ``CredentialNames``.
+    caller; nobody waits for them. A *credential* is always a name made by ``CredentialNames``,
+    and so is a *token*, which is the same however the credential is sent.
 
     Grants and refusals are written only over older ones by ``asked_at``, in one step.
     """
@@ -72,9 +74,16 @@ class IStore(Interface):
         """Return how long one request may wait for this store."""
 
     def look_up(
-        key: CacheKey, credential: str, patience: Patience, *, current: bool = False
+        key: CacheKey,
+        credential: str,
+        patience: Patience,
+        *,
+        current: bool = False,
+        token: str | None = None,
     ) -> Deferred[Known]:
         """Return what is known of *key* for *credential*, refusals already weighed.
+
+        Limits are those of *token*, or of *credential* where it has the same name.
 
         A grant is left out if a refusal of its key and credential, or of its credential, was
         asked for at the same time or later, or if it has expired. *current*: what was stored
@@ -111,14 +120,17 @@ class IStore(Interface):
     def wrote(credential: str, at: float) -> None:
         """Note that *credential* writes now, in the whole fleet; the latest time is kept."""
 
-    def stop(credential: str, bucket: str, until: float) -> None:
-        """Note that a limit stops *credential* until then; *bucket* is empty where it stops all.
+    def set_limit(token: str, limit: Limit) -> None:
+        """Store a limit that *token* has met.
 
-        The latest time is kept, in the whole fleet.
+        Of each scope the limit that ends last is kept, in the whole fleet. It lasts no longer than
+        from now to its end, whatever the clocks of other replicas say.
         """
 
-    def stops(credential: str, bucket: str, patience: Patience) -> Deferred[tuple[float, float]]:
-        """Return until when all that *credential* asks is stopped, and what counts as *bucket*."""
+    def limits(
+        token: str, scopes: tuple[str, ...], patience: Patience
+    ) -> Deferred[tuple[Limit, ...]]:
+        """Return the limits in force that *token* has met in any of *scopes*."""
 
     def unstorable(key: CacheKey) -> None:
         """Note for a minute that answers to *key* can't be stored, and end the claim to it."""

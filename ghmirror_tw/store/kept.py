@@ -33,9 +33,8 @@ REFUSAL: Final = b"x"
 LIST: Final = b"l"
 REVOKED: Final = b"X"
 WRITTEN: Final = b"w"
-STOPPED: Final = b"s"
 #: The letters of those that are times.
-TIMES: Final = REFUSAL + REVOKED + WRITTEN + STOPPED
+TIMES: Final = REFUSAL + REVOKED + WRITTEN
 _KINDS: Final = {
     "representation": (REPRESENTATION, 2),
     "grant": (GRANT, 2),
@@ -43,7 +42,6 @@ _KINDS: Final = {
     "list": (LIST, 1),
     "revoked": (REVOKED, 1),
     "written": (WRITTEN, 1),
-    "stopped": (STOPPED, 2),
 }
 _CALLED: Final = {letter[0]: (kind, texts) for kind, (letter, texts) in _KINDS.items()}
 #: The longest text of hexadecimal digits that is written as bytes; a length above is that of text.

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 
@@ -71,11 +72,17 @@ class MeasuredStore:
         return patience
 
     def look_up(
-        self, key: CacheKey, credential: str, patience: Patience, *, current: bool = False
+        self,
+        key: CacheKey,
+        credential: str,
+        patience: Patience,
+        *,
+        current: bool = False,
+        token: str | None = None,
     ) -> Deferred[Known]:
         """Return what is known; a hit where there is a grant or a representation."""
         began = self.now()
-        asked = self.store.look_up(key, credential, patience, current=current)
+        asked = self.store.look_up(key, credential, patience, current=current, token=token)
         return self._timed(asked, "look_up", began, is_something)
 
     def fetch(
@@ -129,16 +136,16 @@ class MeasuredStore:
         """Note a write."""
         self.store.wrote(credential, at)
 
-    def stop(self, credential: str, bucket: str, until: float) -> None:
-        """Note a limit."""
-        self.store.stop(credential, bucket, until)
+    def set_limit(self, token: str, limit: Limit) -> None:
+        """Store a limit."""
+        self.store.set_limit(token, limit)
 
-    def stops(
-        self, credential: str, bucket: str, patience: Patience
-    ) -> Deferred[tuple[float, float]]:
-        """Return until when somebody is stopped; a hit where that is known at all."""
+    def limits(
+        self, token: str, scopes: tuple[str, ...], patience: Patience
+    ) -> Deferred[tuple[Limit, ...]]:
+        """Return limits in force; a hit where there is one."""
         began = self.now()
-        return self._timed(self.store.stops(credential, bucket, patience), "stops", began, any)
+        return self._timed(self.store.limits(token, scopes, patience), "limits", began, bool)
 
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored."""

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
-from ghmirror_tw.policy.limits import bucket_of
+from ghmirror_tw.policy.limits import EVERYTHING, Limit, bucket_of
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked, refreshed
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.kept import (
@@ -22,7 +22,6 @@ from ghmirror_tw.store.kept import (
     REFUSAL,
     REPRESENTATION,
     REVOKED,
-    STOPPED,
     TIMES,
     WRITTEN,
     Keeper,
@@ -45,6 +44,7 @@ from ghmirror_tw.store.waiting import waiting, wake
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
+_MOST_LIMITS: Final = 10_000
 #: How many records are let go of without a pause: less than a millisecond's work.
 _AT_ONCE: Final = 500
 #: So many of those used least recently are looked up at a time, to be let go of.
@@ -99,6 +99,8 @@ class MemoryStore:
     _keeper: Keeper = field(factory=Keeper)
     _claims: dict[str, _Claim] = field(factory=dict)
     _unstorable: OrderedDict[str, float] = field(factory=OrderedDict)
+    #: Limits by token and scope, those that were met last at the end.
+    _limits: OrderedDict[tuple[str, str], Limit] = field(factory=OrderedDict)
     _evicting: IDelayedCall | None = None
 
     # Records: how each kind is called, and how it comes, goes and is found.
@@ -200,11 +202,15 @@ class MemoryStore:
         patience: Patience,  # noqa: ARG002 - nobody waits for memory
         *,
         current: bool = False,  # noqa: ARG002 - memory always is
+        token: str | None = None,
     ) -> Deferred[Known]:
         """Return what is known, the grant only if no refusal outweighs it."""
-        return succeed(self.known(key, credential).weighed(self.reactor.seconds()))
+        known = self.known(key, credential, token=token)
+        return succeed(known.weighed(self.reactor.seconds()))
 
-    def known(self, key: CacheKey, credential: str, since: float = -inf) -> Known:
+    def known(
+        self, key: CacheKey, credential: str, since: float = -inf, token: str | None = None
+    ) -> Known:
         """Return what is known, refusals beside the grant that they may outweigh.
 
         The grant only if its question was asked after *since*.
@@ -215,18 +221,17 @@ class MemoryStore:
             grant = None
         # After the grant, so that a refusal is never evicted before what it outweighs.
         refused_at = self._refused_at(of, whose)
-        stopped_until = bucket_until = 0.0
-        if self._times[STOPPED[0]]:
+        limits: tuple[Limit, ...] = ()
+        if self._limits:
             bucket = bucket_of(b"GET", key.path)
-            stopped_until, bucket_until = self.stopped_until(credential, bucket)
+            limits = self.limits_known(token or credential, (EVERYTHING, bucket))
         return Known(
             grant=None if grant is None else grant_of(grant),
             entries=self._entries(of),
             written_at=self._time(WRITTEN, whose),
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
-            stopped_until=stopped_until,
-            bucket_until=bucket_until,
+            limits=limits,
         )
 
     def fetch(
@@ -355,26 +360,36 @@ class MemoryStore:
         """Note when a credential last wrote."""
         self._advance(short("written", credential), at)
 
-    def stop(self, credential: str, bucket: str, until: float) -> None:
-        """Note until when a limit stops a credential."""
-        self._advance(short("stopped", credential, bucket), until)
+    def set_limit(self, token: str, limit: Limit) -> None:
+        """Store a limit, over one of the same scope that ends earlier."""
+        name = token, limit.scope
+        known = self._limits.get(name)
+        if known is not None and known.until >= limit.until:
+            return
+        self._limits[name] = limit
+        self._limits.move_to_end(name)
+        if len(self._limits) > _MOST_LIMITS:
+            self._limits.popitem(last=False)
 
-    def stops(
+    def limits(
         self,
-        credential: str,
-        bucket: str,
+        token: str,
+        scopes: tuple[str, ...],
         patience: Patience,  # noqa: ARG002 - nobody waits for memory
-    ) -> Deferred[tuple[float, float]]:
-        """Return until when all is stopped, and what counts as *bucket*."""
-        return succeed(self.stopped_until(credential, bucket))
+    ) -> Deferred[tuple[Limit, ...]]:
+        """Return the limits in force."""
+        return succeed(self.limits_known(token, scopes))
 
-    def stopped_until(self, credential: str, bucket: str) -> tuple[float, float]:
-        """Return until when all is stopped, and what counts as *bucket*."""
-        whose = short_text(credential)
-        return (
-            self._time(STOPPED, whose + short_text("")),
-            self._time(STOPPED, whose + short_text(bucket)),
-        )
+    def limits_known(self, token: str, scopes: tuple[str, ...]) -> tuple[Limit, ...]:
+        """Return the limits in force; those that have ended are let go of."""
+        found, now = [], self.reactor.seconds()
+        for scope in scopes:
+            limit = self._limits.get((token, scope))
+            if limit is not None and limit.until > now:
+                found.append(limit)
+            elif limit is not None:
+                del self._limits[token, scope]
+        return tuple(found)
 
     def _is_unstorable(self, key: CacheKey) -> bool:
         until = self._unstorable.get(key.name)

@@ -69,9 +69,9 @@ def write(credential: str) -> bytes:
     return b"{%s}:w" % slot_of_credential(credential)
 
 
-def stop(credential: str, bucket: str) -> bytes:
-    """Return the name of the limit that *credential* has met in *bucket*, empty for all."""
-    return b"{%s}:s:%s" % (slot_of_credential(credential), bucket.encode("ascii"))
+def limit(token: str, scope: str) -> bytes:
+    """Return the name of the limit that *token* has met in *scope*."""
+    return b"{%s}:s:%s" % (slot_of_credential(token), scope.encode("ascii"))
 
 
 def budget(credential: str, kind: str) -> bytes:

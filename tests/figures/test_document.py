@@ -104,7 +104,7 @@ class FiguresTests(TestCase):
         name = home.house.mirror.names.name
         until_ = round(now) + 600.0
         for token in (b"token bob-1", b"token bob-2", b"token carol-1"):
-            stops.told(name(token), Limit(LimitKind.SECONDARY, "", until_), now)
+            stops.learned(name(token), [Limit(LimitKind.SECONDARY, "", until_)], now)
         shown = await figures(home)
         secondary, primary = shown["stops"]
         if primary["kind"] != "primary":
@@ -128,10 +128,10 @@ class FiguresTests(TestCase):
         home = await open_home(self)
         now = home.house.reactor.seconds()
         stops = home.house.mirror.stops
-        stops.told("somebody", Limit(LimitKind.PRIMARY, "core", now + 60.0), now)
+        stops.learned("somebody", [Limit(LimitKind.PRIMARY, "core", now + 60.0)], now)
         assert stops.in_force(now + 61.0) == []
-        assert stops.is_unsettled("somebody", "core")
-        assert isinstance(stops.enter("somebody", "core", now + 61.0), Entry)
+        assert stops.is_unsettled("somebody", ("core",))
+        assert isinstance(stops.enter("somebody", ("core",), now + 61.0), Entry)
 
     async def test_github_away(self) -> None:
         """As its answers tell; and the page's own words, with when they were read."""

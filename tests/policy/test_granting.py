@@ -116,6 +116,13 @@ def test_an_installations_grant_is_kept_for_an_hour() -> None:
         assert until(authorization) == 1000.0 + 3600.0
 
 
+def test_grants_do_not_outlive_the_tokens_of_apps() -> None:
+    """A token that an App has for a user lives eight hours, and the App's own ten minutes."""
+    assert until(b"Bearer ghu_abc") == 1000.0 + 8 * 3600.0
+    assert until(b"Bearer eyJhbGciOiJSUzI1NiJ9.e30.abc") == 1000.0 + 600.0
+    assert until(b"token gho_abc") == 1000.0 + 7 * DAY
+
+
 def test_a_grant_does_not_outlive_its_token() -> None:
     """Where GitHub tells when that ends; what it tells in another way is not understood."""
     assert until(b"token abc", b"1970-01-01 02:00:00 UTC") == 7200.0

@@ -1,5 +1,6 @@
 """Different questions have different keys, and credentials are named without being kept."""
 
+import base64
 import hashlib
 import hmac
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.key import CacheKey, CredentialNames
+from ghmirror_tw.policy.key import CacheKey, CredentialNames, token_in
 from ghmirror_tw.policy.messages import Question
 
 #: Values that could run into each other if they were just put together.
@@ -97,3 +98,36 @@ def test_the_path_is_the_target_without_its_query() -> None:
     """Byte for byte."""
     assert CacheKey(b"/a%2Fb?c=d?e").path == b"/a%2Fb"
     assert CacheKey(b"/a").path == b"/a"
+
+
+def _basic(pair: bytes) -> bytes:
+    return b"Basic " + base64.b64encode(pair)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        b"token abc",
+        b"Bearer abc",
+        b"bearer  abc ",
+        _basic(b"octocat:abc"),
+        _basic(b"abc:"),
+        _basic(b"abc"),
+        _basic(b"abc:x-oauth-basic"),
+    ],
+)
+def test_a_token_is_the_same_however_it_is_sent(authorization: bytes) -> None:
+    """Its limits are; its literal value, on which entity-tags depend, is not."""
+    names = CredentialNames(b"s3cret")
+    fields = Fields(((b"authorization", authorization),))
+    assert token_in(authorization) == b"abc"
+    assert names.token_of(fields) == names.name(b"token abc")
+    assert names.of(fields) == names.name(authorization)
+
+
+@pytest.mark.parametrize("authorization", [None, b"", b"abc", b"Basic !", b"Basic OmE", b"token "])
+def test_what_holds_no_token_is_a_credential_of_its_own(authorization: bytes | None) -> None:
+    """Whatever it is, it shares no limits with anything else."""
+    names = CredentialNames()
+    lines = () if authorization is None else ((b"authorization", authorization),)
+    assert names.token_of(Fields(lines)) == names.name(authorization)

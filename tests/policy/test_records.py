@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
+from ghmirror_tw.policy.limits import Limit, LimitKind
 from ghmirror_tw.policy.records import (
     RECENCY_LENGTH,
     Entry,
@@ -171,6 +172,11 @@ def test_the_same_source_twice_says_nothing_new(known: Known) -> None:
 
 def test_the_later_end_of_a_limit_counts() -> None:
     """Whoever knows of it."""
-    one = Known(stopped_until=5.0, bucket_until=1.0)
-    both = one.with_all_of(Known(stopped_until=2.0, bucket_until=3.0))
-    assert (both.stopped_until, both.bucket_until) == (5.0, 3.0)
+
+    def limit(scope: str, until: float) -> Limit:
+        return Limit(LimitKind.PRIMARY, scope, until)
+
+    one = Known(limits=(limit("", 5.0), limit("core", 1.0)))
+    other = Known(limits=(limit("", 2.0), limit("core", 3.0), limit("search", 4.0)))
+    both = {each.scope: each.until for each in one.with_all_of(other).limits}
+    assert both == {"": 5.0, "core": 3.0, "search": 4.0}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.policy.content import represent
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.policy.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, Patience, Subject
 from tests.home import reactor
@@ -129,6 +131,45 @@ class Rules:
         for store in (self.store, self.other):
             assert (await self.known(store=store)).written_at == 2.0
             assert (await self.known(BOB, store=store)).written_at == 0.0
+
+    async def limits(self: Any, *scopes: str, store: Any = None) -> tuple[Limit, ...]:
+        found: tuple[Limit, ...]
+        found = await (store or self.other).limits(ALICE, scopes, Patience(SOON))
+        return found
+
+    async def test_limits_travel_with_githubs_own_words(self: Any) -> None:
+        """Each by its scope, to the token that has met it; a look-up brings those that matter."""
+        until = reactor.seconds() + 100.0
+        lines = ((b"x-ratelimit-limit", b"60"), (b"retry-after", b"100"))
+        made = [
+            Limit(LimitKind.PRIMARY, "core", until, 429, lines, b"{}"),
+            Limit(LimitKind.SECONDARY, CONTENT_CREATION, until, hinted=False),
+            Limit(LimitKind.SECONDARY, EVERYTHING, until),
+        ]
+        for each in made:
+            self.store.set_limit(ALICE, each)
+        await self.settled()
+        scopes = ("core", CONTENT_CREATION, EVERYTHING, "search")
+        assert [evolve(each, until=until) for each in await self.limits(*scopes)] == made
+        assert all(until - 1 < each.until <= until for each in await self.limits(*scopes))
+        known = await self.known(BOB, store=self.other)
+        assert known.limits == ()
+        known = await self.other.look_up(KEY, BOB, Patience(SOON), token=ALICE)
+        assert {each.scope for each in known.limits} == {"core", EVERYTHING}
+        assert (await self.known(store=self.store)).limits
+
+    async def test_the_limit_that_ends_last_is_kept(self: Any) -> None:
+        """Wherever it was met; one that has ended is gone."""
+        now = reactor.seconds()
+        for store, lasts in ((self.store, 100.0), (self.other, 50.0), (self.store, 70.0)):
+            store.set_limit(ALICE, Limit(LimitKind.PRIMARY, "core", now + lasts))
+            await self.settled()
+        for store in (self.store, self.other):
+            (kept,) = await self.limits("core", store=store)
+            assert now + 99 < kept.until <= now + 100
+        self.other.set_limit(ALICE, Limit(LimitKind.PRIMARY, "search", now - 1.0))
+        await self.settled()
+        assert await self.limits("search") == ()
 
     async def test_the_recency_list_is_short(self: Any) -> None:
         """Eight, by the time of their last validation, whoever tells of them and when."""

@@ -14,7 +14,7 @@ from ghmirror_tw.store.kept import Keeper, granted_at, is_grant, is_representati
 digits = st.binary(max_size=40).map(bytes.hex)
 texts = digits | st.text(max_size=5) | st.sampled_from(["AB", "a b", "0x", "00" * 200, "é"])
 names = st.one_of(
-    st.tuples(st.sampled_from(["representation", "grant", "refusal", "stopped"]), texts, texts),
+    st.tuples(st.sampled_from(["representation", "grant", "refusal"]), texts, texts),
     st.tuples(st.sampled_from(["list", "revoked", "written"]), texts),
 )
 times = st.floats(0, 1e10) | st.just(inf)

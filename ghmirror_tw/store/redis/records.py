@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import chain
 from math import inf
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ghmirror_tw.policy.key import CacheKey
-from ghmirror_tw.policy.limits import bucket_of
+from ghmirror_tw.policy.limits import EVERYTHING, Limit, bucket_of
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked
 from ghmirror_tw.store import names
 from ghmirror_tw.store.codec import Codec
@@ -51,12 +52,14 @@ class _Own:
     #: The keys of grant, refusal and recency list.
     keys: tuple[bytes, ...]
     unstorable: bytes
-    #: What asks for all of it, and for what holds for the credential whatever the key is.
-    questions: tuple[Command, Command]
+    token: str
+    #: What asks for all of it; for what holds for the credential whatever the key is; and for the
+    #: limits of the token, where they are elsewhere. Each with its slot.
+    questions: tuple[tuple[bytes, Command], ...]
     #: The keys to be told of when they change, those of the key and of the credential. What else
     #: changes, changes one of them too, or is for those who ask for what is current; and a server
     #: remembers for good what it is to tell of a key that doesn't exist.
-    watched: tuple[tuple[bytes, ...], tuple[bytes, ...]]
+    watched: tuple[tuple[bytes, ...], ...]
     #: When it was last asked for, and what was said, where that may still hold.
     asked_at: float = -inf
     said: Said | None = None
@@ -64,8 +67,7 @@ class _Own:
     @property
     def watched_keys(self) -> tuple[bytes, ...]:
         """All of them."""
-        of_key, of_credential = self.watched
-        return of_key + of_credential
+        return tuple(chain.from_iterable(self.watched))
 
 
 @define(eq=False)
@@ -118,36 +120,36 @@ class RedisRecords:
         servers: IServers = self.servers
         return servers.ask(slot, commands, purpose, timeout_s)
 
-    def _of(self, key: CacheKey, credential: str) -> _Own:
+    def _of(self, key: CacheKey, credential: str, token: str | None = None) -> _Own:
         own = self._own.get((key.name, credential))
-        if own is None:
-            own = self._named(key, credential)
+        if own is None or (token is not None and own.token != token):
+            own = self._named(key, credential, token or credential)
             self._own.put((key.name, credential), own)
         return own
 
-    def _named(self, key: CacheKey, credential: str) -> _Own:
+    def _named(self, key: CacheKey, credential: str, token: str) -> _Own:
         grant, refusal = names.grant(key, credential), names.refusal(key, credential)
         recency, unstorable = names.recency(key), self.key(names.unstorable(key))
         keys = self.keys(grant, refusal, recency)
-        of_credential = self.keys(
-            names.revocation(credential),
-            names.write(credential),
-            names.stop(credential, ""),
-            names.stop(credential, bucket_of(b"GET", key.path)),
+        of_credential = self.keys(names.revocation(credential), names.write(credential))
+        limits = self.keys(
+            names.limit(token, EVERYTHING), names.limit(token, bucket_of(b"GET", key.path))
         )
-        return _Own(
-            names.slot_of_key(key),
-            grant,
-            refusal,
-            recency,
-            keys,
-            unstorable,
-            questions=(
-                scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2])),
-                Command((b"MGET", *of_credential)),
-            ),
-            watched=((keys[0], keys[2]), of_credential[2:]),
+        slot, whose = names.slot_of_key(key), names.slot_of_credential(credential)
+        question = scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))
+        questions: tuple[tuple[bytes, Command], ...] = (
+            (slot, question),
+            (whose, Command((b"MGET", *of_credential, *limits))),
         )
+        watched: tuple[tuple[bytes, ...], ...] = ((keys[0], keys[2]), limits)
+        if self.servers.sharded and token != credential:
+            questions = (
+                (slot, question),
+                (whose, Command((b"MGET", *of_credential))),
+                (names.slot_of_credential(token), Command((b"MGET", *limits))),
+            )
+            watched = ((keys[0], keys[2]), (), limits)
+        return _Own(slot, grant, refusal, recency, keys, unstorable, token, questions, watched)
 
     def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
         """Tell whether Redis is known to have a grant and an entry, about as they are."""
@@ -168,10 +170,16 @@ class RedisRecords:
     # Questions.
 
     def look_up(
-        self, key: CacheKey, credential: str, timeout_s: float, *, current: bool
+        self,
+        key: CacheKey,
+        credential: str,
+        timeout_s: float,
+        *,
+        current: bool,
+        token: str | None = None,
     ) -> Deferred[Known]:
         """Return what is known, refusals beside the grant that they may outweigh."""
-        own = self._of(key, credential)
+        own = self._of(key, credential, token or credential)
         if current:
             return self._asked(own, None, key, credential, timeout_s, current=True)
         now = self.now()
@@ -236,75 +244,105 @@ class RedisRecords:
         purpose = Purpose.CURRENT if current else Purpose.READ
 
         def before(*watched: bytes) -> tuple[Command, ...]:
-            if tracked is None:
+            if tracked is None or not watched:
                 return ()
             return (Command((b"EXISTS", *watched), tracked=tracked),)
 
         if self.servers.sharded:
-            slots = own.slot, names.slot_of_credential(credential)
-            parts = zip(slots, own.watched, own.questions, strict=True)
-            both = together(
+            parts = zip(own.watched, own.questions, strict=True)
+            all_of_them = together(
                 [
                     self._ask(slot, (*before(*watched), question), purpose, timeout_s)
-                    for slot, watched, question in parts
+                    for watched, (slot, question) in parts
                 ]
             )
-            asked = Deferred.fromCoroutine(both).addCallback(_last_of_each)
+            asked = Deferred.fromCoroutine(all_of_them).addCallback(_last_of_each)
         else:
-            questions = (*before(*own.watched_keys), *own.questions)
-            asked = self._ask(own.slot, questions, purpose, timeout_s)
-        return asked.addCallback(self._known, key, credential, own, current)
+            (_, of_key), (_, of_credential) = own.questions
+            questions = (*before(*own.watched_keys), of_key, of_credential)
+            asked = self._ask(own.slot, questions, purpose, timeout_s).addCallback(_last_two)
+        return asked.addCallback(self._known, key, credential, own, timeout_s, current)
 
-    def _known(
+    def _known(  # noqa: PLR0913, PLR0917 - what was asked, and what came
         self,
         replies: list[Reply],
         key: CacheKey,
         credential: str,
         own: _Own,
+        timeout_s: float,
         current: bool,
-    ) -> Known:
-        *_, found, times = replies
+    ) -> Known | Deferred[Known]:
+        found, *parts = replies
         grant, refusal, unstorable, blobs = _unpacked(found)
         open_entry, recency = self.codec.open_entry, own.recency
         entries = [entry for blob in blobs if (entry := open_entry(recency, blob)) is not None]
         refused_at = self.codec.refused_at(own.refusal, refusal) if refusal else 0.0
-        written_at = stopped_until = bucket_until = 0.0
-        if isinstance(times, list) and any(times):
-            revoked, written, *stops = times
-            bucket = bucket_of(b"GET", key.path)
-            stopped_until, bucket_until = self._stopped_until(credential, bucket, stops)
+        written_at = 0.0
+        limits: tuple[Limit, ...] = ()
+        if any(isinstance(part, list) and any(part) for part in parts):
+            revoked, written, *stopping = _flat(parts)
+            scopes = EVERYTHING, bucket_of(b"GET", key.path)
+            limits = self._opened(own.token, scopes, stopping)
             written_at = self.codec.open_time(names.write(credential), written) or 0.0
             revoked_at = self.codec.refused_at(names.revocation(credential), revoked)
             refused_at = max(refused_at, revoked_at)
-        return Known(
+        known = Known(
             grant=self.codec.open_grant(own.grant, grant),
             entries=tuple(entries) if len(entries) < _SEVERAL else ranked(entries),
             written_at=written_at,
             refused_at=refused_at,
             unstorable=bool(unstorable),
-            stopped_until=stopped_until,
-            bucket_until=bucket_until,
+            limits=limits,
             current=current or self.servers.reads_primary,
         )
+        if not limits:
+            return known
+        in_force = Deferred.fromCoroutine(self._in_force(own.token, limits, timeout_s))
+        return in_force.addCallback(lambda lasting: evolve(known, limits=lasting))
 
-    def _stopped_until(
-        self, credential: str, bucket: str, blobs: Sequence[Reply]
-    ) -> tuple[float, float]:
-        everything, some = (
-            self.codec.open_time(names.stop(credential, each), blob) or 0.0
-            for each, blob in zip(("", bucket), blobs, strict=True)
-        )
-        return everything, some
+    def _opened(
+        self, token: str, scopes: Sequence[str], blobs: Sequence[Reply]
+    ) -> tuple[Limit, ...]:
+        """Return the limits among *blobs*, with their ends by the clocks of who wrote them."""
+        opened = [
+            self.codec.open_limit(names.limit(token, scope), blob, scope)
+            for scope, blob in zip(scopes, blobs, strict=True)
+            if isinstance(blob, bytes)
+        ]
+        return tuple([limit for limit in opened if limit is not None])
 
-    async def stops(self, credential: str, bucket: str, timeout_s: float) -> tuple[float, float]:
-        """Return until when all is stopped, and what counts as *bucket*."""
-        keys = self.keys(names.stop(credential, ""), names.stop(credential, bucket))
-        slot = names.slot_of_credential(credential)
-        command = Command((b"MGET", *keys))
+    async def _in_force(
+        self, token: str, limits: tuple[Limit, ...], timeout_s: float
+    ) -> tuple[Limit, ...]:
+        """Return those of *limits* that last, none longer than Redis says that it still lasts.
+
+        Their ends are by the clocks of those who met them, which may be ahead of ours. Redis is
+        asked only where there is a limit, and then GitHub is not.
+        """
+        keys = self.keys(*(names.limit(token, limit.scope) for limit in limits))
+        questions = [Command((b"PTTL", key)) for key in keys]
+        slot = names.slot_of_credential(token)
+        try:
+            left = await self._ask(slot, questions, Purpose.CURRENT, timeout_s)
+        except Unavailable:
+            return limits
+        now = self.now()
+        lasting = [
+            evolve(limit, until=min(limit.until, now + left_ms / 1000))
+            for limit, left_ms in zip(limits, left, strict=True)
+            if isinstance(left_ms, int) and left_ms > 0
+        ]
+        return tuple([limit for limit in lasting if limit.until > now])
+
+    async def limits(
+        self, token: str, scopes: tuple[str, ...], timeout_s: float
+    ) -> tuple[Limit, ...]:
+        """Return the limits in force in any of *scopes*."""
+        command = Command((b"MGET", *self.keys(*(names.limit(token, each) for each in scopes))))
+        slot = names.slot_of_credential(token)
         (blobs,) = await self._ask(slot, (command,), Purpose.CURRENT, timeout_s)
-        return self._stopped_until(
-            credential, bucket, blobs if isinstance(blobs, list) else [None] * 2
-        )
+        limits = self._opened(token, scopes, blobs) if isinstance(blobs, list) else ()
+        return await self._in_force(token, limits, timeout_s) if limits else ()
 
     async def fetch(
         self, key: CacheKey, digests: Sequence[str], timeout_s: float, *, current: bool = False
@@ -402,10 +440,14 @@ class RedisRecords:
         life_s = self.outweighing_life_s
         await self._advance(credential, names.write(credential), at, life_s, timeout_s)
 
-    async def stop(self, credential: str, bucket: str, until: float, timeout_s: float) -> None:
-        """Note until when a limit stops a credential; nobody needs to know it any longer."""
-        life_s = max(until - self.now(), 0.001)
-        await self._advance(credential, names.stop(credential, bucket), until, life_s, timeout_s)
+    async def set_limit(self, token: str, limit: Limit, timeout_s: float) -> None:
+        """Store a limit for as long as it lasts."""
+        name = names.limit(token, limit.scope)
+        keys = self.keys(name)
+        self.tracking.changed(keys)
+        life = b"%d" % max(1, round((limit.until - self.now()) * 1000))
+        command = scripts.SET_LIMIT.call(keys, self.codec.limit(name, limit), life)
+        await self._write(names.slot_of_credential(token), command, timeout_s)
 
     async def _advance(
         self, credential: str, name: bytes, at: float, life_s: float, timeout_s: float
@@ -468,6 +510,16 @@ def _unpacked(found: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
         return b"", b"", 0, []
     grant, refusal, unstorable, entries = msgpack.unpackb(found, raw=True)
     return grant, refusal, unstorable, entries or []
+
+
+def _flat(parts: Sequence[Reply]) -> list[Reply]:
+    """Return the values of four keys that were read in equal parts; None where it failed."""
+    missing = [None] * (4 // len(parts))
+    return [each for part in parts for each in (part if isinstance(part, list) else missing)]
+
+
+def _last_two(replies: list[Reply]) -> list[Reply]:
+    return replies[-2:]
 
 
 def _last_of_each(replies: list[list[Reply]]) -> list[Reply]:

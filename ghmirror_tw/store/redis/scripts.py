@@ -183,6 +183,22 @@ return put
 """
 )
 
+#: KEYS: a limit. ARGV: the limit, how long it lasts in ms. One that lasts longer is left as it is,
+#: if that is so by its time to live and by its end: the clocks of those who write may differ.
+#: Returns whether it was put.
+SET_LIMIT: Final = Script(
+    _READ
+    + b"""
+local old = redis.pcall('GET', KEYS[1])
+local _, ends = read(old)
+local _, at = read(ARGV[1])
+local lasts = redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[2])
+if newer(old) or (ends and ends >= at and lasts) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+)
+
 #: KEYS: claim, unstorable, what there is if something is known. ARGV: owner, lease in ms.
 #: Returns go, wait or known.
 CLAIM: Final = Script(

@@ -7,6 +7,7 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.policy.limits import Limit, LimitKind
 from ghmirror_tw.policy.records import RECENCY_LENGTH
 from ghmirror_tw.store import names
 from ghmirror_tw.store.codec import VERSION, Codec
@@ -70,6 +71,52 @@ class Records(TestCase):
         everything = b" ".join(self.ask("KEYS", "*"))
         assert b"/x" not in everything
         assert KEY.name.encode() in everything
+
+    async def test_a_limit_lasts_no_longer_by_another_clock(self) -> None:
+        """The end is by the clock of the replica that met it, which may be an hour ahead."""
+        ahead = reactor.seconds() + 3600.0
+        self.store.redis.now = lambda: ahead
+        self.store.set_limit(ALICE, Limit(LimitKind.PRIMARY, "core", ahead + 60.0))
+        await settled(self.store)
+        (limit,) = (await self.known()).limits
+        assert 0 < limit.until - reactor.seconds() <= 60
+        assert 0 < self.ask("PTTL", at(names.limit(ALICE, "core"))) <= 60_000
+        # And what is met by a clock that is right is not outlasted by that one.
+        now = reactor.seconds()
+        reader = await self.reader()
+        reader.set_limit(ALICE, Limit(LimitKind.SECONDARY, "core", now + 600.0))
+        await settled(reader)
+        (limit,) = (await self.known()).limits
+        assert limit.kind is LimitKind.SECONDARY
+        assert now + 590 < limit.until <= now + 600
+
+    async def test_a_limit_that_an_earlier_version_stored(self) -> None:
+        """It is but a time; the kind follows from the name."""
+        until = reactor.seconds() + 60.0
+        for scope in ("", "core"):
+            name = names.limit(ALICE, scope)
+            self.ask("SET", at(name), CODEC.time(name, until), "PX", 60_000)
+        limits = (await self.known()).limits
+        kinds = [(each.scope, each.kind) for each in limits]
+        assert kinds == [("", LimitKind.SECONDARY), ("core", LimitKind.PRIMARY)]
+        # What it reads, in turn, is the time.
+        made = Limit(LimitKind.PRIMARY, "core", until, 429, ((b"a", b"b"),), b"{}")
+        name = names.limit(ALICE, "core")
+        assert CODEC.open_time(name, CODEC.limit(name, made)) == until
+
+    async def test_a_limit_that_somebody_else_has_put_there(self) -> None:
+        """It is as if it weren't there, and is replaced."""
+        name = names.limit(ALICE, "core")
+        for strange in (b"", b"junk", Codec(b"other").time(name, reactor.seconds() + 60.0)):
+            self.ask("SET", at(name), strange, "PX", 60_000)
+            assert (await self.known()).limits == ()
+        self.ask("DEL", at(name))
+        self.ask("LPUSH", at(name), "x")
+        assert (await self.known()).limits == ()
+        limit = Limit(LimitKind.PRIMARY, "core", reactor.seconds() + 60.0)
+        self.store.set_limit(ALICE, limit)
+        await settled(self.store)
+        assert [each.scope for each in (await self.known()).limits] == ["core"]
 
     async def test_every_key_ends(self) -> None:
         """Spread upward by a tenth; grants no later than their tokens."""

@@ -14,6 +14,7 @@ from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.limits import Limit, LimitKind
 from ghmirror_tw.policy.records import Known
 from ghmirror_tw.store import names
 from ghmirror_tw.store.failover import FailoverStore
@@ -36,6 +37,10 @@ from tests.store.redis.test_cluster import cluster_at
 
 GRANT = f"{PREFIX}:{names.grant(KEY, ALICE).decode()}"
 LIST = f"{PREFIX}:{names.recency(KEY).decode()}"
+
+
+def limit(scope: str, until: float) -> Limit:
+    return Limit(LimitKind.SECONDARY, scope, until)
 
 
 def said_to(store: FailoverStore) -> Known | None:
@@ -405,10 +410,10 @@ class Changing(OneServer):
         await self.changes(lambda: writer.remember(KEY, BOB, OTHER, grant(3.0), entry(3.0, OTHER)))
         assert len((await self.look_up()).entries) == 2
         now = reactor.seconds()
-        await self.changes(lambda: writer.stop(ALICE, "", now + 100))
-        assert (await self.look_up()).stopped_until == now + 100
-        await self.changes(lambda: writer.stop(ALICE, "core", now + 200))
-        assert (await self.look_up()).bucket_until == now + 200
+        await self.changes(lambda: writer.set_limit(ALICE, limit("", now + 100)))
+        assert [each.scope for each in (await self.look_up()).limits] == [""]
+        await self.changes(lambda: writer.set_limit(ALICE, limit("core", now + 200)))
+        assert len((await self.look_up()).limits) == 2
         await self.changes(lambda: writer.refuse(KEY, ALICE, 2.0))
         assert (await self.look_up()).grant is None
 
@@ -429,7 +434,7 @@ class Changing(OneServer):
         await self.often()
         now = reactor.seconds()
         self.writer.wrote(BOB, 4.0)
-        self.writer.stop(ALICE, "search", now + 100)
+        self.writer.set_limit(ALICE, limit("search", now + 100))
         self.writer.revoke(BOB, 4.0)
         await settled(self.writer)
         await self.heard()
@@ -451,7 +456,7 @@ class Changing(OneServer):
         for state in (
             lambda: self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0)),
             lambda: self.store.remember(KEY, ALICE, HELD, grant(3.0), entry(3.0)),
-            lambda: self.store.stop(ALICE, "core", reactor.seconds() + 100),
+            lambda: self.store.set_limit(ALICE, limit("core", reactor.seconds() + 100)),
             lambda: self.store.refuse(KEY, ALICE, 1.0),
         ):
             await self.often()
@@ -693,7 +698,7 @@ class Shards(TestCase):
         writer.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await until(lambda: not is_said())
         await often()
-        writer.stop(ALICE, "", reactor.seconds() + 100)
+        writer.set_limit(ALICE, limit("", reactor.seconds() + 100))
         await until(lambda: not is_said())
         await often()
         await deferToThread(servers.migrate, slots[0], other)
@@ -702,6 +707,31 @@ class Shards(TestCase):
         writer.freshen(KEY, ALICE, grant(4.0), entry(4.0))
         await until(lambda: not is_said())
         assert (await store.look_up(KEY, ALICE, Patience(SOON))).grant == grant(4.0)
+
+    async def test_a_token_is_with_a_server_of_its_own(self) -> None:
+        """Its limits are read beside all that is of the key and of the credential."""
+        servers = await open_cluster(self, replicas=0)
+        store = await open_store(self, cluster_at(self, servers.servers[0]))
+        token = next(
+            name
+            for name in (f"{number:032x}" for number in range(100))
+            if servers.owner(slot_of_tag(name.encode()))
+            is not servers.owner(slot_of_tag(ALICE.encode()))
+        )
+        until_ = reactor.seconds() + 100
+        reader = await open_store(self, cluster_at(self, servers.servers[0]))
+        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        store.set_limit(token, limit("core", until_))
+        store.set_limit(ALICE, limit("", until_))
+        store.wrote(ALICE, 0.5)
+        await settled(store)
+        known = await reader.look_up(KEY, ALICE, Patience(SOON), token=token)
+        assert [each.scope for each in known.limits] == ["core"]
+        assert (known.grant, known.written_at) == (grant(1.0), 0.5)
+        known = await reader.look_up(KEY, ALICE, Patience(SOON))
+        assert [each.scope for each in known.limits] == [""]
+        found = await reader.limits(token, ("", "core", "search"), Patience(SOON))
+        assert [each.scope for each in found] == ["core"]
 
     async def test_what_does_not_exist_moves(self) -> None:
         """Who had it has nothing to tell of; that it has moved is known by what is asked of it."""
