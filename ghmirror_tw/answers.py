@@ -28,6 +28,7 @@ class Answer:
     *storable*: it answers a request whose preconditions we judge and whose freshness we vouch
     for. *granted*: the credential had a grant before, so that a client's date may come from GitHub.
     *forward*, *asked* (GitHub's status), *detail* and *age_s* are told in `Cache-Status` and `Age`.
+    *charged*: GitHub counted it, though it is a 304.
     """
 
     status: int
@@ -42,6 +43,7 @@ class Answer:
     detail: str | None = None
     collapsed: bool = False
     granted: bool = False
+    charged: bool = False
 
     @property
     def incoming(self) -> IncomingContent | None:

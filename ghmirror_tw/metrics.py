@@ -137,6 +137,7 @@ _CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
     (Histogram, "store_seconds", "Latency of the store", ("store", "operation", "result")),
     (Counter, "quota_spent", "Questions that GitHub counted", ("user",)),
     (Counter, "quota_saved", "Requests for which GitHub counted nothing", ("user",)),
+    (Counter, "quota_unknown", "Requests that timed out, which GitHub may have counted", ()),
     (Gauge, "quota_remaining", "Quota left, as last heard", ("user", "resource")),
     (Gauge, "quota_reset_timestamp_seconds", "When quota is full again", ("user", "resource")),
     (Gauge, "store_available", "Whether the configured store can be used", ()),
@@ -187,6 +188,9 @@ class Metrics:
     #: What all users spent and saved, those included that are no longer shown.
     spent_in_all: int = field(init=False, default=0)
     saved_in_all: int = field(init=False, default=0)
+    #: 304s that GitHub counted, and requests that timed out.
+    charged_in_all: int = field(init=False, default=0)
+    unknown_in_all: int = field(init=False, default=0)
     _named: dict[str, Any] = field(init=False, factory=dict)
     _stores: _Stores = field(init=False, factory=_Stores)
     _answered: Tallies = field(init=False)
@@ -238,6 +242,16 @@ class Metrics:
         """Count *n* requests that GitHub charged to *user*."""
         self.spent_in_all += n
         self._users.get(self.now(), user or "unknown").first.inc(n)
+
+    def charged(self, user: str | None) -> None:
+        """Count a 304 that GitHub charged to *user*."""
+        self.charged_in_all += 1
+        self.spent(user)
+
+    def unknown(self) -> None:
+        """Count a request that timed out: GitHub may have charged it."""
+        self.unknown_in_all += 1
+        self._named["quota_unknown"].inc()
 
     def saved(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests of *user* that GitHub did not charge."""

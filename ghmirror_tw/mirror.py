@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
-from math import inf
+from math import ceil, inf
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -26,7 +26,9 @@ from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.pacing import READ_POINTS, Pacing, Permit, points_of, spends
 from ghmirror_tw.patient import Patient
 from ghmirror_tw.policy import errors, staleness
+from ghmirror_tw.policy.backoff import Backoffs
 from ghmirror_tw.policy.cache_status import Outcome
+from ghmirror_tw.policy.charges import Charges
 from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import TooLarge, Undecodable, identity
 from ghmirror_tw.policy.errors import MirrorError
@@ -74,6 +76,9 @@ _MOST_WRITERS: Final = 10_000
 #: Statuses that may tell of a limit.
 _LIMITED: Final = frozenset({403, 429})
 _READING: Final = frozenset({b"GET", b"HEAD"})
+#: GitHub gives up after some ten seconds; what took so long has timed out there.
+_TIMED_OUT: Final = frozenset({502, 504})
+_TIMED_OUT_S: Final = 8.0
 #: Reasons for which GitHub is not asked at all.
 _NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
 #: How a question may fail that nobody has done wrong.
@@ -106,6 +111,9 @@ class Mirror:
     stops: Stops = field(factory=Stops)
     proofs: Proofs = field(init=False)
     quotas: Quotas = field(factory=Quotas)
+    backoffs: Backoffs = field(factory=Backoffs)
+    _charges: Charges = field(factory=Charges)
+    _has_charged: bool = False
     _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _generations: OrderedDict[str, int] = field(factory=OrderedDict)
@@ -190,7 +198,8 @@ class Mirror:
                 return error.otherwise
             self._log_unanswered(question, error.reason, str(error.__cause__ or error.status))
             raise error.otherwise from error
-        asked_free = answer.outcome in _SAVED and question.authorization is not None
+        free = answer.outcome in _SAVED and not answer.charged
+        asked_free = free and question.authorization is not None
         if asked_free or answer.outcome is Outcome.FRESH or answer.collapsed:
             self.metrics.saved(self.login(whose.credential))
         return answer
@@ -363,10 +372,14 @@ class Mirror:
             trial = self._trials.enter_at_once(token, scopes) or await self._trials.enter(
                 token, scopes
             )
+            answered = False
+            self._charges.sent(token)
             try:
                 reply = await self._put(question, upload, deadline, permit, trial.entry)
-                self._take_note(question, whose, trial, reply)
+                answered = True
+                reply = self._take_note(question, whose, trial, reply)
             finally:
+                self._charges.ended(token, answered=answered)
                 trial.leave()
         except BaseException:
             permit.leave()
@@ -398,15 +411,30 @@ class Mirror:
             if not error.is_ours and not hurried:
                 seen = _observation(question, entry.credential)
                 self.availability.failed(seen, began, self.now())
+            if error.reason == "timeout":
+                self._timed_out(question, hurried=hurried)
             raise
         finally:
             ended = self.now()
             self.metrics.upstream(question.method, status, ended - began)
+        if reply.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
+            self._timed_out(question)
+        elif self.backoffs.any_known:
+            self.backoffs.responded(_key_of(question))
         if reply.status >= 500:  # noqa: PLR2004
             self.availability.failed(_observation(question, entry.credential), began, ended)
         else:
             self.availability.answered(limited=reply.limited, now=ended)
         return reply
+
+    def _timed_out(self, question: Question, *, hurried: bool = False) -> None:
+        """Take note that a request timed out, which GitHub may have counted.
+
+        One that was *hurried* had too little time to tell anything of its key.
+        """
+        self.metrics.unknown()
+        if question.method in _READING and not hurried:
+            self.backoffs.timed_out(_key_of(question), self.now())
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
         """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.
@@ -435,15 +463,15 @@ class Mirror:
             return reply
         return evolve(reply, content=Held(content or b""))
 
-    def _take_note(self, question: Question, whose: Whose, trial: Trial, reply: Reply) -> None:
-        """Take note of what an answer says besides what was asked for."""
-        self._account(question, whose, reply)
+    def _take_note(self, question: Question, whose: Whose, trial: Trial, reply: Reply) -> Reply:
+        """Take note of what an answer says besides what was asked for; return it with its cost."""
+        reply = self._account(question, whose, reply)
         now, limit = self.now(), reply.limit
         if reply.status >= 500:  # noqa: PLR2004
-            return
+            return reply
         if limit is None:
             self._trials.passed(trial)
-            return
+            return reply
         self.stops.met(trial.entry, limit)
         self.store.set_limit(whose.token, limit)
         if limit.kind is LimitKind.SECONDARY:
@@ -456,24 +484,43 @@ class Mirror:
             resource=limit.scope or "all",
             seconds=round(limit.until - now),
         )
+        return reply
 
-    def _account(self, question: Question, whose: Whose, reply: Reply) -> None:
+    def _account(self, question: Question, whose: Whose, reply: Reply) -> Reply:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
         bucket = bucket_of(question.method, question.path)
         self.quotas.note(whose.token, bucket, reply.fields)
         remaining = reply.fields.get(b"x-ratelimit-remaining")
         reset = reply.fields.get(b"x-ratelimit-reset")
         if not (remaining or b"").isdigit() or not (reset or b"").isdigit():
-            return
+            return reply
         assert remaining is not None
         assert reset is not None
         login = self.login(whose.credential)
         resource = resource_of(question, reply.fields)
         self.metrics.quota(login, resource, int(remaining), int(reset))
-        self.pacing.heard(whose.token, resource, int(remaining), int(reset))
-        free = reply.status == 304 and question.authorization is not None  # noqa: PLR2004
-        if not free and not asks_for_limits(question):
-            self.metrics.spent(login)
+        token, alone = whose.token, not self.pacing.is_shared(whose.token)
+        self.pacing.heard(token, resource, int(remaining), int(reset))
+        one_less = self._charges.received(
+            token, resource, int(remaining), int(reset), self.now(), alone=alone
+        )
+        if reply.status != 304 or question.authorization is None:  # noqa: PLR2004
+            if not asks_for_limits(question):
+                self.metrics.spent(login)
+            return reply
+        if not one_less:
+            return reply
+        self.metrics.charged(login)
+        if not self._has_charged:
+            self._has_charged = True
+            _log.warn(
+                "GitHub has counted a 304, which should be free: user={user} resource={resource}"
+                " remaining={remaining}; this is logged once",
+                user=login or "unknown",
+                resource=resource,
+                remaining=int(remaining),
+            )
+        return evolve(reply, charged=True)
 
     # What is storable: collapsed, looked up, asked, taken.
 
@@ -573,20 +620,12 @@ class Mirror:
 
     async def _hear(self, asked: Asked, known: Known) -> Answer:
         """Ask GitHub; where it can't or won't say, give what it said to this credential before."""
-        now = self.now()
         if asked.probing or not asked.guess:
             return await self._said(asked, known)
         has_grant = known.grant is not None and not known.grant.restored
-        stop = None
-        if self.stops.any_known:
-            stop = self.stops.now_stopped(asked.whose.token, asked.scopes, now)
-        if has_grant and (stop is not None or self.availability.offline):
-            reason = "offline" if stop is None else stop.limit.kind.reason
-            stale = await self._stale(asked, reason, None)
-            if stale is not None:
-                if stop is None and self.availability.takes_trial(now):
-                    self._ask_aside(asked, known)
-                return stale
+        stale = await self._without_asking(asked, known, has_grant=has_grant)
+        if stale is not None:
+            return stale
         try:
             if has_grant:
                 return await self._in_time(asked, known)
@@ -597,6 +636,37 @@ class Mirror:
             if stale is None:
                 raise
             return stale
+
+    async def _without_asking(
+        self, asked: Asked, known: Known, *, has_grant: bool
+    ) -> Answer | None:
+        """Return a stale response where GitHub is not asked now; None: it is asked."""
+        now, stop = self.now(), None
+        if self.stops.any_known:
+            stop = self.stops.now_stopped(asked.whose.token, asked.scopes, now)
+        if has_grant and (stop is not None or self.availability.offline):
+            reason = "offline" if stop is None else stop.limit.kind.reason
+            stale = await self._stale(asked, reason, None)
+            if stale is not None:
+                if stop is None and self.availability.takes_trial(now):
+                    self._ask_aside(asked, known)
+                return stale
+        if stop is None and self.backoffs.any_known:
+            return await self._backed_off(asked, now, has_grant=has_grant)
+        return None
+
+    async def _backed_off(self, asked: Asked, now: float, *, has_grant: bool) -> Answer | None:
+        """Return a stale response while a key that times out is not requested; None: it is.
+
+        Without a stale response, raises a `MirrorError` once it was no accident.
+        """
+        backoff = self.backoffs.holds(asked.key.name, now)
+        if backoff is None:
+            return None
+        stale = await self._stale(asked, "timeout", None, sent=False) if has_grant else None
+        if stale is None and backoff.repeated:
+            raise errors.backed_off(ceil(backoff.until - now))
+        return stale
 
     async def _said(self, asked: Asked, known: Known) -> Answer:
         """Return what GitHub says, or fail with `NotSaid`."""
@@ -670,7 +740,9 @@ class Mirror:
         self.users.close()
         self._going.close()
 
-    async def _stale(self, asked: Asked, reason: str, status: int | None) -> Answer | None:
+    async def _stale(
+        self, asked: Asked, reason: str, status: int | None, *, sent: bool = True
+    ) -> Answer | None:
         """Return a stale answer, if this credential may have one."""
         # Patience of its own: it decides between an answer and none.
         patience = self.store.patience()
@@ -689,7 +761,7 @@ class Mirror:
             Outcome.STALE,
             stored,
             asked=status,
-            forward=None if status is None and reason in _NOT_ASKED else "stale",
+            forward="stale" if sent and (status or reason not in _NOT_ASKED) else None,
             detail=reason,
             age_s=int(self.now() - grant.validated_at),
             granted=True,
@@ -842,3 +914,8 @@ def _scopes(question: Question, upload: Upload | None) -> tuple[str, ...]:
     mutates = _mutates(question, upload)
     creates = creates_content(method, graphql=is_graphql(question), mutates=mutates)
     return scopes_of(method, path, creates=creates)
+
+
+def _key_of(question: Question) -> str:
+    """Return the name of the key that a request is for."""
+    return CacheKey.of(question.target, question.fields).name

@@ -200,6 +200,13 @@ class Pacing:
         if len(self._heard) > _MOST_HEARD:
             self._heard.popitem(last=False)
 
+    def is_shared(self, credential: str) -> bool:
+        """Tell whether other replicas send requests of *credential*, as far as is known."""
+        if self.budgets.alone:
+            return False
+        lane = self._lanes.get(credential)
+        return lane is None or lane.slots.is_shared
+
     def complained(self, credential: str) -> None:
         """Take note of a secondary limit: from now on points are counted, in the whole fleet."""
         if self.points_per_minute == "auto":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -239,7 +239,8 @@ class Validation:
             self.store.remember(asked.key, asked.credential, stored, grant, entry)
         fields = reuse.freshen(stored.fields, grant, own)
         outcome, granted = _CONFIRMED[validator.kind], turn.known.grant is not None
-        return Answer(200, fields, outcome, stored, asked=304, granted=granted), plan
+        answer = Answer(200, fields, outcome, stored, asked=304, granted=granted)
+        return (evolve(answer, charged=True) if turn.reply.charged else answer), plan
 
     # Links.
 

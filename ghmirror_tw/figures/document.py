@@ -71,6 +71,10 @@ class Figures:
                 "users": _users(readings),
                 "remaining": _remaining(readings),
             },
+            "charges": {
+                "not_modified": self.metrics.charged_in_all,
+                "unknown": self.metrics.unknown_in_all,
+            },
             "latencies": self._latencies(now),
             "store": {**told.get("store", {}), "stores": _stores(readings)},
             "snapshots": None if snapshots is None else {**snapshots, **_snapshots(readings)},

@@ -74,7 +74,7 @@ class Reply:
 
     *fields* are end-to-end, with `Content-Encoding`, without what delimits the message. *limit*:
     the rate limit that it tells of, where somebody has looked. It *refuses* the request all the
-    same where only the quota is used up besides.
+    same where only the quota is used up besides. *charged*: a 304 that was counted.
     """
 
     status: int
@@ -82,6 +82,7 @@ class Reply:
     content: IncomingContent
     limit: Limit | None = None
     refuses: bool = False
+    charged: bool = False
 
     @property
     def limited(self) -> bool:

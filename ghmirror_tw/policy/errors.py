@@ -166,6 +166,18 @@ def reserved(reserve: int, remaining: int, left_s: int) -> MirrorError:
     )
 
 
+def backed_off(retry_after: int) -> MirrorError:
+    """Return 503: requests for this have timed out in a row, and the next one is sent later."""
+    retry_after = min(retry_after, LONGEST_RETRY_S)
+    return MirrorError(
+        503,
+        "timeout",
+        "GitHub did not respond in time, several times in a row, and may count such requests. Try"
+        f" again in {retry_after} s",
+        retry_after,
+    )
+
+
 def timed_out(limit: str) -> MirrorError:
     """Return 504: GitHub gave no response in time (RFC 9110, section 15.6.5).
 

@@ -113,6 +113,11 @@ class Share:
         held = self._held and not self.budgets.alone
         return not (self._expected or self._bids or self.occupied or held or self.waiting())
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes use this budget, or may."""
+        return not self._sharers_known or self._sharers > 1
+
     def _allowed(self) -> int:
         held = 0
         if self.reactor.seconds() < self._until:

@@ -29,6 +29,7 @@ ALL = [
     (errors.shutting_down(5), 503, "shutting-down"),
     (errors.overloaded("[github] max_in_flight_per_credential = 80", 7), 503, "overloaded"),
     (errors.timed_out("[github] idle_timeout = 60s"), 504, "timeout"),
+    (errors.backed_off(4), 503, "timeout"),
     (errors.loop(), 508, "loop"),
 ]
 
@@ -76,6 +77,7 @@ def test_a_retry_is_never_far_away() -> None:
     """A client sleeps for as long as it is told, and would fail at once otherwise."""
     assert errors.overloaded("x", 3600).retry_after == errors.LONGEST_RETRY_S
     assert errors.reserved(100, 0, 3600).retry_after == errors.LONGEST_RETRY_S
+    assert errors.backed_off(300).retry_after == errors.LONGEST_RETRY_S
 
 
 def test_when_to_come_again() -> None:
@@ -83,7 +85,7 @@ def test_when_to_come_again() -> None:
     named = {
         error.reason: error.retry_after for error, _, _ in ALL if error.retry_after is not None
     }
-    assert named == {"shutting-down": 5, "overloaded": 7, "reserve": 60}
+    assert named == {"shutting-down": 5, "overloaded": 7, "reserve": 60, "timeout": 4}
 
 
 def test_any_message_is_ascii_json() -> None:

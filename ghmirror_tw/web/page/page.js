@@ -160,13 +160,13 @@ function showHead(figures) {
 }
 
 function showTiles(figures) {
-  const { quota, hour, latencies, github, store, requests, stops } = figures;
+  const { quota, charges, hour, latencies, github, store, requests, stops } = figures;
   const requested = latencies.requests['5m'];
   const whole = hour.saved + hour.spent;
   const limited = stops.length ? `${count(stops.length)} in force` : 'none';
   tiles([
     ['Saved', count(quota.saved), `last hour ${count(hour.saved)}`],
-    ['Spent', count(quota.spent), `last hour ${count(hour.spent)}`],
+    ['Spent', count(quota.spent), `last hour ${count(hour.spent)}${unusual(charges)}`],
     ['Free of charge', percent(hour.saved, whole), whole ? 'of the last hour' : 'nothing asked yet'],
     ['Requests', count(requests.total), `${count(figures.collapsed)} joined another`],
     ['p95 of requests', requested.count ? `${milliseconds(requested.p95)} ms` : UNKNOWN,
@@ -179,6 +179,10 @@ function showTiles(figures) {
       stops.length ? 'warn' : ''],
   ]);
 }
+
+// What should cost nothing, and what may have cost something; mostly there is neither.
+const unusual = (charges) => (charges.not_modified ? `, ${count(charges.not_modified)} for 304s` : '')
+  + (charges.unknown ? `, ${count(charges.unknown)} timed out` : '');
 
 const githubPage = (page) => (page.status === null ? 'page not read yet' : page.status.replaceAll('_', ' '));
 

@@ -1,0 +1,49 @@
+"""For how long a key that times out is not requested."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghmirror_tw.policy import backoff as backoff_module
+from ghmirror_tw.policy.backoff import Backoffs
+
+
+def test_after_the_first_timeout_one_goes_at_a_time() -> None:
+    """The next request is the probe at once; the others wait for it, but not for ever."""
+    backoffs = Backoffs()
+    backoffs.timed_out("a", 0.0)
+    assert backoffs.holds("a", 0.0) is None
+    held = backoffs.holds("a", 9.9)
+    assert held is not None
+    assert not held.repeated
+    assert backoffs.holds("b", 1.0) is None
+    assert backoffs.holds("a", 10.0) is None
+
+
+def test_the_pause_doubles() -> None:
+    """From the second timeout in a row on, up to five minutes; a response ends it."""
+    backoffs, now, pauses = Backoffs(), 0.0, []
+    for _ in range(20):
+        backoffs.timed_out("a", now)
+        held = backoffs.holds("a", now)
+        pauses.append(held.until - now if held else 0.0)
+        now += 1000.0
+    assert pauses[:4] == [0.0, 5.0, 10.0, 20.0]
+    assert max(pauses) == pauses[-1] == 300.0
+    held = backoffs.holds("a", now - 1000.0)
+    assert held is not None
+    assert held.repeated
+    backoffs.responded("a")
+    backoffs.responded("a")
+    assert backoffs.holds("a", now) is None
+    assert not backoffs.any_known
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key that timed out longest ago goes first."""
+    monkeypatch.setattr(backoff_module, "_MOST", 2)
+    backoffs = Backoffs()
+    for key in "abc":
+        for _ in range(2):
+            backoffs.timed_out(key, 0.0)
+    assert [backoffs.holds(key, 1.0) is not None for key in "abc"] == [False, True, True]
