@@ -223,6 +223,25 @@ class _Points:
         return self.total
 
 
+def _indented(value: Any, newline: str) -> str:
+    """Render a value as GitHub does for people; an empty array or object has an empty line."""
+    if not isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    inner = newline + "  "
+    if isinstance(value, dict):
+        opening, closing = "{}"
+        items = [
+            f"{json.dumps(name, ensure_ascii=False)}: {_indented(each, inner)}"
+            for name, each in value.items()
+        ]
+    else:
+        opening, closing = "[]"
+        items = [_indented(each, inner) for each in value]
+    if not items:
+        return f"{opening}\n{newline}{closing}"
+    return f"{opening}{inner}{f',{inner}'.join(items)}{newline}{closing}"
+
+
 @define(eq=False)
 class _Rendering:
     """Content as GitHub made it, with what follows from it, computed once."""
@@ -240,8 +259,7 @@ class _Rendering:
         if view is None:
             view = self.content
             if pretty:
-                text = json.dumps(json.loads(view), indent=2, ensure_ascii=False)
-                view = text.encode() + b"\n"
+                view = _indented(json.loads(view), "\n").encode() + b"\n"
             if zipped:
                 view = gzip.compress(view, 6, mtime=0)
             self.views[pretty, zipped] = view

@@ -34,9 +34,12 @@ class MirrorError(Exception):
 
     def body(self) -> bytes:
         """Return the content, JSON like that of GitHub's errors."""
-        return json.dumps(
-            {"message": self.message, "documentation_url": _DOCUMENTATION_URL}
-        ).encode()
+        said = {
+            "message": self.message,
+            "documentation_url": _DOCUMENTATION_URL,
+            "status": str(self.status),
+        }
+        return json.dumps(said, separators=(",", ":")).encode()
 
 
 def malformed(message: str) -> MirrorError:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from attrs import define, field
 
 from ghmirror_tw.policy.content import LEVEL, Unpacking
-from ghmirror_tw.policy.rewriting import RewritingStream
 
 #: So much is converted in one step, in bytes: what one piece of gzip stands for has no limit.
 STEP_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+class ContentStream(Protocol):
+    """Changes content that comes in pieces."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what can be passed on, now that *chunk* has come."""
+
+    def close(self) -> bytes:
+        """Return the rest, now that nothing more comes."""
 
 
 def packing() -> Any:
@@ -29,7 +38,7 @@ class Conversion:
     """
 
     unpacking: Unpacking | None = None
-    rewriting: tuple[RewritingStream, ...] = ()
+    rewriting: tuple[ContentStream, ...] = ()
     packing: Any = None
     _fed: bytes = field(default=b"", init=False)
 
@@ -62,7 +71,7 @@ class Conversion:
         )
         return rest if self.packing is None else rest + self.packing.flush()
 
-    def _converted(self, plain: bytes, streams: tuple[RewritingStream, ...]) -> bytes:
+    def _converted(self, plain: bytes, streams: tuple[ContentStream, ...]) -> bytes:
         for stream in streams:
             plain = stream.feed(plain)
         if self.packing is None:
@@ -86,7 +95,7 @@ def converted(content: bytes, conversion: Conversion) -> Iterator[bytes]:
     yield conversion.finish()
 
 
-def changes(packed: bytes, rewriting: tuple[RewritingStream, ...]) -> bool:
+def changes(packed: bytes, rewriting: tuple[ContentStream, ...]) -> bool:
     """Tell whether rewriting makes other bytes of packed content than it unpacks to."""
     plain = b""
     unpacked, rewritten = Conversion(Unpacking()), Conversion(rewriting=rewriting)

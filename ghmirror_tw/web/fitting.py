@@ -15,6 +15,7 @@ from ghmirror_tw.collapse import Collapser
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Unanswered
 from ghmirror_tw.policy import cors, enterprise, tags
+from ghmirror_tw.policy.agents import is_indented
 from ghmirror_tw.policy.cache_status import Outcome, own_fields
 from ghmirror_tw.policy.coding import accepts_gzip
 from ghmirror_tw.policy.content import (
@@ -26,19 +27,19 @@ from ghmirror_tw.policy.content import (
     unpacked_size,
 )
 from ghmirror_tw.policy.fields import MESSAGE_FIELDS, Fields
+from ghmirror_tw.policy.indenting import IndentingStream, indented
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.records import Representation
 from ghmirror_tw.policy.rewriting import (
     Base,
     Rewriter,
-    RewritingStream,
     is_json,
     opaque_names,
 )
 from ghmirror_tw.policy.storing import adds_accept_encoding
 from ghmirror_tw.policy.targets import UPLOADS
 from ghmirror_tw.threads import LARGE_BYTES, Workshop
-from ghmirror_tw.web.converting import Conversion, changes, converted, packing
+from ghmirror_tw.web.converting import ContentStream, Conversion, changes, converted, packing
 from ghmirror_tw.web.forms import Form, FormName, Forms
 
 _DESCRIBING: Final = MESSAGE_FIELDS | {
@@ -91,13 +92,18 @@ class View:
 
     @property
     def names(self) -> tuple[Hashable, ...]:
-        """All that content is rewritten by."""
-        return self.root, self.prefix, self.version, opaque_names(self.path)
+        """All that JSON is changed by."""
+        return self.root, self.prefix, self.version, opaque_names(self.path), self.indents
 
     @property
     def head(self) -> bool:
         """Whether it wants no content."""
         return self.method == b"HEAD"
+
+    @property
+    def indents(self) -> bool:
+        """Whether it gets JSON indented."""
+        return is_indented(self.fields)
 
     @property
     def gzip(self) -> bool:
@@ -146,9 +152,9 @@ class Fitter:
                 anew = view.gzip or self._may_change(answer, view)
                 fields = self._told(answer, view, now, anew=anew)
                 return Fitted(_NOT_MODIFIED, fields.without(_DESCRIBING))
-            if not (view.head or bare):
-                return await self._whole(answer, body, view, now)
-            anew = anew or (view.head and self._is_in_form(answer, view))
+            if not bare:
+                fitted = await self._whole(answer, body, view, now)
+                return _without_content(fitted) if view.head else fitted
             length = 0 if answer.status == _RESET and not view.head else None
             return Fitted(answer.status, self._told(answer, view, now, anew=anew), length=length)
         if body is None or bare or view.head:
@@ -228,12 +234,9 @@ class Fitter:
         )
 
     def _may_change(self, answer: Answer, view: View) -> bool:
-        content_type = answer.fields.get(b"content-type")
-        return is_json(content_type) and self.rewriter.changes(view.base, view.path)
-
-    def _is_in_form(self, answer: Answer, view: View) -> bool:
-        """Tell whether content would be rewritten or coded anew."""
-        return view.gzip or (answer.status != _PARTIAL and self._may_change(answer, view))
+        return is_json(answer.fields.get(b"content-type")) and (
+            view.indents or self.rewriter.changes(view.base, view.path)
+        )
 
     async def _whole(
         self, answer: Answer, body: Representation | Whole, view: View, now: float
@@ -323,11 +326,14 @@ class Fitter:
     def _rewritten(self, plain: bytes, view: View) -> bytes:
         """Return JSON as one client sees it."""
         content = self.rewriter.content(plain, view.base, view.path)
-        return enterprise.with_version(content, view.version) if view.version else content
+        if view.version:
+            content = enterprise.with_version(content, view.version)
+        return indented(content) if view.indents else content
 
-    def _streams(self, view: View) -> tuple[RewritingStream, ...]:
-        """Return what rewrites JSON in pieces as one client sees it."""
-        return (self.rewriter.stream(view.base, view.path),)
+    def _streams(self, view: View) -> tuple[ContentStream, ...]:
+        """Return what changes JSON in pieces to how one client sees it."""
+        rewriting = self.rewriter.stream(view.base, view.path)
+        return (rewriting, IndentingStream()) if view.indents else (rewriting,)
 
     def _incoming(
         self, answer: Answer, body: IncomingContent, coding: bytes, view: View, now: float
@@ -351,6 +357,11 @@ class Fitter:
         )
         fields = self._told(answer, view, now, anew=True, coding=b"gzip" if packs else None)
         return Fitted(answer.status, fields, incoming=body, conversion=conversion)
+
+
+def _without_content(fitted: Fitted) -> Fitted:
+    """Return a response to HEAD: that to GET, with its length (RFC 9110, section 9.3.2)."""
+    return Fitted(fitted.status, fitted.fields, length=fitted.length)
 
 
 def _unwanted(_: object) -> None:

@@ -18,12 +18,14 @@ from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.agents import is_indented
 from ghmirror_tw.policy.busiest import Busiest
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.cors import is_preflight
 from ghmirror_tw.policy.enterprise import VERSION_FIELD, tells_version
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.indenting import indented
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.targets import BadRequest, loops, parse_host, parse_target
@@ -158,7 +160,7 @@ class MirrorResource:
             except CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - the client gets a clean answer to any
-                fitted = self._sorry(error)
+                fitted = self._sorry(error, request.fields)
             if told.enterprise and self.enterprise_version:
                 fields = fitted.fields.with_line(VERSION_FIELD, self.enterprise_version)
                 fitted = evolve(fitted, fields=fields)
@@ -173,16 +175,16 @@ class MirrorResource:
                 _abort(request)
         self._done(request, told)
 
-    def _sorry(self, error: Exception) -> Fitted:
-        """Return the answer to who can't be given another."""
+    def _sorry(self, error: Exception, fields: Fields) -> Fitted:
+        """Return the response to a request with *fields* that can't be given another."""
         if isinstance(error, BadRequest):
             error = errors.malformed(error.message)
         elif not isinstance(error, MirrorError):
             self._log.failure("A request could not be answered")
             error = errors.internal()
-        return own_answer(
-            error.status, error.body(), error.reason, error.retry_after, self.reactor.seconds()
-        )
+        body = indented(error.body()) if is_indented(fields) else error.body()
+        now = self.reactor.seconds()
+        return own_answer(error.status, body, error.reason, error.retry_after, now)
 
     async def _answered(self, request: MirrorRequest, told: _Told) -> Fitted:
         fields = request.fields

@@ -44,6 +44,7 @@ def test_each_error(error: MirrorError, status: int, reason: str) -> None:
     assert json.loads(error.body()) == {
         "message": error.message,
         "documentation_url": "https://docs.github.com/rest",
+        "status": str(status),
     }
 
 
