@@ -121,12 +121,12 @@ class Server:
     public_url: str = _option(
         "",
         kinds.optional(kinds.web_url, ""),
-        "How clients reach the mirror; empty: as the Host of each request says.",
+        "The mirror's URL for requests with its host or by trusted_proxies; empty: as Host says.",
     )
     trusted_proxies: tuple[Network, ...] = _option(
         "",
         kinds.network,
-        "The addresses whose X-Forwarded-Proto and X-Forwarded-Host are believed.",
+        "The addresses whose X-Forwarded-Host is believed.",
         many=True,
     )
     allowed_users: frozenset[str] = _option(
@@ -138,7 +138,7 @@ class Server:
         reread=_AT_SIGHUP,
     )
     max_request_size: int = _option(
-        "256MiB", kinds.size("1KiB"), "Larger request content is refused with 413."
+        "2GiB", kinds.size("1KiB"), "Larger request content is refused with 413."
     )
     shutdown_delay: float = _option(
         "0s", kinds.duration("0s"), "How long after SIGTERM it is unready, but still serving."

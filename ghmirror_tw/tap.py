@@ -36,6 +36,7 @@ from ghmirror_tw.github.users import Users
 from ghmirror_tw.metrics import Metrics, StoreFigures
 from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.pacing import Pacing
+from ghmirror_tw.policy.addressing import Addressing
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
@@ -217,7 +218,9 @@ class House:
             self.readiness,
             pseudonym=name,
             max_request_size=server.max_request_size,
-            public_url=server.public_url.encode(),
+            addressing=Addressing(
+                github.api_url.encode(), origin.uploads_url, server.public_url.encode()
+            ),
             trusted_proxies=server.trusted_proxies,
             enterprise_version=server.enterprise_version.encode(),
         )

@@ -83,7 +83,7 @@ class Ipv6(TestCase):
         for trusted, base in (
             (["::1"], "https://[2001:db8::1]:8443"),
             (["2001:db8::/32", "::/64"], "https://[2001:db8::1]:8443"),
-            (["2001:db8::/32", "0.0.0.0/0"], "http://a.test"),
+            (["2001:db8::/32", "0.0.0.0/0"], "https://a.test"),
         ):
             _, port = await self.start(trusted_proxies=trusted)
             _, content = await raw(

@@ -98,6 +98,7 @@ class Client:
         self, question: Question, content: IBodyProducer | None, asking: _Asking
     ) -> Exchange | Deferred[Any]:
         """Put a question for *asking*; return what it can be cancelled by."""
+        question = self.origin.routed(question)
         origin = self.uploads if is_upload(question.target) else self.origin
         agent, target = self._agents[origin], origin.target(question)
         if content is None:

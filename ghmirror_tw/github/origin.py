@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
 from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
@@ -9,6 +11,16 @@ from attrs import evolve, frozen
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.storing import is_graphql
 from ghmirror_tw.policy.targets import PREFIX, UPLOADS, is_upload
+
+#: Where an asset is added to a release.
+_ASSETS: Final = re.compile(
+    rb"/(?:repos/[^/]+/[^/]+|repositories/[0-9]+)/releases/[0-9]+/assets",
+)
+
+
+def is_asset(question: Question) -> bool:
+    """Tell whether a question uploads an asset of a release, without the prefix for uploads."""
+    return question.method == b"POST" and _ASSETS.fullmatch(question.path) is not None
 
 
 @frozen
@@ -55,6 +67,16 @@ class Origin:
             return None
         scheme = b"https://" if self.secure else b"http://"
         return scheme + uploads.authority + uploads.uploads_path
+
+    def routed(self, question: Question) -> Question:
+        """Return a question as one to `UPLOADS` where only that host takes it.
+
+        Clients send an asset to the API's host, too: those that take no other host than their base
+        URL's, and those that add a prefix of their own to it (GitHub: upload a release asset).
+        """
+        if self.uploads_url is not None and is_asset(question):
+            return evolve(question, target=UPLOADS + question.target)
+        return question
 
     def target(self, question: Question) -> bytes:
         """Return the request target of a question, byte for byte but for the base path."""

@@ -67,6 +67,11 @@ def not_allowed() -> MirrorError:
     )
 
 
+def no_such_path(message: str) -> MirrorError:
+    """Return 404: a path that cannot be GitHub's (RFC 9110, section 15.5.5)."""
+    return MirrorError(404, "no-such-path", message)
+
+
 def too_slow(limit_s: float) -> MirrorError:
     """Return 408: the request did not come in time (RFC 9110, section 15.5.9)."""
     return MirrorError(

@@ -12,7 +12,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ghmirror_tw.policy.remembered import remembered
 
@@ -24,6 +24,16 @@ UPLOADS: Final = b"/api/uploads"
 
 _NOT_IN_A_TARGET: Final = re.compile(rb"[^\x21-\x7e]|#|%00")
 _NO_PLACE: Final = "The URL holds a character that has no place in a URL"
+_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_RAW_LETTERS: Final = re.compile(rb"[A-Z]+ (?=[ -~]*+[\x80-\xff])[ -~\x80-\xff]+ HTTP/1\.[01]")
+_UNENCODED: Final = (
+    "The URL holds bytes that are not ASCII: percent-encode them, each byte of their UTF-8 (%C3%A4"
+    " for the letter ä)"
+)
+#: The absolute-form of a target (RFC 9112, section 3.2.2): scheme, authority, and the rest.
+_ABSOLUTE: Final = re.compile(rb"(?is)(https?)://([^/?#]*+)(.*)")
+#: What no path of GitHub's API begins with, once a prefix is off.
+_PREFIX_AGAIN: Final = re.compile(rb"/api/(?:v3|graphql|uploads)(?:/|\Z)")
 _BAD_ENCODING: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SLASHES: Final = re.compile(rb"/|%2f|%5c", re.IGNORECASE)
 _ENCODED_DOT: Final = re.compile(rb"%2e", re.IGNORECASE)
@@ -44,15 +54,22 @@ class BadRequest(Exception):  # noqa: N818 - it is what the client made
     message: str
 
 
+class NoSuchPathError(BadRequest):
+    """A path that cannot be GitHub's; *message* says how a client comes to send it."""
+
+
 @frozen
 class Target:
     """Where a request goes: *prefix* as the client has it, *target* as GitHub gets it.
 
     The target of an upload keeps its own prefix, `UPLOADS`, by which it is known as one.
+    *authority*: where the client has a whole URL, that stands for its `Host`; *secure*: `https:`.
     """
 
     prefix: bytes
     target: bytes
+    authority: bytes | None = None
+    secure: bool = False
 
 
 def _split_prefix(path: bytes) -> Target:
@@ -65,32 +82,59 @@ def _split_prefix(path: bytes) -> Target:
 def parse_target(uri: bytes) -> Target:
     """Return where a request for *uri* goes, byte for byte but for the prefix.
 
-    Only the origin-form is taken (RFC 9112, section 3.2.1). Refused are bytes that no URI has,
-    NUL however spelled, an authority, and what a next reader might resolve to another path: raw
-    backslashes, and segments of dots, also between encoded slashes. Encoded slashes pass, as
-    branches need them (`heads%2Fmain`), and so do encoded backslashes, as names of files. An
-    encoding that is none is refused in the path, which is judged here, and not in the query,
-    which only GitHub reads.
+    The origin-form and the absolute-form are taken (RFC 9112, sections 3.2.1 and 3.2.2). Refused
+    are bytes that no URI has, NUL however spelled, userinfo, and what a next reader might resolve
+    to another path: raw backslashes, and segments of dots, also between encoded slashes. Encoded
+    slashes pass, as branches need them (`heads%2Fmain`), and so do encoded backslashes, as names
+    of files. An encoding that is none is refused in the path, which is judged here, and not in the
+    query, which only GitHub reads.
 
-    Raises BadRequest.
+    Raises BadRequest, and NoSuchPathError for paths that only a wrong base URL explains.
     """
-    if not uri.startswith(b"/"):
-        raise BadRequest("The request target must be a path, starting with a slash")
+    if uri.startswith(b"/"):
+        return _parse_origin_form(uri)
+    absolute = _ABSOLUTE.fullmatch(uri)
+    if absolute is None:
+        raise BadRequest("The request target must be a path, starting with a slash, or a URL")
+    authority = _valid_host(absolute[2], "The URL of the request")
+    rest = absolute[3]
+    split = _parse_origin_form(rest if rest.startswith(b"/") else b"/" + rest)
+    return evolve(split, authority=authority, secure=len(absolute[1]) == len(b"https"))
+
+
+def check_request_line(line: bytes) -> None:
+    """Raise BadRequest for a request line whose target has raw letters beyond ASCII.
+
+    It is no request line at all by RFC 9112, section 3, and Twisted could only say so.
+    """
+    if _RAW_LETTERS.fullmatch(line):
+        raise BadRequest(_UNENCODED)
+
+
+def path_of(uri: bytes) -> bytes:
+    """Return the path of a request target, in either form, whether it is valid or not."""
+    absolute = None if uri.startswith(b"/") else _ABSOLUTE.fullmatch(uri)
+    return (uri if absolute is None else absolute[3]).partition(b"?")[0]
+
+
+def _parse_origin_form(uri: bytes) -> Target:
     path, mark, query = uri.partition(b"?")
-    if _NOT_IN_A_TARGET.search(query):
-        raise BadRequest(_NO_PLACE)
+    _check_bytes(query)
     split = _parse_path(path)
     return Target(split.prefix, split.target + mark + query) if mark else split
 
 
+def _check_bytes(part: bytes) -> None:
+    if _NOT_IN_A_TARGET.search(part):
+        raise BadRequest(_UNENCODED if _NOT_ASCII.search(part) else _NO_PLACE)
+
+
 @remembered
 def _parse_path(uri: bytes) -> Target:
-    if _NOT_IN_A_TARGET.search(uri):
-        raise BadRequest(_NO_PLACE)
+    _check_bytes(uri)
     split = _split_prefix(uri)
     path = split.target
-    if uri.startswith(b"//") or path.removeprefix(UPLOADS).startswith(b"//"):
-        raise BadRequest("The URL must not start with two slashes")
+    _check_base(uri, split)
     if b"\\" in path:
         raise BadRequest("The path holds a backslash")
     if _BAD_ENCODING.search(path):
@@ -99,6 +143,24 @@ def _parse_path(uri: bytes) -> Target:
     if b"." in segments or b".." in segments:
         raise BadRequest("The path holds a segment of dots")
     return split
+
+
+def _check_base(path: bytes, split: Target) -> None:
+    """Refuse a path that shows what is wrong with the client's base URL.
+
+    GitHub would say no more than that there is no such thing. Raises NoSuchPathError.
+    """
+    rest = split.target.removeprefix(UPLOADS) if is_upload(split.target) else split.target
+    if path.startswith(b"//") or rest.startswith(b"//"):
+        raise NoSuchPathError(
+            "Not Found: the path has an empty segment (//). The client's base URL has a slash at"
+            " its end, and the client adds another: remove it from the base URL"
+        )
+    if split.prefix and _PREFIX_AGAIN.match(rest):
+        raise NoSuchPathError(
+            "Not Found: the path has the prefix /api twice. The client adds it to a base URL that"
+            " has it already: remove it from the base URL"
+        )
 
 
 def is_upload(target: bytes) -> bool:
@@ -115,17 +177,22 @@ def parse_host(values: Sequence[bytes]) -> bytes:
     """
     if len(values) != 1:
         raise BadRequest("The request must have exactly one Host field")
-    found = _HOST.fullmatch(values[0])
-    if found is None or len(values[0]) > _LONGEST_HOST:
-        raise BadRequest("The Host field names no host")
+    return _valid_host(values[0], "The Host field")
+
+
+def _valid_host(value: bytes, what: str) -> bytes:
+    """Return *value*, the host of *what*, if it is one. Raises BadRequest."""
+    found = _HOST.fullmatch(value)
+    if found is None or len(value) > _LONGEST_HOST:
+        raise BadRequest(f"{what} names no host")
     if found[2] is not None:
         try:
             IPv6Address(found[2].decode())
         except AddressValueError:
-            raise BadRequest("The Host field holds no valid address") from None
+            raise BadRequest(f"{what} holds no valid address") from None
     if found[3] is not None and not 1 <= int(found[3]) <= _LAST_PORT:
-        raise BadRequest("The Host field holds no valid port")
-    return values[0]
+        raise BadRequest(f"{what} holds no valid port")
+    return value
 
 
 def has_secret_in_query(target: bytes) -> bool:

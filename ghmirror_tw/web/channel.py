@@ -21,6 +21,7 @@ from twisted.web.server import Site
 from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.policy.targets import BadRequest, check_request_line
 from ghmirror_tw.sockets import LARGE_BYTES, Outbox, send_now
 from ghmirror_tw.web.fitting import own_answer
 from ghmirror_tw.web.repeating import Front, Heard
@@ -322,6 +323,11 @@ class Channel(HTTPChannel):
         self._begun = True  # also with an empty line, of which only one may come before a request
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
             return self.refuse(self._too_large())
+        try:
+            if not hasattr(self, "_command"):
+                check_request_line(line)
+        except BadRequest as error:
+            return self.refuse(errors.malformed(error.message))
         return super().lineReceived(line)
 
     def allContentReceived(self) -> None:

@@ -37,7 +37,6 @@ from ghmirror_tw.policy.rewriting import (
     opaque_names,
 )
 from ghmirror_tw.policy.storing import adds_accept_encoding
-from ghmirror_tw.policy.targets import UPLOADS
 from ghmirror_tw.threads import LARGE_BYTES, Workshop
 from ghmirror_tw.web.converting import ContentStream, Conversion, changes, converted, packing
 from ghmirror_tw.web.forms import Form, FormName, Forms
@@ -70,30 +69,25 @@ _WITHOUT_CONTENT: Final = frozenset({204, _RESET, 304})
 
 @frozen
 class View:
-    """How one client asks: the URL it knows the mirror by, and what it takes.
+    """How one client asks: the URLs it knows the mirror by, and what it takes.
 
-    *fields* are those of its request; *root* has no slash at its end, and *prefix* is what stands
-    between it and paths of the API: nothing, or `/api/v3`. *version*: what the content is to say
-    of the Enterprise Server that the mirror is taken for; empty: nothing.
+    *base*: what it gets in place of GitHub's URLs. *fields* are those of its request. *version*:
+    what the content is to say of the Enterprise Server that the mirror is taken for; empty:
+    nothing.
     """
 
     method: bytes
-    root: bytes
-    prefix: bytes
+    base: Base
     fields: Fields = field(repr=False)
     version: bytes = b""
     #: The path of the request, as GitHub gets it.
     path: bytes = b""
 
     @property
-    def base(self) -> Base:
-        """The URLs that the client gets in place of GitHub's."""
-        return Base(self.root + self.prefix, self.root + UPLOADS)
-
-    @property
     def names(self) -> tuple[Hashable, ...]:
         """All that JSON is changed by."""
-        return self.root, self.prefix, self.version, opaque_names(self.path), self.indents
+        base = self.base
+        return base.api, base.uploads, self.version, opaque_names(self.path), self.indents
 
     @property
     def head(self) -> bool:

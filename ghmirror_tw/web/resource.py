@@ -18,6 +18,7 @@ from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.addressing import Addressing
 from ghmirror_tw.policy.agents import is_indented
 from ghmirror_tw.policy.busiest import Busiest
 from ghmirror_tw.policy.cache_status import Outcome
@@ -28,7 +29,16 @@ from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.indenting import indented
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
-from ghmirror_tw.policy.targets import BadRequest, loops, parse_host, parse_target
+from ghmirror_tw.policy.rewriting import Base
+from ghmirror_tw.policy.targets import (
+    BadRequest,
+    NoSuchPathError,
+    Target,
+    loops,
+    parse_host,
+    parse_target,
+    path_of,
+)
 from ghmirror_tw.web import health
 from ghmirror_tw.web.access_log import AccessLog, shown_path
 from ghmirror_tw.web.channel import PIECE_BYTES
@@ -38,8 +48,13 @@ from ghmirror_tw.web.request import MirrorRequest
 
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 #: Cookies belong to other sites of the same domain; the API authenticates by `Authorization`.
-_NOT_FORWARDED: Final = frozenset({b"host", b"content-length", b"expect", b"cookie"})
-_FORWARDED: Final = frozenset({b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-for"})
+#: What proxies in front of the mirror add names hosts that are none of GitHub's business.
+_NOT_FORWARDED: Final = frozenset(
+    {
+        *(b"host", b"content-length", b"expect", b"cookie"),
+        *(b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-for"),
+    }
+)
 #: What nginx made customary for a client that went away before its answer.
 _GONE: Final = 499
 #: Paths are told apart by so many characters where the busiest are shown.
@@ -73,7 +88,7 @@ class MirrorResource:
     readiness: health.Readiness
     pseudonym: bytes
     max_request_size: int
-    public_url: bytes = b""
+    addressing: Addressing
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     #: The version of GitHub Enterprise Server that the mirror is below `/api/v3`; empty: none.
     enterprise_version: bytes = b""
@@ -83,6 +98,8 @@ class MirrorResource:
     #: Set once nothing new is taken; seconds after which to come again.
     closing: int | None = None
     busiest: Busiest = field(factory=Busiest)
+    #: Whether the log says that a proxy's fields are ignored.
+    _warned: bool = False
     _quiet: list[Deferred[None]] = field(factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.web"))
 
@@ -101,7 +118,7 @@ class MirrorResource:
 
     def render(self, request: MirrorRequest) -> int:
         """Answer *request*, in time."""
-        path = request.uri.partition(b"?")[0]
+        path = path_of(request.uri)
         if path in _HEALTH:
             page = health.answer(path, self.readiness)
             assert page is not None
@@ -177,7 +194,9 @@ class MirrorResource:
 
     def _sorry(self, error: Exception, fields: Fields) -> Fitted:
         """Return the response to a request with *fields* that can't be given another."""
-        if isinstance(error, BadRequest):
+        if isinstance(error, NoSuchPathError):
+            error = errors.no_such_path(error.message)
+        elif isinstance(error, BadRequest):
             error = errors.malformed(error.message)
         elif not isinstance(error, MirrorError):
             self._log.failure("A request could not be answered")
@@ -191,7 +210,7 @@ class MirrorResource:
         target = parse_target(request.uri)
         told.enterprise = bool(target.prefix)
         trusted = self._is_trusted(request)
-        root = self._root(request, fields, trusted)
+        base = self._base(request, target, trusted)
         if request.method not in _METHODS:
             raise errors.not_implemented(
                 "The method is not one of GitHub's: use GET, HEAD, POST, PUT, PATCH, DELETE or"
@@ -203,8 +222,6 @@ class MirrorResource:
         if self.closing is not None:
             raise errors.shutting_down(self.closing)
         forwarded = fields.once(_forwarded)
-        if trusted:
-            forwarded = forwarded.without(_FORWARDED)
         question = Question(request.method, target.target, forwarded)
         told.credential = self.mirror.credential_of(forwarded)
         version = b""
@@ -213,7 +230,7 @@ class MirrorResource:
         if version:
             # GitHub knows no such representation; it is we who judge what the client has of it.
             question = evolve(question, fields=forwarded.without(PRECONDITIONS))
-        view = View(request.method, root, target.prefix, fields, version, question.path)
+        view = View(request.method, base, fields, version, question.path)
         answer = await self.mirror.answer(question, request.spooled)
         told.outcome = answer.outcome
         try:
@@ -238,20 +255,26 @@ class MirrorResource:
         peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer in network for network in self.trusted_proxies)
 
-    def _root(self, request: MirrorRequest, fields: Fields, trusted: bool) -> bytes:
-        """Return the URL by which the client knows the mirror; its host is always validated."""
+    def _base(self, request: MirrorRequest, target: Target, trusted: bool) -> Base:
+        """Return what stands for GitHub's URLs in the response; its host is always validated."""
+        fields = request.fields
         if request.clientproto == b"HTTP/1.0" and fields.get(b"host") is None:
             host = parse_host([_authority(request.getHost())])
         else:
             host = fields.once(_host)
-        scheme = b"https" if request.isSecure() else b"http"
-        if trusted:
-            forwarded = fields.get(b"x-forwarded-host")
-            if forwarded is not None:
-                host = parse_host([forwarded.split(b",")[0].strip()])
-            proto = (fields.get(b"x-forwarded-proto") or b"").split(b",")[0].strip().lower()
-            scheme = proto if proto in {b"http", b"https"} else scheme
-        return self.public_url or scheme + b"://" + host
+        if not self._warned and self.addressing.ignores(fields, trusted=trusted):
+            self._warned = True
+            self._log.warn(
+                "X-Forwarded-Proto received, but [server] trusted_proxies and public_url are empty:"
+                " URLs in responses have the Host of the request"
+            )
+        return self.addressing.base(
+            target.authority or host,
+            fields,
+            target.prefix,
+            secure=request.isSecure() or target.secure,
+            trusted=trusted,
+        )
 
     async def _send(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
         if self.closing is not None:

@@ -34,5 +34,8 @@ def test_where_they_go(api_url: str, authority: bytes, target: bytes, url: bytes
     assert origin.uploads.authority == authority
     assert origin.uploads.target(question) == target
     assert origin.uploads_url == url
+    asset = Question(b"POST", TARGET, Fields())
+    assert origin.routed(asset) == (asset if url is None else question)
+    assert origin.routed(question) == question
     other = Question(b"GET", b"/zen", Fields())
     assert origin.target(other) == origin.base_path + b"/zen"

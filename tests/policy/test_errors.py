@@ -12,6 +12,7 @@ from ghmirror_tw.policy.errors import MirrorError
 
 ALL = [
     (errors.malformed("The Host field names no host"), 400, "malformed"),
+    (errors.no_such_path("Not Found: the path has an empty segment"), 404, "no-such-path"),
     (errors.no_credential(), 401, "no-credential"),
     (errors.not_allowed(), 403, "not-allowed"),
     (errors.too_large(2 << 30), 413, "too-large"),

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from ghmirror_tw.policy.targets import (
     BadRequest,
+    NoSuchPathError,
     Target,
+    check_request_line,
     has_secret_in_query,
     loops,
     parse_host,
     parse_target,
+    path_of,
 )
 
 near_targets = st.lists(
@@ -66,7 +69,6 @@ def test_targets_pass_byte_for_byte(uri: bytes) -> None:
         (b"/api/v3/?x", b"/?x"),
         (b"/api/v3/zen", b"/zen"),
         (b"/api/v3/search?q=/api/v3/", b"/search?q=/api/v3/"),
-        (b"/api/v3/api/v3/zen", b"/api/v3/zen"),
         (b"/api/v3/graphql", b"/graphql"),
         (b"/api/graphql", b"/graphql"),
         (b"/api/graphql?x=1", b"/graphql?x=1"),
@@ -87,7 +89,13 @@ def test_prefixes_are_taken_off(uri: bytes, target: bytes) -> None:
         b"?x",
         b"@evil.com/",
         b"evil.com:443",
-        b"https://evil.com/zen",
+        b"https://",
+        b"https:///zen",
+        b"https://user@evil.com/zen",
+        b"https://evil.com:0/zen",
+        b"https://[::x]/zen",
+        b"https://evil.com/a/../b",
+        b"ftp://evil.com/zen",
         b"//evil.com/zen",
         b"/api/v3//evil.com/zen",
         b"/\\evil.com/zen",
@@ -123,6 +131,92 @@ def test_targets_that_are_refused(uri: bytes) -> None:
         parse_target(uri)
     assert refused.value.message
     assert str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "split"),
+    [
+        (b"http://m.test:8080/user?x=1", Target(b"", b"/user?x=1", b"m.test:8080")),
+        (b"HTTPS://M.test/api/v3/user", Target(b"/api/v3", b"/user", b"M.test", secure=True)),
+        (b"http://[::1]", Target(b"", b"/", b"[::1]")),
+        (b"http://m.test?x", Target(b"", b"/?x", b"m.test")),
+    ],
+)
+def test_the_absolute_form(uri: bytes, split: Target) -> None:
+    """Its authority stands for `Host`, and the rest is a target like any other."""
+    assert parse_target(uri) == split
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        (b"/healthz?x", b"/healthz"),
+        (b"http://m.test/healthz?x", b"/healthz"),
+        (b"healthz", b"healthz"),
+        (b"http://m.test", b""),
+    ],
+)
+def test_paths(uri: bytes, path: bytes) -> None:
+    """They are found in either form."""
+    assert path_of(uri) == path
+
+
+def test_uploads_below_the_prefix() -> None:
+    """Clients add the prefix for uploads to a base URL that has the other one."""
+    target = b"/api/uploads/repos/o/r/releases/1/assets"
+    assert parse_target(b"/api/v3" + target) == Target(b"/api/v3", target)
+
+
+@pytest.mark.parametrize(
+    ("uri", "word"),
+    [
+        (b"//repos/o/r", "slash at its end"),
+        (b"/api/v3//repos/o/r", "slash at its end"),
+        (b"//api/v3/repos/o/r", "slash at its end"),
+        (b"/api/uploads//repos/o/r", "slash at its end"),
+        (b"/api/v3/api/v3/repos/o/r", "twice"),
+        (b"/api/v3/api/v3", "twice"),
+        (b"/api/v3/api/graphql", "twice"),
+        (b"/api/v3/api/uploads/api/v3/repos/o/r", "twice"),
+        (b"/api/uploads/api/v3/repos/o/r", "twice"),
+        (b"/api/graphql/api/graphql", None),
+    ],
+)
+def test_wrong_base_urls(uri: bytes, word: str | None) -> None:
+    """What only a wrong base URL explains is named as that."""
+    if word is None:
+        assert parse_target(uri).target == b"/graphql/api/graphql"
+        return
+    with pytest.raises(NoSuchPathError, match="base URL") as refused:
+        parse_target(uri)
+    assert word in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "raw"),
+    [
+        (b"GET /caf\xc3\xa9 HTTP/1.1", True),
+        (b"GET /caf\xc3\xa9 x HTTP/1.0", True),
+        (b"GET /caf%C3%A9 HTTP/1.1", False),
+        (b"\x16\x03\x01\xc3", False),
+        (b"G\xc3T / HTTP/1.1", False),
+        (b"", False),
+    ],
+)
+def test_request_lines(line: bytes, raw: bool) -> None:
+    """A line with raw letters in its target is known for what it is."""
+    if not raw:
+        check_request_line(line)
+        return
+    with pytest.raises(BadRequest, match="percent-encode"):
+        check_request_line(line)
+
+
+@pytest.mark.parametrize("uri", ["/caf\xe9", "/search?q=caf\xe9", "http://m.test/caf\xe9"])
+def test_raw_letters(uri: str) -> None:
+    """The message for bytes beyond ASCII says what to do with them."""
+    with pytest.raises(BadRequest, match="percent-encode"):
+        parse_target(uri.encode())
 
 
 @given(near_targets)

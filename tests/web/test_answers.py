@@ -18,8 +18,10 @@ BAD: list[tuple[bytes, int]] = [
     (b"GET / HTTP/1.1 x\r\n\r\n", 400),
     (b"GET  / HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
     (b"\x16\x03\x01\x02\r\n\r\n", 400),
-    (b"GET http://evil.test/ HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
-    (b"GET //evil.test/ HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+    (b"GET http://u@evil.test/ HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+    (b"GET http://evil.test/ HTTP/1.1\r\n\r\n", 400),
+    (b"GET //evil.test/ HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 404),
+    (b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 400),
     (b"GET @evil.test/ HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
     (b"GET * HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
     (b"GET /a%00b HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
@@ -308,7 +310,7 @@ class Passing(TestCase):
             assert got.json == [{"url": f"{small.url}/{number}"} for number in range(500)]
 
     async def test_behind_a_proxy(self) -> None:
-        """Only a trusted proxy is believed, and `public_url` before all."""
+        """Only a trusted proxy is believed about the host, and all about `https`."""
         trusted = await open_home(
             self, self.github, server={"trusted_proxies": _networks("127.0.0.0/8")}
         )
@@ -318,11 +320,14 @@ class Passing(TestCase):
         for home in (self.home, trusted):
             got = await home.get("/thing", token="alice-1", headers=forwarded)
             shown.append(got.json["url"])
-        assert shown == [f"{self.home.url}/thing", "https://mirror.test/thing"]
+        secure = self.home.url.replace("http:", "https:")
+        assert shown == [f"{secure}/thing", "https://mirror.test/thing"]
         assert self.github.log[-1].field(b"x-forwarded-host") is None
         public = await open_home(self, self.github, server={"public_url": "https://p.test"})
-        got = await public.get("/thing", token="alice-1")
+        got = await public.get("/thing", token="alice-1", headers={"Host": "p.test"})
         assert got.json["url"] == "https://p.test/thing"
+        got = await public.get("/thing", token="alice-1")
+        assert got.json["url"] == f"{public.url}/thing"
 
     async def test_users(self) -> None:
         """Only allowed users are served; the others learn nothing."""
