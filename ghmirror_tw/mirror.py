@@ -73,6 +73,8 @@ _USER: Final = b"/user"
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
 _GRAPHQL_LOOK: Final = 1024 * 1024
 _MOST_WRITERS: Final = 10_000
+#: Times of other replicas that are further ahead than this are not caught up with, in seconds.
+_MOST_AHEAD_S: Final = 86_400.0
 #: Statuses that may tell of a limit.
 _LIMITED: Final = frozenset({403, 429})
 _READING: Final = frozenset({b"GET", b"HEAD"})
@@ -116,8 +118,10 @@ class Mirror:
     _has_charged: bool = False
     _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
-    _generations: OrderedDict[str, int] = field(factory=OrderedDict)
+    #: The number of each credential's generation, and when the write was that began it.
+    _generations: OrderedDict[str, tuple[int, float]] = field(factory=OrderedDict)
     _writes: int = 0
+    _forgotten: int = 0
     _last_tick: float = 0.0
     _claims: int = 0
     _instance: str = field(factory=lambda: uuid4().hex)
@@ -302,6 +306,7 @@ class Mirror:
         question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
         await self._learn_limits(question, whose.token, upload)
         asked_at = self.tick()
+        noted: Deferred[None] | None = None
         try:
             reply = await self.put(question, whose, upload, deadline)
         except Unanswered as error:
@@ -309,7 +314,9 @@ class Mirror:
             raise
         finally:
             if writes:
-                self._advance(credential)
+                noted = self._advance(credential)
+        if noted is not None:
+            await self._until_noted(noted, reply)
         if not reply.limited:
             self._take_refusal(question, credential, reply.status, asked_at)
         return evolve(passed_on(reply, reply.content), storable=False, forward=forward)
@@ -334,14 +341,50 @@ class Mirror:
             )
         self.stops.learned(token, limits, self.now())
 
-    def _advance(self, credential: str) -> None:
-        """Begin a new generation of questions: what was asked before a write is not its answer."""
+    @staticmethod
+    async def _until_noted(noted: Deferred[None], reply: Reply) -> None:
+        """Wait until all replicas can know of a write: the client may turn to another one next."""
+        try:
+            await noted
+        except BaseException:
+            reply.content.abort()
+            raise
+
+    def _advance(self, credential: str) -> Deferred[None]:
+        """Begin a new generation of questions: what was asked before a write is not its answer.
+
+        It fires when all replicas can know of it.
+        """
+        at = self.tick()
+        self._begin_generation(credential, at)
+        return self.store.wrote(credential, at)
+
+    def _begin_generation(self, credential: str, written_at: float) -> None:
         self._writes += 1
-        self._generations[credential] = self._writes
+        self._generations[credential] = (self._writes, written_at)
         self._generations.move_to_end(credential)
         if len(self._generations) > _MOST_WRITERS:
-            self._generations.popitem(last=False)
-        self.store.wrote(credential, self.tick())
+            _, (self._forgotten, _) = self._generations.popitem(last=False)
+
+    def _generation(self, credential: str) -> int:
+        """Return the generation of questions that begins with the last write that is known.
+
+        One that was forgotten counts as the latest of those, so that it never comes again.
+        """
+        known = self._generations.get(credential)
+        return self._forgotten if known is None else known[0]
+
+    def _take_account(self, credential: str, known: Known) -> None:
+        """Begin a new generation where another replica has forwarded a write since.
+
+        What is asked or written from now on is later than all that is *known*, though the clock
+        of another replica may be ahead.
+        """
+        if known.latest_at > self._last_tick and known.latest_at < self.now() + _MOST_AHEAD_S:
+            self._last_tick = known.latest_at
+        last = self._generations.get(credential)
+        if known.written_at > (0.0 if last is None else last[1]):
+            self._begin_generation(credential, known.written_at)
 
     # Asking GitHub.
 
@@ -539,7 +582,7 @@ class Mirror:
             question=question,
             key=CacheKey.of(question.target, question.fields),
             whose=whose,
-            generation=self._generations.get(whose.credential, 0),
+            generation=self._generation(whose.credential),
             deadline=deadline,
             guess=not forbids_guessing(question.fields),
             patience=patience,
@@ -595,7 +638,7 @@ class Mirror:
         if self._to_claim(asked, known) is not None:
             known, claimed = await self._go_first(asked, known)
         try:
-            answer = await self._hear(asked, known)
+            answer = await self._hear(self._up_to_date(asked), known)
         finally:
             if claimed is not None:
                 self.store.release(*claimed)
@@ -770,13 +813,21 @@ class Mirror:
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
         look_up, (credential, token) = self.store.look_up, asked.whose
         if self.pacing.budgets.alone:
-            return await look_up(
+            known = await look_up(
                 asked.key, credential, asked.patience, current=current, token=token
             )
-        with self.pacing.expecting(token):
-            return await look_up(
-                asked.key, credential, asked.patience, current=current, token=token
-            )
+        else:
+            with self.pacing.expecting(token):
+                known = await look_up(
+                    asked.key, credential, asked.patience, current=current, token=token
+                )
+        self._take_account(credential, known)
+        return known
+
+    def _up_to_date(self, asked: Asked) -> Asked:
+        """Return *asked* as of the generation that it belongs to now, before it is sent."""
+        generation = self._generation(asked.credential)
+        return asked if generation == asked.generation else evolve(asked, generation=generation)
 
     @staticmethod
     def _is_cold(known: Known) -> bool:

@@ -6,7 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.home import Home, open_home, start
+from ghmirror_tw import mirror as mirror_module
+from ghmirror_tw.store.kept import short
+from tests.home import Home, open_home, start, until
 from tests.redis_house import settled
 from tests.redis_servers import start_redis
 from tests.timers import with_timers
@@ -66,8 +68,11 @@ class OwnWrites(TestCase):
 class OwnWritesInTheFleet(TestCase):
     """Two replicas on one Redis."""
 
+    timeout = 30
+
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        host, port = start_redis(self).address
+        self.server = start_redis(self)
+        host, port = self.server.address
         options: dict[str, dict[str, Any]] = {
             "cache": {"backend": "redis", "fresh_for": 60.0},
             "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
@@ -79,6 +84,7 @@ class OwnWritesInTheFleet(TestCase):
         for home in (self.one, self.other):
             await home.get("/thing", token="alice-1")
         await settled(self.one.house.store, self.other.house.store)
+        self.alice = self.one.house.mirror.names.name(b"token alice-1")
 
     async def test_a_write_through_one_counts_in_the_other(self) -> None:
         """Neither fresh nor stale, though the other replica has the grant in memory."""
@@ -88,3 +94,71 @@ class OwnWritesInTheFleet(TestCase):
         wrong.end()
         got = await self.other.get("/thing", token="alice-1")
         assert got.json == {"a": 2}
+
+    async def test_a_write_is_answered_when_all_replicas_can_know_of_it(self) -> None:
+        """Else the client's next request, through another replica, would be too early."""
+        gate = self.github.hold("/thing")
+        write = start(self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}'))
+        await gate.arrived(1)
+        await settled(self.one.house.store)
+        self.server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+        gate.open()
+        await until(lambda: self.github.log[-1].method == b"PATCH")
+        for _ in range(5):
+            await self.one.admin("/metrics")
+        assert not write.called
+        self.server.ask("CLIENT", "UNPAUSE")
+        assert (await write).status == 200
+        (name,) = self.server.ask("KEYS", "*:w")
+        codec = self.one.house.redis.redis.codec  # type: ignore[union-attr]
+        at = codec.open_time(name.removeprefix(b"ghmirror:"), self.server.ask("GET", name))
+        assert at == self.one.house.memory._time(b"w", short("written", self.alice)[1:])
+
+    async def test_redis_that_does_not_answer_holds_up_no_write_for_long(self) -> None:
+        """What a request may wait for Redis is all that it waits."""
+        self.one.house.redis.timeout_s = 0.05  # type: ignore[union-attr]
+        gate = self.github.hold("/thing")
+        write = start(self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}'))
+        await gate.arrived(1)
+        self.server.ask("CLIENT", "PAUSE", "60000", "WRITE")
+        gate.open()
+        got = await write
+        self.server.ask("CLIENT", "UNPAUSE")
+        assert got.status == 200
+
+    async def test_a_write_through_one_begins_a_generation_in_the_other(self) -> None:
+        """As soon as it is read: proofs and flights from before it are not used any more."""
+        mirror = self.other.house.mirror
+        before = mirror._generation(self.alice)
+        await self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}')
+        await self.other.get("/thing", token="alice-1")
+        after = mirror._generation(self.alice)
+        assert after > before
+        await self.other.get("/thing", token="alice-1")
+        assert mirror._generation(self.alice) == after
+
+    async def test_what_is_asked_is_later_than_all_that_was_read(self) -> None:
+        """Though the clock of the other replica is ahead."""
+        self.one.move_on(600.0)
+        await self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}')
+        written_at = self.one.house.mirror._last_tick
+        await self.other.get("/thing", token="alice-1")
+        assert self.other.house.mirror.tick() > written_at
+
+
+class Generations(TestCase):
+    """What is remembered of writes is bounded."""
+
+    async def test_a_generation_never_comes_again(self) -> None:
+        """Not even that of a credential which was forgotten."""
+        self.patch(mirror_module, "_MOST_WRITERS", 2)
+        mirror = (await open_home(self)).house.mirror
+        seen = [mirror._generation("a")]
+        for credential in "abcabcc":
+            mirror._advance(credential)
+            seen.append(mirror._generation("a"))
+        assert seen == sorted(seen)
+        assert len(mirror._generations) == 2
+        first = mirror._generation("a")
+        mirror._advance("a")
+        assert mirror._generation("a") > first

@@ -561,8 +561,8 @@ class FailoverStore:
             lasting=True,
         )
 
-    def wrote(self, credential: str, at: float) -> None:
-        """Note a write, in the whole fleet."""
+    def wrote(self, credential: str, at: float) -> Deferred[None]:
+        """Note a write, in the whole fleet; fire when Redis has it, or can't have it in time."""
         self.memory.wrote(credential, at)
         self._send(
             ("written", credential),
@@ -570,6 +570,12 @@ class FailoverStore:
             lambda: self.redis.wrote(credential, at, self._statement_s),
             lasting=True,
         )
+        sending = self._sending.get(credential)
+        if not sending:
+            return succeed(None)
+        waiters: list[Deferred[None]] = []
+        sending[-1].addCallback(lambda _: wake(waiters))
+        return waiting(self.reactor, waiters, self.timeout_s)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, in the whole fleet."""

@@ -117,8 +117,12 @@ class IStore(Interface):
     def revoke(credential: str, asked_at: float) -> None:
         """Store that GitHub refused *credential* altogether (401)."""
 
-    def wrote(credential: str, at: float) -> None:
-        """Note that *credential* writes now, in the whole fleet; the latest time is kept."""
+    def wrote(credential: str, at: float) -> Deferred[None]:
+        """Note that *credential* writes now, in the whole fleet; the latest time is kept.
+
+        It fires when all replicas can know of it, or when the store can't be told within what a
+        request may wait for it. It never fails.
+        """
 
     def set_limit(token: str, limit: Limit) -> None:
         """Store a limit that *token* has met.

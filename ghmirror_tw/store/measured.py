@@ -132,9 +132,10 @@ class MeasuredStore:
         """Store the refusal of a credential."""
         self.store.revoke(credential, asked_at)
 
-    def wrote(self, credential: str, at: float) -> None:
+    def wrote(self, credential: str, at: float) -> Deferred[None]:
         """Note a write."""
-        self.store.wrote(credential, at)
+        noted: Deferred[None] = self.store.wrote(credential, at)
+        return noted
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit."""

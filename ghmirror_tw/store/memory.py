@@ -356,9 +356,10 @@ class MemoryStore:
         """Store the refusal of a credential."""
         self._advance(short("revoked", credential), asked_at)
 
-    def wrote(self, credential: str, at: float) -> None:
+    def wrote(self, credential: str, at: float) -> Deferred[None]:
         """Note when a credential last wrote."""
         self._advance(short("written", credential), at)
+        return succeed(None)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, over one of the same scope that ends earlier."""
