@@ -11,13 +11,11 @@ from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.github.interfaces import Reply
 from ghmirror_tw.policy import reuse
-from ghmirror_tw.policy.agents import respelled
-from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.forwarding import canonical
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.limits import EVERYTHING, bucket_of
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.pagination import page_number
-from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.records import Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
 from ghmirror_tw.proving import Walk
@@ -118,7 +116,8 @@ class Asked:
         credential's last write does not count for it.
         """
         key, grant = self.key, known.grant
-        fields = (key.accept, key.api_version, key.requested_with)
+        others = [part for line in key.others for part in line]
+        fields = (key.accept, key.api_version, key.requested_with, *others)
         since = known.written_at if grant is None else max(known.written_at, grant.validated_at)
         return Walk(self.credential, fields, self.generation, key.target, since)
 
@@ -148,18 +147,9 @@ class Plan:
 
     def as_sent(self, question: Question) -> Question:
         """Return a question as GitHub gets it: our preconditions in place of the client's."""
-        fields = question.fields.once(_as_sent)
+        fields = question.fields.once(canonical)
         conditions = reuse.conditions(self.validators, self.dated)
         return Question(question.method, question.target, fields.plus(conditions))
-
-
-def _as_sent(fields: Fields) -> Fields:
-    """Return a client's *fields* as GitHub gets them, but for preconditions."""
-    fields = fields.without(PRECONDITIONS)
-    agent = fields.get(b"user-agent")
-    if agent is not None:
-        fields = fields.with_line(b"user-agent", respelled(agent))
-    return fields.with_line(b"accept-encoding", b"gzip")
 
 
 @frozen

@@ -143,6 +143,7 @@ _CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
     (Gauge, "store_available", "Whether the configured store can be used", ()),
     (Gauge, "github_available", "Whether GitHub answers", ()),
     (Gauge, "sharing_enabled", "Whether one credential profits from another", ()),
+    (Counter, "unstorable", "Responses of status 200 that could not be stored", ("reason",)),
     (Counter, "collapsed", "Requests that got the answer to another one", ()),
     (Gauge, "in_flight", "Requests being answered", ()),
     (Gauge, "snapshot_timestamp_seconds", "When the last snapshot was done", ("operation",)),
@@ -269,6 +270,10 @@ class Metrics:
     def collapsed(self) -> None:
         """Count a request that was answered with another's answer."""
         self._named["collapsed"].inc()
+
+    def unstorable(self, reason: str) -> None:
+        """Count a 200 that could not be stored."""
+        self._named["unstorable"].labels(reason).inc()
 
     def watch_sharing(self, enabled: Callable[[], bool]) -> None:
         """Show whether validators are computed for other credentials; true until said.

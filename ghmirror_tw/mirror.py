@@ -34,6 +34,7 @@ from ghmirror_tw.policy.content import TooLarge, Undecodable, identity
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.evidence import Observation
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.forwarding import canonical
 from ghmirror_tw.policy.key import CacheKey, CredentialNames
 from ghmirror_tw.policy.limits import (
     LimitKind,
@@ -52,12 +53,14 @@ from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import (
     asks_for_limits,
     forbids_guessing,
+    is_as_accepted,
     is_graphql,
     is_mutation,
     is_write,
     refuses,
     why_not_storable,
 )
+from ghmirror_tw.policy.varying import beyond_key, known_for
 from ghmirror_tw.proving import Proofs
 from ghmirror_tw.quotas import Quotas
 from ghmirror_tw.stops import Entry, Stopped, Stops
@@ -75,6 +78,8 @@ _GRAPHQL_LOOK: Final = 1024 * 1024
 _MOST_WRITERS: Final = 10_000
 #: Times of other replicas that are further ahead than this are not caught up with, in seconds.
 _MOST_AHEAD_S: Final = 86_400.0
+#: So many path patterns are logged, each with why its responses are not stored.
+_MOST_PATTERNS: Final = 1000
 #: Statuses that may tell of a limit.
 _LIMITED: Final = frozenset({403, 429})
 _READING: Final = frozenset({b"GET", b"HEAD"})
@@ -120,6 +125,8 @@ class Mirror:
     _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     #: The number of each credential's generation, and when the write was that began it.
     _generations: OrderedDict[str, tuple[int, float]] = field(factory=OrderedDict)
+    #: Path patterns, and why responses to them could not be stored, that the log has named.
+    _unstorable: set[tuple[str, str]] = field(factory=set)
     _writes: int = 0
     _forgotten: int = 0
     _last_tick: float = 0.0
@@ -466,7 +473,7 @@ class Mirror:
             self.backoffs.responded(_key_of(question))
         if reply.status >= 500:  # noqa: PLR2004
             self.availability.failed(_observation(question, entry.credential), began, ended)
-        else:
+        elif not _is_foreign(question, reply):
             self.availability.answered(limited=reply.limited, now=ended)
         return reply
 
@@ -619,7 +626,7 @@ class Mirror:
             raise
         if not first and answer.incoming is not None:
             return None
-        if joins and _is_bare_for(asked, answer):
+        if joins and _is_not_for(asked, answer):
             return None
         return evolve(answer, collapsed=True) if joins else answer
 
@@ -762,7 +769,7 @@ class Mirror:
         if isinstance(said, Answer):
             return said
         answer, first = said
-        if (first or answer.incoming is None) and not _is_bare_for(asked, answer):
+        if first or (answer.incoming is None and not _is_not_for(asked, answer)):
             return answer
         # Only one can have content that is still coming, and not all asked for a 304.
         return await self._said(asked, known)
@@ -773,6 +780,19 @@ class Mirror:
         going = self._going.join(name, lambda: self._said(asked, known))
         self._going.keep(name)
         Patient(going).leave()
+
+    def unstorable(self, asked: Asked, reason: str) -> None:
+        """Count a 200 that could not be stored; once for each path pattern it is logged, too."""
+        self.metrics.unstorable(reason)
+        what = path_pattern(asked.question.path), reason
+        if what in self._unstorable or len(self._unstorable) >= _MOST_PATTERNS:
+            return
+        self._unstorable.add(what)
+        _log.info(
+            "A response of GitHub's can't be stored: path={path} reason={reason}",
+            path=what[0],
+            reason=reason,
+        )
 
     def is_unsettled(self, asked: Asked) -> bool:
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
@@ -790,6 +810,7 @@ class Mirror:
         # Patience of its own: it decides between an answer and none.
         patience = self.store.patience()
         known = await self.store.look_up(asked.key, asked.credential, patience, current=True)
+        known = known_for(asked.question.fields.once(canonical), known)
         grant = staleness.usable(known, self.now(), self.terms.stale_limit)
         if grant is None:
             return None
@@ -822,7 +843,7 @@ class Mirror:
                     asked.key, credential, asked.patience, current=current, token=token
                 )
         self._take_account(credential, known)
-        return known
+        return known_for(asked.question.fields.once(canonical), known)
 
     def _up_to_date(self, asked: Asked) -> Asked:
         """Return *asked* as of the generation that it belongs to now, before it is sent."""
@@ -932,8 +953,22 @@ def _observation(question: Question, credential: str) -> Observation:
     return Observation(question.path.decode("latin-1"), credential, operation)
 
 
-def _is_bare_for(asked: Asked, answer: Answer) -> bool:
-    """Tell whether this is a 304 to another client's own tag, which this one doesn't have."""
+def _is_foreign(question: Question, reply: Reply) -> bool:
+    """Tell whether a response is not GitHub's, but that of a balancer under maintenance."""
+    if reply.status != 200 or question.method not in _READING:  # noqa: PLR2004
+        return False
+    accept, content_type = question.fields.get(b"accept"), reply.fields.get(b"content-type")
+    return not is_as_accepted(accept, content_type)
+
+
+def _is_not_for(asked: Asked, answer: Answer) -> bool:
+    """Tell whether what another request brought can't be an answer to this one.
+
+    It depends on what the two may differ in, or it is a 304 to another client's own tag, which this
+    one doesn't have.
+    """
+    if beyond_key(answer.fields):
+        return True
     if answer.body is not None or answer.status != 304:  # noqa: PLR2004
         return False
     return not not_modified(asked.question.fields, answer.fields.get(b"etag"), None)

@@ -24,6 +24,7 @@ from ghmirror_tw.policy.content import (
 )
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.forwarding import canonical
 from ghmirror_tw.policy.granting import Word
 from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
@@ -36,9 +37,9 @@ from ghmirror_tw.policy.rewriting import is_json
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.policy.storing import (
     has_short_lived_urls,
-    may_store,
     of_this_answer,
     refuses,
+    why_unstorable,
 )
 from ghmirror_tw.proving import NoPagesError, NoSuchPageError, Proofs
 from ghmirror_tw.stops import Stopped, limited
@@ -93,6 +94,9 @@ class World(Protocol):
 
     def is_unsettled(self, asked: Asked) -> bool:
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
+
+    def unstorable(self, asked: Asked, reason: str) -> None:
+        """Take note that a 200 could not be stored, and why."""
 
 
 @define(eq=False)
@@ -204,7 +208,8 @@ class Validation:
         authorization, limit_s = asked.question.authorization, self.world.terms.stale_limit
         expires_at = granting.expires_at(authorization, fields, turn.asked_at, limit_s)
         login = self.world.login(asked.credential)
-        return Word(fields, turn.asked_at, self.world.now(), login, expires_at)
+        sent = asked.question.fields.once(canonical)
+        return Word(fields, turn.asked_at, self.world.now(), login, expires_at, sent)
 
     async def _confirm(
         self, turn: Turn, beside: Deferred[bool | None] | None
@@ -324,7 +329,7 @@ class Validation:
         if reply.limit is not None and reply.limited:
             answer = limited_answer(reply, reply.limit, self.world.now())
             raise NotSaid(reply.limit.kind.reason, reply.status, answer)
-        storable = self._heed(turn)
+        why = self._heed(turn)
         if asked.head:
             await reply.content.collect(0)
             return passed_on(reply, None)
@@ -333,15 +338,15 @@ class Validation:
             content = await reply.content.collect(limit, _coding(reply))
         except Unanswered as error:
             raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
-        whole = content is not None and reply.content.certain
-        if content is not None and whole and storable:
-            stored = await self._store(turn, content)
-            if stored is not None:
+        if why is None:
+            stored = await self._store_whole(turn, content)
+            if isinstance(stored, Answer):
                 return stored
-        if storable:
             self._ends_grant(turn)
+            why = stored
         if reply.status == 200:  # noqa: PLR2004
             self.store.unstorable(asked.key)
+            self.world.unstorable(asked, why)
         if content is None:
             return passed_on(reply, reply.content)
         return passed_on(reply, Whole(content, _coding(reply)))
@@ -356,7 +361,7 @@ class Validation:
             await reply.content.collect(0)
             return passed_on(reply, None)
         try:
-            content = await reply.content.collect(limit_bytes)
+            content = await reply.content.collect(limit_bytes, _coding(reply))
         except Unanswered as error:
             raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
         if content is None:
@@ -365,17 +370,17 @@ class Validation:
             return errors.over_own_limit(limit)
         return passed_on(reply, Whole(content, _coding(reply)))
 
-    def _heed(self, turn: Turn) -> bool:
+    def _heed(self, turn: Turn) -> str | None:
         """Take account of what status and fields say, whatever becomes of the content.
 
-        Return whether the response may be stored.
+        Return why the response may not be stored; None: it may.
         """
         self._refused(turn.asked, turn.reply.status, turn.asked_at)
         self._weigh(turn)
-        storable = may_store(turn.reply.status, turn.reply.fields)
-        if not storable:
+        why = why_unstorable(turn.asked.question, turn.reply.status, turn.reply.fields)
+        if why is not None:
             self._ends_grant(turn)
-        return storable
+        return why
 
     def _weigh(self, turn: Turn) -> None:
         """Take a 200 with a tag that was sent as evidence that validators are ignored."""
@@ -392,8 +397,16 @@ class Validation:
                 what="lists of entity-tags" if off == "lists" else "sharing",
             )
 
-    async def _store(self, turn: Turn, content: bytes) -> Answer | None:
-        """Store what a 200 brought and answer with it; None where it turns out not storable."""
+    async def _store_whole(self, turn: Turn, content: bytes | None) -> Answer | str:
+        """Store what a 200 brought, if it is whole and not too large; else return why not."""
+        if content is None:
+            return "too-large"
+        if not turn.reply.content.certain:
+            return "uncertain-end"
+        return await self._store(turn, content)
+
+    async def _store(self, turn: Turn, content: bytes) -> Answer | str:
+        """Store what a 200 brought and answer with it, or return why it is not storable."""
         asked, known, fields = turn.asked, turn.known, turn.reply.fields
         try:
             represented = await self.workshop.run(
@@ -405,11 +418,11 @@ class Validation:
                 self.world.terms.max_stored_size,
             )
         except TooLarge:
-            return None
+            return "too-large"
         except Undecodable as error:
             raise Unanswered("broken-answer", str(error), turn.reply.status) from error
         if represented is None:
-            return None
+            return "short-lived-urls"
         stored, shareable = represented
         grant, entry = granting.brought(known, stored, self._word(turn), shareable=shareable)
         self.store.remember(asked.key, asked.credential, stored, grant, entry)

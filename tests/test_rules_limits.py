@@ -256,7 +256,7 @@ class Offline(TestCase):
             await self.home.get("/thing", token="alice-1", headers=NO_CACHE),
             await self.home.get("/thing", token="bob-1"),
             await self.home.get("/new", token="alice-1"),
-            await self.home.ask("PATCH", "/thing", token="alice-1", body=b"{}"),
+            await self.home.ask("PATCH", "/thing", token="bob-1", body=b"{}"),
         ]
         assert [each.status for each in asked] == [503, 503, 503, 503]
         assert wrong.seen == 9
@@ -266,6 +266,18 @@ class Offline(TestCase):
         got = await self.home.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
         assert await self.home.metric("ghmirror_github_available") == 1.0
+
+    async def test_a_maintenance_page_ends_no_outage(self) -> None:
+        """It is a balancer's 200, and not GitHub's."""
+        wrong = self.github.fault(None, "503")
+        await self.fails()
+        assert self.home.house.availability.offline
+        wrong.end()
+        self.github.put("/page", b"<html>Back soon</html>", content_type="text/html")
+        assert (await self.home.get("/page", token="bob-1")).status == 200
+        assert self.home.house.availability.offline
+        assert (await self.home.get("/thing", token="bob-1")).status == 200
+        assert not self.home.house.availability.offline
 
     async def test_one_broken_endpoint_is_no_outage(self) -> None:
         """However often it is asked for, by however many: others get GitHub's word of now."""

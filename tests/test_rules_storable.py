@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from tests.home import Home, open_home, reactor
@@ -126,18 +127,41 @@ class Storable(TestCase):
             assert (got.status, got.field("etag") is None) == (status, False)
         assert self.remembered() == []
 
-    async def test_an_unknown_vary_is_never_stored(self) -> None:
-        """Nor `no-store`, nor what has no validator, nor what is too large; `*` may be."""
+    async def test_what_can_not_be_stored(self) -> None:
+        """It is passed on, counted by reason, and logged once for each path pattern."""
         home = self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
-        self.github.put("/vary", {"a": 1}, vary="Accept, X-Odd")
-        self.github.put("/no-store", {"a": 1}, cache_control="private, no-store")
-        self.github.put("/no-tag", {"a": 1}, etag=False)
-        self.github.put("/large", {"a": "x" * 1000})
-        for target in ("/vary", "/no-store", "/no-tag", "/large"):
-            for _ in range(2):
-                got = await home.get(target, token="alice-1")
-                assert got.outcome == "fwd=uri-miss; fwd-status=200", target
+        unstorable = {"no-store": "no-store", "no-tag": "no-validator", "page": "not-json"}
+        unstorable["large"] = "too-large"
+        for name in ("one", "other"):
+            base = f"/repos/o/{name}"
+            self.github.put(f"{base}/no-store", {"a": 1}, cache_control="private, no-store")
+            self.github.put(f"{base}/no-tag", {"a": 1}, etag=False)
+            self.github.put(f"{base}/page", b"<html>", content_type="text/html")
+            self.github.put(f"{base}/large", {"a": "x" * 1000})
+        with capturedLogs() as events:
+            for target in (
+                f"/repos/o/{name}/{each}" for name in ("one", "other") for each in unstorable
+            ):
+                for _ in range(2):
+                    got = await home.get(target, token="alice-1")
+                    assert got.outcome == "fwd=uri-miss; fwd-status=200", target
         assert self.remembered() == []
+        said = [line for line in map(formatEvent, events) if "can't be stored" in line]
+        assert said == [
+            f"A response of GitHub's can't be stored: path=/repos/*/*/{each} reason={reason}"
+            for each, reason in unstorable.items()
+        ]
+        for reason in unstorable.values():
+            assert await home.metric(f'ghmirror_unstorable_total{{reason="{reason}"}}') == 4.0
+
+    async def test_any_vary_may_be_stored(self) -> None:
+        """GitHub gets nothing else that could make a difference; `*` is validated each time."""
+        home = self.home
+        self.github.put("/vary", {"a": 1}, vary="Accept, Origin, X-Odd")
+        for origin in ("https://one.test", "https://two.test"):
+            got = await home.get("/vary", token="alice-1", headers={"Origin": origin})
+            assert self.github.log[-1].field(b"origin") is None
+        assert got.outcome.endswith("detail=revalidated")
         self.github.put("/star", {"a": 1}, vary="*")
         await home.get("/star", token="alice-1")
         assert (await home.get("/star", token="alice-1")).outcome.endswith("detail=revalidated")

@@ -13,10 +13,12 @@ from ghmirror_tw.policy.key import token_in
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.policy.reuse import Kind, Validator
 from ghmirror_tw.policy.tags import weakly_equal
+from ghmirror_tw.policy.varying import varied
 
 #: How long tokens live, in seconds, by how they begin: those of installations, those that an App
 #: has for a user, and the JSON Web Tokens of an App itself (GitHub: authenticating with an App).
 _LIVES_S: Final = ((b"ghs_", 3600.0), (b"ghu_", 8 * 3600.0), (b"eyJ", 600.0))
+_NOTHING: Final = Fields()
 #: A grant is kept for a day at least, whatever stale answers need.
 LEAST_S: Final = 86_400.0
 _SCOPES: Final = b"x-oauth-scopes"
@@ -30,7 +32,7 @@ class Word:
     """GitHub's word on one question: what it said, when it was asked and when it said so.
 
     *fields* are those of its answer; times in seconds; *login* is who asked, where known. What it
-    grants is good until *expires_at*.
+    grants is good until *expires_at*. *sent* are the fields of the request as GitHub got it.
     """
 
     fields: Fields
@@ -38,6 +40,7 @@ class Word:
     came_at: float
     login: str | None = None
     expires_at: float = inf
+    sent: Fields = _NOTHING
 
 
 def expires_at(
@@ -99,6 +102,7 @@ def confirmed(
         scopes=fields.get(_SCOPES) or (None if own is None else own.scopes),
         sso=fields.get(_SSO) or (None if own is None else own.sso),
         poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
+        varied=varied(word.sent, stored.fields, fields),
     )
     if entry is None:
         entry = Entry(
@@ -131,6 +135,7 @@ def brought(
         scopes=word.fields.get(_SCOPES),
         sso=word.fields.get(_SSO),
         poll_interval=word.fields.get(_POLL_INTERVAL),
+        varied=varied(word.sent, stored.fields),
     )
     entry = Entry(
         stored.digest,

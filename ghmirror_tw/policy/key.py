@@ -15,6 +15,15 @@ from ghmirror_tw.policy.remembered import remembered
 
 #: Request fields that, with the target, select a representation; each may come once.
 KEY_FIELDS: Final = (b"accept", b"x-github-api-version", b"x-requested-with")
+#: Other fields of GitHub's own do so too: `X-GitHub-Next-Global-ID` changes content.
+_PREFIX: Final = b"x-github-"
+#: A one-time password is a credential; requests with one are not stored.
+_OTP: Final = b"x-github-otp"
+
+
+def is_key_field(name: bytes) -> bool:
+    """Tell whether a request field (lower case) is part of the cache key."""
+    return name in KEY_FIELDS or (name.startswith(_PREFIX) and name != _OTP)
 
 
 def _chunk(value: bytes | None) -> bytes:
@@ -25,19 +34,22 @@ def _chunk(value: bytes | None) -> bytes:
 class CacheKey:
     """The cache key (RFC 9111, section 2): target byte for byte, and the fields that select.
 
-    An absent field and an empty one are different keys, and no two keys share an encoding.
+    *others* are further fields of GitHub's own, in the order of their names. An absent field and an
+    empty one are different keys, and no two keys share an encoding.
     """
 
     target: bytes
     accept: bytes | None = None
     api_version: bytes | None = None
     requested_with: bytes | None = None
+    others: tuple[tuple[bytes, bytes], ...] = ()
     name: str = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         encoded = b"".join(
             map(_chunk, (self.target, self.accept, self.api_version, self.requested_with))
         )
+        encoded += b"".join([_chunk(part) for line in self.others for part in line])
         object.__setattr__(self, "name", hashlib.sha256(encoded).hexdigest()[:40])
 
     @property
@@ -48,16 +60,25 @@ class CacheKey:
     @classmethod
     def of(cls, target: bytes, fields: Fields) -> CacheKey:
         """Return the key of a request for *target* with *fields*."""
-        return _key(target, *fields.once(_selecting))
+        selecting, others = fields.once(_selecting)
+        return CacheKey(target, *selecting, others) if others else _key(target, *selecting)
 
 
 @remembered
-def _key(target: bytes, *selecting: bytes | None) -> CacheKey:
-    return CacheKey(target, *selecting)
+def _key(
+    target: bytes, accept: bytes | None, api_version: bytes | None, requested_with: bytes | None
+) -> CacheKey:
+    return CacheKey(target, accept, api_version, requested_with)
 
 
-def _selecting(fields: Fields) -> tuple[bytes | None, ...]:
-    return tuple([fields.get(name) for name in KEY_FIELDS])
+def _selecting(
+    fields: Fields,
+) -> tuple[tuple[bytes | None, bytes | None, bytes | None], tuple[tuple[bytes, bytes], ...]]:
+    accept, version, requested_with = map(fields.get, KEY_FIELDS)
+    others = {
+        name: value for name, value in fields.lines if name not in KEY_FIELDS and is_key_field(name)
+    }
+    return (accept, version, requested_with), tuple(sorted(others.items()))
 
 
 #: What clients send as a password beside a token that is the user, and as a user beside one that is

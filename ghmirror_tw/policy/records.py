@@ -74,6 +74,8 @@ class Grant:
     scopes: bytes | None = None
     sso: bytes | None = None
     poll_interval: bytes | None = None
+    #: Of a response that depends on more than its key: for which requests it counts (`varying`).
+    varied: bytes | None = None
 
 
 @frozen

@@ -33,14 +33,10 @@ _OF_GRANT: Final = frozenset({b"etag", b"last-modified", b"link"})
 _OF_CONTENT: Final = frozenset({b"content-type", b"content-language", b"content-disposition"})
 
 #: Media types whose empty list is the two bytes `[]`.
-_JSON_ACCEPTED: Final = frozenset(
-    {
-        b"*/*",
-        b"application/json",
-        b"application/vnd.github+json",
-        b"application/vnd.github.v3+json",
-    }
+_JSON: Final = frozenset(
+    {b"application/json", b"application/vnd.github+json", b"application/vnd.github.v3+json"}
 )
+_JSON_ACCEPTED: Final = _JSON | {b"*/*"}
 
 
 class Kind(Enum):
@@ -120,10 +116,16 @@ def of_client(question: Question) -> tuple[Validator, ...]:
 def may_be_empty(question: Question) -> bool:
     """Tell whether the answer to a question, if it is an empty list, is the two bytes `[]`."""
     accept = question.fields.get(b"accept")
-    if accept is not None:
-        kinds = {part.split(b";")[0].strip().lower() for part in accept.split(b",")}
-        return kinds <= _JSON_ACCEPTED
-    return True
+    return accept is None or _kinds(accept) <= _JSON_ACCEPTED
+
+
+def asks_for_json(accept: bytes | None) -> bool:
+    """Tell whether an `Accept` value names JSON, and nothing else."""
+    return accept is not None and _kinds(accept) <= _JSON
+
+
+def _kinds(accept: bytes) -> frozenset[bytes]:
+    return frozenset([part.split(b";")[0].strip().lower() for part in accept.split(b",")])
 
 
 def computed(question: Question, representation: Representation, content: bytes) -> bytes:

@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Final
 
 from ghmirror_tw.policy.fields import FRAMING, HOP_BY_HOP, Fields, tokens
-from ghmirror_tw.policy.key import KEY_FIELDS
+from ghmirror_tw.policy.key import is_key_field
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.reuse import asks_for_json
 from ghmirror_tw.policy.targets import has_secret_in_query
 
 #: Request fields whose mere presence makes a request pass by.
@@ -30,19 +31,8 @@ _REFUSING: Final = frozenset({403, 404, 410, 451})
 _URL: Final = re.compile(rb'(?<!\\)"https?://[^"\s]*+')
 _SHORT_LIVED: Final = re.compile(rb"(?i)[?&;](?:token|jwt|x-amz-signature)=")
 
-#: What `Vary` may name in an answer that is stored: what the key or the entity-tag covers, or
-#: what every storable request lacks, or what we do ourselves.
-KNOWN_VARY: Final = frozenset(
-    {
-        b"accept",
-        b"authorization",
-        b"cookie",
-        b"x-github-otp",
-        b"accept-encoding",
-        b"x-requested-with",
-        b"x-github-api-version",
-    }
-)
+_HTML: Final = frozenset({b"text/html", b"application/xhtml+xml"})
+_HTML_OF_GITHUB: Final = re.compile(rb"vnd\.github[a-z0-9.+-]*html")
 
 
 def why_not_storable(question: Question, *, has_content: bool = False) -> str | None:
@@ -64,8 +54,14 @@ def _pass_by(fields: Fields) -> bool:
     return (
         any(fields.get(name) is not None for name in _BYPASSING)
         or b"no-store" in fields.listed(b"cache-control")
-        or any(len(fields.get_all(name)) > 1 for name in (*KEY_FIELDS, b"authorization"))
+        or _repeats(fields)
     )
+
+
+def _repeats(fields: Fields) -> bool:
+    """Tell whether a field of the key, or the credential, comes more than once."""
+    names = [name for name, _ in fields.lines if name == b"authorization" or is_key_field(name)]
+    return len(names) > len(set(names))
 
 
 def forbids_guessing(fields: Fields) -> bool:
@@ -79,20 +75,37 @@ def _forbids_guessing(fields: Fields) -> bool:
     return fields.get(b"cache-control") is None and b"no-cache" in fields.listed(b"pragma")
 
 
-def may_store(status: int, fields: Fields) -> bool:
-    """Tell whether an answer to a storable GET may be stored, going by its fields.
+def why_unstorable(question: Question, status: int, fields: Fields) -> str | None:
+    """Return why an answer to a storable GET may not be stored, going by its fields; None: it may.
 
-    It takes a 200 with a validator of its own, without `no-store`, whose `Vary` names nothing
-    that we would not notice (RFC 9111, section 4.1).
+    It takes a 200 with a validator of its own, without `no-store`, in the kind of media that was
+    asked for. `Vary` may name anything: what is neither in the key nor forwarded is the same for
+    GitHub in all requests, and for the rest see `varying`. The reasons are labels of a metric.
     """
-    if status != 200 or b"content-range" in {name for name, _ in fields}:  # noqa: PLR2004
-        return False
+    if status != 200:  # noqa: PLR2004
+        return "status"
+    if fields.get(b"content-range") is not None:
+        return "partial"
     if fields.get(b"etag") is None and fields.get(b"last-modified") is None:
-        return False
+        return "no-validator"
     if b"no-store" in fields.listed(b"cache-control"):
-        return False
-    vary = set(fields.listed(b"vary"))
-    return b"*" in vary or vary <= KNOWN_VARY
+        return "no-store"
+    if not is_as_accepted(question.fields.get(b"accept"), fields.get(b"content-type")):
+        return "not-json"
+    return None
+
+
+def is_as_accepted(accept: bytes | None, content_type: bytes | None) -> bool:
+    """Tell whether content is of a kind that GitHub sends for *accept*.
+
+    A page in HTML where JSON was asked for, or nothing in particular, is that of a balancer under
+    maintenance: GitHub sends JSON then (GitHub: media types). Where JSON alone was asked for,
+    nothing else is GitHub's either.
+    """
+    kind = (content_type or b"").partition(b";")[0].strip(b" \t").lower()
+    if kind in _HTML:
+        return _HTML_OF_GITHUB.search((accept or b"").lower()) is not None
+    return not asks_for_json(accept) or kind == b"application/json" or kind.endswith(b"+json")
 
 
 def has_short_lived_urls(content: bytes) -> bool:

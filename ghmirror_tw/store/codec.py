@@ -40,7 +40,7 @@ _LENGTH: Final = struct.Struct(">I")
 _SEAL_BYTES: Final = 16
 _NO_TIME: Final = 0.0
 #: What is left out at the end of a grant, where there is nothing of it.
-_NOTHING_MORE: Final = (None, None, None)
+_NOTHING_MORE: Final = (None, None, None, None)
 
 #: So many records are remembered as they were sealed or opened.
 _LATELY: Final = 2048
@@ -94,7 +94,8 @@ def _login(value: Any) -> str | None:
 def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
     digest, etag, modified, link, validated_at, shareable, principal, restored, *more = values
     # Records that were written before these fields were stored have none of them.
-    scopes, sso, poll_interval = more or _NOTHING_MORE
+    more += _NOTHING_MORE[len(more) :]
+    scopes, sso, poll_interval, varied = more
     return Grant(
         digest=_take(digest, bytes).hex(),
         etag=_take(etag, bytes, None),
@@ -109,6 +110,7 @@ def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> G
         scopes=_take(scopes, bytes, None),
         sso=_take(sso, bytes, None),
         poll_interval=_take(poll_interval, bytes, None),
+        varied=_take(varied, bytes, None),
     )
 
 
@@ -169,7 +171,7 @@ class Codec:
 
     def grant(self, name: bytes, grant: Grant) -> bytes:
         """Return *grant* as it is stored under *name*."""
-        more = (grant.scopes, grant.sso, grant.poll_interval)
+        more = (grant.scopes, grant.sso, grant.poll_interval, grant.varied)
         sealed = self._seal(
             name,
             Kind.GRANT,

@@ -26,6 +26,7 @@ from ghmirror_tw.policy.cors import is_preflight
 from ghmirror_tw.policy.enterprise import VERSION_FIELD, tells_version
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.forwarding import forwarded
 from ghmirror_tw.policy.indenting import indented
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
@@ -47,14 +48,6 @@ from ghmirror_tw.web.pouring import pour
 from ghmirror_tw.web.request import MirrorRequest
 
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-#: Cookies belong to other sites of the same domain; the API authenticates by `Authorization`.
-#: What proxies in front of the mirror add names hosts that are none of GitHub's business.
-_NOT_FORWARDED: Final = frozenset(
-    {
-        *(b"host", b"content-length", b"expect", b"cookie"),
-        *(b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-for"),
-    }
-)
 #: What nginx made customary for a client that went away before its answer.
 _GONE: Final = 499
 #: Paths are told apart by so many characters where the busiest are shown.
@@ -221,15 +214,15 @@ class MirrorResource:
             raise errors.loop()
         if self.closing is not None:
             raise errors.shutting_down(self.closing)
-        forwarded = fields.once(_forwarded)
-        question = Question(request.method, target.target, forwarded)
-        told.credential = self.mirror.credential_of(forwarded)
+        sent = fields.once(forwarded)
+        question = Question(request.method, target.target, sent)
+        told.credential = self.mirror.credential_of(sent)
         version = b""
         if told.enterprise and tells_version(question.method, question.path):
             version = self.enterprise_version
         if version:
             # GitHub knows no such representation; it is we who judge what the client has of it.
-            question = evolve(question, fields=forwarded.without(PRECONDITIONS))
+            question = evolve(question, fields=sent.without(PRECONDITIONS))
         view = View(request.method, base, fields, version, question.path)
         answer = await self.mirror.answer(question, request.spooled)
         told.outcome = answer.outcome
@@ -316,11 +309,6 @@ class MirrorResource:
         except CancelledError:
             content.abort()
             raise
-
-
-def _forwarded(fields: Fields) -> Fields:
-    """Return those *fields* of a request that go to GitHub."""
-    return fields.end_to_end().without(_NOT_FORWARDED)
 
 
 def _host(fields: Fields) -> bytes:

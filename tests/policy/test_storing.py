@@ -44,6 +44,9 @@ def test_what_has_no_one_meaning_passes_by() -> None:
     """Repeated fields, the rate limit, secrets in the query, and content with a GET."""
     repeated = ((b"accept", b"a"), (b"accept", b"b"))
     assert why(b"GET", b"/x", *repeated) == "bypass"
+    other = ((b"x-github-next-global-id", b"1"), (b"x-github-next-global-id", b"0"))
+    assert why(b"GET", b"/x", *other) == "bypass"
+    assert why(b"GET", b"/x", other[0]) is None
     assert why(b"GET", b"/rate_limit") == "bypass"
     assert why(b"GET", b"/x?access_token=secret") == "bypass"
     question = Question(b"GET", b"/x", lines())
@@ -61,24 +64,61 @@ def test_no_cache_forbids_guessing() -> None:
 ETAG = (b"etag", b'"a"')
 
 
+JSON = (b"content-type", b"application/json; charset=utf-8")
+
+
 @pytest.mark.parametrize(
-    ("status", "pairs", "may"),
+    ("status", "pairs", "reason"),
     [
-        (200, [ETAG], True),
-        (200, [(b"last-modified", b"then")], True),
-        (200, [ETAG, (b"vary", b"Accept, Authorization, X-Requested-With")], True),
-        (200, [ETAG, (b"vary", b"*")], True),
-        (200, [ETAG, (b"vary", b"Accept, X-Unheard-Of")], False),
-        (200, [ETAG, (b"cache-control", b"no-store")], False),
-        (200, [ETAG, (b"content-range", b"bytes 0-1/2")], False),
-        (200, [], False),
-        (201, [ETAG], False),
-        (304, [ETAG], False),
+        (200, [ETAG], None),
+        (200, [(b"last-modified", b"then")], None),
+        (200, [ETAG, (b"vary", b"Accept, Authorization, X-Requested-With")], None),
+        (200, [ETAG, (b"vary", b"*")], None),
+        (200, [ETAG, (b"vary", b"Accept, X-Unheard-Of, Origin")], None),
+        (200, [ETAG, (b"cache-control", b"no-store")], "no-store"),
+        (200, [ETAG, (b"content-range", b"bytes 0-1/2")], "partial"),
+        (200, [], "no-validator"),
+        (201, [ETAG], "status"),
+        (304, [ETAG], "status"),
     ],
 )
-def test_what_may_be_stored(status: int, pairs: list[tuple[bytes, bytes]], may: bool) -> None:
-    """A whole 200 with a validator, of which all is known that it depends on."""
-    assert storing.may_store(status, lines(*pairs)) is may
+def test_what_may_be_stored(
+    status: int, pairs: list[tuple[bytes, bytes]], reason: str | None
+) -> None:
+    """A whole 200 with a validator, whatever `Vary` names."""
+    question = Question(b"GET", b"/x", lines())
+    assert storing.why_unstorable(question, status, lines(JSON, *pairs)) == reason
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "fits"),
+    [
+        (None, b"application/json; charset=utf-8", True),
+        (None, b"application/problem+json", True),
+        (None, b"text/html", False),
+        (None, b"text/plain", True),
+        (None, None, True),
+        (b"application/json", b"text/plain", False),
+        (b"application/json, application/vnd.github+json;q=0.9", None, False),
+        (b"*/*", b"TEXT/HTML; charset=utf-8", False),
+        (b"application/vnd.github+json", b"application/xhtml+xml", False),
+        (b"application/vnd.github.raw+json", b"text/plain", True),
+        (b"application/vnd.github.raw", b"text/html", False),
+        (b"application/vnd.github.diff", b"text/x-diff", True),
+        (b"application/vnd.github.html+json", b"text/html", True),
+        (b"application/vnd.github.v3.html", b"text/html; charset=utf-8", True),
+        (b"text/html,application/xhtml+xml,*/*;q=0.8", b"text/html", False),
+        (b"text/html,application/xhtml+xml,*/*;q=0.8", b"application/json", True),
+    ],
+)
+def test_what_is_no_answer_of_githubs(
+    accept: bytes | None, content_type: bytes | None, fits: bool
+) -> None:
+    """A page in HTML is a balancer's, unless one of GitHub's own media types asks for it."""
+    fields = () if accept is None else ((b"accept", accept),)
+    pairs = (ETAG,) if content_type is None else (ETAG, (b"content-type", content_type))
+    reason = storing.why_unstorable(Question(b"GET", b"/x", lines(*fields)), 200, lines(*pairs))
+    assert reason == (None if fits else "not-json")
 
 
 @pytest.mark.parametrize(
