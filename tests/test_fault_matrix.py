@@ -169,7 +169,7 @@ class Matrix:
         assert got.field("x-from-cache") is None, cell
         assert got.field("content-type") == "application/json; charset=utf-8", cell
         if method != "HEAD":
-            assert set(got.json) == {"message", "documentation_url"}, cell
+            assert set(got.json) == {"message", "documentation_url", "status"}, cell
 
     async def while_limited(
         self,

@@ -46,12 +46,13 @@ class Answers(TestCase):
                 got = await self.home.get(f"/{number}", token="alice-1")
                 assert got.content == text, content_type
 
-    async def test_only_urls_at_the_start_of_values_are_rewritten(self) -> None:
+    async def test_only_members_that_are_urls_are_rewritten(self) -> None:
         """Every other byte of JSON stays: names, text, other hosts, spaces, escapes."""
         api = self.github.api_url
         made = (
-            '{ "%s/a" : "%s/b",\n\t"n": 1.50, "t": "see %s/c", "e": "\\u0041\\/", "o": "%s.evil/d"'
-            ', "p": "%s0/e", "w": "https://github.com/f", "l": ["%s/g{/h}", "%s"]}'
+            '{ "%s/a" : 1, "url" : "%s/b",\n\t"n": 1.50, "t": "%s/c", "e": "\\u0041\\/",'
+            ' "o_url": "%s.evil/d", "p_url": "%s0/e", "w_url": "https://github.com/f",'
+            ' "_links": ["%s/g{/h}", "%s"]}'
         )
         self.github.put("/thing", (made % ((api,) * 7)).encode())
         url = self.home.url
@@ -166,11 +167,11 @@ class Answers(TestCase):
         assert self.github.log[-1].field(b"x-one") == b"1, 2"
 
     async def test_agents_are_spelled_differently_on_storable_gets_only(self) -> None:
-        """GitHub pretty-prints for them, so that the content would not be what its tag covers."""
+        """GitHub indents for them, so that the content would not be what its tag covers."""
         self.github.put("/thing", {"a": 1})
         agent = {"User-Agent": "curl/8.0 Firefox Wget Safari"}
         got = await self.home.get("/thing", token="alice-1", headers=agent)
-        assert got.content == b'{"a":1}'
+        assert got.content == b'{\n  "a": 1\n}\n'
         spelt = self.github.log[-1].field(b"user-agent") or b""
         assert len(spelt) > 10
         assert not any(name in spelt for name in (b"curl", b"Firefox", b"Wget", b"Safari"))
@@ -250,7 +251,7 @@ class Answers(TestCase):
 
         self.patch(type(self.home.house.store), "look_up", fail)
         got = await self.home.get("/thing", token="alice-1")
-        assert (got.status, set(got.json)) == (500, {"message", "documentation_url"})
+        assert (got.status, set(got.json)) == (500, {"message", "documentation_url", "status"})
         assert got.outcome == "detail=internal"
         for word in (b"Traceback", b"ValueError", b"secret", b".py"):
             assert word not in got.content

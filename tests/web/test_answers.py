@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.web import channel
@@ -328,6 +329,20 @@ class Passing(TestCase):
         assert got.json["url"] == "https://p.test/thing"
         got = await public.get("/thing", token="alice-1")
         assert got.json["url"] == f"{public.url}/thing"
+
+    async def test_a_proxy_that_is_ignored(self) -> None:
+        """The log says once that the mirror is not set up for it."""
+        events: list[LogEvent] = []
+        watch = cast("ILogObserver", events.append)
+        globalLogPublisher.addObserver(watch)
+        self.addCleanup(globalLogPublisher.removeObserver, watch)
+        self.github.put("/thing", {"a": 1})
+        await self.home.get("/thing", token="alice-1")
+        for _ in range(3):
+            headers = {"X-Forwarded-Proto": "https"}
+            await self.home.get("/thing", token="alice-1", headers=headers)
+        said = [event for event in events if "X-Forwarded-Proto" in (event["log_format"] or "")]
+        assert len(said) == 1
 
     async def test_users(self) -> None:
         """Only allowed users are served; the others learn nothing."""
