@@ -462,13 +462,13 @@ class Mirror:
                 seen = _observation(question, entry.credential)
                 self.availability.failed(seen, began, self.now())
             if error.reason == "timeout":
-                self._timed_out(question, hurried=hurried)
+                self._timed_out(question, began, hurried=hurried)
             raise
         finally:
             ended = self.now()
             self.metrics.upstream(question.method, status, ended - began)
         if reply.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
-            self._timed_out(question)
+            self._timed_out(question, began)
         elif self.backoffs.any_known:
             self.backoffs.responded(_key_of(question))
         if reply.status >= 500:  # noqa: PLR2004
@@ -477,14 +477,14 @@ class Mirror:
             self.availability.answered(limited=reply.limited, now=ended)
         return reply
 
-    def _timed_out(self, question: Question, *, hurried: bool = False) -> None:
+    def _timed_out(self, question: Question, began: float, *, hurried: bool = False) -> None:
         """Take note that a request timed out, which GitHub may have counted.
 
         One that was *hurried* had too little time to tell anything of its key.
         """
         self.metrics.unknown()
         if question.method in _READING and not hurried:
-            self.backoffs.timed_out(_key_of(question), self.now())
+            self.backoffs.timed_out(_key_of(question), began, self.now())
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
         """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.

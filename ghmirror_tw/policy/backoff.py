@@ -23,9 +23,10 @@ _PROBE_S: Final = 10.0
 
 @define(eq=False)
 class Backoff:
-    """A key that times out: how often in a row, and *until* when it is not requested."""
+    """A key that times out: how often in a row, last *at*, and *until* when it is not requested."""
 
     times: int
+    at: float
     until: float
 
     @property
@@ -56,15 +57,20 @@ class Backoffs:
         known.until = now + _PROBE_S
         return None
 
-    def timed_out(self, key: str, now: float) -> None:
-        """Take note that a request timed out."""
+    def timed_out(self, key: str, began: float, now: float) -> None:
+        """Take note that a request timed out that was sent when it *began*.
+
+        All that were sent before the first of them timed out are one time, however many they are.
+        """
         known = self._known.get(key)
+        if known is not None and began < known.at:
+            return
         times = 1 if known is None else known.times + 1
         pause_s = 0.0
         if times > 1:
             doublings = min(times - 2, _MOST_DOUBLINGS)
             pause_s = min(_FIRST_S * 2**doublings, _LONGEST_S)
-        self._known[key] = Backoff(times, now + pause_s)
+        self._known[key] = Backoff(times, now, now + pause_s)
         self._known.move_to_end(key)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)

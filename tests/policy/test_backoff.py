@@ -11,7 +11,7 @@ from ghmirror_tw.policy.backoff import Backoffs
 def test_after_the_first_timeout_one_goes_at_a_time() -> None:
     """The next request is the probe at once; the others wait for it, but not for ever."""
     backoffs = Backoffs()
-    backoffs.timed_out("a", 0.0)
+    backoffs.timed_out("a", 0.0, 0.0)
     assert backoffs.holds("a", 0.0) is None
     held = backoffs.holds("a", 9.9)
     assert held is not None
@@ -24,7 +24,7 @@ def test_the_pause_doubles() -> None:
     """From the second timeout in a row on, up to five minutes; a response ends it."""
     backoffs, now, pauses = Backoffs(), 0.0, []
     for _ in range(20):
-        backoffs.timed_out("a", now)
+        backoffs.timed_out("a", now, now)
         held = backoffs.holds("a", now)
         pauses.append(held.until - now if held else 0.0)
         now += 1000.0
@@ -39,11 +39,20 @@ def test_the_pause_doubles() -> None:
     assert not backoffs.any_known
 
 
+def test_many_at_a_time_are_one() -> None:
+    """They were sent when nobody knew."""
+    backoffs = Backoffs()
+    for _ in range(5):
+        backoffs.timed_out("a", 0.0, 10.0)
+        backoffs.timed_out("a", 1.0, 11.0)
+    assert backoffs.holds("a", 11.0) is None
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key that timed out longest ago goes first."""
     monkeypatch.setattr(backoff_module, "_MOST", 2)
     backoffs = Backoffs()
     for key in "abc":
-        for _ in range(2):
-            backoffs.timed_out(key, 0.0)
+        for now in (0.0, 1.0):
+            backoffs.timed_out(key, now, now)
     assert [backoffs.holds(key, 1.0) is not None for key in "abc"] == [False, True, True]
