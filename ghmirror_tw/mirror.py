@@ -306,12 +306,14 @@ class Mirror:
     ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
         credential, writes = whose.credential, _mutates(question, upload)
-        if writes:
-            self._advance(credential)
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
         question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
         await self._learn_limits(question, whose.token, upload)
+        if writes:
+            # What is not forwarded is no write.
+            self._unless_stopped(whose.token, _scopes(question, upload))
+            self._advance(credential)
         asked_at = self.tick()
         noted: Deferred[None] | None = None
         try:
@@ -347,6 +349,12 @@ class Mirror:
                 token, _scopes(question, upload), self.store.patience()
             )
         self.stops.learned(token, limits, self.now())
+
+    def _unless_stopped(self, token: str, scopes: tuple[str, ...]) -> None:
+        """Raise `Stopped` where a limit is in force."""
+        stop = self.stops.now_stopped(token, scopes, self.now())
+        if stop is not None:
+            raise Stopped(stop)
 
     @staticmethod
     async def _until_noted(noted: Deferred[None], reply: Reply) -> None:
@@ -407,9 +415,7 @@ class Mirror:
         """
         token, scopes = whose.token, _scopes(question, upload)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
-        stop = self.stops.now_stopped(token, scopes, self.now())
-        if stop is not None:
-            raise Stopped(stop)
+        self._unless_stopped(token, scopes)
         reads = question.method in _READING
         permit = await self.pacing.enter(
             token,
