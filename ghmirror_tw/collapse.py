@@ -6,17 +6,35 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 R = TypeVar("R")
 
 
 @define(eq=False)
-class _Flight(Generic[R]):
-    """A question on its way, and who waits for its answer, in the order they came."""
+class Departure:
+    """When a flight began, and when its request was sent; None: not yet. Times in seconds."""
 
+    began_at: float = 0.0
+    sent_at: float | None = None
+
+    def note(self, now: float) -> None:
+        """Note that something is sent now; the first time counts."""
+        if self.sent_at is None:
+            self.sent_at = now
+
+
+@define(eq=False)
+class _Flight(Generic[R]):
+    """A question on its way, and who waits for its answer, in the order they came.
+
+    *watchers* wait for its end alone.
+    """
+
+    departure: Departure = field(factory=Departure)
     waiters: list[Deferred[tuple[R, bool]]] = field(factory=list)
+    watchers: list[Deferred[bool]] = field(factory=list)
     question: Deferred[R] | None = None
     kept: bool = False
 
@@ -30,6 +48,10 @@ class _Flight(Generic[R]):
                 waiter.errback(result)
             else:
                 waiter.callback((result, position == 0))
+        watchers, self.watchers = self.watchers, []
+        for watcher in watchers:
+            if not watcher.called:
+                watcher.callback(True)
 
 
 @define(eq=False)
@@ -49,17 +71,41 @@ class Collapser(Generic[R]):
         """Tell whether *same* is being asked now."""
         return bool(self._flights) and same in self._flights
 
+    def departure(self, same: Hashable) -> Departure | None:
+        """Return when the flight of *same* began and was sent, or None where there is none."""
+        flight = self._flights.get(same) if self._flights else None
+        return None if flight is None else flight.departure
+
+    def landed(self, same: Hashable) -> Deferred[bool]:
+        """Return when the flight of *same* has ended, well or not: True."""
+        flight = self._flights.get(same)
+        if flight is None:
+            return succeed(True)
+        watchers = flight.watchers
+
+        def leave(watcher: Deferred[bool]) -> None:
+            if watcher in watchers:
+                watchers.remove(watcher)
+
+        watcher: Deferred[bool] = Deferred(leave)
+        watchers.append(watcher)
+        return watcher
+
     def join(
-        self, same: Hashable, ask: Callable[[], Coroutine[Deferred[Any], Any, R]]
+        self,
+        same: Hashable,
+        ask: Callable[[], Coroutine[Deferred[Any], Any, R]],
+        departure: Departure | None = None,
     ) -> Deferred[tuple[R, bool]]:
         """Return the answer to *same*, and whether the caller is the first of those who get it.
 
         *ask* is called only if *same* isn't being asked already. Its failure is everybody's.
+        *departure* is then what tells others when it was sent.
         """
         flight = self._flights.get(same)
         starts = flight is None
         if flight is None:
-            flight = self._flights[same] = _Flight()
+            flight = self._flights[same] = _Flight(departure or Departure())
         joined = flight
 
         def leave(waiter: Deferred[tuple[R, bool]]) -> None:
@@ -80,17 +126,14 @@ class Collapser(Generic[R]):
         return waiter
 
     def adopt(self, same: Hashable, question: Deferred[R]) -> None:
-        """Let a *question* go on that is asked already; who comes meanwhile waits for it.
-
-        Of two that ask the same, nobody else waits for the one that comes later.
-        """
+        """Let a *question* go on that is asked already."""
         flight: _Flight[R] = _Flight(question=question, kept=True)
         same = object() if same in self._flights else same
         self._flights[same] = flight
         question.addBoth(lambda result: self._land(same, flight, result))
 
     def keep(self, same: Hashable) -> None:
-        """Let *same* go on, whoever leaves; who comes meanwhile waits for it."""
+        """Let *same* go on, whoever leaves."""
         flight = self._flights.get(same)
         if flight is not None:
             flight.kept = True

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from attrs import evolve, field, frozen
 from twisted.web.iweb import IBodyProducer
 
+from ghmirror_tw.collapse import Departure
 from ghmirror_tw.github.interfaces import Reply
 from ghmirror_tw.policy import reuse
 from ghmirror_tw.policy.forwarding import canonical
@@ -80,8 +81,10 @@ class Asked:
     patience: Patience = field(eq=False)
     probing: bool = False
     stale_by: float = inf
-    #: Others ask the same now, and each for itself, as none could take another's answer.
-    one_of_many: bool = False
+    #: When it came; what began before may know less than what there was to know by then.
+    came_at: float = 0.0
+    #: When it was sent to GitHub, for those who would join it.
+    departure: Departure = field(eq=False, factory=Departure)
     #: What makes questions the same that can be answered with the same answer.
     same: Hashable = field(init=False, repr=False)
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.admission import Admission
 from ghmirror_tw.answers import Answer, NotSaid, Whole
-from ghmirror_tw.collapse import Collapser
+from ghmirror_tw.collapse import Collapser, Departure
 from ghmirror_tw.conversation import Asked, Terms, Upload, Whose
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
@@ -90,6 +90,8 @@ _TIMED_OUT_S: Final = 8.0
 _NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
 #: How a question may fail that nobody has done wrong.
 _EXPECTED: Final = (CancelledError, MirrorError, NotSaid, Stopped, Unanswered)
+#: So long after its request was sent, a flight may still be joined, in seconds.
+TOGETHER_S: Final = 0.1
 #: How often one asker tries to go first for the same.
 _MOST_CLAIMS: Final = 2
 _SAVED: Final = frozenset(
@@ -306,23 +308,30 @@ class Mirror:
     ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
         credential, writes = whose.credential, _mutates(question, upload)
+        departure = Departure()
+
+        def sending() -> None:
+            departure.note(self.now())
+            if writes:
+                self._begin_generation(credential, self.tick())
+
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
         question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
         await self._learn_limits(question, whose.token, upload)
-        if writes:
-            # What is not forwarded is no write.
-            self._unless_stopped(whose.token, _scopes(question, upload))
-            self._advance(credential)
         asked_at = self.tick()
         noted: Deferred[None] | None = None
+        # What a limit keeps from GitHub, or GitHub from being done, changes nothing.
+        may_have_written = True
         try:
-            reply = await self.put(question, whose, upload, deadline)
+            reply = await self.put(question, whose, upload, deadline, sending)
+            may_have_written = not reply.limited
         except Unanswered as error:
+            may_have_written = error.reason != "connect-error"
             self._take_refusal(question, credential, error.status, asked_at)
             raise
         finally:
-            if writes:
+            if writes and may_have_written and departure.sent_at is not None:
                 noted = self._advance(credential)
         if noted is not None:
             await self._until_noted(noted, reply)
@@ -407,9 +416,16 @@ class Mirror:
         return self.now() + self.terms.timeout
 
     async def put(
-        self, question: Question, whose: Whose, upload: Upload | None, deadline: float
+        self,
+        question: Question,
+        whose: Whose,
+        upload: Upload | None,
+        deadline: float,
+        sending: Callable[[], object] = bool,
     ) -> Reply:
         """Put one question to GitHub, and take account of its answer.
+
+        *sending* is called just before it is sent.
 
         Raises `Stopped` where a limit keeps it from being put at all.
         """
@@ -431,6 +447,7 @@ class Mirror:
             answered = False
             self._charges.sent(token)
             try:
+                sending()
                 reply = await self._put(question, upload, deadline, permit, trial.entry)
                 answered = True
                 reply = self._take_note(question, whose, trial, reply)
@@ -601,12 +618,13 @@ class Mirror:
             patience=patience,
             probing=probing,
             stale_by=stale_by,
+            came_at=self.tick(),
         )
-        for _ in range(2):
-            answer = await self._join(asked)
+        for last in (False, True):
+            answer = await self._join(asked, last=last)
             if answer is not None:
                 return answer
-        return await self._ask(evolve(asked, one_of_many=True))
+        return await self._ask(asked)
 
     async def page(self, question: Question, asked: Asked) -> Answer:
         """Answer a question of our own, of another page of what is *asked* for."""
@@ -614,17 +632,24 @@ class Mirror:
             question, asked.whose, asked.deadline, asked.patience, probing=True
         )
 
-    async def _join(self, asked: Asked) -> Answer | None:
-        """Wait for the answer to this question; None where it has to be asked again."""
-        head = asked.head and not self._flights.under_way((asked.same, False))
-        name = (asked.same, head)
+    async def _join(self, asked: Asked, *, last: bool) -> Answer | None:
+        """Wait for the answer to this question; None where it has to be asked again.
+
+        What broke off is asked again once: where it was joined the *last* time, it is everybody's.
+        """
+        current = await self._until_joinable(asked)
+        name = self._flight_of(current)
         joins = self._flights.under_way(name)
         if joins:
             self.metrics.collapsed()
+        else:
+            current.departure.began_at = self.tick()
         try:
-            answer, first = await self._flights.join(name, lambda: self._ask(asked))
+            answer, first = await self._flights.join(
+                name, lambda: self._ask(current), current.departure
+            )
         except NotSaid as error:
-            if joins and error.reason == "broken-answer":
+            if joins and not last and error.reason == "broken-answer":
                 return None
             if joins and isinstance(error.otherwise, Answer):
                 shared = evolve(error.otherwise, collapsed=True)
@@ -635,6 +660,34 @@ class Mirror:
         if joins and _is_not_for(asked, answer):
             return None
         return evolve(answer, collapsed=True) if joins else answer
+
+    def _flight_of(self, asked: Asked) -> Hashable:
+        """Return the name of the flight for what is *asked*; HEAD takes part in that of a GET."""
+        return asked.same, asked.head and not self._flights.under_way((asked.same, False))
+
+    async def _until_joinable(self, asked: Asked) -> Asked:
+        """Wait while there is a flight that must not be joined; return what is asked as of now.
+
+        A flight may be joined that began since the request came. One that began before must know
+        of all writes of the credential, which takes a look-up: by that, a write that another
+        replica has forwarded begins a new generation, which has flights of its own. And GitHub's
+        word must not be too old: its request was sent `TOGETHER_S` ago at most. All who wait for
+        a flight to end share the next one.
+        """
+        looked = knows = False
+        while (departure := self._flights.departure(self._flight_of(asked))) is not None:
+            if departure.began_at > asked.came_at:
+                break
+            if not looked:
+                known = await self._look_up(asked, current=True)
+                looked, knows = True, known.current
+                asked = self._up_to_date(asked)
+                continue
+            sent_at = departure.sent_at
+            if knows and (sent_at is None or asked.came_at - sent_at <= TOGETHER_S):
+                break
+            await self._flights.landed(self._flight_of(asked))
+        return asked
 
     async def _ask(self, asked: Asked) -> Answer:
         """Answer a question from the store, or by asking GitHub."""
@@ -737,11 +790,20 @@ class Mirror:
     async def _in_time(self, asked: Asked, known: Known) -> Answer:
         """Wait for GitHub; not for long, if a stale answer may be given instead.
 
-        The question goes on then, and whoever asks the same next waits for its answer.
+        The question goes on then, so that its answer is stored. What it brings is too old for
+        whoever asks the same next, who waits for its end first: GitHub is slow enough.
         """
         name = (asked.same, asked.head)
-        if asked.one_of_many or self._going.under_way(name):
-            return await self._in_time_with_others(asked, known, name)
+        if self._going.under_way(name):
+            limit_s = max(asked.stale_by - self.now(), 0.0)
+            waiting = Patient(self._going.landed(name))
+            try:
+                landed = await waiting.within(lambda late: self.call_later(limit_s, late))
+            finally:
+                waiting.leave()
+            stale = None if landed else await self._stale(asked, "timeout", None)
+            if stale is not None:
+                return stale
         going = Patient(Deferred.fromCoroutine(self._said(asked, known)))
         try:
             return await self._said_or_stale(
@@ -763,22 +825,6 @@ class Mirror:
             go_on()
             return stale
         return await going.end()
-
-    async def _in_time_with_others(self, asked: Asked, known: Known, name: Hashable) -> Answer:
-        """Wait for what GitHub has been asked already, and which went on when others left."""
-        going = Patient(self._going.join(name, lambda: self._said(asked, known)))
-        try:
-            said = await self._said_or_stale(asked, going, lambda: self._going.keep(name))
-        finally:
-            # Only the first one may let go of what is still coming.
-            going.leave(lambda said: _unwanted(said[0]) if said[1] else None)
-        if isinstance(said, Answer):
-            return said
-        answer, first = said
-        if first or (answer.incoming is None and not _is_not_for(asked, answer)):
-            return answer
-        # Only one can have content that is still coming, and not all asked for a 304.
-        return await self._said(asked, known)
 
     def _ask_aside(self, asked: Asked, known: Known) -> None:
         """Ask GitHub though nobody waits for it, to see whether it is back."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from attrs import define, evolve, field
@@ -82,9 +84,14 @@ class World(Protocol):
         """Return whose credential it is, where known."""
 
     async def put(
-        self, question: Question, whose: Whose, upload: Upload | None, deadline: float
+        self,
+        question: Question,
+        whose: Whose,
+        upload: Upload | None,
+        deadline: float,
+        sending: Callable[[], object] = bool,
     ) -> Reply:
-        """Put one question to GitHub."""
+        """Put one question to GitHub; *sending* is called just before it is sent."""
 
     async def page(self, question: Question, asked: Asked) -> Answer:
         """Answer a question of our own, of another page of what is *asked* for."""
@@ -169,6 +176,9 @@ class Validation:
             return (Validator(reuse.empty_tag(asked.question), Kind.EMPTY, EMPTY_DIGEST),)
         return ()
 
+    def _note_departure(self, asked: Asked) -> None:
+        asked.departure.note(self.world.now())
+
     async def validate(self, asked: Asked, known: Known) -> Answer:
         """Ask GitHub, with fewer validators each time that its answer cannot be used."""
         plan = await self._plan(asked, known)
@@ -176,13 +186,16 @@ class Validation:
         if self._is_unprovable(asked, known, plan, own):
             plan, own = Plan(), NOTHING
         beside = self._prove_beside(asked, known, own)
+        sending = partial(self._note_departure, asked)
         try:
             while True:
                 # Later than all that was known before, though another replica's clock is ahead.
                 asked_at = max(self.world.tick(), known.latest_at + _INSTANT_S)
                 question = plan.as_sent(asked.question)
                 try:
-                    reply = await self.world.put(question, asked.whose, None, asked.deadline)
+                    reply = await self.world.put(
+                        question, asked.whose, None, asked.deadline, sending
+                    )
                 except Unanswered as error:
                     if error.status is not None:
                         self._refused(asked, error.status, asked_at)
@@ -297,6 +310,8 @@ class Validation:
         # It would be one question more than the one that may try whether a limit has ended.
         if self.world.is_unsettled(asked):
             return None
+        # What is proved may be older than the main request, which may have to wait for its turn.
+        self._note_departure(asked)
         return Deferred.fromCoroutine(self._prove(asked, known, own))
 
     async def _send_for_page(self, asked: Asked, target: bytes) -> int | None:

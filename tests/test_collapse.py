@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.collapse import Collapser
+from ghmirror_tw.collapse import Collapser, Departure
 
 
 class Collapsing(SynchronousTestCase):
@@ -112,6 +112,53 @@ class Collapsing(SynchronousTestCase):
     @staticmethod
     def cancels(other: Deferred[tuple[str, bool]]) -> Any:
         return lambda _: other.cancel()
+
+    def test_its_end_can_be_watched(self) -> None:
+        """Well or not, given up or not; whoever looks away is forgotten, and costs nothing."""
+        assert self.successResultOf(self.collapser.landed("same"))
+        for how in ("callback", "errback", "cancel"):
+            waiter = self.wait()
+            watching, gone = self.collapser.landed("same"), self.collapser.landed("same")
+            gone.cancel()
+            self.failureResultOf(gone, CancelledError)
+            self.assertNoResult(watching)
+            if how == "cancel":
+                waiter.cancel()
+            else:
+                getattr(self.asked[-1], how)(ValueError() if how == "errback" else "answer")
+            waiter.addErrback(lambda _: None)
+            assert self.successResultOf(watching)
+
+    def test_a_watcher_may_begin_the_next_one(self) -> None:
+        """It finds none under way, and the one behind it finds that one."""
+        self.wait()
+        found: list[Departure | None] = []
+        for _ in range(2):
+            watching = self.collapser.landed("same")
+            watching.addCallback(lambda _: self.begin_again(found))
+        self.asked[0].callback("answer")
+        assert found[0] is None
+        assert found[1] is not None
+        assert len(self.asked) == 2
+
+    def begin_again(self, found: list[Departure | None]) -> None:
+        found.append(self.collapser.departure("same"))
+        self.wait()
+
+    def test_when_it_was_sent(self) -> None:
+        """Is what its asker has noted first."""
+        departure = Departure(1.0)
+        assert self.collapser.departure("other") is None
+
+        async def ask() -> str:
+            return await Deferred()
+
+        self.collapser.join("other", ask, departure).addErrback(lambda _: None)
+        assert self.collapser.departure("other") is departure
+        departure.note(2.0)
+        departure.note(3.0)
+        assert (departure.began_at, departure.sent_at) == (1.0, 2.0)
+        self.collapser.close()
 
     def test_closing(self) -> None:
         """Gives up all questions, kept or not."""

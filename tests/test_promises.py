@@ -232,6 +232,7 @@ class Promises(TestCase):
     async def test_collapsed(self) -> None:
         """What one credential asks at the same time is asked once; who leaves takes nothing."""
         self.github.put("/thing", {"a": 1})
+        self.home.move_on(0.0)
         gate = self.github.hold("/thing")
         first = Deferred.fromCoroutine(self.home.get("/thing", token="alice-1"))
         await gate.arrived(1)

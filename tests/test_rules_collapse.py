@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.answers import Answer
-from ghmirror_tw.policy.cache_status import Outcome
-from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.mirror import TOGETHER_S
+from ghmirror_tw.policy.records import Known
 from ghmirror_tw.store.kept import short
 from tests.github import Gate
 from tests.home import Got, Home, open_home, start, until
+from tests.redis_house import settled
+from tests.redis_servers import start_redis
 
 MUTATION = b'{"query":"mutation{x}"}'
 QUERY = b'{"query":"query{x}"}'
@@ -25,6 +28,8 @@ class Asking(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.home = await open_home(self, cache={"collapse_wait": 10_000.0})
+        # Time stands still, so that what is sent does not get old while others come.
+        self.home.move_on(0.0)
         self.github = self.home.github
         self.github.put("/thing", {"a": 1})
 
@@ -85,6 +90,7 @@ class Together(Asking):
     async def test_what_is_too_long_is_asked_again(self) -> None:
         """A stream can be given to one; each of the others gets it whole from GitHub."""
         self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
+        self.home.move_on(0.0)
         content = bytes(range(256)) * 20
         self.github.put("/big", content, content_type="application/octet-stream")
         gate = self.github.hold("/big")
@@ -301,27 +307,123 @@ class Claims(Asking):
         assert self.github.paid["bob", "/private"] + self.github.paid["carol", "/private"] == 1
 
 
-class GoingOnWithout(TestCase):
-    """A question that went on when its client had got a stale answer."""
+class Joining(Asking):
+    """How old a flight may be that a request joins: one memory store, and time stands still."""
 
-    async def test_a_304_to_one_clients_tag_is_nobody_elses(self) -> None:
-        """Who comes next has no content to go with it, and is told anew."""
-        home = await open_home(self)
-        home.github.put("/thing", {"a": 1})
-        first = await home.get("/thing", token="alice-1")
-        mirror = home.house.mirror
-        answer: Deferred[Answer] = Deferred()
+    async def test_what_was_sent_lately_is_joined(self) -> None:
+        """A tenth of a second ago at most; who comes later waits, and shares the next flight."""
+        self.home.move_on(0.0)
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        self.home.move_on(TOGETHER_S - 0.01)
+        asking.append(start(self.home.get("/thing", token="alice-1")))
+        await self.in_flight(2)
+        self.home.move_on(0.1)
+        self.github.put("/thing", {"a": 2})
+        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
+        await self.in_flight(5)
+        for _ in range(2):
+            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+        assert gate.waiting == 1
+        gate.release(1)
+        first, second = [await each for each in asking[:2]]
+        await gate.arrived(1)
+        gate.open()
+        third, *others = [await each for each in asking[2:]]
+        collapsed = [
+            each.outcome.endswith("; collapsed") for each in (first, second, third, *others)
+        ]
+        assert collapsed == [False, True, False, True, True]
+        assert len(self.github.asked("/thing")) == 2
 
-        async def bare() -> Answer:
-            return await answer
+    async def test_what_waits_to_be_sent_is_joined(self) -> None:
+        """However long it has waited: GitHub's word will be of later."""
+        self.home.move_on(0.0)
+        self.github.put("/thing", {"a": 1})
+        claim = self.github.hold("/thing")
+        first = start(self.home.get("/thing", token="bob-1"))
+        await claim.arrived(1)
+        waiting = start(self.home.get("/thing", token="alice-1"))
+        await self.in_flight(2)
+        self.home.move_on(5.0)
+        joining = start(self.home.get("/thing", token="alice-1"))
+        await self.in_flight(3)
+        claim.open()
+        await first
+        await waiting
+        assert (await joining).outcome.endswith("; collapsed")
+        assert len(self.github.asked("/thing")) == 2
 
-        asker = mirror.names.name(b"token alice-1")
-        name = ((CacheKey(b"/thing"), asker, 0, True, False), False)
-        mirror._going.join(name, bare)
-        mirror._going.keep(name)
-        second = start(home.get("/thing", token="alice-1"))
-        await until(lambda: len(mirror._going._flights[name].waiters) > 1)
-        etag = (first.field("etag") or "").encode()
-        answer.callback(Answer(304, Fields(((b"etag", etag),)), Outcome.REVALIDATED, None))
-        got = await second
-        assert (got.status, got.json) == (200, {"a": 1})
+    async def test_where_writes_may_have_been_missed_nothing_older_is_joined(self) -> None:
+        """The request waits for the end of the flight; the next one is shared all the same."""
+        store = self.home.house.mirror.store
+        look_up = store.look_up
+
+        def lagging(*args: Any, **more: Any) -> Deferred[Known]:
+            known: Deferred[Known] = look_up(*args, **more)
+            return known.addCallback(lambda known: evolve(known, current=False))
+
+        self.patch(type(store), "look_up", lambda _, *args, **more: lagging(*args, **more))
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
+        await self.in_flight(4)
+        for _ in range(2):
+            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+        assert gate.waiting == 1
+        gate.release(1)
+        await gate.arrived(1)
+        gate.open()
+        await gatherResults(asking)
+        assert len(self.github.asked("/thing")) == 2
+
+    async def test_who_goes_away_while_waiting_is_forgotten(self) -> None:
+        """The others share the next flight."""
+        self.home.move_on(0.0)
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        self.home.move_on(1.0)
+        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(2)]
+        await self.in_flight(3)
+        asking[1].addErrback(lambda _: None)
+        asking[1].cancel()
+        await until(lambda: self.home.house.resource.in_flight == 2)
+        gate.open()
+        assert (await asking[0]).status == (await asking[2]).status == 200
+        assert not self.home.house.mirror._flights._flights
+
+
+class JoiningInTheFleet(TestCase):
+    """Two replicas on one Redis."""
+
+    timeout = 60
+
+    async def test_after_a_write_through_one_no_older_flight_of_the_other_is_joined(self) -> None:
+        """The request is sent at once, and what comes late is not stored over what it brings."""
+        host, port = start_redis(self).address
+        options: dict[str, dict[str, Any]] = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
+        }
+        one = await open_home(self, **options)
+        github = one.github
+        other = await open_home(self, github, **options)
+        github.put("/thing", {"a": 1})
+        await other.get("/thing", token="alice-1")
+        github.put("/thing", {"a": 2})
+        gate = github.hold("/thing", answer_first=True)
+        early = start(other.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        github._gates.remove(gate)
+        await one.ask("PUT", "/thing", token="alice-1", body=b'{"a":3}')
+        assert (await other.get("/thing", token="alice-1")).json == {"a": 3}
+        gate.open()
+        assert (await early).json == {"a": 2}
+        await settled(one.house.store, other.house.store)
+        github.fault("/thing", "503")
+        for home in (one, other):
+            got = await home.get("/thing", token="alice-1")
+            assert (got.json, got.field("x-from-cache")) == ({"a": 3}, "1")

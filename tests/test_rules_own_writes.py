@@ -44,6 +44,21 @@ class OwnWrites(TestCase):
         self.github.fault(None, "503")
         assert (await self.home.get("/thing", token="alice-1")).status == 503
 
+    async def test_a_write_that_was_not_made_does_not_count(self) -> None:
+        """It met a limit, was not sent for it, or there was no connection."""
+        self.github.fault("/list", "primary-limit", times=1)
+        for status in (403, 403):
+            got = await self.home.ask("POST", "/list", token="alice-1", body=b"{}")
+            assert got.status == status
+            got = await self.home.get("/list", token="alice-1")
+            assert got.outcome == "hit; detail=primary-limit"
+        self.home.move_on(3601.0)
+        await self.github.close()
+        got = await self.home.ask("POST", "/list", token="alice-1", body=b"{}")
+        assert got.status == 502
+        got = await self.home.get("/list", token="alice-1")
+        assert got.outcome == "fwd=stale; detail=connect-error"
+
     async def test_a_validation_after_the_write_makes_it_usable_again(self) -> None:
         """The grant is then younger than the write."""
         await self.home.ask("POST", "/list", token="alice-1", body=b"{}")

@@ -166,7 +166,7 @@ class Late(TestCase):
         await self.home.get("/thing", token="alice-1")
 
     async def test_after_stale_after(self) -> None:
-        """Its question goes on, and whoever asks the same next gets that answer."""
+        """Its question goes on; whoever asks the same next waits for its end, and asks then."""
         gate = self.github.hold("/thing")
         first = start(self.home.get("/thing", token="alice-1"))
         await gate.arrived(1)
@@ -179,10 +179,28 @@ class Late(TestCase):
         other = start(self.home.get("/thing", token="bob-1"))
         await gate.arrived(2)
         assert gate.waiting == 2
+        gate.release(1)
+        await gate.arrived(2)
+        self.github.put("/thing", {"a": 3})
         gate.open()
-        assert (await second).json == {"a": 2}
-        assert (await other).json == {"a": 2}
-        assert len(self.github.asked("/thing")) == 3
+        assert (await second).json == {"a": 3}
+        assert (await other).json == {"a": 3}
+        assert len(self.github.asked("/thing")) == 4
+
+    async def test_while_a_question_goes_on_no_other_one_is_asked(self) -> None:
+        """Whoever asks the same meanwhile gets a stale response in time, too."""
+        gate = self.github.hold("/thing")
+        for _ in range(3):
+            asked = start(self.home.get("/thing", token="alice-1"))
+            await gate.arrived(1)
+            await until(lambda: self.home.house.resource.in_flight == 1)
+            await until(lambda: bool([call for call in self.timers.calls if call.active()]))
+            self.timers.end_shortest()
+            assert (await asked).outcome == LATE
+        assert gate.waiting == 1
+        gate.open()
+        await until(lambda: not self.home.house.mirror._going._flights)
+        assert len(self.github.asked("/thing")) == 2
 
     async def test_nobody_waits_for_what_goes_on(self) -> None:
         """Its answer is stored all the same."""
@@ -348,6 +366,7 @@ class Fleet(TestCase):
 
     async def test_together(self) -> None:
         """All who wait for one question get the stale answer, each as it asked."""
+        self.one.move_on(0.0)
         await self.one.get("/thing", token="alice-1")
         gate = self.github.hold("/thing")
         self.github.fault("/thing", "503")

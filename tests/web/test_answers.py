@@ -157,6 +157,7 @@ class Failures(TestCase):
 
     async def test_a_server_error_is_githubs_own(self) -> None:
         """Status, fields and content, for each client that waits; the mirror adds what it did."""
+        self.home.move_on(0.0)
         gate = self.github.hold("/thing")
         self.github.fault("/thing", "503")
         asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]

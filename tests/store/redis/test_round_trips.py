@@ -210,8 +210,8 @@ class Reader(TestCase):
         assert (await self.writer.get("/thing", token="alice-1", headers=no_cache)).status == 404
         await settled(self.writer.house.store)
         self.github.fault("/thing", "503")
-        assert (await reader.get("/thing", token="alice-1")).status == 502
-        assert (await self.reader.get("/thing", token="alice-1")).status == 502
+        assert (await reader.get("/thing", token="alice-1")).status == 503
+        assert (await self.reader.get("/thing", token="alice-1")).status == 503
 
     async def test_a_grant_that_the_reader_lacks(self) -> None:
         """While GitHub is away, it is found on the primary."""
@@ -222,7 +222,7 @@ class Reader(TestCase):
         self.github.fault("/new", "503")
         got = await self.reader.get("/new", token="alice-1")
         assert (got.status, got.json) == (200, {"b": 1})
-        assert (await self.reader.get("/new", token="bob-1")).status == 502
+        assert (await self.reader.get("/new", token="bob-1")).status == 503
 
     async def test_a_write_is_never_forgotten(self) -> None:
         """It ends `fresh` for the credential in the whole fleet."""
