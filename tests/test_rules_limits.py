@@ -441,7 +441,8 @@ class Fleet(TestCase):
                 for name in ("limit", "remaining", "reset", "used", "resource"):
                     assert got.field(f"x-ratelimit-{name}") == first.field(f"x-ratelimit-{name}")
                 waits = got.field("retry-after")
-                assert waits is None if kind == "primary" else 0 < int(waits or 0) <= 60
+                # The two clocks do not stand still at quite the same moment.
+                assert waits is None if kind == "primary" else 0 < int(waits or 0) <= 61
             got = await self.other.get("/thing", token="alice-1")
             assert (got.json, got.outcome) == ({"a": 1}, f"hit; detail={kind}-limit")
             assert not self.github.log
