@@ -14,10 +14,8 @@ EMPTY_LIST: Final = b"[]"
 #: `entity-tag` of RFC 9110, section 8.8.3: any visible byte but a quotation mark, between two.
 _ENTITY_TAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
-#: One member of a list of entity-tags with what ends it, or what stands there in its place.
-_MEMBER: Final = re.compile(
-    rb'[ \t,]*(?:((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)|[^,]+(?:,|\Z))'
-)
+_BETWEEN_MEMBERS: Final = re.compile(rb"[ \t,]*+")
+_SPACES: Final = re.compile(rb"[ \t]*+")
 
 
 def compute(
@@ -70,7 +68,26 @@ def parse_list(value: bytes) -> tuple[bytes, ...]:
     A comma inside quotation marks belongs to its tag. Members that are no entity-tags, and empty
     ones, are left out: at worst the client gets content that it did not need.
     """
-    return tuple(found[1] for found in _MEMBER.finditer(value) if found[1] is not None)
+    found = []
+    at = _end(_BETWEEN_MEMBERS, value, 0)
+    while at < len(value):
+        tag = _ENTITY_TAG.match(value, at)
+        if tag is not None:
+            end = _end(_SPACES, value, tag.end())
+            if end == len(value) or value[end : end + 1] == b",":
+                found.append(tag[0])
+                at = _end(_BETWEEN_MEMBERS, value, end)
+                continue
+        comma = value.find(b",", at)
+        at = len(value) if comma < 0 else _end(_BETWEEN_MEMBERS, value, comma)
+    return tuple(found)
+
+
+def _end(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
+    """Return where a pattern ends that matches anything, from *at* on."""
+    found = pattern.match(value, at)
+    assert found is not None
+    return found.end()
 
 
 def matches(if_none_match: bytes, tag: bytes | None) -> bool:
