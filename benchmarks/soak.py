@@ -8,9 +8,10 @@ while contents and rights change, tokens are rotated and revoked, GitHub's stand
 faults, and Redis is killed and restored.
 
 An answer must be what GitHub showed to that credential at some moment between request and
-response, or be marked as stale, and have been granted to that credential once and not refused to it
-since. What fails must be GitHub's fault. At the end, when all is quiet, nothing may be left: no
-request, no connection, no file. The exit status is 1 if any of this is missed.
+response, or be marked as stale, and have been granted to that credential once and neither refused
+to it since nor be older than its own last write. What fails must be GitHub's fault. At the end,
+when all is quiet, nothing may be left: no request, no connection, no file. The exit status is 1 if
+any of this is missed.
 """
 
 from __future__ import annotations
@@ -379,6 +380,7 @@ class Soak:
                     self.blame(begin, f"{asked} {said.outcome}", said)
             elif said.status == 200:
                 history.settle(state, monotonic())
+                self.truth.wrote(asked)
                 if said.value != state.value:
                     self.wrong.append(f"not what was written: {asked}")
             elif said.status not in self.truth.statuses(asked):

@@ -13,6 +13,8 @@ from attrs import define, field, frozen
 
 #: One proof of where a list ends serves for so long (seconds), and a little more.
 PROOF_S: Final = 11.0
+#: A request may join one that was sent so long before, in seconds.
+JOINED_S: Final = 0.1
 NEVER: Final = float("inf")
 
 
@@ -83,6 +85,16 @@ class Truth:
     logins: dict[str, str] = field(factory=dict)
     first_asked: dict[tuple[str, str], float] = field(factory=dict)
     refusals: dict[Any, list[tuple[float, float]]] = field(factory=dict)
+    writes: dict[str, list[tuple[float, float]]] = field(factory=dict)
+
+    def wrote(self, asked: Asked) -> None:
+        """Take note of a write that GitHub has made."""
+        self.writes.setdefault(asked.token, []).append((asked.begin, asked.end))
+
+    def own_write(self, asked: Asked) -> float:
+        """Return when the last own write began that had ended before; what is older is wrong."""
+        writes = self.writes.get(asked.token, ())
+        return max((began for began, ended in writes if ended <= asked.begin), default=0.0)
 
     def seen(self, asked: Asked, state: State) -> Any:
         """Return the content that a state shows to who asks."""
@@ -105,12 +117,20 @@ class Truth:
                 yield 200 if state.shown_to(login) else 404
 
     def is_current(self, asked: Asked, content: Any) -> bool:
-        """Tell whether *content* was what GitHub showed at some moment of the request."""
-        return self._shown(asked, content, asked.begin)
+        """Tell whether *content* was what GitHub showed at some moment of the request.
+
+        Or just before it, but not before the last own write.
+        """
+        since = max(asked.begin - JOINED_S, self.own_write(asked))
+        return self._shown(asked, content, min(since, asked.begin))
 
     def may_be_stale(self, asked: Asked, content: Any) -> bool:
-        """Tell whether it was granted to this credential once, and not refused to it since."""
+        """Tell whether it was granted to this credential once, and not refused to it since.
+
+        Nor may it be older than the last own write.
+        """
         since = self.first_asked.get((asked.token, asked.path), asked.begin)
+        since = max(since, self.own_write(asked))
         names = (asked.name, (asked.token, None))
         for began, ended in [each for name in names for each in self.refusals.get(name, ())]:
             if ended <= asked.begin:
