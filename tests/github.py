@@ -103,6 +103,24 @@ _STATIC = (
     b"Referrer-Policy: origin-when-cross-origin, strict-origin-when-cross-origin\r\n"
     b"Content-Security-Policy: default-src 'none'\r\n"
 )
+_PREFLIGHT = (
+    (b"Access-Control-Allow-Origin", b"*"),
+    (
+        b"Access-Control-Expose-Headers",
+        re.search(rb"Expose-Headers: (.*)", _STATIC)[1].rstrip(),  # type: ignore[index]
+    ),
+    (
+        b"Access-Control-Allow-Headers",
+        (
+            b"Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Match, "
+            b"If-Unmodified-Since, Accept-Encoding, X-GitHub-OTP, X-Requested-With, User-Agent, "
+            b"GraphQL-Features, X-Github-Next-Global-ID, X-GitHub-Api-Version, X-Fetch-Nonce, "
+            b"Copilot-Integration-Id, DD-CLIENT-TOKEN, X-Client-Application"
+        ),
+    ),
+    (b"Access-Control-Allow-Methods", b"GET, POST, PATCH, PUT, DELETE"),
+    (b"Access-Control-Max-Age", b"86400"),
+)
 _NO_USER_AGENT = (
     b"Request forbidden by administrative rules. Please make sure your request has a User-Agent "
     b"header (https://docs.github.com/en/rest/overview/resources-in-the-rest-api"
@@ -334,6 +352,11 @@ class _Question:
     @property
     def reads(self) -> bool:
         return self.method in {b"GET", b"HEAD"}
+
+    @property
+    def is_preflight(self) -> bool:
+        """Sent by a browser before a request of a page of another origin."""
+        return self.method == b"OPTIONS" and b"access-control-request-method" in self.named
 
     def json(self) -> Any:
         """Give the body's value; nothing is an empty object."""
@@ -737,6 +760,8 @@ class GitHub:
     free_when_exhausted: bool = False
     """Whether what costs nothing is answered beyond the primary limit."""
     anonymous_limit: int = 60
+    resets_at: int | None = None
+    """When all quotas are full again, in seconds of the clock; None: each by its own window."""
     secondary_limit_in_flight: int | None = None
     """Requests of one credential at once; beyond, the secondary limit answers."""
     secondary_points_per_minute: int | None = None
@@ -894,6 +919,8 @@ class GitHub:
                 limit = self.users[login].limit
             quota = self._quotas[login, resource] = Quota(resource, limit)
         quota.roll(self._now())
+        if self.resets_at is not None:
+            quota.reset = self.resets_at
         return quota
 
     def set_quota(
@@ -1215,6 +1242,17 @@ class GitHub:
             answer = _message(int(fault.kind), "Server Error")
             answer.bare = answer.free = True
             return answer
+        if question.is_preflight:
+            return _Answer(
+                204,
+                None,
+                None,
+                fields=_PREFLIGHT,
+                vary=None,
+                cache_control="",
+                free=True,
+                bare=True,
+            )
         if b"user-agent" not in question.named:
             rendering = _Rendering(_NO_USER_AGENT, is_json=False)
             return _Answer(403, rendering, "text/html; charset=utf-8", bare=True, free=True)

@@ -1162,6 +1162,21 @@ class Controls(Case):
             reply = await ask(self.github, f"/_control/{name}", "POST", given)
             assert reply.status == 400
 
+    async def test_preflights(self) -> None:
+        """A preflight is answered without a credential, at no cost."""
+        reply = await ask(
+            self.github, "/user", "OPTIONS", token=None, Access_Control_Request_Method="GET"
+        )
+        assert (reply.status, reply["Access-Control-Allow-Origin"]) == (204, "*")
+        assert "Authorization" in (reply["Access-Control-Allow-Headers"] or "")
+        assert self.github.total_paid == 0
+
+    async def test_one_reset(self) -> None:
+        """All quotas are full again when `resets_at` says."""
+        self.github.resets_at = 4_000_000_000
+        for target in ("/zen", "/search/issues"):
+            assert (await ask(self.github, target))["X-RateLimit-Reset"] == "4000000000"
+
     async def test_gates(self) -> None:
         """Gates can be closed, watched and opened."""
         await self.control("hold", path="/zen")
