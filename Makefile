@@ -144,7 +144,7 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 # are where not everybody looks for programs.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
 	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium \
-	debootstrap:debootstrap
+	debootstrap:debootstrap curl:curl wget:wget
 
 programs:
 	@missing=()

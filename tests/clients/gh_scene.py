@@ -8,6 +8,7 @@ from typing import Any
 from tests.github import GitHub
 
 TOKEN = "the-token-of-alice"
+PREFIX = "/api/v3"
 RELEASE = "/api/v3/repos/octo/hello/releases/1"
 ASSETS = "/api/uploads/repos/octo/hello/releases/1/assets"
 
@@ -66,10 +67,16 @@ def answer(login: str, query: str, variables: Any) -> Any:
 async def scene() -> GitHub:
     """Start it; its API is below /api/v3, and what is beside it where such a server has it."""
     github = GitHub()
+    github.api_url = f"{await github.listen()}{PREFIX}"
+    github.alias(PREFIX, "")
+    furnish(github)
+    return github
+
+
+def furnish(github: GitHub) -> None:
+    """Put all of it; URLs begin with the stand-in's `api_url`, which has the prefix."""
+    host = github.api_url.removesuffix(PREFIX)
     github.user("alice", tokens=[TOKEN], scopes="repo, read:org")
-    host = await github.listen()
-    github.api_url = f"{host}/api/v3"
-    github.alias("/api/v3", "")
     github.repository("octo/hello", {"alice": "admin"})
     github.put_list("/repos/octo/hello/tags", [{"name": f"v{number}"} for number in range(1, 36)])
     release = {
@@ -82,4 +89,3 @@ async def scene() -> GitHub:
     github.put(f"{RELEASE.removesuffix('1')}tags/v1", release)
     github.put(ASSETS, {"url": f"{github.api_url}/assets/7"}, method="POST", status=201)
     github.graphql = answer
-    return github

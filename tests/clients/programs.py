@@ -29,9 +29,16 @@ def node(script: str, *packages: str) -> list[str]:
 
 async def told_by(command: list[str], more: Mapping[str, str] | None = None) -> Any:
     """Run a program to its end on the reactor, and give the JSON value that it prints."""
+    return json.loads(await output_of(command, more))
+
+
+async def output_of(
+    command: list[str], more: Mapping[str, str] | None = None, *, folder: Path = ROOT
+) -> str:
+    """Run a program on the reactor; it must exit with status 0. Return its standard output."""
     running = getProcessOutputAndValue(
-        command[0], command[1:], env=environment(more), path=str(ROOT)
+        command[0], command[1:], env=environment(more), path=str(folder)
     )
     out, err, status = await cast("Deferred[tuple[bytes, bytes, int]]", running)
     assert status == 0, f"{command} ended with {status}:\n{(out + err).decode(errors='replace')}"
-    return json.loads(out)
+    return out.decode()

@@ -38,9 +38,15 @@ def put_issues(github: GitHub, total: int) -> None:
 async def scene() -> GitHub:
     """Start a GitHub with all that `seen` expects; lists have their default size of page."""
     github = GitHub()
+    await github.listen()
+    furnish(github)
+    return github
+
+
+def furnish(github: GitHub) -> None:
+    """Put all that `seen` expects; URLs begin with the stand-in's `api_url`."""
     github.user("alice", tokens=[TOKEN])
     github.user("octo")
-    await github.listen()
     github.repository("octo/hello", {"alice": "admin"})
     github.repository("octo/second", {"alice": "push"})
     put_issues(github, ISSUES)
@@ -48,7 +54,30 @@ async def scene() -> GitHub:
     # what is renamed goes on to exist under its id, which is where GitHub redirects to
     github.repository("octo/old", {"alice": "admin"})
     github.rename("/repos/octo/old", "/repositories/3")
-    return github
+
+
+RELEASE = "/repos/octo/hello/releases/1"
+ASSETS = f"{RELEASE}/assets"
+
+
+def put_release(github: GitHub, uploads_url: str) -> None:
+    """Put a release, the latest one; it takes assets below *uploads_url*."""
+    value = {
+        "id": 1,
+        "url": f"{github.api_url}{RELEASE}",
+        "html_url": "https://github.com/octo/hello/releases/tag/v1.2.3",
+        "assets_url": f"{github.api_url}{ASSETS}",
+        "upload_url": f"{uploads_url}{ASSETS}{{?name,label}}",
+        "tag_name": "v1.2.3",
+        "name": 'One <two> "three"',
+        "body": f"See {github.api_url}{RELEASE}",
+        "draft": False,
+        "author": {"login": "alice", "id": 1, "url": f"{github.api_url}/users/alice"},
+        "assets": [],
+        "mentions": {},
+    }
+    for path in (RELEASE, "/repos/octo/hello/releases/latest"):
+        github.put(path, value, last_modified="Mon, 05 Jan 2026 10:00:00 GMT")
 
 
 def seen(total: int = ISSUES) -> dict[str, Any]:
@@ -70,3 +99,17 @@ def seen(total: int = ISSUES) -> dict[str, Any]:
         "refused": 401,
         "scopes": ["repo", "user"],
     }
+
+
+def furnish_limits(github: GitHub) -> None:
+    """Put a user under each kind of limit, whose token is the name of the limit."""
+    for login, kind in (("bob", "primary-limit"), ("carol", "secondary-limit")):
+        github.user(login, tokens=[kind])
+        github.fault(None, kind, login=login)
+
+
+def furnish_release(github: GitHub) -> None:
+    """Put a release as Enterprise servers have it: uploads go beside the API."""
+    put_release(github, f"{github.api_url}/api/uploads")
+    asset = {"id": 7, "name": "asset.bin", "url": f"{github.api_url}{ASSETS}/7"}
+    github.put(f"/api/uploads{ASSETS}", asset, method="POST", status=201)

@@ -1,0 +1,80 @@
+"""What scripts do with curl and wget comes to the same through the mirror."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from twisted.trial.unittest import TestCase
+
+from tests.clients.compare import Side, sides_of
+from tests.clients.programs import output_of
+from tests.clients.scene import TOKEN, furnish, furnish_release
+from tests.github import GitHub
+
+LATEST = "$URL/repos/octo/hello/releases/latest"
+SCRIPTS = {
+    "the tag of the latest release, as installers have it": (
+        f"""curl -fsSL {LATEST} | grep '"tag_name":' | sed -E 's/.*"([^"]+)".*/\\1/'"""
+    ),
+    "the same with wget": (
+        f"""wget -qO- {LATEST} | grep '"tag_name":' | sed -E 's/.*"([^"]+)".*/\\1/'"""
+    ),
+    "by place": f"""curl -s {LATEST} | awk -F'"' '/tag_name/ {{ print $4 }}'""",
+    "lines": f"curl -s {LATEST} | wc -l",
+    "compressed": f"curl -s --compressed {LATEST}",
+    "with a credential": f'curl -s -H "Authorization: Bearer $TOKEN" {LATEST}',
+    "a list": ('curl -s -H "Authorization: Bearer $TOKEN" $URL/repos/octo/hello/issues?per_page=2'),
+    "an empty list": 'curl -s -H "Authorization: Bearer $TOKEN" $URL/repos/octo/hello/forks',
+    "what is not there": "curl -s $URL/repos/octo/none",
+    "its status": "curl -s -o /dev/null -w '%{http_code} %{content_type}' $URL/repos/octo/none",
+    "refused": 'curl -s -H "Authorization: Bearer unknown" $URL/user',
+    "text": "curl -s $URL/zen",
+    "a redirect": 'curl -sL -H "Authorization: Bearer $TOKEN" $URL/repos/octo/old',
+    "where it leads": (
+        "curl -s -o /dev/null -w '%{http_code} %{redirect_url}' "
+        '-H "Authorization: Bearer $TOKEN" $URL/repos/octo/old'
+    ),
+    "its own tag": (
+        f"""etag=$(curl -s -D - -o /dev/null {LATEST} | tr -d '\\r' | sed -n 's/^ETag: //p')
+        curl -s -w '%{{http_code}}' -H "If-None-Match: $etag" {LATEST}"""
+    ),
+    "its own date": (
+        f"""curl -s -w '%{{http_code}}' -z 'Mon, 05 Jan 2026 10:00:00 GMT' \\
+        -H "Authorization: Bearer $TOKEN" {LATEST}"""
+    ),
+    "the head": f"curl -sI {LATEST} | grep -i '^content-type:'",
+    "a write": (
+        'curl -s -H "Authorization: Bearer $TOKEN" -d \'{"name":"new"}\' '
+        "$URL/repos/octo/hello/labels"
+    ),
+}
+
+
+def furnish_more(github: GitHub) -> None:
+    furnish(github)
+    furnish_release(github)
+    github.put_list("/repos/octo/hello/forks", [])
+    github.put_list("/repos/octo/hello/labels", [{"name": "bug"}])
+
+
+class Curl(TestCase):
+    timeout: ClassVar[float] = 120
+
+    async def test_the_same(self) -> None:
+        """Each script prints the same, the first time and again."""
+        sides = await sides_of(self, furnish_more)
+
+        async def client(side: Side) -> dict[str, str]:
+            more = {"URL": side.url, "TOKEN": TOKEN}
+            return {
+                name: await output_of(["/bin/bash", "-c", script], more)
+                for name, script in SCRIPTS.items()
+            }
+
+        # without a credential, GitHub counts a 304 as well
+        for paid in ((19, 17), (19, 16)):
+            both = await sides.run(client)
+            assert both.report["the tag of the latest release, as installers have it"] == "v1.2.3\n"
+            assert both.report["the same with wget"] == "v1.2.3\n"
+            assert both.unexplained() == []
+            assert both.paid == paid

@@ -1,0 +1,144 @@
+"""PyGithub sees through the mirror what it sees directly, but for what is listed."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, ClassVar
+
+from twisted.trial.unittest import TestCase
+
+from tests.clients.compare import Both, Side, Sides, Upstream, sides_of, sides_of_github_com
+from tests.clients.programs import told_by
+from tests.clients.scene import ASSETS, TOKEN, furnish, furnish_limits, put_release, seen
+from tests.github import GitHub
+
+MODULE = "tests.clients.pygithub_compared"
+
+
+def furnish_more(github: GitHub) -> None:
+    """Put a repository that the client may not see, and limits, too."""
+    furnish(github)
+    furnish_limits(github)
+    github.repository("octo/secret", {"octo": "admin"}, private=True)
+
+
+class PyGithub(TestCase):
+    """With the base URL that README has for it."""
+
+    timeout: ClassVar[float] = 120
+
+    sides: Sides
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.sides = await sides_of(self, furnish_more)
+
+    async def run_both(self, situation: str, token: str = TOKEN) -> Both:
+        """Run PyGithub in a situation, both ways."""
+
+        async def client(side: Side) -> Any:
+            return await told_by([sys.executable, "-m", MODULE, side.url, token, situation])
+
+        both = await self.sides.run(client)
+        assert both.unexplained() == []
+        return both
+
+    async def test_reading(self) -> None:
+        """Pages, `totalCount`, URLs followed, a renamed repository: paid once."""
+        both = await self.run_both("report")
+        assert both.report == seen()
+        assert both.paid == (19, 17)
+        both = await self.run_both("report")
+        assert both.report == seen()
+        # a redirect, a 404 and a 401 have no validator
+        assert both.paid == (19, 3)
+
+    async def test_exceptions(self) -> None:
+        """What is missing, hidden or refused raises the same, with the same in it."""
+        both = await self.run_both("failures")
+        assert {name: each["class"] for name, each in both.report.items()} == {
+            "missing": "UnknownObjectException",
+            "hidden": "UnknownObjectException",
+            "refused": "BadCredentialsException",
+            "anonymous": "GithubException",
+        }
+        assert both.upstream == (Upstream(4, 4), Upstream(4, 4))
+
+    async def test_limits(self) -> None:
+        """A limit raises the same again and again, though GitHub is asked no more."""
+        for kind in ("primary-limit", "secondary-limit"):
+            both = await self.run_both("limited", kind)
+            classes = [each["class"] for each in both.report["failures"]]
+            assert classes == ["RateLimitExceededException"] * 3
+            assert both.upstream == (Upstream(3, 0), Upstream(1, 0))
+
+    async def test_what_is_left(self) -> None:
+        """Of the quota, PyGithub knows what GitHub said last; a 304 has cost nothing of it."""
+        both = await self.run_both("quota")
+        assert [each[0] for each in both.direct_report["after"]] == [4999, 4998]
+        assert [each[0] for each in both.mirrored_report["after"]] == [4999, 4999]
+        direct, mirrored = (
+            {**report, "after": [each[1:] for each in report["after"]]}
+            for report in (both.direct_report, both.mirrored_report)
+        )
+        assert direct == mirrored
+
+    async def test_limited_after_reading(self) -> None:
+        """Directly, a limit is an exception; through the mirror, what was read is there."""
+        await self.run_both("read")
+        self.sides.each(lambda github: github.fault(None, "primary-limit", login="alice"))
+        both = await self.sides.run(
+            lambda side: told_by([sys.executable, "-m", MODULE, side.url, TOKEN, "read"])
+        )
+        assert both.direct_report["class"] == "RateLimitExceededException"
+        assert both.mirrored_report == {"class": None}
+        (pair,) = both.pairs()
+        assert pair.mirrored.values("x-from-cache") == ["1"]
+        # by these, clients go slowly
+        assert pair.mirrored.values("x-ratelimit-remaining") == ["0"]
+
+
+class AtGitHubCom(TestCase):
+    """Where uploads go to a host of their own, ``uploads.github.com``."""
+
+    timeout: ClassVar[float] = 120
+
+    async def test_upload(self) -> None:
+        """A release's asset reaches that host, with the base URL that README has for it."""
+        folder = Path(mkdtemp(prefix="pygithub-"))
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "asset.zip"
+        path.write_bytes(b"PK" + bytes(200_000))
+
+        def furnish_release(github: GitHub) -> None:
+            furnish(github)
+            put_release(github, "https://uploads.github.com")
+            asset = {"id": 7, "name": "asset.zip", "url": f"{github.api_url}{ASSETS}/7"}
+            github.put(ASSETS, asset, method="POST", status=201)
+
+        sides = await sides_of_github_com(self, furnish_release, folder)
+
+        async def client(side: Side) -> Any:
+            more = {}
+            if side.is_direct:
+                authority = str(folder / "authority.pem")
+                more = {"HTTPS_PROXY": side.tap.url, "REQUESTS_CA_BUNDLE": authority}
+            command = [sys.executable, "-m", MODULE, side.url, TOKEN, "upload", str(path)]
+            return await told_by(command, more)
+
+        both = await sides.run(client)
+        assert both.unexplained() == []
+        assert both.report == {
+            "upload_url": f"<URL>/api/uploads{ASSETS}{{?name,label}}",
+            "asset": "asset.zip",
+            "id": 7,
+        }
+        for side in (sides.direct, sides.mirrored):
+            (sent,) = side.github.asked(ASSETS)
+            assert sent.field(b"host") == b"uploads.github.com"
+            assert sent.target == f"{ASSETS}?label=An+asset&name=asset.zip".encode()
+            assert (sent.login, sent.field(b"content-type")) == ("alice", b"application/zip")
+            assert sent.field(b"content-length") == b"200002"
+            assert sent.body == path.read_bytes()[:65_536]
