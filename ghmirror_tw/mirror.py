@@ -152,6 +152,9 @@ class Mirror:
 
     # Time and names.
 
+    def _key(self, question: Question) -> CacheKey:
+        return CacheKey.of(question.target, question.fields, self.terms.origin)
+
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
         now: float = self.reactor.seconds()
@@ -349,7 +352,7 @@ class Mirror:
         if what == "credential" and question.authorization is not None:
             self.revoked(credential, asked_at)
         elif what == "key":
-            self.store.refuse(CacheKey.of(question.target, question.fields), credential, asked_at)
+            self.store.refuse(self._key(question), credential, asked_at)
 
     async def _learn_limits(self, question: Question, token: str, upload: Upload | None) -> None:
         """Learn what limits the fleet has met."""
@@ -493,7 +496,7 @@ class Mirror:
         if reply.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
             self._timed_out(question, began)
         elif self.backoffs.any_known:
-            self.backoffs.responded(_key_of(question))
+            self.backoffs.responded(self._key(question).name)
         if reply.status >= 500:  # noqa: PLR2004
             self.availability.failed(_observation(question, entry.credential), began, ended)
         elif not _is_foreign(question, reply):
@@ -507,7 +510,7 @@ class Mirror:
         """
         self.metrics.unknown()
         if question.method in _READING and not hurried:
-            self.backoffs.timed_out(_key_of(question), began, self.now())
+            self.backoffs.timed_out(self._key(question).name, began, self.now())
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
         """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.
@@ -610,7 +613,7 @@ class Mirror:
         """Answer a storable question, together with all who ask the same now."""
         asked = Asked(
             question=question,
-            key=CacheKey.of(question.target, question.fields),
+            key=self._key(question),
             whose=whose,
             generation=self._generation(whose.credential),
             deadline=deadline,
@@ -1052,8 +1055,3 @@ def _scopes(question: Question, upload: Upload | None) -> tuple[str, ...]:
     mutates = _mutates(question, upload)
     creates = creates_content(method, graphql=is_graphql(question), mutates=mutates)
     return scopes_of(method, path, creates=creates)
-
-
-def _key_of(question: Question) -> str:
-    """Return the name of the key that a request is for."""
-    return CacheKey.of(question.target, question.fields).name

@@ -37,7 +37,7 @@ from ghmirror_tw.metrics import Metrics, StoreFigures
 from ghmirror_tw.mirror import Mirror
 from ghmirror_tw.pacing import Pacing
 from ghmirror_tw.policy.addressing import Addressing
-from ghmirror_tw.policy.key import CredentialNames
+from ghmirror_tw.policy.key import CredentialNames, origin_of
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
@@ -99,6 +99,7 @@ def _terms(settings: Settings) -> Terms:
     cache = settings.cache
     return Terms(
         allowed_users=settings.server.allowed_users,
+        origin=origin_of(settings.github.api_url),
         share=cache.share,
         fresh_for=cache.fresh_for,
         verify_last=cache.verify_last,
@@ -194,7 +195,7 @@ class House:
             self.redis or MeasuredStore(self.memory, self.metrics.store, time.perf_counter),
             self.client,
             self.workshop,
-            CredentialNames(secret),
+            CredentialNames(secret, origin_of(github.api_url)),
             Users(),
             self.metrics,
             _terms(settings),
@@ -347,7 +348,7 @@ class House:
             return
         self.mirror.terms = evolve(self.mirror.terms, allowed_users=settings.server.allowed_users)
         if secret != self.mirror.names.secret:
-            self.mirror.names = CredentialNames(secret)
+            self.mirror.names = CredentialNames(secret, self.mirror.names.origin)
         if self.redis is not None:
             self.redis.redis.codec = Codec(secret)
         if self.redis_trust is not None:

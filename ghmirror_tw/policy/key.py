@@ -21,6 +21,19 @@ _PREFIX: Final = b"x-github-"
 _OTP: Final = b"x-github-otp"
 
 
+_GITHUB_COM: Final = "https://api.github.com"
+
+
+def origin_of(api_url: str) -> bytes:
+    """Return what stands for the server at *api_url* in the names of records.
+
+    Mirrors of different servers may share one Redis or one bucket, and no record of one server is
+    found by a mirror of another. GitHub.com's is empty.
+    """
+    url = api_url.lower().rstrip("/")
+    return b"" if url == _GITHUB_COM else url.encode()
+
+
 def is_key_field(name: bytes) -> bool:
     """Tell whether a request field (lower case) is part of the cache key."""
     return name in KEY_FIELDS or (name.startswith(_PREFIX) and name != _OTP)
@@ -34,8 +47,9 @@ def _chunk(value: bytes | None) -> bytes:
 class CacheKey:
     """The cache key (RFC 9111, section 2): target byte for byte, and the fields that select.
 
-    *others* are further fields of GitHub's own, in the order of their names. An absent field and an
-    empty one are different keys, and no two keys share an encoding.
+    *others* are further fields of GitHub's own, in the order of their names; *origin* is the server
+    (see `origin_of`). An absent field and an empty one are different keys, and no two keys share an
+    encoding.
     """
 
     target: bytes
@@ -43,6 +57,7 @@ class CacheKey:
     api_version: bytes | None = None
     requested_with: bytes | None = None
     others: tuple[tuple[bytes, bytes], ...] = ()
+    origin: bytes = b""
     name: str = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -50,6 +65,8 @@ class CacheKey:
             map(_chunk, (self.target, self.accept, self.api_version, self.requested_with))
         )
         encoded += b"".join([_chunk(part) for line in self.others for part in line])
+        if self.origin:
+            encoded = b"origin" + _chunk(self.origin) + encoded
         object.__setattr__(self, "name", hashlib.sha256(encoded).hexdigest()[:40])
 
     @property
@@ -58,17 +75,23 @@ class CacheKey:
         return self.target.partition(b"?")[0]
 
     @classmethod
-    def of(cls, target: bytes, fields: Fields) -> CacheKey:
-        """Return the key of a request for *target* with *fields*."""
+    def of(cls, target: bytes, fields: Fields, origin: bytes = b"") -> CacheKey:
+        """Return the key of a request to *origin* for *target* with *fields*."""
         selecting, others = fields.once(_selecting)
-        return CacheKey(target, *selecting, others) if others else _key(target, *selecting)
+        if others:
+            return CacheKey(target, *selecting, others, origin)
+        return _key(target, *selecting, origin)
 
 
 @remembered
 def _key(
-    target: bytes, accept: bytes | None, api_version: bytes | None, requested_with: bytes | None
+    target: bytes,
+    accept: bytes | None,
+    api_version: bytes | None,
+    requested_with: bytes | None,
+    origin: bytes,
 ) -> CacheKey:
-    return CacheKey(target, accept, api_version, requested_with)
+    return CacheKey(target, accept, api_version, requested_with, origin=origin)
 
 
 def _selecting(
@@ -107,11 +130,12 @@ class CredentialNames:
     """Names credentials by a keyed hash, so that the credential itself is never remembered.
 
     HMAC-SHA-256 with *secret*; plain SHA-256 where there is none. 32 hex digits; the same
-    credential has the same name in every replica that has the same secret. What it has named it is
-    remembered for by `Fields.once`, so another one is made only for another secret.
+    credential has the same name in every replica that has the same secret and *origin*. What it
+    has named it is remembered for by `Fields.once`, so another one is made only for another secret.
     """
 
     secret: bytes = field(default=b"", repr=False)
+    origin: bytes = b""
 
     def of(self, fields: Fields) -> str:
         """Return the name of the credential in a request's *fields*: of the value as it is."""
@@ -134,7 +158,9 @@ class CredentialNames:
 
     def name(self, authorization: bytes | None) -> str:
         """Return the name of an `Authorization` value; None is who asks without one."""
-        value = _chunk(authorization)
+        value = b"credential\0" + _chunk(authorization)
+        if self.origin:
+            value = b"origin" + _chunk(self.origin) + value
         if self.secret:
-            return hmac.digest(self.secret, b"credential\0" + value, "sha256").hex()[:32]
-        return hashlib.sha256(b"credential\0" + value).hexdigest()[:32]
+            return hmac.digest(self.secret, value, "sha256").hex()[:32]
+        return hashlib.sha256(value).hexdigest()[:32]

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.key import CacheKey, CredentialNames, token_in
+from ghmirror_tw.policy.key import CacheKey, CredentialNames, origin_of, token_in
 from ghmirror_tw.policy.messages import Question
 
 #: Values that could run into each other if they were just put together.
 parts = st.sampled_from([b"", b"-", b"1:", b"1:a", b"a", b"--", b"0:", b"2:a-"]) | st.binary()
 others = st.lists(st.tuples(parts, parts), max_size=3).map(tuple)
 optional = st.none() | parts
-keys = st.builds(CacheKey, parts, optional, optional, optional, others)
+keys = st.builds(CacheKey, parts, optional, optional, optional, others, parts)
 
 
 @given(keys, keys)
@@ -144,3 +144,18 @@ def test_what_holds_no_token_is_a_credential_of_its_own(authorization: bytes | N
     names = CredentialNames()
     lines = () if authorization is None else ((b"authorization", authorization),)
     assert names.token_of(Fields(lines)) == names.name(authorization)
+
+
+def test_servers_have_keys_and_credentials_of_their_own() -> None:
+    """So that mirrors of two servers may share one Redis; GitHub.com's names are as ever."""
+    assert origin_of("https://api.github.com/") == origin_of("https://API.GitHub.com") == b""
+    one, other = origin_of("https://github.example/api/v3/"), origin_of("https://b.example")
+    assert one == b"https://github.example/api/v3"
+    fields = Fields(((b"authorization", b"token x"),))
+    names = [CacheKey.of(b"/a", fields, origin).name for origin in (b"", one, other)]
+    assert len(set(names)) == 3
+    assert names[0] == CacheKey(b"/a").name
+    for secret in (b"", b"secret"):
+        of_each = [CredentialNames(secret, origin).of(fields) for origin in (b"", one, other)]
+        assert len(set(of_each)) == 3
+        assert of_each[0] == CredentialNames(secret).of(fields)
