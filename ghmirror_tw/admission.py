@@ -41,14 +41,9 @@ class _Text:
 
     content: bytes
 
-    @property
-    def size(self) -> int:
-        """Its length in bytes."""
-        return len(self.content)
-
-    def head(self, size: int) -> bytes:
-        """Return its first *size* bytes."""
-        return self.content[:size]
+    async def whole(self, limit_bytes: int) -> bytes | None:
+        """Return all of it, or None where it has more than *limit_bytes*."""
+        return self.content if len(self.content) <= limit_bytes else None
 
     def producer(self) -> IBodyProducer:
         """Return what sends it."""

@@ -24,17 +24,13 @@ from ghmirror_tw.store.interfaces import Patience
 
 
 class Upload(Protocol):
-    """The content of a request, held where it takes no memory."""
+    """The content of a request, which may still be coming."""
 
-    @property
-    def size(self) -> int:
-        """Its length in bytes."""
-
-    def head(self, size: int) -> bytes:
-        """Return its first *size* bytes."""
+    async def whole(self, limit_bytes: int) -> bytes | None:
+        """Return all of it, or None where it has more than *limit_bytes*; it can still be sent."""
 
     def producer(self) -> IBodyProducer:
-        """Return what sends it, from the beginning."""
+        """Return what sends it, once."""
 
 
 @frozen

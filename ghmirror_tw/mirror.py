@@ -310,7 +310,10 @@ class Mirror:
         deadline: float,
     ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
-        credential, writes = whose.credential, _mutates(question, upload)
+        credential, writes = whose.credential, await _mutates(question, upload)
+        if upload is not None:
+            # The client's own time is none of GitHub's.
+            deadline = max(deadline, self._deadline())
         departure = Departure()
 
         def sending() -> None:
@@ -321,13 +324,13 @@ class Mirror:
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
         question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
-        await self._learn_limits(question, whose.token, upload)
+        await self._learn_limits(question, whose.token, mutates=writes)
         asked_at = self.tick()
         noted: Deferred[None] | None = None
         # What a limit keeps from GitHub, or GitHub from being done, changes nothing.
         may_have_written = True
         try:
-            reply = await self.put(question, whose, upload, deadline, sending)
+            reply = await self.put(question, whose, upload, deadline, sending, writes=writes)
             may_have_written = not reply.limited
         except Unanswered as error:
             may_have_written = error.reason != "connect-error"
@@ -354,11 +357,11 @@ class Mirror:
         elif what == "key":
             self.store.refuse(self._key(question), credential, asked_at)
 
-    async def _learn_limits(self, question: Question, token: str, upload: Upload | None) -> None:
+    async def _learn_limits(self, question: Question, token: str, *, mutates: bool) -> None:
         """Learn what limits the fleet has met."""
         with self.pacing.expecting(token):
             limits = await self.store.limits(
-                token, _scopes(question, upload), self.store.patience()
+                token, _scopes(question, mutates=mutates), self.store.patience()
             )
         self.stops.learned(token, limits, self.now())
 
@@ -418,28 +421,29 @@ class Mirror:
     def _deadline(self) -> float:
         return self.now() + self.terms.timeout
 
-    async def put(
+    async def put(  # noqa: PLR0913 - whose request it is, what it carries, what it may change
         self,
         question: Question,
         whose: Whose,
         upload: Upload | None,
         deadline: float,
         sending: Callable[[], object] = bool,
+        *,
+        writes: bool = False,
     ) -> Reply:
         """Put one question to GitHub, and take account of its answer.
 
-        *sending* is called just before it is sent.
-
-        Raises `Stopped` where a limit keeps it from being put at all.
+        *sending* is called just before it is sent. *writes*: whether it may change what GitHub
+        answers. Raises `Stopped` where a limit keeps it from being put at all.
         """
-        token, scopes = whose.token, _scopes(question, upload)
+        token, scopes = whose.token, _scopes(question, mutates=writes)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
         self._unless_stopped(token, scopes)
         reads = question.method in _READING
         permit = await self.pacing.enter(
             token,
             bucket_of(question.method, question.path),
-            READ_POINTS if reads else points_of(question, mutates=_mutates(question, upload)),
+            READ_POINTS if reads else points_of(question, mutates=writes),
             spends=spends(question),
             timeout_s=deadline - self.now(),
         )
@@ -1038,20 +1042,18 @@ def _unwanted(said: Answer | Failure) -> None:
         said.incoming.abort()
 
 
-def _mutates(question: Question, upload: Upload | None) -> bool:
-    """Tell whether a request may change what GitHub answers."""
-    if not is_graphql(question) or upload is None:
+async def _mutates(question: Question, upload: Upload | None) -> bool:
+    """Tell whether a request may change what GitHub answers; of GraphQL that takes its content."""
+    if not is_write(question) or not is_graphql(question) or upload is None:
         return is_write(question)
-    return is_write(question) and (
-        upload.size > _GRAPHQL_LOOK or is_mutation(upload.head(_GRAPHQL_LOOK))
-    )
+    content = await upload.whole(_GRAPHQL_LOOK)
+    return content is None or is_mutation(content)
 
 
-def _scopes(question: Question, upload: Upload | None) -> tuple[str, ...]:
+def _scopes(question: Question, *, mutates: bool) -> tuple[str, ...]:
     """Return the scopes of the limits that stop a request."""
     method, path = question.method, question.path
     if method in _READING:
         return scopes_of(method, path, creates=False)
-    mutates = _mutates(question, upload)
     creates = creates_content(method, graphql=is_graphql(question), mutates=mutates)
     return scopes_of(method, path, creates=creates)

@@ -244,3 +244,5 @@ class MirrorService(MultiService):
                 timer.cancel()
         for channel in list(self.site.channels):
             channel.loseConnection()
+        # What has been written goes out in the reactor's next turn.
+        await deferLater(self.reactor, _LOOK_S)

@@ -90,7 +90,7 @@ class Service(TestCase):
         while await listens(mirror.url):
             pass
         transport.write(b"}")
-        assert (await sender.ended).startswith(b"HTTP/1.1 503 ")
+        assert (await sender.ended).startswith(b"HTTP/1.1 403 ")  # GitHub's: it has no User-Agent
         assert await mirror.ended() == STOPPED
 
     async def test_users_are_reread(self) -> None:

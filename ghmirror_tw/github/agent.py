@@ -269,8 +269,10 @@ class _Waiting:
 
     def answered(self, answer: Answer) -> None:
         """Give the answer."""
+        self.exchange = None
         self.response.callback(answer)
 
     def failed(self, reason: Failure) -> None:
         """Tell why there is none."""
+        self.exchange = None
         self.response.errback(reason)

@@ -8,6 +8,7 @@ time is spent on, there are plain calls and one Deferred.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Final
 
 from attrs import define, field
@@ -26,6 +27,7 @@ from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.github.uploading import Uploads, Watched
 from ghmirror_tw.github.wire import OverLimit
+from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.fields import Fields, serialised
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.targets import is_upload
@@ -38,6 +40,8 @@ __all__ = ("Client", "Origin")
 _PAUSED_S: Final = 5.0
 #: How often who waits for a connection looks for such a one, in seconds.
 _LOOK_S: Final = 1.0
+#: When a client may come again whose upload gave way, in seconds.
+_COME_AGAIN_S: Final = 10
 
 
 @implementer(IGitHub)
@@ -59,6 +63,8 @@ class Client:
     uploads: Origin = field(init=False)
     _agents: dict[Origin, Agent] = field(factory=dict, init=False)
     _via: bytes = field(init=False)
+    #: Questions whose content is being sent.
+    sending: set[_Asking] = field(factory=set, init=False)
     _coming: set[Content] = field(factory=set)
     #: How many connections are asked over, or have an answer still to come.
     _held: int = 0
@@ -130,13 +136,16 @@ class Client:
             self._looking = self.reactor.callLater(_LOOK_S, self._make_room)
 
     def _make_room(self) -> None:
-        """End the answer that its client has not read for longest, if it is long enough."""
+        """End what its client has not read, or not sent, for longest, if it is long enough."""
         self._looking = None
-        paused = [each for each in self._coming if each.paused_at is not None]
-        if paused and self._held >= self.max_connections:
-            longest = min(paused, key=lambda each: each.paused_at or 0.0)
-            if self.reactor.seconds() - (longest.paused_at or 0.0) >= _PAUSED_S:
-                longest.give_way()
+        stalled: list[tuple[float, Callable[[], None]]] = [
+            *((at, each.give_way) for each in self._coming if (at := each.paused_at) is not None),
+            *((at, e.give_way) for e in self.sending if (at := e.waiting_since) is not None),
+        ]
+        if stalled and self._held >= self.max_connections:
+            since, give_way = min(stalled, key=itemgetter(0))
+            if self.reactor.seconds() - since >= _PAUSED_S:
+                give_way()
         self._look()
 
     def close(self) -> Deferred[None]:
@@ -159,29 +168,67 @@ class _Asking:
     ended: Callable[[], object]
     timeout_s: float
     reply: Deferred[Reply] = field(init=False)
-    _timer: IDelayedCall = field(init=False)
+    #: Since when the client has sent nothing that is to be sent, in seconds of the reactor's clock.
+    waiting_since: float | None = None
+    _timer: IDelayedCall | None = None
     _under_way: Exchange | Deferred[Any] | None = None
     _timed_out: bool = False
     _gone: bool = False
+    _gives_way: bool = False
+    #: Whether there is a reply, or will be none.
+    _over: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.reply = Deferred(self._cancel)
-        self._timer = self.client.reactor.callLater(self.timeout_s, self._time_out)
+        self.waits_for_github()
 
     def start(self, question: Question, content: IBodyProducer | None) -> None:
         """Put the question."""
         if content is not None:
-            content = Watched(content, self._progress)
+            content = Watched(content, self)
         try:
             self._under_way = self.client.put(question, content, self)
         except Exception:  # noqa: BLE001 - what can't be sent is not answered
             self.failed(Failure())
 
-    def _progress(self) -> None:
-        if self._timer.active():
+    # Its time runs while it is GitHub's turn.
+
+    def waits_for_github(self) -> None:
+        """Begin its time anew."""
+        self.waiting_since = None
+        if self._over:
+            return
+        if self._timer is not None:
             self._timer.reset(self.timeout_s)
+        else:
+            self._timer = self.client.reactor.callLater(self.timeout_s, self._time_out)
+
+    def waits_for_client(self) -> None:
+        """Stop its time."""
+        self._stop_timer()
+        if not self._over:
+            self.waiting_since = self.client.reactor.seconds()
+            self.client.sending.add(self)
+
+    def give_way(self) -> None:
+        """Break off, so that another question gets the connection: the client sends nothing."""
+        self._gives_way = True
+        if self._under_way is not None:
+            self._under_way.cancel()
+
+    def _end(self) -> None:
+        self._over = True
+        self.waiting_since = None
+        self.client.sending.discard(self)
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _time_out(self) -> None:
+        self._timer = None
         self._timed_out = True
         if self._under_way is not None:
             self._under_way.cancel()
@@ -193,8 +240,7 @@ class _Asking:
 
     def answered(self, answer: Any) -> None:
         """Give the reply, and free the connection when its content is there."""
-        if self._timer.active():
-            self._timer.cancel()
+        self._end()
         fields = Fields.of(tuple(answer.lines))
         if answer.length == 0:
             # The connection is free already.
@@ -207,13 +253,15 @@ class _Asking:
 
     def failed(self, reason: Failure) -> None:
         """Tell why there is no reply."""
-        if self._timer.active():
-            self._timer.cancel()
+        self._end()
         self.client.freed()
         self.ended()
         if self._timed_out:
             why = f"no answer within {self.timeout_s:.3g} s"
             self.reply.errback(Unanswered("timeout", why))
+        elif self._gives_way:
+            limit = f"[github] max_connections = {self.client.max_connections}"
+            self.reply.errback(errors.overloaded(limit, _COME_AGAIN_S))
         elif not self._gone:
             # Else it is the Deferred that says so.
             self.reply.errback(_unanswered(reason))

@@ -155,8 +155,6 @@ class Connection(protocol.Protocol):
 
     def _sent(self, _: object) -> None:
         self._sending = self._request = None
-        if self._answer is not None and self._asker is not None:
-            self._deliver()
 
     def _unsent(self, failure: Failure) -> None:
         self._sending = self._request = None
@@ -198,10 +196,10 @@ class Connection(protocol.Protocol):
         if rest:
             self._take_content(rest)
         if self._answer is answer:
-            # Nothing more is read before somebody wants it.
+            # Nothing more is read before somebody wants it. An answer may come before all content
+            # has been sent (RFC 9112, section 9.3): a refusal, as a rule, and nobody waits for it.
             answer.pause()
-            if self._sending is None:
-                self._deliver()
+            self._deliver()
 
     def _take_content(self, data: bytes) -> None:
         content = self._content
@@ -225,7 +223,11 @@ class Connection(protocol.Protocol):
         asker, self._asker = self._asker, None
         self._content = None
         answer.let_go()
-        if self._persistent and not rest and self._sending is None and self.is_open:
+        if self._sending is not None:
+            # GitHub has said all it has to say, and nobody takes the rest of the content.
+            self._stop_sending()
+            self.abortConnection()
+        elif self._persistent and not rest and self.is_open:
             self._freed(self)
         else:
             self.loseConnection()
@@ -252,23 +254,26 @@ class Connection(protocol.Protocol):
     def _end(self, reason: Failure) -> None:
         answer, self._answer = self._answer, None
         self._content = None
-        request, self._request = self._request, None
         if answer is not None:
             answer.let_go()
             failure = PotentialDataLoss() if self._to_the_end else ResponseFailed([reason], answer)
             answer.end(Failure(failure))
-        if self._asker is None:
-            return
-        if request is not None:
-            self._sending = None
+        if self._request is not None:
             self._fail(RequestTransmissionFailed([reason]))
-            request.stopWriting()
+            self._stop_sending()
+        elif self._asker is None:
+            return
         elif answer is not None:
             # It broke off in the bytes that its head came in.
             asker, self._asker = self._asker, None
             asker.answered(answer)
         else:
             self._fail(self._unreceived(reason))
+
+    def _stop_sending(self) -> None:
+        request, self._request, self._sending = self._request, None, None
+        if request is not None:
+            request.stopWriting()
 
     def _unreceived(self, reason: Failure) -> ResponseFailed:
         return (ResponseFailed if self._begun else ResponseNeverReceived)([reason])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, field, frozen
 from treq.client import HTTPClient
@@ -81,17 +80,28 @@ class Uploads:
         return sent.addCallback(lambda response: response.original)
 
 
+class Watcher(Protocol):
+    """What is told of the content of a request on its way."""
+
+    def waits_for_client(self) -> None:
+        """Take note that the client has to send the next piece."""
+
+    def waits_for_github(self) -> None:
+        """Take note that GitHub has to take what is sent, or to answer."""
+
+
 @implementer(IBodyProducer)
 @define(eq=False)
 class Watched:
-    """Sends the content of a request, and tells of each piece that goes out.
+    """Sends the content of a request, and tells with each piece for which end it waits.
 
-    The time for an answer runs from when GitHub last took something: a large upload over a slow
-    line is not one that hangs.
+    The time for an answer runs while GitHub has to do something. A client that is slow is not
+    GitHub's fault.
     """
 
     producer: IBodyProducer
-    progress: Callable[[], object]
+    watcher: Watcher
+    _consumer: Any = field(default=None, init=False)
 
     @property
     def length(self) -> Any:
@@ -100,31 +110,33 @@ class Watched:
 
     def startProducing(self, consumer: Any) -> Deferred[None]:
         """Send it all to *consumer*."""
-        sent: Deferred[None] = self.producer.startProducing(_Consumer(consumer, self.progress))
-        return sent
+        self._consumer = consumer
+        self.watcher.waits_for_client()
+        sent: Deferred[None] = self.producer.startProducing(self)
+        return sent.addBoth(self._sent)
+
+    def write(self, piece: bytes) -> None:
+        """Pass a piece on."""
+        if self._consumer is not None:
+            self.watcher.waits_for_client()
+            self._consumer.write(piece)
+
+    def _sent(self, result: Any) -> Any:
+        self._consumer = None
+        self.watcher.waits_for_github()
+        return result
 
     def pauseProducing(self) -> None:
         """Wait."""
+        self.watcher.waits_for_github()
         self.producer.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on."""
-        self.progress()
+        self.watcher.waits_for_client()
         self.producer.resumeProducing()
 
     def stopProducing(self) -> None:
         """Give up."""
+        self._consumer = None
         self.producer.stopProducing()
-
-
-@define(eq=False)
-class _Consumer:
-    """Takes what is sent, and tells of it."""
-
-    consumer: Any
-    progress: Callable[[], object]
-
-    def write(self, piece: bytes) -> None:
-        """Take a piece."""
-        self.progress()
-        self.consumer.write(piece)

@@ -24,16 +24,18 @@ from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.targets import BadRequest, check_request_line
 from ghmirror_tw.sockets import LARGE_BYTES, Outbox, send_now
 from ghmirror_tw.web.fitting import own_answer
+from ghmirror_tw.web.receiving import RequestContent
 from ghmirror_tw.web.repeating import Front, Heard
+from ghmirror_tw.web.request import MirrorRequest
 from ghmirror_tw.web.writing import head_of
 
 #: After a refusal, what the client still sends is read and dropped for so long, in seconds, so
 #: that it gets to read the refusal.
 LINGER_S: Final = 5.0
 #: How long a client may take for each step, in seconds: to begin a request, to send all of its
-#: fields, to send `PIECE_BYTES` of its content or the rest of it, and to read what fills the
-#: buffers of its connection. Twisted's own limit starts anew with every byte, and there is none
-#: for reading.
+#: fields, to send `PIECE_BYTES` of its content or the rest of it, while that is wanted, and to read
+#: what fills the buffers of its connection. Twisted's own limit starts anew with every byte, and
+#: there is none for reading.
 PATIENCE_S: Final = 60.0
 #: Less than 1.1 kB/s, either way, is no client that has a use for the rest.
 PIECE_BYTES: Final = 64 * 1024
@@ -67,6 +69,14 @@ class Channel(HTTPChannel):
     _came = 0
     #: Bytes of this content on the wire, chunks and all.
     _on_the_wire = 0
+    #: A request whose fields are here, and which is answered once all that came with them is taken.
+    _beginning: MirrorRequest | None = None
+    #: Whether the client has to wait before it sends more content.
+    _holds = False
+    #: Whether all that still comes is dropped.
+    _drops = False
+    #: A request that is answered, and the rest of whose content is read and dropped.
+    _discarding: MirrorRequest | None = None
     #: Bytes that came behind the request that is being answered.
     _behind = 0
     #: A request whose answer is written, but waits in the buffer for the client to take it.
@@ -91,7 +101,8 @@ class Channel(HTTPChannel):
             self._lingering.cancel()
         super().connectionLost(reason)
         # What they hold must not stay until the garbage collector comes.
-        self.requests, self._requestProducer, self._unread = [], None, None
+        self.requests, self._requestProducer, self._transferDecoder = [], None, None
+        self._unread = self._beginning = self._discarding = None
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -139,8 +150,21 @@ class Channel(HTTPChannel):
 
     @property
     def answering(self) -> bool:
-        """Whether a request has come in full, and its answer has not been taken yet."""
-        return bool(self._handlingRequest) or self.factory.outbox.holds(self.transport)
+        """Whether a request has come, or its content is wanted, and its answer is not taken yet."""
+        coming = self._coming
+        return self._lingering is None and (
+            bool(self._handlingRequest)
+            or (coming is not None and coming.wanted and self._discarding is None)
+            or self.factory.outbox.holds(self.transport)
+        )
+
+    @property
+    def _coming(self) -> RequestContent | None:
+        """The content that is still coming, of a request that is or was being answered."""
+        if self._handlingRequest or not self.requests:
+            return None
+        incoming: RequestContent | None = self.requests[-1].incoming
+        return incoming
 
     # How long a client may take. Twisted's own timer is cancelled and made anew for each request;
     # this one stays, and where it finds that there is time left, it waits for the rest.
@@ -191,6 +215,8 @@ class Channel(HTTPChannel):
                 self._front = Front.of(data, self.totalHeadersSize)
             self._give_time(len(data))
         LineReceiver.dataReceived(self, data)
+        if self._beginning is not None and not self._busyReceiving:
+            self._begin()
 
     @property
     def _is_between(self) -> bool:
@@ -219,15 +245,68 @@ class Channel(HTTPChannel):
                 self.resetTimeout()
 
     def allHeadersReceived(self) -> None:
-        """Give the content a time of its own."""
+        """Give the content a time of its own, and have the request answered without waiting for it.
+
+        What has come of the content with the fields is taken first.
+        """
         self._came = self._on_the_wire = 0
         self.resetTimeout()
         super().allHeadersReceived()
+        if self.length != 0 and not self._refused:
+            self._beginning = self.requests[-1]
+
+    def _begin(self) -> None:
+        request, self._beginning = self._beginning, None
+        if request is not None and not (request.begun or self._refused):
+            request.begin(self._command, self._path, self._version)
+            self.adjust_reading()
+
+    # How content comes: while there is something that takes it.
+
+    def _send100Continue(self) -> None:
+        """Wait with that until the content is wanted (RFC 9110, section 10.1.1)."""
+        self.requests[-1].expects = True
+
+    def go_ahead(self) -> None:
+        """Let the client send its content, if it waits to be told so and has not begun."""
+        request, coming = self.requests[-1], self._coming
+        if request.expects and coming is not None and not (coming.size or request.startedWriting):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def adjust_reading(self) -> None:
+        """Read content exactly as long as it is wanted; a client that has to wait has the time."""
+        coming = self._coming
+        holds = coming is not None and coming.is_held and not self._drops
+        if holds == self._holds:
+            return
+        self._holds = holds
+        if holds:
+            self._due = None
+            self._networkProducer.pauseProducing()
+            return
+        if coming is not None and not coming.complete:
+            self._came = 0
+            self.setTimeout(self.factory.timeOut)
+        if not self._waitingForTransport:
+            self._networkProducer.resumeProducing()
+
+    def drop_input(self) -> None:
+        """Take no more of what comes: it is not content that is wanted, and no request."""
+        if self._drops:
+            return
+        self._drops = self._handlingRequest = True
+        self.persistent = False
+        dropped: Any = lambda *_: None  # noqa: E731
+        self.dataReceived = self.lineReceived = dropped  # type: ignore[method-assign]
+        self.setTimeout(None)
+        if self.requests and self.requests[-1].incoming is not None:
+            self.requests[-1].incoming.break_off()
+        self.adjust_reading()
 
     def pauseProducing(self) -> None:
         """Wait for the client to take what is written, but not for ever."""
         super().pauseProducing()
-        if self._handlingRequest:
+        if self._handlingRequest or self._coming is not None:
             self.setTimeout(self.factory.timeOut)
 
     def resumeProducing(self) -> None:
@@ -235,6 +314,9 @@ class Channel(HTTPChannel):
         if self._handlingRequest:
             self.setTimeout(None)
         super().resumeProducing()
+        if self._holds:
+            self._due = None
+            self._networkProducer.pauseProducing()
         if self._unread is not None:
             request, self._unread = self._unread, None
             self._go_on(request)
@@ -243,9 +325,19 @@ class Channel(HTTPChannel):
         """Take the next request, once the client has taken the answer to this one.
 
         Else a client that sends requests and reads nothing would have all answers wait in memory.
+        Content that is still coming is dropped: a little of it is waited for.
         """
-        if self._waitingForTransport and self.persistent:
+        coming = self._coming
+        if coming is not None:
+            if self.persistent:
+                coming.discard()
+                self._discarding = self.requests[-1]
+                self.adjust_reading()
+                return
+            self.drop_input()
+        if self._waitingForTransport and (self.persistent or self._drops):
             self._unread = request
+            self.setTimeout(self.factory.timeOut)
         else:
             self._go_on(request)
 
@@ -253,6 +345,10 @@ class Channel(HTTPChannel):
         self._begun = False
         self._behind = 0
         self.factory.used(self)
+        if self._drops:
+            self.requests.remove(request)
+            self._end()
+            return
         if not self.persistent:
             # What is written goes out before the connection is closed, if it is taken in time.
             self.setTimeout(self.factory.timeOut)
@@ -273,7 +369,13 @@ class Channel(HTTPChannel):
 
     def refuse(self, error: MirrorError) -> None:
         """Answer what can't be taken as a request, and close the connection."""
-        if self._refused:
+        if self._refused or self._drops:
+            return
+        if self._discarding is not None:
+            self.transport.abortConnection()
+            return
+        if self.requests and self.requests[-1].begun:
+            self.requests[-1].fail(error)
             return
         self._refused = True
         own = own_answer(
@@ -288,10 +390,16 @@ class Channel(HTTPChannel):
         assert head is not None
         self.transport.write(head + own.content)
         self.factory.refused(error)
-        # What is still to come is read, or the client may lose the answer with the connection.
-        dropped: Any = lambda *_: None  # noqa: E731
-        self.dataReceived = self.lineReceived = dropped  # type: ignore[method-assign]
+        self.drop_input()
+        self._end()
+
+    def _end(self) -> None:
+        """Close the connection when the client has read its answer (RFC 9112, section 9.6).
+
+        What is still to come is read, or the client may lose the answer with the connection.
+        """
         self.setTimeout(None)
+        self._networkProducer.resumeProducing()
         self._linger()
         half_close = getattr(self.transport, "loseWriteConnection", None)
         if half_close is None or ISSLTransport.providedBy(self.transport):
@@ -332,22 +440,31 @@ class Channel(HTTPChannel):
 
     def allContentReceived(self) -> None:
         """Have the request answered; what came behind it waits."""
+        if self._drops:
+            return
         self._behind = sum(map(len, self._dataBuffer))
         front, self._front = self._front, None
         if front is not None:
             request: Any = self.requests[-1]
             self._heard = Heard.of(front, request.requestHeaders, request.fields)
         super().allContentReceived()
+        self.adjust_reading()
+        discarding, self._discarding = self._discarding, None
+        if discarding is not None:
+            self.requestDone(discarding)
 
     def rawDataReceived(self, data: bytes) -> None:
         """Take content, or keep a little of what comes behind it, and read no further then."""
+        if self._drops:
+            return
         if self._handlingRequest:
             self._dataBuffer.append(data)
             self._behind += len(data)
             if self._behind > self._optimisticEagerReadSize:
                 self._networkProducer.pauseProducing()
             return
-        most = _FRAMING_TIMES * self.requests[-1].size + _FRAMING_BYTES
+        incoming: RequestContent | None = self.requests[-1].incoming
+        most = _FRAMING_TIMES * (0 if incoming is None else incoming.size) + _FRAMING_BYTES
         if self.length is None and self._on_the_wire > most:
             self.refuse(
                 errors.malformed("The chunks of the request are mostly framing: send larger ones")
@@ -355,6 +472,8 @@ class Channel(HTTPChannel):
             return
         self._on_the_wire += len(data)
         super().rawDataReceived(data)
+        if incoming is not None and not incoming.complete:
+            incoming.flush()
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         if header == b"Transfer-Encoding" and data.lower() != b"chunked":

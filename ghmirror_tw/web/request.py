@@ -1,48 +1,25 @@
-"""A client's request: its content is spooled, bounded, and never parsed."""
+"""A client's request: answered once its fields are here, and its content is never parsed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from tempfile import SpooledTemporaryFile
 from typing import Any, Final
 
-from attrs import frozen
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.client import FileBodyProducer
 from twisted.web.http import NO_BODY_CODES
-from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.web.receiving import RequestContent
 from ghmirror_tw.web.writing import head_of
 
-#: Content up to this stays in memory, in bytes; a file for each would use up the descriptors.
-_IN_MEMORY: Final = 100_000
-#: When a client may come again that has sent what there was no room for, in seconds.
-_NO_ROOM_S: Final = 10
-
-
-@frozen
-class Spooled:
-    """The content of a request, in memory if it is small, else in a file without a name."""
-
-    file: Any
-    size: int
-
-    def head(self, size: int) -> bytes:
-        """Return its first *size* bytes."""
-        self.file.seek(0)
-        content: bytes = self.file.read(size)
-        return content
-
-    def producer(self) -> IBodyProducer:
-        """Return what sends it, from the beginning."""
-        self.file.seek(0)
-        return FileBodyProducer(self.file)
+#: Where an answer comes before the content, so much of it is read and dropped, in bytes, so that
+#: the connection can be used again. A client with more to send sees it closed.
+MOST_DROPPED: Final = 64 * 1024
 
 
 class MirrorRequest(server.Request):
@@ -51,27 +28,58 @@ class MirrorRequest(server.Request):
     #: GitHub says what its content is; nobody else does.
     defaultContentType = None
     channel: Any
-    content: Any = None
-    size = 0
-    refused = False
+    #: The content, if there is any; it may still be coming.
+    incoming: RequestContent | None = None
+    #: Whether the client waits to be told that it may send its content.
+    expects = False
+    #: Whether it is being answered.
+    begun = False
+    #: What was wrong with its content, once that is known.
+    fault: MirrorError | None = None
     #: What is to be done if the client goes away before it has its answer.
     on_lost: Callable[[], object] | None = None
 
     def gotLength(self, length: int | None) -> None:
         """Refuse content that is announced to be too large, before it is sent."""
-        if length is not None and length > self.channel.site.resource.max_request_size:
-            self._refuse(errors.too_large(self.channel.site.resource.max_request_size))
-        self.content = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with the request
+        limit = self.channel.site.resource.max_request_size
+        if length is not None and length > limit:
+            self.channel.refuse(errors.too_large(limit))
+        elif length != 0 or self.requestHeaders.hasHeader(b"content-length"):
+            self.incoming = RequestContent(self.channel, length)
 
-    def _refuse(self, error: MirrorError) -> None:
-        if not self.refused:
-            self.refused = True
-            self.requestHeaders.removeHeader(b"expect")
-            self.channel.refuse(error)
+    def begin(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Have it answered, though its content may still be coming."""
+        self.begun = True
+        self.method, self.uri, self.clientproto = command, path, version
+        self.site = self.channel.site
+        self.site.resource.render(self)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Take note that all of it is here, and have it answered if it is not yet."""
+        if self.incoming is not None:
+            self.incoming.end()
+        if not self.begun:
+            self.begin(command, path, version)
+
+    def fail(self, error: MirrorError) -> None:
+        """Answer with *error*, as the content is no good; or break off the answer that has begun.
+
+        What upstream was told of the content is broken off, too.
+        """
+        if self.startedWriting:
+            self.channel.transport.abortConnection()
+            return
+        self.fault = error
+        self.channel.drop_input()
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell who answers that nobody waits for it any more."""
         super().connectionLost(reason)
+        if self.incoming is not None:
+            self.incoming.break_off()
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()
@@ -80,26 +88,16 @@ class MirrorRequest(server.Request):
         """Leave cookies alone."""
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Spool content, up to the limit."""
-        self.size += len(data)
-        if self.size > self.channel.site.resource.max_request_size:
-            self._refuse(errors.too_large(self.channel.site.resource.max_request_size))
-        if self.refused:
+        """Take content, up to the limit."""
+        incoming = self.incoming
+        if incoming is None or self.fault is not None:
             return
-        try:
-            self.content.write(data)
-        except OSError:
-            self._refuse(errors.overloaded("of room in its temporary directory", _NO_ROOM_S))
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Answer, now that all of it is here."""
-        if self.refused:
+        incoming.add(data)
+        if incoming.discarded:
             return
-        if self.content is not None:
-            self.content.seek(0)
-        self.method, self.uri, self.clientproto = command, path, version
-        self.site = self.channel.site
-        self.site.resource.render(self)
+        limit = self.channel.site.resource.max_request_size
+        if incoming.size > limit:
+            self.channel.refuse(errors.too_large(limit))
 
     @cached_property
     def fields(self) -> Fields:
@@ -115,6 +113,7 @@ class MirrorRequest(server.Request):
         several times as long, send all there is to send.
         """
         bare = self._is_bare(status)
+        self._settle()
         if self._disconnected or self.finished or (length is None and not bare):
             return False
         lines = [*fields.lines, *lines_of(self.responseHeaders)]
@@ -138,9 +137,26 @@ class MirrorRequest(server.Request):
         return self.method == b"HEAD" or status in NO_BODY_CODES
 
     @property
-    def spooled(self) -> Spooled | None:
+    def upload(self) -> RequestContent | None:
         """The content, if there is any; none is content too where its length is announced."""
-        announced = self.method not in {b"GET", b"HEAD"} and self.requestHeaders.hasHeader(
-            b"content-length"
-        )
-        return Spooled(self.content, self.size) if self.size or announced else None
+        incoming = self.incoming
+        if incoming is None or not incoming.complete or incoming.size:
+            return incoming
+        announced = incoming.announced is not None and self.method not in {b"GET", b"HEAD"}
+        return incoming if announced else None
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the answer."""
+        if not self.startedWriting:
+            self._settle()
+        super().write(data)
+
+    def _settle(self) -> None:
+        """Decide before the answer whether content that is still coming ends the connection."""
+        incoming = self.incoming
+        if incoming is None or incoming.complete or self._disconnected:
+            return
+        left = None if self.fault is not None else incoming.left
+        if left is None or left > MOST_DROPPED or (self.expects and not incoming.wanted):
+            self.channel.persistent = False
+            self.responseHeaders.setRawHeaders(b"connection", [b"close"])

@@ -168,7 +168,10 @@ class MirrorResource:
                 else:
                     fitted = await self._answered(request, told)
             except CancelledError:
-                raise
+                if request.fault is None:
+                    raise
+                told.outcome = Outcome.ERROR
+                fitted = self._sorry(request.fault, request.fields)
             except Exception as error:  # noqa: BLE001 - the client gets a clean answer to any
                 fitted = self._sorry(error, request.fields)
             if told.enterprise and self.enterprise_version:
@@ -224,7 +227,7 @@ class MirrorResource:
             # GitHub knows no such representation; it is we who judge what the client has of it.
             question = evolve(question, fields=sent.without(PRECONDITIONS))
         view = View(request.method, base, fields, version, question.path)
-        answer = await self.mirror.answer(question, request.spooled)
+        answer = await self.mirror.answer(question, request.upload)
         told.outcome = answer.outcome
         try:
             return await self.fitter.fit(answer, view, self.reactor.seconds())

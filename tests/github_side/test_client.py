@@ -181,15 +181,21 @@ def test_nobody_waits_any_more() -> None:
 
 
 def test_an_upload_that_goes_on_is_not_late() -> None:
-    """Its time runs from when GitHub took something last."""
+    """Its time runs while GitHub takes nothing, and from when all has been sent."""
     asked = Asked()
     producer = Upload()
     asked.ask(b"POST", producer)
     for _ in range(4):
         asked.clock.advance(2.0)
         producer.consumer.write(b"x")
+        asked.clock.advance(60.0)  # it is the client that sends nothing
+        watched: Any = asked.doors.wire().producer
+        watched.pauseProducing()
+        asked.clock.advance(2.0)
+        watched.resumeProducing()
     assert not asked.happened
     producer.sent.callback(None)
+    asked.clock.advance(2.0)
     asked.doors.come(
         b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nz"
     )
@@ -197,7 +203,47 @@ def test_an_upload_that_goes_on_is_not_late() -> None:
     assert reply.status == 201
     assert reply.fields.lines == ((b"content-encoding", b"gzip"),)
     assert b"via: 1.1 m\r\n" in asked.doors.wire().value().lower()
-    producer.consumer.progress()
+    assert not asked.client.sending
+
+
+def test_an_upload_that_is_late() -> None:
+    """GitHub takes nothing for too long, or does not answer when it has taken all."""
+    for paused in (True, False):
+        asked = Asked()
+        producer = Upload()
+        asked.ask(b"POST", producer)
+        producer.consumer.write(b"abcd")
+        if paused:
+            watched: Any = asked.doors.wire().producer
+            watched.pauseProducing()
+        else:
+            producer.sent.callback(None)
+        asked.clock.advance(2.9)
+        assert not asked.happened
+        asked.clock.advance(0.2)
+        assert asked.happened[0] == "ended"
+        assert asked.happened[1].reason == "timeout"
+        assert asked.doors.wire().aborted
+        assert not asked.clock.getDelayedCalls()
+
+
+def test_uploads_whose_clients_send_nothing_give_way() -> None:
+    """Where they hold all connections, the next question gets that of the one idle for longest."""
+    asked = Asked()
+    producers = [Upload(), Upload()]
+    for producer in producers:
+        asked.ask(b"POST", producer)
+        asked.clock.advance(1.0)
+    producers[0].consumer.write(b"x")
+    asked.clock.pump([1.0] * 3)
+    assert not asked.happened
+    asked.clock.advance(1.0)
+    assert asked.happened[0] == "ended"
+    assert asked.happened[1].reason == "overloaded"
+    assert [asked.doors.wire(number).aborted for number in range(2)] == [False, True]
+    asked.ask()
+    asked.doors.come(UNMODIFIED)
+    assert [reply.status for reply in asked.replies] == [304]
 
 
 def test_what_cannot_be_sent() -> None:

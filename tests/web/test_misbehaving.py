@@ -12,7 +12,6 @@ import os
 import random
 import re
 import socket
-import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +33,6 @@ from zope.interface import implementer
 from ghmirror_tw.authorities import trust_root
 from ghmirror_tw.github import client
 from ghmirror_tw.sockets import SEVERAL
-from ghmirror_tw.web import request as requests
 from ghmirror_tw.web.channel import LINGER_S, PATIENCE_S, PIECE_BYTES, Channel
 from tests.certificates import Authority
 from tests.home import Got, Home, Raw, open_home, start, until
@@ -508,19 +506,6 @@ class Misbehaving(TestCase):
         assert got.startswith(b"HTTP/1.1 201 ")
         assert home.github.asked("/things")[0].body == content[: 1 << 16]
         await self.nothing_left()
-
-    async def test_no_room_for_content(self) -> None:
-        """Where content can't be kept, the client is told to come again; nothing is logged as
-        a fault of ours.
-        """
-        self.patch(requests, "_IN_MEMORY", 10)
-        self.patch(tempfile, "tempdir", "/nowhere")
-        wire, _ = await self.connected()
-        await wire.send(post(b"Content-Length: 100\r\n") + b"x" * 100)
-        assert (await wire.ended()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        self.clock.advance(LINGER_S)
-        await self.nothing_left()
-        await self.well()
 
     # Many connections.
 

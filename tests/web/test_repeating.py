@@ -9,6 +9,7 @@ from attrs import define, field
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
@@ -19,6 +20,7 @@ from twisted.web.http_headers import Headers
 
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.web.channel import Channel, MirrorSite
+from ghmirror_tw.web.receiving import RequestContent
 from ghmirror_tw.web.repeating import LONGEST_BYTES, Front, Heard
 from ghmirror_tw.web.request import MirrorRequest
 
@@ -59,13 +61,26 @@ class Audience:
     max_request_size: int = 1000
 
     def render(self, request: Any) -> None:
-        """Take a request."""
+        """Take a request, with its content once that is here."""
+        if not isinstance(request, MirrorRequest):
+            self.see(request, request.content.read())
+        elif request.upload is None:
+            self.see(request, b"")
+        else:
+            request.on_lost = request.channel.transport.abortConnection
+            Deferred.fromCoroutine(self.receive(request, request.upload))
+
+    async def receive(self, request: MirrorRequest, content: RequestContent) -> None:
+        """Wait for the content of a request."""
+        self.see(request, await content.whole(self.max_request_size) or b"")
+
+    def see(self, request: Any, content: bytes) -> None:
+        """Note what a request is."""
         lines = tuple(
             (name, value)
             for name, values in request.requestHeaders.getAllRawHeaders()
             for value in values
         )
-        content = b"" if request.content is None else request.content.read()
         self.seen.append((request.method, request.uri, request.clientproto, lines, content))
         if isinstance(request, MirrorRequest):
             assert sorted(request.fields) == sorted((name.lower(), value) for name, value in lines)
