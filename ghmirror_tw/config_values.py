@@ -364,12 +364,25 @@ def _target(text: str) -> str:
     if parts.scheme == "s3":
         if not re.fullmatch("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc):
             raise ValueError("there is no such name of a bucket")
-    elif parts.netloc or not parts.path.strip("/"):
+    elif parts.netloc not in {"", "~"} or not parts.path.strip("/"):
         raise ValueError("the path is missing or relative")
+    elif parts.netloc:
+        text = _home().as_uri() + parts.path
     return text.rstrip("/")
 
 
-target: Final = Kind(_target, "file:///DIRECTORY or s3://BUCKET[/PREFIX]")
+def _home() -> Path:
+    """Return the home directory of the user of this process."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/")
+    if not home.is_absolute() or home == Path("/"):  # as in many containers
+        raise ValueError("the user of this process has no home directory for ~")
+    return home
+
+
+target: Final = Kind(_target, "file:///DIRECTORY, file://~/DIRECTORY or s3://BUCKET[/PREFIX]")
 
 
 def _network(text: str) -> Network:

@@ -245,13 +245,28 @@ def test_only_secrets_have_a_path_beside_them_and_are_kept_out_of_sight() -> Non
     assert "hunter2" not in repr(settings) + repr(settings.redis.address)
 
 
+def test_a_target_in_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``~`` is the home of the user that runs the mirror; a user without one cannot use it."""
+    monkeypatch.setenv("HOME", "/home/a user")
+    snapshot = load(None, {"GHMIRROR_SNAPSHOT_TARGET": "file://~/kept/here/"}).snapshot
+    assert snapshot.directory == Path("/home/a user/kept/here")
+    assert snapshot.target == "file:///home/a%20user/kept/here"
+    for text in ("file://~", "file://~/", "file://~root/kept", "file://host/kept"):
+        with pytest.raises(ConfigError, match="missing or relative"):
+            load(None, {"GHMIRROR_SNAPSHOT_TARGET": text})
+    for home in ("", "/", "relative"):
+        monkeypatch.setenv("HOME", home)
+        with pytest.raises(ConfigError, match="no home directory"):
+            load(None, {"GHMIRROR_SNAPSHOT_TARGET": "file://~/kept"})
+
+
 # ---------------------------------------------------------------- defaults and the shipped file
 
 
 def test_the_shipped_file_is_all_the_defaults() -> None:
     """But that it keeps snapshots, so that a newcomer's restart is free, too."""
     shipped = load(SHIPPED, {})
-    assert shipped.snapshot.directory == Path("/var/tmp/ghmirror")
+    assert shipped.snapshot.directory == Path.home() / ".cache" / "ghmirror"
     assert evolve(shipped, snapshot=evolve(shipped.snapshot, target="")) == load(None, {})
     assert load(None, {}) == Settings()
     stated = re.findall(r"^(?:\[(\w+)\]|(\w+) =)", SHIPPED.read_text(), re.MULTILINE)

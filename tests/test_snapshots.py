@@ -4,21 +4,49 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.assembly.snapshots import owner
+from ghmirror_tw.config import Settings
+from ghmirror_tw.snapshots.targets import owner_of
+from ghmirror_tw.store.codec import Codec
 from tests.home import Got, Home, fetch, open_github, open_home, reactor
 from tests.redis_house import settled
 from tests.redis_servers import start_redis
 from tests.running import STOPPED, Mirror, start_mirror
+from tests.s3 import Fault, open_bucket
 
 PATHS = tuple(f"/things/{number}" for number in range(30))
 TOKENS = ("alice-1", "bob-1")
+
+
+def test_owners_differ_where_snapshots_are_of_no_use_to_each_other() -> None:
+    """Memory stores of one host by the port, Redis stores by prefix and secret."""
+    host = owner_of(socket.gethostname())
+
+    def named(listen: str, codec: Codec | None = None, backend: str = "memory") -> str:
+        server = evolve(Settings().server, listen=(listen,))
+        cache = evolve(Settings().cache, backend=backend)
+        return owner(evolve(Settings(), server=server, cache=cache), codec or Codec())
+
+    assert named("tcp:8080") == f"memory-{host}-8080"
+    assert named("tcp:port=9090:interface=127.0.0.1") == f"memory-{host}-9090"
+    assert named("ssl:8443:privateKey=k.pem") != named("ssl:9443:privateKey=k.pem")
+    assert named("unix:/run/a") != named("unix:/run/b")
+    one, other = Codec(b"one"), Codec(b"other")
+    assert named("tcp:1", backend="redis") == "redis-ghmirror"
+    assert named("tcp:1", one, backend="redis") == f"redis-ghmirror-{one.fingerprint}"
+    assert named("tcp:1", other, backend="redis") != named("tcp:2", one, backend="redis")
+    assert named("tcp:1", one, backend="redis") == named("tcp:2", one, backend="redis")
 
 
 class Kept(TestCase):
@@ -155,6 +183,51 @@ class InMemory(Kept):
         )
         # 30 lists, 30 representations, 60 grants
         assert float(line.rpartition(" ")[2]) == 120.0
+
+    async def test_a_mirror_without_records_saves_nothing(self) -> None:
+        """At its end it leaves the full snapshot alone, though one is kept."""
+        full = await self.start(interval="1h", keep=1)
+        await self.poll(full)
+        await full.stop()
+        kept = self.snapshots()
+        empty = await self.start(interval="1h", keep=1, restore=False)
+        await empty.stop()
+        assert self.snapshots() == kept
+
+    async def test_no_request_waits_for_a_directory_that_cannot_be_read(self) -> None:
+        """Waiting cannot help; the reason is in the log."""
+        denied = self.directory / "file"
+        denied.write_text("")
+        mirror = await self.start(target=f"file://{denied}", restore_wait="1h")
+        await mirror.logged("can't be listed: Not a directory")
+        await self.ask(mirror, PATHS[0], TOKENS[0])
+
+
+@pytest.mark.usefixtures("s3_server")
+class WithoutABucket(Kept):
+    """S3 refuses for good."""
+
+    async def test_no_request_waits_for_a_bucket_that_does_not_exist(self) -> None:
+        """NoSuchBucket, as S3 says it; then with credentials that S3 does not know."""
+        bucket = await open_bucket(self)
+        for target, fault in (
+            ("s3://no-such-bucket/x", None),
+            (f"s3://{bucket.name}/x", Fault(403, "InvalidAccessKeyId")),
+        ):
+            if fault is not None:
+                bucket.way.fault(lambda asked: True, fault)
+            home = await open_home(
+                self,
+                self.github,
+                snapshot={
+                    "target": target,
+                    "s3_endpoint_url": bucket.url,
+                    "s3_region": "us-east-1",
+                    "restore_wait": 100_000.0,
+                },
+            )
+            assert (await home.get(PATHS[0], token="alice-1")).status == 200
+            assert not home.house.gate.is_shut
 
 
 class WhileFilling(Kept):

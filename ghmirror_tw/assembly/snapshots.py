@@ -32,11 +32,30 @@ _LOOK_S: Final = 5.0
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
-def owner(settings: Settings) -> str:
-    """Return whose snapshots ours are: the Redis store's, or this host's."""
+def codec_of(settings: Settings) -> Codec:
+    """Return the codec with the secret of *settings*."""
+    return Codec(settings.cache.current_credential_secret().encode())
+
+
+def owner(settings: Settings, codec: Codec) -> str:
+    """Return the owner of this store's snapshots.
+
+    For a Redis store its key prefix and the secret's fingerprint, since stores with different
+    secrets are of no use to each other; for a memory store this host and the port.
+    """
     if settings.cache.backend == "redis":
-        return owner_of(f"redis-{settings.redis.key_prefix}")
-    return owner_of(f"memory-{socket.gethostname()}")
+        parts = ("redis", settings.redis.key_prefix, codec.fingerprint)
+    else:
+        parts = ("memory", socket.gethostname(), _port(settings.server.listen))
+    return owner_of("-".join(part for part in parts if part))
+
+
+def _port(listen: tuple[str, ...]) -> str:
+    """Return the port of the first address to listen on, or what stands for a port there."""
+    if not listen:
+        return ""
+    kind, _, rest = listen[0].partition(":")
+    return rest.split(":")[0].removeprefix("port=") if kind.startswith("tcp") else listen[0]
 
 
 @define(eq=False)
@@ -45,13 +64,14 @@ class Place:
 
     reactor: Any
     settings: Snapshot
+    codec: Codec
     workers: Workers = field(init=False)
     services: list[Service] = field(init=False, factory=list)
     copies: Copies = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.workers = Workers(self.reactor)
-        self.copies = Copies(self.reactor, self._target())
+        self.copies = Copies(self.reactor, self._target(), self.codec)
 
     def _target(self) -> DirectoryTarget | S3Target:
         settings = self.settings
@@ -101,7 +121,7 @@ def saver(  # noqa: PLR0913, PLR0917 - what is copied, where to, as whom
         archive,
         copies,
         settings.cache.backend,
-        owner(settings),
+        owner(settings, copies.codec),
         replica,
         settings.snapshot.keep,
         settings.snapshot.interval,
@@ -128,6 +148,7 @@ class Snapshots:
     replica: str
     place: Place = field(init=False)
     restorer: Restorer = field(init=False)
+    saver: Saver = field(init=False)
     substitute: Restorer | None = field(init=False, default=None)
     schedules: list[Schedule] = field(init=False, factory=list)
     looking: LoopingCall = field(init=False)
@@ -136,11 +157,11 @@ class Snapshots:
         snapshot = self.settings.snapshot
         self.looking = LoopingCall(self._look)
         self.looking.clock = self.reactor
-        self.place = Place(self.reactor, snapshot)
+        self.place = Place(self.reactor, snapshot, codec_of(self.settings))
         self.restorer = self._restorer(self.archive)
         if self.standing_in is not None:
             self.substitute = self._restorer(self.standing_in, marks=False)
-        saves = saver(
+        self.saver = saver(
             self.reactor,
             self.settings,
             self.archive,
@@ -152,7 +173,7 @@ class Snapshots:
         self.schedules.append(
             Schedule(
                 self.reactor,
-                saves.save,
+                self.saver.save,
                 snapshot.interval,
                 self.report,
                 self.now,
@@ -169,7 +190,7 @@ class Snapshots:
             archive,
             self.place.copies,
             self.gate,
-            owner(self.settings),
+            owner(self.settings, self.place.codec),
             self.replica,
             self.report,
             self.now,
@@ -215,6 +236,10 @@ class Snapshots:
 
     def use(self, codec: Codec) -> None:
         """Open and seal records with another secret from now on."""
+        self.place.copies.codec = codec
+        self.saver.owner = self.restorer.owner = owner(self.settings, codec)
+        if self.substitute is not None:
+            self.substitute.owner = self.restorer.owner
         if self.standing_in is not None:
             self.standing_in.codec = codec
         if hasattr(self.archive, "codec"):

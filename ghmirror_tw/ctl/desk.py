@@ -12,7 +12,7 @@ from uuid import uuid4
 from attrs import define, evolve, field
 
 from ghmirror_tw.assembly.redis import redis_records, redis_trust
-from ghmirror_tw.assembly.snapshots import Place
+from ghmirror_tw.assembly.snapshots import Place, codec_of
 from ghmirror_tw.config import ConfigError, Settings
 from ghmirror_tw.ctl.errors import CommandError, Status
 from ghmirror_tw.ctl.metering import MeteredArchive, MeteredTarget
@@ -23,8 +23,10 @@ from ghmirror_tw.snapshots.errors import (
     DamagedError,
     EmptySnapshotError,
     NewerVersionError,
+    NoRecordsError,
     NoSuchSnapshotError,
     NotASnapshotError,
+    OtherSecretError,
     RecordTooLargeError,
     SnapshotError,
     TargetError,
@@ -32,7 +34,6 @@ from ghmirror_tw.snapshots.errors import (
 )
 from ghmirror_tw.snapshots.lease import LostLease
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
-from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.threads import Workshop
 
@@ -46,6 +47,8 @@ _WORDS: Final = {
     TruncatedError: "truncated",
     DamagedError: "damaged",
     RecordTooLargeError: "record-too-large",
+    NoRecordsError: "no-records",
+    OtherSecretError: "other-secret",
 }
 
 
@@ -93,7 +96,7 @@ class Desk:
 
     def __attrs_post_init__(self) -> None:
         self.target = MeteredTarget(self.place.copies.target, self.out.progress)
-        self.copies = Copies(self.reactor, self.target)
+        self.copies = Copies(self.reactor, self.target, self.place.codec)
 
     async def listing(self) -> tuple[Stored, ...]:
         """Return what is at the target; a directory that is not there is an error here."""
@@ -120,10 +123,11 @@ class Desk:
             settings,
             redis=evolve(redis, timeout=max(redis.timeout, _LEAST_TIMEOUT_S), pool_size=1),
         )
-        codec = Codec(settings.cache.current_credential_secret().encode())
         workshop = Workshop(self.reactor)
         trust = redis_trust(redis)
-        records = redis_records(self.reactor, patient, codec, workshop, trust, lambda: None)
+        records = redis_records(
+            self.reactor, patient, self.place.codec, workshop, trust, lambda: None
+        )
         workshop.open()
         records.servers.open()
         try:
@@ -155,7 +159,7 @@ def _name(text: str) -> SnapshotName:
 @asynccontextmanager
 async def open_desk(reactor: Any, settings: Settings, out: Output) -> AsyncGenerator[Desk]:
     """Give what is at work, and close it all in the end."""
-    place = Place(reactor, settings.snapshot)
+    place = Place(reactor, settings.snapshot, codec_of(settings))
     place.open()
     try:
         yield Desk(reactor, settings, out, place)

@@ -7,10 +7,16 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from ghmirror_tw.assembly.snapshots import owner
 from ghmirror_tw.ctl import texts
 from ghmirror_tw.ctl.desk import Desk, word_for
 from ghmirror_tw.ctl.errors import CommandError, Status
-from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, SnapshotError, TargetError
+from ghmirror_tw.snapshots.errors import (
+    NoSuchSnapshotError,
+    SnapshotError,
+    TargetError,
+    UnusableError,
+)
 from ghmirror_tw.snapshots.format import Pair, Summary
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 from ghmirror_tw.store.names import Sort, parse
@@ -76,7 +82,7 @@ class _Verified:
             }
         return {
             **about(self.stored.name, self.stored.size_bytes),
-            "whole": self.summary is not None,
+            "whole": self.fault is None,
             **counted,
             "error": self.fault,
         }
@@ -84,7 +90,10 @@ class _Verified:
 
 async def _verified(desk: Desk, stored: Stored) -> _Verified:
     try:
-        summary = await desk.copies.check(stored)
+        summary = await desk.copies.check_usable(stored)
+    except UnusableError as error:
+        fault = {"code": word_for(error), "message": str(error), "at_byte": error.at}
+        return _Verified(stored, "unusable", str(error), error.summary, fault)
     except SnapshotError as error:
         fault = {"code": word_for(error), "message": str(error), "at_byte": error.at}
         return _Verified(stored, "damaged", str(error), fault=fault)
@@ -104,7 +113,9 @@ async def verify(desk: Desk, names: Sequence[str], *, newest: bool) -> Status:
         chosen = tuple([await desk.named(name) for name in dict.fromkeys(names)])
     else:
         chosen = await desk.listing()
-        chosen = chosen[:1] if newest else chosen
+        if newest:
+            ours = owner(desk.settings, desk.copies.codec)
+            chosen = (tuple(each for each in chosen if each.name.owner == ours) or chosen)[:1]
     if not chosen:
         raise CommandError("no-snapshot", f"{desk.target.where}: there are no snapshots")
     found = []
@@ -129,7 +140,8 @@ def _judged(desk: Desk, found: Sequence[_Verified]) -> Status:
     )
     if whole:
         return Status.OK
-    return Status.UNREACHABLE if "unread" in words and "damaged" not in words else Status.FAULT
+    at_fault = {"damaged", "unusable"}.intersection(words)
+    return Status.UNREACHABLE if "unread" in words and not at_fault else Status.FAULT
 
 
 # Showing.
@@ -172,9 +184,12 @@ async def show(desk: Desk, text: str) -> Status:
     """Say what is in a snapshot: its header, and how much there is of each sort of record."""
     stored = await desk.named(text)
     desk.target.doing = f"Reading {stored.name.text}"
-    tally, summary, fault = _Tally(), None, None
+    tally, summary = _Tally(), None
+    fault: SnapshotError | None = None
     try:
-        summary = await desk.copies.check(stored, tally.see)
+        summary = await desk.copies.check_usable(stored, tally.see)
+    except UnusableError as error:
+        summary, fault = error.summary, error
     except SnapshotError as error:
         fault = error
     rows = [("name", text), ("target", desk.target.where)]
@@ -187,6 +202,8 @@ async def show(desk: Desk, text: str) -> Status:
         desk.out.line(line)
     if fault is None:
         desk.out.verdict("whole", "yes", width=9)
+    elif summary is not None:
+        desk.out.verdict("unusable", str(fault), width=9)
     else:
         desk.out.verdict("damaged", f"{fault}; it begins with:", width=9)
     for line in ("", *tally.lines):
@@ -203,6 +220,7 @@ def _shown(
         header = {
             "owner": summary.header.owner,
             "store": summary.header.kind,
+            "fingerprint": summary.header.fingerprint,
             "written_at": texts.timestamp(summary.header.written_at_ms),
         }
     found = None

@@ -36,6 +36,8 @@ async def save(desk: Desk) -> Status:
         )
         desk.target.doing = "Saving"
         saved = await saves.save()
+    if saved is None and saves.is_empty:
+        raise CommandError("no-records", "the store holds no records; no snapshot was written")
     if saved is None:
         raise _unfilled() if unfilled else await _not_our_turn(desk)
     if saved.left_out:
@@ -72,7 +74,7 @@ async def _not_our_turn(desk: Desk) -> CommandError:
     """Return that somebody else saves the store, and what they have saved last."""
     recently = texts.period(desk.settings.snapshot.interval)
     text = f"another replica has the lease: it saves the store now, or has within {recently}"
-    ours = owner(desk.settings)
+    ours = owner(desk.settings, desk.copies.codec)
     for stored in await desk.target.listing():
         if stored.name.owner == ours:
             ago = texts.period(max(0.0, desk.now() - stored.name.at_ms / 1000))
@@ -82,9 +84,9 @@ async def _not_our_turn(desk: Desk) -> CommandError:
 
 
 async def restore(desk: Desk, text: str | None) -> Status:
-    """Fill the store in Redis from a snapshot, over nothing newer, and mark it as filled."""
+    """Fill the store in Redis from a snapshot, over nothing newer; then mark it as filled."""
     if desk.settings.cache.backend != "redis":
-        what = "a mirror fills it itself when it starts, from the newest whole snapshot"
+        what = "a mirror fills it itself when it starts, from the newest usable snapshot"
         raise _in_memory(f"nothing outside can fill it; {what}")
     began = desk.reactor.seconds()
     async with desk.archive() as archive:
@@ -94,8 +96,10 @@ async def restore(desk: Desk, text: str | None) -> Status:
         restored = await _put_back(desk, archive, whole)
     name, records = whole.stored.name.text, whole.summary.records
     desk.out.line(f"Restored {restored:,} of {texts.count(records, 'record')} from {name}")
-    if restored < records:
-        desk.out.line("The others have expired, are there already, or are of another secret.")
+    if not restored:
+        desk.out.line("They have expired, or the store holds them already.")
+    elif restored < records:
+        desk.out.line("The others have expired, or the store holds them already.")
     desk.out.document(
         {
             "target": desk.target.where,
@@ -106,7 +110,7 @@ async def restore(desk: Desk, text: str | None) -> Status:
             "warnings": desk.out.warnings,
         }
     )
-    return Status.OK
+    return Status.OK if restored else Status.FAULT
 
 
 async def _chosen(desk: Desk, text: str | None) -> Whole:
@@ -114,12 +118,12 @@ async def _chosen(desk: Desk, text: str | None) -> Whole:
     desk.target.doing = "Checking"
     if text is not None:
         stored = await desk.named(text)
-        return Whole(stored, await desk.copies.check(stored))
+        return Whole(stored, await desk.copies.check_usable(stored))
     await desk.listing()
-    found = await desk.copies.newest_whole(owner(desk.settings))
-    found = found or await desk.copies.newest_whole()
+    found = await desk.copies.newest_usable(owner(desk.settings, desk.copies.codec))
+    found = found or await desk.copies.newest_usable()
     if found is None:
-        raise CommandError("no-snapshot", f"{desk.target.where}: there is no whole snapshot")
+        raise CommandError("no-snapshot", f"{desk.target.where}: there is no usable snapshot")
     return found
 
 
@@ -135,5 +139,6 @@ async def _put_back(desk: Desk, archive: Any, whole: Whole) -> int:
 
 async def _fill(desk: Desk, archive: Any, whole: Whole) -> int:
     restored = await put_back(archive, desk.copies, whole)
-    await archive.mark_filled()
+    if restored:
+        await archive.mark_filled()
     return restored

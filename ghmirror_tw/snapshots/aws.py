@@ -8,7 +8,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, TargetError
+from ghmirror_tw.snapshots.errors import LastingTargetError, NoSuchSnapshotError, TargetError
 from ghmirror_tw.staying import made_to_stay
 
 P = ParamSpec("P")
@@ -77,6 +77,19 @@ _LOCAL: Final = {
     "ParamValidationError": "a name in the settings is not valid",
     "ValueError": "an address in the settings is not valid",
 }
+
+#: Codes and classes of failures that last until the settings or permissions change.
+_LASTING: Final = frozenset(
+    {
+        *(code for code, text in _MEANINGS.items() if text in {_DENIED, _UNKNOWN, _ELSEWHERE}),
+        "NoSuchBucket",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "NoRegionError",
+        "ParamValidationError",
+        "ValueError",
+    }
+)
 
 
 def load() -> None:
@@ -183,10 +196,12 @@ def explain(error: Exception, tried: str) -> TargetError:
         if code in _SAID:
             said: str = getattr(error, "response", {}).get("Error", {}).get("Message", "")
             meaning = " ".join(said.split())[:_SAID_LENGTH]
-        return TargetError(f"{tried}: {meaning} ({code})" if meaning else f"{tried}: {code}")
+        kind = LastingTargetError if code in _LASTING else TargetError
+        return kind(f"{tried}: {meaning} ({code})" if meaning else f"{tried}: {code}")
     names = [each.__name__ for each in type(error).__mro__]
     known = next((_LOCAL[name] for name in names if name in _LOCAL), names[0])
-    return TargetError(f"{tried}: {known}")
+    kind = LastingTargetError if _LASTING.intersection(names) else TargetError
+    return kind(f"{tried}: {known}")
 
 
 def is_interruption(error: Exception) -> bool:

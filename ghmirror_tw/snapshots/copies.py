@@ -6,17 +6,24 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, SnapshotError, TargetError
+from ghmirror_tw.snapshots.errors import (
+    NoRecordsError,
+    NoSuchSnapshotError,
+    OtherSecretError,
+    SnapshotError,
+    TargetError,
+)
 from ghmirror_tw.snapshots.format import LARGEST_BYTES, Header, Pair, Summary
 from ghmirror_tw.snapshots.reader import Reader
 from ghmirror_tw.snapshots.retention import superseded
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 from ghmirror_tw.snapshots.writer import Writer
+from ghmirror_tw.store.codec import Codec
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
@@ -48,22 +55,29 @@ class Copies:
     second transfer, but needs no disk, which many containers don't have, and little memory. It is
     whole both times, or the second reading fails like the first would have.
 
-    The reactor gets its turn after every block that is packed or unpacked.
+    The reactor gets its turn after every block that is packed or unpacked. *codec* holds the secret
+    that the records of a usable snapshot are sealed with.
     """
 
     reactor: IReactorTime
     target: Any
+    codec: Codec = field(factory=Codec)
     largest_bytes: int = LARGEST_BYTES
 
-    async def save(self, header: Header, batches: AsyncGenerator[Sequence[Pair]]) -> Saved:
+    async def save(self, header: Header, batches: AsyncGenerator[Sequence[Pair]]) -> Saved | None:
         """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`.
 
-        The header's owner is one that may stand in a name; see `targets.owner_of`.
+        The header's owner is one that may stand in a name; see `targets.owner_of`. Without any
+        records nothing is written, and None is returned: an empty snapshot never counts.
         """
         writer = Writer(header, self.largest_bytes)
         name = SnapshotName(header.owner, header.written_at_ms)
-        async with aclosing(_written(self.reactor, writer, batches)) as chunks:
-            size = await self.target.write(name, chunks)
+        async with aclosing(batches):
+            first = await anext((batch async for batch in batches if batch), None)
+            if first is None:
+                return None
+            async with aclosing(_written(self.reactor, writer, first, batches)) as chunks:
+                size = await self.target.write(name, chunks)
         if writer.left_out:
             _log.warn(
                 "{n} records above {most} bytes are not in {name}",
@@ -74,9 +88,9 @@ class Copies:
         return Saved(name, size, writer.records, writer.left_out)
 
     async def prune(self, owner: str, keep: int) -> int:
-        """Delete all but the *keep* newest snapshots of *owner*; return how many it was."""
-        names = [each.name for each in await self.target.listing() if each.name.owner == owner]
-        old = superseded(names, keep)
+        """Delete what is older than the *keep* newest snapshots of *owner*; return the number."""
+        stored = [each for each in await self.target.listing() if each.name.owner == owner]
+        old = superseded(stored, keep)
         for name in old:
             await self.target.delete(name)
         return len(old)
@@ -91,17 +105,17 @@ class Copies:
             if removed:
                 _log.info("{n} unfinished snapshots were removed", n=removed)
 
-    async def newest_whole(self, owner: str | None = None) -> Whole | None:
-        """Return the newest snapshot that is whole, of *owner* or of anybody; None without one.
+    async def newest_usable(self, owner: str | None = None) -> Whole | None:
+        """Return the newest snapshot that is usable, of *owner* or of any; None without one.
 
-        A damaged one is reported and left alone, and the one before it tried. Raises `TargetError`
-        when the target can't be asked.
+        An unusable one is reported and left alone, and the one before it is tried. Raises
+        `TargetError` when the target fails.
         """
         for stored in await self.target.listing():
             if owner is not None and stored.name.owner != owner:
                 continue
             try:
-                return Whole(stored, await self.check(stored))
+                return Whole(stored, await self.check_usable(stored))
             except SnapshotError as error:
                 _log.error(
                     "The snapshot {name} can't be used: {error}",
@@ -125,6 +139,36 @@ class Copies:
                 see(pairs)
         return reader.finish()
 
+    async def check_usable(
+        self, stored: Stored, see: Callable[[list[Pair]], None] | None = None
+    ) -> Summary:
+        """Read a snapshot to its end, and check that something can be restored from it.
+
+        Raises `UnusableError` besides what `check` raises. Version 1 does not name its secret:
+        there, one record that opens has to do.
+        """
+        opened = False
+
+        def open_one(pairs: list[Pair]) -> None:
+            nonlocal opened
+            opened = opened or any(self.codec.opens(*pair) for pair in pairs)
+            if see is not None:
+                see(pairs)
+
+        summary = await self.check(stored, open_one)
+        if not summary.records:
+            raise NoRecordsError("it holds no records", stored.size_bytes, summary)
+        fingerprint = summary.header.fingerprint
+        if fingerprint != self.codec.fingerprint and (fingerprint is not None or not opened):
+            raise OtherSecretError(
+                "its records are sealed with another [cache] credential_secret"
+                if fingerprint or fingerprint is None
+                else "its records are not sealed, but [cache] credential_secret is set",
+                stored.size_bytes,
+                summary,
+            )
+        return summary
+
     async def pairs(self, whole: Whole) -> AsyncGenerator[list[Pair]]:
         """Give what a checked snapshot holds, hottest first. Use it within `aclosing`.
 
@@ -146,11 +190,15 @@ class Copies:
 
 
 async def _written(
-    reactor: IReactorTime, writer: Writer, batches: AsyncGenerator[Sequence[Pair]]
+    reactor: IReactorTime,
+    writer: Writer,
+    first: Sequence[Pair],
+    batches: AsyncGenerator[Sequence[Pair]],
 ) -> AsyncGenerator[bytes]:
-    async with aclosing(batches):
-        async for batch in batches:
-            for made in writer.add(batch):
-                yield made
-                await deferLater(reactor, 0)
+    batch: Sequence[Pair] | None = first
+    while batch is not None:
+        for made in writer.add(batch):
+            yield made
+            await deferLater(reactor, 0)
+        batch = await anext(batches, None)
     yield writer.finish()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ghmirror_tw.snapshots.format import Summary
+
 
 class SnapshotError(Exception):
     """A file can't be used as a snapshot; *at* is the byte up to which it was understood."""
@@ -35,8 +40,31 @@ class RecordTooLargeError(SnapshotError):
     """A record claims to be larger than this reader takes."""
 
 
+class UnusableError(SnapshotError):
+    """The file is a whole snapshot, but nothing can be restored from it here.
+
+    *summary* is what it holds.
+    """
+
+    def __init__(self, what: str, at: int, summary: Summary) -> None:
+        super().__init__(what, at)
+        self.summary = summary
+
+
+class NoRecordsError(UnusableError):
+    """It holds no records."""
+
+
+class OtherSecretError(UnusableError):
+    """Its records are sealed with another `credential_secret`."""
+
+
 class TargetError(Exception):
-    """The place where snapshots are kept did not do what it was asked; never tells a secret."""
+    """The target did not do what was requested; the text holds no secret."""
+
+
+class LastingTargetError(TargetError):
+    """A failure that does not pass by itself: denied, no such bucket, no credentials."""
 
 
 class NoSuchSnapshotError(TargetError):

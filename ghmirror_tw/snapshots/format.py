@@ -5,7 +5,8 @@ All numbers are unsigned and big-endian::
     magic      8 bytes
     version    2 bytes
     header     2 bytes of length; when it was written, 8 bytes, ms since the epoch;
-               the owner and the kind of store, each with its length in 1 byte, UTF-8
+               the owner, the kind of store and the fingerprint of the secret that seals the
+               records, each with its length in 1 byte, UTF-8; version 1 had no fingerprint
     blocks     each 4 bytes of length, not 0, and a zstd frame (RFC 8878) that says how much it
                holds, at most 256 KiB. Together the blocks hold the records, hottest first:
                4 bytes of length of the name, 4 of the blob, the name, the blob.
@@ -34,7 +35,8 @@ Pair = tuple[bytes, bytes]
 
 #: The eighth bit and the line ends show transfers that change content.
 MAGIC: Final = b"\x89GHMS\r\n\n"
-VERSION: Final = 1
+#: What is written; version 1 is still read.
+VERSION: Final = 2
 
 #: How many bytes of records are compressed together.
 BLOCK_BYTES: Final = 256 * 1024
@@ -50,6 +52,8 @@ LENGTH: Final = struct.Struct(">I")
 RECORD: Final = struct.Struct(">II")
 COUNTS: Final = struct.Struct(">QQ")
 DIGEST_BYTES: Final = 32
+#: The kind of store and the fingerprint together; a sealed record is several times as long.
+_MOST_OF_OTHER_TEXTS: Final = 16
 
 
 def new_hash() -> Any:
@@ -66,11 +70,16 @@ def _text(value: str, what: str) -> bytes:
 
 @frozen
 class Header:
-    """Whose snapshot it is, of which kind of store, and when it was begun (ms since the epoch)."""
+    """Whose snapshot it is, of which kind of store, and when it was begun (ms since the epoch).
+
+    *fingerprint*: of the secret that seals the records (see `Codec.fingerprint`); None where a
+    snapshot of version 1 does not say.
+    """
 
     owner: str
     kind: str
     written_at_ms: int
+    fingerprint: str | None = ""
 
     def encode(self) -> bytes:
         """Return it as bytes. Raises ValueError for what has no place in it."""
@@ -78,11 +87,12 @@ class Header:
             _TIME.pack(self.written_at_ms)
             + _text(self.owner, "owner")
             + _text(self.kind, "kind of store")
+            + _text(self.fingerprint or "", "fingerprint")
         )
 
     @classmethod
-    def decode(cls, raw: bytes) -> Header:
-        """Return what `encode` was called on. Raises ValueError."""
+    def decode(cls, raw: bytes, version: int = VERSION) -> Header:
+        """Return what `encode` was called on, in that *version*. Raises ValueError."""
         if len(raw) < _TIME.size:
             raise ValueError("it is too short")
         (at,) = _TIME.unpack_from(raw)
@@ -91,9 +101,19 @@ class Header:
             end = 1 + rest[0]
             texts.append(rest[1:end].decode())
             rest = rest[end:]
-        if rest or len(texts) != 2:  # noqa: PLR2004 - owner and kind
+        if rest or len(texts) != (2 if version == 1 else 3):
             raise ValueError("it does not hold an owner and a kind of store")
-        return cls(texts[0], texts[1], at)
+        return cls(texts[0], texts[1], at, None if version == 1 else texts[2])
+
+
+def may_hold_records(owner: str, size_bytes: int) -> bool:
+    """Tell whether a snapshot of *owner* with that size holds more than a header and a trailer.
+
+    The smallest record takes more room than there may be between two kinds of store.
+    """
+    header = Header(owner, "", 0, "").encode()
+    empty = START.size + len(header) + LENGTH.size + COUNTS.size + DIGEST_BYTES
+    return size_bytes > empty + _MOST_OF_OTHER_TEXTS
 
 
 @frozen

@@ -104,15 +104,15 @@ class Reader:
             )
         if version < 1:
             raise DamagedError(f"there is no version {version}", self._at)
-        self._next = lambda: self._header(length)
+        self._next = lambda: self._header(version, length)
         return []
 
-    def _header(self, length: int) -> list[Pair] | None:
+    def _header(self, version: int, length: int) -> list[Pair] | None:
         raw = self._take(length)
         if raw is None:
             return None
         try:
-            self.header = Header.decode(raw)
+            self.header = Header.decode(raw, version)
         except ValueError as error:
             raise DamagedError(f"its header is damaged: {error}", self._at) from None
         self._next = self._length

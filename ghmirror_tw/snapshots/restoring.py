@@ -1,4 +1,4 @@
-"""Filling a store from its newest whole snapshot, while the mirror serves."""
+"""Filling a store from its newest usable snapshot, while the mirror serves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.copies import Copies, Whole
-from ghmirror_tw.snapshots.errors import SnapshotError, TargetError
+from ghmirror_tw.snapshots.errors import LastingTargetError, SnapshotError, TargetError
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LostLease, kept
 from ghmirror_tw.snapshots.schedule import Report
 from ghmirror_tw.store.gate import Gate
@@ -123,6 +123,9 @@ class Restorer:
                 pass  # whoever asks the store says why
             except (TargetError, SnapshotError) as error:
                 self._failed(str(error))
+                if isinstance(error, LastingTargetError):
+                    # Waiting cannot help, so no request waits; the next attempts go on beside them.
+                    self.gate.open(id(self))
                 pause_s = min(_FIRST_S * 2**failures, _LAST_S)
                 failures += 1
             except Exception:  # noqa: BLE001 - whatever it was, the mirror serves without
@@ -170,8 +173,8 @@ class Restorer:
 
     async def _newest(self) -> Whole | None:
         await self.copies.clean()
-        own = await self.copies.newest_whole(self.owner)
-        return own or await self.copies.newest_whole()
+        own = await self.copies.newest_usable(self.owner)
+        return own or await self.copies.newest_usable()
 
     async def _restore(self, whole: Whole) -> None:
         began = self.reactor.seconds()

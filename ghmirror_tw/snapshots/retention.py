@@ -1,19 +1,27 @@
-"""Which snapshots have been superseded by newer ones."""
+"""Which snapshots are superseded by newer ones."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ghmirror_tw.snapshots.targets import SnapshotName
+from ghmirror_tw.snapshots.format import may_hold_records
+from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 
 
-def superseded(names: Iterable[SnapshotName], keep: int) -> tuple[SnapshotName, ...]:
-    """Return which to delete, oldest first: all but the *keep* newest of each owner."""
+def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
+    """Return which to delete, oldest first: what is older than the *keep* newest of its owner.
+
+    A snapshot without records does not count among the newest, so that empty ones never push out
+    the last one that is of use.
+    """
     if keep < 1:
         raise ValueError("at least one snapshot is kept")
-    by_owner: defaultdict[str, set[SnapshotName]] = defaultdict(set)
-    for name in names:
-        by_owner[name.owner].add(name)
-    old = [name for group in by_owner.values() for name in sorted(group)[:-keep]]
+    by_owner: defaultdict[str, set[Stored]] = defaultdict(set)
+    for each in stored:
+        by_owner[each.name.owner].add(each)
+    old: list[SnapshotName] = []
+    for owner, group in by_owner.items():
+        names = sorted(each.name for each in group if may_hold_records(owner, each.size_bytes))
+        old += [each.name for each in group if names and each.name < names[-keep:][0]]
     return tuple(sorted(old, key=lambda name: (name.at_ms, name.owner)))

@@ -38,21 +38,28 @@ class Saver:
     interval_s: float
     fill: Callable[[], None]
     now: Callable[[], float]
+    #: Whether the last attempt found no records, so that nothing was written.
+    is_empty: bool = False
 
     async def save(self) -> Saved | None:
-        """Make a snapshot; None where it isn't ours to make, or where there is nothing yet."""
+        """Make a snapshot; None where another replica does, or where there are no records yet."""
         if not await self.archive.is_filled():
             self.fill()
             return None
         if not await self.archive.take(SAVE, self.replica, LEASE_S):
             return None
         try:
-            header = Header(self.owner, self.kind, round(self.now() * 1000))
+            fingerprint = self.copies.codec.fingerprint
+            header = Header(self.owner, self.kind, round(self.now() * 1000), fingerprint)
             saving = self.copies.save(header, self.archive.dump())
             saved = await kept(self.reactor, self.archive, SAVE, self.replica, saving)
         except BaseException:
             await self._let_go()
             raise
+        self.is_empty = saved is None
+        if saved is None:
+            await self._let_go()
+            return None
         await self._pruned()
         await self.archive.take(SAVE, self.replica, max(_MOST * self.interval_s, 0.001))
         return saved

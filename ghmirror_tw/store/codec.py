@@ -145,6 +145,15 @@ class Codec:
         # to be copied: putting the key in takes longer than all the rest
         object.__setattr__(self, "_keyed", hmac.new(self.secret, digestmod="sha256"))
 
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits by which secrets are told apart; empty without a secret."""
+        if not self.secret:
+            return ""
+        keyed = self._keyed.copy()
+        keyed.update(b"fingerprint")
+        return keyed.hexdigest()[:8]
+
     # Sealing.
 
     def _seal(
@@ -326,6 +335,18 @@ class Codec:
         if entry is not None and blob is not None:
             self._entries.put((name, blob), _values_of_entry(entry))
         return entry
+
+    def opens(self, name: bytes, blob: bytes) -> bool:
+        """Tell whether *blob* is a record of any kind, sealed with this secret for *name*.
+
+        The content of a representation is not compared with its digest.
+        """
+        try:
+            _, _, kind, *_ = _HEADER.unpack_from(blob)
+            self._unsealed(name, blob, Kind(kind))
+        except (_Malformed, struct.error, ValueError):
+            return False
+        return True
 
     def vouches_for(self, name: bytes, blob: bytes) -> bool:
         """Tell whether *blob* is a representation by somebody with our secret, for *name*.

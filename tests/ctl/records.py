@@ -19,7 +19,7 @@ SECRET = "what-only-the-mirrors-know"
 CODEC = Codec(SECRET.encode())
 #: 2026-11-25 09:30:00 UTC, in ms.
 AT_MS = 1_795_599_000_123
-OWNER = "redis-ghmirror"
+OWNER = f"redis-ghmirror-{CODEC.fingerprint}"
 
 
 def some(number: int = 3, content: bytes = b"[%d]") -> list[Pair]:
@@ -40,9 +40,11 @@ def some(number: int = 3, content: bytes = b"[%d]") -> list[Pair]:
     return pairs
 
 
-def packed(pairs: Sequence[Pair], owner: str = OWNER, at_ms: int = AT_MS) -> bytes:
-    """Return a snapshot."""
-    writer = Writer(Header(owner, "redis", at_ms))
+def packed(
+    pairs: Sequence[Pair], owner: str = OWNER, at_ms: int = AT_MS, codec: Codec = CODEC
+) -> bytes:
+    """Return a snapshot whose records *codec* has sealed."""
+    writer = Writer(Header(owner, "redis", at_ms, codec.fingerprint))
     return b"".join(writer.add(pairs)) + writer.finish()
 
 

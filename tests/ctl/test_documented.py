@@ -10,7 +10,7 @@ import pytest
 from ghmirror_tw.ctl import desk, working
 from ghmirror_tw.ctl.errors import CommandError, Status
 from ghmirror_tw.ctl.output import Output
-from ghmirror_tw.snapshots.errors import SnapshotError
+from ghmirror_tw.snapshots.errors import SnapshotError, UnusableError
 from tests.ctl.command import Operator
 from tests.running import ROOT
 
@@ -45,7 +45,8 @@ def test_all_codes_are_documented() -> None:
 
 def test_each_fault_of_a_snapshot_has_a_word() -> None:
     """A new one gets one, too."""
-    assert {*desk._WORDS} == {*SnapshotError.__subclasses__()}
+    kinds = {*SnapshotError.__subclasses__(), *UnusableError.__subclasses__()}
+    assert {*desk._WORDS} == kinds - {UnusableError}
 
 
 def test_a_fault_of_our_own_is_told_without_secrets(

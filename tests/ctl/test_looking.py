@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from ghmirror_tw.ctl import texts
 from ghmirror_tw.snapshots.format import BLOCK_BYTES
+from ghmirror_tw.store.codec import Codec
 from tests.ctl.command import Operator
-from tests.ctl.records import AT_MS, OWNER, SECRET, packed, put, some
+from tests.ctl.records import AT_MS, CODEC, OWNER, SECRET, packed, put, some
 from tests.store.contract import ALICE, BOB
 
 NEWEST = f"ghmirror-{OWNER}-20261125T093000.123Z.snap"
@@ -18,7 +21,7 @@ OLDER = "ghmirror-memory-host-20261125T092959.123Z.snap"
 
 def put_two(kept: Path) -> tuple[bytes, bytes]:
     """Put two snapshots of different owners there, and what is none; return the two."""
-    newest, older = packed(some()), packed([], "memory-host", AT_MS - 1000)
+    newest, older = packed(some()), packed(some(1), "memory-host", AT_MS - 1000)
     assert put(kept, newest) == NEWEST
     assert put(kept, older, "memory-host", AT_MS - 1000) == OLDER
     (kept / "notes.txt").write_text("not ours")
@@ -35,10 +38,14 @@ def test_the_list_is_a_table_newest_first(operator: Operator, kept: Path) -> Non
     assert (ended.status, ended.err) == (0, "")
     sizes = [f"{len(each):,} bytes" for each in (newest, older)]
     wide = max(map(len, sizes))
-    assert ended.out == (
-        f"{'NAME'.ljust(len(NEWEST))}  OWNER           TIME{' ' * 19}  {'SIZE'.rjust(wide)}\n"
-        f"{NEWEST}  redis-ghmirror  2026-11-25 09:30:00 UTC  {sizes[0].rjust(wide)}\n"
-        f"{OLDER}     memory-host     2026-11-25 09:29:59 UTC  {sizes[1].rjust(wide)}\n"
+    lines = [
+        ("NAME", "OWNER", f"TIME{' ' * 19}", "SIZE"),
+        (NEWEST, OWNER, "2026-11-25 09:30:00 UTC", sizes[0]),
+        (OLDER, "memory-host", "2026-11-25 09:29:59 UTC", sizes[1]),
+    ]
+    assert ended.out == "".join(
+        f"{name.ljust(len(NEWEST))}  {owner.ljust(len(OWNER))}  {at}  {size.rjust(wide)}\n"
+        for name, owner, at, size in lines
     )
 
 
@@ -105,7 +112,7 @@ def damaged(whole: bytes) -> dict[str, tuple[bytes, str, str]]:
     return {
         "empty": (b"", "empty", "it is empty (at byte 0)"),
         "other": (b"PK" + whole, "not-a-snapshot", "it does not begin as a snapshot does"),
-        "newer": (bytes(begun), "newer-version", "it has version 9; versions up to 1 are known"),
+        "newer": (bytes(begun), "newer-version", "it has version 9; versions up to 2 are known"),
         "cut": (whole[:middle], "truncated", f"it ends without a trailer (at byte {middle})"),
         "bit": (bytes(flipped), "damaged", f"its checksum is wrong (at byte {len(whole)})"),
         "more": (whole + b"x", "damaged", "something follows its end"),
@@ -140,6 +147,43 @@ def test_what_is_whole_and_what_is_not(operator: Operator, kept: Path) -> None:
         assert text in each["error"]["message"]
         assert each["error"]["message"].endswith(f" (at byte {each['error']['at_byte']})")
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["verify", "show"])
+def test_what_cannot_be_restored_here_is_unusable(
+    operator: Operator, kept: Path, command: str
+) -> None:
+    """Without records, of another secret, or not sealed at all: named, and status 1."""
+    cases = {
+        packed([]): ("no-records", "it holds no records"),
+        packed(some(), codec=Codec(b"another secret")): (
+            "other-secret",
+            "its records are sealed with another [cache] credential_secret",
+        ),
+        packed(some(), codec=Codec()): (
+            "other-secret",
+            "its records are not sealed, but [cache] credential_secret is set",
+        ),
+    }
+    for content, (code, text) in cases.items():
+        put(kept, content)
+        ended = operator.run("snapshot", command, NEWEST)
+        assert ended.status == 1
+        assert re.search(rf"^unusable .*{re.escape(text)}", ended.out, re.MULTILINE)
+        told = operator.run("snapshot", command, "--json", NEWEST)
+        assert (told.status, told.json["whole"]) == (1, False)
+        one = told.json if command == "show" else told.json["snapshots"][0]
+        assert (one["whole"], one["error"]["code"]) == (False, code)
+
+
+def test_the_newest_is_of_this_store_before_others(operator: Operator, kept: Path) -> None:
+    """As a mirror would choose, so that other stores with the same target raise no alarm."""
+    operator.configure({"cache": {"backend": "redis"}})
+    put(kept, packed(some()))
+    put(kept, packed([], "another", AT_MS + 1), "another", AT_MS + 1)
+    ended = operator.run("snapshot", "verify", "--newest")
+    assert (ended.status, ended.out.split()[:2]) == (0, ["whole", NEWEST])
+    assert operator.run("snapshot", "verify").status == 1
 
 
 def test_the_newest_or_those_that_are_named(operator: Operator, kept: Path) -> None:
@@ -198,7 +242,7 @@ def test_what_is_in_one(operator: Operator, kept: Path) -> None:
         f"owner    {OWNER}",
         "store    redis",
         "written  2026-11-25 09:30:00 UTC",
-        f"size     {len(content):,} bytes",
+        f"size     {texts.size(len(content))}",
         "whole    yes",
     ]
     rows = [line.rsplit(None, 3) for line in records.splitlines()[1:]]
@@ -231,7 +275,12 @@ def test_what_is_in_one_for_programs(operator: Operator, kept: Path) -> None:
         "size_bytes": len(content),
         "whole": True,
         "error": None,
-        "header": {"owner": OWNER, "store": "redis", "written_at": "2026-11-25T09:30:00.123Z"},
+        "header": {
+            "owner": OWNER,
+            "store": "redis",
+            "fingerprint": CODEC.fingerprint,
+            "written_at": "2026-11-25T09:30:00.123Z",
+        },
     }
     assert {key: each["count"] for key, each in records.items()} == {
         "representations": 3,

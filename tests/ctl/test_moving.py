@@ -36,6 +36,14 @@ def with_mark(pairs: list[Pair]) -> set[bytes]:
     return {b"ghmirror:" + name for name, _ in pairs} | {b"ghmirror:probe:filled"}
 
 
+def store_some(redis: RedisServer) -> None:
+    """Store a few records, and mark the store as filled."""
+    for name, blob in some():
+        if b":l" not in name:
+            redis.ask("SET", b"ghmirror:" + name, blob)
+    redis.ask("SET", "ghmirror:probe:filled", "1")
+
+
 def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """What was restored and is saved again are the same records; the lease is kept on."""
     pairs = some(250)
@@ -65,21 +73,36 @@ def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> N
 def test_what_is_superseded_goes(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """`keep` counts for snapshots that are made by hand, too."""
     operator.configure({"snapshot": {"keep": 1}})
-    old, other = put(kept, packed([])), put(kept, packed([], "memory-host"), "memory-host")
-    redis.ask("SET", "ghmirror:probe:filled", "1")
+    old = put(kept, packed(some()))
+    other = put(kept, packed(some(), "memory-host"), "memory-host")
+    assert operator.run("snapshot", "restore").status == 0
     ended = operator.run("snapshot", "save")
     assert ended.status == 0, ended.err
     (made,) = {path.name for path in kept.iterdir()} - {other}
     assert made != old
-    assert ended.out.startswith("Saved 0 records (")
+    assert ended.out.startswith("Saved 12 records (")
     assert ended.out.endswith(f") as {made}\n")
+
+
+def test_a_store_without_records_is_not_saved(
+    operator: Operator, kept: Path, redis: RedisServer
+) -> None:
+    """An empty snapshot would stand before a full one; the lease is released."""
+    operator.configure({"snapshot": {"keep": 1}})
+    old = put(kept, packed(some()))
+    redis.ask("SET", "ghmirror:probe:filled", "1")
+    status, code, message = operator.run("snapshot", "save", "--json").error
+    assert (status, code) == (1, "no-records")
+    assert message == "the store holds no records; no snapshot was written"
+    assert [path.name for path in kept.iterdir()] == [old]
+    assert not redis.ask("EXISTS", LEASES["save"])
 
 
 def test_the_first_one_makes_the_directory(
     operator: Operator, kept: Path, redis: RedisServer
 ) -> None:
     """For nobody else to read, as mirrors do."""
-    redis.ask("SET", "ghmirror:probe:filled", "1")
+    store_some(redis)
     assert operator.run("snapshot", "save").status == 0
     assert kept.stat().st_mode & 0o777 == 0o700
     assert [path.stat().st_mode & 0o777 for path in kept.iterdir()] == [0o600]
@@ -126,7 +149,7 @@ def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisS
     assert ended.status == 0, ended.err
     assert ended.out == (
         f"Restored 6 of 7 records from {stored}\n"
-        "The others have expired, are there already, or are of another secret.\n"
+        "The others have expired, or the store holds them already.\n"
     )
     assert redis.ask("GET", b"ghmirror:" + name) == new
 
@@ -134,16 +157,35 @@ def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisS
 def test_of_another_secret_nothing_comes_back(
     operator: Operator, kept: Path, redis: RedisServer
 ) -> None:
-    """It is what a mirror would make of it; how much came is told."""
+    """It is not restored from, named or not, and the store does not count as filled."""
+    name = put(kept, packed(some(), codec=Codec(b"another secret")))
+    status, code, message = operator.run("snapshot", "restore", "--json", name).error
+    assert (status, code) == (1, "other-secret")
+    assert "sealed with another [cache] credential_secret" in message
+    assert operator.run("snapshot", "restore", "--json").error[:2] == (1, "no-snapshot")
+    assert keys_of(redis) == set()
+
+
+def test_a_restore_of_nothing_is_no_success(
+    operator: Operator, kept: Path, redis: RedisServer
+) -> None:
+    """Status 1, and the store does not count as filled."""
     name = names.grant(KEY, ALICE)
-    put(kept, packed([(name, Codec(b"another secret").grant(name, grant(1000.0)))]))
-    said = operator.run("snapshot", "restore", "--json").json
-    assert (said["records"], said["restored"]) == (1, 0)
-    assert list(said) == [
+    stored = put(kept, packed([(name, CODEC.grant(name, grant(1000.0)))]))
+    redis.ask("SET", b"ghmirror:" + name, CODEC.grant(name, grant(2000.0)))
+    ended = operator.run("snapshot", "restore")
+    assert ended.status == 1, ended.err
+    assert ended.out == (
+        f"Restored 0 of 1 record from {stored}\n"
+        "They have expired, or the store holds them already.\n"
+    )
+    told = operator.run("snapshot", "restore", "--json")
+    assert (told.status, told.json["records"], told.json["restored"]) == (1, 1, 0)
+    assert list(told.json) == [
         *("target", "name", "owner", "written_at", "size_bytes"),
         *("records", "restored", "seconds", "warnings"),
     ]
-    assert keys_of(redis) == {b"ghmirror:probe:filled"}
+    assert keys_of(redis) == {b"ghmirror:" + name}
 
 
 def test_the_newest_that_is_whole(operator: Operator, kept: Path, redis: RedisServer) -> None:
@@ -244,7 +286,7 @@ def test_a_directory_that_cannot_be_written(
 ) -> None:
     """What the system says is told, and the lease let go of for who can."""
     kept.write_text("")
-    redis.ask("SET", "ghmirror:probe:filled", "1")
+    store_some(redis)
     ended = operator.run("snapshot", "save", "--quiet")
     assert (ended.status, ended.out) == (3, "")
     assert ended.err == f"error: {kept.as_uri()} can't be written to: File exists\n"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.store import names
 from tests.ctl.command import Ended, Operator
-from tests.ctl.records import AT_MS, OWNER, SECRET, packed, some
+from tests.ctl.records import AT_MS, CODEC, OWNER, SECRET, packed, some
 from tests.redis_servers import start_redis
 from tests.s3 import ENVIRONMENT, KEY_ID, Bucket, Fault, open_bucket
 from tests.s3 import SECRET as S3_SECRET
+from tests.store.contract import BOB
 
 NEWEST = f"ghmirror-{OWNER}-20261125T093000.123Z.snap"
 OLDER = f"ghmirror-{OWNER}-20261125T092959.123Z.snap"
@@ -39,7 +42,7 @@ class InABucket(TestCase):
             }
         )
         await bucket.ask("PUT", f"/copies/{NEWEST}", packed(some()))
-        await bucket.ask("PUT", f"/copies/{OLDER}", packed([], at_ms=AT_MS - 1000))
+        await bucket.ask("PUT", f"/copies/{OLDER}", packed(some(1), at_ms=AT_MS - 1000))
         await bucket.ask("PUT", "/copies/notes.txt", b"not ours")
         return operator, bucket
 
@@ -90,10 +93,12 @@ class InABucket(TestCase):
         assert ended.status == 3
         first, second = ended.out.splitlines()
         assert first.startswith(f"unread   {NEWEST}  s3://{bucket.name}/copies: reading: ")
-        assert second.startswith(f"whole    {OLDER}  0 records, ")
+        assert second.startswith(f"whole    {OLDER}  6 records, ")
         await bucket.ask("PUT", f"/copies/{OLDER}", b"")
         assert (await self.run_command(operator, "verify")).status == 1
         await bucket.ask("PUT", f"/copies/{OLDER}", packed([], at_ms=AT_MS - 1000))
+        assert (await self.run_command(operator, "verify")).status == 1
+        await bucket.ask("PUT", f"/copies/{OLDER}", packed(some(1), at_ms=AT_MS - 1000))
         said = (await self.run_command(operator, "verify", "--json")).json
         assert not said["whole"]
         assert [each["error"] and each["error"]["code"] for each in said["snapshots"]] == [
@@ -114,6 +119,8 @@ class InABucket(TestCase):
         """One line, status 3, whatever is tried."""
         operator, _ = await self.home()
         redis = start_redis(self)
+        name = names.revocation(BOB)
+        redis.ask("SET", b"ghmirror:" + name, CODEC.time(name, time.time()))
         redis.ask("SET", "ghmirror:probe:filled", "1")
         operator.configure(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
@@ -24,9 +25,11 @@ from ghmirror_tw.snapshots.errors import (
     TargetError,
     TruncatedError,
 )
-from ghmirror_tw.snapshots.format import BLOCK_BYTES, Header, Pair
+from ghmirror_tw.snapshots.format import BLOCK_BYTES, MAGIC, START, Header, Pair
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 from ghmirror_tw.snapshots.workers import Workers
+from ghmirror_tw.store.codec import Codec
+from tests.snapshots.test_format import written
 
 reactor: Any = global_reactor
 
@@ -61,29 +64,73 @@ class Copying(TestCase):
 
     async def save(self, owner: str, at_ms: int, pairs: Sequence[Pair] = PAIRS) -> SnapshotName:
         saved = await self.copies.save(Header(owner, "memory", at_ms), batches(pairs))
+        assert saved is not None
         assert saved.records == len(pairs) - saved.left_out
         assert saved.size_bytes == (self.directory / saved.name.text).stat().st_size
         return saved.name
 
     async def restored(self, owner: str | None = None) -> list[Pair]:
-        whole = await self.copies.newest_whole(owner)
+        whole = await self.copies.newest_usable(owner)
         assert whole is not None
         async with aclosing(self.copies.pairs(whole)) as lists:
             return [pair async for pairs in lists for pair in pairs]
 
     async def test_what_is_saved_is_restored(self) -> None:
         """In its order; the newest of one owner, or of anybody."""
-        assert await self.copies.newest_whole() is None
+        assert await self.copies.newest_usable() is None
         await self.save("a", 1, PAIRS[:1])
         await self.save("b", 2, PAIRS)
-        await self.save("a", 3, [])
+        await self.save("a", 3, PAIRS[:2])
         assert await self.restored("b") == PAIRS
-        assert await self.restored("a") == await self.restored() == []
-        whole = await self.copies.newest_whole("b")
+        assert await self.restored("a") == await self.restored() == PAIRS[:2]
+        whole = await self.copies.newest_usable("b")
         assert whole is not None
         assert whole.summary.header == Header("b", "memory", 2)
         assert whole.summary.records == len(PAIRS)
-        assert await self.copies.newest_whole("c") is None
+        assert await self.copies.newest_usable("c") is None
+
+    async def test_without_records_nothing_is_written(self) -> None:
+        """So that an empty snapshot never stands before a full one."""
+        await self.save("a", 1, PAIRS)
+        assert await self.copies.save(Header("a", "memory", 2), batches([])) is None
+        assert len(list(self.directory.iterdir())) == 1
+
+    def put(self, at_ms: int, pairs: Sequence[Pair], version: int, codec: Codec) -> SnapshotName:
+        """Write a file as a mirror with that codec, or one of version 1, has written it."""
+        header = Header("a", "redis", at_ms, codec.fingerprint)
+        raw = written(list(pairs), header)
+        if version == 1:
+            old = header.encode()[: -1 - len(codec.fingerprint)]
+            raw = START.pack(MAGIC, 1, len(old)) + old + raw[START.size + len(header.encode()) :]
+            raw = raw[:-32] + hashlib.blake2b(raw[:-32], digest_size=32).digest()
+        name = SnapshotName("a", at_ms)
+        (self.directory / name.text).write_bytes(raw)
+        return name
+
+    async def test_what_cannot_be_used_does_not_count(self) -> None:
+        """Of another secret, sealed or not, or without records: reported, and older ones tried."""
+        ours, other, plain = Codec(b"ours"), Codec(b"other"), Codec()
+        self.copies.codec = ours
+        record = b"{%s}:w" % (b"0" * 32)
+        good = [(record, ours.time(record, 1.0))]
+        for version in (1, 2):
+            name = self.put(1, good, version, ours)
+            self.put(2, [(record, other.time(record, 1.0))], version, other)
+            self.put(3, [(record, plain.time(record, 1.0))], version, plain)
+            self.put(4, [], version, ours)
+            self.logged.clear()
+            found = await self.copies.newest_usable()
+            assert found is not None
+            assert found.stored.name == name
+            assert found.summary.header.fingerprint == (None if version == 1 else ours.fingerprint)
+            no_records, not_sealed, of_other = self.logged
+            assert "it holds no records" in no_records
+            assert "[cache] credential_secret" in not_sealed
+            assert "sealed with another [cache] credential_secret" in of_other
+        self.copies.codec = plain
+        found = await self.copies.newest_usable()
+        assert found is not None
+        assert found.stored.name.at_ms == 3
 
     async def test_a_damaged_one_is_passed_over(self) -> None:
         """Older ones in turn; each is reported by name, and stays."""
@@ -104,12 +151,12 @@ class Copying(TestCase):
         name = await self.save("a", 1)
         path = self.directory / name.text
         path.write_bytes(path.read_bytes()[:-1] + b"x")
-        assert await self.copies.newest_whole() is None
+        assert await self.copies.newest_usable() is None
 
     async def test_one_that_changes_between_the_two_readings(self) -> None:
         """The second reading finds out."""
         name = await self.save("a", 1)
-        whole = await self.copies.newest_whole()
+        whole = await self.copies.newest_usable()
         assert whole is not None
         path = self.directory / name.text
         path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -157,7 +204,7 @@ class Copying(TestCase):
         """As many as are kept stay; other owners' all do."""
         for at in range(5):
             for owner in ("a", "a-b"):
-                await self.save(owner, at, [])
+                await self.save(owner, at, PAIRS[:1])
         assert await self.copies.prune("a", 2) == 3
         left = [each.name for each in await self.target.listing()]
         assert [name.at_ms for name in left if name.owner == "a"] == [4, 3]
@@ -214,13 +261,13 @@ class Copying(TestCase):
 
         with pytest.raises(TargetError):
             await self.copies.save(Header("a", "memory", 1), ending())
-        assert closed == [True]
+        assert closed == [True, True]
         assert list(self.directory.iterdir()) == []
 
     async def test_the_reactor_has_its_turn_after_each_block(self) -> None:
         """However little there is to transfer."""
         await self.save("a", 1, [(b"zeros", bytes(90_000))] * 100)
-        whole = await self.copies.newest_whole()
+        whole = await self.copies.newest_usable()
         assert whole is not None
         turns: list[int] = []
         turning = LoopingCall(turns.append, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from attrs import define, field
@@ -9,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ghmirror_tw.snapshots.errors import LastingTargetError
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LostLease, kept
 from ghmirror_tw.snapshots.restoring import Restorer
 from ghmirror_tw.store.gate import Gate
@@ -41,6 +43,17 @@ class Leases:
 
 
 @define
+class Denied:
+    """A target's copies that no waiting will make readable."""
+
+    async def clean(self) -> None:
+        """Nothing is left behind."""
+
+    async def newest_usable(self, _: str | None = None) -> None:
+        raise LastingTargetError("access is denied")
+
+
+@define
 class Slow:
     """A target's copies, of which it takes long to say that there are none."""
 
@@ -49,7 +62,7 @@ class Slow:
     async def clean(self) -> None:
         """Nothing is left behind."""
 
-    async def newest_whole(self, _: str | None = None) -> None:
+    async def newest_usable(self, _: str | None = None) -> None:
         if not self.listings:
             self.listings.append(Deferred())
             await self.listings[-1]
@@ -160,6 +173,21 @@ class Filling(SynchronousTestCase):
         letting_go.callback(None)
         assert self.leases.marked
         assert not self.gate.is_shut
+
+    def test_requests_do_not_wait_for_what_waiting_cannot_help(self) -> None:
+        """The gate opens at once; the attempts go on beside the requests, and may succeed."""
+        failed: list[str] = []
+        report: Any = SimpleNamespace(snapshot_failed=failed.append)
+        denied: Any = Denied()
+        self.restorer.report, self.restorer.copies = report, denied
+        self.restorer.fill()
+        assert failed == [RESTORE]
+        assert not self.gate.is_shut
+        working: Any = self.copies
+        self.restorer.copies = working
+        self.clock.advance(60.0)
+        self.copies.listings[0].callback(None)
+        assert self.leases.marked
 
     def test_what_was_given_up_for_good_stays_so(self) -> None:
         """Nobody waits any more."""

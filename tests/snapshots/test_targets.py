@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghmirror_tw.snapshots.format import Header, may_hold_records
 from ghmirror_tw.snapshots.retention import superseded
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored, newest_first, owner_of
+from ghmirror_tw.snapshots.writer import Writer
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.names import RecordName, Sort
 
 owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", fullmatch=True).filter(str.isascii)
 times = st.integers(0, 253_402_300_799_999)
@@ -85,13 +89,17 @@ def test_host_names_stay_as_they_are() -> None:
         SnapshotName("a/b", 0)
 
 
+#: The sizes of a snapshot with records, and of one without (16 bytes of texts, and no records).
+FULL, EMPTY = 1000, 90
+
+
 @given(st.lists(names.map(lambda name: SnapshotName(name.owner[:1], name.at_ms))), st.data())
 def test_the_newest_of_each_owner_stay(
     given_names: list[SnapshotName], data: st.DataObject
 ) -> None:
     """As many as are kept, and none of them is older than one that goes."""
     keep = data.draw(st.integers(1, 4))
-    gone = set(superseded(given_names, keep))
+    gone = set(superseded([Stored(name, FULL) for name in given_names], keep))
     for owner in {name.owner for name in given_names}:
         own = {name for name in given_names if name.owner == owner}
         stay = own - gone
@@ -103,11 +111,34 @@ def test_the_newest_of_each_owner_stay(
 def test_the_oldest_go_first() -> None:
     """Whoever is interrupted has deleted what mattered least; and one is always kept."""
     given_names = [SnapshotName(owner, at) for at in (3, 1, 2) for owner in "ab"]
-    assert superseded(given_names, 1) == tuple(
+    assert superseded([Stored(name, FULL) for name in given_names], 1) == tuple(
         SnapshotName(owner, at) for at in (1, 2) for owner in "ab"
     )
     with pytest.raises(ValueError, match="at least one"):
-        superseded(given_names, 0)
+        superseded([], 0)
+
+
+def test_empty_ones_push_nothing_out() -> None:
+    """Those without records neither count among the newest, nor stay when newer ones are full."""
+    sizes = {1: FULL, 2: EMPTY, 3: FULL, 4: EMPTY, 5: EMPTY}
+    stored = [Stored(SnapshotName("a", at), size) for at, size in sizes.items()]
+    assert superseded(stored, 1) == (SnapshotName("a", 1), SnapshotName("a", 2))
+    assert superseded(stored, 2) == ()
+    assert superseded([each for each in stored if each.size_bytes == EMPTY], 1) == ()
+
+
+@given(
+    st.sampled_from(["memory", "redis"]), st.sampled_from(["", "0123abcd"]), st.text(max_size=40)
+)
+def test_a_size_tells_whether_there_are_records(kind: str, fingerprint: str, text: str) -> None:
+    """For each header, and for the smallest record that a store can seal."""
+    owner = owner_of(text)
+    codec = Codec(b"")
+    name = RecordName(Sort.REVOCATION, "0" * 32).encode()
+    for secret_fingerprint, pairs in ((fingerprint, []), ("", [(name, codec.time(name, 0.0))])):
+        writer = Writer(Header(owner, kind, 0, secret_fingerprint))
+        size = sum(map(len, writer.add(pairs))) + len(writer.finish())
+        assert may_hold_records(owner, size) == bool(pairs)
 
 
 def test_the_newest_is_listed_first() -> None:

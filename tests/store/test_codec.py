@@ -231,3 +231,49 @@ def test_grants_of_before_scopes_were_stored_are_read() -> None:
     codec = Codec()
     assert codec.open_grant(NAME, head + payload) == grant
     assert codec.grant(NAME, grant) == head + payload
+
+
+# Secrets.
+
+
+def test_secrets_have_fingerprints() -> None:
+    """Short, the same each time, different for each secret; none without a secret."""
+    assert Codec(b"secret").fingerprint == CODEC.fingerprint
+    assert len(bytes.fromhex(CODEC.fingerprint)) == 4
+    assert Codec(b"other").fingerprint != CODEC.fingerprint
+    assert Codec().fingerprint == ""
+
+
+def test_a_fingerprint_seals_nothing() -> None:
+    """The keyed state is not used up by it, nor by a record."""
+    codec = Codec(b"secret")
+    assert codec.fingerprint == codec.fingerprint
+    assert codec.time(NAME, 1.0) == CODEC.time(NAME, 1.0)
+    assert codec.fingerprint == CODEC.fingerprint
+
+
+@given(GRANTS, ENTRIES, REPRESENTATIONS, TIMES)
+def test_records_of_any_kind_open(
+    grant: Grant, entry: Entry, representation: Representation, at: float
+) -> None:
+    """Under their own name, with the secret that has sealed them, and not otherwise."""
+    other, plain = Codec(b"other"), Codec()
+    for codec in (CODEC, plain):
+        for blob in (
+            codec.grant(NAME, grant),
+            codec.entry(NAME, entry),
+            codec.representation(NAME, representation),
+            codec.time(NAME, at),
+        ):
+            assert codec.opens(NAME, blob)
+            assert not other.opens(NAME, blob)
+            assert plain.opens(NAME, blob) == (codec is plain)
+            assert CODEC.opens(NAME, blob) == (codec is CODEC)
+            assert not CODEC.opens(NAME + b"x", blob)
+
+
+@pytest.mark.parametrize("blob", [b"", b"x", bytes(200), b"\xff" * 200])
+def test_what_is_no_record_does_not_open(blob: bytes) -> None:
+    """Whatever it is."""
+    assert not CODEC.opens(NAME, blob)
+    assert not Codec().opens(NAME, blob)
