@@ -29,7 +29,7 @@ SOURCES := $(shell find ghmirror_tw twisted -name '*.py' -not -name '.*') ghmirr
 NODE_MODULES := tests/node_modules/.package-lock.json
 
 run: $(VENV)/installed
-	exec $(VENV)/bin/twistd --nodaemon --pidfile= ghmirror --config conf/ghmirror.ini
+	@exec $(VENV)/bin/twistd --nodaemon --pidfile= ghmirror --config conf/ghmirror.ini
 
 test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	@failed=()
@@ -108,13 +108,20 @@ $(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,
 		echo "Python's venv is needed (Debian, Ubuntu: apt-get install $$package)." >&2
 		exit 1
 	fi
+	echo "Making $(VENV)"
 	$(PYTHON) -m venv --clear $(VENV)
 	touch $@
 
 # What lies in build/ from an earlier time would be installed, too; later checks need not see it.
 $(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml $(SOURCES)
+	@echo 'Installing ghmirror and what it needs into $(VENV)'
 	rm -rf build
-	$(PIP) install .
+	if ! $(PIP) install .; then
+		echo "pip could not install ghmirror into $(VENV); its own message is above. Without a" \
+			"network, let pip find packages elsewhere: set PIP_INDEX_URL or PIP_FIND_LINKS, or" \
+			"PIP_PROXY for a proxy." >&2
+		exit 1
+	fi
 	rm -rf build *.egg-info
 	touch $@
 

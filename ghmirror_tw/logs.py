@@ -59,6 +59,9 @@ _NOISE: Final = frozenset(
     }
 )
 
+#: What twistd and Twisted's ports log while all is well is of no use to a reader of this log.
+_FOREIGN: Final = ("log_legacy", "twisted.scripts.", "twisted.application.", "twisted.internet.")
+
 #: Keys of events that Twisted itself adds for its older log, and our own.
 _NOT_STRUCTURED: Final = frozenset(
     {
@@ -166,9 +169,13 @@ class _Observer:
     level: Any
 
     def __call__(self, event: LogEvent) -> None:
-        if event.get("log_level", LogLevel.info) < self.level:
+        level = event.get("log_level", LogLevel.info)
+        if level < self.level:
             return
-        if self.level > LogLevel.debug and event.get("log_format") in _NOISE:
+        if self.level > LogLevel.debug and (
+            event.get("log_format") in _NOISE
+            or (level <= LogLevel.info and str(event.get("log_namespace")).startswith(_FOREIGN))
+        ):
             return
         self.write(event)
 
@@ -180,7 +187,8 @@ def observer(
 ) -> ILogObserver:
     """Return what writes events of at least *level* to *stream* as ``text`` or ``json``.
 
-    What Twisted says at each connection is left out, except at level ``debug``.
+    What Twisted logs at each connection, at its start and at its end is left out, except at level
+    ``debug``.
     """
     written = FileLogObserver(stream, as_json if format == "json" else as_text)
     return _Observer(written, LogLevel.levelWithName(level))

@@ -82,13 +82,16 @@ class SharingPorts:
 
 @define(eq=False)
 class Listener:
-    """One endpoint that is listened on; *what* is how the log calls it."""
+    """One endpoint that is listened on; *what* is how the log calls it, *option* its option."""
 
     what: str
+    option: str
     description: str
     endpoint: IStreamServerEndpoint
     factory: ServerFactory[Any]
     port: IListeningPort | None = None
+    #: What to open from this machine; None where it is not TCP.
+    url: str | None = None
 
     def listen(self) -> None:
         """Start to listen, or say why that can't be, and exit with 1."""
@@ -99,10 +102,12 @@ class Listener:
         if failed[0].check(CannotListenError, OSError) is None:
             failed[0].raiseException()
         _log.critical(
-            "Not {what} on {description}: {why}",
+            "Not {what} on {description}: {why}; change {option}, or {variable} in the environment",
             what=self.what,
             description=self.description,
-            why=failed[0].getErrorMessage(),
+            why=failed[0].getErrorMessage().rstrip("."),
+            option=f"[server] {self.option}",
+            variable=f"GHMIRROR_SERVER_{self.option.upper()}",
         )
         raise SystemExit(1)
 
@@ -113,6 +118,8 @@ class Listener:
             scheme = "https" if self.description.startswith("ssl:") else "http"
             host = f"[{address.host}]" if ":" in address.host else address.host
             where = f"{scheme}://{host}:{address.port}"
+            host = "localhost" if address.host in {"0.0.0.0", "::"} else host  # noqa: S104 - seen
+            self.url = f"{scheme}://{host}:{address.port}"
         else:
             where = f"unix:{getattr(address, 'name', b'').decode(errors='replace')}"
         _log.info("{what} on {where}", what=self.what, where=where)
@@ -143,6 +150,7 @@ class MirrorService(MultiService):
         shutdown_grace_s: float,
         observer: ILogObserver,
         warnings: tuple[str, ...] = (),
+        about: str = "",
     ) -> None:
         super().__init__()
         self.reactor = reactor
@@ -155,6 +163,7 @@ class MirrorService(MultiService):
         self.shutdown_grace_s = shutdown_grace_s
         self.observer = observer
         self.warnings = warnings
+        self.about = about
         self.listeners: list[Listener] = []
 
     def setServiceParent(self, parent: Any) -> None:
@@ -181,6 +190,11 @@ class MirrorService(MultiService):
             if listener.port is None:
                 listener.listen()
         self.readiness.listening = True
+        _log.info("Started: {about}", about=self.about)
+        for option, text in (("listen", "Try: curl {url}/zen"), ("admin_listen", "Status: {url}/")):
+            urls = [each.url for each in self.listeners if each.option == option and each.url]
+            for url in urls[:1]:
+                _log.info(text, url=url)
         self._when_settled()
         # All that is there by now stays: the collector would go through it again and again, and
         # through the records of a store, which hang on it.

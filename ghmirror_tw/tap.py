@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from twisted.application.service import MultiService
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.logfile import LogFile
 from twisted.web.server import Site
 
 from ghmirror_tw import logs
@@ -361,6 +363,34 @@ class House:
         _log.info("The configuration's users and files have been reread")
 
 
+def _log_stream(reactor: Any, twistd: Any) -> Any:
+    """Return where twistd's own log would go: a file for a daemon or ``--logfile``, else stdout.
+
+    *twistd* has its options. SIGUSR1 rotates the file, as twistd has it.
+    """
+    name = twistd.get("logfile")
+    nodaemon = twistd.get("nodaemon", True)
+    if name == "-" and not nodaemon:
+        sys.stderr.write("A daemon cannot log to stdout: use --nodaemon or another --logfile\n")
+        raise SystemExit(1)
+    if name == "-" or (nodaemon and not name):
+        return sys.stdout
+    file = LogFile.fromFullPath(name or "twistd.log")
+    signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(file.rotate))
+    return file
+
+
+def _about(config: str | None, settings: Settings) -> str:
+    """Return in a line what is served, and with what."""
+    parts = {
+        "config": "none, defaults" if config is None else Path(config).absolute(),
+        "api_url": settings.github.api_url,
+        "store": settings.cache.backend,
+        "snapshots": settings.snapshot.target or "none",
+    }
+    return " ".join(f"{name}={value}" for name, value in parts.items())
+
+
 def makeService(options: Options) -> MultiService:
     """Return the service that twistd runs."""
     from twisted.internet import reactor  # noqa: PLC0415 - chosen by twistd, and not before
@@ -385,16 +415,21 @@ def makeService(options: Options) -> MultiService:
         house.reread,
         shutdown_delay_s=server.shutdown_delay,
         shutdown_grace_s=server.shutdown_grace,
-        observer=logs.observer(sys.stdout, settings.log.format, settings.log.level),
+        observer=logs.observer(
+            _log_stream(reactor, getattr(options, "parent", None) or {}),
+            settings.log.format,
+            settings.log.level,
+        ),
         warnings=settings.warnings,
+        about=_about(options["config"], settings),
     )
     # The admin port is never shared: whoever asked for metrics would get some process's.
     shared = SharingPorts(reactor) if server.reuse_port else reactor
-    for what, descriptions, factory, ports in (
-        ("listening", server.listen, site, shared),
-        ("admin listening", server.admin_listen, admin, reactor),
+    for what, option, descriptions, factory, ports in (
+        ("listening", "listen", server.listen, site, shared),
+        ("admin listening", "admin_listen", server.admin_listen, admin, reactor),
     ):
         for description in descriptions:
             endpoint = serverFromString(ports, with_backlog(description))
-            service.listeners.append(Listener(what, description, endpoint, factory))
+            service.listeners.append(Listener(what, option, description, endpoint, factory))
     return service

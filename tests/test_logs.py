@@ -139,6 +139,18 @@ def test_noise_of_twisted_is_left_out() -> None:
     assert len(all_of_it.written.splitlines()) == 4
 
 
+@pytest.mark.parametrize("namespace", ["log_legacy", "twisted.scripts._twistd_unix.UnixAppLogger"])
+def test_lines_of_twistd_are_left_out(namespace: str) -> None:
+    """Unless they are errors, or everything is wanted."""
+    quiet, all_of_it = Log("text"), Log("text", "debug")
+    for log in (quiet, all_of_it):
+        logger = Logger(namespace=namespace, observer=log.observer)
+        logger.info("reactor class: {reactor}", reactor="epoll")
+        logger.error("it matters")
+    assert [line.split(" ", 3)[3] for line in quiet.written.splitlines()] == ["it matters"]
+    assert len(all_of_it.written.splitlines()) == 2
+
+
 def test_failures_have_their_traceback_indented() -> None:
     """No line of it can be taken for another event."""
     log = Log("text")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -159,6 +162,33 @@ class Service(TestCase):
         assert given[1] is not given[2]
         assert given[2] is given[3]
 
+    async def test_it_logs_what_it_is(self) -> None:
+        """Where to look, with what it runs, and no lines of twistd's own."""
+        mirror = await start_mirror(self, {})
+        await mirror.logged(f"Status: {mirror.admin_url}/")
+        assert f"Try: curl {mirror.url}/zen\n" in mirror.log_text
+        assert f"Started: config={mirror.config} api_url=" in mirror.log_text
+        assert "store=memory snapshots=none\n" in mirror.log_text
+        assert (await get(mirror.url, "/healthz")).status == 200
+        assert await mirror.stop() == STOPPED
+        assert "Stopped\n" in mirror.log_text
+        for foreign in ("log_legacy", "reactor class", "starting up", "Server Shut Down"):
+            assert foreign not in mirror.log_text
+
+    async def test_a_tls_client_on_a_plain_port(self) -> None:
+        """It is refused at once, in plain HTTP, and the log says why, once."""
+        mirror = await start_mirror(self, {})
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", int(mirror.url.rpartition(":")[2]))
+        for _ in "12":
+            sender = await connectProtocol(endpoint, Raw())
+            transport: Any = sender.transport
+            transport.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64))
+            got = await sender.ended
+            assert got.startswith(b"HTTP/1.1 400 ")
+            assert b"plain HTTP" in got
+        await mirror.stop()
+        assert mirror.log_text.count("TLS handshake on a plain port") == 1
+
     async def test_why_github_did_not_answer(self) -> None:
         """The log says it in words."""
         mirror = await start_mirror(self, {})
@@ -234,7 +264,29 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
             assert ended.returncode == 1
             assert f"Not {what} on {busy}" in ended.stdout
             assert "Address already in use" in ended.stdout
+            option = "listen" if what == "listening" else "admin_listen"
+            assert f"change [server] {option}, or GHMIRROR_SERVER_{option.upper()}" in ended.stdout
             assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_the_log_is_where_twistd_has_it(tmp_path: Path) -> None:
+    """In the file of --logfile, or in twistd.log of a daemon; on stdout otherwise."""
+    path = tmp_path / "mirror.log"
+    assert tap._log_stream(reactor, {"nodaemon": True, "logfile": None}) is sys.stdout
+    assert tap._log_stream(reactor, {"nodaemon": True, "logfile": "-"}) is sys.stdout
+    with pytest.raises(SystemExit):
+        tap._log_stream(reactor, {"nodaemon": False, "logfile": "-"})
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        for nodaemon in (True, False):
+            file = tap._log_stream(reactor, {"nodaemon": nodaemon, "logfile": str(path)})
+            assert file.path == str(path)
+            file.close()
+        with contextlib.chdir(tmp_path):
+            tap._log_stream(reactor, {"nodaemon": False, "logfile": None}).close()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (tmp_path / "twistd.log").exists()
 
 
 def test_authorities_that_are_none(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ _FRAMING_TIMES: Final = 8
 _FRAMING_BYTES: Final = 128 * 1024
 #: That connections had to be closed is said so often at most, in seconds.
 _SAID_S: Final = 60.0
+#: How a TLS handshake begins (RFC 8446, section 5.1); no method of HTTP does.
+_TLS: Final = b"\x16\x03"
 _log: Final = Logger(namespace="ghmirror.web")
 
 
@@ -212,11 +214,19 @@ class Channel(HTTPChannel):
                 if heard is not None and again is not None:
                     self._take_again(again[1], again[2], heard)
                     return
+                if data[:2] == _TLS and not self._is_secure:
+                    self._refuse_tls()
+                    return
                 self._front = Front.of(data, self.totalHeadersSize)
             self._give_time(len(data))
         LineReceiver.dataReceived(self, data)
         if self._beginning is not None and not self._busyReceiving:
             self._begin()
+
+    def _refuse_tls(self) -> None:
+        """Refuse a TLS handshake in plain HTTP, which TLS clients recognise and report."""
+        self.factory.warn_of_tls(self._peer)
+        self.refuse(errors.malformed("This port is plain HTTP, not TLS: use an http: URL"))
 
     @property
     def _is_between(self) -> bool:
@@ -515,6 +525,7 @@ class MirrorSite(Site):
         #: Those not used for longest come first.
         self.channels: dict[Channel, None] = {}
         self._said_at: float | None = None
+        self._tls_warned_at: float | None = None
 
     def admit(self, channel: Channel) -> None:
         """Take one more connection; where there are too many, close the one idle for longest.
@@ -535,6 +546,17 @@ class MirrorSite(Site):
             _log.warn(
                 "There are more than {count} connections of clients; idle ones are closed",
                 count=self.most_connections,
+            )
+
+    def warn_of_tls(self, peer: Any) -> None:
+        """Log that a client takes a plain port for one with TLS, once a minute at most."""
+        now = self.reactor.seconds()
+        if self._tls_warned_at is None or now - self._tls_warned_at >= _SAID_S:
+            self._tls_warned_at = now
+            _log.warn(
+                "TLS handshake on a plain port: the client needs an http: URL, or [server] listen"
+                " an ssl: endpoint; client={client}",
+                client=getattr(peer, "host", "-"),
             )
 
     def used(self, channel: Channel) -> None:
