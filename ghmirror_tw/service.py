@@ -82,13 +82,17 @@ class SharingPorts:
 
 @define(eq=False)
 class Listener:
-    """One endpoint that is listened on; *what* is how the log calls it, *option* its option."""
+    """One endpoint that is listened on; *what* is how the log calls it, *option* its option.
+
+    *daemon*: whether this is a child of twistd's, whose parent waits for it to start.
+    """
 
     what: str
     option: str
     description: str
     endpoint: IStreamServerEndpoint
     factory: ServerFactory[Any]
+    daemon: bool = False
     port: IListeningPort | None = None
     #: What to open from this machine; None where it is not TCP.
     url: str | None = None
@@ -109,6 +113,8 @@ class Listener:
             option=f"[server] {self.option}",
             variable=f"GHMIRROR_SERVER_{self.option.upper()}",
         )
+        if self.daemon:  # twistd reports no SystemExit to the parent, which would wait for ever
+            failed[0].raiseException()
         raise SystemExit(1)
 
     def _listens(self, port: IListeningPort) -> None:

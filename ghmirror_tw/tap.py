@@ -396,6 +396,7 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor  # noqa: PLC0415 - chosen by twistd, and not before
 
     settings = options.settings
+    twistd = getattr(options, "parent", None) or {}
     try:
         house = House(reactor, settings, options["config"])
     except ConfigError as error:
@@ -416,7 +417,7 @@ def makeService(options: Options) -> MultiService:
         shutdown_delay_s=server.shutdown_delay,
         shutdown_grace_s=server.shutdown_grace,
         observer=logs.observer(
-            _log_stream(reactor, getattr(options, "parent", None) or {}),
+            _log_stream(reactor, twistd),
             settings.log.format,
             settings.log.level,
         ),
@@ -431,5 +432,6 @@ def makeService(options: Options) -> MultiService:
     ):
         for description in descriptions:
             endpoint = serverFromString(ports, with_backlog(description))
-            service.listeners.append(Listener(what, option, description, endpoint, factory))
+            daemon = not twistd.get("nodaemon", True)
+            service.listeners.append(Listener(what, option, description, endpoint, factory, daemon))
     return service

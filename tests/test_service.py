@@ -269,6 +269,29 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
             assert "Traceback" not in ended.stdout + ended.stderr
 
 
+def test_a_daemon_whose_port_is_taken(tmp_path: Path) -> None:
+    """It ends at once with status 1; the log has the reason."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        path = tmp_path / "busy.ini"
+        busy = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        path.write_text(f"[server]\nlisten = {busy}\nadmin_listen =\n")
+        ended = subprocess.run(
+            [TWISTD, "ghmirror", "--config", str(path)],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(Path(__file__).parent.parent), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "Couldn't listen on" in ended.stderr  # twistd cuts it short
+    assert f"Not listening on {busy}" in (tmp_path / "twistd.log").read_text()
+    assert not (tmp_path / "twistd.pid").exists()
+
+
 def test_the_log_is_where_twistd_has_it(tmp_path: Path) -> None:
     """In the file of --logfile, or in twistd.log of a daemon; on stdout otherwise."""
     path = tmp_path / "mirror.log"
