@@ -182,7 +182,7 @@ def save(config: str | None, as_json: bool, **more: bool) -> int:
 def restore(name: str | None, config: str | None, as_json: bool, **more: bool) -> int:
     """Fill the store in Redis from the snapshot NAME.
 
-    Without a NAME from the newest that is whole: of this store, or else of any. It is read twice,
+    Without a NAME from the newest that is usable: of this store, or else of any. It is read twice,
     first to check it. Nothing that is newer in the store is replaced, so mirrors may go on serving
     meanwhile; then the store counts as filled.
 

@@ -22,6 +22,16 @@ def _coloured() -> bool | None:
     return False if os.environ.get("NO_COLOR") else None
 
 
+def _result(text: str) -> None:
+    """Write to stdout; where its reader has ended, as `head` does, the rest goes nowhere."""
+    try:
+        click.echo(text, color=_coloured())
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 @define(eq=False)
 class Output:
     """Where a command's words go.
@@ -51,7 +61,7 @@ class Output:
     def line(self, text: str) -> None:
         """Say a line of the result to people."""
         if not self.as_json:
-            click.echo(text, color=_coloured())
+            _result(text)
 
     def verdict(self, word: str, text: str, width: int = 0) -> None:
         """Say a line that begins with what was found."""
@@ -60,7 +70,7 @@ class Output:
     def document(self, content: dict[str, Any]) -> None:
         """Say the whole result to programs; nothing else is ever on their stdout."""
         if self.as_json:
-            click.echo(json.dumps(content, indent=2))
+            _result(json.dumps(content, indent=2))
 
     def note(self, text: str) -> None:
         """Say what goes on, beside the result."""
