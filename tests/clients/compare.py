@@ -323,7 +323,7 @@ def _tag(pair: Pair, direct: str, mirrored: str) -> bool:
     (weak, tag), (weaker, other) = ((found and found.groups()) or ("", "") for found in tags)
     unseen = pair.mirrored.status == 304 or pair.mirrored.method == "HEAD"
     content_type = pair.value(pair.direct, "content-type")
-    is_text = unseen or "json" in content_type or "text/" in content_type
+    is_text = unseen or any(kind in content_type for kind in ("json", "text/", "vnd.github"))
     names_urls = any(mark in pair.direct.content for mark in (b"<URL>", b"<GITHUB>"))
     return (tag == other or names_urls or unseen) and (weak == weaker or (is_text and not weak))
 
@@ -374,6 +374,13 @@ DIFFERENCES = (
         "etag",
         "each stand-in's URLs are its own; what may be rewritten, or came as gzip, has a weak tag",
         _tag,
+    ),
+    _difference(
+        "accept-ranges",
+        "content that came as gzip is not GitHub's byte for byte; Range is forwarded all the same",
+        lambda pair, _direct, mirrored: (
+            not mirrored and pair.value(pair.mirrored, "etag").startswith("W/")
+        ),
     ),
     _difference(
         "vary",
@@ -454,7 +461,9 @@ class Side:
     api_url: str
     """Where GitHub is, by its own account."""
     uploads_url: str = ""
-    """Where GitHub takes uploads, if that is another host."""
+    """Where GitHub takes uploads, or the mirror does, if that is not below `url`."""
+    prefix: str = ""
+    """The path of `url`."""
 
     def without_place(self, value: Any) -> Any:
         """Return a client's report without the URL that the client was given."""
@@ -497,7 +506,7 @@ class Side:
         if each.target.endswith("/rate_limit"):
             content = _SPENT.sub(rb'"\1":0', content)
         fields = [(name, self._normal(value.encode()).decode()) for name, value in each.fields]
-        target = each.target
+        target = each.target.removeprefix(self.prefix)
         if ("Host", self.uploads_url.partition("//")[2]) in each.sent:
             target = f"/api/uploads{target}"
         return evolve(each, target=target, content=content, fields=fields)
@@ -644,12 +653,14 @@ async def sides_of(
     sections: Sections | None = None,
     *,
     prefix: str = "",
+    shape: str = "",
     folder: Path | None = None,
 ) -> Sides:
     """Start two stand-ins, furnished alike, a mirror of the second, and a tap before each way.
 
-    The API is below *prefix*. With a *folder*, all that clients reach is reached by TLS, and the
-    folder has the certificate of the authority, ``authority.pem``.
+    The API is below *prefix*; through the mirror, clients use it below *shape*. With a *folder*,
+    all that clients reach is reached by TLS, and the folder has the certificate of the authority,
+    ``authority.pem``.
     """
     context = trust = None
     listen = "tcp:0:interface=127.0.0.1"
@@ -677,7 +688,14 @@ async def sides_of(
         furnish(github)
     return Sides(
         Side(direct, taps[0], taps[0].url, taps[0].url),
-        Side(mirrored, taps[1], taps[1].url, mirrored.api_url.removesuffix(prefix)),
+        Side(
+            mirrored,
+            taps[1],
+            taps[1].url + shape,
+            mirrored.api_url.removesuffix(prefix),
+            f"{taps[1].url}/api/uploads" if shape else "",
+            shape,
+        ),
     )
 
 

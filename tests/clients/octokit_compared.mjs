@@ -74,5 +74,11 @@ async function write() {
   };
 }
 
-const situations = { read, requestTwice, write };
+// ten requests that are in flight at once, as a page of an application makes them
+async function together() {
+  const get = () => outcome(octokit.rest.repos.get(hello));
+  return Promise.all(Array.from({ length: 10 }, get));
+}
+
+const situations = { read, requestTwice, write, together };
 console.log(JSON.stringify(await situations[situation]()));

@@ -43,6 +43,44 @@ SCRIPTS = {
         -H "Authorization: Bearer $TOKEN" {LATEST}"""
     ),
     "the head": f"curl -sI {LATEST} | grep -i '^content-type:'",
+    "the length in the head": (
+        f"""curl -sI {LATEST} | tr -d '\\r' | sed -n 's/^Content-Length: //p'
+        curl -s {LATEST} | wc -c"""
+    ),
+    "a login and a token": "curl -s -u alice:$TOKEN $URL/user",
+    "an offer of HTTP/2": f"curl -s --http2 {LATEST}",
+    "HTTP/1.0": f"curl -s -0 {LATEST}",
+    "a file": (
+        'curl -s -H "Accept: application/vnd.github.raw" $URL/repos/octo/hello/contents/file '
+        "| base64 -w0"
+    ),
+    "a part of it": (
+        "curl -s -r 2-5 -w '%{http_code}' -H \"Accept: application/vnd.github.raw\" "
+        "$URL/repos/octo/hello/contents/file"
+    ),
+    "a download": (
+        "curl -s -o /dev/null -w '%{http_code} %{redirect_url}' "
+        '-H "Accept: application/octet-stream" $URL/repos/octo/hello/releases/assets/7'
+    ),
+    "GraphQL": (
+        'curl -s -H "Authorization: Bearer $TOKEN" '
+        '-d \'{"query": "{ viewer { login } }"}\' $URL/graphql'
+    ),
+    "a large write": (
+        'head -c 2000000 /dev/zero | curl -s -H "Authorization: Bearer $TOKEN" '
+        "--data-binary @- $URL/_sink"
+    ),
+    "a large write in chunks": (
+        'head -c 2000000 /dev/zero | curl -s -H "Authorization: Bearer $TOKEN" '
+        "-X POST -T - $URL/_sink"
+    ),
+    "no content": (
+        "curl -s -w '%{http_code}' -X PUT -H \"Authorization: Bearer $TOKEN\" "
+        "$URL/user/starred/octo/hello"
+    ),
+    "yes or no": (
+        "curl -s -w '%{http_code}' -H \"Authorization: Bearer $TOKEN\" $URL/user/starred/octo/hello"
+    ),
     "a write": (
         'curl -s -H "Authorization: Bearer $TOKEN" -d \'{"name":"new"}\' '
         "$URL/repos/octo/hello/labels"
@@ -54,6 +92,13 @@ def furnish_more(github: GitHub) -> None:
     furnish(github)
     furnish_release(github)
     github.put_list("/repos/octo/hello/forks", [])
+    github.put(
+        "/repos/octo/hello/contents/file",
+        {"content": "UEs=", "url": f"{github.api_url}/repos/octo/hello/contents/file"},
+        variants={"raw": bytes(range(32, 127)) + bytes(range(256))},
+    )
+    github.redirect("/repos/octo/hello/releases/assets/7", "https://objects.test/7?sig=s")
+    github.yes_no("/user/starred/octo/hello", [])
     github.put_list("/repos/octo/hello/labels", [{"name": "bug"}])
 
 
@@ -72,7 +117,7 @@ class Curl(TestCase):
             }
 
         # without a credential, GitHub counts a 304 as well
-        for paid in ((19, 17), (19, 16)):
+        for paid in ((32, 30), (32, 28)):
             both = await sides.run(client)
             assert both.report["the tag of the latest release, as installers have it"] == "v1.2.3\n"
             assert both.report["the same with wget"] == "v1.2.3\n"

@@ -66,6 +66,12 @@ class Octokit(TestCase):
         # GraphQL has no validators
         assert both.paid == (3, 1)
 
+    async def test_at_once(self) -> None:
+        """Ten requests for the same get the same, of which one is paid."""
+        both = await self.run_both(TOKEN, "together")
+        assert both.report == [both.report[0]] * 10
+        assert both.paid == (10, 1)
+
     async def test_writing(self) -> None:
         """A write, the list that it changed, and an upload to where the release says."""
         both = await self.run_both(TOKEN, "write")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, ClassVar
@@ -12,7 +13,17 @@ from twisted.trial.unittest import TestCase
 
 from tests.clients.compare import Both, Side, Sides, Upstream, sides_of, sides_of_github_com
 from tests.clients.programs import told_by
-from tests.clients.scene import ASSETS, TOKEN, furnish, furnish_limits, put_release, seen
+from tests.clients.scene import (
+    ASSETS,
+    ISSUES,
+    TOKEN,
+    furnish,
+    furnish_limits,
+    furnish_release,
+    put_issues,
+    put_release,
+    seen,
+)
 from tests.github import GitHub
 
 MODULE = "tests.clients.pygithub_compared"
@@ -23,6 +34,10 @@ def furnish_more(github: GitHub) -> None:
     furnish(github)
     furnish_limits(github)
     github.repository("octo/secret", {"octo": "admin"}, private=True)
+
+
+def use_429(github: GitHub) -> None:
+    github.limit_status = github.secondary_status = 429
 
 
 class PyGithub(TestCase):
@@ -54,6 +69,12 @@ class PyGithub(TestCase):
         assert both.report == seen()
         # a redirect, a 404 and a 401 have no validator
         assert both.paid == (19, 3)
+        for total in (ISSUES + 35, ISSUES - 20):
+            self.sides.each(partial(put_issues, total=total))
+            both = await self.run_both("report")
+            assert both.report == seen(total)
+            # `Link` has changed, which no entity-tag covers
+            assert both.paid[1] < both.paid[0]
 
     async def test_exceptions(self) -> None:
         """What is missing, hidden or refused raises the same, with the same in it."""
@@ -72,6 +93,14 @@ class PyGithub(TestCase):
             both = await self.run_both("limited", kind)
             classes = [each["class"] for each in both.report["failures"]]
             assert classes == ["RateLimitExceededException"] * 3
+            assert both.upstream == (Upstream(3, 0), Upstream(1, 0))
+
+    async def test_limits_by_429(self) -> None:
+        """GitHub may use either status; PyGithub knows limits by one of them."""
+        self.sides.each(use_429)
+        for kind in ("primary-limit", "secondary-limit"):
+            both = await self.run_both("limited", kind)
+            assert [each["status"] for each in both.report["failures"]] == [429] * 3
             assert both.upstream == (Upstream(3, 0), Upstream(1, 0))
 
     async def test_what_is_left(self) -> None:
@@ -98,6 +127,34 @@ class PyGithub(TestCase):
         assert pair.mirrored.values("x-from-cache") == ["1"]
         # by these, clients go slowly
         assert pair.mirrored.values("x-ratelimit-remaining") == ["0"]
+
+
+class BelowAPrefix(TestCase):
+    """With the base URL of an Enterprise server, PyGithub requires its path of each URL."""
+
+    timeout: ClassVar[float] = 120
+
+    async def test_all(self) -> None:
+        """All is the same as directly without the prefix, also the upload of an asset."""
+
+        def furnish_all(github: GitHub) -> None:
+            furnish(github)
+            furnish_release(github)
+
+        sides = await sides_of(self, furnish_all, shape="/api/v3")
+
+        async def client(side: Side) -> Any:
+            command = [sys.executable, "-m", MODULE, side.url, TOKEN]
+            return [
+                await told_by([*command, "report"]),
+                await told_by([*command, "upload", __file__]),
+            ]
+
+        both = await sides.run(client)
+        assert both.unexplained() == []
+        report, upload = both.report
+        assert report == seen()
+        assert (upload["asset"], upload["id"]) == ("asset.bin", 7)
 
 
 class AtGitHubCom(TestCase):
