@@ -45,6 +45,7 @@ from ghmirror_tw.policy.limits import (
     scopes_of,
 )
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.policy.patterns import path_pattern
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.quantities import duration
@@ -570,19 +571,17 @@ class Mirror:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
         bucket = bucket_of(question.method, question.path)
         self.quotas.note(whose.token, bucket, reply.fields)
-        remaining = reply.fields.get(b"x-ratelimit-remaining")
-        reset = reply.fields.get(b"x-ratelimit-reset")
-        if not (remaining or b"").isdigit() or not (reset or b"").isdigit():
+        remaining = whole_number(reply.fields.get(b"x-ratelimit-remaining"))
+        reset = whole_number(reply.fields.get(b"x-ratelimit-reset"))
+        if remaining is None or reset is None:
             return reply
-        assert remaining is not None
-        assert reset is not None
         login = self.login(whose.credential)
         resource = resource_of(question, reply.fields)
-        self.metrics.quota(login, resource, int(remaining), int(reset))
+        self.metrics.quota(login, resource, remaining, reset)
         token, alone = whose.token, not self.pacing.is_shared(whose.token)
-        self.pacing.heard(token, resource, int(remaining), int(reset))
+        self.pacing.heard(token, resource, remaining, reset)
         one_less = self._charges.received(
-            token, resource, int(remaining), int(reset), self.now(), alone=alone
+            token, resource, remaining, reset, self.now(), alone=alone
         )
         if reply.status != 304 or question.authorization is None:  # noqa: PLR2004
             if not asks_for_limits(question):
@@ -598,7 +597,7 @@ class Mirror:
                 " remaining={remaining}; this is logged once",
                 user=login or "unknown",
                 resource=resource,
-                remaining=int(remaining),
+                remaining=remaining,
             )
         return evolve(reply, charged=True)
 

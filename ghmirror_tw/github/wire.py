@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 from ghmirror_tw.policy.fields import tokens
+from ghmirror_tw.policy.numbers import whole_number
 
 #: The largest head, in bytes; a line has no limit of its own, since `Link` repeats a whole query.
 MOST_HEAD: Final = 256 * 1024
@@ -23,8 +24,6 @@ _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 #: Section 5: a token, at once a colon, and neither CR, LF nor any other control but tabs.
 _FIELD_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
-#: No content is longer than a disk.
-_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _SWITCHING: Final = 101
 _LEAST_FINAL: Final = 200
 _WITHOUT_CONTENT: Final = frozenset({204, 304})
@@ -134,7 +133,7 @@ class Head:
         if is_empty:
             return
         if lengths:
-            self.length = int(lengths[0])
+            self.length = whole_number(lengths[0])
         if codings:
             if codings != [b"chunked"]:
                 raise Malformed("a transfer coding that is not chunked")
@@ -193,7 +192,7 @@ def _check_end(lengths: list[bytes], codings: list[bytes]) -> None:
     """Raise `Malformed` where nobody can tell from this where an answer ends."""
     if len(lengths) + len(codings) > 1:
         raise Malformed("more than one length or coding")
-    if any(_LENGTH.fullmatch(length) is None for length in lengths):
+    if any(whole_number(length) is None for length in lengths):
         raise Malformed("a length that is none")
     if b"" in codings:
         raise Malformed("a transfer coding that has no name")

@@ -23,6 +23,7 @@ from attrs import field, frozen
 
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.policy.remembered import remembered
 
 #: How long a limit lasts of which GitHub doesn't say it, in seconds; it doubles each time.
@@ -51,8 +52,9 @@ _BUCKETS: Final = tuple(
 )
 #: Resources that GitHub reports by a name of their own, and that share the quota of another.
 _SHARED: Final = {"code_scanning_upload": CORE}
+#: No time is later than this, in seconds.
+_MOST_SECONDS: Final = 10**15 - 1
 _RESOURCE: Final = re.compile(rb"[a-z0-9_]{1,64}")
-_SECONDS: Final = re.compile(rb"[0-9]{1,15}")
 
 #: The scope of a limit that stops a credential altogether, and of one that stops only requests that
 #: create content. The hyphen tells the latter from the name of a resource.
@@ -338,7 +340,8 @@ def _sent_at(fields: Fields, now: float) -> float:
 
 def _seconds(value: bytes | None) -> float | None:
     """Return a number of seconds, which has no sign and no fraction."""
-    return float(value) if value is not None and _SECONDS.fullmatch(value) else None
+    seconds = whole_number(value, _MOST_SECONDS)
+    return None if seconds is None else float(seconds)
 
 
 def _date(value: bytes | None) -> float | None:

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 from attrs import define, field, frozen
 
 from ghmirror_tw.policy import pagination_table
+from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.policy.remembered import remembered
 
 #: GitHub's page size where a request names none, and the largest one, for nearly all operations.
@@ -23,7 +24,7 @@ DEFAULT_SIZE: Final = 30
 LARGEST_SIZE: Final = 100
 
 #: Longer numbers are no page numbers.
-_MAX_DIGITS: Final = 9
+_MOST_NUMBER: Final = 999_999_999
 
 _PARAMETER_TEXT: Final = rb'([^\s=;,"<>]+)(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*)))?'
 _PARAMETER: Final = re.compile(rb";[ \t]*" + _PARAMETER_TEXT)
@@ -190,7 +191,7 @@ def _last(target: bytes, name: bytes) -> bytes | None:
 
 
 def _positive(value: bytes) -> int | None:
-    return (int(value) or None) if value.isdigit() and len(value) <= _MAX_DIGITS else None
+    return whole_number(value, _MOST_NUMBER) or None
 
 
 def page_of(target: bytes) -> int | None:
@@ -232,10 +233,8 @@ def page_size(target: bytes) -> int:
     value = _last(target, b"per_page") or b""
     if not value.isdigit():
         return operation.size
-    size = value.lstrip(b"0")
-    if len(size) > _MAX_DIGITS:
-        return operation.most
-    return min(int(size or b"0") or operation.size, operation.most)
+    size = whole_number(value.lstrip(b"0") or b"0", operation.most)
+    return operation.most if size is None else size or operation.size
 
 
 def asks_for_page(target: bytes) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import evolve, frozen
 
+from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.policy.remembered import remembered
 
 #: Where clients of GitHub Enterprise Server look for the API, and beside it for GraphQL and for
@@ -190,7 +191,7 @@ def _valid_host(value: bytes, what: str) -> bytes:
             IPv6Address(found[2].decode())
         except AddressValueError:
             raise BadRequest(f"{what} holds no valid address") from None
-    if found[3] is not None and not 1 <= int(found[3]) <= _LAST_PORT:
+    if found[3] is not None and not whole_number(found[3], _LAST_PORT):
         raise BadRequest(f"{what} holds no valid port")
     return value
 

@@ -21,6 +21,7 @@ from twisted.web.server import Site
 from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.policy.numbers import MOST_DIGITS, whole_number
 from ghmirror_tw.policy.targets import BadRequest, check_request_line
 from ghmirror_tw.sockets import LARGE_BYTES, Outbox, send_now
 from ghmirror_tw.web.fitting import own_answer
@@ -495,6 +496,8 @@ class Channel(HTTPChannel):
             self.refuse(errors.not_implemented("Only the transfer coding chunked is understood"))
             self.length = None
             return False
+        if header == b"Content-Length" and data.isdigit() and whole_number(data) is None:
+            data = b"9" * MOST_DIGITS  # as good as any length that is too large
         chosen: bool = super()._maybeChooseTransferDecoder(header, data)
         return chosen
 

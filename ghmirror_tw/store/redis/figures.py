@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Reply, Unavailable
 
 #: How often the servers are asked, in seconds; metrics are seldom looked at more often.
@@ -21,9 +22,10 @@ _INFO: Final = (Command((b"INFO", b"memory")), Command((b"INFO", b"stats")))
 
 def total(name: str, told: Sequence[Reply]) -> int | None:
     """Return the sum of a figure over what servers have told (INFO); None where nobody did."""
-    pattern = re.compile(rb"^%s:(\d+)\r?$" % name.encode("ascii"), re.MULTILINE)
+    pattern = re.compile(rb"^%s:([0-9]+)\r?$" % name.encode("ascii"), re.MULTILINE)
     found = [match for each in told if isinstance(each, bytes) and (match := pattern.search(each))]
-    return sum(int(match[1]) for match in found) if found else None
+    figures = [figure for match in found if (figure := whole_number(match[1])) is not None]
+    return sum(figures) if figures else None
 
 
 @define(eq=False)

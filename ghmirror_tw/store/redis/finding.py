@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as Late
 from twisted.python.failure import Failure
 
+from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.store.redis.address import Address, Credentials
 from ghmirror_tw.store.redis.connection import CannotConnect, Connection, ConnectionFactory, plain
 
@@ -18,6 +19,7 @@ from ghmirror_tw.store.redis.connection import CannotConnect, Connection, Connec
 _TIMEOUT_S: Final = 1.0
 #: Longer than any question takes.
 _IDLE_S: Final = 60.0
+_LAST_PORT: Final = 65_535
 #: These mean that one has to say who one is, or somebody else.
 _REFUSALS: Final = ("NOAUTH", "WRONGPASS")
 
@@ -90,7 +92,10 @@ class Finder:
         if reply is None:
             return None
         host, port = reply
-        return Address(host.decode(), int(port))
+        number = whole_number(port, _LAST_PORT)
+        if not number:
+            raise ValueError("the port in its reply can't be read")
+        return Address(host.decode(), number)
 
     async def _connect(self, sentinel: Address) -> Connection:
         """Return a connection as nobody, or as somebody if that is not enough.

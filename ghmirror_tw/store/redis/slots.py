@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.store.redis.address import Address
 
 #: How many hash slots there are in every cluster.
@@ -140,10 +141,9 @@ def read_redirection(message: str, asked: Address) -> Redirection | None:
         return None
     slot, _, endpoint = rest.partition(" ")
     host, colon, port = endpoint.partition(" ")[0].rpartition(":")
-    if not (slot.isascii() and slot.isdigit() and int(slot) < SLOTS and colon):
+    number = whole_number(slot, SLOTS - 1)
+    if number is None or not colon:
         raise ValueError("the slot can't be read")
-    if not (port.isascii() and port.isdigit()):
-        raise ValueError("the port can't be read")
     host = host.removeprefix("[").removesuffix("]")
     known = asked.host if host in {"", "?"} else _text(host.encode())
-    return Redirection(int(slot), Address(known, _port(int(port))), once=word == "ASK")
+    return Redirection(number, Address(known, _port(whole_number(port))), once=word == "ASK")

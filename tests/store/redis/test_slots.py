@@ -194,7 +194,9 @@ def test_other_errors_are_none(message: str) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    ["MOVED", "MOVED 1", "ASK 1 a", "MOVED a b:1", f"MOVED {SLOTS} a:1", "ASK 1 a:0", "ASK 1 a:b"],
+    ["MOVED", "MOVED 1", "ASK 1 a", "MOVED a b:1", f"MOVED {SLOTS} a:1", "ASK 1 a:0", "ASK 1 a:b"]
+    + [f"MOVED 1 a:{'9' * digits}" for digits in (6, 5_000)]
+    + [f"MOVED {'9' * 5_000} a:1"],
 )
 def test_unreadable_redirections_are_refused(message: str) -> None:
     """A redirection that makes no sense is not taken for the answer to a command."""

@@ -50,3 +50,4 @@ class Shown(TestCase):
             assert store.figures.used_bytes is None
         assert total("used_memory", [b"a:1\r\nused_memory:5\r\n", b"used_memory:7", None]) == 12
         assert total("used_memory", [b"used_memory_rss:5"]) is None
+        assert total("used_memory", [b"used_memory:" + b"9" * 5_000]) is None

@@ -1,0 +1,20 @@
+"""Whole numbers in what comes from outside: requests, responses, replies of Redis."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Longer numbers than this are no counts, sizes or times. `int` refuses more than 4,300 digits, and
+#: `float` overflows from 309 on.
+MOST_DIGITS: Final = 18
+
+
+def whole_number(value: bytes | str | None, most: int | None = None) -> int | None:
+    """Return the number that *value* is, or None where it is none, or more than *most*.
+
+    A number has up to `MOST_DIGITS` ASCII digits and nothing else: no sign, space or underscore.
+    """
+    if value is None or len(value) > MOST_DIGITS or not (value.isascii() and value.isdigit()):
+        return None
+    number = int(value)
+    return number if most is None or number <= most else None
