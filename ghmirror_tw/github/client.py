@@ -30,6 +30,7 @@ from ghmirror_tw.github.wire import OverLimit
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.fields import Fields, serialised
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.tags import with_valid_tag
 from ghmirror_tw.policy.targets import is_upload
 from ghmirror_tw.policy.tunnels import Proxy
 
@@ -241,7 +242,7 @@ class _Asking:
     def answered(self, answer: Any) -> None:
         """Give the reply, and free the connection when its content is there."""
         self._end()
-        fields = Fields.of(tuple(answer.lines))
+        fields = with_valid_tag(Fields.of(tuple(answer.lines)))
         if answer.length == 0:
             # The connection is free already.
             self.client.freed()

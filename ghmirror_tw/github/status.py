@@ -20,6 +20,7 @@ from ghmirror_tw.github.content import Content
 from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.limits import retry_after
+from ghmirror_tw.policy.tags import with_valid_tag
 from ghmirror_tw.policy.tunnels import Proxy
 
 #: The component of the page that the mirror depends on.
@@ -196,7 +197,7 @@ class StatusPage:
         return self._said(response, collected)
 
     def _said(self, response: Any, content: bytes | None) -> str:
-        fields = Fields(lines_of(response.headers))
+        fields = with_valid_tag(Fields(lines_of(response.headers)))
         if response.code == 304 and self._etag is not None:  # noqa: PLR2004
             return self._tagged
         if response.code != 200:  # noqa: PLR2004

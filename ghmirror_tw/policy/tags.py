@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Final
 
-from ghmirror_tw.policy.fields import tokens
+from ghmirror_tw.policy.fields import Fields, tokens
 
 #: The content of an empty list, whose entity-tag can be computed without ever having seen it.
 EMPTY_LIST: Final = b"[]"
@@ -14,6 +14,7 @@ EMPTY_LIST: Final = b"[]"
 #: `entity-tag` of RFC 9110, section 8.8.3: any visible byte but a quotation mark, between two.
 _ENTITY_TAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
+_ETAG: Final = frozenset({b"etag"})
 _BETWEEN_MEMBERS: Final = re.compile(rb"[ \t,]*+")
 _SPACES: Final = re.compile(rb"[ \t]*+")
 
@@ -45,6 +46,17 @@ def compute(
 def well_formed(tag: bytes) -> bool:
     """Tell whether *tag* is one entity-tag, weak or strong (RFC 9110, section 8.8.3)."""
     return _ENTITY_TAG.fullmatch(tag) is not None
+
+
+def with_valid_tag(fields: Fields) -> Fields:
+    """Return the fields of a response, without `ETag` where it is not one entity-tag.
+
+    As a validator, what a server sends in its place could match anything, such as `*`.
+    """
+    values = fields.get_all(b"etag")
+    if not values or (len(values) == 1 and well_formed(values[0])):
+        return fields
+    return fields.without(_ETAG)
 
 
 def opaque(tag: bytes) -> bytes:

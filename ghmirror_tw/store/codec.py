@@ -28,6 +28,7 @@ from ghmirror_tw.policy.content import TooLarge, Undecodable, unpack
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.policy.records import Entry, Grant, Representation, digest_of
+from ghmirror_tw.policy.tags import well_formed
 from ghmirror_tw.store.lately import Lately
 
 #: What is written. The version before it is read, too; a newer one is neither read nor replaced.
@@ -87,6 +88,14 @@ def _text(value: Any) -> str:
     return str(_take(value, bytes).decode("ascii"))
 
 
+def _tag(value: Any) -> bytes | None:
+    """Return an entity-tag; a record with what is none is as good as no record."""
+    tag: bytes | None = _take(value, bytes, None)
+    if tag is not None and not well_formed(tag):
+        raise _Malformed
+    return tag
+
+
 def _login(value: Any) -> str | None:
     return None if value is None else _text(value)
 
@@ -98,7 +107,7 @@ def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> G
     scopes, sso, poll_interval, varied = more
     return Grant(
         digest=_take(digest, bytes).hex(),
-        etag=_take(etag, bytes, None),
+        etag=_tag(etag),
         last_modified=_take(modified, bytes, None),
         link=_take(link, bytes, None),
         asked_at=asked_at,

@@ -170,6 +170,17 @@ class Reading(TestCase):
         assert (last.status, last.field(b"if-none-match")) == (200, None)
         assert self.told == [False, True]
 
+    async def test_what_is_no_entity_tag_is_no_validator(self) -> None:
+        """An asterisk would match every page to come."""
+        tags = ("*", "bare", '"a", "b"')
+        self.server.put(PAGE, saying("operational"), etag=False, fields={"ETag": tags[0]})
+        self.page()
+        for tag in tags:
+            self.server.put(PAGE, saying("operational"), etag=False, fields={"ETag": tag})
+            assert await self.again() == INTERVAL_S
+            assert await self.again() == INTERVAL_S
+            assert self.server.asked(PAGE)[-1].field(b"if-none-match") is None
+
     async def test_no_credential_goes_there_and_no_cookie_is_kept(self) -> None:
         """It is nobody's business who reads."""
         self.server.put(PAGE, saying("operational"), fields={"Set-Cookie": "a=b"})

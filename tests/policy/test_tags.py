@@ -7,8 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.policy import tags
+from ghmirror_tw.policy.fields import Fields
 
 VARY = b"Accept, Authorization, Cookie, X-GitHub-OTP,Accept-Encoding, Accept, X-Requested-With"
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ((), True),
+        ((b'"a"',), True),
+        ((b'W/""',), True),
+        ((b"*",), False),
+        ((b"",), False),
+        ((b"bare",), False),
+        ((b'w/"a"',), False),
+        ((b'"a", "b"',), False),
+        ((b'"a" ',), False),
+        ((b'"a"', b'"a"'), False),
+    ],
+)
+def test_what_is_no_entity_tag_goes(values: tuple[bytes, ...], kept: bool) -> None:
+    """All else that the response has stays."""
+    other = (b"x", b"1")
+    sent = Fields((other, *((b"etag", value) for value in values)))
+    assert tags.with_valid_tag(sent) == (sent if kept else Fields((other,)))
+
 
 etagc = st.sampled_from([bytes([c]) for c in range(0x21, 0x100) if c not in {0x22, 0x7F}])
 opaque_tags = st.lists(etagc, max_size=8).map(lambda found: b'"' + b"".join(found) + b'"')
