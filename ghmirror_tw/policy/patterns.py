@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 #: A word of the API's own; everything else is a name of something.
 _WORD: Final = re.compile(rb"[a-z][a-z_-]{0,39}")
@@ -20,6 +21,7 @@ _NAMES: Final = {
             *(b"app-manifests", b"applications", b"branches", b"commits", b"statuses", b"tags"),
             *(b"trees", b"labels", b"environments", b"members", b"memberships", b"collaborators"),
             *(b"assignees", b"following", b"blocks", b"secrets", b"variables", b"workflows"),
+            *(b"token", b"tokens", b"grants"),
             *(
                 b"licenses",
                 b"templates",
@@ -37,9 +39,41 @@ _PATHS: Final = frozenset(
 )
 _MOST_SEGMENTS: Final = 12
 
+_HIDDEN: Final = b"***"
+#: Where a server may see the end of a segment.
+_ENDS: Final = re.compile(rb"(/|\\|%2[Ff]|%5[Cc])")
+#: What all paths with a credential have in them, however they are spelled.
+_HINTS: Final = (b"app-manifests", b"applications")
+_OF_APPLICATIONS: Final = frozenset({b"token", b"tokens", b"grant", b"grants"})
+
+
+def without_credentials(path: bytes) -> bytes:
+    """Return a *path*, which is without its query, with ``***`` in the place of credentials.
+
+    They are the code of an App's manifest, ``/app-manifests/CODE/conversions``, and the tokens of
+    an OAuth App, ``/applications/ID/tokens/TOKEN`` (GitHub: Apps, OAuth authorizations). It does
+    not matter what stands before, nor how the words are spelled.
+    """
+    decoded = unquote_to_bytes(path).lower()
+    if not any(hint in decoded for hint in _HINTS):
+        return path
+    parts = _ENDS.split(path)
+    words: list[bytes] = []
+    for at in range(0, len(parts), 2):
+        word = unquote_to_bytes(parts[at]).lower()
+        if not word:
+            continue
+        is_code = words[-1:] == [b"app-manifests"]
+        follows = b"applications" in words and not _OF_APPLICATIONS.isdisjoint(words)
+        if is_code or follows:
+            parts[at] = _HIDDEN
+        words.append(word)
+    return b"".join(parts)
+
 
 def path_pattern(path: bytes) -> str:
     """Return the pattern of a *path*, which is without its query."""
+    path = without_credentials(path)
     shown: list[bytes] = []
     names = 0
     for segment in path.split(b"/")[1 : _MOST_SEGMENTS + 1]:

@@ -9,6 +9,7 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from ghmirror_tw.logs import scrub
+from ghmirror_tw.policy.patterns import without_credentials
 from ghmirror_tw.policy.remembered import remembered
 
 #: How long a path may be in the log, and a method.
@@ -39,6 +40,7 @@ def _shown(path: bytes) -> str:
     if not path.startswith(b"/"):
         _, scheme, rest = path.partition(b"://")
         path = b"/" + rest.partition(b"/")[2] if scheme else path
+    path = without_credentials(path)
     text = _visible(path)
     if b"%" in path:
         decoded = unquote_to_bytes(path).decode("latin-1")

@@ -37,6 +37,34 @@ def test_a_line_says_what_was_asked_and_what_came_of_it() -> None:
     assert [event[key] for key in keys] == ["GET", "/user", 200, "shared", 12.3, "octocat"]
 
 
+@pytest.mark.parametrize("prefix", ["", "/api/v3", "https://api.github.com", "//x"])
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/app-manifests/0a1b2c/conversions", "/app-manifests/***/conversions"),
+        ("/app-manifests/0a1b2c", "/app-manifests/***"),
+        ("/app%2Dmanifests/0a1b2c/conversions", "/app%2Dmanifests/***/conversions"),
+        ("/App-Manifests/0a1b2c/conversions?x", "/App-Manifests/***/conversions"),
+        ("/applications/Iv1.8a61f9b3a7aba766/tokens/0a1b2c", None),
+        ("/applications/Iv1.8a61f9b3a7aba766/grants/0a1b2c/", None),
+        ("/applications/Iv1.8a61f9b3a7aba766/token/0a1b2c", None),
+        ("/applications/Iv1.8a61f9b3a7aba766/token/sco%70ed/0a1b2c", None),
+        ("/applications/Iv1.8a61f9b3a7aba766/token", "/applications/Iv1.8a61f9b3a7aba766/token"),
+        ("/app-manifests", "/app-manifests"),
+        ("/app-manifests//0a1b2c", "/app-manifests//***"),
+        ("/app-manifests%2f0a1b2c", "/app-manifests%2f***"),
+        ("/repos/o/applications/issues/tokens/1", "/repos/o/applications/issues/tokens/***"),
+        ("/repos/o/r/actions/tokens/1", "/repos/o/r/actions/tokens/1"),
+    ],
+)
+def test_secrets_in_paths_are_not_shown(prefix: str, path: str, shown: str | None) -> None:
+    """The codes of App manifests, and the tokens of OAuth Apps; all else is."""
+    found = shown_path(f"{prefix}{path}".encode())
+    assert "0a1b2c" not in found
+    if shown is not None:
+        assert found.endswith(shown)
+
+
 def test_an_unknown_login_is_a_dash() -> None:
     """So that a line always has as many words."""
     assert formatEvent(logged(login=None)[0]).endswith(" ms -")
