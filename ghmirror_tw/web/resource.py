@@ -162,6 +162,7 @@ class MirrorResource:
     async def _respond(self, request: MirrorRequest, told: _Told) -> None:
         try:
             try:
+                _check_credential(request.fields)
                 if is_preflight(request.method, request.fields):
                     told.outcome = Outcome.PASS
                     fitted = preflight_answer(self.reactor.seconds())
@@ -312,6 +313,15 @@ class MirrorResource:
         except CancelledError:
             content.abort()
             raise
+
+
+def _check_credential(fields: Fields) -> None:
+    """Raise MirrorError where there are two credentials (RFC 9110, section 11.6.2: there is one).
+
+    Each server could take another one for the client's.
+    """
+    if len(fields.get_all(b"authorization")) > 1:
+        raise errors.malformed("The request must have one Authorization field at most")
 
 
 def _host(fields: Fields) -> bytes:
