@@ -25,6 +25,9 @@ PREFIX: Final = "GHMIRROR_"
 #: Port 0 is another one each time.
 _ANY_PORT: Final = re.compile(r"(tcp[46]?|ssl):(port=)?0(:|$)")
 
+#: As many characters as 128 bits take in hexadecimal digits.
+_SHORTEST_SECRET: Final = 32
+
 #: When an option may change while the mirror runs.
 _AT_SIGHUP: Final = "at SIGHUP"
 _AT_EACH_CONNECTION: Final = "at each connection: what the file holds"
@@ -689,6 +692,12 @@ def _cautions(settings: Settings) -> Iterator[str]:
     if shared and not (cache.credential_secret or cache.credential_secret_path):
         who = f"whoever can write to {' or '.join(shared)} can make up answers"
         yield f"[cache] credential_secret is empty, so {who}"
+    secret = cache.current_credential_secret()
+    if 0 < len(secret) < _SHORTEST_SECRET:
+        yield (
+            f"[cache] credential_secret has fewer than {_SHORTEST_SECRET} characters, so it may be"
+            " found by trying: use a longer one, such as the output of openssl rand -hex 32"
+        )
     unused = [name for section, name in _BY_KEY if section == "redis"]
     unused = [name for name in unused if _is_set(settings, ("redis", name))]
     if unused and cache.backend != "redis":

@@ -711,7 +711,7 @@ def test_what_is_shared_without_a_secret_is_warned_about() -> None:
     (warning,) = warnings(SNAPSHOT_TARGET="s3://bucket")
     assert "write to S3" in warning
     assert scrub(warning) == warning  # what the log would take for a secret can't be read there
-    assert warnings(**S3, CACHE_CREDENTIAL_SECRET="x") == ()
+    assert warnings(**S3, CACHE_CREDENTIAL_SECRET="x" * 32) == ()
     assert warnings(SNAPSHOT_TARGET="file:///d") == ()
     (warning,) = warnings(REDIS_POOL_SIZE="8", REDIS_TTL="1d")
     assert warning == "[redis] pool_size, ttl: not used while [cache] backend is memory"
@@ -781,3 +781,18 @@ def test_where_snapshots_go() -> None:
     for text in ("file:///", "file://h/a", "s3://B", "s3:bucket", "/var/lib", "s3://bucket?x"):
         with pytest.raises(ValueError, match=r"\w"):
             kinds.target.parse(text)
+
+
+def test_a_short_secret_is_warned_about(tmp_path: Path) -> None:
+    """Wherever it is given; whoever reads what is stored could find it by trying."""
+    path = tmp_path / "secret"
+    for length, many in ((1, 1), (31, 1), (32, 0)):
+        secret = "s" * length
+        path.write_text(f"{secret}\n")
+        for name, value in (("", secret), ("_PATH", str(path))):
+            warnings = load(None, {f"GHMIRROR_CACHE_CREDENTIAL_SECRET{name}": value}).warnings
+            assert len(warnings) == many, (length, name)
+            for warning in warnings:
+                assert "32 characters" in warning
+                assert secret not in warning or length == 1
+                assert scrub(warning) == warning

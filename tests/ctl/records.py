@@ -15,7 +15,7 @@ from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.interfaces import Pair
 from tests.store.contract import ALICE, BOB, entry, grant, held
 
-SECRET = "what-only-the-mirrors-know"
+SECRET = "what-only-the-mirrors-know-of-all"
 CODEC = Codec(SECRET.encode())
 #: 2026-11-25 09:30:00 UTC, in ms.
 AT_MS = 1_795_599_000_123

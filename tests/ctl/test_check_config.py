@@ -51,18 +51,25 @@ def test_all_faults_at_once(operator: Operator) -> None:
     }
 
 
+SHORT = (
+    "[cache] credential_secret has fewer than 32 characters, so it may be found by trying: use a"
+    " longer one, such as the output of openssl rand -hex 32"
+)
+
+
 def test_warnings_are_no_faults(operator: Operator) -> None:
     """They are told, and the status is 0."""
-    operator.configure({"redis": {"pool_size": "2"}})
+    operator.configure({"redis": {"pool_size": "2"}, "cache": {"credential_secret": "a"}})
     operator.more["GHMIRROR_PORT"] = "tcp://10.0.0.1:8080"
     ended = operator.run("check-config")
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.splitlines() == [
         "warning: environment variable GHMIRROR_PORT is no option of ours; it is ignored",
+        f"warning: {SHORT}",
         "warning: [redis] pool_size: not used while [cache] backend is memory",
         "It can be used.",
     ]
-    assert len(operator.run("check-config", "--json").json["warnings"]) == 2
+    assert len(operator.run("check-config", "--json").json["warnings"]) == 3
 
 
 def test_the_environment_counts(operator: Operator) -> None:
