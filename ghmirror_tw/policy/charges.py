@@ -12,6 +12,8 @@ from typing import Final
 from attrs import define, field
 
 _MOST: Final = 10_000
+#: GitHub has some twenty resources; a token with more of them is forgotten.
+_MOST_RESOURCES: Final = 64
 #: Where other replicas may send requests of the same token, what remained is known for so long
 #: only, in seconds.
 _SHARED_S: Final = 5.0
@@ -62,6 +64,8 @@ class Charges:
         if known is None or known.mixed:
             return False
         before = known.remaining.get(resource)
+        if before is None and len(known.remaining) >= _MOST_RESOURCES:
+            known.remaining.clear()
         known.remaining[resource] = remaining, reset, now
         if before is None or not (alone or now - before[2] < _SHARED_S):
             return False

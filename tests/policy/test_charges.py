@@ -30,6 +30,15 @@ def test_one_less_is_a_charge() -> None:
     assert not charges.received("b", "core", 55, RESET, 0.0, alone=True)
 
 
+def test_resources_are_bounded() -> None:
+    """A server that makes up names of resources fills no memory."""
+    charges = Charges()
+    charges.sent("a")
+    for number in range(1_000):
+        charges.received("a", f"r{number}", 60, RESET, 0.0, alone=True)
+    assert len(charges._tokens["a"].remaining) <= 64
+
+
 def test_others_may_have_taken_it() -> None:
     """Requests that overlap, those without a response, and those of other resources."""
     charges = Charges()
