@@ -23,6 +23,9 @@ from ghmirror_tw.policy.records import Representation
 _FORM_BYTES: Final = 500
 #: One form takes such a part of the room at most.
 _LARGEST_PART: Final = 8
+#: How many forms of one content are kept: a client may make up a `Host` for each request, and must
+#: not push out the forms of other content with that.
+_MOST_OF_ONE: Final = 8
 
 
 @frozen
@@ -57,6 +60,8 @@ class Forms:
     max_size: int
     size: int = 0
     _kept: OrderedDict[FormName, Form] = field(init=False, factory=OrderedDict)
+    #: The names of those that are kept, by digest, in the order of their last use.
+    _names: dict[str, OrderedDict[FormName, None]] = field(init=False, factory=dict)
     #: Forms that are being sent, whether there is room to keep them or not.
     _in_use: WeakValueDictionary[FormName, Form] = field(init=False, factory=WeakValueDictionary)
 
@@ -65,6 +70,7 @@ class Forms:
         form = self._kept.get(name)
         if form is not None:
             self._kept.move_to_end(name)
+            self._names[name.digest].move_to_end(name)
             return form
         return self._in_use.get(name)
 
@@ -76,8 +82,19 @@ class Forms:
             return
         self._kept[name] = form
         self.size += size
+        names = self._names.setdefault(name.digest, OrderedDict())
+        names[name] = None
+        if len(names) > _MOST_OF_ONE:
+            self._remove(next(iter(names)))
         while self.size > self.max_size:
-            self.size -= _size_of(*self._kept.popitem(last=False))
+            self._remove(next(iter(self._kept)))
+
+    def _remove(self, name: FormName) -> None:
+        self.size -= _size_of(name, self._kept.pop(name))
+        names = self._names[name.digest]
+        del names[name]
+        if not names:
+            del self._names[name.digest]
 
 
 def _size_of(name: FormName, form: Form) -> int:

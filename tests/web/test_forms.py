@@ -51,6 +51,20 @@ def test_those_used_longest_ago_make_room() -> None:
     assert forms.size == before
 
 
+def test_one_content_has_a_few_forms() -> None:
+    """So that clients with ever new names of hosts push out no forms of other content."""
+    forms = Forms(1_000_000)
+    for number in (1, 2):
+        forms.keep(name(number), Form(b"kept", changed=True))
+    for number in range(1_000):
+        made = FormName("digest1", (b"http://host%d" % number, b""), gzip=True)
+        forms.keep(made, Form(b"x" * 1_000, changed=True))
+        assert forms.get(made) is not None
+        assert forms.get(name(1)) is not None
+    assert forms.get(name(2)) is not None
+    assert forms.size < 20_000
+
+
 def test_there_may_be_no_room() -> None:
     """Then nothing is kept."""
     forms = Forms(0)
