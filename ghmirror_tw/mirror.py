@@ -1043,9 +1043,10 @@ def _unwanted(said: Answer | Failure) -> None:
 
 async def _mutates(question: Question, upload: Upload | None) -> bool:
     """Tell whether a request may change what GitHub answers; of GraphQL that takes its content."""
-    reads = not is_write(question) or not is_graphql(question) or upload is None
+    if not is_write(question) or not is_graphql(question) or upload is None:
+        return is_write(question)
     # A query of the target could hold the text of the operation as well.
-    if reads or b"?" in question.target:
+    if b"?" in question.target:
         return is_write(question)
     content = await upload.whole(_GRAPHQL_LOOK)
     return content is None or is_mutation(content)

@@ -229,11 +229,6 @@ class Channel(HTTPChannel):
         self.factory.warn_of_tls(self._peer)
         self.refuse(errors.malformed("This port is plain HTTP, not TLS: use an http: URL"))
 
-    def _refuse_tls(self) -> None:
-        """Refuse a TLS handshake in plain HTTP, which TLS clients recognise and report."""
-        self.factory.warn_of_tls(self._peer)
-        self.refuse(errors.malformed("This port is plain HTTP, not TLS: use an http: URL"))
-
     @property
     def _is_between(self) -> bool:
         """Whether a request that comes now is the next one, from its first byte on."""
