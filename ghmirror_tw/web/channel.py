@@ -48,6 +48,10 @@ _FRAMING_BYTES: Final = 128 * 1024
 _SAID_S: Final = 60.0
 #: How a TLS handshake begins (RFC 8446, section 5.1); no method of HTTP does.
 _TLS: Final = b"\x16\x03"
+
+#: Beyond the limit of connections, so many more are taken for `/healthz` and `/readyz` alone: a
+#: busy process must not be taken for a dead one.
+RESERVED_CONNECTIONS: Final = 16
 _log: Final = Logger(namespace="ghmirror.web")
 
 
@@ -86,6 +90,8 @@ class Channel(HTTPChannel):
     _unread: Request | None = None
     #: The field lines of the last request that had nothing but them.
     _heard: Heard | None = None
+    #: Whether it was taken beyond the limit of connections.
+    _reserved = False
     #: The front of the request that is being taken, if that is all of it.
     _front: Front | None = None
 
@@ -145,6 +151,16 @@ class Channel(HTTPChannel):
             self.factory.outbox.send(self.transport, answer, self.site.resource.in_flight)
         else:
             self.write(answer)  # goes out with the end of the connection
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether it is for health checks alone, as there are too many connections."""
+        self._reserved = self._reserved and self.factory.is_full
+        return self._reserved
+
+    def reserve(self) -> None:
+        """Keep it for health checks while there are too many connections."""
+        self._reserved = True
 
     @property
     def idle(self) -> bool:
@@ -533,16 +549,21 @@ class MirrorSite(Site):
     def admit(self, channel: Channel) -> None:
         """Take one more connection; where there are too many, close the one idle for longest.
 
-        One on which a request is being answered is never closed for another.
+        One on which a request is being answered is never closed for another. Where that is all of
+        them, a few more are taken for health checks.
         """
         self.channels[channel] = None
-        if self.most_connections is None or len(self.channels) <= self.most_connections:
+        if not self.is_full:
             return
-        spare = next((each for each in self.channels if not each.answering), None)
-        if spare is None:
-            return
-        del self.channels[spare]
-        spare.transport.abortConnection()
+        idle = (each for each in self.channels if each is not channel and not each.answering)
+        spare = next((each for each in idle if not each.is_reserved), None)
+        if spare is None and self.most_connections is not None:
+            channel.reserve()
+            if len(self.channels) > self.most_connections + RESERVED_CONNECTIONS:
+                spare = next((each for each in self.channels if not each.answering), channel)
+        if spare is not None:
+            del self.channels[spare]
+            spare.transport.abortConnection()
         now = self.reactor.seconds()
         if self._said_at is None or now - self._said_at >= _SAID_S:
             self._said_at = now
@@ -561,6 +582,11 @@ class MirrorSite(Site):
                 " an ssl: endpoint; client={client}",
                 client=getattr(peer, "host", "-"),
             )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more connections than there may be."""
+        return self.most_connections is not None and len(self.channels) > self.most_connections
 
     def used(self, channel: Channel) -> None:
         """Take note that a connection has just been of use."""

@@ -52,6 +52,8 @@ _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELET
 _GONE: Final = 499
 #: Paths are told apart by so many characters where the busiest are shown.
 _PATH_LENGTH: Final = 200
+#: When a client may come again that had no connection, in seconds.
+_NO_CONNECTION_S: Final = 5
 _HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
 
 
@@ -218,6 +220,8 @@ class MirrorResource:
             raise errors.loop()
         if self.closing is not None:
             raise errors.shutting_down(self.closing)
+        if request.channel.is_reserved:
+            raise errors.overloaded("of connections of clients", _NO_CONNECTION_S)
         sent = fields.once(forwarded)
         question = Question(request.method, target.target, sent)
         told.credential = self.mirror.credential_of(sent)
@@ -274,7 +278,7 @@ class MirrorResource:
         )
 
     async def _send(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
-        if self.closing is not None:
+        if self.closing is not None or request.channel.is_reserved:
             request.responseHeaders.setRawHeaders(b"connection", [b"close"])
             request.channel.persistent = False
         whole = fitted.incoming is None and len(fitted.content) <= PIECE_BYTES

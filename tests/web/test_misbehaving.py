@@ -33,7 +33,7 @@ from zope.interface import implementer
 from ghmirror_tw.authorities import trust_root
 from ghmirror_tw.github import client
 from ghmirror_tw.sockets import SEVERAL
-from ghmirror_tw.web.channel import LINGER_S, PATIENCE_S, PIECE_BYTES, Channel
+from ghmirror_tw.web.channel import LINGER_S, PATIENCE_S, PIECE_BYTES, RESERVED_CONNECTIONS, Channel
 from tests.certificates import Authority
 from tests.home import Got, Home, Raw, open_home, start, until
 from tests.running import start_mirror
@@ -532,15 +532,43 @@ class Misbehaving(TestCase):
         await self.nothing_left()
 
     async def test_none_can_be_spared(self) -> None:
-        """Where a request is answered on each, it is the new connection that is closed."""
+        """Where a request is answered on each, a new connection is for health checks alone."""
         self.home.site.most_connections = 1
         gate = self.home.github.hold("/thing")
         first, _ = await self.connected()
         await first.send(get(b"/thing", b"Connection: close\r\n"))
         await gate.arrived()
-        assert await self.wire().ended() == b""
+        for path in (b"/healthz", b"/readyz"):
+            probe = self.wire()
+            await probe.send(get(path, b"Connection: close\r\n"))
+            assert (await probe.ended()).startswith(b"HTTP/1.1 200 ")
+        other, later = self.wire(), self.wire()
+        await other.send(get(b"/thing"))
+        refused = await other.ended()
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 5\r\n" in refused
         gate.open()
         assert (await first.ended()).startswith(b"HTTP/1.1 200 ")
+        await later.send(get(b"/thing", b"Connection: close\r\n"))
+        assert (await later.ended()).startswith(b"HTTP/1.1 200 ")
+        await self.nothing_left()
+
+    async def test_connections_beyond_the_reserve(self) -> None:
+        """The reserve is bounded, too: the first one that has not sent a request is closed."""
+        self.home.site.most_connections = 1
+        gate = self.home.github.hold("/thing")
+        first, _ = await self.connected()
+        await first.send(get(b"/thing", b"Connection: close\r\n"))
+        await gate.arrived()
+        silent = [(await self.connected())[0] for _ in range(RESERVED_CONNECTIONS)]
+        probe = self.wire()
+        assert await silent[0].ended() == b""
+        await probe.send(get(b"/healthz", b"Connection: close\r\n"))
+        assert (await probe.ended()).startswith(b"HTTP/1.1 200 ")
+        assert len(self.home.site.channels) == RESERVED_CONNECTIONS
+        gate.open()
+        assert (await first.ended()).startswith(b"HTTP/1.1 200 ")
+        self.clock.advance(PATIENCE_S)
         await self.nothing_left()
 
     async def test_an_answer_that_waits_for_the_end_of_the_turn(self) -> None:
@@ -551,9 +579,10 @@ class Misbehaving(TestCase):
         site.outbox.send(channel.transport, b"answer", SEVERAL)
         site.most_connections = 1
         site.admit(other)
-        assert await idle.ended() == b""
+        assert other.is_reserved
         await until(lambda: waiting.read() or waiting.received == b"answer")
-        assert list(site.channels) == [channel]
+        assert not idle.read()
+        assert list(site.channels) == [channel, other]
 
     async def test_thousands_of_idle_connections(self) -> None:
         """Two thousand of them take less than 32 kB each from a real mirror, and it serves on."""
