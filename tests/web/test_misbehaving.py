@@ -175,7 +175,7 @@ class Misbehaving(TestCase):
         self.clock.advance(PATIENCE_S / 20)
         got = await wire.ended()
         assert got.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-        assert got.endswith(b'"status": "408"}')
+        assert got.endswith(b'"status":"408"}')
         self.clock.advance(LINGER_S)
         await self.nothing_left()
 
