@@ -537,6 +537,8 @@ class Both:
     mirrored: list[Exchange]
     upstream: tuple[Upstream, Upstream]
     """Directly, and through the mirror."""
+    connections: tuple[int, int] = (1, 1)
+    """How many of them the client used, likewise."""
 
     @property
     def paid(self) -> tuple[int, int]:
@@ -631,8 +633,9 @@ class Sides:
         running = [Deferred.fromCoroutine(one(side)) for side in ways]
         reports = await gatherResults(running, consumeErrors=True)
         sent = [Upstream(len(side.github.log), side.github.total_paid) for side in ways]
+        used = [sum(bool(each.sent) for each in side.tap.recordings) for side in ways]
         first, second = (side.exchanges() for side in ways)
-        return Both(reports[0], reports[1], first, second, (sent[0], sent[1]))
+        return Both(reports[0], reports[1], first, second, (sent[0], sent[1]), (used[0], used[1]))
 
 
 async def open_github(case: TestCase, context_factory: Any = None) -> GitHub:

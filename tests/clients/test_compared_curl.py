@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 from twisted.trial.unittest import TestCase
 
-from tests.clients.compare import Side, sides_of
+from tests.clients.compare import Side, Sides, Upstream, sides_of
 from tests.clients.programs import output_of
-from tests.clients.scene import TOKEN, furnish, furnish_release
+from tests.clients.scene import TOKEN, furnish, furnish_limits, furnish_release
 from tests.github import GitHub
 
 LATEST = "$URL/repos/octo/hello/releases/latest"
@@ -89,7 +91,9 @@ SCRIPTS = {
 
 
 def furnish_more(github: GitHub) -> None:
+    """Put all that the scripts look at, and limits, too."""
     furnish(github)
+    furnish_limits(github)
     furnish_release(github)
     github.put_list("/repos/octo/hello/forks", [])
     github.put(
@@ -102,24 +106,55 @@ def furnish_more(github: GitHub) -> None:
     github.put_list("/repos/octo/hello/labels", [{"name": "bug"}])
 
 
+async def run_scripts(side: Side, scripts: Mapping[str, str] = SCRIPTS) -> dict[str, str]:
+    """Run scripts one after the other; return what each prints."""
+    more = {"URL": side.url, "TOKEN": TOKEN}
+    return {
+        name: await output_of(["/bin/bash", "-c", script], more) for name, script in scripts.items()
+    }
+
+
 class Curl(TestCase):
+    """GitHub indents JSON for these programs, and scripts count on it."""
+
     timeout: ClassVar[float] = 120
+
+    sides: Sides
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.sides = await sides_of(self, furnish_more)
 
     async def test_the_same(self) -> None:
         """Each script prints the same, the first time and again."""
-        sides = await sides_of(self, furnish_more)
-
-        async def client(side: Side) -> dict[str, str]:
-            more = {"URL": side.url, "TOKEN": TOKEN}
-            return {
-                name: await output_of(["/bin/bash", "-c", script], more)
-                for name, script in SCRIPTS.items()
-            }
-
         # without a credential, GitHub counts a 304 as well
         for paid in ((32, 30), (32, 28)):
-            both = await sides.run(client)
+            both = await self.sides.run(run_scripts)
             assert both.report["the tag of the latest release, as installers have it"] == "v1.2.3\n"
             assert both.report["the same with wget"] == "v1.2.3\n"
             assert both.unexplained() == []
             assert both.paid == paid
+            assert both.connections == (32, 32)
+
+    async def test_limits(self) -> None:
+        """A limit is printed alike again and again, though GitHub is asked once for each."""
+        limited = "curl -s -w '%{http_code}' -H \"Authorization: Bearer KIND\" $URL/user"
+        scripts = {
+            f"{kind} {n}": limited.replace("KIND", kind)
+            for kind in ("primary-limit", "secondary-limit")
+            for n in range(2)
+        }
+        both = await self.sides.run(partial(run_scripts, scripts=scripts))
+        assert all(printed.endswith("}\n403") for printed in both.report.values())
+        assert both.unexplained() == []
+        assert both.upstream == (Upstream(4, 0), Upstream(2, 0))
+
+    async def test_stale(self) -> None:
+        """While GitHub fails, the scripts that read print what they printed before."""
+        names = ("with a credential", "a list", "an empty list", "a login and a token")
+        scripts = {name: SCRIPTS[name] for name in names}
+        before = (await self.sides.run(partial(run_scripts, scripts=scripts))).report
+        self.sides.each(lambda github: github.fault(None, "503", login="alice"))
+        both = await self.sides.run(partial(run_scripts, scripts=scripts))
+        assert both.mirrored_report == before
+        assert {each.status for each in both.direct} == {503}
+        assert all(each.values("x-from-cache") == ["1"] for each in both.mirrored)

@@ -58,6 +58,7 @@ class PyGithub(TestCase):
 
         both = await self.sides.run(client)
         assert both.unexplained() == []
+        assert both.connections[0] == both.connections[1]
         return both
 
     async def test_reading(self) -> None:
