@@ -94,7 +94,10 @@ class Limits(TestCase):
         first = await self.limited("primary")
         again = await self.home.get("/other", token="alice-1")
         assert (again.status, again.json) == (first.status, first.json)
-        for name in ("x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-resource"):
+        for name in (
+            *("x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-resource"),
+            *("x-oauth-scopes", "x-github-media-type"),
+        ):
             assert again.field(name) == first.field(name) != None  # noqa: E711
         assert first.field("x-github-request-id")
         assert again.field("x-github-request-id") is None

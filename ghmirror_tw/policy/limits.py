@@ -87,9 +87,12 @@ _KEPT: Final = frozenset(
     {
         *(b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"),
         *(b"x-ratelimit-used", b"x-ratelimit-resource", b"retry-after", b"content-type"),
+        *(b"x-oauth-scopes", b"x-accepted-oauth-scopes", b"x-oauth-client-id"),
+        *(b"x-accepted-github-permissions", b"x-github-sso", b"x-github-media-type"),
+        b"x-github-api-version-selected",
     }
 )
-_LONGEST_VALUE: Final = 128
+_LONGEST_VALUE: Final = 512
 _LONGEST_CONTENT: Final = 1024
 
 

@@ -408,8 +408,7 @@ DIFFERENCES = (
         ),
     ),
     _difference(
-        "server x-oauth-scopes x-accepted-oauth-scopes x-github-media-type"
-        " x-github-api-version-selected strict-transport-security x-frame-options"
+        "server strict-transport-security x-frame-options"
         " x-content-type-options x-xss-protection referrer-policy content-security-policy",
         "a known limit is repeated without GitHub: no request was processed there",
         lambda pair, _direct, mirrored: not mirrored and pair.is_own,
