@@ -181,7 +181,7 @@ class MirrorResource:
                 fields = fitted.fields.with_line(VERSION_FIELD, self.enterprise_version)
                 fitted = evolve(fitted, fields=fields)
             told.status = fitted.status
-            await self._send(request, fitted, told)
+            await self._send_or_say(request, fitted, told)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it was, it ends here
@@ -277,6 +277,17 @@ class MirrorResource:
             trusted=trusted,
         )
 
+    async def _send_or_say(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
+        """Send a response, or say that it is broken, where nothing of it has been sent yet."""
+        try:
+            await self._send(request, fitted, told)
+        except Unanswered as error:
+            for name in {name for name, _ in fitted.fields} | {b"content-length"}:
+                request.responseHeaders.removeHeader(name)
+            fitted = self._sorry(errors.unanswered(error.reason, error.limit), request.fields)
+            told.status = fitted.status
+            await self._send(request, fitted, told)
+
     async def _send(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
         if self.closing is not None or request.channel.is_reserved:
             request.responseHeaders.setRawHeaders(b"connection", [b"close"])
@@ -312,6 +323,8 @@ class MirrorResource:
             content.abort()
             told.outcome = Outcome.ERROR
             self._log.warn("An answer broke off: {why}", why=error.why)
+            if not request.startedWriting:
+                raise
             _abort(request)
             raise CancelledError from error
         except CancelledError:

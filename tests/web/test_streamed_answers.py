@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import random
 from importlib.util import find_spec
 from typing import Any
 from unittest import skipUnless
@@ -82,12 +83,24 @@ class Answers(Scripted):
 
     async def test_gzip_that_breaks_off_aborts_the_connection(self) -> None:
         """Though its length is right: a part must never be taken for the whole."""
-        packed = gzip.compress(bytes(300_000))
-        for broken in (packed[:-9], packed + packed[:12], packed[:50] + b"x" * len(packed)):
+        packed = gzip.compress(random.Random(1).randbytes(300_000))
+        for broken in (packed[:-9], packed + packed[:12], packed[:-5000] + b"x" * 5000):
             await self.open(answer(GZIP, TEXT, content=broken), cache={"max_stored_size": 1000})
             how = await self.broken(get(b"/x", b"Connection: close\r\n"))
             assert how is not None
             assert not isinstance(how, ConnectionDone)
+
+    async def test_gzip_that_is_none_is_said_to_be_broken(self) -> None:
+        """As long as nothing was sent there is a response to say so with, whatever its status."""
+        for status in (200, 404):
+            for size in (1000, 100):
+                await self.open(
+                    answer(GZIP, TEXT, content=b"no gzip" * 100 + b"\xff" * 4, status=status),
+                    cache={"max_stored_size": size},
+                )
+                got = await self.home.get("/x", token="alice-1")
+                assert (got.status, got.field("content-encoding")) == (502, None)
+                assert got.outcome == "detail=broken-answer"
 
     async def test_the_limit_is_of_unpacked_content(self) -> None:
         """What is small only while it is packed is passed on and not stored."""
