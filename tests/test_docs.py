@@ -66,7 +66,7 @@ def with_files(text: str, folder: Path) -> str:
         elif name.endswith(".pem"):
             (folder / name).write_text(Authority.new().pem)
         else:
-            (folder / name).write_text("what only we know, and nothing else does\n")
+            (folder / name).write_text("what only we know, in 32 characters and more\n")
     return _FILE.sub(rf"{folder}/\1", text)
 
 

@@ -47,7 +47,7 @@ class Drill(TestCase):
         made = tempfile.TemporaryDirectory()
         self.addCleanup(made.cleanup)
         secret = Path(made.name) / "credential-secret"
-        secret.write_text("what only we know\n")
+        secret.write_text("what only we know, in 32 characters and more\n")
         self.operator = Operator(Path(made.name), more=dict(ENVIRONMENT)).configure(
             {
                 "github": {"api_url": self.github.api_url, "status_url": ""},

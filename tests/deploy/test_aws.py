@@ -214,7 +214,7 @@ def test_old_snapshots_go() -> None:
 def test_what_comes_out_can_be_put_in(tmp_path: Path) -> None:
     """Outputs are named after the options that they are for, which take them."""
     secret = tmp_path / "secret"
-    secret.write_text("what only we know")
+    secret.write_text("what only we know, in 32 characters and more")
     lines: dict[str, list[str]] = {
         "cache": ["backend = redis", f"credential_secret_path = {secret}"],
         "redis": [f"password_path = {secret}"],

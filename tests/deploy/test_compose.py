@@ -38,7 +38,7 @@ def compose() -> dict[str, Any]:
 
 def settings(folder: Path) -> Settings:
     """Return what the mirrors understand of their file, with the secret in a folder."""
-    (folder / "credential-secret").write_text("what only we know")
+    (folder / "credential-secret").write_text("what only we know, in 32 characters and more")
     text = (CONF / "compose" / "ghmirror.ini").read_text()
     path = folder / "ghmirror.ini"
     path.write_text(text.replace("/run/secrets", str(folder)))

@@ -80,7 +80,7 @@ def settings(objects: Objects, folder: Path) -> Settings:
     text = objects["ConfigMap"]["data"]["ghmirror.ini"]
     (secrets,) = [each for each in pod(objects)["volumes"] if each["name"] == "secrets"]
     for item in secrets["secret"]["items"]:
-        (folder / item["path"]).write_text("what only we know")
+        (folder / item["path"]).write_text("what only we know, in 32 characters and more")
     path = folder / "ghmirror.ini"
     path.write_text(text.replace(_SECRETS, str(folder)))
     return load(path, {})
