@@ -121,6 +121,13 @@ class Server:
         "Where /metrics and the status page are served; empty: nowhere.",
         many=True,
     )
+    admin_hosts: frozenset[str] = _option(
+        "",
+        kinds.host_name,
+        "The names, besides addresses and localhost, by which admin_listen is reached.",
+        many=True,
+        collect=frozenset,
+    )
     public_url: str = _option(
         "",
         kinds.optional(kinds.web_url, ""),

@@ -395,6 +395,15 @@ def _network(text: str) -> Network:
 network: Final = Kind(_network, "addresses or networks such as 10.0.0.0/8, by lines or commas")
 
 
+def _host_name(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})", text):
+        raise ValueError(f"{text!r} is not the name of a host")
+    return text.lower()
+
+
+host_name: Final = Kind(_host_name, "names of hosts such as mirror.example.org, by lines or commas")
+
+
 def _endpoint(text: str) -> str:
     # Imported late: whoever only reads settings need not load half of Twisted.
     from twisted.internet.endpoints import serverFromString  # noqa: PLC0415

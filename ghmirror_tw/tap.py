@@ -18,7 +18,6 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.logfile import LogFile
-from twisted.web.server import Site
 
 from ghmirror_tw import logs
 from ghmirror_tw.assembly.figures import Told
@@ -55,7 +54,7 @@ from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.store.redis.budgets import RedisBudgets
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
-from ghmirror_tw.web.admin import Admin
+from ghmirror_tw.web.admin import Admin, admin_site
 from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.fitting import Fitter
 from ghmirror_tw.web.forms import Forms
@@ -404,9 +403,8 @@ def makeService(options: Options) -> MultiService:
         raise SystemExit(1) from None
     most = for_clients(raise_limit(), settings.github.max_connections)
     site = MirrorSite(house.resource, MirrorRequest, reactor, most)
-    admin = Site(house.admin, reactor=reactor)
-    admin.log = lambda _: None  # type: ignore[assignment, method-assign]
     server = settings.server
+    admin = admin_site(house.admin, server.admin_hosts, reactor)
     service = MirrorService(
         reactor,
         house.resource,

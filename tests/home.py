@@ -31,11 +31,11 @@ from twisted.web.client import (
 )
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
-from twisted.web.server import Site
 
 from ghmirror_tw.config import Settings
 from ghmirror_tw.service import BACKLOG
 from ghmirror_tw.tap import House
+from ghmirror_tw.web.admin import admin_site
 from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.request import MirrorRequest
 from tests.github import GitHub
@@ -249,7 +249,8 @@ async def open_home(
     house.readiness.listening = house.readiness.restored = True
     site = MirrorSite(house.resource, MirrorRequest, reactor)
     port = reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")
-    admin = reactor.listenTCP(0, Site(house.admin, reactor=reactor), interface="127.0.0.1")
+    pages = admin_site(house.admin, settings.server.admin_hosts, reactor)
+    admin = reactor.listenTCP(0, pages, interface="127.0.0.1")
 
     closed: list[bool] = []
 
@@ -259,7 +260,7 @@ async def open_home(
         closed.append(True)
         await port.stopListening()
         await admin.stopListening()
-        for channel in list(site.channels):
+        for channel in [*site.channels, *pages.channels]:
             channel.transport.abortConnection()
         for part in house.parts:
             await maybeDeferred(part.close)

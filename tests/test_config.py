@@ -87,6 +87,12 @@ def env_faults(**environ: str) -> list[str]:
 CASES: dict[str, tuple[str, Any, str, dict[str, str]]] = {
     "server.listen": ("tcp:81", ("tcp:81",), "carrier-pigeon:80", {}),
     "server.admin_listen": ("unix:/tmp/a", ("unix:/tmp/a",), "tcp:http", {}),
+    "server.admin_hosts": (
+        "Mirror.example, prometheus_target,x",
+        frozenset({"mirror.example", "prometheus_target", "x"}),
+        "mirror:8081",
+        {},
+    ),
     "server.public_url": ("HTTPS://M.example:443/x/", "https://m.example/x", "m.example", {}),
     "server.trusted_proxies": (
         "10.0.0.0/8",

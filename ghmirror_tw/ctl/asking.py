@@ -133,6 +133,11 @@ class Asked:
 
     def _parsed(self, status: int, content: bytes) -> dict[str, Any]:
         """Return the figures in an answer, if there are any."""
+        if status == 421:  # noqa: PLR2004
+            text = f"{self.place.name}: the mirror is not known by this name; expected its address,"
+            raise CommandError(
+                "mirror", f"{text} or a name in its [server] admin_hosts", Status.UNREACHABLE
+            )
         figures: Any = None
         with suppress(ValueError, RecursionError):
             figures = json.loads(content) if status == 200 else None  # noqa: PLR2004

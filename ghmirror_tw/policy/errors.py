@@ -92,6 +92,25 @@ def too_large(limit_bytes: int) -> MirrorError:
     )
 
 
+def unexpected_content() -> MirrorError:
+    """Return 413: the admin listener takes no content (RFC 9110, section 15.5.14)."""
+    return MirrorError(
+        413,
+        "unexpected-content",
+        "The admin listener takes no content: send GET or HEAD without",
+    )
+
+
+def unexpected_host() -> MirrorError:
+    """Return 421: the admin listener is not known by this name (RFC 9110, section 15.5.20)."""
+    return MirrorError(
+        421,
+        "unexpected-host",
+        "The admin listener responds to its address, to localhost, and to the names in [server]"
+        " admin_hosts: use one of them, or have the mirror's operator add this name there",
+    )
+
+
 def target_too_long(limit_bytes: int) -> MirrorError:
     """Return 414: a longer target than the mirror takes (RFC 9110, section 15.5.15)."""
     return MirrorError(

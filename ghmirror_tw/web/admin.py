@@ -1,5 +1,9 @@
 """The admin listener: health, metrics, and a page with the mirror's figures.
 
+Its connections are as limited as those of clients, and fewer. It takes no content, and responds
+only to hosts that cannot be a stranger's (see `policy.rebinding`), but for health checks, which
+show nothing.
+
 The page is all here: it loads nothing from elsewhere, and may not (CSP). It runs no script but its
 own, which fetches its figures from `/status.json` as anybody may who gets here.
 """
@@ -12,8 +16,21 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
 
+from attrs import define, field
+from twisted.logger import Logger
+from twisted.web.server import NOT_DONE_YET
+
 from ghmirror_tw.metrics import Metrics
+from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.errors import MirrorError
+from ghmirror_tw.policy.rebinding import is_expected
+from ghmirror_tw.web import health
+from ghmirror_tw.web.channel import MirrorSite
 from ghmirror_tw.web.health import JSON, Health, Page, Readiness
+from ghmirror_tw.web.request import MirrorRequest
+
+#: A browser opens six, Prometheus and a health check one each.
+ADMIN_CONNECTIONS: Final = 64
 
 #: What a browser may do with what is here (CSP 3; Trusted Types): as good as nothing.
 _POLICY: Final = (
@@ -64,3 +81,58 @@ class Admin(Health):
             content = json.dumps(self._figures(), allow_nan=False).encode()
             return Page(HTTPStatus.OK, JSON, content, _FIELDS)
         return self._parts.get(path) or super()._page(path, accept)
+
+
+class _Request(MirrorRequest):
+    """A request that has no content: one that announces any is refused on its fields."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse content, before it is sent."""
+        if length != 0:
+            self.refused = True
+            self.requestHeaders.removeHeader(b"expect")
+            self.channel.refuse(errors.unexpected_content())
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Drop content that came with the fields."""
+
+
+@define(eq=False)
+class _Pages:
+    """Responds with *pages* to requests for a host that is expected."""
+
+    pages: Health
+    hosts: frozenset[str]
+    in_flight: int = 0
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.admin"))
+
+    def refused(self, error: MirrorError) -> None:
+        """Count nothing: no client of GitHub's was refused."""
+
+    def render(self, request: _Request) -> int:
+        """Respond."""
+        try:
+            content = self._content(request)
+        except Exception:  # noqa: BLE001 - the client gets a response, and the log the reason
+            self._log.failure("A page of the admin listener failed")
+            content = health.send(request, _error(errors.internal()))
+        request.write(content)
+        request.finish()
+        return NOT_DONE_YET
+
+    def _content(self, request: _Request) -> bytes:
+        hosts = request.fields.get_all(b"host")
+        # A browser sends a `Host` with each request, and no request of HTTP/1.0.
+        unnamed = not hosts and request.clientproto == b"HTTP/1.0"
+        if unnamed or health.is_health(request.uri) or is_expected(hosts, self.hosts):
+            return self.pages.render(request)
+        return health.send(request, _error(errors.unexpected_host()))
+
+
+def _error(error: MirrorError) -> Page:
+    return Page(error.status, JSON, error.body())
+
+
+def admin_site(pages: Health, hosts: frozenset[str], reactor: Any) -> MirrorSite:
+    """Return what serves *pages* on the admin listener, to requests for *hosts* as well."""
+    return MirrorSite(_Pages(pages, hosts), _Request, reactor, ADMIN_CONNECTIONS)

@@ -9,6 +9,9 @@ from typing import Any, Final
 from attrs import define, frozen
 from twisted.web.resource import Resource
 
+from ghmirror_tw.policy.targets import path_of
+
+_HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
 _TEXT: Final = b"text/plain; charset=utf-8"
 JSON: Final = b"application/json; charset=utf-8"
 
@@ -58,6 +61,11 @@ _NOT_FOUND: Final = Page(
 )
 
 _NOT_ALLOWED: Final = Page(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"GET or HEAD only\n")
+
+
+def is_health(target: bytes) -> bool:
+    """Tell whether a request target is a health check's."""
+    return path_of(target) in _HEALTH
 
 
 def answer(path: bytes, readiness: Readiness) -> Page | None:

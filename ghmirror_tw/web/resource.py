@@ -54,7 +54,6 @@ _GONE: Final = 499
 _PATH_LENGTH: Final = 200
 #: When a client may come again that had no connection, in seconds.
 _NO_CONNECTION_S: Final = 5
-_HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
 
 
 @define(eq=False)
@@ -113,10 +112,8 @@ class MirrorResource:
 
     def render(self, request: MirrorRequest) -> int:
         """Answer *request*, in time."""
-        path = path_of(request.uri)
-        if path in _HEALTH:
-            page = health.answer(path, self.readiness)
-            assert page is not None
+        page = health.answer(path_of(request.uri), self.readiness)
+        if page is not None:
             request.write(health.send(request, page))
             request.finish()
             return NOT_DONE_YET

@@ -191,6 +191,13 @@ def test_another_server_is_no_mirror(operator: Operator, scene: Scene) -> None:
     assert "(status 4" in message
 
 
+def test_a_name_that_the_mirror_does_not_expect() -> None:
+    """The error names the option."""
+    asked = Asked(Clock(), Place("http://mirror:8081"))
+    with pytest.raises(CommandError, match=r"http://mirror:8081: .* \[server\] admin_hosts"):
+        asked._parsed(421, b"{}")
+
+
 def test_nobody_waits_for_ever() -> None:
     """A mirror that takes the question and says nothing is away, too."""
     clock = Clock()

@@ -16,6 +16,8 @@ ALL = [
     (errors.no_credential(), 401, "no-credential"),
     (errors.not_allowed(), 403, "not-allowed"),
     (errors.too_large(2 << 30), 413, "too-large"),
+    (errors.unexpected_content(), 413, "unexpected-content"),
+    (errors.unexpected_host(), 421, "unexpected-host"),
     (errors.target_too_long(16384), 414, "target-too-long"),
     (errors.fields_too_large(16384, 65536), 431, "fields-too-large"),
     (errors.internal(), 500, "internal"),
@@ -67,6 +69,7 @@ def test_each_error(error: MirrorError, status: int, reason: str) -> None:
         (errors.reserved(100, 99, 1312), "[github] reserve = 100"),
         (errors.reserved(100, 99, 1312), "1312 s"),
         (errors.loop(), "[github] api_url"),
+        (errors.unexpected_host(), "[server] admin_hosts"),
         (errors.shutting_down(5), "in 5 s"),
     ],
 )
