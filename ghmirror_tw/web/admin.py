@@ -89,12 +89,7 @@ class _Request(MirrorRequest):
     def gotLength(self, length: int | None) -> None:
         """Refuse content, before it is sent."""
         if length != 0:
-            self.refused = True
-            self.requestHeaders.removeHeader(b"expect")
             self.channel.refuse(errors.unexpected_content())
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Drop content that came with the fields."""
 
 
 @define(eq=False)
