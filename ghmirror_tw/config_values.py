@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from attrs import field, frozen
 
+from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.policy.tunnels import Proxy
 
 T = TypeVar("T")
@@ -409,8 +410,8 @@ def _endpoint(text: str) -> str:
     from twisted.internet.endpoints import serverFromString  # noqa: PLC0415
 
     port = _PORT.match(text)
-    if port is not None and int(port[1]) > _MAX_PORT:
-        raise ValueError(f"there is no port {port[1]}")
+    if port is not None and whole_number(port[1], _MAX_PORT) is None:
+        raise ValueError(f"there is no port {port[1][:20]}")
     if text.startswith("systemd:"):  # the sockets are there when the service starts, not before
         if not _SYSTEMD.fullmatch(text):
             raise ValueError(f"{text!r} does not name a socket of systemd's")
