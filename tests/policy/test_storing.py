@@ -155,6 +155,7 @@ def test_what_writes() -> None:
         (b"query=%6dutation+%7Bx%7D", True),
         (b"\x1f\x8b\x08\x00\x00", True),
         (b'\xff{"query":"{x}"}', True),
+        (b'{"query":"{x(y: \\"\xfc\\")}"}', True),
         (b"", True),
         (b"{x}\0", True),
         ('{"query":"query { search(query: \\"\u00fc\\") {x}\\n}"}'.encode(), False),
