@@ -63,7 +63,9 @@ _OF_HOOKS: Final = re.compile(rb"/hooks?(?:/[^/]+)?/(?:deliveries|config)(?:/|\Z
 _OF_DEPLOYMENTS: Final = re.compile(rb"/deployments(?:/|\Z)")
 _URLS: Final = frozenset({b'"url"', b'"href"'})
 _LINKS: Final = b'"_links"'
-_OPAQUE: Final = frozenset({b'"config"', b'"files"'})
+#: A gist's are an object. A commit's are an array, whose URLs are GitHub's.
+_FILES: Final = b'"files"'
+_OPAQUE: Final = frozenset({b'"config"', _FILES})
 _OPAQUE_IN_DEPLOYMENTS: Final = _OPAQUE | {b'"payload"'}
 
 
@@ -259,7 +261,7 @@ class RewritingStream:
             return self._replace(buffer, at)
         if name == _LINKS or name in (self._opaque or ()):
             token = buffer[at : at + 1]
-            if token in {b"{", b"["}:
+            if token == b"{" or (token == b"[" and name != _FILES):
                 self._below_links = name == _LINKS
                 self._last = token[0]
                 self._open += token

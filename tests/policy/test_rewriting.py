@@ -52,7 +52,8 @@ def mapped(document: Any, path: str = "", name: str = "", *, links: bool = False
     """Return a document with its URLs rewritten, found by another way than in the code."""
     opaque = {"config", "files"} | ({"payload"} if path == DEPLOYMENTS else set())
     if isinstance(document, (dict, list)):
-        if name in opaque and not links and isinstance(document, (dict, list)):
+        is_opaque = name in opaque and not (name == "files" and isinstance(document, list))
+        if is_opaque and not links:
             return document
         links = links or name == "_links"
         if isinstance(document, dict):
