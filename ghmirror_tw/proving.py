@@ -86,6 +86,8 @@ class Proofs:
         """
         if demand.unprovable:
             return False
+        if demand.linked_page is not None:
+            return await self._has_items(walk, demand.linked_page, send)
         following = demand.next_page
         try:
             if demand.last_page is not None:
@@ -101,6 +103,14 @@ class Proofs:
             self._note_absent(walk, list_identity(walk.target))
             return False
         return None if items is None else items == 0
+
+    async def _has_items(self, walk: Walk, page: bytes, send: SendForPage) -> bool | None:
+        try:
+            items = await self._items(walk, page, send)
+        except NoPagesError:
+            # Of a cursor, this tells nothing about pages with numbers.
+            return False
+        return None if items is None else items > 0
 
     async def _items(self, walk: Walk, page: bytes, send: SendForPage) -> int | None:
         """Return how many items a page has: as lately seen, or as GitHub tells now."""

@@ -277,12 +277,14 @@ class Demand:
 
     *next_page* is a page (its target) that must be proved empty. *last_page* is one that must be
     proved to be the last: it has items, and is not full, or the page after it is empty.
-    *unprovable*: something must hold that cannot be proved free of charge.
+    *linked_page* must be proved to have items. *unprovable*: something must hold that cannot be
+    proved free of charge.
     """
 
     next_page: bytes | None = None
     last_page: bytes | None = None
     unprovable: bool = False
+    linked_page: bytes | None = None
 
 
 #: There is nothing to prove.
@@ -318,6 +320,15 @@ def _linked(url: bytes, api_url: bytes) -> bytes | None:
     return target if target != url and target.startswith(b"/") else None
 
 
+def _leads_on(sent: Links, api_url: bytes, *, authorised: bool) -> Demand:
+    """Return what must be proved of a next page to which another credential has the link."""
+    following = sent.target(b"next")
+    if following is None:
+        return NOTHING
+    linked = _linked(following, api_url) if authorised else None
+    return UNPROVABLE if linked is None else Demand(linked_page=linked)
+
+
 @remembered
 def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     target: bytes,
@@ -332,7 +343,8 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     """Return what must be proved before *link* is used again with a list of *items* elements.
 
     *next*: a full page without a next one still has none. *last*: the last page still is the last
-    one, unless *verify_last* is off; a link of another credential (*shared*) is always proved.
+    one, unless *verify_last* is off; a link of another credential (*shared*) is always proved, also
+    that to a next page where none leads to the last: this credential may see fewer items.
     Without a credential (not *authorised*) no proof is free. *items* is None for content that is
     no array. The last page is requested as GitHub links to it (below *api_url*), since clients that
     follow links do so, too.
@@ -340,12 +352,13 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     sent = links(link)
     if items is None:
         # An object with a page of a list in it has a total in it as well, unless there are cursors.
-        ends = operation_of(target).paging is Paging.CURSORS and sent.target(b"next") is None
-        return UNPROVABLE if ends else NOTHING
+        ends = shared or sent.target(b"next") is None
+        has_cursors = operation_of(target).paging is Paging.CURSORS
+        return UNPROVABLE if ends and has_cursors else NOTHING
     last = sent.target(b"last") if shared or verify_last else None
     grown = _may_have_grown(target, items, sent)
     if last is None and not grown:
-        return NOTHING
+        return _leads_on(sent, api_url, authorised=authorised) if shared else NOTHING
     here = page_number(target)
     end = here if last is None else page_of(last)
     if here is None or end is None or not authorised or not _has_numbers(target, sent):

@@ -285,6 +285,17 @@ def test_a_full_page_with_a_next_one_needs_no_proof() -> None:
     assert demand(CURSORS + b"?per_page=2", 2, link(next=b"after=zz")) == NOTHING
 
 
+def test_the_next_page_of_another_credential_must_have_items() -> None:
+    """This credential may see fewer; a link to the last page proves more."""
+    value = link(next=2)
+    linked = Demand(linked_page=b"/repositories/1/issues?page=2")
+    assert demand(LISTS + b"?per_page=2", 2, value, shared=True) == linked
+    assert demand(LISTS + b"?per_page=2", 1, value, shared=True) == linked
+    assert demand(LISTS, 30, value, shared=True, authorised=False) == UNPROVABLE
+    elsewhere = b'<https://example.com/x?page=2>; rel="next"'
+    assert demand(LISTS, 30, elsewhere, shared=True) == UNPROVABLE
+
+
 @pytest.mark.parametrize(
     ("query", "items", "value", "next_page"),
     [
@@ -338,6 +349,7 @@ def test_an_object_of_a_list_with_cursors_is_unprovable() -> None:
     target = b"/repos/o/r/attestations/sha256:00"
     assert demand(target, None, None) == UNPROVABLE
     assert demand(target, None, link(next=b"after=zz")) == NOTHING
+    assert demand(target, None, link(next=b"after=zz"), shared=True) == UNPROVABLE
 
 
 @pytest.mark.parametrize(("items", "switch"), [(1, True), (2, True), (0, True)])
