@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from attrs import define, evolve, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -316,18 +316,21 @@ class Mirror:
             # The client's own time is none of GitHub's.
             deadline = max(deadline, self._deadline())
         departure = Departure()
+        writers = self.names.writers_of(question.fields) if writes else frozenset()
 
         def sending() -> None:
             departure.note(self.now())
             if writes:
-                self._begin_generation(credential, self.tick())
+                at = self.tick()
+                for writer in writers:
+                    self._begin_generation(writer, at)
 
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
         question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
         await self._learn_limits(question, whose.token, mutates=writes)
         asked_at = self.tick()
-        noted: Deferred[None] | None = None
+        noted: Deferred[list[None]] | None = None
         # What a limit keeps from GitHub, or GitHub from being done, changes nothing.
         may_have_written = True
         try:
@@ -339,7 +342,7 @@ class Mirror:
             raise
         finally:
             if writes and may_have_written and departure.sent_at is not None:
-                noted = self._advance(credential)
+                noted = self._advance(writers)
         if noted is not None:
             await self._until_noted(noted, reply)
         if not reply.limited:
@@ -373,7 +376,7 @@ class Mirror:
             raise Stopped(stop)
 
     @staticmethod
-    async def _until_noted(noted: Deferred[None], reply: Reply) -> None:
+    async def _until_noted(noted: Deferred[list[None]], reply: Reply) -> None:
         """Wait until all replicas can know of a write: the client may turn to another one next."""
         try:
             await noted
@@ -381,14 +384,15 @@ class Mirror:
             reply.content.abort()
             raise
 
-    def _advance(self, credential: str) -> Deferred[None]:
+    def _advance(self, writers: frozenset[str]) -> Deferred[list[None]]:
         """Begin a new generation of questions: what was asked before a write is not its answer.
 
         It fires when all replicas can know of it.
         """
         at = self.tick()
-        self._begin_generation(credential, at)
-        return self.store.wrote(credential, at)
+        for writer in writers:
+            self._begin_generation(writer, at)
+        return gatherResults([self.store.wrote(writer, at) for writer in writers])
 
     def _begin_generation(self, credential: str, written_at: float) -> None:
         self._writes += 1

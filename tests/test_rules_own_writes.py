@@ -7,6 +7,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import mirror as mirror_module
+from ghmirror_tw.store import names
 from ghmirror_tw.store.kept import short
 from tests.home import Home, open_home, start, until
 from tests.redis_house import settled
@@ -124,9 +125,9 @@ class OwnWritesInTheFleet(TestCase):
         assert not write.called
         self.server.ask("CLIENT", "UNPAUSE")
         assert (await write).status == 200
-        (name,) = self.server.ask("KEYS", "*:w")
-        codec = self.one.house.redis.redis.codec  # type: ignore[union-attr]
-        at = codec.open_time(name.removeprefix(b"ghmirror:"), self.server.ask("GET", name))
+        codec, name = self.one.house.redis.redis.codec, names.write(self.alice)  # type: ignore[union-attr]
+        assert b"ghmirror:" + name in self.server.ask("KEYS", "*:w")
+        at = codec.open_time(name, self.server.ask("GET", b"ghmirror:" + name))
         assert at == self.one.house.memory._time(b"w", short("written", self.alice)[1:])
 
     async def test_redis_that_does_not_answer_holds_up_no_write_for_long(self) -> None:
@@ -170,10 +171,10 @@ class Generations(TestCase):
         mirror = (await open_home(self)).house.mirror
         seen = [mirror._generation("a")]
         for credential in "abcabcc":
-            mirror._advance(credential)
+            mirror._advance(frozenset({credential}))
             seen.append(mirror._generation("a"))
         assert seen == sorted(seen)
         assert len(mirror._generations) == 2
         first = mirror._generation("a")
-        mirror._advance("a")
+        mirror._advance(frozenset({"a"}))
         assert mirror._generation("a") > first

@@ -109,6 +109,10 @@ def _selecting(
 _NO_PASSWORD: Final = frozenset({b"", b"x-oauth-basic"})
 
 
+#: With what clients send a token, letter by letter: GitHub takes both, in any case.
+_SCHEMES: Final = (b"token ", b"Bearer ", b"bearer ")
+
+
 def token_in(authorization: bytes) -> bytes:
     """Return the token in an `Authorization` value: behind the scheme, or in Basic's pair.
 
@@ -147,6 +151,18 @@ class CredentialNames:
         GitHub's limits belong to the token. Its entity-tags belong to the literal value.
         """
         return fields.once(self)[1]
+
+    def writers_of(self, fields: Fields) -> frozenset[str]:
+        """Return the names of all credentials for which a request with *fields* is their own write.
+
+        That is the value as it is, and the token behind the schemes that clients send it with: one
+        program may write with one and read with another.
+        """
+        authorization = fields.get(b"authorization")
+        names = {self.of(fields)}
+        if authorization is not None and (token := token_in(authorization)):
+            names |= {self.name(scheme + token) for scheme in _SCHEMES}
+        return frozenset(names)
 
     def __call__(self, fields: Fields) -> tuple[str, str]:
         """Make what `of` and `token_of` return."""
