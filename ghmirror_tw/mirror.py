@@ -497,29 +497,31 @@ class Mirror:
                 seen = _observation(question, entry.credential)
                 self.availability.failed(seen, began, self.now())
             if error.reason == "timeout":
-                self._timed_out(question, began, hurried=hurried)
+                self._timed_out(question, entry.credential, began, hurried=hurried)
             raise
         finally:
             ended = self.now()
             self.metrics.upstream(question.method, status, ended - began)
         if reply.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
-            self._timed_out(question, began)
+            self._timed_out(question, entry.credential, began)
         elif self.backoffs.any_known:
-            self.backoffs.responded(self._key(question).name)
+            self.backoffs.responded(self._key(question).name, entry.credential)
         if reply.status >= 500:  # noqa: PLR2004
             self.availability.failed(_observation(question, entry.credential), began, ended)
         elif not _is_foreign(question, reply):
             self.availability.answered(limited=reply.limited, now=ended)
         return reply
 
-    def _timed_out(self, question: Question, began: float, *, hurried: bool = False) -> None:
+    def _timed_out(
+        self, question: Question, token: str, began: float, *, hurried: bool = False
+    ) -> None:
         """Take note that a request timed out, which GitHub may have counted.
 
         One that was *hurried* had too little time to tell anything of its key.
         """
         self.metrics.unknown()
         if question.method in _READING and not hurried:
-            self.backoffs.timed_out(self._key(question).name, began, self.now())
+            self.backoffs.timed_out(self._key(question).name, token, began, self.now())
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
         """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.
@@ -779,7 +781,7 @@ class Mirror:
 
         Without a stale response, raises a `MirrorError` once it was no accident.
         """
-        backoff = self.backoffs.holds(asked.key.name, now)
+        backoff = self.backoffs.holds(asked.key.name, asked.whose.token, now)
         if backoff is None:
             return None
         stale = await self._stale(asked, "timeout", None, sent=False) if has_grant else None

@@ -2,7 +2,8 @@
 
 GitHub gives up after some ten seconds, and may count such a request. A key that has timed out once
 is requested by one client at a time; from the second time in a row on there is a pause in between,
-which doubles (exponential backoff).
+which doubles (exponential backoff). What GitHub has to do for a key may differ by credential
+(`/user/repos`): one credential's timeouts hold up that one alone, those of two hold up all.
 """
 
 from __future__ import annotations
@@ -28,11 +29,17 @@ class Backoff:
     times: int
     at: float
     until: float
+    #: The credentials for which it has timed out, two of them at most.
+    credentials: frozenset[str] = frozenset()
 
     @property
     def repeated(self) -> bool:
         """Whether it was no accident."""
         return self.times > 1
+
+    def concerns(self, credential: str) -> bool:
+        """Tell whether it holds for a credential."""
+        return len(self.credentials) > 1 or credential in self.credentials
 
 
 @define(eq=False)
@@ -46,35 +53,44 @@ class Backoffs:
         """Whether there is any."""
         return bool(self._known)
 
-    def holds(self, key: str, now: float) -> Backoff | None:
-        """Return why *key* is not requested now, or None.
+    def holds(self, key: str, credential: str, now: float) -> Backoff | None:
+        """Return why *key* is not requested now for *credential*, or None.
 
         When the pause is over, one request is the probe, and this holds for the others meanwhile.
         """
         known = self._known.get(key)
-        if known is None or now < known.until:
+        if known is None or not known.concerns(credential):
+            return None
+        if now < known.until:
             return known
         known.until = now + _PROBE_S
         return None
 
-    def timed_out(self, key: str, began: float, now: float) -> None:
-        """Take note that a request timed out that was sent when it *began*.
+    def timed_out(self, key: str, credential: str, began: float, now: float) -> None:
+        """Take note that a request of *credential*'s timed out that was sent when it *began*.
 
         All that were sent before the first of them timed out are one time, however many they are.
         """
         known = self._known.get(key)
-        if known is not None and began < known.at:
-            return
+        credentials = frozenset({credential})
+        if known is not None:
+            if not known.concerns(credential):
+                known.credentials |= credentials
+            credentials = known.credentials
+            if began < known.at:
+                return
         times = 1 if known is None else known.times + 1
         pause_s = 0.0
         if times > 1:
             doublings = min(times - 2, _MOST_DOUBLINGS)
             pause_s = min(_FIRST_S * 2**doublings, _LONGEST_S)
-        self._known[key] = Backoff(times, now, now + pause_s)
+        self._known[key] = Backoff(times, now, now + pause_s, credentials)
         self._known.move_to_end(key)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
 
-    def responded(self, key: str) -> None:
-        """Take note that a response came in time."""
-        self._known.pop(key, None)
+    def responded(self, key: str, credential: str) -> None:
+        """Take note that a response to *credential* came in time."""
+        known = self._known.get(key)
+        if known is not None and known.concerns(credential):
+            del self._known[key]
