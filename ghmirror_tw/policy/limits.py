@@ -286,12 +286,19 @@ def _kind(
     used_up = LimitKind.PRIMARY if fields.get(b"x-ratelimit-remaining") == b"0" else None
     if status == 403:  # noqa: PLR2004
         retries = fields.get(b"retry-after") is not None
-        if documented and (not retries or any(words in message for words in _REFUSALS)):
+        # Content may be missing (HEAD) or no JSON; that authorization is wanted is in a field, too.
+        named = any(words in message for words in _REFUSALS) or _wants_sso(fields)
+        if named or (documented and not retries):
             return used_up, True
         if not retries:
             return used_up, used_up is None
         return LimitKind.SECONDARY, False
     return used_up or LimitKind.SECONDARY, False
+
+
+def _wants_sso(fields: Fields) -> bool:
+    """Tell whether an organization refuses a credential without single sign-on (GitHub: SAML)."""
+    return (fields.get(b"x-github-sso") or b"").startswith(b"required")
 
 
 def _scope(kind: LimitKind, question: Question, fields: Fields, message: str) -> str:
