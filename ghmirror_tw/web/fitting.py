@@ -82,6 +82,9 @@ class View:
     version: bytes = b""
     #: The path of the request, as GitHub gets it.
     path: bytes = b""
+    #: Whether GitHub got the client's own `User-Agent`, and has indented what it indents for it:
+    #: not, for example, the responses of GraphQL.
+    passed_by: bool = False
 
     @property
     def names(self) -> tuple[Hashable, ...]:
@@ -97,7 +100,7 @@ class View:
     @property
     def indents(self) -> bool:
         """Whether it gets JSON indented."""
-        return is_indented(self.fields)
+        return not self.passed_by and is_indented(self.fields)
 
     @property
     def gzip(self) -> bool:
@@ -134,6 +137,8 @@ class Fitter:
 
     async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
         """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
+        if not answer.storable:
+            view = evolve(view, passed_by=True)
         if view.version and answer.status != _OK:
             view = evolve(view, version=b"")
         if view.version:
