@@ -228,11 +228,16 @@ def list_identity(target: bytes) -> bytes:
 
 @remembered
 def page_size(target: bytes) -> int:
-    """Return how many items a page of *target* holds at most: `per_page` within the bounds."""
+    """Return how many items a page of *target* holds at most: `per_page` within the bounds.
+
+    One that is no number may be read as one by GitHub (`5x`): then any page may be full.
+    """
     operation = operation_of(target)
-    value = _last(target, b"per_page") or b""
-    if not value.isdigit():
+    value = _last(target, b"per_page")
+    if not value:
         return operation.size
+    if not value.isdigit():
+        return 1
     size = whole_number(value.lstrip(b"0") or b"0", operation.most)
     return operation.most if size is None else size or operation.size
 

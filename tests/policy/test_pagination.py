@@ -179,14 +179,15 @@ def test_pages_of_a_list_have_one_identity(target: bytes) -> None:
         (b"?per_page=" + b"9" * 5000, 100),
         (b"?per_page=" + b"0" * 5000, 30),
         (b"?per_page=0", 30),
-        (b"?per_page=-5", 30),
+        (b"?per_page=-5", 1),
         (b"?per_page=", 30),
-        (b"?per_page=ten", 30),
+        (b"?per_page=ten", 1),
+        (b"?per_page=5x", 1),
         (b"?per_page=5&per_page=6", 6),
     ],
 )
 def test_page_sizes(query: bytes, size: int) -> None:
-    """A page is at most 100 long, and 30 where nothing valid is asked for."""
+    """A page is at most 100 long, and 30 where no size is given; what is no number may be any."""
     assert page_size(b"/x" + query) == size
 
 
