@@ -59,7 +59,10 @@ _DEEPEST: Final = 100
 
 #: Where GitHub repeats what a user's server was sent, under the signature of that time, and where
 #: the settings of a hook are the whole content (GitHub: repository, organization and App webhooks).
-_OF_HOOKS: Final = re.compile(rb"/hooks?(?:/[^/]+)?/(?:deliveries|config)(?:/|\Z)")
+_OF_HOOKS: Final = re.compile(
+    rb"/(?:repos/[^/]+/[^/]+|(?:repositories|orgs|organizations|enterprises)/[^/]+|app|admin)"
+    rb"/hooks?(?:/[^/]+)?/(?:deliveries|config)(?:/|\Z)"
+)
 _OF_DEPLOYMENTS: Final = re.compile(rb"/deployments(?:/|\Z)")
 _URLS: Final = frozenset({b'"url"', b'"href"'})
 _LINKS: Final = b'"_links"'
@@ -88,7 +91,7 @@ def opaque_names(path: bytes) -> frozenset[bytes] | None:
 
     None: the whole content is.
     """
-    if _OF_HOOKS.search(path):
+    if _OF_HOOKS.match(path):
         return None
     return _OPAQUE_IN_DEPLOYMENTS if _OF_DEPLOYMENTS.search(path) else _OPAQUE
 
