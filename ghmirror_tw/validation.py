@@ -471,7 +471,8 @@ class Validation:
 
 
 def _coding(reply: Reply) -> bytes:
-    return b", ".join(reply.fields.listed(b"content-encoding"))
+    codings = reply.fields.listed(b"content-encoding")
+    return b", ".join([coding for coding in codings if coding != b"identity"])
 
 
 def _computed(question: Question, candidate: Representation) -> bytes:
