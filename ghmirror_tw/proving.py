@@ -1,6 +1,6 @@
-"""Proofs of a stored `Link`: requests for the pages that it says nothing about.
+"""Proofs that a stored `Link` is current, by requests for the last page or the one after it.
 
-A `Link` is not what an entity-tag covers, and GitHub leaves it out of a 304 (GitHub: pagination).
+An entity-tag of GitHub's does not cover `Link`, and a 304 does not contain it (GitHub: pagination).
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from attrs import define, field, frozen
 from ghmirror_tw.policy.pagination import Demand, list_identity, page_number, page_size, with_page
 from ghmirror_tw.store.lately import Lately
 
-#: A walk through the pages of a list uses a proof for so long, each page once.
+#: How long a walk through the pages of a list uses a proof, in seconds, each page once.
 WALK_S: Final = 10.0
-#: For so long it is remembered that a page, or numbered pages, do not exist.
+#: How long it is stored that a page, or numbered pages, do not exist, in seconds.
 _ABSENT_S: Final = 3600.0
 _MOST: Final = 5_000
 
 
 class NoPagesError(Exception):
-    """GitHub refuses a numbered page of a list (400, 404): the operation has none."""
+    """GitHub refuses a numbered page of a list (400, 404): the operation has no such pages."""
 
 
 class NoSuchPageError(Exception):
-    """GitHub does not count as far as this page (422), so it is not linked to either."""
+    """GitHub has no page of this number (422), so that no link leads to it."""
 
 
-#: Sends a request for a page (its target) and returns how many items it has, None where GitHub
-#: does not tell. Raises `NoPagesError` and `NoSuchPageError`.
-SendForPage = Callable[[bytes], Awaitable[int | None]]
+#: Requests the page at a target; returns the number of its items, or None where the response does
+#: not show it. Raises `NoPagesError` and `NoSuchPageError`.
+RequestPage = Callable[[bytes], Awaitable[int | None]]
 
 
 @frozen
 class Walk:
     """A request for a page of a list, by a credential, with the fields of the cache key.
 
-    *generation* changes with each write of the credential. A proof that was sent before *since*
-    does not count: the page was answered, or something written, then.
+    *generation* changes with each write of the credential. A proof counts only if its request was
+    sent after *since*, the time of the last validation of the page or the last write.
     """
 
     credential: str
@@ -48,71 +48,71 @@ class Walk:
     since: float = 0.0
 
     def at(self, target: bytes) -> Hashable:
-        """Return the name of a page as this walk sees it."""
+        """Return the name of the proof of a page, for this walk."""
         return (self.credential, self.fields, self.generation, target)
 
     def absent(self, target: bytes) -> Hashable:
-        """Return the name of a page, or of a whole list, that does not exist."""
+        """Return the name under which the absence of a page, or of a list's pages, is stored."""
         return (self.credential, self.fields, target)
 
 
 @define(eq=False)
 class Proofs:
-    """What was lately seen of pages of lists. A proof serves one walk through a list.
+    """Recent proofs for pages of lists. One proof is used for a whole walk through a list.
 
     A page that is requested again is proved again: only other pages use the same proof.
     """
 
     now: Callable[[], float]
-    #: Items by page, and when the request for them was sent (seconds).
+    #: By page: the number of its items, and when the request for it was sent (seconds).
     _seen: Lately[Hashable, tuple[int, float]] = field(factory=lambda: Lately(_MOST))
-    #: When a page was last answered to the client.
+    #: By page: when the client last received it.
     _answered: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
     #: Until when a page, or a list with numbered pages, is known not to exist.
     _absent: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
 
     def has_no_pages(self, walk: Walk) -> bool:
-        """Tell whether GitHub has lately refused numbered pages of a list."""
+        """Tell whether GitHub has recently refused numbered pages of the list."""
         return self._is_absent(walk, list_identity(walk.target))
 
     def answered(self, walk: Walk) -> None:
-        """Note that a page was answered: proofs from before do not serve it again."""
+        """Note that a page was sent to the client: earlier proofs are not used for it again."""
         self._answered.put(walk.at(walk.target), self.now())
 
-    async def hold(self, walk: Walk, demand: Demand, send: SendForPage) -> bool | None:
-        """Tell whether *demand* holds of the list that is walked; None where GitHub does not tell.
+    async def prove(self, walk: Walk, demand: Demand, request: RequestPage) -> bool | None:
+        """Tell whether *demand* holds for the list of *walk*; None where no response shows it.
 
-        The page of the walk itself is validated by the caller, and not requested again.
+        The page of the walk itself is validated by the caller, and not requested here.
         """
         if demand.unprovable:
             return False
         if demand.linked_page is not None:
-            return await self._has_items(walk, demand.linked_page, send)
+            return await self._has_items(walk, demand.linked_page, request)
         following = demand.next_page
         try:
             if demand.last_page is not None:
-                items = await self._items(walk, demand.last_page, send)
+                items = await self._items(walk, demand.last_page, request)
                 if not items:
                     return None if items is None else False
                 if items < page_size(demand.last_page):
                     return True
                 following = with_page(demand.last_page, (page_number(demand.last_page) or 1) + 1)
             assert following is not None
-            items = await self._items(walk, following, send)
+            items = await self._items(walk, following, request)
         except NoPagesError:
             self._note_absent(walk, list_identity(walk.target))
             return False
         return None if items is None else items == 0
 
-    async def _has_items(self, walk: Walk, page: bytes, send: SendForPage) -> bool | None:
+    async def _has_items(self, walk: Walk, page: bytes, request: RequestPage) -> bool | None:
         try:
-            items = await self._items(walk, page, send)
+            items = await self._items(walk, page, request)
         except NoPagesError:
             # Of a cursor, this tells nothing about pages with numbers.
             return False
         return None if items is None else items > 0
 
-    async def _items(self, walk: Walk, page: bytes, send: SendForPage) -> int | None:
+    async def _items(self, walk: Walk, page: bytes, request: RequestPage) -> int | None:
         """Return how many items a page has: as lately seen, or as GitHub tells now."""
         if self._is_absent(walk, page):
             return 0
@@ -123,7 +123,7 @@ class Proofs:
             if max(walk.since, answered_at, sent_at - WALK_S) < proved_at:
                 return items
         try:
-            found = await send(page)
+            found = await request(page)
         except NoSuchPageError:
             self._note_absent(walk, page)
             return 0

@@ -1,4 +1,4 @@
-"""What GitHub last said of each credential's quotas, for responses that come from the store."""
+"""The last known quotas of each credential, for responses that come from the store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import define, field
 
 from ghmirror_tw.policy.fields import Fields
 
-#: So many are remembered; those that were seen longest ago go first.
+#: The largest number of quotas; the least recently received one is evicted.
 MOST: Final = 10_000
 #: GitHub: rate limits, checking the status.
 _FIELDS: Final = frozenset(
@@ -26,12 +26,12 @@ _NOTHING: Final = Fields()
 
 @define(eq=False)
 class Quotas:
-    """The last `X-RateLimit-*` fields that this process has seen, by credential and bucket."""
+    """The last `X-RateLimit-*` fields that this process has received, by credential and bucket."""
 
     _last: OrderedDict[tuple[str, str], Fields] = field(init=False, factory=OrderedDict)
 
     def note(self, credential: str, bucket: str, fields: Fields) -> None:
-        """Remember what a response says, if it says anything."""
+        """Store the `X-RateLimit-*` fields of a response, if it has them."""
         if fields.get(b"x-ratelimit-limit") is None:
             return
         name = (credential, bucket)
@@ -41,5 +41,5 @@ class Quotas:
             self._last.popitem(last=False)
 
     def last(self, credential: str, bucket: str) -> Fields:
-        """Return the fields that were last seen, or none."""
+        """Return the fields that were received last; none, where none were."""
         return self._last.get((credential, bucket), _NOTHING)

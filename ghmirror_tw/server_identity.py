@@ -1,10 +1,11 @@
 """TLS to servers: a connection carries no byte before the server's certificate names the host.
 
-Every TLS client connection of the project is made here. Twisted's own verification of names
-catches every exception in its callback and keeps OpenSSL's verdict on the chain alone: with it, a
-trusted authority's certificate without `subjectAltName`, or with a malformed name, is accepted for
-any host. Here the certificate is accepted only if one of its names matches; whatever else
-happens, an exception included, is a refusal (RFC 9525, sections 6.3 and 6.5).
+All TLS connections of Twisted's as a client are made here; those to S3 are botocore's (see
+snapshots/aws). Twisted's own verification of names ignores exceptions in its callback, so that
+only OpenSSL's result for the chain counts. A trusted authority's certificate without
+`subjectAltName`, or with a malformed name, then passes for any host. Here a certificate is accepted
+only if one of its names matches (RFC 9525, sections 6.3 and 6.5). Every other result, an
+exception included, ends the handshake.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from zope.interface import implementer
 
 
 class ServerIdentityError(SSL.Error):
-    """A server's certificate does not name the host that was to be reached."""
+    """A server's certificate does not name the host that the client connects to."""
 
     def __init__(self, host: str) -> None:
         # Twisted reads the last reason of OpenSSL's error queue.
@@ -39,9 +40,9 @@ class ServerIdentityError(SSL.Error):
 def names_host(certificate: x509.Certificate, host: str) -> bool:
     """Tell whether *certificate* is for *host*: a DNS name, or an IP address without brackets.
 
-    Only `subjectAltName` counts, DNS names for a name and IP addresses for an address. A wildcard
-    stands for one whole left-most label. A malformed name matches nothing. Raises ValueError for
-    extensions that cannot be parsed.
+    Only `subjectAltName` counts: its DNS names for a name, its IP addresses for an address. A
+    wildcard stands for one whole left-most label. A malformed name matches nothing. Raises
+    ValueError for extensions that cannot be parsed.
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -66,7 +67,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 class _VerifiedConnection(SSL.Connection):
-    """A TLS connection whose handshake is complete only when the server has proved its name."""
+    """A TLS connection with a handshake that includes the verification of the server's name."""
 
     def __init__(self, context: SSL.Context, host: str) -> None:
         super().__init__(context, None)
@@ -88,7 +89,7 @@ class _VerifiedConnection(SSL.Connection):
         self._verified = True
 
     def send(self, buf: Any, flags: int = 0) -> int:
-        """Send, once the server is verified; before that, what is to be sent has to wait."""
+        """Send, once the server is verified; before that, Twisted keeps the data and retries."""
         if not self._verified:
             raise SSL.WantReadError
         return super().send(buf, flags)
@@ -97,17 +98,17 @@ class _VerifiedConnection(SSL.Connection):
 @implementer(IOpenSSLClientConnectionCreator)
 @frozen
 class VerifiedTLS:
-    """TLS to *host* (ASCII, without brackets); `to` makes it, `over` speaks it on a connection."""
+    """TLS settings for *host* (ASCII, without brackets): made by `to`, applied by `over`."""
 
     host: str
     context: SSL.Context
 
     @classmethod
     def to(cls, host: str, trust: Any) -> VerifiedTLS:
-        """Return TLS to a host whose certificate an authority of *trust* has signed.
+        """Return the settings for a host that must present a certificate under *trust*.
 
         *host* is a DNS name or an IP address without brackets, *trust* one of Twisted's trust
-        roots. Reading all authorities takes milliseconds, so the result is to be kept. Raises
+        roots. All authorities are read, which takes milliseconds: callers keep the result. Raises
         ValueError for a host name that cannot stand in a certificate.
         """
         if _address(host) is None:

@@ -330,7 +330,7 @@ class Validation:
         return answer.body.items if isinstance(answer.body, Representation) else None
 
     async def _prove(self, asked: Asked, known: Known, demand: Demand) -> bool | None:
-        return await self.proofs.hold(
+        return await self.proofs.prove(
             asked.walk(known), demand, lambda target: self._send_for_page(asked, target)
         )
 

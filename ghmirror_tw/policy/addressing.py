@@ -1,4 +1,4 @@
-"""The URLs by which a client knows the mirror, and what stands in them for GitHub's."""
+"""The base URLs that replace GitHub's in responses, by the URL that the client uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @frozen
 class _Authority:
-    """Where a URL leads."""
+    """Host and port of a URL, with the default port where it has none."""
 
     host: bytes
     port: int
@@ -30,7 +30,7 @@ class _Authority:
 
 
 def _split(host: bytes) -> tuple[bytes, int | None]:
-    """Return the name and the port of a valid `Host`."""
+    """Return the name and the port in a valid `Host`; None where it has no port."""
     name, colon, port = host.rpartition(b":")
     if not colon or host.endswith(b"]"):
         return host.lower(), None
@@ -39,10 +39,11 @@ def _split(host: bytes) -> tuple[bytes, int | None]:
 
 @frozen
 class Addressing:
-    """Finds the base of a client's URLs.
+    """Chooses the base URLs for each client.
 
-    *uploads_url*: GitHub's, where it has one. *public_url*: the mirror's, for requests with its
-    host or through a trusted proxy; empty: there is none. None of them ends in a slash.
+    *api_url* and *uploads_url* are GitHub's; some servers have no *uploads_url*. *public_url* is
+    the mirror's, for requests with its host or through a trusted proxy; empty: it is not set. None
+    of them ends in a slash.
     """
 
     api_url: bytes
@@ -59,12 +60,12 @@ class Addressing:
     def base(
         self, host: bytes, fields: Fields, prefix: bytes, *, secure: bool, trusted: bool
     ) -> Base:
-        """Return what stands for GitHub's URLs in the response to a request with *fields*.
+        """Return what replaces GitHub's URLs in the response to a request with *fields*.
 
-        *host*: of the request, valid. *prefix*: of its target. *secure*: it came by TLS.
-        *trusted*: it came through a trusted proxy, whose `X-Forwarded-Host` names the host.
-        `X-Forwarded-Proto: https` counts from every client: it changes that client's URLs only,
-        and from `http:` to `https:` only. Raises BadRequest.
+        *host*: the valid host of the request. *prefix*: that of its target. *secure*: it came over
+        TLS. *trusted*: it came through a trusted proxy, and `X-Forwarded-Host` names the host.
+        `X-Forwarded-Proto: https` counts from every client, since it changes only that client's
+        URLs, from `http:` to `https:`. Raises BadRequest.
         """
         proto = _first(fields.get(b"x-forwarded-proto")).lower()
         scheme = b"https" if secure or proto == b"https" else b"http"
@@ -80,11 +81,11 @@ class Addressing:
         return Base(root + prefix, root + UPLOADS)
 
     def ignores(self, fields: Fields, *, trusted: bool) -> bool:
-        """Tell whether a proxy sends `X-Forwarded-Proto` that nothing is set up for."""
+        """Tell whether a request has `X-Forwarded-Proto`, and no option for proxies is set."""
         return not (trusted or self.public_url) and fields.get(b"x-forwarded-proto") is not None
 
     def _is_github(self, name: bytes, port: int | None) -> bool:
-        """Tell whether a client used GitHub's own name, as through a transparent proxy."""
+        """Tell whether the host is GitHub's own, as through a transparent proxy."""
         if name != self._api.host:
             return False
         return port == self._api.port or (
@@ -92,7 +93,7 @@ class Addressing:
         )
 
     def _is_public(self, name: bytes, port: int | None, trusted: bool) -> bool:
-        """Tell whether `public_url` is for this client; proxies often leave the port out."""
+        """Tell whether `public_url` is for this client; many proxies drop the port from `Host`."""
         if self._public is None:
             return False
         return trusted or (name == self._public.host and port in {None, self._public.port})

@@ -1,4 +1,4 @@
-"""For how long a key is not requested again whose requests time out.
+"""Exponential backoff for keys with requests that time out.
 
 GitHub gives up after some ten seconds, and may count such a request. A key that has timed out once
 is requested by one client at a time; from the second time in a row on there is a pause in between,
@@ -18,13 +18,13 @@ _MOST: Final = 10_000
 _FIRST_S: Final = 5.0
 _LONGEST_S: Final = 300.0
 _MOST_DOUBLINGS: Final = 10
-#: So long, in seconds, others wait for what comes of a probe.
+#: How long a probe keeps other requests for its key back, in seconds.
 _PROBE_S: Final = 10.0
 
 
 @define(eq=False)
 class Backoff:
-    """A key that times out: how often in a row, last *at*, and *until* when it is not requested."""
+    """Timeouts of a key: how many *times* in a row, the last one *at*, and a pause *until*."""
 
     times: int
     at: float
@@ -34,7 +34,7 @@ class Backoff:
 
     @property
     def repeated(self) -> bool:
-        """Whether it was no accident."""
+        """Whether it has timed out at least twice in a row."""
         return self.times > 1
 
     def concerns(self, credential: str) -> bool:
@@ -44,19 +44,20 @@ class Backoff:
 
 @define(eq=False)
 class Backoffs:
-    """Keys that time out, by name. Times are in seconds."""
+    """The backoff of each key that times out, by name. Times are in seconds."""
 
     _known: OrderedDict[str, Backoff] = field(init=False, factory=OrderedDict)
 
     @property
     def any_known(self) -> bool:
-        """Whether there is any."""
+        """Whether any key has a backoff."""
         return bool(self._known)
 
     def holds(self, key: str, credential: str, now: float) -> Backoff | None:
         """Return why *key* is not requested now for *credential*, or None.
 
-        When the pause is over, one request is the probe, and this holds for the others meanwhile.
+        When the pause is over, the caller's request is the probe: callers after it get the backoff
+        until the probe has ended, or has taken too long.
         """
         known = self._known.get(key)
         if known is None or not known.concerns(credential):
@@ -69,7 +70,7 @@ class Backoffs:
     def timed_out(self, key: str, credential: str, began: float, now: float) -> None:
         """Take note that a request of *credential*'s timed out that was sent when it *began*.
 
-        All that were sent before the first of them timed out are one time, however many they are.
+        Concurrent requests count once: one that was sent before the last timeout is ignored.
         """
         known = self._known.get(key)
         credentials = frozenset({credential})

@@ -1,7 +1,7 @@
-"""What a 304 cost, as seen from what remains of the quota (GitHub: conditional requests are free).
+"""Detection of charged 304s, though GitHub documents that they do not count against the quota.
 
-`X-RateLimit-Remaining` proves a charge only where nothing else can have taken it: no other request
-of the same token was under way since the response before, and exactly one is missing.
+`X-RateLimit-Remaining` proves a charge under two conditions. It is exactly one less than in the
+response before, and no other request of the same token was under way in between.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Final
 from attrs import define, field
 
 _MOST: Final = 10_000
-#: GitHub has some twenty resources; a token with more of them is forgotten.
+#: GitHub has some twenty resources; beyond this number, those of a token are dropped.
 _MOST_RESOURCES: Final = 64
-#: Where other replicas may send requests of the same token, what remained is known for so long
-#: only, in seconds.
+#: How long a value of `X-RateLimit-Remaining` is used while other replicas may send requests of
+#: the same token, in seconds.
 _SHARED_S: Final = 5.0
 
 
 @define(eq=False)
 class _Token:
-    """What is known of one token.
+    """The requests and quotas of one token.
 
-    *mixed*: requests have overlapped, so that nobody knows which response came of which state.
-    *remaining*: what was left of each resource, until which reset, and when that was received.
+    *under_way*: how many requests have no response yet. *mixed*: some of them overlap, so that the
+    order in which GitHub counted them is unknown. *remaining*: by resource, the last
+    `X-RateLimit-Remaining` and `X-RateLimit-Reset`, and when they were received.
     """
 
     under_way: int = 0
@@ -34,15 +35,15 @@ class _Token:
 
 @define(eq=False)
 class Charges:
-    """Follows what remains of each token's quotas.
+    """Tracks the remaining quota of each token.
 
-    Each request is `sent` and `ended`; in between its response may be `received`.
+    Each request is `sent` and `ended`; in between, its response may be `received`.
     """
 
     _tokens: OrderedDict[str, _Token] = field(init=False, factory=OrderedDict)
 
     def sent(self, token: str) -> None:
-        """Take note that a request is sent."""
+        """Note that a request is sent."""
         known = self._tokens.get(token)
         if known is None:
             known = self._tokens[token] = _Token()
@@ -53,10 +54,10 @@ class Charges:
         known.under_way += 1
         known.mixed = known.mixed or known.under_way > 1
 
-    def received(  # noqa: PLR0913 - what the response says, and when
+    def received(  # noqa: PLR0913 - fields of the response, and when it was received
         self, token: str, resource: str, remaining: int, reset: int, now: float, *, alone: bool
     ) -> bool:
-        """Take note of what remains; return whether exactly this response has cost one.
+        """Note the remaining quota; return whether it proves that this request was charged.
 
         *alone*: no other replica sends requests of this token.
         """
@@ -72,7 +73,7 @@ class Charges:
         return before[:2] == (remaining + 1, reset)
 
     def ended(self, token: str, *, answered: bool) -> None:
-        """Take note that a request has ended; without an answer, it may have cost something."""
+        """Note that a request has ended; if not *answered*, it may have been charged."""
         known = self._tokens.get(token)
         if known is None:
             return

@@ -1,4 +1,4 @@
-"""Cross-origin requests of browsers: what GitHub allows (the CORS protocol of the Fetch Standard).
+"""Cross-origin requests of browsers, allowed as GitHub allows them (Fetch Standard, CORS protocol).
 
 The values are those that api.github.com sent in October 2026.
 """
@@ -32,7 +32,7 @@ _ALLOWED: Final = (
     b"Copilot-Integration-Id, DD-CLIENT-TOKEN, X-Client-Application"
 )
 
-#: Fields of the response to a preflight, beside those.
+#: Further fields of the response to a preflight.
 ON_PREFLIGHT: Final = (
     (b"access-control-allow-headers", _ALLOWED),
     (b"access-control-allow-methods", b"GET, POST, PATCH, PUT, DELETE"),
@@ -41,5 +41,5 @@ ON_PREFLIGHT: Final = (
 
 
 def is_preflight(method: bytes, fields: Fields) -> bool:
-    """Tell whether a request asks, without a credential, what another request may be."""
+    """Tell whether a request is a CORS preflight; browsers send it without a credential."""
     return method == b"OPTIONS" and fields.get(b"access-control-request-method") is not None

@@ -1,7 +1,7 @@
-"""The mirror's own answers, in the shape of GitHub's (GitHub: troubleshooting the REST API).
+"""The mirror's own error responses, in the form of GitHub's (GitHub: troubleshooting the REST API).
 
 Each message says what is wrong and what to do, with the option or the number concerned. No message
-depends on what is stored or on who else has asked for it.
+depends on stored responses or on other clients.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from attrs import frozen
 from ghmirror_tw.policy.quantities import duration, size
 
 _DOCUMENTATION_URL = "https://docs.github.com/rest"
-#: A client may come again after so many seconds at most, however long a cause lasts: clients sleep
-#: for as long as they are told.
+#: The largest `Retry-After` in seconds, however long the cause lasts: clients sleep for all of it.
 LONGEST_RETRY_S: Final = 60
 
 
 @frozen
 class MirrorError(Exception):
-    """An answer of the mirror's own.
+    """An error response of the mirror's own.
 
-    *status* is the HTTP status, *reason* a short token for `Cache-Status` and logs, *message* what
-    a person reads, *retry_after* in seconds where coming again makes sense.
+    *status* is the HTTP status, *reason* a short token for `Cache-Status` and logs, *message* the
+    text for people. *retry_after* is in seconds; None where a retry is of no use.
     """
 
     status: int
@@ -48,7 +47,7 @@ def malformed(message: str) -> MirrorError:
 
 
 def no_credential() -> MirrorError:
-    """Return 401: only known users may ask, and nobody said who this is."""
+    """Return 401: only allowed users are served, and the request has no credential."""
     return MirrorError(
         401,
         "no-credential",
@@ -58,7 +57,7 @@ def no_credential() -> MirrorError:
 
 
 def not_allowed() -> MirrorError:
-    """Return 403: this user may not use the mirror; the same for every user and target."""
+    """Return 403: this user is not allowed; the response is the same for every user and target."""
     return MirrorError(
         403,
         "not-allowed",
@@ -73,7 +72,7 @@ def no_such_path(message: str) -> MirrorError:
 
 
 def too_slow(limit_s: float) -> MirrorError:
-    """Return 408: the request did not come in time (RFC 9110, section 15.5.9)."""
+    """Return 408: the request was not received in time (RFC 9110, section 15.5.9)."""
     return MirrorError(
         408,
         "too-slow",
@@ -83,7 +82,7 @@ def too_slow(limit_s: float) -> MirrorError:
 
 
 def too_large(limit_bytes: int) -> MirrorError:
-    """Return 413: more content than the mirror takes (RFC 9110, section 15.5.14)."""
+    """Return 413: more content than the mirror accepts (RFC 9110, section 15.5.14)."""
     return MirrorError(
         413,
         "too-large",
@@ -112,7 +111,7 @@ def unexpected_host() -> MirrorError:
 
 
 def target_too_long(limit_bytes: int) -> MirrorError:
-    """Return 414: a longer target than the mirror takes (RFC 9110, section 15.5.15)."""
+    """Return 414: a longer target than the mirror accepts (RFC 9110, section 15.5.15)."""
     return MirrorError(
         414,
         "target-too-long",
@@ -121,7 +120,7 @@ def target_too_long(limit_bytes: int) -> MirrorError:
 
 
 def fields_too_large(line_bytes: int, all_bytes: int) -> MirrorError:
-    """Return 431: more field lines, or longer ones, than the mirror takes (RFC 6585)."""
+    """Return 431: more field lines, or longer ones, than the mirror accepts (RFC 6585)."""
     return MirrorError(
         431,
         "fields-too-large",
@@ -135,7 +134,7 @@ def not_implemented(message: str) -> MirrorError:
     return MirrorError(501, "not-implemented", message)
 
 
-#: What a client reads of each reason for which GitHub gave no response that can be passed on.
+#: The message for each reason why there is no response of GitHub's to pass on.
 _UPSTREAM: Final = {
     "connect-error": "The mirror could not connect to GitHub ([github] api_url). Try again; if it"
     " lasts, the mirror's log says why",
@@ -145,22 +144,22 @@ _UPSTREAM: Final = {
 
 
 def upstream_failed(reason: str) -> MirrorError:
-    """Return 502: GitHub gave no response that can be passed on.
+    """Return 502: GitHub sent no response that can be passed on.
 
-    *reason* is one of those for which stale responses are given, such as `connect-error`.
+    *reason* is one of those for which stale responses are served, such as `connect-error`.
     """
     return MirrorError(502, reason, _UPSTREAM.get(reason, _UPSTREAM["broken-answer"]))
 
 
 def over_own_limit(limit: str) -> MirrorError:
-    """Return 502: a response of GitHub's is over *limit*, in words or an option and its value."""
+    """Return 502: a response of GitHub's exceeds *limit* (text, or an option and its value)."""
     return MirrorError(
         502, "broken-answer", f"GitHub's response is larger than this mirror takes: {limit}"
     )
 
 
 def shutting_down(retry_after: int) -> MirrorError:
-    """Return 503: this process takes no more requests; another may in *retry_after* seconds."""
+    """Return 503: this process accepts no more requests; another may in *retry_after* seconds."""
     return MirrorError(
         503,
         "shutting-down",
@@ -171,7 +170,7 @@ def shutting_down(retry_after: int) -> MirrorError:
 
 
 def overloaded(limit: str, retry_after: int) -> MirrorError:
-    """Return 503: *limit*, an option and its value, is used up for some *retry_after* seconds."""
+    """Return 503: *limit* (text, or an option and its value) is reached for some seconds."""
     retry_after = min(retry_after, LONGEST_RETRY_S)
     return MirrorError(
         503,
@@ -194,7 +193,7 @@ def reserved(reserve: int, remaining: int, left_s: int) -> MirrorError:
 
 
 def backed_off(retry_after: int) -> MirrorError:
-    """Return 503: requests for this have timed out in a row, and the next one is sent later."""
+    """Return 503: requests for this key have timed out in a row; the next one is sent later."""
     retry_after = min(retry_after, LONGEST_RETRY_S)
     return MirrorError(
         503,
@@ -206,9 +205,9 @@ def backed_off(retry_after: int) -> MirrorError:
 
 
 def timed_out(limit: str) -> MirrorError:
-    """Return 504: GitHub gave no response in time (RFC 9110, section 15.6.5).
+    """Return 504: GitHub sent no response in time (RFC 9110, section 15.6.5).
 
-    *limit*: the option that says how long the mirror waits, and its value.
+    *limit*: the option for how long the mirror waits, and its value.
     """
     return MirrorError(
         504,
@@ -219,7 +218,7 @@ def timed_out(limit: str) -> MirrorError:
 
 
 def loop() -> MirrorError:
-    """Return 508: the request came through this mirror before (RFC 5842, section 7.2)."""
+    """Return 508: this mirror has forwarded the request before (RFC 5842, section 7.2)."""
     return MirrorError(
         508,
         "loop",
@@ -229,14 +228,14 @@ def loop() -> MirrorError:
 
 
 def internal() -> MirrorError:
-    """Return 500: the mirror is at fault; the log says how, the answer does not."""
+    """Return 500: the mirror has failed; the details are in its log alone."""
     return MirrorError(
         500, "internal", "The mirror failed to answer this request; its log says why"
     )
 
 
 def unanswered(reason: str, limit: str) -> MirrorError:
-    """Return 504 where GitHub took longer than *limit*, else 502; *reason* as for stale ones."""
+    """Return 504 for a *reason* of ``timeout``, else 502; *limit* is the one that was exceeded."""
     if reason == "timeout":
         return timed_out(limit)
     return over_own_limit(limit) if limit else upstream_failed(reason)

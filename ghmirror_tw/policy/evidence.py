@@ -1,9 +1,9 @@
-"""When observations of single requests are enough to believe something of all of GitHub.
+"""A quorum of independent observations, before one of them changes anything for all clients.
 
-Whatever turns something off for every client (serving stale responses at once, sharing, lists of
-entity-tags) takes evidence that no single client can make alone: one that polls one broken URL, or
-whose responses are odd, must not decide for the others. So observations count only together, and
-only if they are independent: of several keys, and of several credentials or operations.
+Some decisions concern every client: GitHub is unavailable, sharing is off, lists of entity-tags
+are off. No single client may cause them, for instance by polling one broken URL. So observations
+count only together, and only if they are independent: of several keys, and of several credentials
+or operations.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-#: So many different observations are kept.
+#: The largest number of different observations that are kept.
 _KEPT: Final = 64
 
 
 @frozen
 class Observation:
-    """What one request showed: of which *key*, by which *credential*, in which *operation*.
+    """One request that counts as evidence: its *key*, *credential* and *operation*.
 
     The key is a path or a cache key; an operation is a method with a path pattern.
     """
@@ -32,11 +32,11 @@ class Observation:
 
 @frozen
 class Quorum:
-    """How much is enough.
+    """The least numbers that are enough.
 
-    So many *observations* of so many *keys*, made by so many *credentials*; *operations*, where
-    it is given, is how many different ones will do in place of several credentials. Nothing older
-    than *window_s* counts.
+    *observations* in all, of so many different *keys*, and by so many different *credentials*. So
+    many different *operations* are enough in place of credentials. Observations older than
+    *window_s* seconds do not count.
     """
 
     keys: int
@@ -48,17 +48,17 @@ class Quorum:
 
 @define
 class Evidence:
-    """Observations that speak for the same, and whether they are enough for *quorum*.
+    """Observations of one condition, and whether they reach *quorum*.
 
-    Bounded: of the credential that made most of them the oldest one goes, so that no credential
-    displaces what others have seen.
+    Bounded: the oldest observation of the credential with the most of them is evicted, so that one
+    credential cannot displace those of others.
     """
 
     quorum: Quorum
     _seen: dict[Observation, tuple[float, int]] = field(init=False, factory=dict)
 
     def add(self, observation: Observation, now: float) -> None:
-        """Take note of an observation at *now*."""
+        """Add an observation at *now*."""
         self._expire(now)
         _, times = self._seen.pop(observation, (now, 0))
         self._seen[observation] = now, times + 1
@@ -82,11 +82,11 @@ class Evidence:
 
     @property
     def count(self) -> int:
-        """How many observations there are, the same ones counted each time."""
+        """How many observations there are; equal ones count each time."""
         return sum(times for _, times in self._seen.values())
 
     def clear(self) -> None:
-        """Forget all of it: something has shown the contrary."""
+        """Remove all observations, since one has shown the contrary."""
         self._seen.clear()
 
     def _expire(self, now: float) -> None:

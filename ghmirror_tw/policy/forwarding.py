@@ -1,7 +1,7 @@
-"""Which fields of a client's request GitHub gets.
+"""The fields of a client's request that are forwarded to GitHub.
 
-A storable request is forwarded with a canonical set of fields, so that nothing else which one
-client sends can colour the response that others get: what is the same here is the same for GitHub.
+A storable request is forwarded with a canonical set of fields. No other field of one client's
+request can then influence the response that other clients receive.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from ghmirror_tw.policy.agents import respelled
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.key import is_key_field
 
-#: What a client without a `User-Agent` is to GitHub, which refuses requests that have none.
+#: The `User-Agent` for a client that sends none: GitHub refuses requests without one.
 OWN_AGENT: Final = b"ghmirror"
-#: Fields that belong to the mirror's own connection, or to other sites of its domain.
+#: Fields of the connection between client and mirror; cookies are of other sites of its domain.
 _OWN: Final = frozenset({b"host", b"content-length", b"expect", b"cookie"})
-#: Fields by which a server may take another host, path, method or client for the request's own.
+#: Fields that make some servers replace the host, path, method or client address of a request.
 _OVERRIDING: Final = frozenset(
     {
         *(b"forwarded", b"x-rewrite-url", b"x-real-ip"),
@@ -27,7 +27,7 @@ _OVERRIDING_PREFIXES: Final = (b"x-forwarded-", b"x-original-")
 
 
 def forwarded(fields: Fields) -> Fields:
-    """Return those *fields* of any request that go to GitHub (RFC 9110, section 7.6.1)."""
+    """Return those *fields* of any request that are forwarded (RFC 9110, section 7.6.1)."""
     return Fields.of(
         tuple(
             [
@@ -42,10 +42,10 @@ def forwarded(fields: Fields) -> Fields:
 
 
 def canonical(fields: Fields) -> Fields:
-    """Return the fields of a storable request as GitHub gets them, but for preconditions.
+    """Return the fields that a storable request is forwarded with, without preconditions.
 
-    Those of the cache key, `Authorization`, `User-Agent` and `Accept-Encoding`; `Via` is added to
-    every request.
+    They are those of the cache key, `Authorization`, `User-Agent` and `Accept-Encoding`. `Via` is
+    added later, to every request.
     """
     kept = [line for line in fields.lines if is_key_field(line[0]) or line[0] == b"authorization"]
     agent = respelled(fields.get(b"user-agent") or OWN_AGENT)

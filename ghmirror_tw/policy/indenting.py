@@ -1,8 +1,8 @@
 """JSON indented as GitHub indents it for people (see policy/agents).
 
 The form is that of recorded responses of api.github.com, from 2014 to 2026: two spaces a level,
-``"key": value``, an empty line within an empty array or object, and a line feed at the end. Order,
-numbers and strings are passed on as they are.
+``"key": value``, an empty line within an empty array or object, and a line feed at the end. The
+order of members, numbers and strings do not change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import define, field
 
-#: What is left of a JSON string before its end (RFC 8259, section 7).
+#: The rest of a JSON string up to its closing quotation mark (RFC 8259, section 7).
 _REST: Final = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
 _REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % _REST)
 _STRING: Final = re.compile(rb'(?s:"%s")' % _REST)
@@ -22,8 +22,8 @@ _TOKEN: Final = re.compile(
 )
 _OPENING: Final = frozenset({b"{", b"["})
 _CLOSING: Final = frozenset({b"}", b"]"})
-#: Deeper levels are indented like this one: GitHub's JSON has none, and content that is nothing
-#: but brackets would take space by the square of its size.
+#: Deeper levels are indented like this one. GitHub's JSON has none, and the indentation of nested
+#: brackets without a limit grows with the square of their number.
 _DEEPEST: Final = 100
 _BREAKS: Final = tuple(b"\n" + b"  " * level for level in range(_DEEPEST + 1))
 
@@ -36,7 +36,7 @@ class IndentingStream:
     #: Whether the last token opened an object or array.
     _opened: bool = field(default=False, init=False)
     _in_string: bool = field(default=False, init=False)
-    #: A backslash at the end of a piece.
+    #: A backslash at the end of a piece, which is kept for the next one.
     _held: bytes = field(default=b"", init=False)
     _any: bool = field(default=False, init=False)
 
@@ -61,11 +61,11 @@ class IndentingStream:
         return b"".join(made)
 
     def close(self) -> bytes:
-        """Return the end."""
+        """Return the end: a line feed, if there was any content."""
         return self._held + b"\n" if self._any else b""
 
     def _leave_string(self, chunk: bytes, at: int, made: list[bytes]) -> int:
-        """Pass on a string as far as it is here, and return where it ends."""
+        """Pass on the rest of a string, as far as it is in *chunk*; return where that ends."""
         found = _REST_OF_STRING.match(chunk, at)
         assert found is not None
         end = found.end()

@@ -1,16 +1,16 @@
-"""Whole numbers in what comes from outside: requests, responses, replies of Redis."""
+"""Whole numbers in input from outside: requests, responses, replies of Redis."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Longer numbers than this are no counts, sizes or times. `int` refuses more than 4,300 digits, and
-#: `float` overflows from 309 on.
+#: No count, size or time has more digits. `int` refuses more than 4,300 digits, and `float`
+#: overflows from 309 on.
 MOST_DIGITS: Final = 18
 
 
 def whole_number(value: bytes | str | None, most: int | None = None) -> int | None:
-    """Return the number that *value* is, or None where it is none, or more than *most*.
+    """Return *value* as a number; None where it is not one, or is larger than *most*.
 
     A number has up to `MOST_DIGITS` ASCII digits and nothing else: no sign, space or underscore.
     """

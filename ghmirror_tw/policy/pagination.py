@@ -1,7 +1,7 @@
-"""Pages of a list: what `Link` says, and what of it must be shown to hold still.
+"""Pages of a list: the links between them, and what must be proved before a stored `Link` is used.
 
-GitHub's entity-tags cover content only, and a 304 has no `Link`; so a stored `Link` may have
-grown old while the content is current (GitHub: using pagination in the REST API; RFC 8288).
+GitHub's entity-tags cover content only, and a 304 has no `Link`. So a stored `Link` may be outdated
+while the content is current (GitHub: using pagination in the REST API; RFC 8288).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ghmirror_tw.policy.remembered import remembered
 DEFAULT_SIZE: Final = 30
 LARGEST_SIZE: Final = 100
 
-#: Longer numbers are no page numbers.
+#: The largest page number; larger ones are not taken for one.
 _MOST_NUMBER: Final = 999_999_999
 
 _PARAMETER_TEXT: Final = rb'([^\s=;,"<>]+)(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*)))?'
@@ -33,7 +33,7 @@ _PARAMETER: Final = re.compile(rb";[ \t]*" + _PARAMETER_TEXT)
 LINK_VALUE: Final = re.compile(rb"<([^<>]*)>((?:[ \t]*;[ \t]*(?:%s)?)*)" % _PARAMETER_TEXT)
 _PAGING: Final = frozenset({b"first", b"prev", b"previous", b"next", b"last"})
 
-#: Query parameters that hold a place in a list which can't be computed, only followed.
+#: Query parameters that hold a cursor: an opaque position in a list, which only links give.
 _CURSORS: Final = frozenset({b"cursor", b"starting_after", b"ending_before"})
 _MAYBE_CURSORS: Final = frozenset({b"after", b"before"})
 _DATE: Final = re.compile(rb"\d{4}-\d\d-\d\d")
@@ -54,7 +54,7 @@ class Paging(Enum):
 
 @frozen
 class Operation:
-    """How an operation is paginated: items of a page by default (*size*) and at *most*."""
+    """How an operation is paginated, with the items of a page by default (*size*) and at *most*."""
 
     paging: Paging
     size: int = DEFAULT_SIZE
@@ -66,16 +66,16 @@ _UNKNOWN: Final = Operation(Paging.UNKNOWN)
 
 @define(eq=False)
 class _Node:
-    """A place in the tree of path templates: what follows it, by the next segment."""
+    """A node in the tree of path templates, with its children by their segment."""
 
     literals: dict[bytes, _Node] = field(factory=dict)
     parameter: _Node | None = None
     operation: Operation | None = None
-    #: The operation whose last parameter takes all segments that follow, or none.
+    #: The operation with a last parameter that stands for all segments from here on, or for none.
     rest: Operation | None = None
 
     def add(self, segments: Sequence[bytes], operation: Operation) -> None:
-        """Add a path template below this place."""
+        """Add a path template below this node."""
         if not segments:
             self.operation = operation
         elif segments[0] == b"{+}":
@@ -87,7 +87,7 @@ class _Node:
             self.literals.setdefault(segments[0], _Node()).add(segments[1:], operation)
 
     def find(self, segments: Sequence[bytes]) -> Operation | None:
-        """Return the operation of a path below this place; literal segments come first."""
+        """Return the operation of a path below this node; a literal segment goes before `{}`."""
         if not segments:
             return self.operation or self.rest
         for node in (self.literals.get(segments[0]), self.parameter):
@@ -110,7 +110,7 @@ _OPERATIONS: Final = _tree()
 
 
 def _by_name(segments: Sequence[bytes]) -> Sequence[bytes] | None:
-    """Return a path with names where GitHub's own links have the number of an owner.
+    """Return a path with names in place of the number of an owner, as GitHub's own links have it.
 
     `Link` names ``/repositories/1/issues`` for ``/repos/o/r/issues``, likewise
     ``/organizations/1`` and ``/user/1``.
@@ -166,7 +166,7 @@ def _relations(parameters: bytes) -> frozenset[bytes]:
 
 
 def links(value: bytes | None) -> Links:
-    """Return what a `Link` value says; None and what can't be read are no links (RFC 8288)."""
+    """Return the links in a `Link` value; None and malformed parts have none (RFC 8288)."""
     found = LINK_VALUE.finditer(value or b"")
     return Links(tuple((link[1], _relations(link[2])) for link in found))
 
@@ -201,13 +201,13 @@ def page_of(target: bytes) -> int | None:
 
 @remembered
 def page_number(target: bytes) -> int | None:
-    """Return the page that *target* asks for: 1 where it names none, None for no number."""
+    """Return the page that *target* requests: 1 where it names none, None for no number."""
     value = _last(target, b"page")
     return 1 if value is None else _positive(value)
 
 
 def with_page(target: bytes, page: int) -> bytes:
-    """Return *target* asking for *page*, with all other bytes as they are."""
+    """Return *target* with *page* as its page, and all other bytes unchanged."""
     path, parameters = _split(target)
     wanted = b"page=%d" % page
     changed = [wanted if _name(parameter) == b"page" else parameter for parameter in parameters]
@@ -220,7 +220,7 @@ def with_page(target: bytes, page: int) -> bytes:
 
 @remembered
 def list_identity(target: bytes) -> bytes:
-    """Return what all pages of a list have in common: *target* without its page."""
+    """Return *target* without its page, which is the same for all pages of a list."""
     path, parameters = _split(target)
     kept = [parameter for parameter in parameters if _name(parameter) != b"page"]
     return path + b"?" + b"&".join(kept) if kept else path
@@ -243,15 +243,15 @@ def page_size(target: bytes) -> int:
 
 
 def asks_for_page(target: bytes) -> bool:
-    """Tell whether *target* says which page it wants, or how long pages are to be."""
+    """Tell whether *target* has a parameter for the page, or for the size of pages."""
     return any(name in {b"page", b"per_page"} for name, _ in _parameters(target))
 
 
 def uses_cursor(target: bytes) -> bool:
-    """Tell whether *target* names its place in a list by something that can't be counted on.
+    """Tell whether *target* names its position in a list by a cursor instead of a page number.
 
-    `since`, `before` and `after` are filters where they hold a date, as on notifications; a
-    `since` that is a number is a place (`GET /users`).
+    `before` and `after` are filters where they hold a date, as on notifications, and so is
+    `since`. A `since` that is a number is a cursor (`GET /users`).
     """
     for name, value in _parameters(target):
         if name in _CURSORS:
@@ -298,7 +298,7 @@ UNPROVABLE: Final = Demand(unprovable=True)
 
 
 def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
-    """Tell whether a page is full and without a next one, of a list that may have pages."""
+    """Tell whether a page is full and has no next one, in a list that may have pages."""
     if items < page_size(target) or sent.target(b"next") is not None:
         return False
     if sent.paging():
@@ -310,7 +310,7 @@ def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
 
 
 def _has_numbers(target: bytes, sent: Links) -> bool:
-    """Tell whether the pages of a list have numbers: by its own links, else by the table."""
+    """Tell whether the pages of a list are numbered: by its own links, else by the table."""
     pages = sent.paging()
     if any(map(uses_cursor, (target, *pages))):
         return False
@@ -320,7 +320,7 @@ def _has_numbers(target: bytes, sent: Links) -> bool:
 
 
 def _linked(url: bytes, api_url: bytes) -> bytes | None:
-    """Return the target of a link of GitHub's, or None where it leads elsewhere."""
+    """Return the target of a link below *api_url*, or None for any other link."""
     target = url.removeprefix(api_url)
     return target if target != url and target.startswith(b"/") else None
 
@@ -369,7 +369,7 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
     if here is None or end is None or not authorised or not _has_numbers(target, sent):
         return UNPROVABLE
     if end != here:
-        # A full page without a next one and a last page elsewhere are not both right.
+        # A full page without a next one contradicts a last page elsewhere.
         if grown or last is None:
             return UNPROVABLE
         return Demand(last_page=_linked(last, api_url) or with_page(target, end))

@@ -1,7 +1,7 @@
-"""Path patterns: the paths of one operation as one, such as ``/repos/*/*/issues/*``.
+"""Path patterns: one for all paths of an operation, such as ``/repos/*/*/issues/*``.
 
-GitHub's names of things stand in the place of an asterisk, so that what is counted or logged by
-pattern is bounded, and holds nothing that belongs to one repository or user.
+An asterisk replaces each name of a repository, user or other thing. Metrics and logs by pattern
+are then bounded in number, and reveal nothing of one repository or user.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-#: A word of the API's own; everything else is a name of something.
+#: A word of the API itself; any other segment is a name.
 _WORD: Final = re.compile(rb"[a-z][a-z_-]{0,39}")
-#: So many names follow a word, though they may look like words (GitHub: REST API, paths).
+#: How many names follow a word, though they may look like words (GitHub: REST API, paths).
 _NAMES: Final = {
     **dict.fromkeys((b"repos", b"starred", b"packages"), 2),
     **dict.fromkeys(
@@ -33,26 +33,26 @@ _NAMES: Final = {
         1,
     ),
 }
-#: All that follows these words is one name, with slashes in it.
+#: The rest of the path behind one of these words is one name, which may contain slashes.
 _PATHS: Final = frozenset(
     {b"contents", b"readme", b"ref", b"refs", b"matching-refs", b"compare", b"zipball", b"tarball"}
 )
 _MOST_SEGMENTS: Final = 12
 
 _HIDDEN: Final = b"***"
-#: Where a server may see the end of a segment.
+#: What a server may take for the end of a segment.
 _ENDS: Final = re.compile(rb"(/|\\|%2[Ff]|%5[Cc])")
-#: What all paths with a credential have in them, however they are spelled.
+#: Words that all paths with a credential contain, decoded and in lower case.
 _HINTS: Final = (b"app-manifests", b"applications")
 _OF_APPLICATIONS: Final = frozenset({b"token", b"tokens", b"grant", b"grants"})
 
 
 def without_credentials(path: bytes) -> bytes:
-    """Return a *path*, which is without its query, with ``***`` in the place of credentials.
+    """Return a *path* (without a query) with ``***`` in place of credentials.
 
     They are the code of an App's manifest, ``/app-manifests/CODE/conversions``, and the tokens of
-    an OAuth App, ``/applications/ID/tokens/TOKEN`` (GitHub: Apps, OAuth authorizations). It does
-    not matter what stands before, nor how the words are spelled.
+    an OAuth App, ``/applications/ID/tokens/TOKEN`` (GitHub: Apps, OAuth authorizations). Any
+    prefix, percent-encoding, and upper or lower case are recognised.
     """
     decoded = unquote_to_bytes(path).lower()
     if not any(hint in decoded for hint in _HINTS):
@@ -72,7 +72,7 @@ def without_credentials(path: bytes) -> bytes:
 
 
 def path_pattern(path: bytes) -> str:
-    """Return the pattern of a *path*, which is without its query."""
+    """Return the pattern of a *path* (without a query)."""
     path = without_credentials(path)
     shown: list[bytes] = []
     names = 0

@@ -25,7 +25,7 @@ from ghmirror_tw.policy.pagination import LINK_VALUE
 #: (GitHub: media types). Text with the suffix `+json` that is not JSON must not be touched.
 _NOT_JSON: Final = frozenset({b"raw", b"diff", b"patch", b"html", b"sha", b"base64"})
 
-#: A JSON string from its quotation mark on, and what is left of one (RFC 8259, section 7).
+#: The rest of a JSON string, and a whole one with its quotation marks (RFC 8259, section 7).
 _REST: Final = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
 _STRING: Final = rb'"' + _REST + rb'"'
 #: White space between tokens. More of it than this between a name and its value is not GitHub's.
@@ -87,9 +87,9 @@ def is_json(content_type: bytes | None) -> bool:
 
 
 def opaque_names(path: bytes) -> frozenset[bytes] | None:
-    """Return the quoted names of objects that are passed on as they are in responses for *path*.
+    """Return the quoted names of objects that stay unchanged in responses for *path*.
 
-    None: the whole content is.
+    None: the whole content stays unchanged.
     """
     if _OF_HOOKS.match(path):
         return None
@@ -112,7 +112,7 @@ class Rewriter:
     uploads_url: bytes | None = None
     _in_text: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
     _in_json: re.Pattern[bytes] = field(init=False, eq=False, repr=False)
-    #: Bytes that all content with one of the URLs has, and that are found sooner than a pattern.
+    #: The hosts of these URLs: content without them has no URL to replace, and a search is fast.
     _hosts: tuple[bytes, ...] = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -126,7 +126,7 @@ class Rewriter:
         object.__setattr__(self, "_hosts", tuple({url.split(b"/")[2] for url in urls}))
 
     def changes(self, base: Base, path: bytes = b"") -> bool:
-        """Tell whether JSON for *path* can change at all."""
+        """Tell whether rewriting can change JSON for *path* at all."""
         return base.api != self.api_url and opaque_names(path) is not None
 
     def content(self, body: bytes, base: Base, path: bytes = b"") -> bytes:
@@ -172,7 +172,7 @@ class Rewriter:
 
 
 def _end_of(pattern: re.Pattern[bytes], buffer: bytes, at: int) -> int:
-    """Return where the match of a pattern ends that matches everywhere."""
+    """Return the end of the match of *pattern* at *at*; the pattern matches everywhere."""
     found = pattern.match(buffer, at)
     assert found is not None
     return found.end()
@@ -182,8 +182,9 @@ def _end_of(pattern: re.Pattern[bytes], buffer: bytes, at: int) -> int:
 class RewritingStream:
     """Rewrites JSON that comes in pieces: `feed` each of them, then `close`.
 
-    *opaque*: names of objects that stay as they are; None: everything does. *urls*: where URLs are
-    found, in *window* bytes at most. *replacements*: one for each group of *urls*.
+    *opaque*: names of objects that stay unchanged; None: the whole content does. *urls*: the
+    pattern of a URL, which matches *window* bytes at most. *replacements*: one for each of its
+    groups.
     """
 
     _opaque: frozenset[bytes] | None
@@ -192,27 +193,27 @@ class RewritingStream:
     _window: int
     _buffer: bytes = field(default=b"", init=False)
     _in_string: bool = field(default=False, init=False)
-    #: The brackets that are open from the one of an opaque object, or of `_links`, on.
+    #: The open brackets, from that of an opaque object, or of `_links`, inward.
     _open: bytearray = field(factory=bytearray, init=False)
     _below_links: bool = field(default=False, init=False)
     #: The last token below `_links`.
     _last: int = field(default=0, init=False)
     _pieces: list[bytes] = field(factory=list, init=False)
-    #: How much of the buffer is among the pieces.
+    #: The position in the buffer up to which the pieces reach.
     _done: int = field(default=0, init=False)
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the bytes that can be passed on, now that *chunk* has come."""
+        """Return the bytes that can be passed on with *chunk* received."""
         if self._opaque is None:
             return chunk
         return self._advance(self._buffer + chunk, ended=False)
 
     def close(self) -> bytes:
-        """Return the bytes that were held back, now that nothing more comes."""
+        """Return the bytes that were held back, at the end of the content."""
         return self._advance(self._buffer, ended=True)
 
     def _advance(self, buffer: bytes, *, ended: bool) -> bytes:
-        """Pass on what is decided of *buffer*, and hold back the rest."""
+        """Return the part of *buffer* that is decided, and hold back the rest."""
         at, held = 0, False
         while at < len(buffer) and not held:
             if self._in_string:
@@ -231,7 +232,7 @@ class RewritingStream:
         return passed
 
     def _leave_string(self, buffer: bytes, at: int) -> tuple[int, bool]:
-        """Return where a string ends, or how much of it is here, and whether a backslash waits."""
+        """Return where the string ends, or the buffer, and whether to wait for more of it."""
         at = _end_of(_REST_OF_STRING, buffer, at)
         if buffer[at : at + 1] == b'"':
             self._in_string = False
@@ -239,7 +240,7 @@ class RewritingStream:
         return at, True
 
     def _find_member(self, buffer: bytes, at: int, *, ended: bool) -> tuple[int, bool]:
-        """Handle the next member of interest; return where to go on, and whether to wait there."""
+        """Handle the next member of interest; return where to continue, and whether to wait."""
         at = _end_of(_UNINTERESTING, buffer, at)
         string = _WHOLE_STRING.match(buffer, at)
         if string is not None:
@@ -254,7 +255,7 @@ class RewritingStream:
         return at, False
 
     def _handle_member(self, buffer: bytes, string: re.Match[bytes]) -> int:
-        """Handle a string that may be a name of interest; return where to go on."""
+        """Handle a string that may be a name of interest; return where to continue."""
         name = string[0]
         colon = _COLON.match(buffer, string.end())
         if colon is None or len(name) > _LONGEST_NAME:
@@ -272,7 +273,7 @@ class RewritingStream:
         return at
 
     def _find_link(self, buffer: bytes, at: int, *, ended: bool) -> tuple[int, bool]:
-        """Handle the next token below `_links`; return where to go on, and whether to wait."""
+        """Handle the next token below `_links`; return where to continue, and whether to wait."""
         at = _end_of(_NO_TOKENS, buffer, at)
         if at == len(buffer):
             return at, False
@@ -298,7 +299,7 @@ class RewritingStream:
         return at + 1, False
 
     def _skip_opaque(self, buffer: bytes, at: int) -> int:
-        """Return where to go on in an object that stays as it is."""
+        """Skip to the next bracket in an object that stays unchanged; return where to continue."""
         at = _end_of(_NO_BRACKETS, buffer, at)
         if at == len(buffer):
             return at
@@ -312,11 +313,11 @@ class RewritingStream:
         return at + 1
 
     def _is_short(self, buffer: bytes, at: int) -> bool:
-        """Tell whether more has to come before a token at *at* can be judged."""
+        """Tell whether too little of *buffer* is left behind *at* to match a URL there."""
         return len(buffer) - at < self._window
 
     def _replace(self, buffer: bytes, at: int) -> int:
-        """Replace GitHub's URL at the beginning of a string value; return where to go on."""
+        """Replace GitHub's URL at the beginning of a string value; return where to continue."""
         found = self._urls.match(buffer, at)
         if found is not None:
             assert found.lastindex is not None

@@ -1,6 +1,6 @@
 """How GitHub spells the names of its fields over HTTP/1.1.
 
-Names are case-insensitive (RFC 9110, section 5.1), but some clients look them up letter by letter.
+Names are case-insensitive (RFC 9110, section 5.1), but some clients compare them case-sensitively.
 The mirror speaks HTTP/1.1 to clients, so it spells names as api.github.com does in recorded
 HTTP/1.1 responses; in HTTP/2 all names are lower case (RFC 9113, section 8.2).
 """

@@ -1,9 +1,9 @@
-"""What a stored response depends on besides the cache key (RFC 9111, section 4.1).
+"""`Vary` beyond the cache key (RFC 9111, section 4.1).
 
-`Vary` of GitHub's names fields of the key, the credential, and fields that no storable request is
-forwarded with. A balancer before an Enterprise server adds others. Of those only `User-Agent` can
-differ between requests that GitHub gets (see `forwarding`): a grant carries a hash of its value
-where `Vary` names it, and counts only for requests with the same one.
+GitHub's `Vary` names fields of the key, the credential, and fields that no storable request is
+forwarded with. A load balancer before an Enterprise server may add others. Of those, only
+`User-Agent` can differ between forwarded requests (see `forwarding`). Where `Vary` names it, a
+grant holds a hash of its value, and is used only for requests with the same value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attrs import evolve
 from ghmirror_tw.policy.fields import Fields, tokens
 from ghmirror_tw.policy.records import Known
 
-#: Fields of requests as GitHub gets them, beyond the key and the credential, that clients choose.
+#: Fields of forwarded requests that clients choose, besides the key and the credential.
 _CHOSEN: Final = (b"user-agent",)
 
 
@@ -28,15 +28,16 @@ def _named(vary: bytes) -> tuple[bytes, ...]:
 
 
 def beyond_key(response: Fields) -> tuple[bytes, ...]:
-    """Return the fields that a *response* depends on though they are not in the cache key."""
+    """Return the request fields that `Vary` of a *response* names and the cache key lacks."""
     vary = response.combined(b"vary")
     return () if vary is None else _named(vary)
 
 
 def varied(sent: Fields, *responses: Fields) -> bytes | None:
-    """Return what a grant carries of the fields that were *sent*; None: nothing that differs.
+    """Return names and hash of the fields in *sent* that a response varies by; None: no field.
 
-    *responses* are the fields of the stored response and of the one that has confirmed it.
+    *sent* are the fields of the forwarded request. *responses* are the fields of the stored
+    response and of the 304 that confirms it. The result is stored in the grant.
     """
     names = sorted({name for each in responses for name in beyond_key(each)})
     return _hashed(tuple(names), sent) if names else None
@@ -51,7 +52,7 @@ def _hashed(names: tuple[bytes, ...], sent: Fields) -> bytes:
 
 
 def known_for(sent: Fields, known: Known) -> Known:
-    """Return what is *known* for a request with the fields *sent*: without another one's grant."""
+    """Return *known* without a grant that is for another variant than fields *sent* select."""
     grant = known.grant
     if grant is None or grant.varied is None:
         return known

@@ -1,4 +1,4 @@
-"""Content converted for one client while it is sent: unpacked, rewritten and packed in pieces."""
+"""Conversion of content while it is sent: unpacked, rewritten and packed piece by piece."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import define, field
 
 from ghmirror_tw.policy.content import LEVEL, Unpacking
 
-#: So much is converted in one step, in bytes: what one piece of gzip stands for has no limit.
+#: How much is converted in one step, in bytes: a piece of gzip may unpack to any size.
 STEP_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
@@ -19,22 +19,22 @@ class ContentStream(Protocol):
     """Changes content that comes in pieces."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what can be passed on, now that *chunk* has come."""
+        """Return the content that can be passed on with *chunk* received."""
 
     def close(self) -> bytes:
-        """Return the rest, now that nothing more comes."""
+        """Return the rest, at the end of the content."""
 
 
 def packing() -> Any:
-    """Return what packs content as gzip."""
+    """Return a compressor for gzip."""
     return zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
 
 
 @define(eq=False)
 class Conversion:
-    """Unpacks, rewrites and packs content that is fed in pieces, as far as it is taken.
+    """Unpacks, rewrites and packs content, step by step: `feed` a piece, `take` until None.
 
-    Raises `Undecodable` for what does not unpack.
+    Raises `Undecodable` for content that does not unpack.
     """
 
     unpacking: Unpacking | None = None
@@ -43,14 +43,14 @@ class Conversion:
     _fed: bytes = field(default=b"", init=False)
 
     def feed(self, piece: bytes) -> None:
-        """Add a piece, once there is nothing more to be taken."""
+        """Add a piece, after `take` has returned None."""
         if self.unpacking is None:
             self._fed = piece
         else:
             self.unpacking.feed(piece)
 
     def take(self) -> bytes | None:
-        """Return what the next step makes, which may be nothing; None: there has to be more."""
+        """Return the result of the next step, which may be empty; None: feed the next piece."""
         if self.unpacking is None:
             plain, self._fed = self._fed, b""
         else:
@@ -60,7 +60,7 @@ class Conversion:
         return self._converted(plain, self.rewriting)
 
     def finish(self) -> bytes:
-        """Return the rest, now that nothing more comes."""
+        """Return the rest, at the end of the content."""
         if self.unpacking is not None:
             self.unpacking.finish()
         rest = b"".join(
@@ -81,13 +81,13 @@ class Conversion:
 
 
 def pieces(content: bytes) -> Iterator[bytes]:
-    """Give content that is here in full in pieces."""
+    """Yield *content* in pieces of a step."""
     for position in range(0, len(content), STEP_BYTES):
         yield content[position : position + STEP_BYTES]
 
 
 def converted(content: bytes, conversion: Conversion) -> Iterator[bytes]:
-    """Give what a conversion makes of content that is here in full, step by step."""
+    """Yield *content* as *conversion* makes it, step by step."""
     for piece in pieces(content):
         conversion.feed(piece)
         while (step := conversion.take()) is not None:
@@ -96,7 +96,7 @@ def converted(content: bytes, conversion: Conversion) -> Iterator[bytes]:
 
 
 def changes(packed: bytes, rewriting: tuple[ContentStream, ...]) -> bool:
-    """Tell whether rewriting makes other bytes of packed content than it unpacks to."""
+    """Tell whether *rewriting* changes the content that is *packed*; it is compared in steps."""
     plain = b""
     unpacked, rewritten = Conversion(Unpacking()), Conversion(rewriting=rewriting)
     for step in converted(packed, unpacked):

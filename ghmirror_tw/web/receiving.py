@@ -1,4 +1,4 @@
-"""The content of a request on its way to GitHub: passed on as it comes, as fast as it is taken."""
+"""The content of a request, streamed to GitHub with backpressure on the client."""
 
 from __future__ import annotations
 
@@ -11,66 +11,66 @@ from zope.interface import implementer
 
 
 class Receiver(Protocol):
-    """A client's connection, as far as content is concerned."""
+    """The connection of a client, as the content of its request needs it."""
 
     def go_ahead(self) -> None:
-        """Let the client send, if it waits to be told so."""
+        """Send `100 Continue`, if the client waits for it."""
 
     def adjust_reading(self) -> None:
-        """Read from the client exactly as long as content is wanted."""
+        """Read from the client while content is wanted, else pause reading."""
 
 
 @implementer(IBodyProducer)
 @define(eq=False)
 class RequestContent:
-    """The content of one request: what has come of it, and then the rest as it comes.
+    """The content of one request, which may still be incoming.
 
-    Nothing more of it is read than there is a consumer for; what comes with the fields is held.
-    *announced*: its length in bytes, None where it comes in chunks.
+    What comes with the fields is buffered. The rest is read only while a consumer takes it.
+    *announced*: the length in bytes; None for content in chunks.
     """
 
     _receiver: Receiver | None
     announced: int | None
-    #: Bytes that have come.
+    #: The number of bytes that were received.
     size: int = field(default=0, init=False)
-    #: Whether all of it has come.
+    #: Whether all of it was received.
     complete: bool = field(default=False, init=False)
-    #: Whether it was ever asked for: who may send it has been decided then.
+    #: Whether a consumer ever wanted it: by then the request has been admitted.
     wanted: bool = field(default=False, init=False)
-    #: Whether it is read and dropped.
+    #: Whether the rest is read and dropped.
     discarded: bool = field(default=False, init=False)
     _pieces: list[bytes] = field(factory=list, init=False)
     _consumer: Any = field(default=None, init=False)
     _paused: bool = field(default=False, init=False)
     _sent: Deferred[None] | None = field(default=None, init=False)
-    #: Waits for all of it, or for more than `_limit`.
+    #: Fires when all of it was received, or more than `_limit`.
     _gathered: Deferred[None] | None = field(default=None, init=False)
     _limit: int = field(default=0, init=False)
 
     @property
     def left(self) -> int | None:
-        """How many bytes are still to come; None: no one knows."""
+        """How many bytes are not received yet; None where that is unknown."""
         if self.complete:
             return 0
         return None if self.announced is None else self.announced - self.size
 
     @property
     def is_held(self) -> bool:
-        """Whether the client has to wait before it sends more."""
+        """Whether reading from the client is paused."""
         if self.complete or self.discarded or self._gathered is not None:
             return False
         return self._consumer is None or self._paused
 
-    # What the client's connection calls.
+    # Called by the client's connection.
 
     def add(self, data: bytes) -> None:
-        """Take what came; it is passed on with `flush`."""
+        """Add received bytes; `flush` passes them on."""
         self.size += len(data)
         if not self.discarded:
             self._pieces.append(data)
 
     def flush(self) -> None:
-        """Pass on what came, in one piece: chunks may have been of a byte each."""
+        """Pass on the received bytes in one piece, however small the chunks were."""
         if self._consumer is not None:
             pieces, self._pieces = self._pieces, []
             if pieces:
@@ -82,7 +82,7 @@ class RequestContent:
         self._adjust()
 
     def end(self) -> None:
-        """Take note that all of it has come."""
+        """Note that all of it was received."""
         self.complete = True
         self.flush()
         self._gather()
@@ -92,20 +92,20 @@ class RequestContent:
             sent.callback(None)
 
     def discard(self) -> None:
-        """Drop it, and what is still to come."""
+        """Drop it, and the rest as it is received."""
         self.discarded = True
         self._pieces = []
         self._consumer = self._sent = None
 
     def break_off(self) -> None:
-        """Drop it: nothing more comes. The request is cancelled by another way."""
+        """Drop it, as the connection is lost; the caller cancels the request."""
         self.discard()
         self._receiver = None
 
-    # What takes it.
+    # Called by the consumer of the content.
 
     async def whole(self, limit_bytes: int) -> bytes | None:
-        """Return all of it, or None where it has more than *limit_bytes*; it can still be sent."""
+        """Return all of it, or None if it is over *limit_bytes*; it can be sent after that."""
         if self.announced is not None and self.announced > limit_bytes:
             return None
         if not self.complete and self.size <= limit_bytes:
@@ -116,7 +116,7 @@ class RequestContent:
         return b"".join(self._pieces) if self.complete and self.size <= limit_bytes else None
 
     def producer(self) -> IBodyProducer:
-        """Return what sends it, once."""
+        """Return the producer that sends it, once."""
         return self
 
     def _want(self) -> None:
@@ -139,7 +139,7 @@ class RequestContent:
 
     @property
     def length(self) -> Any:
-        """How many bytes there are, where that is known."""
+        """The length in bytes, or `UNKNOWN_LENGTH`."""
         if self.announced is not None:
             return self.announced
         return self.size if self.complete else UNKNOWN_LENGTH
@@ -157,17 +157,17 @@ class RequestContent:
         return sent
 
     def pauseProducing(self) -> None:
-        """Have the client wait."""
+        """Pause reading from the client."""
         self._paused = True
         self._adjust()
 
     def resumeProducing(self) -> None:
-        """Have the client send."""
+        """Resume reading from the client."""
         self._paused = False
         self._adjust()
 
     def stopProducing(self) -> None:
-        """Send no more: no one takes it."""
+        """Send no more, as the consumer has ended."""
         self._consumer = self._sent = None
         self._pieces = []
         self._adjust()

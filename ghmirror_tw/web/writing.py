@@ -1,6 +1,6 @@
-"""The head of a response as it goes over the wire (RFC 9112, section 4).
+"""The head of a response as it is sent (RFC 9112, section 4).
 
-Every response to a client is written here, so what all of them have in common is added here.
+The head of every response to a client is made here, with the fields that all of them have.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from twisted.web.http_headers import Headers
 from ghmirror_tw.policy.cors import ON_EVERY_RESPONSE
 from ghmirror_tw.policy.spelling import SPELLINGS
 
-#: So many names are spelled at most; nobody has so many.
+#: The largest number of cached spellings.
 _MOST_NAMES: Final = 1000
 
 
 class _Spelled(dict[bytes, bytes]):
-    """Names of fields as they are spelled, each with what stands between it and its value.
+    """A cache of field names as they are sent, each with a colon and a space behind it.
 
-    The spelling is GitHub's where it has one of its own, else Twisted's.
+    The spelling is GitHub's own (see policy/spelling), else Twisted's.
     """
 
     def __missing__(self, name: bytes) -> bytes:
@@ -30,12 +30,12 @@ class _Spelled(dict[bytes, bytes]):
         ((spelled, _),) = headers.getAllRawHeaders()
         if len(self) >= _MOST_NAMES:
             self.clear()
-        said = self[name] = SPELLINGS.get(name.lower(), spelled) + b": "
-        return said
+        sent = self[name] = SPELLINGS.get(name.lower(), spelled) + b": "
+        return sent
 
 
 _SPELLED: Final = _Spelled()
-#: Reason phrases; of those that Python's versions have differently, RFC 9110's, and GitHub's 422.
+#: Reason phrases. Where versions of Python differ, those of RFC 9110, and GitHub's for 422.
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus} | {
     413: b"Content Too Large",
     414: b"URI Too Long",
@@ -43,7 +43,7 @@ _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 }
 _STATUS: Final = {status: b" %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()}
 _COMMON: Final = tuple(_SPELLED[name] + value for name, value in ON_EVERY_RESPONSE)
-#: Names of fields that are added here, as Fields and Twisted spell them.
+#: Names of the fields that are added here, as `Fields` and Twisted spell them.
 _REPLACED: Final = frozenset(
     spelling for name, _ in ON_EVERY_RESPONSE for spelling in (name, name.title())
 )
@@ -52,7 +52,7 @@ _REPLACED: Final = frozenset(
 def head_of(version: bytes, status: int, lines: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """Return status line and fields, up to the empty line.
 
-    None where there is an end of line in a value, so that nobody gets to write lines of his own.
+    None where a value contains a line break, which would inject other fields.
     """
     pieces = [_SPELLED[name] + value for name, value in lines if name not in _REPLACED]
     pieces += _COMMON
