@@ -48,6 +48,8 @@ FRONTS: Final = (b"", b'"', b"<", b"{", b"a=", b"https://", b'[{"url":"', b"HTTP
 
 #: Functions that take bytes and are not driven here, each with the reason.
 EXEMPT: Final = {
+    "numbers.whole_number": "takes a few digits, and looks at the length first",
+    "remembered.remembered": "a decorator",
     "reuse.computed": "takes a representation; hashes its content",
     "reuse.confirmed": "compares for equality",
     "reuse.was_ignored": "compares for equality",

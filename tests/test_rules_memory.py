@@ -97,7 +97,9 @@ class Memory(TestCase):
         """Only its hash is, keyed with the secret where there is one; whatever it asks."""
         token = "ghp_000000000000000000000000000000000000"
         self.github.token(token, "alice")
-        said = b"credential\0%d:token %s" % (len(token) + 6, token.encode())
+        url = self.github.api_url.encode()
+        hashed = b"origin%d:%s" % (len(url), url)
+        hashed += b"credential\0%d:token %s" % (len(token) + 6, token.encode())
         for secret in ("", "a secret"):
             home = await open_home(self, self.github, cache={"credential_secret": secret})
             self.github.put("/own", lambda login, _: {"of": login})
@@ -111,9 +113,9 @@ class Memory(TestCase):
             kept += [mirror.users._words, mirror._generations, mirror.sharing]
             found = pickle.dumps(kept)
             assert token.encode() not in found
-            name = hashlib.sha256(said).hexdigest()
+            name = hashlib.sha256(hashed).hexdigest()
             if secret:
-                name = hmac.digest(secret.encode(), said, "sha256").hex()
+                name = hmac.digest(secret.encode(), hashed, "sha256").hex()
             assert name[:32].encode() in found
 
     async def test_a_404_outweighs_what_was_asked_before(self) -> None:

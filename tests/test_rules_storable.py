@@ -71,7 +71,6 @@ class Storable(TestCase):
             {"Accept": ["application/json", "application/json"]},
             {"X-GitHub-Api-Version": ["2022-11-28", "2022-11-28"]},
             {"X-Requested-With": ["a", "a"]},
-            {"Authorization": ["token alice-1", "token alice-1"]},
         ]
         before = self.remembered()
         for reason in reasons:

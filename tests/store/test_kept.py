@@ -35,7 +35,7 @@ entries = st.builds(
     Entry,
     texts,
     *(times, times, st.booleans(), st.integers(0, 2**40), values, values),
-    *(st.none() | texts, st.none() | texts, st.booleans()),
+    *(st.none() | texts, st.none() | texts),
 )
 representations = st.builds(
     Representation, texts, sets, st.binary(), st.integers(0, 2**40), st.none() | st.integers(0, 99)

@@ -148,7 +148,6 @@ class Having(SynchronousTestCase):
             assert not self.said().has(other, fitting, 5.0), other
         for changes in (
             {"link": b"<x>"},
-            {"complete": True},
             {"brought_at": 104.0},
             {"shareable": False},
         ):
@@ -600,7 +599,7 @@ class Confirming(OneServer):
 
     async def test_a_list_that_says_something_else(self) -> None:
         """It is written: what is new, and what is there no more."""
-        for change in ({"link": b"<x>"}, {"complete": True}):
+        for change in ({"link": b"<x>"}, {"shareable": False}):
             await self.look_up()
             new = entry(2.0, brought_at=1.0, **change)
             self.store.freshen(KEY, ALICE, grant(2.0), new)
