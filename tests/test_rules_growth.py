@@ -132,7 +132,13 @@ def field_names(function: Callable[..., Any]) -> list[bytes]:
     return sorted(names | {b"accept", b"link"})
 
 
-_PLAIN: Final[dict[str, Any]] = {"int": 200, "float": 1.0, "bool": False, "str": "core"}
+_PLAIN: Final[dict[str, Any]] = {
+    "int": 200,
+    "float": 1.0,
+    "bool": False,
+    "str": "core",
+    "frozenset[str]": frozenset(),
+}
 
 
 def calls(function: Callable[..., Any]) -> Iterator[Callable[[bytes], Any]]:
