@@ -2,9 +2,10 @@
 
 Clients require that the URLs of a response lead to the host that they sent the request to. In JSON
 only members that are URLs by their name are rewritten: `url`, `..._url`, `href`, and every string
-below `_links`. All other strings can be a user's text, and never change. Three kinds of object
-hold a user's data even under such names, and are passed on as they are: the `config` of a hook,
-the `files` of a gist, whose names are those of files, and the `payload` of a deployment.
+below `_links`. All other strings can be a user's text, and never change. Some objects hold a
+user's data even under such names, and are passed on as they are: the `config` of a hook, the
+`files` of a gist, whose names are those of files, the `payload` of a deployment, the
+`custom_properties` of a repository and the `tags` of an artifact, whose names users choose.
 
 `RewritingStream` is a scanner over bytes: it builds no objects, runs in linear time, and holds
 back a few hundred bytes at most.
@@ -40,8 +41,8 @@ _BOUNDARY: Final = rb'(?=[/?#{"]|\\/|\\u002[fF])'
 
 #: Everything up to a string that may be a name of interest, or that has no end yet.
 _UNINTERESTING: Final = re.compile(
-    rb'(?s:(?:[^"]++|%s(?<!url")(?<!"href")(?<!"_links")(?<!"config")(?<!"files")(?<!"payload"))*+)'
-    % _STRING
+    rb'(?s:(?:[^"]++|%s(?<!url")(?<!"href")(?<!"_links")(?<!"config")(?<!"files")(?<!"payload")'
+    rb'(?<!"custom_properties")(?<!"tags"))*+)' % _STRING
 )
 #: Everything up to a bracket, or to a string that has no end yet.
 _NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s)*+)' % _STRING)
@@ -66,9 +67,10 @@ _OF_HOOKS: Final = re.compile(
 _OF_DEPLOYMENTS: Final = re.compile(rb"/deployments(?:/|\Z)")
 _URLS: Final = frozenset({b'"url"', b'"href"'})
 _LINKS: Final = b'"_links"'
-#: A gist's are an object. A commit's are an array, whose URLs are GitHub's.
-_FILES: Final = b'"files"'
-_OPAQUE: Final = frozenset({b'"config"', _FILES})
+#: Only an object with such a name holds a user's data: the files of a commit, unlike those of a
+#: gist, are an array, whose URLs are GitHub's.
+_OBJECTS: Final = frozenset({b'"files"', b'"custom_properties"', b'"tags"'})
+_OPAQUE: Final = frozenset({b'"config"'}) | _OBJECTS
 _OPAQUE_IN_DEPLOYMENTS: Final = _OPAQUE | {b'"payload"'}
 
 
@@ -265,7 +267,7 @@ class RewritingStream:
             return self._replace(buffer, at)
         if name == _LINKS or name in (self._opaque or ()):
             token = buffer[at : at + 1]
-            if token == b"{" or (token == b"[" and name != _FILES):
+            if token == b"{" or (token == b"[" and name not in _OBJECTS):
                 self._below_links = name == _LINKS
                 self._last = token[0]
                 self._open += token

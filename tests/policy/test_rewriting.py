@@ -30,7 +30,19 @@ pieces = st.sampled_from(
 )
 texts = st.lists(pieces, max_size=6).map("".join)
 names = texts | st.sampled_from(
-    ["url", "html_url", "href", "_links", "config", "files", "payload", "curl", "x_url", "_url"]
+    [
+        "url",
+        "html_url",
+        "href",
+        "_links",
+        "config",
+        "files",
+        "tags",
+        "payload",
+        "curl",
+        "x_url",
+        "_url",
+    ]
 )
 values = texts | st.sampled_from([URL + "/x", UPLOADS + "/x", URL, "url", "_links", "x_url"])
 documents = st.recursive(
@@ -48,11 +60,14 @@ def rewritten(text: str) -> str:
     return text
 
 
+OBJECTS = {"files", "custom_properties", "tags"}
+
+
 def mapped(document: Any, path: str = "", name: str = "", *, links: bool = False) -> Any:
     """Return a document with its URLs rewritten, found by another way than in the code."""
-    opaque = {"config", "files"} | ({"payload"} if path == DEPLOYMENTS else set())
+    opaque = {"config", *OBJECTS} | ({"payload"} if path == DEPLOYMENTS else set())
     if isinstance(document, (dict, list)):
-        is_opaque = name in opaque and not (name == "files" and isinstance(document, list))
+        is_opaque = name in opaque and not (name in OBJECTS and isinstance(document, list))
         if is_opaque and not links:
             return document
         links = links or name == "_links"
@@ -151,6 +166,8 @@ def test_members_that_are_urls_by_name(before: str, after: str) -> None:
         '{"url":"https://github.com/x"}',
         '{"config":{"x":[{"url":"https://api.github.com/x"}],"b":"}","a_url":"https://api.github.com"}}',
         '{"files":{"url":{"content":"https://api.github.com/x","href":"https://api.github.com"}}}',
+        '{"custom_properties":{"docs_url":"https://api.github.com/x","url":[{"url":"https://api.github.com"}]}}',
+        '{"tags":{"url":"https://api.github.com/x"}}',
         '{"files":{"_links":{"content":"https://api.github.com/x"}}}',
         '{"_links":{"a":1',
         '{"config":{"a":1',
