@@ -16,7 +16,7 @@ from ghmirror_tw.conversation import Terms, Upload
 from ghmirror_tw.github.users import (
     VIEWER_QUERY,
     BadCredentialError,
-    CannotAskError,
+    LoginUnknownError,
     Users,
     is_app_jwt,
     parse_app,
@@ -27,7 +27,7 @@ from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
 
-#: Puts a question of our own; returns GitHub's answer in full, or raises `CannotAskError`.
+#: Sends a request of the mirror's own and returns the whole response. Raises `LoginUnknownError`.
 AskSelf = Callable[[Question, Upload | None], Awaitable[Answer]]
 
 _OK: Final = 200
@@ -64,11 +64,11 @@ class Admission:
     ) -> Answer | None:
         """Raise a `MirrorError` unless the credential belongs to an allowed user.
 
-        GitHub's own 401 is returned: clients refresh a token, or wait for a new one to work, on
-        that alone. While GitHub cannot be asked, the last yes holds as long as stale answers do,
-        and nobody waits longer to see it than for them; while it is *offline*, not at all. Without
-        one, what GitHub says instead is returned, such as that a limit was met. All of this is the
-        same whatever is asked for, and whatever is stored.
+        GitHub's own 401 is returned, since clients refresh their token only after that. When no
+        login can be requested, the stored one is used as long as stale responses are. It is used
+        after `stale_after`, as they are, and at once while GitHub is *offline*. Without a stored
+        login, GitHub's response is returned, for instance that of a rate limit. The result depends
+        neither on the target nor on stored responses.
         """
         allowed = terms.allowed_users
         if not allowed:
@@ -78,13 +78,13 @@ class Admission:
         try:
             may_use = await self.users.may_use(
                 credential,
-                lambda: self._who(question),
+                lambda: self._login_of(question),
                 allowed,
                 self.now,
                 terms.stale_limit,
                 lambda late: self.call_later(0.0 if offline else terms.stale_after, late),
             )
-        except (BadCredentialError, CannotAskError) as error:
+        except (BadCredentialError, LoginUnknownError) as error:
             if isinstance(error.response, Answer):
                 return error.response
             raise error.response or errors.upstream_failed("connect-error") from error
@@ -92,11 +92,12 @@ class Admission:
             raise errors.not_allowed()
         return None
 
-    async def _who(self, question: Question) -> str:
-        """Return the login of who asks, as GitHub says now.
+    async def _login_of(self, question: Question) -> str:
+        """Return the login of the credential, by a request to GitHub.
 
-        A GitHub App that signs for itself is known by its slug. One of its installations has no
-        user; GraphQL tells who it is. Raises `BadCredentialError` and `CannotAskError`.
+        For the JSON Web Token of a GitHub App it is made from the slug of the App. An installation
+        of an App has no user: GraphQL returns its login. Raises `BadCredentialError` and
+        `LoginUnknownError`.
         """
         authorization = question.authorization or b""
         fields = Fields(
@@ -119,12 +120,12 @@ class Admission:
 
 
 def _login_in(answer: Answer, parse: Callable[[bytes], str | None]) -> str:
-    """Return the login in an answer; without one, raise what that means."""
+    """Return the login in a response. Raises `BadCredentialError` and `LoginUnknownError`."""
     if answer.status == _UNAUTHORIZED:
         raise BadCredentialError(answer)
     if answer.status != _OK:
-        raise CannotAskError(answer)
+        raise LoginUnknownError(answer)
     login = parse(answer.body.content) if isinstance(answer.body, Whole) else None
     if login is None:
-        raise CannotAskError(None)
+        raise LoginUnknownError(None)
     return login

@@ -26,9 +26,9 @@ class Answer:
     *fields* are end-to-end, without what delimits or codes the content. *body* is what was
     stored, what came, or what is still coming (in *coding*); None: there is none.
     *storable*: it answers a request whose preconditions we judge and whose freshness we vouch
-    for. *granted*: the credential had a grant before, so that a client's date may come from GitHub.
-    *forward*, *asked* (GitHub's status), *detail* and *age_s* are told in `Cache-Status` and `Age`.
-    *charged*: GitHub counted it, though it is a 304.
+    for. *granted*: the credential had a grant before, so that the date in `If-Modified-Since` may
+    be that of a response to it. *forward*, *asked* (GitHub's status), *detail* and *age_s* are sent
+    in `Cache-Status` and `Age`. *charged*: GitHub counted it, though it is a 304.
     """
 
     status: int

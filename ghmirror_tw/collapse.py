@@ -14,22 +14,22 @@ R = TypeVar("R")
 
 @define(eq=False)
 class Departure:
-    """When a flight began, and when its request was sent; None: not yet. Times in seconds."""
+    """When a flight began, and when its request was sent (None: not yet). Times in seconds."""
 
     began_at: float = 0.0
     sent_at: float | None = None
 
     def note(self, now: float) -> None:
-        """Note that something is sent now; the first time counts."""
+        """Note that a request is sent now; only the first time counts."""
         if self.sent_at is None:
             self.sent_at = now
 
 
 @define(eq=False)
 class _Flight(Generic[R]):
-    """A question on its way, and who waits for its answer, in the order they came.
+    """A request under way, with the callers that wait for its response, in order.
 
-    *watchers* wait for its end alone.
+    *watchers* wait for its end, and do not receive the response.
     """
 
     departure: Departure = field(factory=Departure)
@@ -77,7 +77,7 @@ class Collapser(Generic[R]):
         return None if flight is None else flight.departure
 
     def landed(self, same: Hashable) -> Deferred[bool]:
-        """Return when the flight of *same* has ended, well or not: True."""
+        """Fire with True when the flight of *same* has ended, whether it succeeded or failed."""
         flight = self._flights.get(same)
         if flight is None:
             return succeed(True)
@@ -100,7 +100,7 @@ class Collapser(Generic[R]):
         """Return the answer to *same*, and whether the caller is the first of those who get it.
 
         *ask* is called only if *same* isn't being asked already. Its failure is everybody's.
-        *departure* is then what tells others when it was sent.
+        *departure* is then where the caller notes when the request is sent.
         """
         flight = self._flights.get(same)
         starts = flight is None
@@ -126,14 +126,14 @@ class Collapser(Generic[R]):
         return waiter
 
     def adopt(self, same: Hashable, question: Deferred[R]) -> None:
-        """Let a *question* go on that is asked already."""
+        """Add a request that is under way already as a flight of its own, which is kept."""
         flight: _Flight[R] = _Flight(question=question, kept=True)
         same = object() if same in self._flights else same
         self._flights[same] = flight
         question.addBoth(lambda result: self._land(same, flight, result))
 
     def keep(self, same: Hashable) -> None:
-        """Let *same* go on, whoever leaves."""
+        """Keep the flight of *same* going, even if all waiting callers leave."""
         flight = self._flights.get(same)
         if flight is not None:
             flight.kept = True

@@ -24,10 +24,10 @@ from ghmirror_tw.store.interfaces import Patience
 
 
 class Upload(Protocol):
-    """The content of a request, which may still be coming."""
+    """The content of a request, which may still be incoming."""
 
     async def whole(self, limit_bytes: int) -> bytes | None:
-        """Return all of it, or None where it has more than *limit_bytes*; it can still be sent."""
+        """Return all of it, or None if it is over *limit_bytes*; it can be sent after that."""
 
     def producer(self) -> IBodyProducer:
         """Return what sends it, once."""
@@ -52,9 +52,10 @@ class Terms:
 
 
 class Whose(NamedTuple):
-    """Who sends a request: the names of the *credential*, as it is sent, and of its *token*.
+    """The sender of a request: the names of its *credential*, and of the *token* in it.
 
-    Grants belong to the credential, GitHub's limits to the token.
+    One token may be sent as several credentials, with the schemes `token`, `Bearer` and `Basic`.
+    Grants belong to the credential, GitHub's rate limits to the token.
     """
 
     credential: str
@@ -79,9 +80,9 @@ class Asked:
     patience: Patience = field(eq=False)
     probing: bool = False
     stale_by: float = inf
-    #: When it came; what began before may know less than what there was to know by then.
+    #: When it was received. A flight that began before may not know of the client's last write.
     came_at: float = 0.0
-    #: When it was sent to GitHub, for those who would join it.
+    #: When its flight began and was sent to GitHub, for requests that may join it.
     departure: Departure = field(eq=False, factory=Departure)
     #: What makes questions the same that can be answered with the same answer.
     same: Hashable = field(init=False, repr=False)
@@ -111,10 +112,10 @@ class Asked:
         return page_number(self.question.target) == 1
 
     def walk(self, known: Known) -> Walk:
-        """Return this as a request for a page of a list.
+        """Return this request as a step of a walk through a list.
 
-        A proof from before the last validation of the page, by any replica, or from before the
-        credential's last write does not count for it.
+        A proof does not count if it is older than the last validation of the page by any replica,
+        or than the last write of the credential.
         """
         key, grant = self.key, known.grant
         others = [part for line in key.others for part in line]
@@ -125,7 +126,7 @@ class Asked:
 
 @frozen
 class Plan:
-    """With what a question is validated: tags or a date, and what they stand for."""
+    """The validators of a conditional request: entity-tags or a date, and what they stand for."""
 
     validators: tuple[Validator, ...] = ()
     dated: Grant | None = None

@@ -21,7 +21,7 @@ from ghmirror_tw.conversation import Asked, Terms, Upload, Whose
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
-from ghmirror_tw.github.users import CannotAskError, Users, parse_login
+from ghmirror_tw.github.users import LoginUnknownError, Users, parse_login
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.pacing import READ_POINTS, Pacing, Permit, points_of, spends
 from ghmirror_tw.patient import Patient
@@ -77,22 +77,22 @@ _USER: Final = b"/user"
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
 _GRAPHQL_LOOK: Final = 1024 * 1024
 _MOST_WRITERS: Final = 10_000
-#: Times of other replicas that are further ahead than this are not caught up with, in seconds.
+#: Times of other replicas that are further ahead than this are ignored, in seconds.
 _MOST_AHEAD_S: Final = 86_400.0
-#: So many path patterns are logged, each with why its responses are not stored.
+#: The largest number of path patterns and reasons in the log, for responses that are not stored.
 _MOST_PATTERNS: Final = 1000
 #: Statuses that may tell of a limit.
 _LIMITED: Final = frozenset({403, 429})
 _READING: Final = frozenset({b"GET", b"HEAD"})
-#: GitHub gives up after some ten seconds; what took so long has timed out there.
+#: GitHub times out after some ten seconds, with one of these statuses.
 _TIMED_OUT: Final = frozenset({502, 504})
 _TIMED_OUT_S: Final = 8.0
 #: Reasons for which GitHub is not asked at all.
 _NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
 #: How a question may fail that nobody has done wrong.
 _EXPECTED: Final = (CancelledError, MirrorError, NotSaid, Stopped, Unanswered)
-#: So long after its request was sent, a flight may still be joined, in seconds.
-TOGETHER_S: Final = 0.1
+#: How long after its request was sent a flight may be joined, in seconds.
+JOIN_WINDOW_S: Final = 0.1
 #: How often one asker tries to go first for the same.
 _MOST_CLAIMS: Final = 2
 _SAVED: Final = frozenset(
@@ -126,9 +126,9 @@ class Mirror:
     _has_charged: bool = False
     _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
-    #: The number of each credential's generation, and when the write was that began it.
+    #: By credential: the number of its generation, and the time of the write that began it.
     _generations: OrderedDict[str, tuple[int, float]] = field(factory=OrderedDict)
-    #: Path patterns, and why responses to them could not be stored, that the log has named.
+    #: Path patterns and reasons that the log already has, for responses that are not stored.
     _unstorable: set[tuple[str, str]] = field(factory=set)
     _writes: int = 0
     _forgotten: int = 0
@@ -226,7 +226,7 @@ class Mirror:
         return self._unanswered(error)
 
     def _unanswered(self, error: Unanswered) -> MirrorError:
-        """Return what a client gets in place of a response that never came, or broke off."""
+        """Return the error response for a response that never came, or broke off."""
         limit = error.limit
         if error.reason == "timeout" and not limit:
             limit = f"[github] timeout = {duration(self.terms.timeout)}"
@@ -241,9 +241,9 @@ class Mirror:
         )
 
     async def _ask_self(self, question: Question, upload: Upload | None) -> Answer:
-        """Put a question of our own to GitHub, through the same path as everybody's.
+        """Send a request of the mirror's own, the same way as requests of clients.
 
-        Raises `CannotAskError` where GitHub fails or a limit was met.
+        Raises `LoginUnknownError` where GitHub fails or a rate limit is in force.
         """
         whose = self._whose(question.fields)
         try:
@@ -259,17 +259,17 @@ class Mirror:
             except NotSaid as error:
                 if isinstance(error.otherwise, MirrorError):
                     raise error.otherwise from error
-                raise CannotAskError(await self._in_full(error.otherwise)) from error
+                raise LoginUnknownError(await self._in_full(error.otherwise)) from error
             return await self._in_full(answer)
         except Stopped as error:
-            raise CannotAskError(error.stop.again(self.now())) from error
+            raise LoginUnknownError(error.stop.again(self.now())) from error
         except Unanswered as error:
-            raise CannotAskError(self._sorry(question, error)) from error
+            raise LoginUnknownError(self._sorry(question, error)) from error
         except MirrorError as error:
-            raise CannotAskError(error) from error
+            raise LoginUnknownError(error) from error
 
     async def _in_full(self, answer: Answer) -> Answer:
-        """Return a small answer of GitHub's as it can be passed on, more than once, to a GET."""
+        """Return a small response of GitHub's as a response to GET that can be sent many times."""
         return evolve(
             answer,
             body=Whole(await self._plain(answer)),
@@ -313,7 +313,7 @@ class Mirror:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
         credential, writes = whose.credential, await _mutates(question, upload)
         if upload is not None:
-            # The client's own time is none of GitHub's.
+            # The timeout for GitHub does not include the time that the client takes to send.
             deadline = max(deadline, self._deadline())
         departure = Departure()
         writers = self.names.writers_of(question.fields) if writes else frozenset()
@@ -387,7 +387,7 @@ class Mirror:
     def _advance(self, writers: frozenset[str]) -> Deferred[list[None]]:
         """Begin a new generation of questions: what was asked before a write is not its answer.
 
-        It fires when all replicas can know of it.
+        Fires when all replicas can know of it.
         """
         at = self.tick()
         for writer in writers:
@@ -402,18 +402,18 @@ class Mirror:
             _, (self._forgotten, _) = self._generations.popitem(last=False)
 
     def _generation(self, credential: str) -> int:
-        """Return the generation of questions that begins with the last write that is known.
+        """Return the number of the generation that began with the last known write.
 
-        One that was forgotten counts as the latest of those, so that it never comes again.
+        A credential whose generation was evicted has the last evicted number, so that none recurs.
         """
         known = self._generations.get(credential)
         return self._forgotten if known is None else known[0]
 
-    def _take_account(self, credential: str, known: Known) -> None:
-        """Begin a new generation where another replica has forwarded a write since.
+    def _catch_up(self, credential: str, known: Known) -> None:
+        """Begin a new generation if another replica has forwarded a write since.
 
-        What is asked or written from now on is later than all that is *known*, though the clock
-        of another replica may be ahead.
+        Requests from now on have later times than all that is *known*, though the clock of another
+        replica may be ahead.
         """
         if known.latest_at > self._last_tick and known.latest_at < self.now() + _MOST_AHEAD_S:
             self._last_tick = known.latest_at
@@ -438,8 +438,8 @@ class Mirror:
     ) -> Reply:
         """Put one question to GitHub, and take account of its answer.
 
-        *sending* is called just before it is sent. *writes*: whether it may change what GitHub
-        answers. Raises `Stopped` where a limit keeps it from being put at all.
+        *sending* is called just before it is sent. *writes*: whether it may change later responses
+        of GitHub. Raises `Stopped` where a rate limit is in force, and nothing is sent.
         """
         token, scopes = whose.token, _scopes(question, mutates=writes)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
@@ -491,13 +491,13 @@ class Mirror:
                 reply = await self._look_for_limit(question, reply, entry.strikes)
         except Unanswered as error:
             status = error.reason
-            # One that had little time left when it was sent says nothing of GitHub.
-            hurried = error.reason == "timeout" and timeout_s < self.terms.timeout / 2
-            if not error.is_ours and not hurried:
+            # A timeout of a request with little time left is no failure of GitHub.
+            cut_short = error.reason == "timeout" and timeout_s < self.terms.timeout / 2
+            if not error.is_ours and not cut_short:
                 seen = _observation(question, entry.credential)
                 self.availability.failed(seen, began, self.now())
             if error.reason == "timeout":
-                self._timed_out(question, entry.credential, began, hurried=hurried)
+                self._timed_out(question, entry.credential, began, cut_short=cut_short)
             raise
         finally:
             ended = self.now()
@@ -513,14 +513,14 @@ class Mirror:
         return reply
 
     def _timed_out(
-        self, question: Question, token: str, began: float, *, hurried: bool = False
+        self, question: Question, token: str, began: float, *, cut_short: bool = False
     ) -> None:
         """Take note that a request timed out, which GitHub may have counted.
 
-        One that was *hurried* had too little time to tell anything of its key.
+        One that was *cut_short* had too little time, and does not count for its key.
         """
         self.metrics.unknown()
-        if question.method in _READING and not hurried:
+        if question.method in _READING and not cut_short:
             self.backoffs.timed_out(self._key(question).name, token, began, self.now())
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
@@ -551,7 +551,7 @@ class Mirror:
         return evolve(reply, content=Held(content or b""))
 
     def _take_note(self, question: Question, whose: Whose, trial: Trial, reply: Reply) -> Reply:
-        """Take note of what an answer says besides what was asked for; return it with its cost."""
+        """Note quota and rate limit of a response; return it with its cost."""
         reply = self._account(question, whose, reply)
         now, limit = self.now(), reply.limit
         if reply.status >= 500:  # noqa: PLR2004
@@ -599,8 +599,8 @@ class Mirror:
         if not self._has_charged:
             self._has_charged = True
             _log.warn(
-                "GitHub has counted a 304, which should be free: user={user} resource={resource}"
-                " remaining={remaining}; this is logged once",
+                "GitHub counted a 304 against the quota (logged once): user={user}"
+                " resource={resource} remaining={remaining}",
                 user=login or "unknown",
                 resource=resource,
                 remaining=remaining,
@@ -645,9 +645,9 @@ class Mirror:
         )
 
     async def _join(self, asked: Asked, *, last: bool) -> Answer | None:
-        """Wait for the answer to this question; None where it has to be asked again.
+        """Wait for the response of a flight; None where the request has to be sent again.
 
-        What broke off is asked again once: where it was joined the *last* time, it is everybody's.
+        After a joined flight broke off, it is sent again, unless this is the *last* attempt.
         """
         current = await self._until_joinable(asked)
         name = self._flight_of(current)
@@ -674,17 +674,17 @@ class Mirror:
         return evolve(answer, collapsed=True) if joins else answer
 
     def _flight_of(self, asked: Asked) -> Hashable:
-        """Return the name of the flight for what is *asked*; HEAD takes part in that of a GET."""
+        """Return the name of the flight for what is *asked*; HEAD joins that of a GET."""
         return asked.same, asked.head and not self._flights.under_way((asked.same, False))
 
     async def _until_joinable(self, asked: Asked) -> Asked:
-        """Wait while there is a flight that must not be joined; return what is asked as of now.
+        """Wait while there is a flight that must not be joined; return *asked*, up to date.
 
-        A flight may be joined that began since the request came. One that began before must know
-        of all writes of the credential, which takes a look-up: by that, a write that another
-        replica has forwarded begins a new generation, which has flights of its own. And GitHub's
-        word must not be too old: its request was sent `TOGETHER_S` ago at most. All who wait for
-        a flight to end share the next one.
+        A flight that began after the request was received may be joined. An earlier one may be
+        joined under two conditions. It knows of all writes of the credential: a look-up in the
+        store shows that, and begins a new generation, with flights of its own, if another replica
+        has forwarded a write. And its request was sent `JOIN_WINDOW_S` ago at most. All requests
+        that wait for a flight to end share the next one.
         """
         looked = knows = False
         while (departure := self._flights.departure(self._flight_of(asked))) is not None:
@@ -696,7 +696,7 @@ class Mirror:
                 asked = self._up_to_date(asked)
                 continue
             sent_at = departure.sent_at
-            if knows and (sent_at is None or asked.came_at - sent_at <= TOGETHER_S):
+            if knows and (sent_at is None or asked.came_at - sent_at <= JOIN_WINDOW_S):
                 break
             await self._flights.landed(self._flight_of(asked))
         return asked
@@ -761,7 +761,7 @@ class Mirror:
     async def _without_asking(
         self, asked: Asked, known: Known, *, has_grant: bool
     ) -> Answer | None:
-        """Return a stale response where GitHub is not asked now; None: it is asked."""
+        """Return a stale response where no request is sent to GitHub now; None: one is sent."""
         now, stop = self.now(), None
         if self.stops.any_known:
             stop = self.stops.now_stopped(asked.whose.token, asked.scopes, now)
@@ -777,9 +777,9 @@ class Mirror:
         return None
 
     async def _backed_off(self, asked: Asked, now: float, *, has_grant: bool) -> Answer | None:
-        """Return a stale response while a key that times out is not requested; None: it is.
+        """Return a stale response during the backoff of a key; None: the request is sent.
 
-        Without a stale response, raises a `MirrorError` once it was no accident.
+        Without a stale response, raises a `MirrorError` after repeated timeouts.
         """
         backoff = self.backoffs.holds(asked.key.name, asked.whose.token, now)
         if backoff is None:
@@ -802,8 +802,8 @@ class Mirror:
     async def _in_time(self, asked: Asked, known: Known) -> Answer:
         """Wait for GitHub; not for long, if a stale answer may be given instead.
 
-        The question goes on then, so that its answer is stored. What it brings is too old for
-        whoever asks the same next, who waits for its end first: GitHub is slow enough.
+        The exchange continues then, so that its response is stored. A later request for the same
+        waits for its end before it sends its own, since that response would be too old for it.
         """
         name = (asked.same, asked.head)
         if self._going.under_way(name):
@@ -846,14 +846,14 @@ class Mirror:
         Patient(going).leave()
 
     def unstorable(self, asked: Asked, reason: str) -> None:
-        """Count a 200 that could not be stored; once for each path pattern it is logged, too."""
+        """Count a 200 that could not be stored; log it once for each path pattern and reason."""
         self.metrics.unstorable(reason)
         what = path_pattern(asked.question.path), reason
         if what in self._unstorable or len(self._unstorable) >= _MOST_PATTERNS:
             return
         self._unstorable.add(what)
         _log.info(
-            "A response of GitHub's can't be stored: path={path} reason={reason}",
+            "Response not storable: path={path} reason={reason}",
             path=what[0],
             reason=reason,
         )
@@ -906,11 +906,11 @@ class Mirror:
                 known = await look_up(
                     asked.key, credential, asked.patience, current=current, token=token
                 )
-        self._take_account(credential, known)
+        self._catch_up(credential, known)
         return known_for(asked.question.fields.once(canonical), known)
 
     def _up_to_date(self, asked: Asked) -> Asked:
-        """Return *asked* as of the generation that it belongs to now, before it is sent."""
+        """Return *asked* with the current generation, before it is sent."""
         generation = self._generation(asked.credential)
         return asked if generation == asked.generation else evolve(asked, generation=generation)
 
@@ -970,7 +970,7 @@ class Mirror:
             return None
         return Answer(
             200,
-            staleness.unasked(stored, grant),
+            staleness.without_exchange(stored, grant),
             Outcome.FRESH,
             stored,
             age_s=int(self.now() - grant.validated_at),
@@ -1011,14 +1011,14 @@ class Mirror:
 
 
 def _observation(question: Question, credential: str) -> Observation:
-    """Return what the failure of a request is evidence of; HEAD is the operation of GET."""
+    """Return the failure of a request as an observation; HEAD is the operation of GET."""
     method = "GET" if question.method in _READING else question.method.decode("latin-1")
     operation = f"{method} {path_pattern(question.path)}"
     return Observation(question.path.decode("latin-1"), credential, operation)
 
 
 def _is_foreign(question: Question, reply: Reply) -> bool:
-    """Tell whether a response is not GitHub's, but that of a balancer under maintenance."""
+    """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
     if reply.status != 200 or question.method not in _READING:  # noqa: PLR2004
         return False
     accept, content_type = question.fields.get(b"accept"), reply.fields.get(b"content-type")
@@ -1026,10 +1026,10 @@ def _is_foreign(question: Question, reply: Reply) -> bool:
 
 
 def _is_not_for(asked: Asked, answer: Answer) -> bool:
-    """Tell whether what another request brought can't be an answer to this one.
+    """Tell whether the response to another request must not be used for this one.
 
-    It depends on what the two may differ in, or it is a 304 to another client's own tag, which this
-    one doesn't have.
+    It varies by a field in which the two may differ. Or it is a 304 for an entity-tag that the
+    client has not sent.
     """
     if beyond_key(answer.fields):
         return True
@@ -1048,10 +1048,10 @@ def _unwanted(said: Answer | Failure) -> None:
 
 
 async def _mutates(question: Question, upload: Upload | None) -> bool:
-    """Tell whether a request may change what GitHub answers; of GraphQL that takes its content."""
+    """Tell whether a request may change later responses; for GraphQL, its content is read."""
     if not is_write(question) or not is_graphql(question) or upload is None:
         return is_write(question)
-    # A query of the target could hold the text of the operation as well.
+    # The query of the target may hold the GraphQL document as well.
     if b"?" in question.target:
         return is_write(question)
     content = await upload.whole(_GRAPHQL_LOOK)

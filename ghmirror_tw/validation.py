@@ -52,7 +52,7 @@ from ghmirror_tw.threads import Workshop
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST), 2, 0)
 #: How much of an answer is looked at, to tell whether it speaks of a limit.
 MOST_OF_A_LIMIT: Final = 64 * 1024
-#: GitHub's answers to a request for a page of what has no numbered pages.
+#: GitHub's statuses for a page of a list that has no numbered pages.
 _NO_PAGES: Final = frozenset({400, 404})
 #: The least time that tells one question from the next, in seconds.
 _INSTANT_S: Final = 1e-6
@@ -103,7 +103,7 @@ class World(Protocol):
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
 
     def unstorable(self, asked: Asked, reason: str) -> None:
-        """Take note that a 200 could not be stored, and why."""
+        """Note that a 200 could not be stored, and the reason."""
 
 
 @define(eq=False)
@@ -310,12 +310,12 @@ class Validation:
         # It would be one question more than the one that may try whether a limit has ended.
         if self.world.is_unsettled(asked):
             return None
-        # What is proved may be older than the main request, which may have to wait for its turn.
+        # The proof may be older than the main request, which may have to wait for a connection.
         self._note_departure(asked)
         return Deferred.fromCoroutine(self._prove(asked, known, own))
 
-    async def _send_for_page(self, asked: Asked, target: bytes) -> int | None:
-        """Return how many items another page of the list has; None where GitHub does not tell."""
+    async def _request_page(self, asked: Asked, target: bytes) -> int | None:
+        """Return the number of items on another page; None where no response shows it."""
         fields = asked.question.fields.without(PRECONDITIONS)
         try:
             answer = await self.world.page(Question(b"GET", target, fields), asked)
@@ -331,7 +331,7 @@ class Validation:
 
     async def _prove(self, asked: Asked, known: Known, demand: Demand) -> bool | None:
         return await self.proofs.prove(
-            asked.walk(known), demand, lambda target: self._send_for_page(asked, target)
+            asked.walk(known), demand, lambda target: self._request_page(asked, target)
         )
 
     # Taking what is new.
@@ -344,7 +344,7 @@ class Validation:
         if reply.limit is not None and reply.limited:
             answer = limited_answer(reply, reply.limit, self.world.now())
             raise NotSaid(reply.limit.kind.reason, reply.status, answer)
-        why = self._heed(turn)
+        why = self._process_head(turn)
         if asked.head:
             await reply.content.collect(0)
             return passed_on(reply, None)
@@ -367,9 +367,9 @@ class Validation:
         return passed_on(reply, Whole(content, _coding(reply)))
 
     async def _server_error(self, turn: Turn) -> Answer | MirrorError:
-        """Return GitHub's own 5xx, for all that wait and have no stale response.
+        """Return GitHub's own 5xx, for all waiting requests without a stale response.
 
-        The mirror's own error stands for content that can't be held for them.
+        With content that is too large to be held for them, the mirror's own error replaces it.
         """
         reply, limit_bytes = turn.reply, self.world.terms.max_stored_size
         if turn.asked.head:
@@ -385,10 +385,10 @@ class Validation:
             return errors.over_own_limit(limit)
         return passed_on(reply, Whole(content, _coding(reply)))
 
-    def _heed(self, turn: Turn) -> str | None:
-        """Take account of what status and fields say, whatever becomes of the content.
+    def _process_head(self, turn: Turn) -> str | None:
+        """Update refusals, sharing and the grant from status and fields, without the content.
 
-        Return why the response may not be stored; None: it may.
+        Return the reason why the response may not be stored; None: it may.
         """
         self._refused(turn.asked, turn.reply.status, turn.asked_at)
         self._weigh(turn)
@@ -413,7 +413,7 @@ class Validation:
             )
 
     async def _store_whole(self, turn: Turn, content: bytes | None) -> Answer | str:
-        """Store what a 200 brought, if it is whole and not too large; else return why not."""
+        """Store the content of a 200, if it is complete and not too large; else return why not."""
         if content is None:
             return "too-large"
         if not turn.reply.content.certain:
@@ -421,7 +421,7 @@ class Validation:
         return await self._store(turn, content)
 
     async def _store(self, turn: Turn, content: bytes) -> Answer | str:
-        """Store what a 200 brought and answer with it, or return why it is not storable."""
+        """Store the content of a 200 and return the response, or return why it is not storable."""
         asked, known, fields = turn.asked, turn.known, turn.reply.fields
         try:
             represented = await self.workshop.run(
@@ -449,10 +449,10 @@ class Validation:
         return Answer(200, of_this_answer(fields), outcome, stored, asked=200, granted=granted)
 
     def _ends_grant(self, turn: Turn) -> None:
-        """End the grant, which GitHub's response neither confirms nor replaces.
+        """End the grant, since GitHub's response neither confirms nor replaces it.
 
-        Its representation may still be a candidate. Where GitHub failed or limits, it says nothing
-        of the grant, and that is not asked for here.
+        Its representation stays a candidate for validation. Failures and rate limits, which do not
+        concern the grant, do not get here.
         """
         asked, grant = turn.asked, turn.known.grant
         if grant is not None and refuses(turn.reply.status) is None:
@@ -461,7 +461,7 @@ class Validation:
     def _refused(self, asked: Asked, status: int, asked_at: float) -> None:
         """Remember a refusal, so that it outweighs every grant from before.
 
-        *status* is of an answer that tells of no limit.
+        *status* is that of a response without a rate limit.
         """
         what = refuses(status)
         if what == "credential" and asked.question.authorization is not None:
@@ -484,7 +484,7 @@ def _represented(
 ) -> tuple[Representation, bool] | None:
     """Return a representation, and whether its entity-tag is the one that we compute.
 
-    None where it must not be stored: it holds URLs that end before the tag changes.
+    None where it must not be stored: it contains URLs that expire before the tag changes.
     """
     coding = b", ".join(fields.listed(b"content-encoding"))
     stored, plain = represent(fields, content, coding, limit)
@@ -498,9 +498,9 @@ def _represented(
 
 
 def limited_answer(reply: Reply, limit: Limit, now: float) -> Answer:
-    """Return an answer that tells of a limit, as it came; all who asked the same get it.
+    """Return a rate limited response of GitHub's, for all requests of a flight.
 
-    Where its content is missing (HEAD), or can't be unpacked, it has the usual one.
+    Where its content is missing (HEAD), or does not unpack, GitHub's usual content replaces it.
     """
     content = reply.content.content if isinstance(reply.content, Held) else b""
     answer = passed_on(reply, Whole(content, _coding(reply)))

@@ -8,7 +8,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.mirror import TOGETHER_S
+from ghmirror_tw.mirror import JOIN_WINDOW_S
 from ghmirror_tw.policy.records import Known
 from ghmirror_tw.store.kept import short
 from tests.github import Gate
@@ -316,7 +316,7 @@ class Joining(Asking):
         gate = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1"))]
         await gate.arrived(1)
-        self.home.move_on(TOGETHER_S - 0.01)
+        self.home.move_on(JOIN_WINDOW_S - 0.01)
         asking.append(start(self.home.get("/thing", token="alice-1")))
         await self.in_flight(2)
         self.home.move_on(0.1)

@@ -145,9 +145,9 @@ class Storable(TestCase):
                     got = await home.get(target, token="alice-1")
                     assert got.outcome == "fwd=uri-miss; fwd-status=200", target
         assert self.remembered() == []
-        said = [line for line in map(formatEvent, events) if "can't be stored" in line]
+        said = [line for line in map(formatEvent, events) if "Response not storable" in line]
         assert said == [
-            f"A response of GitHub's can't be stored: path=/repos/*/*/{each} reason={reason}"
+            f"Response not storable: path=/repos/*/*/{each} reason={reason}"
             for each, reason in unstorable.items()
         ]
         for reason in unstorable.values():

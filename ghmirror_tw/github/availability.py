@@ -1,4 +1,4 @@
-"""Whether GitHub is available: by its own responses, and by what its status page says."""
+"""A circuit breaker for GitHub: opened by failures of requests, or by GitHub's status page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from attrs import define, field
 
 from ghmirror_tw.policy.evidence import Evidence, Observation, Quorum
 
-#: So many failures in a row, of so many paths, in two operations or for two credentials, and
-#: GitHub is taken to be unavailable. One endpoint that is broken proves nothing.
+#: GitHub counts as unavailable after this many failures in a row, of several paths, and of several
+#: operations or credentials. One broken endpoint is no evidence.
 MOST_FAILURES: Final = 5
 OUTAGE: Final = Quorum(keys=3, credentials=2, observations=MOST_FAILURES, operations=2)
-#: While GitHub is unavailable, one request with a stale response is let through so often.
+#: While GitHub is unavailable, one request with a stale response is a probe, at this interval.
 TRIAL_S: Final = 5.0
 #: What the status page said is believed for so long after it could be read last.
 BELIEVED_S: Final = 600.0
@@ -26,13 +26,14 @@ PARTIAL_OUTAGE: Final = "partial_outage"
 class Availability:
     """Whether GitHub is offline. Times are in seconds; *changed* is told when it comes and goes.
 
-    It is offline when enough independent requests failed (see `OUTAGE`) since GitHub's last good
-    response: with a 5xx, no response in time, a connection that was refused or broke. Or when the
-    status page reports a major outage, or a partial one and a request has failed since it does,
-    and no good response has come since: what GitHub itself says weighs more, and after that the
-    page must first say something else.
-    A failure counts only if GitHub was asked after its last good response: one endpoint that is
-    always slow proves nothing while others respond.
+    It is offline after enough independent failures since the last good response (see `OUTAGE`). A
+    failure is a 5xx, no response in time, or a connection that was refused or lost.
+
+    It is also offline while the status page reports a major outage, or a partial one that a failed
+    request has confirmed. A good response overrules the page until its status changes.
+
+    A failure counts only if its request was sent after the last good response: an endpoint that is
+    always slow is no evidence while others respond.
     """
 
     changed: Callable[[bool], object] = lambda _available: None
@@ -40,11 +41,12 @@ class Availability:
     _good_at: float = field(init=False, default=0.0)
     _page: str = field(init=False, default="")
     _page_at: float = field(init=False, default=0.0)
-    #: Whether what the page said was read lately.
+    #: Whether the status of the page is recent.
     _believed: bool = field(init=False, default=False)
-    #: Whether GitHub has given a good response, or has failed, since the page says what it says.
+    #: Whether a good response has come since the status of the page last changed.
     _overruled: bool = field(init=False, default=False)
-    _affirmed: bool = field(init=False, default=False)
+    #: Whether a request has failed since the status of the page last changed.
+    _confirmed: bool = field(init=False, default=False)
     _offline: bool = field(init=False, default=False)
     _trial_at: float = field(init=False, default=0.0)
 
@@ -64,7 +66,7 @@ class Availability:
         return (self._page, self._page_at) if self._page else None
 
     def takes_trial(self, now: float) -> bool:
-        """Tell whether a request should be sent to GitHub though it is unavailable, just to see.
+        """Tell whether a request should be sent as a probe, though GitHub is unavailable.
 
         Otherwise nobody would notice its return where there is a stored answer to everything.
         """
@@ -87,14 +89,13 @@ class Availability:
         self._weigh(now)
 
     def failed(self, observation: Observation, asked_at: float, now: float) -> None:
-        """Note a 5xx, or that GitHub did not respond, to a request that was sent at *asked_at*.
+        """Note the failure of a request that was sent at *asked_at*: a 5xx, or no response.
 
-        A request that was cancelled, or that the mirror itself gave up by a limit of its own, is no
-        failure of GitHub's.
+        Requests that were cancelled, or that exceeded a limit of the mirror, are not counted.
         """
         if asked_at >= self._good_at:
             self._failures.add(observation, now)
-            self._affirmed = True
+            self._confirmed = True
         self._weigh(now)
 
     # What the page says.
@@ -103,7 +104,7 @@ class Availability:
         """Note what the status page says of the API now, in the page's own words."""
         if status != self._page:
             self._page = status
-            self._overruled = self._affirmed = False
+            self._overruled = self._confirmed = False
         self._page_at = now
         self._believed = True
         self._weigh(now)
@@ -118,7 +119,7 @@ class Availability:
     def _page_counts(self) -> bool:
         if not self._believed or self._overruled:
             return False
-        return self._page == MAJOR_OUTAGE or (self._page == PARTIAL_OUTAGE and self._affirmed)
+        return self._page == MAJOR_OUTAGE or (self._page == PARTIAL_OUTAGE and self._confirmed)
 
     def _weigh(self, now: float) -> None:
         offline = self._page_counts or self._failures.is_enough(now)

@@ -26,7 +26,7 @@ from ghmirror_tw.github.content import NOTHING, Content
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.github.uploading import Uploads, Watched
-from ghmirror_tw.github.wire import OverLimit
+from ghmirror_tw.github.wire import OverLimitError
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.fields import Fields, serialised
 from ghmirror_tw.policy.messages import Question
@@ -41,8 +41,8 @@ __all__ = ("Client", "Origin")
 _PAUSED_S: Final = 5.0
 #: How often who waits for a connection looks for such a one, in seconds.
 _LOOK_S: Final = 1.0
-#: When a client may come again whose upload gave way, in seconds.
-_COME_AGAIN_S: Final = 10
+#: `Retry-After` for a client that loses the connection for its upload, in seconds.
+_RETRY_AFTER_S: Final = 10
 
 
 @implementer(IGitHub)
@@ -64,7 +64,7 @@ class Client:
     uploads: Origin = field(init=False)
     _agents: dict[Origin, Agent] = field(factory=dict, init=False)
     _via: bytes = field(init=False)
-    #: Questions whose content is being sent.
+    #: Requests with content that is being sent.
     sending: set[_Asking] = field(factory=set, init=False)
     _coming: set[Content] = field(factory=set)
     #: How many connections are asked over, or have an answer still to come.
@@ -137,7 +137,7 @@ class Client:
             self._looking = self.reactor.callLater(_LOOK_S, self._make_room)
 
     def _make_room(self) -> None:
-        """End what its client has not read, or not sent, for longest, if it is long enough."""
+        """Abort the exchange whose client has been stalled longest, if that is long enough."""
         self._looking = None
         stalled: list[tuple[float, Callable[[], None]]] = [
             *((at, each.give_way) for each in self._coming if (at := each.paused_at) is not None),
@@ -169,7 +169,7 @@ class _Asking:
     ended: Callable[[], object]
     timeout_s: float
     reply: Deferred[Reply] = field(init=False)
-    #: Since when the client has sent nothing that is to be sent, in seconds of the reactor's clock.
+    #: Since when the exchange has waited for content from the client (reactor's clock); None: no.
     waiting_since: float | None = None
     _timer: IDelayedCall | None = None
     _under_way: Exchange | Deferred[Any] | None = None
@@ -192,10 +192,10 @@ class _Asking:
         except Exception:  # noqa: BLE001 - what can't be sent is not answered
             self.failed(Failure())
 
-    # Its time runs while it is GitHub's turn.
+    # The timeout runs only while the mirror waits for GitHub.
 
     def waits_for_github(self) -> None:
-        """Begin its time anew."""
+        """Restart the timeout."""
         self.waiting_since = None
         if self._over:
             return
@@ -205,14 +205,14 @@ class _Asking:
             self._timer = self.client.reactor.callLater(self.timeout_s, self._time_out)
 
     def waits_for_client(self) -> None:
-        """Stop its time."""
+        """Stop the timeout."""
         self._stop_timer()
         if not self._over:
             self.waiting_since = self.client.reactor.seconds()
             self.client.sending.add(self)
 
     def give_way(self) -> None:
-        """Break off, so that another question gets the connection: the client sends nothing."""
+        """Abort it, so that another request gets the connection; the client has sent nothing."""
         self._gives_way = True
         if self._under_way is not None:
             self._under_way.cancel()
@@ -262,7 +262,7 @@ class _Asking:
             self.reply.errback(Unanswered("timeout", why))
         elif self._gives_way:
             limit = f"[github] max_connections = {self.client.max_connections}"
-            self.reply.errback(errors.overloaded(limit, _COME_AGAIN_S))
+            self.reply.errback(errors.overloaded(limit, _RETRY_AFTER_S))
         elif not self._gone:
             # Else it is the Deferred that says so.
             self.reply.errback(_unanswered(reason))
@@ -276,7 +276,7 @@ def _unanswered(failure: Failure) -> Unanswered:
     if failure.check(ConnectError, DNSLookupError):
         return Unanswered("connect-error", failure.getErrorMessage())
     for reason in getattr(failure.value, "reasons", ()):
-        if reason.check(OverLimit):
+        if reason.check(OverLimitError):
             limit = reason.getErrorMessage()
             return Unanswered("broken-answer", limit, limit=limit)
     if failure.check(ResponseNeverReceived):

@@ -196,8 +196,8 @@ class Connection(protocol.Protocol):
         if rest:
             self._take_content(rest)
         if self._answer is answer:
-            # Nothing more is read before somebody wants it. An answer may come before all content
-            # has been sent (RFC 9112, section 9.3): a refusal, as a rule, and nobody waits for it.
+            # No content is read before a consumer wants it. A response may come before all content
+            # of the request has been sent (RFC 9112, section 9.3); most of those are refusals.
             answer.pause()
             self._deliver()
 
@@ -224,7 +224,7 @@ class Connection(protocol.Protocol):
         self._content = None
         answer.let_go()
         if self._sending is not None:
-            # GitHub has said all it has to say, and nobody takes the rest of the content.
+            # The response is complete, and GitHub does not read the rest of the request's content.
             self._stop_sending()
             self.abortConnection()
         elif self._persistent and not rest and self.is_open:

@@ -23,7 +23,7 @@ from ghmirror_tw.policy.quantities import duration
 #: A client that takes nothing for so many times as long as GitHub may pause holds a connection
 #: to GitHub no longer.
 _STALLED: Final = 5
-#: Content is unpacked by so much at a time to learn its size, in bytes.
+#: How much is unpacked at a time to count the size of content, in bytes.
 _STEP_BYTES: Final = 64 * 1024
 
 
@@ -46,7 +46,7 @@ class Content(Protocol):
     #: Whether its end was certain: neither cut off nor ended by closing the connection alone.
     certain: bool = True
     _chunks: list[bytes] = field(factory=list)
-    #: Bytes that have been collected: unpacked, where they are counted like that.
+    #: The number of bytes that were collected; after unpacking, where `_unpacking` is set.
     _size: int = 0
     _limit: int = 0
     _unpacking: Unpacking | None = None
@@ -62,7 +62,7 @@ class Content(Protocol):
     def collect(self, limit_bytes: int, coding: bytes = b"") -> Deferred[bytes | None]:
         """Return the content, or None where it is longer than *limit_bytes*.
 
-        With gzip as its *coding*, what it unpacks to is counted. Cancelling it aborts the answer.
+        With *coding* gzip, its unpacked bytes are counted. Cancelling it aborts the response.
         Fails with `Unanswered` where the content breaks off.
         """
         if self._asked_for or (self.length is not None and self.length > limit_bytes):
@@ -95,7 +95,7 @@ class Content(Protocol):
             self._finish()
         elif not self._asked_for:
             self._start()
-        elif not self._is_paused:  # else the sink takes no more for now
+        elif not self._is_paused:  # else the consumer has just paused it
             self.resumeProducing()
         return finished
 
@@ -141,7 +141,7 @@ class Content(Protocol):
             self._answer(complete=False)
 
     def _count(self, data: bytes) -> None:
-        """Count what was collected, and unpack no more of it than tells that it is too much."""
+        """Count collected bytes; unpack only until the limit is exceeded."""
         if self._unpacking is None:
             self._size += len(data)
             return
@@ -150,7 +150,7 @@ class Content(Protocol):
             while self._size <= self._limit and (piece := self._unpacking.take(_STEP_BYTES)):
                 self._size += len(piece)
         except Undecodable:
-            self._unpacking = None  # it is for the taker to find that out
+            self._unpacking = None  # the consumer fails on it as well, and reports it
 
     def connectionLost(self, reason: Failure = Failure(ConnectionLost())) -> None:  # noqa: B008
         """Take note of how it ended."""
@@ -207,7 +207,7 @@ class Content(Protocol):
             self._let_go()
 
     def _let_go(self) -> None:
-        """Drop the content, and who takes it."""
+        """Drop the content and its consumer."""
         self._chunks, self._sink, self._unpacking = [], None, None
 
     def _fail(self, why: str) -> None:

@@ -18,8 +18,8 @@ from ghmirror_tw.policy.messages import Question
 class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose fault it was
     """GitHub gave no whole answer: *reason* is timeout, connect-error or broken-answer.
 
-    *status*: that of the answer which broke off, where so much of it came. *limit*: the option by
-    which the mirror gave it up, and its value; empty: ``[github] timeout``, or none.
+    *status*: that of the response, where its head was received. *limit*: the limit of the mirror
+    that was exceeded (text, or an option and its value); empty: ``[github] timeout``, or none.
     """
 
     def __init__(self, reason: str, why: str, status: int | None = None, limit: str = "") -> None:
@@ -31,7 +31,7 @@ class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose faul
 
     @property
     def is_ours(self) -> bool:
-        """Whether a limit of the mirror's own is at fault, which says nothing of GitHub."""
+        """Whether a limit of the mirror was exceeded, which is no failure of GitHub."""
         return self.reason == "broken-answer" and bool(self.limit)
 
     def __str__(self) -> str:
@@ -73,8 +73,8 @@ class Reply:
     """GitHub's answer, its content still to come.
 
     *fields* are end-to-end, with `Content-Encoding`, without what delimits the message. *limit*:
-    the rate limit that it tells of, where somebody has looked. It *refuses* the request all the
-    same where only the quota is used up besides. *charged*: a 304 that was counted.
+    the rate limit that it reports, once its content was examined. *refuses*: it refuses the request
+    for good, though it may report an empty quota as well. *charged*: a 304 that was counted.
     """
 
     status: int
@@ -86,7 +86,7 @@ class Reply:
 
     @property
     def limited(self) -> bool:
-        """Whether it says "not now" rather than "not you"."""
+        """Whether the request was rate limited, and not refused for good."""
         return self.limit is not None and not self.refuses
 
 

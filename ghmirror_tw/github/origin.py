@@ -12,14 +12,14 @@ from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.storing import is_graphql
 from ghmirror_tw.policy.targets import PREFIX, UPLOADS, is_upload
 
-#: Where an asset is added to a release.
+#: The path to which the asset of a release is uploaded.
 _ASSETS: Final = re.compile(
     rb"/(?:repos/[^/]+/[^/]+|repositories/[0-9]+)/releases/[0-9]+/assets",
 )
 
 
 def is_asset(question: Question) -> bool:
-    """Tell whether a question uploads an asset of a release, without the prefix for uploads."""
+    """Tell whether a request uploads the asset of a release without the prefix for uploads."""
     return question.method == b"POST" and _ASSETS.fullmatch(question.path) is not None
 
 
@@ -69,10 +69,11 @@ class Origin:
         return scheme + uploads.authority + uploads.uploads_path
 
     def routed(self, question: Question) -> Question:
-        """Return a question as one to `UPLOADS` where only that host takes it.
+        """Return the upload of an asset with the prefix `UPLOADS`, any other request unchanged.
 
-        Clients send an asset to the API's host, too: those that take no other host than their base
-        URL's, and those that add a prefix of their own to it (GitHub: upload a release asset).
+        GitHub accepts assets only at the host for uploads (GitHub: upload a release asset). Some
+        clients send them to the API's host: they use no host but that of their base URL, or add a
+        prefix of their own.
         """
         if self.uploads_url is not None and is_asset(question):
             return evolve(question, target=UPLOADS + question.target)

@@ -81,22 +81,21 @@ class Uploads:
 
 
 class Watcher(Protocol):
-    """What is told of the content of a request on its way."""
+    """An observer of the content of a request while it is sent."""
 
     def waits_for_client(self) -> None:
-        """Take note that the client has to send the next piece."""
+        """Note that the next piece has to come from the client."""
 
     def waits_for_github(self) -> None:
-        """Take note that GitHub has to take what is sent, or to answer."""
+        """Note that GitHub has to receive what was sent, or to respond."""
 
 
 @implementer(IBodyProducer)
 @define(eq=False)
 class Watched:
-    """Sends the content of a request, and tells with each piece for which end it waits.
+    """Sends the content of a request, and notifies *watcher* for which end it waits.
 
-    The time for an answer runs while GitHub has to do something. A client that is slow is not
-    GitHub's fault.
+    The timeout for the response runs only while the mirror waits for GitHub, not for the client.
     """
 
     producer: IBodyProducer

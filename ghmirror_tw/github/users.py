@@ -26,7 +26,7 @@ SHOWN_S: Final = 86_400.0
 #: Asks GraphQL for the login: installation tokens get no answer from `GET /user`.
 VIEWER_QUERY: Final = b'{"query":"query{viewer{login}}"}'
 
-#: Requests for the login are repeated if a 401 to another request came meanwhile.
+#: The most requests for a login: one is repeated if another request has revoked its result.
 _MOST_REQUESTS: Final = 2
 
 _LOGIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:\[bot\])?")
@@ -34,14 +34,15 @@ _LOGIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:\[bot\])?")
 _APP_JWT: Final = re.compile(rb"(?i:bearer) +eyJ[\w-]*\.[\w-]+\.[\w-]+ *")
 
 
-class CannotAskError(Exception):
-    """GitHub does not tell now who a credential belongs to.
+class LoginUnknownError(Exception):
+    """GitHub did not return the login of a credential.
 
-    *response*: what the client gets if nothing is remembered: GitHub's own, or the mirror's.
+    *response*: the response for the client if no login is stored: GitHub's own, a `MirrorError`, or
+    None.
     """
 
     def __init__(self, response: Any) -> None:
-        super().__init__("GitHub does not tell who a credential belongs to")
+        super().__init__("GitHub did not return the login of the credential")
         self.response = response
 
 
@@ -55,9 +56,9 @@ class BadCredentialError(Exception):
 
 @frozen
 class _Word:
-    """What GitHub said, to a question asked *at* then; no login: it did not accept the credential.
+    """The login of a credential, requested *at* that time; None: GitHub did not accept it.
 
-    *response*: its 401, for those who waited for it. It is not remembered.
+    *response*: GitHub's 401, for the requests that waited for it. It is not stored.
     """
 
     login: str | None
@@ -84,7 +85,7 @@ class Users:
     _words: OrderedDict[str, _Word] = field(init=False, factory=OrderedDict)
     _used: dict[str, float] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.users"))
-    _asking: Collapser[_Word | CannotAskError] = field(init=False)
+    _asking: Collapser[_Word | LoginUnknownError] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._asking = Collapser(self._unheard)
@@ -127,11 +128,11 @@ class Users:
     ) -> bool:
         """Decide whether *credential* belongs to one of the *allowed* logins; empty: anyone may.
 
-        *ask* returns its login, or raises ``BadCredentialError``, which is not remembered and
-        reaches all who wait, or ``CannotAskError``; then the last login holds for *stale_limit*
-        seconds, and for who waits it does so too once *call_late* says that it takes too long.
-        Without one, ``CannotAskError`` reaches all who wait. One question serves all who wait for
-        the same credential, and outlives each of them.
+        *ask* returns its login. It may raise ``BadCredentialError``, which is passed to all waiting
+        requests and is not stored. It may raise ``LoginUnknownError``: then the stored login is
+        used for *stale_limit* seconds. The stored login is used as well after the time that
+        *call_late* sets. Without one, ``LoginUnknownError`` is passed to all waiting requests.
+        Concurrent calls for one credential share one call of *ask*, which outlives each of them.
         """
         if not allowed:
             return True
@@ -147,7 +148,7 @@ class Users:
         stale_limit: float,
         call_late: CallLate,
     ) -> _Word:
-        """Return what counts now, with a login."""
+        """Return the login that is valid now."""
         for _ in range(_MOST_REQUESTS):
             now = now_fn()
             word = self._words.get(credential)
@@ -160,12 +161,12 @@ class Users:
                 word = self._words.get(credential)
                 if word is not None and _still_holds(word, now_fn(), stale_limit):
                     return word
-                raise CannotAskError(None if answered is None else answered.response)
+                raise LoginUnknownError(None if answered is None else answered.response)
             if answered.response is not None:
                 raise BadCredentialError(answered.response)
             if answered.login is not None:
                 return answered
-        raise CannotAskError(None)
+        raise LoginUnknownError(None)
 
     async def _asked(
         self,
@@ -173,8 +174,8 @@ class Users:
         ask: Callable[[], Awaitable[str]],
         now: float,
         call_late: CallLate | None,
-    ) -> _Word | CannotAskError | None:
-        """Ask, or join who is asking; None if it takes too long."""
+    ) -> _Word | LoginUnknownError | None:
+        """Request the login, or join a request under way; None if it takes too long."""
         asked = Patient(self._asking.join(credential, lambda: self._ask(credential, ask, now)))
         self._asking.keep(credential)
         try:
@@ -189,19 +190,19 @@ class Users:
 
     async def _ask(
         self, credential: str, ask: Callable[[], Awaitable[str]], now: float
-    ) -> _Word | CannotAskError:
+    ) -> _Word | LoginUnknownError:
         try:
             login = await ask()
         except BadCredentialError as error:
             word = self._settle(credential, _Word(None, now))
             return _Word(None, now, error.response) if word.login is None else word
-        except CannotAskError as error:
+        except LoginUnknownError as error:
             return error
-        except CancelledError:  # none of those who wait has cancelled it
-            return CannotAskError(None)
+        except CancelledError:  # at shutdown; no waiting request can cancel it
+            return LoginUnknownError(None)
         return self._settle(credential, _Word(login, now))
 
-    def _unheard(self, result: _Word | CannotAskError | Failure) -> None:
+    def _unheard(self, result: _Word | LoginUnknownError | Failure) -> None:
         if isinstance(result, Failure):
             self._log.failure("Asking who a credential belongs to failed", failure=result)
 
@@ -239,13 +240,13 @@ def parse_viewer(content: bytes) -> str | None:
 
 
 def parse_app(content: bytes) -> str | None:
-    """Return the login of a GitHub App, in the content of a `GET /app` answer, or None."""
+    """Return the login of a GitHub App in the content of a response to `GET /app`, or None."""
     slug = _member(_parse(content), "slug")
     return _login({"login": f"{slug}[bot]"}) if isinstance(slug, str) else None
 
 
 def is_app_jwt(authorization: bytes) -> bool:
-    """Tell whether an `Authorization` value is that of a GitHub App itself."""
+    """Tell whether an `Authorization` value is the JSON Web Token of a GitHub App."""
     return _APP_JWT.fullmatch(authorization) is not None
 
 

@@ -76,8 +76,8 @@ class Malformed(ValueError):  # noqa: N818 - it says what is
     """What came is no answer that can be told from what comes behind it."""
 
 
-class OverLimit(Malformed):
-    """It is more than the mirror takes, which says nothing of whether it is well formed."""
+class OverLimitError(Malformed):
+    """The response exceeds a limit of the mirror; it may be well formed."""
 
 
 class Head:
@@ -92,7 +92,7 @@ class Head:
 
     def __init__(self, block: bytes, *, to_head: bool) -> None:
         if len(block) > MOST_HEAD:
-            raise OverLimit(f"all fields may take {MOST_HEAD} bytes")
+            raise OverLimitError(f"all fields may take {MOST_HEAD} bytes")
         status_line, *lines = block[: -len(_END)].split(b"\r\n")
         status = _STATUS_LINE.fullmatch(status_line)
         if status is None:
@@ -171,7 +171,7 @@ class Heads:
                 return head, data
             self._interim += 1
             if self._interim > MOST_INTERIM:
-                raise OverLimit(f"more than {MOST_INTERIM} interim answers")
+                raise OverLimitError(f"more than {MOST_INTERIM} interim answers")
             end = data.find(_END)
         self._received += data
         self._wait(0)
@@ -181,7 +181,7 @@ class Heads:
         """Wait for more, unless what is here is no head already; *seen* bytes were looked at."""
         received = self._received
         if len(received) > MOST_HEAD:
-            raise OverLimit(f"all fields may take {MOST_HEAD} bytes")
+            raise OverLimitError(f"all fields may take {MOST_HEAD} bytes")
         if not any(each.startswith(received[: len(each)]) for each in _VERSIONS):
             raise Malformed("no status line of HTTP/1.1")
         if received.count(b"\n", seen) != received.count(b"\r\n", max(seen - 1, 0)):

@@ -1,12 +1,13 @@
 """What GitHub says about its limits: which one was met, and until when (GitHub: rate limits).
 
-Only a 403 or 429 means limited. Its message says what it means, then `Retry-After`; that nothing
-remains (`X-RateLimit-Remaining: 0`) decides only where neither does, since GitHub refuses with an
-empty quota as well. A primary limit stops one resource of a credential. A secondary limit has a
-scope: what creates content, one resource, or the credential where the response does not tell.
+Only a 403 or 429 can mean a rate limit. Its message decides, then `Retry-After`. An empty quota
+(`X-RateLimit-Remaining: 0`) decides only where neither does, since GitHub also refuses requests for
+other reasons while the quota is empty. A primary limit applies to one resource of a credential. A
+secondary limit has a scope: requests that create content, one resource, or the whole credential
+where the response does not name it.
 
-GraphQL says the same there; the 200 in which it tells of a primary limit (an error of the type
-``RATE_LIMITED``) is its own answer to a client that reads it, is never stored, and passes on.
+GraphQL uses the same statuses. It also reports a primary limit in a 200, with an error of the type
+``RATE_LIMITED``: that response is passed on and never stored.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.policy.remembered import remembered
 
-#: How long a limit lasts of which GitHub doesn't say it, in seconds; it doubles each time.
+#: How long a limit lasts where GitHub does not say so, in seconds; it doubles each time.
 UNSAID_S: Final = 60.0
 #: No limit lasts longer than GitHub's longest window; then there is a trial at least.
 LONGEST_S: Final = 3600.0
@@ -50,20 +51,20 @@ _BUCKETS: Final = tuple(
         (None, rb"/(?:orgs|enterprises)/[^/]+/audit-log", "audit_log"),
     )
 )
-#: Resources that GitHub reports by a name of their own, and that share the quota of another.
+#: Resources with a name of their own that share the quota of another one.
 _SHARED: Final = {"code_scanning_upload": CORE}
 #: No time is later than this, in seconds.
 _MOST_SECONDS: Final = 10**15 - 1
 _RESOURCE: Final = re.compile(rb"[a-z0-9_]{1,64}")
 
-#: The scope of a limit that stops a credential altogether, and of one that stops only requests that
-#: create content. The hyphen tells the latter from the name of a resource.
+#: The scope of a limit for all requests of a credential, and of one for requests that create
+#: content. No name of a resource has a hyphen.
 EVERYTHING: Final = ""
 CONTENT_CREATION: Final = "content-creation"
 _CREATING: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 
 _DOCUMENTATION: Final = "https://docs.github.com"
-#: What GitHub's own limited responses link to. Clients tell the two by the end of this URL.
+#: The links in GitHub's own limited responses. Clients tell the two apart by the end of the URL.
 _PRIMARY_URL: Final = f"{_DOCUMENTATION}/rest/overview/rate-limits-for-the-rest-api"
 _SECONDARY_URL: Final = (
     f"{_DOCUMENTATION}/free-pro-team@latest/rest/overview/rate-limits-for-the-rest-api"
@@ -75,14 +76,14 @@ _LOGIN_MESSAGE: Final = "login attempts exceeded"
 _SECONDARY_MESSAGES: Final = (
     *("secondary rate limit", "abuse detection", _CONTENT_MESSAGE, _LOGIN_MESSAGE),
 )
-#: Where the documentation of secondary limits is, in the words of old and new responses.
+#: The ends of URLs to the documentation of secondary limits, in old and new responses.
 _SECONDARY_ENDS: Final = ("secondary-rate-limits", "abuse-rate-limits")
-#: Messages that refuse, whatever else the response says.
+#: Parts of messages that refuse a request, whatever fields the response has.
 _REFUSALS: Final = (
     *("not accessible by", "saml", "must have admin", "bad credentials", "not found"),
     *("forbids access", "ip allow list"),
 )
-#: Fields of a limited response that are sent again while the limit lasts.
+#: Fields of a limited response that are repeated to clients while the limit lasts.
 _KEPT: Final = frozenset(
     {
         *(b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"),
@@ -113,8 +114,8 @@ class Limit:
     """A limit that was met, *until* a time in seconds since the epoch.
 
     *scope*: GitHub's name of the resource, `EVERYTHING` or `CONTENT_CREATION`. *status*, *fields*
-    and *content* are GitHub's own, to be sent again; without content, the usual words are sent.
-    *hinted*: GitHub said when it ends.
+    and *content* are those of GitHub's response, which is repeated to clients; without content,
+    GitHub's usual message is sent. *hinted*: the response said when the limit ends.
     """
 
     kind: LimitKind
@@ -126,9 +127,9 @@ class Limit:
     hinted: bool = True
 
     def response(self, now: float) -> tuple[int, Fields, bytes]:
-        """Return status, fields and content of GitHub's response as it would be *now*.
+        """Return status, fields and content of GitHub's response, up to date for *now*.
 
-        `Retry-After` is counted down, to one second at least, and is there only if GitHub sent it.
+        `Retry-After` counts down, to one second at least; it is absent if GitHub did not send it.
         """
         fields = Fields.of(self.fields)
         if fields.get(b"retry-after") is not None:
@@ -140,7 +141,7 @@ class Limit:
         return self.status, fields, self._words()
 
     def _words(self) -> bytes:
-        """Return what GitHub says of such a limit."""
+        """Return GitHub's usual content for such a limit."""
         primary = self.kind is LimitKind.PRIMARY
         if primary:
             message = "API rate limit exceeded"
@@ -161,10 +162,10 @@ class Limit:
 
 @frozen
 class Meaning:
-    """What a 403 or 429 means.
+    """The meaning of a 403 or 429.
 
-    *refuses*: GitHub refuses this request for good. There may be a *limit* as well, when the quota
-    is used up: it stops other requests, and this response is still a refusal.
+    *refuses*: GitHub refuses this request for good. It may report a *limit* as well, when the quota
+    is empty: the limit applies to other requests, and this response stays a refusal.
     """
 
     limit: Limit | None
@@ -172,7 +173,7 @@ class Meaning:
 
 
 def scopes_of(method: bytes, path: bytes, *, creates: bool) -> tuple[str, ...]:
-    """Return the scopes of all limits that stop a request; `/rate_limit` counts to no resource.
+    """Return the scopes of all limits for a request; `/rate_limit` counts for no resource.
 
     *path* is without query and prefix. *creates*: whether it creates content.
     """
@@ -185,13 +186,13 @@ def scopes_of(method: bytes, path: bytes, *, creates: bool) -> tuple[str, ...]:
 def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:
     """Tell whether a request creates content (GitHub: secondary rate limits).
 
-    GraphQL is always sent as POST, and creates something only where it *mutates*.
+    GraphQL is always sent as POST, and creates content only where it *mutates*.
     """
     return mutates if graphql else method in _CREATING
 
 
-def later(one: tuple[Limit, ...], other: tuple[Limit, ...]) -> tuple[Limit, ...]:
-    """Return the limits of both, of each scope the one that lasts longest."""
+def latest_of_each_scope(one: tuple[Limit, ...], other: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    """Return the limits of both; for each scope only the one that ends last."""
     if not one or not other:
         return one or other
     latest: dict[str, Limit] = {}
@@ -225,7 +226,7 @@ def resource_of(question: Question, fields: Fields) -> str:
 
 
 def _resource(fields: Fields) -> str | None:
-    """Return the resource that a response names, or whose quota that one shares."""
+    """Return the resource that a response names, or the one whose quota it shares."""
     said = fields.get(b"x-ratelimit-resource")
     if said is None or not _RESOURCE.fullmatch(said):
         return None
@@ -233,14 +234,14 @@ def _resource(fields: Fields) -> str | None:
     return _SHARED.get(name, name)
 
 
-def meaning_of(  # noqa: PLR0913, PLR0917 - an answer, whole, and when it came
+def meaning_of(  # noqa: PLR0913, PLR0917 - a whole response, and when it was received
     question: Question, status: int, fields: Fields, content: bytes, now: float, strikes: int
 ) -> Meaning:
-    """Return what a response means: whether it refuses, and which limit it tells of.
+    """Return what a response means: whether it refuses, and which limit it reports.
 
     *content* is without coding, or its beginning. *strikes*: how many limits in a row this
-    credential has met before this one, without a good answer in between. What makes no sense
-    counts as not said.
+    credential has met before this one, without a good response in between. Malformed parts count
+    as absent.
     """
     if status not in {403, 429}:
         return Meaning(None, refuses=False)
@@ -251,16 +252,17 @@ def meaning_of(  # noqa: PLR0913, PLR0917 - an answer, whole, and when it came
     pause_s, hinted = _pause(kind, fields, now, strikes)
     scope = _scope(kind, question, fields, message)
     kept = tuple([line for line in fields if line[0] in _KEPT and len(line[1]) <= _LONGEST_VALUE])
-    # The words of a refusal are about one thing, and must not be sent for another.
+    # The content of a refusal concerns one target, and must not be sent for another.
     repeated = b"" if refuses or not message or len(content) > _LONGEST_CONTENT else content
     limit = Limit(kind, scope, now + pause_s, status, kept, repeated, hinted)
     return Meaning(limit, refuses=refuses)
 
 
 def _message(content: bytes) -> tuple[str, bool]:
-    """Return GitHub's message in lower case, and whether it is one: an error's, as JSON.
+    """Return the message in lower case, and whether it is GitHub's: that of an error in JSON.
 
-    What is no JSON is taken as it is. The URL of the documentation speaks where the words do not.
+    Content that is not JSON is the message itself. A URL to the documentation of secondary limits
+    counts as part of the message.
     """
     try:
         error = json.loads(content)
@@ -277,7 +279,7 @@ def _kind(
 ) -> tuple[LimitKind | None, bool]:
     """Return which limit was met, if any, and whether the response is a refusal.
 
-    *documented*: the message is GitHub's own. One that names no limit refuses.
+    *documented*: the message is GitHub's own; it refuses unless it names a limit.
     """
     if any(words in message for words in _SECONDARY_MESSAGES):
         return LimitKind.SECONDARY, False
@@ -302,7 +304,7 @@ def _wants_sso(fields: Fields) -> bool:
 
 
 def _scope(kind: LimitKind, question: Question, fields: Fields, message: str) -> str:
-    """Return what a limit stops."""
+    """Return the scope of a limit."""
     if kind is LimitKind.PRIMARY:
         return resource_of(question, fields)
     if _CONTENT_MESSAGE in message:
@@ -313,9 +315,9 @@ def _scope(kind: LimitKind, question: Question, fields: Fields, message: str) ->
 
 
 def _pause(kind: LimitKind, fields: Fields, now: float, strikes: int) -> tuple[float, bool]:
-    """Return for how many seconds a limit lasts, and whether GitHub said so.
+    """Return how many seconds a limit lasts, and whether the response says so.
 
-    The reset of a quota that is not used up tells nothing of the limit.
+    `X-RateLimit-Reset` of a quota that is not empty does not concern the limit.
     """
     pause_s = retry_after(fields, now)
     if kind is LimitKind.PRIMARY and fields.get(b"x-ratelimit-remaining") in {b"0", None}:

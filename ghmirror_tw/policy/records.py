@@ -14,7 +14,7 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
-from ghmirror_tw.policy.limits import Limit, later
+from ghmirror_tw.policy.limits import Limit, latest_of_each_scope
 
 #: How many representations of a cache key its recency list names.
 RECENCY_LENGTH: Final = 8
@@ -215,6 +215,6 @@ class Known:
             written_at=max(self.written_at, other.written_at),
             refused_at=max(self.refused_at, other.refused_at),
             unstorable=self.unstorable or other.unstorable,
-            limits=later(self.limits, other.limits),
+            limits=latest_of_each_scope(self.limits, other.limits),
             current=self.current,
         )

@@ -38,7 +38,7 @@ def may_serve(stored: Representation) -> bool:
     return b"*" not in stored.fields.listed(b"vary")
 
 
-def unasked(stored: Representation, grant: Grant) -> Fields:
+def without_exchange(stored: Representation, grant: Grant) -> Fields:
     """Return the fields of a response for which GitHub was not asked, but for the quota's.
 
     The representation's, the grant's, and what came last with the grant and clients rely on.
@@ -55,4 +55,4 @@ def unasked(stored: Representation, grant: Grant) -> Fields:
 
 def fields(stored: Representation, grant: Grant, quota: Fields) -> Fields:
     """Return the fields of a stale response; *quota* is the last known of its credential."""
-    return Fields.of((*unasked(stored, grant).lines, *quota.lines, _FROM_CACHE))
+    return Fields.of((*without_exchange(stored, grant).lines, *quota.lines, _FROM_CACHE))

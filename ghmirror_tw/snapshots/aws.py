@@ -8,7 +8,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.snapshots.errors import LastingTargetError, NoSuchSnapshotError, TargetError
+from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, PermanentTargetError, TargetError
 from ghmirror_tw.staying import made_to_stay
 
 P = ParamSpec("P")
@@ -79,7 +79,7 @@ _LOCAL: Final = {
 }
 
 #: Codes and classes of failures that last until the settings or permissions change.
-_LASTING: Final = frozenset(
+_PERMANENT: Final = frozenset(
     {
         *(code for code, text in _MEANINGS.items() if text in {_DENIED, _UNKNOWN, _ELSEWHERE}),
         "NoSuchBucket",
@@ -196,11 +196,11 @@ def explain(error: Exception, tried: str) -> TargetError:
         if code in _SAID:
             said: str = getattr(error, "response", {}).get("Error", {}).get("Message", "")
             meaning = " ".join(said.split())[:_SAID_LENGTH]
-        kind = LastingTargetError if code in _LASTING else TargetError
+        kind = PermanentTargetError if code in _PERMANENT else TargetError
         return kind(f"{tried}: {meaning} ({code})" if meaning else f"{tried}: {code}")
     names = [each.__name__ for each in type(error).__mro__]
     known = next((_LOCAL[name] for name in names if name in _LOCAL), names[0])
-    kind = LastingTargetError if _LASTING.intersection(names) else TargetError
+    kind = PermanentTargetError if _PERMANENT.intersection(names) else TargetError
     return kind(f"{tried}: {known}")
 
 

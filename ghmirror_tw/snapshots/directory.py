@@ -16,7 +16,7 @@ from attrs import define, field
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ghmirror_tw.snapshots.errors import LastingTargetError, NoSuchSnapshotError, TargetError
+from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, PermanentTargetError, TargetError
 from ghmirror_tw.snapshots.interfaces import ITarget
 from ghmirror_tw.snapshots.targets import (
     CHUNK_BYTES,
@@ -96,8 +96,8 @@ class DirectoryTarget:
             return await self.workers.run(work, *args, **kwargs)
         except OSError as error:
             text = f"{self.where} can't be {tried}: {error.strerror or type(error).__name__}"
-            lasting = isinstance(error, PermissionError | NotADirectoryError)
-            raise (LastingTargetError if lasting else TargetError)(text) from None
+            permanent = isinstance(error, PermissionError | NotADirectoryError)
+            raise (PermanentTargetError if permanent else TargetError)(text) from None
 
     def _path(self, name: SnapshotName) -> Path:
         return self.directory / name.text

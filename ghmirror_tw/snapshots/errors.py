@@ -63,7 +63,7 @@ class TargetError(Exception):
     """The target did not do what was requested; the text holds no secret."""
 
 
-class LastingTargetError(TargetError):
+class PermanentTargetError(TargetError):
     """A failure that does not pass by itself: denied, no such bucket, no credentials."""
 
 

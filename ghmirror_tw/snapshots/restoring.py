@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.copies import Copies, Whole
-from ghmirror_tw.snapshots.errors import LastingTargetError, SnapshotError, TargetError
+from ghmirror_tw.snapshots.errors import PermanentTargetError, SnapshotError, TargetError
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LostLease, kept
 from ghmirror_tw.snapshots.schedule import Report
 from ghmirror_tw.store.gate import Gate
@@ -123,7 +123,7 @@ class Restorer:
                 pass  # whoever asks the store says why
             except (TargetError, SnapshotError) as error:
                 self._failed(str(error))
-                if isinstance(error, LastingTargetError):
+                if isinstance(error, PermanentTargetError):
                     # Waiting cannot help, so no request waits; the next attempts go on beside them.
                     self.gate.open(id(self))
                 pause_s = min(_FIRST_S * 2**failures, _LAST_S)

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
-from ghmirror_tw.policy.limits import Limit, later
+from ghmirror_tw.policy.limits import Limit, latest_of_each_scope
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.lag import Lag
@@ -605,7 +605,7 @@ class FailoverStore:
             )
         except Unavailable:
             return here
-        return later(here, there)
+        return latest_of_each_scope(here, there)
 
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored; that isn't worth owing."""

@@ -25,7 +25,7 @@ class ContentStream(Protocol):
         """Return the rest, at the end of the content."""
 
 
-def packing() -> Any:
+def compressor() -> Any:
     """Return a compressor for gzip."""
     return zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
 

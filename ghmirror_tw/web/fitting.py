@@ -38,7 +38,7 @@ from ghmirror_tw.policy.rewriting import (
 )
 from ghmirror_tw.policy.storing import adds_accept_encoding
 from ghmirror_tw.threads import LARGE_BYTES, Workshop
-from ghmirror_tw.web.converting import ContentStream, Conversion, changes, converted, packing
+from ghmirror_tw.web.converting import ContentStream, Conversion, changes, compressor, converted
 from ghmirror_tw.web.forms import Form, FormName, Forms
 
 _DESCRIBING: Final = MESSAGE_FIELDS | {
@@ -299,7 +299,7 @@ class Fitter:
         if not changes(body.packed, self._streams(view)):
             return Form(None, changed=False, size=body.size)
         size = 0
-        rewritten, packs, packed = Conversion(Unpacking(), self._streams(view)), packing(), []
+        rewritten, packs, packed = Conversion(Unpacking(), self._streams(view)), compressor(), []
         for step in converted(body.packed, rewritten):
             size += len(step)
             packed.append(packs.compress(step))
@@ -352,7 +352,7 @@ class Fitter:
         conversion = Conversion(
             Unpacking() if unpacks else None,
             self._streams(view) if rewrites else (),
-            packing() if packs else None,
+            compressor() if packs else None,
         )
         fields = self._told(answer, view, now, anew=True, coding=b"gzip" if packs else None)
         return Fitted(answer.status, fields, incoming=body, conversion=conversion)

@@ -16,7 +16,7 @@ from ghmirror_tw.github.users import (
     SHOWN_S,
     VIEWER_QUERY,
     BadCredentialError,
-    CannotAskError,
+    LoginUnknownError,
     Users,
     is_app_jwt,
     parse_app,
@@ -60,7 +60,7 @@ def rejected(deferred: Deferred[bool]) -> bool:
 def unknown(deferred: Deferred[bool], response: object = SORRY) -> bool:
     """Tell whether a Deferred failed as GitHub does not tell, with a *response*."""
     error = failure_of(deferred).value
-    return isinstance(error, CannotAskError) and error.response is response
+    return isinstance(error, LoginUnknownError) and error.response is response
 
 
 def failure_of(deferred: Deferred[bool]) -> Failure:
@@ -192,7 +192,7 @@ class MayUseTests(SynchronousTestCase):
         self.clock.advance(REMEMBERED_S)
         self.github.login = None
         assert rejected(self.check())
-        self.github.trouble = CannotAskError(SORRY)
+        self.github.trouble = LoginUnknownError(SORRY)
         assert unknown(self.check())
 
     def test_a_401_reaches_all_who_wait(self) -> None:
@@ -240,7 +240,7 @@ class MayUseTests(SynchronousTestCase):
     def test_the_last_yes_holds_while_github_cannot_be_asked(self) -> None:
         """For as long as stale answers do."""
         self.may_use()
-        self.github.trouble = CannotAskError(SORRY)
+        self.github.trouble = LoginUnknownError(SORRY)
         self.clock.advance(STALE_LIMIT)
         assert self.may_use() is True
         assert self.may_use(frozenset({"hubot"})) is False
@@ -249,7 +249,7 @@ class MayUseTests(SynchronousTestCase):
 
     def test_without_a_yes_nothing_is_known_while_github_cannot_be_asked(self) -> None:
         """Neither of a credential never seen, nor of one that was refused a while ago."""
-        self.github.trouble = CannotAskError(SORRY)
+        self.github.trouble = LoginUnknownError(SORRY)
         assert unknown(self.check())
         self.users.revoke("c1", 0.0)
         assert unknown(self.check())

@@ -19,7 +19,7 @@ from ghmirror_tw.policy.limits import (
     Meaning,
     bucket_of,
     creates_content,
-    later,
+    latest_of_each_scope,
     meaning_of,
     resource_of,
     scopes_of,
@@ -338,9 +338,13 @@ def test_the_later_of_two_limits() -> None:
     """Of each scope."""
     one, two = Limit(LimitKind.PRIMARY, "core", 1.0), Limit(LimitKind.SECONDARY, "core", 2.0)
     search = Limit(LimitKind.PRIMARY, "search", 1.0)
-    assert later((one,), ()) == (one,)
-    assert later((), (one,)) == (one,)
-    assert later((one,), (two, search)) == later((two, search), (one,)) == (two, search)
+    assert latest_of_each_scope((one,), ()) == (one,)
+    assert latest_of_each_scope((), (one,)) == (one,)
+    assert (
+        latest_of_each_scope((one,), (two, search))
+        == latest_of_each_scope((two, search), (one,))
+        == (two, search)
+    )
 
 
 def test_kinds_are_reasons() -> None:

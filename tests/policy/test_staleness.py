@@ -7,7 +7,7 @@ from attrs import evolve
 from ghmirror_tw.policy.content import represent
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.records import Grant, Known, Representation
-from ghmirror_tw.policy.staleness import fields, may_serve, unasked, usable
+from ghmirror_tw.policy.staleness import fields, may_serve, usable, without_exchange
 
 NOW = 1000.0
 GRANT = Grant("d", b'"t"', None, b"<l>", asked_at=900.0, validated_at=901.0)
@@ -65,7 +65,7 @@ def test_without_a_request_to_github_the_grants_last_fields_are_sent() -> None:
         (bare, [None] * 3),
         (full, [b"repo", b"partial-results", b"60"]),
     ):
-        told = unasked(stored(), grant)
+        told = without_exchange(stored(), grant)
         names = (b"x-oauth-scopes", b"x-github-sso", b"x-poll-interval")
         assert [told.get(name) for name in names] == expected
         assert told.get(b"x-from-cache") is None

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.snapshots.errors import LastingTargetError
+from ghmirror_tw.snapshots.errors import PermanentTargetError
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LostLease, kept
 from ghmirror_tw.snapshots.restoring import Restorer
 from ghmirror_tw.store.gate import Gate
@@ -50,7 +50,7 @@ class Denied:
         """Nothing is left behind."""
 
     async def newest_usable(self, _: str | None = None) -> None:
-        raise LastingTargetError("access is denied")
+        raise PermanentTargetError("access is denied")
 
 
 @define

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ghmirror_tw.policy.content import Unpacking, pack
 from ghmirror_tw.policy.rewriting import Base, Rewriter
-from ghmirror_tw.web.converting import STEP_BYTES, Conversion, changes, converted, packing
+from ghmirror_tw.web.converting import STEP_BYTES, Conversion, changes, compressor, converted
 
 API = b"http://api.test"
 REWRITER = Rewriter(API)
@@ -26,7 +26,7 @@ def test_steps(content: bytes, packed: bool, rewrites: bool, packs: bool) -> Non
     conversion = Conversion(
         Unpacking() if packed else None,
         (REWRITER.stream(BASE),) if rewrites else (),
-        packing() if packs else None,
+        compressor() if packs else None,
     )
     steps = list(converted(pack(content) if packed else content, conversion))
     made = b"".join(steps)
