@@ -199,10 +199,10 @@ class Answers(TestCase):
             (fitting, "pack"),
             (fitting, "_plain"),
             (fitting, "changes"),
-            (fitting, "packing"),
+            (fitting, "compressor"),
         ):
             watch(where, name)
-        small, large = {"pack", "_plain"}, {"changes", "packing"}
+        small, large = {"pack", "_plain"}, {"changes", "compressor"}
         for path, size, in_reactor, made in (
             ("/small", 1000, True, small),
             ("/large", 300_000, False, large),
