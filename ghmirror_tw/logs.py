@@ -59,7 +59,7 @@ _NOISE: Final = frozenset(
     }
 )
 
-#: What twistd and Twisted's ports log while all is well is of no use to a reader of this log.
+#: Namespaces of twistd and of Twisted's ports; their messages up to level info are left out.
 _FOREIGN: Final = ("log_legacy", "twisted.scripts.", "twisted.application.", "twisted.internet.")
 
 #: Keys of events that Twisted itself adds for its older log, and our own.

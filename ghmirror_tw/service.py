@@ -82,7 +82,7 @@ class SharingPorts:
 
 @define(eq=False)
 class Listener:
-    """One endpoint that is listened on; *what* is how the log calls it, *option* its option.
+    """One endpoint to listen on, with its name in the log (*what*) and its *option*.
 
     *daemon*: whether this is a child of twistd's, whose parent waits for it to start.
     """
@@ -94,7 +94,7 @@ class Listener:
     factory: ServerFactory[Any]
     daemon: bool = False
     port: IListeningPort | None = None
-    #: What to open from this machine; None where it is not TCP.
+    #: Its URL on this machine; None where it is not TCP.
     url: str | None = None
 
     def listen(self) -> None:
@@ -264,5 +264,5 @@ class MirrorService(MultiService):
                 timer.cancel()
         for channel in list(self.site.channels):
             channel.loseConnection()
-        # What has been written goes out in the reactor's next turn.
+        # Written data is sent in the next iteration of the reactor.
         await deferLater(self.reactor, _LOOK_S)

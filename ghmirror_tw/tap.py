@@ -380,7 +380,7 @@ def _log_stream(reactor: Any, twistd: Any) -> Any:
 
 
 def _about(config: str | None, settings: Settings) -> str:
-    """Return in a line what is served, and with what."""
+    """Return the main settings in one line, for the log."""
     parts = {
         "config": "none, defaults" if config is None else Path(config).absolute(),
         "api_url": settings.github.api_url,

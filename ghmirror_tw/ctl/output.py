@@ -23,7 +23,7 @@ def _coloured() -> bool | None:
 
 
 def _result(text: str) -> None:
-    """Write to stdout; where its reader has ended, as `head` does, the rest goes nowhere."""
+    """Write to stdout; after its reader has ended, as `head` does, the rest is dropped."""
     try:
         click.echo(text, color=_coloured())
     except BrokenPipeError:

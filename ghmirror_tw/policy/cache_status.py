@@ -1,4 +1,4 @@
-"""What an answer says about how it came about: `Cache-Status` (RFC 9211) and older fields."""
+"""Fields for how the mirror made a response: `Cache-Status` (RFC 9211) and older ones."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def own_fields(
     collapsed: bool = False,
     forward: str | None = None,
 ) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the fields in which a response tells how it came about; see `cache_status`."""
+    """Return the fields for how the mirror made a response; see `cache_status`."""
     value = cache_status(
         outcome, status=status, detail=detail, collapsed=collapsed, forward=forward
     )

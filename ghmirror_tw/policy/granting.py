@@ -15,8 +15,8 @@ from ghmirror_tw.policy.reuse import Kind, Validator
 from ghmirror_tw.policy.tags import weakly_equal
 from ghmirror_tw.policy.varying import varied
 
-#: How long tokens live, in seconds, by how they begin: those of installations, those that an App
-#: has for a user, and the JSON Web Tokens of an App itself (GitHub: authenticating with an App).
+#: The lifetime of tokens in seconds, by prefix: tokens of installations, tokens of Apps for users,
+#: and JSON Web Tokens of Apps (GitHub: authenticating with an App).
 _LIVES_S: Final = ((b"ghs_", 3600.0), (b"ghu_", 8 * 3600.0), (b"eyJ", 600.0))
 _NOTHING: Final = Fields()
 #: A grant is kept for a day at least, whatever stale answers need.
@@ -94,7 +94,7 @@ def confirmed(
         link=fields.combined(b"link") or (None if source is None else source.link),
         asked_at=word.asked_at,
         validated_at=word.came_at,
-        # With a tag of its own making, the server says that the computed one is not its rule.
+        # With another entity-tag in its 304, the server does not follow the rule of computed ones.
         shareable=(own is None or own.shareable)
         and (etag is None or weakly_equal(etag, validator.tag)),
         principal=word.login,

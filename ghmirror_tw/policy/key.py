@@ -15,7 +15,7 @@ from ghmirror_tw.policy.remembered import remembered
 
 #: Request fields that, with the target, select a representation; each may come once.
 KEY_FIELDS: Final = (b"accept", b"x-github-api-version", b"x-requested-with")
-#: Other fields of GitHub's own do so too: `X-GitHub-Next-Global-ID` changes content.
+#: Other fields of GitHub's own belong to it, too: `X-GitHub-Next-Global-ID` changes content.
 _PREFIX: Final = b"x-github-"
 #: A one-time password is a credential; requests with one are not stored.
 _OTP: Final = b"x-github-otp"
@@ -25,7 +25,7 @@ _GITHUB_COM: Final = "https://api.github.com"
 
 
 def origin_of(api_url: str) -> bytes:
-    """Return what stands for the server at *api_url* in the names of records.
+    """Return the identifier of the server at *api_url* in the names of records.
 
     Mirrors of different servers may share one Redis or one bucket, and no record of one server is
     found by a mirror of another. GitHub.com's is empty.
@@ -134,19 +134,19 @@ class CredentialNames:
     """Names credentials by a keyed hash, so that the credential itself is never remembered.
 
     HMAC-SHA-256 with *secret*; plain SHA-256 where there is none. 32 hex digits; the same
-    credential has the same name in every replica that has the same secret and *origin*. What it
-    has named it is remembered for by `Fields.once`, so another one is made only for another secret.
+    credential has the same name in every replica that has the same secret and *origin*.
+    `Fields.once` memoizes names by this object, so a new one is made only for another secret.
     """
 
     secret: bytes = field(default=b"", repr=False)
     origin: bytes = b""
 
     def of(self, fields: Fields) -> str:
-        """Return the name of the credential in a request's *fields*: of the value as it is."""
+        """Return the name of the credential in a request's *fields*: of the unchanged value."""
         return fields.once(self)[0]
 
     def token_of(self, fields: Fields) -> str:
-        """Return the name of the token in a request's *fields*, however it is sent.
+        """Return the name of the token in a request's *fields*, with any scheme.
 
         GitHub's limits belong to the token. Its entity-tags belong to the literal value.
         """
@@ -165,7 +165,7 @@ class CredentialNames:
         return frozenset(names)
 
     def __call__(self, fields: Fields) -> tuple[str, str]:
-        """Make what `of` and `token_of` return."""
+        """Return both names; called by `Fields.once`, which memoizes the result."""
         authorization = fields.get(b"authorization")
         name = self.name(authorization)
         token = b"" if authorization is None else token_in(authorization)

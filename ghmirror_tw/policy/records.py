@@ -74,7 +74,7 @@ class Grant:
     scopes: bytes | None = None
     sso: bytes | None = None
     poll_interval: bytes | None = None
-    #: Of a response that depends on more than its key: for which requests it counts (`varying`).
+    #: Names and hash of fields, for a response that varies by more than its key (see `varying`).
     varied: bytes | None = None
 
 

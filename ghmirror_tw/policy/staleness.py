@@ -12,7 +12,7 @@ from ghmirror_tw.policy import reuse
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.records import Grant, Known, Representation
 
-#: Tells clients that `X-RateLimit-*` are not of now (go-github: `X-From-Cache`).
+#: A sign for clients that `X-RateLimit-*` may be outdated (go-github: `X-From-Cache`).
 _FROM_CACHE: Final = (b"x-from-cache", b"1")
 
 
@@ -20,8 +20,8 @@ def usable(known: Known, now: float, stale_limit_s: float) -> Grant | None:
     """Return the grant with which a stale answer may be given, or None.
 
     A grant out of a snapshot is none until GitHub has confirmed it since. What is *known* must be
-    current: a refusal or a write might be missing. The credential's own write outweighs the grant:
-    the client knows what it has written, and would see it undone.
+    current: a refusal or a write might be missing. A later write of the credential outweighs the
+    grant, since the client would see its own write undone.
     """
     grant = known.grant
     if grant is None or grant.restored or not known.current:
@@ -39,9 +39,10 @@ def may_serve(stored: Representation) -> bool:
 
 
 def without_exchange(stored: Representation, grant: Grant) -> Fields:
-    """Return the fields of a response for which GitHub was not asked, but for the quota's.
+    """Return the fields of a response from the store alone, without those of the quota.
 
-    The representation's, the grant's, and what came last with the grant and clients rely on.
+    They are those of the representation, of the grant, and the last fields of the credential that
+    clients rely on.
     """
     fields = reuse.freshen(stored.fields, grant, Fields())
     last = (

@@ -21,13 +21,13 @@ _BYPASSING: Final = (
     b"if-range",
 )
 
-#: What is not passed on from a response: what belongs to one connection, and cookies. A cookie
-#: would reach every client that shares the response, and no client of the API has a use for one.
+#: Response fields that are not passed on: those of one connection, and cookies. A cookie would
+#: reach every client that shares the response, and no client of the API uses one.
 _NOT_PASSED_ON: Final = HOP_BY_HOP | FRAMING | {b"set-cookie"}
 #: Statuses that refuse a key, unless they tell of a rate limit.
 _REFUSING: Final = frozenset({403, 404, 410, 451})
 
-#: URLs that are strings of their own in JSON, and parameters of those that are good for minutes.
+#: A URL that is a whole JSON string, and a query parameter of URLs that expire within minutes.
 _URL: Final = re.compile(rb'(?<!\\)"https?://[^"\s]*+')
 _SHORT_LIVED: Final = re.compile(rb"(?i)[?&;](?:token|jwt|x-amz-signature)=")
 
@@ -76,11 +76,11 @@ def _forbids_guessing(fields: Fields) -> bool:
 
 
 def why_unstorable(question: Question, status: int, fields: Fields) -> str | None:
-    """Return why an answer to a storable GET may not be stored, going by its fields; None: it may.
+    """Return why the response to a storable GET may not be stored, by its fields; None: it may.
 
-    It takes a 200 with a validator of its own, without `no-store`, in the kind of media that was
-    asked for. `Vary` may name anything: what is neither in the key nor forwarded is the same for
-    GitHub in all requests, and for the rest see `varying`. The reasons are labels of a metric.
+    A 200 may, with a validator, without `no-store`, and with a media type that was accepted. `Vary`
+    may name any field: one that is neither in the key nor forwarded is the same in all forwarded
+    requests, and for the rest see `varying`. The reasons are labels of a metric.
     """
     if status != 200:  # noqa: PLR2004
         return "status"
@@ -96,11 +96,11 @@ def why_unstorable(question: Question, status: int, fields: Fields) -> str | Non
 
 
 def is_as_accepted(accept: bytes | None, content_type: bytes | None) -> bool:
-    """Tell whether content is of a kind that GitHub sends for *accept*.
+    """Tell whether GitHub sends content with this media type for *accept*.
 
-    A page in HTML where JSON was asked for, or nothing in particular, is that of a balancer under
-    maintenance: GitHub sends JSON then (GitHub: media types). Where JSON alone was asked for,
-    nothing else is GitHub's either.
+    HTML is from GitHub only if *accept* names one of its media types for HTML; else it is the
+    maintenance page of a load balancer (GitHub: media types). If *accept* names JSON alone, any
+    other media type is not from GitHub either.
     """
     kind = (content_type or b"").partition(b";")[0].strip(b" \t").lower()
     if kind in _HTML:
@@ -121,9 +121,9 @@ def has_short_lived_urls(content: bytes) -> bool:
 def is_mutation(content: bytes) -> bool:
     r"""Tell whether the content of a GraphQL request may write: all but certain queries may.
 
-    A query is JSON in UTF-8 without the word, and without a spelling that could hide it: `\u006d`
-    for a letter, UTF-16 (which has NULs), a form, a coding. One that only mentions the word counts
-    as a write, which costs a little and risks nothing.
+    A query is JSON in UTF-8 without the word, and without an encoding that could hide it: `\u006d`
+    for a letter, UTF-16 (which has NULs), a form, a content coding. A query that mentions the word
+    counts as a write, which costs little and is safe.
     """
     if b"mutation" in content or b"\\u" in content or b"\0" in content:
         return True
@@ -160,7 +160,7 @@ def refuses(status: int) -> str | None:
     """Return what a response refuses: ``credential`` (401), ``key`` (403, 404), or None.
 
     The response tells of no rate limit (see `limits.meaning_of`). What is gone (410) or must not be
-    shown (451) is no more to be shown than what is not found.
+    shown (451) is refused like a target that is not found.
     """
     if status == 401:  # noqa: PLR2004
         return "credential"

@@ -51,7 +51,7 @@ def well_formed(tag: bytes) -> bool:
 def with_valid_tag(fields: Fields) -> Fields:
     """Return the fields of a response, without `ETag` where it is not one entity-tag.
 
-    As a validator, what a server sends in its place could match anything, such as `*`.
+    An invalid value, such as `*`, could match any representation when it is sent as a validator.
     """
     values = fields.get_all(b"etag")
     if not values or (len(values) == 1 and well_formed(values[0])):
@@ -96,7 +96,7 @@ def parse_list(value: bytes) -> tuple[bytes, ...]:
 
 
 def _end(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
-    """Return where a pattern ends that matches anything, from *at* on."""
+    """Return the end of the match of *pattern* at *at*; the pattern matches everywhere."""
     found = pattern.match(value, at)
     assert found is not None
     return found.end()

@@ -33,7 +33,7 @@ _UNENCODED: Final = (
 )
 #: The absolute-form of a target (RFC 9112, section 3.2.2): scheme, authority, and the rest.
 _ABSOLUTE: Final = re.compile(rb"(?is)(https?)://([^/?#]*+)(.*)")
-#: What no path of GitHub's API begins with, once a prefix is off.
+#: A prefix behind the prefix: no path of GitHub's API begins with it.
 _PREFIX_AGAIN: Final = re.compile(rb"/api/(?:v3|graphql|uploads)(?:/|\Z)")
 _BAD_ENCODING: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SLASHES: Final = re.compile(rb"/|%2f|%5c", re.IGNORECASE)
@@ -56,7 +56,7 @@ class BadRequest(Exception):  # noqa: N818 - it is what the client made
 
 
 class NoSuchPathError(BadRequest):
-    """A path that cannot be GitHub's; *message* says how a client comes to send it."""
+    """A path that cannot be GitHub's; *message* describes the likely mistake of the client."""
 
 
 @frozen
@@ -147,9 +147,9 @@ def _parse_path(uri: bytes) -> Target:
 
 
 def _check_base(path: bytes, split: Target) -> None:
-    """Refuse a path that shows what is wrong with the client's base URL.
+    """Refuse a path that shows a mistake in the client's base URL.
 
-    GitHub would say no more than that there is no such thing. Raises NoSuchPathError.
+    GitHub would send a 404 without the cause. Raises NoSuchPathError.
     """
     rest = split.target.removeprefix(UPLOADS) if is_upload(split.target) else split.target
     if path.startswith(b"//") or rest.startswith(b"//"):

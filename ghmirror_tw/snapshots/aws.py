@@ -78,7 +78,7 @@ _LOCAL: Final = {
     "ValueError": "an address in the settings is not valid",
 }
 
-#: Codes and classes of failures that last until the settings or permissions change.
+#: Codes and classes of failures that are permanent until settings or permissions change.
 _PERMANENT: Final = frozenset(
     {
         *(code for code, text in _MEANINGS.items() if text in {_DENIED, _UNKNOWN, _ELSEWHERE}),

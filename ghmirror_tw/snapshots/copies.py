@@ -142,10 +142,10 @@ class Copies:
     async def check_usable(
         self, stored: Stored, see: Callable[[list[Pair]], None] | None = None
     ) -> Summary:
-        """Read a snapshot to its end, and check that something can be restored from it.
+        """Read a snapshot to its end, and check that records can be restored from it.
 
-        Raises `UnusableError` besides what `check` raises. Version 1 does not name its secret:
-        there, one record that opens has to do.
+        Raises `UnusableError`, and the errors of `check`. A snapshot of version 1 has no
+        fingerprint of its secret: there, one record that opens is enough.
         """
         opened = False
 

@@ -41,9 +41,9 @@ class RecordTooLargeError(SnapshotError):
 
 
 class UnusableError(SnapshotError):
-    """The file is a whole snapshot, but nothing can be restored from it here.
+    """The file is a whole snapshot, but no record of it can be restored here.
 
-    *summary* is what it holds.
+    *summary* is that of its content.
     """
 
     def __init__(self, what: str, at: int, summary: Summary) -> None:

@@ -109,7 +109,7 @@ class Header:
 def may_hold_records(owner: str, size_bytes: int) -> bool:
     """Tell whether a snapshot of *owner* with that size holds more than a header and a trailer.
 
-    The smallest record takes more room than there may be between two kinds of store.
+    The smallest record is larger than the names of the kind of store and of the secret together.
     """
     header = Header(owner, "", 0, "").encode()
     empty = START.size + len(header) + LENGTH.size + COUNTS.size + DIGEST_BYTES

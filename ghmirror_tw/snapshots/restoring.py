@@ -124,7 +124,7 @@ class Restorer:
             except (TargetError, SnapshotError) as error:
                 self._failed(str(error))
                 if isinstance(error, PermanentTargetError):
-                    # Waiting cannot help, so no request waits; the next attempts go on beside them.
+                    # It is permanent, so requests wait no longer; attempts continue beside them.
                     self.gate.open(id(self))
                 pause_s = min(_FIRST_S * 2**failures, _LAST_S)
                 failures += 1

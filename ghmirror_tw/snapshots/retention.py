@@ -12,8 +12,8 @@ from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
     """Return which to delete, oldest first: what is older than the *keep* newest of its owner.
 
-    A snapshot without records does not count among the newest, so that empty ones never push out
-    the last one that is of use.
+    A snapshot without records does not count among the newest, so that empty ones never displace
+    the last usable one.
     """
     if keep < 1:
         raise ValueError("at least one snapshot is kept")

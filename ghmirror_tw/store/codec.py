@@ -40,7 +40,7 @@ _HEADER_AND_LENGTH: Final = struct.Struct(">BBcBddI")
 _LENGTH: Final = struct.Struct(">I")
 _SEAL_BYTES: Final = 16
 _NO_TIME: Final = 0.0
-#: What is left out at the end of a grant, where there is nothing of it.
+#: The optional values at the end of a grant; they are left out where all are None.
 _NOTHING_MORE: Final = (None, None, None, None)
 
 #: So many records are remembered as they were sealed or opened.
@@ -89,7 +89,7 @@ def _text(value: Any) -> str:
 
 
 def _tag(value: Any) -> bytes | None:
-    """Return an entity-tag; a record with what is none is as good as no record."""
+    """Return an entity-tag or None. Raises `_Malformed` for any other value."""
     tag: bytes | None = _take(value, bytes, None)
     if tag is not None and not well_formed(tag):
         raise _Malformed
@@ -156,7 +156,7 @@ class Codec:
 
     @property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits by which secrets are told apart; empty without a secret."""
+        """Eight hexadecimal digits that identify the secret; empty without a secret."""
         if not self.secret:
             return ""
         keyed = self._keyed.copy()
@@ -212,7 +212,7 @@ class Codec:
         return self._seal(name, Kind.TIME, (at, _NO_TIME))
 
     def limit(self, name: bytes, limit: Limit) -> bytes:
-        """Return a limit as it is stored under *name*; for a version before, it is a time."""
+        """Return a limit as it is stored under *name*; earlier versions read it as a time."""
         kind = limit.kind.value.encode("ascii")
         facts = kind, limit.status, limit.fields, limit.content, limit.hinted
         return self._seal(name, Kind.TIME, (limit.until, _NO_TIME), *facts)
@@ -301,7 +301,7 @@ class Codec:
     def open_limit(self, name: bytes, blob: bytes | None, scope: str) -> Limit | None:
         """Return the limit that is sealed in *blob* for *name*, or None.
 
-        Of one that is but a time, the scope tells the kind: so it was with the version before.
+        Earlier versions stored only a time; the kind of such a limit follows from its scope.
         """
 
         def make(until: float, _: float, values: list[Any], __: bytes) -> Limit:

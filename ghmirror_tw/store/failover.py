@@ -288,7 +288,7 @@ class FailoverStore:
         since = -inf if grant is None else grant.asked_at
         here = self.memory.known(key, credential, since, token)
         if known.written_at > here.written_at:
-            # Memory may have to stand in for Redis, and must know what other replicas forwarded.
+            # Memory may have to replace Redis, and must know of writes through other replicas.
             self.memory.wrote(credential, known.written_at)
         lost = grant is None or grant.restored
         if not self.redis.servers.writing:
@@ -531,8 +531,8 @@ class FailoverStore:
         if not self._learns:
             return
         self.memory.freshen(key, credential, grant, entry)
-        # Of a page with links, all replicas know when it was last answered: by that they tell
-        # whether a proof of its `Link` still counts.
+        # For a page with links, all replicas must know its last validation: proofs of its `Link`
+        # count only if they are newer.
         if grant.link is None and self.redis.has(key, credential, grant, entry):
             return
         if self.redis.servers.writing:
@@ -562,7 +562,7 @@ class FailoverStore:
         )
 
     def wrote(self, credential: str, at: float) -> Deferred[None]:
-        """Note a write, in the whole fleet; fire when Redis has it, or can't have it in time."""
+        """Note a write, in the whole fleet; fire when Redis has stored it, or after the timeout."""
         self.memory.wrote(credential, at)
         self._send(
             ("written", credential),
@@ -589,7 +589,7 @@ class FailoverStore:
     def limits(
         self, token: str, scopes: tuple[str, ...], patience: Patience
     ) -> Deferred[tuple[Limit, ...]]:
-        """Return the limits that Redis and this process know."""
+        """Return the limits in force that are stored in Redis or in this process."""
         return Deferred.fromCoroutine(self._limits(token, scopes, patience))
 
     async def _limits(

@@ -62,7 +62,7 @@ class IStore(Interface):
     can't be asked: what can't be read is not known. They take no longer than *patience* has left,
     and take what they took from it. Statements (the methods that return None) take effect in the
     order they are made, as seen from this process, and report trouble in the log, not to the
-    caller; nobody waits for them. A *credential* is always a name made by ``CredentialNames``,
+    caller; no caller waits for them. A *credential* is always a name made by ``CredentialNames``,
     and so is a *token*, which is the same however the credential is sent.
 
     Grants and refusals are written only over older ones by ``asked_at``, in one step.
@@ -120,8 +120,8 @@ class IStore(Interface):
     def wrote(credential: str, at: float) -> Deferred[None]:
         """Note that *credential* writes now, in the whole fleet; the latest time is kept.
 
-        It fires when all replicas can know of it, or when the store can't be told within what a
-        request may wait for it. It never fails.
+        It fires when all replicas can know of it, or when the store has not stored it within the
+        time that a request may wait. It never fails.
         """
 
     def set_limit(token: str, limit: Limit) -> None:

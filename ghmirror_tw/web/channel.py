@@ -49,8 +49,8 @@ _SAID_S: Final = 60.0
 #: How a TLS handshake begins (RFC 8446, section 5.1); no method of HTTP does.
 _TLS: Final = b"\x16\x03"
 
-#: Beyond the limit of connections, so many more are taken for `/healthz` and `/readyz` alone: a
-#: busy process must not be taken for a dead one.
+#: How many connections are accepted beyond the limit, for `/healthz` and `/readyz` alone: probes of
+#: a busy process must not fail.
 RESERVED_CONNECTIONS: Final = 16
 _log: Final = Logger(namespace="ghmirror.web")
 
@@ -76,13 +76,13 @@ class Channel(HTTPChannel):
     _came = 0
     #: Bytes of this content on the wire, chunks and all.
     _on_the_wire = 0
-    #: A request whose fields are here, and which is answered once all that came with them is taken.
+    #: A request with complete fields; it begins once the bytes received with them are processed.
     _beginning: MirrorRequest | None = None
-    #: Whether the client has to wait before it sends more content.
+    #: Whether reading is paused because no consumer takes the content.
     _holds = False
-    #: Whether all that still comes is dropped.
+    #: Whether all further input is dropped.
     _drops = False
-    #: A request that is answered, and the rest of whose content is read and dropped.
+    #: A request with a complete response; the rest of its content is read and dropped.
     _discarding: MirrorRequest | None = None
     #: Bytes that came behind the request that is being answered.
     _behind = 0
@@ -90,7 +90,7 @@ class Channel(HTTPChannel):
     _unread: Request | None = None
     #: The field lines of the last request that had nothing but them.
     _heard: Heard | None = None
-    #: Whether it was taken beyond the limit of connections.
+    #: Whether it was accepted beyond the limit of connections.
     _reserved = False
     #: The front of the request that is being taken, if that is all of it.
     _front: Front | None = None
@@ -109,7 +109,7 @@ class Channel(HTTPChannel):
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
-        # What they hold must not stay until the garbage collector comes.
+        # These form cycles, which would keep their memory until the garbage collector runs.
         self.requests, self._requestProducer, self._transferDecoder = [], None, None
         self._unread = self._beginning = self._discarding = None
         timer, self._timer = self._timer, None
@@ -138,7 +138,7 @@ class Channel(HTTPChannel):
             super().write(data)
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """Send the head of a response that comes in pieces; it looks as all others do."""
+        """Send the head of a streamed response in the same form as all others."""
         head = head_of(version, int(code), lines_of(headers))
         if head is None:
             super().writeHeaders(version, code, reason, headers)
@@ -154,12 +154,12 @@ class Channel(HTTPChannel):
 
     @property
     def is_reserved(self) -> bool:
-        """Whether it is for health checks alone, as there are too many connections."""
+        """Whether it is for health checks alone, while there are too many connections."""
         self._reserved = self._reserved and self.factory.is_full
         return self._reserved
 
     def reserve(self) -> None:
-        """Keep it for health checks while there are too many connections."""
+        """Reserve it for health checks while there are too many connections."""
         self._reserved = True
 
     @property
@@ -169,7 +169,7 @@ class Channel(HTTPChannel):
 
     @property
     def answering(self) -> bool:
-        """Whether a request has come, or its content is wanted, and its answer is not taken yet."""
+        """Whether a request is being answered, or its response is not yet read by the client."""
         coming = self._coming
         return self._lingering is None and (
             bool(self._handlingRequest)
@@ -179,7 +179,7 @@ class Channel(HTTPChannel):
 
     @property
     def _coming(self) -> RequestContent | None:
-        """The content that is still coming, of a request that is or was being answered."""
+        """The content of the last request, while it is incomplete; else None."""
         if self._handlingRequest or not self.requests:
             return None
         incoming: RequestContent | None = self.requests[-1].incoming
@@ -241,7 +241,7 @@ class Channel(HTTPChannel):
             self._begin()
 
     def _refuse_tls(self) -> None:
-        """Refuse a TLS handshake in plain HTTP, which TLS clients recognise and report."""
+        """Refuse a TLS handshake with plain HTTP, which TLS clients recognise and report."""
         self.factory.warn_of_tls(self._peer)
         self.refuse(errors.malformed("This port is plain HTTP, not TLS: use an http: URL"))
 
@@ -272,9 +272,9 @@ class Channel(HTTPChannel):
                 self.resetTimeout()
 
     def allHeadersReceived(self) -> None:
-        """Give the content a time of its own, and have the request answered without waiting for it.
+        """Restart the timeout for the content, and have the request answered before it is complete.
 
-        What has come of the content with the fields is taken first.
+        Content that was received together with the fields is processed first.
         """
         self._came = self._on_the_wire = 0
         self.resetTimeout()
@@ -288,20 +288,20 @@ class Channel(HTTPChannel):
             request.begin(self._command, self._path, self._version)
             self.adjust_reading()
 
-    # How content comes: while there is something that takes it.
+    # Content is read only while a consumer takes it.
 
     def _send100Continue(self) -> None:
-        """Wait with that until the content is wanted (RFC 9110, section 10.1.1)."""
+        """Defer `100 Continue` until the content is wanted (RFC 9110, section 10.1.1)."""
         self.requests[-1].expects = True
 
     def go_ahead(self) -> None:
-        """Let the client send its content, if it waits to be told so and has not begun."""
+        """Send `100 Continue`, if the client waits for it and has not begun to send content."""
         request, coming = self.requests[-1], self._coming
         if request.expects and coming is not None and not (coming.size or request.startedWriting):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def adjust_reading(self) -> None:
-        """Read content exactly as long as it is wanted; a client that has to wait has the time."""
+        """Read content while it is wanted, else pause reading, without a timeout for the client."""
         coming = self._coming
         holds = coming is not None and coming.is_held and not self._drops
         if holds == self._holds:
@@ -318,7 +318,7 @@ class Channel(HTTPChannel):
             self._networkProducer.resumeProducing()
 
     def drop_input(self) -> None:
-        """Take no more of what comes: it is not content that is wanted, and no request."""
+        """Drop all further input: it is neither content that is wanted nor a request."""
         if self._drops:
             return
         self._drops = self._handlingRequest = True
@@ -352,7 +352,7 @@ class Channel(HTTPChannel):
         """Take the next request, once the client has taken the answer to this one.
 
         Else a client that sends requests and reads nothing would have all answers wait in memory.
-        Content that is still coming is dropped: a little of it is waited for.
+        Content that is still incoming is dropped; a small rest of it is read first.
         """
         coming = self._coming
         if coming is not None:
@@ -421,9 +421,9 @@ class Channel(HTTPChannel):
         self._end()
 
     def _end(self) -> None:
-        """Close the connection when the client has read its answer (RFC 9112, section 9.6).
+        """Close the connection in two steps (RFC 9112, section 9.6).
 
-        What is still to come is read, or the client may lose the answer with the connection.
+        Further input is read and dropped first: a reset could destroy the response for the client.
         """
         self.setTimeout(None)
         self._networkProducer.resumeProducing()
@@ -549,8 +549,8 @@ class MirrorSite(Site):
     def admit(self, channel: Channel) -> None:
         """Take one more connection; where there are too many, close the one idle for longest.
 
-        One on which a request is being answered is never closed for another. Where that is all of
-        them, a few more are taken for health checks.
+        A connection with a request that is being answered is never closed for another. If none is
+        idle, a few more connections are accepted for health checks.
         """
         self.channels[channel] = None
         if not self.is_full:
@@ -573,7 +573,7 @@ class MirrorSite(Site):
             )
 
     def warn_of_tls(self, peer: Any) -> None:
-        """Log that a client takes a plain port for one with TLS, once a minute at most."""
+        """Log a TLS handshake on a plain port, once a minute at most."""
         now = self.reactor.seconds()
         if self._tls_warned_at is None or now - self._tls_warned_at >= _SAID_S:
             self._tls_warned_at = now
@@ -585,7 +585,7 @@ class MirrorSite(Site):
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more connections than there may be."""
+        """Whether there are more connections than the limit."""
         return self.most_connections is not None and len(self.channels) > self.most_connections
 
     def used(self, channel: Channel) -> None:

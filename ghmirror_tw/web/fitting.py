@@ -60,7 +60,7 @@ _OK: Final = 200
 _PARTIAL: Final = 206
 #: What content may have at most that is to say a version and comes in pieces, in bytes.
 _MOST_TELLING: Final = 8 * 1024 * 1024
-#: What content that is not stored may unpack to where it is not sent as a stream, in bytes.
+#: The largest unpacked size of content that is neither stored nor streamed, in bytes.
 _MOST_UNPACKED: Final = 8 * 1024 * 1024
 _NOT_MODIFIED: Final = 304
 _RESET: Final = 205
@@ -69,11 +69,10 @@ _WITHOUT_CONTENT: Final = frozenset({204, _RESET, 304})
 
 @frozen
 class View:
-    """How one client asks: the URLs it knows the mirror by, and what it takes.
+    """The properties of a request that select the form of its response.
 
-    *base*: what it gets in place of GitHub's URLs. *fields* are those of its request. *version*:
-    what the content is to say of the Enterprise Server that the mirror is taken for; empty:
-    nothing.
+    *base*: the URLs that replace GitHub's. *fields* are those of the request. *version*: the
+    version of an Enterprise Server that is added to the content; empty: none.
     """
 
     method: bytes
@@ -88,7 +87,7 @@ class View:
 
     @property
     def names(self) -> tuple[Hashable, ...]:
-        """All that JSON is changed by."""
+        """All values that the form of JSON depends on."""
         base = self.base
         return base.api, base.uploads, self.version, opaque_names(self.path), self.indents
 
@@ -112,8 +111,8 @@ class View:
 class Fitted:
     """An answer as one client gets it: *content* in full, or *incoming* through *conversion*.
 
-    *length*: bytes to be announced, where known. *form*: what is sent, so that it is there for
-    others meanwhile.
+    *length*: the `Content-Length`, where known. *form*: the form that is sent; the reference keeps
+    it in `Forms` for other clients meanwhile.
     """
 
     status: int
@@ -224,8 +223,8 @@ class Fitter:
     def _is_known(answer: Answer, view: View) -> bool:
         """Judge the client's own preconditions (RFC 9110, section 13.2).
 
-        A date says nothing where the credential had no grant: what was refused until now may be
-        older than the refusal.
+        A date does not count if the credential had no grant: content that was refused until now may
+        be older than the client's date.
         """
         modified = answer.fields.get(b"last-modified") if answer.granted else None
         return answer.status == _OK and not_modified(
@@ -267,7 +266,7 @@ class Fitter:
         return form.sent(body), form.changed
 
     async def _large(self, answer: Answer, body: Representation, view: View, now: float) -> Fitted:
-        """Return large stored content in its one form, to be unpacked while it is sent."""
+        """Return large stored content in its gzip form, which is unpacked while it is sent."""
         form = Form(None, changed=False, size=body.size)
         if answer.status != _PARTIAL and self._may_change(answer, view):
             name = FormName(body.digest, view.names, gzip=True)
@@ -295,7 +294,7 @@ class Fitter:
         return form
 
     def _packed_form(self, body: Representation, view: View) -> Form:
-        """Make the form of large content, never having more than pieces of it unpacked."""
+        """Make the form of large content, with only a piece of it unpacked at a time."""
         if not changes(body.packed, self._streams(view)):
             return Form(None, changed=False, size=body.size)
         size = 0
@@ -330,14 +329,14 @@ class Fitter:
         return indented(content) if view.indents else content
 
     def _streams(self, view: View) -> tuple[ContentStream, ...]:
-        """Return what changes JSON in pieces to how one client sees it."""
+        """Return the streams that change JSON to the form for one client."""
         rewriting = self.rewriter.stream(view.base, view.path)
         return (rewriting, IndentingStream()) if view.indents else (rewriting,)
 
     def _incoming(
         self, answer: Answer, body: IncomingContent, coding: bytes, view: View, now: float
     ) -> Fitted:
-        """Return an answer whose content is converted as it is sent, where it has to be."""
+        """Return a response with content that is streamed, and converted where needed."""
         packed = coding in {b"gzip", b"x-gzip"}
         rewrites = (
             (packed or not coding) and answer.status != _PARTIAL and self._may_change(answer, view)
@@ -364,7 +363,7 @@ def _without_content(fitted: Fitted) -> Fitted:
 
 
 def _unwanted(_: object) -> None:
-    """Let go of a form that no client waits for any more."""
+    """Drop a form that no client waits for any more."""
 
 
 def _size_of(body: Representation | Whole) -> int:

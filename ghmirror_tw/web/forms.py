@@ -4,8 +4,8 @@ Making a form takes more time than everything else that is done for a revalidate
 and clients ask for the same again and again. A form is named by what it is made of, so it never
 grows old; who may see it has been decided before.
 
-Large content has gzip forms only. One is made once for all clients that are sent it at a time, and
-unpacked piece by piece for those that take no gzip.
+Large content has gzip forms only. Each is made once for all clients that receive it at the same
+time, and is unpacked piece by piece for clients that do not accept gzip.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ghmirror_tw.policy.records import Representation
 _FORM_BYTES: Final = 500
 #: One form takes such a part of the room at most.
 _LARGEST_PART: Final = 8
-#: How many forms of one content are kept: a client may make up a `Host` for each request, and must
-#: not push out the forms of other content with that.
+#: How many forms of one content are kept. A client that sends another `Host` with each request must
+#: not evict the forms of other content.
 _MOST_OF_ONE: Final = 8
 
 

@@ -1,4 +1,4 @@
-"""Content sent to a client as fast as the client takes it, and converted no faster than that."""
+"""Content streamed to a client with backpressure, and converted as it is sent."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CallLater = Callable[[float, Callable[[], object]], IDelayedCall]
 class _Pouring:
     """Writes what comes from *source* to *request*, through *conversion*; *done* at the end.
 
-    What has come and is not written yet stays as it came: the source is paused until the client
-    has taken what can be made of it.
+    Received pieces are buffered without conversion: the source is paused until the client has taken
+    the converted content.
     """
 
     request: Any
@@ -38,15 +38,15 @@ class _Pouring:
     done: Deferred[None] = field(init=False)
     _passing: Deferred[bool] | None = None
     _pieces: deque[bytes] = field(init=False, factory=deque)
-    #: How much of the first piece has been cut off.
+    #: How many bytes of the first piece are written.
     _position: int = 0
-    #: Whether there is more to be written than the client, or its turn, allows.
+    #: Whether content is left to be written, after the client paused or the turn ended.
     _more: bool = False
-    #: Whether the source has given all.
+    #: Whether the source has ended.
     _whole: bool = False
     #: Whether the source is paused.
     _held: bool = False
-    #: Whether the client takes nothing for now.
+    #: Whether the client has paused.
     _paused: bool = False
     _running: bool = False
     _later: IDelayedCall | None = None
@@ -60,7 +60,7 @@ class _Pouring:
         self._passing.addCallbacks(self._ended, self._broke_off)
 
     def end(self) -> None:
-        """Let go of everything: what is left of the content must not outlive the request."""
+        """Drop all references, so that the content does not outlive the request."""
         if self._later is not None:
             self._later.cancel()
         self._pieces.clear()
@@ -70,7 +70,7 @@ class _Pouring:
         if self._passing is not None:
             self._passing.cancel()
 
-    # What the source calls.
+    # Called by the source.
 
     def _take(self, piece: bytes) -> None:
         if piece and not self.done.called:
@@ -85,7 +85,7 @@ class _Pouring:
         if not self.done.called:
             self.done.errback(failure)
 
-    # What the client's connection calls.
+    # Called by the client's connection.
 
     def pauseProducing(self) -> None:
         """Write no more for now."""
@@ -104,7 +104,7 @@ class _Pouring:
     # Step by step.
 
     def _run(self) -> None:
-        """Write what the client takes, then pause the source or resume it."""
+        """Write until the client pauses or the turn ends, then pause the source or resume it."""
         if self._running or self._paused or self._later is not None or self.done.called:
             return
         self._running = True
@@ -121,7 +121,7 @@ class _Pouring:
         self._balance()
 
     def _balance(self) -> None:
-        """Have the source send exactly while nothing that has come waits to be written."""
+        """Pause the source while received content is left to be written, else resume it."""
         if self._more:
             self._hold()
             if not self._paused:
@@ -159,9 +159,9 @@ class _Pouring:
         return step
 
     def _cut(self) -> bytes | None:
-        """Return the next piece of what has come, if there is one.
+        """Return the next piece of the received content, or None.
 
-        It is cut off when it is needed: what is left may be shared with the store.
+        Pieces are copied one at a time, since the whole may be shared with the store.
         """
         if not self._pieces:
             return None

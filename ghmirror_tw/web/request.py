@@ -1,4 +1,4 @@
-"""A client's request: answered once its fields are here, and its content is never parsed."""
+"""A client's request: answered when its fields are complete; its content is never parsed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.web.receiving import RequestContent
 from ghmirror_tw.web.writing import head_of
 
-#: Where an answer comes before the content, so much of it is read and dropped, in bytes, so that
-#: the connection can be used again. A client with more to send sees it closed.
+#: How much content is read and dropped after an early response, in bytes, so that the connection
+#: can be used again. With more content left, the connection is closed.
 MOST_DROPPED: Final = 64 * 1024
 
 
@@ -28,9 +28,9 @@ class MirrorRequest(server.Request):
     #: GitHub says what its content is; nobody else does.
     defaultContentType = None
     channel: Any
-    #: The content, if there is any; it may still be coming.
+    #: The content, if there is any; it may be incomplete.
     incoming: RequestContent | None = None
-    #: Whether the client waits to be told that it may send its content.
+    #: Whether the client waits for `100 Continue`.
     expects = False
     #: Whether it is being answered.
     begun = False
@@ -48,23 +48,23 @@ class MirrorRequest(server.Request):
             self.incoming = RequestContent(self.channel, length)
 
     def begin(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Have it answered, though its content may still be coming."""
+        """Have it answered, though its content may be incomplete."""
         self.begun = True
         self.method, self.uri, self.clientproto = command, path, version
         self.site = self.channel.site
         self.site.resource.render(self)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Take note that all of it is here, and have it answered if it is not yet."""
+        """Note that it is complete, and have it answered unless it has begun."""
         if self.incoming is not None:
             self.incoming.end()
         if not self.begun:
             self.begin(command, path, version)
 
     def fail(self, error: MirrorError) -> None:
-        """Answer with *error*, as the content is no good; or break off the answer that has begun.
+        """Respond with *error*, since the content is invalid; or abort a response that has begun.
 
-        What upstream was told of the content is broken off, too.
+        The exchange with GitHub is cancelled, too.
         """
         if self.startedWriting:
             self.channel.transport.abortConnection()
@@ -152,7 +152,7 @@ class MirrorRequest(server.Request):
         super().write(data)
 
     def _settle(self) -> None:
-        """Decide before the answer whether content that is still coming ends the connection."""
+        """Decide before the response whether the connection ends, since content is incomplete."""
         incoming = self.incoming
         if incoming is None or incoming.complete or self._disconnected:
             return

@@ -52,7 +52,7 @@ _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELET
 _GONE: Final = 499
 #: Paths are told apart by so many characters where the busiest are shown.
 _PATH_LENGTH: Final = 200
-#: When a client may come again that had no connection, in seconds.
+#: `Retry-After` on a connection that is reserved for health checks, in seconds.
 _NO_CONNECTION_S: Final = 5
 
 
@@ -92,7 +92,7 @@ class MirrorResource:
     #: Set once nothing new is taken; seconds after which to come again.
     closing: int | None = None
     busiest: Busiest = field(factory=Busiest)
-    #: Whether the log says that a proxy's fields are ignored.
+    #: Whether the warning about ignored fields of a proxy was logged.
     _warned: bool = False
     _quiet: list[Deferred[None]] = field(factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.web"))
@@ -189,7 +189,7 @@ class MirrorResource:
         self._done(request, told)
 
     def _sorry(self, error: Exception, fields: Fields) -> Fitted:
-        """Return the response to a request with *fields* that can't be given another."""
+        """Return the error response to a request with *fields*."""
         if isinstance(error, NoSuchPathError):
             error = errors.no_such_path(error.message)
         elif isinstance(error, BadRequest):
@@ -254,7 +254,7 @@ class MirrorResource:
         return any(peer in network for network in self.trusted_proxies)
 
     def _base(self, request: MirrorRequest, target: Target, trusted: bool) -> Base:
-        """Return what stands for GitHub's URLs in the response; its host is always validated."""
+        """Return the URLs that replace GitHub's in the response; the host is always validated."""
         fields = request.fields
         if request.clientproto == b"HTTP/1.0" and fields.get(b"host") is None:
             host = parse_host([_authority(request.getHost())])
@@ -332,7 +332,7 @@ class MirrorResource:
 def _check_credential(fields: Fields) -> None:
     """Raise MirrorError where there are two credentials (RFC 9110, section 11.6.2: there is one).
 
-    Each server could take another one for the client's.
+    Two servers could each use another one of them.
     """
     if len(fields.get_all(b"authorization")) > 1:
         raise errors.malformed("The request must have one Authorization field at most")

@@ -29,7 +29,7 @@ from ghmirror_tw.threads import Workshop
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
-#: A refusal or a write is kept for so much longer than any grant that it can outweigh, in seconds.
+#: How much longer a refusal or a write is kept than any grant it can outweigh, in seconds.
 _LONGER_S: Final = 86_400.0
 #: Lives are spread upward by so much, so that what was stored together doesn't end together.
 _SPREAD: Final = 0.1
@@ -98,7 +98,7 @@ class RedisRecords:
 
     @property
     def outweighing_life_s(self) -> float:
-        """How long is kept what outweighs grants: refusals, and when a credential last wrote."""
+        """How long refusals and times of writes, which outweigh grants, are kept."""
         return self.grant_life_s + _LONGER_S
 
     def key(self, name: bytes) -> bytes:
@@ -303,7 +303,7 @@ class RedisRecords:
     def _opened(
         self, token: str, scopes: Sequence[str], blobs: Sequence[Reply]
     ) -> tuple[Limit, ...]:
-        """Return the limits among *blobs*, with their ends by the clocks of who wrote them."""
+        """Return the limits in *blobs*, with their ends by the clocks of other replicas."""
         opened = [
             self.codec.open_limit(names.limit(token, scope), blob, scope)
             for scope, blob in zip(scopes, blobs, strict=True)
@@ -314,10 +314,10 @@ class RedisRecords:
     async def _in_force(
         self, token: str, limits: tuple[Limit, ...], timeout_s: float
     ) -> tuple[Limit, ...]:
-        """Return those of *limits* that last, none longer than Redis says that it still lasts.
+        """Return the *limits* that are in force, shortened to their time to live in Redis.
 
-        Their ends are by the clocks of those who met them, which may be ahead of ours. Redis is
-        asked only where there is a limit, and then GitHub is not.
+        Their ends are by the clocks of other replicas, which may be ahead. The additional command
+        is sent only where there is a limit, which saves a request to GitHub.
         """
         keys = self.keys(*(names.limit(token, limit.scope) for limit in limits))
         questions = [Command((b"PTTL", key)) for key in keys]

@@ -183,9 +183,9 @@ return put
 """
 )
 
-#: KEYS: a limit. ARGV: the limit, how long it lasts in ms. One that lasts longer is left as it is,
-#: if that is so by its time to live and by its end: the clocks of those who write may differ.
-#: Returns whether it was put.
+#: KEYS: a limit. ARGV: the limit, how long it lasts in ms. A stored limit that lasts longer stays:
+#: by both its time to live and its end, since the clocks of replicas may differ.
+#: Returns whether it was stored.
 SET_LIMIT: Final = Script(
     _READ
     + b"""
