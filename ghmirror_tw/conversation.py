@@ -51,7 +51,7 @@ class Terms:
     stale_after: float = 5.0
 
 
-class Whose(NamedTuple):
+class Requester(NamedTuple):
     """The sender of a request: the names of its *credential*, and of the *token* in it.
 
     One token may be sent as several credentials, with the schemes `token`, `Bearer` and `Basic`.
@@ -73,7 +73,7 @@ class Asked:
 
     question: Question
     key: CacheKey
-    whose: Whose
+    requester: Requester
     generation: int
     deadline: float
     guess: bool
@@ -94,7 +94,7 @@ class Asked:
     @property
     def credential(self) -> str:
         """The name of the credential."""
-        return self.whose.credential
+        return self.requester.credential
 
     @property
     def head(self) -> bool:

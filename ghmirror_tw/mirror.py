@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from ghmirror_tw.admission import Admission
 from ghmirror_tw.answers import Answer, NotSaid, Whole
 from ghmirror_tw.collapse import Collapser, Departure
-from ghmirror_tw.conversation import Asked, Terms, Upload, Whose
+from ghmirror_tw.conversation import Asked, Requester, Terms, Upload
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
@@ -179,29 +179,29 @@ class Mirror:
         """Return the name of the credential in a request's *fields*."""
         return self.names.of(fields)
 
-    def _whose(self, fields: Fields) -> Whose:
-        return Whose(self.names.of(fields), self.names.token_of(fields))
+    def _requester(self, fields: Fields) -> Requester:
+        return Requester(self.names.of(fields), self.names.token_of(fields))
 
     # From outside.
 
     async def answer(self, question: Question, upload: Upload | None = None) -> Answer:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
-        whose = self._whose(question.fields)
+        requester = self._requester(question.fields)
         began = self.now()
         deadline = began + self.terms.timeout
         if self.terms.allowed_users:
             refused = await self._admission.admit(
-                question, whose.credential, self.terms, offline=self.availability.offline
+                question, requester.credential, self.terms, offline=self.availability.offline
             )
             if refused is not None:
                 return refused
         try:
             forward = why_not_storable(question, has_content=upload is not None)
             if forward is not None:
-                return await self._pass_by(question, upload, whose, forward, deadline)
+                return await self._pass_by(question, upload, requester, forward, deadline)
             answer = await self._answer_storable(
                 question,
-                whose,
+                requester,
                 deadline,
                 self.store.patience(),
                 stale_by=began + self.terms.stale_after,
@@ -218,7 +218,7 @@ class Mirror:
         free = answer.outcome in _SAVED and not answer.charged
         asked_free = free and question.authorization is not None
         if asked_free or answer.outcome is Outcome.FRESH or answer.collapsed:
-            self.metrics.saved(self.login(whose.credential))
+            self.metrics.saved(self.login(requester.credential))
         return answer
 
     def _sorry(self, question: Question, error: Unanswered) -> MirrorError:
@@ -245,16 +245,16 @@ class Mirror:
 
         Raises `LoginUnknownError` where GitHub fails or a rate limit is in force.
         """
-        whose = self._whose(question.fields)
+        requester = self._requester(question.fields)
         try:
             try:
                 if upload is None:
                     answer = await self._answer_storable(
-                        question, whose, self._deadline(), self.store.patience(), probing=True
+                        question, requester, self._deadline(), self.store.patience(), probing=True
                     )
                 else:
                     answer = await self._pass_by(
-                        question, upload, whose, "method", self._deadline()
+                        question, upload, requester, "method", self._deadline()
                     )
             except NotSaid as error:
                 if isinstance(error.otherwise, MirrorError):
@@ -306,12 +306,12 @@ class Mirror:
         self,
         question: Question,
         upload: Upload | None,
-        whose: Whose,
+        requester: Requester,
         forward: str,
         deadline: float,
     ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
-        credential, writes = whose.credential, await _mutates(question, upload)
+        credential, writes = requester.credential, await _mutates(question, upload)
         if upload is not None:
             # The timeout for GitHub does not include the time that the client takes to send.
             deadline = max(deadline, self._deadline())
@@ -328,13 +328,13 @@ class Mirror:
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
         question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
-        await self._learn_limits(question, whose.token, mutates=writes)
+        await self._learn_limits(question, requester.token, mutates=writes)
         asked_at = self.tick()
         noted: Deferred[list[None]] | None = None
         # What a limit keeps from GitHub, or GitHub from being done, changes nothing.
         may_have_written = True
         try:
-            reply = await self.put(question, whose, upload, deadline, sending, writes=writes)
+            reply = await self.put(question, requester, upload, deadline, sending, writes=writes)
             may_have_written = not reply.limited
         except Unanswered as error:
             may_have_written = error.reason != "connect-error"
@@ -429,7 +429,7 @@ class Mirror:
     async def put(  # noqa: PLR0913 - whose request it is, what it carries, what it may change
         self,
         question: Question,
-        whose: Whose,
+        requester: Requester,
         upload: Upload | None,
         deadline: float,
         sending: Callable[[], object] = bool,
@@ -441,7 +441,7 @@ class Mirror:
         *sending* is called just before it is sent. *writes*: whether it may change later responses
         of GitHub. Raises `Stopped` where a rate limit is in force, and nothing is sent.
         """
-        token, scopes = whose.token, _scopes(question, mutates=writes)
+        token, scopes = requester.token, _scopes(question, mutates=writes)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
         self._unless_stopped(token, scopes)
         reads = question.method in _READING
@@ -462,7 +462,7 @@ class Mirror:
                 sending()
                 reply = await self._put(question, upload, deadline, permit, trial.entry)
                 answered = True
-                reply = self._take_note(question, whose, trial, reply)
+                reply = self._take_note(question, requester, trial, reply)
             finally:
                 self._charges.ended(token, answered=answered)
                 trial.leave()
@@ -550,9 +550,11 @@ class Mirror:
             return reply
         return evolve(reply, content=Held(content or b""))
 
-    def _take_note(self, question: Question, whose: Whose, trial: Trial, reply: Reply) -> Reply:
+    def _take_note(
+        self, question: Question, requester: Requester, trial: Trial, reply: Reply
+    ) -> Reply:
         """Note quota and rate limit of a response; return it with its cost."""
-        reply = self._account(question, whose, reply)
+        reply = self._account(question, requester, reply)
         now, limit = self.now(), reply.limit
         if reply.status >= 500:  # noqa: PLR2004
             return reply
@@ -560,31 +562,31 @@ class Mirror:
             self._trials.passed(trial)
             return reply
         self.stops.met(trial.entry, limit)
-        self.store.set_limit(whose.token, limit)
+        self.store.set_limit(requester.token, limit)
         if limit.kind is LimitKind.SECONDARY:
-            self.pacing.complained(whose.token)
+            self.pacing.complained(requester.token)
         _log.warn(
             "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
             " retry_in={seconds}s",
-            user=self.login(whose.credential) or "unknown",
+            user=self.login(requester.credential) or "unknown",
             limit=limit.kind.value,
             resource=limit.scope or "all",
             seconds=round(limit.until - now),
         )
         return reply
 
-    def _account(self, question: Question, whose: Whose, reply: Reply) -> Reply:
+    def _account(self, question: Question, requester: Requester, reply: Reply) -> Reply:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
         bucket = bucket_of(question.method, question.path)
-        self.quotas.note(whose.token, bucket, reply.fields)
+        self.quotas.note(requester.token, bucket, reply.fields)
         remaining = whole_number(reply.fields.get(b"x-ratelimit-remaining"))
         reset = whole_number(reply.fields.get(b"x-ratelimit-reset"))
         if remaining is None or reset is None:
             return reply
-        login = self.login(whose.credential)
+        login = self.login(requester.credential)
         resource = resource_of(question, reply.fields)
         self.metrics.quota(login, resource, remaining, reset)
-        token, alone = whose.token, not self.pacing.is_shared(whose.token)
+        token, alone = requester.token, not self.pacing.is_shared(requester.token)
         self.pacing.heard(token, resource, remaining, reset)
         one_less = self._charges.received(
             token, resource, remaining, reset, self.now(), alone=alone
@@ -612,7 +614,7 @@ class Mirror:
     async def _answer_storable(  # noqa: PLR0913 - who asks what, and how long they wait
         self,
         question: Question,
-        whose: Whose,
+        requester: Requester,
         deadline: float,
         patience: Patience,
         *,
@@ -623,8 +625,8 @@ class Mirror:
         asked = Asked(
             question=question,
             key=self._key(question),
-            whose=whose,
-            generation=self._generation(whose.credential),
+            requester=requester,
+            generation=self._generation(requester.credential),
             deadline=deadline,
             guess=not forbids_guessing(question.fields),
             patience=patience,
@@ -641,7 +643,7 @@ class Mirror:
     async def page(self, question: Question, asked: Asked) -> Answer:
         """Answer a question of our own, of another page of what is *asked* for."""
         return await self._answer_storable(
-            question, asked.whose, asked.deadline, asked.patience, probing=True
+            question, asked.requester, asked.deadline, asked.patience, probing=True
         )
 
     async def _join(self, asked: Asked, *, last: bool) -> Answer | None:
@@ -711,7 +713,7 @@ class Mirror:
             if fresh is not None:
                 return fresh
         if known.limits:
-            self.stops.learned(asked.whose.token, known.limits, self.now())
+            self.stops.learned(asked.requester.token, known.limits, self.now())
         claimed = None
         if self._to_claim(asked, known) is not None:
             known, claimed = await self._go_first(asked, known)
@@ -764,7 +766,7 @@ class Mirror:
         """Return a stale response where no request is sent to GitHub now; None: one is sent."""
         now, stop = self.now(), None
         if self.stops.any_known:
-            stop = self.stops.now_stopped(asked.whose.token, asked.scopes, now)
+            stop = self.stops.now_stopped(asked.requester.token, asked.scopes, now)
         if has_grant and (stop is not None or self.availability.offline):
             reason = "offline" if stop is None else stop.limit.kind.reason
             stale = await self._stale(asked, reason, None)
@@ -781,7 +783,7 @@ class Mirror:
 
         Without a stale response, raises a `MirrorError` after repeated timeouts.
         """
-        backoff = self.backoffs.holds(asked.key.name, asked.whose.token, now)
+        backoff = self.backoffs.holds(asked.key.name, asked.requester.token, now)
         if backoff is None:
             return None
         stale = await self._stale(asked, "timeout", None, sent=False) if has_grant else None
@@ -860,7 +862,7 @@ class Mirror:
 
     def is_unsettled(self, asked: Asked) -> bool:
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
-        return self.stops.is_unsettled(asked.whose.token, asked.scopes)
+        return self.stops.is_unsettled(asked.requester.token, asked.scopes)
 
     def close(self) -> None:
         """Give up what is asked though nobody waits for it."""
@@ -882,7 +884,7 @@ class Mirror:
         stored = found.get(grant.digest)
         if stored is None or not staleness.may_serve(stored):
             return None
-        quota = self.quotas.last(asked.whose.token, bucket_of(b"GET", asked.question.path))
+        quota = self.quotas.last(asked.requester.token, bucket_of(b"GET", asked.question.path))
         return Answer(
             200,
             staleness.fields(stored, grant, quota),
@@ -896,7 +898,7 @@ class Mirror:
         )
 
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
-        look_up, (credential, token) = self.store.look_up, asked.whose
+        look_up, (credential, token) = self.store.look_up, asked.requester
         if self.pacing.budgets.alone:
             known = await look_up(
                 asked.key, credential, asked.patience, current=current, token=token
@@ -1006,7 +1008,7 @@ class Mirror:
             return
         login = parse_login(await self._plain(answer))
         if login is not None and not asked.head:
-            for name in set(asked.whose):
+            for name in set(asked.requester):
                 self.users.learn(name, login, self.now())
 
 

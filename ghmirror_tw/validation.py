@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from ghmirror_tw.answers import Answer, NotSaid, Whole
-from ghmirror_tw.conversation import Asked, Plan, Terms, Turn, Upload, Whose
+from ghmirror_tw.conversation import Asked, Plan, Requester, Terms, Turn, Upload
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Reply, Unanswered
 from ghmirror_tw.policy import errors, granting, reuse, tags
@@ -86,7 +86,7 @@ class World(Protocol):
     async def put(
         self,
         question: Question,
-        whose: Whose,
+        requester: Requester,
         upload: Upload | None,
         deadline: float,
         sending: Callable[[], object] = bool,
@@ -194,7 +194,7 @@ class Validation:
                 question = plan.as_sent(asked.question)
                 try:
                     reply = await self.world.put(
-                        question, asked.whose, None, asked.deadline, sending
+                        question, asked.requester, None, asked.deadline, sending
                     )
                 except Unanswered as error:
                     if error.status is not None:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import trials
-from ghmirror_tw.conversation import Whose
+from ghmirror_tw.conversation import Requester
 from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.pacing import Pacing
 from ghmirror_tw.policy.fields import Fields
@@ -309,8 +309,8 @@ class Offline(TestCase):
         self.github.fault(None, "timeout")
         for number in range(6):
             question = Question(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
-            whose = Whose(f"{number}", f"{number}")
-            left = mirror.put(question, whose, None, mirror.now() + 0.01)
+            requester = Requester(f"{number}", f"{number}")
+            left = mirror.put(question, requester, None, mirror.now() + 0.01)
             await self.assertFailure(Deferred.fromCoroutine(left), Unanswered)
         assert not self.home.house.availability.failures
 
