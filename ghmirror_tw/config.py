@@ -468,10 +468,6 @@ _BY_KEY: Final = {(option.section, option.name): option for option in OPTIONS}
 Key = tuple[str, str]
 
 
-def _all_of(section: str) -> frozenset[Key]:
-    return frozenset(key for key in _BY_KEY if key[0] == section)
-
-
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """Return the settings of the file at *path* and of *environ*, which wins.
 

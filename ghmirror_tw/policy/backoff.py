@@ -1,9 +1,9 @@
 """Exponential backoff for keys with requests that time out.
 
-GitHub gives up after some ten seconds, and may count such a request. A key that has timed out once
-is requested by one client at a time; from the second time in a row on there is a pause in between,
-which doubles (exponential backoff). What GitHub has to do for a key may differ by credential
-(`/user/repos`): one credential's timeouts hold up that one alone, those of two hold up all.
+GitHub itself times out after some ten seconds, and may charge such a request. After a first
+timeout, a key is requested once at a time. From the second timeout in a row on, there is a pause
+before the next request, which doubles each time. GitHub's work for a key may differ by credential
+(`/user/repos`): timeouts of one credential delay only its own requests, those of two delay all.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Backoffs:
         return bool(self._known)
 
     def holds(self, key: str, credential: str, now: float) -> Backoff | None:
-        """Return why *key* is not requested now for *credential*, or None.
+        """Return the backoff that delays *key* for *credential* now; None: request it.
 
         When the pause is over, the caller's request is the probe: callers after it get the backoff
         until the probe has ended, or has taken too long.
@@ -68,7 +68,7 @@ class Backoffs:
         return None
 
     def timed_out(self, key: str, credential: str, began: float, now: float) -> None:
-        """Take note that a request of *credential*'s timed out that was sent when it *began*.
+        """Note the timeout of a request of *credential* that was sent when it *began*.
 
         Concurrent requests count once: one that was sent before the last timeout is ignored.
         """
@@ -91,7 +91,7 @@ class Backoffs:
             self._known.popitem(last=False)
 
     def responded(self, key: str, credential: str) -> None:
-        """Take note that a response to *credential* came in time."""
+        """End the backoff of a key for *credential*, since a response came in time."""
         known = self._known.get(key)
         if known is not None and known.concerns(credential):
             del self._known[key]

@@ -156,12 +156,6 @@ class Fields:
         together._parts = (self, more)  # noqa: SLF001
         return together
 
-    def updated(self, newer: Fields) -> Fields:
-        """Return these lines, with every field that *newer* has replaced by what it says there."""
-        names = {name for name, _ in newer.lines}
-        kept = [line for line in self.lines if line[0] not in names]
-        return Fields.of((*kept, *newer.lines))
-
     def end_to_end(self) -> Fields:
         """Return the lines that are meant for the far end (RFC 9110, section 7.6.1)."""
         named = self.listed(b"connection")

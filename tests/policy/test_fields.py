@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.policy.fields import HOP_BY_HOP, Fields, tokens
+from ghmirror_tw.policy.fields import Fields, tokens
 
 field_names = st.sampled_from([b"A", b"a", b"B-c", b"Connection", b"TE", b"Vary"])
 lines = st.lists(st.tuples(field_names, st.sampled_from([b"", b"x", b"B-C , a"])), max_size=6)
@@ -55,15 +55,6 @@ def test_with_line(found: Fields) -> None:
     assert found.with_line(b"a", b"1").get_all(b"a") == [b"1"]
     assert found.with_line(b"a", None) == found.without(frozenset({b"a"}))
     assert found.with_line(b"a", b"1").without(frozenset({b"a"})) == found.with_line(b"a", None)
-
-
-@given(fields, fields)
-def test_updated(older: Fields, newer: Fields) -> None:
-    """A field that the newer has is the newer's, with all its lines; others stay."""
-    result = older.updated(newer)
-    for name in {name for name, _ in (*older, *newer)}:
-        assert result.get_all(name) == (newer.get_all(name) or older.get_all(name))
-    assert older.updated(older).only(HOP_BY_HOP).get(b"te") == older.get(b"te")
 
 
 def test_end_to_end() -> None:
