@@ -75,8 +75,8 @@ class Charges:
     def ended(self, token: str, *, answered: bool) -> None:
         """Note that a request has ended; if not *answered*, it may have been charged."""
         known = self._tokens.get(token)
-        if known is None:
-            return
+        if known is None or not known.under_way:
+            return  # its record was evicted meanwhile
         known.under_way -= 1
         if known.mixed or not answered:
             known.remaining.clear()

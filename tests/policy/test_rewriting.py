@@ -384,3 +384,11 @@ def test_other_fields_stay() -> None:
 def test_media_types(content_type: bytes | None, expected: bool) -> None:
     """JSON is told by subtype or suffix, unless GitHub sends a file under it."""
     assert is_json(content_type) is expected
+
+
+def test_content_that_breaks_off_below_links() -> None:
+    """Nothing is held back where the content ends between two tokens below `_links`."""
+    stream = Rewriter(b"https://api.github.com").stream(Base(b"http://mirror", b""))
+    begun = b'{"_links":{"a":"https://api.github.com/x"'
+    made = stream.feed(begun) + stream.feed(b" \n") + stream.close()
+    assert made == b'{"_links":{"a":"http://mirror/x" \n'
