@@ -191,7 +191,18 @@ class Model(RuleBasedStateMachine):
         if not excused:
             self.answered[token, path] = self.clock.at
         self.take_note(token, asked, now, got, path)
+        await self.note_proofs(token, asked, path)
         await self.all_written()
+
+    async def note_proofs(self, token: str | None, asked: list[Any], path: str) -> None:
+        """Note what GitHub granted of other pages of the list, which the mirror requested itself."""
+        for each in asked:
+            target = each.target.decode()
+            if target != path and target in PAGES and each.status in {200, 304}:
+                page = await self.itself(token, target)
+                if page.status == 200:
+                    shown = Shown(self.neutral(page), self.clock.at)
+                    self.granted.setdefault((token, target), []).append(shown)
 
     async def of_walk(self, token: str | None, path: str, method: str) -> list[tuple[Any, ...]]:
         """Return how a page may be seen: with the links of a state of the walk, and content of now.
