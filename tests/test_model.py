@@ -195,7 +195,7 @@ class Model(RuleBasedStateMachine):
         await self.all_written()
 
     async def note_proofs(self, token: str | None, asked: list[Any], path: str) -> None:
-        """Note what GitHub granted of other pages of the list, which the mirror requested itself."""
+        """Note what GitHub granted of other pages, which the mirror requested itself."""
         for each in asked:
             target = each.target.decode()
             if target != path and target in PAGES and each.status in {200, 304}:
