@@ -38,8 +38,6 @@ class Terms:
     """How the mirror is set up; durations in seconds, sizes in bytes. See the configuration."""
 
     allowed_users: frozenset[str] = frozenset()
-    #: The server in the names of records; see `origin_of`.
-    origin: bytes = b""
     share: bool = True
     fresh_for: float = 0.0
     verify_last: bool = True

@@ -154,7 +154,7 @@ class Mirror:
     # Time and names.
 
     def _key(self, question: Question) -> CacheKey:
-        return CacheKey.of(question.target, question.fields, self.terms.origin)
+        return CacheKey.of(question.target, question.fields, self.names.origin)
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
@@ -331,7 +331,7 @@ class Mirror:
         await self._learn_limits(question, requester.token, mutates=writes)
         asked_at = self.tick()
         noted: Deferred[list[None]] | None = None
-        # What a limit keeps from GitHub, or GitHub from being done, changes nothing.
+        # A request that was not sent, or that GitHub has rate limited, changes nothing.
         may_have_written = True
         try:
             reply = await self.put(question, requester, upload, deadline, sending, writes=writes)
@@ -377,7 +377,7 @@ class Mirror:
 
     @staticmethod
     async def _until_noted(noted: Deferred[list[None]], reply: Reply) -> None:
-        """Wait until all replicas can know of a write: the client may turn to another one next."""
+        """Wait until all replicas can know of a write: the next request may reach another one."""
         try:
             await noted
         except BaseException:
@@ -385,7 +385,7 @@ class Mirror:
             raise
 
     def _advance(self, writers: frozenset[str]) -> Deferred[list[None]]:
-        """Begin a new generation of questions: what was asked before a write is not its answer.
+        """Begin a new generation of requests: a write invalidates responses to earlier ones.
 
         Fires when all replicas can know of it.
         """
@@ -515,9 +515,9 @@ class Mirror:
     def _timed_out(
         self, question: Question, token: str, began: float, *, cut_short: bool = False
     ) -> None:
-        """Take note that a request timed out, which GitHub may have counted.
+        """Count a request that timed out, and note it for the backoff of its key.
 
-        One that was *cut_short* had too little time, and does not count for its key.
+        A request that was *cut_short* had too little time, and does not count for its key.
         """
         self.metrics.unknown()
         if question.method in _READING and not cut_short:
@@ -1055,7 +1055,7 @@ async def _mutates(question: Question, upload: Upload | None) -> bool:
         return is_write(question)
     # The query of the target may hold the GraphQL document as well.
     if b"?" in question.target:
-        return is_write(question)
+        return True
     content = await upload.whole(_GRAPHQL_LOOK)
     return content is None or is_mutation(content)
 

@@ -113,7 +113,7 @@ class Proofs:
         return None if items is None else items > 0
 
     async def _items(self, walk: Walk, page: bytes, request: RequestPage) -> int | None:
-        """Return how many items a page has: as lately seen, or as GitHub tells now."""
+        """Return the number of items of a page: by a recent proof, or by a request."""
         if self._is_absent(walk, page):
             return 0
         sent_at, seen = self.now(), self._seen.get(walk.at(page))

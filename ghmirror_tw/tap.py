@@ -100,7 +100,6 @@ def _terms(settings: Settings) -> Terms:
     cache = settings.cache
     return Terms(
         allowed_users=settings.server.allowed_users,
-        origin=origin_of(settings.github.api_url),
         share=cache.share,
         fresh_for=cache.fresh_for,
         verify_last=cache.verify_last,

@@ -12,13 +12,13 @@ from typing import Final
 
 from attrs import define, field
 
-#: The rest of a JSON string up to its closing quotation mark (RFC 8259, section 7).
-_REST: Final = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
-_REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % _REST)
-_STRING: Final = re.compile(rb'(?s:"%s")' % _REST)
+from ghmirror_tw.policy.scanning import REST_OF_STRING, STRING, end_of
+
+_REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % REST_OF_STRING)
+_STRING: Final = re.compile(rb"(?s:%s)" % STRING)
 #: A string; a bracket, comma or colon; a number or literal, or a piece of it; a string without end.
 _TOKEN: Final = re.compile(
-    rb'(?s:"%s"|[{}\[\]:,]|[^"{}\[\]:, \t\r\n]++|".*)' % _REST,
+    rb'(?s:%s|[{}\[\]:,]|[^"{}\[\]:, \t\r\n]++|".*)' % STRING,
 )
 _OPENING: Final = frozenset({b"{", b"["})
 _CLOSING: Final = frozenset({b"}", b"]"})
@@ -66,9 +66,7 @@ class IndentingStream:
 
     def _leave_string(self, chunk: bytes, at: int, made: list[bytes]) -> int:
         """Pass on the rest of a string, as far as it is in *chunk*; return where that ends."""
-        found = _REST_OF_STRING.match(chunk, at)
-        assert found is not None
-        end = found.end()
+        end = end_of(_REST_OF_STRING, chunk, at)
         if chunk[end : end + 1] == b'"':
             self._in_string = False
             end += 1

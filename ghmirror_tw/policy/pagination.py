@@ -228,9 +228,9 @@ def list_identity(target: bytes) -> bytes:
 
 @remembered
 def page_size(target: bytes) -> int:
-    """Return how many items a page of *target* holds at most: `per_page` within the bounds.
+    """Return the largest number of items on a page of *target*: `per_page` within its bounds.
 
-    One that is no number may be read as one by GitHub (`5x`): then any page may be full.
+    GitHub may read a value that is no number, such as `5x`, as one: then any page may be full.
     """
     operation = operation_of(target)
     value = _last(target, b"per_page")
@@ -280,10 +280,10 @@ def count_items(content: bytes) -> int | None:
 class Demand:
     """What must hold at GitHub, for the requesting credential, before a stored `Link` is used.
 
-    *next_page* is a page (its target) that must be proved empty. *last_page* is one that must be
-    proved to be the last: it has items, and is not full, or the page after it is empty.
-    *linked_page* must be proved to have items. *unprovable*: something must hold that cannot be
-    proved free of charge.
+    *next_page* is the target of a page that must be empty. *last_page* is the target of a page that
+    must be the last one: it has items, and it is not full, or the page after it is empty.
+    *linked_page* is the target of a page that must have items. *unprovable*: a condition must hold
+    that no free request can prove.
     """
 
     next_page: bytes | None = None
@@ -347,16 +347,16 @@ def what_must_hold(  # noqa: PLR0913 - each is a fact of its own
 ) -> Demand:
     """Return what must be proved before *link* is used again with a list of *items* elements.
 
-    *next*: a full page without a next one still has none. *last*: the last page still is the last
-    one, unless *verify_last* is off; a link of another credential (*shared*) is always proved, also
-    that to a next page where none leads to the last: this credential may see fewer items.
-    Without a credential (not *authorised*) no proof is free. *items* is None for content that is
-    no array. The last page is requested as GitHub links to it (below *api_url*), since clients that
-    follow links do so, too.
+    For `rel=next`: a full page without a next one still has none. For `rel=last`: the last page is
+    still the last one. Without *verify_last* that is proved only for the link of another credential
+    (*shared*). Without a last page, that credential's next page is proved too: this one may see
+    fewer items. Without a credential (not *authorised*) no proof is free. *items* is None for
+    content that is not an array. The last page is requested by the target of GitHub's own link
+    (below *api_url*), as clients that follow links do.
     """
     sent = links(link)
     if items is None:
-        # An object with a page of a list in it has a total in it as well, unless there are cursors.
+        # An object that contains a page also contains a total, unless its pages have cursors.
         ends = shared or sent.target(b"next") is None
         has_cursors = operation_of(target).paging is Paging.CURSORS
         return UNPROVABLE if ends and has_cursors else NOTHING

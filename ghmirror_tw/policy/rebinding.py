@@ -1,8 +1,8 @@
-"""Hosts that a page of a stranger cannot have: a defence against DNS rebinding.
+"""Check of `Host` against DNS rebinding.
 
-A page in a browser may read whatever has its own origin. Its owner can point the name of that
-origin at an address inside another network, and read what is served there. Such a request has
-the stranger's name in `Host`; one with an address, with localhost or with a known name has not.
+A page in a browser may read responses of its own origin. An attacker can point the name of that
+origin at an address inside another network, and so read the server there. Such a request has the
+attacker's name in `Host`, and not an address, localhost or a configured name.
 """
 
 from __future__ import annotations

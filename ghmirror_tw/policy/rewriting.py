@@ -21,14 +21,12 @@ from attrs import define, field, frozen
 
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.pagination import LINK_VALUE
+from ghmirror_tw.policy.scanning import REST_OF_STRING, STRING, end_of
 
 #: Media types of GitHub's whose content is a user's file or page, whatever their suffix says
 #: (GitHub: media types). Text with the suffix `+json` that is not JSON must not be touched.
 _NOT_JSON: Final = frozenset({b"raw", b"diff", b"patch", b"html", b"sha", b"base64"})
 
-#: The rest of a JSON string, and a whole one with its quotation marks (RFC 8259, section 7).
-_REST: Final = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
-_STRING: Final = rb'"' + _REST + rb'"'
 #: White space between tokens. More of it than this between a name and its value is not GitHub's.
 _SPACE: Final = rb"[ \t\r\n]{0,64}+"
 #: As many bytes as white space, a colon, quotation mark and boundary take at most.
@@ -42,14 +40,14 @@ _BOUNDARY: Final = rb'(?=[/?#{"]|\\/|\\u002[fF])'
 #: Everything up to a string that may be a name of interest, or that has no end yet.
 _UNINTERESTING: Final = re.compile(
     rb'(?s:(?:[^"]++|%s(?<!url")(?<!"href")(?<!"_links")(?<!"config")(?<!"files")(?<!"payload")'
-    rb'(?<!"custom_properties")(?<!"tags"))*+)' % _STRING
+    rb'(?<!"custom_properties")(?<!"tags"))*+)' % STRING
 )
 #: Everything up to a bracket, or to a string that has no end yet.
-_NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s)*+)' % _STRING)
+_NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s)*+)' % STRING)
 #: Everything up to a token that says where a string stands, or up to a string.
 _NO_TOKENS: Final = re.compile(rb'[^"{}\[\]:,]*+')
-_WHOLE_STRING: Final = re.compile(rb"(?s:%s)" % _STRING)
-_REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % _REST)
+_WHOLE_STRING: Final = re.compile(rb"(?s:%s)" % STRING)
+_REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % REST_OF_STRING)
 
 #: What stands between a name and its value.
 _COLON: Final = re.compile(_SPACE + b":" + _SPACE)
@@ -58,8 +56,8 @@ _LONGEST_NAME: Final = 128
 #: Objects and arrays below `_links` are at most so deep; deeper content is not GitHub's.
 _DEEPEST: Final = 100
 
-#: Where GitHub repeats what a user's server was sent, under the signature of that time, and where
-#: the settings of a hook are the whole content (GitHub: repository, organization and App webhooks).
+#: Deliveries of a hook, which repeat a signed request byte for byte, and the settings of a hook as
+#: the whole content (GitHub: repository, organization and App webhooks).
 _OF_HOOKS: Final = re.compile(
     rb"/(?:repos/[^/]+/[^/]+|(?:repositories|orgs|organizations|enterprises)/[^/]+|app|admin)"
     rb"/hooks?(?:/[^/]+)?/(?:deliveries|config)(?:/|\Z)"
@@ -173,13 +171,6 @@ class Rewriter:
         return (base.api if found.lastindex == 1 else base.uploads) + target[found.end() :]
 
 
-def _end_of(pattern: re.Pattern[bytes], buffer: bytes, at: int) -> int:
-    """Return the end of the match of *pattern* at *at*; the pattern matches everywhere."""
-    found = pattern.match(buffer, at)
-    assert found is not None
-    return found.end()
-
-
 @define
 class RewritingStream:
     """Rewrites JSON that comes in pieces: `feed` each of them, then `close`.
@@ -235,7 +226,7 @@ class RewritingStream:
 
     def _leave_string(self, buffer: bytes, at: int) -> tuple[int, bool]:
         """Return where the string ends, or the buffer, and whether to wait for more of it."""
-        at = _end_of(_REST_OF_STRING, buffer, at)
+        at = end_of(_REST_OF_STRING, buffer, at)
         if buffer[at : at + 1] == b'"':
             self._in_string = False
             return at + 1, False
@@ -243,7 +234,7 @@ class RewritingStream:
 
     def _find_member(self, buffer: bytes, at: int, *, ended: bool) -> tuple[int, bool]:
         """Handle the next member of interest; return where to continue, and whether to wait."""
-        at = _end_of(_UNINTERESTING, buffer, at)
+        at = end_of(_UNINTERESTING, buffer, at)
         string = _WHOLE_STRING.match(buffer, at)
         if string is not None:
             if self._is_short(buffer, string.end()) and not ended:
@@ -276,7 +267,7 @@ class RewritingStream:
 
     def _find_link(self, buffer: bytes, at: int, *, ended: bool) -> tuple[int, bool]:
         """Handle the next token below `_links`; return where to continue, and whether to wait."""
-        at = _end_of(_NO_TOKENS, buffer, at)
+        at = end_of(_NO_TOKENS, buffer, at)
         if at == len(buffer):
             return at, False
         token = buffer[at]
@@ -302,7 +293,7 @@ class RewritingStream:
 
     def _skip_opaque(self, buffer: bytes, at: int) -> int:
         """Skip to the next bracket in an object that stays unchanged; return where to continue."""
-        at = _end_of(_NO_BRACKETS, buffer, at)
+        at = end_of(_NO_BRACKETS, buffer, at)
         if at == len(buffer):
             return at
         token = buffer[at]

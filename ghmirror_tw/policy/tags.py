@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from ghmirror_tw.policy.fields import Fields, tokens
+from ghmirror_tw.policy.scanning import end_of
 
 #: The content of an empty list, whose entity-tag can be computed without ever having seen it.
 EMPTY_LIST: Final = b"[]"
@@ -81,25 +82,18 @@ def parse_list(value: bytes) -> tuple[bytes, ...]:
     ones, are left out: at worst the client gets content that it did not need.
     """
     found = []
-    at = _end(_BETWEEN_MEMBERS, value, 0)
+    at = end_of(_BETWEEN_MEMBERS, value, 0)
     while at < len(value):
         tag = _ENTITY_TAG.match(value, at)
         if tag is not None:
-            end = _end(_SPACES, value, tag.end())
+            end = end_of(_SPACES, value, tag.end())
             if end == len(value) or value[end : end + 1] == b",":
                 found.append(tag[0])
-                at = _end(_BETWEEN_MEMBERS, value, end)
+                at = end_of(_BETWEEN_MEMBERS, value, end)
                 continue
         comma = value.find(b",", at)
-        at = len(value) if comma < 0 else _end(_BETWEEN_MEMBERS, value, comma)
+        at = len(value) if comma < 0 else end_of(_BETWEEN_MEMBERS, value, comma)
     return tuple(found)
-
-
-def _end(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
-    """Return the end of the match of *pattern* at *at*; the pattern matches everywhere."""
-    found = pattern.match(value, at)
-    assert found is not None
-    return found.end()
 
 
 def matches(if_none_match: bytes, tag: bytes | None) -> bool:
