@@ -112,13 +112,12 @@ class Asked:
     def walk(self, known: Known) -> Walk:
         """Return this request as a step of a walk through a list.
 
-        A proof does not count if it is older than the last validation of the page by any replica,
-        or than the last write of the credential.
+        A proof does not count if it is older than the last validation of the page by any replica.
         """
         key, grant = self.key, known.grant
         others = [part for line in key.others for part in line]
         fields = (key.accept, key.api_version, key.requested_with, *others)
-        since = known.written_at if grant is None else max(known.written_at, grant.validated_at)
+        since = 0.0 if grant is None else grant.validated_at
         return Walk(self.credential, fields, self.generation, key.target, since)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Hashable
 from math import ceil, inf
 from typing import Any, Final, TypeVar
@@ -35,6 +35,7 @@ from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.evidence import Observation
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.forwarding import canonical
+from ghmirror_tw.policy.generations import Generations
 from ghmirror_tw.policy.key import CacheKey, CredentialNames
 from ghmirror_tw.policy.limits import (
     LimitKind,
@@ -46,6 +47,7 @@ from ghmirror_tw.policy.limits import (
 )
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.numbers import whole_number
+from ghmirror_tw.policy.order import HybridClock, new_epoch
 from ghmirror_tw.policy.patterns import path_pattern
 from ghmirror_tw.policy.preconditions import not_modified
 from ghmirror_tw.policy.quantities import duration
@@ -76,9 +78,6 @@ R = TypeVar("R")
 _USER: Final = b"/user"
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
 _GRAPHQL_LOOK: Final = 1024 * 1024
-_MOST_WRITERS: Final = 10_000
-#: Times of other replicas that are further ahead than this are ignored, in seconds.
-_MOST_AHEAD_S: Final = 86_400.0
 #: The largest number of path patterns and reasons in the log, for responses that are not stored.
 _MOST_PATTERNS: Final = 1000
 #: Statuses that may tell of a limit.
@@ -126,13 +125,10 @@ class Mirror:
     _has_charged: bool = False
     _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
     _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
-    #: By credential: the number of its generation, and the time of the write that began it.
-    _generations: OrderedDict[str, tuple[int, float]] = field(factory=OrderedDict)
+    _generations: Generations = field(factory=Generations)
     #: Path patterns and reasons that the log already has, for responses that are not stored.
     _unstorable: set[tuple[str, str]] = field(factory=set)
-    _writes: int = 0
-    _forgotten: int = 0
-    _last_tick: float = 0.0
+    _order: HybridClock = field(init=False)
     _claims: int = 0
     _instance: str = field(factory=lambda: uuid4().hex)
     _admission: Admission = field(init=False)
@@ -140,6 +136,7 @@ class Mirror:
     _trials: Trials = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._order = HybridClock(self.now)
         self._admission = Admission(
             self.users,
             self._ask_self,
@@ -167,9 +164,8 @@ class Mirror:
         return later
 
     def tick(self) -> float:
-        """Return the time, later than every time returned before: questions have an order."""
-        self._last_tick = max(self.now(), self._last_tick + 1e-6)
-        return self._last_tick
+        """Return the time, later than every time returned or read before (see `order`)."""
+        return self._order.tick()
 
     def login(self, credential: str) -> str | None:
         """Return whose credential it is, where known."""
@@ -321,9 +317,8 @@ class Mirror:
         def sending() -> None:
             departure.note(self.now())
             if writes:
-                at = self.tick()
                 for writer in writers:
-                    self._begin_generation(writer, at)
+                    self._generations.begin(writer)
 
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
@@ -389,37 +384,32 @@ class Mirror:
 
         Fires when all replicas can know of it.
         """
-        at = self.tick()
+        noted = []
         for writer in writers:
-            self._begin_generation(writer, at)
-        return gatherResults([self.store.wrote(writer, at) for writer in writers])
-
-    def _begin_generation(self, credential: str, written_at: float) -> None:
-        self._writes += 1
-        self._generations[credential] = (self._writes, written_at)
-        self._generations.move_to_end(credential)
-        if len(self._generations) > _MOST_WRITERS:
-            _, (self._forgotten, _) = self._generations.popitem(last=False)
-
-    def _generation(self, credential: str) -> int:
-        """Return the number of the generation that began with the last known write.
-
-        A credential whose generation was evicted has the last evicted number, so that none recurs.
-        """
-        known = self._generations.get(credential)
-        return self._forgotten if known is None else known[0]
+            epoch = new_epoch()
+            self._generations.begin(writer)
+            noted.append(self.store.replace_epoch(writer, epoch))
+            self._generations.began(writer, epoch)
+        return gatherResults(noted)
 
     def _catch_up(self, credential: str, known: Known) -> None:
-        """Begin a new generation if another replica has forwarded a write since.
+        """Advance the clock, and begin a generation if another replica has forwarded a write."""
+        self._order.read(known.latest_at)
+        self._generations.saw(credential, known.epoch)
 
-        Requests from now on have later times than all that is *known*, though the clock of another
-        replica may be ahead.
+    def epoch(self, asked: Asked, known: Known) -> bytes | None:
+        """Return the epoch in which a request was sent, after what was *known*; None: unknown.
+
+        The first good response to a credential begins one, unless the credential has written since,
+        or GitHub has responded with 401.
         """
-        if known.latest_at > self._last_tick and known.latest_at < self.now() + _MOST_AHEAD_S:
-            self._last_tick = known.latest_at
-        last = self._generations.get(credential)
-        if known.written_at > (0.0 if last is None else last[1]):
-            self._begin_generation(credential, known.written_at)
+        credential = asked.credential
+        if known.epoch is not None or asked.generation != self._generations.of(credential):
+            return known.epoch
+        began = self.store.begin_epoch(credential, new_epoch(), asked.came_at)
+        if began is not None:
+            self._generations.began(credential, began)
+        return began
 
     # Asking GitHub.
 
@@ -626,7 +616,7 @@ class Mirror:
             question=question,
             key=self._key(question),
             requester=requester,
-            generation=self._generation(requester.credential),
+            generation=self._generations.of(requester.credential),
             deadline=deadline,
             guess=not forbids_guessing(question.fields),
             patience=patience,
@@ -745,7 +735,7 @@ class Mirror:
         """Ask GitHub; where it can't or won't say, give what it said to this credential before."""
         if asked.probing or not asked.guess:
             return await self._said(asked, known)
-        has_grant = known.grant is not None and not known.grant.restored
+        has_grant = known.permits
         stale = await self._without_asking(asked, known, has_grant=has_grant)
         if stale is not None:
             return stale
@@ -893,7 +883,7 @@ class Mirror:
             asked=status,
             forward="stale" if sent and (status or reason not in _NOT_ASKED) else None,
             detail=reason,
-            age_s=int(self.now() - grant.validated_at),
+            age_s=max(int(self.now() - grant.validated_at), 0),
             granted=True,
         )
 
@@ -913,7 +903,7 @@ class Mirror:
 
     def _up_to_date(self, asked: Asked) -> Asked:
         """Return *asked* with the current generation, before it is sent."""
-        generation = self._generation(asked.credential)
+        generation = self._generations.of(asked.credential)
         return asked if generation == asked.generation else evolve(asked, generation=generation)
 
     @staticmethod
@@ -975,7 +965,7 @@ class Mirror:
             staleness.without_exchange(stored, grant),
             Outcome.FRESH,
             stored,
-            age_s=int(self.now() - grant.validated_at),
+            age_s=max(int(self.now() - grant.validated_at), 0),
             granted=True,
         )
 
@@ -984,8 +974,7 @@ class Mirror:
         return (
             grant is not None
             and asked.guess
-            and not grant.restored
-            and grant.asked_at > known.written_at
+            and known.permits
             and 0.0 <= self.now() - grant.validated_at < self.terms.fresh_for
         )
 
@@ -993,8 +982,10 @@ class Mirror:
 
     def revoked(self, credential: str, asked_at: float) -> None:
         """Remember that GitHub refused a credential altogether."""
-        self.store.revoke(credential, asked_at)
-        # By another replica's clock it may lie in the future; what GitHub says then comes sooner.
+        epoch = new_epoch()
+        self._generations.begin(credential)
+        self.store.revoke(credential, epoch)
+        # The clock may be ahead of this machine's; what GitHub says then comes sooner.
         self.users.revoke(credential, min(asked_at, self.now()))
 
     async def _learn_login(self, asked: Asked, answer: Answer) -> None:

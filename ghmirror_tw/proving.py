@@ -38,7 +38,7 @@ class Walk:
     """A request for a page of a list, by a credential, with the fields of the cache key.
 
     *generation* changes with each write of the credential. A proof counts only if its request was
-    sent after *since*, the time of the last validation of the page or the last write.
+    sent after *since*, the time of the last validation of the page.
     """
 
     credential: str

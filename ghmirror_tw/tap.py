@@ -42,6 +42,7 @@ from ghmirror_tw.policy.key import CredentialNames, origin_of
 from ghmirror_tw.policy.rewriting import Rewriter
 from ghmirror_tw.policy.sharing import Sharing
 from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
+from ghmirror_tw.steady import SteadyClock
 from ghmirror_tw.store.budgets import MemoryBudgets
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.failover import FailoverStore, Sizes
@@ -257,7 +258,13 @@ class House:
         settings = self.settings.redis
         trust = self.redis_trust = Replaceable(redis_trust(settings))
         records = redis_records(
-            self.reactor, self.settings, codec, self.workshop, trust, self._redis_changed
+            self.reactor,
+            self.settings,
+            codec,
+            self.workshop,
+            trust,
+            self._redis_changed,
+            self._redis_connected,
         )
         self.metrics.store_available(False)
         return FailoverStore(
@@ -273,7 +280,13 @@ class House:
             self.metrics.store,
             time.perf_counter,
             self._redis_changed,
+            grace_s=self.settings.server.shutdown_grace,
         )
+
+    def _redis_connected(self) -> None:
+        """Take note of a new connection to Redis."""
+        if self.redis is not None:
+            self.redis.connected()
 
     def _github_changed(self, available: bool) -> None:
         """Take note that GitHub came or went."""
@@ -393,6 +406,7 @@ def makeService(options: Options) -> MultiService:
     """Return the service that twistd runs."""
     from twisted.internet import reactor  # noqa: PLC0415 - chosen by twistd, and not before
 
+    SteadyClock().rule(reactor)
     settings = options.settings
     twistd = getattr(options, "parent", None) or {}
     try:

@@ -54,8 +54,6 @@ _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(tags.EMPTY_LIST)
 MOST_OF_A_LIMIT: Final = 64 * 1024
 #: GitHub's statuses for a page of a list that has no numbered pages.
 _NO_PAGES: Final = frozenset({400, 404})
-#: The least time that tells one question from the next, in seconds.
-_INSTANT_S: Final = 1e-6
 _CONFIRMED: Final = {
     Kind.OWN: Outcome.REVALIDATED,
     Kind.COMPUTED: Outcome.SHARED,
@@ -78,7 +76,7 @@ class World(Protocol):
         """Return the time, in seconds since the epoch."""
 
     def tick(self) -> float:
-        """Return the time, later than every time returned before."""
+        """Return the time, later than every time returned or read before."""
 
     def login(self, credential: str) -> str | None:
         """Return whose credential it is, where known."""
@@ -98,6 +96,9 @@ class World(Protocol):
 
     def revoked(self, credential: str, asked_at: float) -> None:
         """Remember that GitHub refused a credential altogether."""
+
+    def epoch(self, asked: Asked, known: Known) -> bytes | None:
+        """Return the epoch in which a request was sent, after what was *known*; None: unknown."""
 
     def is_unsettled(self, asked: Asked) -> bool:
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
@@ -189,8 +190,7 @@ class Validation:
         sending = partial(self._note_departure, asked)
         try:
             while True:
-                # Later than all that was known before, though another replica's clock is ahead.
-                asked_at = max(self.world.tick(), known.latest_at + _INSTANT_S)
+                asked_at = self.world.tick()
                 question = plan.as_sent(asked.question)
                 try:
                     reply = await self.world.put(
@@ -219,10 +219,12 @@ class Validation:
     def _word(self, turn: Turn) -> Word:
         asked, fields = turn.asked, turn.reply.fields
         authorization, limit_s = asked.question.authorization, self.world.terms.stale_limit
-        expires_at = granting.expires_at(authorization, fields, turn.asked_at, limit_s)
+        now = self.world.now()
+        expires_at = granting.expires_at(authorization, fields, now, limit_s)
         login = self.world.login(asked.credential)
         sent = asked.question.fields.once(canonical)
-        return Word(fields, turn.asked_at, self.world.now(), login, expires_at, sent)
+        epoch = self.world.epoch(asked, turn.known)
+        return Word(fields, turn.asked_at, now, login, expires_at, sent, epoch)
 
     async def _confirm(
         self, turn: Turn, beside: Deferred[bool | None] | None

@@ -112,5 +112,5 @@ async def open_store(
         workshop.close()
 
     case.addCleanup(lambda: Deferred.fromCoroutine(close()))
-    await servers.settled()
+    await store.settled()
     return store

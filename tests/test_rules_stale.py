@@ -110,7 +110,7 @@ class Stale(TestCase):
         for name in store.names():
             record = store.peek(name)
             if isinstance(record, Grant):
-                store._put(short(*name), evolve(record, restored=True))
+                store._put(short(*name), evolve(record, epoch=None))
         assert (await self.while_away()).status == 503
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
         assert (await self.while_away()).outcome == STALE

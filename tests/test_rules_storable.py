@@ -35,12 +35,12 @@ class Storable(TestCase):
         self.github.put("/thing", {"a": 1}, last_modified=WHEN)
 
     def remembered(self) -> list[Any]:
-        """Return all records but refusals, as they are now."""
+        """Return all records but refusals and epochs, as they are now."""
         store = self.home.house.store
         return sorted(
             (name, repr(store.peek(name)))
             for name in store.names()
-            if name[0] not in {"refusal", "revoked", "written"}
+            if name[0] not in {"refusal", "epoch"}
         )
 
     async def test_cookies_go_nowhere(self) -> None:

@@ -38,16 +38,18 @@ def redis_trust(settings: Redis) -> Any:
     return trusted("redis", "tls_ca_path", settings.tls_ca_path)
 
 
-def redis_servers(
+def redis_servers(  # noqa: PLR0913, PLR0917 - whom to tell of what
     reactor: Any,
     settings: Redis,
     trust: Any,
     changed: Callable[[], object],
     keys_changed: KeysChanged | None = None,
+    connected: Callable[[], object] = lambda: None,
 ) -> IServers:
     """Return the servers; *changed* is called when one of them comes or goes.
 
-    *keys_changed* is called with what is not any more as it was read.
+    *keys_changed* is called with what is not any more as it was read, *connected* when there is a
+    new connection.
 
     Those with TLS have to be vouched for by somebody of whom *trust* is told.
     """
@@ -74,6 +76,7 @@ def redis_servers(
             "probe_key": f"{settings.key_prefix}:probe".encode("ascii"),
             "random": random.random,
             "keys_changed": keys_changed,
+            "connected": connected,
             **more,
         }
         return Node(changed=partial(told, tell), **values)
@@ -97,7 +100,9 @@ def redis_servers(
             service=url.host,
             credentials=credentials,
         )
-        return Sentinels(reactor=reactor, finder=finder, make=found, random=random.random)
+        return Sentinels(
+            reactor=reactor, finder=finder, make=found, random=random.random, changed=changed
+        )
     primary = make(address=_address(url))
     reader = settings.reader_address
     if reader is None:
@@ -112,15 +117,16 @@ def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
     workshop: Workshop,
     trust: Any,
     changed: Callable[[], object],
+    connected: Callable[[], object] = lambda: None,
 ) -> RedisRecords:
-    """Return the records on the servers; see `redis_servers` for *trust* and *changed*."""
+    """Return the records on the servers; see `redis_servers` for the other parameters."""
     redis, cache = settings.redis, settings.cache
     tracking = Tracking()
     # Other replicas need to know exactly when something was confirmed where it is fresh for some
     # time, and to a hundredth of the time for which it may be given stale.
     again_s = 0.0 if cache.fresh_for else min(_AGAIN_S, cache.stale_limit / 100)
     return RedisRecords(
-        redis_servers(reactor, redis, trust, changed, tracking.changed),
+        redis_servers(reactor, redis, trust, changed, tracking.changed, connected),
         codec,
         workshop,
         reactor.seconds,

@@ -26,8 +26,6 @@ _SORTS: Final = {
     Sort.GRANT: ("grants", "grants"),
     Sort.RECENCY: ("recency_entries", "entries of recency lists"),
     Sort.REFUSAL: ("refusals", "refusals of a key"),
-    Sort.REVOCATION: ("revocations", "refused credentials"),
-    Sort.WRITE: ("writes", "times of writes"),
     None: ("unknown", "of no known sort"),
 }
 _NOBODY_KNOWS: Final = {"records": None, "content_bytes": None}

@@ -33,6 +33,7 @@ class Word:
 
     *fields* are those of its answer; times in seconds; *login* is who asked, where known. What it
     grants is good until *expires_at*. *sent* are the fields of the request as GitHub got it.
+    *epoch* is that of the credential when the request was sent, None where it is not known.
     """
 
     fields: Fields
@@ -41,6 +42,7 @@ class Word:
     login: str | None = None
     expires_at: float = inf
     sent: Fields = _NOTHING
+    epoch: bytes | None = None
 
 
 def expires_at(
@@ -103,6 +105,7 @@ def confirmed(
         sso=fields.get(_SSO) or (None if own is None else own.sso),
         poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
         varied=varied(word.sent, stored.fields, fields),
+        epoch=word.epoch,
     )
     if entry is None:
         entry = Entry(
@@ -136,6 +139,7 @@ def brought(
         sso=word.fields.get(_SSO),
         poll_interval=word.fields.get(_POLL_INTERVAL),
         varied=varied(word.sent, stored.fields),
+        epoch=word.epoch,
     )
     entry = Entry(
         stored.digest,

@@ -1,4 +1,4 @@
-"""The records that a store keeps: representations, grants, refusals and recency lists.
+"""The records of a store: representations, grants, refusals, recency lists and epochs.
 
 All times are seconds since the epoch, as floats with microseconds.
 """
@@ -55,8 +55,9 @@ class Grant:
 
     *asked_at* is when the question was asked that brought it or last confirmed it,
     *validated_at* when the answer came. *shareable*: its entity-tag is the one that we compute.
-    *principal* is the login, where known. *restored*: it came out of a snapshot and has not been
-    validated since. *expires_at*: nobody needs it any longer then, unless it is confirmed again.
+    *principal* is the login, where known. *epoch* is that of the credential when the question was
+    asked; None: it permits nothing before GitHub has confirmed it (see `order`), as after a
+    restore. *expires_at*: nobody needs it any longer then, unless it is confirmed again.
     *scopes*, *sso* and *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and
     `X-Poll-Interval` that came with it.
     """
@@ -69,13 +70,13 @@ class Grant:
     validated_at: float
     shareable: bool = False
     principal: str | None = None
-    restored: bool = False
     expires_at: float = inf
     scopes: bytes | None = None
     sso: bytes | None = None
     poll_interval: bytes | None = None
     #: Names and hash of fields, for a response that varies by more than its key (see `varying`).
     varied: bytes | None = None
+    epoch: bytes | None = None
 
 
 @frozen
@@ -146,17 +147,16 @@ def refreshed(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
 class Known:
     """What a store knows of a cache key for one credential.
 
-    *grant* is None where there is none. *written_at* is when the credential last wrote (0.0:
-    never seen to). *refused_at* is when the question was asked to which GitHub last refused this
-    key, or everything, to the credential (0.0: never). *unstorable*: answers to this key have
-    lately proved not to be storable. *limits*: those that stop the credential, or what counts as
-    this key does. *current*: it was read where it is written, so that no refusal and no write is
-    missing that was stored before.
+    *grant* is None where there is none. *epoch* is that of the credential (None: there is none).
+    *refused_at* is when the question was asked to which GitHub last refused this key to the
+    credential (0.0: never). *unstorable*: answers to this key have lately proved not to be
+    storable. *limits*: those that stop the credential, or what counts as this key does. *current*:
+    it was read where it is written, so that no refusal is missing that was stored before.
     """
 
     grant: Grant | None = None
     entries: tuple[Entry, ...] = ()
-    written_at: float = 0.0
+    epoch: bytes | None = None
     refused_at: float = 0.0
     unstorable: bool = False
     limits: tuple[Limit, ...] = ()
@@ -175,10 +175,18 @@ class Known:
         return self.refused_at > 0
 
     @property
+    def permits(self) -> bool:
+        """Whether the grant permits a response that GitHub does not confirm now (see `order`)."""
+        grant = self.grant
+        if grant is None or grant.epoch is None or grant.epoch != self.epoch:
+            return False
+        return grant.asked_at > self.refused_at
+
+    @property
     def latest_at(self) -> float:
-        """When the latest question was asked, or write made, that this tells of."""
+        """When the latest question was asked that this tells of."""
         asked_at = 0.0 if self.grant is None else self.grant.asked_at
-        return max(asked_at, self.refused_at, self.written_at)
+        return max(asked_at, self.refused_at)
 
     def weighed(self, now: float) -> Known:
         """Return this without a grant that has expired, or that a refusal outweighs.
@@ -191,14 +199,14 @@ class Known:
         return evolve(self, grant=None)
 
     def doubted(self) -> Known:
-        """Return this with a grant that, like one out of a snapshot, has to be confirmed first."""
+        """Return this with a grant that permits nothing before GitHub has confirmed it."""
         grant = self.grant
-        return self if grant is None else evolve(self, grant=evolve(grant, restored=True))
+        return self if grant is None else evolve(self, grant=evolve(grant, epoch=None))
 
     def with_all_of(self, other: Known) -> Known:
         """Return what this and *other* know of the same: always the newer of two words.
 
-        It is as current as this one.
+        It is as current as this one, and has its epoch.
         """
         grant = self.grant
         if grant is None or (other.grant is not None and other.grant.asked_at > grant.asked_at):
@@ -212,7 +220,7 @@ class Known:
         return Known(
             grant=grant,
             entries=entries,
-            written_at=max(self.written_at, other.written_at),
+            epoch=self.epoch,
             refused_at=max(self.refused_at, other.refused_at),
             unstorable=self.unstorable or other.unstorable,
             limits=latest_of_each_scope(self.limits, other.limits),

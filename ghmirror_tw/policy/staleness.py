@@ -19,18 +19,13 @@ _FROM_CACHE: Final = (b"x-from-cache", b"1")
 def usable(known: Known, now: float, stale_limit_s: float) -> Grant | None:
     """Return the grant with which a stale answer may be given, or None.
 
-    A grant out of a snapshot is none until GitHub has confirmed it since. What is *known* must be
-    current: a refusal or a write might be missing. A later write of the credential outweighs the
-    grant, since the client would see its own write undone.
+    It must permit one (see `order`), and what is *known* must be current: a refusal might be
+    missing.
     """
     grant = known.grant
-    if grant is None or grant.restored or not known.current:
+    if grant is None or not known.permits or not known.current:
         return None
-    if now - grant.validated_at > stale_limit_s:
-        return None
-    if grant.asked_at <= max(known.refused_at, known.written_at):
-        return None
-    return grant
+    return None if now - grant.validated_at > stale_limit_s else grant
 
 
 def may_serve(stored: Representation) -> bool:

@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from enum import Enum
+from math import isfinite, isnan
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -41,7 +42,7 @@ _LENGTH: Final = struct.Struct(">I")
 _SEAL_BYTES: Final = 16
 _NO_TIME: Final = 0.0
 #: The optional values at the end of a grant; they are left out where all are None.
-_NOTHING_MORE: Final = (None, None, None, None)
+_NOTHING_MORE: Final = (None, None, None, None, None)
 
 #: So many records are remembered as they were sealed or opened.
 _LATELY: Final = 2048
@@ -58,11 +59,13 @@ class Kind(Enum):
     REPRESENTATION = b"R"
     #: When its question was asked; when it expires.
     GRANT = b"G"
-    #: When its question was asked. Refusals of a key, revocations, and when somebody last wrote.
-    #: Of a limit, when it ends by the clock that wrote it; how long it lasts is its key's life.
+    #: When its question was asked. Of a limit, when it ends by the clock that wrote it; how long
+    #: it lasts is its key's life.
     TIME = b"T"
     #: When it was last validated; when a 200 last brought it.
     ENTRY = b"E"
+    #: Neither time is used.
+    EPOCH = b"P"
 
 
 _values_of_grant: Final[Callable[[Grant], tuple[Any, ...]]] = attrgetter(
@@ -84,6 +87,14 @@ def _take(value: Any, *types: type[Any] | None) -> Any:
     return value
 
 
+def _moment(value: Any) -> float:
+    """Return a time. Raises `_Malformed` for what is none: comparisons with it would be wrong."""
+    at: float = _take(value, float)
+    if not isfinite(at):
+        raise _Malformed
+    return at
+
+
 def _text(value: Any) -> str:
     return str(_take(value, bytes).decode("ascii"))
 
@@ -102,24 +113,25 @@ def _login(value: Any) -> str | None:
 
 def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
     digest, etag, modified, link, validated_at, shareable, principal, restored, *more = values
+    _take(restored, bool)
     # Records that were written before these fields were stored have none of them.
     more += _NOTHING_MORE[len(more) :]
-    scopes, sso, poll_interval, varied = more
+    scopes, sso, poll_interval, varied, epoch = more
     return Grant(
         digest=_take(digest, bytes).hex(),
         etag=_tag(etag),
         last_modified=_take(modified, bytes, None),
         link=_take(link, bytes, None),
         asked_at=asked_at,
-        validated_at=_take(validated_at, float),
+        validated_at=_moment(validated_at),
         shareable=_take(shareable, bool),
         principal=_login(principal),
-        restored=_take(restored, bool),
         expires_at=expires_at,
         scopes=_take(scopes, bytes, None),
         sso=_take(sso, bytes, None),
         poll_interval=_take(poll_interval, bytes, None),
         varied=_take(varied, bytes, None),
+        epoch=_take(epoch, bytes, None),
     )
 
 
@@ -189,7 +201,7 @@ class Codec:
 
     def grant(self, name: bytes, grant: Grant) -> bytes:
         """Return *grant* as it is stored under *name*."""
-        more = (grant.scopes, grant.sso, grant.poll_interval, grant.varied)
+        more = (grant.scopes, grant.sso, grant.poll_interval, grant.varied, grant.epoch)
         sealed = self._seal(
             name,
             Kind.GRANT,
@@ -201,7 +213,7 @@ class Codec:
             grant.validated_at,
             grant.shareable,
             _encoded(grant.principal),
-            grant.restored,
+            grant.epoch is None,  # a place that earlier versions read: whether it was restored
             *(() if more == _NOTHING_MORE else more),
         )
         self._grants.put((name, sealed), _values_of_grant(grant))
@@ -210,6 +222,10 @@ class Codec:
     def time(self, name: bytes, at: float) -> bytes:
         """Return a moment (seconds) as it is stored under *name*."""
         return self._seal(name, Kind.TIME, (at, _NO_TIME))
+
+    def epoch(self, name: bytes, epoch: bytes) -> bytes:
+        """Return an epoch as it is stored under *name*."""
+        return self._seal(name, Kind.EPOCH, (_NO_TIME, _NO_TIME), epoch)
 
     def limit(self, name: bytes, limit: Limit) -> bytes:
         """Return a limit as it is stored under *name*; earlier versions read it as a time."""
@@ -279,6 +295,8 @@ class Codec:
             or flags != (_SEALED if self.secret else 0)
             or content_at > len(blob)
             or (kind is not Kind.REPRESENTATION and content_at < len(blob))
+            or not isfinite(first)
+            or isnan(second)
             or not hmac.compare_digest(self._seal_of(name, blob[:end]), blob[end:content_at])
         ):
             raise _Malformed
@@ -297,6 +315,15 @@ class Codec:
     def open_time(self, name: bytes, blob: bytes | None) -> float | None:
         """Return the moment that is sealed in *blob* for *name*, or None."""
         return self._open(name, blob, Kind.TIME, lambda at, *_: at)
+
+    def open_epoch(self, name: bytes, blob: bytes | None) -> bytes | None:
+        """Return the epoch that is sealed in *blob* for *name*, or None."""
+
+        def make(_: float, __: float, values: list[Any], ___: bytes) -> bytes:
+            (epoch,) = values
+            return bytes(_take(epoch, bytes))
+
+        return self._open(name, blob, Kind.EPOCH, make)
 
     def open_limit(self, name: bytes, blob: bytes | None, scope: str) -> Limit | None:
         """Return the limit that is sealed in *blob* for *name*, or None.
@@ -322,17 +349,18 @@ class Codec:
 
         return self._open(name, blob, Kind.TIME, make)
 
-    def refused_at(self, name: bytes, blob: bytes | None) -> float:
+    def refused_at(self, name: bytes, blob: bytes | None, now: float) -> float:
         """Return the time of the refusal that is sealed in *blob* for *name*, or 0.0.
 
-        That of a newer version counts by its header, though its seal can't be checked: whoever
-        made it up has caused a miss, and a refusal must not be overlooked while versions mix.
+        That of a newer version counts by its header, though its seal can't be checked: a forged
+        one causes a miss, and a refusal must not be overlooked while versions mix. It is *now*
+        at most, so that a forged one does not advance the clock.
         """
         at = self.open_time(name, blob)
         if at is None and isinstance(blob, bytes) and len(blob) >= _HEADER.size:
             magic, version, kind, _flags, first, _second = _HEADER.unpack_from(blob)
             if magic == MAGIC and version > VERSION and kind == Kind.TIME.value:
-                at = first
+                at = min(first, now)
         return at or 0.0
 
     def open_entry(self, name: bytes, blob: bytes | None) -> Entry | None:

@@ -4,15 +4,16 @@ The memory store learns all that this process learns. While Redis can be asked i
 copy of what was used last: it saves fetching content, and makes this process see its own
 statements at once. While Redis can't be asked it is the store; what was learned then is written
 to Redis when it is back. Nothing is ever wrong in it: content is known by its digest, and of two
-words of GitHub's the one to the later question counts, wherever it was kept.
+words of GitHub's the one to the later question counts, wherever it was kept. What permits a
+response without a new word of GitHub's is only in Redis (see ``policy.order``).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from math import inf
+from secrets import token_hex
 from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import define, evolve, field
@@ -32,8 +33,9 @@ from ghmirror_tw.store.measured import Report, is_something, what_came
 from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.owed import Owed, Write
 from ghmirror_tw.store.redis.figures import Figures
+from ghmirror_tw.store.redis.history import History
 from ghmirror_tw.store.redis.interfaces import Command, Reply, Unavailable
-from ghmirror_tw.store.redis.records import RedisRecords
+from ghmirror_tw.store.redis.records import EpochOver, RedisRecords
 from ghmirror_tw.store.waiting import waiting, wake
 from ghmirror_tw.store.watch import Watch
 
@@ -41,8 +43,6 @@ R = TypeVar("R")
 #: A cache key, a credential, and what is written of them.
 _Confirmed: TypeAlias = tuple[CacheKey, str, Grant, Entry]
 
-#: So many refusals and writes are said again to a Redis that comes back: it may have lost them.
-_SAID_AGAIN: Final = 2_000
 #: Nobody waits for statements, so they may take so many times as long as questions.
 _UNHURRIED: Final = 4
 
@@ -70,6 +70,11 @@ def _grant_of(key: CacheKey, credential: str, *_: object) -> tuple[str, str, str
     return "grant", key.name, credential
 
 
+def _epoch_of(credential: str) -> tuple[str, str]:
+    """Return under what name the writing of an epoch is owed."""
+    return "epoch", credential
+
+
 @implementer(IStore)
 @define(eq=False)
 class FailoverStore:
@@ -77,7 +82,8 @@ class FailoverStore:
 
     *timeout_s*: what one request may wait for Redis, in all. Without *fallback*, requests are
     answered without storing while Redis is away. *report* takes measurements, by *clock*.
-    *known* is called when it is known for the first time whether Redis can be asked.
+    *known* is called when it is known for the first time whether Redis can be asked. At the end it
+    waits *grace_s* seconds for what must not be lost.
     """
 
     reactor: Any
@@ -90,19 +96,21 @@ class FailoverStore:
     clock: Callable[[], float]
     known: Callable[[], object] = lambda: None
     name: str = "redis"
+    grace_s: float = 0.0
+    history: History = field(init=False)
+    _returns: int | None = field(init=False, default=None)
     _owed: Owed = field(init=False)
     _watch: Watch = field(init=False)
     _leases: Leases = field(init=False)
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
     _stating: dict[Hashable, int] = field(init=False, factory=dict)
-    _lasting: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
     #: What was confirmed in this turn of the reactor; by cache key where servers are sharded.
     _turns: dict[str, _Turn] = field(init=False, factory=dict)
     _end_of_turn: Any = field(init=False, default=None)
-    _was_available: bool = field(init=False, default=False)
     _lag: Lag = field(init=False)
     figures: Figures = field(init=False)
     _is_settled: bool = field(init=False, default=False)
+    _closed: bool = field(init=False, default=False)
     _unsettled: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
@@ -110,7 +118,14 @@ class FailoverStore:
         redis, servers = self.redis, self.redis.servers
         self._lag = Lag(self.reactor)
         self.figures = Figures(self.reactor, servers)
-        self._owed = Owed(self.reactor, lambda: servers.writing, self.resize, redis.chance)
+        self._owed = Owed(self.reactor, self._can_pay, self.resize, redis.chance)
+        self.history = History(
+            self.reactor,
+            servers,
+            token_hex(8).encode(),
+            lambda: self._owed.owes_first,
+            redis.change_history,
+        )
         self._watch = Watch(
             self.reactor,
             lambda subject: redis.is_claimed(subject, self.timeout_s),
@@ -129,6 +144,10 @@ class FailoverStore:
         servers = self.redis.servers
         return bool(servers.reading and servers.writing)
 
+    def _can_pay(self) -> bool:
+        """Tell whether what is owed can be written: an epoch belongs to a history."""
+        return self.redis.servers.writing and self.redis.history is not None
+
     @property
     def _statement_s(self) -> float:
         return self.timeout_s * _UNHURRIED
@@ -137,9 +156,19 @@ class FailoverStore:
         """Begin to connect."""
         self._lag.open()
         self.redis.servers.open()
-        self.redis.servers.settled().addCallback(self._settle)
+        self.redis.servers.settled().addCallback(self._look_at_history)
+
+    def _look_at_history(self, _: None) -> None:
+        self._returns = self.redis.servers.returns
+        self.history.look()
+        if self.redis.servers.writing:
+            self.history.looked(self._statement_s).addCallback(self._settle)
+        else:
+            self._settle(None)
 
     def _settle(self, _: None) -> None:
+        if self._closed:
+            return
         self._is_settled = True
         self.figures.open()
         wake(self._unsettled)
@@ -155,17 +184,18 @@ class FailoverStore:
         return succeed(None) if self._is_settled else waiting(self.reactor, self._unsettled)
 
     def changed(self) -> None:
-        """Take note that Redis came or went.
-
-        When it comes back it may have lost what it was told last: it was restarted from a copy, or
-        a replica has become the primary. Grants that are lost cost a question; refusals must not
-        be, so they are said again.
-        """
-        if self.available and not self._was_available:
-            for name, write in self._lasting.items():
-                self._owed.owe(name, write, first=True)
-        self._was_available = self.available
+        """Take note that Redis came or went, and may have lost records meanwhile."""
+        returns = self.redis.servers.returns
+        if self._returns not in {None, returns}:
+            self.history.interrupted()
+        if self._is_settled:
+            self._returns = returns
         self.resize()
+
+    def connected(self) -> None:
+        """Take note of a new connection, which may lead to another server."""
+        if self._is_settled:
+            self.history.connected()
 
     def resize(self) -> None:
         """Give the memory store the size that it needs now."""
@@ -247,6 +277,25 @@ class FailoverStore:
         if key.name in self._sending:
             self._end_turn()
         ask = partial(self.redis.look_up, key, credential, current=current, token=token)
+        if current and self._is_settled and not self.history.is_known and self._can_be_asked:
+            looked = self.history.looked(min(patience.left_s, self.timeout_s))
+            return looked.addCallback(
+                lambda _: self._look_up(key, credential, token, patience, ask)
+            )
+        return self._look_up(key, credential, token, patience, ask)
+
+    @property
+    def _can_be_asked(self) -> bool:
+        return bool(self.redis.servers.writing)
+
+    def _look_up(
+        self,
+        key: CacheKey,
+        credential: str,
+        token: str | None,
+        patience: Patience,
+        ask: Callable[[float], Deferred[Known]],
+    ) -> Deferred[Known]:
         return self._ask_once("look_up", patience, ask, is_something).addCallbacks(
             self._with_own,
             self._look_up_again,
@@ -287,17 +336,33 @@ class FailoverStore:
         grant = known.grant
         since = -inf if grant is None else grant.asked_at
         here = self.memory.known(key, credential, since, token)
-        if known.written_at > here.written_at:
-            # Memory may have to replace Redis, and must know of writes through other replicas.
-            self.memory.wrote(credential, known.written_at)
-        lost = grant is None or grant.restored
-        if not self.redis.servers.writing:
-            # Nor can it be seen while others can't write it.
+        current = known.current
+        if not (self.redis.servers.writing and self.history.is_known and self.history.is_settled):
+            # What others were refused can't be seen while they can't write it.
             known = evolve(known, current=False)
-        elif known.current and lost and _grant_of(key, credential) not in self._stating:
+        known = self._with_epoch(known, here.epoch, credential, current=current)
+        lost = grant is None or grant.epoch is None
+        if known.current and lost and _grant_of(key, credential) not in self._stating:
             # What Redis has lost, it may have lost together with a refusal.
             here = here.doubted()
         return known.with_all_of(here).weighed(self.reactor.seconds())
+
+    def _with_epoch(
+        self, known: Known, here: bytes | None, credential: str, *, current: bool
+    ) -> Known:
+        """Return *known* with the epoch that Redis has, or will have.
+
+        Memory takes part in that of Redis, so that grants have one while Redis is away.
+        """
+        if known.epoch == here:
+            return known
+        name = _epoch_of(credential)
+        unread = known.epoch is None and not current
+        if unread or name in self._stating or name in self._owed or not self.history.is_known:
+            return evolve(known, epoch=here)
+        if current:
+            self.memory.set_epoch(credential, known.epoch)
+        return known
 
     def fetch(
         self,
@@ -427,14 +492,9 @@ class FailoverStore:
         """Have something written to Redis, of the key or credential *slot*; nobody waits for it.
 
         What can't be written is owed under its *name*, if it has one. What is *lasting* is owed
-        before all else, and said again when Redis has been away.
+        before all else.
         """
         self._end_turn()
-        if lasting:
-            self._lasting[name] = write
-            self._lasting.move_to_end(name)
-            if len(self._lasting) > _SAID_AGAIN:
-                self._lasting.popitem(last=False)
         self._sent_by(_done(write), name, slot, write, lasting=lasting)
 
     def _sent_by(
@@ -551,25 +611,40 @@ class FailoverStore:
             lasting=True,
         )
 
-    def revoke(self, credential: str, asked_at: float) -> None:
-        """Store the refusal of a credential; that one is owed whatever happens."""
-        self.memory.revoke(credential, asked_at)
+    def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
+        """Begin an epoch in the whole fleet, unless there is one."""
+        if self.redis.history is None:
+            return None
+        began = self.memory.begin_epoch(credential, epoch, since)
+        if began == epoch:
+
+            async def put() -> None:
+                there = await self.redis.put_epoch(
+                    credential, epoch, self._statement_s, EpochOver.NOTHING
+                )
+                if there != epoch and self.memory.epoch(credential) == epoch:
+                    self.memory.set_epoch(credential, there)
+
+            self._send(_epoch_of(credential), credential, put)
+        return began
+
+    def revoke(self, credential: str, epoch: bytes) -> None:
+        """Replace the epoch of a credential, if it has one; that is owed whatever happens."""
+        self.memory.revoke(credential, epoch)
+        self._put_epoch(credential, epoch, EpochOver.ANOTHER)
+
+    def _put_epoch(self, credential: str, epoch: bytes, over: EpochOver) -> None:
         self._send(
-            ("revoked", credential),
+            _epoch_of(credential),
             credential,
-            lambda: self.redis.revoke(credential, asked_at, self._statement_s),
+            lambda: self.redis.put_epoch(credential, epoch, self._statement_s, over),
             lasting=True,
         )
 
-    def wrote(self, credential: str, at: float) -> Deferred[None]:
-        """Note a write, in the whole fleet; fire when Redis has stored it, or after the timeout."""
-        self.memory.wrote(credential, at)
-        self._send(
-            ("written", credential),
-            credential,
-            lambda: self.redis.wrote(credential, at, self._statement_s),
-            lasting=True,
-        )
+    def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
+        """Replace an epoch in the whole fleet; fire when Redis has it, or after the timeout."""
+        self.memory.replace_epoch(credential, epoch)
+        self._put_epoch(credential, epoch, EpochOver.EITHER)
         sending = self._sending.get(credential)
         if not sending:
             return succeed(None)
@@ -684,6 +759,7 @@ class FailoverStore:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
+        self._closed = True
         self._end_turn()
         self._lag.close()
         self.figures.close()
@@ -692,7 +768,10 @@ class FailoverStore:
         # What Redis turns out to have lost is written again behind that.
         while self._sending:
             await DeferredList([sent for of_key in self._sending.values() for sent in of_key])
+        if self._owed.owes_first:
+            await self._owed.paid_first(self.grace_s)
         self._owed.close()
+        await self.history.close()
         await self.redis.servers.close()
         await self.memory.close()
 

@@ -56,7 +56,7 @@ class Patience:
 
 
 class IStore(Interface):
-    """The four kinds of records, and who asks first.
+    """The five kinds of records, and who asks first.
 
     Questions return Deferreds. They never fail on account of what is stored or of a store that
     can't be asked: what can't be read is not known. They take no longer than *patience* has left,
@@ -85,8 +85,8 @@ class IStore(Interface):
 
         Limits are those of *token*, or of *credential* where it has the same name.
 
-        A grant is left out if a refusal of its key and credential, or of its credential, was
-        asked for at the same time or later, or if it has expired. *current*: what was stored
+        A grant is left out if a refusal of its key and credential was asked for at the same time
+        or later, or if it has expired. *current*: what was stored
         before must not be missing, refusals least of all; if that can't be had, the answer says
         that it isn't current.
         """
@@ -112,17 +112,24 @@ class IStore(Interface):
         """Store what a 304 confirmed: the grant, and the representation's place in the list."""
 
     def refuse(key: CacheKey, credential: str, asked_at: float) -> None:
-        """Store that GitHub refused *key* to *credential* (403 or 404)."""
+        """Store that GitHub refused *key* to *credential* (403, 404, 410 or 451)."""
 
-    def revoke(credential: str, asked_at: float) -> None:
-        """Store that GitHub refused *credential* altogether (401)."""
+    def begin_epoch(credential: str, epoch: bytes, since: float) -> bytes | None:
+        """Begin *epoch* for a credential that has none, and return it.
 
-    def wrote(credential: str, at: float) -> Deferred[None]:
-        """Note that *credential* writes now, in the whole fleet; the latest time is kept.
+        Where it has one by now: return that, if this process began it after *since* (seconds),
+        when a request was received that found none. Else return None.
+        """
+
+    def replace_epoch(credential: str, epoch: bytes) -> Deferred[None]:
+        """Begin *epoch* in place of any other, after a write, for the whole fleet.
 
         It fires when all replicas can know of it, or when the store has not stored it within the
         time that a request may wait. It never fails.
         """
+
+    def revoke(credential: str, epoch: bytes) -> None:
+        """Begin *epoch* in place of another, if there is one: GitHub has responded with 401."""
 
     def set_limit(token: str, limit: Limit) -> None:
         """Store a limit that *token* has met.

@@ -20,8 +20,9 @@ from msgpack import Packer, unpackb
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.records import Entry, Grant, Representation
 
-Record = Representation | Grant | tuple[Entry, ...] | float
-#: A representation's values, all but its digest; a grant or a list, packed; or a time.
+#: Bytes are an epoch.
+Record = Representation | Grant | tuple[Entry, ...] | float | bytes
+#: A representation's values, all but its digest; a grant, a list or an epoch, packed; or a time.
 Kept: TypeAlias = tuple[bytes, Any, int, int | None] | bytes | float
 #: What a record is called: its kind, and of what it is (a cache key's name, a credential, ...).
 Name: TypeAlias = tuple[str, ...]
@@ -31,17 +32,13 @@ REPRESENTATION: Final = b"r"
 GRANT: Final = b"g"
 REFUSAL: Final = b"x"
 LIST: Final = b"l"
-REVOKED: Final = b"X"
-WRITTEN: Final = b"w"
-#: The letters of those that are times.
-TIMES: Final = REFUSAL + REVOKED + WRITTEN
+EPOCH: Final = b"e"
 _KINDS: Final = {
     "representation": (REPRESENTATION, 2),
     "grant": (GRANT, 2),
     "refusal": (REFUSAL, 2),
     "list": (LIST, 1),
-    "revoked": (REVOKED, 1),
-    "written": (WRITTEN, 1),
+    "epoch": (EPOCH, 1),
 }
 _CALLED: Final = {letter[0]: (kind, texts) for kind, (letter, texts) in _KINDS.items()}
 #: The longest text of hexadecimal digits that is written as bytes; a length above is that of text.
@@ -203,7 +200,7 @@ class Keeper:
                 flat += values
             packed = self._pack(flat)
             return LIST + packed
-        return float(record)
+        return EPOCH + record if isinstance(record, bytes) else float(record)
 
     def _shared(self, fields: Fields) -> int | tuple[tuple[bytes, bytes], ...]:
         """Return the number by which *fields* are known; their lines, where others won't have them.
@@ -225,13 +222,21 @@ class Keeper:
             return self.representation(kept, digest)
         if isinstance(kept, float):
             return kept
-        return grant_of(kept) if is_grant(kept) else entries_of(kept)
+        if is_grant(kept):
+            return grant_of(kept)
+        return epoch_of(kept) if kept.startswith(EPOCH) else entries_of(kept)
 
     def representation(self, kept: Any, digest: str) -> Representation:
         """Return the representation that is kept, with its *digest*."""
         packed, known, size, items = kept
         fields = self._known[known] if isinstance(known, int) else Fields.of(known)
         return Representation(digest, fields, packed, size, items)
+
+
+def epoch_of(kept: Any) -> bytes:
+    """Return the epoch that is kept."""
+    epoch: bytes = kept[len(EPOCH) :]
+    return epoch
 
 
 def grant_of(kept: Any) -> Grant:

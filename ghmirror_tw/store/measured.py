@@ -128,14 +128,19 @@ class MeasuredStore:
         """Store a refusal of a key."""
         self.store.refuse(key, credential, asked_at)
 
-    def revoke(self, credential: str, asked_at: float) -> None:
-        """Store the refusal of a credential."""
-        self.store.revoke(credential, asked_at)
+    def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
+        """Begin an epoch, unless there is one."""
+        began: bytes | None = self.store.begin_epoch(credential, epoch, since)
+        return began
 
-    def wrote(self, credential: str, at: float) -> Deferred[None]:
-        """Note a write."""
-        noted: Deferred[None] = self.store.wrote(credential, at)
-        return noted
+    def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
+        """Replace an epoch."""
+        replaced: Deferred[None] = self.store.replace_epoch(credential, epoch)
+        return replaced
+
+    def revoke(self, credential: str, epoch: bytes) -> None:
+        """Replace an epoch, if there is one."""
+        self.store.revoke(credential, epoch)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit."""

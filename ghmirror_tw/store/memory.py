@@ -17,18 +17,17 @@ from ghmirror_tw.policy.limits import EVERYTHING, Limit, bucket_of
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked, refreshed
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.kept import (
+    EPOCH,
     GRANT,
     LIST,
     REFUSAL,
     REPRESENTATION,
-    REVOKED,
-    TIMES,
-    WRITTEN,
     Keeper,
     Kept,
     Name,
     Record,
     entries_of,
+    epoch_of,
     grant_of,
     granted_at,
     is_grant,
@@ -45,6 +44,7 @@ from ghmirror_tw.store.waiting import waiting, wake
 UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
 _MOST_LIMITS: Final = 10_000
+_MOST_BEGUN: Final = 1000
 #: How many records are let go of without a pause: less than a millisecond's work.
 _AT_ONCE: Final = 500
 #: So many of those used least recently are looked up at a time, to be let go of.
@@ -90,8 +90,10 @@ class MemoryStore:
     evictions: int = 0
     #: What was written or used here, least recently first; names as `short` makes them.
     _records: dict[bytes, Kept] = field(factory=dict)
-    #: How many records that are moments there are of each kind, by its letter: of most, none.
-    _times: dict[int, int] = field(factory=lambda: dict.fromkeys(TIMES, 0))
+    #: How many refusals there are: mostly none.
+    _refusals: int = 0
+    #: When this process began epochs, by credential, those begun last at the end.
+    _begun: OrderedDict[str, float] = field(factory=OrderedDict)
     #: What came from a copy and was not used since, the coldest last.
     _cold: dict[bytes, Kept] = field(factory=dict)
     #: Those that go next, in order: the first of all, less what was used since they were looked up.
@@ -118,12 +120,14 @@ class MemoryStore:
             self._victims.pop(name, None)
         return kept
 
-    def _time(self, kind: bytes, of: bytes) -> float:
-        kept = self._use(kind + of) if self._times[kind[0]] else None
+    def _refused_at(self, of: bytes, whose: bytes) -> float:
+        kept = self._use(REFUSAL + of + whose) if self._refusals else None
         return 0.0 if kept is None else time_of(kept)
 
-    def _refused_at(self, of: bytes, whose: bytes) -> float:
-        return max(self._time(REFUSAL, of + whose), self._time(REVOKED, whose))
+    def epoch(self, credential: str) -> bytes | None:
+        """Return the epoch of a credential, or None where there is none."""
+        kept = self._use(EPOCH + short_text(credential))
+        return None if kept is None else epoch_of(kept)
 
     def _entries(self, of: bytes) -> tuple[Entry, ...]:
         kept = self._use(LIST + of)
@@ -135,8 +139,8 @@ class MemoryStore:
             self.representations += sign
         elif is_grant(kept):
             self.grants += sign
-        elif name[0] in self._times:
-            self._times[name[0]] += sign
+        elif name.startswith(REFUSAL):
+            self._refusals += sign
 
     def _pop(self, name: bytes) -> Kept | None:
         """Remove a record, which still counts, and return it as it is kept."""
@@ -153,7 +157,7 @@ class MemoryStore:
     def _put(self, name: bytes, record: Record) -> None:
         kept, old = self._keeper.keep(record), self._pop(name)
         if type(old) is type(kept) is bytes:
-            # A grant or a list in place of another.
+            # A grant, a list or an epoch in place of another.
             self.size += len(kept) - len(old)
         else:
             if old is not None:
@@ -228,7 +232,7 @@ class MemoryStore:
         return Known(
             grant=None if grant is None else grant_of(grant),
             entries=self._entries(of),
-            written_at=self._time(WRITTEN, whose),
+            epoch=self.epoch(credential),
             refused_at=refused_at,
             unstorable=self._is_unstorable(key),
             limits=limits,
@@ -335,31 +339,51 @@ class MemoryStore:
         # What a refusal outweighs must not outlive it: it would be the one used last.
         if grant.asked_at > max(latest, self._refused_at(of, whose)):
             self._put(name, grant)
-            # Neither may it outlive a write that outweighs it.
-            self._time(WRITTEN, whose)
         self._put(LIST + of, refreshed(self._entries(of), entry))
-        self._evict()
-
-    def _advance(self, name: bytes, at: float) -> None:
-        self._put(name, max(at, self._time(name[:1], name[1:])))
         self._evict()
 
     def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
         """Store a refusal of a key to a credential; the grant that it outweighs goes."""
-        self._advance(short("refusal", key.name, credential), asked_at)
-        name = short("grant", key.name, credential)
+        of, whose = short_text(key.name), short_text(credential)
+        self._put(REFUSAL + of + whose, max(asked_at, self._refused_at(of, whose)))
+        self._evict()
+        name = GRANT + of + whose
         grant = self._peek(name)
         if grant is not None and granted_at(grant) <= asked_at:
             self._take(name)
 
-    def revoke(self, credential: str, asked_at: float) -> None:
-        """Store the refusal of a credential."""
-        self._advance(short("revoked", credential), asked_at)
+    def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
+        """Begin an epoch unless there is one; return that in which requests sent *since* were."""
+        known = self.epoch(credential)
+        if known is not None:
+            return known if self._begun.get(credential, -inf) >= since else None
+        self._begun[credential] = self.reactor.seconds()
+        self._begun.move_to_end(credential)
+        if len(self._begun) > _MOST_BEGUN:
+            self._begun.popitem(last=False)
+        self._put(EPOCH + short_text(credential), epoch)
+        self._evict()
+        return epoch
 
-    def wrote(self, credential: str, at: float) -> Deferred[None]:
-        """Note when a credential last wrote."""
-        self._advance(short("written", credential), at)
+    def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
+        """Begin an epoch in place of any other."""
+        self.set_epoch(credential, epoch)
         return succeed(None)
+
+    def revoke(self, credential: str, epoch: bytes) -> None:
+        """Replace the epoch of a credential, if it has one."""
+        if self.epoch(credential) is not None:
+            self.set_epoch(credential, epoch)
+
+    def set_epoch(self, credential: str, epoch: bytes | None) -> None:
+        """Take the place of what is known of the epoch of a credential; None: it has none."""
+        self._begun.pop(credential, None)
+        name = EPOCH + short_text(credential)
+        if epoch is None:
+            self._take(name)
+        else:
+            self._put(name, epoch)
+            self._evict()
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, over one of the same scope that ends earlier."""

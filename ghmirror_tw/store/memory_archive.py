@@ -21,10 +21,7 @@ from ghmirror_tw.threads import Workshop
 _CALLED: Final = {
     Sort.REPRESENTATION: "representation",
     Sort.GRANT: "grant",
-    Sort.REFUSAL: "refusal",
     Sort.RECENCY: "list",
-    Sort.REVOCATION: "revoked",
-    Sort.WRITE: "written",
 }
 _SORTS: Final = {called: sort for sort, called in _CALLED.items()}
 #: A batch is so many records or so many bytes, whatever comes first; then others have their turn.
@@ -68,7 +65,7 @@ class MemoryArchive:
 
     def _sealed(self, called: Name, record: Record) -> list[Pair]:
         sort, *parts = called
-        if sort not in _SORTS:  # of the moment
+        if sort not in _SORTS:  # not for a snapshot: it permits nothing, so nothing outweighs it
             return []
         name = RecordName(_SORTS[sort], *parts).encode()
         if isinstance(record, Representation):
@@ -77,7 +74,7 @@ class MemoryArchive:
             return [(name, self.codec.grant(name, record))]
         if isinstance(record, tuple):
             return [(name, self.codec.entry(name, entry)) for entry in record]
-        return [(name, self.codec.time(name, record))]
+        return []
 
     # Putting back.
 
@@ -104,11 +101,11 @@ class MemoryArchive:
             grant = codec.open_grant(name, blob)
             if grant is None or grant.expires_at <= self.reactor.seconds():
                 return None
-            return evolve(grant, restored=True)
+            return evolve(grant, epoch=None)
         if parsed.sort is Sort.RECENCY:
             entry: Entry | None = codec.open_entry(name, blob)
             return None if entry is None else (entry,)
-        return codec.open_time(name, blob)
+        return None
 
     def is_full(self) -> bool:
         """Tell whether more would push out others."""

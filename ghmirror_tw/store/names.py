@@ -59,14 +59,9 @@ def claim(subject: Subject) -> bytes:
     return b"%s:%s" % (name, subject.credential.encode("ascii"))
 
 
-def revocation(credential: str) -> bytes:
-    """Return the name of the refusal of *credential* altogether."""
-    return b"{%s}:x" % slot_of_credential(credential)
-
-
-def write(credential: str) -> bytes:
-    """Return the name of when *credential* last wrote."""
-    return b"{%s}:w" % slot_of_credential(credential)
+def epoch(credential: str, history: bytes) -> bytes:
+    """Return the name of the epoch of *credential* in a *history* of the store."""
+    return b"{%s}:e:%s" % (slot_of_credential(credential), history)
 
 
 def limit(token: str, scope: str) -> bytes:
@@ -91,15 +86,13 @@ class Sort(Enum):
     GRANT = "g"
     REFUSAL = "x"
     RECENCY = "l"
-    REVOCATION = "X"
-    WRITE = "w"
 
 
 @frozen
 class RecordName:
-    """A name, taken apart: what it names; the cache key's name or the credential; and the rest.
+    """A name, taken apart: what it names; the cache key's name; and the rest.
 
-    *rest* is a representation's digest, or the credential of a grant or a refusal of a key.
+    *rest* is a representation's digest, or the credential of a grant or a refusal.
     """
 
     sort: Sort
@@ -108,22 +101,17 @@ class RecordName:
 
     def encode(self) -> bytes:
         """Return the name."""
-        letter = "x" if self.sort is Sort.REVOCATION else self.sort.value
-        return f"{{{self.slot}}}:{letter}{':' if self.rest else ''}{self.rest}".encode("ascii")
+        rest = f":{self.rest}" if self.rest else ""
+        return f"{{{self.slot}}}:{self.sort.value}{rest}".encode("ascii")
 
 
 _OF_KEY: Final = re.compile(rb"\{([0-9a-f]{40})\}:(?:(r):([0-9a-f]{64})|([gx]):([0-9a-f]{32})|(l))")
-_OF_CREDENTIAL: Final = re.compile(rb"\{([0-9a-f]{32})\}:([xw])")
 
 
 def parse(name: bytes) -> RecordName | None:
     """Return a record's name taken apart; None for what is the name of no record."""
     found = _OF_KEY.fullmatch(name)
-    if found is not None:
-        slot, *parts = (part.decode("ascii") for part in found.groups() if part is not None)
-        return RecordName(Sort(parts[0]), slot, *parts[1:])
-    found = _OF_CREDENTIAL.fullmatch(name)
-    if found is not None:
-        sort = Sort.WRITE if found[2] == b"w" else Sort.REVOCATION
-        return RecordName(sort, found[1].decode("ascii"))
-    return None
+    if found is None:
+        return None
+    slot, *parts = (part.decode("ascii") for part in found.groups() if part is not None)
+    return RecordName(Sort(parts[0]), slot, *parts[1:])

@@ -7,17 +7,20 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ghmirror_tw.store.redis.interfaces import Unavailable
+from ghmirror_tw.store.waiting import waiting, wake
 
 #: How much is remembered to be written later, of what comes first and of the rest; what is owed
 #: longest is forgotten first.
 MOST: Final = 50_000
 #: So many are written at a time, and so many seconds apart, so that it is spread.
 BATCH: Final = 100
+#: So many of what must not be lost: others wait for it.
+BATCH_FIRST: Final = 1000
 PAUSE_S: Final = 0.25
 
 #: Writes something, and fails with `Unavailable` if that can't be done now.
@@ -41,6 +44,8 @@ class Owed:
     _writes: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
     _timer: IDelayedCall | None = field(init=False, default=None)
     _paying: bool = field(init=False, default=False)
+    _paying_first: bool = field(init=False, default=False)
+    _waiters: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
     def __len__(self) -> int:
@@ -48,6 +53,18 @@ class Owed:
 
     def __bool__(self) -> bool:
         return bool(self._first or self._writes)
+
+    def __contains__(self, name: Hashable) -> bool:
+        return name in self._first or name in self._writes
+
+    @property
+    def owes_first(self) -> bool:
+        """Whether there is anything that must not be lost."""
+        return bool(self._first) or self._paying_first
+
+    def paid_first(self, timeout_s: float) -> Deferred[None]:
+        """Fire when nothing is left that must not be lost, or when *timeout_s* has passed."""
+        return waiting(self.reactor, self._waiters, timeout_s) if self.owes_first else succeed(None)
 
     def owe(self, name: Hashable, write: Write, *, first: bool = False) -> None:
         """Note that *write* has to be done; it takes the place of an earlier one of that *name*."""
@@ -74,9 +91,10 @@ class Owed:
     async def _pay_some(self) -> None:
         """Do a batch of what is owed; what fails is owed again, unless a later one is by now."""
         batch: list[tuple[dict[Hashable, Write], Hashable, Write]] = []
-        for writes in (self._first, self._writes):
-            while writes and len(batch) < BATCH:
+        for writes, most in ((self._first, BATCH_FIRST), (self._writes, BATCH)):
+            while writes and len(batch) < most:
                 batch.append((writes, *writes.popitem(last=False)))
+        self._paying_first = bool(batch) and batch[0][0] is self._first
 
         async def one(writes: dict[Hashable, Write], name: Hashable, write: Write) -> None:
             try:
@@ -89,7 +107,9 @@ class Owed:
         await gatherResults([Deferred.fromCoroutine(one(*each)) for each in batch])
 
     def _paid(self, _: object) -> None:
-        self._paying = False
+        self._paying = self._paying_first = False
+        if not self._first:
+            wake(self._waiters)
         if self:
             self._again()
         else:
@@ -102,3 +122,4 @@ class Owed:
             timer.cancel()
         self._first.clear()
         self._writes.clear()
+        wake(self._waiters)

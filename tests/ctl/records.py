@@ -23,7 +23,7 @@ OWNER = f"redis-ghmirror-{CODEC.fingerprint}"
 
 
 def some(number: int = 3, content: bytes = b"[%d]") -> list[Pair]:
-    """Return so many representations, as many entries and grants, and one record of each rest."""
+    """Return so many representations, as many entries, and three grants more."""
     now = time.time()
     pairs = []
     for each in range(number):
@@ -35,8 +35,9 @@ def some(number: int = 3, content: bytes = b"[%d]") -> list[Pair]:
             (listed, CODEC.entry(listed, entry(now, made))),
             (granted, CODEC.grant(granted, grant(now, made))),
         ]
-    for name in (names.refusal(CacheKey(b"/no"), BOB), names.revocation(BOB), names.write(ALICE)):
-        pairs.append((name, CODEC.time(name, now)))
+    for credential in (BOB, "c" * 32, "d" * 32):
+        name = names.grant(CacheKey(b"/0"), credential)
+        pairs.append((name, CODEC.grant(name, grant(now, held(content.replace(b"%d", b"0"))))))
     return pairs
 
 

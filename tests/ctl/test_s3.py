@@ -11,13 +11,14 @@ import pytest
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.store import names
 from tests.ctl.command import Ended, Operator
 from tests.ctl.records import AT_MS, CODEC, OWNER, SECRET, packed, some
 from tests.redis_servers import start_redis
 from tests.s3 import ENVIRONMENT, KEY_ID, Bucket, Fault, open_bucket
 from tests.s3 import SECRET as S3_SECRET
-from tests.store.contract import BOB
+from tests.store.contract import BOB, grant
 
 NEWEST = f"ghmirror-{OWNER}-20261125T093000.123Z.snap"
 OLDER = f"ghmirror-{OWNER}-20261125T092959.123Z.snap"
@@ -66,7 +67,7 @@ class InABucket(TestCase):
             ["whole", OLDER],
         ]
         said = (await self.run_command(operator, "show", "--json", NEWEST)).json
-        assert said["records"]["grants"]["count"] == 3
+        assert said["records"]["grants"]["count"] == 6
         redis = start_redis(self)
         operator.configure(
             {
@@ -119,8 +120,8 @@ class InABucket(TestCase):
         """One line, status 3, whatever is tried."""
         operator, _ = await self.home()
         redis = start_redis(self)
-        name = names.revocation(BOB)
-        redis.ask("SET", b"ghmirror:" + name, CODEC.time(name, time.time()))
+        name = names.grant(CacheKey(b"/no"), BOB)
+        redis.ask("SET", b"ghmirror:" + name, CODEC.grant(name, grant(time.time())))
         redis.ask("SET", "ghmirror:probe:filled", "1")
         operator.configure(
             {

@@ -115,7 +115,7 @@ def test_json_on_a_terminal_is_json(operator: Operator, kept: Path) -> None:
 # Ctrl-C.
 
 #: Asked for when the first records have been read, and the snapshot has been begun.
-LATER = b"{*}:l"
+LATER = b"{*}:g:*"
 
 
 def test_it_can_be_ended_while_it_waits_for_redis(operator: Operator, kept: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 from functools import reduce
+from typing import Any
 
 from attrs import evolve
 from hypothesis import given
@@ -115,12 +116,12 @@ def test_the_same_word_twice_is_said_once(found: list[Entry], entry: Entry) -> N
 
 
 def test_nothing_known() -> None:
-    """By default nothing is known, nobody has written, and nothing is unstorable."""
-    assert Known() == Known(None, (), 0.0, unstorable=False)
+    """By default nothing is known, no epoch has begun, and nothing is unstorable."""
+    assert Known() == Known(None, (), None, 0.0, unstorable=False)
 
 
-def granted(asked_at: float, **more: float) -> Grant:
-    return Grant("d", b'"t"', None, None, asked_at, asked_at, **more)  # type: ignore[arg-type]
+def granted(asked_at: float, **more: Any) -> Grant:
+    return Grant("d", b'"t"', None, None, asked_at, asked_at, **more)
 
 
 def test_a_refusal_outweighs_what_was_asked_no_later() -> None:
@@ -143,7 +144,7 @@ knowns = st.builds(
     Known,
     grant=grants,
     entries=st.lists(entries, max_size=4).map(ranked),
-    written_at=st.floats(0, 9),
+    epoch=st.none() | st.sampled_from([b"1", b"2"]),
     refused_at=st.floats(0, 9),
     unstorable=st.booleans(),
     current=st.booleans(),
@@ -152,11 +153,11 @@ knowns = st.builds(
 
 @given(knowns, knowns)
 def test_of_two_sources_the_newer_word_counts(one: Known, other: Known) -> None:
-    """For grants, writes, refusals and representations; how current it is, the first one says."""
+    """The first one says how current it is, and which epoch it is."""
     both = one.with_all_of(other)
     asked = [each.grant.asked_at for each in (one, other) if each.grant is not None]
     assert (both.grant.asked_at if both.grant else None) == max(asked, default=None)
-    assert both.written_at == max(one.written_at, other.written_at)
+    assert both.epoch == one.epoch
     assert both.refused_at == max(one.refused_at, other.refused_at)
     assert both.unstorable == (one.unstorable or other.unstorable)
     assert both.current == one.current
@@ -168,6 +169,22 @@ def test_the_same_source_twice_says_nothing_new(known: Known) -> None:
     """Nor does one that knows nothing."""
     assert known.with_all_of(known) == known
     assert known.with_all_of(Known()) == known
+
+
+def test_what_permits() -> None:
+    """A grant of the current epoch, later than any refusal; an epoch has to be found."""
+    grant = granted(1.0, epoch=b"1")
+    assert Known(grant=grant, epoch=b"1").permits
+    for known in (
+        Known(grant=grant),
+        Known(grant=grant, epoch=b"2"),
+        Known(grant=granted(1.0)),
+        Known(grant=granted(1.0), epoch=b"1"),
+        Known(grant=grant, epoch=b"1").doubted(),
+        Known(grant=grant, epoch=b"1", refused_at=1.0),
+        Known(epoch=b"1"),
+    ):
+        assert not known.permits
 
 
 def test_the_later_end_of_a_limit_counts() -> None:

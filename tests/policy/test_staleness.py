@@ -10,8 +10,8 @@ from ghmirror_tw.policy.records import Grant, Known, Representation
 from ghmirror_tw.policy.staleness import fields, may_serve, usable, without_exchange
 
 NOW = 1000.0
-GRANT = Grant("d", b'"t"', None, b"<l>", asked_at=900.0, validated_at=901.0)
-KNOWN = Known(grant=GRANT)
+GRANT = Grant("d", b'"t"', None, b"<l>", asked_at=900.0, validated_at=901.0, epoch=b"1")
+KNOWN = Known(grant=GRANT, epoch=b"1")
 
 
 def stored(vary: bytes = b"Accept") -> Representation:
@@ -28,17 +28,16 @@ def test_a_grant_is_usable_for_so_long() -> None:
 def test_what_is_missing_or_refused_is_not() -> None:
     """No grant, one out of a snapshot, a refusal since, or one that might have been missed."""
     assert usable(Known(), NOW, 99.0) is None
-    assert usable(Known(grant=evolve(GRANT, restored=True)), NOW, 99.0) is None
+    assert usable(evolve(KNOWN, grant=evolve(GRANT, epoch=None)), NOW, 99.0) is None
     assert usable(evolve(KNOWN, refused_at=900.0), NOW, 99.0) is None
     assert usable(evolve(KNOWN, refused_at=899.9), NOW, 99.0) == GRANT
     assert usable(evolve(KNOWN, current=False), NOW, 99.0) is None
 
 
-def test_an_own_write_outweighs_the_grant() -> None:
-    """What was requested before the write, or at the same time, is older than it."""
-    assert usable(evolve(KNOWN, written_at=900.0), NOW, 99.0) is None
-    assert usable(evolve(KNOWN, written_at=899.9), NOW, 99.0) == GRANT
-    assert usable(evolve(KNOWN, written_at=899.9, refused_at=901.0), NOW, 99.0) is None
+def test_another_epoch_ends_it() -> None:
+    """After a write, a 401, or a loss in the store."""
+    assert usable(evolve(KNOWN, epoch=b"2"), NOW, 99.0) is None
+    assert usable(evolve(KNOWN, epoch=None), NOW, 99.0) is None
 
 
 def test_what_varies_with_everything_is_not_served() -> None:

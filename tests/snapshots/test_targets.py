@@ -134,7 +134,7 @@ def test_a_size_tells_whether_there_are_records(kind: str, fingerprint: str, tex
     """For each header, and for the smallest record that a store can seal."""
     owner = owner_of(text)
     codec = Codec(b"")
-    name = RecordName(Sort.REVOCATION, "0" * 32).encode()
+    name = RecordName(Sort.REFUSAL, "0" * 40, "0" * 32).encode()
     for secret_fingerprint, pairs in ((fingerprint, []), ("", [(name, codec.time(name, 0.0))])):
         writer = Writer(Header(owner, kind, 0, secret_fingerprint))
         size = sum(map(len, writer.add(pairs))) + len(writer.finish())

@@ -30,8 +30,13 @@ HELD = held()
 OTHER = held(b"[2]")
 
 
+EPOCH = b"epoch 01"
+ANOTHER = b"epoch 02"
+
+
 def grant(asked_at: float, of: Representation = HELD, **more: Any) -> Grant:
-    return Grant(of.digest, b'"t"', None, None, asked_at, asked_at, **more)
+    values = {"epoch": EPOCH, **more}
+    return Grant(of.digest, b'"t"', None, None, asked_at, asked_at, **values)
 
 
 def entry(at: float = 1.0, of: Representation = HELD, **more: Any) -> Entry:
@@ -80,8 +85,11 @@ class Rules:
         assert (await self.known()).grant is None
         self.store.freshen(KEY, ALICE, grant(3.0), entry(3.0))
         assert (await self.known()).grant == grant(3.0)
-        self.store.revoke(ALICE, 4.0)
-        assert (await self.known()).grant is None
+        self.store.begin_epoch(ALICE, EPOCH, 0.0)
+        assert (await self.known()).permits
+        self.store.revoke(ALICE, ANOTHER)
+        assert (await self.known()).epoch == ANOTHER
+        assert not (await self.known()).permits
 
     async def test_grants_only_over_older_ones(self: Any) -> None:
         """What was asked later stays, whenever it comes, and wherever from."""
@@ -93,28 +101,22 @@ class Rules:
         assert (await self.known(store=self.other)).grant == grant(2.0)
 
     async def test_refusals_outweigh_what_was_asked_before(self: Any) -> None:
-        """For a key or for all, up to the very moment; not what was asked since."""
-        start = 0.0
-        for refuse in (
-            lambda at: self.other.refuse(KEY, ALICE, at),
-            lambda at: self.other.revoke(ALICE, at),
-        ):
-            self.store.freshen(KEY, ALICE, grant(start + 1), entry())
-            await self.settled()
-            refuse(start + 1)
-            refuse(start)
-            await self.settled()
-            known = await self.known()
-            assert known.grant is None
-            assert known.refused
-            self.store.freshen(KEY, ALICE, grant(start + 0.5), entry())
-            await self.settled()
-            assert (await self.known(store=self.other)).grant is None
-            assert (await self.known(BOB)).refused_at == 0.0
-            self.store.freshen(KEY, ALICE, grant(start + 2), entry())
-            await self.settled()
-            assert (await self.known(store=self.other)).grant == grant(start + 2)
-            start += 2
+        """Up to the very moment; not what was asked since."""
+        self.store.freshen(KEY, ALICE, grant(1.0), entry())
+        await self.settled()
+        self.other.refuse(KEY, ALICE, 1.0)
+        self.other.refuse(KEY, ALICE, 0.5)
+        await self.settled()
+        known = await self.known()
+        assert known.grant is None
+        assert known.refused
+        self.store.freshen(KEY, ALICE, grant(0.5), entry())
+        await self.settled()
+        assert (await self.known(store=self.other)).grant is None
+        assert (await self.known(BOB)).refused_at == 0.0
+        self.store.freshen(KEY, ALICE, grant(2.0), entry())
+        await self.settled()
+        assert (await self.known(store=self.other)).grant == grant(2.0)
 
     async def test_expired_grants_are_gone(self: Any) -> None:
         """They were made to a token that has ended."""
@@ -123,14 +125,37 @@ class Rules:
         await self.settled()
         assert (await self.known(store=self.other)).grant is None
 
-    async def test_writes(self: Any) -> None:
-        """The latest is kept, for the fleet."""
-        self.store.wrote(ALICE, 2.0)
-        self.other.wrote(ALICE, 1.0)
+    async def test_an_epoch_is_begun_once(self: Any) -> None:
+        """Also by two replicas at a time; requests that found none share it where it was begun."""
+        now = reactor.seconds()
+        assert self.store.begin_epoch(ALICE, EPOCH, now) == EPOCH
+        assert self.store.begin_epoch(ALICE, ANOTHER, now) == EPOCH
+        assert self.store.begin_epoch(ALICE, ANOTHER, now + 3600.0) is None
+        await self.settled()
+        self.other.begin_epoch(ALICE, ANOTHER, now)
         await self.settled()
         for store in (self.store, self.other):
-            assert (await self.known(store=store)).written_at == 2.0
-            assert (await self.known(BOB, store=store)).written_at == 0.0
+            assert (await self.known(store=store)).epoch == EPOCH
+            assert (await self.known(BOB, store=store)).epoch is None
+
+    async def test_a_write_replaces_the_epoch(self: Any) -> None:
+        """There is one after it in any case: other replicas see that there was a write."""
+        for epoch in (EPOCH, ANOTHER):
+            self.store.replace_epoch(ALICE, epoch)
+            await self.settled()
+            assert (await self.known(store=self.other)).epoch == epoch
+        assert self.other.begin_epoch(ALICE, EPOCH, 0.0) is None
+
+    async def test_a_revoked_credential_has_another_epoch_or_none(self: Any) -> None:
+        """For a credential that was never granted anything, nothing is stored."""
+        self.store.revoke(BOB, EPOCH)
+        self.store.begin_epoch(ALICE, EPOCH, 0.0)
+        await self.settled()
+        self.other.revoke(ALICE, ANOTHER)
+        await self.settled()
+        for store in (self.store, self.other):
+            assert (await self.known(BOB, store=store)).epoch is None
+            assert (await self.known(ALICE, store=store)).epoch == ANOTHER
 
     async def limits(self: Any, *scopes: str, store: Any = None) -> tuple[Limit, ...]:
         found: tuple[Limit, ...]

@@ -11,11 +11,25 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.records import Known
+from ghmirror_tw.store import memory as memory_module
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience
 from ghmirror_tw.store.measured import MeasuredStore
 from ghmirror_tw.store.memory import UNSTORABLE_S, MemoryStore
 from tests.home import reactor
-from tests.store.contract import ALICE, BOB, COLD, HELD, KEY, Contract, Rules, entry, grant, held
+from tests.store.contract import (
+    ALICE,
+    ANOTHER,
+    BOB,
+    COLD,
+    EPOCH,
+    HELD,
+    KEY,
+    Contract,
+    Rules,
+    entry,
+    grant,
+    held,
+)
 
 OTHER_KEY = CacheKey(b"/other")
 
@@ -46,7 +60,7 @@ class Bounds(SynchronousTestCase):
         assert self.store.names() == names[::-1]
         self.store.held(KEY, (HELD.digest,))
         assert self.store.names() == names
-        copied = [("revoked", ALICE), ("revoked", BOB)]
+        copied = [("refusal", KEY.name, ALICE), ("refusal", KEY.name, BOB)]
         for name in copied:
             assert self.store.admit(name, 1.0)
         assert self.store.names() == names + copied
@@ -59,7 +73,7 @@ class Bounds(SynchronousTestCase):
         """Of all kinds, and names: with many of them it would hold up everything for long."""
         self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
         self.store.refuse(OTHER_KEY, ALICE, 1.0)
-        self.store.admit(("revoked", BOB), 1.0)
+        self.store.admit(("refusal", KEY.name, BOB), 1.0)
         for _ in "12":  # the first time it sees through names and fields, then through the rest
             gc.collect()
         for records in (self.store._records, self.store._cold):
@@ -111,52 +125,40 @@ class Bounds(SynchronousTestCase):
         self.successResultOf(self.store.close())
         assert self.clock.getDelayedCalls() == []
 
-    def test_a_refusal_is_not_evicted_before_what_it_outweighs(self) -> None:
-        """A grant that was refused never comes back by forgetting."""
+    def test_an_evicted_epoch_permits_nothing(self) -> None:
+        """Nor does one that is begun after it: an epoch never comes again."""
         store = self.store = MemoryStore(self.clock, 6_000)
         store.freshen(KEY, ALICE, grant(1.0), entry())
-        store.revoke(ALICE, 2.0)
+        store.begin_epoch(ALICE, EPOCH, 0.0)
+        store.freshen(KEY, BOB, grant(1.0), entry())
         for number in range(40):
-            assert self.known().grant is None
             store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
-        assert self.known().grant is None
+        assert store.epoch(ALICE) is None
+        assert store.begin_epoch(ALICE, ANOTHER, 0.0) == ANOTHER
+        store.freshen(KEY, ALICE, grant(1.0), entry())
+        assert not self.known().permits
 
     def test_what_was_asked_before_a_refusal_does_not_outlive_it(self) -> None:
         """Neither the grant that was there, nor one that comes late and is the last one used."""
-        for refuse in (
-            lambda: self.store.refuse(KEY, ALICE, 2.0),
-            lambda: self.store.revoke(ALICE, 2.0),
-        ):
-            self.store = MemoryStore(self.clock, 6_000)
-            self.store.freshen(KEY, ALICE, grant(0.5), entry())
-            refuse()
-            self.store.freshen(KEY, ALICE, grant(1.0), entry())
-            for number in range(40):
-                self.store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
-                kept = self.store.names()
-                refused = {("refusal", KEY.name, ALICE), ("revoked", ALICE)} & {*kept}
-                assert refused or ("grant", KEY.name, ALICE) not in kept
-            assert not refused
+        self.store = MemoryStore(self.clock, 6_000)
+        self.store.freshen(KEY, ALICE, grant(0.5), entry())
+        self.store.refuse(KEY, ALICE, 2.0)
+        self.store.freshen(KEY, ALICE, grant(1.0), entry())
+        for number in range(40):
+            self.store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
+            assert ("grant", KEY.name, ALICE) not in self.store.names()
         self.store = MemoryStore(self.clock, 6_000)
         self.store.freshen(KEY, ALICE, grant(0.5), entry())
         self.store.refuse(KEY, ALICE, 2.0)
         assert self.store.grants == 0
 
-    def test_a_write_is_not_evicted_before_the_grants_that_it_outweighs(self) -> None:
-        """Neither a grant from before the write, nor one whose response comes after it."""
-        for late in (False, True):
-            store = self.store = MemoryStore(self.clock, 6_000)
-            store.wrote(ALICE, 2.0)
-            for number in range(5):
-                store.freshen(CacheKey(b"/b/%d" % number), BOB, grant(1.0), entry())
-            store.freshen(KEY, ALICE, grant(1.0), entry())
-            if not late:
-                self.known()
-            for number in range(40):
-                store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
-                kept = store.names()
-                assert ("written", ALICE) in kept or ("grant", KEY.name, ALICE) not in kept
-            assert ("written", ALICE) not in kept
+    def test_only_so_many_beginnings_are_remembered(self) -> None:
+        """Of the others, a request that found no epoch gets none."""
+        self.patch(memory_module, "_MOST_BEGUN", 1)
+        for credential in (ALICE, BOB):
+            assert self.store.begin_epoch(credential, EPOCH, 0.0) == EPOCH
+        assert self.store.begin_epoch(BOB, ANOTHER, 0.0) == EPOCH
+        assert self.store.begin_epoch(ALICE, ANOTHER, 0.0) is None
 
     def claim(self, owner: str) -> Claim:
         said: Claim = self.successResultOf(self.store.claim(COLD, owner, Patience()))

@@ -40,12 +40,10 @@ class RedisArchive:
 
     records: RedisRecords
 
-    # Copying: what refuses first, so that it is there before what it outweighs.
+    # Copying: neither refusals nor epochs, since what is put back permits nothing.
 
     async def dump(self) -> AsyncGenerator[list[Pair]]:
         """Give all records; of representations, those first that were validated last."""
-        async for pairs in self._values("{*}:[xw]*"):
-            yield pairs
         async for pairs in self._contents():
             yield pairs
         async for pairs in self._values("{*}:g:*"):

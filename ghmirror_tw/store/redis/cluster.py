@@ -56,6 +56,11 @@ class Cluster:
         """Whether each slot has an owner, and all of them take changes."""
         return self.shards.writing
 
+    @property
+    def returns(self) -> int:
+        """How often a shard has come back, or another server has become its primary."""
+        return self.shards.returns
+
     def open(self) -> None:
         """Begin to find the shards and to connect to them."""
         self.shards.open()

@@ -68,6 +68,7 @@ class IServers(Interface):
     reads_primary: bool = Attribute("Whether READ is always answered by who is written to.")
     reading: bool = Attribute("Whether all that is known to be needed for reading works now.")
     writing: bool = Attribute("Whether all that is known to be needed for writing works now.")
+    returns: int = Attribute("Rises when a server that is written to comes back, or is another.")
 
     def open() -> None:
         """Begin to connect. Never fails: what is away is connected to when it is back."""

@@ -76,6 +76,10 @@ class Node:
     lifetime_s: float = 600.0
     idle_s: float = 15.0
     keys_changed: KeysChanged | None = None
+    #: Called when there is a new connection, which may lead to another server.
+    connected: Callable[[], object] = lambda: None
+    #: How often it has come back.
+    returns: int = field(default=0, init=False)
     _pool: Pool = field(init=False)
     _trials: Trials = field(init=False)
     _closing: bool = field(default=False, init=False)
@@ -132,7 +136,11 @@ class Node:
     @property
     def mark_key(self) -> bytes:
         """A key of this server's own, for the mark that it has been filled."""
-        return self._trials.key + b":filled"
+        return self.own_key(b"filled")
+
+    def own_key(self, name: bytes) -> bytes:
+        """Return a key of this server's own, for what concerns it as a whole."""
+        return b"%s:%s" % (self._trials.key, name)
 
     def open(self) -> None:
         """Begin to connect, and go on until `close`; never fails."""
@@ -284,6 +292,7 @@ class Node:
 
     def _gained(self) -> None:
         self._trials.reached()
+        self.connected()
 
     def _missed(self, why: str) -> None:
         if self._closing or self._pool.connections:
@@ -301,6 +310,7 @@ class Node:
             else:
                 self._say(f"can't be {'written' if self.reading else 'read'}: {self.why}")
         if (self.reading, self.writing) != self._told:
+            self.returns += self.reading and not self._told[0]
             self._told = (self.reading, self.writing)
             self.changed(self)
 

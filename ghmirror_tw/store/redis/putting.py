@@ -16,11 +16,12 @@ from ghmirror_tw.store.redis.records import RedisRecords
 def putting(records: RedisRecords, name: bytes, blob: bytes) -> Command | None:
     """Return the command that puts *blob* back under *name*.
 
-    None for what has expired, and for what is no record or not sealed with our secret. Grants are
-    marked as restored, so that nothing is answered with them before GitHub has been asked.
+    None for what has expired, for what is no record or not sealed with our secret, and for
+    refusals. Grants permit nothing before GitHub has confirmed them.
     """
     parsed = parse(name)
-    return None if parsed is None else _BY_SORT[parsed.sort](records, parsed, name, blob)
+    put = None if parsed is None else _BY_SORT.get(parsed.sort)
+    return None if put is None or parsed is None else put(records, parsed, name, blob)
 
 
 def _representation(
@@ -38,7 +39,7 @@ def _grant(records: RedisRecords, parsed: RecordName, name: bytes, blob: bytes) 
     if grant is None or left_s <= 0:
         return None
     keys = records.keys(name, evolve(parsed, sort=Sort.REFUSAL).encode())
-    sealed = records.codec.grant(name, evolve(grant, restored=True))
+    sealed = records.codec.grant(name, evolve(grant, epoch=None))
     return scripts.PUT_GRANT.call(keys, sealed, records.life(left_s))
 
 
@@ -50,19 +51,8 @@ def _entry(records: RedisRecords, _: RecordName, name: bytes, blob: bytes) -> Co
     return scripts.PUT_ENTRY.call(records.keys(name), bytes.fromhex(entry.digest), blob, life)
 
 
-def _time(records: RedisRecords, parsed: RecordName, name: bytes, blob: bytes) -> Command | None:
-    if records.codec.open_time(name, blob) is None:
-        return None
-    outweighed = [evolve(parsed, sort=Sort.GRANT)] if parsed.sort is Sort.REFUSAL else []
-    keys = records.keys(name, *(each.encode() for each in outweighed))
-    return scripts.ADVANCE.call(keys, blob, records.life(records.outweighing_life_s))
-
-
 _BY_SORT: Final[dict[Sort, Callable[[RedisRecords, RecordName, bytes, bytes], Command | None]]] = {
     Sort.REPRESENTATION: _representation,
     Sort.GRANT: _grant,
     Sort.RECENCY: _entry,
-    Sort.REFUSAL: _time,
-    Sort.REVOCATION: _time,
-    Sort.WRITE: _time,
 }

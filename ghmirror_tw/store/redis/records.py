@@ -1,9 +1,10 @@
-"""The four kinds of records on Redis servers, and claims, with the keys that all replicas share."""
+"""The five kinds of records on Redis servers, and claims, with the keys that all replicas share."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from enum import Enum
 from itertools import chain
 from math import inf
 from typing import Any, Final
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.limits import EVERYTHING, Limit, bucket_of
+from ghmirror_tw.policy.order import clamped
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked
 from ghmirror_tw.store import names
 from ghmirror_tw.store.codec import Codec
@@ -29,13 +31,21 @@ from ghmirror_tw.threads import Workshop
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
-#: How much longer a refusal or a write is kept than any grant it can outweigh, in seconds.
+#: How much longer a refusal or an epoch is kept than any grant it matters to, in seconds.
 _LONGER_S: Final = 86_400.0
 #: Lives are spread upward by so much, so that what was stored together doesn't end together.
 _SPREAD: Final = 0.1
 #: The names of so many pairs of a key and a credential are remembered.
 _OWN: Final = 1024
 _SEVERAL: Final = 2
+
+
+class EpochOver(Enum):
+    """Over what an epoch is stored: nothing, another one, or either."""
+
+    NOTHING = b"nothing"
+    ANOTHER = b"another"
+    EITHER = b"either"
 
 
 @define(eq=False)
@@ -89,6 +99,8 @@ class RedisRecords:
     #: What is known to be there is not written again only to renew its times, before so long.
     again_s: float = 0.0
     chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - it only spreads
+    #: The current history of the servers (see `history`); None while it is not known.
+    history: bytes | None = field(init=False, default=None)
     _prefix: bytes = field(init=False)
     # by the names of key and credential: what may be secret in them is not kept
     _own: Lately[tuple[str, str], _Own] = field(init=False, factory=lambda: Lately(_OWN))
@@ -98,8 +110,15 @@ class RedisRecords:
 
     @property
     def outweighing_life_s(self) -> float:
-        """How long refusals and times of writes, which outweigh grants, are kept."""
+        """How long refusals and epochs are kept."""
         return self.grant_life_s + _LONGER_S
+
+    def change_history(self, history: bytes | None) -> None:
+        """Take *history* for the current one: epochs of another one do not exist."""
+        if history != self.history:
+            self.history = history
+            self._own = Lately(_OWN)
+            self.tracking.changed(None)
 
     def key(self, name: bytes) -> bytes:
         """Return the key of a record."""
@@ -131,7 +150,7 @@ class RedisRecords:
         grant, refusal = names.grant(key, credential), names.refusal(key, credential)
         recency, unstorable = names.recency(key), self.key(names.unstorable(key))
         keys = self.keys(grant, refusal, recency)
-        of_credential = self.keys(names.revocation(credential), names.write(credential))
+        epoch = self.key(names.epoch(credential, self.history or b""))
         limits = self.keys(
             names.limit(token, EVERYTHING), names.limit(token, bucket_of(b"GET", key.path))
         )
@@ -139,16 +158,16 @@ class RedisRecords:
         question = scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))
         questions: tuple[tuple[bytes, Command], ...] = (
             (slot, question),
-            (whose, Command((b"MGET", *of_credential, *limits))),
+            (whose, Command((b"MGET", epoch, *limits))),
         )
-        watched: tuple[tuple[bytes, ...], ...] = ((keys[0], keys[2]), limits)
+        watched: tuple[tuple[bytes, ...], ...] = ((keys[0], keys[2]), (epoch, *limits))
         if self.servers.sharded and token != credential:
             questions = (
                 (slot, question),
-                (whose, Command((b"MGET", *of_credential))),
+                (whose, Command((b"MGET", epoch))),
                 (names.slot_of_credential(token), Command((b"MGET", *limits))),
             )
-            watched = ((keys[0], keys[2]), (), limits)
+            watched = ((keys[0], keys[2]), (epoch,), limits)
         return _Own(slot, grant, refusal, recency, keys, unstorable, token, questions, watched)
 
     def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
@@ -240,7 +259,10 @@ class RedisRecords:
         *,
         current: bool,
     ) -> Deferred[Known]:
-        """Ask for all of it, behind what has it *tracked*."""
+        """Ask for all of it, behind what has it *tracked*.
+
+        What holds for the credential is read where it is written.
+        """
         purpose = Purpose.CURRENT if current else Purpose.READ
 
         def before(*watched: bytes) -> tuple[Command, ...]:
@@ -248,11 +270,16 @@ class RedisRecords:
                 return ()
             return (Command((b"EXISTS", *watched), tracked=tracked),)
 
-        if self.servers.sharded:
+        if self.servers.sharded or not self.servers.reads_primary:
             parts = zip(own.watched, own.questions, strict=True)
             all_of_them = together(
                 [
-                    self._ask(slot, (*before(*watched), question), purpose, timeout_s)
+                    self._ask(
+                        slot,
+                        (*before(*watched), question),
+                        purpose if slot == own.slot else Purpose.CURRENT,
+                        timeout_s,
+                    )
                     for watched, (slot, question) in parts
                 ]
             )
@@ -276,25 +303,26 @@ class RedisRecords:
         grant, refusal, unstorable, blobs = _unpacked(found)
         open_entry, recency = self.codec.open_entry, own.recency
         entries = [entry for blob in blobs if (entry := open_entry(recency, blob)) is not None]
-        refused_at = self.codec.refused_at(own.refusal, refusal) if refusal else 0.0
-        written_at = 0.0
+        now = self.now()
+        refused_at = self.codec.refused_at(own.refusal, refusal, now) if refusal else 0.0
+        epoch: bytes | None = None
         limits: tuple[Limit, ...] = ()
         if any(isinstance(part, list) and any(part) for part in parts):
-            revoked, written, *stopping = _flat(parts)
+            sealed, *stopping = _flat(parts)
             scopes = EVERYTHING, bucket_of(b"GET", key.path)
             limits = self._opened(own.token, scopes, stopping)
-            written_at = self.codec.open_time(names.write(credential), written) or 0.0
-            revoked_at = self.codec.refused_at(names.revocation(credential), revoked)
-            refused_at = max(refused_at, revoked_at)
+            if self.history is not None and sealed:
+                epoch = self.codec.open_epoch(names.epoch(credential, self.history), sealed)
         known = Known(
             grant=self.codec.open_grant(own.grant, grant),
             entries=tuple(entries) if len(entries) < _SEVERAL else ranked(entries),
-            written_at=written_at,
+            epoch=epoch,
             refused_at=refused_at,
             unstorable=bool(unstorable),
             limits=limits,
             current=current or self.servers.reads_primary,
         )
+        known = clamped(known, now)
         if not limits:
             return known
         in_force = Deferred.fromCoroutine(self._in_force(own.token, limits, timeout_s))
@@ -430,15 +458,22 @@ class RedisRecords:
         command = scripts.ADVANCE.call(keys, self.codec.time(name, asked_at), life)
         await self._write(names.slot_of_key(key), command, timeout_s)
 
-    async def revoke(self, credential: str, asked_at: float, timeout_s: float) -> None:
-        """Store the refusal of a credential."""
-        life_s = self.outweighing_life_s
-        await self._advance(credential, names.revocation(credential), asked_at, life_s, timeout_s)
+    async def put_epoch(
+        self, credential: str, epoch: bytes, timeout_s: float, over: EpochOver
+    ) -> bytes | None:
+        """Store an epoch of the current history; return the one that there is now, if any.
 
-    async def wrote(self, credential: str, at: float, timeout_s: float) -> None:
-        """Note when a credential last wrote."""
-        life_s = self.outweighing_life_s
-        await self._advance(credential, names.write(credential), at, life_s, timeout_s)
+        Fails with `Unavailable` while the history is not known.
+        """
+        if self.history is None:
+            raise Unavailable("history", "Redis: it is not known yet what it has lost")
+        name = names.epoch(credential, self.history)
+        keys = self.keys(name)
+        self.tracking.changed(keys)
+        sealed, life = self.codec.epoch(name, epoch), self.life(self.outweighing_life_s)
+        command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
+        reply = await self._write(names.slot_of_credential(credential), command, timeout_s)
+        return self.codec.open_epoch(name, reply)
 
     async def set_limit(self, token: str, limit: Limit, timeout_s: float) -> None:
         """Store a limit for as long as it lasts."""
@@ -448,14 +483,6 @@ class RedisRecords:
         life = b"%d" % max(1, round((limit.until - self.now()) * 1000))
         command = scripts.SET_LIMIT.call(keys, self.codec.limit(name, limit), life)
         await self._write(names.slot_of_credential(token), command, timeout_s)
-
-    async def _advance(
-        self, credential: str, name: bytes, at: float, life_s: float, timeout_s: float
-    ) -> None:
-        sealed, keys = self.codec.time(name, at), self.keys(name)
-        self.tracking.changed(keys)
-        command = scripts.ADVANCE.call(keys, sealed, self.life(life_s))
-        await self._write(names.slot_of_credential(credential), command, timeout_s)
 
     async def unstorable(self, key: CacheKey, timeout_s: float) -> None:
         """Note that answers to *key* can't be stored, and end any claim to it."""
@@ -513,9 +540,13 @@ def _unpacked(found: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
 
 
 def _flat(parts: Sequence[Reply]) -> list[Reply]:
-    """Return the values of four keys that were read in equal parts; None where it failed."""
-    missing = [None] * (4 // len(parts))
-    return [each for part in parts for each in (part if isinstance(part, list) else missing)]
+    """Return epoch and limits, read in one part or in two; None where it failed."""
+    counts = (3,) if len(parts) == 1 else (1, 2)
+    return [
+        each
+        for part, count in zip(parts, counts, strict=True)
+        for each in (part if isinstance(part, list) else [None] * count)
+    ]
 
 
 def _last_two(replies: list[Reply]) -> list[Reply]:

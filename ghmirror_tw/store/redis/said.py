@@ -41,9 +41,9 @@ class Said:
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is a grant in it that counts: only then it may stand for asking again."""
+        """Whether there is a grant that may permit: only then it may stand for asking again."""
         grant = self.known.grant
-        if grant is None or grant.restored:
+        if grant is None or grant.epoch is None:
             return False
         return grant.asked_at > self.known.refused_at
 

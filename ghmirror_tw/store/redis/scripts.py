@@ -11,6 +11,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from ghmirror_tw.policy.order import MOST_AHEAD_S
 from ghmirror_tw.policy.records import RECENCY_LENGTH
 from ghmirror_tw.store.codec import MAGIC, VERSION
 from ghmirror_tw.store.redis.interfaces import Command
@@ -43,7 +44,9 @@ local function read(blob)
   return version, unpack('>dd', blob, 5)
 end
 local function newer(blob) return read(blob) > %d end
-""" % (MAGIC, VERSION)
+-- whether a stored time is as late as another; one that is wrong (see policy.order) is not
+local function as_late(stored, at) return stored and stored >= at and stored <= at + %d end
+""" % (MAGIC, VERSION, MOST_AHEAD_S)
 
 #: KEYS: grant, refusal, unstorable, recency list. Returns all there is, as one MessagePack array,
 #: because one reply is read faster than ten.
@@ -68,7 +71,7 @@ local function put_grant(key, refusal, grant, life)
   local old = redis.pcall('GET', key)
   local version, known = read(old)
   local _, refused = read(redis.pcall('GET', refusal))
-  if version > %d or (known and known >= asked_at) or (refused and refused >= asked_at) then
+  if version > %d or as_late(known, asked_at) or as_late(refused, asked_at) then
     return 0
   end
   redis.call('SET', key, grant, 'PX', life)
@@ -161,7 +164,7 @@ PUT_ENTRY: Final = Script(
     _READ + _PUT_ENTRY + b"return put_entry(KEYS[1], ARGV[1], ARGV[2], ARGV[3], 0)"
 )
 
-#: KEYS: a time, and the grant that it outweighs if it is later, or none. ARGV: the time, its life.
+#: KEYS: a refusal, and the grant that it outweighs if it is later. ARGV: the refusal, its life.
 #: Returns whether it was put.
 ADVANCE: Final = Script(
     _READ
@@ -170,16 +173,27 @@ local _, at = read(ARGV[1])
 local old = redis.pcall('GET', KEYS[1])
 local _, known = read(old)
 local put = 0
-if not newer(old) and not (known and known >= at) then
+if not newer(old) and not as_late(known, at) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   put = 1
 end
-if KEYS[2] then
-  local grant = redis.pcall('GET', KEYS[2])
-  local _, asked_at = read(grant)
-  if asked_at and asked_at <= at and not newer(grant) then redis.call('DEL', KEYS[2]) end
-end
+local grant = redis.pcall('GET', KEYS[2])
+local _, asked_at = read(grant)
+if asked_at and not newer(grant) and (asked_at <= at or not as_late(asked_at, at))
+then redis.call('DEL', KEYS[2]) end
 return put
+"""
+)
+
+#: KEYS: an epoch. ARGV: the epoch, its life in ms, over what it is stored: nothing, another,
+#: either. Returns the epoch that there is now.
+PUT_EPOCH: Final = Script(
+    b"""
+local known = redis.pcall('GET', KEYS[1])
+if type(known) ~= 'string' then known = false end
+if (known and ARGV[3] == 'nothing') or (not known and ARGV[3] == 'another') then return known end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
 """
 )
 
@@ -235,5 +249,44 @@ local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
+"""
+)
+
+#: KEYS: the history (see `history`). ARGV: a new history; the server's run id; the history and
+#: the count that the caller has seen; the life of a history in ms; the caller; whether it owes; a
+#: time of this server's, or 0; for how many ms a member counts.
+#: Returns history, count, the time in ms, how many members there are, how many others owe, and how
+#: many members came since.
+BEAT: Final = Script(
+    b"""
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
+local known = redis.call('HMGET', KEYS[1], 'history', 'count', 'run')
+local history, count = known[1], tonumber(known[2] or 0)
+if not history or not count or known[3] ~= ARGV[2]
+  or (history == ARGV[3] and count < tonumber(ARGV[4])) then
+  history, count = ARGV[1], 0
+end
+count = count + 1
+local me = 'member ' .. ARGV[6]
+redis.call('HSET', KEYS[1], 'history', history, 'count', count, 'run', ARGV[2],
+  me, string.format('%.0f %s', now, ARGV[7]))
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+local members, owing, back = 0, 0, 0
+local rows = redis.call('HGETALL', KEYS[1])
+for i = 1, #rows, 2 do
+  if string.sub(rows[i], 1, 7) == 'member ' then
+    local at, owes = string.match(rows[i + 1], '^(%d+) (%d)$')
+    at = tonumber(at)
+    if not at or at < now - tonumber(ARGV[9]) then redis.call('HDEL', KEYS[1], rows[i])
+    else
+      members = members + 1
+      if owes == '1' and rows[i] ~= me then owing = owing + 1 end
+      if at >= tonumber(ARGV[8]) then back = back + 1 end
+    end
+  end
+end
+return {history, count, string.format('%.0f', now), members, owing, back}
 """
 )

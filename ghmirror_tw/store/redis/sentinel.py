@@ -33,18 +33,21 @@ class Sentinels:
 
     It is looked for when connections to it break, when it says that it is none, when it is left
     alone for its failures, and every *check_s*. As long as nobody knows better, the last one is
-    asked. *make*: `Node`, with everything given but ``address`` and ``changed``. *random* gives
-    numbers from 0 to 1.
+    asked. *make*: `Node`, with everything given but ``address`` and ``changed``. *changed* is
+    called when another server has become the primary. *random* gives numbers from 0 to 1.
     """
 
     reactor: Any
     finder: Finder
     make: Callable[..., Node]
     random: Callable[[], float]
+    changed: Callable[[], object] = lambda: None
     check_s: float = _CHECK_S
     sharded: bool = False
     reads_primary: bool = True
     _node: Node | None = field(default=None, init=False)
+    #: How often the primary was another one, and how often earlier ones had come back.
+    _changes: int = field(default=0, init=False)
     _rounds: Rounds = field(init=False)
     _leaving: set[Deferred[None]] = field(factory=set, init=False)
     _settling: Settling = field(factory=Settling, init=False)
@@ -70,6 +73,11 @@ class Sentinels:
     def writing(self) -> bool:
         """Whether the primary takes changes."""
         return self._node is not None and self._node.writing
+
+    @property
+    def returns(self) -> int:
+        """How often the primary has come back, or another server has become it."""
+        return self._changes + (0 if self._node is None else self._node.returns)
 
     def open(self) -> None:
         """Begin to look for the primary."""
@@ -134,8 +142,10 @@ class Sentinels:
             await node.settled().addTimeout(_TIMEOUT_S, self.reactor)
             if await self._is_primary(node):
                 left, self._node = self._node, node
+                self._changes += 1 + (0 if left is None else left.returns)
                 self._said = ""
                 self._log.info("Redis: the primary is {address}", address=address)
+                self.changed()
             else:
                 self._say(f"Sentinels name {address}, which is no primary")
         except Unavailable as error:

@@ -36,6 +36,11 @@ class Single:
         """Whether it takes changes."""
         return self.node.writing
 
+    @property
+    def returns(self) -> int:
+        """How often it has come back."""
+        return self.node.returns
+
     def open(self) -> None:
         """Begin to connect."""
         self.node.open()
@@ -90,6 +95,11 @@ class PrimaryAndReader:
     def writing(self) -> bool:
         """Whether the primary takes changes."""
         return self.primary.writing
+
+    @property
+    def returns(self) -> int:
+        """How often the primary has come back."""
+        return self.primary.returns
 
     def open(self) -> None:
         """Begin to connect to both."""

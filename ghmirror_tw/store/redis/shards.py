@@ -55,6 +55,8 @@ class Shards:
     _rounds: Rounds = field(init=False)
     _settling: Settling = field(factory=Settling, init=False)
     _leaving: set[Deferred[None]] = field(factory=set, init=False)
+    #: How often other servers became the primaries, and how often those came back that were left.
+    _changes: int = field(default=0, init=False)
     _said: str = field(default="", init=False)
     _closed: bool = field(default=False, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
@@ -78,6 +80,11 @@ class Shards:
     def writing(self) -> bool:
         """Whether each slot has an owner, and all of them take changes."""
         return self._all(lambda node: node.writing)
+
+    @property
+    def returns(self) -> int:
+        """How often a primary has come back, or another server has become one."""
+        return self._changes + sum(node.returns for node in self._nodes.values())
 
     def _all(self, holds: Callable[[Node], bool]) -> bool:
         return (
@@ -208,6 +215,7 @@ class Shards:
             self._keys_moved()
         self._map, self._complete = slots, slots.is_complete
         if self._primaries != before:
+            self._changes += 1
             shown = ", ".join(sorted(map(str, self._primaries)))
             self._log.info("Redis Cluster: the shards are {shards}", shards=shown)
         for address in self._nodes.keys() - self._primaries - self._asked:
@@ -227,6 +235,7 @@ class Shards:
         node.probe(b"%s{%s}" % (node.probe_key, self._map.tag(node.address)))
 
     def _leave(self, node: Node) -> None:
+        self._changes += node.returns
         closing = node.close()
         self._leaving.add(closing)
         closing.addBoth(lambda _: self._leaving.discard(closing))

@@ -20,8 +20,9 @@ from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.store.redis.budgets import RedisBudgets
 from ghmirror_tw.store.redis.cluster import Cluster
 from ghmirror_tw.store.redis.finding import Finder
+from ghmirror_tw.store.redis.history import History
 from ghmirror_tw.store.redis.interfaces import Purpose, Unavailable
-from ghmirror_tw.store.redis.records import RedisRecords
+from ghmirror_tw.store.redis.records import EpochOver, RedisRecords
 from ghmirror_tw.store.redis.sentinel import Sentinels
 from ghmirror_tw.store.redis.servers import Single
 from ghmirror_tw.store.redis.shards import Shards
@@ -33,7 +34,7 @@ from tests.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.redis_servers import RedisServer, start_redis
 from tests.redis_sets import SERVICE, open_cluster, open_sentinels
 from tests.running import ROOT
-from tests.store.contract import ALICE, HELD, KEY, entry, grant
+from tests.store.contract import ALICE, EPOCH, HELD, KEY, entry, grant
 from tests.store.redis.load import aside, maker, until
 from tests.store.redis.nodes import command
 
@@ -86,6 +87,8 @@ class LeastPrivilege(TestCase):
         self.server.ask("ACL", "LOG", "RESET")
         records = await self.connect(database)
         budgets = RedisBudgets(records, SOON)
+        history = History(reactor, records.servers, b"me", lambda: False, records.change_history)
+        history.look()
         subject = Subject(KEY)
         listed = [
             (grant(float(at)), evolve(entry(float(at)), digest=f"{at:064x}"))
@@ -104,14 +107,15 @@ class LeastPrivilege(TestCase):
             records.look_up(KEY, ALICE, SOON, current=False),
             records.fetch(KEY, (HELD.digest,), SOON),
             records.refuse(KEY, ALICE, 21.0, SOON),
-            records.revoke(ALICE, 22.0, SOON),
-            records.wrote(ALICE, 23.0, SOON),
+            records.put_epoch(ALICE, EPOCH, SOON, EpochOver.EITHER),
+            history.close(),
             *(
                 budgets.bid(Budget(ALICE, "f", 2), Bid(owner, 1, 0, 1, 1, 1, 0.001))
                 for owner in ("me", "another")
             ),
         ]
         self.refused = 0
+        await history.looked(0.2)
         for step in steps:
             try:
                 await step
@@ -176,7 +180,7 @@ class LeastPrivilege(TestCase):
         """And nothing else, to be made and to be put back."""
         archive = RedisArchive(await self.connect())
         await archive.records.freshen(KEY, ALICE, grant(1.0), entry(), HELD, SOON)
-        await archive.records.wrote(ALICE, 1.0, SOON)
+        await archive.records.refuse(KEY, ALICE, 1.0, SOON)
 
         async def pairs() -> list[Pair]:
             async with aclosing(archive.dump()) as batches:

@@ -16,7 +16,7 @@ from ghmirror_tw.store.interfaces import Claim, Patience, Subject
 from tests.home import reactor
 from tests.redis_house import DAY_S, PREFIX, SOON, open_store, settled
 from tests.redis_servers import start_redis
-from tests.store.contract import ALICE, BOB, COLD, HELD, KEY, OTHER, entry, grant, held
+from tests.store.contract import ALICE, BOB, COLD, EPOCH, HELD, KEY, OTHER, entry, grant, held
 
 GRANT = names.grant(KEY, ALICE)
 REFUSAL = names.refusal(KEY, ALICE)
@@ -61,7 +61,7 @@ class Records(TestCase):
         await self.store.claim(Subject(KEY, BOB), "a", Patience(SOON))
         await settled(self.store)
         keys = [key.decode() for key in self.ask("KEYS", "*")]
-        ours = [key for key in keys if not key.endswith(":probe")]
+        ours = [key for key in keys if "{" in key]
         assert len(ours) >= 4
         assert {key.split("{")[1].split("}")[0] for key in ours} == {KEY.name}
 
@@ -124,8 +124,8 @@ class Records(TestCase):
         self.store.remember(KEY, ALICE, HELD, grant(now, expires_at=now + 3600), entry())
         self.store.freshen(KEY, BOB, grant(now), entry())
         self.store.refuse(KEY, "c" * 32, now)
-        self.store.revoke("d" * 32, now)
-        self.store.wrote("d" * 32, now)
+        self.store.revoke("d" * 32, EPOCH)
+        self.store.replace_epoch("f" * 32, EPOCH)
         self.store.unstorable(names_key := evolve(KEY, target=b"/other"))
         await self.store.claim(Subject(KEY, "e" * 32), "a", Patience(SOON))
         await settled(self.store)
@@ -135,8 +135,8 @@ class Records(TestCase):
             at(LIST): 30 * DAY_S,
             at(CONTENT): 30 * DAY_S,
             at(names.refusal(KEY, "c" * 32)): 2 * DAY_S,
-            at(names.revocation("d" * 32)): 2 * DAY_S,
-            at(names.write("d" * 32)): 2 * DAY_S,
+            at(names.epoch("f" * 32, self.store.redis.history or b"")): 2 * DAY_S,
+            f"{PREFIX}:probe:history": 30.0 / 1.1,
             at(names.unstorable(names_key)): 60.0,
             at(names.claim(Subject(KEY, "e" * 32))): 3.0,
         }

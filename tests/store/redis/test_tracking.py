@@ -32,7 +32,7 @@ from tests.home import Home, Stopped, open_home, reactor, until
 from tests.redis_house import PREFIX, SOON, at_rest, node_at, open_store, settled, written
 from tests.redis_servers import start_redis
 from tests.redis_sets import open_cluster
-from tests.store.contract import ALICE, BOB, HELD, KEY, OTHER, entry, grant
+from tests.store.contract import ALICE, ANOTHER, BOB, EPOCH, HELD, KEY, OTHER, entry, grant
 from tests.store.redis.test_cluster import cluster_at
 
 GRANT = f"{PREFIX}:{names.grant(KEY, ALICE).decode()}"
@@ -340,7 +340,7 @@ class Saying(OneServer):
         nothing = await open_store(self, self.server.address)
         for _ in range(3):
             assert (await nothing.look_up(KEY, BOB, Patience(SOON))).current
-        self.writer.revoke(ALICE, 1.0)
+        self.writer.refuse(KEY, ALICE, 1.0)
         await settled(self.writer)
         for _ in range(3):
             known = await self.look_up()
@@ -350,12 +350,12 @@ class Saying(OneServer):
     async def test_a_restored_grant_is_not_kept(self) -> None:
         """It has to be confirmed, and that is written."""
         name = names.grant(KEY, ALICE)
-        sealed = self.store.redis.codec.grant(name, grant(1.0, restored=True))
+        sealed = self.store.redis.codec.grant(name, grant(1.0, epoch=None))
         self.redis.ask("SET", GRANT, sealed)
         for _ in range(3):
             known = await self.look_up()
             assert known.grant is not None
-            assert (known.grant.restored, known.current) == (True, True)
+            assert (known.grant.epoch, known.current) == (None, True)
 
     async def test_failures_leave_nothing_behind(self) -> None:
         """Neither what was given up, nor what did not come."""
@@ -413,28 +413,30 @@ class Changing(OneServer):
         assert [each.scope for each in (await self.look_up()).limits] == [""]
         await self.changes(lambda: writer.set_limit(ALICE, limit("core", now + 200)))
         assert len((await self.look_up()).limits) == 2
+        await self.changes(lambda: writer.replace_epoch(ALICE, EPOCH))
+        assert (await self.look_up()).epoch == EPOCH
+        await self.changes(lambda: writer.revoke(ALICE, ANOTHER))
+        assert (await self.look_up()).epoch == ANOTHER
         await self.changes(lambda: writer.refuse(KEY, ALICE, 2.0))
         assert (await self.look_up()).grant is None
 
     async def test_what_is_asked_for_otherwise(self) -> None:
         """What matters only where GitHub is not asked is for who asks for what is current."""
         await self.often()
-        self.writer.wrote(ALICE, 4.0)
         self.writer.refuse(KEY, ALICE, 0.5)
-        self.writer.revoke(ALICE, 5.0)
         await settled(self.writer)
         known = await self.look_up()
-        assert (known.grant, known.current) == (grant(1.0), False)
+        assert (known.grant, known.current, known.refused_at) == (grant(1.0), False, 0.0)
         known = await self.look_up(current=True)
-        assert (known.grant, known.written_at, known.refused_at) == (None, 4.0, 5.0)
+        assert (known.grant, known.refused_at) == (grant(1.0), 0.5)
 
     async def test_what_others_are_told(self) -> None:
         """What is another's alone ends nothing."""
         await self.often()
         now = reactor.seconds()
-        self.writer.wrote(BOB, 4.0)
+        self.writer.replace_epoch(BOB, EPOCH)
         self.writer.set_limit(ALICE, limit("search", now + 100))
-        self.writer.revoke(BOB, 4.0)
+        self.writer.revoke(BOB, ANOTHER)
         await settled(self.writer)
         await self.heard()
         assert self.is_said()
@@ -722,11 +724,11 @@ class Shards(TestCase):
         store.remember(KEY, ALICE, HELD, grant(1.0), entry())
         store.set_limit(token, limit("core", until_))
         store.set_limit(ALICE, limit("", until_))
-        store.wrote(ALICE, 0.5)
+        store.replace_epoch(ALICE, EPOCH)
         await settled(store)
         known = await reader.look_up(KEY, ALICE, Patience(SOON), token=token)
         assert [each.scope for each in known.limits] == ["core"]
-        assert (known.grant, known.written_at) == (grant(1.0), 0.5)
+        assert (known.grant, known.epoch) == (grant(1.0), EPOCH)
         known = await reader.look_up(KEY, ALICE, Patience(SOON))
         assert [each.scope for each in known.limits] == [""]
         found = await reader.limits(token, ("", "core", "search"), Patience(SOON))

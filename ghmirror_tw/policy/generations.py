@@ -1,0 +1,56 @@
+"""Generations of a credential's requests: a write and a 401 begin a new one (see `order`)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from attrs import define, field
+
+_MOST: Final = 10_000
+
+
+@define(eq=False)
+class Generations:
+    """The generation of requests of each credential, by number.
+
+    A request of an earlier generation is not joined, and does not begin an epoch. The number of a
+    generation never recurs, though only the *most* credentials used last are remembered.
+    """
+
+    most: int = _MOST
+    _last: int = field(init=False, default=0)
+    _forgotten: int = field(init=False, default=0)
+    #: By credential: the number of its generation, and the epoch that was last seen.
+    _known: OrderedDict[str, tuple[int, bytes | None]] = field(init=False, factory=OrderedDict)
+
+    def of(self, credential: str) -> int:
+        """Return the number of the current generation."""
+        known = self._known.get(credential)
+        return self._forgotten if known is None else known[0]
+
+    def begin(self, credential: str) -> None:
+        """Begin a generation: a write was sent or has ended, or GitHub has responded with 401."""
+        _, epoch = self._known.get(credential, (0, None))
+        self._last += 1
+        self._put(credential, self._last, epoch)
+
+    def began(self, credential: str, epoch: bytes) -> None:
+        """Note an epoch that this replica began; that is no new generation."""
+        self._put(credential, self.of(credential), epoch)
+
+    def saw(self, credential: str, epoch: bytes | None) -> None:
+        """Note the epoch in the store: another one than before begins a generation."""
+        known = self._known.get(credential)
+        if known is None:
+            self._put(credential, self._forgotten, epoch)
+        elif known[1] != epoch:
+            self._last += 1
+            self._put(credential, self._last, epoch)
+
+    def _put(self, credential: str, number: int, epoch: bytes | None) -> None:
+        self._known[credential] = (number, epoch)
+        self._known.move_to_end(credential)
+        if len(self._known) > self.most:
+            _, (number, _) = self._known.popitem(last=False)
+            self._forgotten = max(self._forgotten, number)

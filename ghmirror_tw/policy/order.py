@@ -1,0 +1,80 @@
+"""Which of two words of GitHub's is the later one, and what permits a response without a new one.
+
+A response that GitHub has not just confirmed (``fresh``, ``stale``) needs permission, and a
+permission has to be found, never inferred from the absence of a refusal:
+
+- **Epoch.** A random number for each credential, in the store that all replicas share. A grant
+  carries the epoch in which its request was sent. A write by the credential and a 401 replace the
+  epoch, so they end the permission of all earlier grants at once, whatever any clock says. A lost
+  epoch ends it as well. An epoch that exists is never made again.
+- **History.** A random number for the content of the shared store (see ``store.redis.history``).
+  An epoch holds in one history only. If the store restarts, is emptied, is restored from an
+  earlier copy or gets another primary, refusals may be lost, so a new history begins and all
+  epochs end.
+- **Refusal.** A 403, 404, 410 or 451 for one key removes the grant in the same step in which it
+  is stored. It also outweighs grants whose requests were sent earlier and that are stored later.
+- **Settled.** After an interruption another replica may hold refusals that it could not store. No
+  such response is sent until all replicas have stored theirs, or `SETTLING_S` have passed.
+
+Without permission a grant is still good for its validators: GitHub decides about each of them.
+
+Grants and refusals of one key are ordered by the times at which their requests were sent, on a
+hybrid logical clock (Kulkarni and others: Logical Physical Clocks, 2014): the time of this machine,
+but later than all times that were read. Each request reads the records that concern it before it
+is sent, so the times of one key and credential rise in the whole fleet, however its clocks differ.
+A time that is more than `MOST_AHEAD_S` in the future is wrong: it counts as now, and does not
+advance the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from secrets import token_bytes
+from typing import Final
+
+from attrs import define, evolve, field
+
+from ghmirror_tw.policy.records import Known
+
+#: Times of other replicas that are further in the future count as now, in seconds.
+MOST_AHEAD_S: Final = 86_400.0
+#: How long after an interruption refusals of other replicas may arrive, in seconds.
+SETTLING_S: Final = 10.0
+_INSTANT_S: Final = 1e-6
+_EPOCH_BYTES: Final = 8
+
+
+def new_epoch() -> bytes:
+    """Return an epoch that never was."""
+    return token_bytes(_EPOCH_BYTES)
+
+
+@define(eq=False)
+class HybridClock:
+    """Gives each request a time (seconds) that is later than all times that were read."""
+
+    now: Callable[[], float]
+    _latest: float = field(init=False, default=0.0)
+
+    def tick(self) -> float:
+        """Return a time that is later than every time returned or read before."""
+        self._latest = max(self.now(), self._latest + _INSTANT_S)
+        return self._latest
+
+    def read(self, at: float) -> None:
+        """Advance beyond a time that was read from a record, unless it is wrong."""
+        if self._latest < at <= self.now() + MOST_AHEAD_S:
+            self._latest = at
+
+
+def clamped(known: Known, now: float) -> Known:
+    """Return *known* with all times that are wrong replaced by *now*.
+
+    A grant with such a time permits nothing until it has been validated.
+    """
+    latest, grant = now + MOST_AHEAD_S, known.grant
+    if grant is not None and grant.asked_at > latest:
+        known = evolve(known, grant=evolve(grant, asked_at=now, epoch=None))
+    if known.refused_at > latest:
+        known = evolve(known, refused_at=now)
+    return known

@@ -1,0 +1,255 @@
+"""Whether Redis still has all that it had: its history, and the replicas that take part in it.
+
+A Redis server loses records when it restarts from an earlier copy or from none, when it is
+emptied, and when a replica becomes its primary that had not received everything. All mirrors agree
+on a random number for the content of the servers, their history, which is stored in the content.
+Every `BEAT_S` each mirror runs one script on each primary. The script begins a new history where
+the stored one is missing (emptied, or no mirror was there for `_UNWATCHED_S`), where the server's
+run id is another than the stored one (restart, another primary), and where the number of scripts
+that ran is less than this mirror has seen (an earlier copy). Epochs belong to a history (see
+``policy.order``), so nothing that was granted in an earlier one permits anything.
+
+The same script notes which mirrors take part, and which of them still owe refusals or epochs that
+they could not write. After an interruption nothing is permitted before all those that took part
+before have come back and owe nothing, or `SETTLING_S` have passed. All times in it are of the
+server's clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from secrets import token_hex
+from typing import Any, Final
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txredisapi import ResponseError
+
+from ghmirror_tw.policy.order import SETTLING_S
+from ghmirror_tw.store.redis.interfaces import Command, IServers, Purpose, Unavailable
+from ghmirror_tw.store.redis.node import Node
+from ghmirror_tw.store.redis.scripts import BEAT
+from ghmirror_tw.store.waiting import waiting, wake
+
+#: How often each mirror looks, in seconds.
+BEAT_S: Final = 2.0
+#: A mirror that has not looked for so long takes no part any more, in seconds.
+_LIVE_S: Final = 10.0
+#: When no mirror has looked for so long, a new history begins, in seconds.
+_UNWATCHED_S: Final = 30.0
+#: After a failure, and while it waits for others, it looks again after so long, in seconds.
+_AGAIN_S: Final = 0.25
+_TIMEOUT_S: Final = 2.0
+_INFO: Final = Command((b"INFO", b"server"))
+_RUN_ID: Final = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
+_KEY: Final = b"history"
+
+
+@frozen
+class _Beat:
+    """What one primary has said."""
+
+    history: bytes
+    count: int
+    at_ms: int
+    members: int
+    owing: int
+    #: How many mirrors have looked since the time that was asked about.
+    back: int
+
+
+@define(eq=False)
+class History:
+    """Finds out the history of *servers*, and lets others know of this mirror, *instance*.
+
+    *owes* tells whether this mirror could not write refusals or epochs yet. *changed* is called
+    with the history when it has changed; None: it is not known.
+    """
+
+    reactor: Any
+    servers: IServers
+    instance: bytes
+    owes: Callable[[], bool]
+    changed: Callable[[bytes | None], object]
+    current: bytes | None = field(init=False, default=None)
+    #: Until when there are other mirrors to wait for; 0.0: for none.
+    _settles_at: float = field(init=False, default=0.0)
+    #: How many mirrors took part before the interruption, and when it ended, by each server.
+    _before: int = field(init=False, default=0)
+    _since_ms: dict[bytes, int] = field(init=False, factory=dict)
+    _run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
+    _members: int = field(init=False, default=0)
+    #: Whether another mirror owed something when it was last looked.
+    _owed: bool = field(init=False, default=False)
+    _seen: dict[bytes, _Beat] = field(init=False, factory=dict)
+    #: The history before an interruption.
+    _last: bytes | None = field(init=False, default=None)
+    _beaten_at: float = field(init=False, default=0.0)
+    _timer: Any = field(init=False, default=None)
+    _beating: bool = field(init=False, default=False)
+    #: Something happened while it looked, so that it has to look again.
+    _again: bool = field(init=False, default=False)
+    _closed: bool = field(init=False, default=False)
+    _waiters: list[Deferred[None]] = field(init=False, factory=list)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the history is known, and was looked at lately."""
+        now: float = self.reactor.seconds()
+        return self.current is not None and now - self._beaten_at < _LIVE_S
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no other mirror can still have refusals or epochs from an interruption."""
+        now: float = self.reactor.seconds()
+        return self._settles_at <= now
+
+    def interrupted(self) -> None:
+        """Take note that the servers were away: it is not known what they have lost."""
+        self._settles_at = self.reactor.seconds() + SETTLING_S
+        self._since_ms.clear()
+        self._run_ids.clear()
+        self._before = max(self._before, self._members)
+        self._set(None)
+        self.look()
+
+    def connected(self) -> None:
+        """Take note of a new connection, which may lead to another server."""
+        self._run_ids.clear()
+        self.look()
+
+    def look(self) -> None:
+        """Look at once."""
+        if self._closed:
+            return
+        if self._beating:
+            self._again = True
+            return
+        self._stop_timer()
+        self._beating = True
+        Deferred.fromCoroutine(self._beat()).addBoth(self._looked)
+
+    def looked(self, timeout_s: float) -> Deferred[None]:
+        """Fire when the history is known, or when *timeout_s* has passed."""
+        return succeed(None) if self.is_known else waiting(self.reactor, self._waiters, timeout_s)
+
+    async def close(self) -> None:
+        """Take no part any more."""
+        self._closed = True
+        self._stop_timer()
+        wake(self._waiters)
+        try:
+            for node in self.servers.primaries():
+                leave = Command((b"HDEL", node.own_key(_KEY), b"member " + self.instance))
+                await node.ask((leave,), Purpose.WRITE, _TIMEOUT_S)
+        except Unavailable:
+            return
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _looked(self, result: bool | Failure) -> None:
+        self._beating = False
+        if self._closed:
+            return
+        again, self._again = self._again, False
+        if isinstance(result, Failure):
+            self._log.failure("Looking at the history of Redis failed", failure=result)
+        if again:
+            self.look()
+        else:
+            later_s = BEAT_S if result is True and self.is_settled else _AGAIN_S
+            self._timer = self.reactor.callLater(later_s, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.look()
+
+    async def _beat(self) -> bool:
+        """Look once; return whether all servers have answered."""
+        try:
+            nodes = self.servers.primaries()
+            beats = {node.own_key(_KEY): await self._beat_on(node) for node in nodes}
+        except (Unavailable, ValueError):
+            return False
+        if self._again:
+            # It was interrupted meanwhile; this may be from before.
+            return True
+        first = not self._seen
+        self._seen = beats
+        self._beaten_at = self.reactor.seconds()
+        self._settle(list(beats.values()))
+        together = b"".join(key + beat.history for key, beat in sorted(beats.items()))
+        history = hashlib.sha256(together).hexdigest()[:16].encode()
+        if not first and self._last not in {None, history}:
+            self._log.warn(
+                "Redis may have lost records (restart, failover or FLUSH): stored responses are"
+                " sent stale only after GitHub has confirmed them again"
+            )
+        self._last = history
+        self._set(history)
+        wake(self._waiters)
+        return True
+
+    async def _beat_on(self, node: Node) -> _Beat:
+        key = node.own_key(_KEY)
+        seen = self._seen.get(key)
+        if key not in self._run_ids:
+            self._run_ids[key] = await _run_id_of(node)
+        beat = BEAT.call(
+            (key,),
+            token_hex(8).encode(),
+            self._run_ids.get(key, b""),
+            b"" if seen is None else seen.history,
+            b"%d" % (0 if seen is None else seen.count),
+            b"%d" % round(_UNWATCHED_S * 1000),
+            self.instance,
+            b"%d" % self.owes(),
+            b"%d" % self._since_ms.get(key, 0),
+            b"%d" % round(_LIVE_S * 1000),
+        )
+        (reply,) = await node.ask((beat,), Purpose.WRITE, _TIMEOUT_S)
+        if isinstance(reply, ResponseError):
+            raise Unavailable("refused", str(reply))
+        history, *numbers = reply
+        said = _Beat(bytes(history), *map(int, numbers))
+        if not self._again:
+            self._since_ms.setdefault(key, said.at_ms)
+        return said
+
+    def _settle(self, beats: Sequence[_Beat]) -> None:
+        """Decide whether there are other mirrors to wait for."""
+        self._members = max(beat.members for beat in beats)
+        now, owing = self.reactor.seconds(), any(beat.owing for beat in beats)
+        if self._settles_at > now:
+            if not owing and all(beat.back >= self._before for beat in beats):
+                self._settles_at = 0.0
+        elif owing and not self._owed:
+            self._settles_at = now + SETTLING_S
+        self._owed = owing
+        if self._settles_at <= now:
+            self._before = self._members
+
+    def _set(self, history: bytes | None) -> None:
+        if history != self.current:
+            self.current = history
+            self.changed(history)
+
+
+async def _run_id_of(node: Node) -> bytes:
+    """Return the run id of a server; empty where the user may not know it."""
+    try:
+        (info,) = await node.ask((_INFO,), Purpose.READ, _TIMEOUT_S)
+    except Unavailable as error:
+        if error.reason != "noperm":
+            raise
+        return b""
+    found = _RUN_ID.search(info) if isinstance(info, bytes) else None
+    return b"" if found is None else found[1]

@@ -1,0 +1,276 @@
+"""What permits a response without asking GitHub, when Redis loses records or is another one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.policy.records import Known
+from ghmirror_tw.store import names
+from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.store.interfaces import Patience
+from ghmirror_tw.store.redis.address import Address, Credentials
+from ghmirror_tw.store.redis.finding import Finder
+from ghmirror_tw.store.redis.interfaces import IServers
+from ghmirror_tw.store.redis.sentinel import Sentinels
+from ghmirror_tw.store.redis.servers import Single
+from tests.home import reactor, until
+from tests.redis_house import node_at, open_store, settled
+from tests.redis_servers import start_redis
+from tests.redis_sets import SERVICE, open_sentinels
+from tests.store.contract import ALICE, ANOTHER, EPOCH, HELD, KEY, SOON, entry, grant
+
+
+async def known(store: FailoverStore) -> Known:
+    """Return what a store knows, as before a stale response."""
+    return await store.look_up(KEY, ALICE, Patience(SOON), current=True)
+
+
+async def usable(store: FailoverStore) -> bool:
+    """Tell whether a stale response may be sent."""
+    found = await known(store)
+    return found.permits and found.current
+
+
+async def granted(store: FailoverStore, at: float = 1.0) -> None:
+    """Store a grant, as after a good response of GitHub."""
+    epoch = (await known(store)).epoch or store.begin_epoch(ALICE, EPOCH, 0.0)
+    store.remember(KEY, ALICE, HELD, grant(at, epoch=epoch), entry(at))
+    await settled(store)
+
+
+class Mirrors(TestCase):
+    """Two mirrors on one server; alice has a grant."""
+
+    timeout = 60
+    node_timeout_s = SOON
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        self.one = await self.mirror()
+        self.other = await self.mirror()
+        await granted(self.one)
+        assert await usable(self.one)
+        assert await usable(self.other)
+
+    async def mirror(self) -> FailoverStore:
+        made: list[FailoverStore] = []
+
+        def changed(_: object) -> None:
+            for store in made:
+                store.changed()
+
+        def connected() -> None:
+            for store in made:
+                store.connected()
+
+        node = node_at(
+            self.server.address,
+            changed=changed,
+            connected=connected,
+            timeout_s=self.node_timeout_s,
+        )
+        made.append(await open_store(self, Single(node), timeout_s=self.node_timeout_s))
+        return made[0]
+
+
+class Histories(Mirrors):
+    """A server that loses records."""
+
+    async def test_an_earlier_copy(self) -> None:
+        """The refusal is lost with the mirror that was told of it, and the grant is back."""
+        self.server.ask("SAVE")
+        self.other.refuse(KEY, ALICE, 2.0)
+        self.other.revoke(ALICE, ANOTHER)
+        await settled(self.other)
+        await self.other.close()
+        self.server.kill()
+        await until(lambda: not self.one.available)
+        self.server.start()
+        await until(lambda: self.one.available)
+        found = await known(self.one)
+        assert found.grant is not None
+        assert not found.permits
+        await granted(self.one, 3.0)
+        await until(lambda: self.one.history.is_settled)
+        assert await usable(self.one)
+
+    async def test_a_mirror_that_starts_later(self) -> None:
+        """It finds that the server is another one, though it has seen nothing before."""
+        self.server.ask("SAVE")
+        for store in (self.one, self.other):
+            await store.close()
+        self.server.kill()
+        self.server.start()
+        assert not await usable(await self.mirror())
+
+    async def test_a_mirror_that_starts_meanwhile(self) -> None:
+        """A rolling update costs nothing."""
+        assert await usable(await self.mirror())
+        await self.one.close()
+        assert await usable(self.other)
+        assert await usable(await self.mirror())
+
+    async def test_nobody_watched(self) -> None:
+        """What happened while no mirror was there is not known."""
+        (key,) = self.server.ask("KEYS", "*:history")
+        assert 20_000 < self.server.ask("PTTL", key) <= 30_000
+        self.server.ask("DEL", key)
+        await self.one.history.looked(SOON)
+        self.one.history.look()
+        await until(lambda: self.one.redis.history != self.other.redis.history)
+        assert not await usable(self.one)
+
+    async def test_an_earlier_count(self) -> None:
+        """A copy that was put in the place of the content behind a running server."""
+        (key,) = self.server.ask("KEYS", "*:history")
+        before = self.one.redis.history
+        self.server.ask("HSET", key, "count", "0")
+        self.one.history.look()
+        await until(lambda: self.one.redis.history != before)
+        assert not await usable(self.one)
+
+    async def test_garbage(self) -> None:
+        """Whatever is in its place, a history begins."""
+        (key,) = self.server.ask("KEYS", "*:history")
+        for number, garbage in enumerate((("SET", key, "x"), ("RPUSH", key, "x"))):
+            self.server.ask("DEL", key)
+            self.server.ask(*garbage)
+            before = self.one.redis.history
+            self.one.history.look()
+            await until(lambda before=before: self.one.redis.history != before)  # type: ignore[misc]
+            await granted(self.one, 10.0 + number)
+            assert await usable(self.one)
+
+    async def test_emptied(self) -> None:
+        """The epoch is gone at once, and the history with the next look."""
+        self.server.ask("FLUSHALL")
+        assert not await usable(self.one)
+        assert not await usable(self.other)
+        await granted(self.one, 2.0)
+        assert await usable(self.one)
+
+    async def test_one_evicted_record(self) -> None:
+        """Without its epoch a grant permits nothing; without its refusal there is no grant."""
+        self.other.refuse(KEY, ALICE, 2.0)
+        await settled(self.other)
+        self.server.ask("DEL", b"ghmirror:" + names.refusal(KEY, ALICE))
+        assert not await usable(self.one)
+        await granted(self.one, 3.0)
+        assert await usable(self.one)
+        (epoch,) = self.server.ask("KEYS", "*:e:*")
+        self.server.ask("DEL", epoch)
+        assert not await usable(self.one)
+
+
+class Interruptions(Mirrors):
+    """A server that does not respond for a while, and has lost nothing."""
+
+    node_timeout_s = 0.5
+
+    async def test_another_mirror_owes_refusals(self) -> None:
+        """After an interruption they are waited for, until that mirror owes nothing."""
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        await until(lambda: not (self.one.available or self.other.available))
+        self.other._owed.possible = lambda: False
+        self.server.resume()
+        await until(lambda: self.one.available and self.other.available)
+        await until(lambda: self.other.history.is_known and self.one.history.is_known)
+        for _ in range(3):
+            assert not await usable(self.one)
+        assert not self.one.history.is_settled
+        self.other._owed.possible = self.other._can_pay
+        await until(lambda: self.one.history.is_settled)
+        assert (await known(self.one)).epoch == ANOTHER
+        assert not await usable(self.one)
+
+    async def test_an_interruption_without_a_loss(self) -> None:
+        """When all mirrors are back and owe nothing, grants permit what they did."""
+        self.server.pause()
+        self.one.unstorable(KEY)
+        self.other.unstorable(KEY)
+        await until(lambda: not (self.one.available or self.other.available))
+        self.server.resume()
+        await until(lambda: self.one.available and self.one.history.is_settled)
+        await self.one.history.looked(SOON)
+        assert await usable(self.one)
+
+    async def test_the_end_waits_for_refusals(self) -> None:
+        """A mirror that is stopped writes what it owes, if Redis comes back in time."""
+        self.other.grace_s = 30.0
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        await until(lambda: not self.other.available)
+        closing = self.other.close()
+        assert not closing.called
+        self.server.resume()
+        await closing
+        assert (await known(self.one)).epoch == ANOTHER
+
+    async def test_the_end_waits_no_longer_than_it_may(self) -> None:
+        """Redis may stay away."""
+        self.other.grace_s = 0.01
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        await self.other.close()
+        self.server.resume()
+
+
+class Primaries(TestCase):
+    """A primary under Sentinels, and its replica, which has not received everything."""
+
+    timeout = 120
+
+    async def test_another_primary(self) -> None:
+        """Redis counts as back, and what it may have lost permits nothing."""
+        servers = await open_sentinels(self)
+        made: list[FailoverStore] = []
+
+        def changed(*_: Any) -> None:
+            for store in made:
+                store.changed()
+
+        sentinels = Sentinels(
+            reactor=reactor,
+            finder=Finder(
+                reactor=reactor,
+                sentinels=[Address(*place) for place in servers.places],
+                service=SERVICE,
+                credentials=Credentials,
+            ),
+            make=lambda **more: _node(changed, **more),
+            random=random.random,
+            check_s=0.2,
+            changed=changed,
+        )
+        servers_: IServers = sentinels
+        store = await open_store(self, servers_)
+        made.append(store)
+        await granted(store)
+        assert await usable(store)
+        before = sentinels.primary
+        (former,) = [each for each in servers.servers if Address(*each.address) == before]
+        await deferToThread(former.kill)
+        await until(lambda: sentinels.primary != before and store.available)
+        await store.history.looked(SOON)
+        assert not await usable(store)
+        assert store.available
+        await granted(store, 2.0)
+        await until(lambda: store.history.is_settled)
+        assert await usable(store)
+
+
+def _node(also: Callable[..., None], **more: Any) -> Any:
+    address = more.pop("address")
+    tell = more.pop("changed")
+
+    def told(node: Any) -> None:
+        tell(node)
+        also()
+
+    return node_at((address.host, address.port), changed=told, **more)
