@@ -30,7 +30,7 @@ from ghmirror_tw.policy.forwarding import canonical
 from ghmirror_tw.policy.granting import Word
 from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.pagination import NOTHING, UNPROVABLE, Demand, what_must_hold
+from ghmirror_tw.policy.pagination import NOTHING, UNPROVABLE, Demand, most_items, what_must_hold
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.quantities import size
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
@@ -489,7 +489,7 @@ def _represented(
     None where it must not be stored: it contains URLs that expire before the tag changes.
     """
     coding = b", ".join(fields.listed(b"content-encoding"))
-    stored, plain = represent(fields, content, coding, limit)
+    stored, plain = represent(fields, content, coding, limit, most_items(question.target))
     etag = fields.get(b"etag")
     shareable = etag is not None and tags.weakly_equal(
         etag, reuse.computed(question, stored, plain)

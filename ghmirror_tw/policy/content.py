@@ -11,6 +11,7 @@ from attrs import define, field
 from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
 from ghmirror_tw.policy.pagination import count_items
 from ghmirror_tw.policy.records import Representation, digest_of
+from ghmirror_tw.policy.rewriting import is_json
 
 #: The level at which we compress: what more costs isn't worth what it saves.
 LEVEL: Final = 5
@@ -106,22 +107,24 @@ def identity(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
 
 
 def represent(
-    fields: Fields, content: bytes, coding: bytes | None, limit_bytes: int
+    fields: Fields, content: bytes, coding: bytes | None, limit_bytes: int, items: int = 0
 ) -> tuple[Representation, bytes]:
     """Return what an answer's content is, as a representation, and the content itself.
 
-    Raises `Undecodable` or `TooLarge`.
+    *items*: how many items a page of the requested list may have, 0 where it has no pages. Raises
+    `Undecodable` or `TooLarge`.
     """
     plain = identity(content, coding, limit_bytes)
     described = fields.only(CONTENT_FIELDS)
     packed = content if plain is not content else pack(plain)
+    is_list = items > 0 and is_json(fields.get(b"content-type"))
     return (
         Representation(
             digest=digest_of(plain, described),
             fields=described,
             packed=packed,
             size=len(plain),
-            items=count_items(plain),
+            items=count_items(plain, items) if is_list else None,
         ),
         plain,
     )

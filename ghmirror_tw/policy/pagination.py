@@ -6,7 +6,6 @@ while the content is current (GitHub: using pagination in the REST API; RFC 8288
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -18,6 +17,7 @@ from attrs import define, field, frozen
 from ghmirror_tw.policy import pagination_table
 from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.policy.remembered import remembered
+from ghmirror_tw.policy.scanning import STRING, end_of
 
 #: GitHub's page size where a request names none, and the largest one, for nearly all operations.
 DEFAULT_SIZE: Final = 30
@@ -37,7 +37,17 @@ _PAGING: Final = frozenset({b"first", b"prev", b"previous", b"next", b"last"})
 _CURSORS: Final = frozenset({b"cursor", b"starting_after", b"ending_before"})
 _MAYBE_CURSORS: Final = frozenset({b"after", b"before"})
 _DATE: Final = re.compile(rb"\d{4}-\d\d-\d\d")
-_ARRAY: Final = re.compile(rb"[ \t\r\n]*\[")
+
+_ARRAY: Final = re.compile(rb"[ \t\r\n]*+\[[ \t\r\n]*+")
+#: An object or array without others in it.
+_FLAT: Final = rb'[{\[](?:[^"{}\[\]]++|%s)*+[}\]]' % STRING
+#: Everything up to a bracket of what is not flat, or to a string that has no end; in the top-level
+#: array up to a comma.
+_NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s|%s)*+)' % (STRING, _FLAT))
+_IN_ITEM: Final = re.compile(rb'(?s:(?:[^"{}\[\],]++|%s|%s)*+)' % (STRING, _FLAT))
+#: No page of GitHub's is nested so deeply, or has so many brackets and items.
+_DEEPEST: Final = 100
+_MOST_TOKENS: Final = 500_000
 
 #: No template of the table has so many segments.
 _MOST_SEGMENTS: Final = 24
@@ -265,15 +275,41 @@ def uses_cursor(target: bytes) -> bool:
     return False
 
 
-def count_items(content: bytes) -> int | None:
-    """Return how many elements a top-level JSON array has; None for any other content."""
-    if _ARRAY.match(content) is None:
+def most_items(target: bytes) -> int:
+    """Return how many items a page of *target* may have; 0 where the operation has no pages.
+
+    An operation that the table does not know may have pages.
+    """
+    operation = operation_of(target)
+    return 0 if operation.paging is Paging.NONE else operation.most
+
+
+def count_items(content: bytes, most: int) -> int | None:
+    """Return how many elements a top-level JSON array has; None beyond *most* elements.
+
+    None for other content, too. The content is scanned, in linear time, and nothing is decoded: of
+    a malformed array the result has no meaning.
+    """
+    found = _ARRAY.match(content)
+    if found is None or not most:
         return None
-    try:
-        items: object = json.loads(content.decode())
-    except (ValueError, RecursionError):
-        return None
-    return len(items) if isinstance(items, list) else None
+    at, depth = found.end(), 1
+    items = 0 if content[at : at + 1] == b"]" else 1
+    for _ in range(_MOST_TOKENS):
+        at = end_of(_IN_ITEM if depth == 1 else _NO_BRACKETS, content, at)
+        token = content[at : at + 1]
+        at += 1
+        if token == b",":
+            items += 1
+        elif token in {b"[", b"{"}:
+            depth += 1
+        elif token:
+            depth -= 1
+        if not token or token == b'"' or items > most or depth > _DEEPEST:
+            return None
+        if not depth:
+            return None if content[at:].strip(b" \t\r\n") else items
+    return None
 
 
 @frozen

@@ -101,3 +101,19 @@ def test_a_representation_is_packed_once() -> None:
     assert (stored.packed, stored.size, plain) == (came, 5, b"[1,2]")
     stored, plain = represent(Fields(), b"[1,2]", None, 5)
     assert (stored.content(), stored.size, plain) == (b"[1,2]", 5, b"[1,2]")
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "items"),
+    [
+        (b"application/json; charset=utf-8", 2, 2),
+        (b"application/vnd.github.raw+json", 2, None),
+        (b"text/plain", 2, None),
+        (b"application/json", 1, None),
+        (b"application/json", 0, None),
+    ],
+)
+def test_only_items_of_pages_are_counted(kind: bytes, most: int, items: int | None) -> None:
+    """A user's file is no page of a list, and neither is a long array."""
+    stored, _ = represent(Fields(((b"content-type", kind),)), b"[1,2]", None, 5, most)
+    assert stored.items == items

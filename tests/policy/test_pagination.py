@@ -15,6 +15,7 @@ from ghmirror_tw.policy.pagination import (
     count_items,
     links,
     list_identity,
+    most_items,
     operation_of,
     page_number,
     page_of,
@@ -238,7 +239,46 @@ def test_cursors(query: bytes, cursor: bool) -> None:
 def test_items_are_counted(value: object, spaces: int) -> None:
     """The elements of an array are counted; anything else has none."""
     content = b"\n" * spaces + json.dumps(value).encode()
-    assert count_items(content) == (len(value) if isinstance(value, list) else None)
+    assert count_items(content, 100) == (len(value) if isinstance(value, list) else None)
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.text() | st.floats(allow_nan=False),
+            lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+        )
+    ),
+    st.none() | st.integers(0, 2),
+)
+def test_items_are_counted_without_decoding(value: list[object], indent: int | None) -> None:
+    """Brackets, commas, quotation marks and backslashes in strings are not structure."""
+    content = json.dumps(value, indent=indent, ensure_ascii=False).encode()
+    assert count_items(content, 1000) == len(value)
+
+
+def test_more_than_a_page_has_no_number_of_items() -> None:
+    """The scan ends there; 0 means that there are no pages."""
+    assert count_items(b"[1,2,3]", 3) == 3
+    assert count_items(b"[1,2,3,4]", 3) is None
+    assert count_items(b"[1,2,3,4" + b'"', 3) is None
+    assert count_items(b"[]", 0) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "most"),
+    [
+        (b"/repos/o/r/issues", 100),
+        (b"/notifications?per_page=5", 50),
+        (b"/repos/o/r/dependabot/alerts", 100),
+        (b"/repos/o/r", 0),
+        (b"/repos/o/r/contents/a/b.json", 0),
+        (b"/unknown", 100),
+    ],
+)
+def test_the_most_items_of_a_page(target: bytes, most: int) -> None:
+    """They are those of the table; an operation without pages has none."""
+    assert most_items(target) == most
 
 
 @pytest.mark.parametrize(
@@ -247,18 +287,20 @@ def test_items_are_counted(value: object, spaces: int) -> None:
         b"",
         b" ",
         b"[",
-        b"[1,]",
+        b"[1,2",
+        b'["]',
+        b'[["]',
         b"[1] x",
         b'{"a":[1]}',
         b'"["',
-        b"[\xff]",
-        b"[\0]\0",
+        b"[1]\0",
         b"[" * 200_000,
+        b"[[" + b"[[]]," * 250_000 + b"1]]",
     ],
 )
 def test_what_is_no_array(content: bytes) -> None:
-    """Truncated, malformed, deeply nested or other content has no number of items."""
-    assert count_items(content) is None
+    """Truncated, deeply nested or other content has no number of items."""
+    assert count_items(content, 100) is None
 
 
 def test_what_is_no_list_needs_no_proof() -> None:

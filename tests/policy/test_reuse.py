@@ -131,7 +131,7 @@ def test_tags_are_computed_for_who_asks() -> None:
 def test_packed_content_is_kept_as_it_came() -> None:
     """A representation is the same whether it came packed or not."""
     packed = gzip.compress(b"[1, 2]")
-    held, plain = content.represent(JSON, packed, b"gzip", 100)
+    held, plain = content.represent(JSON, packed, b"gzip", 100, 2)
     assert (held.packed, plain, held.items, held.size) == (packed, b"[1, 2]", 2, 6)
     other = content.represent(JSON, b"[1, 2]", b"", 100)[0]
     assert other.digest == held.digest
