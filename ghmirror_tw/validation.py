@@ -30,7 +30,14 @@ from ghmirror_tw.policy.forwarding import canonical
 from ghmirror_tw.policy.granting import Word
 from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.pagination import NOTHING, UNPROVABLE, Demand, most_items, what_must_hold
+from ghmirror_tw.policy.pagination import (
+    NOTHING,
+    UNPROVABLE,
+    Demand,
+    leads_elsewhere,
+    most_items,
+    what_must_hold,
+)
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.quantities import size
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
@@ -240,7 +247,7 @@ class Validation:
             fields = own.with_line(b"etag", etag or validator.tag)
             return Answer(304, fields, Outcome.REVALIDATED, None), plan
         stored = _EMPTY if validator.kind is Kind.EMPTY else plan.stored.get(validator.digest)
-        if stored is None:
+        if stored is None or leads_elsewhere(own.combined(b"link"), self.world.terms.api_url):
             return None, Plan()
         grant, entry = granting.confirmed(turn.known, validator, stored, self._word(turn))
         demand = self._demand(asked, turn.known, stored, grant.link, validator.kind)
@@ -394,7 +401,8 @@ class Validation:
         """
         self._refused(turn.asked, turn.reply.status, turn.asked_at)
         self._weigh(turn)
-        why = why_unstorable(turn.asked.question, turn.reply.status, turn.reply.fields)
+        api_url = self.world.terms.api_url
+        why = why_unstorable(turn.asked.question, turn.reply.status, turn.reply.fields, api_url)
         if why is not None:
             self._ends_grant(turn)
         return why

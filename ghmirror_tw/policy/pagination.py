@@ -33,6 +33,12 @@ _PARAMETER: Final = re.compile(rb";[ \t]*" + _PARAMETER_TEXT)
 LINK_VALUE: Final = re.compile(rb"<([^<>]*)>((?:[ \t]*;[ \t]*(?:%s)?)*)" % _PARAMETER_TEXT)
 _PAGING: Final = frozenset({b"first", b"prev", b"previous", b"next", b"last"})
 
+#: The end of a URL's authority, and the port that goes without saying (RFC 3986, section 3.2).
+_END_OF_AUTHORITY: Final = re.compile(rb"[/?#]")
+_DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
+#: A target without scheme and authority: an absolute path, or a query.
+_ON_SAME_SERVER: Final = re.compile(rb"/(?![/\\])|\?")
+
 #: Query parameters that hold a cursor: an opaque position in a list, which only links give.
 _CURSORS: Final = frozenset({b"cursor", b"starting_after", b"ending_before"})
 _MAYBE_CURSORS: Final = frozenset({b"after", b"before"})
@@ -179,6 +185,27 @@ def links(value: bytes | None) -> Links:
     """Return the links in a `Link` value; None and malformed parts have none (RFC 8288)."""
     found = LINK_VALUE.finditer(value or b"")
     return Links(tuple((link[1], _relations(link[2])) for link in found))
+
+
+def _server(url: bytes) -> tuple[bytes, bytes]:
+    """Return scheme and authority of an absolute URL, without the scheme's default port."""
+    scheme, _, rest = url.lower().partition(b"://")
+    authority = _END_OF_AUTHORITY.split(rest, 1)[0]
+    return scheme, authority.removesuffix(_DEFAULT_PORTS.get(scheme, b":"))
+
+
+def leads_elsewhere(link: bytes | None, api_url: bytes) -> bool:
+    """Tell whether *link* names a page of a list at another server than that of *api_url*.
+
+    A server that takes its own name from a field of the request must not name it to others. Links
+    with other relations, as to the documentation of a deprecation, may lead anywhere.
+    """
+    server = _server(api_url)
+    return any(
+        _server(page) != server
+        for page in links(link).paging()
+        if _ON_SAME_SERVER.match(page) is None
+    )
 
 
 def _split(target: bytes) -> tuple[bytes, list[bytes]]:

@@ -9,6 +9,7 @@ from typing import Final
 from ghmirror_tw.policy.fields import FRAMING, HOP_BY_HOP, Fields, tokens
 from ghmirror_tw.policy.key import is_key_field
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.pagination import leads_elsewhere
 from ghmirror_tw.policy.reuse import asks_for_json
 from ghmirror_tw.policy.targets import has_secret_in_query
 
@@ -75,12 +76,13 @@ def _forbids_guessing(fields: Fields) -> bool:
     return fields.get(b"cache-control") is None and b"no-cache" in fields.listed(b"pragma")
 
 
-def why_unstorable(question: Question, status: int, fields: Fields) -> str | None:
+def why_unstorable(question: Question, status: int, fields: Fields, api_url: bytes) -> str | None:
     """Return why the response to a storable GET may not be stored, by its fields; None: it may.
 
-    A 200 may, with a validator, without `no-store`, and with a media type that was accepted. `Vary`
-    may name any field: one that is neither in the key nor forwarded is the same in all forwarded
-    requests, and for the rest see `varying`. The reasons are labels of a metric.
+    A 200 may, with a validator, without `no-store`, with a media type that was accepted, and with
+    no link to a page at another server than that of *api_url*. `Vary` may name any field: one that
+    is neither in the key nor forwarded is the same in all forwarded requests, and for the rest see
+    `varying`. The reasons are labels of a metric.
     """
     if status != 200:  # noqa: PLR2004
         return "status"
@@ -92,7 +94,8 @@ def why_unstorable(question: Question, status: int, fields: Fields) -> str | Non
         return "no-store"
     if not is_as_accepted(question.fields.get(b"accept"), fields.get(b"content-type")):
         return "not-json"
-    return None
+    link = fields.combined(b"link")
+    return "foreign-link" if link is not None and leads_elsewhere(link, api_url) else None
 
 
 def is_as_accepted(accept: bytes | None, content_type: bytes | None) -> bool:

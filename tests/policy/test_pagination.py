@@ -13,6 +13,7 @@ from ghmirror_tw.policy.pagination import (
     Paging,
     asks_for_page,
     count_items,
+    leads_elsewhere,
     links,
     list_identity,
     most_items,
@@ -52,6 +53,44 @@ def demand(target: bytes, items: int | None, value: bytes | None, **given_: bool
     """Return what must hold in the commonest case, but for what is given."""
     switches = {"shared": False, "verify_last": True, "authorised": True}
     return what_must_hold(target, items, value, api_url=API, **(switches | given_))
+
+
+@pytest.mark.parametrize(
+    ("target", "elsewhere"),
+    [
+        (b"https://api.github.com/x?page=2", False),
+        (b"https://api.github.com?page=2", False),
+        (b"HTTPS://API.GitHub.com:443/x", False),
+        (b"/x?page=2", False),
+        (b"?page=2", False),
+        (b"http://api.github.com/x", True),
+        (b"https://api.github.com:80/x", True),
+        (b"https://api.github.com:8443/x", True),
+        (b"https://api.github.com.evil/x", True),
+        (b"https://api.github.com@evil/x", True),
+        (b"https://api.github.com\\@evil/x", True),
+        (b"https://user@api.github.com/x", True),
+        (b"https://evil/https://api.github.com/x", True),
+        (b"//api.github.com/x", True),
+        (b"/\\evil/x", True),
+        (b"javascript:next", True),
+        (b"", True),
+    ],
+)
+def test_links_to_other_servers(target: bytes, elsewhere: bool) -> None:
+    """Scheme, host and port are those of the API's URL, or are left out."""
+    assert leads_elsewhere(b'<%s>; rel="next"' % target, API) is elsewhere
+    assert leads_elsewhere(link(first=1) + b", <%s>; REL=last" % target, API) is elsewhere
+    assert not leads_elsewhere(b'<%s>; rel="deprecation"' % target, API)
+
+
+def test_links_of_an_enterprise_server() -> None:
+    """Only the server counts, not the path; its name may have any case."""
+    api_url = b"https://GitHub.example.org:8443/api/v3"
+    assert not leads_elsewhere(b"<https://github.example.org:8443/api/v3/x>; rel=next", api_url)
+    assert not leads_elsewhere(b"<https://github.example.org:8443/x>; rel=next", api_url)
+    assert leads_elsewhere(b"<https://github.example.org/api/v3/x>; rel=next", api_url)
+    assert not leads_elsewhere(None, api_url)
 
 
 def test_link_as_github_sends_it() -> None:

@@ -61,6 +61,7 @@ def test_no_cache_forbids_guessing() -> None:
     assert not storing.forbids_guessing(lines())
 
 
+API = b"https://api.github.com"
 ETAG = (b"etag", b'"a"')
 
 
@@ -76,6 +77,13 @@ JSON = (b"content-type", b"application/json; charset=utf-8")
         (200, [ETAG, (b"vary", b"*")], None),
         (200, [ETAG, (b"vary", b"Accept, X-Unheard-Of, Origin")], None),
         (200, [ETAG, (b"cache-control", b"no-store")], "no-store"),
+        (200, [ETAG, (b"link", b'<https://api.github.com/x?page=2>; rel="next"')], None),
+        (200, [ETAG, (b"link", b"<https://evil/x>; rel=next")], "foreign-link"),
+        (
+            200,
+            [ETAG, (b"link", b"</x>; rel=first"), (b"link", b"<https://evil/x>; rel=next")],
+            "foreign-link",
+        ),
         (200, [ETAG, (b"content-range", b"bytes 0-1/2")], "partial"),
         (200, [], "no-validator"),
         (201, [ETAG], "status"),
@@ -87,7 +95,7 @@ def test_what_may_be_stored(
 ) -> None:
     """A whole 200 with a validator, whatever `Vary` names."""
     question = Question(b"GET", b"/x", lines())
-    assert storing.why_unstorable(question, status, lines(JSON, *pairs)) == reason
+    assert storing.why_unstorable(question, status, lines(JSON, *pairs), API) == reason
 
 
 @pytest.mark.parametrize(
@@ -117,7 +125,8 @@ def test_what_is_no_answer_of_githubs(
     """A page in HTML is a balancer's, unless one of GitHub's own media types asks for it."""
     fields = () if accept is None else ((b"accept", accept),)
     pairs = (ETAG,) if content_type is None else (ETAG, (b"content-type", content_type))
-    reason = storing.why_unstorable(Question(b"GET", b"/x", lines(*fields)), 200, lines(*pairs))
+    question = Question(b"GET", b"/x", lines(*fields))
+    reason = storing.why_unstorable(question, 200, lines(*pairs), API)
     assert reason == (None if fits else "not-json")
 
 
