@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ghmirror_tw.assembly.snapshots import owner
 from ghmirror_tw.config import Settings
 from ghmirror_tw.snapshots.targets import owner_of
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.interfaces import Pair
+from ghmirror_tw.store.redis.archive import RedisArchive
 from tests.home import Got, Home, fetch, open_github, open_home, reactor
 from tests.redis_house import settled
 from tests.redis_servers import start_redis
@@ -290,6 +293,12 @@ class InRedis(Kept):
         schedule = home.house.snapshots.schedules[0]
         await schedule.save()
 
+    def failures(self, home: Home) -> float:
+        value = home.house.metrics.registry.get_sample_value(
+            "ghmirror_snapshot_failures_total", {"operation": "save"}
+        )
+        return value or 0.0
+
     async def test_one_saves(self) -> None:
         """Of all replicas, within an interval; when it dies half-way another one does."""
         homes = [await self.another(), await self.another(), await self.another()]
@@ -367,6 +376,36 @@ class InRedis(Kept):
         while not self.server.ask("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)
         assert len(self.snapshots()) == 1
+        self.github.reset_counts()
+        await self.poll(await self.another())
+        assert self.github.total_paid == 0
+
+    async def test_a_store_that_is_emptied_while_it_is_saved_is_not_saved(self) -> None:
+        """Neither when its mark is lost then, nor when another replica has filled it again."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        dump = RedisArchive.dump
+
+        async def emptied(archive: RedisArchive) -> AsyncGenerator[list[Pair]]:
+            async for pairs in dump(archive):
+                yield pairs
+            self.server.ask("FLUSHALL")
+            if mark_comes_back:
+                await archive.mark_filled()
+
+        for mark_comes_back in (True, False):
+            self.server.ask("DEL", "ghmirror:{save}:lease")
+            self.patch(RedisArchive, "dump", emptied)
+            await snapshots.schedules[0]._save()
+            self.patch(RedisArchive, "dump", dump)
+            assert len(self.snapshots()) == 1
+            assert not list(self.directory.glob(".*.tmp"))
+            assert self.failures(home) == (1 if mark_comes_back else 2)
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
         self.github.reset_counts()
         await self.poll(await self.another())
         assert self.github.total_paid == 0

@@ -29,6 +29,7 @@ from ghmirror_tw.snapshots.errors import (
     OtherSecretError,
     RecordTooLargeError,
     SnapshotError,
+    StoreEmptiedError,
     TargetError,
     TruncatedError,
 )
@@ -64,6 +65,7 @@ _TOLD: Final[tuple[tuple[type[Exception], str, Status], ...]] = (
     (TargetError, "target", Status.UNREACHABLE),
     (Unavailable, "store", Status.UNREACHABLE),
     (LostLease, "lease", Status.FAULT),
+    (StoreEmptiedError, "emptied", Status.FAULT),
 )
 
 

@@ -59,6 +59,10 @@ class OtherSecretError(UnusableError):
     """Its records are sealed with another `credential_secret`."""
 
 
+class StoreEmptiedError(Exception):
+    """The store lost records while it was copied, so that the copy is not whole."""
+
+
 class TargetError(Exception):
     """The target did not do what was requested; the text holds no secret."""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 from attrs import define
 from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.copies import Copies, Saved
-from ghmirror_tw.snapshots.format import Header
+from ghmirror_tw.snapshots.errors import StoreEmptiedError
+from ghmirror_tw.snapshots.format import Header, Pair
 from ghmirror_tw.snapshots.lease import LEASE_S, SAVE, kept
 from ghmirror_tw.store.redis.interfaces import Unavailable
 
@@ -25,7 +27,8 @@ class Saver:
 
     *keep* snapshots are kept. A store that has not been filled yet is not saved, so that a copy
     of what little is there never stands before the one that it has to be filled from; *fill* is
-    called instead. *now* is in seconds since the epoch.
+    called instead. So it is, and nothing is published, if the store is emptied while it is copied.
+    *now* is in seconds since the epoch.
     """
 
     reactor: Any
@@ -43,7 +46,8 @@ class Saver:
 
     async def save(self) -> Saved | None:
         """Make a snapshot; None where another replica does, or where there are no records yet."""
-        if not await self.archive.is_filled():
+        mark = await self.archive.mark()
+        if mark is None:
             self.fill()
             return None
         if not await self.archive.take(SAVE, self.replica, LEASE_S):
@@ -51,10 +55,12 @@ class Saver:
         try:
             fingerprint = self.copies.codec.fingerprint
             header = Header(self.owner, self.kind, round(self.now() * 1000), fingerprint)
-            saving = self.copies.save(header, self.archive.dump())
+            saving = self.copies.save(header, self._records(mark))
             saved = await kept(self.reactor, self.archive, SAVE, self.replica, saving)
-        except BaseException:
+        except BaseException as error:
             await self._let_go()
+            if isinstance(error, StoreEmptiedError):
+                self.fill()
             raise
         self.is_empty = saved is None
         if saved is None:
@@ -63,6 +69,14 @@ class Saver:
         await self._pruned()
         await self.archive.take(SAVE, self.replica, max(_MOST * self.interval_s, 0.001))
         return saved
+
+    async def _records(self, mark: str) -> AsyncGenerator[list[Pair]]:
+        """Give all records. Raises `StoreEmptiedError` at the end if *mark* was lost meanwhile."""
+        async with aclosing(self.archive.dump()) as batches:
+            async for pairs in batches:
+                yield pairs
+        if await self.archive.mark() != mark:
+            raise StoreEmptiedError("the store was emptied while it was copied")
 
     async def _pruned(self) -> None:
         """Delete what is superseded; trouble with that doesn't unmake the snapshot."""

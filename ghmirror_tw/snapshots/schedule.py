@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ghmirror_tw.snapshots.errors import TargetError
+from ghmirror_tw.snapshots.errors import StoreEmptiedError, TargetError
+from ghmirror_tw.store.redis.interfaces import Unavailable
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
@@ -144,6 +145,12 @@ class Schedule:
         self.report.snapshot_failed("save")
         if isinstance(error, TargetError):
             _log.error("The {what} failed: {error}", what=self.what, error=str(error))
+        elif isinstance(error, StoreEmptiedError):
+            _log.warn("Not published: {what}; {why}", what=self.what, why=str(error))
+        elif isinstance(error, Unavailable):
+            _log.warn(
+                "Not made: {what}; the store is unavailable: {why}", what=self.what, why=error.why
+            )
         else:
             _log.failure("The {what} failed", what=self.what)
 

@@ -260,11 +260,18 @@ class IArchive(Interface):
     def is_full() -> bool:
         """Tell whether there is no room for more, so that putting back would push out others."""
 
+    def mark() -> Coroutine[Any, Any, str | None]:
+        """Return the mark of a store that has been filled; None if a part of it has none.
+
+        The mark is lost when the records are, and is another one whenever the store is filled. So
+        nothing was lost between two equal marks.
+        """
+
     def is_filled() -> Coroutine[Any, Any, bool]:
-        """Tell whether all parts of the store carry the mark that it has been filled."""
+        """Tell whether all parts of the store carry the mark."""
 
     def mark_filled() -> Coroutine[Any, Any, None]:
-        """Put the mark, which is lost when the records are."""
+        """Put a new mark on all parts."""
 
     def take(what: str, owner: str, lease_s: float) -> Coroutine[Any, Any, bool]:
         """Take *what* is for one replica only (``save``, ``restore``), or keep it on.

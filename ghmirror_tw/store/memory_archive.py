@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
+from uuid import uuid4
 
 from attrs import define, evolve
 from twisted.internet.task import deferLater
@@ -42,7 +43,7 @@ class MemoryArchive:
     store: MemoryStore
     codec: Codec
     workshop: Workshop
-    filled: bool = False
+    _mark: str | None = None
 
     # Copying.
 
@@ -111,13 +112,17 @@ class MemoryArchive:
         """Tell whether more would push out others."""
         return self.store.is_full
 
+    async def mark(self) -> str | None:
+        """Return the mark, if it has been filled."""
+        return self._mark
+
     async def is_filled(self) -> bool:
         """Tell whether it has been filled."""
-        return self.filled
+        return self._mark is not None
 
     async def mark_filled(self) -> None:
         """Note that it has been filled."""
-        self.filled = True
+        self._mark = uuid4().hex
 
     # There is nobody else.
 

@@ -12,9 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw.metrics import Metrics
 from ghmirror_tw.snapshots.copies import Saved
-from ghmirror_tw.snapshots.errors import TargetError
+from ghmirror_tw.snapshots.errors import StoreEmptiedError, TargetError
 from ghmirror_tw.snapshots.schedule import Schedule
 from ghmirror_tw.snapshots.targets import SnapshotName
+from ghmirror_tw.store.redis.interfaces import Unavailable
 
 SAVED = Saved(SnapshotName("o", 0), 1234, 56, 0)
 INTERVAL = 900.0
@@ -114,6 +115,16 @@ class Scheduled(SynchronousTestCase):
         self.clock.advance(INTERVAL)
         self.runs[2].callback(SAVED)
         assert self.metric("failures_total") == 2
+        self.clock.advance(INTERVAL)
+        self.runs[3].errback(Unavailable("open", "r:1 refuses connections"))
+        self.clock.advance(INTERVAL)
+        self.runs[4].errback(StoreEmptiedError("the store was emptied while it was copied"))
+        assert self.logged[-2:] == [
+            "Not made: snapshot; the store is unavailable: r:1 refuses connections",
+            "Not published: snapshot; the store was emptied while it was copied",
+        ]
+        assert self.flushLoggedErrors() == []
+        assert self.metric("failures_total") == 4
         assert self.metric("records") == 56
 
     def test_nothing_to_do_is_nothing_to_show(self) -> None:

@@ -141,8 +141,14 @@ class Archives:
         """By a mark, which is lost with what is stored."""
         _, archive = await self.make()
         assert not await archive.is_filled()
+        assert await archive.mark() is None
         await archive.mark_filled()
         assert await archive.is_filled()
+        mark = await archive.mark()
+        assert mark is not None
+        assert await archive.mark() == mark
+        await archive.mark_filled()
+        assert await archive.mark() not in {None, mark}
         _, another = await self.make()
         assert not await another.is_filled()
 

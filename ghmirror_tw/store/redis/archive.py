@@ -6,6 +6,7 @@ import heapq
 import struct
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
+from uuid import uuid4
 
 from attrs import define, field
 from twisted.internet.defer import gatherResults
@@ -149,21 +150,29 @@ class RedisArchive:
 
     # The mark, one on each server, so that it is lost with what the server has.
 
-    async def is_filled(self) -> bool:
-        """Tell whether all servers carry the mark, and keep it there."""
+    async def mark(self) -> str | None:
+        """Return the marks of all servers, whatever their order, and renew their lives."""
         life = self.records.life(self.records.ttl_s)
+        marks = []
         for node in self._writable():
-            command = Command((b"PEXPIRE", node.mark_key, life))
-            replies = await node.ask((command,), Purpose.WRITE, _TIMEOUT_S)
-            if replies != [1]:
-                return False
-        return True
+            renew = Command((b"PEXPIRE", node.mark_key, life))
+            read = Command((b"GET", node.mark_key))
+            renewed, mark = await node.ask((renew, read), Purpose.WRITE, _TIMEOUT_S)
+            if renewed != 1 or not isinstance(mark, bytes):
+                return None
+            marks.append(mark.decode("ascii", "replace"))
+        return " ".join(sorted(marks))
+
+    async def is_filled(self) -> bool:
+        """Tell whether all servers carry the mark, and renew its life."""
+        return await self.mark() is not None
 
     async def mark_filled(self) -> None:
-        """Put the mark on all servers."""
+        """Put a new mark on all servers."""
         life = self.records.life(self.records.ttl_s)
+        mark = uuid4().hex.encode("ascii")
         for node in self._writable():
-            command = Command((b"SET", node.mark_key, b"1", b"PX", life))
+            command = Command((b"SET", node.mark_key, mark, b"PX", life))
             (reply,) = await node.ask((command,), Purpose.WRITE, _TIMEOUT_S)
             if isinstance(reply, ResponseError):
                 raise Unavailable("refused", str(reply))
