@@ -122,8 +122,14 @@ class DirectoryTarget:
                         yield entry.name, status
 
     def _list(self) -> tuple[Stored, ...]:
-        found = [(SnapshotName.parse(name), status.st_size) for name, status in self._entries()]
-        return newest_first([Stored(name, size) for name, size in found if name is not None])
+        found = [(SnapshotName.parse(name), status) for name, status in self._entries()]
+        return newest_first(
+            [
+                Stored(name, status.st_size, status.st_mtime)
+                for name, status in found
+                if name is not None
+            ]
+        )
 
     def _open(self, name: SnapshotName) -> IO[bytes]:
         try:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from ghmirror_tw.snapshots.format import may_hold_records
-from ghmirror_tw.snapshots.targets import SnapshotName, Stored
+from ghmirror_tw.snapshots.targets import SnapshotName, Stored, newest_first
 
 
 def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
@@ -20,8 +20,8 @@ def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
     by_owner: defaultdict[str, set[Stored]] = defaultdict(set)
     for each in stored:
         by_owner[each.name.owner].add(each)
-    old: list[SnapshotName] = []
+    old: list[Stored] = []
     for owner, group in by_owner.items():
-        names = sorted(each.name for each in group if may_hold_records(owner, each.size_bytes))
-        old += [each.name for each in group if names and each.name < names[-keep:][0]]
-    return tuple(sorted(old, key=lambda name: (name.at_ms, name.owner)))
+        usable = newest_first([each for each in group if may_hold_records(owner, each.size_bytes)])
+        old += [each for each in group if usable and each.order < usable[:keep][-1].order]
+    return tuple([each.name for each in reversed(newest_first(old))])

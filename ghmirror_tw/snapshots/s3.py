@@ -129,8 +129,14 @@ class S3Target:
 
     def _list(self) -> tuple[Stored, ...]:
         objects = self._pages("list_objects_v2", "Contents")
-        found = [(self._name(each["Key"]), each["Size"]) for each in objects]
-        return newest_first([Stored(name, size) for name, size in found if name is not None])
+        found = [(self._name(each["Key"]), each) for each in objects]
+        return newest_first(
+            [
+                Stored(name, each["Size"], each["LastModified"].timestamp())
+                for name, each in found
+                if name is not None
+            ]
+        )
 
     def _head(self, key: str) -> tuple[int, str]:
         head = self.service.client.head_object(Bucket=self.bucket, Key=key)

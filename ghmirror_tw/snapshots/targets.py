@@ -69,12 +69,21 @@ class SnapshotName:
 
 @frozen
 class Stored:
-    """A snapshot that is there."""
+    """A snapshot at a target, which wrote it at *written_at* by its own clock, in seconds."""
 
     name: SnapshotName
     size_bytes: int
+    written_at: float = 0.0
+
+    @property
+    def order(self) -> tuple[float, int, str]:
+        """What snapshots are ordered by: the target's time, and the name where that is equal.
+
+        The time in a name is that of a replica, whose clock may be hours ahead.
+        """
+        return (self.written_at, self.name.at_ms, self.name.owner)
 
 
 def newest_first(stored: list[Stored]) -> tuple[Stored, ...]:
-    """Sort by time, whoever the owner is."""
-    return tuple(sorted(stored, key=lambda each: (each.name.at_ms, each.name.owner), reverse=True))
+    """Sort by time, for all owners together."""
+    return tuple(sorted(stored, key=lambda each: each.order, reverse=True))

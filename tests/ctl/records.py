@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,8 +51,10 @@ def packed(
 
 
 def put(directory: Path, content: bytes, owner: str = OWNER, at_ms: int = AT_MS) -> str:
-    """Put a file where a snapshot would be; return its name."""
+    """Put a file of that time where a snapshot would be; return its name."""
     directory.mkdir(exist_ok=True)
     name = SnapshotName(owner, at_ms).text
-    (directory / name).write_bytes(content)
+    path = directory / name
+    path.write_bytes(content)
+    os.utime(path, (at_ms / 1000, at_ms / 1000))
     return name

@@ -189,7 +189,7 @@ def test_the_newest_is_of_this_store_before_others(operator: Operator, kept: Pat
 def test_the_newest_or_those_that_are_named(operator: Operator, kept: Path) -> None:
     """An older one that is damaged is of no interest then."""
     put_two(kept)
-    (kept / OLDER).write_bytes(b"")
+    put(kept, b"", "memory-host", AT_MS - 1000)
     assert operator.run("snapshot", "verify").status == 1
     ended = operator.run("snapshot", "verify", "--newest")
     assert (ended.status, ended.out.split()[:2]) == (0, ["whole", NEWEST])

@@ -141,6 +141,8 @@ class Copying(TestCase):
         path.write_bytes(raw)
         (self.directory / names[2].text).write_bytes(b"")
         (self.directory / names[1].text).write_bytes(raw[:-3])
+        for at, name in enumerate(names):
+            os.utime(self.directory / name.text, (at, at))
         assert await self.restored() == PAIRS[:1]
         wrong = [f"The snapshot {name.text} can't be used: it" for name in names[:0:-1]]
         assert [each.split(" it")[0] + " it" for each in self.logged] == wrong

@@ -85,6 +85,15 @@ class Directory(TestCase):
     def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
+    async def test_the_time_of_the_file_counts(self) -> None:
+        """The time in the name is by the clock of the replica that gave it."""
+        ahead = SnapshotName("a", 9_000_000)
+        for name, at in ((ahead, 1), (SnapshotName("a", 5), 2)):
+            await self.target.write(name, chunks(b"x"))
+            os.utime(self.target.directory / name.text, (at, at))
+        assert [each.written_at for each in await self.target.listing()] == [2.0, 1.0]
+        assert (await self.target.listing())[1].name == ahead
+
     async def test_it_is_a_target(self) -> None:
         """It does all that a target does."""
         assert verifyObject(ITarget, self.target)

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -96,6 +97,22 @@ class WithBucket(TestCase):
 @pytest.mark.usefixtures("s3_server")
 class Keeping(WithBucket):
     """What a target does."""
+
+    async def test_the_time_of_the_object_counts(self) -> None:
+        """The time in the name is by the clock of the replica that gave it."""
+        _, target = await self.opened()
+        names = (SnapshotName("a", 9_000_000), SnapshotName("a", 5))
+        times = [datetime.fromtimestamp(at, UTC) for at in (1, 2)]
+        objects = [
+            {"Key": name.text, "Size": 1, "LastModified": at}
+            for name, at in zip(names, times, strict=True)
+        ]
+        self.patch(S3Target, "_pages", lambda *_: iter(objects))
+        listed = await target.listing()
+        assert [(each.name, each.written_at) for each in listed] == [
+            (names[1], 2.0),
+            (names[0], 1.0),
+        ]
 
     async def test_it_is_a_target(self) -> None:
         """It does all that a target does, and is called without secrets."""

@@ -141,6 +141,15 @@ def test_a_size_tells_whether_there_are_records(kind: str, fingerprint: str, tex
         assert may_hold_records(owner, size) == bool(pairs)
 
 
+def test_the_clock_of_the_target_counts() -> None:
+    """A replica whose clock is hours ahead gives its snapshots names of the future."""
+    ahead = Stored(SnapshotName("a", 9_000_000), FULL, 1.0)
+    others = [Stored(SnapshotName("a", at), FULL, 1.0 + at) for at in (1, 2)]
+    assert newest_first([ahead, *others]) == (*reversed(others), ahead)
+    assert superseded([ahead, *others], 2) == (ahead.name,)
+    assert superseded([ahead, *others], 1) == (ahead.name, others[0].name)
+
+
 def test_the_newest_is_listed_first() -> None:
     """Whoever the owner is."""
     stored = [Stored(SnapshotName(owner, at), 0) for owner, at in (("a", 2), ("b", 3), ("a", 1))]
