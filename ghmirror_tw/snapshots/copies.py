@@ -20,7 +20,7 @@ from ghmirror_tw.snapshots.errors import (
 )
 from ghmirror_tw.snapshots.format import LARGEST_BYTES, Header, Pair, Summary
 from ghmirror_tw.snapshots.reader import Reader
-from ghmirror_tw.snapshots.retention import superseded
+from ghmirror_tw.snapshots.retention import lost_most, superseded
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 from ghmirror_tw.snapshots.writer import Writer
 from ghmirror_tw.store.codec import Codec
@@ -88,8 +88,17 @@ class Copies:
         return Saved(name, size, writer.records, writer.left_out)
 
     async def prune(self, owner: str, keep: int) -> int:
-        """Delete what is older than the *keep* newest snapshots of *owner*; return the number."""
+        """Delete what is superseded (see `superseded`) of *owner*; return the number."""
         stored = [each for each in await self.target.listing() if each.name.owner == owner]
+        lost = lost_most(stored)
+        if lost is not None:
+            _log.warn(
+                "Snapshot holds less than half of the one before, which is kept until there is"
+                " another as large: name={name} bytes={size} before={before}",
+                name=lost[0].name.text,
+                size=lost[0].size_bytes,
+                before=lost[1].size_bytes,
+            )
         old = superseded(stored, keep)
         for name in old:
             await self.target.delete(name)

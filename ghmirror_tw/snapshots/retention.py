@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ghmirror_tw.snapshots.format import may_hold_records
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored, newest_first
@@ -13,15 +13,46 @@ def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
     """Return which to delete, oldest first: what is older than the *keep* newest of its owner.
 
     A snapshot without records does not count among the newest, so that empty ones never displace
-    the last usable one.
+    the last usable one. Where none of these is full, the newest full one is kept besides: that of a
+    store that has lost most of its records does not replace what they can be restored from.
     """
     if keep < 1:
         raise ValueError("at least one snapshot is kept")
-    by_owner: defaultdict[str, set[Stored]] = defaultdict(set)
-    for each in stored:
-        by_owner[each.name.owner].add(each)
+    by_owner: defaultdict[str, list[Stored]] = defaultdict(list)
+    for each in set(stored):
+        by_owner[each.name.owner].append(each)
     old: list[Stored] = []
-    for owner, group in by_owner.items():
-        usable = newest_first([each for each in group if may_hold_records(owner, each.size_bytes)])
-        old += [each for each in group if usable and each.order < usable[:keep][-1].order]
+    for group in by_owner.values():
+        usable = _usable(group)
+        if usable:
+            kept = {*usable[:keep], _newest_full(usable)}
+            oldest = usable[:keep][-1]
+            old += [each for each in group if each.order < oldest.order and each not in kept]
     return tuple([each.name for each in reversed(newest_first(old))])
+
+
+def lost_most(stored: Iterable[Stored]) -> tuple[Stored, Stored] | None:
+    """Return the newest snapshot of an owner and the one before, if it lost most of its records."""
+    newest = _usable(stored)[:2]
+    if len(newest) < 2 or _is_full(newest[0], newest[1].size_bytes):  # noqa: PLR2004 - a pair
+        return None
+    return newest[0], newest[1]
+
+
+def _usable(stored: Iterable[Stored]) -> Sequence[Stored]:
+    return newest_first(
+        [each for each in stored if may_hold_records(each.name.owner, each.size_bytes)]
+    )
+
+
+def _is_full(stored: Stored, size_bytes: int) -> bool:
+    """Tell whether it holds at least half of what a snapshot of *size_bytes* does.
+
+    The size stands for the number of records, which only the end of a snapshot tells.
+    """
+    return 2 * stored.size_bytes >= size_bytes
+
+
+def _newest_full(usable: Sequence[Stored]) -> Stored:
+    largest = max(each.size_bytes for each in usable)
+    return next(each for each in usable if _is_full(each, largest))

@@ -212,6 +212,18 @@ class Copying(TestCase):
         assert [name.at_ms for name in left if name.owner == "a"] == [4, 3]
         assert len(left) == 7
 
+    async def test_a_loss_of_most_records_is_reported(self) -> None:
+        """The full one stays, beside the newest."""
+        for at, pairs in ((1, PAIRS), (2, PAIRS), (3, PAIRS[:9]), (4, PAIRS[:9])):
+            name = await self.save("a", at, pairs)
+            await self.copies.prune("a", 1)
+            if at == 3:
+                (logged,) = self.logged
+                assert "less than half of the one before, which is kept" in logged
+                assert f"name={name.text} bytes=" in logged
+        assert len(self.logged) == 1
+        assert [each.name.at_ms for each in await self.target.listing()] == [4, 2]
+
     async def test_trouble_with_cleaning_up_is_only_logged(self) -> None:
         """It must not keep a snapshot from being made; and what was removed is told."""
         cleaned: list[Any] = [2, 0, TargetError("the disk is read-only")]

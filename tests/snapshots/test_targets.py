@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.snapshots.format import Header, may_hold_records
-from ghmirror_tw.snapshots.retention import superseded
+from ghmirror_tw.snapshots.retention import lost_most, superseded
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored, newest_first, owner_of
 from ghmirror_tw.snapshots.writer import Writer
 from ghmirror_tw.store.codec import Codec
@@ -148,6 +148,30 @@ def test_the_clock_of_the_target_counts() -> None:
     assert newest_first([ahead, *others]) == (*reversed(others), ahead)
     assert superseded([ahead, *others], 2) == (ahead.name,)
     assert superseded([ahead, *others], 1) == (ahead.name, others[0].name)
+
+
+def test_the_newest_full_one_stays_besides() -> None:
+    """Snapshots of a store that has lost most of its records do not push out the last full one."""
+
+    def kept(keep: int, *sizes: int) -> list[int]:
+        stored = [Stored(SnapshotName("a", at), size) for at, size in enumerate(sizes)]
+        gone = superseded(stored, keep)
+        return [each.size_bytes for each in stored if each.name not in gone]
+
+    assert kept(2, 9000, 9001, 4000, 4001, 4002) == [9001, 4001, 4002]
+    assert kept(1, 9000, 9001, 4000) == [9001, 4000]
+    assert kept(1, 9000, 4000, 4501) == [4501]
+    assert kept(2, 9000, 4600, 2200, 2201) == [4600, 2200, 2201]
+    assert kept(2, 1000, 9000, 9001, 9002) == [9001, 9002]
+
+
+def test_a_loss_of_most_records_is_noticed() -> None:
+    """Once, by comparison with the snapshot before; empty ones do not count."""
+    sizes = (9000, EMPTY, 4000, 4001)
+    stored = [Stored(SnapshotName("a", at), size) for at, size in enumerate(sizes)]
+    assert lost_most(stored[:2]) is None
+    assert lost_most(stored[:3]) == (stored[2], stored[0])
+    assert lost_most(stored) is None
 
 
 def test_the_newest_is_listed_first() -> None:
