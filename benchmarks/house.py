@@ -35,7 +35,7 @@ from twisted.web.server import Site
 
 from benchmarks.filling import Made, make
 from benchmarks.starving import waited
-from ghmirror_tw.assembly.snapshots import Snapshots
+from ghmirror_tw.assembly.snapshots import Snapshots, server_of
 from ghmirror_tw.policy.key import CredentialNames
 from ghmirror_tw.snapshots.aws import load
 from ghmirror_tw.staying import leave_alone
@@ -258,7 +258,7 @@ class Filled:
         snapshot = evolve(house.settings.snapshot, target=target, s3_endpoint_url=endpoint)
         archive: Any = MemoryArchive(self.reactor, house.memory, self.codec, house.workshop)
         if house.redis is not None:
-            archive = RedisArchive(house.redis.redis)
+            archive = RedisArchive(house.redis.redis, server_of(house.settings))
         snapshots = Snapshots(
             self.reactor,
             evolve(house.settings, snapshot=snapshot),

@@ -23,7 +23,7 @@ from ghmirror_tw import logs
 from ghmirror_tw.assembly.figures import Told
 from ghmirror_tw.assembly.proxy import proxy_of
 from ghmirror_tw.assembly.redis import redis_records, redis_trust
-from ghmirror_tw.assembly.snapshots import Snapshots
+from ghmirror_tw.assembly.snapshots import Snapshots, server_of
 from ghmirror_tw.assembly.trust import trusted
 from ghmirror_tw.authorities import Replaceable
 from ghmirror_tw.config import ConfigError, Settings, load
@@ -308,11 +308,14 @@ class House:
     def _with_snapshots(self, codec: Codec) -> Snapshots:
         """Return what keeps copies of the store, and fills it from them."""
         here = MemoryArchive(self.reactor, self.memory, codec, self.workshop)
+        archive: Any = here
+        if self.redis is not None:
+            archive = RedisArchive(self.redis.redis, server_of(self.settings))
         stands_in = self.redis is not None and self.settings.redis.fallback
         return Snapshots(
             self.reactor,
             self.settings,
-            here if self.redis is None else RedisArchive(self.redis.redis),
+            archive,
             here if stands_in else None,
             self.gate,
             self.metrics,

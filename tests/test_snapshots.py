@@ -14,6 +14,7 @@ import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.assembly.snapshots import owner
@@ -36,10 +37,18 @@ def test_owners_differ_where_snapshots_are_of_no_use_to_each_other() -> None:
     """Memory stores of one host by the port, Redis stores by prefix and secret."""
     host = owner_of(socket.gethostname())
 
-    def named(listen: str, codec: Codec | None = None, backend: str = "memory") -> str:
+    def named(
+        listen: str,
+        codec: Codec | None = None,
+        backend: str = "memory",
+        api_url: str = "https://api.github.com",
+    ) -> str:
+        github = evolve(Settings().github, api_url=api_url)
         server = evolve(Settings().server, listen=(listen,))
         cache = evolve(Settings().cache, backend=backend)
-        return owner(evolve(Settings(), server=server, cache=cache), codec or Codec())
+        return owner(
+            evolve(Settings(), github=github, server=server, cache=cache), codec or Codec()
+        )
 
     assert named("tcp:8080") == f"memory-{host}-8080"
     assert named("tcp:port=9090:interface=127.0.0.1") == f"memory-{host}-9090"
@@ -50,6 +59,13 @@ def test_owners_differ_where_snapshots_are_of_no_use_to_each_other() -> None:
     assert named("tcp:1", one, backend="redis") == f"redis-ghmirror-{one.fingerprint}"
     assert named("tcp:1", other, backend="redis") != named("tcp:2", one, backend="redis")
     assert named("tcp:1", one, backend="redis") == named("tcp:2", one, backend="redis")
+    assert named("tcp:8080", one) == f"memory-{host}-8080-{one.fingerprint}"
+    for backend in ("memory", "redis"):
+        served = {
+            named("tcp:8080", one, backend, url)
+            for url in ("https://api.github.com", "https://a.example/api/v3", "https://b.example")
+        }
+        assert len(served) == 3
 
 
 class Kept(TestCase):
@@ -266,12 +282,12 @@ class WhileFilling(Kept):
 class InRedis(Kept):
     """Replicas that share a Redis, in this process."""
 
-    async def another(self, **more: Any) -> Home:
+    async def another(self, secret: str = "shared", **more: Any) -> Home:
         host, port = self.server.address
         return await open_home(
             self,
             self.github,
-            cache={"backend": "redis", "credential_secret": "shared"},
+            cache={"backend": "redis", "credential_secret": secret},
             redis={"url": f"redis://{host}:{port}", "timeout": 0.5, "local_size": 0},
             snapshot={"target": self.target, "interval": 3600.0, **more},
         )
@@ -311,6 +327,37 @@ class InRedis(Kept):
         self.server.ask("DEL", lease)
         await self.saved(homes[1])
         assert len(self.snapshots()) == 2
+
+    async def test_fleets_of_different_secrets_have_their_own_snapshots(self) -> None:
+        """In one Redis and one directory; the second is warned once, and prunes nothing."""
+        logged: list[str] = []
+
+        def log(event: LogEvent) -> None:
+            if event.get("log_namespace") == "ghmirror.snapshots":
+                logged.append(formatEvent(event))
+
+        observer: Any = log
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        first = await self.another(keep=1)
+        await self.poll(first)
+        await self.saved(first)
+        (own,) = self.snapshots()
+        second = await self.another(secret="other", keep=1)
+        snapshots = second.house.snapshots
+        assert snapshots is not None
+        await snapshots.settled()
+        warned = [each for each in logged if "other mirrors" in each or "another mirror" in each]
+        assert len(warned) == 2
+        assert warned[0].startswith("The store was filled by other mirrors, whose records are not")
+        assert f"count=1 newest={own.name}" in warned[1]
+        assert not [each for each in logged if "were restored" in each]
+        await self.saved(second)
+        assert self.snapshots() == [own]
+        await self.poll(second)
+        await self.saved(second)
+        assert len(self.snapshots()) == 2
+        assert own.exists()
 
     async def test_redis_lost_while_mirrors_are_down(self) -> None:
         """A redeployment with an empty Redis costs nothing."""
@@ -397,7 +444,7 @@ class InRedis(Kept):
                 await archive.mark_filled()
 
         for mark_comes_back in (True, False):
-            self.server.ask("DEL", "ghmirror:{save}:lease")
+            self.server.ask("DEL", *self.server.ask("KEYS", "*lease*"), "none")
             self.patch(RedisArchive, "dump", emptied)
             await snapshots.schedules[0]._save()
             self.patch(RedisArchive, "dump", dump)
@@ -480,7 +527,9 @@ class InRedis(Kept):
         self.github.private(PATHS[0], set())
         assert (await home.get(PATHS[0], token="alice-1")).status == 404
         await settled(home.house.store)
-        self.server.ask("DEL", *self.server.ask("KEYS", "*:g:*"), "ghmirror:probe:filled")
+        self.server.ask(
+            "DEL", *self.server.ask("KEYS", "*:g:*"), *self.server.ask("KEYS", "*filled*")
+        )
         await self.saved(home)
         while not self.server.ask("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)

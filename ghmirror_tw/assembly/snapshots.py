@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from ghmirror_tw.config import Settings, Snapshot
+from ghmirror_tw.policy.key import origin_of
 from ghmirror_tw.snapshots.aws import Access, Service, load
 from ghmirror_tw.snapshots.copies import Copies
 from ghmirror_tw.snapshots.directory import DirectoryTarget
@@ -40,14 +41,22 @@ def codec_of(settings: Settings) -> Codec:
 def owner(settings: Settings, codec: Codec) -> str:
     """Return the owner of this store's snapshots.
 
-    For a Redis store its key prefix and the secret's fingerprint, since stores with different
-    secrets are of no use to each other; for a memory store this host and the port.
+    For a Redis store its key prefix, for a memory store this host and the port; and the secret's
+    fingerprint, and the server where it is not GitHub.com, since snapshots of other secrets and
+    servers are of no use.
     """
-    if settings.cache.backend == "redis":
-        parts = ("redis", settings.redis.key_prefix, codec.fingerprint)
+    kind = settings.cache.backend
+    if kind == "redis":
+        names = [settings.redis.key_prefix]
     else:
-        parts = ("memory", socket.gethostname(), _port(settings.server.listen))
+        names = [socket.gethostname(), _port(settings.server.listen)]
+    parts = [kind, *names, codec.fingerprint, origin_of(settings.github.api_url).decode()]
     return owner_of("-".join(part for part in parts if part))
+
+
+def server_of(settings: Settings) -> str:
+    """Return the URL of the API whose responses are stored, as snapshots and marks have it."""
+    return settings.github.api_url.lower().rstrip("/")
 
 
 def _port(listen: tuple[str, ...]) -> str:
@@ -65,13 +74,14 @@ class Place:
     reactor: Any
     settings: Snapshot
     codec: Codec
+    api_url: str
     workers: Workers = field(init=False)
     services: list[Service] = field(init=False, factory=list)
     copies: Copies = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.workers = Workers(self.reactor)
-        self.copies = Copies(self.reactor, self._target(), self.codec)
+        self.copies = Copies(self.reactor, self._target(), self.codec, api_url=self.api_url)
 
     def _target(self) -> DirectoryTarget | S3Target:
         settings = self.settings
@@ -157,7 +167,8 @@ class Snapshots:
         snapshot = self.settings.snapshot
         self.looking = LoopingCall(self._look)
         self.looking.clock = self.reactor
-        self.place = Place(self.reactor, snapshot, codec_of(self.settings))
+        codec = codec_of(self.settings)
+        self.place = Place(self.reactor, snapshot, codec, server_of(self.settings))
         self.restorer = self._restorer(self.archive)
         if self.standing_in is not None:
             self.substitute = self._restorer(self.standing_in, marks=False)

@@ -12,7 +12,7 @@ from uuid import uuid4
 from attrs import define, evolve, field
 
 from ghmirror_tw.assembly.redis import redis_records, redis_trust
-from ghmirror_tw.assembly.snapshots import Place, codec_of
+from ghmirror_tw.assembly.snapshots import Place, codec_of, server_of
 from ghmirror_tw.config import ConfigError, Settings
 from ghmirror_tw.ctl.errors import CommandError, Status
 from ghmirror_tw.ctl.metering import MeteredArchive, MeteredTarget
@@ -27,6 +27,7 @@ from ghmirror_tw.snapshots.errors import (
     NoSuchSnapshotError,
     NotASnapshotError,
     OtherSecretError,
+    OtherServerError,
     RecordTooLargeError,
     SnapshotError,
     StoreEmptiedError,
@@ -50,6 +51,7 @@ _WORDS: Final = {
     RecordTooLargeError: "record-too-large",
     NoRecordsError: "no-records",
     OtherSecretError: "other-secret",
+    OtherServerError: "other-server",
 }
 
 
@@ -98,7 +100,9 @@ class Desk:
 
     def __attrs_post_init__(self) -> None:
         self.target = MeteredTarget(self.place.copies.target, self.out.progress)
-        self.copies = Copies(self.reactor, self.target, self.place.codec)
+        self.copies = Copies(
+            self.reactor, self.target, self.place.codec, api_url=self.place.api_url
+        )
 
     async def listing(self) -> tuple[Stored, ...]:
         """Return what is at the target; a directory that is not there is an error here."""
@@ -134,7 +138,7 @@ class Desk:
         records.servers.open()
         try:
             await records.servers.settled()
-            yield MeteredArchive(records, self.out.progress)
+            yield MeteredArchive(records, server_of(settings), progress=self.out.progress)
         finally:
             await records.servers.close()
             workshop.close()
@@ -161,7 +165,7 @@ def _name(text: str) -> SnapshotName:
 @asynccontextmanager
 async def open_desk(reactor: Any, settings: Settings, out: Output) -> AsyncGenerator[Desk]:
     """Give what is at work, and close it all in the end."""
-    place = Place(reactor, settings.snapshot, codec_of(settings))
+    place = Place(reactor, settings.snapshot, codec_of(settings), server_of(settings))
     place.open()
     try:
         yield Desk(reactor, settings, out, place)

@@ -195,6 +195,8 @@ async def show(desk: Desk, text: str) -> Status:
         header = summary.header
         written = texts.moment(header.written_at_ms)
         rows += [("owner", header.owner), ("store", header.kind), ("written", written)]
+        if header.api_url is not None:
+            rows.append(("server", header.api_url))
     rows.append(("size", texts.size(stored.size_bytes)))
     for line in texts.table(rows):
         desk.out.line(line)
@@ -219,6 +221,7 @@ def _shown(
             "owner": summary.header.owner,
             "store": summary.header.kind,
             "fingerprint": summary.header.fingerprint,
+            "api_url": summary.header.api_url,
             "written_at": texts.timestamp(summary.header.written_at_ms),
         }
     found = None

@@ -77,7 +77,7 @@ class MeteredTarget:
 class MeteredArchive(RedisArchive):
     """Records of which is seen how many are copied."""
 
-    progress: Progress
+    progress: Progress = field(kw_only=True)
 
     async def dump(self) -> AsyncGenerator[list[Pair]]:
         """Give all records, and count them."""

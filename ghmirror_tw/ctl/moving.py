@@ -121,7 +121,6 @@ async def _chosen(desk: Desk, text: str | None) -> Whole:
         return Whole(stored, await desk.copies.check_usable(stored))
     await desk.listing()
     found = await desk.copies.newest_usable(owner(desk.settings, desk.copies.codec))
-    found = found or await desk.copies.newest_usable()
     if found is None:
         raise CommandError("no-snapshot", f"{desk.target.where}: there is no usable snapshot")
     return found

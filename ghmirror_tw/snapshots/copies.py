@@ -15,8 +15,10 @@ from ghmirror_tw.snapshots.errors import (
     NoRecordsError,
     NoSuchSnapshotError,
     OtherSecretError,
+    OtherServerError,
     SnapshotError,
     TargetError,
+    UnusableError,
 )
 from ghmirror_tw.snapshots.format import LARGEST_BYTES, Header, Pair, Summary
 from ghmirror_tw.snapshots.reader import Reader
@@ -56,13 +58,15 @@ class Copies:
     whole both times, or the second reading fails like the first would have.
 
     The reactor gets its turn after every block that is packed or unpacked. *codec* holds the secret
-    that the records of a usable snapshot are sealed with.
+    that the records of a usable snapshot are sealed with, and *api_url* is that of the server which
+    they are of.
     """
 
     reactor: IReactorTime
     target: Any
     codec: Codec = field(factory=Codec)
     largest_bytes: int = LARGEST_BYTES
+    api_url: str = ""
 
     async def save(self, header: Header, batches: AsyncGenerator[Sequence[Pair]]) -> Saved | None:
         """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`.
@@ -115,16 +119,34 @@ class Copies:
                 _log.info("{n} unfinished snapshots were removed", n=removed)
 
     async def newest_usable(self, owner: str | None = None) -> Whole | None:
-        """Return the newest snapshot that is usable, of *owner* or of any; None without one.
+        """Return the newest usable snapshot of *owner*, or else of any; None without one.
 
-        An unusable one is reported and left alone, and the one before it is tried. Raises
-        `TargetError` when the target fails.
+        An unusable one is reported and left alone, and the one before it is tried; those of other
+        servers or secrets are reported together. Raises `TargetError` when the target fails.
         """
-        for stored in await self.target.listing():
-            if owner is not None and stored.name.owner != owner:
-                continue
+        foreign: list[tuple[Stored, UnusableError]] = []
+        try:
+            return await self._newest_usable(owner, foreign)
+        finally:
+            if foreign:
+                stored, error = foreign[0]
+                _log.warn(
+                    "Snapshots of another mirror are not used: count={count} newest={name}:"
+                    " {error}",
+                    count=len(foreign),
+                    name=stored.name.text,
+                    error=str(error),
+                )
+
+    async def _newest_usable(
+        self, owner: str | None, foreign: list[tuple[Stored, UnusableError]]
+    ) -> Whole | None:
+        listed = await self.target.listing()
+        for stored in sorted(listed, key=lambda each: each.name.owner != owner):
             try:
-                return Whole(stored, await self.check_usable(stored))
+                return Whole(stored, await self.check_usable(stored, by_header=True))
+            except (OtherSecretError, OtherServerError) as error:
+                foreign.append((stored, error))
             except SnapshotError as error:
                 _log.error(
                     "The snapshot {name} can't be used: {error}",
@@ -136,27 +158,44 @@ class Copies:
         return None
 
     async def check(
-        self, stored: Stored, see: Callable[[list[Pair]], object] = lambda _: None
+        self,
+        stored: Stored,
+        see: Callable[[list[Pair]], object] = lambda _: None,
+        see_header: Callable[[Header], object] = lambda _: None,
     ) -> Summary:
         """Read a snapshot to its end. Raises `SnapshotError` if it isn't whole, `TargetError`.
 
-        *see* is given what it holds, none of which can be believed before this has returned.
+        *see* is given what it holds, none of which can be believed before this has returned;
+        *see_header* gets the header, and may raise a `SnapshotError` to end it.
         """
-        reader = Reader(self.largest_bytes)
+        reader, header_seen = Reader(self.largest_bytes), False
         async with aclosing(self._read(reader, stored)) as lists:
             async for pairs in lists:
+                if reader.header is not None and not header_seen:
+                    header_seen = True
+                    see_header(reader.header)
                 see(pairs)
         return reader.finish()
 
     async def check_usable(
-        self, stored: Stored, see: Callable[[list[Pair]], None] | None = None
+        self,
+        stored: Stored,
+        see: Callable[[list[Pair]], None] | None = None,
+        *,
+        by_header: bool = False,
     ) -> Summary:
         """Read a snapshot to its end, and check that records can be restored from it.
 
-        Raises `UnusableError`, and the errors of `check`. A snapshot of version 1 has no
-        fingerprint of its secret: there, one record that opens is enough.
+        Raises `UnusableError`, and the errors of `check`. With *by_header*, one whose header names
+        another server or secret is not read any further. A snapshot of version 1 has no fingerprint
+        of its secret: there, one record that opens is enough.
         """
         opened = False
+
+        def check_header(header: Header) -> None:
+            foreign = self._foreign(Summary(header, 0, 0), 0, opened=True) if by_header else None
+            if foreign is not None:
+                raise foreign
 
         def open_one(pairs: list[Pair]) -> None:
             nonlocal opened
@@ -164,19 +203,32 @@ class Copies:
             if see is not None:
                 see(pairs)
 
-        summary = await self.check(stored, open_one)
+        summary = await self.check(stored, open_one, check_header)
         if not summary.records:
             raise NoRecordsError("it holds no records", stored.size_bytes, summary)
-        fingerprint = summary.header.fingerprint
-        if fingerprint != self.codec.fingerprint and (fingerprint is not None or not opened):
-            raise OtherSecretError(
-                "its records are sealed with another [cache] credential_secret"
-                if fingerprint or fingerprint is None
-                else "its records are not sealed, but [cache] credential_secret is set",
-                stored.size_bytes,
-                summary,
-            )
+        foreign = self._foreign(summary, stored.size_bytes, opened=opened)
+        if foreign is not None:
+            raise foreign
         return summary
+
+    def _foreign(self, summary: Summary, at: int, *, opened: bool) -> UnusableError | None:
+        """Return why records are of another server or secret, by the header; None: they are not.
+
+        *opened*: whether a record opens, which counts where the header has no fingerprint.
+        """
+        fingerprint, api_url = summary.header.fingerprint, summary.header.api_url
+        if api_url not in {None, self.api_url}:
+            text = f"its records are of {api_url}, and [github] api_url is {self.api_url}"
+            return OtherServerError(text, at, summary)
+        if fingerprint == self.codec.fingerprint or (fingerprint is None and opened):
+            return None
+        return OtherSecretError(
+            "its records are sealed with another [cache] credential_secret"
+            if fingerprint or fingerprint is None
+            else "its records are not sealed, but [cache] credential_secret is set",
+            at,
+            summary,
+        )
 
     async def pairs(self, whole: Whole) -> AsyncGenerator[list[Pair]]:
         """Give what a checked snapshot holds, hottest first. Use it within `aclosing`.

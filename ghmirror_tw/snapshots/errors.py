@@ -59,6 +59,10 @@ class OtherSecretError(UnusableError):
     """Its records are sealed with another `credential_secret`."""
 
 
+class OtherServerError(UnusableError):
+    """Its records are of another server than `api_url`."""
+
+
 class StoreEmptiedError(Exception):
     """The store lost records while it was copied, so that the copy is not whole."""
 

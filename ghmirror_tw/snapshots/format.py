@@ -5,8 +5,9 @@ All numbers are unsigned and big-endian::
     magic      8 bytes
     version    2 bytes
     header     2 bytes of length; when it was written, 8 bytes, ms since the epoch;
-               the owner, the kind of store and the fingerprint of the secret that seals the
-               records, each with its length in 1 byte, UTF-8; version 1 had no fingerprint
+               the owner, the kind of store, the fingerprint of the secret that seals the
+               records, and the API's URL at the server that they are of, each with its length in
+               1 byte, UTF-8; version 1 had no fingerprint, version 2 no URL
     blocks     each 4 bytes of length, not 0, and a zstd frame (RFC 8878) that says how much it
                holds, at most 256 KiB. Together the blocks hold the records, hottest first:
                4 bytes of length of the name, 4 of the blob, the name, the blob.
@@ -35,8 +36,10 @@ Pair = tuple[bytes, bytes]
 
 #: The eighth bit and the line ends show transfers that change content.
 MAGIC: Final = b"\x89GHMS\r\n\n"
-#: What is written; version 1 is still read.
-VERSION: Final = 2
+#: What is written; older versions are still read.
+VERSION: Final = 3
+#: How many texts a header has, by version.
+_TEXTS: Final = {1: 2, 2: 3, 3: 4}
 
 #: How many bytes of records are compressed together.
 BLOCK_BYTES: Final = 256 * 1024
@@ -52,7 +55,8 @@ LENGTH: Final = struct.Struct(">I")
 RECORD: Final = struct.Struct(">II")
 COUNTS: Final = struct.Struct(">QQ")
 DIGEST_BYTES: Final = 32
-#: The kind of store and the fingerprint together; a sealed record is several times as long.
+#: The kind of store and the fingerprint together; a sealed record is several times as long. A
+#: version that names the server is never written without records.
 _MOST_OF_OTHER_TEXTS: Final = 16
 
 
@@ -72,14 +76,16 @@ def _text(value: str, what: str) -> bytes:
 class Header:
     """Whose snapshot it is, of which kind of store, and when it was begun (ms since the epoch).
 
-    *fingerprint*: of the secret that seals the records (see `Codec.fingerprint`); None where a
-    snapshot of version 1 does not say.
+    *fingerprint*: of the secret that seals the records (see `Codec.fingerprint`). *api_url*: that
+    of the server which the records are of. Either is None in a snapshot of a version that did not
+    have it.
     """
 
     owner: str
     kind: str
     written_at_ms: int
     fingerprint: str | None = ""
+    api_url: str | None = ""
 
     def encode(self) -> bytes:
         """Return it as bytes. Raises ValueError for what has no place in it."""
@@ -88,6 +94,7 @@ class Header:
             + _text(self.owner, "owner")
             + _text(self.kind, "kind of store")
             + _text(self.fingerprint or "", "fingerprint")
+            + _text(self.api_url or "", "API's URL")
         )
 
     @classmethod
@@ -101,9 +108,10 @@ class Header:
             end = 1 + rest[0]
             texts.append(rest[1:end].decode())
             rest = rest[end:]
-        if rest or len(texts) != (2 if version == 1 else 3):
+        if rest or len(texts) != _TEXTS[version]:
             raise ValueError("it does not hold an owner and a kind of store")
-        return cls(texts[0], texts[1], at, None if version == 1 else texts[2])
+        fingerprint, api_url, *_ = (*texts[2:], None, None)
+        return cls(texts[0], texts[1], at, fingerprint, api_url)
 
 
 def may_hold_records(owner: str, size_bytes: int) -> bool:

@@ -63,6 +63,8 @@ class Restorer:
     #: Whether the store carries a mark; what only stands in has none.
     marks: bool = True
     _running: Deferred[None] | None = field(init=False, default=None)
+    #: Whether other mirrors' records in the store have been reported.
+    _reported: bool = field(init=False, default=False)
     #: What is under way is being given up, and has to be done again after that.
     _stopping: bool = field(init=False, default=False)
     _again: bool = field(init=False, default=False)
@@ -159,11 +161,24 @@ class Restorer:
         # Who had the lease before us may just have finished.
         if self.marks and await self.archive.is_filled():
             return
+        if self.marks:
+            await self._report_others()
         whole = await self._newest() if self.restores else None
         if whole is not None:
             await self._restore(whole)
         if self.marks:
             await self.archive.mark_filled()
+
+    async def _report_others(self) -> None:
+        """Warn once where the store was filled by mirrors of another server or secret."""
+        others = None if self._reported else await self.archive.filled_by_others()
+        if others is not None:
+            self._reported = True
+            _log.warn(
+                "The store was filled by other mirrors, whose records are not used: {others};"
+                " [redis] key_prefix keeps them apart",
+                others=others,
+            )
 
     async def _let_go(self) -> None:
         try:
@@ -173,8 +188,7 @@ class Restorer:
 
     async def _newest(self) -> Whole | None:
         await self.copies.clean()
-        own = await self.copies.newest_usable(self.owner)
-        return own or await self.copies.newest_usable()
+        return await self.copies.newest_usable(self.owner)
 
     async def _restore(self, whole: Whole) -> None:
         began = self.reactor.seconds()

@@ -54,7 +54,8 @@ class Saver:
             return None
         try:
             fingerprint = self.copies.codec.fingerprint
-            header = Header(self.owner, self.kind, round(self.now() * 1000), fingerprint)
+            at_ms, api_url = round(self.now() * 1000), self.copies.api_url
+            header = Header(self.owner, self.kind, at_ms, fingerprint, api_url)
             saving = self.copies.save(header, self._records(mark))
             saved = await kept(self.reactor, self.archive, SAVE, self.replica, saving)
         except BaseException as error:
@@ -71,10 +72,14 @@ class Saver:
         return saved
 
     async def _records(self, mark: str) -> AsyncGenerator[list[Pair]]:
-        """Give all records. Raises `StoreEmptiedError` at the end if *mark* was lost meanwhile."""
+        """Give all records. Raises `StoreEmptiedError` at the end if *mark* was lost meanwhile.
+
+        Those that mirrors with another secret keep in the same store are left out.
+        """
+        opens = self.copies.codec.opens
         async with aclosing(self.archive.dump()) as batches:
             async for pairs in batches:
-                yield pairs
+                yield [pair for pair in pairs if opens(*pair)]
         if await self.archive.mark() != mark:
             raise StoreEmptiedError("the store was emptied while it was copied")
 

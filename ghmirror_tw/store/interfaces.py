@@ -273,6 +273,12 @@ class IArchive(Interface):
     def mark_filled() -> Coroutine[Any, Any, None]:
         """Put a new mark on all parts."""
 
+    def filled_by_others() -> Coroutine[Any, Any, str | None]:
+        """Return which mirrors of another server or secret filled the store last; None: none did.
+
+        They have their own mark and their own leases.
+        """
+
     def take(what: str, owner: str, lease_s: float) -> Coroutine[Any, Any, bool]:
         """Take *what* is for one replica only (``save``, ``restore``), or keep it on.
 

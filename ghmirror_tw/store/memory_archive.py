@@ -124,6 +124,10 @@ class MemoryArchive:
         """Note that it has been filled."""
         self._mark = uuid4().hex
 
+    async def filled_by_others(self) -> str | None:
+        """Return None: there are no others."""
+        return None
+
     # There is nobody else.
 
     async def take(self, what: str, owner: str, lease_s: float) -> bool:  # noqa: ARG002

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -18,8 +19,14 @@ from tests.store.contract import ALICE, BOB, entry, grant, held
 
 SECRET = "what-only-the-mirrors-know-of-all"
 CODEC = Codec(SECRET.encode())
+API_URL = "https://api.github.com"
 #: 2026-11-25 09:30:00 UTC, in ms.
 AT_MS = 1_795_599_000_123
+MARK_KEY = b"ghmirror:probe:filled"
+_SETTINGS = f"api_url={API_URL} fingerprint={CODEC.fingerprint}"
+#: What the keys of mirrors end with that no mirror of another server or secret has.
+FLEET = hashlib.sha256(_SETTINGS.encode()).hexdigest()[:8]
+OWN_MARK_KEY = MARK_KEY + b":" + FLEET.encode()
 OWNER = f"redis-ghmirror-{CODEC.fingerprint}"
 
 
@@ -46,7 +53,7 @@ def packed(
     pairs: Sequence[Pair], owner: str = OWNER, at_ms: int = AT_MS, codec: Codec = CODEC
 ) -> bytes:
     """Return a snapshot whose records *codec* has sealed."""
-    writer = Writer(Header(owner, "redis", at_ms, codec.fingerprint))
+    writer = Writer(Header(owner, "redis", at_ms, codec.fingerprint, API_URL))
     return b"".join(writer.add(pairs)) + writer.finish()
 
 

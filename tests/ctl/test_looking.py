@@ -12,7 +12,7 @@ from ghmirror_tw.ctl import texts
 from ghmirror_tw.snapshots.format import BLOCK_BYTES
 from ghmirror_tw.store.codec import Codec
 from tests.ctl.command import Operator
-from tests.ctl.records import AT_MS, CODEC, OWNER, SECRET, packed, put, some
+from tests.ctl.records import API_URL, AT_MS, CODEC, OWNER, SECRET, packed, put, some
 from tests.store.contract import ALICE, BOB
 
 NEWEST = f"ghmirror-{OWNER}-20261125T093000.123Z.snap"
@@ -36,7 +36,7 @@ def test_the_list_is_a_table_newest_first(operator: Operator, kept: Path) -> Non
     newest, older = put_two(kept)
     ended = operator.run("snapshot", "list")
     assert (ended.status, ended.err) == (0, "")
-    sizes = [f"{len(each):,} bytes" for each in (newest, older)]
+    sizes = [texts.size(len(each)) for each in (newest, older)]
     wide = max(map(len, sizes))
     lines = [
         ("NAME", "OWNER", f"TIME{' ' * 19}", "SIZE"),
@@ -112,7 +112,7 @@ def damaged(whole: bytes) -> dict[str, tuple[bytes, str, str]]:
     return {
         "empty": (b"", "empty", "it is empty (at byte 0)"),
         "other": (b"PK" + whole, "not-a-snapshot", "it does not begin as a snapshot does"),
-        "newer": (bytes(begun), "newer-version", "it has version 9; versions up to 2 are known"),
+        "newer": (bytes(begun), "newer-version", "it has version 9; versions up to 3 are known"),
         "cut": (whole[:middle], "truncated", f"it ends without a trailer (at byte {middle})"),
         "bit": (bytes(flipped), "damaged", f"its checksum is wrong (at byte {len(whole)})"),
         "more": (whole + b"x", "damaged", "something follows its end"),
@@ -242,6 +242,7 @@ def test_what_is_in_one(operator: Operator, kept: Path) -> None:
         f"owner    {OWNER}",
         "store    redis",
         "written  2026-11-25 09:30:00 UTC",
+        f"server   {API_URL}",
         f"size     {texts.size(len(content))}",
         "whole    yes",
     ]
@@ -277,6 +278,7 @@ def test_what_is_in_one_for_programs(operator: Operator, kept: Path) -> None:
             "owner": OWNER,
             "store": "redis",
             "fingerprint": CODEC.fingerprint,
+            "api_url": API_URL,
             "written_at": "2026-11-25T09:30:00.123Z",
         },
     }

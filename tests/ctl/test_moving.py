@@ -11,11 +11,21 @@ from ghmirror_tw.snapshots.reader import Reader
 from ghmirror_tw.store import names
 from ghmirror_tw.store.codec import Codec
 from tests.ctl.command import Operator
-from tests.ctl.records import AT_MS, CODEC, OWNER, packed, put, some
+from tests.ctl.records import (
+    AT_MS,
+    CODEC,
+    FLEET,
+    MARK_KEY,
+    OWN_MARK_KEY,
+    OWNER,
+    packed,
+    put,
+    some,
+)
 from tests.redis_servers import RedisServer
 from tests.store.contract import ALICE, KEY, grant
 
-LEASES = {what: f"ghmirror:{{{what}}}:lease" for what in ("save", "restore")}
+LEASES = {what: f"ghmirror:{{{what}}}:lease:{FLEET}" for what in ("save", "restore")}
 
 
 def pairs_in(path: Path) -> list[Pair]:
@@ -33,7 +43,7 @@ def keys_of(redis: RedisServer) -> set[bytes]:
 
 
 def with_mark(pairs: list[Pair]) -> set[bytes]:
-    return {b"ghmirror:" + name for name, _ in pairs} | {b"ghmirror:probe:filled"}
+    return {b"ghmirror:" + name for name, _ in pairs} | {MARK_KEY, OWN_MARK_KEY}
 
 
 def store_some(redis: RedisServer) -> None:
@@ -41,7 +51,7 @@ def store_some(redis: RedisServer) -> None:
     for name, blob in some():
         if b":l" not in name:
             redis.ask("SET", b"ghmirror:" + name, blob)
-    redis.ask("SET", "ghmirror:probe:filled", "1")
+    redis.ask("SET", OWN_MARK_KEY, "1")
 
 
 def test_there_and_back(operator: Operator, kept: Path, redis: RedisServer) -> None:
@@ -90,7 +100,7 @@ def test_a_store_without_records_is_not_saved(
     """An empty snapshot would stand before a full one; the lease is released."""
     operator.configure({"snapshot": {"keep": 1}})
     old = put(kept, packed(some()))
-    redis.ask("SET", "ghmirror:probe:filled", "1")
+    redis.ask("SET", OWN_MARK_KEY, "1")
     status, code, message = operator.run("snapshot", "save", "--json").error
     assert (status, code) == (1, "no-records")
     assert message == "the store holds no records; no snapshot was written"
@@ -111,7 +121,7 @@ def test_the_first_one_makes_the_directory(
 def test_one_at_a_time(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """While a mirror has the lease it is said so, with what was saved last; nothing is done."""
     name = put(kept, packed(some()))
-    redis.ask("SET", "ghmirror:probe:filled", "1")
+    redis.ask("SET", OWN_MARK_KEY, "1")
     for lease in LEASES.values():
         redis.ask("SET", lease, "a mirror", "PX", "100000000")
     status, code, message = operator.run("snapshot", "save", "--json").error
@@ -122,7 +132,7 @@ def test_one_at_a_time(operator: Operator, kept: Path, redis: RedisServer) -> No
     status, code, message = operator.run("snapshot", "restore", "--json").error
     assert (status, code) == (1, "lease")
     assert message == "another replica has the lease: it fills the store now"
-    assert keys_of(redis) == {b"ghmirror:probe:filled"}
+    assert keys_of(redis) == {OWN_MARK_KEY}
     assert {redis.ask("GET", lease) for lease in LEASES.values()} == {b"a mirror"}
 
 
@@ -144,7 +154,7 @@ def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisS
     old, new = CODEC.grant(name, grant(1000.0)), CODEC.grant(name, grant(2000.0))
     stored = put(kept, packed([*some(1), (name, old)]))
     redis.ask("SET", b"ghmirror:" + name, new)
-    redis.ask("SET", "ghmirror:probe:filled", "1")
+    redis.ask("SET", OWN_MARK_KEY, "1")
     ended = operator.run("snapshot", "restore", stored)
     assert ended.status == 0, ended.err
     assert ended.out == (

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.store import names
 from tests.ctl.command import Ended, Operator
-from tests.ctl.records import AT_MS, CODEC, OWNER, SECRET, packed, some
+from tests.ctl.records import AT_MS, CODEC, OWN_MARK_KEY, OWNER, SECRET, packed, some
 from tests.redis_servers import start_redis
 from tests.s3 import ENVIRONMENT, KEY_ID, Bucket, Fault, open_bucket
 from tests.s3 import SECRET as S3_SECRET
@@ -121,7 +121,7 @@ class InABucket(TestCase):
         redis = start_redis(self)
         name = names.grant(CacheKey(b"/no"), BOB)
         redis.ask("SET", b"ghmirror:" + name, CODEC.grant(name, grant(time.time())))
-        redis.ask("SET", "ghmirror:probe:filled", "1")
+        redis.ask("SET", OWN_MARK_KEY, "1")
         operator.configure(
             {
                 "cache": {"backend": "redis"},

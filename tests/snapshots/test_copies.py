@@ -22,10 +22,11 @@ from ghmirror_tw.snapshots.directory import DirectoryTarget, _Writing
 from ghmirror_tw.snapshots.errors import (
     DamagedError,
     NoSuchSnapshotError,
+    OtherServerError,
     TargetError,
     TruncatedError,
 )
-from ghmirror_tw.snapshots.format import BLOCK_BYTES, MAGIC, START, Header, Pair
+from ghmirror_tw.snapshots.format import BLOCK_BYTES, MAGIC, START, VERSION, Header, Pair
 from ghmirror_tw.snapshots.targets import SnapshotName, Stored
 from ghmirror_tw.snapshots.workers import Workers
 from ghmirror_tw.store.codec import Codec
@@ -62,8 +63,11 @@ class Copying(TestCase):
         if event.get("log_namespace") == "ghmirror.snapshots":
             self.logged.append(formatEvent(event))
 
-    async def save(self, owner: str, at_ms: int, pairs: Sequence[Pair] = PAIRS) -> SnapshotName:
-        saved = await self.copies.save(Header(owner, "memory", at_ms), batches(pairs))
+    async def save(
+        self, owner: str, at_ms: int, pairs: Sequence[Pair] = PAIRS, api_url: str = ""
+    ) -> SnapshotName:
+        header = Header(owner, "memory", at_ms, api_url=api_url)
+        saved = await self.copies.save(header, batches(pairs))
         assert saved is not None
         assert saved.records == len(pairs) - saved.left_out
         assert saved.size_bytes == (self.directory / saved.name.text).stat().st_size
@@ -82,12 +86,12 @@ class Copying(TestCase):
         await self.save("b", 2, PAIRS)
         await self.save("a", 3, PAIRS[:2])
         assert await self.restored("b") == PAIRS
-        assert await self.restored("a") == await self.restored() == PAIRS[:2]
+        assert await self.restored("a") == await self.restored("c") == PAIRS[:2]
+        assert await self.restored() == PAIRS[:2]
         whole = await self.copies.newest_usable("b")
         assert whole is not None
         assert whole.summary.header == Header("b", "memory", 2)
         assert whole.summary.records == len(PAIRS)
-        assert await self.copies.newest_usable("c") is None
 
     async def test_without_records_nothing_is_written(self) -> None:
         """So that an empty snapshot never stands before a full one."""
@@ -96,12 +100,14 @@ class Copying(TestCase):
         assert len(list(self.directory.iterdir())) == 1
 
     def put(self, at_ms: int, pairs: Sequence[Pair], version: int, codec: Codec) -> SnapshotName:
-        """Write a file as a mirror with that codec, or one of version 1, has written it."""
+        """Write a file as a mirror with that codec, or one of that version, has written it."""
         header = Header("a", "redis", at_ms, codec.fingerprint)
         raw = written(list(pairs), header)
-        if version == 1:
-            old = header.encode()[: -1 - len(codec.fingerprint)]
-            raw = START.pack(MAGIC, 1, len(old)) + old + raw[START.size + len(header.encode()) :]
+        if version < VERSION:
+            left_out = 1 + (1 + len(codec.fingerprint) if version == 1 else 0)
+            old = header.encode()[:-left_out]
+            start = START.pack(MAGIC, version, len(old)) + old
+            raw = start + raw[START.size + len(header.encode()) :]
             raw = raw[:-32] + hashlib.blake2b(raw[:-32], digest_size=32).digest()
         name = SnapshotName("a", at_ms)
         (self.directory / name.text).write_bytes(raw)
@@ -113,24 +119,64 @@ class Copying(TestCase):
         self.copies.codec = ours
         record = b"{%s}:w" % (b"0" * 32)
         good = [(record, ours.time(record, 1.0))]
-        for version in (1, 2):
+        for version in (1, 2, 3):
             name = self.put(1, good, version, ours)
             self.put(2, [(record, other.time(record, 1.0))], version, other)
-            self.put(3, [(record, plain.time(record, 1.0))], version, plain)
+            newest = self.put(3, [(record, plain.time(record, 1.0))], version, plain)
             self.put(4, [], version, ours)
             self.logged.clear()
             found = await self.copies.newest_usable()
             assert found is not None
             assert found.stored.name == name
             assert found.summary.header.fingerprint == (None if version == 1 else ours.fingerprint)
-            no_records, not_sealed, of_other = self.logged
+            no_records, of_others = self.logged
             assert "it holds no records" in no_records
-            assert "[cache] credential_secret" in not_sealed
-            assert "sealed with another [cache] credential_secret" in of_other
+            assert of_others.startswith(
+                f"Snapshots of another mirror are not used: count=2 newest={newest.text}: "
+            )
+            assert "[cache] credential_secret" in of_others
         self.copies.codec = plain
         found = await self.copies.newest_usable()
         assert found is not None
         assert found.stored.name.at_ms == 3
+
+    async def test_records_of_another_server_are_not_used(self) -> None:
+        """By the header; a snapshot of an older version does not name the server, and is used."""
+        self.copies.api_url = "https://github.example.org/api/v3"
+        ours = await self.save("a", 1, PAIRS[:1], api_url=self.copies.api_url)
+        theirs = await self.save("a", 2, PAIRS, api_url="https://api.github.com")
+        read: list[SnapshotName] = []
+        reading = self.target.read
+
+        def counted(_: Any, name: SnapshotName) -> AsyncGenerator[bytes]:
+            read.append(name)
+            return reading(name)
+
+        self.patch(DirectoryTarget, "read", counted)
+        whole = await self.copies.newest_usable("a")
+        assert whole is not None
+        assert whole.stored.name == ours
+        assert read == [theirs, ours]
+        (logged,) = self.logged
+        assert logged == (
+            f"Snapshots of another mirror are not used: count=1 newest={theirs.text}: its records"
+            " are of https://api.github.com, and [github] api_url is"
+            " https://github.example.org/api/v3 (at byte 0)"
+        )
+        with pytest.raises(OtherServerError):
+            await self.copies.check_usable(Stored(theirs, 0))
+        record = b"{%s}:w" % (b"0" * 32)
+        self.put(3, [(record, Codec().time(record, 1.0))], 2, Codec())
+        found = await self.copies.newest_usable("a")
+        assert found is not None
+        assert found.stored.name.at_ms == 3
+
+    async def test_no_snapshot_is_read_twice(self) -> None:
+        """An unusable one of this owner, too, is checked once."""
+        (self.directory / SnapshotName("a", 1).text).write_bytes(b"")
+        (self.directory / SnapshotName("b", 2).text).write_bytes(b"")
+        assert await self.copies.newest_usable("a") is None
+        assert len(self.logged) == 2
 
     async def test_a_damaged_one_is_passed_over(self) -> None:
         """Older ones in turn; each is reported by name, and stays."""

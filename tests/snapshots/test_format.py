@@ -140,7 +140,7 @@ def test_any_truncation_is_found(step: int) -> None:
         (
             START.pack(MAGIC, VERSION + 1, 0),
             NewerVersionError,
-            r"version 3; versions up to 2 are known \(at byte 12\)",
+            r"version 4; versions up to 3 are known \(at byte 12\)",
         ),
         (START.pack(MAGIC, 0, 0), DamagedError, "no version 0"),
         (START.pack(MAGIC, 1, 3) + b"abc", DamagedError, "header is damaged: it is too short"),

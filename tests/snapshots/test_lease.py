@@ -41,6 +41,9 @@ class Leases:
     async def mark_filled(self) -> None:
         self.marked = True
 
+    async def filled_by_others(self) -> str | None:
+        return None
+
 
 @define
 class Denied:

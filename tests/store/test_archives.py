@@ -237,6 +237,24 @@ class Redis(Archives, Stores):
         while not await archive.take("save", "a", 60.0):
             pass
 
+    async def test_fleets_do_not_share_marks_and_leases(self) -> None:
+        """Mirrors of another server or secret neither count it as filled, nor wait for a lease."""
+        store, archive = await self.make_redis()
+        assert await archive.filled_by_others() is None
+        await archive.mark_filled()
+        mark = await archive.mark()
+        assert await archive.filled_by_others() is None
+        assert await archive.take("save", "a", 60.0)
+        other = RedisArchive(store.redis, "https://github.example.org/api/v3")
+        assert not await other.is_filled()
+        others = await other.filled_by_others()
+        assert others == f"api_url= fingerprint={CODEC.fingerprint}"
+        assert await other.take("save", "b", 60.0)
+        await other.mark_filled()
+        assert await archive.mark() == mark
+        store.redis.codec = Codec(b"another")
+        assert not await archive.is_filled()
+
     async def test_no_key_is_without_an_end(self) -> None:
         """Nor is what was restored, or the mark."""
         server = start_redis(self)

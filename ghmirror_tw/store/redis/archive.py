@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import struct
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -37,9 +38,14 @@ _SORTED_AT_ONCE: Final = 5000
 @implementer(IArchive)
 @define(eq=False)
 class RedisArchive:
-    """Copies the records, and puts them back; replicas agree on who does it by leases."""
+    """Copies the records, and puts them back; replicas agree on who does it by leases.
+
+    *api_url* is that of the server which the records are of. Mirrors of different servers, or with
+    different secrets, have nothing to do with each other: each fleet has its own mark and leases.
+    """
 
     records: RedisRecords
+    api_url: str = ""
 
     # Copying: neither refusals nor epochs, since what is put back permits nothing.
 
@@ -155,8 +161,8 @@ class RedisArchive:
         life = self.records.life(self.records.ttl_s)
         marks = []
         for node in self._writable():
-            renew = Command((b"PEXPIRE", node.mark_key, life))
-            read = Command((b"GET", node.mark_key))
+            renew = Command((b"PEXPIRE", self._of_fleet(node.mark_key), life))
+            read = Command((b"GET", self._of_fleet(node.mark_key)))
             renewed, mark = await node.ask((renew, read), Purpose.WRITE, _TIMEOUT_S)
             if renewed != 1 or not isinstance(mark, bytes):
                 return None
@@ -172,10 +178,32 @@ class RedisArchive:
         life = self.records.life(self.records.ttl_s)
         mark = uuid4().hex.encode("ascii")
         for node in self._writable():
-            command = Command((b"SET", node.mark_key, mark, b"PX", life))
-            (reply,) = await node.ask((command,), Purpose.WRITE, _TIMEOUT_S)
-            if isinstance(reply, ResponseError):
-                raise Unavailable("refused", str(reply))
+            commands = (
+                Command((b"SET", self._of_fleet(node.mark_key), mark, b"PX", life)),
+                Command((b"SET", node.mark_key, self._fleet.encode(), b"PX", life)),
+            )
+            for reply in await node.ask(commands, Purpose.WRITE, _TIMEOUT_S):
+                if isinstance(reply, ResponseError):
+                    raise Unavailable("refused", str(reply))
+
+    async def filled_by_others(self) -> str | None:
+        """Return which other fleet filled a server last."""
+        for node in self._writable():
+            command = Command((b"GET", node.mark_key))
+            (found,) = await node.ask((command,), Purpose.WRITE, _TIMEOUT_S)
+            # A mark of a version that did not name the fleet has no equals sign.
+            if isinstance(found, bytes) and b"=" in found and found != self._fleet.encode():
+                return found.decode("utf-8", "replace")
+        return None
+
+    @property
+    def _fleet(self) -> str:
+        """The server and the secret of this fleet."""
+        return f"api_url={self.api_url} fingerprint={self.records.codec.fingerprint or 'none'}"
+
+    def _of_fleet(self, key: bytes) -> bytes:
+        """Return a key that no other fleet has."""
+        return key + b":" + hashlib.sha256(self._fleet.encode()).hexdigest()[:8].encode()
 
     def _writable(self) -> tuple[Any, ...]:
         nodes: tuple[Any, ...] = self.records.servers.primaries()
@@ -194,7 +222,8 @@ class RedisArchive:
 
     async def _lease(self, script: scripts.Script, what: str, *arguments: bytes) -> Reply:
         slot = what.encode("ascii")
-        command = script.call(self.records.keys(b"{%s}:lease" % slot), *arguments)
+        key = self._of_fleet(b"{%s}:lease" % slot)
+        command = script.call(self.records.keys(key), *arguments)
         servers = self.records.servers
         (reply,) = await servers.ask(slot, (command,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
