@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -140,6 +141,7 @@ _CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
     (Counter, "quota_unknown", "Requests that timed out, which GitHub may have counted", ()),
     (Gauge, "quota_remaining", "Quota left, as last heard", ("user", "resource")),
     (Gauge, "quota_reset_timestamp_seconds", "When quota is full again", ("user", "resource")),
+    (Gauge, "limited", "1 while a limit of GitHub's is in force", ("user", "resource", "kind")),
     (Gauge, "store_available", "Whether the configured store can be used", ()),
     (Gauge, "github_available", "Whether GitHub answers", ()),
     (Gauge, "sharing_enabled", "Whether one credential profits from another", ()),
@@ -197,6 +199,7 @@ class Metrics:
     _answered: Tallies = field(init=False)
     _asked: Tallies = field(init=False)
     _looked_up: Tallies = field(init=False)
+    _limits: Callable[[], Iterable[tuple[str, str, str]]] = field(init=False, default=tuple)
     _users: _Recent = field(init=False)
     _quotas: _Recent = field(init=False)
 
@@ -282,6 +285,13 @@ class Metrics:
         """
         self._named["sharing_enabled"].set_function(enabled)
 
+    def watch_limits(self, limits: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
+        """Show the limits that are in force, each by its user, resource and kind.
+
+        *limits* is called for each scrape, since limits end by time alone.
+        """
+        self._limits = limits
+
     def store_available(self, available: bool) -> None:
         """Show whether the configured store can be used; true until said."""
         self._named["store_available"].set(available)
@@ -332,6 +342,10 @@ class Metrics:
                     yield sample.name, sample.labels, sample.value
 
     def _expire(self) -> None:
+        limited = self._named["limited"]
+        limited.clear()
+        for labels in islice(self._limits(), USER_SERIES):
+            limited.labels(*labels).set(1)
         now = self.now()
         self._users.expire(now)
         self._quotas.expire(now)

@@ -52,6 +52,7 @@ def everything(metrics: Metrics) -> None:
     metrics.store("redis", "look_up", "hit", 0.0004)
     metrics.spent("octocat")
     metrics.quota("octocat", "core", 4999, 1_700_000_000)
+    metrics.watch_limits(lambda: [("octocat", "core", "primary")])
     metrics.watch_store("memory", lambda: (1, 2, 3, 4))
     metrics.snapshot("save", at=5.0, seconds=1.5, size_bytes=10, records=2)
     metrics.snapshot_failed("restore")
@@ -68,6 +69,7 @@ def everything(metrics: Metrics) -> None:
         ("ghmirror_quota_saved_total", "user"),
         ("ghmirror_quota_remaining", "user resource"),
         ("ghmirror_quota_reset_timestamp_seconds", "user resource"),
+        ("ghmirror_limited", "user resource kind"),
         ("ghmirror_store_bytes", "store"),
         ("ghmirror_store_representations", "store"),
         ("ghmirror_store_grants", "store"),
@@ -90,6 +92,21 @@ def test_each_metric_has_its_name_and_labels(metrics: Metrics, name: str, labels
     shown = samples(metrics, name)
     assert shown
     assert {frozenset(sample.labels) for sample in shown} == {frozenset(labels.split())}
+
+
+def test_limits_are_shown_while_they_are_in_force(metrics: Metrics) -> None:
+    """By a one, and by nothing when they have ended; never more than the series of users."""
+    limits = [("octocat", "core", "primary"), ("octocat", "all", "secondary")]
+    metrics.watch_limits(lambda: limits)
+    about = {"user": "octocat", "resource": "core", "kind": "primary"}
+    assert value(metrics, "ghmirror_limited", **about) == 1
+    assert len(samples(metrics, "ghmirror_limited")) == 2
+    del limits[0]
+    assert value(metrics, "ghmirror_limited", **about) is None
+    limits += [(f"user-{number}", "core", "primary") for number in range(2 * USER_SERIES)]
+    assert len(samples(metrics, "ghmirror_limited")) == USER_SERIES
+    limits.clear()
+    assert not samples(metrics, "ghmirror_limited")
 
 
 def test_snapshots_are_not_shown_before_there_is_one(metrics: Metrics) -> None:

@@ -56,6 +56,25 @@ class Limited(TestCase):
             self.github.set_quota("alice", remaining=100)
             assert (await self.get("/thing")).status == 200
 
+    async def limited(self) -> list[str]:
+        """Return the series of the metric that shows limits in force."""
+        shown = (await self.home.admin("/metrics")).content.decode()
+        return [line for line in shown.splitlines() if line.startswith("ghmirror_limited{")]
+
+    async def test_limits_in_force_are_a_metric(self) -> None:
+        """By user, resource and kind, until they end."""
+        assert (await self.get("/user", headers=NO_CACHE)).status == 200
+        self.github.set_quota("alice", remaining=0)
+        self.github.put("/thing", {"a": 2})
+        assert (await self.get("/thing")).outcome.endswith("detail=primary-limit")
+        assert await self.limited() == [
+            'ghmirror_limited{kind="primary",resource="core",user="alice"} 1.0'
+        ]
+        self.home.move_on(3601.0)
+        self.github.set_quota("alice", remaining=100)
+        assert (await self.get("/thing")).status == 200
+        assert not await self.limited()
+
     async def test_limits_without_fields_are_limits(self) -> None:
         """By their words: the grant stays, and is served stale."""
         for told in (True, False):

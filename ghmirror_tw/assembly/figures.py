@@ -43,6 +43,9 @@ class Told:
 
     def figures(self, metrics: Metrics, busiest: Busiest) -> Figures:
         """Return all that is shown."""
+        metrics.watch_limits(
+            lambda: [(user, scope or "all", kind) for user, kind, scope in self._limits()]
+        )
         now = self.reactor.seconds
         history = History(
             self.reactor,
@@ -84,13 +87,17 @@ class Told:
             "page": {"status": said, "at": at} if asked else None,
         }
 
-    def _stops(self) -> list[dict[str, Any]]:
-        """Return the limits in force, those of one user as one; a credential is never named."""
+    def _limits(self) -> dict[tuple[str, str, str], list[Limit]]:
+        """Return the limits in force by user, kind and scope; a credential is never named."""
         now = self.reactor.seconds()
-        shown: dict[tuple[str, str, str], list[Limit]] = {}
+        found: dict[tuple[str, str, str], list[Limit]] = {}
         for credential, limit in self.stops.in_force(now):
             user = self.users.known(credential, now) or "unknown"
-            shown.setdefault((user, limit.kind.value, limit.scope), []).append(limit)
+            found.setdefault((user, limit.kind.value, limit.scope), []).append(limit)
+        return found
+
+    def _stops(self) -> list[dict[str, Any]]:
+        """Return the limits in force, those of one user as one."""
         told = [
             {
                 "user": user,
@@ -99,7 +106,7 @@ class Told:
                 "until": max(limit.until for limit in limits),
                 "credentials": len(limits),
             }
-            for (user, kind, resource), limits in shown.items()
+            for (user, kind, resource), limits in self._limits().items()
         ]
         return sorted(told, key=lambda each: (-each["until"], each["user"]))
 
