@@ -67,6 +67,8 @@ class Copies:
     codec: Codec = field(factory=Codec)
     largest_bytes: int = LARGEST_BYTES
     api_url: str = ""
+    #: When something was last read from the target, by the reactor's clock.
+    read_at: float = field(init=False, default=0.0)
 
     async def save(self, header: Header, batches: AsyncGenerator[Sequence[Pair]]) -> Saved | None:
         """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`.
@@ -245,6 +247,7 @@ class Copies:
     async def _read(self, reader: Reader, stored: Stored) -> AsyncGenerator[list[Pair]]:
         async with aclosing(self.target.read(stored.name)) as chunks:
             async for chunk in chunks:
+                self.read_at = self.reactor.seconds()
                 for pairs in reader.feed(chunk):
                     yield pairs
                     await deferLater(self.reactor, 0)

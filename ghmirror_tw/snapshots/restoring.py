@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -20,6 +21,8 @@ from ghmirror_tw.store.redis.interfaces import Unavailable
 
 #: How often is looked whether somebody else has done it, in seconds.
 _LOOK_S: Final = 0.5
+#: Requests wait no longer once nothing has been read from the target for so long, in seconds.
+_SILENT_S: Final = 5.0
 #: After a failure it is tried again: soon, then ever less often, in seconds.
 _FIRST_S: Final = 2.0
 _LAST_S: Final = 60.0
@@ -63,6 +66,9 @@ class Restorer:
     #: Whether the store carries a mark; what only stands in has none.
     marks: bool = True
     _running: Deferred[None] | None = field(init=False, default=None)
+    #: When it was last known that records come in, here or in another replica; and the next look.
+    _active_at: float = field(init=False, default=0.0)
+    _looking: IDelayedCall | None = field(init=False, default=None)
     #: Whether other mirrors' records in the store have been reported.
     _reported: bool = field(init=False, default=False)
     #: What is under way is being given up, and has to be done again after that.
@@ -76,6 +82,8 @@ class Restorer:
             self._again = self._stopping
             return
         self.gate.shut(id(self))
+        self._active_at = self.reactor.seconds()
+        self._looking = self.reactor.callLater(_SILENT_S, self._look_for_progress)
         self._running = Deferred.fromCoroutine(self._run())
         if not self._running.called:
             self._running.addBoth(self._ran)
@@ -93,8 +101,23 @@ class Restorer:
         if not filled:
             self.fill()
 
+    def _look_for_progress(self) -> None:
+        """Let requests wait no longer if nothing comes in; the attempt continues beside them."""
+        self._looking = None
+        active_at = max(self._active_at, self.copies.read_at)
+        silent_s = self.reactor.seconds() - active_at
+        if silent_s < _SILENT_S:
+            self._looking = self.reactor.callLater(_SILENT_S - silent_s, self._look_for_progress)
+        elif self.gate.is_shut:
+            what = "Requests wait no longer for a restore without progress: silent={silent}s"
+            _log.warn(what, silent=round(silent_s, 1))
+            self.gate.open(id(self))
+
     def _ran(self, _: object) -> None:
         self._running = None
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
         self.gate.open(id(self))
         again, self._again, self._stopping = self._again, False, False
         if again:
@@ -148,6 +171,7 @@ class Restorer:
         if self.marks and await self.archive.is_filled():
             return True
         if not await self.archive.take(RESTORE, self.replica, LEASE_S):
+            self._active_at = self.reactor.seconds()
             return False
         try:
             await kept(self.reactor, self.archive, RESTORE, self.replica, self._fill())

@@ -49,6 +49,8 @@ class Leases:
 class Denied:
     """A target's copies that no waiting will make readable."""
 
+    read_at: float = 0.0
+
     async def clean(self) -> None:
         """Nothing is left behind."""
 
@@ -61,6 +63,7 @@ class Slow:
     """A target's copies, of which it takes long to say that there are none."""
 
     listings: list[Deferred[None]] = field(factory=list)
+    read_at: float = 0.0
 
     async def clean(self) -> None:
         """Nothing is left behind."""
@@ -191,6 +194,35 @@ class Filling(SynchronousTestCase):
         self.clock.advance(60.0)
         self.copies.listings[0].callback(None)
         assert self.leases.marked
+
+    def requests_wait(self) -> bool:
+        return self.gate.is_shut
+
+    def test_requests_wait_only_while_something_comes_in(self) -> None:
+        """They do not wait for a target that hangs; what comes late is used all the same."""
+        self.restorer.fill()
+        for _ in range(4):
+            self.clock.advance(4.0)
+            self.copies.read_at = self.clock.seconds()
+            assert self.requests_wait()
+        self.clock.pump([1.0] * 4)
+        assert self.requests_wait()
+        self.clock.advance(1.0)
+        assert not self.requests_wait()
+        self.copies.listings[0].callback(None)
+        assert self.leases.marked
+        assert self.clock.getDelayedCalls() == []
+
+    def test_requests_wait_while_another_replica_fills_the_store(self) -> None:
+        """What comes in there is not seen here."""
+        self.leases.has_it = False
+        self.restorer.fill()
+        self.clock.pump([0.5] * 60)
+        assert self.requests_wait()
+        self.leases.marked = True
+        self.clock.advance(0.5)
+        assert not self.requests_wait()
+        assert self.clock.getDelayedCalls() == []
 
     def test_what_was_given_up_for_good_stays_so(self) -> None:
         """Nobody waits any more."""
