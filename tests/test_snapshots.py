@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
 import socket
@@ -19,6 +21,8 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.assembly.snapshots import owner
 from ghmirror_tw.config import Settings
+from ghmirror_tw.snapshots.directory import _Writing
+from ghmirror_tw.snapshots.errors import FullTargetError
 from ghmirror_tw.snapshots.targets import owner_of
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.interfaces import Pair
@@ -184,6 +188,40 @@ class InMemory(Kept):
             await self.ask(mirror, PATHS[0], TOKENS[0])
             await mirror.stop()
             assert len(self.snapshots()) == count
+
+    async def test_a_full_disk(self) -> None:
+        """All but the newest usable snapshot are given up; then it is tried once more."""
+        home = await open_home(
+            self, self.github, snapshot={"target": self.target, "interval": 3600.0}
+        )
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        await snapshots.settled()
+        for path in PATHS:
+            await home.get(path, token="alice-1")
+        save, write = snapshots.schedules[0].save, _Writing.write
+        for _ in range(3):
+            await save()
+        first, usable, damaged = self.snapshots()
+        damaged.write_bytes(b"")
+        full = [True]
+
+        def once_full(writing: _Writing, chunk: bytes) -> None:
+            if full.pop() if full else len(self.snapshots()) > 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(writing, chunk)
+
+        self.patch(_Writing, "write", once_full)
+        await save()
+        assert not first.exists()
+        assert len(self.snapshots()) == 3
+        assert {usable, damaged} <= {*self.snapshots()}
+        for each in (usable, damaged):
+            each.unlink()
+        full.append(True)
+        with pytest.raises(FullTargetError):
+            await save()
+        assert len(self.snapshots()) == 1
 
     async def test_it_is_not_ready_before(self) -> None:
         """`/readyz` says no until the store is filled; the metrics show what was restored."""

@@ -110,6 +110,20 @@ class Copies:
             await self.target.delete(name)
         return len(old)
 
+    async def make_room(self, owner: str) -> int:
+        """Delete all of *owner* that is older than its newest usable one; return the number."""
+        whole = await self.newest_usable(owner)
+        if whole is None or whole.stored.name.owner != owner:
+            return 0
+        old = [
+            each.name
+            for each in await self.target.listing()
+            if each.name.owner == owner and each.order < whole.stored.order
+        ]
+        for name in old:
+            await self.target.delete(name)
+        return len(old)
+
     async def clean(self) -> None:
         """Remove what crashed writes have left. Trouble with that is logged and goes no further."""
         try:

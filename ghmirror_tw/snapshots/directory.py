@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -16,7 +17,12 @@ from attrs import define, field
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, PermanentTargetError, TargetError
+from ghmirror_tw.snapshots.errors import (
+    FullTargetError,
+    NoSuchSnapshotError,
+    PermanentTargetError,
+    TargetError,
+)
 from ghmirror_tw.snapshots.interfaces import ITarget
 from ghmirror_tw.snapshots.targets import (
     CHUNK_BYTES,
@@ -32,6 +38,8 @@ R = TypeVar("R")
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
+#: The disk is full, or the user's part of it.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TEMPORARY: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.tmp", re.ASCII)
 
 
@@ -96,6 +104,8 @@ class DirectoryTarget:
             return await self.workers.run(work, *args, **kwargs)
         except OSError as error:
             text = f"{self.where} can't be {tried}: {error.strerror or type(error).__name__}"
+            if error.errno in _FULL:
+                raise FullTargetError(text) from None
             permanent = isinstance(error, PermissionError | NotADirectoryError)
             raise (PermanentTargetError if permanent else TargetError)(text) from None
 

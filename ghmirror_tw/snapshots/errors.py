@@ -75,5 +75,9 @@ class PermanentTargetError(TargetError):
     """A failure that does not pass by itself: denied, no such bucket, no credentials."""
 
 
+class FullTargetError(TargetError):
+    """There is no room for another snapshot."""
+
+
 class NoSuchSnapshotError(TargetError):
     """There is no such snapshot, or not any more."""

@@ -10,7 +10,7 @@ from attrs import define
 from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.copies import Copies, Saved
-from ghmirror_tw.snapshots.errors import StoreEmptiedError
+from ghmirror_tw.snapshots.errors import FullTargetError, StoreEmptiedError
 from ghmirror_tw.snapshots.format import Header, Pair
 from ghmirror_tw.snapshots.lease import LEASE_S, SAVE, kept
 from ghmirror_tw.store.redis.interfaces import Unavailable
@@ -56,7 +56,7 @@ class Saver:
             fingerprint = self.copies.codec.fingerprint
             at_ms, api_url = round(self.now() * 1000), self.copies.api_url
             header = Header(self.owner, self.kind, at_ms, fingerprint, api_url)
-            saving = self.copies.save(header, self._records(mark))
+            saving = self._copied(header, mark)
             saved = await kept(self.reactor, self.archive, SAVE, self.replica, saving)
         except BaseException as error:
             await self._let_go()
@@ -70,6 +70,17 @@ class Saver:
         await self._pruned()
         await self.archive.take(SAVE, self.replica, max(_MOST * self.interval_s, 0.001))
         return saved
+
+    async def _copied(self, header: Header, mark: str) -> Saved | None:
+        """Write a snapshot; where there is no room, once more without old ones."""
+        try:
+            return await self.copies.save(header, self._records(mark))
+        except FullTargetError as error:
+            count = await self.copies.make_room(self.owner)
+            if not count:
+                raise
+            _log.warn("Old snapshots deleted: count={n} reason={why}", n=count, why=str(error))
+        return await self.copies.save(header, self._records(mark))
 
     async def _records(self, mark: str) -> AsyncGenerator[list[Pair]]:
         """Give all records. Raises `StoreEmptiedError` at the end if *mark* was lost meanwhile.
