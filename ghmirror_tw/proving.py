@@ -10,7 +10,14 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.policy.pagination import Demand, list_identity, page_number, page_size, with_page
+from ghmirror_tw.policy.pagination import (
+    Demand,
+    list_identity,
+    next_page,
+    page_number,
+    page_size,
+    with_page,
+)
 from ghmirror_tw.store.lately import Lately
 
 #: How long a walk through the pages of a list uses a proof, in seconds, each page once.
@@ -70,6 +77,11 @@ class Proofs:
     _answered: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
     #: Until when a page, or a list with numbered pages, is known not to exist.
     _absent: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
+    #: By page: whether the client got it without items, so that a stored link to it is outdated.
+    _empty: Lately[Hashable, bool] = field(factory=lambda: Lately(_MOST))
+    _any_empty: bool = False
+    #: Until when it is known that GitHub sends a link to a page although that is empty.
+    _linked: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
 
     def has_no_pages(self, walk: Walk) -> bool:
         """Tell whether GitHub has recently refused numbered pages of the list."""
@@ -78,6 +90,31 @@ class Proofs:
     def answered(self, walk: Walk) -> None:
         """Note that a page was sent to the client: earlier proofs are not used for it again."""
         self._answered.put(walk.at(walk.target), self.now())
+
+    # A next page that is gone: the walk's own request for it is the proof, at no further cost.
+
+    def received(self, walk: Walk, items: int) -> None:
+        """Note how many items GitHub has on the page of *walk*, by the client's own request."""
+        name = walk.absent(walk.target)
+        if items and not self._any_empty:
+            return
+        is_empty = not items and (self._linked.get(name) or 0.0) <= self.now()
+        self._any_empty = self._any_empty or is_empty
+        self._empty.put(name, is_empty)
+
+    def leads_nowhere(self, walk: Walk, link: bytes | None, api_url: bytes) -> bool:
+        """Tell whether the next page by a stored *link* has been empty since."""
+        if not self._any_empty:
+            return False
+        following = next_page(link, api_url)
+        return following is not None and self._empty.get(walk.absent(following)) is True
+
+    def link_received(self, walk: Walk, link: bytes | None, api_url: bytes) -> None:
+        """Note that GitHub sends *link* now: if its next page is empty, it is so nevertheless."""
+        if self.leads_nowhere(walk, link, api_url):
+            name = walk.absent(next_page(link, api_url) or b"")
+            self._empty.put(name, False)
+            self._linked.put(name, self.now() + _ABSENT_S)
 
     async def prove(self, walk: Walk, demand: Demand, request: RequestPage) -> bool | None:
         """Tell whether *demand* holds for the list of *walk*; None where no response shows it.

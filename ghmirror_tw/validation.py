@@ -259,6 +259,8 @@ class Validation:
             if not held:
                 return None, Plan()
             self.proofs.answered(asked.walk(turn.known))
+        if stored.items is not None and not asked.probing:
+            self.proofs.received(asked.walk(turn.known), stored.items)
         # Of a page beyond the first, `[]` says nothing about its `Link`: it is not remembered.
         if validator.kind is not Kind.EMPTY:
             self.store.freshen(asked.key, asked.credential, grant, entry)
@@ -286,6 +288,8 @@ class Validation:
             api_url=self.world.terms.api_url,
         )
         if demand is not NOTHING and self.proofs.has_no_pages(asked.walk(known)):
+            return UNPROVABLE
+        if self.proofs.leads_nowhere(asked.walk(known), link, self.world.terms.api_url):
             return UNPROVABLE
         return demand
 
@@ -453,6 +457,8 @@ class Validation:
         self.store.remember(asked.key, asked.credential, stored, grant, entry)
         if stored.items is not None and not asked.probing:
             self.proofs.answered(asked.walk(known))
+            self.proofs.link_received(asked.walk(known), grant.link, self.world.terms.api_url)
+            self.proofs.received(asked.walk(known), stored.items)
         cold = known.grant is None and not known.entries
         outcome = Outcome.MISS if cold else Outcome.CHANGED
         granted = known.grant is not None

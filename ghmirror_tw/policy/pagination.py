@@ -388,6 +388,12 @@ def _linked(url: bytes, api_url: bytes) -> bytes | None:
     return target if target != url and target.startswith(b"/") else None
 
 
+def next_page(link: bytes | None, api_url: bytes) -> bytes | None:
+    """Return the target of the next page by a `Link` value, if it is below *api_url*."""
+    following = links(link).target(b"next")
+    return None if following is None else _linked(following, api_url)
+
+
 def _leads_on(sent: Links, api_url: bytes, *, authorised: bool) -> Demand:
     """Return what must be proved of a next page to which another credential has the link."""
     following = sent.target(b"next")

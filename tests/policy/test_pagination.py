@@ -17,6 +17,7 @@ from ghmirror_tw.policy.pagination import (
     links,
     list_identity,
     most_items,
+    next_page,
     operation_of,
     page_number,
     page_of,
@@ -345,6 +346,14 @@ def test_what_is_no_array(content: bytes) -> None:
 def test_what_is_no_list_needs_no_proof() -> None:
     """Objects and files have no pages."""
     assert demand(b"/x?per_page=1", None, link(last=3), shared=True) == NOTHING
+
+
+def test_the_next_page_of_a_link() -> None:
+    """It is a target below the API's URL, as a client requests it."""
+    assert next_page(link(last=3, next=2), API) == b"/repositories/1/issues?page=2"
+    assert next_page(link(prev=2), API) is None
+    assert next_page(b"<https://elsewhere/x>; rel=next", API) is None
+    assert next_page(None, API) is None
 
 
 def test_a_page_that_is_not_full_needs_no_proof() -> None:
