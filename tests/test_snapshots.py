@@ -495,6 +495,27 @@ class InRedis(Kept):
         await self.poll(await self.another())
         assert self.github.total_paid == 0
 
+    async def test_a_snapshot_that_is_due_while_redis_is_away(self) -> None:
+        """Before it begins, and in the middle of it: counted, and no traceback."""
+        home = await self.another()
+        await self.poll(home)
+        await settled(home.house.store)
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        dump = RedisArchive.dump
+
+        async def broken(archive: RedisArchive) -> AsyncGenerator[list[Pair]]:
+            async for pairs in dump(archive):
+                yield pairs
+                self.server.kill()
+
+        self.patch(RedisArchive, "dump", broken)
+        for failures in (1, 2):
+            await snapshots.schedules[0]._save()
+            assert self.failures(home) == failures
+        assert self.flushLoggedErrors() == []
+        assert not self.snapshots()
+
     async def test_a_flush_is_noticed_soon(self) -> None:
         """Though Redis was never away, and no snapshot is due; nobody waits for the look."""
         home = await self.another()

@@ -83,7 +83,7 @@ class Saver:
         return await self.copies.save(header, self._records(mark))
 
     async def _records(self, mark: str) -> AsyncGenerator[list[Pair]]:
-        """Give all records. Raises `StoreEmptiedError` at the end if *mark* was lost meanwhile.
+        """Yield all records. Raises `StoreEmptiedError` at the end if *mark* was lost meanwhile.
 
         Those that mirrors with another secret keep in the same store are left out.
         """
