@@ -18,6 +18,13 @@ LEVEL: Final = 5
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
+#: How much is handed to zlib at a time, in bytes.
+_PART_BYTES: Final = 16 * 1024
+#: So many members may be of any size; on average, others unpack to so many bytes.
+_MOST_TINY: Final = 100
+_TINY_BYTES: Final = 512
+
+
 class Undecodable(Exception):  # noqa: N818 - it is what the content is
     """Content that does not unpack, or is coded in a way that was not asked for."""
 
@@ -36,32 +43,55 @@ class Unpacking:
     """Unpacks a gzip stream that comes in pieces, and no more of it at a time than is taken.
 
     A stream may have several members, whose contents follow each other (RFC 1952, section 2.2),
-    and zeros between and behind them. Raises `Undecodable` for what is no gzip stream.
+    and zeros between and behind them. Raises `Undecodable` for what is no gzip stream, and for
+    members that are tiny on average: each takes as much time as kilobytes of content.
     """
 
     _packed: bytes = b""
+    #: The part of `_packed` that is being unpacked; zlib copies what it leaves of it.
+    _part: bytes = field(init=False, default=b"")
+    #: Where the rest of `_packed` begins.
+    _position: int = field(init=False, default=0)
     _member: Any = field(init=False, factory=lambda: zlib.decompressobj(_GZIP))
+    #: How many members have begun, and how many bytes were unpacked.
+    _members: int = field(init=False, default=1)
+    _unpacked: int = field(init=False, default=0)
 
     def feed(self, packed: bytes) -> None:
-        """Add a piece. It is copied as often as something is taken of it, so it is to be small."""
-        self._packed += packed
+        """Add a piece."""
+        self._packed = self._packed[self._position :] + packed
+        self._position = 0
 
     def take(self, most: int) -> bytes:
         """Return up to *most* bytes, at least one of which there must be room for; b"": feed it."""
         while True:
+            if not self._part:
+                self._part = self._packed[self._position : self._position + _PART_BYTES]
+                self._position += len(self._part)
             if self._member.eof:
-                self._packed = self._packed.lstrip(b"\0")
-                if not self._packed:
+                self._part = self._part.lstrip(b"\0")
+                if not self._part and self._position < len(self._packed):
+                    continue
+                if not self._part:
                     return b""
-                self._member = zlib.decompressobj(_GZIP)
+                self._begin_member()
             try:
-                unpacked: bytes = self._member.decompress(self._packed, most)
+                unpacked: bytes = self._member.decompress(self._part, most)
             except zlib.error as error:
                 raise Undecodable(str(error)) from error
-            ended = self._member.eof
-            self._packed = self._member.unused_data if ended else self._member.unconsumed_tail
-            if unpacked or not ended:
+            member = self._member
+            self._part = member.unused_data if member.eof else member.unconsumed_tail
+            if unpacked:
+                self._unpacked += len(unpacked)
                 return unpacked
+            if not self._part and self._position >= len(self._packed):
+                return b""
+
+    def _begin_member(self) -> None:
+        self._members += 1
+        if self._members > _MOST_TINY + self._unpacked // _TINY_BYTES:
+            raise Undecodable("the gzip stream has too many tiny members")
+        self._member = zlib.decompressobj(_GZIP)
 
     def finish(self) -> None:
         """Raise `Undecodable` unless the stream has ended, now that nothing more comes."""

@@ -117,3 +117,21 @@ def test_only_items_of_pages_are_counted(kind: bytes, most: int, items: int | No
     """A user's file is no page of a list, and neither is a long array."""
     stored, _ = represent(Fields(((b"content-type", kind),)), b"[1,2]", None, 5, most)
     assert stored.items == items
+
+def test_tiny_members_are_refused() -> None:
+    """Each costs as much as kilobytes of content, so only some may be tiny."""
+    empty, filled = gzip.compress(b""), gzip.compress(bytes(1000))
+    assert unpack(100 * empty, 10) == b""
+    assert unpack(2000 * filled + 90 * empty, 2_000_000) == bytes(2_000_000)
+    for packed in (101 * empty, 200_000 * empty, 2000 * filled + 4000 * empty):
+        with pytest.raises(Undecodable, match="tiny members"):
+            unpack(packed, 2_000_000)
+
+
+def test_what_zlib_leaves_is_copied_in_small_parts() -> None:
+    """Else members of a long stream would take time by its square."""
+    packed, left = 1000 * gzip.compress(bytes(1000)), 0
+    unpacking = Unpacking(packed)
+    while unpacking.take(65536):
+        left = max(left, len(unpacking._part))
+    assert 0 < left <= 16 * 1024
