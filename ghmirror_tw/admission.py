@@ -41,6 +41,11 @@ class _Text:
 
     content: bytes
 
+    @property
+    def announced(self) -> int | None:
+        """Its length in bytes."""
+        return len(self.content)
+
     async def whole(self, limit_bytes: int) -> bytes | None:
         """Return all of it, or None where it has more than *limit_bytes*."""
         return self.content if len(self.content) <= limit_bytes else None

@@ -283,6 +283,12 @@ class Memory:
     max_size: int = _option(
         "512MiB", kinds.size("1MiB"), "How much is remembered before the least used goes."
     )
+    max_content_size: int = _option(
+        "64MiB",
+        kinds.size("8MiB"),
+        "How much content the requests under way may hold, besides what is remembered. Beyond that "
+        "they wait for up to 5 s, small content never for large, and then get a 503.",
+    )
 
 
 @frozen(kw_only=True)

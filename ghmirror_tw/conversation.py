@@ -26,6 +26,10 @@ from ghmirror_tw.store.interfaces import Patience
 class Upload(Protocol):
     """The content of a request, which may still be incoming."""
 
+    @property
+    def announced(self) -> int | None:
+        """Its length in bytes, where known."""
+
     async def whole(self, limit_bytes: int) -> bytes | None:
         """Return all of it, or None if it is over *limit_bytes*; it can be sent after that."""
 

@@ -21,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from twisted.logger import Logger
 
+from ghmirror_tw.budget import ByteBudget
 from ghmirror_tw.tallies import Counts, Tallies
 
 #: Methods that are labels of their own (RFC 9110, section 9; RFC 5789); all others are ``OTHER``.
@@ -49,6 +50,34 @@ _STORE_FIGURES: Final[tuple[tuple[Any, str, str], ...]] = (
     (GaugeMetricFamily, "ghmirror_store_representations", "Representations held."),
     (GaugeMetricFamily, "ghmirror_store_grants", "Grants held."),
     (CounterMetricFamily, "ghmirror_store_evictions", "Representations pushed out by others."),
+)
+
+#: What a budget of bytes shows of itself: the kind, name and help of a metric, and its value.
+_BUDGET_FIGURES: Final[tuple[tuple[Any, str, str, Callable[[ByteBudget], float]], ...]] = (
+    (
+        GaugeMetricFamily,
+        "ghmirror_content_bytes",
+        "Bytes that requests under way hold.",
+        lambda budget: budget.held,
+    ),
+    (
+        GaugeMetricFamily,
+        "ghmirror_content_limit_bytes",
+        "Bytes that requests under way may hold.",
+        lambda budget: budget.limit,
+    ),
+    (
+        CounterMetricFamily,
+        "ghmirror_content_waits",
+        "Requests that waited for others to release bytes.",
+        lambda budget: budget.waits,
+    ),
+    (
+        CounterMetricFamily,
+        "ghmirror_content_refusals",
+        "Requests that found no room in time, and connections closed to make room.",
+        lambda budget: budget.refusals,
+    ),
 )
 
 StoreFigures = tuple[int | None, int | None, int | None, int | None]
@@ -117,6 +146,20 @@ class _Stores(Collector):
 
 
 @define(eq=False)
+class _Budgets(Collector):
+    """Figures of budgets of bytes."""
+
+    watched: tuple[ByteBudget, ...] = ()
+
+    def collect(self) -> Iterable[Metric]:
+        for kind, name, text, value in _BUDGET_FIGURES:
+            family = kind(name, text, labels=["use"])
+            for budget in self.watched:
+                family.add_metric([budget.use], value(budget))
+            yield family
+
+
+@define(eq=False)
 class _WithoutCreated(Collector):
     """A registry without the `_created` series, which double what is shown and tell nothing."""
 
@@ -175,6 +218,10 @@ def catalogue() -> Iterator[Described]:
         counts = family is CounterMetricFamily
         full = f"{name}_total" if counts else name
         yield Described(full, "counter" if counts else "gauge", ("store",), text)
+    for family, name, text, _ in _BUDGET_FIGURES:
+        counts = family is CounterMetricFamily
+        full = f"{name}_total" if counts else name
+        yield Described(full, "counter" if counts else "gauge", ("use",), text)
 
 
 @define(eq=False)
@@ -196,6 +243,7 @@ class Metrics:
     unknown_in_all: int = field(init=False, default=0)
     _named: dict[str, Any] = field(init=False, factory=dict)
     _stores: _Stores = field(init=False, factory=_Stores)
+    _budgets: _Budgets = field(init=False, factory=_Budgets)
     _answered: Tallies = field(init=False)
     _asked: Tallies = field(init=False)
     _looked_up: Tallies = field(init=False)
@@ -227,6 +275,7 @@ class Metrics:
         for operation in ("save", "restore"):
             named["snapshot_failures"].labels(operation)
         self.registry.register(self._stores)
+        self.registry.register(self._budgets)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
@@ -307,6 +356,10 @@ class Metrics:
         """
         self._stores.watched[name] = figures
 
+    def watch_budgets(self, budgets: Iterable[ByteBudget]) -> None:
+        """Show the figures of budgets of bytes."""
+        self._budgets.watched = tuple(budgets)
+
     def snapshot(
         self, operation: str, *, at: float, seconds: float, size_bytes: int, records: int
     ) -> None:
@@ -336,7 +389,7 @@ class Metrics:
         """
         self._expire()
         asked = [self._named[name] for name in names]
-        for collector in asked or (*self._named.values(), self._stores):
+        for collector in asked or (*self._named.values(), self._stores, self._budgets):
             for metric in collector.collect():
                 for sample in metric.samples:
                     yield sample.name, sample.labels, sample.value

@@ -16,8 +16,10 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.admission import Admission
 from ghmirror_tw.answers import Answer, NotSaid, Whole
+from ghmirror_tw.budget import FREE_BYTES, Budgets
 from ghmirror_tw.collapse import Collapser, Departure
 from ghmirror_tw.conversation import Asked, Requester, Terms, Upload
+from ghmirror_tw.fetching import fetched
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
@@ -117,6 +119,7 @@ class Mirror:
     gate: Gate
     availability: Availability
     pacing: Pacing
+    budgets: Budgets
     stops: Stops = field(factory=Stops)
     proofs: Proofs = field(init=False)
     quotas: Quotas = field(factory=Quotas)
@@ -307,7 +310,8 @@ class Mirror:
         deadline: float,
     ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
-        credential, writes = requester.credential, await _mutates(question, upload)
+        credential = requester.credential
+        writes = await _mutates(question, upload, self.budgets)
         if upload is not None:
             # The timeout for GitHub does not include the time that the client takes to send.
             deadline = max(deadline, self._deadline())
@@ -870,7 +874,9 @@ class Mirror:
         grant = staleness.usable(known, self.now(), self.terms.stale_limit)
         if grant is None:
             return None
-        found = await self.store.fetch(asked.key, (grant.digest,), patience, current=True)
+        found = await fetched(
+            self.store, self.budgets, known, asked.key, (grant.digest,), patience, current=True
+        )
         stored = found.get(grant.digest)
         if stored is None or not staleness.may_serve(stored):
             return None
@@ -955,7 +961,9 @@ class Mirror:
         grant = known.grant
         if grant is None or not known.current or not self._is_fresh(asked, known):
             return None
-        found = await self.store.fetch(asked.key, (grant.digest,), asked.patience)
+        found = await fetched(
+            self.store, self.budgets, known, asked.key, (grant.digest,), asked.patience
+        )
         stored = found.get(grant.digest)
         # RFC 9111, section 4.1: what varies with everything is never fresh.
         if stored is None or b"*" in stored.fields.listed(b"vary"):
@@ -1040,14 +1048,24 @@ def _unwanted(said: Answer | Failure) -> None:
         said.incoming.abort()
 
 
-async def _mutates(question: Question, upload: Upload | None) -> bool:
-    """Tell whether a request may change later responses; for GraphQL, its content is read."""
+async def _mutates(question: Question, upload: Upload | None, budgets: Budgets) -> bool:
+    """Tell whether a request may change later responses; for GraphQL, its content is read.
+
+    Not where it is large and there is no room for it: it counts as a mutation then.
+    """
     if not is_write(question) or not is_graphql(question) or upload is None:
         return is_write(question)
     # The query of the target may hold the GraphQL document as well.
     if b"?" in question.target:
         return True
-    content = await upload.whole(_GRAPHQL_LOOK)
+    # GitHub takes no GraphQL without a credential.
+    if question.authorization is None:
+        return True
+    size = min(upload.announced or _GRAPHQL_LOOK, _GRAPHQL_LOOK)
+    if size > FREE_BYTES and budgets.small.is_full(size):
+        return True
+    with budgets.small.charge(size if size > FREE_BYTES else 0):
+        content = await upload.whole(_GRAPHQL_LOOK)
     return content is None or is_mutation(content)
 
 

@@ -26,6 +26,7 @@ from ghmirror_tw.assembly.redis import redis_records, redis_trust
 from ghmirror_tw.assembly.snapshots import Snapshots, server_of
 from ghmirror_tw.assembly.trust import trusted
 from ghmirror_tw.authorities import Replaceable
+from ghmirror_tw.budget import Budgets
 from ghmirror_tw.config import ConfigError, Settings, load
 from ghmirror_tw.conversation import Terms
 from ghmirror_tw.descriptors import for_clients, raise_limit
@@ -126,6 +127,7 @@ class House:
     config: str | None
     metrics: Metrics = field(init=False)
     readiness: Readiness = field(factory=Readiness)
+    budgets: Budgets = field(init=False)
     workshop: Workshop = field(init=False)
     memory: MemoryStore = field(init=False)
     redis: FailoverStore | None = field(init=False, default=None)
@@ -147,7 +149,9 @@ class House:
         name = pseudonym(github.api_url)
         via = b"1.1 " + name
         self.metrics = Metrics(self.reactor.seconds)
-        self.workshop = Workshop(self.reactor)
+        self.budgets = Budgets.of(self.reactor, settings.memory.max_content_size)
+        self.metrics.watch_budgets(self.budgets)
+        self.workshop = Workshop(self.reactor, self.budgets.conversion)
         secret = cache.current_credential_secret().encode()
         self.memory = MemoryStore(self.reactor, settings.memory.max_size - self._forms_size)
         self.availability = Availability(self._github_changed)
@@ -204,6 +208,7 @@ class House:
             self.gate,
             self.availability,
             self.pacing,
+            self.budgets,
         )
         self.metrics.watch_sharing(lambda: self.mirror.sharing.enabled(self.mirror.now()))
         self.resource = MirrorResource(
@@ -214,6 +219,7 @@ class House:
                 self.workshop,
                 via,
                 Forms(self._forms_size),
+                self.budgets,
             ),
             self.metrics,
             AccessLog(cast(Literal["all", "errors", "none"], settings.log.access)),

@@ -10,6 +10,8 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from ghmirror_tw.budget import ByteBudget
+
 #: Content above this many bytes is compressed, decompressed, rewritten and hashed in a thread.
 LARGE_BYTES: Final = 256 * 1024
 
@@ -17,11 +19,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+#: The content and what is made of it, beside each other.
+_TIMES: Final = 2
+
+
 @define
 class Workshop:
-    """Runs functions over content: small ones at once, large ones in a bounded thread pool."""
+    """Runs functions over content: small ones at once, large ones in a bounded thread pool.
+
+    *budget* bounds the bytes that are worked on.
+    """
 
     reactor: IReactorFromThreads
+    budget: ByteBudget | None = None
     pool: ThreadPool = field(factory=lambda: ThreadPool(0, 2, name="content"))
 
     def open(self) -> None:
@@ -39,4 +49,10 @@ class Workshop:
         """Return what *work* makes of its arguments, which hold *size_bytes* of content."""
         if size_bytes <= LARGE_BYTES:
             return work(*args, **kwargs)
+        if self.budget is None:
+            return await self._run(work, *args, **kwargs)
+        with await self.budget.acquire(_TIMES * size_bytes):
+            return await self._run(work, *args, **kwargs)
+
+    async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return cast(R, await deferToThreadPool(self.reactor, self.pool, work, *args, **kwargs))

@@ -11,7 +11,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
 from ghmirror_tw.answers import Answer, NotSaid, Whole
+from ghmirror_tw.budget import Budgets, Room
 from ghmirror_tw.conversation import Asked, Plan, Requester, Terms, Turn, Upload
+from ghmirror_tw.fetching import fetched
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Reply, Unanswered
 from ghmirror_tw.policy import errors, granting, reuse, tags
@@ -40,7 +42,7 @@ from ghmirror_tw.policy.pagination import (
 )
 from ghmirror_tw.policy.preconditions import PRECONDITIONS
 from ghmirror_tw.policy.quantities import size
-from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
+from ghmirror_tw.policy.records import Entry, Known, Representation
 from ghmirror_tw.policy.reuse import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
 from ghmirror_tw.policy.rewriting import is_json
 from ghmirror_tw.policy.sharing import Sharing
@@ -78,6 +80,10 @@ class World(Protocol):
     @property
     def gate(self) -> Gate:
         """Whether the store is being filled."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """How many bytes of content may be held."""
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
@@ -138,7 +144,7 @@ class Validation:
                 proven=self.sharing.proven,
             )
         wanted = (() if grant is None else (grant.digest,)) + tuple([e.digest for e in entries])
-        stored = await self._fetch(asked, grant, wanted) if wanted else {}
+        stored = await self._fetch(asked, known, wanted) if wanted else {}
         validators = []
         if grant is not None and grant.etag is not None and grant.digest in stored:
             validators.append(Validator(grant.etag, Kind.OWN, grant.digest))
@@ -154,15 +160,17 @@ class Validation:
         return Plan(self._guesses(asked, known, now))
 
     async def _fetch(
-        self, asked: Asked, grant: Grant | None, wanted: tuple[str, ...]
+        self, asked: Asked, known: Known, wanted: tuple[str, ...]
     ) -> dict[str, Representation]:
         """Return those of the representations that are there.
 
         While a store is being filled, what is listed may come before its content does.
         """
-        pauses, gate = looks(), self.world.gate
+        pauses, gate, grant = looks(), self.world.gate, known.grant
         while True:
-            stored = await self.store.fetch(asked.key, wanted, asked.patience)
+            stored = await fetched(
+                self.store, self.world.budgets, known, asked.key, wanted, asked.patience
+            )
             there = bool(stored) if grant is None else grant.digest in stored
             if there or asked.probing or not gate.is_shut:
                 return stored
@@ -362,22 +370,39 @@ class Validation:
             await reply.content.collect(0)
             return passed_on(reply, None)
         try:
-            limit = self.world.terms.max_stored_size
-            content = await reply.content.collect(limit, _coding(reply))
+            content, room = await self._collect(reply)
         except Unanswered as error:
             raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
-        if why is None:
-            stored = await self._store_whole(turn, content)
-            if isinstance(stored, Answer):
-                return stored
-            self._ends_grant(turn)
-            why = stored
-        if reply.status == 200:  # noqa: PLR2004
-            self.store.unstorable(asked.key)
-            self.world.unstorable(asked, why)
+        with room:
+            if why is None:
+                stored = await self._store_whole(turn, content)
+                if isinstance(stored, Answer):
+                    return stored
+                self._ends_grant(turn)
+                why = stored
+            if reply.status == 200:  # noqa: PLR2004
+                self.store.unstorable(asked.key)
+                self.world.unstorable(asked, why)
+            return passed_on(reply, self._body(reply, content))
+
+    async def _collect(self, reply: Reply) -> tuple[bytes | None, Room]:
+        """Return the content, or None where it is too large to be held, and the room it takes."""
+        limit, budgets = self.world.terms.max_stored_size, self.world.budgets
+        room = budgets.room(limit, reply.content.length)
+        try:
+            content = await reply.content.collect(limit, _coding(reply), room)
+        except BaseException:
+            room.release()
+            raise
+        return content, (budgets.room(0, 0) if content is None else room)
+
+    def _body(self, reply: Reply, content: bytes | None) -> Whole | IncomingContent:
+        """Return what was collected, counted for as long as a request holds it, or the stream."""
         if content is None:
-            return passed_on(reply, reply.content)
-        return passed_on(reply, Whole(content, _coding(reply)))
+            return reply.content
+        whole = Whole(content, _coding(reply))
+        self.world.budgets.keep(whole, content)
+        return whole
 
     async def _server_error(self, turn: Turn) -> Answer | MirrorError:
         """Return GitHub's own 5xx, for all waiting requests without a stale response.
@@ -389,14 +414,15 @@ class Validation:
             await reply.content.collect(0)
             return passed_on(reply, None)
         try:
-            content = await reply.content.collect(limit_bytes, _coding(reply))
+            content, room = await self._collect(reply)
         except Unanswered as error:
             raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
-        if content is None:
-            reply.content.abort()
-            limit = f"[cache] max_stored_size = {size(limit_bytes)}"
-            return errors.over_own_limit(limit)
-        return passed_on(reply, Whole(content, _coding(reply)))
+        with room:
+            if content is None:
+                reply.content.abort()
+                limit = f"[cache] max_stored_size = {size(limit_bytes)}"
+                return errors.over_own_limit(limit)
+            return passed_on(reply, self._body(reply, content))
 
     def _process_head(self, turn: Turn) -> str | None:
         """Update refusals, sharing and the grant from status and fields, without the content.
@@ -453,6 +479,7 @@ class Validation:
         if represented is None:
             return "short-lived-urls"
         stored, shareable = represented
+        self.world.budgets.keep(stored, stored.packed)
         grant, entry = granting.brought(known, stored, self._word(turn), shareable=shareable)
         self.store.remember(asked.key, asked.credential, stored, grant, entry)
         if stored.items is not None and not asked.probing:

@@ -130,6 +130,7 @@ CASES: dict[str, tuple[str, Any, str, dict[str, str]]] = {
     "cache.credential_secret": ("a ; b # %d", "a ; b # %d", "two\nlines", {}),
     "cache.credential_secret_path": ("{secret}", "{secret}", "{empty}", {}),
     "memory.max_size": ("1GiB", 2**30, "1KiB", {}),
+    "memory.max_content_size": ("1GiB", 2**30, "1MiB", {}),
     "redis.url": ("rediss://u:p@h:1/2", "rediss://u:p@h:1/2", "redis://h/one", {}),
     "redis.reader_url": ("redis://r", "redis://r", "redis://u:p@r", {}),
     "redis.sentinels": ("S1:26379", (("s1", 26379),), "s1", {}),

@@ -30,6 +30,7 @@ LAYERS = {
             "threads",
             "staying",
             "authorities",
+            "budget",
             "server_identity",
         ),
         1,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol
@@ -16,6 +17,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
+from ghmirror_tw.budget import Room
 from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.policy.content import Undecodable, Unpacking
 from ghmirror_tw.policy.quantities import duration
@@ -49,6 +51,11 @@ class Content(Protocol):
     #: The number of bytes that were collected; after unpacking, where `_unpacking` is set.
     _size: int = 0
     _limit: int = 0
+    #: The number of bytes that were collected, before unpacking, and what they need.
+    _received: int = 0
+    _room: Room | None = None
+    #: What waits for more room.
+    _growing: Deferred[None] | None = None
     _unpacking: Unpacking | None = None
     _done: Failure | None = None
     _asked_for: bool = False
@@ -59,17 +66,20 @@ class Content(Protocol):
     #: Since when nobody takes what comes, in seconds of the reactor's clock.
     paused_at: float | None = None
 
-    def collect(self, limit_bytes: int, coding: bytes = b"") -> Deferred[bytes | None]:
+    def collect(
+        self, limit_bytes: int, coding: bytes = b"", room: Room | None = None
+    ) -> Deferred[bytes | None]:
         """Return the content, or None where it is longer than *limit_bytes*.
 
-        With *coding* gzip, its unpacked bytes are counted. Cancelling it aborts the response.
-        Fails with `Unanswered` where the content breaks off.
+        With *coding* gzip, its unpacked bytes are counted. It is received no faster than there is
+        *room* for it. Cancelling it aborts the response. Fails with `Unanswered` where the content
+        breaks off, and with `MirrorError` where there is no room.
         """
         if self._asked_for or (self.length is not None and self.length > limit_bytes):
             waiting: Deferred[bytes | None] = Deferred()
             waiting.callback(None)
             return waiting
-        self._limit = limit_bytes
+        self._limit, self._room = limit_bytes, room
         self._unpacking = Unpacking() if coding in {b"gzip", b"x-gzip"} else None
         self._waiting = Deferred(lambda _: self.abort())
         collected = self._waiting.addCallback(
@@ -89,8 +99,13 @@ class Content(Protocol):
         chunks, self._chunks = self._chunks, []
         self._sink, self._unpacking = sink, None
         self.paused_at = None
+        if self._room is not None:
+            # The collected chunks are counted until the sink resumes, or its client is gone.
+            weakref.finalize(self, self._room.release).atexit = False
         for chunk in chunks:
             sink(chunk)
+        if not self._is_paused:
+            self._release_room()
         if self._done is not None:
             self._finish()
         elif not self._asked_for:
@@ -103,9 +118,18 @@ class Content(Protocol):
     def _is_paused(self) -> bool:
         return self.paused_at is not None
 
+    def _release_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.release()
+
     def abort(self) -> None:
         """Close the connection at once; nobody wants the rest."""
         self._stopped = True
+        growing, self._growing = self._growing, None
+        if growing is not None:
+            growing.addErrback(lambda failure: failure.trap(CancelledError) and None)
+            growing.cancel()
         self._let_go()
         self._stop_idle()
         if self._done is not None:
@@ -135,10 +159,35 @@ class Content(Protocol):
             self._sink(data)
             return
         self._chunks.append(data)
+        self._received += len(data)
         self._count(data)
         if self._size > self._limit:
             self.pauseProducing()
             self._answer(complete=False)
+        elif self._room is not None and self._received > self._room.size and not self._growing:
+            self._make_room(self._room)
+
+    def _make_room(self, room: Room) -> None:
+        """Read no further until there is room for more."""
+        self._growing = Deferred.fromCoroutine(room.grow())
+        self._growing.addCallbacks(self._made_room, self._found_no_room)
+        if self._growing is not None:
+            self.pauseProducing()
+
+    def _made_room(self, _: object) -> None:
+        """Read on, unless it has ended meanwhile."""
+        self._growing = None
+        if self._done is not None:
+            self._finish()
+        elif self._is_paused:
+            self.resumeProducing()
+
+    def _found_no_room(self, failure: Failure) -> None:
+        self._growing = None
+        waiting, self._waiting = self._waiting, None
+        self.abort()
+        if waiting is not None and not waiting.called:
+            waiting.errback(failure)
 
     def _count(self, data: bytes) -> None:
         """Count collected bytes; unpack only until the limit is exceeded."""
@@ -157,7 +206,7 @@ class Content(Protocol):
         self._stop_idle()
         self._done = reason
         self.ended()
-        if self._sink is not None or self._size <= self._limit:
+        if self._growing is None and (self._sink is not None or self._size <= self._limit):
             self._finish()
 
     def pauseProducing(self) -> None:
@@ -173,6 +222,8 @@ class Content(Protocol):
     def resumeProducing(self) -> None:
         """Go on reading."""
         self.paused_at = None
+        if self._sink is not None:
+            self._release_room()
         if self._done is None and not self._stopped and self.transport is not None:
             self._restart_idle()
             IPushProducer(self.transport).resumeProducing()
@@ -251,7 +302,12 @@ class Held:
         """Its length in bytes."""
         return len(self.content)
 
-    def collect(self, limit_bytes: int, coding: bytes = b"") -> Deferred[bytes | None]:  # noqa: ARG002 - it is here anyway
+    def collect(
+        self,
+        limit_bytes: int,
+        coding: bytes = b"",  # noqa: ARG002 - it is here anyway
+        room: Room | None = None,  # noqa: ARG002 - as well
+    ) -> Deferred[bytes | None]:
         """Return it, or None where it is longer."""
         return succeed(self.content if len(self.content) <= limit_bytes else None)
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.iweb import IBodyProducer
 from zope.interface import Interface
 
+from ghmirror_tw.budget import Room
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.limits import Limit
 from ghmirror_tw.policy.messages import Question
@@ -49,8 +50,13 @@ class IncomingContent(Protocol):
     def certain(self) -> bool:
         """Whether its end was certain."""
 
-    def collect(self, limit_bytes: int, coding: bytes = b"") -> Deferred[bytes | None]:
-        """Return it all, or None where it is longer, unpacked if *coding* is gzip."""
+    def collect(
+        self, limit_bytes: int, coding: bytes = b"", room: Room | None = None
+    ) -> Deferred[bytes | None]:
+        """Return it all, or None where it is longer, unpacked if *coding* is gzip.
+
+        Not more is received at a time than there is *room* for.
+        """
 
     def pass_on(self, sink: Callable[[bytes], None]) -> Deferred[bool]:
         """Give it to *sink*, piece by piece."""

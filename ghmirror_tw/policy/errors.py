@@ -181,6 +181,27 @@ def overloaded(limit: str, retry_after: int) -> MirrorError:
     )
 
 
+#: What each budget of bytes is for, and what helps a client that finds no room in it.
+_BUDGETS: Final = {
+    "small": "for content of responses under way",
+    "large": "for large content of responses under way",
+    "forms": "for content rewritten for clients",
+    "heads": "for fields of requests under way",
+}
+
+
+def no_room(use: str, limit: str, retry_after: int) -> MirrorError:
+    """Return 503: as many bytes are held for *use* as *limit* (text, or an option) allows."""
+    what = _BUDGETS.get(use, f"for {use}")
+    return MirrorError(
+        503,
+        "overloaded",
+        f"The mirror holds as much {what} as it may ({limit}). Try again in {retry_after} s, read"
+        " responses without pausing, or ask for less at a time, such as a smaller per_page",
+        retry_after,
+    )
+
+
 def reserved(reserve: int, remaining: int, left_s: int) -> MirrorError:
     """Return 503: the *remaining* quota is kept for writes until the reset in *left_s* seconds."""
     return MirrorError(

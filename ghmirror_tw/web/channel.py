@@ -18,6 +18,7 @@ from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
+from ghmirror_tw.budget import Budgets, ByteBudget, Reservation
 from ghmirror_tw.headers import lines_of
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.errors import MirrorError
@@ -44,6 +45,14 @@ PIECE_BYTES: Final = 64 * 1024
 #: and `_FRAMING_BYTES` besides: chunk extensions and trailers count against no other limit.
 _FRAMING_TIMES: Final = 8
 _FRAMING_BYTES: Final = 128 * 1024
+#: What a field line takes in memory besides its bytes.
+FIELD_BYTES: Final = 256
+#: Heads that take more are counted until their request is done, in bytes.
+LARGE_HEAD_BYTES: Final = 16 * 1024
+#: What waits in memory for a client that does not read, in bytes: at most two pieces.
+UNREAD_EACH_BYTES: Final = 2 * PIECE_BYTES
+#: A client that has read nothing for so long, in seconds, makes room where others wait for it.
+STALLED_S: Final = 5.0
 #: That connections had to be closed is said so often at most, in seconds.
 _SAID_S: Final = 60.0
 #: How a TLS handshake begins (RFC 8446, section 5.1); no method of HTTP does.
@@ -92,6 +101,11 @@ class Channel(HTTPChannel):
     _heard: Heard | None = None
     #: Whether it was accepted beyond the limit of connections.
     _reserved = False
+    #: What its head takes, while it is incomplete or if it is large.
+    _head: Reservation | None = None
+    #: What waits for the client to read, and since when, in seconds of the reactor's clock.
+    unread: Reservation | None = None
+    unread_since: float = 0.0
     #: The front of the request that is being taken, if that is all of it.
     _front: Front | None = None
 
@@ -105,6 +119,9 @@ class Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Forget the connection, and who was asking."""
         self.factory.channels.pop(self, None)
+        if self.unread is not None:
+            self.factory.resumed(self)
+        self.forget_head()
         self._heard = self._front = None
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
@@ -166,6 +183,11 @@ class Channel(HTTPChannel):
     def idle(self) -> bool:
         """Whether no request is under way."""
         return not self.requests
+
+    @property
+    def holds_content(self) -> bool:
+        """Whether the response under way holds content that budgets count."""
+        return bool(self.requests) and bool(self.requests[0].holds_content)
 
     @property
     def answering(self) -> bool:
@@ -237,8 +259,37 @@ class Channel(HTTPChannel):
                 self._front = Front.of(data, self.totalHeadersSize)
             self._give_time(len(data))
         LineReceiver.dataReceived(self, data)
+        if self._is_in_head:
+            self.factory.heads.setdefault(self)
+            self._count_head(self._head_size + len(self._buffer))
         if self._beginning is not None and not self._busyReceiving:
             self._begin()
+
+    # What heads take, whose memory no timeout bounds.
+
+    @property
+    def _is_in_head(self) -> bool:
+        """Whether the head of a request is incomplete."""
+        return bool(self.line_mode and self._begun) and not (self._handlingRequest or self._drops)
+
+    @property
+    def _head_size(self) -> int:
+        """About how much memory the parsed head takes, in bytes."""
+        return int(self._receivedHeaderSize) + FIELD_BYTES * int(self._receivedHeaderCount)
+
+    def _count_head(self, size: int) -> None:
+        """Count so many bytes of a head, or of what comes behind it."""
+        if self._head is None:
+            self._head = self.factory.budgets.heads.charge(0)
+        self._head.resize(size)
+        self.factory.bound_heads()
+
+    def forget_head(self) -> None:
+        """Count nothing of a head any more."""
+        head, self._head = self._head, None
+        if head is not None:
+            head.release()
+            self.factory.heads.pop(self, None)
 
     def _refuse_tls(self) -> None:
         """Refuse a TLS handshake with plain HTTP, which TLS clients recognise and report."""
@@ -278,6 +329,14 @@ class Channel(HTTPChannel):
         """
         self._came = self._on_the_wire = 0
         self.resetTimeout()
+        size = self._head_size
+        self.forget_head()
+        if size > LARGE_HEAD_BYTES:
+            self._count_head(size)
+            heads = self.factory.budgets.heads
+            if heads.held > heads.limit:
+                self.refuse(heads.refused())
+                return
         super().allHeadersReceived()
         if self.length != 0 and not self._refused:
             self._beginning = self.requests[-1]
@@ -333,11 +392,14 @@ class Channel(HTTPChannel):
     def pauseProducing(self) -> None:
         """Wait for the client to take what is written, but not for ever."""
         super().pauseProducing()
+        self.factory.paused(self)
         if self._handlingRequest or self._coming is not None:
             self.setTimeout(self.factory.timeOut)
 
     def resumeProducing(self) -> None:
         """Go on: all that was written has been taken."""
+        if self.unread is not None:
+            self.factory.resumed(self)
         if self._handlingRequest:
             self.setTimeout(None)
         super().resumeProducing()
@@ -371,6 +433,8 @@ class Channel(HTTPChannel):
     def _go_on(self, request: Request) -> None:
         self._begun = False
         self._behind = 0
+        if self._head is not None:
+            self.forget_head()
         self.factory.used(self)
         if self._drops:
             self.requests.remove(request)
@@ -487,6 +551,12 @@ class Channel(HTTPChannel):
         if self._handlingRequest:
             self._dataBuffer.append(data)
             self._behind += len(data)
+            self._count_head(self._behind)
+            if self.factory.is_short_of_heads:
+                # No client needs to send a request before it has the response to the one before.
+                self.forget_head()
+                self.transport.abortConnection()
+                return
             if self._behind > self._optimisticEagerReadSize:
                 self._networkProducer.pauseProducing()
             return
@@ -541,9 +611,18 @@ class MirrorSite(Site):
         )
         self.most_connections = most_connections
         self.outbox = Outbox()
+        #: How many bytes connections may hold; the admin listener has budgets of its own.
+        self.budgets: Budgets = getattr(resource, "budgets", None) or Budgets.of(reactor, 0)
+        for budget in (self.budgets.small, self.budgets.large, self.budgets.forms):
+            budget.make_room = self.drop_stalled
+        #: Connections with an incomplete head, and those whose client does not read; the longest
+        #: so come first.
+        self.heads: dict[Channel, None] = {}
+        self._unread: dict[Channel, None] = {}
         #: Those not used for longest come first.
         self.channels: dict[Channel, None] = {}
         self._said_at: float | None = None
+        self._shortage_said_at: float | None = None
         self._tls_warned_at: float | None = None
 
     def admit(self, channel: Channel) -> None:
@@ -570,6 +649,68 @@ class MirrorSite(Site):
             _log.warn(
                 "There are more than {count} connections of clients; idle ones are closed",
                 count=self.most_connections,
+            )
+
+    # Memory that connections hold.
+
+    @property
+    def is_short_of_heads(self) -> bool:
+        """Whether heads take more memory than they may."""
+        heads = self.budgets.heads
+        return heads.held > heads.limit
+
+    def bound_heads(self) -> None:
+        """Close the connections whose heads have been incomplete for longest, while there are."""
+        while self.heads and self.is_short_of_heads:
+            channel = next(iter(self.heads))
+            channel.forget_head()
+            self._close(channel, self.budgets.heads, "with incomplete heads")
+
+    def paused(self, channel: Channel) -> None:
+        """Count what waits for a client that does not read; too many of them are closed."""
+        unread = self.budgets.unread
+        if channel.unread is None:
+            channel.unread = unread.charge(UNREAD_EACH_BYTES)
+        self._unread.pop(channel, None)
+        self._unread[channel] = None
+        channel.unread_since = now = self.reactor.seconds()
+        while unread.held > unread.limit:
+            first = next(iter(self._unread))
+            # At twice the limit it is the one that has read nothing for longest, however short.
+            if now - first.unread_since < STALLED_S and unread.held <= 2 * unread.limit:
+                return
+            self.resumed(first)
+            self._close(first, unread, "that do not read")
+
+    def resumed(self, channel: Channel) -> None:
+        """Note that a client has read, or is gone."""
+        unread, channel.unread = channel.unread, None
+        if unread is not None:
+            unread.release()
+            del self._unread[channel]
+
+    def drop_stalled(self) -> None:
+        """Close the connections whose client has read nothing for long of what takes memory."""
+        now = self.reactor.seconds()
+        for channel in list(self._unread):
+            if now - channel.unread_since < STALLED_S:
+                return
+            if channel.holds_content:
+                self.resumed(channel)
+                self._close(channel, self.budgets.unread, "that do not read")
+
+    def _close(self, channel: Channel, budget: ByteBudget, which: str) -> None:
+        budget.refusals += 1
+        channel.transport.abortConnection()
+        now = self.reactor.seconds()
+        if self._shortage_said_at is None or now - self._shortage_said_at >= _SAID_S:
+            self._shortage_said_at = now
+            _log.warn(
+                "Connections {which} are closed to make room: use={use} held={held} limit={limit}",
+                which=which,
+                use=budget.use,
+                held=budget.held,
+                limit=budget.limit,
             )
 
     def warn_of_tls(self, peer: Any) -> None:

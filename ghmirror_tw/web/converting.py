@@ -42,6 +42,11 @@ class Conversion:
     packing: Any = None
     _fed: bytes = field(default=b"", init=False)
 
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes (zlib.h: 32 kB to unpack, 256 kB to pack)."""
+        return STEP_BYTES if self.packing is None else 4 * STEP_BYTES
+
     def feed(self, piece: bytes) -> None:
         """Add a piece, after `take` has returned None."""
         if self.unpacking is None:

@@ -11,6 +11,7 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.budget import FREE_BYTES, Budgets
 from ghmirror_tw.collapse import Collapser
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Unanswered
@@ -112,7 +113,8 @@ class Fitted:
     """An answer as one client gets it: *content* in full, or *incoming* through *conversion*.
 
     *length*: the `Content-Length`, where known. *form*: the form that is sent; the reference keeps
-    it in `Forms` for other clients meanwhile.
+    it in `Forms` for other clients meanwhile. *made*: its content was made for clients, and is not
+    what was stored or received.
     """
 
     status: int
@@ -122,6 +124,13 @@ class Fitted:
     incoming: IncomingContent | None = None
     conversion: Conversion | None = None
     form: Form | None = None
+    made: bool = False
+
+    @property
+    def held(self) -> bytes:
+        """What is held in memory of the content."""
+        incoming = self.incoming
+        return incoming.content if isinstance(incoming, Held) else self.content
 
 
 @frozen
@@ -132,6 +141,7 @@ class Fitter:
     workshop: Workshop
     via: bytes
     forms: Forms
+    budgets: Budgets
     _making: Collapser[Form] = field(init=False, eq=False, factory=lambda: Collapser(_unwanted))
 
     async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
@@ -165,14 +175,16 @@ class Fitter:
             return Fitted(answer.status, fields, length=length, incoming=body)
         return self._incoming(answer, body, answer.coding, view, now)
 
-    @staticmethod
-    async def _telling(answer: Answer, view: View) -> Answer:
+    async def _telling(self, answer: Answer, view: View) -> Answer:
         """Return an answer of which the content will say *view*'s version, with fields for that."""
         body = answer.body
         if answer.incoming is not None and not view.head:
-            content = await answer.incoming.collect(_MOST_TELLING, answer.coding)
-            if content is not None:
-                body = Whole(content, answer.coding)
+            room = self.budgets.room(_MOST_TELLING, answer.incoming.length)
+            with room:
+                content = await answer.incoming.collect(_MOST_TELLING, answer.coding, room)
+                if content is not None:
+                    body = Whole(content, answer.coding)
+                    self.budgets.keep(body, content)
         fields = enterprise.told(answer.fields, view.version)
         return evolve(answer, body=body, fields=fields)
 
@@ -249,21 +261,31 @@ class Fitter:
         coding = b"gzip" if content and gzip else None
         anew = changed or coding is not None
         fields = self._told(answer, view, now, anew=anew, coding=coding)
-        return Fitted(answer.status, fields, content, len(content))
+        made = content is not (body.packed if isinstance(body, Representation) else body.content)
+        return Fitted(answer.status, fields, content, len(content), made=made)
 
     async def _form(
         self, body: Representation | Whole, view: View | None, *, gzip: bool
     ) -> tuple[bytes, bool]:
         """Return content as it is sent, and whether its bytes are other than GitHub's."""
         if not isinstance(body, Representation):
-            return await self.workshop.run(_size_of(body), self._formed, body, view, gzip)
+            return await self._made(_size_of(body), body, view, gzip=gzip)
         name = FormName(body.digest, () if view is None else view.names, gzip)
         form = self.forms.get(name)
         if form is None:
-            content, changed = await self.workshop.run(body.size, self._formed, body, view, gzip)
+            content, changed = await self._made(body.size, body, view, gzip=gzip)
             form = Form(None if content is body.packed else content, changed)
             self.forms.keep(name, form)
         return form.sent(body), form.changed
+
+    async def _made(
+        self, size: int, body: Representation | Whole, view: View | None, *, gzip: bool
+    ) -> tuple[bytes, bool]:
+        """Make a form of content of *size* bytes, once there is room for it."""
+        if size <= FREE_BYTES:
+            return self._formed(body, view, gzip)
+        with await self.budgets.forms.acquire(size):
+            return await self.workshop.run(size, self._formed, body, view, gzip)
 
     async def _large(self, answer: Answer, body: Representation, view: View, now: float) -> Fitted:
         """Return large stored content in its gzip form, which is unpacked while it is sent."""
@@ -274,10 +296,10 @@ class Fitter:
             if kept is None:
                 kept, _ = await self._making.join(name, lambda: self._make(name, body, view))
             form = kept
-        content = form.sent(body)
+        content, made = form.sent(body), form.content is not None
         if view.gzip:
             fields = self._told(answer, view, now, anew=True, coding=b"gzip")
-            return Fitted(answer.status, fields, content, len(content), form=form)
+            return Fitted(answer.status, fields, content, len(content), form=form, made=made)
         fields = self._told(answer, view, now, anew=form.changed)
         return Fitted(
             answer.status,
@@ -286,10 +308,12 @@ class Fitter:
             incoming=Held(content),
             conversion=Conversion(Unpacking()),
             form=form,
+            made=made,
         )
 
     async def _make(self, name: FormName, body: Representation, view: View) -> Form:
-        form = await self.workshop.run(body.size, self._packed_form, body, view)
+        with await self.budgets.forms.acquire(len(body.packed)):
+            form = await self.workshop.run(body.size, self._packed_form, body, view)
         self.forms.keep(name, form)
         return form
 

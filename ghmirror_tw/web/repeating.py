@@ -23,6 +23,8 @@ _END: Final = b"\r\n\r\n"
 #: Longer blocks are not kept, in bytes: what is made of one takes several times as much, for each
 #: connection.
 LONGEST_BYTES: Final = 2048
+#: Blocks of more lines are not kept either: a line of five bytes takes as much as one of a hundred.
+MOST_LINES: Final = 32
 #: With these the next request might mean something else, or more than its fields follows.
 _NOT_ALONE: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
 
@@ -65,7 +67,11 @@ class Heard:
     @classmethod
     def of(cls, front: Front, headers: Headers, fields: Fields) -> Heard | None:
         """Return what can be used again; None: nothing can, or it would take too much memory."""
-        if len(front.block) > LONGEST_BYTES or any(name in _NOT_ALONE for name, _ in fields):
+        if (
+            len(front.block) > LONGEST_BYTES
+            or front.block.count(b"\n") > MOST_LINES
+            or any(name in _NOT_ALONE for name, _ in fields)
+        ):
             return None
         return cls(front.block, headers, fields)
 

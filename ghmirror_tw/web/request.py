@@ -36,6 +36,8 @@ class MirrorRequest(server.Request):
     begun = False
     #: What was wrong with its content, once that is known.
     fault: MirrorError | None = None
+    #: Whether its response holds content that budgets count.
+    holds_content = False
     #: What is to be done if the client goes away before it has its answer.
     on_lost: Callable[[], object] | None = None
 

@@ -13,6 +13,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from ghmirror_tw.budget import FREE_BYTES, Budgets
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.metrics import Metrics
@@ -99,6 +100,11 @@ class MirrorResource:
 
     def __attrs_post_init__(self) -> None:
         self.metrics.in_flight.set_function(lambda: self.in_flight)
+
+    @property
+    def budgets(self) -> Budgets:
+        """How many bytes of content may be held."""
+        return self.fitter.budgets
 
     # IResource.
 
@@ -289,6 +295,12 @@ class MirrorResource:
         if self.closing is not None or request.channel.is_reserved:
             request.responseHeaders.setRawHeaders(b"connection", [b"close"])
             request.channel.persistent = False
+        held = fitted.held
+        if len(held) > FREE_BYTES:
+            request.holds_content = True
+            budgets = self.budgets
+            budget = budgets.forms if fitted.made else budgets.of_size(len(held))
+            budget.keep(fitted, held)
         whole = fitted.incoming is None and len(fitted.content) <= PIECE_BYTES
         if whole and request.answer(fitted.status, fitted.fields, fitted.content, fitted.length):
             return
@@ -314,8 +326,10 @@ class MirrorResource:
         """
         content = fitted.incoming
         assert content is not None
+        working = 0 if fitted.conversion is None else fitted.conversion.size_bytes
         try:
-            await pour(request, content, fitted.conversion, self.reactor.callLater)
+            with self.budgets.forms.charge(working):
+                await pour(request, content, fitted.conversion, self.reactor.callLater)
         except Unanswered as error:
             content.abort()
             told.outcome = Outcome.ERROR

@@ -1,0 +1,58 @@
+"""Fetching representations from the store, within the budget for content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from ghmirror_tw.budget import FREE_BYTES, Budgets
+from ghmirror_tw.policy.key import CacheKey
+from ghmirror_tw.policy.records import Known, Representation
+from ghmirror_tw.store.interfaces import IStore, Patience
+
+
+def fetched(  # noqa: PLR0913, PLR0917 - what the store needs, and two more
+    store: IStore,
+    budgets: Budgets,
+    known: Known,
+    key: CacheKey,
+    digests: tuple[str, ...],
+    patience: Patience,
+    *,
+    current: bool = False,
+) -> Deferred[dict[str, Representation]]:
+    """Return those of the representations that are in the store, by digest.
+
+    Large ones, whose size is *known*, are fetched once the budget has room for them: raises
+    `MirrorError` if it has none in time.
+    """
+    sizes = [e.size for e in known.entries if e.size > FREE_BYTES and e.digest in digests]
+    if not sizes:
+        return store.fetch(key, digests, patience, current=current)
+    return Deferred.fromCoroutine(
+        _fetched(store, budgets, sum(sizes), key, digests, patience, current=current)
+    )
+
+
+async def _fetched(  # noqa: PLR0913, PLR0917 - see above
+    store: Any,
+    budgets: Budgets,
+    size: int,
+    key: CacheKey,
+    digests: tuple[str, ...],
+    patience: Patience,
+    *,
+    current: bool,
+) -> dict[str, Representation]:
+    room = budgets.of_size(size).acquire(size)
+    if not room.called:
+        patience = store.patience()  # that of the request runs out while it waits here
+    with await room:
+        found: dict[str, Representation] = await store.fetch(
+            key, digests, patience, current=current
+        )
+        # What was reserved is the size without gzip.
+        for representation in found.values():
+            budgets.keep(representation, representation.packed)
+        return found
