@@ -32,7 +32,7 @@ FREE_BYTES: Final = 64 * 1024
 #: Content of at most so many bytes never waits for larger content.
 SMALL_BYTES: Final = 1024 * 1024
 #: How long a request waits for its turn, in seconds. Clients that read take less to make room.
-WAIT_S: Final = 5.0
+WAIT_S: Final = 10.0
 #: `Retry-After` of a request that was refused, in seconds.
 RETRY_S: Final = 5
 #: How often room is made while requests wait, in seconds.
@@ -194,12 +194,20 @@ class ByteBudget:
         self._queue.remove(waiter)
         waiter.turn.errback(self.refused())
         self._let_in()
+        self._rest()
 
     def _leave(self, waiter: _Waiter) -> None:
         if waiter in self._queue:
             self._queue.remove(waiter)
             self._stop(waiter)
             self._let_in()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Look no more once nothing waits."""
+        if not self._queue and self._round is not None:
+            self._round.cancel()
+            self._round = None
 
     @staticmethod
     def _stop(waiter: _Waiter) -> None:

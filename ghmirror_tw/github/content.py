@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from zope.interface import implementer
 from ghmirror_tw.budget import Room
 from ghmirror_tw.github.interfaces import Unanswered
 from ghmirror_tw.policy.content import Undecodable, Unpacking
+from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.quantities import duration
 
 #: A client that takes nothing for so many times as long as GitHub may pause holds a connection
@@ -72,8 +72,8 @@ class Content(Protocol):
         """Return the content, or None where it is longer than *limit_bytes*.
 
         With *coding* gzip, its unpacked bytes are counted. It is received no faster than there is
-        *room* for it. Cancelling it aborts the response. Fails with `Unanswered` where the content
-        breaks off, and with `MirrorError` where there is no room.
+        *room* for it; None where there is none in time. Cancelling it aborts the response. Fails
+        with `Unanswered` where the content breaks off.
         """
         if self._asked_for or (self.length is not None and self.length > limit_bytes):
             waiting: Deferred[bytes | None] = Deferred()
@@ -99,9 +99,6 @@ class Content(Protocol):
         chunks, self._chunks = self._chunks, []
         self._sink, self._unpacking = sink, None
         self.paused_at = None
-        if self._room is not None:
-            # The collected chunks are counted until the sink resumes, or its client is gone.
-            weakref.finalize(self, self._room.release).atexit = False
         for chunk in chunks:
             sink(chunk)
         if not self._is_paused:
@@ -119,6 +116,7 @@ class Content(Protocol):
         return self.paused_at is not None
 
     def _release_room(self) -> None:
+        """Count the collected chunks no longer, as the sink has resumed, or is gone."""
         room, self._room = self._room, None
         if room is not None:
             room.release()
@@ -131,6 +129,7 @@ class Content(Protocol):
             growing.addErrback(lambda failure: failure.trap(CancelledError) and None)
             growing.cancel()
         self._let_go()
+        self._release_room()
         self._stop_idle()
         if self._done is not None:
             return
@@ -183,11 +182,10 @@ class Content(Protocol):
             self.resumeProducing()
 
     def _found_no_room(self, failure: Failure) -> None:
+        """Have it passed on, as if it were longer than the limit."""
+        failure.trap(MirrorError)
         self._growing = None
-        waiting, self._waiting = self._waiting, None
-        self.abort()
-        if waiting is not None and not waiting.called:
-            waiting.errback(failure)
+        self._answer(complete=False)
 
     def _count(self, data: bytes) -> None:
         """Count collected bytes; unpack only until the limit is exceeded."""

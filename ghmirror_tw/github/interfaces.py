@@ -55,7 +55,7 @@ class IncomingContent(Protocol):
     ) -> Deferred[bytes | None]:
         """Return it all, or None where it is longer, unpacked if *coding* is gzip.
 
-        Not more is received at a time than there is *room* for.
+        Not more is received at a time than there is *room* for; None where there is none in time.
         """
 
     def pass_on(self, sink: Callable[[bytes], None]) -> Deferred[bool]:

@@ -190,6 +190,7 @@ class MirrorResource:
         except BaseException as error:  # noqa: BLE001 - whatever it was, it ends here
             if not isinstance(error, CancelledError):
                 self._log.failure("A request could not be answered")
+            _drop_frames(error)
             if not request._disconnected and not request.finished:  # noqa: SLF001
                 _abort(request)
         self._done(request, told)
@@ -202,7 +203,9 @@ class MirrorResource:
             error = errors.malformed(error.message)
         elif not isinstance(error, MirrorError):
             self._log.failure("A request could not be answered")
+            _drop_frames(error)
             error = errors.internal()
+        _drop_frames(error)
         body = indented(error.body()) if is_indented(fields) else error.body()
         now = self.reactor.seconds()
         return own_answer(error.status, body, error.reason, error.retry_after, now)
@@ -285,6 +288,7 @@ class MirrorResource:
         try:
             await self._send(request, fitted, told)
         except Unanswered as error:
+            _drop_frames(error)
             for name in {name for name, _ in fitted.fields} | {b"content-length"}:
                 request.responseHeaders.removeHeader(name)
             fitted = self._sorry(errors.unanswered(error.reason, error.limit), request.fields)
@@ -331,16 +335,25 @@ class MirrorResource:
             with self.budgets.forms.charge(working):
                 await pour(request, content, fitted.conversion, self.reactor.callLater)
         except Unanswered as error:
-            content.abort()
             told.outcome = Outcome.ERROR
             self._log.warn("An answer broke off: {why}", why=error.why)
             if not request.startedWriting:
                 raise
             _abort(request)
             raise CancelledError from error
-        except CancelledError:
+        finally:
             content.abort()
-            raise
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Drop the frames that an exception has passed, which hold content and the exception itself.
+
+    Such a cycle would keep the content until the garbage collector finds it.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
 
 
 def _check_credential(fields: Fields) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import os
 import random
 from importlib.util import find_spec
 from typing import Any
@@ -221,4 +222,31 @@ class InMemory(Scripted):
                 await until(lambda: not self.home.house.resource.in_flight)
             left = [each for each in gc.get_objects() if isinstance(each, _Pouring)]
             assert not left
+            assert self.held() == 0
+            gc.enable()
+
+    def held(self) -> int:
+        """Return how many bytes budgets count."""
+        return sum(budget.held for budget in self.home.house.budgets)
+
+    async def test_nothing_stays_of_responses_that_failed(self) -> None:
+        """The frames that an exception has passed hold content; they go with the response."""
+        items = [{"url": f"http://127.0.0.1:1/{n}", "text": "x" * 9 * n} for n in range(1000)]
+        large = gzip.compress(json.dumps(items).encode(), 1) + gzip.compress(os.urandom(300_000))
+        for fields, content, status in (
+            ((GZIP, TEXT), 10_000 * gzip.compress(b""), 502),
+            ((GZIP, JSON, ETAG), large, 503),
+        ):
+            await self.open(answer(*fields, content=content))
+            forms = self.home.house.budgets.forms
+            forms.wait_s = 0.01
+            with forms.charge(forms.limit):
+                gc.collect()
+                gc.disable()
+                self.addCleanup(gc.enable)
+                for _ in range(2):
+                    got = await self.home.get("/x", token="alice-1")
+                    assert got.status == status
+                await until(lambda: not self.home.house.resource.in_flight)
+            assert self.held() == 0
             gc.enable()
