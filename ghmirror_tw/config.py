@@ -287,8 +287,8 @@ class Memory:
         "64MiB",
         kinds.size("8MiB"),
         "How much content the requests under way may hold, besides what is remembered. Beyond that "
-        "they wait for up to 10 s, small content never for large; then what comes from GitHub is not "
-        "stored, and what is stored gets a 503.",
+        "they wait for up to 10 s, small content never for large; then what comes from GitHub is "
+        "not stored, and what is stored gets a 503.",
     )
 
 

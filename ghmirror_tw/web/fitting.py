@@ -284,7 +284,10 @@ class Fitter:
         """Make a form of content of *size* bytes, once there is room for it."""
         if size <= FREE_BYTES:
             return self._formed(body, view, gzip)
-        with await self.budgets.forms.acquire(size):
+        # Small forms have some room beyond the limit, so that they do not wait for large ones.
+        forms = self.budgets.forms
+        fits = forms.held + size <= forms.limit + self.budgets.small.limit
+        with forms.charge(size) if fits else await forms.acquire(size):
             return await self.workshop.run(size, self._formed, body, view, gzip)
 
     async def _large(self, answer: Answer, body: Representation, view: View, now: float) -> Fitted:

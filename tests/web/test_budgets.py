@@ -43,6 +43,20 @@ class Content(Scripted):
         got = await self.home.get("/x", token="alice-1")
         assert got.content == LARGE
 
+    async def test_small_forms_do_not_wait_for_large_ones(self) -> None:
+        """They have room of their own beyond the limit, up to a bound."""
+        content = json.dumps([{"url": f"http://127.0.0.1:1/{'y' * 100_000}"}]).encode()
+        await self.open(answer(JSON, ETAG, content=content))
+        budgets = self.home.house.budgets
+        budgets.forms.wait_s = 0.01
+        with budgets.forms.charge(budgets.forms.limit):
+            got = await self.home.get("/x", token="alice-1")
+            assert got.content == content
+            with budgets.forms.charge(budgets.small.limit):
+                other = {"Host": "other"}
+                got = await self.home.get("/x", token="alice-1", headers=other)
+                assert got.status == 503
+
     async def test_a_request_that_waits_gets_its_turn(self) -> None:
         """As soon as another one has ended."""
         await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
