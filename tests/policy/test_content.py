@@ -135,3 +135,10 @@ def test_what_zlib_leaves_is_copied_in_small_parts() -> None:
     while unpacking.take(65536):
         left = max(left, len(unpacking._part))
     assert 0 < left <= 16 * 1024
+
+
+def test_padding_of_any_size() -> None:
+    """Zeros between members may be longer than what is handed to zlib at a time."""
+    padding = bytes(100_000)
+    packed = gzip.compress(b"first") + padding + gzip.compress(b"second") + padding
+    assert unpack(packed, 100) == b"firstsecond"

@@ -66,6 +66,8 @@ def test_each_error(error: MirrorError, status: int, reason: str) -> None:
         (errors.unanswered("timeout", "[github] timeout = 30s"), "[github] timeout = 30s"),
         (errors.overloaded("[github] max_connections = 100", 7), "[github] max_connections = 100"),
         (errors.overloaded("[github] max_connections = 100", 7), "in 7 s"),
+        (errors.no_room("large", "[memory] max_content_size = 1MiB", 5), "max_content_size = 1MiB"),
+        (errors.no_room("large", "16MiB", 5), "in 5 s"),
         (errors.reserved(100, 99, 1312), "[github] reserve = 100"),
         (errors.reserved(100, 99, 1312), "1312 s"),
         (errors.loop(), "[github] api_url"),
