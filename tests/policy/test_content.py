@@ -118,6 +118,7 @@ def test_only_items_of_pages_are_counted(kind: bytes, most: int, items: int | No
     stored, _ = represent(Fields(((b"content-type", kind),)), b"[1,2]", None, 5, most)
     assert stored.items == items
 
+
 def test_tiny_members_are_refused() -> None:
     """Each costs as much as kilobytes of content, so only some may be tiny."""
     empty, filled = gzip.compress(b""), gzip.compress(bytes(1000))
