@@ -101,8 +101,9 @@ def _host(endpoint: Any, about: Any, asked: Address) -> str:
         return asked.host
     if endpoint == b"?":
         pairs = about if isinstance(about, list) else []
-        named = dict(zip(pairs[::2], pairs[1::2], strict=False))
-        endpoint = named.get(b"ip") or asked.host.encode()
+        # Compared, not looked up: a name may be a list, which is no key of a dict.
+        hosts = (host for name, host in zip(pairs[::2], pairs[1::2], strict=False) if name == b"ip")
+        endpoint = next(hosts, None) or asked.host.encode()
     if not isinstance(endpoint, bytes):
         raise ValueError("a host in it can't be read")  # noqa: TRY004 - it came from outside
     return _text(endpoint)

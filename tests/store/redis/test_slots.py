@@ -116,9 +116,10 @@ def test_ranges_are_read(owners: list[Address], data: st.DataObject) -> None:
         (b"", [], ASKED.host),
         (b"?", [b"ip", b"10.0.0.7"], "10.0.0.7"),
         (b"?", [], ASKED.host),
+        (b"?", [["no", "name"], b"x", b"ip", b"10.0.0.7"], "10.0.0.7"),
     ],
 )
-def test_endpoints(endpoint: bytes | None, about: list[bytes], host: str) -> None:
+def test_endpoints(endpoint: bytes | None, about: list[Any], host: str) -> None:
     """The preferred endpoint counts, whatever else is known; NULL is the host that was asked."""
     slots = read_slots([[0, 9, node(endpoint, 7000, about)]], ASKED)
     assert slots.owner(9) == Address(host, 7000)
