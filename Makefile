@@ -3,6 +3,8 @@
 # make docs   builds the documentation into .venv/docs
 # make bench  installs what the benchmark of speed needs, and runs it; BENCH='--help' tells what it
 #             can be told, and PYPY=pypy3 measures the mirror on PyPy as well
+# make fuzz   installs what fuzzing needs, and drives every parser for MINUTES=5 each, JOBS at a time;
+#             TARGET=links drives only that one. A finding makes it fail, with the name of a file.
 # make clean  removes what these have made
 #
 # make image       builds a container's image with Docker, upon the exact base that is found now
@@ -15,7 +17,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run test docs bench clean programs image image-test lock FORCE
+.PHONY: run test docs bench fuzz fuzz-keep clean programs image image-test lock FORCE
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -70,8 +72,19 @@ bench: programs $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-bench \
 	fi
 	exec $(VENV)/bin/python -m benchmarks.speed $(BENCH)
 
+# How long each target is driven, in minutes, how many at a time, and which; empty: all.
+MINUTES ?= 5
+JOBS ?= $(shell nproc)
+TARGET ?=
+fuzz: $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-fuzz
+	@exec nice -n 10 $(VENV)/bin/python -m tests.fuzz --minutes $(MINUTES) --jobs $(JOBS) $(TARGET)
+
+# Takes over into tests/fuzz/corpus what the fuzzers have learned: the few inputs that reach most.
+fuzz-keep: $(VENV)/installed $(VENV)/ready-to-test
+	@exec nice -n 10 $(VENV)/bin/python -m tests.fuzz.keep $(TARGET)
+
 clean:
-	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.*
+	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.* .fuzz
 
 # What BASE names now is looked up, and built upon; IMAGE is how the result is called.
 BASE ?= $(shell sed -n 's/^ARG BASE=//p' Dockerfile)
@@ -140,6 +153,10 @@ $(VENV)/ready-to-test: $(VENV)/made tests/requirements.txt
 
 $(VENV)/ready-to-bench: $(VENV)/made benchmarks/requirements.txt
 	$(PIP) install -r benchmarks/requirements.txt
+	touch $@
+
+$(VENV)/ready-to-fuzz: $(VENV)/made tests/fuzz/requirements.txt
+	$(PIP) install -r tests/fuzz/requirements.txt
 	touch $@
 
 $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc

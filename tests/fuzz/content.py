@@ -1,0 +1,271 @@
+"""Parsers of content: JSON that is rewritten, indented, counted and read, and gzip."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from contextlib import suppress
+from typing import Any, Final
+
+from ghmirror_tw.github.status import Unreadable, parse_components
+from ghmirror_tw.github.users import parse_app, parse_login, parse_viewer
+from ghmirror_tw.policy import content as codings
+from ghmirror_tw.policy.enterprise import with_version
+from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
+from ghmirror_tw.policy.indenting import IndentingStream, indented
+from ghmirror_tw.policy.pagination import count_items
+from ghmirror_tw.policy.records import digest_of
+from ghmirror_tw.policy.rewriting import Base, Rewriter, is_json, opaque_names
+from ghmirror_tw.policy.storing import has_short_lived_urls, is_mutation
+from ghmirror_tw.web.converting import Conversion, changes, compressor
+from tests.fuzz.given import Given, ways
+
+API: Final = "https://api.github.com"
+UPLOADS: Final = "https://uploads.github.com"
+REWRITER: Final = Rewriter(API.encode(), UPLOADS.encode())
+BASE: Final = Base(b"http://mirror/api/v3", b"http://mirror/api/uploads")
+PATHS: Final = (b"/repos/o/r", b"/repos/o/r/deployments/1", b"/repos/o/r/hooks/1/config")
+#: Deeper JSON is not compared, and below `_links` not rewritten.
+DEEPEST: Final = 90
+
+_URL: Final = re.compile(rf"({API}|{UPLOADS})(?=[/?#{{]|\Z)")
+_OF_OBJECTS: Final = {"files", "custom_properties", "tags"}
+
+
+class Members(list[Any]):
+    """A JSON object as its members, in order, with those of the same name."""
+
+
+class Number(str):
+    """A JSON number as it is spelled."""
+
+    __slots__ = ()
+
+
+def parsed(raw: bytes) -> Any:
+    """Return JSON with all that distinguishes it. Raises ValueError."""
+    try:
+        return json.loads(
+            raw.decode(),
+            object_pairs_hook=Members,
+            parse_int=Number,
+            parse_float=Number,
+            parse_constant=_refuse,
+        )
+    except RecursionError:
+        raise ValueError from None
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(text)
+
+
+def depth(value: Any) -> int:
+    """Return how deep a document is."""
+    if isinstance(value, Members):
+        value = [each for _, each in value]
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+
+def _is_url_name(name: str) -> bool:
+    return len(json.dumps(name)) <= 128 and (name in {"url", "href"} or name.endswith("_url"))
+
+
+def _replaced(text: Any) -> Any:
+    if type(text) is not str:
+        return text
+    found = _URL.match(text)
+    if found is None:
+        return text
+    base = BASE.api if found[1] == API else BASE.uploads
+    return base.decode() + text[found.end() :]
+
+
+def _below_links(value: Any) -> Any:
+    if isinstance(value, Members):
+        return Members((name, _below_links(each)) for name, each in value)
+    return [_below_links(each) for each in value] if isinstance(value, list) else _replaced(value)
+
+
+def rewritten(value: Any, opaque: frozenset[bytes]) -> Any:
+    """Return a document with the mirror's URLs, by the rules for names of members."""
+    if isinstance(value, Members):
+        return Members((name, _member(name, each, opaque)) for name, each in value)
+    return [rewritten(each, opaque) for each in value] if isinstance(value, list) else value
+
+
+def _member(name: str, value: Any, opaque: frozenset[bytes]) -> Any:
+    if not isinstance(value, list):
+        return _replaced(value) if _is_url_name(name) else value
+    if name == "_links":
+        return _below_links(value)
+    is_object = isinstance(value, Members)
+    quoted = b'"%s"' % name.encode("utf-8", "replace")
+    if quoted in opaque and (is_object or name not in _OF_OBJECTS):
+        return value
+    return rewritten(value, opaque)
+
+
+def dumped(value: Any) -> str:
+    """Return a document as JSON without any choice of spelling."""
+    if isinstance(value, Members):
+        members = ",".join(f"{json.dumps(name)}:{dumped(each)}" for name, each in value)
+        return f"{{{members}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(dumped, value))}]"
+    return value if isinstance(value, Number) else json.dumps(value)
+
+
+def _differs_only_in_urls(before: Any, after: Any) -> bool:
+    """Tell whether strings that begin with GitHub's URLs are all that differs."""
+    if isinstance(before, list):
+        return (
+            type(before) is type(after)
+            and len(before) == len(after)
+            and all(map(_differs_only_in_urls, before, after))
+        )
+    if isinstance(before, tuple):
+        return before[0] == after[0] and _differs_only_in_urls(before[1], after[1])
+    return bool(before == after or _replaced(before) == after)
+
+
+def rewriting(raw: bytes) -> None:
+    """In pieces as in one; all stays as it is but the URLs of members that are URLs by name."""
+    for path in PATHS:
+        whole = REWRITER.content(raw, BASE, path)
+        for pieces in ways(raw):
+            stream = REWRITER.stream(BASE, path)
+            made = b"".join([stream.feed(piece) for piece in pieces])
+            assert made + stream.close() == whole
+        opaque = opaque_names(path)
+        if opaque is None:
+            assert whole == raw
+    try:
+        before = parsed(raw)
+    except ValueError:
+        return
+    assert _differs_only_in_urls(before, parsed(REWRITER.content(raw, BASE, PATHS[0])))
+    if depth(before) < DEEPEST:
+        plain = dumped(before).encode()
+        for path in PATHS[:2]:
+            opaque = opaque_names(path)
+            assert opaque is not None
+            after = parsed(REWRITER.content(plain, BASE, path))
+            assert after == rewritten(parsed(plain), opaque)
+
+
+def indenting(raw: bytes) -> None:
+    """In pieces as in one; the same JSON, and white space is all that differs."""
+    whole = indented(raw)
+    for pieces in ways(raw):
+        stream = IndentingStream()
+        assert b"".join([stream.feed(piece) for piece in pieces]) + stream.close() == whole
+    try:
+        before = parsed(raw)
+    except ValueError:
+        return
+    assert parsed(whole) == before
+    assert indented(whole) == whole
+    if depth(before) < DEEPEST and not isinstance(before, str):
+        assert whole.split() == indented(b" " + raw.replace(b"\n", b" ")).split()
+
+
+def converting(raw: bytes) -> None:
+    """Content is unpacked, rewritten, indented and packed in pieces as in one."""
+    packed = codings.pack(raw)
+    expected = indented(REWRITER.content(raw, BASE, PATHS[0]))
+    for coded, unpacking in ((raw, None), (packed, codings.Unpacking)):
+        for pieces in ways(coded):
+            conversion = Conversion(
+                unpacking and unpacking(),
+                (REWRITER.stream(BASE, PATHS[0]), IndentingStream()),
+                compressor(),
+            )
+            made = b""
+            for piece in pieces:
+                conversion.feed(piece)
+                while (step := conversion.take()) is not None:
+                    made += step
+            assert gzip.decompress(made + conversion.finish()) == expected
+    stream = REWRITER.stream(BASE, PATHS[0])
+    assert changes(packed, (stream,)) is (REWRITER.content(raw, BASE, PATHS[0]) != raw)
+
+
+def documents(raw: bytes) -> None:
+    """What is read in JSON is what a parser of JSON finds there, and anything else is nothing."""
+    try:
+        value = json.loads(raw.decode())
+    except (ValueError, RecursionError):
+        value = None
+    items = count_items(raw)
+    assert items is None or items == len(value)
+    assert isinstance(value, list) or items is None
+    for parse in (parse_login, parse_viewer, parse_app):
+        login = parse(raw)
+        assert login is None or re.fullmatch(r"[A-Za-z0-9_.-]{1,100}(\[bot\])?", login)
+    with suppress(Unreadable):
+        assert isinstance(parse_components(raw), str)
+    told = with_version(raw, b"3.17.0")
+    if isinstance(value, dict):
+        assert json.loads(told) == {**value, "installed_version": "3.17.0"} or b"NaN" in told
+    if b"mutation" in raw.lower() and b"mutation" in raw:
+        assert is_mutation(raw)
+    if not is_mutation(raw) and value is not None:
+        assert "mutation" not in json.dumps(value, ensure_ascii=False)
+    has_short_lived_urls(raw)
+    assert is_json(raw) is is_json(raw.lower())
+
+
+def gzipped(raw: bytes) -> None:
+    """Unpacking never gives more than its limit, and gives what gzip gives, in whatever pieces."""
+    try:
+        whole: bytes | None = codings.unpack(raw, 1 << 16)
+    except codings.Undecodable:
+        whole = None
+    except codings.TooLarge:
+        return
+    try:
+        expected: bytes | None = gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error):
+        expected = None
+    if raw:
+        # gzip of Python takes other headers of members for the end of the stream, and zeros.
+        assert whole is None or expected is None or whole == expected
+    for pieces in ways(raw):
+        unpacking, made, fails = codings.Unpacking(), b"", False
+        try:
+            for piece in pieces:
+                unpacking.feed(piece)
+                while more := unpacking.take(7):
+                    assert len(more) <= 7
+                    made += more
+            unpacking.finish()
+        except codings.Undecodable:
+            fails = True
+        assert fails is (whole is None)
+        assert fails or made == whole
+    for coding in (None, b"", b"identity"):
+        assert codings.identity(raw, coding, 10) == raw
+    assert codings.unpacked_size(raw, None) == len(raw)
+    assert codings.unpacked_size(raw, b"gzip") >= len(raw)
+    assert codings.unpack(codings.pack(raw), len(raw)) == raw
+
+
+def digests(raw: bytes) -> None:
+    """The digest differs wherever content or fields that describe it do."""
+    given = Given(raw)
+    names = sorted(CONTENT_FIELDS)
+    lines = tuple((names[given.number(len(names))], given.some(20)) for _ in range(given.number(4)))
+    content = given.rest()
+    digest = digest_of(content, Fields(lines))
+    assert digest == digest_of(content, Fields((*lines, (b"x-other", b"a"))))
+    if lines:
+        assert digest != digest_of(content, Fields(lines[1:]))
+        name, value = lines[-1]
+        assert digest != digest_of(content, Fields((*lines[:-1], (name, value + b"\n"))))
+        if value:
+            other = Fields((*lines[:-1], (name, b"")))
+            assert digest != digest_of(value + content, other)
+    assert digest != digest_of(content + b"\0", Fields(lines))

@@ -1,0 +1,408 @@
+"""Parsers of targets and fields: those of clients, and those of GitHub."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from ghmirror_tw.logs import as_json, as_text, scrub
+from ghmirror_tw.policy import (
+    agents,
+    coding,
+    cors,
+    enterprise,
+    granting,
+    key,
+    limits,
+    pagination,
+    patterns,
+    preconditions,
+    rebinding,
+    reuse,
+    storing,
+    tags,
+    targets,
+    varying,
+)
+from ghmirror_tw.policy.addressing import Addressing
+from ghmirror_tw.policy.cache_status import Outcome, cache_status
+from ghmirror_tw.policy.fields import Fields, serialised, tokens
+from ghmirror_tw.policy.forwarding import canonical, forwarded
+from ghmirror_tw.policy.key import CacheKey, CredentialNames
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.numbers import MOST_DIGITS, whole_number
+from ghmirror_tw.policy.rewriting import Base, Rewriter
+from ghmirror_tw.web.access_log import shown_path
+from tests.fuzz.given import fields_of
+
+API: Final = b"https://api.github.com"
+#: What may stand in a request target that is sent (RFC 9112, section 3.2).
+_TARGET: Final = re.compile(rb"/[\x21-\x7e]*")
+_NOW: Final = 1_800_000_000.0
+#: The years 1 to 9999, and a leap second.
+_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp() + 1
+
+
+def request_targets(raw: bytes) -> None:
+    """What is forwarded is a path within GitHub's API, with the bytes of the client."""
+    shown = shown_path(raw)
+    assert re.fullmatch(r"[\x21-\x7e]{0,2048}", shown)
+    targets.check_request_line(b"GET / HTTP/1.1")
+    with suppress(targets.BadRequest):
+        targets.check_request_line(raw)
+    path = targets.path_of(raw)
+    assert path in raw
+    try:
+        parsed = targets.parse_target(raw)
+    except targets.BadRequest:
+        return
+    target = parsed.target
+    assert _TARGET.fullmatch(target)
+    assert b"#" not in target
+    assert raw.endswith(target.removeprefix(b"/graphql").removeprefix(b"/"))
+    assert parsed.prefix in {b"", targets.PREFIX}
+    if parsed.authority is None:
+        assert raw.startswith(b"/")
+    else:
+        assert targets.parse_host([parsed.authority]) == parsed.authority
+    sent = target.partition(b"?")[0]
+    for decoded in (sent, unquote_to_bytes(sent)):
+        assert not {b".", b".."} & set(re.split(rb"[/\\]", decoded))
+        assert b"\0" not in decoded
+    assert not sent.startswith(b"//")
+    if not parsed.prefix and not targets.is_upload(target):
+        again = targets.parse_target(target)
+        assert again.target == target
+    _facts_of(target)
+
+
+def _facts_of(target: bytes) -> None:
+    """Check what follows from a valid target."""
+    path = target.partition(b"?")[0]
+    pattern = patterns.path_pattern(path)
+    assert re.fullmatch(r"/[a-z_*/-]*", pattern), pattern
+    assert len(pattern) < 600
+    hidden = patterns.without_credentials(path)
+    assert patterns.without_credentials(hidden) == hidden
+    question = Question(b"GET", target, Fields())
+    scopes = limits.scopes_of(b"GET", path, creates=False)
+    assert limits.resource_of(question, Fields()) in scopes or storing.asks_for_limits(question)
+    for method in (b"GET", b"POST"):
+        assert limits.bucket_of(method, path) == limits.bucket_of(method, path + b"/")
+        limits.creates_content(method, graphql=storing.is_graphql(question), mutates=False)
+        storing.is_write(Question(method, target, Fields()))
+        enterprise.tells_version(method, path)
+    assert storing.why_not_storable(question) == (
+        "bypass"
+        if storing.asks_for_limits(question) or targets.has_secret_in_query(target)
+        else None
+    )
+    for page in (1, 2, 999_999_999):
+        other = pagination.with_page(target, page)
+        assert _TARGET.fullmatch(other)
+        assert pagination.page_of(other) == page == pagination.page_number(other)
+        # An empty parameter at the end gives way to that of the page.
+        same = pagination.list_identity(target).rstrip(b"&?")
+        assert pagination.list_identity(other).rstrip(b"&?") == same
+        assert pagination.asks_for_page(other)
+    identity = pagination.list_identity(target)
+    assert pagination.list_identity(identity) == identity
+    operation = pagination.operation_of(target)
+    assert 1 <= pagination.page_size(target) <= max(operation.most, operation.size)
+    pagination.uses_cursor(target)
+    number = pagination.page_number(target)
+    assert number is None or number >= 1
+
+
+def hosts(raw: bytes) -> None:
+    """The URLs of a response lead to one valid host, whatever `Host` and `X-Forwarded-*` hold."""
+    fields = fields_of(raw)
+    values = fields.get_all(b"host")
+    rebinding.is_expected(values, frozenset({"mirror"}))
+    for addressing in (
+        Addressing(API, b"https://uploads.github.com"),
+        Addressing(API, None, b"https://mirror:8443/base"),
+    ):
+        for secure in (False, True):
+            for trusted in (False, True):
+                addressing.ignores(fields, trusted=trusted)
+                try:
+                    host = targets.parse_host(values)
+                    base = addressing.base(
+                        host, fields, targets.PREFIX, secure=secure, trusted=trusted
+                    )
+                except targets.BadRequest:
+                    continue
+                if base.api == API:
+                    continue
+                for url in (base.api, base.uploads):
+                    assert re.fullmatch(
+                        rb"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/base)?"
+                        rb"/api/(?:v3|uploads)",
+                        url,
+                    )
+                if not trusted:
+                    root = base.api.removesuffix(targets.PREFIX)
+                    assert root in {
+                        b"http://" + host,
+                        b"https://" + host,
+                        b"https://mirror:8443/base",
+                    }
+
+
+def request_fields(raw: bytes) -> None:
+    """What follows from the fields of a request is the same however they are spread over lines."""
+    fields = fields_of(raw)
+    question = Question(b"GET", b"/user/repos?page=2", fields)
+    for sent in (forwarded(fields), canonical(fields)):
+        block = serialised(sent)
+        assert block.count(b"\r\n") == block.count(b"\r") == block.count(b"\n") == len(sent.lines)
+        names = {name for name, _ in sent}
+        assert not names & {b"connection", b"transfer-encoding", b"cookie", b"forwarded"}
+        assert not any(name.startswith(b"x-forwarded-") for name in names)
+    kept = {name for name, _ in canonical(fields)}
+    assert kept - {b"authorization", b"user-agent", b"accept-encoding"} <= {
+        name for name, _ in fields if key.is_key_field(name)
+    }
+    assert not agents.is_indented(canonical(fields))
+    storable = storing.why_not_storable(question) is None
+    if storable:
+        assert len(fields.get_all(b"authorization")) <= 1
+        # Nothing that is not forwarded can make a difference to what is stored.
+        credentials = CredentialNames(b"s")
+        other = Fields(canonical(fields).lines)
+        assert CacheKey.of(question.target, fields) == CacheKey.of(question.target, other)
+        assert credentials(fields) == credentials(other)
+    spread = _spread(fields)
+    for decide in (storing.forbids_guessing, coding.accepts_gzip, storing._pass_by):
+        if decide is not storing._pass_by or storable:
+            assert decide(fields) == decide(spread), decide
+    cors.is_preflight(b"OPTIONS", fields)
+    for tag in reuse.of_client(question):
+        assert tags.well_formed(tag.tag)
+    reuse.may_be_empty(question)
+    assert tags.well_formed(reuse.empty_tag(question))
+    preconditions.not_modified(fields, b'"a"', b"Mon, 30 Nov 2026 08:00:00 GMT")
+    CredentialNames().writers_of(fields)
+    value = fields.get(b"authorization")
+    if value is not None:
+        assert key.token_in(value) in value or value.lower().startswith(b"basic ")
+        assert granting.expires_at(value, fields, _NOW, 60.0) >= _NOW
+    assert all(isinstance(each, bytes) for each in varying.beyond_key(fields))
+    varying.varied(fields, Fields(((b"vary", b"User-Agent"),)))
+    targets.loops(fields.get_all(b"via"), b"ghmirror")
+    _check_loop(fields)
+
+
+def _check_loop(fields: Fields) -> None:
+    """What the mirror adds to `Via` is found again, whatever it was added to."""
+    values = [*fields.get_all(b"via"), b"1.1 ghmirror-0"]
+    assert targets.loops(values, b"GHMIRROR-0")
+
+
+def _spread(fields: Fields) -> Fields:
+    """Return *fields* with each member of the lists that are read here on a line of its own."""
+    lines: list[tuple[bytes, bytes]] = []
+    for name, value in fields:
+        if name in {b"cache-control", b"accept-encoding", b"connection"}:
+            lines += [(name, member) for member in value.split(b",")]
+        else:
+            lines.append((name, value))
+    return Fields(lines)
+
+
+def response_fields(raw: bytes) -> None:
+    """What is made of the fields of a response can be stored, and be sent to clients."""
+    fields = fields_of(raw)
+    question = Question(b"GET", b"/user/repos", Fields(((b"accept", b"application/json"),)))
+    passed = storing.of_this_answer(fields)
+    assert not {name for name, _ in passed} & {b"set-cookie", b"connection", b"content-length"}
+    serialised(passed)
+    valid = tags.with_valid_tag(fields)
+    etag = valid.get(b"etag")
+    assert etag is None or tags.well_formed(etag)
+    for status in (200, 304, 404):
+        why = storing.why_unstorable(question, status, valid)
+        assert (why == "status") is (status != 200)
+        if why is None:
+            assert b"no-store" not in fields.listed(b"cache-control")
+    told = enterprise.told(valid, b"3.17.0")
+    if etag is not None:
+        changed = told.get(b"etag")
+        assert changed is not None
+        assert tags.well_formed(changed)
+        assert not tags.weakly_equal(changed, etag)
+    content_type = fields.get(b"content-type")
+    storing.is_as_accepted(b"application/json", content_type)
+    vary = storing.adds_accept_encoding(fields.combined(b"vary"))
+    assert {b"*", b"accept-encoding"} & set(tokens(vary))
+    sent = Fields(((b"user-agent", b"a"),))
+    varied = varying.varied(sent, fields)
+    assert (varied is None) is (b"user-agent" not in fields.listed(b"vary"))
+    assert granting.expires_at(b"token a", fields, _NOW, 60.0) >= _NOW + 60.0
+    _check_quota(fields)
+
+
+def _check_quota(fields: Fields) -> None:
+    for name in (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"retry-after"):
+        value = fields.get(name)
+        number = whole_number(value)
+        assert number is None or (value is not None and int(value) == number < 10**MOST_DIGITS)
+
+
+def limited(raw: bytes) -> None:
+    """A limit lasts from a second to an hour, whatever the response, and is repeated as a response.
+
+    The fields come first, then an empty line and the content.
+    """
+    head, _, content = raw.partition(b"\n\n")
+    fields = fields_of(head)
+    pause_s = limits.retry_after(fields, _NOW)
+    assert pause_s is None or 1.0 <= pause_s <= limits.LONGEST_S
+    for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
+        question = Question(method, target, Fields())
+        resource = limits.resource_of(question, fields)
+        assert re.fullmatch(r"[a-z0-9_]{1,64}", resource)
+        for status in (200, 403, 429):
+            meaning = limits.meaning_of(question, status, fields, content, _NOW, 3)
+            limit = meaning.limit
+            assert meaning.refuses or limit is not None or status == 200
+            if limit is None:
+                continue
+            assert 1.0 <= round(limit.until - _NOW, 3) <= limits.LONGEST_S
+            assert limit.scope in {limits.EVERYTHING, limits.CONTENT_CREATION, resource}
+            for now in (_NOW, limit.until, limit.until + 100):
+                sent_status, sent, body = limit.response(now)
+                assert sent_status == status
+                serialised(sent)
+                after = sent.get(b"retry-after")
+                assert (after is None) is (
+                    fields.get(b"retry-after") is None
+                    or len(fields.get(b"retry-after") or b"") > 512
+                )
+                assert after is None or 1 <= int(after) <= limits.LONGEST_S + 1
+                assert body == content or json.loads(body)["message"]
+
+
+def links(raw: bytes) -> None:
+    """Links are the same before and after rewriting, and what is proved is a target of GitHub's."""
+    base = Base(b"http://mirror/api/v3", b"http://mirror/api/uploads")
+    rewriter = Rewriter(API, b"https://uploads.github.com")
+    value = fields_of(b"link: " + raw.replace(b"\n", b" ")).get(b"link")
+    assert value is not None
+    sent = pagination.links(value)
+    rewritten = rewriter.fields(Fields(((b"link", value),)), base).get(b"link")
+    read = pagination.links(rewritten)
+    assert [rels for _, rels in read.members] == [rels for _, rels in sent.members]
+    for (before, _), (after, _) in zip(sent.members, read.members, strict=True):
+        assert after == before or before.startswith((API, b"https://uploads.github.com"))
+        if before.startswith(API + b"/"):
+            assert after == base.api + before.removeprefix(API)
+    location = rewriter.fields(Fields(((b"location", raw),)), base).get(b"location")
+    assert location == raw or raw.startswith(b"https://")
+    pages = {page for page in sent.paging() if page.startswith(API + b"/")}
+    for target in (b"/repos/o/r/issues?page=2", b"/users?since=1", *sorted(pages)[:3]):
+        with suppress(targets.BadRequest):
+            parsed = targets.parse_target(target.removeprefix(API))
+            _check_demands(parsed.target, value)
+
+
+def _check_demands(target: bytes, link: bytes) -> None:
+    for items in (None, 0, 29, 30, 100):
+        for shared in (False, True):
+            demand = pagination.what_must_hold(
+                target,
+                items,
+                link,
+                shared=shared,
+                verify_last=True,
+                authorised=True,
+                api_url=API,
+            )
+            for page in (demand.next_page, demand.last_page, demand.linked_page):
+                if page is not None:
+                    assert targets.parse_target(page).target == page
+
+
+def entity_tags(raw: bytes) -> None:
+    """Members of `If-None-Match` are entity-tags; empty members and white space say nothing."""
+    value = raw.replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"").strip(b" \t")
+    found = tags.parse_list(value)
+    assert all(tags.well_formed(tag) for tag in found)
+    assert all(tag in value for tag in found)
+    assert tags.parse_list(b", ".join(found)) == found
+    assert tags.parse_list(b" ,\t," + value + b",, ") == found
+    assert tags.parse_list(value + b', "last"')[-1:] == (b'"last"',) or value.count(b'"') % 2
+    for tag in found:
+        assert tags.matches(value, tag)
+        assert tags.matches(value, tags.weak(tag))
+        assert tags.weakly_equal(tag, tags.opaque(tag))
+    assert tags.matches(value, None) is (value == b"*")
+    assert tags.matches(value, b'"never sent"') is (
+        value == b"*" or any(tags.opaque(tag) == b'"never sent"' for tag in found)
+    )
+    assert tags.well_formed(tags.compute(b"", value, accept=value, authorization=None))
+
+
+def dates(raw: bytes) -> None:
+    """A date is the one that Python's own parser reads; what is none is none."""
+    at = preconditions.http_date(raw)
+    if at is None:
+        return
+    text = raw.decode("ascii")
+    assert _FIRST <= at <= _LAST
+    if raw.endswith(b"GMT") and b"-" not in raw and not text.endswith(":60 GMT"):
+        assert parsedate_to_datetime(text).timestamp() == at
+
+
+def user_agents(raw: bytes) -> None:
+    """A `User-Agent` is spelled so that GitHub does not indent, and only then changed."""
+    value = fields_of(b"user-agent: " + raw.replace(b"\n", b"")).get(b"user-agent") or b""
+    spelled = agents.respelled(value)
+    assert not agents.is_indented(Fields(((b"user-agent", spelled),)))
+    assert agents.respelled(spelled) == spelled
+    assert spelled.replace(b"_", b"") == value.replace(b"_", b"")
+
+
+def log_lines(raw: bytes) -> None:
+    """A log line is one line, and JSON is JSON, whatever is in it."""
+    text = raw.decode("utf-8", "surrogateescape")
+    event = {
+        "log_time": 0.0,
+        "log_format": "{log_text}",
+        "log_text": raw.decode("latin-1"),
+        "content": raw,
+        "text": text,
+    }
+    for shown in (event, {**event, "log_text": text}):
+        for line in (as_text(shown), as_json(shown)):
+            assert line.count("\n") == 1
+            assert line.endswith("\n")
+            assert line[:-1].isprintable()
+            assert line.isascii()
+        json.loads(as_json(shown))
+    token = "ghp_0123456789abcdefghij"
+    assert token not in scrub(f"{raw.decode('latin-1')} {token}")
+    parsed = cache_status(Outcome.ERROR, status=500, detail=raw.decode("latin-1"))
+    assert re.fullmatch(rb"[\x20-\x7e]+", parsed)
+
+
+def cache_keys(raw: bytes) -> None:
+    """No two requests share a key, unless GitHub gets the same of both."""
+    first, _, second = raw.partition(b"\n\n")
+    keys = []
+    for each in (first, second):
+        target, _, head = each.partition(b"\n")
+        fields = fields_of(head)
+        selecting = sorted(line for line in fields.lines if key.is_key_field(line[0]))
+        if len(dict(selecting)) < len(selecting):
+            return  # a request that repeats one of these is not stored
+        keys.append((CacheKey.of(target, fields), target, selecting))
+    (one, *facts), (other, *others) = keys
+    assert (one.name == other.name) is (facts == others) is (one == other)

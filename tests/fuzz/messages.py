@@ -1,0 +1,337 @@
+"""Parsers of messages: requests of clients, responses of GitHub and of proxies."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import define, field, frozen
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+
+from ghmirror_tw.github.connection import Connection
+from ghmirror_tw.github.wire import Head, Heads, Malformed
+from ghmirror_tw.policy.fields import Fields, serialised
+from ghmirror_tw.policy.forwarding import canonical, forwarded
+from ghmirror_tw.policy.tunnels import NoTunnel, Proxy
+from ghmirror_tw.web.channel import Channel, MirrorSite
+from ghmirror_tw.web.request import MirrorRequest
+from ghmirror_tw.web.writing import head_of
+from tests.fuzz import reference
+from tests.fuzz.given import fields_of, ways
+
+HOST = IPv4Address("TCP", "127.0.0.1", 80)
+#: No input of a fuzzer has so much content; what is announced beyond it is refused.
+MOST_CONTENT = 1 << 20
+#: Method, target, version, sorted fields and content of a request.
+Seen = tuple[bytes, bytes, bytes, reference.Lines, bytes]
+
+
+class Transport(StringTransport):
+    """The connection of a client, in memory."""
+
+    ended = False
+
+    def loseConnection(self) -> None:
+        self.ended = True
+        super().loseConnection()
+
+    def abortConnection(self) -> None:
+        self.ended = True
+
+    def loseWriteConnection(self) -> None:
+        self.ended = True
+
+
+@define(eq=False)
+class Server:
+    """Takes requests and responds 204 to each once all of it has come."""
+
+    seen: list[Seen] = field(factory=list)
+    refusals: int = 0
+    max_request_size: int = MOST_CONTENT
+    in_flight: int = 0
+
+    def render(self, request: Any) -> None:
+        if request.upload is None:
+            self._respond(request, b"")
+        else:
+            request.on_lost = request.channel.transport.abortConnection
+            Deferred.fromCoroutine(self._receive(request))
+
+    async def _receive(self, request: Any) -> None:
+        self._respond(request, await request.upload.whole(MOST_CONTENT))
+
+    def _respond(self, request: Any, content: bytes) -> None:
+        lines = tuple(sorted(request.fields.lines))
+        self.seen.append((request.method, request.uri, request.clientproto, lines, content))
+        assert request.answer(204, Fields(), b"")
+
+    def refused(self, error: Any) -> None:
+        assert 400 <= error.status <= 501
+        self.refusals += 1
+
+
+def received(pieces: list[bytes]) -> tuple[list[Seen], bool]:
+    """Return the requests in what a client sends, and whether the connection was ended."""
+    server = Server()
+    channel = cast(Channel, MirrorSite(server, MirrorRequest, Clock()).buildProtocol(HOST))
+    transport = Transport(HOST, HOST)
+    channel.makeConnection(transport)
+    for piece in pieces:
+        if transport.ended:
+            break
+        channel.dataReceived(piece)
+    ended, sent = transport.ended, transport.value()
+    channel.connectionLost(Failure(ConnectionDone()))
+    _check_sent(sent, len(server.seen) + server.refusals)
+    return server.seen, ended
+
+
+def _check_sent(sent: bytes, responses: int) -> None:
+    """Assert that *sent* are so many whole responses."""
+    while sent:
+        found = Heads(to_head=False).find(sent)
+        if found is None:
+            assert sent == b"HTTP/1.1 100 Continue\r\n\r\n"
+            break
+        head, sent = found
+        assert head.length is not None
+        assert len(sent) >= head.length
+        sent = sent[head.length :]
+        responses -= 1
+    assert responses == 0
+
+
+def request_heads(raw: bytes) -> None:
+    """Each request is the one of RFC 9112, in whatever pieces, and is forwarded as such."""
+    seen, ended = received([raw])
+    expected = [
+        (*each.first.groups(), tuple(sorted(each.lines)), each.content)
+        for each in reference.requests(raw)
+    ]
+    assert seen == expected[: len(seen)]
+    assert ended or len(seen) == len(expected)
+    # Two bytes of a TLS handshake are known as such where they come together.
+    for pieces in () if raw.startswith(b"\x16\x03") else ways(raw):
+        assert received(pieces) == (seen, ended)
+    for _, _, _, lines, _ in seen:
+        fields = Fields(lines)
+        for sent in (forwarded(fields), canonical(fields), fields):
+            _is_written(sent)
+
+
+def _is_written(fields: Fields) -> None:
+    """Assert that *fields* are the same when a recipient has read them."""
+    head = b"HTTP/1.1 200 OK\r\n" + serialised(fields) + b"\r\n"
+    found = reference.response(head, to_head=True)
+    assert found is not None
+    message, rest = found
+    assert message.lines == tuple((n, v.strip(b" \t")) for n, v in fields.lines)
+    assert not rest
+
+
+def sent_heads(raw: bytes) -> None:
+    """Fields are sent to clients as they are, or not at all."""
+    status = 200 + len(raw) % 400
+    for lines in (
+        fields_of(raw).lines,
+        tuple((b"x-%d" % at, line) for at, line in enumerate(raw.split(b"\0"))),
+    ):
+        breaks = any(b"\r" in value or b"\n" in value for _, value in lines)
+        head = head_of(b"HTTP/1.1", status, lines)
+        assert (head is None) is breaks
+        if head is not None and not breaks:
+            found = reference.response(head, to_head=True)
+            if found is None:
+                assert b"\0" in head
+                continue
+            message, rest = found
+            assert not rest
+            assert int(message.first[2]) == status
+            expected = [
+                (name, value.strip(b" \t"))
+                for name, value in lines
+                if not name.startswith(b"access-control-")
+            ]
+            sent = [line for line in message.lines if not line[0].startswith(b"access-control-")]
+            assert sent == expected
+
+
+def _heads(pieces: list[bytes], *, to_head: bool) -> tuple[Head | None, bytes, bool]:
+    """Return a head, what came behind it, and whether it was refused."""
+    heads = Heads(to_head=to_head)
+    for at, piece in enumerate(pieces):
+        try:
+            found = heads.find(piece)
+        except Malformed:
+            return None, b"", True
+        if found is not None:
+            return found[0], found[1] + b"".join(pieces[at + 1 :]), False
+    return None, b"", False
+
+
+def response_heads(raw: bytes) -> None:
+    """A head is the one of RFC 9112, in whatever pieces it comes."""
+    for to_head in (False, True):
+        head, rest, refused = _heads([raw], to_head=to_head)
+        for pieces in ways(raw):
+            other, other_rest, other_refused = _heads(pieces, to_head=to_head)
+            assert (other_rest, other_refused) == (rest, refused)
+            assert _facts(other) == _facts(head)
+        if head is None:
+            continue
+        assert raw.endswith(b"\r\n\r\n" + rest)
+        assert 200 <= head.status <= 999
+        _is_written(Fields(head.lines))
+        # Its content has nothing to do with it.
+        empty = reference.response(raw[: len(raw) - len(rest)], to_head=True)
+        assert empty is not None
+        assert int(empty[0].first[2]) == head.status
+        control = {name for name, _ in empty[0].lines} - {name for name, _ in head.lines}
+        assert [line for line in empty[0].lines if line[0] not in control] == sorted_as(
+            head.lines, empty[0].lines, control
+        )
+        assert head.persistent is empty[0].persistent
+
+
+def sorted_as(
+    lines: list[tuple[bytes, bytes]], order: reference.Lines, left_out: set[bytes]
+) -> list[tuple[bytes, bytes]]:
+    """Return *lines* in the order of *order*: those that delimit a message come last."""
+    assert sorted(lines) == sorted(line for line in order if line[0] not in left_out)
+    return [line for line in order if line[0] not in left_out]
+
+
+def _facts(head: Head | None) -> Any:
+    return head and (head.status, head.lines, head.persistent, head.chunked, head.length)
+
+
+class Reader(Protocol):
+    """Takes the content of a response."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.end = ""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.content += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        assert not self.end
+        kinds = {ResponseDone: "complete", PotentialDataLoss: "uncertain"}
+        self.end = next((end for kind, end in kinds.items() if reason.check(kind)), "broken")
+
+
+@frozen
+class Response:
+    """What a requester gets; *status* is 0 for none."""
+
+    status: int
+    lines: reference.Lines = ()
+    content: bytes = b""
+    end: str = ""
+    reusable: bool = False
+
+
+@define(eq=False)
+class Requester:
+    """Takes a response, or why there is none; exactly one of them, once."""
+
+    answer: Any = None
+    failure: Failure | None = None
+    reader: Reader = field(factory=Reader)
+
+    def answered(self, answer: Any) -> None:
+        assert self.answer is self.failure is None
+        self.answer = answer
+        answer.deliverBody(self.reader)
+
+    def failed(self, reason: Failure) -> None:
+        assert self.answer is self.failure is None
+        self.failure = reason
+
+
+def responded(pieces: list[bytes], *, to_head: bool) -> Response:
+    """Return the response in what a server sends."""
+    freed: list[object] = []
+    connection = Connection(freed.append, lambda _: None)
+    transport = StringTransport()
+    connection.makeConnection(transport)
+    requester = Requester()
+    connection.ask(b"", requester, to_head=to_head, persistent=True)
+    for piece in pieces:
+        if transport.disconnecting:
+            break
+        assert transport.producerState == "producing"
+        connection.dataReceived(piece)
+    reusable = bool(freed) and connection.is_open
+    connection.connectionLost(Failure(ConnectionDone()))
+    answer = requester.answer
+    if answer is None:
+        assert requester.failure is not None
+        return Response(0)
+    reader = requester.reader
+    assert reader.end
+    lines = tuple(answer.lines)
+    headers: Headers = answer.headers
+    assert sum(len(values) for _, values in headers.getAllRawHeaders()) == len(lines)
+    return Response(answer.code, lines, reader.content, reader.end, reusable)
+
+
+def responses(raw: bytes) -> None:
+    """A response has the content that RFC 9112 gives it, and what breaks off is known as such."""
+    for to_head in (False, True):
+        whole = responded([raw], to_head=to_head)
+        for pieces in ways(raw):
+            assert responded(pieces, to_head=to_head) == whole
+        if whole.end not in {"complete", "uncertain"}:
+            continue
+        found = reference.response(raw, to_head=to_head)
+        assert found is not None
+        message, rest = found
+        assert (whole.status, whole.content) == (int(message.first[2]), message.content)
+        assert (whole.end == "uncertain") is message.to_the_end
+        if not message.to_the_end:
+            assert whole.reusable is (message.persistent and not rest)
+
+
+_PROXY = Proxy("proxy", 3128, "someone", "swordfish")
+
+
+def _opened(pieces: list[bytes], *, sealed: bool) -> bool | None:
+    """Return whether the tunnel is open after the last piece; None: there is none."""
+    so_far, opened, why = b"", False, ""
+    for piece in pieces:
+        assert not opened
+        so_far += piece
+        try:
+            opened = _PROXY.opened(so_far, sealed=sealed)
+        except NoTunnel as error:
+            why = error.why
+            break
+    assert why == "" or why.isprintable()
+    assert "swordfish" not in why
+    return None if why else opened
+
+
+def tunnels(raw: bytes) -> None:
+    """A tunnel is open only after a response 2xx that nothing follows, in whatever pieces."""
+    for sealed in (False, True):
+        whole = _opened([raw], sealed=sealed)
+        if whole is not False:
+            head = raw.replace(b"\r\n", b"\n")
+            assert whole is None or (head.endswith(b"\n\n") and b" 2" in head)
+            continue
+        # All of its parts are incomplete, too.
+        for pieces in ways(raw):
+            assert _opened(pieces, sealed=sealed) is False
+    if _opened([raw], sealed=True) is True:
+        assert _opened([raw + b"x"], sealed=True) is None

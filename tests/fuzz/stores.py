@@ -1,0 +1,379 @@
+"""Parsers of what stores hold: replies of Redis, records, snapshots."""
+
+from __future__ import annotations
+
+import math
+import struct
+from contextlib import suppress
+from typing import Any, Final
+
+import zstandard
+from txredisapi import ResponseError
+
+from ghmirror_tw.policy.content import pack
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.limits import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.policy.records import Entry, Grant, Representation, digest_of
+from ghmirror_tw.snapshots.errors import SnapshotError
+from ghmirror_tw.snapshots.format import (
+    COUNTS,
+    LENGTH,
+    MAGIC,
+    START,
+    VERSION,
+    Header,
+    Pair,
+    Summary,
+    new_hash,
+)
+from ghmirror_tw.snapshots.reader import Reader
+from ghmirror_tw.snapshots.writer import Writer
+from ghmirror_tw.store.codec import Codec, Kind
+from ghmirror_tw.store.redis.address import Address
+from ghmirror_tw.store.redis.interfaces import Purpose
+from ghmirror_tw.store.redis.protocol import Push, _Replies, written
+from ghmirror_tw.store.redis.replies import code_of, trouble
+from ghmirror_tw.store.redis.slots import SLOTS, read_redirection, read_slots
+from tests.fuzz.given import Given, ways
+
+#: What ends the list of replies where something is none.
+BROKEN: Final = "broken"
+
+
+def _replies(pieces: list[bytes], *, three: bool) -> list[Any]:
+    replies = _Replies()
+    replies.speak_three(three=three)
+    found: list[Any] = []
+    try:
+        for piece in pieces:
+            if replies.add(piece):
+                while (whole := replies.next()) is not None:
+                    found.append(_plain(whole[0]))
+    except ValueError:
+        found.append(BROKEN)
+    return found
+
+
+def _plain(reply: Any) -> Any:
+    """Return a reply as something that can be compared."""
+    if isinstance(reply, ResponseError):
+        return ("error", str(reply))
+    if isinstance(reply, list):
+        return (type(reply), [_plain(each) for each in reply])
+    return (type(reply), reply)
+
+
+def redis_replies(raw: bytes) -> None:
+    """Replies are the same in whatever pieces; commands are read as they were written."""
+    for three in (False, True):
+        whole = _replies([raw], three=three)
+        for pieces in ways(raw):
+            assert _replies(pieces, three=three) == whole
+        parts = raw.split(b" ")
+        command = written(parts)
+        expected = [_plain(parts)]
+        assert _replies([command], three=three) == expected
+        # What was broken off before it does not hide a reply; what comes behind one is another.
+        assert _replies([command + raw], three=three) == expected + whole
+        for reply in whole:
+            if reply is not BROKEN:
+                _bounded(reply)
+
+
+def _bounded(reply: Any) -> None:
+    kind, value = reply
+    assert kind in {int, str, bytes, list, Push, type(None), "error"}
+    if isinstance(value, list):
+        for each in value:
+            assert each[0] is not Push
+            _bounded(each)
+
+
+_ASKED: Final = Address("asked", 6379)
+
+
+def redis_errors(raw: bytes) -> None:
+    """Errors and redirections are understood, or are errors of the value, whatever they say."""
+    text = raw.decode("utf-8", "replace")
+    code = code_of(text)
+    for purpose in Purpose:
+        trouble(code, purpose)
+    with suppress(ValueError):
+        redirection = read_redirection(text, _ASKED)
+        if redirection is not None:
+            _check_address(redirection.address)
+            assert 0 <= redirection.slot < SLOTS
+
+
+def _check_address(address: Address) -> None:
+    assert address.host.isascii()
+    assert address.host.isprintable()
+    assert " " not in address.host
+    assert 0 < address.port < 65_536
+
+
+def redis_slots(raw: bytes) -> None:
+    """The owners of slots are addresses, or the reply is refused."""
+    replies = _Replies()
+    try:
+        whole = replies.next() if replies.add(raw) else None
+        if whole is None:
+            return
+        slots = read_slots(whole[0], _ASKED)
+    except ValueError:
+        return
+    for owner in slots.primaries:
+        _check_address(owner)
+
+
+# Records.
+
+NAME: Final = b"k:{0123}g:abc"
+SECRETS: Final = (b"", b"a secret of thirty-two characters")
+_ENTITY_TAGS: Final = (None, b'"a"', b'W/"a"', b'"' + b"f" * 64 + b'"')
+
+
+def _openers(codec: Codec) -> dict[Kind, tuple[Any, Any]]:
+    """Return what opens and what seals, for each kind."""
+    return {
+        Kind.GRANT: (codec.open_grant, codec.grant),
+        Kind.TIME: (codec.open_time, codec.time),
+        Kind.ENTRY: (codec.open_entry, codec.entry),
+        Kind.REPRESENTATION: (codec.open_representation, codec.representation),
+    }
+
+
+def _opened(blob: bytes, secret: bytes) -> dict[Kind, Any]:
+    """Return what *blob* is, for each kind that it is."""
+    found: dict[Kind, Any] = {}
+    codec = Codec(secret)
+    for kind, (opening, sealing) in _openers(codec).items():
+        value = opening(NAME, blob)
+        if value is None:
+            continue
+        found[kind] = value
+        assert codec.opens(NAME, blob)
+        # It is what was sealed, for a store that seals it anew, and under no other name.
+        other = Codec(secret)
+        again = _openers(other)[kind][0](NAME, sealing(NAME, value))
+        assert _same(again, value)
+        if secret:
+            assert _openers(other)[kind][0](NAME + b"x", blob) is None
+            assert _openers(Codec(secret + b"x"))[kind][0](NAME, blob) is None
+            assert _openers(Codec())[kind][0](NAME, blob) is None
+    assert len(found) <= 1
+    limit = codec.open_limit(NAME, blob, "core")
+    if limit is not None:
+        assert Kind.TIME in found
+        assert _same(limit.until, found[Kind.TIME])
+        _same(codec.open_limit(NAME, codec.limit(NAME, limit), "core"), limit)
+        limit.response(limit.until if math.isfinite(limit.until) else 0.0)
+    at = codec.refused_at(NAME, blob)
+    assert isinstance(at, float)
+    return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Compare two values, in which a time that is no number is equal to itself."""
+    return repr(one) == repr(other) and type(one) is type(other)
+
+
+def _wrapped(kind: Kind, times: bytes, payload: bytes, content: bytes, secret: bytes) -> bytes:
+    """Return a record with any payload, sealed as a store seals it."""
+    codec = Codec(secret)
+    head = struct.pack(">BBcB", 0x47, 1, kind.value, 1 if secret else 0)
+    head += times.ljust(16, b"\0") + struct.pack(">I", len(payload)) + payload
+    return head + codec._seal_of(NAME, head) + content
+
+
+def _record(given: Given) -> tuple[Kind, Any]:
+    """Return some record."""
+    kind = list(Kind)[given.number(4)]
+    if kind is Kind.TIME:
+        return kind, given.seconds()
+    if kind is Kind.REPRESENTATION:
+        lines = tuple((b"content-type", given.some(30)) for _ in range(given.number(3)))
+        items = given.number(1000) if given.flag() else None
+        content = given.some()
+        fields = Fields(lines)
+        digest = digest_of(content, fields)
+        return kind, Representation(digest, fields, pack(content), len(content), items)
+    digest = given.take(32).ljust(32, b"\0").hex()
+    login = "octocat" if given.flag() else None
+    if kind is Kind.ENTRY:
+        supersedes = given.take(32).ljust(32, b"\0").hex() if given.flag() else None
+        size = given.number(1 << 16)
+        return kind, Entry(
+            digest,
+            given.seconds(),
+            given.seconds(),
+            given.flag(),
+            size,
+            given.maybe(),
+            given.maybe(),
+            login,
+            supersedes,
+        )
+    return kind, Grant(
+        digest,
+        _ENTITY_TAGS[given.number(len(_ENTITY_TAGS))],
+        given.maybe(),
+        given.maybe(),
+        given.seconds(),
+        given.seconds(),
+        given.flag(),
+        login,
+        given.flag(),
+        given.seconds(),
+        given.maybe(),
+        given.maybe(),
+        given.maybe(),
+        given.maybe(),
+    )
+
+
+def records(raw: bytes) -> None:
+    """A record is the one that was sealed, or none: never another one.
+
+    The first byte says what follows: a record, a payload to be sealed, values and a damage.
+    """
+    mode, rest = raw[:1], raw[1:]
+    for secret in SECRETS:
+        if mode == b"r":
+            _opened(rest, secret)
+            for value in (rest, b"", None):
+                assert Codec(secret).open_time(b"", value) is None or value
+        elif mode == b"p":
+            given = Given(rest)
+            kind = list(Kind)[given.number(4)]
+            times = given.take(16)
+            content = given.some() if kind is Kind.REPRESENTATION else b""
+            _opened(_wrapped(kind, times, given.rest(), content, secret), secret)
+        else:
+            _damaged(Given(rest), secret)
+
+
+def limits_stored(raw: bytes) -> None:
+    """A limit is the one that was sealed."""
+    given = Given(raw)
+    for secret in SECRETS:
+        codec = Codec(secret)
+        for scope in (EVERYTHING, "core"):
+            kind = LimitKind.PRIMARY if given.flag() else LimitKind.SECONDARY
+            lines = tuple((given.some(9), given.some()) for _ in range(given.number(4)))
+            limit = Limit(
+                kind, scope, given.seconds(), given.number(1000), lines, given.some(), given.flag()
+            )
+            blob = codec.limit(NAME, limit)
+            assert Codec(secret).open_limit(NAME, blob, scope) == limit
+            assert Codec(secret).open_time(NAME, blob) == limit.until
+
+
+def _damaged(given: Given, secret: bytes) -> None:
+    kind, value = _record(given)
+    codec = Codec(secret)
+    blob = _openers(codec)[kind][1](NAME, value)
+    fresh = Codec(secret)
+    assert _openers(fresh)[kind][0](NAME, blob) == value
+    assert _openers(fresh)[kind][0](NAME, blob) == value  # as it is remembered, too
+    at, change = given.number(len(blob)), given.number(255) + 1
+    damaged = bytearray(blob)
+    damaged[at] ^= change
+    for other in (bytes(damaged), blob[:at], blob + b"\0", blob[at:]):
+        if other == blob:
+            continue
+        if secret:
+            opened = _openers(fresh)[kind][0](NAME, other)
+            # The packed content may be another one that unpacks to the same.
+            assert opened is None or (
+                kind is Kind.REPRESENTATION
+                and (opened.digest, opened.fields, opened.content())
+                == (value.digest, value.fields, value.content())
+            )
+        _opened(other, secret)
+
+
+# Snapshots.
+
+
+def _read(pieces: list[bytes], largest_bytes: int = 1 << 20) -> tuple[list[Pair], Summary | str]:
+    """Return the records of a snapshot, and its summary or what is wrong with it."""
+    reader = Reader(largest_bytes)
+    pairs: list[Pair] = []
+    try:
+        for piece in pieces:
+            for some in reader.feed(piece):
+                pairs += some
+        summary = reader.finish()
+    except SnapshotError as error:
+        return pairs, type(error).__name__
+    assert summary.records == len(pairs)
+    return pairs, summary
+
+
+def _written(header: Header, pairs: list[Pair]) -> bytes:
+    writer = Writer(header)
+    return b"".join([*writer.add(pairs), writer.finish()])
+
+
+def snapshots(raw: bytes) -> None:
+    """A snapshot is what was written, or is refused; in whatever pieces it is read.
+
+    The first byte says what follows: a file, blocks to be framed and counted, records and a damage.
+    """
+    mode, given = raw[:1], Given(raw[1:])
+    if mode == b"r":
+        _compare(given.rest())
+    elif mode == b"b":
+        _compare(_framed(given))
+    else:
+        kind = ("memory", "redis")[given.number(2)]
+        header = Header(given.some(9).hex(), kind, given.number(1 << 16), given.some(4).hex())
+        pairs = [(given.some(), given.some()) for _ in range(given.number(5))]
+        whole = _written(header, pairs)
+        found, summary = _compare(whole)
+        assert found == pairs
+        assert isinstance(summary, Summary)
+        assert summary.header == header
+        at = given.number(len(whole))
+        damaged = bytearray(whole)
+        damaged[at] ^= given.number(255) + 1
+        for other in (bytes(damaged), whole[:at], whole + b"\0"):
+            _, result = _compare(other)
+            assert isinstance(result, str)
+
+
+def _compare(raw: bytes) -> tuple[list[Pair], Summary | str]:
+    pairs, result = _read([raw])
+    for pieces in ways(raw):
+        assert _read(pieces) == (pairs, result)
+    if isinstance(result, Summary):
+        header = result.header
+        if header.fingerprint is not None:
+            again, summary = _read([_written(header, pairs)])
+            assert again == pairs
+            assert summary == result
+    for name, blob in _read([raw], 100)[0]:
+        assert len(name) + len(blob) <= 100
+    return pairs, result
+
+
+def _framed(given: Given) -> bytes:
+    """Return a file with a checksum that is right, around blocks that hold anything."""
+    version = given.number(4)
+    header = given.some() if given.flag() else Header("o", "redis", 1).encode()
+    parts = [START.pack(MAGIC, VERSION if version == 3 else version, len(header)), header]
+    records, size = given.number(8), 0
+    blocks = given.number(4)
+    for _ in range(blocks):
+        content = given.some()
+        size += len(content)
+        packed = given.some() if given.number(8) == 1 else zstandard.compress(content)
+        parts += LENGTH.pack(len(packed)), packed
+    if given.flag():
+        size = given.number(1 << 16)
+    parts += LENGTH.pack(0), COUNTS.pack(records, size)
+    hashed = new_hash()
+    for part in parts:
+        hashed.update(part)
+    return b"".join(parts) + bytes(hashed.digest())
