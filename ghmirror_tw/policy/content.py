@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zlib
 from typing import Any, Final
 
@@ -104,6 +105,9 @@ def unpack(packed: bytes, limit_bytes: int) -> bytes:
 
     Raises `Undecodable` for what is no whole gzip stream, `TooLarge` beyond the limit.
     """
+    if limit_bytes < 0:
+        raise TooLarge  # for zlib, room for nothing is room for everything
+    limit_bytes = min(limit_bytes, sys.maxsize - 1)
     unpacking, unpacked = Unpacking(packed), bytearray()
     while piece := unpacking.take(limit_bytes + 1 - len(unpacked)):
         unpacked += piece

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
@@ -48,6 +49,25 @@ def test_a_stream_of_members(members: list[bytes], zeros: int, size: int, most: 
     assert unpack(packed, len(content)) == content
     with pytest.raises(TooLarge):
         unpack(packed, len(content) - 1)
+
+
+@pytest.mark.parametrize("limit", [-1, -2, -(1 << 70)])
+def test_a_limit_below_nothing(limit: int) -> None:
+    """A size below nothing, as a damaged record can claim it, is no lack of a limit."""
+    packed = pack(bytes(10_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            unpack(packed, limit)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("limit", [(1 << 63) - 1, 1 << 64])
+def test_a_limit_beyond_all_sizes(limit: int) -> None:
+    """It is as good as any that is large enough."""
+    assert unpack(pack(b"abc"), limit) == b"abc"
 
 
 @given(st.binary(min_size=1, max_size=300), st.data())
