@@ -308,9 +308,11 @@ def links(raw: bytes) -> None:
     assert location == raw or raw.startswith(b"https://")
     pages = {page for page in sent.paging() if page.startswith(API + b"/")}
     for target in (b"/repos/o/r/issues?page=2", b"/users?since=1", *sorted(pages)[:3]):
-        with suppress(targets.BadRequest):
-            parsed = targets.parse_target(target.removeprefix(API))
-            _check_demands(parsed.target, value)
+        try:
+            requested = targets.parse_target(target.removeprefix(API)).target
+        except targets.BadRequest:
+            continue
+        _check_demands(requested, value)
 
 
 def _check_demands(target: bytes, link: bytes) -> None:

@@ -167,7 +167,8 @@ def _opened(blob: bytes, secret: bytes) -> dict[Kind, Any]:
         assert Kind.TIME in found
         assert _same(limit.until, found[Kind.TIME])
         _same(codec.open_limit(NAME, codec.limit(NAME, limit), "core"), limit)
-        limit.response(limit.until if math.isfinite(limit.until) else 0.0)
+        if math.isfinite(limit.until):  # a store drops what does not end later than now
+            limit.response(limit.until)
     at = codec.refused_at(NAME, blob)
     assert isinstance(at, float)
     return found
