@@ -251,6 +251,8 @@ def gzipped(raw: bytes) -> None:
     assert codings.unpacked_size(raw, None) == len(raw)
     assert codings.unpacked_size(raw, b"gzip") >= len(raw)
     assert codings.unpack(codings.pack(raw), len(raw)) == raw
+    members = [gzip.compress(part, 1) + bytes(len(part) % 3) for part in raw.split(b"\0")]
+    assert codings.unpack(b"".join(members), len(raw)) == raw.replace(b"\0", b"")
 
 
 def digests(raw: bytes) -> None:
@@ -269,3 +271,7 @@ def digests(raw: bytes) -> None:
             other = Fields((*lines[:-1], (name, b"")))
             assert digest != digest_of(value + content, other)
     assert digest != digest_of(content + b"\0", Fields(lines))
+    if len(lines) > 1:
+        (first, value), (second, more) = sorted(lines)[:2]
+        joined = Fields(((first, value + second + more), *sorted(lines)[2:]))
+        assert digest != digest_of(content, joined)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import zstandard
+from attrs import fields as attributes
 from txredisapi import ResponseError
 
 from ghmirror_tw.policy.content import pack
@@ -27,8 +29,10 @@ from ghmirror_tw.snapshots.format import (
     new_hash,
 )
 from ghmirror_tw.snapshots.reader import Reader
+from ghmirror_tw.snapshots.targets import SnapshotName, owner_of
 from ghmirror_tw.snapshots.writer import Writer
 from ghmirror_tw.store.codec import Codec, Kind
+from ghmirror_tw.store.names import parse
 from ghmirror_tw.store.redis.address import Address
 from ghmirror_tw.store.redis.interfaces import Purpose
 from ghmirror_tw.store.redis.protocol import Push, _Replies, written
@@ -122,6 +126,7 @@ def redis_slots(raw: bytes) -> None:
         slots = read_slots(whole[0], _ASKED)
     except ValueError:
         return
+    assert len(slots._owners) == SLOTS
     for owner in slots.primaries:
         _check_address(owner)
 
@@ -152,6 +157,7 @@ def _opened(blob: bytes, secret: bytes) -> dict[Kind, Any]:
         if value is None:
             continue
         found[kind] = value
+        _check_types(value)
         assert codec.opens(NAME, blob)
         # It is what was sealed, for a store that seals it anew, and under no other name.
         other = Codec(secret)
@@ -172,6 +178,14 @@ def _opened(blob: bytes, secret: bytes) -> dict[Kind, Any]:
     at = codec.refused_at(NAME, blob)
     assert isinstance(at, float)
     return found
+
+
+def _check_types(value: Any) -> None:
+    """Assert that each value of a record has the type that it is declared with."""
+    if not isinstance(value, float):
+        hints = get_type_hints(type(value))
+        for each in attributes(type(value)):
+            assert isinstance(getattr(value, each.name), hints[each.name]), each.name
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -357,6 +371,19 @@ def _compare(raw: bytes) -> tuple[list[Pair], Summary | str]:
     for name, blob in _read([raw], 100)[0]:
         assert len(name) + len(blob) <= 100
     return pairs, result
+
+
+def names_read(raw: bytes) -> None:
+    """A name of a record or a snapshot is one that the mirror writes, letter by letter, or none."""
+    record = parse(raw)
+    assert record is None or record.encode() == raw
+    text = raw.decode("utf-8", "replace")
+    name = SnapshotName.parse(text)
+    assert name is None or name.text == text
+    owner = owner_of(text)
+    assert owner_of(owner) == owner
+    written = SnapshotName(owner, zlib.crc32(raw) * 1000 + len(raw) % 1000)
+    assert SnapshotName.parse(written.text) == written
 
 
 def _framed(given: Given) -> bytes:

@@ -42,6 +42,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         stores.records,
         stores.limits_stored,
         stores.snapshots,
+        stores.names_read,
     )
 }
 

@@ -21,11 +21,12 @@ ROOT: Final = Path(__file__).parent.parent.parent
 
 #: How functions outside of `policy` are called that take what comes from outside.
 _PARSERS: Final = re.compile(
-    r"dataReceived|lineReceived|rawDataReceived|feed|decode|(parse|read|open)_\w+"
+    r"dataReceived|lineReceived|rawDataReceived|feed|decode|parse|(parse|read|open)_\w+"
 )
 
 #: Functions with such a name that no fuzzer drives, each with the reason.
 OTHERS: Final = {
+    "ghmirror_tw.config:Option.parse": "configuration",
     "ghmirror_tw.config_values:read_lines": "configuration",
     "ghmirror_tw.config_values:read_secret": "configuration",
     "ghmirror_tw.config_values:read_text": "configuration",
