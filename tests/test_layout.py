@@ -153,7 +153,8 @@ def test_tests_need_only_what_is_here_or_installed() -> None:
     """No test and no benchmark imports from outside the repository what it doesn't require."""
     required = {
         re.split("[<=>]", line)[0]
-        for line in (ROOT / "benchmarks" / "requirements.txt").read_text().splitlines()
+        for folder in ("benchmarks", "tests/fuzz")
+        for line in (ROOT / folder / "requirements.txt").read_text().splitlines()
         if line and not line.startswith("#")
     }
     places = [ROOT, *(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib"))]

@@ -18,6 +18,7 @@ from ghmirror_tw.policy import pagination_table
 from ghmirror_tw.policy.numbers import whole_number
 from ghmirror_tw.policy.remembered import remembered
 from ghmirror_tw.policy.scanning import STRING, end_of
+from ghmirror_tw.policy.targets import is_sendable
 
 #: GitHub's page size where a request names none, and the largest one, for nearly all operations.
 DEFAULT_SIZE: Final = 30
@@ -383,9 +384,12 @@ def _has_numbers(target: bytes, sent: Links) -> bool:
 
 
 def _linked(url: bytes, api_url: bytes) -> bytes | None:
-    """Return the target of a link below *api_url*, or None for any other link."""
+    """Return the target of a link below *api_url*, or None for any other link.
+
+    It is requested, so it must be a target that a client may send, too.
+    """
     target = url.removeprefix(api_url)
-    return target if target != url and target.startswith(b"/") else None
+    return target if target != url and is_sendable(target) else None
 
 
 def next_page(link: bytes | None, api_url: bytes) -> bytes | None:

@@ -103,6 +103,14 @@ def parse_target(uri: bytes) -> Target:
     return evolve(split, authority=authority, secure=len(absolute[1]) == len(b"https"))
 
 
+def is_sendable(target: bytes) -> bool:
+    """Tell whether *target* can be sent to GitHub: a request for it is forwarded as it is."""
+    try:
+        return target.startswith(b"/") and parse_target(target).target == target
+    except BadRequest:
+        return False
+
+
 def check_request_line(line: bytes) -> None:
     """Raise BadRequest for a request line whose target has raw letters beyond ASCII.
 

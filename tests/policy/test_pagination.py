@@ -460,6 +460,18 @@ def test_the_last_page_is_requested_where_github_links_to_it() -> None:
         assert demand(LISTS + b"?q=1", 1, value) == Demand(None, LISTS + b"?q=1&page=9")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [b"/a b", b"/a\tb", b"/\xc3\xa4", b"/a/../b", b"/a/%2e%2e/b", b"/a#b", b"//a", b"/api/v3/a"],
+)
+def test_a_link_that_is_no_request_target_is_not_requested(path: bytes) -> None:
+    """What stands in a `Link` gets into a request with the credential of a client."""
+    value = b'<%s%s?page=9>; rel="last"' % (API, path)
+    assert demand(LISTS + b"?q=1", 1, value) == Demand(None, LISTS + b"?q=1&page=9")
+    value = b'<%s%s?page=2>; rel="next"' % (API, path)
+    assert demand(LISTS, 30, value, shared=True) == UNPROVABLE
+
+
 def test_the_own_last_page_is_replayed_on_demand() -> None:
     """With `verify_last` off; that of another credential is proved none the less."""
     target = LISTS + b"?per_page=2"
