@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, get_type_hints
 
 import zstandard
 from attrs import fields as attributes
+from attrs import has
 from txredisapi import ResponseError
 
 from ghmirror_tw.policy.content import pack
@@ -31,6 +33,7 @@ from ghmirror_tw.snapshots.format import (
 from ghmirror_tw.snapshots.reader import Reader
 from ghmirror_tw.snapshots.targets import SnapshotName, owner_of
 from ghmirror_tw.snapshots.writer import Writer
+from ghmirror_tw.store import codec as codecs
 from ghmirror_tw.store.codec import Codec, Kind
 from ghmirror_tw.store.names import parse
 from ghmirror_tw.store.redis.address import Address
@@ -141,10 +144,8 @@ _ENTITY_TAGS: Final = (None, b'"a"', b'W/"a"', b'"' + b"f" * 64 + b'"')
 def _openers(codec: Codec) -> dict[Kind, tuple[Any, Any]]:
     """Return what opens and what seals, for each kind."""
     return {
-        Kind.GRANT: (codec.open_grant, codec.grant),
-        Kind.TIME: (codec.open_time, codec.time),
-        Kind.ENTRY: (codec.open_entry, codec.entry),
-        Kind.REPRESENTATION: (codec.open_representation, codec.representation),
+        kind: (getattr(codec, f"open_{kind.name.lower()}"), getattr(codec, kind.name.lower()))
+        for kind in Kind
     }
 
 
@@ -175,14 +176,12 @@ def _opened(blob: bytes, secret: bytes) -> dict[Kind, Any]:
         _same(codec.open_limit(NAME, codec.limit(NAME, limit), "core"), limit)
         if math.isfinite(limit.until):  # a store drops what does not end later than now
             limit.response(limit.until)
-    at = codec.refused_at(NAME, blob)
-    assert isinstance(at, float)
     return found
 
 
 def _check_types(value: Any) -> None:
     """Assert that each value of a record has the type that it is declared with."""
-    if not isinstance(value, float):
+    if has(type(value)):
         hints = get_type_hints(type(value))
         for each in attributes(type(value)):
             assert isinstance(getattr(value, each.name), hints[each.name]), each.name
@@ -196,55 +195,41 @@ def _same(one: Any, other: Any) -> bool:
 def _wrapped(kind: Kind, times: bytes, payload: bytes, content: bytes, secret: bytes) -> bytes:
     """Return a record with any payload, sealed as a store seals it."""
     codec = Codec(secret)
-    head = struct.pack(">BBcB", 0x47, 1, kind.value, 1 if secret else 0)
+    head = struct.pack(">BBcB", codecs.MAGIC, codecs.VERSION, kind.value, 1 if secret else 0)
     head += times.ljust(16, b"\0") + struct.pack(">I", len(payload)) + payload
     return head + codec._seal_of(NAME, head) + content
 
 
-def _record(given: Given) -> tuple[Kind, Any]:
-    """Return some record."""
-    kind = list(Kind)[given.number(4)]
+def _record(given: Given, kind: Kind) -> Any:
+    """Return some record of a kind."""
     if kind is Kind.TIME:
-        return kind, given.seconds()
+        return given.seconds()
     if kind is Kind.REPRESENTATION:
         lines = tuple((b"content-type", given.some(30)) for _ in range(given.number(3)))
         items = given.number(1000) if given.flag() else None
         content = given.some()
         fields = Fields(lines)
         digest = digest_of(content, fields)
-        return kind, Representation(digest, fields, pack(content), len(content), items)
-    digest = given.take(32).ljust(32, b"\0").hex()
-    login = "octocat" if given.flag() else None
-    if kind is Kind.ENTRY:
-        supersedes = given.take(32).ljust(32, b"\0").hex() if given.flag() else None
-        size = given.number(1 << 16)
-        return kind, Entry(
-            digest,
-            given.seconds(),
-            given.seconds(),
-            given.flag(),
-            size,
-            given.maybe(),
-            given.maybe(),
-            login,
-            supersedes,
-        )
-    return kind, Grant(
-        digest,
-        _ENTITY_TAGS[given.number(len(_ENTITY_TAGS))],
-        given.maybe(),
-        given.maybe(),
-        given.seconds(),
-        given.seconds(),
-        given.flag(),
-        login,
-        given.flag(),
-        given.seconds(),
-        given.maybe(),
-        given.maybe(),
-        given.maybe(),
-        given.maybe(),
-    )
+        return Representation(digest, fields, pack(content), len(content), items)
+    described: dict[Kind, type[Any]] = {Kind.GRANT: Grant, Kind.ENTRY: Entry}
+    return _made(given, described[kind]) if kind in described else given.some()
+
+
+def _made(given: Given, kind: type[Any]) -> Any:
+    """Return a record of a *kind* that is described by the types of its values."""
+    makers: dict[Any, Callable[[], Any]] = {
+        float: given.seconds,
+        bool: given.flag,
+        int: lambda: given.number(1 << 16),
+        str: lambda: given.take(32).ljust(32, b"\0").hex(),
+        str | None: lambda: given.take(32).ljust(32, b"\0").hex() if given.flag() else None,
+        bytes | None: given.maybe,
+    }
+    hints = get_type_hints(kind)
+    values = {each.name: makers[hints[each.name]]() for each in attributes(kind)}
+    if "etag" in values:
+        values["etag"] = _ENTITY_TAGS[given.number(len(_ENTITY_TAGS))]
+    return kind(**values)
 
 
 def records(raw: bytes) -> None:
@@ -260,7 +245,7 @@ def records(raw: bytes) -> None:
                 assert Codec(secret).open_time(b"", value) is None or value
         elif mode == b"p":
             given = Given(rest)
-            kind = list(Kind)[given.number(4)]
+            kind = list(Kind)[given.number(len(Kind))]
             times = given.take(16)
             content = given.some() if kind is Kind.REPRESENTATION else b""
             _opened(_wrapped(kind, times, given.rest(), content, secret), secret)
@@ -285,7 +270,8 @@ def limits_stored(raw: bytes) -> None:
 
 
 def _damaged(given: Given, secret: bytes) -> None:
-    kind, value = _record(given)
+    kind = list(Kind)[given.number(len(Kind))]
+    value = _record(given, kind)
     codec = Codec(secret)
     blob = _openers(codec)[kind][1](NAME, value)
     fresh = Codec(secret)
