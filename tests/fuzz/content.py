@@ -30,7 +30,7 @@ PATHS: Final = (b"/repos/o/r", b"/repos/o/r/deployments/1", b"/repos/o/r/hooks/1
 #: Deeper JSON is not compared, and below `_links` not rewritten.
 DEEPEST: Final = 90
 
-_URL: Final = re.compile(rf"({API}|{UPLOADS})(?=[/?#{{]|\Z)")
+_URL: Final = re.compile(rf"({re.escape(API)}|{re.escape(UPLOADS)})(?=[/?#{{]|\Z)")
 _OF_OBJECTS: Final = {"files", "custom_properties", "tags"}
 
 
