@@ -232,7 +232,7 @@ def response_fields(raw: bytes) -> None:
     etag = valid.get(b"etag")
     assert etag is None or tags.well_formed(etag)
     for status in (200, 304, 404):
-        why = storing.why_unstorable(question, status, valid)
+        why = storing.why_unstorable(question, status, valid, b"https://api.github.com")
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")
@@ -310,12 +310,17 @@ def links(raw: bytes) -> None:
             assert after == base.api + before.removeprefix(API)
     location = rewriter.fields(Fields(((b"location", raw),)), base).get(b"location")
     assert location == raw or raw.startswith(b"https://")
+    following = pagination.next_page(value, API)
+    assert following is None or targets.parse_target(following).target == following
+    if pagination.leads_elsewhere(value, API):
+        assert any(not page.startswith(API + b"/") for page in sent.paging())
     pages = {page for page in sent.paging() if page.startswith(API + b"/")}
     for target in (b"/repos/o/r/issues?page=2", b"/users?since=1", *sorted(pages)[:3]):
         try:
             requested = targets.parse_target(target.removeprefix(API)).target
         except targets.BadRequest:
             continue
+        assert 0 <= pagination.most_items(requested) <= 1000
         _check_demands(requested, value)
 
 
