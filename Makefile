@@ -5,6 +5,8 @@
 #             can be told, and PYPY=pypy3 measures the mirror on PyPy as well
 # make fuzz   installs what fuzzing needs, and drives every parser for MINUTES=5 each, JOBS at a time;
 #             TARGET=links drives only that one. A finding makes it fail, with the name of a file.
+# make chaos  lets Redis, replicas, clocks and GitHub's stand-in fail under load, and checks every
+#             response; SECONDS and SEED say for how long and which faults, CHAOS='--help' what else
 # make clean  removes what these have made
 #
 # make image       builds a container's image with Docker, upon the exact base that is found now
@@ -17,7 +19,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: run test docs bench fuzz fuzz-keep clean programs image image-test lock FORCE
+.PHONY: run test docs bench fuzz fuzz-keep chaos clean programs image image-test lock FORCE
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -82,6 +84,14 @@ fuzz: $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-fuzz
 # Takes over into tests/fuzz/corpus what the fuzzers have learned: the few inputs that reach most.
 fuzz-keep: $(VENV)/installed $(VENV)/ready-to-test
 	@exec nice -n 10 $(VENV)/bin/python -m tests.fuzz.keep $(TARGET)
+
+# Another seed is another choice of faults and times; a run is not the same to the millisecond.
+SECONDS ?= 300
+SEED ?= 1
+CHAOS ?=
+chaos: PROGRAMS := redis-server:redis-server
+chaos: programs $(VENV)/installed $(VENV)/ready-to-test
+	@exec $(VENV)/bin/python -m tests.history.chaos --seconds $(SECONDS) --seed $(SEED) $(CHAOS)
 
 clean:
 	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.* .fuzz
