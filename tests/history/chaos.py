@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -74,9 +75,13 @@ class Row:
 
 @define(eq=False)
 class Chaos:
-    """A series of episodes, and what came of them."""
+    """A series of episodes, and what came of them.
+
+    *timeout_s* is the mirrors' `[github] timeout`.
+    """
 
     seed: int
+    timeout_s: float = 2.0
     rules: Rules = field(factory=Rules)
     rows: dict[Plan, Row] = field(factory=dict)
     findings: list[tuple[Finding, History, str]] = field(factory=list)
@@ -86,17 +91,20 @@ class Chaos:
 
     async def run(self, shape: str, plans: Sequence[Plan], replicas: int, until: float) -> None:
         """Run episodes with one fleet, one for each plan, until the time is over."""
-        rng = random.Random(f"{self.seed} {shape}")
-        github = GitHub(History(), monotonic, rng, frozenset(OWN))
+        of_github = random.Random(f"{self.seed} {shape}")
+        github = GitHub(History(), monotonic, of_github, frozenset(OWN))
+        options = {"github": {"timeout": f"{self.timeout_s:g}s"}}
         await github.open()
         try:
-            async with open_fleet(shape, github.url, replicas) as fleet:
+            async with open_fleet(shape, github.url, replicas, options) as fleet:
                 rounds = max(len(set(plans)), 1)
                 for number, plan in enumerate(plans):
                     if monotonic() > until:
                         break
                     name = f"{self.seed} {shape} {name_of(plan)} {number // rounds}"
-                    await self._episode(Episode(fleet, github, random.Random(name)), plan, name)
+                    rng = random.Random(name)
+                    episode = Episode(fleet, github, rng, self.timeout_s + 10.0)
+                    await self._episode(episode, plan, name)
                 self.logs.extend(replica.log_text for replica in fleet.replicas)
         finally:
             await github.close()
@@ -157,9 +165,10 @@ class Chaos:
             for finding, count in first_of_each(each for each, _ in found)[:most]:
                 lines.append(f"WRONG in episode {name}, {count} like it: ")
                 lines.append(explain(finding, found[0][1]))
-        for response, history, name in self.failed[:most]:
-            shown = Finding("FAILED", response)
-            lines.append(f"in episode {name}: {explain(shown, history)}")
+        failed = {name: (response, history) for response, history, name in self.failed}
+        for name, (response, history) in failed.items():
+            shown = explain(Finding("FAILED", response), history)
+            lines.append(f"By our fault in episode {name}:\n{shown}")
         return "\n".join(lines)
 
 
@@ -207,9 +216,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     shapes = SHAPES if options.shape == "all" else (options.shape,)
     chaos = asyncio.run(run(options.seed, options.seconds, shapes, options.only, options.replicas))
-    tracebacks = sum(text.count("Traceback (most recent call last)") for text in chaos.logs)
+    tracebacks = [
+        text[max(begin.start() - 300, 0) : begin.start() + 2500]
+        for text in chaos.logs
+        for begin in re.finditer(r"Traceback \(most recent call last\)", text)
+    ]
     sys.stdout.write(f"{chaos.told(options.show)}\n\nseed {options.seed}\n{chaos.table()}\n")
-    sys.stdout.write(f"tracebacks in logs of the last processes: {tracebacks}\n")
+    sys.stdout.write(f"tracebacks in the replicas' logs: {len(tracebacks)}\n")
+    sys.stdout.writelines(tracebacks[:1])
     return int(bool(chaos.findings))
 
 

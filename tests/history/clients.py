@@ -13,8 +13,6 @@ from attrs import define, field, frozen
 
 from tests.history.records import Response
 
-#: A client gives up after so long, in seconds; the mirror's own deadlines are shorter.
-GIVES_UP_S: Final = 15.0
 _MARKS: Final = re.compile(r"; hit(?:$|;).*?detail=(fresh|negative)")
 
 
@@ -31,10 +29,14 @@ class Sent:
 
 @define(eq=False)
 class Client:
-    """One client with a connection to each replica; *version_of* reads GitHub's entity-tags."""
+    """One client with a connection to each replica; *version_of* reads GitHub's entity-tags.
+
+    It gives up after *patience_s*.
+    """
 
     now: Callable[[], float]
     version_of: Callable[[str, str], int]
+    patience_s: float
     _open: dict[int, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(factory=dict)
 
     async def send(
@@ -61,7 +63,7 @@ class Client:
         received: dict[str, Any]
         try:
             status, got, body = await asyncio.wait_for(
-                self._exchange(port, sent, method), GIVES_UP_S
+                self._exchange(port, sent, method), self.patience_s
             )
             received = {"status": status, **self._meaning(target, status, got, body)}
         except (OSError, EOFError, ValueError, TimeoutError) as error:

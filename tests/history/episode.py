@@ -36,6 +36,8 @@ class Episode:
     fleet: Fleet
     github: GitHub
     rng: random.Random
+    #: Clients give up after so long.
+    patience_s: float
     history: History = field(factory=History)
     tokens: list[str] = field(factory=list)
     _revoked: list[str] = field(factory=list)
@@ -105,6 +107,9 @@ class Episode:
             return found
         if self.taken and self._probes and rng.random() < 0.4:
             return rng.choice(self.taken)
+        # many at once request the same, so that they share flights
+        if rng.random() < 0.2:
+            return self.tokens[0], WRITTEN[0]
         pair = rng.choice(self.tokens), rng.choice(TARGETS)
         # a refusal is mostly received by one replica alone, until GitHub fails
         if not self._probes and pair in self.taken and rng.random() < 0.8:
@@ -125,7 +130,7 @@ class Episode:
             await asyncio.sleep(rng.uniform(0.02, 0.12))
             kind = rng.random()
             if kind < 0.35:
-                self.github.change(rng.choice(TARGETS))
+                self.github.change(rng.choice((*TARGETS, *(WRITTEN[:1] * 4))))
             elif self._takes_away and kind < 0.8:
                 self._take_away(rng)
             elif self.taken and kind > 0.93:
@@ -134,6 +139,7 @@ class Episode:
                     self.github.set_access(target, token, 200)
 
     def _take_away(self, rng: random.Random) -> None:
+        # the first credential has access to everything, always
         token, target = rng.choice(self.tokens[1:]), rng.choice(TARGETS)
         if rng.random() < 0.15 and len(self._revoked) < _MOST_REVOKED:
             self._revoked.append(token)
@@ -217,7 +223,7 @@ class _Worker:
     client: Client = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.client = Client(monotonic, self.episode.version_of)
+        self.client = Client(monotonic, self.episode.version_of, self.episode.patience_s)
 
     async def work(self) -> None:
         """Send one request after the other, until the end."""
@@ -226,7 +232,9 @@ class _Worker:
             while episode.running:
                 await asyncio.sleep(rng.uniform(0.0, 0.02))
                 if not episode.urgent and rng.random() < 0.07:
-                    await self._write_and_read(rng.choice(episode.tokens), rng.choice(WRITTEN))
+                    first = rng.random() < 0.4
+                    token = episode.tokens[0] if first else rng.choice(episode.tokens)
+                    await self._write_and_read(token, rng.choice(WRITTEN))
                 else:
                     await self._read(*episode.next(rng))
         finally:

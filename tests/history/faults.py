@@ -378,6 +378,12 @@ class ClockAhead(Fault):
         self._replica.clock_offset_s = 0.0
         self.note(f"{self._replica.name}'s clock is right again")
 
+    async def settle(self) -> None:
+        """Start anew: its timers may be late by as much as its clock was ahead."""
+        assert self._replica is not None
+        await self._replica.kill()
+        await self._replica.start()
+
 
 class ClockBehind(ClockAhead):
     """A replica's clock is set back, and ahead again."""
@@ -403,6 +409,11 @@ class ClockJumps(Fault):
         for replica in self.fleet.replicas:
             replica.clock_offset_s = 0.0
         self.note("all clocks are right again")
+
+    async def settle(self) -> None:
+        for replica in self.fleet.replicas:
+            await replica.kill()
+            await replica.start()
 
 
 # ---------------------------------------------------------------- GitHub

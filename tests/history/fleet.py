@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import mmap
-import signal
 import struct
 import tempfile
 from collections.abc import AsyncIterator
@@ -38,6 +36,7 @@ class Replica:
     port: int = field(factory=free_port)
     is_up: bool = False
     _mirror: BlockingMirror | None = None
+    _earlier_text: str = ""
     _clock: Any = None
 
     def __attrs_post_init__(self) -> None:
@@ -58,8 +57,9 @@ class Replica:
 
     @property
     def log_text(self) -> str:
-        """What it has logged since it was last started."""
-        return "" if self._mirror is None else self._mirror.log_text
+        """What it has logged in all its lives."""
+        now = "" if self._mirror is None else self._mirror.log_text
+        return self._earlier_text + now
 
     async def start(self) -> None:
         """Start it; return when it listens."""
@@ -95,6 +95,7 @@ class Replica:
         self.is_up = False
         if self._mirror is not None:
             await asyncio.to_thread(self._mirror.kill)
+            self._keep_log()
 
     async def stop(self) -> None:
         """End it as an operator does: no new requests, then SIGTERM.
@@ -105,11 +106,12 @@ class Replica:
         await asyncio.sleep(_DRAINS_S)
         if self._mirror is not None:
             await asyncio.to_thread(self._mirror.stop)
+            self._keep_log()
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+    def _keep_log(self) -> None:
         assert self._mirror is not None
-        self._mirror.signal(number)
+        self._earlier_text += self._mirror.log_text
+        self._mirror = None
 
 
 @define(eq=False)
@@ -208,9 +210,3 @@ async def _open_redis(fleet: Fleet, stack: AsyncExitStack) -> dict[str, object]:
             fleet.server = await asyncio.to_thread(RedisServer)
             stack.callback(fleet.server.remove)
             return {}
-
-
-async def eventually(what: Any, timeout_s: float) -> None:
-    """Wait for something that may never come, no longer than *timeout_s*."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(what, timeout_s)
