@@ -11,6 +11,7 @@ from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.collapse import Departure
 from ghmirror_tw.github.interfaces import Reply
+from ghmirror_tw.pacing import Slot
 from ghmirror_tw.policy import reuse
 from ghmirror_tw.policy.forwarding import canonical
 from ghmirror_tw.policy.key import CacheKey
@@ -86,6 +87,8 @@ class Asked:
     came_at: float = 0.0
     #: When its flight began and was sent to GitHub, for requests that may join it.
     departure: Departure = field(eq=False, factory=Departure)
+    #: The permit that it has already, if any.
+    slot: Slot = field(eq=False, factory=Slot)
     #: What makes questions the same that can be answered with the same answer.
     same: Hashable = field(init=False, repr=False)
 

@@ -191,6 +191,9 @@ _CATALOGUE: Final[tuple[tuple[type, str, str, tuple[str, ...]], ...]] = (
     (Counter, "unstorable", "Responses of status 200 that could not be stored", ("reason",)),
     (Counter, "collapsed", "Requests that got the answer to another one", ()),
     (Gauge, "in_flight", "Requests being answered", ()),
+    (Gauge, "unknown_in_flight", "Requests to GitHub of credentials not accepted yet", ()),
+    (Counter, "unknown_overloaded", "Requests of such credentials that got a 503", ()),
+    (Counter, "credential_checks", "Credentials checked before their first request", ("result",)),
     (Gauge, "snapshot_timestamp_seconds", "When the last snapshot was done", ("operation",)),
     (Gauge, "snapshot_seconds", "How long the last snapshot took", ("operation",)),
     (Gauge, "snapshot_bytes", "Size of the last snapshot", ("operation",)),
@@ -274,6 +277,8 @@ class Metrics:
         # From zero on, so that the first failure is an increase.
         for operation in ("save", "restore"):
             named["snapshot_failures"].labels(operation)
+        for result in ("accepted", "refused", "unclear"):
+            named["credential_checks"].labels(result)
         self.registry.register(self._stores)
         self.registry.register(self._budgets)
         ProcessCollector(registry=self.registry)
@@ -326,6 +331,18 @@ class Metrics:
     def unstorable(self, reason: str) -> None:
         """Count a 200 that could not be stored."""
         self._named["unstorable"].labels(reason).inc()
+
+    def credential_checked(self, result: str) -> None:
+        """Count a check of a credential: it was ``accepted``, ``refused``, or it is ``unclear``."""
+        self._named["credential_checks"].labels(result).inc()
+
+    def watch_unknown(self, in_flight: Callable[[], int]) -> None:
+        """Show how many requests of credentials that are not accepted yet are at GitHub."""
+        self._named["unknown_in_flight"].set_function(in_flight)
+
+    def unknown_overloaded(self) -> None:
+        """Count a 503 for a credential that GitHub has not accepted yet."""
+        self._named["unknown_overloaded"].inc()
 
     def watch_sharing(self, enabled: Callable[[], bool]) -> None:
         """Show whether validators are computed for other credentials; true until said.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from math import ceil, inf
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -14,20 +15,32 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ghmirror_tw.accepted import AcceptedCredentials
 from ghmirror_tw.admission import Admission
 from ghmirror_tw.answers import Answer, NotSaid, Whole
 from ghmirror_tw.budget import FREE_BYTES, Budgets
 from ghmirror_tw.collapse import Collapser, Departure
 from ghmirror_tw.conversation import Asked, Requester, Terms, Upload
+from ghmirror_tw.credential_check import TIMEOUT_S, CredentialChecks
 from ghmirror_tw.fetching import fetched
 from ghmirror_tw.github.availability import Availability
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IGitHub, Reply, Unanswered
 from ghmirror_tw.github.users import LoginUnknownError, Users, parse_login
 from ghmirror_tw.metrics import Metrics
-from ghmirror_tw.pacing import READ_POINTS, Pacing, Permit, points_of, spends
+from ghmirror_tw.pacing import (
+    CHECKS,
+    READ_POINTS,
+    UNKNOWN,
+    Pacing,
+    Permit,
+    Slot,
+    points_of,
+    spends,
+)
 from ghmirror_tw.patient import Patient
 from ghmirror_tw.policy import errors, staleness
+from ghmirror_tw.policy.acceptance import accepts, fleet_knows
 from ghmirror_tw.policy.backoff import Backoffs
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.charges import Charges
@@ -78,6 +91,8 @@ from ghmirror_tw.validation import MOST_OF_A_LIMIT, Validation, passed_on
 R = TypeVar("R")
 
 _USER: Final = b"/user"
+_NO_FIELDS: Final = Fields()
+_UNAUTHORIZED: Final = 401
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
 _GRAPHQL_LOOK: Final = 1024 * 1024
 #: The largest number of path patterns and reasons in the log, for responses that are not stored.
@@ -120,7 +135,8 @@ class Mirror:
     availability: Availability
     pacing: Pacing
     budgets: Budgets
-    stops: Stops = field(factory=Stops)
+    accepted: AcceptedCredentials = field(factory=AcceptedCredentials)
+    stops: Stops = field(init=False)
     proofs: Proofs = field(init=False)
     quotas: Quotas = field(factory=Quotas)
     backoffs: Backoffs = field(factory=Backoffs)
@@ -137,6 +153,7 @@ class Mirror:
     _admission: Admission = field(init=False)
     _validation: Validation = field(init=False)
     _trials: Trials = field(init=False)
+    _checks: CredentialChecks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._order = HybridClock(self.now)
@@ -146,6 +163,9 @@ class Mirror:
             self.now,
             self.call_later,
         )
+        self.stops = Stops(self.is_accepted)
+        self._checks = CredentialChecks(self.metrics, self.now)
+        self.metrics.watch_unknown(lambda: self.pacing.unknown_in_flight)
         self.proofs = Proofs(self.now)
         self._validation = Validation(self, self.store, self.workshop, self.sharing, self.proofs)
 
@@ -177,6 +197,10 @@ class Mirror:
     def credential_of(self, fields: Fields) -> str:
         """Return the name of the credential in a request's *fields*."""
         return self.names.of(fields)
+
+    def is_accepted(self, token: str) -> bool:
+        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
+        return self.accepted.knows(token) or token == self.names.token_of(_NO_FIELDS)
 
     def _requester(self, fields: Fields) -> Requester:
         return Requester(self.names.of(fields), self.names.token_of(fields))
@@ -309,8 +333,23 @@ class Mirror:
         forward: str,
         deadline: float,
     ) -> Answer:
+        """Forward a request that is not storable, from a credential that is valid."""
+        if upload is not None or is_write(question):
+            # Content of a credential that is not valid is not even received.
+            refused = await self._check(question, requester, deadline)
+            if refused is not None:
+                return evolve(refused, storable=False, forward=forward)
+        return await self._forward(question, upload, requester, forward, deadline)
+
+    async def _forward(
+        self,
+        question: Question,
+        upload: Upload | None,
+        requester: Requester,
+        forward: str,
+        deadline: float,
+    ) -> Answer:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
-        credential = requester.credential
         writes = await _mutates(question, upload, self.budgets)
         if upload is not None:
             # The timeout for GitHub does not include the time that the client takes to send.
@@ -321,8 +360,9 @@ class Mirror:
         def sending() -> None:
             departure.note(self.now())
             if writes:
+                known = self.is_accepted(requester.token)
                 for writer in writers:
-                    self._generations.begin(writer)
+                    self._generations.begin(writer, known=known)
 
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
@@ -334,39 +374,43 @@ class Mirror:
         may_have_written = True
         try:
             reply = await self.put(question, requester, upload, deadline, sending, writes=writes)
-            may_have_written = not reply.limited
+            may_have_written = not reply.limited and reply.status != _UNAUTHORIZED
         except Unanswered as error:
             may_have_written = error.reason != "connect-error"
-            self._take_refusal(question, credential, error.status, asked_at)
+            self._take_refusal(question, requester, error.status, asked_at)
             raise
         finally:
             if writes and may_have_written and departure.sent_at is not None:
-                noted = self._advance(writers)
+                noted = self._advance(writers, known=self.is_accepted(requester.token))
         if noted is not None:
             await self._until_noted(noted, reply)
         if not reply.limited:
-            self._take_refusal(question, credential, reply.status, asked_at)
+            self._take_refusal(question, requester, reply.status, asked_at)
         return evolve(passed_on(reply, reply.content), storable=False, forward=forward)
 
     def _take_refusal(
-        self, question: Question, credential: str, status: int | None, asked_at: float
+        self, question: Question, requester: Requester, status: int | None, asked_at: float
     ) -> None:
         """Remember what is refused to a request that passed by; it is no less refused."""
         if status is None or (status != 401 and question.method not in _READING):  # noqa: PLR2004
             return
         what = refuses(status)
         if what == "credential" and question.authorization is not None:
-            self.revoked(credential, asked_at)
+            self.revoked(requester, asked_at)
         elif what == "key":
-            self.store.refuse(self._key(question), credential, asked_at)
+            self.store.refuse(self._key(question), requester.credential, asked_at)
 
     async def _learn_limits(self, question: Question, token: str, *, mutates: bool) -> None:
         """Learn what limits the fleet has met."""
-        with self.pacing.expecting(token):
+        with self._expecting(token):
             limits = await self.store.limits(
                 token, _scopes(question, mutates=mutates), self.store.patience()
             )
         self.stops.learned(token, limits, self.now())
+
+    def _expecting(self, token: str) -> AbstractContextManager[None]:
+        """Prepare for a request of a token; nothing is shared in the fleet for an unknown one."""
+        return self.pacing.expecting(token) if self.is_accepted(token) else nullcontext()
 
     def _unless_stopped(self, token: str, scopes: tuple[str, ...]) -> None:
         """Raise `Stopped` where a limit is in force."""
@@ -383,7 +427,7 @@ class Mirror:
             reply.content.abort()
             raise
 
-    def _advance(self, writers: frozenset[str]) -> Deferred[list[None]]:
+    def _advance(self, writers: frozenset[str], *, known: bool = True) -> Deferred[list[None]]:
         """Begin a new generation of requests: a write invalidates responses to earlier ones.
 
         Fires when all replicas can know of it.
@@ -391,15 +435,16 @@ class Mirror:
         noted = []
         for writer in writers:
             epoch = new_epoch()
-            self._generations.begin(writer)
+            self._generations.begin(writer, known=known)
             noted.append(self.store.replace_epoch(writer, epoch))
-            self._generations.began(writer, epoch)
+            self._generations.began(writer, epoch, known=known)
         return gatherResults(noted)
 
-    def _catch_up(self, credential: str, known: Known) -> None:
+    def _catch_up(self, requester: Requester, known: Known) -> None:
         """Advance the clock, and begin a generation if another replica has forwarded a write."""
         self._order.read(known.latest_at)
-        self._generations.saw(credential, known.epoch)
+        accepted = self.is_accepted(requester.token)
+        self._generations.saw(requester.credential, known.epoch, known=accepted)
 
     def epoch(self, asked: Asked, known: Known) -> bytes | None:
         """Return the epoch in which a request was sent, after what was *known*; None: unknown.
@@ -407,12 +452,13 @@ class Mirror:
         The first good response to a credential begins one, unless the credential has written since,
         or GitHub has responded with 401.
         """
-        credential = asked.credential
-        if known.epoch is not None or asked.generation != self._generations.of(credential):
+        requester = asked.requester
+        if known.epoch is not None or asked.generation != self._current_generation(requester):
             return known.epoch
-        began = self.store.begin_epoch(credential, new_epoch(), asked.came_at)
+        began = self.store.begin_epoch(asked.credential, new_epoch(), asked.came_at)
         if began is not None:
-            self._generations.began(credential, began)
+            accepted = self.is_accepted(requester.token)
+            self._generations.began(asked.credential, began, known=accepted)
         return began
 
     # Asking GitHub.
@@ -429,33 +475,31 @@ class Mirror:
         sending: Callable[[], object] = bool,
         *,
         writes: bool = False,
+        slot: Slot | None = None,
     ) -> Reply:
         """Put one question to GitHub, and take account of its answer.
 
         *sending* is called just before it is sent. *writes*: whether it may change later responses
-        of GitHub. Raises `Stopped` where a rate limit is in force, and nothing is sent.
+        of GitHub. *slot* may hold the permit that it needs. Raises `Stopped` where a rate limit is
+        in force, and nothing is sent.
         """
         token, scopes = requester.token, _scopes(question, mutates=writes)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
         self._unless_stopped(token, scopes)
-        reads = question.method in _READING
-        permit = await self.pacing.enter(
-            token,
-            bucket_of(question.method, question.path),
-            READ_POINTS if reads else points_of(question, mutates=writes),
-            spends=spends(question),
-            timeout_s=deadline - self.now(),
-        )
+        permit = None if slot is None else slot.take()
+        if permit is None:
+            permit = await self._permit(question, token, deadline, writes=writes)
         try:
             trial = self._trials.enter_at_once(token, scopes) or await self._trials.enter(
                 token, scopes
             )
             answered = False
-            self._charges.sent(token)
+            self._charges.sent(token, known=self.is_accepted(token))
             try:
                 sending()
                 reply = await self._put(question, upload, deadline, permit, trial.entry)
                 answered = True
+                self._note_acceptance(question, token, permit, reply)
                 reply = self._take_note(question, requester, trial, reply)
             finally:
                 self._charges.ended(token, answered=answered)
@@ -464,6 +508,68 @@ class Mirror:
             permit.leave()
             raise
         return reply
+
+    async def _permit(
+        self, question: Question, token: str, deadline: float, *, writes: bool = False
+    ) -> Permit:
+        """Acquire what a request needs to be sent. Raises a `MirrorError` where it takes too long.
+
+        All tokens that GitHub has not accepted share their lanes.
+        """
+        reads, unknown = question.method in _READING, ""
+        if not self.is_accepted(token):
+            unknown = CHECKS if asks_for_limits(question) else UNKNOWN
+        try:
+            return await self.pacing.enter(
+                token,
+                bucket_of(question.method, question.path),
+                READ_POINTS if reads else points_of(question, mutates=writes),
+                spends=spends(question),
+                timeout_s=deadline - self.now(),
+                unknown=unknown,
+            )
+        except MirrorError:
+            if unknown:
+                self.metrics.unknown_overloaded()
+            raise
+
+    def _note_acceptance(
+        self, question: Question, token: str, permit: Permit, reply: Reply
+    ) -> None:
+        """Note that GitHub has accepted a token, if this response is the first to show it."""
+        if (
+            accepts(reply.status, question.authorization)
+            and not _is_foreign(question, reply)
+            and not self.is_accepted(token)
+        ):
+            self.accepted.accept(token)
+            self.pacing.accepted(token, permit)
+
+    async def _check(
+        self, question: Question, requester: Requester, deadline: float
+    ) -> Answer | None:
+        """Return GitHub's 401 to a credential that is not known and not valid; else None.
+
+        A credential is checked before its first request, if a response can show anything.
+        """
+        authorization = question.authorization
+        if (
+            authorization is None
+            or self.is_accepted(requester.token)
+            or self.availability.offline
+            or not self._checks.may_check(authorization)
+        ):
+            return None
+        asked_at = self.tick()
+
+        async def send(check: Question) -> Reply:
+            until = min(deadline, self.now() + TIMEOUT_S)
+            return await self.put(check, requester, None, until)
+
+        refused = await self._checks.refusal(requester.credential, authorization, send)
+        if refused is not None and not refused.collapsed:
+            self.revoked(requester, asked_at)
+        return refused
 
     async def _put(
         self,
@@ -487,7 +593,7 @@ class Mirror:
             status = error.reason
             # A timeout of a request with little time left is no failure of GitHub.
             cut_short = error.reason == "timeout" and timeout_s < self.terms.timeout / 2
-            if not error.is_ours and not cut_short:
+            if not error.is_ours and not cut_short and not asks_for_limits(question):
                 seen = _observation(question, entry.credential)
                 self.availability.failed(seen, began, self.now())
             if error.reason == "timeout":
@@ -500,6 +606,8 @@ class Mirror:
             self._timed_out(question, entry.credential, began)
         elif self.backoffs.any_known:
             self.backoffs.responded(self._key(question).name, entry.credential)
+        if asks_for_limits(question):
+            return reply  # which shows nothing of whether GitHub can respond to others
         if reply.status >= 500:  # noqa: PLR2004
             self.availability.failed(_observation(question, entry.credential), began, ended)
         elif not _is_foreign(question, reply):
@@ -556,8 +664,9 @@ class Mirror:
             self._trials.passed(trial)
             return reply
         self.stops.met(trial.entry, limit)
-        self.store.set_limit(requester.token, limit)
-        if limit.kind is LimitKind.SECONDARY:
+        if self.is_accepted(requester.token):
+            self.store.set_limit(requester.token, limit)
+        if limit.kind is LimitKind.SECONDARY and self.is_accepted(requester.token):
             self.pacing.complained(requester.token)
         _log.warn(
             "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
@@ -572,7 +681,9 @@ class Mirror:
     def _account(self, question: Question, requester: Requester, reply: Reply) -> Reply:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
         bucket = bucket_of(question.method, question.path)
-        self.quotas.note(requester.token, bucket, reply.fields)
+        known = self.is_accepted(requester.token)
+        if known:
+            self.quotas.note(requester.token, bucket, reply.fields)
         remaining = whole_number(reply.fields.get(b"x-ratelimit-remaining"))
         reset = whole_number(reply.fields.get(b"x-ratelimit-reset"))
         if remaining is None or reset is None:
@@ -581,7 +692,8 @@ class Mirror:
         resource = resource_of(question, reply.fields)
         self.metrics.quota(login, resource, remaining, reset)
         token, alone = requester.token, not self.pacing.is_shared(requester.token)
-        self.pacing.heard(token, resource, remaining, reset)
+        if known:
+            self.pacing.heard(token, resource, remaining, reset)
         one_less = self._charges.received(
             token, resource, remaining, reset, self.now(), alone=alone
         )
@@ -620,7 +732,7 @@ class Mirror:
             question=question,
             key=self._key(question),
             requester=requester,
-            generation=self._generations.of(requester.credential),
+            generation=self._current_generation(requester),
             deadline=deadline,
             guess=not forbids_guessing(question.fields),
             patience=patience,
@@ -633,6 +745,10 @@ class Mirror:
             if answer is not None:
                 return answer
         return await self._ask(asked)
+
+    def _current_generation(self, requester: Requester) -> int:
+        known = self.is_accepted(requester.token)
+        return self._generations.of(requester.credential, known=known)
 
     async def page(self, question: Question, asked: Asked) -> Answer:
         """Answer a question of our own, of another page of what is *asked* for."""
@@ -708,17 +824,27 @@ class Mirror:
                 return fresh
         if known.limits:
             self.stops.learned(asked.requester.token, known.limits, self.now())
-        claimed = None
-        if self._to_claim(asked, known) is not None:
-            known, claimed = await self._go_first(asked, known)
-        try:
-            answer = await self._hear(self._up_to_date(asked), known)
-        finally:
-            if claimed is not None:
-                self.store.release(*claimed)
+        refused = await self._check(asked.question, asked.requester, asked.deadline)
+        if refused is not None:
+            return refused
+        answer = await self._ask_first(asked, known)
         if asked.key.target == _USER:
             await self._learn_login(asked, answer)
         return answer
+
+    async def _ask_first(self, asked: Asked, known: Known) -> Answer:
+        """Send a request to GitHub; where nothing is known, as the first one of the fleet."""
+        if self._to_claim(asked, known) is None:
+            return await self._hear(self._up_to_date(asked), known)
+        slot = Slot()
+        asked, claimed = evolve(asked, slot=slot), None
+        try:
+            known, claimed = await self._go_first(asked, known)
+            return await self._hear(self._up_to_date(asked), known)
+        finally:
+            slot.release()
+            if claimed is not None:
+                self.store.release(*claimed)
 
     async def _until_filled(self, asked: Asked, known: Known) -> tuple[Asked, Known]:
         """Wait for what a store that is being filled may come to know; return what it knows.
@@ -861,6 +987,7 @@ class Mirror:
     def close(self) -> None:
         """Give up what is asked though nobody waits for it."""
         self.users.close()
+        self._checks.close()
         self._going.close()
 
     async def _stale(
@@ -895,7 +1022,7 @@ class Mirror:
 
     async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
         look_up, (credential, token) = self.store.look_up, asked.requester
-        if self.pacing.budgets.alone:
+        if self.pacing.budgets.alone or not self.is_accepted(token):
             known = await look_up(
                 asked.key, credential, asked.patience, current=current, token=token
             )
@@ -904,21 +1031,27 @@ class Mirror:
                 known = await look_up(
                     asked.key, credential, asked.patience, current=current, token=token
                 )
-        self._catch_up(credential, known)
+        self._catch_up(asked.requester, known)
+        if not self.is_accepted(token) and fleet_knows(known):
+            self.accepted.accept(token)
         return known_for(asked.question.fields.once(canonical), known)
 
     def _up_to_date(self, asked: Asked) -> Asked:
         """Return *asked* with the current generation, before it is sent."""
-        generation = self._generations.of(asked.credential)
+        generation = self._current_generation(asked.requester)
         return asked if generation == asked.generation else evolve(asked, generation=generation)
 
     @staticmethod
     def _is_cold(known: Known) -> bool:
         return known.grant is None and not known.entries and not known.unstorable
 
-    @staticmethod
-    def _to_claim(asked: Asked, known: Known) -> Subject | None:
-        """Return for what only one in the fleet should ask, or None where nobody has to wait."""
+    def _to_claim(self, asked: Asked, known: Known) -> Subject | None:
+        """Return for what only one in the fleet should ask, or None where nobody has to wait.
+
+        No other request waits for that of a credential that GitHub may not accept.
+        """
+        if not self.is_accepted(asked.requester.token):
+            return None
         if asked.head or asked.probing or known.refused or known.unstorable or known.grant:
             return None
         return Subject(asked.key, asked.credential if known.entries else None)
@@ -934,19 +1067,27 @@ class Mirror:
         """Let one asker in the fleet go first; return what was learned, and what was claimed.
 
         Who waits does so for `collapse_wait` in all. If the one who went first brought nothing,
-        one more goes first; after that everybody asks.
+        one more goes first; after that everybody asks. The lock is acquired with the permit for
+        its request in hand, so that others wait for GitHub and not for other requests of this
+        credential; while another replica has the lock, the permit is released.
         """
-        owner = self._owner()
+        owner, slot = self._owner(), asked.slot
         until = self.now() + self.terms.collapse_wait
         tries: Counter[Subject] = Counter()
         while (subject := self._to_claim(asked, known)) is not None and self.now() < until:
             tries[subject] += 1
             if tries[subject] > _MOST_CLAIMS:
                 break
+            if self.stops.now_stopped(asked.requester.token, asked.scopes, self.now()):
+                break  # nothing will be sent
+            if slot.permit is None:
+                token, deadline = asked.requester.token, asked.deadline
+                slot.permit = await self._permit(asked.question, token, deadline)
             claim = await self.store.claim(subject, owner, asked.patience)
             if claim is Claim.GO:
                 return known, (subject, owner)
             if claim is Claim.WAIT:
+                slot.release()
                 await self.store.wait(subject, max(until - self.now(), 0.0))
             known = await self._look_up(asked, current=True)
         return known, None
@@ -988,11 +1129,12 @@ class Mirror:
 
     # What it learns.
 
-    def revoked(self, credential: str, asked_at: float) -> None:
+    def revoked(self, requester: Requester, asked_at: float) -> None:
         """Remember that GitHub refused a credential altogether."""
-        epoch = new_epoch()
-        self._generations.begin(credential)
-        self.store.revoke(credential, epoch)
+        credential = requester.credential
+        self._generations.begin(credential, known=self.is_accepted(requester.token))
+        self.accepted.forget(requester.token)
+        self.store.revoke(credential, new_epoch())
         # The clock may be ahead of this machine's; what GitHub says then comes sooner.
         self.users.revoke(credential, min(asked_at, self.now()))
 

@@ -44,6 +44,16 @@ _MOST_HEARD: Final = 10_000
 #: So many credentials are kept ready to go where nothing that they hold is anybody else's.
 _KEPT: Final = 1000
 
+#: The lanes that all credentials share which GitHub has not accepted yet: one for requests that
+#: show whether it does (`credential_check`), and one for all other requests.
+CHECKS: Final = "checks"
+UNKNOWN: Final = "unknown"
+#: The part of all connections that such a lane has in any case, and the least number of them.
+_UNKNOWN_PART: Final = 10
+_UNKNOWN_LEAST: Final = 4
+#: The largest number of requests that wait in such a lane.
+MOST_UNKNOWN: Final = 1000
+
 _IN_FLIGHT: Final = "f"
 _REST: Final = "r"
 _GRAPHQL: Final = "g"
@@ -74,10 +84,50 @@ def spends(question: Question) -> bool:
 
 
 @define(eq=False)
+class LocalSlots:
+    """The slots of a lane of unknown credentials: *limit* of them, in this replica alone."""
+
+    limit: Callable[[], int]
+    used: int = 0
+    is_shared: bool = False
+
+    @property
+    def available(self) -> int:
+        """How many may be used now."""
+        return self.limit() - self.used
+
+    @property
+    def idle(self) -> bool:
+        """Whether none is used."""
+        return not self.used
+
+    def rested_s(self) -> float:
+        """Return 0: a slot that is no longer used is free."""
+        return 0.0
+
+    def ask(self) -> None:
+        """Do nothing: there are no more."""
+
+    def take(self, amount: int) -> None:
+        """Use some."""
+        self.used += amount
+
+    def leave(self, amount: int) -> None:
+        """Use them no more."""
+        self.used -= amount
+
+
+@define(eq=False)
 class Permit:
     """Leave to put one question to GitHub; *leave* when its answer has come in full, or won't."""
 
+    lane: _Lane
     _left: Callable[[], object] | None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it was not left yet."""
+        return self._left is not None
 
     def leave(self) -> None:
         """Let the next one go; may be called again."""
@@ -87,20 +137,45 @@ class Permit:
 
 
 @define(eq=False)
+class Slot:
+    """A permit that a request acquired before it is known whether it needs it."""
+
+    permit: Permit | None = None
+
+    def take(self) -> Permit | None:
+        """Return the permit, which is the caller's from now on, or None."""
+        permit, self.permit = self.permit, None
+        return permit
+
+    def release(self) -> None:
+        """Release the permit, unless it was taken."""
+        permit = self.take()
+        if permit is not None:
+            permit.leave()
+
+
+@define(eq=False)
 class _Waiter:
     """Somebody who waits for a permit; *number* tells who came first."""
 
     number: int
     points: int
     permit: Deferred[Permit]
+    credential: str
+    lane: _Lane
+    kind: str
     timer: IDelayedCall | None = None
 
 
 @define(eq=False)
 class _Lane:
-    """One credential: what it may use, and who waits for it, by the budget of their points."""
+    """One credential: what it may use, and who waits for it, by the budget of their points.
 
-    slots: Share
+    Where *slots* are `LocalSlots`, it is a lane of all unknown credentials.
+    """
+
+    credential: str
+    slots: Share | LocalSlots
     points: dict[str, Share] = field(factory=dict)
     waiting: dict[str, deque[_Waiter]] = field(factory=lambda: {_REST: deque(), _GRAPHQL: deque()})
     ready: bool = False
@@ -111,9 +186,15 @@ class _Lane:
         return len(self.waiting[_REST]) + len(self.waiting[_GRAPHQL])
 
     @property
+    def of_unknown(self) -> bool:
+        """Whether it is a lane of unknown credentials."""
+        return isinstance(self.slots, LocalSlots)
+
+    @property
     def shares(self) -> Iterable[Share]:
         """All shares."""
-        return (self.slots, *self.points.values())
+        own = () if isinstance(self.slots, LocalSlots) else (self.slots,)
+        return (*own, *self.points.values())
 
     def points_waiting(self, kind: str) -> int:
         """How many points are waited for."""
@@ -137,7 +218,7 @@ class _Lane:
         return None
 
     @staticmethod
-    def _enough(share: Share, amount: int) -> bool:
+    def _enough(share: Share | LocalSlots, amount: int) -> bool:
         """Tell whether there is so much; if not, try to get more, which may be done at once."""
         if share.available < amount:
             share.ask()
@@ -179,6 +260,9 @@ class Pacing:
     _owner: str = field(factory=lambda: uuid4().hex[:16])
     _numbers: Iterator[int] = field(factory=lambda: itertools.count(1))
     _lanes: dict[str, _Lane] = field(init=False, factory=dict)
+    #: The lanes of unknown credentials and their slots, by name.
+    _unknown: dict[str, _Lane] = field(init=False)
+    _slots_of_unknown: dict[str, LocalSlots] = field(init=False)
     #: Lanes whose next one may be able to go, in the order of their turns.
     _ready: deque[_Lane] = field(init=False, factory=deque)
     _connections: int = field(init=False, default=0)
@@ -188,6 +272,25 @@ class Pacing:
     _complaints: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
     _heard: OrderedDict[tuple[str, str], tuple[int, float]] = field(init=False, factory=OrderedDict)
     _closed: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        def checks() -> int:
+            # Half of what others leave: credentials are checked quickly when all are new.
+            left = self.max_connections - self._connections + slots[CHECKS].used
+            return max(self._unknown_least, left // 2)
+
+        limits = {CHECKS: checks, UNKNOWN: lambda: self._unknown_least}
+        slots = self._slots_of_unknown = {name: LocalSlots(limits[name]) for name in limits}
+        self._unknown = {name: _Lane(name, slots[name]) for name in limits}
+
+    @property
+    def _unknown_least(self) -> int:
+        return max(self.max_connections // _UNKNOWN_PART, _UNKNOWN_LEAST)
+
+    @property
+    def unknown_in_flight(self) -> int:
+        """How many requests of unknown credentials are at GitHub."""
+        return sum(slots.used for slots in self._slots_of_unknown.values())
 
     # What is heard from GitHub.
 
@@ -219,6 +322,30 @@ class Pacing:
         if len(self._complaints) > _MOST_HEARD:
             self._complaints.popitem(last=False)
 
+    def accepted(self, credential: str, permit: Permit) -> None:
+        """Move the requests of *credential* out of the lanes of unknown ones: it is none now.
+
+        *permit* is that of the request whose response showed it. That of a check is released soon.
+        """
+        lane = self._lane(credential)
+        if permit.lane is self._unknown[UNKNOWN] and permit.in_use:
+            before, permit.lane = permit.lane, lane
+            lane.slots.take(1)
+            before.slots.leave(1)
+        for before in self._unknown.values():
+            for queue in before.waiting.values():
+                for waiter in [each for each in queue if each.credential == credential]:
+                    queue.remove(waiter)
+                    waiter.lane = lane
+                    lane.waiting[waiter.kind].append(waiter)
+        self._ready_again(lane)
+        self._serve_unknown()
+
+    def _serve_unknown(self) -> None:
+        for lane in self._unknown.values():
+            if lane.length:
+                self._ready_again(lane)
+
     # Asking for leave.
 
     def expecting(self, credential: str) -> AbstractContextManager[None]:
@@ -227,7 +354,7 @@ class Pacing:
             return _NOTHING
         return _Expecting(tuple(self._lane(credential).shares))
 
-    def enter(
+    def enter(  # noqa: PLR0913 - whose request it is, what it costs, how long it waits
         self,
         credential: str,
         bucket: str,
@@ -235,21 +362,23 @@ class Pacing:
         *,
         spends: bool = False,
         timeout_s: float = LONGEST_WAIT_S,
+        unknown: str = "",
     ) -> Deferred[Permit]:
         """Return leave to put a question, at once or when it is its turn.
 
         *bucket* is that of GitHub's quota. *spends*: it is a read, and nothing makes it free of
-        charge. Fails with a `MirrorError` (503) for one that would cut into the reserve, or has
-        waited for *timeout_s*, or where too many wait. Cancelling gives up waiting.
+        charge. *unknown* names the lane of a credential that GitHub has not accepted yet.
+        Fails with a `MirrorError` (503) for one that would cut into the reserve, or has waited
+        for *timeout_s*, or where too many wait. Cancelling gives up waiting.
         """
         try:
             if spends:
-                self._keep_reserve(credential, bucket)
+                self.keep_reserve(credential, bucket)
             if self._closed:
                 raise errors.shutting_down(1)
-            lane = self._lane(credential)
+            lane = self._unknown[unknown] if unknown else self._lane(credential)
             kind = _GRAPHQL if bucket == GRAPHQL else _REST
-            if self._waiting and (lane.length >= MOST_OF_ONE or self._waiting >= MOST_OF_ALL):
+            if self._waiting and self._is_full(lane):
                 raise self._overloaded(lane, kind)
         except errors.MirrorError:
             refused: Deferred[Permit] = Deferred()
@@ -257,7 +386,14 @@ class Pacing:
             return refused
         if self._is_clear_for(lane, kind):
             return succeed(self._permit(lane, None, 0))
-        return self._queue(lane, kind, points, timeout_s)
+        return self._queue(credential, lane, kind, points, timeout_s)
+
+    def _is_full(self, lane: _Lane) -> bool:
+        """Tell whether too many wait already; unknown credentials count for each other only."""
+        if lane.of_unknown:
+            return lane.length >= MOST_UNKNOWN
+        others = sum(each.length for each in self._unknown.values())
+        return lane.length >= MOST_OF_ONE or self._waiting - others >= MOST_OF_ALL
 
     def _is_clear_for(self, lane: _Lane, kind: str) -> bool:
         """Tell whether nobody has to wait, and so no turn has to be taken."""
@@ -265,56 +401,62 @@ class Pacing:
             not self._ready
             and not (self._waiting and lane.length)
             and self._connections < self.max_connections
-            and not self._limit(lane.slots.budget.credential, kind)
+            and not self._limit(lane, kind)
             and lane.slots.available > 0
         )
 
-    def _keep_reserve(self, credential: str, bucket: str) -> None:
+    def keep_reserve(self, credential: str, bucket: str) -> None:
+        """Raise a `MirrorError` (503) for a read that would cut into the reserve."""
         remaining, reset = self._heard.get((credential, bucket), (0, 0.0))
         left_s = reset - self.reactor.seconds()
         if left_s > 0 and remaining <= self.reserve:
             raise errors.reserved(self.reserve, remaining, ceil(left_s))
 
     def _overloaded(self, lane: _Lane, kind: str) -> errors.MirrorError:
-        rested_s = max(share.rested_s() for share in lane.shares)
+        rested_s = max([share.rested_s() for share in lane.shares], default=0.0)
         return errors.overloaded(self._used_up(lane, kind), max(1, ceil(rested_s)))
 
     def _used_up(self, lane: _Lane, kind: str) -> str:
         """Return the option, and its value, that keeps the requests of a lane waiting."""
         points = lane.points.get(kind)
+        if lane.of_unknown:
+            return "for credentials that GitHub has not accepted yet"
         if lane.slots.available < 1:
             return f"[github] max_in_flight_per_credential = {self.max_in_flight}"
         if points is not None and points.available < lane.points_of_next(kind):
-            limit = self._limit(lane.slots.budget.credential, kind)
+            limit = self._limit(lane, kind)
             return f"[github] points_per_minute = {self.points_per_minute} ({limit} now)"
         return f"[github] max_connections = {self.max_connections}"
 
-    def _queue(self, lane: _Lane, kind: str, points: int, timeout_s: float) -> Deferred[Permit]:
-        queue = lane.waiting[kind]
+    def _queue(
+        self, credential: str, lane: _Lane, kind: str, points: int, timeout_s: float
+    ) -> Deferred[Permit]:
         self._number += 1
 
         def leave(_: Deferred[Permit]) -> None:
-            self._remove(queue, waiter)
-            self._ready_again(lane)
+            self._remove(waiter)
+            self._ready_again(waiter.lane)
 
-        waiter = _Waiter(self._number, self._bounded(points, kind), Deferred(leave))
-        queue.append(waiter)
+        bounded = self._bounded(points, kind)
+        waiter = _Waiter(self._number, bounded, Deferred(leave), credential, lane, kind)
+        lane.waiting[kind].append(waiter)
         self._waiting += 1
         self._ready_again(lane)
         if waiter.permit.called:
             return waiter.permit
 
         def give_up() -> None:
-            error = self._overloaded(lane, kind)
-            self._remove(queue, waiter)
+            error = self._overloaded(waiter.lane, kind)
+            self._remove(waiter)
             waiter.permit.errback(error)
-            self._ready_again(lane)
+            self._ready_again(waiter.lane)
 
         wait_s = max(min(timeout_s, LONGEST_WAIT_S), 0.0)
         waiter.timer = self.reactor.callLater(wait_s, give_up)
         return waiter.permit
 
-    def _remove(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+    def _remove(self, waiter: _Waiter) -> None:
+        queue = waiter.lane.waiting[waiter.kind]
         if waiter in queue:
             queue.remove(waiter)
             self._waiting -= 1
@@ -352,7 +494,7 @@ class Pacing:
             self._go(lane, kind, waiter)
 
     def _go(self, lane: _Lane, kind: str, waiter: _Waiter) -> None:
-        self._remove(lane.waiting[kind], waiter)
+        self._remove(waiter)
         waiter.permit.callback(self._permit(lane, lane.points.get(kind), waiter.points))
 
     def _permit(self, lane: _Lane, points: Share | None, amount: int) -> Permit:
@@ -366,11 +508,14 @@ class Pacing:
             self._connections -= 1
             if points is not None:
                 points.leave(amount)
-            lane.slots.leave(1)
-            if self._ready or (self._waiting and lane.length):
-                self._ready_again(lane)
+            permit.lane.slots.leave(1)
+            if self._ready or (self._waiting and permit.lane.length):
+                self._ready_again(permit.lane)
+            if self._waiting:
+                self._serve_unknown()
 
-        return Permit(left)
+        permit = Permit(lane, left)
+        return permit
 
     # Lanes, and what they may use.
 
@@ -378,7 +523,8 @@ class Pacing:
         lane = self._lanes.get(credential)
         if lane is None:
             budget = Budget(credential, _IN_FLIGHT, self.max_in_flight)
-            made = lane = _Lane(self._share(budget, lambda: made.length, lambda: 1))
+            slots = self._share(budget, lambda: made.length, lambda: 1)
+            made = lane = _Lane(credential, slots)
             self._lanes[credential] = lane
         self._count_points(lane)
         return lane
@@ -408,9 +554,11 @@ class Pacing:
             self.chance,
         )
 
-    def _limit(self, credential: str, kind: str) -> int:
+    def _limit(self, lane: _Lane, kind: str) -> int:
         """Return how many points a minute has; 0: they aren't counted."""
-        points = self.points_per_minute
+        points, credential = self.points_per_minute, lane.credential
+        if lane.of_unknown:
+            return 0
         if points == "auto":
             if not self._complaints:
                 return 0
@@ -426,11 +574,11 @@ class Pacing:
     def _count_points(self, lane: _Lane) -> None:
         """Begin to count points, or stop, as GitHub's complaints come and go."""
         counts = self._complaints if self.points_per_minute == "auto" else self.points_per_minute
-        if not counts and not lane.points:
+        if lane.of_unknown or (not counts and not lane.points):
             return
-        credential = lane.slots.budget.credential
+        credential = lane.credential
         for kind, queue in lane.waiting.items():
-            limit = self._limit(credential, kind)
+            limit = self._limit(lane, kind)
             if not limit:
                 share = lane.points.pop(kind, None)
                 if share is not None:
@@ -449,9 +597,8 @@ class Pacing:
         if lane.slots.idle and not lane.ready and not lane.length:
             if not all(share.idle for share in lane.points.values()):
                 return
-            credential = lane.slots.budget.credential
-            if self._lanes.get(credential) is lane:
-                del self._lanes[credential]
+            if self._lanes.get(lane.credential) is lane:
+                del self._lanes[lane.credential]
                 for share in lane.shares:
                     share.close()
 
@@ -464,11 +611,11 @@ class Pacing:
     async def _close(self) -> None:
         self._closed = True
         lanes, self._lanes = self._lanes, {}
-        for lane in lanes.values():
+        for lane in (*lanes.values(), *self._unknown.values()):
             for queue in lane.waiting.values():
                 while queue:
                     waiter = queue[0]
-                    self._remove(queue, waiter)
+                    self._remove(waiter)
                     waiter.permit.errback(errors.shutting_down(1))
             for share in lane.shares:
                 await share.give_back()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from attrs import define, field, frozen
 
 from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.policy.bounded import CredentialTable
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.limits import Limit, LimitKind
 
-_MOST: Final = 10_000
 #: How long others wait while somebody tries whether a limit has ended, in seconds.
 _ON_TRIAL_S: Final = 1
 #: The same limit ends a little earlier or later by the clocks of different replicas, in seconds.
@@ -75,11 +74,12 @@ class Stops:
 
     Who asks enters and leaves; in between, what came of it is told.
 
-    Times are seconds since the epoch.
+    Times are seconds since the epoch. *is_known* tells whether GitHub has accepted a token.
     """
 
-    _stops: OrderedDict[tuple[str, str], Stop] = field(init=False, factory=OrderedDict)
-    _strikes: OrderedDict[str, int] = field(init=False, factory=OrderedDict)
+    is_known: Callable[[str], bool] = lambda _: True
+    _stops: CredentialTable[tuple[str, str], Stop] = field(init=False, factory=CredentialTable)
+    _strikes: CredentialTable[str, int] = field(init=False, factory=CredentialTable)
 
     def _of(self, credential: str, scopes: tuple[str, ...]) -> list[Stop]:
         if not self._stops:
@@ -122,7 +122,7 @@ class Stops:
         over = tuple(self._of(credential, scopes))
         for each in over:
             each.on_trial = True
-        return Entry(credential, scopes, self._strikes.get(credential, 0), over)
+        return Entry(credential, scopes, self._strikes.get(credential) or 0, over)
 
     def left(self, entry: Entry) -> None:
         """Take note that a question has ended, whatever came of it: another may be tried."""
@@ -141,11 +141,11 @@ class Stops:
         """
         credential = entry.credential
         if self._strikes.get(credential) == entry.strikes:
-            del self._strikes[credential]
+            self._strikes.pop(credential)
         for stop in entry.over:
             name = (credential, stop.limit.scope)
             if self._stops.get(name) is stop:
-                del self._stops[name]
+                self._stops.pop(name)
 
     def met(self, entry: Entry, limit: Limit) -> None:
         """Take note of a limit that GitHub told of.
@@ -154,11 +154,8 @@ class Stops:
         """
         credential = entry.credential
         if limit.kind is LimitKind.SECONDARY or not limit.hinted:
-            strikes = max(entry.strikes + 1, self._strikes.get(credential, 0))
-            self._strikes[credential] = strikes
-            self._strikes.move_to_end(credential)
-            if len(self._strikes) > _MOST:
-                self._strikes.popitem(last=False)
+            strikes = max(entry.strikes + 1, self._strikes.get(credential) or 0)
+            self._strikes.put(credential, strikes, known=self.is_known(credential))
         known = self._stops.get((credential, limit.scope))
         if known is not None and known.limit.until > limit.until:
             limit = known.limit
@@ -177,7 +174,4 @@ class Stops:
 
     def _put(self, credential: str, stop: Stop) -> None:
         name = (credential, stop.limit.scope)
-        self._stops[name] = stop
-        self._stops.move_to_end(name)
-        if len(self._stops) > _MOST:
-            self._stops.popitem(last=False)
+        self._stops.put(name, stop, known=self.is_known(credential))

@@ -16,6 +16,7 @@ from ghmirror_tw.conversation import Asked, Plan, Requester, Terms, Turn, Upload
 from ghmirror_tw.fetching import fetched
 from ghmirror_tw.github.content import Held
 from ghmirror_tw.github.interfaces import IncomingContent, Reply, Unanswered
+from ghmirror_tw.pacing import Slot
 from ghmirror_tw.policy import errors, granting, reuse, tags
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.content import (
@@ -94,20 +95,25 @@ class World(Protocol):
     def login(self, credential: str) -> str | None:
         """Return whose credential it is, where known."""
 
-    async def put(
+    async def put(  # noqa: PLR0913 - whose request it is, what it carries, until when
         self,
         question: Question,
         requester: Requester,
         upload: Upload | None,
         deadline: float,
         sending: Callable[[], object] = bool,
+        *,
+        slot: Slot | None = None,
     ) -> Reply:
         """Put one question to GitHub; *sending* is called just before it is sent."""
 
     async def page(self, question: Question, asked: Asked) -> Answer:
         """Answer a question of our own, of another page of what is *asked* for."""
 
-    def revoked(self, credential: str, asked_at: float) -> None:
+    def is_accepted(self, token: str) -> bool:
+        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
+
+    def revoked(self, requester: Requester, asked_at: float) -> None:
         """Remember that GitHub refused a credential altogether."""
 
     def epoch(self, asked: Asked, known: Known) -> bytes | None:
@@ -136,7 +142,12 @@ class Validation:
         now = self.world.now()
         question, grant = asked.question, known.grant
         entries: tuple[Entry, ...] = ()
-        if reuse.may_have_candidates(known) and self.sharing.enabled(now):
+        if (
+            reuse.may_have_candidates(known)
+            and self.sharing.enabled(now)
+            # Else the time would tell a made-up credential whether something is stored.
+            and self.world.is_accepted(asked.requester.token)
+        ):
             entries = reuse.candidates(
                 known,
                 self.world.login(asked.credential),
@@ -209,7 +220,7 @@ class Validation:
                 question = plan.as_sent(asked.question)
                 try:
                     reply = await self.world.put(
-                        question, asked.requester, None, asked.deadline, sending
+                        question, asked.requester, None, asked.deadline, sending, slot=asked.slot
                     )
                 except Unanswered as error:
                     if error.status is not None:
@@ -508,7 +519,7 @@ class Validation:
         """
         what = refuses(status)
         if what == "credential" and asked.question.authorization is not None:
-            self.world.revoked(asked.credential, asked_at)
+            self.world.revoked(asked.requester, asked_at)
         elif what is not None:
             self.store.refuse(asked.key, asked.credential, asked_at)
 

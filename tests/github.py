@@ -793,6 +793,10 @@ class GitHub:
     """(login, query, variables) -> data of an answer, or None: the built-in one."""
     log: deque[Exchange] = field(factory=lambda: deque(maxlen=100_000), init=False)
     """Exchanges in the order in which they ended."""
+    checks: list[bytes | None] = field(factory=list, init=False)
+    """The credentials that mirrors have checked; nothing else counts or logs that."""
+    check_status: int | None = field(default=None, init=False)
+    """The status of the response to such a check; None: what the credential deserves."""
     connections_made: int = field(default=0, init=False)
 
     _credentials: dict[str, _Credential] = field(factory=dict, init=False)
@@ -1180,6 +1184,18 @@ class GitHub:
         if authorization is not None:
             question.credential = self._credential(authorization)
             question.refused = question.credential is None
+        if question.path == "/rate_limit" and question.named.get(b"user-agent") == b"ghmirror":
+            # The mirror's own check of a credential: counted and logged apart.
+            question.begun = False
+            self.checks.append(authorization)
+            status = self.check_status
+            answer = self._answer(question) if status is None else _message(status, "A check")
+            gate = next((each for each in self._gates if each.path == "/rate_limit"), None)
+            if gate is None:
+                self._send(question, answer, None)
+            else:
+                gate._wait(question, partial(self._send, question, answer, None))
+            return
         who = question.who
         in_flight = self.in_flight[who] = self.in_flight[who] + 1
         self.most_in_flight[who] = max(self.most_in_flight[who], in_flight)

@@ -18,6 +18,7 @@ from ghmirror_tw import pacing
 from ghmirror_tw.pacing import Pacing, Permit
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.store import shares
+from ghmirror_tw.store.shares import Share
 from tests.home import reactor, turn, until
 from tests.interposer import Interposer, interpose
 from tests.redis_house import SOON, at_rest
@@ -25,6 +26,12 @@ from tests.redis_servers import RedisServer, start_redis
 from tests.store.redis.test_budgets import ALICE, open_budgets
 
 BOB = "b" * 32
+
+
+def share_of(lane: pacing._Lane) -> Share:
+    """Return what a lane has of the slots of its credential."""
+    assert isinstance(lane.slots, Share)
+    return lane.slots
 
 
 @define(eq=False)
@@ -177,7 +184,7 @@ class Fleet(TestCase):
         first, second = await self.start(2)
         permits = [await first.enter(ALICE, "core") for _ in range(8)]
         asked = second.enter(ALICE, "core")
-        slots = first._lanes[ALICE].slots
+        slots = share_of(first._lanes[ALICE])
         await until(lambda: slots._target < 8)
         before = self.bids()
         await until(lambda: self.bids() > before + 10)
@@ -217,9 +224,9 @@ class Fleet(TestCase):
         dead, alive = await self.start(2)
         permits = [await dead.enter(ALICE, "core") for _ in range(8)]
         for lane in dead._lanes.values():  # it says nothing from now on
-            lane.slots.close()
+            share_of(lane).close()
         asked = start(alive.enter(ALICE, "core"))
-        await until(lambda: bool(alive._lanes) and alive._lanes[ALICE].slots._short)
+        await until(lambda: bool(alive._lanes) and share_of(alive._lanes[ALICE])._short)
         assert not asked.called
         (await asked).leave()
         assert not self.server.ask("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", dead._owner)
@@ -241,7 +248,7 @@ class Fleet(TestCase):
         with ExitStack() as expected:
             for _ in range(30):
                 expected.enter_context(one.expecting(ALICE))
-            slots = one._lanes[ALICE].slots
+            slots = share_of(one._lanes[ALICE])
             assert slots._bids < 10
             self.server.resume()
             await until(lambda: not slots._bids)
@@ -303,7 +310,7 @@ class Fleet(TestCase):
         assert not self.refused
         self.server.restart()
         await until(lambda: bool(self.server.ask("KEYS", "*:b:*")))
-        lanes = [each._lanes[ALICE].slots for each in self.fleet]
+        lanes = [share_of(each._lanes[ALICE]) for each in self.fleet]
         await until(lambda: not any(lane._alone for lane in lanes))
         await until(lambda: sum(lane._held for lane in lanes) <= 8)
         self.github.most_in_flight = 0
@@ -330,7 +337,7 @@ class Fleet(TestCase):
         (small,) = await self.start(1, max_in_flight=20, server=between)
         budgets: Any = small.budgets
         mine = [await small.enter(ALICE, "core")]
-        slots = small._lanes[ALICE].slots
+        slots = share_of(small._lanes[ALICE])
         theirs = [await big.enter(ALICE, "core") for _ in range(17)]
         for accident in ("late", "lost"):
             # it befalls the next bid and no other, nor what is on its way from before

@@ -72,7 +72,7 @@ class Pacing(TestCase):
 
     async def test_the_reserve_is_kept(self) -> None:
         """From reads that cost; what may be confirmed free of charge goes on, and so do writes."""
-        home = await open_home(self, self.github, github={"reserve": 5000})
+        home = await open_home(self, self.github, github={"reserve": 4999})
         assert (await home.get("/things/1", token="alice-1")).status == 200
         got = await home.get("/things/2", token="alice-1", headers=NO_GUESS)
         assert (got.status, got.outcome.rpartition("=")[2]) == (503, "reserve")

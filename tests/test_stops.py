@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw import stops as stops_module
 from ghmirror_tw.answers import Whole
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
@@ -159,10 +158,10 @@ def test_what_others_have_met_counts_too() -> None:
         stops.enter("a", CORE, 29.0)
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_is_bounded() -> None:
     """The oldest goes first."""
-    monkeypatch.setattr(stops_module, "_MOST", 2)
     stops = Stops()
+    stops._stops.most = stops._strikes.most = 2
     entries = [stops.enter(credential, CORE, 0.0) for credential in "abc"]
     for entry in entries:
         stops.met(entry, secondary(10.0))

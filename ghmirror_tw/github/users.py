@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.collapse import Collapser
 from ghmirror_tw.patient import CallLate, Patient
+from ghmirror_tw.policy.bounded import CredentialTable
 
 #: How many credentials are remembered.
 CAPACITY: Final = 10_000
@@ -82,12 +82,13 @@ class Users:
     """
 
     capacity: int = CAPACITY
-    _words: OrderedDict[str, _Word] = field(init=False, factory=OrderedDict)
+    _words: CredentialTable[str, _Word] = field(init=False)
     _used: dict[str, float] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.users"))
     _asking: Collapser[_Word | LoginUnknownError] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._words = CredentialTable(self.capacity)
         self._asking = Collapser(self._unheard)
 
     def learn(self, credential: str, login: str, now: float) -> None:
@@ -211,16 +212,16 @@ class Users:
         known = self._words.get(credential)
         if known is not None and known.at > word.at:
             return known
-        self._words[credential] = word
-        self._touch(credential, word.at)
-        if len(self._words) > self.capacity:
-            oldest, _ = self._words.popitem(last=False)
-            del self._used[oldest]
+        # A made-up credential has no login, and evicts none.
+        evicted = self._words.put(credential, word, known=word.login is not None)
+        self._used[credential] = word.at
+        if evicted is not None:
+            del self._used[evicted[0]]
         return word
 
     def _touch(self, credential: str, now: float) -> None:
         if credential in self._words:
-            self._words.move_to_end(credential)
+            self._words.touch(credential)
             self._used[credential] = now
 
 

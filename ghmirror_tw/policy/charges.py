@@ -6,12 +6,12 @@ response before, and no other request of the same token was under way in between
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Final
 
 from attrs import define, field
 
-_MOST: Final = 10_000
+from ghmirror_tw.policy.bounded import CredentialTable
+
 #: GitHub has some twenty resources; beyond this number, those of a token are dropped.
 _MOST_RESOURCES: Final = 64
 #: How long a value of `X-RateLimit-Remaining` is used while other replicas may send requests of
@@ -40,19 +40,14 @@ class Charges:
     Each request is `sent` and `ended`; in between, its response may be `received`.
     """
 
-    _tokens: OrderedDict[str, _Token] = field(init=False, factory=OrderedDict)
+    _tokens: CredentialTable[str, _Token] = field(init=False, factory=CredentialTable)
 
-    def sent(self, token: str) -> None:
-        """Note that a request is sent."""
-        known = self._tokens.get(token)
-        if known is None:
-            known = self._tokens[token] = _Token()
-            if len(self._tokens) > _MOST:
-                self._tokens.popitem(last=False)
-        else:
-            self._tokens.move_to_end(token)
-        known.under_way += 1
-        known.mixed = known.mixed or known.under_way > 1
+    def sent(self, token: str, *, known: bool = True) -> None:
+        """Note that a request is sent; *known*: GitHub has accepted the token."""
+        state = self._tokens.get(token) or _Token()
+        self._tokens.put(token, state, known=known)
+        state.under_way += 1
+        state.mixed = state.mixed or state.under_way > 1
 
     def received(  # noqa: PLR0913 - fields of the response, and when it was received
         self, token: str, resource: str, remaining: int, reset: int, now: float, *, alone: bool

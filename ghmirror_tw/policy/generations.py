@@ -16,35 +16,44 @@ class Generations:
 
     A request of an earlier generation is not joined, and does not begin an epoch. The number of a
     generation never recurs, though only the *most* credentials used last are remembered.
+    Credentials that are not *known* (see `acceptance`) begin their generations together, and take
+    no place in the table.
     """
 
     most: int = _MOST
     _last: int = field(init=False, default=0)
     _forgotten: int = field(init=False, default=0)
+    _of_unknown: int = field(init=False, default=0)
     #: By credential: the number of its generation, and the epoch that was last seen.
     _known: OrderedDict[str, tuple[int, bytes | None]] = field(init=False, factory=OrderedDict)
 
-    def of(self, credential: str) -> int:
+    def of(self, credential: str, *, known: bool = True) -> int:
         """Return the number of the current generation."""
-        known = self._known.get(credential)
-        return self._forgotten if known is None else known[0]
+        own = self._known.get(credential)
+        number = self._forgotten if own is None else own[0]
+        return number if known else max(number, self._of_unknown)
 
-    def begin(self, credential: str) -> None:
+    def begin(self, credential: str, *, known: bool = True) -> None:
         """Begin a generation: a write was sent or has ended, or GitHub has responded with 401."""
         _, epoch = self._known.get(credential, (0, None))
         self._last += 1
-        self._put(credential, self._last, epoch)
+        if known:
+            self._put(credential, self._last, epoch)
+        else:
+            self._of_unknown = self._last
 
-    def began(self, credential: str, epoch: bytes) -> None:
+    def began(self, credential: str, epoch: bytes, *, known: bool = True) -> None:
         """Note an epoch that this replica began; that is no new generation."""
-        self._put(credential, self.of(credential), epoch)
+        if known:
+            self._put(credential, self.of(credential), epoch)
 
-    def saw(self, credential: str, epoch: bytes | None) -> None:
+    def saw(self, credential: str, epoch: bytes | None, *, known: bool = True) -> None:
         """Note the epoch in the store: another one than before begins a generation."""
-        known = self._known.get(credential)
-        if known is None:
-            self._put(credential, self._forgotten, epoch)
-        elif known[1] != epoch:
+        own = self._known.get(credential)
+        if own is None:
+            if known or epoch is not None:
+                self._put(credential, self._forgotten, epoch)
+        elif own[1] != epoch:
             self._last += 1
             self._put(credential, self._last, epoch)
 

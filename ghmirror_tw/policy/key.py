@@ -111,6 +111,8 @@ _NO_PASSWORD: Final = frozenset({b"", b"x-oauth-basic"})
 
 #: With what clients send a token, letter by letter: GitHub takes both, in any case.
 _SCHEMES: Final = (b"token ", b"Bearer ", b"bearer ")
+#: The schemes that GitHub knows, in lower case.
+SCHEMES_OF_TOKENS: Final = frozenset({b"token", b"bearer", b"basic"})
 
 
 def token_in(authorization: bytes) -> bytes:

@@ -43,6 +43,7 @@ from tests.home import reactor, turn
 
 #: How long, with nothing going on, what is expected may still come: for timers of the mirror's.
 PATIENCE_S: Final = 2.0
+_CHECK_TARGET: Final = "/rate_limit"
 _STATUS_TARGET: Final = "/_status/components.json"
 _COMPUTED: Final = re.compile(
     r"(W/)?\bcomputed\b(?: for ([a-z][a-z0-9_-]*))?(?: of (\S+?)(?=, |$))?"
@@ -104,7 +105,7 @@ class Conversation:
             await self._close()
 
     async def _open(self) -> None:
-        self.script.by_itself = self._status_page
+        self.script.by_itself = lambda each: self._status_page(each) or self._check(each)
         self._github = reactor.listenTCP(0, self.script, interface="127.0.0.1")
         self._port = self._github.getHost().port
         if self.store == "redis":
@@ -221,6 +222,18 @@ class Conversation:
             return False
         lines = [("Content-Type", "application/json")]
         self.script.send(exchange, 200, None, lines, page_of(self.page_status))
+        return True
+
+    def _check(self, exchange: Exchange) -> bool:
+        """Answer the mirror's own check of a credential, in a file that is not about it."""
+        agent = combined(exchange.came.lines, "user-agent")
+        if not exchange.target.endswith(_CHECK_TARGET) or agent != "ghmirror":
+            return False
+        for step in self.dialogue.steps:
+            if isinstance(step, parsing.GitHubReceives) and _CHECK_TARGET in step.request.start:
+                return False
+        lines = [("Content-Type", "application/json; charset=utf-8")]
+        self.script.send(exchange, 200, None, lines, b"{}")
         return True
 
     # What goes on.

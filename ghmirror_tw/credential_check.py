@@ -1,0 +1,115 @@
+"""The first request of an unknown credential is preceded by one that validates it.
+
+`GET /rate_limit` costs no quota, and GitHub responds with 401 where it does not accept the
+credential (GitHub: REST API endpoints for rate limits). Only after a good response are entity-tags
+of stored content computed for a credential, which takes time in proportion to the content: the
+time that a response to a made-up credential takes depends on nothing that is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from attrs import define, evolve, field
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ghmirror_tw.answers import Answer, Whole
+from ghmirror_tw.collapse import Collapser
+from ghmirror_tw.github.interfaces import Reply, Unanswered
+from ghmirror_tw.github.users import is_app_jwt
+from ghmirror_tw.metrics import Metrics
+from ghmirror_tw.policy.acceptance import accepts, is_checkable
+from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.policy.forwarding import OWN_AGENT
+from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.stops import Stopped
+from ghmirror_tw.validation import passed_on
+
+TARGET: Final = b"/rate_limit"
+#: The longest time that a request waits for a check, in seconds.
+TIMEOUT_S: Final = 5.0
+#: A server without rate limits responds with 404, and is not asked again for so long, in seconds.
+_NO_LIMITS_S: Final = 3600.0
+_MOST_CONTENT: Final = 64 * 1024
+_UNAUTHORIZED: Final = 401
+_NOT_FOUND: Final = 404
+
+_log = Logger(namespace="ghmirror.mirror")
+
+
+@define(eq=False)
+class CredentialChecks:
+    """Checks credentials, each by one request for all requests that wait for it (single flight)."""
+
+    metrics: Metrics
+    now: Callable[[], float]
+    _flights: Collapser[Answer | None] = field(factory=lambda: Collapser(_unwanted))
+    _off_until: float = 0.0
+
+    def may_check(self, authorization: bytes | None) -> bool:
+        """Tell whether a check can show anything of a credential.
+
+        The JSON Web Token of a GitHub App is valid for few targets, and not for this one.
+        """
+        return (
+            authorization is not None
+            and self.now() >= self._off_until
+            and is_checkable(authorization)
+            and not is_app_jwt(authorization)
+        )
+
+    async def refusal(
+        self,
+        credential: str,
+        authorization: bytes,
+        send: Callable[[Question], Awaitable[Reply]],
+    ) -> Answer | None:
+        """Return GitHub's 401 where it does not accept a credential; None where it does.
+
+        None as well where no response shows it: then the request itself has to. *send* sends a
+        request to GitHub.
+        """
+        answer, first = await self._flights.join(
+            credential, lambda: self._check(authorization, send)
+        )
+        return answer if first or answer is None else evolve(answer, collapsed=True)
+
+    async def _check(
+        self, authorization: bytes, send: Callable[[Question], Awaitable[Reply]]
+    ) -> Answer | None:
+        fields = Fields(
+            (
+                (b"authorization", authorization),
+                (b"accept", b"application/vnd.github+json"),
+                (b"user-agent", OWN_AGENT),
+            )
+        )
+        try:
+            reply = await send(Question(b"GET", TARGET, fields))
+            content = await reply.content.collect(_MOST_CONTENT)
+        except (Unanswered, Stopped):
+            self.metrics.credential_checked("unclear")
+            return None
+        if content is None:
+            reply.content.abort()
+        if reply.status == _UNAUTHORIZED:
+            self.metrics.credential_checked("refused")
+            answer = passed_on(reply, None)
+            return evolve(answer, body=Whole(content or b"", answer.coding))
+        if reply.status == _NOT_FOUND:
+            self._off_until = self.now() + _NO_LIMITS_S
+        accepted = accepts(reply.status, authorization)
+        self.metrics.credential_checked("accepted" if accepted else "unclear")
+        return None
+
+    def close(self) -> None:
+        """Cancel all checks."""
+        self._flights.close()
+
+
+def _unwanted(result: Answer | Failure | None) -> None:
+    """Drop the result of a check that no request waits for."""
+    if isinstance(result, Failure) and not result.check(Unanswered, Stopped):
+        _log.debug("A check of a credential failed", failure=result)

@@ -1,0 +1,36 @@
+"""What shows that GitHub has accepted a credential, so that it is none that a client made up."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ghmirror_tw.policy.key import SCHEMES_OF_TOKENS
+from ghmirror_tw.policy.records import Known
+
+_NOT_MODIFIED: Final = 304
+
+
+def accepts(status: int, authorization: bytes | None) -> bool:
+    """Tell whether a response with *status* shows that GitHub has accepted a credential.
+
+    GitHub responds with 401 to a credential that is not valid, whatever the target is. It does
+    not look at a scheme that it does not know, and that shows nothing.
+    """
+    if not (200 <= status < 300 or status == _NOT_MODIFIED):  # noqa: PLR2004
+        return False
+    return authorization is not None and is_checkable(authorization)
+
+
+def is_checkable(authorization: bytes) -> bool:
+    """Tell whether GitHub validates a credential with the scheme of *authorization*."""
+    return authorization.partition(b" ")[0].lower() in SCHEMES_OF_TOKENS
+
+
+def fleet_knows(known: Known) -> bool | None:
+    """Tell whether a replica has received a good response for the credential of a look-up.
+
+    None where the look-up cannot tell: it was not answered by the primary.
+    """
+    if known.grant is not None or known.epoch is not None:
+        return True
+    return False if known.current else None

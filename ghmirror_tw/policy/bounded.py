@@ -1,0 +1,75 @@
+"""Tables by credential, in which made-up credentials evict no entries but each other's."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from itertools import chain
+from typing import Final, Generic, TypeVar
+
+from attrs import define, field
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+#: The largest number of entries, and of those of credentials that GitHub has not accepted yet.
+MOST: Final = 10_000
+MOST_UNKNOWN: Final = 200
+
+
+@define(eq=False)
+class CredentialTable(Generic[K, V]):
+    """A bounded table with two parts, each of which evicts its own least recently stored entry.
+
+    The small part is for unknown credentials: those that GitHub has not accepted yet. Everybody
+    can make up as many of them as they like.
+    """
+
+    most: int = MOST
+    most_unknown: int = MOST_UNKNOWN
+    _known: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
+    _unknown: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
+
+    def get(self, key: K) -> V | None:
+        """Return the value of a key, or None."""
+        value = self._known.get(key)
+        return self._unknown.get(key) if value is None and self._unknown else value
+
+    def put(self, key: K, value: V, *, known: bool) -> tuple[K, V] | None:
+        """Store a value; return the entry that it evicts, or None.
+
+        *known*: the credential is one that GitHub has accepted. An entry that was stored as such
+        remains one.
+        """
+        if known or key in self._known:
+            self._unknown.pop(key, None)
+            part, most = self._known, self.most
+        else:
+            part, most = self._unknown, self.most_unknown
+        part[key] = value
+        part.move_to_end(key)
+        return part.popitem(last=False) if len(part) > most else None
+
+    def touch(self, key: K) -> None:
+        """Make an entry the most recent one of its part."""
+        for part in (self._known, self._unknown):
+            if key in part:
+                part.move_to_end(key)
+
+    def pop(self, key: K) -> V | None:
+        """Remove a key; return its value, or None."""
+        value, other = self._known.pop(key, None), self._unknown.pop(key, None)
+        return other if value is None else value
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """Return all entries."""
+        return chain(self._known.items(), self._unknown.items())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._known or key in self._unknown
+
+    def __iter__(self) -> Iterator[K]:
+        return chain(self._known, self._unknown)
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._unknown)

@@ -1,0 +1,60 @@
+"""What shows that GitHub has accepted a credential."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from ghmirror_tw.policy import acceptance
+from ghmirror_tw.policy.acceptance import accepts, fleet_knows
+from ghmirror_tw.policy.records import Grant, Known
+
+GRANT = Grant("d", None, None, None, 1.0, 1.0)
+
+
+@attrs.frozen
+class _WithEpoch:
+    """A look-up's result that has an epoch."""
+
+    grant: Grant | None = None
+    current: bool = True
+    epoch: bytes | None = None
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 304])
+@pytest.mark.parametrize("authorization", [b"token x", b"Bearer x", b"basic eDp5", b"TOKEN x"])
+def test_good_responses(status: int, authorization: bytes) -> None:
+    """Any 2xx and 304, to a scheme that GitHub validates."""
+    assert accepts(status, authorization)
+
+
+@pytest.mark.parametrize("status", [100, 301, 302, 401, 403, 404, 422, 429, 500, 503])
+def test_other_responses(status: int) -> None:
+    """They may be those to a credential that is not valid."""
+    assert not accepts(status, b"token x")
+
+
+@pytest.mark.parametrize("authorization", [None, b"", b"Whatever x", b"x", b"Digest a=b"])
+def test_what_github_does_not_validate(authorization: bytes | None) -> None:
+    """A response to it is that to a request without a credential."""
+    assert not accepts(200, authorization)
+
+
+def test_a_grant_shows_it() -> None:
+    """Whether or not there are epochs, and whoever answered."""
+    assert fleet_knows(Known(grant=GRANT))
+    assert fleet_knows(Known(grant=GRANT, current=False))
+
+
+def test_an_epoch_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its absence shows the opposite only where it was read from the primary."""
+    monkeypatch.setattr(acceptance, "HAS_EPOCHS", True)
+    assert fleet_knows(_WithEpoch(epoch=b"e"))  # type: ignore[arg-type]
+    assert fleet_knows(_WithEpoch()) is False  # type: ignore[arg-type]
+    assert fleet_knows(_WithEpoch(current=False)) is None  # type: ignore[arg-type]
+
+
+def test_without_epochs_it_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be grants under other keys."""
+    monkeypatch.setattr(acceptance, "HAS_EPOCHS", False)
+    assert fleet_knows(Known()) is None
