@@ -51,8 +51,9 @@ UNKNOWN: Final = "unknown"
 #: The part of all connections that such a lane has in any case, and the least number of them.
 _UNKNOWN_PART: Final = 10
 _UNKNOWN_LEAST: Final = 4
-#: The largest number of requests that wait in such a lane.
-MOST_UNKNOWN: Final = 1000
+#: The largest number of requests that wait in such a lane: thousands of real tokens are unknown
+#: after a cold start.
+MOST_UNKNOWN: Final = 5000
 
 _IN_FLIGHT: Final = "f"
 _REST: Final = "r"
