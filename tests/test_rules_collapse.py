@@ -12,7 +12,7 @@ from ghmirror_tw.mirror import JOIN_WINDOW_S
 from ghmirror_tw.policy.records import Known
 from ghmirror_tw.store.kept import short
 from tests.github import Gate
-from tests.home import Got, Home, open_home, start, until
+from tests.home import Got, Home, open_github, open_home, start, until
 from tests.redis_house import settled
 from tests.redis_servers import start_redis
 
@@ -428,3 +428,93 @@ class JoiningInTheFleet(TestCase):
         for home in (one, other):
             got = await home.get("/thing", token="alice-1")
             assert (got.json, got.field("x-from-cache")) == ({"a": 3}, "1")
+
+
+class Slots(TestCase):
+    """Two replicas: the lock of the fleet and the slots of a credential."""
+
+    timeout = 30
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.github = await open_github(self)
+        host, port = start_redis(self).address
+        self.one, self.other = [
+            await open_home(
+                self,
+                self.github,
+                cache={"backend": "redis", "collapse_wait": 10_000.0},
+                redis={"url": f"redis://{host}:{port}", "timeout": 60.0},
+                github={"max_in_flight_per_credential": 4},
+            )
+            for _ in range(2)
+        ]
+        for number in range(8):
+            self.github.put(f"/slow/{number}", {"slow": number})
+            self.github.put(f"/things/{number}", {"thing": number})
+        for home in (self.one, self.other):
+            for token in ("alice-1", "bob-1"):
+                await home.get("/user", token=token)
+
+    def waiting(self, home: Home, token: str) -> int:
+        """Return how many requests of a token wait for a slot."""
+        name = home.house.mirror.names.name(f"token {token}".encode())
+        lane = home.house.pacing._lanes.get(name)
+        return 0 if lane is None else lane.length
+
+    async def test_who_waits_for_a_slot_locks_nothing(self) -> None:
+        """All slots of one client are in use: what it wants next, others get at once."""
+        gates = [self.github.hold(f"/slow/{number}") for number in range(4)]
+        slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
+        for gate in gates:
+            await gate.arrived(1)
+        asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(8)]
+        await until(lambda: self.waiting(self.one, "alice-1") == 8)
+        for home, numbers in ((self.other, range(4)), (self.one, range(4, 8))):
+            for number in numbers:
+                got = await home.get(f"/things/{number}", token="bob-1")
+                assert got.json == {"thing": number}
+        assert not any(each.called for each in asked)
+        for gate in gates:
+            gate.open()
+        assert [got.status for got in await gatherResults(slow)] == [200] * 4
+        assert [got.json for got in await gatherResults(asked)] == [
+            {"thing": number} for number in range(8)
+        ]
+        assert self.github.paid["alice", "/things/0"] == 0
+        assert max(self.github.most_in_flight.values()) <= 4
+
+    async def test_who_waits_for_a_lock_uses_no_slot(self) -> None:
+        """All that one client wants is on its way to others: its slots are free for the rest."""
+        gates = [self.github.hold(f"/things/{number}") for number in range(4)]
+        first = [start(self.other.get(f"/things/{number}", token="bob-1")) for number in range(4)]
+        for gate in gates:
+            await gate.arrived(1)
+        asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(4)]
+        watch = self.one.house.store._watch
+        await until(lambda: sum(len(each.waiters) for each in watch._watched.values()) == 4)
+        slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
+        assert [got.status for got in await gatherResults(slow)] == [200] * 4
+        assert not any(each.called for each in asked)
+        for gate in gates:
+            gate.open()
+        for got in await gatherResults([*first, *asked]):
+            assert got.status == 200
+        assert self.github.paid["alice", "/things/0"] == 0
+
+    async def test_a_slot_that_is_not_used_is_given_back(self) -> None:
+        """Whether a request ends without having been sent, or its client goes away."""
+        gate = self.github.hold("/things/0")
+        gone = start(self.one.get("/things/0", token="alice-1"))
+        gone.addErrback(lambda _: None)
+        await gate.arrived(1)
+        waiting = start(self.one.get("/things/0", token="bob-1"))
+        waiting.addErrback(lambda _: None)
+        await until(lambda: self.one.house.resource.in_flight == 2)
+        waiting.cancel()
+        gone.cancel()
+        await until(lambda: self.one.house.pacing._connections == 0)
+        gate.open()
+        self.github.fault("/things/1", "secondary-limit", times=1)
+        assert (await self.one.get("/things/1", token="alice-1")).status == 403
+        assert (await self.one.get("/things/2", token="alice-1")).status == 403
+        assert self.one.house.pacing._connections == 0
