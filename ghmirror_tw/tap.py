@@ -54,6 +54,7 @@ from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.store.redis.budgets import RedisBudgets
+from ghmirror_tw.store.redis.members import Members
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.admin import Admin, admin_site
@@ -132,6 +133,7 @@ class House:
     memory: MemoryStore = field(init=False)
     redis: FailoverStore | None = field(init=False, default=None)
     redis_trust: Replaceable | None = field(init=False, default=None)
+    members: Members | None = field(init=False, default=None)
     gate: Gate = field(init=False)
     availability: Availability = field(init=False)
     status_page: StatusPage | None = field(init=False, default=None)
@@ -186,7 +188,10 @@ class House:
         )
         budgets: IBudgets = MemoryBudgets(self.reactor)
         if self.redis is not None:
-            budgets = RedisBudgets(self.redis.redis, settings.redis.timeout)
+            self.members = Members(
+                self.reactor, self.redis.redis, settings.redis.timeout, uuid4().hex[:16]
+            )
+            budgets = RedisBudgets(self.redis.redis, settings.redis.timeout, fleet=self.members)
         self.pacing = Pacing(
             self.reactor,
             budgets,
@@ -337,6 +342,7 @@ class House:
             self.status_page,
             self.mirror,
             self.pacing,
+            self.members,
             self.snapshots,
             self.client,
             self.store,

@@ -18,6 +18,7 @@ from ghmirror_tw import pacing
 from ghmirror_tw.pacing import Pacing, Permit
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.store import shares
+from ghmirror_tw.store.redis.members import Members
 from ghmirror_tw.store.shares import Share
 from tests.home import reactor, turn, until
 from tests.interposer import Interposer, interpose
@@ -88,8 +89,11 @@ class Fleet(TestCase):
             **more,
         }
         started = []
-        for _ in range(count):
+        for number in range(count):
             budgets = await open_budgets(self, server or self.server, turn_ms=50)
+            owner = f"{len(self.fleet) + number}"
+            budgets.fleet = Members(reactor, budgets.records, SOON, owner)
+            await budgets.fleet.beat()
             started.append(Pacing(reactor, budgets, **values))
         for each in started:
             self.addCleanup(each.close)
@@ -321,6 +325,60 @@ class Fleet(TestCase):
         assert self.github.most_in_flight <= 8
         assert not self.refused
 
+    async def lose_redis(self, settled_for_s: float = 0.0) -> None:
+        """Kill it once each replica has counted the others, and let all of them notice."""
+        for each in self.fleet:
+            members = each.budgets.fleet  # type: ignore[attr-defined]
+            await members.beat()
+            # Its leases may be long over by the time that a client comes.
+            members.heard_at -= settled_for_s
+            assert members.count == len(self.fleet)
+        self.server.kill()
+        for each in self.fleet:
+            servers = each.budgets.records.servers  # type: ignore[attr-defined]
+            await until(lambda s=servers: not s.writing)  # type: ignore[misc]
+
+    async def test_without_redis_the_fleet_has_no_more_in_flight_than_one(self) -> None:
+        """Though no replica had any of this credential's requests before."""
+        self.github.takes_s = 0.05
+        await self.start(8, max_in_flight=80)
+        await self.lose_redis(settled_for_s=60.0)
+        await self.ask_all(30)
+        assert self.github.answered == dict.fromkeys(self.fleet, 30)
+        assert 8 < self.github.most_in_flight <= 80
+
+    async def test_what_one_held_when_redis_was_lost_is_not_used_twice(self) -> None:
+        """Its lease is still good: until it ends, the others take little."""
+        self.github.takes_s = 0.05
+        first, *others = await self.start(8, max_in_flight=80)
+        permits = [await first.enter(ALICE, "core") for _ in range(80)]
+        self.github.in_flight += len(permits)
+        await self.lose_redis()
+        await self.ask_all(30, fleet=others)
+        assert self.github.answered == dict.fromkeys(others, 30)
+        assert 80 < self.github.most_in_flight < 100
+        for permit in permits:
+            permit.leave()
+
+    async def test_more_replicas_than_there_is_for_all_have_one_each(self) -> None:
+        """Nobody starves."""
+        await self.start(4, max_in_flight=2)
+        await self.lose_redis(settled_for_s=60.0)
+        await self.ask_all(10)
+        assert self.github.answered == dict.fromkeys(self.fleet, 10)
+        assert self.github.most_in_flight <= 4
+
+    async def test_without_redis_the_fleet_spends_no_more_points_than_one(self) -> None:
+        """Each has its part of a minute's points."""
+        self.patch(pacing, "LONGEST_WAIT_S", 0.2)
+        await self.start(6, points_per_minute=60, max_in_flight=80)
+        await self.lose_redis(settled_for_s=60.0)
+        polling = [start(self.poll(each)) for each in self.fleet]
+        await until(lambda: self.refused >= 6)
+        self.stopping = True
+        await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.answered == dict.fromkeys(self.fleet, 10)
+
     async def test_without_redis_nobody_waits_for_points_that_were_given_before(self) -> None:
         """What was used of them counts for a minute; what would be its part is there at once."""
         (one,) = await self.start(1, points_per_minute=900, max_in_flight=80)
@@ -368,6 +426,7 @@ class Fleet(TestCase):
         """Others may be there, and have their parts; nobody waits for long to be told of them."""
         (slow,) = await self.start(1, max_in_flight=40)
         slow.budgets.timeout_s = 0.05  # type: ignore[attr-defined]
+        slow.budgets.fleet = None  # type: ignore[attr-defined]  # it has not counted them yet
         self.server.pause()
         self.addCleanup(self.server.resume)
         await self.ask_all(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf
 from typing import Any, Final
 
 from attrs import define, field
@@ -21,6 +22,8 @@ class MemoryBudgets:
 
     reactor: Any
     alone: bool = True
+    members: int = 1
+    heard_at: float = -inf
     _complaints: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
 
     def bid(self, budget: Budget, bid: Bid) -> Deferred[Part]:

@@ -72,8 +72,9 @@ class Share:
     _resting_sum: int = field(init=False, default=0)
     _sharers: int = field(init=False, default=1)
     _sharers_known: bool = field(init=False, default=False)
-    #: So many more bids must be heard until it is in touch.
+    #: So many more bids must be heard until it is in touch, and since when that is so.
     _alone: int = field(init=False, default=0)
+    _alone_since: float = field(init=False, default=inf)
     #: The last bid that was made, and that up to which it may be an accident that some were not
     #: answered; 0: all is well.
     _made: int = field(init=False, default=0)
@@ -124,16 +125,32 @@ class Share:
             held = min(self._held, self._target)
         if not (self._alone or self._doubts):
             return held
-        limit, sharers = self.budget.limit, self._sharers
+        limit = self.budget.limit
         least = min(self.least(), limit)
         if not self._alone or (self._alone < _HEARD and held >= least):
             return max(held, least)
         # It never waits for others to be heard of; but they may be there, and hold what they did.
+        sharers = self._most_sharers
         part = limit // sharers
-        known = self.reactor.seconds() < self._until and not self.budget.rest_s
-        if known and sharers > 1 and self._alone == _HEARD:
+        if self._others_hold and sharers > 1 and self._alone == _HEARD:
             part = min(part, held + limit // _HEADROOM // sharers)
         return max(held, part, least)
+
+    @property
+    def _most_sharers(self) -> int:
+        """How many share it when each replica of the fleet does, which nobody can tell now."""
+        members = self.budgets.members
+        # Without a bid that was answered, the number of sharers is a guess.
+        return max(self._sharers, members) if self._sharers_known else members or self._sharers
+
+    @property
+    def _others_hold(self) -> bool:
+        """Whether leases of others may not have run out since the fleet was last heard of."""
+        if self.budget.rest_s:
+            return False
+        lost_at = min(self._alone_since, self.budgets.heard_at)
+        now: float = self.reactor.seconds()
+        return now < max(self._until, lost_at + LEASE_S)
 
     def _rest(self) -> None:
         resting, now = self._resting, self.reactor.seconds()
@@ -237,7 +254,8 @@ class Share:
         if self._alone == _HEARD:
             # Others come back now, too: what is in use is told first, by all of them, and until
             # then nobody asks for more than its part; nor for less, or clients would wait.
-            part = max(limit // (self._sharers if self._sharers_known else _GUESSED), 1)
+            knows = self._sharers_known or self.budgets.members
+            part = max(limit // (self._most_sharers if knows else _GUESSED), 1)
             demand, want = max(occupied, min(demand, part)), max(occupied, part)
         # From now on no more is used than what is told, whatever is heard.
         held = min(self._held, self._target) if self.reactor.seconds() < self._until else 0
@@ -288,6 +306,8 @@ class Share:
         if reason in _ACCIDENTS and not self._alone and number <= (self._doubts or number):
             self._doubts = self._doubts or self._made
         else:
+            if not self._alone:
+                self._alone_since = self.reactor.seconds()
             self._alone, self._doubts = _HEARD, 0
 
     @property

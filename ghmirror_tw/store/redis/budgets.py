@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final
 
 from attrs import define, field
@@ -14,6 +15,7 @@ from zope.interface import implementer
 from ghmirror_tw.store import names
 from ghmirror_tw.store.interfaces import Bid, Budget, IBudgets, Part
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Unavailable
+from ghmirror_tw.store.redis.members import Members
 from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.scripts import Script
 
@@ -148,8 +150,19 @@ class RedisBudgets:
     records: RedisRecords
     timeout_s: float
     turn_ms: int = TURN_MS
+    fleet: Members | None = None
     alone: bool = False
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
+
+    @property
+    def members(self) -> int:
+        """How many replicas share the budgets, as last known; 0: not known."""
+        return 0 if self.fleet is None else self.fleet.count
+
+    @property
+    def heard_at(self) -> float:
+        """When Redis last responded, in seconds since the epoch."""
+        return -inf if self.fleet is None else self.fleet.heard_at
 
     def bid(self, budget: Budget, bid: Bid) -> Deferred[Part]:
         """Have the server weigh what everybody wants."""
@@ -168,6 +181,8 @@ class RedisBudgets:
             ),
         )
         held, target, sharers, contended, complained_ms = await self._write(credential, command)
+        if self.fleet is not None:
+            self.fleet.heard()
         return Part(held, target, sharers, bool(contended), complained_ms / 1000)
 
     async def _write(self, credential: str, command: Command) -> list[int]:
