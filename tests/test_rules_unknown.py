@@ -170,13 +170,7 @@ class Flood(TestCase):
         for number in range(MADE_UP):
             method, target, headers, body = kinds[number % len(kinds)]
             headers = {**headers, "Authorization": authorization(number)}
-            asked.append(
-                at_once.run(
-                    lambda m=method, t=target, h=headers, b=body: start(  # type: ignore[misc]
-                        self.home.ask(m, t, headers=h, body=b)
-                    )
-                )
-            )
+            asked.append(at_once.run(self.home.ask, method, target, headers=headers, body=body))
         answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
         await settled(self.home.house.store)
         self.github.clear_faults()
