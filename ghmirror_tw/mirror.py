@@ -476,12 +476,13 @@ class Mirror:
         *,
         writes: bool = False,
         slot: Slot | None = None,
+        within_s: float = inf,
     ) -> Reply:
         """Put one question to GitHub, and take account of its answer.
 
         *sending* is called just before it is sent. *writes*: whether it may change later responses
-        of GitHub. *slot* may hold the permit that it needs. Raises `Stopped` where a rate limit is
-        in force, and nothing is sent.
+        of GitHub. *slot* may hold the permit that it needs. *within_s*: the longest time from then
+        to the response. Raises `Stopped` where a rate limit is in force, and nothing is sent.
         """
         token, scopes = requester.token, _scopes(question, mutates=writes)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
@@ -497,7 +498,8 @@ class Mirror:
             self._charges.sent(token, known=self.is_accepted(token))
             try:
                 sending()
-                reply = await self._put(question, upload, deadline, permit, trial.entry)
+                by = min(deadline, self.now() + within_s)
+                reply = await self._put(question, upload, by, permit, trial.entry)
                 answered = True
                 self._note_acceptance(question, token, permit, reply)
                 reply = self._take_note(question, requester, trial, reply)
@@ -563,8 +565,7 @@ class Mirror:
         asked_at = self.tick()
 
         async def send(check: Question) -> Reply:
-            until = min(deadline, self.now() + TIMEOUT_S)
-            return await self.put(check, requester, None, until)
+            return await self.put(check, requester, None, deadline, within_s=TIMEOUT_S)
 
         refused = await self._checks.refusal(requester.credential, authorization, send)
         if refused is not None and not refused.collapsed:
