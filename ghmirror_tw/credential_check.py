@@ -94,7 +94,7 @@ class CredentialChecks:
             return None
         if content is None:
             reply.content.abort()
-        if reply.status == _UNAUTHORIZED:
+        if reply.status == _UNAUTHORIZED and not _may_be_app(authorization):
             self.metrics.credential_checked("refused")
             answer = passed_on(reply, None)
             return evolve(answer, body=Whole(content or b"", answer.coding))
@@ -107,6 +107,11 @@ class CredentialChecks:
     def close(self) -> None:
         """Cancel all checks."""
         self._flights.close()
+
+
+def _may_be_app(authorization: bytes) -> bool:
+    """Tell whether a credential may be the ID and secret of an App, valid for its own targets."""
+    return authorization[:6].lower() == b"basic "
 
 
 def _unwanted(result: Answer | Failure | None) -> None:

@@ -487,6 +487,8 @@ class Mirror:
         token, scopes = requester.token, _scopes(question, mutates=writes)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
         self._unless_stopped(token, scopes)
+        if spends(question):
+            self.pacing.keep_reserve(token, bucket_of(question.method, question.path))
         permit = None if slot is None else slot.take()
         if permit is None:
             permit = await self._permit(question, token, deadline, writes=writes)
@@ -526,7 +528,6 @@ class Mirror:
                 token,
                 bucket_of(question.method, question.path),
                 READ_POINTS if reads else points_of(question, mutates=writes),
-                spends=spends(question),
                 timeout_s=deadline - self.now(),
                 unknown=unknown,
             )
@@ -559,6 +560,7 @@ class Mirror:
             authorization is None
             or self.is_accepted(requester.token)
             or self.availability.offline
+            or question.fields.get(b"x-github-otp") is not None
             or not self._checks.may_check(authorization)
         ):
             return None
@@ -583,6 +585,8 @@ class Mirror:
         """Ask GitHub, and take account of whether it is there."""
         began = self.now()
         timeout_s = deadline - began
+        # Of all that may be made up, what fails is evidence of one.
+        who = entry.credential if self.is_accepted(entry.credential) else UNKNOWN
         status: int | str = "cancelled"
         try:
             producer = None if upload is None else upload.producer()
@@ -595,7 +599,7 @@ class Mirror:
             # A timeout of a request with little time left is no failure of GitHub.
             cut_short = error.reason == "timeout" and timeout_s < self.terms.timeout / 2
             if not error.is_ours and not cut_short and not asks_for_limits(question):
-                seen = _observation(question, entry.credential)
+                seen = _observation(question, who)
                 self.availability.failed(seen, began, self.now())
             if error.reason == "timeout":
                 self._timed_out(question, entry.credential, began, cut_short=cut_short)
@@ -610,7 +614,7 @@ class Mirror:
         if asks_for_limits(question):
             return reply  # which shows nothing of whether GitHub can respond to others
         if reply.status >= 500:  # noqa: PLR2004
-            self.availability.failed(_observation(question, entry.credential), began, ended)
+            self.availability.failed(_observation(question, who), began, ended)
         elif not _is_foreign(question, reply):
             self.availability.answered(limited=reply.limited, now=ended)
         return reply
@@ -623,7 +627,7 @@ class Mirror:
         A request that was *cut_short* had too little time, and does not count for its key.
         """
         self.metrics.unknown()
-        if question.method in _READING and not cut_short:
+        if question.method in _READING and not cut_short and self.is_accepted(token):
             self.backoffs.timed_out(self._key(question).name, token, began, self.now())
 
     async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:

@@ -355,26 +355,22 @@ class Pacing:
             return _NOTHING
         return _Expecting(tuple(self._lane(credential).shares))
 
-    def enter(  # noqa: PLR0913 - whose request it is, what it costs, how long it waits
+    def enter(
         self,
         credential: str,
         bucket: str,
         points: int = READ_POINTS,
         *,
-        spends: bool = False,
         timeout_s: float = LONGEST_WAIT_S,
         unknown: str = "",
     ) -> Deferred[Permit]:
         """Return leave to put a question, at once or when it is its turn.
 
-        *bucket* is that of GitHub's quota. *spends*: it is a read, and nothing makes it free of
-        charge. *unknown* names the lane of a credential that GitHub has not accepted yet.
-        Fails with a `MirrorError` (503) for one that would cut into the reserve, or has waited
-        for *timeout_s*, or where too many wait. Cancelling gives up waiting.
+        *bucket* is that of GitHub's quota. *unknown* names the lane of a credential that GitHub has
+        not accepted yet. Fails with a `MirrorError` (503) for one that has waited for *timeout_s*,
+        or where too many wait. Cancelling gives up waiting.
         """
         try:
-            if spends:
-                self.keep_reserve(credential, bucket)
             if self._closed:
                 raise errors.shutting_down(1)
             lane = self._unknown[unknown] if unknown else self._lane(credential)

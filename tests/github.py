@@ -1142,6 +1142,7 @@ class GitHub:
         self._points.clear()
         self.log.clear()
         self.mutations.clear()
+        self.checks.clear()
         self.connections_made = 0
 
     def asked(self, path: str | None = None) -> list[Exchange]:

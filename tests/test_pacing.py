@@ -11,7 +11,15 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw import pacing
-from ghmirror_tw.pacing import COMPLAINT_S, LONGEST_WAIT_S, Pacing, Permit, points_of
+from ghmirror_tw.pacing import (
+    CHECKS,
+    COMPLAINT_S,
+    LONGEST_WAIT_S,
+    UNKNOWN,
+    Pacing,
+    Permit,
+    points_of,
+)
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.messages import Question
@@ -42,8 +50,20 @@ class Queue:
         self.refused: list[Failure] = []
 
     def enter(
-        self, who: str, *, bucket: str = "core", points: int = 1, **more: Any
+        self,
+        who: str,
+        *,
+        bucket: str = "core",
+        points: int = 1,
+        spends: bool = False,
+        **more: Any,
     ) -> Deferred[Permit]:
+        if spends:
+            try:
+                self.pacing.keep_reserve(who, bucket)
+            except MirrorError:
+                self.refused.append(Failure())
+                return Deferred()
         asked = self.pacing.enter(who, bucket, points, **more)
 
         def goes(permit: Permit) -> None:
@@ -343,6 +363,104 @@ def test_without_a_reserve_nothing_is_kept() -> None:
     queue.pacing.heard(ALICE, "core", 0, queue.clock.seconds() + 600)
     queue.enter(ALICE, spends=True)
     assert queue.went == [ALICE]
+    queue.finish()
+
+
+# Credentials that GitHub has not accepted yet.
+
+
+def test_unknown_credentials_share_a_lane() -> None:
+    """A tenth of the connections; the others have the rest, and wait for none of them."""
+    queue = Queue(max_connections=50, max_in_flight=80)
+    for number in range(8):
+        queue.enter(f"made up {number}", unknown=UNKNOWN)
+    assert len(queue.went) == 5
+    assert queue.pacing.unknown_in_flight == 5
+    for _ in range(45):
+        queue.enter(ALICE)
+    assert queue.went[5:] == [ALICE] * 45
+    queue.leave()
+    assert queue.went[50:] == ["made up 5"]
+    queue.finish()
+
+
+def test_checks_have_half_of_what_others_leave() -> None:
+    """As it is when they are sent, and a tenth in any case."""
+    queue = Queue(max_connections=50, max_in_flight=80)
+    queue.enter_all(*[ALICE] * 20)
+    queue.enter_all(*[f"made up {number}" for number in range(40)], unknown=CHECKS)
+    assert len(queue.went) == 20 + 15
+    queue.enter_all(*[BOB] * 15)
+    assert queue.went[35:] == [BOB] * 15
+    # What others leave, checks get.
+    queue.leave(20)
+    assert queue.pacing.unknown_in_flight == 17
+    queue.finish()
+
+
+def test_a_small_mirror_has_four_for_them() -> None:
+    """However few connections there are."""
+    queue = Queue(max_connections=10, max_in_flight=80)
+    queue.enter_all(*[f"made up {number}" for number in range(9)], unknown=UNKNOWN)
+    assert len(queue.went) == 4
+    queue.finish()
+
+
+def test_what_is_accepted_leaves_the_lane_at_once() -> None:
+    """With what it has on its way, and what waits; others move up."""
+    queue = Queue(max_connections=50, max_in_flight=80)
+    queue.enter_all(*[ALICE] * 7, BOB, unknown=UNKNOWN)
+    assert queue.went == [ALICE] * 5
+    queue.pacing.accepted(ALICE, queue.permits[0])
+    assert sorted(queue.went) == [ALICE] * 7 + [BOB]
+    # The others that were on their way are still there, until they end.
+    assert queue.pacing.unknown_in_flight == 5
+    queue.leave(4)
+    queue.leave(4)
+    assert queue.pacing.unknown_in_flight == 0
+    assert not queue.pacing._connections
+    queue.finish()
+
+
+def test_a_permit_that_was_left_is_not_moved() -> None:
+    """Nor is that of a check, which ends soon."""
+    queue = Queue(max_connections=50, max_in_flight=80)
+    queue.enter(ALICE, unknown=CHECKS)
+    queue.enter(ALICE, unknown=UNKNOWN)
+    check, other = queue.permits
+    queue.pacing.accepted(ALICE, check)
+    assert queue.pacing.unknown_in_flight == 2
+    other.leave()
+    queue.pacing.accepted(ALICE, other)
+    assert queue.pacing.unknown_in_flight == 1
+    check.leave()
+    queue.permits.clear()
+    queue.finish()
+
+
+def test_too_many_unknown_credentials_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, or when they have waited for long; none of the others is."""
+    monkeypatch.setattr(pacing, "MOST_UNKNOWN", 2)
+    monkeypatch.setattr(pacing, "MOST_OF_ALL", 1)
+    queue = Queue(max_connections=50, max_in_flight=1)
+    queue.enter_all(*[f"made up {number}" for number in range(8)], unknown=UNKNOWN)
+    (error,) = queue.errors()
+    assert (error.status, error.retry_after) == (503, 1)
+    assert "not accepted yet" in error.message
+    queue.enter_all(ALICE, ALICE)
+    assert not queue.errors()
+    queue.clock.advance(pacing.LONGEST_WAIT_S)
+    assert [each.reason for each in queue.errors()] == ["overloaded"] * 3
+    queue.finish()
+
+
+def test_unknown_credentials_have_no_budget_of_points() -> None:
+    """Nothing is counted for what may be made up; known ones have theirs."""
+    queue = Queue(max_connections=50, max_in_flight=80, points_per_minute=5)
+    for number in range(5):
+        queue.enter(f"made up {number}", unknown=UNKNOWN, points=5)
+    assert len(queue.went) == 5
+    assert not queue.pacing._lanes
     queue.finish()
 
 

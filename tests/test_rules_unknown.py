@@ -285,6 +285,52 @@ class Slots(TestCase):
         assert await self.home.metric("ghmirror_unknown_overloaded_total") == 6
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
 
+    async def test_what_is_not_checked(self) -> None:
+        """Reads that pass by; what a check cannot show; and what is known or has no credential."""
+        before = len(self.github.checks)
+        for headers in (
+            {"Authorization": "token m1", "Range": "bytes=0-1"},
+            {"Authorization": "Basic bTp4", "X-GitHub-OTP": "123456"},
+            {"Authorization": JWT.format("m2")},
+            {"Authorization": "Unheard-of m3"},
+            {},
+            {"Authorization": "token alice-1"},
+            {"Authorization": "Bearer alice-1"},
+        ):
+            await self.home.get("/things/0", headers=headers)
+        await self.home.get("/rate_limit", token="bob-1")
+        await self.home.get("/things/0", token="bob-1")
+        assert len(self.github.checks) == before
+        await self.home.get("/things/0", token="carol-1")
+        assert self.github.checks[before:] == [b"token carol-1"]
+
+    async def test_one_check_for_all_requests_of_a_credential(self) -> None:
+        """With whatever scheme and for whatever they are sent."""
+        gate = self.github.hold("/rate_limit")
+        asked = [
+            start(self.home.get(f"/things/{number}", token="bob-1")) for number in (0, 1, 2, 0)
+        ]
+        body = b'{"query":"query{x}"}'
+        asked.append(start(self.home.ask("POST", "/graphql", token="bob-1", body=body)))
+        await gate.arrived(1)
+        await until(lambda: self.home.house.resource.in_flight == 5)
+        gate.open()
+        answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+        assert {got.status for _, got in answers} == {200}
+        assert self.github.checks[1:] == [b"token bob-1"]
+
+    async def test_a_401_ends_it(self) -> None:
+        """A token that was revoked is checked again, and so is one that is accepted again."""
+        self.github.revoke("alice-1")
+        assert (await self.home.get("/things/0", token="alice-1")).status == 401
+        assert len(self.github.checks) == 1
+        assert (await self.home.get("/things/0", token="alice-1")).status == 401
+        assert len(self.github.checks) == 2
+        self.github.token("alice-1", "alice")
+        for _ in range(2):
+            assert (await self.home.get("/things/0", token="alice-1")).status == 200
+        assert len(self.github.checks) == 3
+
     async def test_thousands_of_new_tokens_become_known(self) -> None:
         """At once, after a cold start: each is checked once, and none is refused."""
         self.patch(pacing, "LONGEST_WAIT_S", 60.0)  # however busy this machine is
