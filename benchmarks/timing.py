@@ -28,6 +28,7 @@ from benchmarks.latency import settings
 from tests.redis_servers import RedisServer
 from tests.running import BlockingMirror
 
+_UNAUTHORIZED = 401
 _NOT_FOUND = 404
 
 
@@ -41,16 +42,22 @@ def best_guess(some: Sequence[float], others: Sequence[float]) -> float:
     return 0.5 + best / (2 * max(len(some), len(others)))
 
 
-async def measure(url: str, targets: Sequence[str], rng: random.Random) -> dict[str, list[float]]:
-    """Ask for all targets once, as somebody who is refused; return how long each took."""
+async def measure(
+    url: str, targets: Sequence[str], rng: random.Random, *, made_up: bool
+) -> dict[str, list[float]]:
+    """Ask for all targets once, as somebody who is refused; return how long each took.
+
+    *made_up*: with another made-up token each time.
+    """
     took: dict[str, list[float]] = {}
     with contextlib.closing(Connection(url)) as connection:
         await connection.get("/zen", "token1")
         for target in rng.sample(targets, len(targets)):
+            token = f"made-up-{rng.random()}" if made_up else "token1"
             began = perf_counter()
-            status, _ = await connection.get(target, "token1")
+            status, _ = await connection.get(target, token)
             took.setdefault(target, []).append(perf_counter() - began)
-            if status != _NOT_FOUND:
+            if status != (_UNAUTHORIZED if made_up else _NOT_FOUND):
                 raise SystemExit(f"not refused: {status}")
     return took
 
@@ -79,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--delay", type=float, default=0.0, help="seconds that GitHub takes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-share", action="store_true", help="[cache] share = no")
+    parser.add_argument("--made-up", action="store_true", help="with made-up tokens")
     options = parser.parse_args(arguments)
     rng = random.Random(options.seed)
     with ExitStack() as stack:
@@ -106,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if tally.failed:
                 raise SystemExit(f"storing failed: {dict(tally.statuses)}")
             for time in ("first", "second"):
-                took = asyncio.run(measure(mirror.url, targets, rng))
+                took = asyncio.run(measure(mirror.url, targets, rng, made_up=options.made_up))
                 known = [each for target in stored for each in took[target]]
                 rest = [each for target in targets if target not in stored for each in took[target]]
                 report(f"{name}, {time} time", known, rest)
