@@ -89,6 +89,7 @@ class Matrix:
         mine, others = mine.replace(", ", "-"), others.replace(", ", "-")
         for token, login in ((mine, "alice"), (others, "bob")):
             github.token(token, login)
+            self.home.accept(token)
         content = {"a": 1, "text": " ".join(map(str, range(2000)))}
         github.put(path, content, private_to=["alice", "bob"])
         stored = {"own": mine, "other": others}.get(holding, "")

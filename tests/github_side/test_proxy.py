@@ -40,6 +40,7 @@ async def open_tls(case: TestCase, host: str = "127.0.0.1", name: str = "") -> t
 
 async def got_and_said(home: Home, target: str = "/zen") -> tuple[Got, str]:
     """Ask for something; return the answer, and what was logged."""
+    home.accept("alice-1")
     with capturedLogs() as events:
         got = await home.get(target, token="alice-1")
     return got, "\n".join(map(formatEvent, events))

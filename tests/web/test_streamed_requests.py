@@ -53,6 +53,7 @@ class Uploads(TestCase):
         """Start the mirror; the time for its clients is a clock of the test's own."""
         self.clock = Clock()
         self.home = await open_home(self, github={"api_url": self.server.url}, **options)
+        self.home.accept("alice-1", "alice", "mallory")
         self.home.site.reactor = self.clock
 
     async def begin(self, sent: bytes) -> tuple[Wire, Channel]:
