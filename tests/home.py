@@ -172,7 +172,7 @@ class Home:
         self._clock.at += seconds
 
     def accept(self, *tokens: str) -> None:
-        """Let the mirror know tokens, so that it does not check them before their first requests."""
+        """Let the mirror know tokens, so that it does not check them first."""
         mirror = self.house.mirror
         for token in tokens:
             mirror.accepted.accept(mirror.names.name(f"token {token}".encode()))
