@@ -794,9 +794,7 @@ class GitHub:
     log: deque[Exchange] = field(factory=lambda: deque(maxlen=100_000), init=False)
     """Exchanges in the order in which they ended."""
     checks: list[bytes | None] = field(factory=list, init=False)
-    """The credentials that mirrors have checked; nothing else counts or logs that."""
-    check_status: int | None = field(default=None, init=False)
-    """The status of the response to such a check; None: what the credential deserves."""
+    """The credentials that mirrors have checked; those that are accepted are not logged."""
     connections_made: int = field(default=0, init=False)
 
     _credentials: dict[str, _Credential] = field(factory=dict, init=False)
@@ -1186,17 +1184,13 @@ class GitHub:
             question.credential = self._credential(authorization)
             question.refused = question.credential is None
         if question.path == "/rate_limit" and question.named.get(b"user-agent") == b"ghmirror":
-            # The mirror's own check of a credential: counted and logged apart.
-            question.begun = False
+            # The mirror's own check of a credential: one that is accepted is logged apart.
             self.checks.append(authorization)
-            status = self.check_status
-            answer = self._answer(question) if status is None else _message(status, "A check")
-            gate = next((each for each in self._gates if each.path == "/rate_limit"), None)
-            if gate is None:
-                self._send(question, answer, None)
-            else:
-                gate._wait(question, partial(self._send, question, answer, None))
-            return
+            gated = any(each.path == "/rate_limit" for each in self._gates)
+            if not question.refused and not gated:
+                question.begun = False
+                self._send(question, self._answer(question), None)
+                return
         who = question.who
         in_flight = self.in_flight[who] = self.in_flight[who] + 1
         self.most_in_flight[who] = max(self.most_in_flight[who], in_flight)

@@ -138,6 +138,7 @@ class Flood(TestCase):
         # No credential of this test has grants that a look-up does not show.
         self.patch(acceptance, "HAS_EPOCHS", True)
         self.github = await open_github(self)
+        self.github.anonymous_limit = 1_000_000
         self.github.put("/thing", {"a": 1})
         self.github.put("/private", {"b": 2}, private_to=("alice",))
         self.redis = start_redis(self)
