@@ -24,10 +24,12 @@ from ghmirror_tw.policy.acceptance import accepts, is_checkable
 from ghmirror_tw.policy.fields import Fields
 from ghmirror_tw.policy.forwarding import OWN_AGENT
 from ghmirror_tw.policy.messages import Question
+from ghmirror_tw.policy.reuse import asks_for_json
 from ghmirror_tw.stops import Stopped
 from ghmirror_tw.validation import passed_on
 
 TARGET: Final = b"/rate_limit"
+_JSON: Final = b"application/vnd.github+json"
 #: The longest time that a request waits for a check, in seconds.
 TIMEOUT_S: Final = 5.0
 #: A server without rate limits responds with 404, and is not asked again for so long, in seconds.
@@ -63,26 +65,28 @@ class CredentialChecks:
     async def refusal(
         self,
         credential: str,
-        authorization: bytes,
+        question: Question,
         send: Callable[[Question], Awaitable[Reply]],
     ) -> Answer | None:
         """Return GitHub's 401 where it does not accept a credential; None where it does.
 
         None as well where no response shows it: then the request itself has to. *send* sends a
-        request to GitHub.
+        request to GitHub. *question* is the request that waits.
         """
-        answer, first = await self._flights.join(
-            credential, lambda: self._check(authorization, send)
-        )
+        answer, first = await self._flights.join(credential, lambda: self._check(question, send))
         return answer if first or answer is None else evolve(answer, collapsed=True)
 
     async def _check(
-        self, authorization: bytes, send: Callable[[Question], Awaitable[Reply]]
+        self, question: Question, send: Callable[[Question], Awaitable[Reply]]
     ) -> Answer | None:
+        authorization, accept = question.authorization or b"", question.fields.get(b"accept")
+        # A 401 names the media type that was asked for.
+        if accept is None or not asks_for_json(accept):
+            accept = _JSON
         fields = Fields(
             (
                 (b"authorization", authorization),
-                (b"accept", b"application/vnd.github+json"),
+                (b"accept", accept),
                 (b"user-agent", OWN_AGENT),
             )
         )

@@ -569,7 +569,7 @@ class Mirror:
         async def send(check: Question) -> Reply:
             return await self.put(check, requester, None, deadline, within_s=TIMEOUT_S)
 
-        refused = await self._checks.refusal(requester.credential, authorization, send)
+        refused = await self._checks.refusal(requester.credential, question, send)
         if refused is not None and not refused.collapsed:
             self.revoked(requester, asked_at)
         return refused

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.store import shares
-from tests.home import Home, open_home, reactor
+from tests.home import Home, open_home, reactor, until
 from tests.redis_house import settled
 from tests.redis_servers import start_redis
 
@@ -137,6 +137,7 @@ class RoundTrips(TestCase):
         await self.home.get("/thing", token="alice-1")
         await settled(self.home.house.store)
         other = await self.another()
+        await until(lambda: other.house.members is not None and other.house.members.count == 2)
         self.counted()
         assert (await other.get("/thing", token="bob-1")).json == {"a": 1}
         await settled(other.house.store)
