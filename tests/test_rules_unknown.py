@@ -16,7 +16,6 @@ from twisted.trial.unittest import TestCase
 
 import ghmirror_tw
 from ghmirror_tw import pacing
-from ghmirror_tw.policy import acceptance
 from ghmirror_tw.policy.bounded import MOST_UNKNOWN, CredentialTable
 from tests.home import Home, open_github, open_home, reactor, start, until
 from tests.redis_house import settled
@@ -135,8 +134,6 @@ class Flood(TestCase):
     home: Home
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        # No credential of this test has grants that a look-up does not show.
-        self.patch(acceptance, "HAS_EPOCHS", True)
         self.github = await open_github(self)
         self.github.anonymous_limit = 1_000_000
         self.github.put("/thing", {"a": 1})

@@ -29,8 +29,11 @@ def is_checkable(authorization: bytes) -> bool:
 def fleet_knows(known: Known) -> bool | None:
     """Tell whether a replica has received a good response for the credential of a look-up.
 
-    None where the look-up cannot tell: it was not answered by the primary.
+    None where the look-up cannot tell: it was not answered by the primary, or there is a grant of
+    another epoch than the current one, as after a restore or a 401.
     """
-    if known.grant is not None or known.epoch is not None:
+    if known.grant is not None:
+        return True if known.permits else None
+    if known.epoch is not None:
         return True
     return False if known.current else None

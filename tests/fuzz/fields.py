@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from ghmirror_tw.logs import as_json, as_text, scrub
 from ghmirror_tw.policy import (
+    acceptance,
     agents,
     coding,
     cors,
@@ -196,6 +197,7 @@ def request_fields(raw: bytes) -> None:
     value = fields.get(b"authorization")
     if value is not None:
         assert key.token_in(value) in value or value.lower().startswith(b"basic ")
+        assert acceptance.accepts(200, value) is acceptance.is_checkable(value)
         assert granting.expires_at(value, fields, _NOW, 60.0) >= _NOW
     assert all(isinstance(each, bytes) for each in varying.beyond_key(fields))
     varying.varied(fields, Fields(((b"vary", b"User-Agent"),)))

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 
-from ghmirror_tw.policy import acceptance
 from ghmirror_tw.policy.acceptance import accepts, fleet_knows
 from ghmirror_tw.policy.records import Grant, Known
 
-GRANT = Grant("d", None, None, None, 1.0, 1.0)
-
-
-@attrs.frozen
-class _WithEpoch:
-    """A look-up's result that has an epoch."""
-
-    grant: Grant | None = None
-    current: bool = True
-    epoch: bytes | None = None
+GRANT = Grant("d", None, None, None, 1.0, 1.0, epoch=b"e")
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 304])
@@ -41,20 +30,14 @@ def test_what_github_does_not_validate(authorization: bytes | None) -> None:
 
 
 def test_a_grant_shows_it() -> None:
-    """Whether or not there are epochs, and whoever answered."""
-    assert fleet_knows(Known(grant=GRANT))
-    assert fleet_knows(Known(grant=GRANT, current=False))
+    """If it is of the current epoch: after a 401 and a restore it is not."""
+    assert fleet_knows(Known(grant=GRANT, epoch=b"e"))
+    assert fleet_knows(Known(grant=GRANT, epoch=b"f")) is None
+    assert fleet_knows(Known(grant=GRANT)) is None
 
 
-def test_an_epoch_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_shows_it() -> None:
     """Its absence shows the opposite only where it was read from the primary."""
-    monkeypatch.setattr(acceptance, "HAS_EPOCHS", True)
-    assert fleet_knows(_WithEpoch(epoch=b"e"))  # type: ignore[arg-type]
-    assert fleet_knows(_WithEpoch()) is False  # type: ignore[arg-type]
-    assert fleet_knows(_WithEpoch(current=False)) is None  # type: ignore[arg-type]
-
-
-def test_without_epochs_it_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There may be grants under other keys."""
-    monkeypatch.setattr(acceptance, "HAS_EPOCHS", False)
-    assert fleet_knows(Known()) is None
+    assert fleet_knows(Known(epoch=b"e"))
+    assert fleet_knows(Known()) is False
+    assert fleet_knows(Known(current=False)) is None

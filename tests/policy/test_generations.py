@@ -45,3 +45,17 @@ def test_a_generation_never_recurs() -> None:
     last = generations.of("a")
     generations.begin("a")
     assert generations.of("a") > last
+
+
+def test_unknown_credentials_share_theirs() -> None:
+    """And take no place; a known one has its own."""
+    generations = Generations(1)
+    generations.begin("real")
+    before = generations.of("real")
+    for credential in "abc":
+        first = generations.of(credential, known=False)
+        generations.saw(credential, None, known=False)
+        generations.began(credential, b"1", known=False)
+        generations.begin(credential, known=False)
+        assert generations.of(credential, known=False) > first
+    assert generations.of("real") == before
