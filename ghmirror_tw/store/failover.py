@@ -619,9 +619,7 @@ class FailoverStore:
         if began == epoch:
 
             async def put() -> None:
-                there = await self.redis.put_epoch(
-                    credential, epoch, self._statement_s, EpochOver.NOTHING
-                )
+                there = await self._write_epoch(credential, epoch, EpochOver.NOTHING)
                 if there != epoch and self.memory.epoch(credential) == epoch:
                     self.memory.set_epoch(credential, there)
 
@@ -637,9 +635,15 @@ class FailoverStore:
         self._send(
             _epoch_of(credential),
             credential,
-            lambda: self.redis.put_epoch(credential, epoch, self._statement_s, over),
+            lambda: self._write_epoch(credential, epoch, over),
             lasting=True,
         )
+
+    async def _write_epoch(self, credential: str, epoch: bytes, over: EpochOver) -> bytes | None:
+        """Write an epoch as soon as its history is known."""
+        if self.redis.history is None and self.redis.servers.writing:
+            await self.history.looked(self._statement_s)
+        return await self.redis.put_epoch(credential, epoch, self._statement_s, over)
 
     def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
         """Replace an epoch in the whole fleet; fire when Redis has it, or after the timeout."""

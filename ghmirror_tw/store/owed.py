@@ -45,6 +45,7 @@ class Owed:
     _timer: IDelayedCall | None = field(init=False, default=None)
     _paying: bool = field(init=False, default=False)
     _paying_first: bool = field(init=False, default=False)
+    _being_paid: frozenset[Hashable] = field(init=False, default=frozenset())
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
@@ -55,7 +56,7 @@ class Owed:
         return bool(self._first or self._writes)
 
     def __contains__(self, name: Hashable) -> bool:
-        return name in self._first or name in self._writes
+        return name in self._first or name in self._writes or name in self._being_paid
 
     @property
     def owes_first(self) -> bool:
@@ -95,6 +96,7 @@ class Owed:
             while writes and len(batch) < most:
                 batch.append((writes, *writes.popitem(last=False)))
         self._paying_first = bool(batch) and batch[0][0] is self._first
+        self._being_paid = frozenset([name for _, name, _ in batch])
 
         async def one(writes: dict[Hashable, Write], name: Hashable, write: Write) -> None:
             try:
@@ -108,6 +110,7 @@ class Owed:
 
     def _paid(self, _: object) -> None:
         self._paying = self._paying_first = False
+        self._being_paid = frozenset()
         if not self._first:
             wake(self._waiters)
         if self:

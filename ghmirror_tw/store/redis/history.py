@@ -201,12 +201,13 @@ class History:
     async def _beat_on(self, node: Node) -> _Beat:
         key = node.own_key(_KEY)
         seen = self._seen.get(key)
-        if key not in self._run_ids:
-            self._run_ids[key] = await _run_id_of(node)
+        run_id = self._run_ids.get(key)
+        if run_id is None:
+            run_id = self._run_ids[key] = await _run_id_of(node)
         beat = BEAT.call(
             (key,),
             token_hex(8).encode(),
-            self._run_ids.get(key, b""),
+            run_id,
             b"" if seen is None else seen.history,
             b"%d" % (0 if seen is None else seen.count),
             b"%d" % round(_UNWATCHED_S * 1000),

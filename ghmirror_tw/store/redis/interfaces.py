@@ -30,12 +30,14 @@ class Purpose(Enum):
     """What commands are for, which decides who is asked.
 
     READ changes nothing, and a server that lags may answer. CURRENT changes nothing either, but
-    only the primary may answer. WRITE changes something, so the primary is asked.
+    only the primary may answer. WRITE changes something, so the primary is asked. REMOVE only
+    takes something away: a primary that is full, and takes no other changes, does that, too.
     """
 
     READ = "read"
     CURRENT = "current"
     WRITE = "write"
+    REMOVE = "remove"
 
 
 @frozen

@@ -310,8 +310,10 @@ class Node:
             else:
                 self._say(f"can't be {'written' if self.reading else 'read'}: {self.why}")
         if (self.reading, self.writing) != self._told:
-            self.returns += self.reading and not self._told[0]
-            self._told = (self.reading, self.writing)
+            told, self._told = self._told, (self.reading, self.writing)
+            self.returns += any(
+                now and not before for now, before in zip(self._told, told, strict=True)
+            )
             self.changed(self)
 
     def _say(self, fault: str) -> None:

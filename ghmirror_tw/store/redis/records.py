@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 from itertools import chain
 from math import inf
@@ -456,7 +457,7 @@ class RedisRecords:
         self.tracking.changed(keys)
         life = self.life(self.outweighing_life_s)
         command = scripts.ADVANCE.call(keys, self.codec.time(name, asked_at), life)
-        await self._write(names.slot_of_key(key), command, timeout_s)
+        await self._write_or_remove(names.slot_of_key(key), command, keys[1], timeout_s)
 
     async def put_epoch(
         self, credential: str, epoch: bytes, timeout_s: float, over: EpochOver
@@ -472,8 +473,28 @@ class RedisRecords:
         self.tracking.changed(keys)
         sealed, life = self.codec.epoch(name, epoch), self.life(self.outweighing_life_s)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
-        reply = await self._write(names.slot_of_credential(credential), command, timeout_s)
+        slot = names.slot_of_credential(credential)
+        if over is EpochOver.NOTHING:
+            reply = await self._write(slot, command, timeout_s)
+        else:
+            reply = await self._write_or_remove(slot, command, keys[0], timeout_s)
         return self.codec.open_epoch(name, reply)
+
+    async def _write_or_remove(
+        self, slot: bytes, command: Command, key: bytes, timeout_s: float
+    ) -> Reply:
+        """Write what ends a permission; where that fails, remove what permits, at *key*.
+
+        A server that is full refuses to store a refusal, but not to remove a grant. It fails in
+        either case, so that the write is owed.
+        """
+        try:
+            return await self._write(slot, command, timeout_s)
+        except Unavailable:
+            if self.servers.reading:
+                with suppress(Unavailable):
+                    await self._ask(slot, (Command((b"DEL", key)),), Purpose.REMOVE, timeout_s)
+            raise
 
     async def set_limit(self, token: str, limit: Limit, timeout_s: float) -> None:
         """Store a limit for as long as it lasts."""

@@ -31,6 +31,9 @@ _BOTH: Final = frozenset(
     }
 )
 
+#: A user who may not do this may still read.
+_CHANGES: Final = frozenset({Purpose.WRITE, Purpose.REMOVE})
+
 _PASSING: Final = frozenset({"TRYAGAIN", "UNSERVED"})
 
 _CODES: Final = _WRITING | _BOTH | _PASSING | {"MOVED", "ASK"}
@@ -84,7 +87,7 @@ def trouble(code: str, purpose: Purpose) -> Trouble | None:
 
     None: it speaks of one key, or of who else has it (MOVED, ASK).
     """
-    if code in _WRITING or (code == "NOPERM" and purpose is Purpose.WRITE):
+    if code in _WRITING or (code == "NOPERM" and purpose in _CHANGES):
         return Trouble.WRITING
     if code in _PASSING:
         return Trouble.PASSING
