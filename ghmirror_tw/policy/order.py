@@ -14,7 +14,8 @@ permission has to be found, never inferred from the absence of a refusal:
 - **Refusal.** A 403, 404, 410 or 451 for one key removes the grant in the same step in which it
   is stored. It also outweighs grants whose requests were sent earlier and that are stored later.
 - **Settled.** After an interruption another replica may hold refusals that it could not store. No
-  such response is sent until all replicas have stored theirs, or `SETTLING_S` have passed.
+  such response is sent until all replicas have stored theirs. If one does not within `SETTLING_S`,
+  what it had is lost, and a new history begins.
 
 Without permission a grant is still good for its validators: GitHub decides about each of them.
 

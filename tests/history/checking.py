@@ -7,7 +7,9 @@ may be joined for 100 ms (`Rules.joined_s`), but not one that was sent before th
 A response that is marked `stale` or `fresh` needs a grant: GitHub itself sent this version to this
 credential, or confirmed it. The grant must be later than the credential's last write that ended
 before the request, and later than every refusal that a client had received `Rules.known_s` before
-the request was sent. That margin is for a refusal that is on its way to the store.
+the request was sent. That margin is for a refusal that is on its way to the store. A replica that
+alone cannot reach Redis can tell the others nothing, so what it received counts for itself, and for
+the others when it is back.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ class Rules:
 
     joined_s: float = 0.1
     known_s: float = 0.5
+    #: For so long after Redis can be reached again a replica may not have noticed it, or may not
+    #: have written yet what it owes.
+    back_s: float = 3.5
     #: Two exchanges that GitHub received within so long have no order.
     order_s: float = 0.05
     fresh_for_s: float = 0.0
@@ -64,9 +69,12 @@ class _Index:
     all_writes: dict[str, list[Response]] = field(factory=lambda: defaultdict(list))
     #: When the client that caused an exchange received its response.
     ended: dict[int, float] = field(factory=dict)
+    #: Through which replica each request was sent.
+    replicas: dict[int, str] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         for response in self.history.responses:
+            self.replicas[response.request] = response.replica
             if response.status is not None:
                 self.ended[response.request] = response.received_at
             if response.writes:
@@ -81,12 +89,27 @@ class _Index:
             elif each.refuses and each.method in {"GET", "HEAD"}:
                 self.refusals[each.credential, each.target].append(each)
 
-    def own_write(self, response: Response) -> Response | None:
-        """Return the credential's last write that had ended before the request was sent."""
+    def can_know(self, replica: str, at: float, response: Response, back_s: float) -> bool:
+        """Tell whether what *replica* received can be known where a response comes from."""
+        return replica == response.replica or not any(
+            each.alone in {"*", replica}
+            and each.overlaps(at, at, back_s)
+            and response.sent_at <= each.end + back_s
+            for each in self.history.troubles
+        )
+
+    def own_write(self, response: Response, back_s: float | None = None) -> Response | None:
+        """Return the credential's last write that had ended before the request was sent.
+
+        With *back_s*: the last one that can be known to a response without GitHub's word.
+        """
         ended = [
             write
             for write in self.writes[response.credential]
             if write.received_at <= response.sent_at
+            and (
+                back_s is None or self.can_know(write.replica, write.received_at, response, back_s)
+            )
         ]
         return max(ended, key=lambda write: write.sent_at, default=None)
 
@@ -98,7 +121,9 @@ class _Index:
             if each.version == response.version and each.responded_at <= response.received_at
         ]
 
-    def refused(self, response: Response, known_s: float) -> Iterator[Exchange]:
+    def refused(
+        self, response: Response, known_s: float, back_s: float = 0.0
+    ) -> Iterator[Exchange]:
         """Return the refusals that the fleet had to know of when the request was sent."""
         for each in (
             *self.refusals[response.credential, response.target],
@@ -107,7 +132,10 @@ class _Index:
             ended = self.ended.get(each.request)
             if ended is None:
                 continue
-            if max(ended, each.responded_at) + known_s <= response.sent_at:
+            replica = self.replicas[each.request]
+            if max(ended, each.responded_at) + known_s <= response.sent_at and self.can_know(
+                replica, each.responded_at, response, back_s
+            ):
                 yield each
 
 
@@ -184,13 +212,13 @@ def _judge_marked(index: _Index, rules: Rules, response: Response) -> Finding | 
         oldest = response.sent_at - rules.fresh_for_s - rules.joined_s
         if max(each.responded_at for each in grants) < oldest:
             return Finding("content that is no longer fresh", response)
-    for refusal in index.refused(response, rules.known_s):
+    for refusal in index.refused(response, rules.known_s, rules.back_s):
         if refusal.received_at > latest + rules.order_s:
             what = "revoked" if refusal.status == 401 else "refused"
             return Finding(
                 f"{response.marked} content after it was {what}", response, refusal.request
             )
-    write = index.own_write(response)
+    write = index.own_write(response, rules.back_s)
     if write is not None and latest + rules.order_s < write.sent_at:
         kind = f"{response.marked} content from before the own last write"
         return Finding(kind, response, write.request)

@@ -174,6 +174,7 @@ class Episode:
         trouble = Trouble(fault.name, fault.side, monotonic(), replica=fault.killed)
         self.history.troubles.append(trouble)
         await fault.begin()
+        trouble.alone = fault.alone
         await asyncio.sleep(self.rng.uniform(0.5, 1.0) * fault.hold_s)
         return trouble
 

@@ -51,6 +51,11 @@ class Fault:
         """The replica that is killed, and loses what is under way through it."""
         return None
 
+    @property
+    def alone(self) -> str | None:
+        """The replica that alone cannot reach Redis; `*`: any may be."""
+        return None
+
 
 # ---------------------------------------------------------------- one Redis server
 
@@ -119,6 +124,7 @@ class RedisSlow(Fault):
 
     name = "redis-slow"
     hold_s = 2.0
+    alone = "*"  # each replica finds out by itself that replies come too late
 
     async def begin(self) -> None:
         for relay in self.fleet.relays:
@@ -200,6 +206,11 @@ class Partition(Fault):
         assert self._replica.relay is not None
         self._replica.relay.pass_on()
         self.note(f"{self._replica.name} reaches Redis again")
+
+    @property
+    def alone(self) -> str | None:
+        """The replica that is cut off."""
+        return None if self._replica is None else self._replica.name
 
 
 # ---------------------------------------------------------------- several Redis servers

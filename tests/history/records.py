@@ -178,6 +178,8 @@ class Trouble:
     begin: float
     end: float = float("inf")
     replica: str | None = None
+    #: The replica that alone cannot reach Redis; `*`: any may be the only one that cannot.
+    alone: str | None = None
 
     def overlaps(self, begin: float, end: float, fallout_s: float = 0.0) -> bool:
         """Tell whether the fault, or its consequences, can be seen from *begin* to *end*."""

@@ -11,8 +11,8 @@ that ran is less than this mirror has seen (an earlier copy). Epochs belong to a
 
 The same script notes which mirrors take part, and which of them still owe refusals or epochs that
 they could not write. After an interruption nothing is permitted before all those that took part
-before have come back and owe nothing, or `SETTLING_S` have passed. All times in it are of the
-server's clock.
+before have come back and owe nothing. If one of them does not within `SETTLING_S`, what it could
+not write is lost, so a new history begins. All times in it are of the server's clock.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _TIMEOUT_S: Final = 2.0
 _INFO: Final = Command((b"INFO", b"server"))
 _RUN_ID: Final = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
 _KEY: Final = b"history"
+#: No history has so many looks; one that should have is an earlier copy.
+_BEYOND: Final = 1 << 53
 
 
 @frozen
@@ -76,15 +78,15 @@ class History:
     owes: Callable[[], bool]
     changed: Callable[[bytes | None], object]
     current: bytes | None = field(init=False, default=None)
-    #: Until when there are other mirrors to wait for; 0.0: for none.
-    _settles_at: float = field(init=False, default=0.0)
+    #: Until when other mirrors are waited for; None: for none.
+    _waits_until: float | None = field(init=False, default=None)
+    #: They did not come, so the next look begins a new history.
+    _renews: bool = field(init=False, default=False)
     #: How many mirrors took part before the interruption, and when it ended, by each server.
     _before: int = field(init=False, default=0)
     _since_ms: dict[bytes, int] = field(init=False, factory=dict)
     _run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
     _members: int = field(init=False, default=0)
-    #: Whether another mirror owed something when it was last looked.
-    _owed: bool = field(init=False, default=False)
     _seen: dict[bytes, _Beat] = field(init=False, factory=dict)
     #: The history before an interruption.
     _last: bytes | None = field(init=False, default=None)
@@ -106,12 +108,11 @@ class History:
     @property
     def is_settled(self) -> bool:
         """Whether no other mirror can still have refusals or epochs from an interruption."""
-        now: float = self.reactor.seconds()
-        return self._settles_at <= now
+        return self._waits_until is None
 
     def interrupted(self) -> None:
         """Take note that the servers were away: it is not known what they have lost."""
-        self._settles_at = self.reactor.seconds() + SETTLING_S
+        self._waits_until = self.reactor.seconds() + SETTLING_S
         self._since_ms.clear()
         self._run_ids.clear()
         self._before = max(self._before, self._members)
@@ -174,6 +175,7 @@ class History:
 
     async def _beat(self) -> bool:
         """Look once; return whether all servers have answered."""
+        renews = self._renews
         try:
             nodes = self.servers.primaries()
             beats = {node.own_key(_KEY): await self._beat_on(node) for node in nodes}
@@ -185,7 +187,8 @@ class History:
         first = not self._seen
         self._seen = beats
         self._beaten_at = self.reactor.seconds()
-        self._settle(list(beats.values()))
+        self._renews = False
+        self._settle(list(beats.values()), renewed=renews)
         together = b"".join(key + beat.history for key, beat in sorted(beats.items()))
         history = hashlib.sha256(together).hexdigest()[:16].encode()
         if not first and self._last not in {None, history}:
@@ -209,7 +212,7 @@ class History:
             token_hex(8).encode(),
             run_id,
             b"" if seen is None else seen.history,
-            b"%d" % (0 if seen is None else seen.count),
+            b"%d" % (_BEYOND if self._renews else 0 if seen is None else seen.count),
             b"%d" % round(_UNWATCHED_S * 1000),
             self.instance,
             b"%d" % self.owes(),
@@ -225,17 +228,18 @@ class History:
             self._since_ms.setdefault(key, said.at_ms)
         return said
 
-    def _settle(self, beats: Sequence[_Beat]) -> None:
+    def _settle(self, beats: Sequence[_Beat], *, renewed: bool) -> None:
         """Decide whether there are other mirrors to wait for."""
         self._members = max(beat.members for beat in beats)
         now, owing = self.reactor.seconds(), any(beat.owing for beat in beats)
-        if self._settles_at > now:
-            if not owing and all(beat.back >= self._before for beat in beats):
-                self._settles_at = 0.0
-        elif owing and not self._owed:
-            self._settles_at = now + SETTLING_S
-        self._owed = owing
-        if self._settles_at <= now:
+        if self._waits_until is None:
+            if owing:
+                self._waits_until = now + SETTLING_S
+        elif renewed or (not owing and all(beat.back >= self._before for beat in beats)):
+            self._waits_until = None
+        elif now >= self._waits_until:
+            self._renews = True
+        if self._waits_until is None:
             self._before = self._members
 
     def _set(self, history: bytes | None) -> None:

@@ -13,6 +13,7 @@ from ghmirror_tw.policy.records import Known
 from ghmirror_tw.store import names
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.interfaces import Patience
+from ghmirror_tw.store.redis import history as history_module
 from ghmirror_tw.store.redis.address import Address, Credentials
 from ghmirror_tw.store.redis.finding import Finder
 from ghmirror_tw.store.redis.interfaces import IServers
@@ -205,6 +206,23 @@ class Interruptions(Mirrors):
         await until(lambda: self.one.history.is_settled)
         assert (await known(self.one)).epoch != EPOCH
         assert not await usable(self.one)
+
+    async def test_a_mirror_that_does_not_come_back(self) -> None:
+        """What it could not write is lost, so all permissions end."""
+        self.patch(history_module, "SETTLING_S", 0.5)
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        self.one.unstorable(KEY)
+        await until(lambda: not (self.one.available or self.other.available))
+        before = self.one.redis.history
+        self.other.history._closed = True  # as if it had been killed
+        self.other._owed.possible = lambda: False
+        self.server.resume()
+        await until(lambda: self.one.history.is_settled)
+        assert self.one.redis.history not in {None, before}
+        assert not await usable(self.one)
+        await granted(self.one, 4.0)
+        assert await usable(self.one)
 
     async def test_an_interruption_without_a_loss(self) -> None:
         """When all mirrors are back and owe nothing, grants permit what they did."""
