@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from secrets import token_hex
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -203,7 +203,7 @@ class History:
 
     async def _beat_on(self, node: Node) -> _Beat:
         key = node.own_key(_KEY)
-        seen = self._seen.get(key)
+        seen, since_ms = self._seen.get(key), self._since_ms.get(key)
         run_id = self._run_ids.get(key)
         if run_id is None:
             run_id = self._run_ids[key] = await _run_id_of(node)
@@ -216,7 +216,7 @@ class History:
             b"%d" % round(_UNWATCHED_S * 1000),
             self.instance,
             b"%d" % self.owes(),
-            b"%d" % self._since_ms.get(key, 0),
+            b"%d" % (since_ms or 0),
             b"%d" % round(_LIVE_S * 1000),
         )
         (reply,) = await node.ask((beat,), Purpose.WRITE, _TIMEOUT_S)
@@ -224,6 +224,9 @@ class History:
             raise Unavailable("refused", str(reply))
         history, *numbers = reply
         said = _Beat(bytes(history), *map(int, numbers))
+        if since_ms is None:
+            # Those that came before now may have come before the interruption.
+            said = evolve(said, back=0)
         if not self._again:
             self._since_ms.setdefault(key, said.at_ms)
         return said
