@@ -6,7 +6,8 @@ permission has to be found, never inferred from the absence of a refusal:
 - **Epoch.** A random number for each credential, in the store that all replicas share. A grant
   carries the epoch in which its request was sent. A write by the credential and a 401 replace the
   epoch, so they end the permission of all earlier grants at once, whatever any clock says. A lost
-  epoch ends it as well. An epoch that exists is never made again.
+  epoch ends it as well. An epoch is written at once or never: one that could not be written is
+  replaced by another one, since other replicas may have written meanwhile.
 - **History.** A random number for the content of the shared store (see ``store.redis.history``).
   An epoch holds in one history only. If the store restarts, is emptied, is restored from an
   earlier copy or gets another primary, refusals may be lost, so a new history begins and all

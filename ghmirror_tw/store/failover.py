@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.limits import Limit, latest_of_each_scope
+from ghmirror_tw.policy.order import new_epoch
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.lag import Lag
@@ -354,11 +355,12 @@ class FailoverStore:
 
         Memory takes part in that of Redis, so that grants have one while Redis is away.
         """
-        if known.epoch == here:
-            return known
         name = _epoch_of(credential)
+        if name in self._stating or name in self._owed:
+            # Another replica may write one at the same time, and the later one ends this one.
+            return evolve(known, epoch=here, current=False)
         unread = known.epoch is None and not current
-        if unread or name in self._stating or name in self._owed or not self.history.is_known:
+        if known.epoch == here or unread or not self.history.is_known:
             return evolve(known, epoch=here)
         if current:
             self.memory.set_epoch(credential, known.epoch)
@@ -617,13 +619,7 @@ class FailoverStore:
             return None
         began = self.memory.begin_epoch(credential, epoch, since)
         if began == epoch:
-
-            async def put() -> None:
-                there = await self._write_epoch(credential, epoch, EpochOver.NOTHING)
-                if there != epoch and self.memory.epoch(credential) == epoch:
-                    self.memory.set_epoch(credential, there)
-
-            self._send(_epoch_of(credential), credential, put)
+            self._put_epoch(credential, epoch, EpochOver.NOTHING)
         return began
 
     def revoke(self, credential: str, epoch: bytes) -> None:
@@ -632,18 +628,25 @@ class FailoverStore:
         self._put_epoch(credential, epoch, EpochOver.ANOTHER)
 
     def _put_epoch(self, credential: str, epoch: bytes, over: EpochOver) -> None:
-        self._send(
-            _epoch_of(credential),
-            credential,
-            lambda: self._write_epoch(credential, epoch, over),
-            lasting=True,
-        )
+        """Write an epoch, or later another one in its place.
 
-    async def _write_epoch(self, credential: str, epoch: bytes, over: EpochOver) -> bytes | None:
-        """Write an epoch as soon as its history is known."""
-        if self.redis.history is None and self.redis.servers.writing:
-            await self.history.looked(self._statement_s)
-        return await self.redis.put_epoch(credential, epoch, self._statement_s, over)
+        What is written later may come after what other replicas wrote, and must not permit what was
+        granted before that.
+        """
+        at_once = [epoch]
+
+        async def put() -> None:
+            if self.redis.history is None and self.redis.servers.writing:
+                await self.history.looked(self._statement_s)
+            mine = at_once.pop() if at_once else new_epoch()
+            if mine != epoch and self.memory.epoch(credential) is not None:
+                self.memory.set_epoch(credential, mine)
+            there = await self.redis.put_epoch(credential, mine, self._statement_s, over)
+            if there != mine and self.memory.epoch(credential) == mine:
+                self.memory.set_epoch(credential, there)
+
+        lasting = over is not EpochOver.NOTHING
+        self._send(_epoch_of(credential), credential, put, lasting=lasting)
 
     def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
         """Replace an epoch in the whole fleet; fire when Redis has it, or after the timeout."""

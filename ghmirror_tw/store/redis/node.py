@@ -303,17 +303,16 @@ class Node:
 
     def _turned(self) -> None:
         """Tell that a breaker opened or closed, or was tried."""
+        (read, written), self._told = self._told, (self.reading, self.writing)
+        turned = self._told != (read, written)
+        self.returns += (self.reading and not read) or (self.writing and not written)
         if not self._trials.untried:
             self._settling.settle()
             if self.reading and (self.writing or not self.primary):
                 self._say("")
             else:
                 self._say(f"can't be {'written' if self.reading else 'read'}: {self.why}")
-        if (self.reading, self.writing) != self._told:
-            told, self._told = self._told, (self.reading, self.writing)
-            self.returns += any(
-                now and not before for now, before in zip(self._told, told, strict=True)
-            )
+        if turned:
             self.changed(self)
 
     def _say(self, fault: str) -> None:

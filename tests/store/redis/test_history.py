@@ -207,6 +207,22 @@ class Interruptions(Mirrors):
         assert (await known(self.one)).epoch != EPOCH
         assert not await usable(self.one)
 
+    async def test_an_epoch_that_is_written_late_permits_nothing(self) -> None:
+        """The other mirror may have written meanwhile, and it does not matter which came later."""
+        self.server.pause()
+        self.one.replace_epoch(ALICE, ANOTHER)
+        self.other.unstorable(KEY)
+        await until(lambda: not (self.one.available or self.other.available))
+        self.one.freshen(KEY, ALICE, grant(5.0, epoch=ANOTHER), entry(5.0))
+        self.other.replace_epoch(ALICE, b"epoch 03")
+        self.server.resume()
+        await until(lambda: not (self.one._owed or self.other._owed))
+        await until(lambda: self.one.history.is_settled and self.other.history.is_settled)
+        for store in (self.one, self.other):
+            found = await known(store)
+            assert found.epoch not in {None, EPOCH, ANOTHER, b"epoch 03"}
+            assert not await usable(store)
+
     async def test_a_mirror_that_does_not_come_back(self) -> None:
         """What it could not write is lost, so all permissions end."""
         self.patch(history_module, "SETTLING_S", 0.5)
@@ -218,6 +234,7 @@ class Interruptions(Mirrors):
         self.other.history._closed = True  # as if it had been killed
         self.other._owed.possible = lambda: False
         self.server.resume()
+        await until(lambda: self.one.available)
         await until(lambda: self.one.history.is_settled)
         assert self.one.redis.history not in {None, before}
         assert not await usable(self.one)
