@@ -235,6 +235,7 @@ class History:
         """Decide whether there are other mirrors to wait for."""
         self._members = max(beat.members for beat in beats)
         now, owing = self.reactor.seconds(), any(beat.owing for beat in beats)
+        self._before = max(self._before, self._members)
         if self._waits_until is None:
             if owing:
                 self._waits_until = now + SETTLING_S
