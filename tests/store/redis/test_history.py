@@ -96,8 +96,9 @@ class Histories(Mirrors):
         found = await known(self.one)
         assert found.grant is not None
         assert not found.permits
-        await granted(self.one, 3.0)
+        # The copy still names the other mirror, which is waited for.
         await until(lambda: self.one.history.is_settled)
+        await granted(self.one, 3.0)
         assert await usable(self.one)
 
     async def test_a_mirror_that_starts_later(self) -> None:
