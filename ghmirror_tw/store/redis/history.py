@@ -4,9 +4,10 @@ A Redis server loses records when it restarts from an earlier copy or from none,
 emptied, and when a replica becomes its primary that had not received everything. All mirrors agree
 on a random number for the content of the servers, their history, which is stored in the content.
 Every `BEAT_S` each mirror runs one script on each primary. The script begins a new history where
-the stored one is missing (emptied, or no mirror was there for `_UNWATCHED_S`), where the server's
-run id is another than the stored one (restart, another primary), and where the number of scripts
-that ran is less than this mirror has seen (an earlier copy). Epochs belong to a history (see
+the server's run id is another than the stored one (restart, another primary), where the number of
+scripts that ran is less than this mirror has seen (an earlier copy), and where the stored one is
+missing because no mirror was there for `_UNWATCHED_S`. A server that was emptied while it was
+watched keeps its history: it has lost all epochs as well. Epochs belong to a history (see
 ``policy.order``), so nothing that was granted in an earlier one permits anything.
 
 The same script notes which mirrors take part, and which of them still owe refusals or epochs that
@@ -86,6 +87,8 @@ class History:
     _before: int = field(init=False, default=0)
     _since_ms: dict[bytes, int] = field(init=False, factory=dict)
     _run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
+    #: Those of the last look.
+    _ran: dict[bytes, bytes] = field(init=False, factory=dict)
     _members: int = field(init=False, default=0)
     _seen: dict[bytes, _Beat] = field(init=False, factory=dict)
     #: The history before an interruption.
@@ -207,6 +210,7 @@ class History:
         run_id = self._run_ids.get(key)
         if run_id is None:
             run_id = self._run_ids[key] = await _run_id_of(node)
+        same = self.is_known and not self._renews and run_id == self._ran.get(key)
         beat = BEAT.call(
             (key,),
             token_hex(8).encode(),
@@ -218,11 +222,14 @@ class History:
             b"%d" % self.owes(),
             b"%d" % (since_ms or 0),
             b"%d" % round(_LIVE_S * 1000),
+            # What empties the server takes the epochs along.
+            seen.history if same and seen is not None else token_hex(8).encode(),
         )
         (reply,) = await node.ask((beat,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
             raise Unavailable("refused", str(reply))
         history, *numbers = reply
+        self._ran[key] = run_id
         said = _Beat(bytes(history), *map(int, numbers))
         if since_ms is None:
             # Those that came before now may have come before the interruption.

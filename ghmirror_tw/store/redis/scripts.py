@@ -254,7 +254,7 @@ return 1
 
 #: KEYS: the history (see `history`). ARGV: a new history; the server's run id; the history and
 #: the count that the caller has seen; the life of a history in ms; the caller; whether it owes; a
-#: time of this server's, or 0; for how many ms a member counts.
+#: time of this server's, or 0; for how many ms a member counts; the history if there is none.
 #: Returns history, count, the time in ms, how many members there are, how many others owe, and how
 #: many members came since.
 BEAT: Final = Script(
@@ -264,7 +264,9 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local known = redis.call('HMGET', KEYS[1], 'history', 'count', 'run')
 local history, count = known[1], tonumber(known[2] or 0)
-if not history or not count or known[3] ~= ARGV[2]
+if not history then
+  history, count = ARGV[10], tonumber(ARGV[4])
+elseif not count or known[3] ~= ARGV[2]
   or (history == ARGV[3] and count < tonumber(ARGV[4])) then
   history, count = ARGV[1], 0
 end

@@ -121,11 +121,10 @@ class Histories(Mirrors):
         """What happened while no mirror was there is not known."""
         (key,) = self.server.ask("KEYS", "*:history")
         assert 20_000 < self.server.ask("PTTL", key) <= 30_000
+        for store in (self.one, self.other):
+            await store.close()
         self.server.ask("DEL", key)
-        await self.one.history.looked(SOON)
-        self.one.history.look()
-        await until(lambda: self.one.redis.history != self.other.redis.history)
-        assert not await usable(self.one)
+        assert not await usable(await self.mirror())
 
     async def test_an_earlier_count(self) -> None:
         """A copy that was put in the place of the content behind a running server."""
@@ -139,22 +138,27 @@ class Histories(Mirrors):
     async def test_garbage(self) -> None:
         """Whatever is in its place, a history begins."""
         (key,) = self.server.ask("KEYS", "*:history")
-        for number, garbage in enumerate((("SET", key, "x"), ("RPUSH", key, "x"))):
+        for garbage in (("SET", key, "x"), ("RPUSH", key, "x"), ("HSET", key, "count", "x")):
             self.server.ask("DEL", key)
             self.server.ask(*garbage)
-            before = self.one.redis.history
             self.one.history.look()
-            await until(lambda before=before: self.one.redis.history != before)  # type: ignore[misc]
-            await granted(self.one, 10.0 + number)
+            await until(lambda: self.server.ask("TYPE", key) == b"hash")
+            await self.one.history.looked(SOON)
+            await granted(self.one, reactor.seconds())
             assert await usable(self.one)
 
     async def test_emptied(self) -> None:
-        """The epoch is gone at once, and the history with the next look."""
+        """All epochs are gone with it, and all mirrors keep the history."""
+        before = self.one.redis.history
         self.server.ask("FLUSHALL")
         assert not await usable(self.one)
         assert not await usable(self.other)
         await granted(self.one, 2.0)
+        self.other.history.look()
+        await until(lambda: bool(self.server.ask("KEYS", "*:history")))
         assert await usable(self.one)
+        assert await usable(self.other)
+        assert self.one.redis.history == self.other.redis.history == before
 
     async def test_one_evicted_record(self) -> None:
         """Without its epoch a grant permits nothing; without its refusal there is no grant."""
