@@ -54,7 +54,6 @@ from ghmirror_tw.store.memory import MemoryStore
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.store.redis.budgets import RedisBudgets
-from ghmirror_tw.store.redis.members import Members
 from ghmirror_tw.threads import Workshop
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.admin import Admin, admin_site
@@ -133,7 +132,6 @@ class House:
     memory: MemoryStore = field(init=False)
     redis: FailoverStore | None = field(init=False, default=None)
     redis_trust: Replaceable | None = field(init=False, default=None)
-    members: Members | None = field(init=False, default=None)
     gate: Gate = field(init=False)
     availability: Availability = field(init=False)
     status_page: StatusPage | None = field(init=False, default=None)
@@ -188,10 +186,8 @@ class House:
         )
         budgets: IBudgets = MemoryBudgets(self.reactor)
         if self.redis is not None:
-            self.members = Members(
-                self.reactor, self.redis.redis, settings.redis.timeout, uuid4().hex[:16]
-            )
-            budgets = RedisBudgets(self.redis.redis, settings.redis.timeout, fleet=self.members)
+            redis = self.redis
+            budgets = RedisBudgets(redis.redis, settings.redis.timeout, redis.history)
         self.pacing = Pacing(
             self.reactor,
             budgets,
@@ -342,7 +338,6 @@ class House:
             self.status_page,
             self.mirror,
             self.pacing,
-            self.members,
             self.snapshots,
             self.client,
             self.store,

@@ -18,7 +18,6 @@ from ghmirror_tw import pacing
 from ghmirror_tw.pacing import Pacing, Permit
 from ghmirror_tw.policy.errors import MirrorError
 from ghmirror_tw.store import shares
-from ghmirror_tw.store.redis.members import Members
 from ghmirror_tw.store.shares import Share
 from tests.home import reactor, turn, until
 from tests.interposer import Interposer, interpose
@@ -78,9 +77,14 @@ class Fleet(TestCase):
         self.refused = 0
 
     async def start(
-        self, count: int, *, server: RedisServer | Interposer | None = None, **more: Any
+        self,
+        count: int,
+        *,
+        server: RedisServer | Interposer | None = None,
+        counted: bool = True,
+        **more: Any,
     ) -> list[Pacing]:
-        """Start *count* more."""
+        """Start *count* more, which count the replicas first if *counted*."""
         values: dict[str, Any] = {
             "max_connections": 100,
             "max_in_flight": 8,
@@ -89,11 +93,11 @@ class Fleet(TestCase):
             **more,
         }
         started = []
-        for number in range(count):
+        for _ in range(count):
             budgets = await open_budgets(self, server or self.server, turn_ms=50)
-            owner = f"{len(self.fleet) + number}"
-            budgets.fleet = Members(reactor, budgets.records, SOON, owner)
-            await budgets.fleet.beat()
+            if counted:
+                budgets.history.look()
+                await budgets.history.looked(SOON)
             started.append(Pacing(reactor, budgets, **values))
         for each in started:
             self.addCleanup(each.close)
@@ -327,16 +331,16 @@ class Fleet(TestCase):
 
     async def lose_redis(self, settled_for_s: float = 0.0) -> None:
         """Kill it once each replica has counted the others, and let all of them notice."""
-        for each in self.fleet:
-            members = each.budgets.fleet  # type: ignore[attr-defined]
-            await members.beat()
-            # Its leases may be long over by the time that a client comes.
-            members.heard_at -= settled_for_s
-            assert members.count == len(self.fleet)
+        fleet: list[Any] = [each.budgets for each in self.fleet]
+        for budgets in fleet:
+            budgets.history.look()
+            await until(lambda b=budgets: b.members == len(fleet))  # type: ignore[misc]
         self.server.kill()
-        for each in self.fleet:
-            servers = each.budgets.records.servers  # type: ignore[attr-defined]
-            await until(lambda s=servers: not s.writing)  # type: ignore[misc]
+        for budgets in fleet:
+            await until(lambda b=budgets: not b.records.servers.writing)  # type: ignore[misc]
+            # All leases may have ended long before the next request of a client.
+            budgets.history.looked_at -= settled_for_s
+            budgets._bid_at -= settled_for_s
 
     async def test_without_redis_the_fleet_has_no_more_in_flight_than_one(self) -> None:
         """Though no replica had any of this credential's requests before."""
@@ -424,9 +428,8 @@ class Fleet(TestCase):
 
     async def test_a_slow_redis_is_no_leave_to_take_it_all(self) -> None:
         """Others may be there, and have their parts; nobody waits for long to be told of them."""
-        (slow,) = await self.start(1, max_in_flight=40)
+        (slow,) = await self.start(1, counted=False, max_in_flight=40)
         slow.budgets.timeout_s = 0.05  # type: ignore[attr-defined]
-        slow.budgets.fleet = None  # type: ignore[attr-defined]  # it has not counted them yet
         self.server.pause()
         self.addCleanup(self.server.resume)
         await self.ask_all(60)

@@ -23,7 +23,7 @@ class MemoryBudgets:
     reactor: Any
     alone: bool = True
     members: int = 1
-    heard_at: float = -inf
+    responded_at: float = -inf
     _complaints: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
 
     def bid(self, budget: Budget, bid: Bid) -> Deferred[Part]:

@@ -225,7 +225,9 @@ class IBudgets(Interface):
 
     alone: bool = Attribute("Whether there is nobody to share with: then nothing is held for long.")
     members: int = Attribute("How many replicas share the budgets, as last known; 0: not known.")
-    heard_at: float = Attribute("When the fleet could last be asked, in seconds since the epoch.")
+    responded_at: float = Attribute(
+        "When the fleet's Redis last responded, in seconds since the epoch."
+    )
 
     def bid(budget: Budget, bid: Bid) -> Deferred[Part]:
         """Tell what a process holds and wants, and return what it gets, in one step.

@@ -15,10 +15,6 @@ from attrs import frozen
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.store.interfaces import Subject
 
-#: The hash tag and the name of the hash of all replicas that share a Redis.
-SLOT_OF_MEMBERS: Final = b"members"
-MEMBERS: Final = b"{%s}:m" % SLOT_OF_MEMBERS
-
 
 def slot_of_key(key: CacheKey) -> bytes:
     """Return the hash tag of all records of *key*."""

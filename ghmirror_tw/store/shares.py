@@ -148,7 +148,7 @@ class Share:
         """Whether leases of others may not have run out since the fleet was last heard of."""
         if self.budget.rest_s:
             return False
-        lost_at = min(self._alone_since, self.budgets.heard_at)
+        lost_at = min(self._alone_since, self.budgets.responded_at)
         now: float = self.reactor.seconds()
         return now < max(self._until, lost_at + LEASE_S)
 

@@ -14,8 +14,8 @@ from zope.interface import implementer
 
 from ghmirror_tw.store import names
 from ghmirror_tw.store.interfaces import Bid, Budget, IBudgets, Part
+from ghmirror_tw.store.redis.history import History
 from ghmirror_tw.store.redis.interfaces import Command, Purpose, Unavailable
-from ghmirror_tw.store.redis.members import Members
 from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.scripts import Script
 
@@ -145,24 +145,28 @@ return {held, target, #all, contended and 1 or 0, complained}
 @implementer(IBudgets)
 @define(eq=False)
 class RedisBudgets:
-    """Shares budgets with all processes that have the same Redis, within *timeout_s* a bid."""
+    """Shares budgets with all processes that have the same Redis, within *timeout_s* a bid.
+
+    The *history* of the servers counts these processes.
+    """
 
     records: RedisRecords
     timeout_s: float
+    history: History
     turn_ms: int = TURN_MS
-    fleet: Members | None = None
     alone: bool = False
+    _bid_at: float = field(init=False, default=-inf)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
     @property
     def members(self) -> int:
         """How many replicas share the budgets, as last known; 0: not known."""
-        return 0 if self.fleet is None else self.fleet.count
+        return self.history.members
 
     @property
-    def heard_at(self) -> float:
+    def responded_at(self) -> float:
         """When Redis last responded, in seconds since the epoch."""
-        return -inf if self.fleet is None else self.fleet.heard_at
+        return max(self._bid_at, self.history.looked_at)
 
     def bid(self, budget: Budget, bid: Bid) -> Deferred[Part]:
         """Have the server weigh what everybody wants."""
@@ -181,8 +185,7 @@ class RedisBudgets:
             ),
         )
         held, target, sharers, contended, complained_ms = await self._write(credential, command)
-        if self.fleet is not None:
-            self.fleet.heard()
+        self._bid_at = self.records.now()
         return Part(held, target, sharers, bool(contended), complained_ms / 1000)
 
     async def _write(self, credential: str, command: Command) -> list[int]:

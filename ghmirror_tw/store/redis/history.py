@@ -14,13 +14,18 @@ The same script notes which mirrors take part, and which of them still owe refus
 they could not write. After an interruption nothing is permitted before all those that took part
 before have come back and owe nothing. If one of them does not within `SETTLING_S`, what it could
 not write is lost, so a new history begins. All times in it are of the server's clock.
+
+The number of mirrors that take part is also the one by which a limit of the fleet is divided while
+Redis is lost (see ``budgets``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from secrets import token_hex
 from typing import Any, Final
 
@@ -40,6 +45,8 @@ from ghmirror_tw.store.waiting import waiting, wake
 BEAT_S: Final = 2.0
 #: A mirror that has not looked for so long takes no part any more, in seconds.
 _LIVE_S: Final = 10.0
+#: For how long before the last response a number of mirrors counts, in seconds.
+_COUNTED_S: Final = 15.0
 #: When no mirror has looked for so long, a new history begins, in seconds.
 _UNWATCHED_S: Final = 30.0
 #: After a failure, and while it waits for others, it looks again after so long, in seconds.
@@ -79,6 +86,8 @@ class History:
     owes: Callable[[], bool]
     changed: Callable[[bytes | None], object]
     current: bytes | None = field(init=False, default=None)
+    #: When all servers last responded.
+    looked_at: float = field(init=False, default=-inf)
     #: Until when other mirrors are waited for; None: for none.
     _waits_until: float | None = field(init=False, default=None)
     #: They did not come, so the next look begins a new history.
@@ -90,10 +99,11 @@ class History:
     #: Those of the last look.
     _ran: dict[bytes, bytes] = field(init=False, factory=dict)
     _members: int = field(init=False, default=0)
+    #: The numbers of members of the last `_COUNTED_S`, and when each was counted.
+    _counts: deque[tuple[float, int]] = field(init=False, factory=deque)
     _seen: dict[bytes, _Beat] = field(init=False, factory=dict)
     #: The history before an interruption.
     _last: bytes | None = field(init=False, default=None)
-    _beaten_at: float = field(init=False, default=0.0)
     _timer: Any = field(init=False, default=None)
     _beating: bool = field(init=False, default=False)
     #: Something happened while it looked, so that it has to look again.
@@ -106,7 +116,15 @@ class History:
     def is_known(self) -> bool:
         """Whether the history is known, and was looked at lately."""
         now: float = self.reactor.seconds()
-        return self.current is not None and now - self._beaten_at < _LIVE_S
+        return self.current is not None and now - self.looked_at < _LIVE_S
+
+    @property
+    def members(self) -> int:
+        """The largest number of mirrors counted before the last response; 0: none was counted.
+
+        A server that has lost records counts too few at first, until all mirrors have looked.
+        """
+        return max([self._before, *(number for _, number in self._counts)])
 
     @property
     def is_settled(self) -> bool:
@@ -189,7 +207,7 @@ class History:
             return True
         first = not self._seen
         self._seen = beats
-        self._beaten_at = self.reactor.seconds()
+        self.looked_at = self.reactor.seconds()
         self._renews = False
         self._settle(list(beats.values()), renewed=renews)
         together = b"".join(key + beat.history for key, beat in sorted(beats.items()))
@@ -243,6 +261,9 @@ class History:
         self._members = max(beat.members for beat in beats)
         now, owing = self.reactor.seconds(), any(beat.owing for beat in beats)
         self._before = max(self._before, self._members)
+        self._counts.append((now, self._members))
+        while self._counts[0][0] < now - _COUNTED_S:
+            self._counts.popleft()
         if self._waits_until is None:
             if owing:
                 self._waits_until = now + SETTLING_S

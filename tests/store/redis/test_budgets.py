@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
@@ -12,6 +14,7 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.interfaces import Bid, Budget, IBudgets, Part
 from ghmirror_tw.store.redis.budgets import RedisBudgets
+from ghmirror_tw.store.redis.history import History
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.redis.records import RedisRecords
 from ghmirror_tw.store.redis.servers import Single
@@ -38,7 +41,10 @@ async def open_budgets(
     servers.open()
     case.addCleanup(servers.close)
     await servers.settled()
-    return RedisBudgets(records, SOON, **more)
+    name = token_hex(8).encode()
+    history = History(reactor, servers, name, lambda: False, records.change_history)
+    case.addCleanup(lambda: Deferred.fromCoroutine(history.close()))
+    return RedisBudgets(records, SOON, history, **more)
 
 
 class Budgets(TestCase):

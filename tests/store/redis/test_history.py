@@ -190,6 +190,86 @@ class Histories(Mirrors):
         assert not await usable(self.one)
 
 
+class Members(Mirrors):
+    """How many mirrors take part, by which a limit is divided while the server is away."""
+
+    async def members(self, expected: int) -> None:
+        """Return when both mirrors count *expected* members."""
+        for store in (self.one, self.other):
+            store.history.look()
+        await until(lambda: self.one.history.members == self.other.history.members == expected)
+
+    async def rows(self) -> int:
+        """Return how many members the server has."""
+        (key,) = self.server.ask("KEYS", "*:history")
+        return sum(name.startswith(b"member ") for name in self.server.ask("HKEYS", key))
+
+    async def test_each_counts_all(self) -> None:
+        """Each mirror once, however often it looks."""
+        await self.members(2)
+        await self.members(2)
+        assert await self.rows() == 2
+        await self.mirror()
+        await self.members(3)
+
+    async def test_one_that_leaves_is_not_counted(self) -> None:
+        """Nor is one that has not looked for some time; the number of late still holds."""
+        await self.members(2)
+        await self.other.close()
+        assert await self.rows() == 1
+        self.patch(history_module, "_COUNTED_S", 0.0)
+        self.one.history.look()
+        await until(lambda: self.one.history.members == 1)
+        (key,) = self.server.ask("KEYS", "*:history")
+        self.server.ask("HSET", key, "member gone", "1 0")
+        looked_at = self.one.history.looked_at
+        self.one.history.look()
+        await until(lambda: self.one.history.looked_at > looked_at)
+        assert self.one.history.members == 1
+        assert await self.rows() == 1
+
+    async def test_an_emptied_server(self) -> None:
+        """It counts too few at first; the larger number from before holds for a while."""
+        await self.members(2)
+        await self.other.close()
+        self.server.ask("FLUSHALL")
+        looked_at = self.one.history.looked_at
+        self.one.history.look()
+        await until(lambda: self.one.history.looked_at > looked_at)
+        assert await self.rows() == 1
+        assert self.one.history.members == 2
+
+    async def test_while_the_server_is_away(self) -> None:
+        """The last number holds, and when it responded last."""
+        await self.members(2)
+        self.server.kill()
+        await until(lambda: not self.one.available)
+        looked_at = self.one.history.looked_at
+        self.one.history.look()
+        await until(lambda: not self.one.history._beating)
+        assert (self.one.history.members, self.one.history.looked_at) == (2, looked_at)
+
+    async def test_an_error_is_no_response(self) -> None:
+        """Such as that of a server that is read only."""
+        await self.members(2)
+        self.server.ask("CONFIG", "SET", "min-replicas-to-write", "3")
+        looked_at = self.one.history.looked_at
+        self.one.history.look()
+        await until(lambda: not self.one.history._beating)
+        assert (self.one.history.members, self.one.history.looked_at) == (2, looked_at)
+
+    async def test_a_mirror_that_waits_for_others(self) -> None:
+        """After an interruption the number from before it holds until they are back."""
+        self.patch(history_module, "_COUNTED_S", 0.0)
+        await self.members(2)
+        await self.other.close()
+        self.one.history.interrupted()
+        looked_at = self.one.history.looked_at
+        await until(lambda: self.one.history.looked_at > looked_at)
+        assert not self.one.history.is_settled
+        assert self.one.history.members == 2
+
+
 class Interruptions(Mirrors):
     """A server that does not respond for a while, and has lost nothing."""
 

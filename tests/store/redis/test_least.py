@@ -86,8 +86,8 @@ class LeastPrivilege(TestCase):
         self.server.ask("SCRIPT", "FLUSH")
         self.server.ask("ACL", "LOG", "RESET")
         records = await self.connect(database)
-        budgets = RedisBudgets(records, SOON)
         history = History(reactor, records.servers, b"me", lambda: False, records.change_history)
+        budgets = RedisBudgets(records, SOON, history)
         history.look()
         subject = Subject(KEY)
         listed = [

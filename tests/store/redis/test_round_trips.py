@@ -137,7 +137,7 @@ class RoundTrips(TestCase):
         await self.home.get("/thing", token="alice-1")
         await settled(self.home.house.store)
         other = await self.another()
-        await until(lambda: other.house.members is not None and other.house.members.count == 2)
+        await until(lambda: other.house.store.history.members == 2)
         self.counted()
         assert (await other.get("/thing", token="bob-1")).json == {"a": 1}
         await settled(other.house.store)
