@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.policy import errors
+from ghmirror_tw.policy.bounded import store_recent
 from ghmirror_tw.policy.limits import GRAPHQL
 from ghmirror_tw.policy.messages import Question
 from ghmirror_tw.policy.storing import asks_for_limits, is_graphql
@@ -299,10 +300,7 @@ class Pacing:
         """Take note of what is left of a quota, until when (seconds since the epoch)."""
         if not self.reserve:
             return
-        self._heard[credential, bucket] = (remaining, reset)
-        self._heard.move_to_end((credential, bucket))
-        if len(self._heard) > _MOST_HEARD:
-            self._heard.popitem(last=False)
+        store_recent(self._heard, (credential, bucket), (remaining, reset), _MOST_HEARD)
 
     def is_shared(self, credential: str) -> bool:
         """Tell whether other replicas send requests of *credential*, as far as is known."""
@@ -318,10 +316,8 @@ class Pacing:
             self.budgets.complain(credential, COMPLAINT_S)
 
     def _note_complaint(self, credential: str, for_s: float) -> None:
-        self._complaints[credential] = self.reactor.seconds() + for_s
-        self._complaints.move_to_end(credential)
-        if len(self._complaints) > _MOST_HEARD:
-            self._complaints.popitem(last=False)
+        until = self.reactor.seconds() + for_s
+        store_recent(self._complaints, credential, until, _MOST_HEARD)
 
     def accepted(self, credential: str, permit: Permit) -> None:
         """Move the requests of *credential* out of the lanes of unknown ones: it is none now.

@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import define, field
 
+from ghmirror_tw.policy.bounded import store_recent
 from ghmirror_tw.policy.fields import Fields
 
 #: The largest number of quotas; the least recently received one is evicted.
@@ -34,11 +35,7 @@ class Quotas:
         """Store the `X-RateLimit-*` fields of a response, if it has them."""
         if fields.get(b"x-ratelimit-limit") is None:
             return
-        name = (credential, bucket)
-        self._last[name] = fields.only(_FIELDS)
-        self._last.move_to_end(name)
-        if len(self._last) > MOST:
-            self._last.popitem(last=False)
+        store_recent(self._last, (credential, bucket), fields.only(_FIELDS), MOST)
 
     def last(self, credential: str, bucket: str) -> Fields:
         """Return the fields that were received last; none, where none were."""

@@ -13,6 +13,8 @@ from typing import Final
 
 from attrs import define, field
 
+from ghmirror_tw.policy.bounded import store_recent
+
 _MOST: Final = 10_000
 #: The first pause, and the longest one, in seconds.
 _FIRST_S: Final = 5.0
@@ -85,10 +87,7 @@ class Backoffs:
         if times > 1:
             doublings = min(times - 2, _MOST_DOUBLINGS)
             pause_s = min(_FIRST_S * 2**doublings, _LONGEST_S)
-        self._known[key] = Backoff(times, now, now + pause_s, credentials)
-        self._known.move_to_end(key)
-        if len(self._known) > _MOST:
-            self._known.popitem(last=False)
+        store_recent(self._known, key, Backoff(times, now, now + pause_s, credentials), _MOST)
 
     def responded(self, key: str, credential: str) -> None:
         """End the backoff of a key for *credential*, since a response came in time."""

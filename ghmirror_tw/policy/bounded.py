@@ -1,4 +1,7 @@
-"""Tables by credential, in which made-up credentials evict no entries but each other's."""
+"""Bounded tables, which evict the entry that was stored least recently.
+
+In those by credential, made-up credentials evict no entries but each other's.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,13 @@ V = TypeVar("V")
 #: The largest number of entries, and of those of credentials that GitHub has not accepted yet.
 MOST: Final = 10_000
 MOST_UNKNOWN: Final = 200
+
+
+def store_recent(table: OrderedDict[K, V], key: K, value: V, most: int) -> tuple[K, V] | None:
+    """Store a value as the most recent one of *most*; return the entry that it evicts, or None."""
+    table[key] = value
+    table.move_to_end(key)
+    return table.popitem(last=False) if len(table) > most else None
 
 
 @define(eq=False)
@@ -43,12 +53,8 @@ class CredentialTable(Generic[K, V]):
         """
         if known or key in self._known:
             self._unknown.pop(key, None)
-            part, most = self._known, self.most
-        else:
-            part, most = self._unknown, self.most_unknown
-        part[key] = value
-        part.move_to_end(key)
-        return part.popitem(last=False) if len(part) > most else None
+            return store_recent(self._known, key, value, self.most)
+        return store_recent(self._unknown, key, value, self.most_unknown)
 
     def touch(self, key: K) -> None:
         """Make an entry the most recent one of its part."""

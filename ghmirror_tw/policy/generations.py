@@ -7,6 +7,8 @@ from typing import Final
 
 from attrs import define, field
 
+from ghmirror_tw.policy.bounded import store_recent
+
 _MOST: Final = 10_000
 
 
@@ -58,8 +60,7 @@ class Generations:
             self._put(credential, self._last, epoch)
 
     def _put(self, credential: str, number: int, epoch: bytes | None) -> None:
-        self._known[credential] = (number, epoch)
-        self._known.move_to_end(credential)
-        if len(self._known) > self.most:
-            _, (number, _) = self._known.popitem(last=False)
+        evicted = store_recent(self._known, credential, (number, epoch), self.most)
+        if evicted is not None:
+            _, (number, _) = evicted
             self._forgotten = max(self._forgotten, number)

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from ghmirror_tw.policy.bounded import store_recent
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.limits import EVERYTHING, Limit, bucket_of
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked, refreshed
@@ -357,10 +358,7 @@ class MemoryStore:
         known = self.epoch(credential)
         if known is not None:
             return known if self._begun.get(credential, -inf) >= since else None
-        self._begun[credential] = self.reactor.seconds()
-        self._begun.move_to_end(credential)
-        if len(self._begun) > _MOST_BEGUN:
-            self._begun.popitem(last=False)
+        store_recent(self._begun, credential, self.reactor.seconds(), _MOST_BEGUN)
         self._put(EPOCH + short_text(credential), epoch)
         self._evict()
         return epoch
@@ -391,10 +389,7 @@ class MemoryStore:
         known = self._limits.get(name)
         if known is not None and known.until >= limit.until:
             return
-        self._limits[name] = limit
-        self._limits.move_to_end(name)
-        if len(self._limits) > _MOST_LIMITS:
-            self._limits.popitem(last=False)
+        store_recent(self._limits, name, limit, _MOST_LIMITS)
 
     def limits(
         self,
@@ -422,10 +417,8 @@ class MemoryStore:
 
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers to *key* can't be stored, and let everybody ask who waits."""
-        self._unstorable[key.name] = self.reactor.seconds() + UNSTORABLE_S
-        self._unstorable.move_to_end(key.name)
-        while len(self._unstorable) > _MOST_UNSTORABLE:
-            self._unstorable.popitem(last=False)
+        until = self.reactor.seconds() + UNSTORABLE_S
+        store_recent(self._unstorable, key.name, until, _MOST_UNSTORABLE)
         self._end(Subject(key))
 
     # Who asks first.

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from ghmirror_tw.policy.bounded import store_recent
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.waiting import waiting, wake
 
@@ -70,10 +71,7 @@ class Owed:
     def owe(self, name: Hashable, write: Write, *, first: bool = False) -> None:
         """Note that *write* has to be done; it takes the place of an earlier one of that *name*."""
         writes = self._first if first else self._writes
-        writes[name] = write
-        writes.move_to_end(name)
-        if len(writes) > MOST:
-            writes.popitem(last=False)
+        store_recent(writes, name, write, MOST)
         self._again()
 
     def _again(self) -> None:
