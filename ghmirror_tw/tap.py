@@ -184,7 +184,7 @@ class House:
             trust=_trust(settings),
             proxy=proxy_of(github),
         )
-        budgets: IBudgets = MemoryBudgets(self.reactor)
+        budgets: IBudgets = MemoryBudgets()
         if self.redis is not None:
             redis = self.redis
             budgets = RedisBudgets(redis.redis, settings.redis.timeout, redis.history)

@@ -42,7 +42,7 @@ class Queue:
             "reserve": 0,
             **more,
         }
-        self.budgets = MemoryBudgets(self.clock)
+        self.budgets = MemoryBudgets()
         self.pacing = Pacing(self.clock, self.budgets, **values, chance=lambda: 0.5)
         #: Who went, in this order.
         self.went: list[str] = []
