@@ -10,40 +10,29 @@ from typing import Final
 
 from attrs import define, field
 
+from ghmirror_tw.store.lately import Lately
+
 #: How many recently used ones are known at least. Others need one good response again.
 CAPACITY: Final = 20_000
 
 
 @define(eq=False)
 class AcceptedCredentials:
-    """Names of tokens that had a good response, in two generations of at most *capacity*.
+    """Names of tokens that had a good response, those that were used last."""
 
-    When the recent generation is full, it becomes the older one; a token of the older one that is
-    used again becomes recent.
-    """
-
-    capacity: int = CAPACITY
-    _recent: set[str] = field(init=False, factory=set)
-    _older: set[str] = field(init=False, factory=set)
+    _tokens: Lately[str, bool] = field(init=False, factory=lambda: Lately(CAPACITY))
 
     def knows(self, token: str) -> bool:
         """Tell whether GitHub has accepted a token."""
-        if token in self._recent:
-            return True
-        if token not in self._older:
-            return False
-        self.accept(token)
-        return True
+        known = self._tokens.get(token) is not None
+        if known:
+            self.accept(token)  # it was used again
+        return known
 
     def accept(self, token: str) -> None:
         """Note that GitHub has accepted a token."""
-        if len(self._recent) >= self.capacity:
-            self._recent, self._older = set(), self._recent
-        self._recent.add(token)
+        self._tokens.put(token, value=True)
 
     def forget(self, token: str) -> bool:
         """Note that GitHub does not accept a token; return whether it did before."""
-        known = token in self._recent or token in self._older
-        self._recent.discard(token)
-        self._older.discard(token)
-        return known
+        return self._tokens.pop(token) is not None

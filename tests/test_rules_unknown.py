@@ -211,7 +211,7 @@ class Flood(TestCase):
         mirror.backoffs._known.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
         assert len(made_up.tables(most=MOST_UNKNOWN)) == 1
         mirror.backoffs._known.clear()
-        mirror.accepted._recent.update(names)
+        mirror.accepted._tokens._recent.update(dict.fromkeys(names, True))
         assert len(made_up.tables(most=MOST_UNKNOWN)) == 1
 
 

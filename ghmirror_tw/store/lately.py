@@ -24,7 +24,7 @@ class Lately(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Hold *value*."""
-        if len(self._recent) >= self.most:
+        if key not in self._recent and len(self._recent) >= self.most:
             self._recent, self._older = {}, self._recent
         self._recent[key] = value
 
@@ -32,3 +32,8 @@ class Lately(Generic[K, V]):
         """Return what was put lately, or None."""
         value = self._recent.get(key)
         return self._older.get(key) if value is None else value
+
+    def pop(self, key: K) -> V | None:
+        """Remove a key; return what was put lately, or None."""
+        value, older = self._recent.pop(key, None), self._older.pop(key, None)
+        return older if value is None else value

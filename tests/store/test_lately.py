@@ -25,6 +25,18 @@ def test_the_last_ones_are_held() -> None:
     assert lately.get(0) is None
 
 
+def test_a_value_that_is_removed() -> None:
+    """It is gone from both generations; a value that replaces another one evicts nothing."""
+    lately: Lately[int, int] = Lately(2)
+    for number in (1, 2, 3):
+        lately.put(number, -number)
+    lately.put(1, 7)
+    for _ in range(3):
+        lately.put(3, -3)
+    assert [lately.pop(each) for each in (1, 1, 2, 4)] == [7, None, -2, None]
+    assert [lately.get(each) for each in (1, 2, 3)] == [None, None, -3]
+
+
 @given(GRANTS, ENTRIES, SECRETS)
 def test_it_makes_no_difference_who_opens(grant: Grant, entry: Entry, secret: bytes) -> None:
     """Who sealed a record and who never saw it find the same in it, the first time and later."""
