@@ -90,7 +90,7 @@ async def restore(desk: Desk, text: str | None) -> Status:
         raise _in_memory(f"nothing outside can fill it; {what}")
     began = desk.reactor.seconds()
     async with desk.archive() as archive:
-        await archive.is_filled()  # before much is read for nothing
+        await archive.mark()  # before much is read for nothing
         whole = await _chosen(desk, text)
         desk.target.doing = "Restoring"
         restored = await _put_back(desk, archive, whole)

@@ -95,10 +95,10 @@ class Restorer:
         if self._running is not None or self._closed:
             return
         try:
-            filled = await self.archive.is_filled()
+            mark = await self.archive.mark()
         except Unavailable:
             return
-        if not filled:
+        if mark is None:
             self.fill()
 
     def _look_for_progress(self) -> None:
@@ -168,7 +168,7 @@ class Restorer:
 
     async def _once(self) -> bool:
         """Return whether the store is filled by now; False: somebody else is at it."""
-        if self.marks and await self.archive.is_filled():
+        if self.marks and await self.archive.mark() is not None:
             return True
         if not await self.archive.take(RESTORE, self.replica, LEASE_S):
             self._active_at = self.reactor.seconds()
@@ -183,7 +183,7 @@ class Restorer:
 
     async def _fill(self) -> None:
         # Who had the lease before us may just have finished.
-        if self.marks and await self.archive.is_filled():
+        if self.marks and await self.archive.mark() is not None:
             return
         if self.marks:
             await self._report_others()

@@ -271,9 +271,6 @@ class IArchive(Interface):
         nothing was lost between two equal marks.
         """
 
-    def is_filled() -> Coroutine[Any, Any, bool]:
-        """Tell whether all parts of the store carry the mark."""
-
     def mark_filled() -> Coroutine[Any, Any, None]:
         """Put a new mark on all parts."""
 

@@ -116,10 +116,6 @@ class MemoryArchive:
         """Return the mark, if it has been filled."""
         return self._mark
 
-    async def is_filled(self) -> bool:
-        """Tell whether it has been filled."""
-        return self._mark is not None
-
     async def mark_filled(self) -> None:
         """Note that it has been filled."""
         self._mark = uuid4().hex

@@ -35,8 +35,8 @@ class Leases:
     async def let_go(self, what: str, _: str) -> None:
         self.let_go_of.append(what)
 
-    async def is_filled(self) -> bool:
-        return self.marked
+    async def mark(self) -> str | None:
+        return "mark" if self.marked else None
 
     async def mark_filled(self) -> None:
         self.marked = True

@@ -140,17 +140,17 @@ class Archives:
     async def test_it_knows_when_it_has_been_filled(self: Any) -> None:
         """By a mark, which is lost with what is stored."""
         _, archive = await self.make()
-        assert not await archive.is_filled()
+        assert not await archive.mark()
         assert await archive.mark() is None
         await archive.mark_filled()
-        assert await archive.is_filled()
+        assert await archive.mark()
         mark = await archive.mark()
         assert mark is not None
         assert await archive.mark() == mark
         await archive.mark_filled()
         assert await archive.mark() not in {None, mark}
         _, another = await self.make()
-        assert not await another.is_filled()
+        assert not await another.mark()
 
     async def test_large_stores_are_copied_bit_by_bit(self: Any) -> None:
         """In batches, those first that were used last; all of it is there."""
@@ -246,14 +246,14 @@ class Redis(Archives, Stores):
         assert await archive.filled_by_others() is None
         assert await archive.take("save", "a", 60.0)
         other = RedisArchive(store.redis, "https://github.example.org/api/v3")
-        assert not await other.is_filled()
+        assert not await other.mark()
         others = await other.filled_by_others()
         assert others == f"api_url= fingerprint={CODEC.fingerprint}"
         assert await other.take("save", "b", 60.0)
         await other.mark_filled()
         assert await archive.mark() == mark
         store.redis.codec = Codec(b"another")
-        assert not await archive.is_filled()
+        assert not await archive.mark()
 
     async def test_no_key_is_without_an_end(self) -> None:
         """Nor is what was restored, or the mark."""

@@ -169,10 +169,6 @@ class RedisArchive:
             marks.append(mark.decode("ascii", "replace"))
         return " ".join(sorted(marks))
 
-    async def is_filled(self) -> bool:
-        """Tell whether all servers carry the mark, and renew its life."""
-        return await self.mark() is not None
-
     async def mark_filled(self) -> None:
         """Put a new mark on all servers."""
         life = self.records.life(self.records.ttl_s)

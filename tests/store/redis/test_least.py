@@ -197,7 +197,7 @@ class LeastPrivilege(TestCase):
         self.server.ask("FLUSHALL")
         assert await archive.admit(copied) == len(copied)
         await archive.mark_filled()
-        assert await archive.is_filled()
+        assert await archive.mark()
         assert not self.log
 
 
