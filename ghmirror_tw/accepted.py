@@ -1,7 +1,7 @@
 """The credentials that GitHub has accepted, as far as this replica knows.
 
-A client can make up credentials. All that GitHub has not accepted yet share one small part of what
-the mirror has (see `policy.bounded`, `pacing`), so that they take nothing from the others.
+A client can make up credentials. Those that GitHub has not accepted share a few entries in tables
+(`policy.bounded`) and a few slots for requests (`pacing`), so that they take none from the others.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from attrs import define, field
 
 from ghmirror_tw.store.lately import Lately
 
-#: How many recently used ones are known at least. Others need one good response again.
+#: How many recently used ones are known at least. Any other needs one good response again.
 CAPACITY: Final = 20_000
 
 
 @define(eq=False)
 class AcceptedCredentials:
-    """Names of tokens that had a good response, those that were used last."""
+    """Names of tokens that GitHub has accepted, those that were used last."""
 
     _tokens: Lately[str, bool] = field(init=False, factory=lambda: Lately(CAPACITY))
 

@@ -1,9 +1,9 @@
 """The first request of an unknown credential is preceded by one that validates it.
 
 `GET /rate_limit` costs no quota, and GitHub responds with 401 where it does not accept the
-credential (GitHub: REST API endpoints for rate limits). Only after a good response are entity-tags
-of stored content computed for a credential, which takes time in proportion to the content: the
-time that a response to a made-up credential takes depends on nothing that is stored.
+credential (GitHub: REST API endpoints for rate limits). To compute the entity-tag of stored content
+takes time in proportion to it, so that is done only for credentials that GitHub has accepted: the
+time of a response to a made-up one does not depend on what is stored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TARGET: Final = b"/rate_limit"
 _JSON: Final = b"application/vnd.github+json"
 #: The longest time that a request waits for a check, in seconds.
 TIMEOUT_S: Final = 5.0
-#: A server without rate limits responds with 404, and is not asked again for so long, in seconds.
+#: A server without rate limits responds with 404. No check is sent then for so long, in seconds.
 _NO_LIMITS_S: Final = 3600.0
 _MOST_CONTENT: Final = 64 * 1024
 _UNAUTHORIZED: Final = 401
@@ -68,10 +68,10 @@ class CredentialChecks:
         question: Question,
         send: Callable[[Question], Awaitable[Reply]],
     ) -> Answer | None:
-        """Return GitHub's 401 where it does not accept a credential; None where it does.
+        """Return GitHub's 401 to a credential; None where it is accepted, or the check is unclear.
 
-        None as well where no response shows it: then the request itself has to. *send* sends a
-        request to GitHub. *question* is the request that waits.
+        If it is unclear, the response to the request itself decides. *send* sends a request to
+        GitHub. *question* is the request that waits for the check.
         """
         answer, first = await self._flights.join(credential, lambda: self._check(question, send))
         return answer if first or answer is None else evolve(answer, collapsed=True)
@@ -80,7 +80,7 @@ class CredentialChecks:
         self, question: Question, send: Callable[[Question], Awaitable[Reply]]
     ) -> Answer | None:
         authorization, accept = question.authorization or b"", question.fields.get(b"accept")
-        # A 401 names the media type that was asked for.
+        # GitHub's 401 is in the media type that the request accepts.
         if accept is None or not asks_for_json(accept):
             accept = _JSON
         fields = Fields(
@@ -121,4 +121,4 @@ def _may_be_app(authorization: bytes) -> bool:
 def _unwanted(result: Answer | Failure | None) -> None:
     """Drop the result of a check that no request waits for."""
     if isinstance(result, Failure) and not result.check(Unanswered, Stopped):
-        _log.debug("A check of a credential failed", failure=result)
+        _log.debug("Credential check failed", failure=result)

@@ -333,9 +333,9 @@ class Mirror:
         forward: str,
         deadline: float,
     ) -> Answer:
-        """Forward a request that is not storable, from a credential that is valid."""
+        """Forward a request that is not storable; a write only with a credential that is valid."""
         if upload is not None or is_write(question):
-            # Content of a credential that is not valid is not even received.
+            # With a credential that is not valid, the content is not received.
             refused = await self._check(question, requester, deadline)
             if refused is not None:
                 return evolve(refused, storable=False, forward=forward)
@@ -430,27 +430,27 @@ class Mirror:
     def _advance(self, writers: frozenset[str], *, known: bool = True) -> Deferred[list[None]]:
         """Begin a new generation of requests: a write invalidates responses to earlier ones.
 
-        Fires when all replicas can know of it.
+        Fires when all replicas can find the new epoch, or when storing it has failed.
         """
         noted = []
         for writer in writers:
             epoch = new_epoch()
             self._generations.begin(writer, known=known)
             noted.append(self.store.replace_epoch(writer, epoch))
-            self._generations.began(writer, epoch, known=known)
+            self._generations.note_own_epoch(writer, epoch, known=known)
         return gatherResults(noted)
 
     def _catch_up(self, requester: Requester, known: Known) -> None:
         """Advance the clock, and begin a generation if another replica has forwarded a write."""
         self._order.read(known.latest_at)
         accepted = self.is_accepted(requester.token)
-        self._generations.saw(requester.credential, known.epoch, known=accepted)
+        self._generations.note_epoch(requester.credential, known.epoch, known=accepted)
 
     def epoch(self, asked: Asked, known: Known) -> bytes | None:
-        """Return the epoch in which a request was sent, after what was *known*; None: unknown.
+        """Return the epoch for a grant by a request that was sent when this was *known*, or None.
 
-        The first good response to a credential begins one, unless the credential has written since,
-        or GitHub has responded with 401.
+        The first good response to a credential begins an epoch, unless the credential has written
+        since the request, or GitHub has responded to it with 401.
         """
         requester = asked.requester
         if known.epoch is not None or asked.generation != self._current_generation(requester):
@@ -458,7 +458,7 @@ class Mirror:
         began = self.store.begin_epoch(asked.credential, new_epoch(), asked.came_at)
         if began is not None:
             accepted = self.is_accepted(requester.token)
-            self._generations.began(asked.credential, began, known=accepted)
+            self._generations.note_own_epoch(asked.credential, began, known=accepted)
         return began
 
     # Asking GitHub.
@@ -551,9 +551,9 @@ class Mirror:
     async def _check(
         self, question: Question, requester: Requester, deadline: float
     ) -> Answer | None:
-        """Return GitHub's 401 to a credential that is not known and not valid; else None.
+        """Check a credential that is not accepted yet; return GitHub's 401 where it is not valid.
 
-        A credential is checked before its first request, if a response can show anything.
+        Else return None, also where a check could show nothing, so that none is sent.
         """
         authorization = question.authorization
         if (
@@ -585,7 +585,7 @@ class Mirror:
         """Ask GitHub, and take account of whether it is there."""
         began = self.now()
         timeout_s = deadline - began
-        # Of all that may be made up, what fails is evidence of one.
+        # Failures of all credentials that may be made up count as those of one.
         who = entry.credential if self.is_accepted(entry.credential) else UNKNOWN
         status: int | str = "cancelled"
         try:
@@ -612,7 +612,7 @@ class Mirror:
         elif self.backoffs.any_known:
             self.backoffs.responded(self._key(question).name, entry.credential)
         if asks_for_limits(question):
-            return reply  # which shows nothing of whether GitHub can respond to others
+            return reply  # it does not show whether GitHub responds to other requests
         if reply.status >= 500:  # noqa: PLR2004
             self.availability.failed(_observation(question, who), began, ended)
         elif not _is_foreign(question, reply):

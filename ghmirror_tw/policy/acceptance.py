@@ -1,4 +1,7 @@
-"""What shows that GitHub has accepted a credential, so that it is none that a client made up."""
+"""What shows that GitHub has accepted a credential.
+
+A client can make up credentials; those that GitHub has not accepted get less (see `pacing`).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ _NOT_MODIFIED: Final = 304
 def accepts(status: int, authorization: bytes | None) -> bool:
     """Tell whether a response with *status* shows that GitHub has accepted a credential.
 
-    GitHub responds with 401 to a credential that is not valid, whatever the target is. It does
-    not look at a scheme that it does not know, and that shows nothing.
+    GitHub responds with 401 to a credential that is not valid, whatever the target is. It ignores
+    `Authorization` with a scheme that it does not know: the response shows nothing then.
     """
     if not (200 <= status < 300 or status == _NOT_MODIFIED):  # noqa: PLR2004
         return False
@@ -27,9 +30,9 @@ def is_checkable(authorization: bytes) -> bool:
 
 
 def fleet_knows(known: Known) -> bool | None:
-    """Tell whether a replica has received a good response for the credential of a look-up.
+    """Tell by a look-up whether the fleet knows the credential: it has an epoch.
 
-    None where the look-up cannot tell: it was not answered by the primary, or there is a grant of
+    None where the look-up cannot tell: the primary did not respond to it, or there is a grant of
     another epoch than the current one, as after a restore or a 401.
     """
     if known.grant is not None:

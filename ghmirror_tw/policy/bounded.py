@@ -1,6 +1,6 @@
 """Bounded tables, which evict the entry that was stored least recently.
 
-In those by credential, made-up credentials evict no entries but each other's.
+In those by credential, made-up credentials evict only entries of each other.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def store_recent(table: OrderedDict[K, V], key: K, value: V, most: int) -> tuple
 
 @define(eq=False)
 class CredentialTable(Generic[K, V]):
-    """A bounded table with two parts, each of which evicts its own least recently stored entry.
+    """A table with two bounded parts, each of which evicts its own least recently stored entry.
 
-    The small part is for unknown credentials: those that GitHub has not accepted yet. Everybody
-    can make up as many of them as they like.
+    The small part is for unknown credentials, those that GitHub has not accepted yet: a client can
+    make up any number of them.
     """
 
     most: int = MOST
@@ -48,8 +48,7 @@ class CredentialTable(Generic[K, V]):
     def put(self, key: K, value: V, *, known: bool) -> tuple[K, V] | None:
         """Store a value; return the entry that it evicts, or None.
 
-        *known*: the credential is one that GitHub has accepted. An entry that was stored as such
-        remains one.
+        *known*: GitHub has accepted the credential. An entry in the part of known ones stays there.
         """
         if known or key in self._known:
             self._unknown.pop(key, None)

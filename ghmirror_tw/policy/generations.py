@@ -1,4 +1,7 @@
-"""Generations of a credential's requests: a write and a 401 begin a new one (see `order`)."""
+"""Generations of a credential's requests: a write and a 401 begin a new one (see `order`).
+
+A generation orders requests within one replica, as the epoch of a credential does in the fleet.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,19 @@ _MOST: Final = 10_000
 
 @define(eq=False)
 class Generations:
-    """The generation of requests of each credential, by number.
+    """The number of the current generation of each credential's requests.
 
-    A request of an earlier generation is not joined, and does not begin an epoch. The number of a
-    generation never recurs, though only the *most* credentials used last are remembered.
-    Credentials that are not *known* (see `acceptance`) begin their generations together, and take
-    no place in the table.
+    No request joins the flight of an earlier generation, and the response to a request of an
+    earlier one begins no epoch. A number never recurs, though only the *most* credentials used
+    last have an entry. Credentials that are not *known* (see `acceptance`) begin their generations
+    together, without entries.
     """
 
     most: int = _MOST
     _last: int = field(init=False, default=0)
     _forgotten: int = field(init=False, default=0)
     _of_unknown: int = field(init=False, default=0)
-    #: By credential: the number of its generation, and the epoch that was last seen.
+    #: By credential: the number of its generation, and the epoch that was last found.
     _known: OrderedDict[str, tuple[int, bytes | None]] = field(init=False, factory=OrderedDict)
 
     def of(self, credential: str, *, known: bool = True) -> int:
@@ -44,13 +47,13 @@ class Generations:
         else:
             self._of_unknown = self._last
 
-    def began(self, credential: str, epoch: bytes, *, known: bool = True) -> None:
-        """Note an epoch that this replica began; that is no new generation."""
+    def note_own_epoch(self, credential: str, epoch: bytes, *, known: bool = True) -> None:
+        """Note an epoch that this replica has begun, which begins no generation."""
         if known:
             self._put(credential, self.of(credential), epoch)
 
-    def saw(self, credential: str, epoch: bytes | None, *, known: bool = True) -> None:
-        """Note the epoch in the store: another one than before begins a generation."""
+    def note_epoch(self, credential: str, epoch: bytes | None, *, known: bool = True) -> None:
+        """Note the epoch that is in the store. If it has changed, a generation begins."""
         own = self._known.get(credential)
         if own is None:
             if known or epoch is not None:

@@ -1,31 +1,31 @@
-"""Which of two words of GitHub's is the later one, and what permits a response without a new one.
+"""The order of grants and refusals, and what permits a response that GitHub does not confirm now.
 
-A response that GitHub has not just confirmed (``fresh``, ``stale``) needs permission, and a
-permission has to be found, never inferred from the absence of a refusal:
+Such a response (``fresh``, ``stale``) needs permission. A permission has to be found; it never
+follows from the absence of a refusal:
 
 - **Epoch.** A random number for each credential, in the store that all replicas share. A grant
-  carries the epoch in which its request was sent. A write by the credential and a 401 replace the
-  epoch, so they end the permission of all earlier grants at once, whatever any clock says. A lost
-  epoch ends it as well. An epoch is written at once or never: one that could not be written is
-  replaced by another one, since other replicas may have written meanwhile.
+  carries the epoch that was current when its request was sent. It permits a response while that
+  epoch is the current one. A write by the credential and a 401 replace the epoch, so they end the
+  permission of all earlier grants at once, whatever any clock shows. A lost epoch ends it as well.
+  An epoch is written at once or never. If that fails, another one takes its place later, since
+  other replicas may have replaced the epoch meanwhile.
 - **History.** A random number for the content of the shared store (see ``store.redis.history``).
-  An epoch holds in one history only. If the store restarts, is emptied, is restored from an
-  earlier copy or gets another primary, refusals may be lost, so a new history begins and all
-  epochs end.
-- **Refusal.** A 403, 404, 410 or 451 for one key removes the grant in the same step in which it
-  is stored. It also outweighs grants whose requests were sent earlier and that are stored later.
+  An epoch belongs to one history. If the store restarts, is emptied, is restored from an earlier
+  copy or gets another primary, refusals may be lost. So a new history begins, and all epochs end.
+- **Refusal.** A 403, 404, 410 or 451 for one key is stored, and the same step removes the grant.
+  A refusal also outweighs a grant that is stored later, if the grant's request was sent earlier.
 - **Settled.** After an interruption another replica may hold refusals that it could not store. No
-  such response is sent until all replicas have stored theirs. If one does not within `SETTLING_S`,
-  what it had is lost, and a new history begins.
+  such response is sent until all replicas have stored theirs. If one has not within `SETTLING_S`,
+  a new history begins.
 
-Without permission a grant is still good for its validators: GitHub decides about each of them.
+Without permission a grant still has validators, and GitHub decides whether they match.
 
 Grants and refusals of one key are ordered by the times at which their requests were sent, on a
 hybrid logical clock (Kulkarni and others: Logical Physical Clocks, 2014): the time of this machine,
-but later than all times that were read. Each request reads the records that concern it before it
-is sent, so the times of one key and credential rise in the whole fleet, however its clocks differ.
-A time that is more than `MOST_AHEAD_S` in the future is wrong: it counts as now, and does not
-advance the clock.
+but later than all times that were read. Before a request is sent, the records of its key and
+credential are read. So the times of one key and credential rise in the whole fleet, however its
+clocks differ. A time more than `MOST_AHEAD_S` in the future is wrong: it counts as now, and does
+not advance the clock.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from ghmirror_tw.policy.records import Known
 
 #: Times of other replicas that are further in the future count as now, in seconds.
 MOST_AHEAD_S: Final = 86_400.0
-#: How long after an interruption refusals of other replicas may arrive, in seconds.
+#: How long after an interruption other replicas may still store refusals, in seconds.
 SETTLING_S: Final = 10.0
 _INSTANT_S: Final = 1e-6
 _EPOCH_BYTES: Final = 8
 
 
 def new_epoch() -> bytes:
-    """Return an epoch that never was."""
+    """Return a new random epoch."""
     return token_bytes(_EPOCH_BYTES)
 
 
 @define(eq=False)
 class HybridClock:
-    """Gives each request a time (seconds) that is later than all times that were read."""
+    """Gives each request a time, in seconds, that is later than all times that were read."""
 
     now: Callable[[], float]
     _latest: float = field(init=False, default=0.0)
@@ -70,9 +70,9 @@ class HybridClock:
 
 
 def clamped(known: Known, now: float) -> Known:
-    """Return *known* with all times that are wrong replaced by *now*.
+    """Return *known* with each time that is wrong replaced by *now*.
 
-    A grant with such a time permits nothing until it has been validated.
+    A grant with a wrong time loses its epoch, so it permits nothing until it is validated.
     """
     latest, grant = now + MOST_AHEAD_S, known.grant
     if grant is not None and grant.asked_at > latest:

@@ -57,7 +57,7 @@ class Grant:
     *validated_at* when the answer came. *shareable*: its entity-tag is the one that we compute.
     *principal* is the login, where known. *epoch* is that of the credential when the question was
     asked; None: it permits nothing before GitHub has confirmed it (see `order`), as after a
-    restore. *expires_at*: nobody needs it any longer then, unless it is confirmed again.
+    restore. *expires_at*: it is of no use after that, unless it is confirmed again.
     *scopes*, *sso* and *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and
     `X-Poll-Interval` that came with it.
     """
@@ -148,7 +148,7 @@ class Known:
     """What a store knows of a cache key for one credential.
 
     *grant* is None where there is none. *epoch* is that of the credential (None: there is none).
-    *refused_at* is when the question was asked to which GitHub last refused this key to the
+    *refused_at* is when the last request was sent for which GitHub refused this key to the
     credential (0.0: never). *unstorable*: answers to this key have lately proved not to be
     storable. *limits*: those that stop the credential, or what counts as this key does. *current*:
     it was read where it is written, so that no refusal is missing that was stored before.
@@ -184,7 +184,7 @@ class Known:
 
     @property
     def latest_at(self) -> float:
-        """When the latest question was asked that this tells of."""
+        """When the latest request was sent whose grant or refusal this has."""
         asked_at = 0.0 if self.grant is None else self.grant.asked_at
         return max(asked_at, self.refused_at)
 

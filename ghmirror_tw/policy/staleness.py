@@ -19,7 +19,7 @@ _FROM_CACHE: Final = (b"x-from-cache", b"1")
 def usable(known: Known, now: float, stale_limit_s: float) -> Grant | None:
     """Return the grant with which a stale answer may be given, or None.
 
-    It must permit one (see `order`), and what is *known* must be current: a refusal might be
+    The grant must permit one (see `order`), and *known* must be current: else a refusal may be
     missing.
     """
     grant = known.grant

@@ -1,11 +1,11 @@
 """The store of a fleet: Redis, with a memory store beside it that stands in while Redis is away.
 
-The memory store learns all that this process learns. While Redis can be asked it is a bounded
-copy of what was used last: it saves fetching content, and makes this process see its own
-statements at once. While Redis can't be asked it is the store; what was learned then is written
-to Redis when it is back. Nothing is ever wrong in it: content is known by its digest, and of two
-words of GitHub's the one to the later question counts, wherever it was kept. What permits a
-response without a new word of GitHub's is only in Redis (see ``policy.order``).
+All that this process writes goes to the memory store, too. While Redis is available, that is a
+bounded copy of what was used last: it saves fetching content, and this process finds its own writes
+at once. While Redis is unavailable, it is the store; its records are written to Redis when that is
+back. It cannot be wrong: content is known by its digest, and of a grant and a refusal the one with
+the later request counts, wherever it is stored. A response that GitHub does not confirm now needs a
+permission in Redis, or one that is being written there (see ``policy.order``).
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class FailoverStore:
 
     *timeout_s*: what one request may wait for Redis, in all. Without *fallback*, requests are
     answered without storing while Redis is away. *report* takes measurements, by *clock*.
-    *known* is called when it is known for the first time whether Redis can be asked. At the end it
-    waits *grace_s* seconds for what must not be lost.
+    *known* is called when it is known for the first time whether Redis can be asked. When it is
+    closed, it waits up to *grace_s* seconds for writes that must not be lost.
     """
 
     reactor: Any
@@ -146,7 +146,7 @@ class FailoverStore:
         return bool(servers.reading and servers.writing)
 
     def _can_pay(self) -> bool:
-        """Tell whether what is owed can be written: an epoch belongs to a history."""
+        """Tell whether queued writes can be done. An epoch can only in a history that is known."""
         return self.redis.servers.writing and self.redis.history is not None
 
     @property
@@ -185,7 +185,7 @@ class FailoverStore:
         return succeed(None) if self._is_settled else waiting(self.reactor, self._unsettled)
 
     def changed(self) -> None:
-        """Take note that Redis came or went, and may have lost records meanwhile."""
+        """Note that Redis came or went, and may have lost records meanwhile."""
         returns = self.redis.servers.returns
         if self._returns not in {None, returns}:
             self.history.interrupted()
@@ -194,7 +194,7 @@ class FailoverStore:
         self.resize()
 
     def connected(self) -> None:
-        """Take note of a new connection, which may lead to another server."""
+        """Note a new connection, which may lead to another server."""
         if self._is_settled:
             self.history.connected()
 
@@ -320,7 +320,7 @@ class FailoverStore:
         reason = error.reason
 
         async def known() -> Known:
-            # What others were refused meanwhile can't be seen from here.
+            # Refusals that other replicas received meanwhile can't be seen from here.
             nothing = Known(unstorable=not self.fallback, current=False)
             if reason != "lost":
                 return nothing
@@ -339,7 +339,7 @@ class FailoverStore:
         here = self.memory.known(key, credential, since, token)
         current = known.current
         if not (self.redis.servers.writing and self.history.is_known and self.history.is_settled):
-            # What others were refused can't be seen while they can't write it.
+            # Refusals that other replicas received can't be seen while they can't write them.
             known = evolve(known, current=False)
         known = self._with_epoch(known, here.epoch, credential, current=current)
         lost = grant is None or grant.epoch is None
@@ -351,9 +351,9 @@ class FailoverStore:
     def _with_epoch(
         self, known: Known, here: bytes | None, credential: str, *, current: bool
     ) -> Known:
-        """Return *known* with the epoch that Redis has, or will have.
+        """Return *known* with the epoch in Redis, or with one that is still to be written there.
 
-        Memory takes part in that of Redis, so that grants have one while Redis is away.
+        Memory has a copy of the epoch, so that grants have one while Redis is away.
         """
         name = _epoch_of(credential)
         if name in self._stating or name in self._owed:
@@ -604,7 +604,7 @@ class FailoverStore:
             self._send(_grant_of(*confirmed), key.name, partial(self._store, *confirmed))
 
     def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
-        """Store a refusal of a key; that one is owed whatever happens."""
+        """Store a refusal of a key; it is queued, first, until Redis has it."""
         self.memory.refuse(key, credential, asked_at)
         self._send(
             ("refusal", key.name, credential),
@@ -623,7 +623,7 @@ class FailoverStore:
         return began
 
     def revoke(self, credential: str, epoch: bytes) -> None:
-        """Replace the epoch of a credential, if it has one; that is owed whatever happens."""
+        """Replace the epoch of a credential, if any; it is queued, first, until Redis has it."""
         self.memory.revoke(credential, epoch)
         self._put_epoch(credential, epoch, EpochOver.ANOTHER)
 

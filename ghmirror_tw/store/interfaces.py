@@ -85,10 +85,9 @@ class IStore(Interface):
 
         Limits are those of *token*, or of *credential* where it has the same name.
 
-        A grant is left out if a refusal of its key and credential was asked for at the same time
-        or later, or if it has expired. *current*: what was stored
-        before must not be missing, refusals least of all; if that can't be had, the answer says
-        that it isn't current.
+        A grant is left out if it has expired, or if the request that GitHub refused was sent at
+        the same time or later. *current*: no record that was stored before must be missing; if
+        that can't be had, the result is not `current`.
         """
 
     def fetch(
@@ -117,25 +116,25 @@ class IStore(Interface):
     def begin_epoch(credential: str, epoch: bytes, since: float) -> bytes | None:
         """Begin *epoch* for a credential that has none, and return it.
 
-        Where it has one by now: return that, if this process began it after *since* (seconds),
-        when a request was received that found none. Else return None.
+        If it has one by now, return that where this process began it at *since* or later, else
+        None. *since*, in seconds, is when the client's request was received.
         """
 
     def replace_epoch(credential: str, epoch: bytes) -> Deferred[None]:
         """Begin *epoch* in place of any other, after a write, for the whole fleet.
 
-        It fires when all replicas can know of it, or when the store has not stored it within the
-        time that a request may wait. It never fails.
+        Fires when the store has it or has failed to store it, or after the time that a request may
+        wait for the store. Never fails: where the store could not store it, it tries again later.
         """
 
     def revoke(credential: str, epoch: bytes) -> None:
-        """Begin *epoch* in place of another, if there is one: GitHub has responded with 401."""
+        """Begin *epoch* in place of another one, if any: GitHub has responded with 401."""
 
     def set_limit(token: str, limit: Limit) -> None:
         """Store a limit that *token* has met.
 
-        Of each scope the limit that ends last is kept, in the whole fleet. It lasts no longer than
-        from now to its end, whatever the clocks of other replicas say.
+        Of each scope, the limit that ends last is stored for the whole fleet. It is in force no
+        longer than from now to its end, whatever the clocks of other replicas show.
         """
 
     def limits(
@@ -258,7 +257,8 @@ class IArchive(Interface):
     def admit(pairs: Sequence[Pair]) -> Coroutine[Any, Any, int]:
         """Put records back, over nothing or over older ones only; return how many are new.
 
-        Grants among them are marked as restored. What is not ours, or has expired, is left out.
+        Grants lose their epochs, so they permit nothing. Refusals, records that are not ours, and
+        expired ones are left out.
         """
 
     def is_full() -> bool:
@@ -267,17 +267,17 @@ class IArchive(Interface):
     def mark() -> Coroutine[Any, Any, str | None]:
         """Return the mark of a store that has been filled; None if a part of it has none.
 
-        The mark is lost when the records are, and is another one whenever the store is filled. So
-        nothing was lost between two equal marks.
+        The mark is lost with the records, and each filling makes a new one. So nothing was lost
+        between two equal marks.
         """
 
     def mark_filled() -> Coroutine[Any, Any, None]:
         """Put a new mark on all parts."""
 
     def filled_by_others() -> Coroutine[Any, Any, str | None]:
-        """Return which mirrors of another server or secret filled the store last; None: none did.
+        """Return which fleet of another server or secret filled the store last; None: none did.
 
-        They have their own mark and their own leases.
+        Each fleet has its own mark and leases.
         """
 
     def take(what: str, owner: str, lease_s: float) -> Coroutine[Any, Any, bool]:

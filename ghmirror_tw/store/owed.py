@@ -1,4 +1,4 @@
-"""What could not be written to Redis, until it can be."""
+"""Writes that Redis did not take, queued until it does (write-behind)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ghmirror_tw.policy.bounded import store_recent
 from ghmirror_tw.store.redis.interfaces import Unavailable
 from ghmirror_tw.store.waiting import waiting, wake
 
-#: How much is remembered to be written later, of what comes first and of the rest; what is owed
-#: longest is forgotten first.
+#: How many writes are queued, of those that come first and of the others each; beyond that the
+#: oldest is dropped.
 MOST: Final = 50_000
-#: So many are written at a time, and so many seconds apart, so that it is spread.
+#: How many are written at a time; batches are `PAUSE_S` apart, so that the load is spread.
 BATCH: Final = 100
-#: So many of what must not be lost: others wait for it.
+#: The same of those that come first: requests wait for them.
 BATCH_FIRST: Final = 1000
 PAUSE_S: Final = 0.25
 
@@ -30,11 +30,11 @@ Write = Callable[[], Awaitable[object]]
 
 @define(eq=False)
 class Owed:
-    """Writes that are still to be done, the last one for each name; done when *possible* says so.
+    """A queue with the last write for each name; they are done as soon as *possible* is true.
 
-    What must not be lost comes first: it is done before the rest, and never forgotten for it.
-
-    *chance*: a number from 0 to 1, for spreading the replicas of a fleet.
+    Writes that must not be lost (refusals, epochs) come first: they are done before the others, and
+    are not dropped for them. *settled* is called when the queue is empty. *chance* returns a number
+    from 0 to 1, which spreads the replicas of a fleet.
     """
 
     reactor: Any
@@ -65,11 +65,11 @@ class Owed:
         return bool(self._first) or self._paying_first
 
     def paid_first(self, timeout_s: float) -> Deferred[None]:
-        """Fire when nothing is left that must not be lost, or when *timeout_s* has passed."""
+        """Fire when no write that must not be lost is left, or when *timeout_s* has passed."""
         return waiting(self.reactor, self._waiters, timeout_s) if self.owes_first else succeed(None)
 
     def owe(self, name: Hashable, write: Write, *, first: bool = False) -> None:
-        """Note that *write* has to be done; it takes the place of an earlier one of that *name*."""
+        """Queue *write*, in place of an earlier one of that *name*."""
         writes = self._first if first else self._writes
         store_recent(writes, name, write, MOST)
         self._again()
@@ -88,7 +88,7 @@ class Owed:
         Deferred.fromCoroutine(self._pay_some()).addBoth(self._paid)
 
     async def _pay_some(self) -> None:
-        """Do a batch of what is owed; what fails is owed again, unless a later one is by now."""
+        """Do a batch of writes. One that fails is queued again, unless there is a later one."""
         batch: list[tuple[dict[Hashable, Write], Hashable, Write]] = []
         for writes, most in ((self._first, BATCH_FIRST), (self._writes, BATCH)):
             while writes and len(batch) < most:
@@ -101,7 +101,7 @@ class Owed:
                 await write()
             except Unavailable:
                 writes.setdefault(name, write)
-            except Exception:  # noqa: BLE001 - whatever it was, the rest must be written
+            except Exception:  # noqa: BLE001 - whatever it is, the others must be written
                 self._log.failure("Writing back failed")
 
         await gatherResults([Deferred.fromCoroutine(one(*each)) for each in batch])
@@ -117,7 +117,7 @@ class Owed:
             self.settled()
 
     def close(self) -> None:
-        """Forget it all."""
+        """Drop all writes."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

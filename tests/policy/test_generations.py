@@ -18,15 +18,15 @@ def test_another_epoch_begins_one() -> None:
     """Where one was seen before, even none; not one that this replica began itself."""
     generations = Generations()
     first = generations.of("a")
-    generations.saw("a", None)
+    generations.note_epoch("a", None)
     assert generations.of("a") == first
-    generations.began("a", b"1")
-    generations.saw("a", b"1")
+    generations.note_own_epoch("a", b"1")
+    generations.note_epoch("a", b"1")
     assert generations.of("a") == first
-    generations.saw("a", b"2")
+    generations.note_epoch("a", b"2")
     second = generations.of("a")
     assert second > first
-    generations.saw("a", None)
+    generations.note_epoch("a", None)
     assert generations.of("a") > second
 
 
@@ -38,7 +38,7 @@ def test_a_generation_never_recurs() -> None:
         generations.begin(credential)
         seen.append(generations.of("a"))
     for credential in "xyz":
-        generations.saw(credential, None)
+        generations.note_epoch(credential, None)
         seen.append(generations.of("a"))
     assert seen == sorted(seen)
     assert len(generations._known) == 2
@@ -54,8 +54,8 @@ def test_unknown_credentials_share_theirs() -> None:
     before = generations.of("real")
     for credential in "abc":
         first = generations.of(credential, known=False)
-        generations.saw(credential, None, known=False)
-        generations.began(credential, b"1", known=False)
+        generations.note_epoch(credential, None, known=False)
+        generations.note_own_epoch(credential, b"1", known=False)
         generations.begin(credential, known=False)
         assert generations.of(credential, known=False) > first
     assert generations.of("real") == before

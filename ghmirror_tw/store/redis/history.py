@@ -1,19 +1,19 @@
-"""Whether Redis still has all that it had: its history, and the replicas that take part in it.
+"""The history of Redis: it shows whether records may have been lost, and which mirrors take part.
 
 A Redis server loses records when it restarts from an earlier copy or from none, when it is
-emptied, and when a replica becomes its primary that had not received everything. All mirrors agree
-on a random number for the content of the servers, their history, which is stored in the content.
-Every `BEAT_S` each mirror runs one script on each primary. The script begins a new history where
-the server's run id is another than the stored one (restart, another primary), where the number of
-scripts that ran is less than this mirror has seen (an earlier copy), and where the stored one is
-missing because no mirror was there for `_UNWATCHED_S`. A server that was emptied while it was
-watched keeps its history: it has lost all epochs as well. Epochs belong to a history (see
-``policy.order``), so nothing that was granted in an earlier one permits anything.
+emptied, and when a replica becomes its primary that had not received everything. A random number
+stands for the content of the servers, their history. It is stored with the content. Every `BEAT_S`
+each mirror runs one script on each primary, a beat. The script begins a new history in three cases.
+The stored run id is not the server's (restart, another primary). The stored number of beats is less
+than this mirror has seen (an earlier copy). There is none stored, since there was no beat for
+`_UNWATCHED_S`. A server that was emptied while it was watched keeps its history: it has lost all
+epochs as well. Epochs belong to a history (see ``policy.order``), so no grant of an earlier one
+permits anything.
 
-The same script notes which mirrors take part, and which of them still owe refusals or epochs that
-they could not write. After an interruption nothing is permitted before all those that took part
-before have come back and owe nothing. If one of them does not within `SETTLING_S`, what it could
-not write is lost, so a new history begins. All times in it are of the server's clock.
+The same script notes which mirrors take part, and which of them have refusals or epochs that they
+could not write yet: they owe them. After an interruption nothing is permitted until all mirrors
+that took part before have sent a beat and owe nothing. If one has not within `SETTLING_S`, what it
+owes counts as lost, and a new history begins. The script uses the server's clock.
 
 The number of mirrors that take part is also the one by which a limit of the fleet is divided while
 Redis is lost (see ``budgets``).
@@ -41,43 +41,43 @@ from ghmirror_tw.store.redis.node import Node
 from ghmirror_tw.store.redis.scripts import BEAT
 from ghmirror_tw.store.waiting import waiting, wake
 
-#: How often each mirror looks, in seconds.
+#: How often each mirror sends a beat, in seconds.
 BEAT_S: Final = 2.0
-#: A mirror that has not looked for so long takes no part any more, in seconds.
+#: A mirror without a beat for so long takes no part any more, in seconds.
 _LIVE_S: Final = 10.0
 #: For how long before the last response a number of mirrors counts, in seconds.
 _COUNTED_S: Final = 15.0
-#: When no mirror has looked for so long, a new history begins, in seconds.
+#: Without a beat of any mirror for so long, a new history begins, in seconds.
 _UNWATCHED_S: Final = 30.0
-#: After a failure, and while it waits for others, it looks again after so long, in seconds.
+#: The same after a failure, and while a mirror waits for others, in seconds.
 _AGAIN_S: Final = 0.25
 _TIMEOUT_S: Final = 2.0
 _INFO: Final = Command((b"INFO", b"server"))
 _RUN_ID: Final = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
 _KEY: Final = b"history"
-#: No history has so many looks; one that should have is an earlier copy.
+#: More beats than any history has: to claim that it has seen so many begins a new history.
 _BEYOND: Final = 1 << 53
 
 
 @frozen
 class _Beat:
-    """What one primary has said."""
+    """The reply of one primary to a beat."""
 
     history: bytes
     count: int
     at_ms: int
     members: int
     owing: int
-    #: How many mirrors have looked since the time that was asked about.
+    #: How many mirrors have sent a beat since the time in the beat.
     back: int
 
 
 @define(eq=False)
 class History:
-    """Finds out the history of *servers*, and lets others know of this mirror, *instance*.
+    """Finds out the history of *servers*, in which this mirror takes part as *instance*.
 
-    *owes* tells whether this mirror could not write refusals or epochs yet. *changed* is called
-    with the history when it has changed; None: it is not known.
+    *owes* tells whether this mirror has refusals or epochs that it could not write yet. *changed*
+    is called with the history when that changes; None: it is not known.
     """
 
     reactor: Any
@@ -90,7 +90,7 @@ class History:
     looked_at: float = field(init=False, default=-inf)
     #: Until when other mirrors are waited for; None: for none.
     _waits_until: float | None = field(init=False, default=None)
-    #: They did not come, so the next look begins a new history.
+    #: They did not come, so the next beat begins a new history.
     _renews: bool = field(init=False, default=False)
     #: How many mirrors took part before the interruption, and when it ended, by each server.
     _before: int = field(init=False, default=0)
@@ -106,7 +106,7 @@ class History:
     _last: bytes | None = field(init=False, default=None)
     _timer: Any = field(init=False, default=None)
     _beating: bool = field(init=False, default=False)
-    #: Something happened while it looked, so that it has to look again.
+    #: Something happened during a beat, so another one follows at once.
     _again: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
@@ -114,7 +114,7 @@ class History:
 
     @property
     def is_known(self) -> bool:
-        """Whether the history is known, and was looked at lately."""
+        """Whether the history is known by a recent beat."""
         now: float = self.reactor.seconds()
         return self.current is not None and now - self.looked_at < _LIVE_S
 
@@ -132,7 +132,7 @@ class History:
         return self._waits_until is None
 
     def interrupted(self) -> None:
-        """Take note that the servers were away: it is not known what they have lost."""
+        """Note that the servers were away, and may have lost records."""
         self._waits_until = self.reactor.seconds() + SETTLING_S
         self._since_ms.clear()
         self._run_ids.clear()
@@ -141,12 +141,12 @@ class History:
         self.look()
 
     def connected(self) -> None:
-        """Take note of a new connection, which may lead to another server."""
+        """Note a new connection, which may lead to another server."""
         self._run_ids.clear()
         self.look()
 
     def look(self) -> None:
-        """Look at once."""
+        """Send a beat at once."""
         if self._closed:
             return
         if self._beating:
@@ -161,7 +161,7 @@ class History:
         return succeed(None) if self.is_known else waiting(self.reactor, self._waiters, timeout_s)
 
     async def close(self) -> None:
-        """Take no part any more."""
+        """Take no part any more, and tell the servers so."""
         self._closed = True
         self._stop_timer()
         wake(self._waiters)
@@ -195,7 +195,7 @@ class History:
         self.look()
 
     async def _beat(self) -> bool:
-        """Look once; return whether all servers have answered."""
+        """Send a beat to all servers; return whether all have replied."""
         renews = self._renews
         try:
             nodes = self.servers.primaries()
@@ -203,7 +203,7 @@ class History:
         except (Unavailable, ValueError):
             return False
         if self._again:
-            # It was interrupted meanwhile; this may be from before.
+            # An interruption came meanwhile; these replies may be from before it.
             return True
         first = not self._seen
         self._seen = beats
@@ -281,7 +281,7 @@ class History:
 
 
 async def _run_id_of(node: Node) -> bytes:
-    """Return the run id of a server; empty where the user may not know it."""
+    """Return the run id of a server; empty where the user may not use INFO."""
     try:
         (info,) = await node.ask((_INFO,), Purpose.READ, _TIMEOUT_S)
     except Unavailable as error:

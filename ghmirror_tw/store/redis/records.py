@@ -1,4 +1,4 @@
-"""The five kinds of records on Redis servers, and claims, with the keys that all replicas share."""
+"""Records, limits and claims on Redis servers, by keys that all replicas share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ghmirror_tw.threads import Workshop
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
-#: How much longer a refusal or an epoch is kept than any grant it matters to, in seconds.
+#: How much longer a refusal or an epoch is kept than any grant that it concerns, in seconds.
 _LONGER_S: Final = 86_400.0
 #: Lives are spread upward by so much, so that what was stored together doesn't end together.
 _SPREAD: Final = 0.1
@@ -42,7 +42,7 @@ _SEVERAL: Final = 2
 
 
 class EpochOver(Enum):
-    """Over what an epoch is stored: nothing, another one, or either."""
+    """Where an epoch is stored: where there is none, in place of another one, or in either case."""
 
     NOTHING = b"nothing"
     ANOTHER = b"another"
@@ -115,7 +115,7 @@ class RedisRecords:
         return self.grant_life_s + _LONGER_S
 
     def change_history(self, history: bytes | None) -> None:
-        """Take *history* for the current one: epochs of another one do not exist."""
+        """Set the current history. Epochs of other ones are not found any more."""
         if history != self.history:
             self.history = history
             self._own = Lately(_OWN)
@@ -345,8 +345,8 @@ class RedisRecords:
     ) -> tuple[Limit, ...]:
         """Return the *limits* that are in force, shortened to their time to live in Redis.
 
-        Their ends are by the clocks of other replicas, which may be ahead. The additional command
-        is sent only where there is a limit, which saves a request to GitHub.
+        Their ends are by the clocks of other replicas, which may be ahead. This second command is
+        sent only where there is a limit.
         """
         keys = self.keys(*(names.limit(token, limit.scope) for limit in limits))
         questions = [Command((b"PTTL", key)) for key in keys]
@@ -462,12 +462,12 @@ class RedisRecords:
     async def put_epoch(
         self, credential: str, epoch: bytes, timeout_s: float, over: EpochOver
     ) -> bytes | None:
-        """Store an epoch of the current history; return the one that there is now, if any.
+        """Store an epoch of the current history; return the one that is stored then, if any.
 
         Fails with `Unavailable` while the history is not known.
         """
         if self.history is None:
-            raise Unavailable("history", "Redis: it is not known yet what it has lost")
+            raise Unavailable("history", "Redis: its history is not known yet")
         name = names.epoch(credential, self.history)
         keys = self.keys(name)
         self.tracking.changed(keys)
@@ -483,10 +483,10 @@ class RedisRecords:
     async def _write_or_remove(
         self, slot: bytes, command: Command, key: bytes, timeout_s: float
     ) -> Reply:
-        """Write what ends a permission; where that fails, remove what permits, at *key*.
+        """Write a record that ends a permission. If that fails, delete the grant or epoch at *key*.
 
-        A server that is full refuses to store a refusal, but not to remove a grant. It fails in
-        either case, so that the write is owed.
+        A server that is full stores no refusal, but deletes a grant. The failure is raised in
+        either case, so that the write is queued.
         """
         try:
             return await self._write(slot, command, timeout_s)

@@ -44,7 +44,7 @@ local function read(blob)
   return version, unpack('>dd', blob, 5)
 end
 local function newer(blob) return read(blob) > %d end
--- whether a stored time is as late as another; one that is wrong (see policy.order) is not
+-- whether a stored time is at or after another; one that is wrong (see policy.order) is not
 local function as_late(stored, at) return stored and stored >= at and stored <= at + %d end
 """ % (MAGIC, VERSION, MOST_AHEAD_S)
 
@@ -185,8 +185,8 @@ return put
 """
 )
 
-#: KEYS: an epoch. ARGV: the epoch, its life in ms, over what it is stored: nothing, another,
-#: either. Returns the epoch that there is now.
+#: KEYS: an epoch. ARGV: the epoch, its life in ms, where it is stored (see `records.EpochOver`).
+#: Returns the epoch that is stored then, or false.
 PUT_EPOCH: Final = Script(
     b"""
 local known = redis.pcall('GET', KEYS[1])
@@ -252,11 +252,12 @@ return 1
 """
 )
 
-#: KEYS: the history (see `history`). ARGV: a new history; the server's run id; the history and
-#: the count that the caller has seen; the life of a history in ms; the caller; whether it owes; a
-#: time of this server's, or 0; for how many ms a member counts; the history if there is none.
-#: Returns history, count, the time in ms, how many members there are, how many others owe, and how
-#: many members came since.
+#: KEYS: the history (see `history`). ARGV: a new history; the server's run id; the history that
+#: the caller has seen, and its number of beats; the life of a history in ms; the caller; whether it
+#: owes writes; a time in ms by this server's clock, or 0; for how many ms a member counts; the
+#: history to store where there is none. Returns the history, its number of beats, the time in ms,
+#: the number of members, of other members that owe writes, and of members with a beat since that
+#: time.
 BEAT: Final = Script(
     b"""
 local clock = redis.call('TIME')
