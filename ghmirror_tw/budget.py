@@ -1,13 +1,13 @@
 """Budgets of bytes: how much content all requests together may hold, and what waits beyond that.
 
 A budget is a semaphore that counts bytes. It is acquired before content is received, fetched from
-a store or converted, so that what waits holds nothing. There is one for each use, in an order
-(small, large, forms, conversion): a request that holds bytes of one waits only for bytes of a later
-one, so that requests never wait for each other in a circle.
+a store or converted, so that a request in the queue holds none of them. There is one for each use,
+in an order (small, large, forms, conversion). A request that holds bytes of one waits only for
+bytes of a later one, so there is no deadlock.
 
-Content outlives the call that brought it: a flight hands it to all requests that joined, and those
-to the clients that read it. So it is counted for as long as an object that holds it is alive, and
-once, however many do.
+Content outlives the call that received it: a flight passes it to all requests that joined, and
+those to their clients. So content is counted while any object that holds it is alive, and once for
+all such objects.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from twisted.internet.interfaces import IDelayedCall
 from ghmirror_tw.policy import errors
 from ghmirror_tw.policy.quantities import size as size_text
 
-#: Content of at most so many bytes is not counted: what a connection needs costs as much.
+#: Content of at most so many bytes is not counted: a connection needs as much itself.
 FREE_BYTES: Final = 64 * 1024
 #: Content of at most so many bytes never waits for larger content.
 SMALL_BYTES: Final = 1024 * 1024
-#: How long a request waits for its turn, in seconds. Clients that read take less to make room.
+#: How long a request waits for its turn, in seconds. Clients that read release bytes sooner.
 WAIT_S: Final = 10.0
 #: `Retry-After` of a request that was refused, in seconds.
 RETRY_S: Final = 5
 #: How often room is made while requests wait, in seconds.
 _ROUND_S: Final = 0.5
-#: Objects without references are only found by the garbage collector.
+#: Without reference counting, only the garbage collector finds objects that are no longer used.
 _COLLECTS: Final = sys.implementation.name == "pypy"
 
 
@@ -115,7 +115,7 @@ class ByteBudget:
         return bool(self._queue) or self.held + size > self.limit
 
     def acquire(self, size: int) -> Deferred[Reservation]:
-        """Fire with a reservation of *size* bytes once they fit; more than fits gets all there is.
+        """Fire with a reservation of *size* bytes, of the whole limit at most, once they fit.
 
         Fails with `MirrorError` (503) after `wait_s`. May be cancelled.
         """
@@ -149,7 +149,7 @@ class ByteBudget:
     # How bytes come back.
 
     def _lose(self, key: tuple[int, int]) -> None:
-        """Note that an owner is gone: in any thread, since the last reference may go in any."""
+        """Note that an owner is gone. The last reference to it may be dropped in any thread."""
         if get_ident() == self._thread:
             self._lost(key)
         else:
@@ -164,7 +164,7 @@ class ByteBudget:
 
     def _give_back(self, size: int) -> None:
         self.held -= size
-        # In the next turn: by then what is passed on in this one is counted for its next owner.
+        # In the next turn of the reactor: content that is passed on in this one has its next owner.
         if self._queue and (self._round is None or self._round.getTime() > self.reactor.seconds()):
             if self._round is not None:
                 self._round.cancel()
@@ -173,7 +173,7 @@ class ByteBudget:
     # The queue.
 
     def _go_round(self) -> None:
-        """Let in what fits; while something waits, make room, and look again."""
+        """Admit the requests that fit. While others wait, make room, and repeat."""
         self._round = None
         self._let_in()
         if self._queue:
@@ -204,7 +204,7 @@ class ByteBudget:
             self._rest()
 
     def _rest(self) -> None:
-        """Look no more once nothing waits."""
+        """Stop the rounds once no request waits."""
         if not self._queue and self._round is not None:
             self._round.cancel()
             self._round = None
@@ -231,8 +231,8 @@ class Budgets:
     """The budgets of one mirror.
 
     *small* and *large* are for content that is received from GitHub or fetched from a store;
-    *forms* for what is made of it for clients; *conversion* for what threads work on. *unread* and
-    *heads* are for connections, which are closed beyond them, and never wait.
+    *forms* for content rewritten for clients; *conversion* for content in threads. *unread* and
+    *heads* are for connections, which never wait: beyond the limit some are closed.
     """
 
     small: ByteBudget
@@ -254,14 +254,14 @@ class Budgets:
             part("small", _SMALL),
             part("large", _LARGE),
             part("forms", _FORMS),
-            # Threads need nothing that others hold: each of these has its turn.
+            # It is the last in the order, so each request gets its turn, and none is refused.
             part("conversion", _CONVERSION, None),
             ByteBudget(reactor, "unread", UNREAD_BYTES),
             ByteBudget(reactor, "heads", HEADS_BYTES),
         )
 
     def __iter__(self) -> Any:
-        """Give all of them."""
+        """Iterate over all of them."""
         return iter((self.small, self.large, self.forms, self.conversion, self.unread, self.heads))
 
     def of_size(self, size: int) -> ByteBudget:
@@ -282,8 +282,8 @@ class Budgets:
 class Room:
     """Room for content that is received, of *length* bytes or of *most* at most.
 
-    Nothing is reserved for `FREE_BYTES`. Where the length is unknown, `SMALL_BYTES` are tried
-    before *most*, which hardly any content needs.
+    Up to `FREE_BYTES` nothing is reserved. Where the length is unknown, `SMALL_BYTES` are reserved
+    first, and *most* only if that is not enough.
     """
 
     _budgets: Budgets
@@ -294,7 +294,7 @@ class Room:
     _reservation: Reservation | None = field(default=None, init=False)
 
     async def grow(self) -> None:
-        """Make more room. Raises `MirrorError` if there is none in time."""
+        """Reserve more. Raises `MirrorError` (503) if that takes too long."""
         size = self._most if self._length is None else self._length
         is_last = self._length is not None or self.size >= SMALL_BYTES or size <= SMALL_BYTES
         size = size if is_last else SMALL_BYTES
@@ -312,7 +312,7 @@ class Room:
         self.release()
 
     def release(self) -> None:
-        """Give all of it back."""
+        """Release all of it."""
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
             reservation.release()

@@ -286,9 +286,9 @@ class Memory:
     max_content_size: int = _option(
         "64MiB",
         kinds.size("8MiB"),
-        "How much content the requests under way may hold, besides what is remembered. Beyond that "
-        "they wait for up to 10 s, small content never for large; then what comes from GitHub is "
-        "not stored, and what is stored gets a 503.",
+        "How much content the requests under way may hold, besides the store. At the limit they "
+        "wait for up to 10 s, small content never for large. Then content from GitHub is passed on "
+        "and not stored, and a request for stored content gets a 503.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Fetching representations from the store, within the budget for content."""
+"""Fetches representations from the store, within the budget of bytes for content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ghmirror_tw.policy.records import Known, Representation
 from ghmirror_tw.store.interfaces import IStore, Patience
 
 
-def fetched(  # noqa: PLR0913, PLR0917 - what the store needs, and two more
+def fetched(  # noqa: PLR0913, PLR0917 - the parameters of `IStore.fetch`, and two more
     store: IStore,
     budgets: Budgets,
     known: Known,
@@ -24,8 +24,8 @@ def fetched(  # noqa: PLR0913, PLR0917 - what the store needs, and two more
 ) -> Deferred[dict[str, Representation]]:
     """Return those of the representations that are in the store, by digest.
 
-    Large ones, whose size is *known*, are fetched once the budget has room for them: raises
-    `MirrorError` if it has none in time.
+    Large ones, by their size in *known*, are fetched once the budget has room for them. Fails with
+    `MirrorError` (503) if it has none in time.
     """
     sizes = [e.size for e in known.entries if e.size > FREE_BYTES and e.digest in digests]
     if not sizes:
@@ -47,12 +47,12 @@ async def _fetched(  # noqa: PLR0913, PLR0917 - see above
 ) -> dict[str, Representation]:
     room = budgets.of_size(size).acquire(size)
     if not room.called:
-        patience = store.patience()  # that of the request runs out while it waits here
+        patience = store.patience()  # a new one: that of the request runs out during the wait
     with await room:
         found: dict[str, Representation] = await store.fetch(
             key, digests, patience, current=current
         )
-        # What was reserved is the size without gzip.
+        # The reservation was for the size without gzip.
         for representation in found.values():
             budgets.keep(representation, representation.packed)
         return found

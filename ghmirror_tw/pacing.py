@@ -45,15 +45,15 @@ _MOST_HEARD: Final = 10_000
 #: So many credentials are kept ready to go where nothing that they hold is anybody else's.
 _KEPT: Final = 1000
 
-#: The lanes that all credentials share which GitHub has not accepted yet: one for requests that
-#: show whether it does (`credential_check`), and one for all other requests.
+#: The lanes that all credentials share that GitHub has not accepted yet: one for checks of them
+#: (`credential_check`), and one for all other requests.
 CHECKS: Final = "checks"
 UNKNOWN: Final = "unknown"
-#: The part of all connections that such a lane has in any case, and the least number of them.
+#: A lane of unknown credentials has a tenth of all connections in any case, and at least so many.
 _UNKNOWN_PART: Final = 10
 _UNKNOWN_LEAST: Final = 4
-#: The largest number of requests that wait in such a lane: thousands of real tokens are unknown
-#: after a cold start.
+#: The largest number of requests that wait in such a lane. After a cold start, thousands of valid
+#: tokens are unknown.
 MOST_UNKNOWN: Final = 5000
 
 _IN_FLIGHT: Final = "f"
@@ -108,7 +108,7 @@ class LocalSlots:
         return 0.0
 
     def ask(self) -> None:
-        """Do nothing: there are no more."""
+        """Do nothing: there are no more slots to get."""
 
     def take(self, amount: int) -> None:
         """Use some."""
@@ -140,7 +140,7 @@ class Permit:
 
 @define(eq=False)
 class Slot:
-    """A permit that a request acquired before it is known whether it needs it."""
+    """Holds a permit that a request has acquired in advance, until it is taken or released."""
 
     permit: Permit | None = None
 
@@ -277,7 +277,7 @@ class Pacing:
 
     def __attrs_post_init__(self) -> None:
         def checks() -> int:
-            # Half of what others leave: credentials are checked quickly when all are new.
+            # Half of the connections that others do not use, for many new credentials at once.
             left = self.max_connections - self._connections + slots[CHECKS].used
             return max(self._unknown_least, left // 2)
 
@@ -320,9 +320,10 @@ class Pacing:
         store_recent(self._complaints, credential, until, _MOST_HEARD)
 
     def accepted(self, credential: str, permit: Permit) -> None:
-        """Move the requests of *credential* out of the lanes of unknown ones: it is none now.
+        """Move the requests of *credential* from the lanes of unknown ones to a lane of its own.
 
-        *permit* is that of the request whose response showed it. That of a check is released soon.
+        *permit* is that of the request whose response has shown that GitHub accepts it. The permit
+        of a check stays in its lane, as it is released soon.
         """
         lane = self._lane(credential)
         if permit.lane is self._unknown[UNKNOWN] and permit.in_use:
@@ -382,7 +383,7 @@ class Pacing:
         return self._queue(credential, lane, kind, points, timeout_s)
 
     def _is_full(self, lane: _Lane) -> bool:
-        """Tell whether too many wait already; unknown credentials count for each other only."""
+        """Tell whether too many requests wait; known and unknown credentials count separately."""
         if lane.of_unknown:
             return lane.length >= MOST_UNKNOWN
         others = sum(each.length for each in self._unknown.values())

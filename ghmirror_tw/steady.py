@@ -1,4 +1,4 @@
-"""The time of a process: it never goes back and never jumps, whatever sets the machine's clock."""
+"""The clock of the process: it never runs backwards or jumps when the machine's clock is set."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, Final
 
 from attrs import define, field
 
-#: How often the time approaches that of the machine, in seconds, and by how much of what passed.
+#: How often the clock approaches the machine's, in seconds, and by which part of that time.
 _EVERY_S: Final = 1.0
 _APPROACH: Final = 0.05
 
 
 def _since_boot() -> float:
-    """Return the seconds since the machine was started, those included in which it slept."""
+    """Return the seconds since the machine was started, with those in which it was suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @define(eq=False)
 class SteadyClock:
-    """Gives seconds since the epoch: the machine's time at the start, and what has passed since.
+    """Gives seconds since 1970: the machine's time at the start, and the time passed since then.
 
     If the machine's clock is set, the steady one approaches it by 5 % of the time that passes, so
-    that a start with a wrong clock does not last. Timers that go by this clock are early or late by
-    as much, and no more.
+    that the effect of a wrong clock at the start ends. Timers by this clock are early or late by at
+    most 5 % of their delay.
     """
 
     passing: Callable[[], float] = _since_boot
@@ -45,7 +45,7 @@ class SteadyClock:
         self._began_at += min(max(off, -most), most)
 
     def rule(self, reactor: Any) -> None:
-        """Have *reactor* and its timers go by this clock, and approach from time to time."""
+        """Make *reactor* and its timers use this clock, and let it approach the machine's."""
         reactor.seconds = self.seconds
 
         def again() -> None:

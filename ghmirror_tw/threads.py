@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-#: The content and what is made of it, beside each other.
+#: The content and the result of its conversion are held at the same time.
 _TIMES: Final = 2
 
 
@@ -27,7 +27,7 @@ _TIMES: Final = 2
 class Workshop:
     """Runs functions over content: small ones at once, large ones in a bounded thread pool.
 
-    *budget* bounds the bytes that are worked on.
+    *budget* bounds the bytes that are in conversion.
     """
 
     reactor: IReactorFromThreads

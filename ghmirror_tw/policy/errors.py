@@ -181,7 +181,7 @@ def overloaded(limit: str, retry_after: int) -> MirrorError:
     )
 
 
-#: What each budget of bytes is for, and what helps a client that finds no room in it.
+#: The use of each budget of bytes, as clients read it.
 _BUDGETS: Final = {
     "small": "for content of responses under way",
     "large": "for large content of responses under way",
@@ -191,7 +191,7 @@ _BUDGETS: Final = {
 
 
 def no_room(use: str, limit: str, retry_after: int) -> MirrorError:
-    """Return 503: as many bytes are held for *use* as *limit* (text, or an option) allows."""
+    """Return 503: the bytes held for *use* have reached *limit* (a size, or an option with one)."""
     what = _BUDGETS.get(use, f"for {use}")
     return MirrorError(
         503,

@@ -47,11 +47,11 @@ _FRAMING_TIMES: Final = 8
 _FRAMING_BYTES: Final = 128 * 1024
 #: What a field line takes in memory besides its bytes.
 FIELD_BYTES: Final = 256
-#: Heads that take more are counted until their request is done, in bytes.
+#: A head that takes more bytes is counted until its request is done.
 LARGE_HEAD_BYTES: Final = 16 * 1024
-#: What waits in memory for a client that does not read, in bytes: at most two pieces.
+#: How many bytes wait in memory for a client that does not read: two pieces at most.
 UNREAD_EACH_BYTES: Final = 2 * PIECE_BYTES
-#: A client that has read nothing for so long, in seconds, makes room where others wait for it.
+#: The connection of a client that has read nothing for so long, in seconds, is closed for room.
 STALLED_S: Final = 5.0
 #: That connections had to be closed is said so often at most, in seconds.
 _SAID_S: Final = 60.0
@@ -101,9 +101,9 @@ class Channel(HTTPChannel):
     _heard: Heard | None = None
     #: Whether it was accepted beyond the limit of connections.
     _reserved = False
-    #: What its head takes, while it is incomplete or if it is large.
+    #: The bytes of its head, while that is incomplete or if it is large.
     _head: Reservation | None = None
-    #: What waits for the client to read, and since when, in seconds of the reactor's clock.
+    #: The bytes that the client has not read, and since when, in seconds of the reactor's clock.
     unread: Reservation | None = None
     unread_since: float = 0.0
     #: The front of the request that is being taken, if that is all of it.
@@ -265,7 +265,7 @@ class Channel(HTTPChannel):
         if self._beginning is not None and not self._busyReceiving:
             self._begin()
 
-    # What heads take, whose memory no timeout bounds.
+    # Memory of heads. No timeout bounds it.
 
     @property
     def _is_in_head(self) -> bool:
@@ -278,14 +278,14 @@ class Channel(HTTPChannel):
         return int(self._receivedHeaderSize) + FIELD_BYTES * int(self._receivedHeaderCount)
 
     def _count_head(self, size: int) -> None:
-        """Count so many bytes of a head, or of what comes behind it."""
+        """Count so many bytes of a head, or of the data behind it."""
         if self._head is None:
             self._head = self.factory.budgets.heads.charge(0)
         self._head.resize(size)
         self.factory.bound_heads()
 
     def forget_head(self) -> None:
-        """Count nothing of a head any more."""
+        """Release the bytes of a head."""
         head, self._head = self._head, None
         if head is not None:
             head.release()
@@ -660,14 +660,14 @@ class MirrorSite(Site):
         return heads.held > heads.limit
 
     def bound_heads(self) -> None:
-        """Close the connections whose heads have been incomplete for longest, while there are."""
+        """Close the connections whose heads have been incomplete for longest, until heads fit."""
         while self.heads and self.is_short_of_heads:
             channel = next(iter(self.heads))
             channel.forget_head()
             self._close(channel, self.budgets.heads, "with incomplete heads")
 
     def paused(self, channel: Channel) -> None:
-        """Count what waits for a client that does not read; too many of them are closed."""
+        """Count the bytes for a client that does not read; beyond the limit, close connections."""
         unread = self.budgets.unread
         if channel.unread is None:
             channel.unread = unread.charge(UNREAD_EACH_BYTES)
@@ -676,7 +676,7 @@ class MirrorSite(Site):
         channel.unread_since = now = self.reactor.seconds()
         while unread.held > unread.limit:
             first = next(iter(self._unread))
-            # At twice the limit it is the one that has read nothing for longest, however short.
+            # At twice the limit, the client that has read nothing for longest need not be stalled.
             if now - first.unread_since < STALLED_S and unread.held <= 2 * unread.limit:
                 return
             self.resumed(first)
@@ -690,7 +690,7 @@ class MirrorSite(Site):
             del self._unread[channel]
 
     def drop_stalled(self) -> None:
-        """Close the connections whose client has read nothing for long of what takes memory."""
+        """Close the connections that hold content and whose client has read nothing for long."""
         now = self.reactor.seconds()
         for channel in list(self._unread):
             if now - channel.unread_since < STALLED_S:

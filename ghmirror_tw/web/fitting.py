@@ -113,8 +113,8 @@ class Fitted:
     """An answer as one client gets it: *content* in full, or *incoming* through *conversion*.
 
     *length*: the `Content-Length`, where known. *form*: the form that is sent; the reference keeps
-    it in `Forms` for other clients meanwhile. *made*: its content was made for clients, and is not
-    what was stored or received.
+    it in `Forms` for other clients meanwhile. *made*: its content was rewritten for clients, and is
+    other than the stored or received one.
     """
 
     status: int
@@ -128,7 +128,7 @@ class Fitted:
 
     @property
     def held(self) -> bytes:
-        """What is held in memory of the content."""
+        """The content, or the part of it that is held in memory."""
         incoming = self.incoming
         return incoming.content if isinstance(incoming, Held) else self.content
 
