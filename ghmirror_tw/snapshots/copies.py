@@ -52,14 +52,12 @@ class Whole:
 class Copies:
     """Snapshots of stores at *target* (an `ITarget`).
 
-    A snapshot is read twice, first to check it and then to use it: what it holds goes into a store
-    while it is read, and nothing of a damaged one must. Reading it again from the target costs a
-    second transfer, but needs no disk, which many containers don't have, and little memory. It is
-    whole both times, or the second reading fails like the first would have.
+    A snapshot is read twice, first to check it and then to use it: its records go into a store
+    while it is read, and none of a damaged one may. The second transfer needs no disk, which many
+    containers don't have, and little memory. Each reading checks the whole snapshot.
 
-    The reactor gets its turn after every block that is packed or unpacked. *codec* holds the secret
-    that the records of a usable snapshot are sealed with, and *api_url* is that of the server which
-    they are of.
+    The reactor gets its turn after every block that is packed or unpacked. *codec* has the secret
+    and *api_url* the server that the records of a usable snapshot belong to.
     """
 
     reactor: IReactorTime
@@ -94,7 +92,7 @@ class Copies:
         return Saved(name, size, writer.records, writer.left_out)
 
     async def prune(self, owner: str, keep: int) -> int:
-        """Delete what is superseded (see `superseded`) of *owner*; return the number."""
+        """Delete the snapshots of *owner* that are `superseded`; return the number."""
         stored = [each for each in await self.target.listing() if each.name.owner == owner]
         lost = lost_most(stored)
         if lost is not None:
@@ -111,7 +109,7 @@ class Copies:
         return len(old)
 
     async def make_room(self, owner: str) -> int:
-        """Delete all of *owner* that is older than its newest usable one; return the number."""
+        """Delete the snapshots of *owner* before its newest usable one; return the number."""
         whole = await self.newest_usable(owner)
         if whole is None or whole.stored.name.owner != owner:
             return 0
@@ -135,10 +133,10 @@ class Copies:
                 _log.info("{n} unfinished snapshots were removed", n=removed)
 
     async def newest_usable(self, owner: str | None = None) -> Whole | None:
-        """Return the newest usable snapshot of *owner*, or else of any; None without one.
+        """Return the newest usable snapshot of *owner*, or else of any owner; None without one.
 
-        An unusable one is reported and left alone, and the one before it is tried; those of other
-        servers or secrets are reported together. Raises `TargetError` when the target fails.
+        An unusable one is logged and skipped. Those of other servers or secrets are logged
+        together. Raises `TargetError` when the target fails.
         """
         foreign: list[tuple[Stored, UnusableError]] = []
         try:
@@ -179,10 +177,10 @@ class Copies:
         see: Callable[[list[Pair]], object] = lambda _: None,
         see_header: Callable[[Header], object] = lambda _: None,
     ) -> Summary:
-        """Read a snapshot to its end. Raises `SnapshotError` if it isn't whole, `TargetError`.
+        """Read a snapshot to its end. Raises `SnapshotError` if it isn't whole, and `TargetError`.
 
-        *see* is given what it holds, none of which can be believed before this has returned;
-        *see_header* gets the header, and may raise a `SnapshotError` to end it.
+        *see* is called with its records, which may be wrong until this has returned. *see_header*
+        is called with the header, and may raise a `SnapshotError` to stop.
         """
         reader, header_seen = Reader(self.largest_bytes), False
         async with aclosing(self._read(reader, stored)) as lists:
@@ -202,8 +200,8 @@ class Copies:
     ) -> Summary:
         """Read a snapshot to its end, and check that records can be restored from it.
 
-        Raises `UnusableError`, and the errors of `check`. With *by_header*, one whose header names
-        another server or secret is not read any further. A snapshot of version 1 has no fingerprint
+        Raises `UnusableError`, and the errors of `check`. With *by_header*, a snapshot is read no
+        further if its header names another server or secret. One of version 1 has no fingerprint
         of its secret: there, one record that opens is enough.
         """
         opened = False
@@ -228,9 +226,9 @@ class Copies:
         return summary
 
     def _foreign(self, summary: Summary, at: int, *, opened: bool) -> UnusableError | None:
-        """Return why records are of another server or secret, by the header; None: they are not.
+        """Return the error for records of another server or secret; None where they are ours.
 
-        *opened*: whether a record opens, which counts where the header has no fingerprint.
+        *opened*: whether a record opens, which decides where the header has no fingerprint.
         """
         fingerprint, api_url = summary.header.fingerprint, summary.header.api_url
         if api_url not in {None, self.api_url}:

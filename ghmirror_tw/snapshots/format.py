@@ -6,7 +6,7 @@ All numbers are unsigned and big-endian::
     version    2 bytes
     header     2 bytes of length; when it was written, 8 bytes, ms since the epoch;
                the owner, the kind of store, the fingerprint of the secret that seals the
-               records, and the API's URL at the server that they are of, each with its length in
+               records, and the URL of the API that they come from, each with its length in
                1 byte, UTF-8; version 1 had no fingerprint, version 2 no URL
     blocks     each 4 bytes of length, not 0, and a zstd frame (RFC 8878) that says how much it
                holds, at most 256 KiB. Together the blocks hold the records, hottest first:
@@ -76,9 +76,8 @@ def _text(value: str, what: str) -> bytes:
 class Header:
     """Whose snapshot it is, of which kind of store, and when it was begun (ms since the epoch).
 
-    *fingerprint*: of the secret that seals the records (see `Codec.fingerprint`). *api_url*: that
-    of the server which the records are of. Either is None in a snapshot of a version that did not
-    have it.
+    *fingerprint*: of the secret that seals the records (see `Codec.fingerprint`). *api_url*: the
+    URL of the API that the records come from. Either is None in a snapshot of a version without it.
     """
 
     owner: str

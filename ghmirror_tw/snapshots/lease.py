@@ -1,4 +1,4 @@
-"""What only one replica does at a time: it has a lease, and keeps it on while it is at it."""
+"""Leases for work that one replica does at a time; a lease is renewed while the work lasts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ R = TypeVar("R")
 #: What leases are for.
 SAVE: Final = "save"
 RESTORE: Final = "restore"
-#: How long who has one may be silent before another takes over, in seconds.
+#: How long a lease lasts, in seconds, if its replica does not renew it.
 LEASE_S: Final = 15.0
 _KEEP_ON_S: Final = LEASE_S / 3
 
@@ -24,16 +24,15 @@ _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
 class LostLease(Exception):  # noqa: N818 - it says what happened
-    """Another replica goes on with it: this one was silent for too long."""
+    """Another replica has the lease: this one did not renew it in time."""
 
 
 async def kept(
     reactor: Any, archive: Any, what: str, owner: str, work: Coroutine[Deferred[Any], Any, R]
 ) -> R:
-    """Return what *work* does, while *owner* keeps on the lease on *what* that it has taken.
+    """Return the result of *work*, while the lease on *what* that *owner* has is renewed.
 
-    However long one step of the work takes. Raises `LostLease`, with the work given up, when
-    another has the lease by then.
+    Raises `LostLease`, and cancels the work, when another replica has the lease by then.
     """
     working = Deferred.fromCoroutine(work)
     lost: list[bool] = []
@@ -61,5 +60,5 @@ async def kept(
         raise
     finally:
         loop.stop()
-        # What is on its way must not take the lease after it was let go of.
+        # A renewal under way must not take the lease after it was released.
         await ended

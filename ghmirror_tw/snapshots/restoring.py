@@ -19,7 +19,7 @@ from ghmirror_tw.snapshots.schedule import Report
 from ghmirror_tw.store.gate import Gate
 from ghmirror_tw.store.redis.interfaces import Unavailable
 
-#: How often is looked whether somebody else has done it, in seconds.
+#: How often it is checked whether another replica has filled the store, in seconds.
 _LOOK_S: Final = 0.5
 #: Requests wait no longer once nothing has been read from the target for so long, in seconds.
 _SILENT_S: Final = 5.0
@@ -31,9 +31,9 @@ _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
 async def put_back(archive: Any, copies: Copies, whole: Whole) -> int:
-    """Put what *whole* holds into the store of *archive*; return how many records are new.
+    """Put the records of *whole* into the store of *archive*; return how many are new.
 
-    Whoever does that must have the lease for it.
+    The caller must have the lease for it.
     """
     admitted = 0
     async with aclosing(copies.pairs(whole)) as batches:
@@ -46,10 +46,10 @@ async def put_back(archive: Any, copies: Copies, whole: Whole) -> int:
 
 @define(eq=False)
 class Restorer:
-    """Sees to it that the store of *archive* is filled; *gate* is shut while it isn't.
+    """Fills the store of *archive* from a snapshot; *gate* is shut while it is not filled.
 
-    Snapshots of *owner* are preferred; without any, the newest of anybody's is as good, since
-    records are bound to their secret and to their names. *replica* is who we are to the others.
+    Snapshots of *owner* are preferred. Without any, the newest of another owner will do, since
+    records are bound to their secret and to their names. *replica* is the name of this replica.
     *report* takes what was done, at *now*.
     """
 
@@ -63,21 +63,21 @@ class Restorer:
     now: Callable[[], float]
     #: Whether anything is restored at all, or the store counts as filled as it is.
     restores: bool = True
-    #: Whether the store carries a mark; what only stands in has none.
+    #: Whether the store has a mark; the memory store that stands in for Redis has none.
     marks: bool = True
     _running: Deferred[None] | None = field(init=False, default=None)
-    #: When it was last known that records come in, here or in another replica; and the next look.
+    #: When records last came in, here or in another replica, as far as known; and the next check.
     _active_at: float = field(init=False, default=0.0)
     _looking: IDelayedCall | None = field(init=False, default=None)
-    #: Whether other mirrors' records in the store have been reported.
+    #: Whether records of other mirrors in the store have been logged.
     _reported: bool = field(init=False, default=False)
-    #: What is under way is being given up, and has to be done again after that.
+    #: The attempt under way is being cancelled; another one has to follow it.
     _stopping: bool = field(init=False, default=False)
     _again: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
 
     def fill(self) -> None:
-        """Fill the store if it needs it and nobody is at it here; the gate is shut meanwhile."""
+        """Fill the store, unless that is under way here; the gate is shut meanwhile."""
         if self._running is not None or self._closed:
             self._again = self._stopping
             return
@@ -91,7 +91,7 @@ class Restorer:
             self._ran(None)
 
     async def look(self) -> None:
-        """Fill the store if it is without its mark by now: it may be emptied behind our back."""
+        """Fill the store if it has lost its mark: it may have been emptied."""
         if self._running is not None or self._closed:
             return
         try:
@@ -102,7 +102,7 @@ class Restorer:
             self.fill()
 
     def _look_for_progress(self) -> None:
-        """Let requests wait no longer if nothing comes in; the attempt continues beside them."""
+        """Open the gate if no records come in; the attempt continues."""
         self._looking = None
         active_at = max(self._active_at, self.copies.read_at)
         silent_s = self.reactor.seconds() - active_at
@@ -124,7 +124,7 @@ class Restorer:
             self.fill()
 
     def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel the attempt under way."""
         self._again = False
         if self._running is not None:
             self._stopping = True
@@ -145,15 +145,15 @@ class Restorer:
             except CancelledError:
                 return
             except Unavailable:
-                pass  # whoever asks the store says why
+                pass  # the store logs it
             except (TargetError, SnapshotError) as error:
                 self._failed(str(error))
                 if isinstance(error, PermanentTargetError):
-                    # It is permanent, so requests wait no longer; attempts continue beside them.
+                    # It is permanent, so requests wait no longer; attempts continue.
                     self.gate.open(id(self))
                 pause_s = min(_FIRST_S * 2**failures, _LAST_S)
                 failures += 1
-            except Exception:  # noqa: BLE001 - whatever it was, the mirror serves without
+            except Exception:  # noqa: BLE001 - whatever it is, the mirror serves without it
                 self.report.snapshot_failed(RESTORE)
                 _log.failure("Restoring failed")
                 return
@@ -167,7 +167,7 @@ class Restorer:
         _log.error("The store can't be filled from a snapshot yet: {why}", why=why)
 
     async def _once(self) -> bool:
-        """Return whether the store is filled by now; False: somebody else is at it."""
+        """Return whether the store is filled by now; False: another replica fills it."""
         if self.marks and await self.archive.mark() is not None:
             return True
         if not await self.archive.take(RESTORE, self.replica, LEASE_S):
@@ -182,7 +182,7 @@ class Restorer:
         return True
 
     async def _fill(self) -> None:
-        # Who had the lease before us may just have finished.
+        # The replica that had the lease before may just have finished.
         if self.marks and await self.archive.mark() is not None:
             return
         if self.marks:

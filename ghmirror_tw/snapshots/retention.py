@@ -10,11 +10,11 @@ from ghmirror_tw.snapshots.targets import SnapshotName, Stored, newest_first
 
 
 def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
-    """Return which to delete, oldest first: what is older than the *keep* newest of its owner.
+    """Return which to delete, oldest first: those older than the *keep* newest of their owner.
 
     A snapshot without records does not count among the newest, so that empty ones never displace
-    the last usable one. Where none of these is full, the newest full one is kept besides: that of a
-    store that has lost most of its records does not replace what they can be restored from.
+    the last usable one. The newest full one is always kept: a snapshot of a store that has lost
+    most of its records does not displace the one that restores them.
     """
     if keep < 1:
         raise ValueError("at least one snapshot is kept")
@@ -32,7 +32,7 @@ def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
 
 
 def lost_most(stored: Iterable[Stored]) -> tuple[Stored, Stored] | None:
-    """Return the newest snapshot of an owner and the one before, if it lost most of its records."""
+    """Return an owner's newest snapshot and the one before, if it is less than half as large."""
     newest = _usable(stored)[:2]
     if len(newest) < 2 or _is_full(newest[0], newest[1].size_bytes):  # noqa: PLR2004 - a pair
         return None
@@ -46,9 +46,9 @@ def _usable(stored: Iterable[Stored]) -> Sequence[Stored]:
 
 
 def _is_full(stored: Stored, size_bytes: int) -> bool:
-    """Tell whether it holds at least half of what a snapshot of *size_bytes* does.
+    """Tell whether a snapshot has at least half of *size_bytes*.
 
-    The size stands for the number of records, which only the end of a snapshot tells.
+    The size stands for the number of records, which is only at the end of a snapshot.
     """
     return 2 * stored.size_bytes >= size_bytes
 

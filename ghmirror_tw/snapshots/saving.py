@@ -15,7 +15,7 @@ from ghmirror_tw.snapshots.format import Header, Pair
 from ghmirror_tw.snapshots.lease import LEASE_S, SAVE, kept
 from ghmirror_tw.store.redis.interfaces import Unavailable
 
-#: Who has saved keeps the lease for most of the interval, so that the others don't save as well.
+#: A replica that has saved has the lease for most of the interval, so that no other saves as well.
 _MOST: Final = 0.9
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
@@ -26,8 +26,8 @@ class Saver:
     """Saves the store of *archive*, of *kind*, under the name of *owner*.
 
     *keep* snapshots are kept. A store that has not been filled yet is not saved, so that a copy
-    of what little is there never stands before the one that it has to be filled from; *fill* is
-    called instead. So it is, and nothing is published, if the store is emptied while it is copied.
+    of few records is never newer than the one that it has to be filled from; *fill* is called
+    instead. If the store is emptied while it is copied, nothing is published, and *fill* is called.
     *now* is in seconds since the epoch.
     """
 
@@ -72,7 +72,7 @@ class Saver:
         return saved
 
     async def _copied(self, header: Header, mark: str) -> Saved | None:
-        """Write a snapshot; where there is no room, once more without old ones."""
+        """Write a snapshot. If the target is full, delete old ones and try once more."""
         try:
             return await self.copies.save(header, self._records(mark))
         except FullTargetError as error:
@@ -85,7 +85,7 @@ class Saver:
     async def _records(self, mark: str) -> AsyncGenerator[list[Pair]]:
         """Yield all records. Raises `StoreEmptiedError` at the end if *mark* was lost meanwhile.
 
-        Those that mirrors with another secret keep in the same store are left out.
+        Records that mirrors with another secret have in the same store are left out.
         """
         opens = self.copies.codec.opens
         async with aclosing(self.archive.dump()) as batches:
@@ -95,7 +95,7 @@ class Saver:
             raise StoreEmptiedError("the store was emptied while it was copied")
 
     async def _pruned(self) -> None:
-        """Delete what is superseded; trouble with that doesn't unmake the snapshot."""
+        """Delete superseded snapshots. If that fails, the new one is still good."""
         try:
             await self.copies.prune(self.owner, self.keep)
         except Exception:  # noqa: BLE001 - the next one will

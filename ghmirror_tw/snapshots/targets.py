@@ -69,7 +69,7 @@ class SnapshotName:
 
 @frozen
 class Stored:
-    """A snapshot at a target, which wrote it at *written_at* by its own clock, in seconds."""
+    """A snapshot at a target; *written_at*: when, in seconds, by the clock of the target."""
 
     name: SnapshotName
     size_bytes: int
@@ -77,7 +77,7 @@ class Stored:
 
     @property
     def order(self) -> tuple[float, int, str]:
-        """What snapshots are ordered by: the target's time, and the name where that is equal.
+        """The key to sort by: the target's time, and the name where that is equal.
 
         The time in a name is that of a replica, whose clock may be hours ahead.
         """
@@ -85,5 +85,5 @@ class Stored:
 
 
 def newest_first(stored: list[Stored]) -> tuple[Stored, ...]:
-    """Sort by time, for all owners together."""
+    """Return snapshots of all owners, the newest first."""
     return tuple(sorted(stored, key=lambda each: each.order, reverse=True))
