@@ -1051,9 +1051,9 @@ class Mirror:
         return known.grant is None and not known.entries and not known.unstorable
 
     def _to_claim(self, asked: Asked, known: Known) -> Subject | None:
-        """Return for what only one in the fleet should ask, or None where nobody has to wait.
+        """Return the lock of the fleet that a request needs, or None where it needs none.
 
-        No other request waits for that of a credential that GitHub may not accept.
+        A credential that GitHub has not accepted acquires none: no other request waits for it.
         """
         if not self.is_accepted(asked.requester.token):
             return None
@@ -1069,12 +1069,12 @@ class Mirror:
     async def _go_first(
         self, asked: Asked, known: Known
     ) -> tuple[Known, tuple[Subject, str] | None]:
-        """Let one asker in the fleet go first; return what was learned, and what was claimed.
+        """Acquire the lock of the fleet, or wait for its holder; return what is known then.
 
-        Who waits does so for `collapse_wait` in all. If the one who went first brought nothing,
-        one more goes first; after that everybody asks. The lock is acquired with the permit for
-        its request in hand, so that others wait for GitHub and not for other requests of this
-        credential; while another replica has the lock, the permit is released.
+        Also return the lock that was acquired. Waiting takes `collapse_wait` at most. If the holder
+        stored nothing, one more request acquires the lock; after that each is sent without it. The
+        permit to send is acquired before the lock, so that others wait for GitHub, and not for
+        other requests of this credential. While another request has the lock, it is released.
         """
         owner, slot = self._owner(), asked.slot
         until = self.now() + self.terms.collapse_wait
@@ -1140,7 +1140,7 @@ class Mirror:
         self._generations.begin(credential, known=self.is_accepted(requester.token))
         self.accepted.forget(requester.token)
         self.store.revoke(credential, new_epoch())
-        # The clock may be ahead of this machine's; what GitHub says then comes sooner.
+        # The hybrid clock may be ahead of the machine's, by which later logins are noted.
         self.users.revoke(credential, min(asked_at, self.now()))
 
     async def _learn_login(self, asked: Asked, answer: Answer) -> None:

@@ -171,9 +171,9 @@ class _Waiter:
 
 @define(eq=False)
 class _Lane:
-    """One credential: what it may use, and who waits for it, by the budget of their points.
+    """The slots and points of one credential, and the requests that wait for them.
 
-    Where *slots* are `LocalSlots`, it is a lane of all unknown credentials.
+    A lane with `LocalSlots` is one of all unknown credentials together.
     """
 
     credential: str
@@ -365,7 +365,7 @@ class Pacing:
 
         *bucket* is that of GitHub's quota. *unknown* names the lane of a credential that GitHub has
         not accepted yet. Fails with a `MirrorError` (503) for one that has waited for *timeout_s*,
-        or where too many wait. Cancelling gives up waiting.
+        or where too many wait. It may be cancelled.
         """
         try:
             if self._closed:

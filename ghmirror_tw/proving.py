@@ -77,7 +77,7 @@ class Proofs:
     _answered: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
     #: Until when a page, or a list with numbered pages, is known not to exist.
     _absent: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
-    #: By page: whether the client got it without items, so that a stored link to it is outdated.
+    #: By page: whether it came without items when a client followed a link to it.
     _empty: Lately[Hashable, bool] = field(factory=lambda: Lately(_MOST))
     _any_empty: bool = False
     #: Until when it is known that GitHub sends a link to a page although that is empty.
@@ -91,7 +91,7 @@ class Proofs:
         """Note that a page was sent to the client: earlier proofs are not used for it again."""
         self._answered.put(walk.at(walk.target), self.now())
 
-    # A next page that is gone: the walk's own request for it is the proof, at no further cost.
+    # A next page that is gone: the client's own request for it shows that, at no further cost.
 
     def received(self, walk: Walk, items: int) -> None:
         """Note how many items GitHub has on the page of *walk*, by the client's own request."""
@@ -110,7 +110,7 @@ class Proofs:
         return following is not None and self._empty.get(walk.absent(following)) is True
 
     def link_received(self, walk: Walk, link: bytes | None, api_url: bytes) -> None:
-        """Note that GitHub sends *link* now: if its next page is empty, it is so nevertheless."""
+        """Note that GitHub sends *link* now, even if the next page is known to be empty."""
         if self.leads_nowhere(walk, link, api_url):
             name = walk.absent(next_page(link, api_url) or b"")
             self._empty.put(name, False)

@@ -95,7 +95,7 @@ class World(Protocol):
     def login(self, credential: str) -> str | None:
         """Return whose credential it is, where known."""
 
-    async def put(  # noqa: PLR0913 - whose request it is, what it carries, until when
+    async def put(  # noqa: PLR0913 - a request, its credential, content and deadline
         self,
         question: Question,
         requester: Requester,
@@ -145,7 +145,7 @@ class Validation:
         if (
             reuse.may_have_candidates(known)
             and self.sharing.enabled(now)
-            # Else the time would tell a made-up credential whether something is stored.
+            # Else the time of the response would show whether something is stored.
             and self.world.is_accepted(asked.requester.token)
         ):
             entries = reuse.candidates(

@@ -38,7 +38,7 @@ def redis_trust(settings: Redis) -> Any:
     return trusted("redis", "tls_ca_path", settings.tls_ca_path)
 
 
-def redis_servers(  # noqa: PLR0913, PLR0917 - whom to tell of what
+def redis_servers(  # noqa: PLR0913, PLR0917 - settings and callbacks
     reactor: Any,
     settings: Redis,
     trust: Any,
@@ -48,8 +48,8 @@ def redis_servers(  # noqa: PLR0913, PLR0917 - whom to tell of what
 ) -> IServers:
     """Return the servers; *changed* is called when one of them comes or goes.
 
-    *keys_changed* is called with what is not any more as it was read, *connected* when there is a
-    new connection.
+    *keys_changed* is called with the keys that have changed since they were read, *connected* after
+    each new connection.
 
     Those with TLS have to be vouched for by somebody of whom *trust* is told.
     """

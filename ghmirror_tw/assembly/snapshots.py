@@ -55,7 +55,7 @@ def owner(settings: Settings, codec: Codec) -> str:
 
 
 def server_of(settings: Settings) -> str:
-    """Return the URL of the API whose responses are stored, as snapshots and marks have it."""
+    """Return the URL of the API whose responses are stored, in the form of snapshots and marks."""
     return settings.github.api_url.lower().rstrip("/")
 
 

@@ -34,7 +34,7 @@ _PARAMETER: Final = re.compile(rb";[ \t]*" + _PARAMETER_TEXT)
 LINK_VALUE: Final = re.compile(rb"<([^<>]*)>((?:[ \t]*;[ \t]*(?:%s)?)*)" % _PARAMETER_TEXT)
 _PAGING: Final = frozenset({b"first", b"prev", b"previous", b"next", b"last"})
 
-#: The end of a URL's authority, and the port that goes without saying (RFC 3986, section 3.2).
+#: The end of a URL's authority, and the default port of its scheme (RFC 3986, section 3.2).
 _END_OF_AUTHORITY: Final = re.compile(rb"[/?#]")
 _DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
 #: A target without scheme and authority: an absolute path, or a query.
@@ -198,8 +198,8 @@ def _server(url: bytes) -> tuple[bytes, bytes]:
 def leads_elsewhere(link: bytes | None, api_url: bytes) -> bool:
     """Tell whether *link* names a page of a list at another server than that of *api_url*.
 
-    A server that takes its own name from a field of the request must not name it to others. Links
-    with other relations, as to the documentation of a deprecation, may lead anywhere.
+    A server may take its name from a field of one client's request, which must not reach other
+    clients. Links with other relations, as to documentation, may lead anywhere.
     """
     server = _server(api_url)
     return any(
@@ -315,8 +315,8 @@ def most_items(target: bytes) -> int:
 def count_items(content: bytes, most: int) -> int | None:
     """Return how many elements a top-level JSON array has; None beyond *most* elements.
 
-    None for other content, too. The content is scanned, in linear time, and nothing is decoded: of
-    a malformed array the result has no meaning.
+    None for other content, too. The content is scanned in linear time and not decoded, so for a
+    malformed array the result has no meaning.
     """
     found = _ARRAY.match(content)
     if found is None or not most:
@@ -386,7 +386,7 @@ def _has_numbers(target: bytes, sent: Links) -> bool:
 def _linked(url: bytes, api_url: bytes) -> bytes | None:
     """Return the target of a link below *api_url*, or None for any other link.
 
-    It is requested, so it must be a target that a client may send, too.
+    The mirror will request it, so it must be a target that a client may send.
     """
     target = url.removeprefix(api_url)
     return target if target != url and is_sendable(target) else None

@@ -184,7 +184,7 @@ class Known:
 
     @property
     def latest_at(self) -> float:
-        """When the latest request was sent whose grant or refusal this has."""
+        """The time of the latest request among those of the grant and the refusal."""
         asked_at = 0.0 if self.grant is None else self.grant.asked_at
         return max(asked_at, self.refused_at)
 

@@ -56,7 +56,7 @@ class Patience:
 
 
 class IStore(Interface):
-    """The five kinds of records, and who asks first.
+    """The five kinds of records, limits, and claims.
 
     Questions return Deferreds. They never fail on account of what is stored or of a store that
     can't be asked: what can't be read is not known. They take no longer than *patience* has left,

@@ -138,14 +138,14 @@ class Share:
 
     @property
     def _most_sharers(self) -> int:
-        """How many share it when each replica of the fleet does, which nobody can tell now."""
+        """How many replicas may share it: all of the fleet, while it is not known which do."""
         members = self.budgets.members
         # Without a bid that was answered, the number of sharers is a guess.
         return max(self._sharers, members) if self._sharers_known else members or self._sharers
 
     @property
     def _others_hold(self) -> bool:
-        """Whether leases of others may not have run out since the fleet was last heard of."""
+        """Whether leases of other replicas may still last since the fleet could last be reached."""
         if self.budget.rest_s:
             return False
         lost_at = min(self._alone_since, self.budgets.responded_at)

@@ -38,16 +38,16 @@ _SORTED_AT_ONCE: Final = 5000
 @implementer(IArchive)
 @define(eq=False)
 class RedisArchive:
-    """Copies the records, and puts them back; replicas agree on who does it by leases.
+    """Copies and restores the records; a lease decides which replica does it.
 
-    *api_url* is that of the server which the records are of. Mirrors of different servers, or with
-    different secrets, have nothing to do with each other: each fleet has its own mark and leases.
+    *api_url* is the URL of the API that the records come from. Mirrors of different servers, or
+    with different secrets, are separate fleets: each has its own mark and leases.
     """
 
     records: RedisRecords
     api_url: str = ""
 
-    # Copying: neither refusals nor epochs, since what is put back permits nothing.
+    # Copying: neither refusals nor epochs, since restored grants permit nothing.
 
     async def dump(self) -> AsyncGenerator[list[Pair]]:
         """Give all records; of representations, those first that were validated last."""

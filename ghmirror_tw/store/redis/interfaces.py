@@ -31,7 +31,7 @@ class Purpose(Enum):
 
     READ changes nothing, and a server that lags may answer. CURRENT changes nothing either, but
     only the primary may answer. WRITE changes something, so the primary is asked. REMOVE only
-    takes something away: a primary that is full, and takes no other changes, does that, too.
+    deletes: a primary that is full, and takes no other changes, does that, too.
     """
 
     READ = "read"
@@ -70,7 +70,7 @@ class IServers(Interface):
     reads_primary: bool = Attribute("Whether READ is always answered by who is written to.")
     reading: bool = Attribute("Whether all that is known to be needed for reading works now.")
     writing: bool = Attribute("Whether all that is known to be needed for writing works now.")
-    returns: int = Attribute("Rises when a server that is written to comes back, or is another.")
+    returns: int = Attribute("Rises when a server that is written to comes back, or is replaced.")
 
     def open() -> None:
         """Begin to connect. Never fails: what is away is connected to when it is back."""

@@ -31,7 +31,7 @@ _BOTH: Final = frozenset(
     }
 )
 
-#: A user who may not do this may still read.
+#: Where the user may not use this command, reading may still work.
 _CHANGES: Final = frozenset({Purpose.WRITE, Purpose.REMOVE})
 
 _PASSING: Final = frozenset({"TRYAGAIN", "UNSERVED"})
