@@ -5,7 +5,7 @@ bounded copy of what was used last: it saves fetching content, and this process 
 at once. While Redis is unavailable, it is the store; its records are written to Redis when that is
 back. It cannot be wrong: content is known by its digest, and of a grant and a refusal the one with
 the later request counts, wherever it is stored. A response that GitHub does not confirm now needs a
-permission in Redis, or one that is being written there (see ``policy.order``).
+permission in Redis (see ``policy.order``).
 """
 
 from __future__ import annotations
@@ -630,8 +630,8 @@ class FailoverStore:
     def _put_epoch(self, credential: str, epoch: bytes, over: EpochOver) -> None:
         """Write an epoch, or later another one in its place.
 
-        What is written later may come after what other replicas wrote, and must not permit what was
-        granted before that.
+        A late write may come after writes of other replicas, and must not permit grants from before
+        those.
         """
         at_once = [epoch]
 
