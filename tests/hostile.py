@@ -72,6 +72,8 @@ class _Serving(socketserver.StreamRequestHandler):
         path = line.split()[1].decode()
         path = path.partition("?")[0]
         kind = path.split("/")[1]
+        if kind == "rate_limit" and b"made-up" not in fields.get(b"authorization", b""):
+            kind = "small"  # the mirror checks whether a credential is valid
         self.server.asked += 1
         if kind == "endless":
             self._endless()
