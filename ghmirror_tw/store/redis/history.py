@@ -96,7 +96,9 @@ class History:
     _before: int = field(init=False, default=0)
     _since_ms: dict[bytes, int] = field(init=False, factory=dict)
     _run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
-    #: Those of the last look.
+    #: The user may not use INFO; each refusal would count as a failure of the server.
+    _without_info: bool = field(init=False, default=False)
+    #: The run ids of the last beat.
     _ran: dict[bytes, bytes] = field(init=False, factory=dict)
     _members: int = field(init=False, default=0)
     #: The numbers of members of the last `_COUNTED_S`, and when each was counted.
@@ -227,7 +229,7 @@ class History:
         seen, since_ms = self._seen.get(key), self._since_ms.get(key)
         run_id = self._run_ids.get(key)
         if run_id is None:
-            run_id = self._run_ids[key] = await _run_id_of(node)
+            run_id = self._run_ids[key] = await self._run_id_of(node)
         same = self.is_known and not self._renews and run_id == self._ran.get(key)
         beat = BEAT.call(
             (key,),
@@ -256,6 +258,24 @@ class History:
             self._since_ms.setdefault(key, said.at_ms)
         return said
 
+    async def _run_id_of(self, node: Node) -> bytes:
+        """Return the run id of a server; empty where the user may not use INFO."""
+        if self._without_info:
+            return b""
+        try:
+            (info,) = await node.ask((_INFO,), Purpose.READ, _TIMEOUT_S)
+        except Unavailable as error:
+            if error.reason != "noperm":
+                raise
+            self._without_info = True
+            self._log.warn(
+                "The Redis user may not use INFO (ACL: +info): the mirror may miss that Redis was"
+                " restarted or has failed over"
+            )
+            return b""
+        found = _RUN_ID.search(info) if isinstance(info, bytes) else None
+        return b"" if found is None else found[1]
+
     def _settle(self, beats: Sequence[_Beat], *, renewed: bool) -> None:
         """Decide whether there are other mirrors to wait for."""
         self._members = max(beat.members for beat in beats)
@@ -278,15 +298,3 @@ class History:
         if history != self.current:
             self.current = history
             self.changed(history)
-
-
-async def _run_id_of(node: Node) -> bytes:
-    """Return the run id of a server; empty where the user may not use INFO."""
-    try:
-        (info,) = await node.ask((_INFO,), Purpose.READ, _TIMEOUT_S)
-    except Unavailable as error:
-        if error.reason != "noperm":
-            raise
-        return b""
-    found = _RUN_ID.search(info) if isinstance(info, bytes) else None
-    return b"" if found is None else found[1]

@@ -160,6 +160,17 @@ class Histories(Mirrors):
         assert await usable(self.other)
         assert self.one.redis.history == self.other.redis.history == before
 
+    async def test_a_user_who_may_not_use_info(self) -> None:
+        """It is told once, and the rest works."""
+        self.server.ask("ACL", "SETUSER", "default", "-info")
+        store = await self.mirror()
+        for _ in range(5):
+            store.history.connected()
+            await store.history.looked(SOON)
+        assert store.available
+        await granted(store, 4.0)
+        assert await usable(store)
+
     async def test_one_evicted_record(self) -> None:
         """Without its epoch a grant permits nothing; without its refusal there is no grant."""
         self.other.refuse(KEY, ALICE, 2.0)
