@@ -266,7 +266,8 @@ if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local known = redis.call('HMGET', KEYS[1], 'history', 'count', 'run')
 local history, count = known[1], tonumber(known[2] or 0)
 if not history then
-  history, count = ARGV[10], tonumber(ARGV[4])
+  -- others may have seen more beats than the caller, which is no sign of an earlier copy then
+  history, count = ARGV[10], tonumber(ARGV[4]) + 100000
 elseif not count or known[3] ~= ARGV[2]
   or (history == ARGV[3] and count < tonumber(ARGV[4])) then
   history, count = ARGV[1], 0
