@@ -40,7 +40,7 @@ from ghmirror_tw.pacing import (
 )
 from ghmirror_tw.patient import Patient
 from ghmirror_tw.policy import errors, staleness
-from ghmirror_tw.policy.acceptance import accepts, fleet_knows
+from ghmirror_tw.policy.acceptance import accepts, fleet_knows, is_checkable
 from ghmirror_tw.policy.backoff import Backoffs
 from ghmirror_tw.policy.cache_status import Outcome
 from ghmirror_tw.policy.charges import Charges
@@ -434,7 +434,7 @@ class Mirror:
         """
         noted = []
         for writer in writers:
-            epoch = new_epoch()
+            epoch = new_epoch(accepted=known)
             self._generations.begin(writer, known=known)
             noted.append(self.store.replace_epoch(writer, epoch))
             self._generations.note_own_epoch(writer, epoch, known=known)
@@ -1038,7 +1038,10 @@ class Mirror:
                 )
         self._catch_up(asked.requester, known)
         if not self.is_accepted(token) and fleet_knows(known):
-            self.accepted.accept(token)
+            authorization = asked.question.authorization
+            # What GitHub does not validate is granted what requests without a credential are.
+            if authorization is not None and is_checkable(authorization):
+                self.accepted.accept(token)
         return known_for(asked.question.fields.once(canonical), known)
 
     def _up_to_date(self, asked: Asked) -> Asked:
@@ -1139,7 +1142,7 @@ class Mirror:
         credential = requester.credential
         self._generations.begin(credential, known=self.is_accepted(requester.token))
         self.accepted.forget(requester.token)
-        self.store.revoke(credential, new_epoch())
+        self.store.revoke(credential, new_epoch(accepted=False))
         # The hybrid clock may be ahead of the machine's, by which later logins are noted.
         self.users.revoke(credential, min(asked_at, self.now()))
 

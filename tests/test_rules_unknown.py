@@ -343,3 +343,60 @@ class Slots(TestCase):
         assert Counter(got.status for _, got in answers) == {200: count}
         assert len(self.github.checks) == count + 1
         assert self.github.total_paid == 3
+
+
+class Unproven(TestCase):
+    """A credential is accepted by a good response to it, and by nothing else that is stored."""
+
+    timeout = 60
+
+    async def homes(self) -> tuple[Home, Home]:
+        """Return two replicas that share a Redis, where alice has read something."""
+        redis = start_redis(self)
+        host, port = redis.address
+        options: dict[str, Any] = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://{host}:{port}", "timeout": 60.0},
+        }
+        github = await open_github(self)
+        github.put("/thing", {"a": 1})
+        github.put("/other", {"a": 2})
+        home = await open_home(self, github, **options)
+        await home.get("/thing", token="alice-1")
+        await home.get("/other", token="alice-1")
+        return home, await open_home(self, github, **options)
+
+    async def is_checked(self, home: Home, target: str) -> None:
+        """Assert that a made-up token is checked, and not taken for one that the fleet knows."""
+        await settled(home.house.store)
+        checks = home.github.checks
+        before = len(checks)
+        assert (await home.get(target, token="made-up")).status == 401
+        assert checks[before:] == [b"token made-up"]
+
+    async def test_a_write_whose_response_never_came_shows_nothing(self) -> None:
+        """It goes out unchecked with a one-time password, and the client leaves."""
+        home, other = await self.homes()
+        gate = home.github.hold("/thing")
+        headers = {"X-GitHub-OTP": "123456"}
+        post = home.ask("POST", "/thing", token="made-up", headers=headers, body=b"{}")
+        posting = start(post)
+        posting.addErrback(lambda _: None)
+        await gate.arrived(1)
+        for channel in list(home.site.channels):
+            channel.transport.abortConnection()
+        await until(lambda: not home.house.resource.in_flight)
+        gate.open()
+        await self.is_checked(home, "/thing")
+        await self.is_checked(home, "/other")
+        await self.is_checked(other, "/thing")
+
+    async def test_a_token_that_was_revoked_is_checked(self) -> None:
+        """For whatever target, in each replica: the epoch after a 401 shows nothing."""
+        home, other = await self.homes()
+        home.github.token("made-up", "alice")
+        await home.get("/thing", token="made-up")
+        home.github.revoke("made-up")
+        assert (await home.get("/thing", token="made-up")).status == 401
+        await self.is_checked(home, "/other")
+        await self.is_checked(other, "/other")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from ghmirror_tw.policy.key import SCHEMES_OF_TOKENS
+from ghmirror_tw.policy.order import shows_acceptance
 from ghmirror_tw.policy.records import Known
 
 _NOT_MODIFIED: Final = 304
@@ -33,10 +34,12 @@ def fleet_knows(known: Known) -> bool | None:
     """Tell by a look-up whether the fleet knows the credential: it has an epoch.
 
     None where the look-up cannot tell: the primary did not respond to it, or there is a grant of
-    another epoch than the current one, as after a restore or a 401.
+    another epoch than the current one, as after a restore or a 401. An epoch shows it only where
+    it began after a good response: not after a 401, or a write of which it is not known whether
+    GitHub accepted the credential.
     """
     if known.grant is not None:
         return True if known.permits else None
-    if known.epoch is not None:
+    if known.epoch is not None and shows_acceptance(known.epoch):
         return True
     return False if known.current else None

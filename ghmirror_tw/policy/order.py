@@ -44,11 +44,24 @@ MOST_AHEAD_S: Final = 86_400.0
 SETTLING_S: Final = 10.0
 _INSTANT_S: Final = 1e-6
 _EPOCH_BYTES: Final = 8
+#: Begins the epochs of credentials that GitHub had not accepted.
+_UNACCEPTED: Final = b"?"
 
 
-def new_epoch() -> bytes:
-    """Return a new random epoch."""
-    return token_bytes(_EPOCH_BYTES)
+def new_epoch(*, accepted: bool = True) -> bytes:
+    """Return a new random epoch.
+
+    *accepted*: GitHub has accepted the credential, as far as is known (see `acceptance`).
+    """
+    return token_bytes(_EPOCH_BYTES) if accepted else _UNACCEPTED + token_bytes(_EPOCH_BYTES)
+
+
+def shows_acceptance(epoch: bytes) -> bool:
+    """Tell whether GitHub had accepted the credential when its epoch began.
+
+    A write with a made-up credential begins an epoch, too, where no response shows that it is one.
+    """
+    return len(epoch) <= _EPOCH_BYTES
 
 
 @define(eq=False)

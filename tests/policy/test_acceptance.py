@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from ghmirror_tw.policy.acceptance import accepts, fleet_knows
+from ghmirror_tw.policy.order import new_epoch
 from ghmirror_tw.policy.records import Grant, Known
 
 GRANT = Grant("d", None, None, None, 1.0, 1.0, epoch=b"e")
@@ -39,5 +41,13 @@ def test_a_grant_shows_it() -> None:
 def test_an_epoch_shows_it() -> None:
     """Its absence shows the opposite only where it was read from the primary."""
     assert fleet_knows(Known(epoch=b"e"))
+    assert fleet_knows(Known(epoch=new_epoch()))
     assert fleet_knows(Known()) is False
     assert fleet_knows(Known(current=False)) is None
+
+
+def test_an_epoch_that_began_without_a_good_response_does_not_show_it() -> None:
+    """That of a write whose response never came, and that after a 401."""
+    epoch = new_epoch(accepted=False)
+    assert fleet_knows(Known(epoch=epoch)) is False
+    assert fleet_knows(Known(grant=evolve(GRANT, epoch=epoch), epoch=epoch))

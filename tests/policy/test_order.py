@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.policy.order import MOST_AHEAD_S, HybridClock, clamped, new_epoch
+from ghmirror_tw.policy.order import MOST_AHEAD_S, HybridClock, clamped, new_epoch, shows_acceptance
 from ghmirror_tw.policy.records import Grant, Known
 
 
@@ -39,4 +39,12 @@ def test_a_wrong_time_counts_as_now() -> None:
 
 def test_an_epoch_is_random() -> None:
     """None comes twice."""
-    assert len({new_epoch() for _ in range(1000)}) == 1000
+    for accepted in (True, False):
+        assert len({new_epoch(accepted=accepted) for _ in range(1000)}) == 1000
+
+
+def test_an_epoch_shows_whether_its_credential_was_accepted() -> None:
+    """One of an earlier version does."""
+    assert shows_acceptance(new_epoch())
+    assert shows_acceptance(b"e")
+    assert not shows_acceptance(new_epoch(accepted=False))

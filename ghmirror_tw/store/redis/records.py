@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.limits import EVERYTHING, Limit, bucket_of
-from ghmirror_tw.policy.order import clamped
+from ghmirror_tw.policy.order import clamped, shows_acceptance
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation, ranked
 from ghmirror_tw.store import names
 from ghmirror_tw.store.codec import Codec
@@ -34,6 +34,9 @@ from ghmirror_tw.threads import Workshop
 UNSTORABLE_S: Final = 60.0
 #: How much longer a refusal or an epoch is kept than any grant that it concerns, in seconds.
 _LONGER_S: Final = 86_400.0
+#: How long the epoch of a credential is kept that GitHub may not accept, in seconds: longer than
+#: requests take that were sent before it began. Made-up credentials may have many of these.
+_UNACCEPTED_S: Final = 600.0
 #: Lives are spread upward by so much, so that what was stored together doesn't end together.
 _SPREAD: Final = 0.1
 #: The names of so many pairs of a key and a credential are remembered.
@@ -471,7 +474,9 @@ class RedisRecords:
         name = names.epoch(credential, self.history)
         keys = self.keys(name)
         self.tracking.changed(keys)
-        sealed, life = self.codec.epoch(name, epoch), self.life(self.outweighing_life_s)
+        begins = over is not EpochOver.ANOTHER and not shows_acceptance(epoch)
+        life = self.life(_UNACCEPTED_S if begins else self.outweighing_life_s)
+        sealed = self.codec.epoch(name, epoch)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
         slot = names.slot_of_credential(credential)
         if over is EpochOver.NOTHING:

@@ -186,13 +186,17 @@ return put
 )
 
 #: KEYS: an epoch. ARGV: the epoch, its life in ms, where it is stored (see `records.EpochOver`).
-#: Returns the epoch that is stored then, or false.
+#: What is stored over another one lives no longer than that. Returns the epoch that is stored then,
+#: or false.
 PUT_EPOCH: Final = Script(
     b"""
 local known = redis.pcall('GET', KEYS[1])
 if type(known) ~= 'string' then known = false end
 if (known and ARGV[3] == 'nothing') or (not known and ARGV[3] == 'another') then return known end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local life = tonumber(ARGV[2])
+local left = redis.call('PTTL', KEYS[1])
+if ARGV[3] == 'another' and left > 0 and left < life then life = left end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', life)
 return ARGV[1]
 """
 )
