@@ -95,6 +95,9 @@ _NO_FIELDS: Final = Fields()
 _UNAUTHORIZED: Final = 401
 #: How much of a GraphQL request is looked at; one that is longer counts as a write.
 _GRAPHQL_LOOK: Final = 1024 * 1024
+#: Content of a credential that GitHub may not accept is received in full before it is sent, if it
+#: has at most so many bytes.
+_SMALL_CONTENT: Final = 16 * 1024
 #: The largest number of path patterns and reasons in the log, for responses that are not stored.
 _MOST_PATTERNS: Final = 1000
 #: Statuses that may tell of a limit.
@@ -352,6 +355,9 @@ class Mirror:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
         writes = await _mutates(question, upload, self.budgets)
         if upload is not None:
+            if not self.is_accepted(requester.token):
+                # It has few slots, with all others like it: none is held for a client that stalls.
+                await upload.whole(_SMALL_CONTENT)
             # The timeout for GitHub does not include the time that the client takes to send.
             deadline = max(deadline, self._deadline())
         departure = Departure()
@@ -524,13 +530,16 @@ class Mirror:
         if not self.is_accepted(token):
             unknown = CHECKS if asks_for_limits(question) else UNKNOWN
         try:
-            return await self.pacing.enter(
+            entering = self.pacing.enter(
                 token,
                 bucket_of(question.method, question.path),
                 READ_POINTS if reads else points_of(question, mutates=writes),
                 timeout_s=deadline - self.now(),
                 unknown=unknown,
             )
+            if not entering.called:
+                self.github.make_room()
+            return await entering
         except MirrorError:
             if unknown:
                 self.metrics.unknown_overloaded()
@@ -590,7 +599,9 @@ class Mirror:
         status: int | str = "cancelled"
         try:
             producer = None if upload is None else upload.producer()
-            reply = await self.github.ask(question, producer, timeout_s, permit.leave)
+            reply = await self.github.ask(
+                question, producer, timeout_s, permit.leave, lambda: permit.is_wanted
+            )
             status = reply.status
             if status in _LIMITED:
                 reply = await self._look_for_limit(question, reply, entry.strikes)

@@ -131,6 +131,11 @@ class Permit:
         """Whether it was not left yet."""
         return self._left is not None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether another request waits for it, since its credential has no other one left."""
+        return self.lane.length > 0 and self.lane.slots.available < 1
+
     def leave(self) -> None:
         """Let the next one go; may be called again."""
         left, self._left = self._left, None

@@ -12,12 +12,14 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final
 
 from twisted.internet.defer import DeferredList, DeferredSemaphore
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
 import ghmirror_tw
 from ghmirror_tw import pacing
+from ghmirror_tw.github import client
 from ghmirror_tw.policy.bounded import MOST_UNKNOWN, CredentialTable
-from tests.home import Home, open_github, open_home, reactor, start, until
+from tests.home import Home, Raw, open_github, open_home, reactor, start, until
 from tests.redis_house import settled
 from tests.redis_servers import RedisServer, start_redis
 
@@ -264,6 +266,27 @@ class Slots(TestCase):
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
         gate.open()
         assert {got.status for _, got in await asked} == {401}
+
+    async def test_clients_that_send_no_content_hold_no_slot(self) -> None:
+        """Nor for more content than is received before it is sent: they give way."""
+        self.patch(client, "_PAUSED_S", 0.0)
+        held, closed = [], []
+        for number in range(24):
+            endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.home.port)
+            connection = await connectProtocol(endpoint, Raw())
+            size = 100 if number % 2 else 1_000_000
+            fields = f"Authorization: {JWT.format(number)}\r\nContent-Length: {size}\r\n\r\n"
+            connection.transport.write(f"POST /things/0 HTTP/1.1\r\nHost: x\r\n{fields}".encode())
+            held.append(connection)
+            closed.append(connection.ended.addErrback(lambda _: None))
+        await until(lambda: self.home.house.resource.in_flight == 24)
+        await until(lambda: self.home.house.pacing.unknown_in_flight == 10)
+        headers = {"Authorization": JWT.format("another")}
+        assert (await self.home.ask("POST", "/things/0", headers=headers, body=b"{}")).status == 401
+        for connection in held:
+            connection.transport.abortConnection()
+        await DeferredList(closed)
+        await until(lambda: not self.home.house.resource.in_flight)
 
     async def test_beyond_them_there_is_a_503(self) -> None:
         """It says when to come again; a known credential waits in its own place."""

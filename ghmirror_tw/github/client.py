@@ -8,6 +8,7 @@ time is spent on, there are plain calls and one Deferred.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from operator import itemgetter
 from typing import Any, Final
 
@@ -37,8 +38,14 @@ from ghmirror_tw.policy.tunnels import Proxy
 __all__ = ("Client", "Origin")
 
 #: Where all connections are taken, one whose client has read nothing for so long is given to the
-#: next question, in seconds: as many slow clients as connections must not stop all others.
+#: next question, in seconds: as many slow clients as connections must not stop all others. Nor must
+#: as many as one credential may have requests under way stop its others: many clients may share it,
+#: or have none, or one that is not accepted yet.
 _PAUSED_S: Final = 5.0
+#: A client that has sent less than this in that time, in bytes, counts as one that sends nothing.
+_PIECE_BYTES: Final = 16 * 1024
+#: So large a part of those that are stalled gives way at a time.
+_PART: Final = 4
 #: How often who waits for a connection looks for such a one, in seconds.
 _LOOK_S: Final = 1.0
 #: `Retry-After` for a client that loses the connection for its upload, in seconds.
@@ -66,7 +73,8 @@ class Client:
     _via: bytes = field(init=False)
     #: Requests with content that is being sent.
     sending: set[_Asking] = field(factory=set, init=False)
-    _coming: set[Content] = field(factory=set)
+    #: Content that is being received, and whether another request waits for its end.
+    _coming: dict[Content, Callable[[], bool]] = field(factory=dict)
     #: How many connections are asked over, or have an answer still to come.
     _held: int = 0
     _looking: IDelayedCall | None = None
@@ -93,9 +101,10 @@ class Client:
         content: IBodyProducer | None,
         timeout_s: float,
         ended: Callable[[], object] = bool,
+        is_wanted: Callable[[], bool] = bool,
     ) -> Deferred[Reply]:
         """Return the answer once its fields have come; see `IGitHub.ask`."""
-        asking = _Asking(self, ended, max(timeout_s, 0.0))
+        asking = _Asking(self, ended, is_wanted, max(timeout_s, 0.0))
         self._held += 1
         self._look()
         asking.start(question, content)
@@ -118,36 +127,51 @@ class Client:
         """Take note that a connection is asked over no more, and no answer is still to come."""
         self._held -= 1
 
-    def receive(self, answer: Any, ended: Callable[[], object]) -> Content:
+    def receive(
+        self, answer: Any, ended: Callable[[], object], is_wanted: Callable[[], bool]
+    ) -> Content:
         """Return the content of an answer, which holds its connection until it has ended."""
 
         def end() -> None:
-            self._coming.discard(content)
+            self._coming.pop(content, None)
             self._held -= 1
             ended()
 
         length = None if answer.length is UNKNOWN_LENGTH else answer.length
         content = Content(self.reactor, answer, self.idle_timeout_s, length, end)
-        self._coming.add(content)
+        self._coming[content] = is_wanted
         return content
+
+    def make_room(self) -> None:
+        """Note that a request waits: look for exchanges that are wanted and stalled."""
+        if self._looking is None:
+            self._looking = self.reactor.callLater(_LOOK_S, self._give_room)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._held >= self.max_connections
 
     def _look(self) -> None:
         """While all connections are held, see to it that nobody holds one without reading."""
-        if self._looking is None and self._held >= self.max_connections:
-            self._looking = self.reactor.callLater(_LOOK_S, self._make_room)
+        if self._is_full:
+            self.make_room()
 
-    def _make_room(self) -> None:
-        """Abort the exchange whose client has been stalled longest, if that is long enough."""
+    def _give_room(self) -> None:
+        """Abort exchanges whose clients have been stalled longest, if that is long enough."""
         self._looking = None
-        stalled: list[tuple[float, Callable[[], None]]] = [
-            *((at, each.give_way) for each in self._coming if (at := each.paused_at) is not None),
-            *((at, e.give_way) for e in self.sending if (at := e.waiting_since) is not None),
+        exchanges: list[tuple[float | None, Callable[[], bool], Callable[[], None]]] = [
+            *((each.paused_at, wanted, each.give_way) for each, wanted in self._coming.items()),
+            *((each.waiting_since, each.is_wanted, each.give_way) for each in self.sending),
         ]
-        if stalled and self._held >= self.max_connections:
-            since, give_way = min(stalled, key=itemgetter(0))
-            if self.reactor.seconds() - since >= _PAUSED_S:
-                give_way()
-        self._look()
+        full = self._is_full
+        wanted = [(at, give_way) for at, is_wanted, give_way in exchanges if full or is_wanted()]
+        latest = self.reactor.seconds() - _PAUSED_S
+        stalled = [(at, give_way) for at, give_way in wanted if at is not None and at <= latest]
+        stalled.sort(key=itemgetter(0))
+        for _, give_way in stalled[: ceil(len(stalled) / _PART)]:
+            give_way()
+        if wanted:
+            self.make_room()
 
     def close(self) -> Deferred[None]:
         """Close the connections that are idle."""
@@ -167,10 +191,13 @@ class _Asking:
 
     client: Client
     ended: Callable[[], object]
+    is_wanted: Callable[[], bool]
     timeout_s: float
     reply: Deferred[Reply] = field(init=False)
     #: Since when the exchange has waited for content from the client (reactor's clock); None: no.
     waiting_since: float | None = None
+    #: How many bytes of content have come since then.
+    _came: int = 0
     _timer: IDelayedCall | None = None
     _under_way: Exchange | Deferred[Any] | None = None
     _timed_out: bool = False
@@ -204,12 +231,16 @@ class _Asking:
         else:
             self._timer = self.client.reactor.callLater(self.timeout_s, self._time_out)
 
-    def waits_for_client(self) -> None:
-        """Stop the timeout."""
+    def waits_for_client(self, size: int = 0) -> None:
+        """Stop the timeout; *size* bytes have just come, and a few bytes are as good as none."""
         self._stop_timer()
-        if not self._over:
+        if self._over:
+            return
+        self._came += size
+        if self.waiting_since is None or self._came >= _PIECE_BYTES:
+            self._came = 0
             self.waiting_since = self.client.reactor.seconds()
-            self.client.sending.add(self)
+        self.client.sending.add(self)
 
     def give_way(self) -> None:
         """Abort it, so that another request gets the connection; the client has sent nothing."""
@@ -249,7 +280,7 @@ class _Asking:
             self.reply.callback(Reply(answer.code, fields, NOTHING))
             self.ended()
         else:
-            content = self.client.receive(answer, self.ended)
+            content = self.client.receive(answer, self.ended, self.is_wanted)
             self.reply.callback(Reply(answer.code, fields, content))
 
     def failed(self, reason: Failure) -> None:

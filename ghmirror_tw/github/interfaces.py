@@ -104,10 +104,15 @@ class IGitHub(Interface):
         content: IBodyProducer | None,
         timeout_s: float,
         ended: Callable[[], object] = ...,
+        is_wanted: Callable[[], bool] = ...,
     ) -> Deferred[Reply]:
         """Return the answer once its fields have come, within *timeout_s* seconds.
 
         Whoever gets a reply must collect, pass on or abort its content. Cancelling closes the
         connection. Fails with `Unanswered`. *ended* is called when the connection is free again,
-        or there will be none.
+        or there will be none. *is_wanted* tells whether another request waits for it to end: then
+        it is aborted if its client is stalled.
         """
+
+    def make_room() -> None:
+        """Note that a request waits: look for exchanges that are wanted and stalled."""

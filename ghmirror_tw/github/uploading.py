@@ -83,8 +83,8 @@ class Uploads:
 class Watcher(Protocol):
     """An observer of the content of a request while it is sent."""
 
-    def waits_for_client(self) -> None:
-        """Note that the next piece has to come from the client."""
+    def waits_for_client(self, size: int = 0) -> None:
+        """Note that *size* bytes have come, and the next ones have to come from the client."""
 
     def waits_for_github(self) -> None:
         """Note that GitHub has to receive what was sent, or to respond."""
@@ -117,7 +117,7 @@ class Watched:
     def write(self, piece: bytes) -> None:
         """Pass a piece on."""
         if self._consumer is not None:
-            self.watcher.waits_for_client()
+            self.watcher.waits_for_client(len(piece))
             self._consumer.write(piece)
 
     def _sent(self, result: Any) -> Any:

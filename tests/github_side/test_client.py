@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
+from functools import partial
+from operator import contains
 from typing import Any
 
 import pytest
@@ -44,10 +47,17 @@ class Asked:
         for agent in self.client._agents.values():
             agent.endpoint = self.doors
 
-    def ask(self, method: bytes = b"GET", content: Any = None) -> Deferred[Any]:
+    def ask(
+        self,
+        method: bytes = b"GET",
+        content: Any = None,
+        is_wanted: Callable[[], bool] = lambda: False,
+    ) -> Deferred[Any]:
         """Ask, with three seconds for an answer."""
         question = Question(method, b"/x", Fields(((b"A", b"1"),)))
-        asked = self.client.ask(question, content, 3.0, lambda: self.happened.append("ended"))
+        asked = self.client.ask(
+            question, content, 3.0, lambda: self.happened.append("ended"), is_wanted
+        )
         return asked.addBoth(self._note)
 
     def _note(self, result: Any) -> None:
@@ -230,12 +240,13 @@ def test_an_upload_that_is_late() -> None:
 def test_uploads_whose_clients_send_nothing_give_way() -> None:
     """Where they hold all connections, the next question gets that of the one idle for longest."""
     asked = Asked()
-    producers = [Upload(), Upload()]
+    producers = [Upload(100_000), Upload(100_000)]
     for producer in producers:
         asked.ask(b"POST", producer)
         asked.clock.advance(1.0)
-    producers[0].consumer.write(b"x")
+    producers[0].consumer.write(bytes(16 * 1024))
     asked.clock.pump([1.0] * 3)
+    producers[1].consumer.write(b"as good as nothing")
     assert not asked.happened
     asked.clock.advance(1.0)
     assert asked.happened[0] == "ended"
@@ -244,6 +255,27 @@ def test_uploads_whose_clients_send_nothing_give_way() -> None:
     asked.ask()
     asked.doors.come(UNMODIFIED)
     assert [reply.status for reply in asked.replies] == [304]
+
+
+def test_what_another_request_waits_for_gives_way() -> None:
+    """Though there are connections left: the longest stalled first, and none that is not wanted."""
+    asked = Asked()
+    asked.client.max_connections = 100
+    wanted = [Upload() for _ in range(6)]
+    others = [Upload() for _ in range(2)]
+    for producer in wanted + others:
+        asked.ask(b"POST", producer, partial(contains, wanted, producer))
+        asked.clock.advance(0.1)
+    asked.clock.pump([1.0] * 10)
+    assert not asked.happened
+    asked.client.make_room()
+    asked.clock.advance(1.0)
+    aborted = [asked.doors.wire(number).aborted for number in range(8)]
+    assert aborted == [True] * 2 + [False] * 6
+    asked.clock.pump([1.0] * 10)
+    aborted = [asked.doors.wire(number).aborted for number in range(8)]
+    assert aborted == [True] * 6 + [False] * 2
+    assert not asked.clock.getDelayedCalls()
 
 
 def test_what_cannot_be_sent() -> None:

@@ -325,6 +325,19 @@ class Misbehaving(TestCase):
         self.clock.advance(PATIENCE_S)
         await self.nothing_left()
 
+    async def test_streams_that_nobody_reads_of_one_credential(self) -> None:
+        """They give way to its other requests: many clients may share it, or have none."""
+        self.home = await self.open(github={"max_in_flight_per_credential": 2})
+        for _ in range(2):
+            wire, channel = await self.connected(small=True)
+            await wire.send(get(b"/_stream/30000000"))
+            await full(channel)
+        assert self.home.house.client._held == 2
+        self.patch(client, "_PAUSED_S", 0.0)
+        assert (await self.home.get("/thing", token="alice-1")).status == 200
+        self.clock.advance(PATIENCE_S)
+        await self.nothing_left()
+
     # Gone in the middle.
 
     async def test_gone_before_the_request_was_there(self) -> None:
