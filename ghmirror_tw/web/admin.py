@@ -129,5 +129,10 @@ def _error(error: MirrorError) -> Page:
 
 
 def admin_site(pages: Health, hosts: frozenset[str], reactor: Any) -> MirrorSite:
-    """Return what serves *pages* on the admin listener, to requests for *hosts* as well."""
-    return MirrorSite(_Pages(pages, hosts), _Request, reactor, ADMIN_CONNECTIONS)
+    """Return what serves *pages* on the admin listener, to requests for *hosts* as well.
+
+    A page of another origin may not read them: what a browser can reach is shown to its user.
+    """
+    return MirrorSite(
+        _Pages(pages, hosts), _Request, reactor, ADMIN_CONNECTIONS, for_any_origin=False
+    )

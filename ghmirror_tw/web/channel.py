@@ -156,7 +156,8 @@ class Channel(HTTPChannel):
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Send the head of a streamed response in the same form as all others."""
-        head = head_of(version, int(code), lines_of(headers))
+        for_any_origin = self.factory.for_any_origin
+        head = head_of(version, int(code), lines_of(headers), for_any_origin=for_any_origin)
         if head is None:
             super().writeHeaders(version, code, reason, headers)
         else:
@@ -477,7 +478,12 @@ class Channel(HTTPChannel):
             self.factory.reactor.seconds(),
         )
         framing = (b"content-length", b"%d" % len(own.content)), (b"connection", b"close")
-        head = head_of(b"HTTP/1.1", own.status, (*own.fields.lines, *framing))
+        head = head_of(
+            b"HTTP/1.1",
+            own.status,
+            (*own.fields.lines, *framing),
+            for_any_origin=self.factory.for_any_origin,
+        )
         assert head is not None
         self.transport.write(head + own.content)
         self.factory.refused(error)
@@ -594,7 +600,10 @@ class Channel(HTTPChannel):
 
 
 class MirrorSite(Site):
-    """All connections of clients."""
+    """All connections of clients.
+
+    *for_any_origin*: pages of any origin may read the responses in a browser, as those of GitHub.
+    """
 
     protocol = Channel  # type: ignore[assignment]
     displayTracebacks = False
@@ -605,11 +614,14 @@ class MirrorSite(Site):
         request_factory: Any,
         reactor: Any,
         most_connections: int | None = None,
+        *,
+        for_any_origin: bool = True,
     ) -> None:
         super().__init__(
             resource, requestFactory=request_factory, reactor=reactor, timeout=PATIENCE_S
         )
         self.most_connections = most_connections
+        self.for_any_origin = for_any_origin
         self.outbox = Outbox()
         #: How many bytes connections may hold; the admin listener has budgets of its own.
         self.budgets: Budgets = getattr(resource, "budgets", None) or Budgets.of(reactor, 0)

@@ -1,6 +1,6 @@
 """The head of a response as it is sent (RFC 9112, section 4).
 
-The head of every response to a client is made here, with the fields that all of them have.
+The head of every response is made here, with the fields that all responses to clients have.
 """
 
 from __future__ import annotations
@@ -49,13 +49,21 @@ _REPLACED: Final = frozenset(
 )
 
 
-def head_of(version: bytes, status: int, lines: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+def head_of(
+    version: bytes,
+    status: int,
+    lines: Iterable[tuple[bytes, bytes]],
+    *,
+    for_any_origin: bool = True,
+) -> bytes | None:
     """Return status line and fields, up to the empty line.
 
-    None where a value contains a line break, which would inject other fields.
+    *for_any_origin*: pages of any origin may read the response in a browser (CORS). None where a
+    value contains a line break, which would inject other fields.
     """
     pieces = [_SPELLED[name] + value for name, value in lines if name not in _REPLACED]
-    pieces += _COMMON
+    if for_any_origin:
+        pieces += _COMMON
     first = version + (_STATUS.get(status) or b" %d Unknown Status\r\n" % status)
     pieces.append(b"\r\n")
     head = first + b"\r\n".join(pieces)

@@ -64,6 +64,23 @@ class Admin(TestCase):
         received = await self.raw(head + b"Connection: close\r\n\r\n")
         assert received.startswith(b"HTTP/1.1 421 ")
 
+    async def test_no_page_of_another_origin_may_read_them(self) -> None:
+        """Not by an address either: no response has a field of CORS, whatever it is."""
+        asked = [("GET", path) for path in ("/", "/status.json", "/metrics", "/readyz", "/x")]
+        for method, path in (*asked, ("HEAD", "/metrics"), ("OPTIONS", "/status.json")):
+            got = await self.home.ask(
+                method,
+                path,
+                headers={"Origin": "http://elsewhere", "Access-Control-Request-Method": "GET"},
+                port=self.home.admin_port,
+            )
+            names = [name.lower() for name, _ in got.fields.getAllRawHeaders()]
+            assert not [name for name in names if name.startswith(b"access-control-")], path
+        for head in (b"x", b"GET / HTTP/1.1\r\nContent-Length: 1"):
+            refused = await self.raw(head + b"\r\n\r\n")
+            assert refused.startswith(b"HTTP/1.1 4")
+            assert b"access-control-" not in refused.lower()
+
     async def test_the_refusal_says_what_to_do(self) -> None:
         """It names the option."""
         home = self.home
