@@ -361,7 +361,10 @@ class Mirror:
             # The timeout for GitHub does not include the time that the client takes to send.
             deadline = max(deadline, self._deadline())
         departure = Departure()
-        writers = self.names.writers_of(question.fields) if writes else frozenset()
+        # GitHub lets nothing be changed without a credential, and all clients without one share it:
+        # none may end what permits stale responses to the others.
+        changes = writes and question.authorization is not None
+        writers = self.names.writers_of(question.fields) if changes else frozenset()
 
         def sending() -> None:
             departure.note(self.now())
