@@ -405,7 +405,7 @@ class Mirror:
             return
         what = refuses(status)
         if what == "credential" and question.authorization is not None:
-            self.revoked(requester, asked_at)
+            self.revoked(question.fields, requester, asked_at)
         elif what == "key":
             self.store.refuse(self._key(question), requester.credential, asked_at)
 
@@ -583,7 +583,7 @@ class Mirror:
 
         refused = await self._checks.refusal(requester.credential, question, send)
         if refused is not None and not refused.collapsed:
-            self.revoked(requester, asked_at)
+            self.revoked(question.fields, requester, asked_at)
         return refused
 
     async def _put(
@@ -1151,12 +1151,17 @@ class Mirror:
 
     # What it learns.
 
-    def revoked(self, requester: Requester, asked_at: float) -> None:
-        """Remember that GitHub refused a credential altogether."""
+    def revoked(self, fields: Fields, requester: Requester, asked_at: float) -> None:
+        """Remember that GitHub refused a credential altogether, in a request with *fields*.
+
+        It was the token that was refused, and so it is with each scheme that it is sent with.
+        """
         credential = requester.credential
-        self._generations.begin(credential, known=self.is_accepted(requester.token))
+        known = self.is_accepted(requester.token)
         self.accepted.forget(requester.token)
-        self.store.revoke(credential, new_epoch(accepted=False))
+        for name in self.names.writers_of(fields):
+            self._generations.begin(name, known=known)
+            self.store.revoke(name, new_epoch(accepted=False))
         # The hybrid clock may be ahead of the machine's, by which later logins are noted.
         self.users.revoke(credential, min(asked_at, self.now()))
 

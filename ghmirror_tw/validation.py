@@ -113,8 +113,8 @@ class World(Protocol):
     def is_accepted(self, token: str) -> bool:
         """Tell whether GitHub has accepted a token, or it stands for requests without one."""
 
-    def revoked(self, requester: Requester, asked_at: float) -> None:
-        """Remember that GitHub refused a credential altogether."""
+    def revoked(self, fields: Fields, requester: Requester, asked_at: float) -> None:
+        """Remember that GitHub refused a credential altogether, in a request with *fields*."""
 
     def epoch(self, asked: Asked, known: Known) -> bytes | None:
         """Return the epoch in which a request was sent, after what was *known*; None: unknown."""
@@ -519,7 +519,7 @@ class Validation:
         """
         what = refuses(status)
         if what == "credential" and asked.question.authorization is not None:
-            self.world.revoked(asked.requester, asked_at)
+            self.world.revoked(asked.question.fields, asked.requester, asked_at)
         elif what is not None:
             self.store.refuse(asked.key, asked.credential, asked_at)
 
