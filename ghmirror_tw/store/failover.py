@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.policy.key import CacheKey
 from ghmirror_tw.policy.limits import Limit, latest_of_each_scope
-from ghmirror_tw.policy.order import new_epoch
+from ghmirror_tw.policy.order import new_epoch, shows_acceptance
 from ghmirror_tw.policy.records import Entry, Grant, Known, Representation
 from ghmirror_tw.store.interfaces import Claim, IStore, Patience, Subject
 from ghmirror_tw.store.lag import Lag
@@ -638,7 +638,7 @@ class FailoverStore:
         async def put() -> None:
             if self.redis.history is None and self.redis.servers.writing:
                 await self.history.looked(self._statement_s)
-            mine = at_once.pop() if at_once else new_epoch()
+            mine = at_once.pop() if at_once else new_epoch(accepted=shows_acceptance(epoch))
             if mine != epoch and self.memory.epoch(credential) is not None:
                 self.memory.set_epoch(credential, mine)
             there = await self.redis.put_epoch(credential, mine, self._statement_s, over)
