@@ -526,7 +526,9 @@ class Fleet(TestCase):
             await turn
             return permit
 
-        self.patch(Pacing, "enter", lambda _, *given, **more: late(*given, **more))
+        self.patch(
+            Pacing, "enter", lambda _, *given, **more: Deferred.fromCoroutine(late(*given, **more))
+        )
         other = start(self.other.get("/more", token="alice-1"))
         await until(lambda: bool(waiting))
         gate.open()

@@ -47,11 +47,11 @@ _DATE: Final = re.compile(rb"\d{4}-\d\d-\d\d")
 
 _ARRAY: Final = re.compile(rb"[ \t\r\n]*+\[[ \t\r\n]*+")
 #: An object or array without others in it.
-_FLAT: Final = rb'[{\[](?:[^"{}\[\]]++|%s)*+[}\]]' % STRING
+_FLAT: Final = rb'[{\[](?:[^"{}\[\]]++|%s)*[}\]]' % STRING
 #: Everything up to a bracket of what is not flat, or to a string that has no end; in the top-level
 #: array up to a comma.
-_NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s|%s)*+)' % (STRING, _FLAT))
-_IN_ITEM: Final = re.compile(rb'(?s:(?:[^"{}\[\],]++|%s|%s)*+)' % (STRING, _FLAT))
+_NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s|%s)*)' % (STRING, _FLAT))
+_IN_ITEM: Final = re.compile(rb'(?s:(?:[^"{}\[\],]++|%s|%s)*)' % (STRING, _FLAT))
 #: No page of GitHub's is nested so deeply, or has so many brackets and items.
 _DEEPEST: Final = 100
 _MOST_TOKENS: Final = 500_000

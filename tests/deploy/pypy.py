@@ -28,12 +28,14 @@ apt-get --quiet=2 install --no-install-recommends redis-server redis-sentinel ti
 #: hypothesis' later ones are compiled for PyPy 7.3.20.
 INSTALLED = "--constraint conf/pypy/constraints.txt . pytest pytest-xdist 'hypothesis<6.149' PyYAML"
 
-#: The promises, HTTP on both sides, and the store on memory and Redis. One file goes through all
-#: objects of the process to find tables, which has nothing to do with the interpreter, and takes
-#: minutes and gigabytes there.
+#: The promises, HTTP on both sides, and the store on memory and Redis. Left out is what has nothing
+#: to do with the interpreter and takes long: one file goes through all objects of the process to
+#: find tables, which takes minutes and gigabytes there, and one waits for Redis servers that are
+#: paused. One looks at content that is let go of, which PyPy's collector does later.
 TESTS = (
     "tests/test_rules_*.py tests/test_promises.py tests/web tests/github_side tests/store/redis"
-    " --ignore=tests/test_rules_unknown.py"
+    " --deselect=tests/test_rules_unknown.py --deselect=tests/store/redis/test_history.py"
+    " --deselect=tests/web/test_budgets.py"
 )
 
 _LEFT = shutil.ignore_patterns(".*", "node_modules", "__pycache__", "build", "*.egg-info")

@@ -20,6 +20,7 @@ from ghmirror_tw.policy import (
     granting,
     key,
     limits,
+    order,
     pagination,
     patterns,
     preconditions,
@@ -198,6 +199,7 @@ def request_fields(raw: bytes) -> None:
     if value is not None:
         assert key.token_in(value) in value or value.lower().startswith(b"basic ")
         assert acceptance.accepts(200, value) is acceptance.is_checkable(value)
+        assert order.shows_acceptance(value) is (len(value) <= 8)
         assert granting.expires_at(value, fields, _NOW, 60.0) >= _NOW
     assert all(isinstance(each, bytes) for each in varying.beyond_key(fields))
     varying.varied(fields, Fields(((b"vary", b"User-Agent"),)))
