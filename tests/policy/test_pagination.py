@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghmirror_tw.policy import pagination
 from ghmirror_tw.policy.pagination import (
     Demand,
     Links,
@@ -589,3 +590,17 @@ def test_operations_are_found_by_their_path(target: bytes, operation: Operation)
 def test_page_sizes_are_those_of_the_operation(target: bytes, size: int) -> None:
     """Some have other pages than 30 items, or 100 at most."""
     assert page_size(target) == size
+
+
+def test_usual_pages_are_decoded() -> None:
+    """With the same result, but that malformed content has no items."""
+    assert count_items(b'[1, {"a": [2]}]', 100) == 2
+    assert count_items(b"[1, 2]", 1) is None
+    assert count_items(b"[1, 2", 100) is None
+    assert count_items(b"[" * 100_000, 100) is None
+
+
+@pytest.fixture(autouse=True)
+def _scanned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "decoded" not in request.node.name:
+        monkeypatch.setattr(pagination, "_DECODED_BYTES", 0)
