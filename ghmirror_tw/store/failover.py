@@ -278,16 +278,12 @@ class FailoverStore:
         if key.name in self._sending:
             self._end_turn()
         ask = partial(self.redis.look_up, key, credential, current=current, token=token)
-        if current and self._is_settled and not self.history.is_known and self._can_be_asked:
+        if current and self._is_settled and not self.history.is_known and self.redis.servers.writing:
             looked = self.history.looked(min(patience.left_s, self.timeout_s))
             return looked.addCallback(
                 lambda _: self._look_up(key, credential, token, patience, ask)
             )
         return self._look_up(key, credential, token, patience, ask)
-
-    @property
-    def _can_be_asked(self) -> bool:
-        return bool(self.redis.servers.writing)
 
     def _look_up(
         self,

@@ -216,7 +216,7 @@ class History:
         history = hashlib.sha256(together).hexdigest()[:16].encode()
         if not first and self._last not in {None, history}:
             self._log.warn(
-                "Redis may have lost records (restart, failover or FLUSH): stored responses are"
+                "Redis may have lost records (restart or failover): stored responses are"
                 " sent stale only after GitHub has confirmed them again"
             )
         self._last = history
