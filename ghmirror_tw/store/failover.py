@@ -278,7 +278,8 @@ class FailoverStore:
         if key.name in self._sending:
             self._end_turn()
         ask = partial(self.redis.look_up, key, credential, current=current, token=token)
-        if current and self._is_settled and not self.history.is_known and self.redis.servers.writing:
+        may_wait = current and self._is_settled and self.redis.servers.writing
+        if may_wait and not self.history.is_known:
             looked = self.history.looked(min(patience.left_s, self.timeout_s))
             return looked.addCallback(
                 lambda _: self._look_up(key, credential, token, patience, ask)
