@@ -20,8 +20,8 @@ from benchmarks.driving import Question, StandIn, Tally, keep_up
 from benchmarks.measuring import warm
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY, REDIS, SIZE
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 PART: Final = "latency"
 RATE: Final = 200

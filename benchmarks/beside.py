@@ -13,8 +13,8 @@ from attrs import frozen
 
 from benchmarks import usage
 from benchmarks.programs import Program, nginx
-from tests.redis_servers import RedisServer, free_port
-from tests.running import PYTHON, BlockingMirror
+from tests.harness.redis_servers import RedisServer, free_port
+from tests.harness.running import PYTHON, BlockingMirror
 
 _COUNTED: Final = re.compile(r"^ghmirror_requests_total\{(.*)\} (\S+)$", re.MULTILINE)
 _OUTCOME: Final = re.compile(r'outcome="([a-z]+)"')

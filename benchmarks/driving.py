@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, field
 
-from tests.running import ROOT, environment
+from tests.harness.running import ROOT, environment
 
 Question = tuple[str, str]
 """A target, and the token of who asks for it."""
@@ -51,7 +51,7 @@ class StandIn:
     """GitHub's stand-in in a process of its own; it runs inside a ``with``."""
 
     def __init__(self, **options: object) -> None:
-        command = [sys.executable, "-m", "tests.github"]
+        command = [sys.executable, "-m", "tests.fakes.github"]
         for name, value in options.items():
             command += [f"--{name}", str(value)]
         self._process = subprocess.Popen(

@@ -22,10 +22,10 @@ from attrs import frozen
 from benchmarks import usage
 from benchmarks.filling import issue
 from benchmarks.programs import Program, nginx
-from ghmirror_tw.policy.tags import compute
-from tests.certificates import Authority
-from tests.github import VARY
-from tests.redis_servers import free_port
+from ghmirror_tw.http.entity_tags import compute
+from tests.fakes.github import VARY
+from tests.harness.certificates import Authority
+from tests.harness.redis_servers import free_port
 
 DOWNLOAD: Final = "/download"
 """Something that is no JSON and not compressed."""

@@ -43,8 +43,8 @@ from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, pol
 from benchmarks.figures import read_metric, resident
 from benchmarks.late import Late
 from benchmarks.starving import Starving
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 TIMEOUT_MS = 250
 USERS = 4

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from ghmirror_tw.policy.content import represent
-from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.key import CacheKey, CredentialNames
-from ghmirror_tw.policy.records import Entry, Grant, Representation
+from ghmirror_tw.caching.content_codings import represent
+from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.http.fields import Fields
 
 SMALLEST: Final = 2_000
 LARGEST: Final = 200_000

@@ -25,8 +25,8 @@ from time import perf_counter
 from attrs import define, field
 
 from benchmarks.driving import StandIn, Tally, go_first, poll
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 LISTED = 8
 """How many representations of a key are offered to a token that nothing is known of."""

@@ -16,7 +16,7 @@ from benchmarks.measuring import HEAD, Row, have_compiled, measure, revalidated,
 from benchmarks.python import compiles
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY, VARNISH, beside, things
-from tests.running import BlockingMirror
+from tests.harness.running import BlockingMirror
 
 CONNECTIONS: Final = 16
 ABOVE_BYTES: Final = 1000

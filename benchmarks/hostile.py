@@ -25,9 +25,9 @@ from collections.abc import Sequence
 
 from benchmarks.bars import MIB, Bars
 from benchmarks.driving import end_in_order
-from tests.hostile import ATTACKS, BadServer, Victim, opened, resident, sections, settled
-from tests.running import BlockingMirror
-from tests.streaming import watched
+from tests.harness.hostile import ATTACKS, BadServer, Victim, opened, resident, sections, settled
+from tests.harness.running import BlockingMirror
+from tests.harness.streaming import watched
 
 MOST_MIB = 64
 CALM_S = 2.0

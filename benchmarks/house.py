@@ -35,17 +35,17 @@ from twisted.web.server import Site
 
 from benchmarks.filling import Made, make
 from benchmarks.starving import waited
-from ghmirror_tw.assembly.snapshots import Snapshots, server_of
-from ghmirror_tw.policy.key import CredentialNames
-from ghmirror_tw.snapshots.aws import load
-from ghmirror_tw.staying import leave_alone
+from ghmirror_tw.caching.key import CredentialNames
+from ghmirror_tw.redis_store.redis_archive import RedisArchive
+from ghmirror_tw.runtime.garbage_collection import leave_alone
+from ghmirror_tw.snapshots.aws_service import load
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive
-from ghmirror_tw.store.redis.archive import RedisArchive
 from ghmirror_tw.tap import House, read
-from ghmirror_tw.web.channel import MirrorSite
-from ghmirror_tw.web.request import MirrorRequest
-from tests.running import PYTHON, ROOT, Sections, environment, ini, merged
+from ghmirror_tw.web.client_channel import MirrorSite
+from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.wiring.snapshot_parts import Snapshots, server_of
+from tests.harness.running import PYTHON, ROOT, Sections, environment, ini, merged
 
 _BEAT_S: Final = 0.001
 _AT_A_TIME: Final = 100

@@ -17,7 +17,7 @@ from typing import Self
 
 from attrs import define, field
 
-from tests.running import ROOT, environment
+from tests.harness.running import ROOT, environment
 
 _READ_BYTES = 1 << 16
 _AT_ONCE = struct.pack("ii", 1, 0)

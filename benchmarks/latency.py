@@ -31,8 +31,8 @@ from attrs import define, field
 from benchmarks.driving import StandIn, Tally, keep_up, poll
 from benchmarks.figures import NAMES, Shown, Spread, read_metrics
 from benchmarks.late import Late
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 REQUESTS = 3
 """So many whole HTTP requests may Redis add, by the wide bar."""

@@ -25,9 +25,9 @@ from benchmarks.measuring import revalidated, warm
 from benchmarks.python import OWN
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY, REDIS, things
-from tests.certificates import Authority
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.certificates import Authority
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 PART: Final = "layers"
 OTHER: Final = "other"
@@ -39,10 +39,10 @@ _LAYERS: Final = (
     ("ghmirror_tw/web/", "the mirror's web"),
     ("ghmirror_tw/github/", "asking GitHub, ours"),
     ("ghmirror_tw/store/", "store"),
-    ("ghmirror_tw/policy/content.py", "gzip and rewriting"),
-    ("ghmirror_tw/policy/rewriting.py", "gzip and rewriting"),
+    ("ghmirror_tw/caching/content_codings.py", "gzip and rewriting"),
+    ("ghmirror_tw/github/url_rewriting.py", "gzip and rewriting"),
     ("ghmirror_tw/policy/", "policy"),
-    ("ghmirror_tw/metrics.py", "metrics"),
+    ("ghmirror_tw/telemetry/metrics.py", "metrics"),
     ("ghmirror_tw/", "mirror.py and its parts"),
     ("txredisapi", "store"),
     ("prometheus_client/", "metrics"),

@@ -24,8 +24,8 @@ from attrs import define
 
 from benchmarks.driving import StandIn, Tally, go_first, poll
 from benchmarks.figures import Spread
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 MOST_IN_FLIGHT = 100
 POINTS = 900

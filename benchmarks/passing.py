@@ -11,7 +11,7 @@ from benchmarks.fast_github import DOWNLOAD, FastGitHub
 from benchmarks.measuring import HEAD, Row, have_compiled, measure, ratio, show, typical
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY
-from tests.running import BlockingMirror
+from tests.harness.running import BlockingMirror
 
 PART: Final = "passing"
 CONNECTIONS: Final = 16

@@ -25,7 +25,7 @@ from benchmarks.revalidating import (
     REDIS,
     VARNISH,
 )
-from tests.running import ROOT
+from tests.harness.running import ROOT
 
 Found = dict[str, Any]
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.running import PYTHON
+from tests.harness.running import PYTHON
 
 OWN: Final = Path(sys.executable)
 """This program's."""

@@ -34,8 +34,8 @@ from attrs import define, field
 from benchmarks.bars import Bars
 from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, poll_all
 from benchmarks.figures import Spread, read_metric
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 CLIENTS = 16
 LEARNED_LAST = 200

@@ -17,7 +17,7 @@ from attrs import asdict, define, field, has
 from benchmarks.bars import Bars
 from benchmarks.programs import find
 from benchmarks.python import OWN, named
-from tests.running import PYTHON, ROOT
+from tests.harness.running import PYTHON, ROOT
 
 _VERSIONS: Final = {
     "Varnish": ("varnishd", "-V"),

@@ -24,8 +24,8 @@ from benchmarks.fast_github import FastGitHub, Thing
 from benchmarks.measuring import HEAD, Row, ratio, revalidated, same_content, show, typical, warm
 from benchmarks.python import OWN
 from benchmarks.results import Results
-from tests.redis_servers import RedisServer
-from tests.running import PYTHON, BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import PYTHON, BlockingMirror
 
 PART: Final = "revalidated"
 MEMORY, REDIS, VARNISH = "mirror, memory store", "mirror, Redis", "Varnish"

@@ -21,16 +21,16 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from ghmirror_tw.policy.content import represent
-from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.key import CacheKey, CredentialNames
-from ghmirror_tw.policy.records import RECENCY_LENGTH, Entry, Grant, Representation
+from ghmirror_tw.caching.content_codings import represent
+from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Representation
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis_store.redis_records import RedisRecords
+from ghmirror_tw.runtime.thread_pool import Workshop
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.redis.records import RedisRecords
-from ghmirror_tw.store.redis.servers import Single
-from ghmirror_tw.threads import Workshop
-from tests.redis_house import DAY_S, PREFIX, SOON, node_at
-from tests.redis_servers import Client, RedisServer
+from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
+from tests.harness.redis_servers import Client, RedisServer
 
 SECRET: Final = b"of the benchmark"
 AT_A_TIME: Final = 200

@@ -37,10 +37,10 @@ from benchmarks.bars import MIB, Bars
 from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, poll_all
 from benchmarks.figures import Spread, forget_most, resident
 from benchmarks.house import Told
-from ghmirror_tw.snapshots.aws import Access
-from tests.redis_servers import RedisServer
-from tests.running import ROOT
-from tests.s3 import ENVIRONMENT, serving
+from ghmirror_tw.snapshots.aws_service import Access
+from tests.fakes.s3 import ENVIRONMENT, serving
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import ROOT
 
 FULL = 100_000
 MEMORY_MIB = 64

@@ -38,8 +38,8 @@ from attrs import define, field, frozen
 
 from benchmarks.driving import StandIn
 from benchmarks.truth import NEVER, Asked, History, Truth
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 USERS, THINGS, LISTS, WRITTEN = 6, 12, 3, 4
 CLIENTS_EACH = 3

@@ -38,7 +38,7 @@ from benchmarks.layers import layers
 from benchmarks.passing import passing
 from benchmarks.python import OWN
 from benchmarks.results import Results, machine, programs
-from tests.running import PYTHON
+from tests.harness.running import PYTHON
 
 PARTS: Final[dict[str, Callable[[argparse.Namespace, Results], None]]] = {
     "revalidated": revalidating.measure,

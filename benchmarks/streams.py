@@ -23,8 +23,8 @@ from collections.abc import Sequence
 
 from benchmarks.bars import MIB, Bars
 from benchmarks.driving import end_in_order
-from tests.running import BlockingMirror
-from tests.streaming import FarEnd, Readers, upload, watched
+from tests.harness.running import BlockingMirror
+from tests.harness.streaming import FarEnd, Readers, upload, watched
 
 FULL = (100, 200)
 MOST_MIB = 64

@@ -25,8 +25,8 @@ from time import perf_counter
 from benchmarks.driving import Connection, StandIn, Tally, poll
 from benchmarks.figures import Spread
 from benchmarks.latency import settings
-from tests.redis_servers import RedisServer
-from tests.running import BlockingMirror
+from tests.harness.redis_servers import RedisServer
+from tests.harness.running import BlockingMirror
 
 _UNAUTHORIZED = 401
 _NOT_FOUND = 404

@@ -19,10 +19,10 @@ from twisted.logger import ILogObserver, Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from ghmirror_tw.staying import leave_alone
-from ghmirror_tw.web.channel import MirrorSite
+from ghmirror_tw.runtime.garbage_collection import leave_alone
+from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.health import Readiness
-from ghmirror_tw.web.resource import MirrorResource
+from ghmirror_tw.web.mirror_resource import MirrorResource
 
 _log: Final = Logger(namespace="ghmirror")
 

@@ -19,50 +19,50 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.logfile import LogFile
 
-from ghmirror_tw import logs
-from ghmirror_tw.assembly.figures import Told
-from ghmirror_tw.assembly.proxy import proxy_of
-from ghmirror_tw.assembly.redis import redis_records, redis_trust
-from ghmirror_tw.assembly.snapshots import Snapshots, server_of
-from ghmirror_tw.assembly.trust import trusted
-from ghmirror_tw.authorities import Replaceable
-from ghmirror_tw.budget import Budgets
-from ghmirror_tw.config import ConfigError, Settings, load
-from ghmirror_tw.conversation import Terms
-from ghmirror_tw.descriptors import for_clients, raise_limit
-from ghmirror_tw.figures.document import Figures
-from ghmirror_tw.github.availability import Availability
-from ghmirror_tw.github.client import Client, Origin
-from ghmirror_tw.github.status import StatusPage
-from ghmirror_tw.github.users import Users
-from ghmirror_tw.metrics import Metrics, StoreFigures
-from ghmirror_tw.mirror import Mirror
-from ghmirror_tw.pacing import Pacing
-from ghmirror_tw.policy.addressing import Addressing
-from ghmirror_tw.policy.key import CredentialNames, origin_of
-from ghmirror_tw.policy.rewriting import Rewriter
-from ghmirror_tw.policy.sharing import Sharing
+from ghmirror_tw.caching.key import CredentialNames, origin_of
+from ghmirror_tw.config.settings import ConfigError, Settings, load
+from ghmirror_tw.github.base_urls import Addressing
+from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.url_rewriting import Rewriter
+from ghmirror_tw.proxy.exchange import Terms
+from ghmirror_tw.proxy.mirror import Mirror
+from ghmirror_tw.redis_store.failover import FailoverStore, Sizes
+from ghmirror_tw.redis_store.redis_archive import RedisArchive
+from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
+from ghmirror_tw.runtime.certificate_authorities import Replaceable
+from ghmirror_tw.runtime.file_descriptors import for_clients, raise_limit
+from ghmirror_tw.runtime.steady_clock import SteadyClock
+from ghmirror_tw.runtime.thread_pool import Workshop
 from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
-from ghmirror_tw.steady import SteadyClock
-from ghmirror_tw.store.budgets import MemoryBudgets
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.failover import FailoverStore, Sizes
-from ghmirror_tw.store.gate import Gate
-from ghmirror_tw.store.interfaces import IBudgets
-from ghmirror_tw.store.measured import MeasuredStore
-from ghmirror_tw.store.memory import MemoryStore
+from ghmirror_tw.store.measured_store import MeasuredStore
 from ghmirror_tw.store.memory_archive import MemoryArchive
-from ghmirror_tw.store.redis.archive import RedisArchive
-from ghmirror_tw.store.redis.budgets import RedisBudgets
-from ghmirror_tw.threads import Workshop
+from ghmirror_tw.store.memory_budgets import MemoryBudgets
+from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.restore_barrier import Gate
+from ghmirror_tw.store.store_interface import IBudgets
+from ghmirror_tw.telemetry import logs
+from ghmirror_tw.telemetry.metrics import Metrics, StoreFigures
+from ghmirror_tw.telemetry.status_document import Figures
+from ghmirror_tw.upstream.availability import Availability
+from ghmirror_tw.upstream.byte_budget import Budgets
+from ghmirror_tw.upstream.client import Client, Origin
+from ghmirror_tw.upstream.rate_limiter import Pacing
+from ghmirror_tw.upstream.status_page import StatusPage
+from ghmirror_tw.upstream.users import Users
 from ghmirror_tw.web.access_log import AccessLog
-from ghmirror_tw.web.admin import Admin, admin_site
-from ghmirror_tw.web.channel import MirrorSite
-from ghmirror_tw.web.fitting import Fitter
-from ghmirror_tw.web.forms import Forms
+from ghmirror_tw.web.admin_site import Admin, admin_site
+from ghmirror_tw.web.client_channel import MirrorSite
+from ghmirror_tw.web.client_response import Fitter
 from ghmirror_tw.web.health import Readiness
-from ghmirror_tw.web.request import MirrorRequest
-from ghmirror_tw.web.resource import MirrorResource
+from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.web.mirror_resource import MirrorResource
+from ghmirror_tw.web.variant_cache import Forms
+from ghmirror_tw.wiring.outbound_proxy import proxy_of
+from ghmirror_tw.wiring.redis_parts import redis_records, redis_trust
+from ghmirror_tw.wiring.snapshot_parts import Snapshots, server_of
+from ghmirror_tw.wiring.status_sources import Told
+from ghmirror_tw.wiring.tls_trust import trusted
 
 #: Such a part of the memory for content is for the forms in which it is sent.
 _FORMS_PART: Final = 8

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.s3 import serving
+from tests.fakes.s3 import serving
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,10 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
-from ghmirror_tw import config, metrics
-from ghmirror_tw.config import OPTIONS, SECTIONS, Option
-from ghmirror_tw.metrics import catalogue
+from ghmirror_tw.config import settings
+from ghmirror_tw.config.settings import OPTIONS, SECTIONS, Option
+from ghmirror_tw.telemetry import metrics
+from ghmirror_tw.telemetry.metrics import catalogue
 
 #: ``[section] option``, perhaps more options of that section, or with a value behind ``=``.
 _OPTION: Final = re.compile(r"\[([a-z]+)\] ([a-z0-9_]+)((?: [a-z0-9_]+)*)(?: =.*)?")
@@ -62,7 +63,7 @@ class Settings(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return their descriptions, which can be referred to."""
-        self.env.note_dependency(str(config.__file__))
+        self.env.note_dependency(str(settings.__file__))
         section = self.arguments[0]
         if section not in SECTIONS:
             raise self.error(f"There is no section {section!r}.")

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
-from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.storing import is_graphql
-from ghmirror_tw.policy.targets import PREFIX, UPLOADS, is_upload
+from ghmirror_tw.github.graphql import is_graphql
+from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.targets import PREFIX, UPLOADS, is_upload
 
 #: The path to which the asset of a release is uploaded.
 _ASSETS: Final = re.compile(

@@ -1,1 +1,1 @@
-"""Copies of a store: how they look, where they are kept, when they are made."""
+"""Copies of a store at a target."""

@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ghmirror_tw.snapshots.errors import (
+from ghmirror_tw.snapshots.retention import lost_most, superseded
+from ghmirror_tw.snapshots.snapshot_errors import (
     NoRecordsError,
     NoSuchSnapshotError,
     OtherSecretError,
@@ -20,11 +21,10 @@ from ghmirror_tw.snapshots.errors import (
     TargetError,
     UnusableError,
 )
-from ghmirror_tw.snapshots.format import LARGEST_BYTES, Header, Pair, Summary
-from ghmirror_tw.snapshots.reader import Reader
-from ghmirror_tw.snapshots.retention import lost_most, superseded
-from ghmirror_tw.snapshots.targets import SnapshotName, Stored
-from ghmirror_tw.snapshots.writer import Writer
+from ghmirror_tw.snapshots.snapshot_format import LARGEST_BYTES, Header, Pair, Summary
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
+from ghmirror_tw.snapshots.snapshot_reader import Reader
+from ghmirror_tw.snapshots.snapshot_writer import Writer
 from ghmirror_tw.store.codec import Codec
 
 _log: Final = Logger(namespace="ghmirror.snapshots")

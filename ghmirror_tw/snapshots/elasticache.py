@@ -19,9 +19,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ghmirror_tw.snapshots.aws import Service, ask
-from ghmirror_tw.snapshots.errors import NoSuchSnapshotError, TargetError
-from ghmirror_tw.snapshots.workers import Workers
+from ghmirror_tw.snapshots.aws_service import Service, ask
+from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ghmirror_tw.store.redis.interfaces import Unavailable
+from ghmirror_tw.redis.servers_interface import Unavailable
 
 R = TypeVar("R")
 

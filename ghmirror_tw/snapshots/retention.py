@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from ghmirror_tw.snapshots.format import may_hold_records
-from ghmirror_tw.snapshots.targets import SnapshotName, Stored, newest_first
+from ghmirror_tw.snapshots.snapshot_format import may_hold_records
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored, newest_first
 
 
 def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:

@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ghmirror_tw.snapshots.errors import StoreEmptiedError, TargetError
-from ghmirror_tw.store.redis.interfaces import Unavailable
+from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.snapshots.snapshot_errors import StoreEmptiedError, TargetError
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 

@@ -1,1 +1,1 @@
-"""What is remembered: records, the interface of a store, and its implementations."""
+"""What is remembered: the contract of a store, one encoding, memory, failover."""

@@ -25,12 +25,12 @@ import msgpack
 from attrs import field, frozen
 from attrs import fields as attributes
 
-from ghmirror_tw.policy.content import TooLarge, Undecodable, unpack
-from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.limits import EVERYTHING, Limit, LimitKind
-from ghmirror_tw.policy.records import Entry, Grant, Representation, digest_of
-from ghmirror_tw.policy.tags import well_formed
-from ghmirror_tw.store.lately import Lately
+from ghmirror_tw.caching.content_codings import TooLarge, Undecodable, unpack
+from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
+from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.http.entity_tags import well_formed
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.runtime.recent_cache import Lately
 
 #: What is written. The version before it is read, too; a newer one is neither read nor replaced.
 VERSION: Final = 1

@@ -10,13 +10,13 @@ from attrs import define, evolve
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from ghmirror_tw.policy.records import Entry, Grant, Representation
+from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.runtime.thread_pool import Workshop
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.interfaces import IArchive, Pair
-from ghmirror_tw.store.kept import Name, Record, long
-from ghmirror_tw.store.memory import MemoryStore
-from ghmirror_tw.store.names import RecordName, Sort, parse
-from ghmirror_tw.threads import Workshop
+from ghmirror_tw.store.compact_records import Name, Record, long
+from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.record_names import RecordName, Sort, parse
+from ghmirror_tw.store.store_interface import IArchive, Pair
 
 #: How a memory store calls each sort of record.
 _CALLED: Final = {

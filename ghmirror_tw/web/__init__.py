@@ -1,1 +1,1 @@
-"""Being asked: the server side."""
+"""The connections of clients, and the admin listener."""

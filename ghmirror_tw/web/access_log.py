@@ -8,9 +8,9 @@ from urllib.parse import unquote_to_bytes
 from attrs import define, field
 from twisted.logger import Logger
 
-from ghmirror_tw.logs import scrub
-from ghmirror_tw.policy.patterns import without_credentials
-from ghmirror_tw.policy.remembered import remembered
+from ghmirror_tw.github.path_patterns import without_credentials
+from ghmirror_tw.http.remembered import remembered
+from ghmirror_tw.telemetry.logs import scrub
 
 #: How long a path may be in the log, and a method.
 _PATH_LENGTH: Final = 2048

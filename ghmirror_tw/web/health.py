@@ -9,7 +9,7 @@ from typing import Any, Final
 from attrs import define, frozen
 from twisted.web.resource import Resource
 
-from ghmirror_tw.policy.targets import path_of
+from ghmirror_tw.http.targets import path_of
 
 _HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
 _TEXT: Final = b"text/plain; charset=utf-8"

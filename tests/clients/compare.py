@@ -41,9 +41,9 @@ from twisted.internet.ssl import (
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from tests.certificates import Authority
-from tests.github import GitHub
-from tests.running import Sections, start_mirror
+from tests.fakes.github import GitHub
+from tests.harness.certificates import Authority
+from tests.harness.running import Sections, start_mirror
 
 reactor: Any = global_reactor
 

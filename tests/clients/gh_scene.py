@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.github import GitHub
+from tests.fakes.github import GitHub
 
 TOKEN = "the-token-of-alice"
 PREFIX = "/api/v3"

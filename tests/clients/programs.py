@@ -11,7 +11,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 
-from tests.running import ROOT, environment
+from tests.harness.running import ROOT, environment
 
 HERE = Path(__file__).resolve().parent
 NODE_MODULES = ROOT / "tests" / "node_modules"

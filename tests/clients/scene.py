@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.github import GitHub
+from tests.fakes.github import GitHub
 
 TOKEN = "the-token-of-alice"
 ISSUES = 90

@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 from tests.clients.compare import Side, Sides, Upstream, sides_of
 from tests.clients.programs import output_of
 from tests.clients.scene import TOKEN, furnish, furnish_limits, furnish_release
-from tests.github import GitHub
+from tests.fakes.github import GitHub
 
 LATEST = "$URL/repos/octo/hello/releases/latest"
 SCRIPTS = {

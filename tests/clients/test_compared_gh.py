@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from tests.clients.compare import Side, sides_of
 from tests.clients.gh_scene import PREFIX, TOKEN, furnish
 from tests.clients.programs import output_of
-from tests.github import GitHub
+from tests.fakes.github import GitHub
 
 COMMANDS = (
     "api user",

@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from tests.clients.compare import Both, Side, Sides, Upstream, sides_of
 from tests.clients.programs import told_by
 from tests.clients.scene import ASSETS, ISSUES, TOKEN, furnish, furnish_limits, furnish_release
-from tests.github import GitHub
+from tests.fakes.github import GitHub
 
 PATH = Path(__file__)
 CONTENT = PATH.read_bytes()

@@ -16,7 +16,7 @@ from tests.clients.scene import (
     furnish_release,
     seen,
 )
-from tests.github import GitHub
+from tests.fakes.github import GitHub
 
 PLUGINS = ("@octokit/rest", "@octokit/plugin-retry", "@octokit/plugin-throttling")
 

@@ -16,7 +16,7 @@ from twisted.web.server import Request, Site
 
 from tests.clients.compare import Both, Side, Sides, sides_of
 from tests.clients.scene import TOKEN, furnish
-from tests.github import GitHub
+from tests.fakes.github import GitHub
 from tests.page.browser import Browser, Page
 
 reactor: Any = global_reactor

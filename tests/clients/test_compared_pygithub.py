@@ -24,7 +24,7 @@ from tests.clients.scene import (
     put_release,
     seen,
 )
-from tests.github import GitHub
+from tests.fakes.github import GitHub
 
 MODULE = "tests.clients.pygithub_compared"
 

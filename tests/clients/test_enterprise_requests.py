@@ -14,8 +14,8 @@ from typing import Any
 from attrs import frozen
 from twisted.trial.unittest import TestCase
 
-from tests.github import GitHub
-from tests.home import Home, open_github, open_home
+from tests.fakes.github import GitHub
+from tests.harness.home import Home, open_github, open_home
 
 GO = "Accept-Encoding: gzip\r\n"
 #: What go-github adds to each request, and Terraform's provider with it.

@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
-from tests.certificates import Authority
 from tests.clients.gh_scene import ASSETS, TOKEN, scene
-from tests.github import GitHub
-from tests.running import environment, start_mirror
+from tests.fakes.github import GitHub
+from tests.harness.certificates import Authority
+from tests.harness.running import environment, start_mirror
 
 VERSION = "3.17.0"
 

@@ -10,8 +10,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.clients.programs import node, told_by
 from tests.clients.scene import ISSUES, TOKEN, put_issues, scene, seen
-from tests.github import GitHub
-from tests.running import start_mirror
+from tests.fakes.github import GitHub
+from tests.harness.running import start_mirror
 
 
 class Clients(TestCase):

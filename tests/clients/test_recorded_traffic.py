@@ -20,7 +20,7 @@ import pytest
 from attrs import field, frozen
 
 from tests.clients.programs import NODE_MODULES, node
-from tests.running import BlockingMirror
+from tests.harness.running import BlockingMirror
 
 RECORDED = NODE_MODULES / "@octokit" / "fixtures" / "scenarios" / "api.github.com"
 SCENARIOS = (

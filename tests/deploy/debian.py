@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.apart import obstacle
-from tests.running import ROOT
-from tests.test_packaging import clean_environment
+from tests.harness.running import ROOT
+from tests.system.test_packaging import clean_environment
 
 
 @contextmanager

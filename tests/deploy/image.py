@@ -30,8 +30,8 @@ from attrs import define, field
 
 from tests.deploy.apart import obstacle, place, run_apart
 from tests.deploy.dockerfile import Context, Copy, Dockerfile, Stage
-from tests.redis_servers import free_port
-from tests.running import ROOT
+from tests.harness.redis_servers import free_port
+from tests.harness.running import ROOT
 
 PACKAGES = "python3,python3-venv,ca-certificates"
 COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "ld", "make")
@@ -365,7 +365,7 @@ def check_life(root: Path, stage: Stage) -> None:
         "HEALTH_URL": f"http://127.0.0.1:{port}/healthz",
         "GHMIRROR_GITHUB_STATUS_URL": "",
     }
-    command = [sys.executable, "-m", "tests.github", "--users=1", "--resources=1"]
+    command = [sys.executable, "-m", "tests.fakes.github", "--users=1", "--resources=1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as github:
         try:
             assert github.stdout is not None

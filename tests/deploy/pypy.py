@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.deploy.dockerfile import Dockerfile
 from tests.deploy.image import PATH, borrow, debian, inside, main, proxies, run, say
-from tests.running import ROOT
+from tests.harness.running import ROOT
 
 #: What the mirror needs there, and what some of that is compiled with.
 PACKAGES = "pypy3,pypy3-venv,pypy3-dev,gcc,libc6-dev,ca-certificates"
@@ -33,9 +33,11 @@ INSTALLED = "--constraint conf/pypy/constraints.txt . pytest pytest-xdist 'hypot
 #: find tables, which takes minutes and gigabytes there, and one waits for Redis servers that are
 #: paused. One looks at content that is let go of, which PyPy's collector does later.
 TESTS = (
-    "tests/test_rules_*.py tests/test_promises.py tests/web tests/github_side tests/store/redis"
-    " --deselect=tests/test_rules_unknown.py --deselect=tests/store/redis/test_history.py"
-    " --deselect=tests/web/test_budgets.py"
+    "tests/rules tests/system/test_promises.py tests/unit/web tests/unit/upstream"
+    " tests/unit/http/test_response_parser.py tests/unit/redis tests/unit/redis_store"
+    " --deselect=tests/rules/test_unknown.py"
+    " --deselect=tests/unit/redis_store/test_redis_history.py"
+    " --deselect=tests/unit/web/test_budgets.py"
 )
 
 _LEFT = shutil.ignore_patterns(".*", "node_modules", "__pycache__", "build", "*.egg-info")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ghmirror_tw.config import load
+from ghmirror_tw.config.settings import load
 from ghmirror_tw.snapshots.elasticache import Named
-from tests.running import ROOT
+from tests.harness.running import ROOT
 
 TEMPLATE = ROOT / "conf" / "aws" / "ghmirror.yaml"
 SNAPSHOTS = ROOT / "ghmirror_tw" / "snapshots"

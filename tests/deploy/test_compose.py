@@ -16,12 +16,12 @@ import yaml
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.config import Settings, load
-from ghmirror_tw.config_values import duration
+from ghmirror_tw.config.settings import Settings, load
+from ghmirror_tw.config.values import duration
 from tests.deploy.dockerfile import Dockerfile
-from tests.home import fetch, open_github
-from tests.redis_servers import READY, Client, free_port, start_redis
-from tests.running import ROOT, STOPPED, Mirror, start_mirror
+from tests.harness.home import fetch, open_github
+from tests.harness.redis_servers import READY, Client, free_port, start_redis
+from tests.harness.running import ROOT, STOPPED, Mirror, start_mirror
 
 CONF = ROOT / "conf"
 COMPOSE = CONF / "compose.yaml"

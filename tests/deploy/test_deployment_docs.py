@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.running import ROOT
+from tests.harness.running import ROOT
 
 PAGE = (ROOT / "docs" / "deployment.rst").read_text()
 CONF = ROOT / "conf"

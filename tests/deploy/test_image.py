@@ -25,7 +25,7 @@ from packaging.version import Version
 
 from ghmirror_tw.tap import Options
 from tests.deploy.dockerfile import Context, Copy, Dockerfile
-from tests.running import ROOT, BlockingMirror
+from tests.harness.running import ROOT, BlockingMirror
 
 DOCKERFILE = Dockerfile.read(ROOT / "Dockerfile")
 LOCKS = ("requirements.lock", "requirements-build.lock")
@@ -147,7 +147,14 @@ def test_each_file_that_is_copied_is_there() -> None:
 def test_nothing_else_is_sent() -> None:
     """Tests, history and secrets that lie about don't get to Docker, and all of the mirror does."""
     context = Context(ROOT)
-    for name in (".git/config", "tests/home.py", "conf/secret", ".venv/x", "ghmirror.ini", ".env"):
+    for name in (
+        ".git/config",
+        "tests/harness/home.py",
+        "conf/secret",
+        ".venv/x",
+        "ghmirror.ini",
+        ".env",
+    ):
         assert context.ignores(ROOT / name), name
     assert context.ignores(ROOT / "ghmirror_tw" / "web" / "__pycache__" / "x.pyc")
     assert context.ignores(ROOT / "twisted" / "plugins" / "dropin.cache")

@@ -10,9 +10,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ghmirror_tw.config import Settings, load
-from ghmirror_tw.config_values import size
-from tests.running import ROOT
+from ghmirror_tw.config.settings import Settings, load
+from ghmirror_tw.config.values import size
+from tests.harness.running import ROOT
 
 KUBERNETES = ROOT / "conf" / "kubernetes"
 TEMPLATE = ROOT / "conf" / "openshift" / "template.yaml"

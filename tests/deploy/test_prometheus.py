@@ -16,10 +16,10 @@ import yaml
 from attrs import define, field, frozen
 from twisted.trial.unittest import TestCase
 
-from tests.github import GitHub
-from tests.home import fetch, open_github, reactor
-from tests.redis_servers import free_port, start_redis
-from tests.running import ROOT, Mirror, start_mirror
+from tests.fakes.github import GitHub
+from tests.harness.home import fetch, open_github, reactor
+from tests.harness.redis_servers import free_port, start_redis
+from tests.harness.running import ROOT, Mirror, start_mirror
 
 RULES = ROOT / "conf" / "prometheus" / "rules.yaml"
 DASHBOARD = ROOT / "conf" / "grafana" / "dashboard.json"

@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.deploy.dockerfile import Dockerfile
-from tests.running import ROOT
-from tests.test_packaging import run
+from tests.harness.running import ROOT
+from tests.system.test_packaging import run
 
 IN_THE_IMAGE = "/opt/ghmirror/sbom.cdx.json"
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ghmirror_tw.config import Settings, load
-from tests.running import ROOT, TWISTD
+from ghmirror_tw.config.settings import Settings, load
+from tests.harness.running import ROOT, TWISTD
 
 UNITS = ROOT / "conf" / "systemd"
 NAMES = ("ghmirror.service", "ghmirror@.service")

@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IDelayedCall, IHostnameResolver
 from zope.interface import directlyProvides, implementer, providedBy
 
-from tests.home import reactor, turn
+from tests.harness.home import reactor, turn
 
 #: Hosts of GitHub Enterprise Cloud with data residency, which are here.
 API_HOST: Final = "api.octocorp.ghe.com"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.dialogues.replicas import SharedRedis
-from tests.redis_servers import RedisServer
+from tests.harness.redis_servers import RedisServer
 
 
 @pytest.fixture(scope="session")

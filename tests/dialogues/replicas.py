@@ -9,16 +9,16 @@ from typing import Any, Final
 from attrs import define, field, fields
 from twisted.internet.defer import maybeDeferred
 
-from ghmirror_tw.config import Settings
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.tap import House
-from ghmirror_tw.web.channel import MirrorSite
-from ghmirror_tw.web.request import MirrorRequest
+from ghmirror_tw.web.client_channel import MirrorSite
+from ghmirror_tw.web.mirror_request import MirrorRequest
 from tests.dialogues.clock import Clock
 from tests.dialogues.parsing import INDENT
-from tests.home import reactor
-from tests.redis_servers import Client, RedisServer
+from tests.harness.home import reactor
+from tests.harness.redis_servers import Client, RedisServer
 
 _BACKLOG: Final = 100
 #: Time passes in Redis: keys that begin with ARGV[2] have ARGV[1] ms less to live, but for the

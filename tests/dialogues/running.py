@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.config import ConfigError, Settings, load
+from ghmirror_tw.config.settings import ConfigError, Settings, load
 from ghmirror_tw.github.origin import Origin
 from tests.dialogues import parsing
 from tests.dialogues.clock import API_HOST, UPLOADS_HOST, Calm, Clock
@@ -38,8 +38,8 @@ from tests.dialogues.peers import (
 )
 from tests.dialogues.replicas import Replica, SharedRedis, ini
 from tests.dialogues.tags import Content, tag_of
-from tests.github import JSON, VARY
-from tests.home import reactor, turn
+from tests.fakes.github import JSON, VARY
+from tests.harness.home import reactor, turn
 
 #: How long, with nothing going on, what is expected may still come: for timers of the mirror's.
 PATIENCE_S: Final = 2.0

@@ -9,17 +9,18 @@ import zlib
 from contextlib import suppress
 from typing import Any, Final
 
-from ghmirror_tw.github.status import Unreadable, parse_components
-from ghmirror_tw.github.users import parse_app, parse_login, parse_viewer
-from ghmirror_tw.policy import content as codings
-from ghmirror_tw.policy.enterprise import with_version
-from ghmirror_tw.policy.fields import CONTENT_FIELDS, Fields
-from ghmirror_tw.policy.indenting import IndentingStream, indented
-from ghmirror_tw.policy.pagination import count_items
-from ghmirror_tw.policy.records import digest_of
-from ghmirror_tw.policy.rewriting import Base, Rewriter, is_json, opaque_names
-from ghmirror_tw.policy.storing import has_short_lived_urls, is_mutation
-from ghmirror_tw.web.converting import Conversion, changes, compressor
+from ghmirror_tw.caching import content_codings as codings
+from ghmirror_tw.caching.records import digest_of
+from ghmirror_tw.caching.storability import has_short_lived_urls
+from ghmirror_tw.github.enterprise import with_version
+from ghmirror_tw.github.graphql import is_mutation
+from ghmirror_tw.github.indenting import IndentingStream, indented
+from ghmirror_tw.github.pagination import count_items
+from ghmirror_tw.github.url_rewriting import Base, Rewriter, is_json, opaque_names
+from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
+from ghmirror_tw.upstream.status_page import Unreadable, parse_components
+from ghmirror_tw.upstream.users import parse_app, parse_login, parse_viewer
+from ghmirror_tw.web.content_conversion import Conversion, changes, compressor
 from tests.fuzz.given import Given, ways
 
 API: Final = "https://api.github.com"

@@ -10,35 +10,21 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from ghmirror_tw.logs import as_json, as_text, scrub
-from ghmirror_tw.policy import (
-    acceptance,
-    agents,
-    coding,
-    cors,
-    enterprise,
-    granting,
-    key,
-    limits,
-    order,
-    pagination,
-    patterns,
-    preconditions,
-    rebinding,
-    reuse,
-    storing,
-    tags,
-    targets,
-    varying,
-)
-from ghmirror_tw.policy.addressing import Addressing
-from ghmirror_tw.policy.cache_status import Outcome, cache_status
-from ghmirror_tw.policy.fields import Fields, serialised, tokens
-from ghmirror_tw.policy.forwarding import canonical, forwarded
-from ghmirror_tw.policy.key import CacheKey, CredentialNames
-from ghmirror_tw.policy.messages import Question
-from ghmirror_tw.policy.numbers import MOST_DIGITS, whole_number
-from ghmirror_tw.policy.rewriting import Base, Rewriter
+from ghmirror_tw.caching import acceptance, key, order, storability, update, validators
+from ghmirror_tw.caching import vary as varying
+from ghmirror_tw.caching.forwarded_fields import canonical, forwarded
+from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.github import cors, enterprise, graphql, pagination, path_patterns, rate_limits
+from ghmirror_tw.github import user_agents as agents
+from ghmirror_tw.github.base_urls import Addressing
+from ghmirror_tw.github.url_rewriting import Base, Rewriter
+from ghmirror_tw.http import accept_encoding, dns_rebinding, preconditions, targets
+from ghmirror_tw.http import entity_tags as tags
+from ghmirror_tw.http.cache_status import Outcome, cache_status
+from ghmirror_tw.http.fields import Fields, serialised, tokens
+from ghmirror_tw.http.messages import Question
+from ghmirror_tw.runtime.numbers import MOST_DIGITS, whole_number
+from ghmirror_tw.telemetry.logs import as_json, as_text, scrub
 from ghmirror_tw.web.access_log import shown_path
 from tests.fuzz.given import fields_of
 
@@ -90,22 +76,24 @@ def request_targets(raw: bytes) -> None:
 def _facts_of(target: bytes) -> None:
     """Check what follows from a valid target."""
     path = target.partition(b"?")[0]
-    pattern = patterns.path_pattern(path)
+    pattern = path_patterns.path_pattern(path)
     assert re.fullmatch(r"/[a-z_*/-]*", pattern), pattern
     assert len(pattern) < 600
-    hidden = patterns.without_credentials(path)
-    assert patterns.without_credentials(hidden) == hidden
+    hidden = path_patterns.without_credentials(path)
+    assert path_patterns.without_credentials(hidden) == hidden
     question = Question(b"GET", target, Fields())
-    scopes = limits.scopes_of(b"GET", path, creates=False)
-    assert limits.resource_of(question, Fields()) in scopes or storing.asks_for_limits(question)
+    scopes = rate_limits.scopes_of(b"GET", path, creates=False)
+    assert rate_limits.resource_of(question, Fields()) in scopes or rate_limits.asks_for_limits(
+        question
+    )
     for method in (b"GET", b"POST"):
-        assert limits.bucket_of(method, path) == limits.bucket_of(method, path + b"/")
-        limits.creates_content(method, graphql=storing.is_graphql(question), mutates=False)
-        storing.is_write(Question(method, target, Fields()))
+        assert rate_limits.bucket_of(method, path) == rate_limits.bucket_of(method, path + b"/")
+        rate_limits.creates_content(method, graphql=graphql.is_graphql(question), mutates=False)
+        storability.is_write(Question(method, target, Fields()))
         enterprise.tells_version(method, path)
-    assert storing.why_not_storable(question) == (
+    assert storability.why_not_storable(question) == (
         "bypass"
-        if storing.asks_for_limits(question) or targets.has_secret_in_query(target)
+        if rate_limits.asks_for_limits(question) or targets.has_secret_in_query(target)
         else None
     )
     for page in (1, 2, 999_999_999):
@@ -129,7 +117,7 @@ def hosts(raw: bytes) -> None:
     """The URLs of a response lead to one valid host, whatever `Host` and `X-Forwarded-*` hold."""
     fields = fields_of(raw)
     values = fields.get_all(b"host")
-    rebinding.is_expected(values, frozenset({"mirror"}))
+    dns_rebinding.is_expected(values, frozenset({"mirror"}))
     for addressing in (
         Addressing(API, b"https://uploads.github.com"),
         Addressing(API, None, b"https://mirror:8443/base"),
@@ -176,7 +164,7 @@ def request_fields(raw: bytes) -> None:
         name for name, _ in fields if key.is_key_field(name)
     }
     assert not agents.is_indented(canonical(fields))
-    storable = storing.why_not_storable(question) is None
+    storable = storability.why_not_storable(question) is None
     if storable:
         assert len(fields.get_all(b"authorization")) <= 1
         # Nothing that is not forwarded can make a difference to what is stored.
@@ -185,14 +173,18 @@ def request_fields(raw: bytes) -> None:
         assert CacheKey.of(question.target, fields) == CacheKey.of(question.target, other)
         assert credentials(fields) == credentials(other)
     spread = _spread(fields)
-    for decide in (storing.forbids_guessing, coding.accepts_gzip, storing._pass_by):
-        if decide is not storing._pass_by or storable:
+    for decide in (
+        storability.forbids_guessing,
+        accept_encoding.accepts_gzip,
+        storability._pass_by,
+    ):
+        if decide is not storability._pass_by or storable:
             assert decide(fields) == decide(spread), decide
     cors.is_preflight(b"OPTIONS", fields)
-    for tag in reuse.of_client(question):
+    for tag in validators.of_client(question):
         assert tags.well_formed(tag.tag)
-    reuse.may_be_empty(question)
-    assert tags.well_formed(reuse.empty_tag(question))
+    validators.may_be_empty(question)
+    assert tags.well_formed(validators.empty_tag(question))
     preconditions.not_modified(fields, b'"a"', b"Mon, 30 Nov 2026 08:00:00 GMT")
     CredentialNames().writers_of(fields)
     value = fields.get(b"authorization")
@@ -200,7 +192,7 @@ def request_fields(raw: bytes) -> None:
         assert key.token_in(value) in value or value.lower().startswith(b"basic ")
         assert acceptance.accepts(200, value) is acceptance.is_checkable(value)
         assert order.shows_acceptance(value) is (len(value) <= 8)
-        assert granting.expires_at(value, fields, _NOW, 60.0) >= _NOW
+        assert update.expires_at(value, fields, _NOW, 60.0) >= _NOW
     assert all(isinstance(each, bytes) for each in varying.beyond_key(fields))
     varying.varied(fields, Fields(((b"vary", b"User-Agent"),)))
     targets.loops(fields.get_all(b"via"), b"ghmirror")
@@ -229,14 +221,14 @@ def response_fields(raw: bytes) -> None:
     """What is made of the fields of a response can be stored, and be sent to clients."""
     fields = fields_of(raw)
     question = Question(b"GET", b"/user/repos", Fields(((b"accept", b"application/json"),)))
-    passed = storing.of_this_answer(fields)
+    passed = storability.of_this_answer(fields)
     assert not {name for name, _ in passed} & {b"set-cookie", b"connection", b"content-length"}
     serialised(passed)
     valid = tags.with_valid_tag(fields)
     etag = valid.get(b"etag")
     assert etag is None or tags.well_formed(etag)
     for status in (200, 304, 404):
-        why = storing.why_unstorable(question, status, valid, b"https://api.github.com")
+        why = storability.why_unstorable(question, status, valid, b"https://api.github.com")
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")
@@ -247,13 +239,13 @@ def response_fields(raw: bytes) -> None:
         assert tags.well_formed(changed)
         assert not tags.weakly_equal(changed, etag)
     content_type = fields.get(b"content-type")
-    storing.is_as_accepted(b"application/json", content_type)
-    vary = storing.adds_accept_encoding(fields.combined(b"vary"))
+    storability.is_as_accepted(b"application/json", content_type)
+    vary = storability.adds_accept_encoding(fields.combined(b"vary"))
     assert {b"*", b"accept-encoding"} & set(tokens(vary))
     sent = Fields(((b"user-agent", b"a"),))
     varied = varying.varied(sent, fields)
     assert (varied is None) is (b"user-agent" not in fields.listed(b"vary"))
-    assert granting.expires_at(b"token a", fields, _NOW, 60.0) >= _NOW + 60.0
+    assert update.expires_at(b"token a", fields, _NOW, 60.0) >= _NOW + 60.0
     _check_quota(fields)
 
 
@@ -271,20 +263,20 @@ def limited(raw: bytes) -> None:
     """
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
-    pause_s = limits.retry_after(fields, _NOW)
-    assert pause_s is None or 1.0 <= pause_s <= limits.LONGEST_S
+    pause_s = rate_limits.retry_after(fields, _NOW)
+    assert pause_s is None or 1.0 <= pause_s <= rate_limits.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         question = Question(method, target, Fields())
-        resource = limits.resource_of(question, fields)
+        resource = rate_limits.resource_of(question, fields)
         assert re.fullmatch(r"[a-z0-9_]{1,64}", resource)
         for status in (200, 403, 429):
-            meaning = limits.meaning_of(question, status, fields, content, _NOW, 3)
+            meaning = rate_limits.meaning_of(question, status, fields, content, _NOW, 3)
             limit = meaning.limit
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:
                 continue
-            assert 1.0 <= round(limit.until - _NOW, 3) <= limits.LONGEST_S
-            assert limit.scope in {limits.EVERYTHING, limits.CONTENT_CREATION, resource}
+            assert 1.0 <= round(limit.until - _NOW, 3) <= rate_limits.LONGEST_S
+            assert limit.scope in {rate_limits.EVERYTHING, rate_limits.CONTENT_CREATION, resource}
             for now in (_NOW, limit.until, limit.until + 100):
                 sent_status, sent, body = limit.response(now)
                 assert sent_status == status
@@ -294,7 +286,7 @@ def limited(raw: bytes) -> None:
                     fields.get(b"retry-after") is None
                     or len(fields.get(b"retry-after") or b"") > 512
                 )
-                assert after is None or 1 <= int(after) <= limits.LONGEST_S + 1
+                assert after is None or 1 <= int(after) <= rate_limits.LONGEST_S + 1
                 assert body == content or json.loads(body)["message"]
 
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from random import Random
 
-from ghmirror_tw.policy.fields import Fields
+from ghmirror_tw.http.fields import Fields
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 

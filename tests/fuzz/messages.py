@@ -16,14 +16,14 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
-from ghmirror_tw.github.connection import Connection
-from ghmirror_tw.github.wire import Head, Heads, Malformed
-from ghmirror_tw.policy.fields import Fields, serialised
-from ghmirror_tw.policy.forwarding import canonical, forwarded
-from ghmirror_tw.policy.tunnels import NoTunnel, Proxy
-from ghmirror_tw.web.channel import Channel, MirrorSite
-from ghmirror_tw.web.request import MirrorRequest
-from ghmirror_tw.web.writing import head_of
+from ghmirror_tw.caching.forwarded_fields import canonical, forwarded
+from ghmirror_tw.http.fields import Fields, serialised
+from ghmirror_tw.http.response_parser import Head, Heads, Malformed
+from ghmirror_tw.http.tunnels import NoTunnel, Proxy
+from ghmirror_tw.upstream.http_connection import Connection
+from ghmirror_tw.web.client_channel import Channel, MirrorSite
+from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.web.response_head import head_of
 from tests.fuzz import reference
 from tests.fuzz.given import fields_of, ways
 

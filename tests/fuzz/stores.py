@@ -14,12 +14,17 @@ from attrs import astuple, has
 from attrs import fields as attributes
 from txredisapi import ResponseError
 
-from ghmirror_tw.policy.content import pack
-from ghmirror_tw.policy.fields import Fields
-from ghmirror_tw.policy.limits import EVERYTHING, Limit, LimitKind
-from ghmirror_tw.policy.records import Entry, Grant, Representation, digest_of
-from ghmirror_tw.snapshots.errors import SnapshotError
-from ghmirror_tw.snapshots.format import (
+from ghmirror_tw.caching.content_codings import pack
+from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
+from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.redis.address import Address
+from ghmirror_tw.redis.error_replies import code_of, trouble
+from ghmirror_tw.redis.resp import Push, _Replies, written
+from ghmirror_tw.redis.servers_interface import Purpose
+from ghmirror_tw.redis.slots import SLOTS, read_redirection, read_slots
+from ghmirror_tw.snapshots.snapshot_errors import SnapshotError
+from ghmirror_tw.snapshots.snapshot_format import (
     COUNTS,
     LENGTH,
     MAGIC,
@@ -30,17 +35,12 @@ from ghmirror_tw.snapshots.format import (
     Summary,
     new_hash,
 )
-from ghmirror_tw.snapshots.reader import Reader
-from ghmirror_tw.snapshots.targets import SnapshotName, owner_of
-from ghmirror_tw.snapshots.writer import Writer
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, owner_of
+from ghmirror_tw.snapshots.snapshot_reader import Reader
+from ghmirror_tw.snapshots.snapshot_writer import Writer
 from ghmirror_tw.store import codec as codecs
 from ghmirror_tw.store.codec import Codec, Kind
-from ghmirror_tw.store.names import parse
-from ghmirror_tw.store.redis.address import Address
-from ghmirror_tw.store.redis.interfaces import Purpose
-from ghmirror_tw.store.redis.protocol import Push, _Replies, written
-from ghmirror_tw.store.redis.replies import code_of, trouble
-from ghmirror_tw.store.redis.slots import SLOTS, read_redirection, read_slots
+from ghmirror_tw.store.record_names import parse
 from tests.fuzz.given import Given, ways
 
 #: What ends the list of replies where something is none.

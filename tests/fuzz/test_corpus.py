@@ -15,7 +15,7 @@ import pytest
 import ghmirror_tw
 from tests.fuzz.keep import LONGEST_BYTES, MOST
 from tests.fuzz.targets import CORPUS, TARGETS, inputs
-from tests.test_rules_growth import EXEMPT, functions, modules
+from tests.rules.test_growth import EXEMPT, functions, modules
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
@@ -26,16 +26,16 @@ _PARSERS: Final = re.compile(
 
 #: Functions with such a name that no fuzzer drives, each with the reason.
 OTHERS: Final = {
-    "ghmirror_tw.config:Option.parse": "configuration",
-    "ghmirror_tw.config_values:read_lines": "configuration",
-    "ghmirror_tw.config_values:read_secret": "configuration",
-    "ghmirror_tw.config_values:read_text": "configuration",
-    "ghmirror_tw.ctl.desk:open_desk": "opens a store",
-    "ghmirror_tw.ctl.working:read_settings": "configuration",
-    "ghmirror_tw.github.connecting:_Opening.dataReceived": "passes on to `Proxy.opened`",
-    "ghmirror_tw.github.content:Content.dataReceived": "gathers content",
-    "ghmirror_tw.store.redis.protocol:StrictProtocol.dataReceived": "passes on to `_Replies`",
-    "ghmirror_tw.web.converting:ContentStream.feed": "a type",
+    "ghmirror_tw.config.settings:Option.parse": "configuration",
+    "ghmirror_tw.config.values:read_lines": "configuration",
+    "ghmirror_tw.config.values:read_secret": "configuration",
+    "ghmirror_tw.config.values:read_text": "configuration",
+    "ghmirror_tw.cli.context:open_desk": "opens a store",
+    "ghmirror_tw.cli.commands:read_settings": "configuration",
+    "ghmirror_tw.upstream.dialling:_Opening.dataReceived": "passes on to `Proxy.opened`",
+    "ghmirror_tw.upstream.incoming_content:Content.dataReceived": "gathers content",
+    "ghmirror_tw.redis.resp:StrictProtocol.dataReceived": "passes on to `_Replies`",
+    "ghmirror_tw.web.content_conversion:ContentStream.feed": "a type",
 }
 
 

@@ -11,10 +11,10 @@ from typing import ClassVar, Final
 
 from attrs import define
 
+from tests.harness.redis_servers import RedisServer
+from tests.harness.redis_sets import runs
 from tests.history import github as simulated
 from tests.history.fleet import SHAPES, Fleet, Replica
-from tests.redis_servers import RedisServer
-from tests.redis_sets import runs
 
 
 @define(eq=False)

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from tests.harness.redis_servers import RedisServer, free_port
+from tests.harness.redis_sets import SERVICE, ClusterSet, SentinelSet
+from tests.harness.running import ROOT, BlockingMirror, MirrorError, Sections
 from tests.history.relay import Relay
-from tests.redis_servers import RedisServer, free_port
-from tests.redis_sets import SERVICE, ClusterSet, SentinelSet
-from tests.running import ROOT, BlockingMirror, MirrorError, Sections
 
 #: How Redis is set up: one server, the same with snapshots, a primary under Sentinels, a cluster.
 SHAPES: Final = ("single", "snapshots", "sentinels", "cluster")

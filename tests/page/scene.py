@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, field
 
-from tests.running import ROOT, BlockingMirror, Sections, environment
+from tests.harness.running import ROOT, BlockingMirror, Sections, environment
 
 
 def ask(
@@ -35,7 +35,7 @@ class StandIn:
     """GitHub's stand-in, with users ``user0``… (``token0``…) and ``/repos/bench/repo-0``…."""
 
     def __init__(self, users: int = 3, resources: int = 5) -> None:
-        command = [sys.executable, "-m", "tests.github", f"--users={users}", "--limit=5000"]
+        command = [sys.executable, "-m", "tests.fakes.github", f"--users={users}", "--limit=5000"]
         self._process = subprocess.Popen(
             [*command, f"--resources={resources}"],
             cwd=ROOT,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ghmirror_tw import __version__
+from tests.harness.redis_servers import free_port
 from tests.page.browser import Browser, Page
 from tests.page.scene import Scene, StandIn, ask, busy, mirror_of
-from tests.redis_servers import free_port
 
 SHOWN = "!document.getElementById('figures').hidden"
 HOSTILE = "/<img/src=x/onerror=document.title='owned'><b>x</b>"

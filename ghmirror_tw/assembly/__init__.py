@@ -1,1 +1,0 @@
-"""Putting parts together as the settings say: what `tap` and `ctl` share."""

@@ -1,0 +1,52 @@
+"""The fields of a client's request that are forwarded to GitHub.
+
+A storable request is forwarded with a canonical set of fields. No other field of one client's
+request can then influence the response that other clients receive.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ghmirror_tw.caching.key import is_key_field
+from ghmirror_tw.github.user_agents import respelled
+from ghmirror_tw.http.fields import Fields
+
+#: The `User-Agent` for a client that sends none: GitHub refuses requests without one.
+OWN_AGENT: Final = b"ghmirror"
+#: Fields of the connection between client and mirror; cookies are of other sites of its domain.
+_OWN: Final = frozenset({b"host", b"content-length", b"expect", b"cookie"})
+#: Fields that make some servers replace the host, path, method or client address of a request.
+_OVERRIDING: Final = frozenset(
+    {
+        *(b"forwarded", b"x-rewrite-url", b"x-real-ip"),
+        *(b"x-http-method-override", b"x-http-method", b"x-method-override"),
+    }
+)
+_OVERRIDING_PREFIXES: Final = (b"x-forwarded-", b"x-original-")
+
+
+def forwarded(fields: Fields) -> Fields:
+    """Return those *fields* of any request that are forwarded (RFC 9110, section 7.6.1)."""
+    return Fields.of(
+        tuple(
+            [
+                line
+                for line in fields.end_to_end().lines
+                if line[0] not in _OWN
+                and line[0] not in _OVERRIDING
+                and not line[0].startswith(_OVERRIDING_PREFIXES)
+            ]
+        )
+    )
+
+
+def canonical(fields: Fields) -> Fields:
+    """Return the fields that a storable request is forwarded with, without preconditions.
+
+    They are those of the cache key, `Authorization`, `User-Agent` and `Accept-Encoding`. `Via` is
+    added later, to every request.
+    """
+    kept = [line for line in fields.lines if is_key_field(line[0]) or line[0] == b"authorization"]
+    agent = respelled(fields.get(b"user-agent") or OWN_AGENT)
+    return Fields.of((*kept, (b"user-agent", agent), (b"accept-encoding", b"gzip")))

@@ -1,0 +1,60 @@
+"""`Vary` beyond the cache key (RFC 9111, section 4.1).
+
+GitHub's `Vary` names fields of the key, the credential, and fields that no storable request is
+forwarded with. A load balancer before an Enterprise server may add others. Of those, only
+`User-Agent` can differ between forwarded requests (see `forwarding`). Where `Vary` names it, a
+grant holds a hash of its value, and is used only for requests with the same value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import Final
+
+from attrs import evolve
+
+from ghmirror_tw.caching.records import Known
+from ghmirror_tw.http.fields import Fields, tokens
+
+#: Fields of forwarded requests that clients choose, besides the key and the credential.
+_CHOSEN: Final = (b"user-agent",)
+
+
+@lru_cache(256)
+def _named(vary: bytes) -> tuple[bytes, ...]:
+    listed = tokens(vary)
+    return tuple([name for name in _CHOSEN if name in listed])
+
+
+def beyond_key(response: Fields) -> tuple[bytes, ...]:
+    """Return the request fields that `Vary` of a *response* names and the cache key lacks."""
+    vary = response.combined(b"vary")
+    return () if vary is None else _named(vary)
+
+
+def varied(sent: Fields, *responses: Fields) -> bytes | None:
+    """Return names and hash of the fields in *sent* that a response varies by; None: no field.
+
+    *sent* are the fields of the forwarded request. *responses* are the fields of the stored
+    response and of the 304 that confirms it. The result is stored in the grant.
+    """
+    names = sorted({name for each in responses for name in beyond_key(each)})
+    return _hashed(tuple(names), sent) if names else None
+
+
+def _hashed(names: tuple[bytes, ...], sent: Fields) -> bytes:
+    hashed = hashlib.sha256()
+    for name in names:
+        value = sent.combined(name)
+        hashed.update(b"-" if value is None else b"%d:%s" % (len(value), value))
+    return b",".join(names) + b"=" + hashed.hexdigest()[:32].encode("ascii")
+
+
+def known_for(sent: Fields, known: Known) -> Known:
+    """Return *known* without a grant that is for another variant than fields *sent* select."""
+    grant = known.grant
+    if grant is None or grant.varied is None:
+        return known
+    names = tuple(grant.varied.partition(b"=")[0].split(b","))
+    return known if _hashed(names, sent) == grant.varied else evolve(known, grant=None)

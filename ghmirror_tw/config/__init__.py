@@ -1,0 +1,1 @@
+"""INI file and environment to settings."""

@@ -1,1 +1,0 @@
-"""What a mirror shows of itself to people: figures of now and of the last hour."""

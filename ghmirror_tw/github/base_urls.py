@@ -1,0 +1,103 @@
+"""The base URLs that replace GitHub's in responses, by the URL that the client uses."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+from ghmirror_tw.github.url_rewriting import Base
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.targets import UPLOADS, parse_host
+
+_HTTP: frozenset[bytes] = frozenset({b"http", b"https"})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@frozen
+class _Authority:
+    """Host and port of a URL, with the default port where it has none."""
+
+    host: bytes
+    port: int
+
+    @classmethod
+    def of(cls, url: bytes) -> _Authority:
+        parts = urlsplit(url.decode("ascii"))
+        host = parts.hostname or ""
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        return cls((f"[{host}]" if ":" in host else host).encode("ascii"), port)
+
+
+def _split(host: bytes) -> tuple[bytes, int | None]:
+    """Return the name and the port in a valid `Host`; None where it has no port."""
+    name, colon, port = host.rpartition(b":")
+    if not colon or host.endswith(b"]"):
+        return host.lower(), None
+    return name.lower(), int(port)
+
+
+@frozen
+class Addressing:
+    """Chooses the base URLs for each client.
+
+    *api_url* and *uploads_url* are GitHub's; some servers have no *uploads_url*. *public_url* is
+    the mirror's, for requests with its host or through a trusted proxy; empty: it is not set. None
+    of them ends in a slash.
+    """
+
+    api_url: bytes
+    uploads_url: bytes | None
+    public_url: bytes = b""
+    _api: _Authority = field(init=False, eq=False, repr=False)
+    _public: _Authority | None = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_api", _Authority.of(self.api_url))
+        public = _Authority.of(self.public_url) if self.public_url else None
+        object.__setattr__(self, "_public", public)
+
+    def base(
+        self, host: bytes, fields: Fields, prefix: bytes, *, secure: bool, trusted: bool
+    ) -> Base:
+        """Return what replaces GitHub's URLs in the response to a request with *fields*.
+
+        *host*: the valid host of the request. *prefix*: that of its target. *secure*: it came over
+        TLS. *trusted*: it came through a trusted proxy, and `X-Forwarded-Host` names the host.
+        `X-Forwarded-Proto: https` counts from every client, since it changes only that client's
+        URLs, from `http:` to `https:`. Raises BadRequest.
+        """
+        proto = _first(fields.get(b"x-forwarded-proto")).lower()
+        scheme = b"https" if secure or proto == b"https" else b"http"
+        if trusted:
+            forwarded = fields.get(b"x-forwarded-host")
+            if forwarded is not None:
+                host = parse_host([_first(forwarded)])
+            scheme = proto if proto in _HTTP else scheme
+        name, port = _split(host)
+        if self._is_github(name, port):
+            return Base(self.api_url, self.uploads_url or b"")
+        root = self.public_url if self._is_public(name, port, trusted) else scheme + b"://" + host
+        return Base(root + prefix, root + UPLOADS)
+
+    def ignores(self, fields: Fields, *, trusted: bool) -> bool:
+        """Tell whether a request has `X-Forwarded-Proto`, and no option for proxies is set."""
+        return not (trusted or self.public_url) and fields.get(b"x-forwarded-proto") is not None
+
+    def _is_github(self, name: bytes, port: int | None) -> bool:
+        """Tell whether the host is GitHub's own, as through a transparent proxy."""
+        if name != self._api.host:
+            return False
+        return port == self._api.port or (
+            port is None and self._api.port in _DEFAULT_PORTS.values()
+        )
+
+    def _is_public(self, name: bytes, port: int | None, trusted: bool) -> bool:
+        """Tell whether `public_url` is for this client; many proxies drop the port from `Host`."""
+        if self._public is None:
+            return False
+        return trusted or (name == self._public.host and port in {None, self._public.port})
+
+
+def _first(value: bytes | None) -> bytes:
+    return (value or b"").partition(b",")[0].strip()

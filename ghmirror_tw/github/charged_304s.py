@@ -1,0 +1,79 @@
+"""Detection of charged 304s, though GitHub documents that they do not count against the quota.
+
+`X-RateLimit-Remaining` proves a charge under two conditions. It is exactly one less than in the
+response before, and no other request of the same token was under way in between.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define, field
+
+from ghmirror_tw.runtime.bounded_tables import CredentialTable
+
+#: GitHub has some twenty resources; beyond this number, those of a token are dropped.
+_MOST_RESOURCES: Final = 64
+#: How long a value of `X-RateLimit-Remaining` is used while other replicas may send requests of
+#: the same token, in seconds.
+_SHARED_S: Final = 5.0
+
+
+@define(eq=False)
+class _Token:
+    """The requests and quotas of one token.
+
+    *under_way*: how many requests have no response yet. *mixed*: some of them overlap, so that the
+    order in which GitHub counted them is unknown. *remaining*: by resource, the last
+    `X-RateLimit-Remaining` and `X-RateLimit-Reset`, and when they were received.
+    """
+
+    under_way: int = 0
+    mixed: bool = False
+    remaining: dict[str, tuple[int, int, float]] = field(factory=dict)
+
+
+@define(eq=False)
+class Charges:
+    """Tracks the remaining quota of each token.
+
+    Each request is `sent` and `ended`; in between, its response may be `received`.
+    """
+
+    _tokens: CredentialTable[str, _Token] = field(init=False, factory=CredentialTable)
+
+    def sent(self, token: str, *, known: bool = True) -> None:
+        """Note that a request is sent; *known*: GitHub has accepted the token."""
+        state = self._tokens.get(token) or _Token()
+        self._tokens.put(token, state, known=known)
+        state.under_way += 1
+        state.mixed = state.mixed or state.under_way > 1
+
+    def received(  # noqa: PLR0913 - fields of the response, and when it was received
+        self, token: str, resource: str, remaining: int, reset: int, now: float, *, alone: bool
+    ) -> bool:
+        """Note the remaining quota; return whether it proves that this request was charged.
+
+        *alone*: no other replica sends requests of this token.
+        """
+        known = self._tokens.get(token)
+        if known is None or known.mixed:
+            return False
+        before = known.remaining.get(resource)
+        if before is None and len(known.remaining) >= _MOST_RESOURCES:
+            known.remaining.clear()
+        known.remaining[resource] = remaining, reset, now
+        if before is None or not (alone or now - before[2] < _SHARED_S):
+            return False
+        return before[:2] == (remaining + 1, reset)
+
+    def ended(self, token: str, *, answered: bool) -> None:
+        """Note that a request has ended; if not *answered*, it may have been charged."""
+        known = self._tokens.get(token)
+        if known is None or not known.under_way:
+            return  # its record was evicted meanwhile
+        known.under_way -= 1
+        if known.mixed or not answered:
+            known.remaining.clear()
+        if not known.under_way:
+            known.mixed = False

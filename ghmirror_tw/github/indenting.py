@@ -1,0 +1,103 @@
+"""JSON indented as GitHub indents it for people (see policy/agents).
+
+The form is that of recorded responses of api.github.com, from 2014 to 2026: two spaces a level,
+``"key": value``, an empty line within an empty array or object, and a line feed at the end. The
+order of members, numbers and strings do not change.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from attrs import define, field
+
+from ghmirror_tw.http.scanning import REST_OF_STRING, STRING, end_of
+
+_REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % REST_OF_STRING)
+_STRING: Final = re.compile(rb"(?s:%s)" % STRING)
+#: A string; a bracket, comma or colon; a number or literal, or a piece of it; a string without end.
+_TOKEN: Final = re.compile(
+    rb'(?s:%s|[{}\[\]:,]|[^"{}\[\]:, \t\r\n]++|".*)' % STRING,
+)
+_OPENING: Final = frozenset({b"{", b"["})
+_CLOSING: Final = frozenset({b"}", b"]"})
+#: Deeper levels are indented like this one. GitHub's JSON has none, and the indentation of nested
+#: brackets without a limit grows with the square of their number.
+_DEEPEST: Final = 100
+_BREAKS: Final = tuple(b"\n" + b"  " * level for level in range(_DEEPEST + 1))
+
+
+@define
+class IndentingStream:
+    """Indents JSON that comes in pieces: `feed` each of them, then `close`."""
+
+    _level: int = field(default=0, init=False)
+    #: Whether the last token opened an object or array.
+    _opened: bool = field(default=False, init=False)
+    _in_string: bool = field(default=False, init=False)
+    #: A backslash at the end of a piece, which is kept for the next one.
+    _held: bytes = field(default=b"", init=False)
+    _any: bool = field(default=False, init=False)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return *chunk*, indented."""
+        chunk = self._held + chunk
+        self._held = b""
+        made: list[bytes] = []
+        at = self._leave_string(chunk, 0, made) if self._in_string else 0
+        tokens = _TOKEN.findall(chunk, at)
+        if not tokens:
+            return b"".join(made)
+        self._any = True
+        last = tokens[-1]
+        if last.startswith(b'"') and not _STRING.fullmatch(last):
+            self._in_string = True
+            tokens[-1] = b'"'
+        for token in tokens:
+            self._add(token, made)
+        if self._in_string:
+            self._leave_string(last, 1, made)
+        return b"".join(made)
+
+    def close(self) -> bytes:
+        """Return the end: a line feed, if there was any content."""
+        return self._held + b"\n" if self._any else b""
+
+    def _leave_string(self, chunk: bytes, at: int, made: list[bytes]) -> int:
+        """Pass on the rest of a string, as far as it is in *chunk*; return where that ends."""
+        end = end_of(_REST_OF_STRING, chunk, at)
+        if chunk[end : end + 1] == b'"':
+            self._in_string = False
+            end += 1
+            made.append(chunk[at:end])
+            return end
+        made.append(chunk[at:end])
+        self._held = chunk[end:]
+        return len(chunk)
+
+    def _add(self, token: bytes, made: list[bytes]) -> None:
+        if token in _CLOSING:
+            if self._opened:
+                made.append(b"\n")
+            self._level = max(self._level - 1, 0)
+            made.append(self._break())
+        elif self._opened:
+            made.append(self._break())
+        made.append(token)
+        self._opened = token in _OPENING
+        if self._opened:
+            self._level += 1
+        elif token == b",":
+            made.append(self._break())
+        elif token == b":":
+            made.append(b" ")
+
+    def _break(self) -> bytes:
+        return _BREAKS[min(self._level, _DEEPEST)]
+
+
+def indented(content: bytes) -> bytes:
+    """Return JSON *content*, indented."""
+    stream = IndentingStream()
+    return stream.feed(content) + stream.close()

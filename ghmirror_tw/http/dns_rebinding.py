@@ -1,0 +1,36 @@
+"""Check of `Host` against DNS rebinding.
+
+A page in a browser may read responses of its own origin. An attacker can point the name of that
+origin at an address inside another network, and so read the server there. Such a request has the
+attacker's name in `Host`, and not an address, localhost or a configured name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import AddressValueError, IPv4Address
+
+from ghmirror_tw.http.targets import BadRequest, parse_host
+
+
+def is_expected(values: Sequence[bytes], names: frozenset[str]) -> bool:
+    """Tell whether the values of `Host` are one address, localhost, or one of *names*.
+
+    *names* are in lower case. Ports do not matter: a browser sends them as the page has them.
+    """
+    try:
+        host = parse_host(values).decode("ascii").lower()
+    except BadRequest:
+        return False
+    if host.startswith("["):
+        return True
+    name = host.partition(":")[0]
+    return name == "localhost" or name in names or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        IPv4Address(name)
+    except AddressValueError:
+        return False
+    return True

@@ -1,0 +1,30 @@
+"""What a client asks and what the mirror answers, as values."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from ghmirror_tw.http.fields import Fields
+
+
+@frozen
+class Question:
+    """A request as it is to be put to GitHub.
+
+    *method* and *target* are byte for byte the client's, *target* without the `/api/v3` prefix;
+    *fields* are its end-to-end fields, without `Host`.
+    """
+
+    method: bytes
+    target: bytes
+    fields: Fields = field(repr=False)
+
+    @property
+    def authorization(self) -> bytes | None:
+        """The credential, as sent; None for who asks without one."""
+        return self.fields.get(b"authorization")
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]

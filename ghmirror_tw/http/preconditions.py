@@ -1,0 +1,77 @@
+"""A client's own preconditions, judged against what is current (RFC 9110, section 13)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from ghmirror_tw.http.entity_tags import matches
+from ghmirror_tw.http.fields import Fields
+
+#: The request fields that we judge, and so take off before a question goes to GitHub.
+PRECONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
+
+_MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_SHORT: Final = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_LONG: Final = rb"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+_MONTH: Final = rb"(?P<month>%s)" % b"|".join(_MONTHS)
+_TIME: Final = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+
+#: IMF-fixdate, rfc850-date and asctime-date (RFC 9110, section 5.6.7).
+_DATES: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rb"%s, (?P<day>\d\d) %s (?P<year>\d{4}) %s GMT" % (_SHORT, _MONTH, _TIME),
+        rb"%s, (?P<day>\d\d)-%s-(?P<year>\d\d) %s GMT" % (_LONG, _MONTH, _TIME),
+        rb"%s %s (?P<day>\d\d| \d) %s (?P<year>\d{4})" % (_SHORT, _MONTH, _TIME),
+    )
+)
+
+#: Two-digit years from here on belong to the twentieth century, as POSIX has it.
+_PIVOT: Final = 69
+
+
+def http_date(value: bytes) -> int | None:
+    """Return an HTTP-date in seconds since the epoch, or None for what isn't one.
+
+    All three formats of RFC 9110, section 5.6.7, are understood. A year of two digits is read as
+    POSIX reads it, 1969 to 2068, which needs no clock and agrees with the RFC's fifty years for
+    every date that can stand for a change at GitHub.
+    """
+    for pattern in _DATES:
+        found = pattern.fullmatch(value)
+        if found is not None:
+            break
+    else:
+        return None
+    year = int(found["year"])
+    if len(found["year"]) == 2:  # noqa: PLR2004
+        year += 1900 if year >= _PIVOT else 2000
+    month = _MONTHS.index(found["month"]) + 1
+    day, hour, minute, second = (int(found[n]) for n in ("day", "hour", "minute", "second"))
+    leap = second == 60  # noqa: PLR2004
+    try:
+        moment = datetime(year, month, day, hour, minute, second - leap, tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(moment.timestamp()) + leap
+
+
+def not_modified(fields: Fields, etag: bytes | None, last_modified: bytes | None) -> bool:
+    """Tell whether a GET or HEAD with *fields* is to be answered 304 (RFC 9110, section 13.2.2).
+
+    *etag* and *last_modified* are those of the current representation. `If-None-Match` alone
+    decides where there is one, all its lines as one list. `If-Modified-Since` counts only as a
+    single valid date, and only where the representation has one too (section 13.1.3).
+    """
+    if_none_match = fields.combined(b"if-none-match")
+    if if_none_match is not None:
+        return matches(if_none_match, etag)
+    if last_modified is None:
+        return False
+    since = fields.get_all(b"if-modified-since")
+    if len(since) != 1:
+        return False
+    client, current = http_date(since[0]), http_date(last_modified)
+    return client is not None and current is not None and current <= client

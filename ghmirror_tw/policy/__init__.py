@@ -1,1 +1,0 @@
-"""What is decided: pure functions and values, without Twisted, clock or sockets."""

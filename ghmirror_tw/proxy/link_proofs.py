@@ -1,0 +1,175 @@
+"""Proofs that a stored `Link` is current, by requests for the last page or the one after it.
+
+An entity-tag of GitHub's does not cover `Link`, and a 304 does not contain it (GitHub: pagination).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ghmirror_tw.github.pagination import (
+    Demand,
+    list_identity,
+    next_page,
+    page_number,
+    page_size,
+    with_page,
+)
+from ghmirror_tw.runtime.recent_cache import Lately
+
+#: How long a walk through the pages of a list uses a proof, in seconds, each page once.
+WALK_S: Final = 10.0
+#: How long it is stored that a page, or numbered pages, do not exist, in seconds.
+_ABSENT_S: Final = 3600.0
+_MOST: Final = 5_000
+
+
+class NoPagesError(Exception):
+    """GitHub refuses a numbered page of a list (400, 404): the operation has no such pages."""
+
+
+class NoSuchPageError(Exception):
+    """GitHub has no page of this number (422), so that no link leads to it."""
+
+
+#: Requests the page at a target; returns the number of its items, or None where the response does
+#: not show it. Raises `NoPagesError` and `NoSuchPageError`.
+RequestPage = Callable[[bytes], Awaitable[int | None]]
+
+
+@frozen
+class Walk:
+    """A request for a page of a list, by a credential, with the fields of the cache key.
+
+    *generation* changes with each write of the credential. A proof counts only if its request was
+    sent after *since*, the time of the last validation of the page.
+    """
+
+    credential: str
+    fields: tuple[bytes | None, ...]
+    generation: int
+    target: bytes
+    since: float = 0.0
+
+    def at(self, target: bytes) -> Hashable:
+        """Return the name of the proof of a page, for this walk."""
+        return (self.credential, self.fields, self.generation, target)
+
+    def absent(self, target: bytes) -> Hashable:
+        """Return the name under which the absence of a page, or of a list's pages, is stored."""
+        return (self.credential, self.fields, target)
+
+
+@define(eq=False)
+class Proofs:
+    """Recent proofs for pages of lists. One proof is used for a whole walk through a list.
+
+    A page that is requested again is proved again: only other pages use the same proof.
+    """
+
+    now: Callable[[], float]
+    #: By page: the number of its items, and when the request for it was sent (seconds).
+    _seen: Lately[Hashable, tuple[int, float]] = field(factory=lambda: Lately(_MOST))
+    #: By page: when the client last received it.
+    _answered: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
+    #: Until when a page, or a list with numbered pages, is known not to exist.
+    _absent: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
+    #: By page: whether it came without items when a client followed a link to it.
+    _empty: Lately[Hashable, bool] = field(factory=lambda: Lately(_MOST))
+    _any_empty: bool = False
+    #: Until when it is known that GitHub sends a link to a page although that is empty.
+    _linked: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
+
+    def has_no_pages(self, walk: Walk) -> bool:
+        """Tell whether GitHub has recently refused numbered pages of the list."""
+        return self._is_absent(walk, list_identity(walk.target))
+
+    def answered(self, walk: Walk) -> None:
+        """Note that a page was sent to the client: earlier proofs are not used for it again."""
+        self._answered.put(walk.at(walk.target), self.now())
+
+    # A next page that is gone: the client's own request for it shows that, at no further cost.
+
+    def received(self, walk: Walk, items: int) -> None:
+        """Note how many items GitHub has on the page of *walk*, by the client's own request."""
+        name = walk.absent(walk.target)
+        if items and not self._any_empty:
+            return
+        is_empty = not items and (self._linked.get(name) or 0.0) <= self.now()
+        self._any_empty = self._any_empty or is_empty
+        self._empty.put(name, is_empty)
+
+    def leads_nowhere(self, walk: Walk, link: bytes | None, api_url: bytes) -> bool:
+        """Tell whether the next page by a stored *link* has been empty since."""
+        if not self._any_empty:
+            return False
+        following = next_page(link, api_url)
+        return following is not None and self._empty.get(walk.absent(following)) is True
+
+    def link_received(self, walk: Walk, link: bytes | None, api_url: bytes) -> None:
+        """Note that GitHub sends *link* now, even if the next page is known to be empty."""
+        if self.leads_nowhere(walk, link, api_url):
+            name = walk.absent(next_page(link, api_url) or b"")
+            self._empty.put(name, False)
+            self._linked.put(name, self.now() + _ABSENT_S)
+
+    async def prove(self, walk: Walk, demand: Demand, request: RequestPage) -> bool | None:
+        """Tell whether *demand* holds for the list of *walk*; None where no response shows it.
+
+        The page of the walk itself is validated by the caller, and not requested here.
+        """
+        if demand.unprovable:
+            return False
+        if demand.linked_page is not None:
+            return await self._has_items(walk, demand.linked_page, request)
+        following = demand.next_page
+        try:
+            if demand.last_page is not None:
+                items = await self._items(walk, demand.last_page, request)
+                if not items:
+                    return None if items is None else False
+                if items < page_size(demand.last_page):
+                    return True
+                following = with_page(demand.last_page, (page_number(demand.last_page) or 1) + 1)
+            assert following is not None
+            items = await self._items(walk, following, request)
+        except NoPagesError:
+            self._note_absent(walk, list_identity(walk.target))
+            return False
+        return None if items is None else items == 0
+
+    async def _has_items(self, walk: Walk, page: bytes, request: RequestPage) -> bool | None:
+        try:
+            items = await self._items(walk, page, request)
+        except NoPagesError:
+            # Of a cursor, this tells nothing about pages with numbers.
+            return False
+        return None if items is None else items > 0
+
+    async def _items(self, walk: Walk, page: bytes, request: RequestPage) -> int | None:
+        """Return the number of items of a page: by a recent proof, or by a request."""
+        if self._is_absent(walk, page):
+            return 0
+        sent_at, seen = self.now(), self._seen.get(walk.at(page))
+        if seen is not None:
+            items, proved_at = seen
+            answered_at = self._answered.get(walk.at(walk.target)) or 0.0
+            if max(walk.since, answered_at, sent_at - WALK_S) < proved_at:
+                return items
+        try:
+            found = await request(page)
+        except NoSuchPageError:
+            self._note_absent(walk, page)
+            return 0
+        if found is not None:
+            self._seen.put(walk.at(page), (found, sent_at))
+        return found
+
+    def _is_absent(self, walk: Walk, target: bytes) -> bool:
+        return (self._absent.get(walk.absent(target)) or 0.0) > self.now()
+
+    def _note_absent(self, walk: Walk, target: bytes) -> None:
+        self._absent.put(walk.absent(target), self.now() + _ABSENT_S)

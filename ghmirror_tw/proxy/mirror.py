@@ -1,0 +1,1247 @@
+"""The conversation: the one loop that asks the store, asks GitHub, stores and answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from math import ceil, inf
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ghmirror_tw.caching import staleness
+from ghmirror_tw.caching.acceptance import accepts, fleet_knows, is_checkable
+from ghmirror_tw.caching.content_codings import TooLarge, Undecodable, identity
+from ghmirror_tw.caching.forwarded_fields import canonical
+from ghmirror_tw.caching.generations import Generations
+from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.caching.order import HybridClock, new_epoch
+from ghmirror_tw.caching.records import Known, Representation
+from ghmirror_tw.caching.storability import (
+    forbids_guessing,
+    is_as_accepted,
+    is_write,
+    refuses,
+    why_not_storable,
+)
+from ghmirror_tw.caching.vary import beyond_key, known_for
+from ghmirror_tw.github.charged_304s import Charges
+from ghmirror_tw.github.graphql import is_graphql, is_mutation
+from ghmirror_tw.github.path_patterns import path_pattern
+from ghmirror_tw.github.rate_limits import (
+    LimitKind,
+    asks_for_limits,
+    bucket_of,
+    creates_content,
+    meaning_of,
+    resource_of,
+    scopes_of,
+)
+from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.http import error_responses
+from ghmirror_tw.http.accept_encoding import accepts_gzip
+from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.preconditions import not_modified
+from ghmirror_tw.proxy.accepted_credentials import AcceptedCredentials
+from ghmirror_tw.proxy.access import Admission
+from ghmirror_tw.proxy.credential_check import TIMEOUT_S, CredentialChecks
+from ghmirror_tw.proxy.exchange import Asked, Requester, Terms, Upload
+from ghmirror_tw.proxy.link_proofs import Proofs
+from ghmirror_tw.proxy.revalidation import MOST_OF_A_LIMIT, Validation, passed_on
+from ghmirror_tw.proxy.stored_content import fetched
+from ghmirror_tw.runtime.backoff import Backoffs
+from ghmirror_tw.runtime.evidence import Observation
+from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.patient import Patient
+from ghmirror_tw.runtime.quantities import duration
+from ghmirror_tw.runtime.single_flight import Collapser, Departure
+from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.store.restore_barrier import Gate, looks
+from ghmirror_tw.store.store_interface import Claim, IStore, Patience, Subject
+from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.upstream.availability import Availability
+from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
+from ghmirror_tw.upstream.incoming_content import Held
+from ghmirror_tw.upstream.limit_probes import Trial, Trials
+from ghmirror_tw.upstream.limits import Entry, Stopped, Stops
+from ghmirror_tw.upstream.quotas import Quotas
+from ghmirror_tw.upstream.rate_limiter import (
+    CHECKS,
+    READ_POINTS,
+    UNKNOWN,
+    Pacing,
+    Permit,
+    Slot,
+    points_of,
+    spends,
+)
+from ghmirror_tw.upstream.response import Answer, NotSaid, Whole
+from ghmirror_tw.upstream.upstream_interface import IGitHub, Reply, Unanswered
+from ghmirror_tw.upstream.users import LoginUnknownError, Users, parse_login
+
+R = TypeVar("R")
+
+_USER: Final = b"/user"
+_NO_FIELDS: Final = Fields()
+_UNAUTHORIZED: Final = 401
+#: How much of a GraphQL request is looked at; one that is longer counts as a write.
+_GRAPHQL_LOOK: Final = 1024 * 1024
+#: Content of a credential that GitHub may not accept is received in full before it is sent, if it
+#: has at most so many bytes.
+_SMALL_CONTENT: Final = 16 * 1024
+#: The largest number of path patterns and reasons in the log, for responses that are not stored.
+_MOST_PATTERNS: Final = 1000
+#: Statuses that may tell of a limit.
+_LIMITED: Final = frozenset({403, 429})
+_READING: Final = frozenset({b"GET", b"HEAD"})
+#: GitHub times out after some ten seconds, with one of these statuses.
+_TIMED_OUT: Final = frozenset({502, 504})
+_TIMED_OUT_S: Final = 8.0
+#: Reasons for which GitHub is not asked at all.
+_NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
+#: How a question may fail that nobody has done wrong.
+_EXPECTED: Final = (CancelledError, MirrorError, NotSaid, Stopped, Unanswered)
+#: How long after its request was sent a flight may be joined, in seconds.
+JOIN_WINDOW_S: Final = 0.1
+#: How often one asker tries to go first for the same.
+_MOST_CLAIMS: Final = 2
+_SAVED: Final = frozenset(
+    {Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH, Outcome.STALE}
+)
+
+_log = Logger(namespace="ghmirror.mirror")
+
+
+@define(eq=False)
+class Mirror:
+    """Answers questions: from the store where GitHub confirms it, else with what GitHub says."""
+
+    reactor: Any
+    store: IStore
+    github: IGitHub
+    workshop: Workshop
+    names: CredentialNames
+    users: Users
+    metrics: Metrics
+    terms: Terms
+    sharing: Sharing
+    gate: Gate
+    availability: Availability
+    pacing: Pacing
+    budgets: Budgets
+    accepted: AcceptedCredentials = field(factory=AcceptedCredentials)
+    stops: Stops = field(init=False)
+    proofs: Proofs = field(init=False)
+    quotas: Quotas = field(factory=Quotas)
+    backoffs: Backoffs = field(factory=Backoffs)
+    _charges: Charges = field(factory=Charges)
+    _has_charged: bool = False
+    _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
+    _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
+    _generations: Generations = field(factory=Generations)
+    #: Path patterns and reasons that the log already has, for responses that are not stored.
+    _unstorable: set[tuple[str, str]] = field(factory=set)
+    _order: HybridClock = field(init=False)
+    _claims: int = 0
+    _instance: str = field(factory=lambda: uuid4().hex)
+    _admission: Admission = field(init=False)
+    _validation: Validation = field(init=False)
+    _trials: Trials = field(init=False)
+    _checks: CredentialChecks = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._order = HybridClock(self.now)
+        self._admission = Admission(
+            self.users,
+            self._ask_self,
+            self.now,
+            self.call_later,
+        )
+        self.stops = Stops(self.is_accepted)
+        self._checks = CredentialChecks(self.metrics, self.now)
+        self.metrics.watch_unknown(lambda: self.pacing.unknown_in_flight)
+        self.proofs = Proofs(self.now)
+        self._validation = Validation(self, self.store, self.workshop, self.sharing, self.proofs)
+
+        self._trials = Trials(self.store, self.stops, self.now, self.call_later, self._owner)
+
+    # Time and names.
+
+    def _key(self, question: Question) -> CacheKey:
+        return CacheKey.of(question.target, question.fields, self.names.origin)
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        now: float = self.reactor.seconds()
+        return now
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
+        """Call something in so many *seconds*."""
+        later: IDelayedCall = self.reactor.callLater(seconds, call)
+        return later
+
+    def tick(self) -> float:
+        """Return the time, later than every time returned or read before (see `order`)."""
+        return self._order.tick()
+
+    def login(self, credential: str) -> str | None:
+        """Return whose credential it is, where known."""
+        return self.users.login(credential, self.reactor.seconds())
+
+    def credential_of(self, fields: Fields) -> str:
+        """Return the name of the credential in a request's *fields*."""
+        return self.names.of(fields)
+
+    def is_accepted(self, token: str) -> bool:
+        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
+        return self.accepted.knows(token) or token == self.names.token_of(_NO_FIELDS)
+
+    def _requester(self, fields: Fields) -> Requester:
+        return Requester(self.names.of(fields), self.names.token_of(fields))
+
+    # From outside.
+
+    async def answer(self, question: Question, upload: Upload | None = None) -> Answer:
+        """Return the answer to a client's question. Raises `MirrorError` where there is none."""
+        requester = self._requester(question.fields)
+        began = self.now()
+        deadline = began + self.terms.timeout
+        if self.terms.allowed_users:
+            refused = await self._admission.admit(
+                question, requester.credential, self.terms, offline=self.availability.offline
+            )
+            if refused is not None:
+                return refused
+        try:
+            forward = why_not_storable(question, has_content=upload is not None)
+            if forward is not None:
+                return await self._pass_by(question, upload, requester, forward, deadline)
+            answer = await self._answer_storable(
+                question,
+                requester,
+                deadline,
+                self.store.patience(),
+                stale_by=began + self.terms.stale_after,
+            )
+        except Unanswered as error:
+            raise self._sorry(question, error) from error
+        except Stopped as error:
+            return error.stop.again(self.now())
+        except NotSaid as error:
+            if isinstance(error.otherwise, Answer):
+                return error.otherwise
+            self._log_unanswered(question, error.reason, str(error.__cause__ or error.status))
+            raise error.otherwise from error
+        free = answer.outcome in _SAVED and not answer.charged
+        asked_free = free and question.authorization is not None
+        if asked_free or answer.outcome is Outcome.FRESH or answer.collapsed:
+            self.metrics.saved(self.login(requester.credential))
+        return answer
+
+    def _sorry(self, question: Question, error: Unanswered) -> MirrorError:
+        self._log_unanswered(question, error.reason, error.why)
+        return self._unanswered(error)
+
+    def _unanswered(self, error: Unanswered) -> MirrorError:
+        """Return the error response for a response that never came, or broke off."""
+        limit = error.limit
+        if error.reason == "timeout" and not limit:
+            limit = f"[github] timeout = {duration(self.terms.timeout)}"
+        return error_responses.unanswered(error.reason, limit)
+
+    def _log_unanswered(self, question: Question, reason: str, why: str) -> None:
+        _log.warn(
+            "GitHub did not answer {method}: {reason}: {why}",
+            method=question.method.decode("ascii"),
+            reason=reason,
+            why=why,
+        )
+
+    async def _ask_self(self, question: Question, upload: Upload | None) -> Answer:
+        """Send a request of the mirror's own, the same way as requests of clients.
+
+        Raises `LoginUnknownError` where GitHub fails or a rate limit is in force.
+        """
+        requester = self._requester(question.fields)
+        try:
+            try:
+                if upload is None:
+                    answer = await self._answer_storable(
+                        question, requester, self._deadline(), self.store.patience(), probing=True
+                    )
+                else:
+                    answer = await self._pass_by(
+                        question, upload, requester, "method", self._deadline()
+                    )
+            except NotSaid as error:
+                if isinstance(error.otherwise, MirrorError):
+                    raise error.otherwise from error
+                raise LoginUnknownError(await self._in_full(error.otherwise)) from error
+            return await self._in_full(answer)
+        except Stopped as error:
+            raise LoginUnknownError(error.stop.again(self.now())) from error
+        except Unanswered as error:
+            raise LoginUnknownError(self._sorry(question, error)) from error
+        except MirrorError as error:
+            raise LoginUnknownError(error) from error
+
+    async def _in_full(self, answer: Answer) -> Answer:
+        """Return a small response of GitHub's as a response to GET that can be sent many times."""
+        return evolve(
+            answer,
+            body=Whole(await self._plain(answer)),
+            coding=b"",
+            storable=True,
+            forward=answer.forward and "uri-miss",
+            collapsed=False,
+        )
+
+    async def _plain(self, answer: Answer) -> bytes:
+        """Return the content of a small answer; nothing of one that is too large or broken."""
+        body, limit = answer.body, self.terms.max_stored_size
+        if isinstance(body, Representation):
+            return await self.workshop.run(body.size, body.content)
+        if body is None:
+            return b""
+        coding = answer.coding
+        if isinstance(body, Whole):
+            content, coding = body.content, body.coding
+        else:
+            collected = await body.collect(limit)
+            if collected is None:
+                body.abort()
+                return b""
+            content = collected
+        try:
+            return identity(content, coding, limit)
+        except (Undecodable, TooLarge):
+            return b""
+
+    # What passes by.
+
+    async def _pass_by(
+        self,
+        question: Question,
+        upload: Upload | None,
+        requester: Requester,
+        forward: str,
+        deadline: float,
+    ) -> Answer:
+        """Forward a request that is not storable; a write only with a credential that is valid."""
+        if upload is not None or is_write(question):
+            # With a credential that is not valid, the content is not received.
+            refused = await self._check(question, requester, deadline)
+            if refused is not None:
+                return evolve(refused, storable=False, forward=forward)
+        return await self._forward(question, upload, requester, forward, deadline)
+
+    async def _forward(
+        self,
+        question: Question,
+        upload: Upload | None,
+        requester: Requester,
+        forward: str,
+        deadline: float,
+    ) -> Answer:
+        """Forward a request that is not storable, and pass on what comes, whatever it is."""
+        writes = await _mutates(question, upload, self.budgets)
+        if upload is not None:
+            if not self.is_accepted(requester.token):
+                # It has few slots, with all others like it: none is held for a client that stalls.
+                await upload.whole(_SMALL_CONTENT)
+            # The timeout for GitHub does not include the time that the client takes to send.
+            deadline = max(deadline, self._deadline())
+        departure = Departure()
+        # GitHub lets nothing be changed without a credential, and all clients without one share it:
+        # none may end what permits stale responses to the others.
+        changes = writes and question.authorization is not None
+        writers = self.names.writers_of(question.fields) if changes else frozenset()
+
+        def sending() -> None:
+            departure.note(self.now())
+            if writes:
+                known = self.is_accepted(requester.token)
+                for writer in writers:
+                    self._generations.begin(writer, known=known)
+
+        # Only what we can unpack can be rewritten.
+        coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
+        question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
+        await self._learn_limits(question, requester.token, mutates=writes)
+        asked_at = self.tick()
+        noted: Deferred[list[None]] | None = None
+        # A request that was not sent, or that GitHub has rate limited, changes nothing.
+        may_have_written = True
+        try:
+            reply = await self.put(question, requester, upload, deadline, sending, writes=writes)
+            may_have_written = not reply.limited and reply.status != _UNAUTHORIZED
+        except Unanswered as error:
+            may_have_written = error.reason != "connect-error"
+            self._take_refusal(question, requester, error.status, asked_at)
+            raise
+        finally:
+            if writes and may_have_written and departure.sent_at is not None:
+                noted = self._advance(writers, known=self.is_accepted(requester.token))
+        if noted is not None:
+            await self._until_noted(noted, reply)
+        if not reply.limited:
+            self._take_refusal(question, requester, reply.status, asked_at)
+        return evolve(passed_on(reply, reply.content), storable=False, forward=forward)
+
+    def _take_refusal(
+        self, question: Question, requester: Requester, status: int | None, asked_at: float
+    ) -> None:
+        """Remember what is refused to a request that passed by; it is no less refused."""
+        if status is None or (status != 401 and question.method not in _READING):  # noqa: PLR2004
+            return
+        what = refuses(status)
+        if what == "credential" and question.authorization is not None:
+            self.revoked(question.fields, requester, asked_at)
+        elif what == "key":
+            self.store.refuse(self._key(question), requester.credential, asked_at)
+
+    async def _learn_limits(self, question: Question, token: str, *, mutates: bool) -> None:
+        """Learn what limits the fleet has met."""
+        with self._expecting(token):
+            limits = await self.store.limits(
+                token, _scopes(question, mutates=mutates), self.store.patience()
+            )
+        self.stops.learned(token, limits, self.now())
+
+    def _expecting(self, token: str) -> AbstractContextManager[None]:
+        """Prepare for a request of a token; nothing is shared in the fleet for an unknown one."""
+        return self.pacing.expecting(token) if self.is_accepted(token) else nullcontext()
+
+    def _unless_stopped(self, token: str, scopes: tuple[str, ...]) -> None:
+        """Raise `Stopped` where a limit is in force."""
+        stop = self.stops.now_stopped(token, scopes, self.now())
+        if stop is not None:
+            raise Stopped(stop)
+
+    @staticmethod
+    async def _until_noted(noted: Deferred[list[None]], reply: Reply) -> None:
+        """Wait until all replicas can know of a write: the next request may reach another one."""
+        try:
+            await noted
+        except BaseException:
+            reply.content.abort()
+            raise
+
+    def _advance(self, writers: frozenset[str], *, known: bool = True) -> Deferred[list[None]]:
+        """Begin a new generation of requests: a write invalidates responses to earlier ones.
+
+        Fires when all replicas can find the new epoch, or when storing it has failed.
+        """
+        noted = []
+        for writer in writers:
+            epoch = new_epoch(accepted=known)
+            self._generations.begin(writer, known=known)
+            noted.append(self.store.replace_epoch(writer, epoch))
+            self._generations.note_own_epoch(writer, epoch, known=known)
+        return gatherResults(noted)
+
+    def _catch_up(self, requester: Requester, known: Known) -> None:
+        """Advance the clock, and begin a generation if another replica has forwarded a write."""
+        self._order.read(known.latest_at)
+        accepted = self.is_accepted(requester.token)
+        self._generations.note_epoch(requester.credential, known.epoch, known=accepted)
+
+    def epoch(self, asked: Asked, known: Known) -> bytes | None:
+        """Return the epoch for a grant by a request that was sent when this was *known*, or None.
+
+        The first good response to a credential begins an epoch, unless the credential has written
+        since the request, or GitHub has responded to it with 401.
+        """
+        requester = asked.requester
+        if known.epoch is not None or asked.generation != self._current_generation(requester):
+            return known.epoch
+        began = self.store.begin_epoch(asked.credential, new_epoch(), asked.came_at)
+        if began is not None:
+            accepted = self.is_accepted(requester.token)
+            self._generations.note_own_epoch(asked.credential, began, known=accepted)
+        return began
+
+    # Asking GitHub.
+
+    def _deadline(self) -> float:
+        return self.now() + self.terms.timeout
+
+    async def put(  # noqa: PLR0913 - whose request it is, what it carries, what it may change
+        self,
+        question: Question,
+        requester: Requester,
+        upload: Upload | None,
+        deadline: float,
+        sending: Callable[[], object] = bool,
+        *,
+        writes: bool = False,
+        slot: Slot | None = None,
+        within_s: float = inf,
+    ) -> Reply:
+        """Put one question to GitHub, and take account of its answer.
+
+        *sending* is called just before it is sent. *writes*: whether it may change later responses
+        of GitHub. *slot* may hold the permit that it needs. *within_s*: the longest time from then
+        to the response. Raises `Stopped` where a rate limit is in force, and nothing is sent.
+        """
+        token, scopes = requester.token, _scopes(question, mutates=writes)
+        # Nobody queues who is stopped; who is stopped while he queues must not ask either.
+        self._unless_stopped(token, scopes)
+        if spends(question):
+            self.pacing.keep_reserve(token, bucket_of(question.method, question.path))
+        permit = None if slot is None else slot.take()
+        if permit is None:
+            permit = await self._permit(question, token, deadline, writes=writes)
+        try:
+            trial = self._trials.enter_at_once(token, scopes) or await self._trials.enter(
+                token, scopes
+            )
+            answered = False
+            self._charges.sent(token, known=self.is_accepted(token))
+            try:
+                sending()
+                by = min(deadline, self.now() + within_s)
+                reply = await self._put(question, upload, by, permit, trial.entry)
+                answered = True
+                self._note_acceptance(question, token, permit, reply)
+                reply = self._take_note(question, requester, trial, reply)
+            finally:
+                self._charges.ended(token, answered=answered)
+                trial.leave()
+        except BaseException:
+            permit.leave()
+            raise
+        return reply
+
+    async def _permit(
+        self, question: Question, token: str, deadline: float, *, writes: bool = False
+    ) -> Permit:
+        """Acquire what a request needs to be sent. Raises a `MirrorError` where it takes too long.
+
+        All tokens that GitHub has not accepted share their lanes.
+        """
+        reads, unknown = question.method in _READING, ""
+        if not self.is_accepted(token):
+            unknown = CHECKS if asks_for_limits(question) else UNKNOWN
+        try:
+            entering = self.pacing.enter(
+                token,
+                bucket_of(question.method, question.path),
+                READ_POINTS if reads else points_of(question, mutates=writes),
+                timeout_s=deadline - self.now(),
+                unknown=unknown,
+            )
+            if not entering.called:
+                self.github.make_room()
+            return await entering
+        except MirrorError:
+            if unknown:
+                self.metrics.unknown_overloaded()
+            raise
+
+    def _note_acceptance(
+        self, question: Question, token: str, permit: Permit, reply: Reply
+    ) -> None:
+        """Note that GitHub has accepted a token, if this response is the first to show it."""
+        if (
+            accepts(reply.status, question.authorization)
+            and not _is_foreign(question, reply)
+            and not self.is_accepted(token)
+        ):
+            self.accepted.accept(token)
+            self.pacing.accepted(token, permit)
+
+    async def _check(
+        self, question: Question, requester: Requester, deadline: float
+    ) -> Answer | None:
+        """Check a credential that is not accepted yet; return GitHub's 401 where it is not valid.
+
+        Else return None, also where a check could show nothing, so that none is sent.
+        """
+        authorization = question.authorization
+        if (
+            authorization is None
+            or self.is_accepted(requester.token)
+            or self.availability.offline
+            or question.fields.get(b"x-github-otp") is not None
+            or not self._checks.may_check(authorization)
+        ):
+            return None
+        asked_at = self.tick()
+
+        async def send(check: Question) -> Reply:
+            return await self.put(check, requester, None, deadline, within_s=TIMEOUT_S)
+
+        refused = await self._checks.refusal(requester.credential, question, send)
+        if refused is not None and not refused.collapsed:
+            self.revoked(question.fields, requester, asked_at)
+        return refused
+
+    async def _put(
+        self,
+        question: Question,
+        upload: Upload | None,
+        deadline: float,
+        permit: Permit,
+        entry: Entry,
+    ) -> Reply:
+        """Ask GitHub, and take account of whether it is there."""
+        began = self.now()
+        timeout_s = deadline - began
+        # Failures of all credentials that may be made up count as those of one.
+        who = entry.credential if self.is_accepted(entry.credential) else UNKNOWN
+        status: int | str = "cancelled"
+        try:
+            producer = None if upload is None else upload.producer()
+            reply = await self.github.ask(
+                question, producer, timeout_s, permit.leave, lambda: permit.is_wanted
+            )
+            status = reply.status
+            if status in _LIMITED:
+                reply = await self._look_for_limit(question, reply, entry.strikes)
+        except Unanswered as error:
+            status = error.reason
+            # A timeout of a request with little time left is no failure of GitHub.
+            cut_short = error.reason == "timeout" and timeout_s < self.terms.timeout / 2
+            if not error.is_ours and not cut_short and not asks_for_limits(question):
+                seen = _observation(question, who)
+                self.availability.failed(seen, began, self.now())
+            if error.reason == "timeout":
+                self._timed_out(question, entry.credential, began, cut_short=cut_short)
+            raise
+        finally:
+            ended = self.now()
+            self.metrics.upstream(question.method, status, ended - began)
+        if reply.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
+            self._timed_out(question, entry.credential, began)
+        elif self.backoffs.any_known:
+            self.backoffs.responded(self._key(question).name, entry.credential)
+        if asks_for_limits(question):
+            return reply  # it does not show whether GitHub responds to other requests
+        if reply.status >= 500:  # noqa: PLR2004
+            self.availability.failed(_observation(question, who), began, ended)
+        elif not _is_foreign(question, reply):
+            self.availability.answered(limited=reply.limited, now=ended)
+        return reply
+
+    def _timed_out(
+        self, question: Question, token: str, began: float, *, cut_short: bool = False
+    ) -> None:
+        """Count a request that timed out, and note it for the backoff of its key.
+
+        A request that was *cut_short* had too little time, and does not count for its key.
+        """
+        self.metrics.unknown()
+        if question.method in _READING and not cut_short and self.is_accepted(token):
+            self.backoffs.timed_out(self._key(question).name, token, began, self.now())
+
+    async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
+        """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.
+
+        Where the content breaks off, the fields have to do; if they don't tell of a limit, it
+        fails with `Unanswered`.
+        """
+        broken: Unanswered | None = None
+        content: bytes | None = b""
+        try:
+            content = await reply.content.collect(MOST_OF_A_LIMIT)
+        except Unanswered as error:
+            broken = error
+        try:
+            coding = reply.fields.combined(b"content-encoding")
+            plain = identity(content or b"", coding, MOST_OF_A_LIMIT)
+        except (Undecodable, TooLarge):
+            plain = b""
+        meaning = meaning_of(question, reply.status, reply.fields, plain, self.now(), strikes)
+        reply = evolve(reply, limit=meaning.limit, refuses=meaning.refuses)
+        if reply.limited and content is None:
+            reply.content.abort()
+        elif not reply.limited and broken is not None:
+            raise Unanswered(broken.reason, broken.why, reply.status, broken.limit) from broken
+        elif content is None:
+            return reply
+        return evolve(reply, content=Held(content or b""))
+
+    def _take_note(
+        self, question: Question, requester: Requester, trial: Trial, reply: Reply
+    ) -> Reply:
+        """Note quota and rate limit of a response; return it with its cost."""
+        reply = self._account(question, requester, reply)
+        now, limit = self.now(), reply.limit
+        if reply.status >= 500:  # noqa: PLR2004
+            return reply
+        if limit is None:
+            self._trials.passed(trial)
+            return reply
+        self.stops.met(trial.entry, limit)
+        if self.is_accepted(requester.token):
+            self.store.set_limit(requester.token, limit)
+        if limit.kind is LimitKind.SECONDARY and self.is_accepted(requester.token):
+            self.pacing.complained(requester.token)
+        _log.warn(
+            "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
+            " retry_in={seconds}s",
+            user=self.login(requester.credential) or "unknown",
+            limit=limit.kind.value,
+            resource=limit.scope or "all",
+            seconds=round(limit.until - now),
+        )
+        return reply
+
+    def _account(self, question: Question, requester: Requester, reply: Reply) -> Reply:
+        """Count what a question cost, and show what is left (GitHub: rate limits)."""
+        bucket = bucket_of(question.method, question.path)
+        known = self.is_accepted(requester.token)
+        if known:
+            self.quotas.note(requester.token, bucket, reply.fields)
+        remaining = whole_number(reply.fields.get(b"x-ratelimit-remaining"))
+        reset = whole_number(reply.fields.get(b"x-ratelimit-reset"))
+        if remaining is None or reset is None:
+            return reply
+        login = self.login(requester.credential)
+        resource = resource_of(question, reply.fields)
+        self.metrics.quota(login, resource, remaining, reset)
+        token, alone = requester.token, not self.pacing.is_shared(requester.token)
+        if known:
+            self.pacing.heard(token, resource, remaining, reset)
+        one_less = self._charges.received(
+            token, resource, remaining, reset, self.now(), alone=alone
+        )
+        if reply.status != 304 or question.authorization is None:  # noqa: PLR2004
+            if not asks_for_limits(question):
+                self.metrics.spent(login)
+            return reply
+        if not one_less:
+            return reply
+        self.metrics.charged(login)
+        if not self._has_charged:
+            self._has_charged = True
+            _log.warn(
+                "GitHub counted a 304 against the quota (logged once): user={user}"
+                " resource={resource} remaining={remaining}",
+                user=login or "unknown",
+                resource=resource,
+                remaining=remaining,
+            )
+        return evolve(reply, charged=True)
+
+    # What is storable: collapsed, looked up, asked, taken.
+
+    async def _answer_storable(  # noqa: PLR0913 - who asks what, and how long they wait
+        self,
+        question: Question,
+        requester: Requester,
+        deadline: float,
+        patience: Patience,
+        *,
+        probing: bool = False,
+        stale_by: float = inf,
+    ) -> Answer:
+        """Answer a storable question, together with all who ask the same now."""
+        asked = Asked(
+            question=question,
+            key=self._key(question),
+            requester=requester,
+            generation=self._current_generation(requester),
+            deadline=deadline,
+            guess=not forbids_guessing(question.fields),
+            patience=patience,
+            probing=probing,
+            stale_by=stale_by,
+            came_at=self.tick(),
+        )
+        for last in (False, True):
+            answer = await self._join(asked, last=last)
+            if answer is not None:
+                return answer
+        return await self._ask(asked)
+
+    def _current_generation(self, requester: Requester) -> int:
+        known = self.is_accepted(requester.token)
+        return self._generations.of(requester.credential, known=known)
+
+    async def page(self, question: Question, asked: Asked) -> Answer:
+        """Answer a question of our own, of another page of what is *asked* for."""
+        return await self._answer_storable(
+            question, asked.requester, asked.deadline, asked.patience, probing=True
+        )
+
+    async def _join(self, asked: Asked, *, last: bool) -> Answer | None:
+        """Wait for the response of a flight; None where the request has to be sent again.
+
+        After a joined flight broke off, it is sent again, unless this is the *last* attempt.
+        """
+        current = await self._until_joinable(asked)
+        name = self._flight_of(current)
+        joins = self._flights.under_way(name)
+        if joins:
+            self.metrics.collapsed()
+        else:
+            current.departure.began_at = self.tick()
+        try:
+            answer, first = await self._flights.join(
+                name, lambda: self._ask(current), current.departure
+            )
+        except NotSaid as error:
+            if joins and not last and error.reason == "broken-answer":
+                return None
+            if joins and isinstance(error.otherwise, Answer):
+                shared = evolve(error.otherwise, collapsed=True)
+                raise NotSaid(error.reason, error.status, shared) from error
+            raise
+        if not first and answer.incoming is not None:
+            return None
+        if joins and _is_not_for(asked, answer):
+            return None
+        return evolve(answer, collapsed=True) if joins else answer
+
+    def _flight_of(self, asked: Asked) -> Hashable:
+        """Return the name of the flight for what is *asked*; HEAD joins that of a GET."""
+        return asked.same, asked.head and not self._flights.under_way((asked.same, False))
+
+    async def _until_joinable(self, asked: Asked) -> Asked:
+        """Wait while there is a flight that must not be joined; return *asked*, up to date.
+
+        A flight that began after the request was received may be joined. An earlier one may be
+        joined under two conditions. It knows of all writes of the credential: a look-up in the
+        store shows that, and begins a new generation, with flights of its own, if another replica
+        has forwarded a write. And its request was sent `JOIN_WINDOW_S` ago at most. All requests
+        that wait for a flight to end share the next one.
+        """
+        looked = knows = False
+        while (departure := self._flights.departure(self._flight_of(asked))) is not None:
+            if departure.began_at > asked.came_at:
+                break
+            if not looked:
+                known = await self._look_up(asked, current=True)
+                looked, knows = True, known.current
+                asked = self._up_to_date(asked)
+                continue
+            sent_at = departure.sent_at
+            if knows and (sent_at is None or asked.came_at - sent_at <= JOIN_WINDOW_S):
+                break
+            await self._flights.landed(self._flight_of(asked))
+        return asked
+
+    async def _ask(self, asked: Asked) -> Answer:
+        """Answer a question from the store, or by asking GitHub."""
+        known = await self._look_up(asked)
+        if self.gate.is_shut:
+            asked, known = await self._until_filled(asked, known)
+        if self._is_fresh(asked, known):
+            fresh = await self._fresh(asked, known)
+            if fresh is not None:
+                return fresh
+        if known.limits:
+            self.stops.learned(asked.requester.token, known.limits, self.now())
+        refused = await self._check(asked.question, asked.requester, asked.deadline)
+        if refused is not None:
+            return refused
+        answer = await self._ask_first(asked, known)
+        if asked.key.target == _USER:
+            await self._learn_login(asked, answer)
+        return answer
+
+    async def _ask_first(self, asked: Asked, known: Known) -> Answer:
+        """Send a request to GitHub; where nothing is known, as the first one of the fleet."""
+        if self._to_claim(asked, known) is None:
+            return await self._hear(self._up_to_date(asked), known)
+        slot = Slot()
+        asked, claimed = evolve(asked, slot=slot), None
+        try:
+            known, claimed = await self._go_first(asked, known)
+            return await self._hear(self._up_to_date(asked), known)
+        finally:
+            slot.release()
+            if claimed is not None:
+                self.store.release(*claimed)
+
+    async def _until_filled(self, asked: Asked, known: Known) -> tuple[Asked, Known]:
+        """Wait for what a store that is being filled may come to know; return what it knows.
+
+        The time for GitHub's answer isn't used up by what is no fault of GitHub's.
+        """
+        if self._is_cold(known):
+            asked = evolve(asked, deadline=asked.deadline + self.gate.longest_s)
+        pauses = looks()
+        while self.gate.is_shut and self._is_cold(known) and not asked.probing:
+            await self.gate.opened(next(pauses))
+            known = await self._look_up(asked, current=True)
+        return asked, known
+
+    # When GitHub doesn't say.
+
+    async def _hear(self, asked: Asked, known: Known) -> Answer:
+        """Ask GitHub; where it can't or won't say, give what it said to this credential before."""
+        if asked.probing or not asked.guess:
+            return await self._said(asked, known)
+        has_grant = known.permits
+        stale = await self._without_asking(asked, known, has_grant=has_grant)
+        if stale is not None:
+            return stale
+        try:
+            if has_grant:
+                return await self._in_time(asked, known)
+            return await self._said(asked, known)
+        except NotSaid as said:
+            # Even without a grant before: a lagging reader may not have known it.
+            stale = await self._stale(asked, said.reason, said.status)
+            if stale is None:
+                raise
+            return stale
+
+    async def _without_asking(
+        self, asked: Asked, known: Known, *, has_grant: bool
+    ) -> Answer | None:
+        """Return a stale response where no request is sent to GitHub now; None: one is sent."""
+        now, stop = self.now(), None
+        if self.stops.any_known:
+            stop = self.stops.now_stopped(asked.requester.token, asked.scopes, now)
+        if has_grant and (stop is not None or self.availability.offline):
+            reason = "offline" if stop is None else stop.limit.kind.reason
+            stale = await self._stale(asked, reason, None)
+            if stale is not None:
+                if stop is None and self.availability.takes_trial(now):
+                    self._ask_aside(asked, known)
+                return stale
+        if stop is None and self.backoffs.any_known:
+            return await self._backed_off(asked, now, has_grant=has_grant)
+        return None
+
+    async def _backed_off(self, asked: Asked, now: float, *, has_grant: bool) -> Answer | None:
+        """Return a stale response during the backoff of a key; None: the request is sent.
+
+        Without a stale response, raises a `MirrorError` after repeated timeouts.
+        """
+        backoff = self.backoffs.holds(asked.key.name, asked.requester.token, now)
+        if backoff is None:
+            return None
+        stale = await self._stale(asked, "timeout", None, sent=False) if has_grant else None
+        if stale is None and backoff.repeated:
+            raise error_responses.backed_off(ceil(backoff.until - now))
+        return stale
+
+    async def _said(self, asked: Asked, known: Known) -> Answer:
+        """Return what GitHub says, or fail with `NotSaid`."""
+        try:
+            return await self._validation.validate(asked, known)
+        except Unanswered as error:
+            raise NotSaid(error.reason, error.status, self._unanswered(error)) from error
+        except Stopped as error:
+            reason, again = error.stop.limit.kind.reason, error.stop.again(self.now())
+            raise NotSaid(reason, None, again) from error
+
+    async def _in_time(self, asked: Asked, known: Known) -> Answer:
+        """Wait for GitHub; not for long, if a stale answer may be given instead.
+
+        The exchange continues then, so that its response is stored. A later request for the same
+        waits for its end before it sends its own, since that response would be too old for it.
+        """
+        name = (asked.same, asked.head)
+        if self._going.under_way(name):
+            limit_s = max(asked.stale_by - self.now(), 0.0)
+            waiting = Patient(self._going.landed(name))
+            try:
+                landed = await waiting.within(lambda late: self.call_later(limit_s, late))
+            finally:
+                waiting.leave()
+            stale = None if landed else await self._stale(asked, "timeout", None)
+            if stale is not None:
+                return stale
+        going = Patient(Deferred.fromCoroutine(self._said(asked, known)))
+        try:
+            return await self._said_or_stale(
+                asked, going, lambda: self._going.adopt(name, going.leave_to_others())
+            )
+        finally:
+            going.leave(_unwanted)
+
+    async def _said_or_stale(
+        self, asked: Asked, going: Patient[R], go_on: Callable[[], object]
+    ) -> R | Answer:
+        """Return what comes in time, or a stale answer, and let the question *go on*."""
+        limit_s = max(asked.stale_by - self.now(), 0.0)
+        said = await going.within(lambda late: self.call_later(limit_s, late))
+        if said is not None:
+            return said
+        stale = await self._stale(asked, "timeout", None)
+        if stale is not None and not going.has_come:
+            go_on()
+            return stale
+        return await going.end()
+
+    def _ask_aside(self, asked: Asked, known: Known) -> None:
+        """Ask GitHub though nobody waits for it, to see whether it is back."""
+        name = (asked.same, asked.head)
+        going = self._going.join(name, lambda: self._said(asked, known))
+        self._going.keep(name)
+        Patient(going).leave()
+
+    def unstorable(self, asked: Asked, reason: str) -> None:
+        """Count a 200 that could not be stored; log it once for each path pattern and reason."""
+        self.metrics.unstorable(reason)
+        what = path_pattern(asked.question.path), reason
+        if what in self._unstorable or len(self._unstorable) >= _MOST_PATTERNS:
+            return
+        self._unstorable.add(what)
+        _log.info(
+            "Response not storable: path={path} reason={reason}",
+            path=what[0],
+            reason=reason,
+        )
+
+    def is_unsettled(self, asked: Asked) -> bool:
+        """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
+        return self.stops.is_unsettled(asked.requester.token, asked.scopes)
+
+    def close(self) -> None:
+        """Give up what is asked though nobody waits for it."""
+        self.users.close()
+        self._checks.close()
+        self._going.close()
+
+    async def _stale(
+        self, asked: Asked, reason: str, status: int | None, *, sent: bool = True
+    ) -> Answer | None:
+        """Return a stale answer, if this credential may have one."""
+        # Patience of its own: it decides between an answer and none.
+        patience = self.store.patience()
+        known = await self.store.look_up(asked.key, asked.credential, patience, current=True)
+        known = known_for(asked.question.fields.once(canonical), known)
+        grant = staleness.usable(known, self.now(), self.terms.stale_limit)
+        if grant is None:
+            return None
+        found = await fetched(
+            self.store, self.budgets, known, asked.key, (grant.digest,), patience, current=True
+        )
+        stored = found.get(grant.digest)
+        if stored is None or not staleness.may_serve(stored):
+            return None
+        quota = self.quotas.last(asked.requester.token, bucket_of(b"GET", asked.question.path))
+        return Answer(
+            200,
+            staleness.fields(stored, grant, quota),
+            Outcome.STALE,
+            stored,
+            asked=status,
+            forward="stale" if sent and (status or reason not in _NOT_ASKED) else None,
+            detail=reason,
+            age_s=max(int(self.now() - grant.validated_at), 0),
+            granted=True,
+        )
+
+    async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
+        look_up, (credential, token) = self.store.look_up, asked.requester
+        if self.pacing.budgets.alone or not self.is_accepted(token):
+            known = await look_up(
+                asked.key, credential, asked.patience, current=current, token=token
+            )
+        else:
+            with self.pacing.expecting(token):
+                known = await look_up(
+                    asked.key, credential, asked.patience, current=current, token=token
+                )
+        self._catch_up(asked.requester, known)
+        if not self.is_accepted(token) and fleet_knows(known):
+            authorization = asked.question.authorization
+            # What GitHub does not validate is granted what requests without a credential are.
+            if authorization is not None and is_checkable(authorization):
+                self.accepted.accept(token)
+        return known_for(asked.question.fields.once(canonical), known)
+
+    def _up_to_date(self, asked: Asked) -> Asked:
+        """Return *asked* with the current generation, before it is sent."""
+        generation = self._current_generation(asked.requester)
+        return asked if generation == asked.generation else evolve(asked, generation=generation)
+
+    @staticmethod
+    def _is_cold(known: Known) -> bool:
+        return known.grant is None and not known.entries and not known.unstorable
+
+    def _to_claim(self, asked: Asked, known: Known) -> Subject | None:
+        """Return the lock of the fleet that a request needs, or None where it needs none.
+
+        A credential that GitHub has not accepted acquires none: no other request waits for it.
+        """
+        if not self.is_accepted(asked.requester.token):
+            return None
+        if asked.head or asked.probing or known.refused or known.unstorable or known.grant:
+            return None
+        return Subject(asked.key, asked.credential if known.entries else None)
+
+    def _owner(self) -> str:
+        """Return a name under which to claim something, another each time."""
+        self._claims += 1
+        return f"{self._instance}-{self._claims}"
+
+    async def _go_first(
+        self, asked: Asked, known: Known
+    ) -> tuple[Known, tuple[Subject, str] | None]:
+        """Acquire the lock of the fleet, or wait for its holder; return what is known then.
+
+        Also return the lock that was acquired. Waiting takes `collapse_wait` at most. If the holder
+        stored nothing, one more request acquires the lock; after that each is sent without it. The
+        permit to send is acquired before the lock, so that others wait for GitHub, and not for
+        other requests of this credential. While another request has the lock, it is released.
+        """
+        owner, slot = self._owner(), asked.slot
+        until = self.now() + self.terms.collapse_wait
+        tries: Counter[Subject] = Counter()
+        while (subject := self._to_claim(asked, known)) is not None and self.now() < until:
+            tries[subject] += 1
+            if tries[subject] > _MOST_CLAIMS:
+                break
+            if self.stops.now_stopped(asked.requester.token, asked.scopes, self.now()):
+                break  # nothing will be sent
+            if slot.permit is None:
+                token, deadline = asked.requester.token, asked.deadline
+                slot.permit = await self._permit(asked.question, token, deadline)
+            claim = await self.store.claim(subject, owner, asked.patience)
+            if claim is Claim.GO:
+                return known, (subject, owner)
+            if claim is Claim.WAIT:
+                slot.release()
+                await self.store.wait(subject, max(until - self.now(), 0.0))
+            known = await self._look_up(asked, current=True)
+        return known, None
+
+    async def _fresh(self, asked: Asked, known: Known) -> Answer | None:
+        """Answer without asking, within `fresh_for` of this credential's last validation.
+
+        Only where no refusal and no write can have been missed.
+        """
+        if not known.current:
+            known = await self._look_up(asked, current=True)
+        grant = known.grant
+        if grant is None or not known.current or not self._is_fresh(asked, known):
+            return None
+        found = await fetched(
+            self.store, self.budgets, known, asked.key, (grant.digest,), asked.patience
+        )
+        stored = found.get(grant.digest)
+        # RFC 9111, section 4.1: what varies with everything is never fresh.
+        if stored is None or b"*" in stored.fields.listed(b"vary"):
+            return None
+        return Answer(
+            200,
+            staleness.without_exchange(stored, grant),
+            Outcome.FRESH,
+            stored,
+            age_s=max(int(self.now() - grant.validated_at), 0),
+            granted=True,
+        )
+
+    def _is_fresh(self, asked: Asked, known: Known) -> bool:
+        grant = known.grant
+        return (
+            grant is not None
+            and asked.guess
+            and known.permits
+            and 0.0 <= self.now() - grant.validated_at < self.terms.fresh_for
+        )
+
+    # What it learns.
+
+    def revoked(self, fields: Fields, requester: Requester, asked_at: float) -> None:
+        """Remember that GitHub refused a credential altogether, in a request with *fields*.
+
+        It was the token that was refused, and so it is with each scheme that it is sent with.
+        """
+        credential = requester.credential
+        known = self.is_accepted(requester.token)
+        self.accepted.forget(requester.token)
+        for name in self.names.writers_of(fields):
+            self._generations.begin(name, known=known)
+            self.store.revoke(name, new_epoch(accepted=False))
+        # The hybrid clock may be ahead of the machine's, by which later logins are noted.
+        self.users.revoke(credential, min(asked_at, self.now()))
+
+    async def _learn_login(self, asked: Asked, answer: Answer) -> None:
+        """Remember whose credential this is, when GitHub has just said so."""
+        if not isinstance(answer.body, Representation):
+            return
+        # Of what GitHub said before, nothing is learned now.
+        if answer.outcome in {Outcome.STALE, Outcome.FRESH}:
+            return
+        if answer.outcome is Outcome.REVALIDATED and self.login(asked.credential) is not None:
+            return
+        login = parse_login(await self._plain(answer))
+        if login is not None and not asked.head:
+            for name in set(asked.requester):
+                self.users.learn(name, login, self.now())
+
+
+def _observation(question: Question, credential: str) -> Observation:
+    """Return the failure of a request as an observation; HEAD is the operation of GET."""
+    method = "GET" if question.method in _READING else question.method.decode("latin-1")
+    operation = f"{method} {path_pattern(question.path)}"
+    return Observation(question.path.decode("latin-1"), credential, operation)
+
+
+def _is_foreign(question: Question, reply: Reply) -> bool:
+    """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
+    if reply.status != 200 or question.method not in _READING:  # noqa: PLR2004
+        return False
+    accept, content_type = question.fields.get(b"accept"), reply.fields.get(b"content-type")
+    return not is_as_accepted(accept, content_type)
+
+
+def _is_not_for(asked: Asked, answer: Answer) -> bool:
+    """Tell whether the response to another request must not be used for this one.
+
+    It varies by a field in which the two may differ. Or it is a 304 for an entity-tag that the
+    client has not sent.
+    """
+    if beyond_key(answer.fields):
+        return True
+    if answer.body is not None or answer.status != 304:  # noqa: PLR2004
+        return False
+    return not not_modified(asked.question.fields, answer.fields.get(b"etag"), None)
+
+
+def _unwanted(said: Answer | Failure) -> None:
+    """Let go of an answer that nobody waits for any more; what shouldn't happen is logged."""
+    if isinstance(said, Failure):
+        if not said.check(*_EXPECTED):
+            _log.failure("A question failed that nobody waits for", failure=said)
+    elif said.incoming is not None:
+        said.incoming.abort()
+
+
+async def _mutates(question: Question, upload: Upload | None, budgets: Budgets) -> bool:
+    """Tell whether a request may change later responses; for GraphQL, its content is read.
+
+    Not where it is large and there is no room for it: it counts as a mutation then.
+    """
+    if not is_write(question) or not is_graphql(question) or upload is None:
+        return is_write(question)
+    # The query of the target may hold the GraphQL document as well.
+    if b"?" in question.target:
+        return True
+    # GitHub takes no GraphQL without a credential.
+    if question.authorization is None:
+        return True
+    size = min(upload.announced or _GRAPHQL_LOOK, _GRAPHQL_LOOK)
+    if size > FREE_BYTES and budgets.small.is_full(size):
+        return True
+    with budgets.small.charge(size if size > FREE_BYTES else 0):
+        content = await upload.whole(_GRAPHQL_LOOK)
+    return content is None or is_mutation(content)
+
+
+def _scopes(question: Question, *, mutates: bool) -> tuple[str, ...]:
+    """Return the scopes of the limits that stop a request."""
+    method, path = question.method, question.path
+    if method in _READING:
+        return scopes_of(method, path, creates=False)
+    creates = creates_content(method, graphql=is_graphql(question), mutates=mutates)
+    return scopes_of(method, path, creates=creates)

@@ -1,0 +1,584 @@
+"""Validating a question with GitHub: with what it is asked, and what becomes of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+
+from ghmirror_tw.caching import update
+from ghmirror_tw.caching import validators as reuse
+from ghmirror_tw.caching.content_codings import (
+    TooLarge,
+    Undecodable,
+    identity,
+    pack,
+    represent,
+    unpacked_size,
+)
+from ghmirror_tw.caching.forwarded_fields import canonical
+from ghmirror_tw.caching.records import Entry, Known, Representation
+from ghmirror_tw.caching.storability import (
+    has_short_lived_urls,
+    of_this_answer,
+    refuses,
+    why_unstorable,
+)
+from ghmirror_tw.caching.update import Word
+from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
+from ghmirror_tw.github.pagination import (
+    NOTHING,
+    UNPROVABLE,
+    Demand,
+    leads_elsewhere,
+    most_items,
+    what_must_hold,
+)
+from ghmirror_tw.github.rate_limits import Limit
+from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.url_rewriting import is_json
+from ghmirror_tw.http import entity_tags, error_responses
+from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.preconditions import PRECONDITIONS
+from ghmirror_tw.proxy.exchange import Asked, Plan, Requester, Terms, Turn, Upload
+from ghmirror_tw.proxy.link_proofs import NoPagesError, NoSuchPageError, Proofs
+from ghmirror_tw.proxy.stored_content import fetched
+from ghmirror_tw.runtime.quantities import size
+from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.store.restore_barrier import Gate, looks
+from ghmirror_tw.store.store_interface import IStore
+from ghmirror_tw.upstream.byte_budget import Budgets, Room
+from ghmirror_tw.upstream.incoming_content import Held
+from ghmirror_tw.upstream.limits import Stopped, limited
+from ghmirror_tw.upstream.rate_limiter import Slot
+from ghmirror_tw.upstream.response import Answer, NotSaid, Whole
+from ghmirror_tw.upstream.upstream_interface import IncomingContent, Reply, Unanswered
+
+_EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(entity_tags.EMPTY_LIST), 2, 0)
+#: How much of an answer is looked at, to tell whether it speaks of a limit.
+MOST_OF_A_LIMIT: Final = 64 * 1024
+#: GitHub's statuses for a page of a list that has no numbered pages.
+_NO_PAGES: Final = frozenset({400, 404})
+_CONFIRMED: Final = {
+    Kind.OWN: Outcome.REVALIDATED,
+    Kind.COMPUTED: Outcome.SHARED,
+    Kind.EMPTY: Outcome.EMPTY,
+}
+
+
+class World(Protocol):
+    """What validating needs of the mirror around it."""
+
+    @property
+    def terms(self) -> Terms:
+        """How it is set up now."""
+
+    @property
+    def gate(self) -> Gate:
+        """Whether the store is being filled."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """How many bytes of content may be held."""
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+
+    def tick(self) -> float:
+        """Return the time, later than every time returned or read before."""
+
+    def login(self, credential: str) -> str | None:
+        """Return whose credential it is, where known."""
+
+    async def put(  # noqa: PLR0913 - a request, its credential, content and deadline
+        self,
+        question: Question,
+        requester: Requester,
+        upload: Upload | None,
+        deadline: float,
+        sending: Callable[[], object] = bool,
+        *,
+        slot: Slot | None = None,
+    ) -> Reply:
+        """Put one question to GitHub; *sending* is called just before it is sent."""
+
+    async def page(self, question: Question, asked: Asked) -> Answer:
+        """Answer a question of our own, of another page of what is *asked* for."""
+
+    def is_accepted(self, token: str) -> bool:
+        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
+
+    def revoked(self, fields: Fields, requester: Requester, asked_at: float) -> None:
+        """Remember that GitHub refused a credential altogether, in a request with *fields*."""
+
+    def epoch(self, asked: Asked, known: Known) -> bytes | None:
+        """Return the epoch in which a request was sent, after what was *known*; None: unknown."""
+
+    def is_unsettled(self, asked: Asked) -> bool:
+        """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
+
+    def unstorable(self, asked: Asked, reason: str) -> None:
+        """Note that a 200 could not be stored, and the reason."""
+
+
+@define(eq=False)
+class Validation:
+    """Asks GitHub, and takes its answer."""
+
+    world: World
+    store: IStore
+    workshop: Workshop
+    sharing: Sharing
+    proofs: Proofs
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.mirror"))
+
+    async def _plan(self, asked: Asked, known: Known) -> Plan:
+        """Choose the validators: the grant's own, and those computed for what others brought."""
+        now = self.world.now()
+        question, grant = asked.question, known.grant
+        entries: tuple[Entry, ...] = ()
+        if (
+            reuse.may_have_candidates(known)
+            and self.sharing.enabled(now)
+            # Else the time of the response would show whether something is stored.
+            and self.world.is_accepted(asked.requester.token)
+        ):
+            entries = reuse.candidates(
+                known,
+                self.world.login(asked.credential),
+                lists=self.sharing.lists_enabled(now),
+                proven=self.sharing.proven,
+            )
+        wanted = (() if grant is None else (grant.digest,)) + tuple([e.digest for e in entries])
+        stored = await self._fetch(asked, known, wanted) if wanted else {}
+        validators = []
+        if grant is not None and grant.etag is not None and grant.digest in stored:
+            validators.append(Validator(grant.etag, Kind.OWN, grant.digest))
+        for entry in entries:
+            candidate = stored.get(entry.digest)
+            if candidate is not None:
+                tag = await self.workshop.run(candidate.size, _computed, question, candidate)
+                validators.append(Validator(tag, Kind.COMPUTED, entry.digest))
+        if validators:
+            return Plan(tuple(validators), stored=stored)
+        if grant is not None and grant.digest in stored and grant.last_modified is not None:
+            return Plan(dated=grant, stored=stored)
+        return Plan(self._guesses(asked, known, now))
+
+    async def _fetch(
+        self, asked: Asked, known: Known, wanted: tuple[str, ...]
+    ) -> dict[str, Representation]:
+        """Return those of the representations that are there.
+
+        While a store is being filled, what is listed may come before its content does.
+        """
+        pauses, gate, grant = looks(), self.world.gate, known.grant
+        while True:
+            stored = await fetched(
+                self.store, self.world.budgets, known, asked.key, wanted, asked.patience
+            )
+            there = bool(stored) if grant is None else grant.digest in stored
+            if there or asked.probing or not gate.is_shut:
+                return stored
+            await gate.opened(next(pauses))
+
+    def _guesses(self, asked: Asked, known: Known, now: float) -> tuple[Validator, ...]:
+        """Return validators where there is nothing to validate: the client's own, or `[]`."""
+        own = reuse.of_client(asked.question)
+        if own:
+            return own if self.sharing.lists_enabled(now) else own[:1]
+        if known.grant is not None or known.entries:
+            return ()
+        if (
+            # A proof is GitHub's word on the list, not a guess at the client's answer.
+            (asked.probing or (asked.guess and asked.first_page and not asked.head))
+            and self.sharing.single.is_on(now)
+            and reuse.may_be_empty(asked.question)
+        ):
+            return (Validator(reuse.empty_tag(asked.question), Kind.EMPTY, EMPTY_DIGEST),)
+        return ()
+
+    def _note_departure(self, asked: Asked) -> None:
+        asked.departure.note(self.world.now())
+
+    async def validate(self, asked: Asked, known: Known) -> Answer:
+        """Ask GitHub, with fewer validators each time that its answer cannot be used."""
+        plan = await self._plan(asked, known)
+        own = self._own_demand(asked, known, plan)
+        if self._is_unprovable(asked, known, plan, own):
+            plan, own = Plan(), NOTHING
+        beside = self._prove_beside(asked, known, own)
+        sending = partial(self._note_departure, asked)
+        try:
+            while True:
+                asked_at = self.world.tick()
+                question = plan.as_sent(asked.question)
+                try:
+                    reply = await self.world.put(
+                        question, asked.requester, None, asked.deadline, sending, slot=asked.slot
+                    )
+                except Unanswered as error:
+                    if error.status is not None:
+                        self._refused(asked, error.status, asked_at)
+                    raise
+                turn = Turn(asked, known, plan, reply, asked_at)
+                if reply.status != 304:  # noqa: PLR2004
+                    return await self._take(turn)
+                if reply.content.length != 0:
+                    await reply.content.collect(0)
+                if not plan.conditional:
+                    raise Unanswered("broken-answer", "304 to an unconditional request")
+                answer, plan = await self._confirm(turn, beside)
+                if answer is not None:
+                    return answer
+        finally:
+            if beside is not None:
+                # If something else ended it, nobody looks at this one any more.
+                beside.addErrback(lambda failure: failure.trap(CancelledError) and None)
+                beside.cancel()
+
+    def _word(self, turn: Turn) -> Word:
+        asked, fields = turn.asked, turn.reply.fields
+        authorization, limit_s = asked.question.authorization, self.world.terms.stale_limit
+        now = self.world.now()
+        expires_at = update.expires_at(authorization, fields, now, limit_s)
+        login = self.world.login(asked.credential)
+        sent = asked.question.fields.once(canonical)
+        epoch = self.world.epoch(asked, turn.known)
+        return Word(fields, turn.asked_at, now, login, expires_at, sent, epoch)
+
+    async def _confirm(
+        self, turn: Turn, beside: Deferred[bool | None] | None
+    ) -> tuple[Answer | None, Plan]:
+        """Take a 304: return the answer that it confirms, or how to ask again."""
+        asked, plan, own = turn.asked, turn.plan, of_this_answer(turn.reply.fields)
+        etag = own.get(b"etag")
+        validator = plan.confirmed(etag)
+        if validator is None:
+            return None, plan.narrowed()
+        self.sharing.honoured(len(plan.validators))
+        if validator.kind is Kind.CLIENT:
+            fields = own.with_line(b"etag", etag or validator.tag)
+            return Answer(304, fields, Outcome.REVALIDATED, None), plan
+        stored = _EMPTY if validator.kind is Kind.EMPTY else plan.stored.get(validator.digest)
+        if stored is None or leads_elsewhere(own.combined(b"link"), self.world.terms.api_url):
+            return None, Plan()
+        grant, entry = update.confirmed(turn.known, validator, stored, self._word(turn))
+        demand = self._demand(asked, turn.known, stored, grant.link, validator.kind)
+        if demand is not NOTHING:
+            if beside is not None and validator.kind is Kind.OWN:
+                held = await beside
+            else:
+                held = await self._prove(asked, turn.known, demand)
+            if not held:
+                return None, Plan()
+            self.proofs.answered(asked.walk(turn.known))
+        if stored.items is not None and not asked.probing:
+            self.proofs.received(asked.walk(turn.known), stored.items)
+        # Of a page beyond the first, `[]` says nothing about its `Link`: it is not remembered.
+        if validator.kind is not Kind.EMPTY:
+            self.store.freshen(asked.key, asked.credential, grant, entry)
+        elif asked.first_page:
+            self.store.remember(asked.key, asked.credential, stored, grant, entry)
+        fields = reuse.freshen(stored.fields, grant, own)
+        outcome, granted = _CONFIRMED[validator.kind], turn.known.grant is not None
+        answer = Answer(200, fields, outcome, stored, asked=304, granted=granted)
+        return (evolve(answer, charged=True) if turn.reply.charged else answer), plan
+
+    # Links.
+
+    def _demand(
+        self, asked: Asked, known: Known, stored: Representation, link: bytes | None, kind: Kind
+    ) -> Demand:
+        if asked.probing or kind is Kind.EMPTY:
+            return NOTHING
+        demand = what_must_hold(
+            asked.question.target,
+            stored.items,
+            link,
+            shared=kind is Kind.COMPUTED,
+            verify_last=self.world.terms.verify_last,
+            authorised=asked.question.authorization is not None,
+            api_url=self.world.terms.api_url,
+        )
+        if demand is not NOTHING and self.proofs.has_no_pages(asked.walk(known)):
+            return UNPROVABLE
+        if self.proofs.leads_nowhere(asked.walk(known), link, self.world.terms.api_url):
+            return UNPROVABLE
+        return demand
+
+    def _own_demand(self, asked: Asked, known: Known, plan: Plan) -> Demand:
+        """Return what must be proved if the grant's own validator is confirmed."""
+        grant = known.grant
+        stored = plan.stored.get(grant.digest) if grant is not None else None
+        if grant is None or stored is None or not plan.conditional:
+            return NOTHING
+        return self._demand(asked, known, stored, grant.link, Kind.OWN)
+
+    def _is_unprovable(self, asked: Asked, known: Known, plan: Plan, own: Demand) -> bool:
+        """Tell whether what GitHub is likely to confirm could not be used anyway.
+
+        Then it is asked without validators at once, rather than twice.
+        """
+        if known.grant is not None or asked.question.authorization is not None:
+            return own.unprovable
+        return any(
+            self._demand(asked, known, stored, e.link, Kind.COMPUTED).unprovable
+            for e in known.entries
+            if (stored := plan.stored.get(e.digest)) is not None
+        )
+
+    def _prove_beside(
+        self, asked: Asked, known: Known, own: Demand
+    ) -> Deferred[bool | None] | None:
+        """Prove beside the main question what must hold if the grant's own tag is confirmed."""
+        if own is NOTHING or own.unprovable:
+            return None
+        # It would be one question more than the one that may try whether a limit has ended.
+        if self.world.is_unsettled(asked):
+            return None
+        # The proof may be older than the main request, which may have to wait for a connection.
+        self._note_departure(asked)
+        return Deferred.fromCoroutine(self._prove(asked, known, own))
+
+    async def _request_page(self, asked: Asked, target: bytes) -> int | None:
+        """Return the number of items on another page; None where no response shows it."""
+        fields = asked.question.fields.without(PRECONDITIONS)
+        try:
+            answer = await self.world.page(Question(b"GET", target, fields), asked)
+        except (Unanswered, MirrorError, NotSaid, Stopped):
+            return None
+        if answer.incoming is not None:
+            answer.incoming.abort()
+        if answer.status == 422:  # noqa: PLR2004 - GitHub does not count that far
+            raise NoSuchPageError
+        if answer.status in _NO_PAGES:
+            raise NoPagesError
+        return answer.body.items if isinstance(answer.body, Representation) else None
+
+    async def _prove(self, asked: Asked, known: Known, demand: Demand) -> bool | None:
+        return await self.proofs.prove(
+            asked.walk(known), demand, lambda target: self._request_page(asked, target)
+        )
+
+    # Taking what is new.
+
+    async def _take(self, turn: Turn) -> Answer:
+        """Take an answer that is no 304: store it if it may be, and pass it on."""
+        asked, reply = turn.asked, turn.reply
+        if reply.status >= 500:  # noqa: PLR2004
+            raise NotSaid("server-error", reply.status, await self._server_error(turn))
+        if reply.limit is not None and reply.limited:
+            answer = limited_answer(reply, reply.limit, self.world.now())
+            raise NotSaid(reply.limit.kind.reason, reply.status, answer)
+        why = self._process_head(turn)
+        if asked.head:
+            await reply.content.collect(0)
+            return passed_on(reply, None)
+        try:
+            content, room = await self._collect(reply)
+        except Unanswered as error:
+            raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
+        with room:
+            if why is None:
+                stored = await self._store_whole(turn, content)
+                if isinstance(stored, Answer):
+                    return stored
+                self._ends_grant(turn)
+                why = stored
+            if reply.status == 200:  # noqa: PLR2004
+                self.store.unstorable(asked.key)
+                self.world.unstorable(asked, why)
+            return passed_on(reply, self._body(reply, content))
+
+    async def _collect(self, reply: Reply) -> tuple[bytes | None, Room]:
+        """Return the content, or None where it is too large to be held, and the room it takes."""
+        limit, budgets = self.world.terms.max_stored_size, self.world.budgets
+        room = budgets.room(limit, reply.content.length)
+        try:
+            content = await reply.content.collect(limit, _coding(reply), room)
+        except BaseException:
+            room.release()
+            raise
+        return content, (budgets.room(0, 0) if content is None else room)
+
+    def _body(self, reply: Reply, content: bytes | None) -> Whole | IncomingContent:
+        """Return what was collected, counted for as long as a request holds it, or the stream."""
+        if content is None:
+            return reply.content
+        whole = Whole(content, _coding(reply))
+        self.world.budgets.keep(whole, content)
+        return whole
+
+    async def _server_error(self, turn: Turn) -> Answer | MirrorError:
+        """Return GitHub's own 5xx, for all waiting requests without a stale response.
+
+        With content that is too large to be held for them, the mirror's own error replaces it.
+        """
+        reply, limit_bytes = turn.reply, self.world.terms.max_stored_size
+        if turn.asked.head:
+            await reply.content.collect(0)
+            return passed_on(reply, None)
+        try:
+            content, room = await self._collect(reply)
+        except Unanswered as error:
+            raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
+        with room:
+            if content is None:
+                reply.content.abort()
+                limit = f"[cache] max_stored_size = {size(limit_bytes)}"
+                return error_responses.over_own_limit(limit)
+            return passed_on(reply, self._body(reply, content))
+
+    def _process_head(self, turn: Turn) -> str | None:
+        """Update refusals, sharing and the grant from status and fields, without the content.
+
+        Return the reason why the response may not be stored; None: it may.
+        """
+        self._refused(turn.asked, turn.reply.status, turn.asked_at)
+        self._weigh(turn)
+        api_url = self.world.terms.api_url
+        why = why_unstorable(turn.asked.question, turn.reply.status, turn.reply.fields, api_url)
+        if why is not None:
+            self._ends_grant(turn)
+        return why
+
+    def _weigh(self, turn: Turn) -> None:
+        """Take a 200 with a tag that was sent as evidence that validators are ignored."""
+        sent, etag = turn.plan.validators, turn.reply.fields.get(b"etag")
+        if turn.reply.status != 200 or not reuse.was_ignored(sent, etag):  # noqa: PLR2004
+            return
+        if len(sent) == 1 and sent[0].kind not in {Kind.COMPUTED, Kind.EMPTY}:
+            return
+        now = self.world.now()
+        off = self.sharing.ignored(len(sent), turn.asked.key.name, turn.asked.credential, now)
+        if off is not None:
+            self._log.warn(
+                "GitHub ignores validators that it should honour; {what} off for an hour",
+                what="lists of entity-tags" if off == "lists" else "sharing",
+            )
+
+    async def _store_whole(self, turn: Turn, content: bytes | None) -> Answer | str:
+        """Store the content of a 200, if it is complete and not too large; else return why not."""
+        if content is None:
+            return "too-large"
+        if not turn.reply.content.certain:
+            return "uncertain-end"
+        return await self._store(turn, content)
+
+    async def _store(self, turn: Turn, content: bytes) -> Answer | str:
+        """Store the content of a 200 and return the response, or return why it is not storable."""
+        asked, known, fields = turn.asked, turn.known, turn.reply.fields
+        try:
+            represented = await self.workshop.run(
+                unpacked_size(content, _coding(turn.reply)),
+                _represented,
+                asked.question,
+                fields,
+                content,
+                self.world.terms.max_stored_size,
+            )
+        except TooLarge:
+            return "too-large"
+        except Undecodable as error:
+            raise Unanswered("broken-answer", str(error), turn.reply.status) from error
+        if represented is None:
+            return "short-lived-urls"
+        stored, shareable = represented
+        self.world.budgets.keep(stored, stored.packed)
+        grant, entry = update.brought(known, stored, self._word(turn), shareable=shareable)
+        self.store.remember(asked.key, asked.credential, stored, grant, entry)
+        if stored.items is not None and not asked.probing:
+            self.proofs.answered(asked.walk(known))
+            self.proofs.link_received(asked.walk(known), grant.link, self.world.terms.api_url)
+            self.proofs.received(asked.walk(known), stored.items)
+        cold = known.grant is None and not known.entries
+        outcome = Outcome.MISS if cold else Outcome.CHANGED
+        granted = known.grant is not None
+        return Answer(200, of_this_answer(fields), outcome, stored, asked=200, granted=granted)
+
+    def _ends_grant(self, turn: Turn) -> None:
+        """End the grant, since GitHub's response neither confirms nor replaces it.
+
+        Its representation stays a candidate for validation. Failures and rate limits, which do not
+        concern the grant, do not get here.
+        """
+        asked, grant = turn.asked, turn.known.grant
+        if grant is not None and refuses(turn.reply.status) is None:
+            self.store.refuse(asked.key, asked.credential, turn.asked_at)
+
+    def _refused(self, asked: Asked, status: int, asked_at: float) -> None:
+        """Remember a refusal, so that it outweighs every grant from before.
+
+        *status* is that of a response without a rate limit.
+        """
+        what = refuses(status)
+        if what == "credential" and asked.question.authorization is not None:
+            self.world.revoked(asked.question.fields, asked.requester, asked_at)
+        elif what is not None:
+            self.store.refuse(asked.key, asked.credential, asked_at)
+
+
+def _coding(reply: Reply) -> bytes:
+    codings = reply.fields.listed(b"content-encoding")
+    return b", ".join([coding for coding in codings if coding != b"identity"])
+
+
+def _computed(question: Question, candidate: Representation) -> bytes:
+    return reuse.computed(question, candidate, candidate.content())
+
+
+def _represented(
+    question: Question, fields: Fields, content: bytes, limit: int
+) -> tuple[Representation, bool] | None:
+    """Return a representation, and whether its entity-tag is the one that we compute.
+
+    None where it must not be stored: it contains URLs that expire before the tag changes.
+    """
+    coding = b", ".join(fields.listed(b"content-encoding"))
+    stored, plain = represent(fields, content, coding, limit, most_items(question.target))
+    etag = fields.get(b"etag")
+    shareable = etag is not None and entity_tags.weakly_equal(
+        etag, reuse.computed(question, stored, plain)
+    )
+    if not shareable and is_json(fields.get(b"content-type")) and has_short_lived_urls(plain):
+        return None
+    return stored, shareable
+
+
+def limited_answer(reply: Reply, limit: Limit, now: float) -> Answer:
+    """Return a rate limited response of GitHub's, for all requests of a flight.
+
+    Where its content is missing (HEAD), or does not unpack, GitHub's usual content replaces it.
+    """
+    content = reply.content.content if isinstance(reply.content, Held) else b""
+    answer = passed_on(reply, Whole(content, _coding(reply)))
+    try:
+        readable = bool(identity(content, _coding(reply), MOST_OF_A_LIMIT))
+    except (Undecodable, TooLarge):
+        readable = False
+    if readable:
+        return answer
+    usual = limited(limit, now)
+    fields = answer.fields.with_line(b"content-type", usual.fields.get(b"content-type"))
+    return evolve(answer, fields=fields, body=usual.body, coding=b"")
+
+
+def passed_on(reply: Reply, body: Whole | IncomingContent | None) -> Answer:
+    """Return GitHub's answer as it is."""
+    return Answer(
+        reply.status,
+        of_this_answer(reply.fields),
+        Outcome.PASS,
+        body,
+        coding=_coding(reply),
+        forward="uri-miss",
+        asked=reply.status,
+    )

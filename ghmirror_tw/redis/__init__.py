@@ -1,0 +1,1 @@
+"""A Redis client for Twisted over txredisapi's protocol; it knows nothing of the mirror."""

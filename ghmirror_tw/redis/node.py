@@ -1,0 +1,326 @@
+"""One Redis server: asked while it answers, left alone while it does not, tried meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet._sslverify import IOpenSSLTrustRoot
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txredisapi import ResponseError
+
+from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.error_replies import Trouble, code_of, trouble
+from ghmirror_tw.redis.pipeline import exchange
+from ghmirror_tw.redis.redis_connection import Connection, KeysChanged, plain
+from ghmirror_tw.redis.redis_pool import Pool
+from ghmirror_tw.redis.server_trials import Trials
+from ghmirror_tw.redis.servers_interface import Command, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.settling import Settling
+
+#: A connection without a reply for this long is given up: seconds at least, and timeouts.
+_PATIENCE_S: Final = 1.0
+_PATIENCE_TIMEOUTS: Final = 4
+#: More than this is not put into a connection that has replies to come.
+_FULL_BYTES: Final = 16 << 20
+_PING: Final = (Command((b"PING",)),)
+#: What has been heard of up to so many seconds ago is taken for all: nobody gets an answer from one
+#: replica and has the next one asked sooner.
+_MOMENT_S: Final = 0.001
+
+
+@define(eq=False)
+class _Hearing:
+    """Who waits until all has been heard that a server has told, and for how long at most."""
+
+    timeout_s: float = 0.0
+    waiting: list[Deferred[Any]] = field(factory=list)
+
+    def end(self, result: object) -> None:
+        """Let them go on."""
+        for heard in self.waiting:
+            if isinstance(result, Failure):
+                heard.errback(result)
+            else:
+                heard.callback(None)
+
+
+@define(eq=False, kw_only=True)
+class Node:
+    """The server at *address*.
+
+    *timeout_s*: what a trial may take; connections are given up by it too. *credentials* is
+    called at each attempt to connect, and may raise. *trust*: whom to trust for TLS; None: no TLS.
+    *primary*: whether it is written to; of one that is not, writing is not tried. *probe_key*:
+    the key that trials read and write, to be changed by `probe` (a cluster's node must have it).
+    *changed* is called with the node after a breaker opened or closed, *keys_changed* with what is
+    not any more as it was read. *random* gives numbers from 0 to 1.
+    """
+
+    reactor: Any
+    address: Address
+    pool_size: int
+    timeout_s: float
+    credentials: Callable[[], Credentials]
+    trust: IOpenSSLTrustRoot | None
+    database: int
+    probe_key: bytes
+    changed: Callable[[Node], object]
+    random: Callable[[], float]
+    primary: bool = True
+    clustered: bool = False
+    lifetime_s: float = 600.0
+    idle_s: float = 15.0
+    keys_changed: KeysChanged | None = None
+    #: Called when there is a new connection, which may lead to another server.
+    connected: Callable[[], object] = lambda: None
+    #: How often it has come back.
+    returns: int = field(default=0, init=False)
+    _pool: Pool = field(init=False)
+    _trials: Trials = field(init=False)
+    _closing: bool = field(default=False, init=False)
+    _hearings: dict[Connection, _Hearing] = field(factory=dict, init=False)
+    #: Several wanted to know at a time when somebody last did.
+    _several: bool = field(default=False, init=False)
+    _settling: Settling = field(factory=Settling, init=False)
+    _said: str | None = field(default=None, init=False)
+    _told: tuple[bool, bool] = field(default=(False, False), init=False)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        patience_s = max(_PATIENCE_S, _PATIENCE_TIMEOUTS * self.timeout_s)
+        self._pool = Pool(
+            reactor=self.reactor,
+            endpoint=self.address.endpoint(self.reactor, self.trust, patience_s),
+            size=self.pool_size,
+            patience_s=patience_s,
+            lifetime_s=self.lifetime_s,
+            idle_s=self.idle_s,
+            credentials=self.credentials,
+            database=self.database,
+            random=self.random,
+            gained=self._gained,
+            missed=self._missed,
+            keys_changed=self.keys_changed,
+        )
+        self._trials = Trials(
+            reactor=self.reactor,
+            pick=self._pool.pick,
+            timeout_s=self.timeout_s,
+            key=self.probe_key,
+            primary=self.primary,
+            random=self.random,
+            turned=self._turned,
+            not_primary=self._pool.renew,
+        )
+
+    @property
+    def reading(self) -> bool:
+        """Whether it answers questions now, as far as is known."""
+        return self._trials.reading.closed
+
+    @property
+    def writing(self) -> bool:
+        """Whether it takes changes now, as far as is known."""
+        return self._trials.writing.closed
+
+    @property
+    def why(self) -> str:
+        """Why it can't be read, or else written, in a sentence without secrets."""
+        return (self._trials.writing if self.reading else self._trials.reading).why
+
+    @property
+    def mark_key(self) -> bytes:
+        """A key of this server's own, for the mark that it has been filled."""
+        return self.own_key(b"filled")
+
+    def own_key(self, name: bytes) -> bytes:
+        """Return a key of this server's own, for what concerns it as a whole."""
+        return b"%s:%s" % (self._trials.key, name)
+
+    def open(self) -> None:
+        """Begin to connect, and go on until `close`; never fails."""
+        self._pool.open()
+
+    def settled(self) -> Deferred[None]:
+        """Fire when it is known for the first time whether the server can be asked."""
+        return self._settling.wait()
+
+    def ask(
+        self,
+        commands: Sequence[Command],
+        purpose: Purpose,
+        timeout_s: float,
+        *,
+        asking: bool = False,
+    ) -> Deferred[list[Reply]]:
+        """Send *commands* together, and return a reply to each; see ``IServers.ask``.
+
+        MOVED and ASK stand in their place as ``ResponseError`` and count as answers; in a cluster
+        (*clustered*) so does what else is said of a slot, since only those commands may be sent
+        again that were put off. *asking*: say ASKING before each command. A server that said
+        READONLY is not the primary any more, so it is not asked for what is CURRENT until it can
+        be written again.
+
+        The reason of `Unavailable` is ``open`` (it did not answer before, and is left alone),
+        ``unconnected``, ``full`` (too much is on its way), ``timeout``, ``lost``, ``closed``, or
+        the code of the server's error in lower case.
+        """
+        connection = self._pool.pick()
+        refusal = self._refusal(connection, purpose, timeout_s)
+        if refusal is not None or connection is None:
+            return fail(refusal)
+        for command in commands:
+            if command.tracked is not None:
+                command.tracked.sources.append(partial(self._hear, connection))
+        return self._ask_over(connection, commands, purpose, timeout_s, asking=asking)
+
+    def _ask_over(
+        self,
+        connection: Connection,
+        commands: Sequence[Command],
+        purpose: Purpose,
+        timeout_s: float,
+        *,
+        asking: bool = False,
+    ) -> Deferred[list[Reply]]:
+        replies = exchange(connection, commands, timeout_s, asking=asking)
+        return replies.addCallbacks(self._judge, self._failed, callbackArgs=(purpose,))
+
+    def _hear(self, connection: Connection, timeout_s: float) -> Deferred[Any]:
+        """Fire when all is heard that the server has told over *connection* up to now.
+
+        What it tells comes before the reply to what is asked later. For all who want to know in
+        one turn of the reactor it is asked once, at the end of that turn; where they come one by
+        one, at once, and not more often than every millisecond.
+        """
+        if 0.0 <= self.reactor.seconds() - connection.heard_until < _MOMENT_S:
+            return succeed(None)
+        hearing = self._hearings.get(connection)
+        if hearing is None:
+            if not (self._several or connection.outstanding_bytes):
+                return self._ask_what_is_told(connection, timeout_s)
+            hearing = self._hearings[connection] = _Hearing()
+            self.reactor.callLater(0.0, self._hear_all, connection, hearing)
+        hearing.timeout_s = max(hearing.timeout_s, timeout_s)
+        heard: Deferred[Any] = Deferred()
+        hearing.waiting.append(heard)
+        return heard
+
+    def _hear_all(self, connection: Connection, hearing: _Hearing) -> None:
+        del self._hearings[connection]
+        self._several = len(hearing.waiting) > 1
+        self._ask_what_is_told(connection, hearing.timeout_s).addBoth(hearing.end)
+
+    def _ask_what_is_told(self, connection: Connection, timeout_s: float) -> Deferred[Any]:
+        refusal = self._refusal(connection, Purpose.READ, timeout_s)
+        if refusal is not None:
+            return fail(refusal)
+        now = self.reactor.seconds()
+
+        def heard(replies: list[Reply]) -> list[Reply]:
+            connection.heard_until = now
+            return replies
+
+        asked = self._ask_over(connection, _PING, Purpose.READ, timeout_s)
+        connection.flush()
+        return asked.addCallback(heard)
+
+    def _refusal(
+        self, connection: Connection | None, purpose: Purpose, timeout_s: float
+    ) -> Unavailable | None:
+        """Return why nothing is sent at all."""
+        breaker = self._trials.of(purpose)
+        refusal = None
+        if self._closing:
+            refusal = "closed", "closed"
+        elif not breaker.closed:
+            refusal = "open", breaker.why
+        elif purpose is Purpose.CURRENT and self._trials.demoted:
+            refusal = "readonly", "it is not the primary any more"
+        elif connection is None:
+            refusal = "unconnected", "no connection"
+        elif connection.outstanding_bytes > _FULL_BYTES:
+            refusal = "full", "too much is on its way"
+        elif timeout_s <= 0:
+            refusal = "timeout", "no time is left"
+        if refusal is None:
+            return None
+        reason, why = refusal
+        return Unavailable(reason, f"Redis at {self.address}: {why}")
+
+    def renew(self) -> None:
+        """Make all connections anew, to wherever the address leads now; none is missed for it."""
+        self._pool.renew()
+
+    def probe(self, key: bytes) -> None:
+        """Let trials read and write *key* from now on."""
+        self._trials.key = key
+
+    def close(self) -> Deferred[None]:
+        """Close all connections; what has been sent is waited for, but not for long."""
+        self._closing = True
+        self._trials.close()
+        self._settling.settle()
+        return self._pool.close()
+
+    def _judge(self, replies: list[Reply], purpose: Purpose) -> list[Reply]:
+        """Give the replies, unless one of them speaks of the server."""
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                code = code_of(str(reply))
+                what = trouble(code, purpose)
+                if what is Trouble.PASSING and self.clustered:
+                    continue
+                if what is not None:
+                    why = plain(reply)
+                    self._trials.bad(what, code, why)
+                    raise Unavailable(code.lower(), f"Redis at {self.address} says {why}")
+        self._trials.of(purpose).good()
+        return replies
+
+    def _failed(self, failure: Failure) -> Failure:
+        # a lost connection is told of by the pool, once, however many waited for it
+        error = failure.value
+        if isinstance(error, Unavailable) and error.reason == "timeout":
+            self._trials.bad(Trouble.BOTH, "", error.why)
+        return failure
+
+    def _gained(self) -> None:
+        self._trials.reached()
+        self.connected()
+
+    def _missed(self, why: str) -> None:
+        if self._closing or self._pool.connections:
+            return
+        self._trials.unreachable(why)
+        self._say(f"can't be reached: {why}")
+        self._settling.settle()
+
+    def _turned(self) -> None:
+        """Tell that a breaker opened or closed, or was tried."""
+        (read, written), self._told = self._told, (self.reading, self.writing)
+        turned = self._told != (read, written)
+        self.returns += (self.reading and not read) or (self.writing and not written)
+        if not self._trials.untried:
+            self._settling.settle()
+            if self.reading and (self.writing or not self.primary):
+                self._say("")
+            else:
+                self._say(f"can't be {'written' if self.reading else 'read'}: {self.why}")
+        if turned:
+            self.changed(self)
+
+    def _say(self, fault: str) -> None:
+        """Log what is wrong with it, or that nothing is; once for as long as it stays like that."""
+        if fault == self._said:
+            return
+        self._said = fault
+        if fault:
+            self._log.warn("Redis at {address} {fault}", address=self.address, fault=fault)
+        else:
+            self._log.info("Redis at {address} works", address=self.address)

@@ -1,0 +1,1 @@
+"""The records of the store in Redis: keys and Lua scripts."""

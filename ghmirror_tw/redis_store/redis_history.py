@@ -1,0 +1,300 @@
+"""The history of Redis: it shows whether records may have been lost, and which mirrors take part.
+
+A Redis server loses records when it restarts from an earlier copy or from none, when it is
+emptied, and when a replica becomes its primary that had not received everything. A random number
+stands for the content of the servers, their history. It is stored with the content. Every `BEAT_S`
+each mirror runs one script on each primary, a beat. The script begins a new history in three cases.
+The stored run id is not the server's (restart, another primary). The stored number of beats is less
+than this mirror has seen (an earlier copy). There is none stored, since there was no beat for
+`_UNWATCHED_S`. A server that was emptied while it was watched keeps its history: it has lost all
+epochs as well. Epochs belong to a history (see ``policy.order``), so no grant of an earlier one
+permits anything.
+
+The same script notes which mirrors take part, and which of them have refusals or epochs that they
+could not write yet: they owe them. After an interruption nothing is permitted until all mirrors
+that took part before have sent a beat and owe nothing. If one has not within `SETTLING_S`, what it
+owes counts as lost, and a new history begins. The script uses the server's clock.
+
+The number of mirrors that take part is also the one by which a limit of the fleet is divided while
+Redis is lost (see ``budgets``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from math import inf
+from secrets import token_hex
+from typing import Any, Final
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txredisapi import ResponseError
+
+from ghmirror_tw.caching.order import SETTLING_S
+from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, Unavailable
+from ghmirror_tw.redis_store.scripts import BEAT
+from ghmirror_tw.runtime.waiting import waiting, wake
+
+#: How often each mirror sends a beat, in seconds.
+BEAT_S: Final = 2.0
+#: A mirror without a beat for so long takes no part any more, in seconds.
+_LIVE_S: Final = 10.0
+#: For how long before the last response a number of mirrors counts, in seconds.
+_COUNTED_S: Final = 15.0
+#: Without a beat of any mirror for so long, a new history begins, in seconds.
+_UNWATCHED_S: Final = 30.0
+#: The same after a failure, and while a mirror waits for others, in seconds.
+_AGAIN_S: Final = 0.25
+_TIMEOUT_S: Final = 2.0
+_INFO: Final = Command((b"INFO", b"server"))
+_RUN_ID: Final = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
+_KEY: Final = b"history"
+#: More beats than any history has: to claim that it has seen so many begins a new history.
+_BEYOND: Final = 1 << 53
+
+
+@frozen
+class _Beat:
+    """The reply of one primary to a beat."""
+
+    history: bytes
+    count: int
+    at_ms: int
+    members: int
+    owing: int
+    #: How many mirrors have sent a beat since the time in the beat.
+    back: int
+
+
+@define(eq=False)
+class History:
+    """Finds out the history of *servers*, in which this mirror takes part as *instance*.
+
+    *owes* tells whether this mirror has refusals or epochs that it could not write yet. *changed*
+    is called with the history when that changes; None: it is not known.
+    """
+
+    reactor: Any
+    servers: IServers
+    instance: bytes
+    owes: Callable[[], bool]
+    changed: Callable[[bytes | None], object]
+    current: bytes | None = field(init=False, default=None)
+    #: When all servers last responded.
+    looked_at: float = field(init=False, default=-inf)
+    #: Until when other mirrors are waited for; None: for none.
+    _waits_until: float | None = field(init=False, default=None)
+    #: They did not come, so the next beat begins a new history.
+    _renews: bool = field(init=False, default=False)
+    #: How many mirrors took part before the interruption, and when it ended, by each server.
+    _before: int = field(init=False, default=0)
+    _since_ms: dict[bytes, int] = field(init=False, factory=dict)
+    _run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
+    #: The user may not use INFO; each refusal would count as a failure of the server.
+    _without_info: bool = field(init=False, default=False)
+    #: The run ids of the last beat.
+    _ran: dict[bytes, bytes] = field(init=False, factory=dict)
+    _members: int = field(init=False, default=0)
+    #: The numbers of members of the last `_COUNTED_S`, and when each was counted.
+    _counts: deque[tuple[float, int]] = field(init=False, factory=deque)
+    _seen: dict[bytes, _Beat] = field(init=False, factory=dict)
+    #: The history before an interruption.
+    _last: bytes | None = field(init=False, default=None)
+    _timer: Any = field(init=False, default=None)
+    _beating: bool = field(init=False, default=False)
+    #: Something happened during a beat, so another one follows at once.
+    _again: bool = field(init=False, default=False)
+    _closed: bool = field(init=False, default=False)
+    _waiters: list[Deferred[None]] = field(init=False, factory=list)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the history is known by a recent beat."""
+        now: float = self.reactor.seconds()
+        return self.current is not None and now - self.looked_at < _LIVE_S
+
+    @property
+    def members(self) -> int:
+        """The largest number of mirrors counted before the last response; 0: none was counted.
+
+        A server that has lost records counts too few at first, until all mirrors have looked.
+        """
+        return max([self._before, *(number for _, number in self._counts)])
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no other mirror can still have refusals or epochs from an interruption."""
+        return self._waits_until is None
+
+    def interrupted(self) -> None:
+        """Note that the servers were away, and may have lost records."""
+        self._waits_until = self.reactor.seconds() + SETTLING_S
+        self._since_ms.clear()
+        self._run_ids.clear()
+        self._before = max(self._before, self._members)
+        self._set(None)
+        self.look()
+
+    def connected(self) -> None:
+        """Note a new connection, which may lead to another server."""
+        self._run_ids.clear()
+        self.look()
+
+    def look(self) -> None:
+        """Send a beat at once."""
+        if self._closed:
+            return
+        if self._beating:
+            self._again = True
+            return
+        self._stop_timer()
+        self._beating = True
+        Deferred.fromCoroutine(self._beat()).addBoth(self._looked)
+
+    def looked(self, timeout_s: float) -> Deferred[None]:
+        """Fire when the history is known, or when *timeout_s* has passed."""
+        return succeed(None) if self.is_known else waiting(self.reactor, self._waiters, timeout_s)
+
+    async def close(self) -> None:
+        """Take no part any more, and tell the servers so."""
+        self._closed = True
+        self._stop_timer()
+        wake(self._waiters)
+        try:
+            for node in self.servers.primaries():
+                leave = Command((b"HDEL", node.own_key(_KEY), b"member " + self.instance))
+                await node.ask((leave,), Purpose.WRITE, _TIMEOUT_S)
+        except Unavailable:
+            return
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _looked(self, result: bool | Failure) -> None:
+        self._beating = False
+        if self._closed:
+            return
+        again, self._again = self._again, False
+        if isinstance(result, Failure):
+            self._log.failure("Looking at the history of Redis failed", failure=result)
+        if again:
+            self.look()
+        else:
+            later_s = BEAT_S if result is True and self.is_settled else _AGAIN_S
+            self._timer = self.reactor.callLater(later_s, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.look()
+
+    async def _beat(self) -> bool:
+        """Send a beat to all servers; return whether all have replied."""
+        renews = self._renews
+        try:
+            nodes = self.servers.primaries()
+            beats = {node.own_key(_KEY): await self._beat_on(node) for node in nodes}
+        except (Unavailable, ValueError):
+            return False
+        if self._again:
+            # An interruption came meanwhile; these replies may be from before it.
+            return True
+        first = not self._seen
+        self._seen = beats
+        self.looked_at = self.reactor.seconds()
+        self._renews = False
+        self._settle(list(beats.values()), renewed=renews)
+        together = b"".join(key + beat.history for key, beat in sorted(beats.items()))
+        history = hashlib.sha256(together).hexdigest()[:16].encode()
+        if not first and self._last not in {None, history}:
+            self._log.warn(
+                "Redis may have lost records (restart or failover): stored responses are"
+                " sent stale only after GitHub has confirmed them again"
+            )
+        self._last = history
+        self._set(history)
+        wake(self._waiters)
+        return True
+
+    async def _beat_on(self, node: Node) -> _Beat:
+        key = node.own_key(_KEY)
+        seen, since_ms = self._seen.get(key), self._since_ms.get(key)
+        run_id = self._run_ids.get(key)
+        if run_id is None:
+            run_id = self._run_ids[key] = await self._run_id_of(node)
+        same = self.is_known and not self._renews and run_id == self._ran.get(key)
+        beat = BEAT.call(
+            (key,),
+            token_hex(8).encode(),
+            run_id,
+            b"" if seen is None else seen.history,
+            b"%d" % (_BEYOND if self._renews else 0 if seen is None else seen.count),
+            b"%d" % round(_UNWATCHED_S * 1000),
+            self.instance,
+            b"%d" % self.owes(),
+            b"%d" % (since_ms or 0),
+            b"%d" % round(_LIVE_S * 1000),
+            # What empties the server takes the epochs along.
+            seen.history if same and seen is not None else token_hex(8).encode(),
+        )
+        (reply,) = await node.ask((beat,), Purpose.WRITE, _TIMEOUT_S)
+        if isinstance(reply, ResponseError):
+            raise Unavailable("refused", str(reply))
+        history, *numbers = reply
+        self._ran[key] = run_id
+        said = _Beat(bytes(history), *map(int, numbers))
+        if since_ms is None:
+            # Those that came before now may have come before the interruption.
+            said = evolve(said, back=0)
+        if not self._again:
+            self._since_ms.setdefault(key, said.at_ms)
+        return said
+
+    async def _run_id_of(self, node: Node) -> bytes:
+        """Return the run id of a server; empty where the user may not use INFO."""
+        if self._without_info:
+            return b""
+        try:
+            (info,) = await node.ask((_INFO,), Purpose.READ, _TIMEOUT_S)
+        except Unavailable as error:
+            if error.reason != "noperm":
+                raise
+            self._without_info = True
+            self._log.warn(
+                "The Redis user may not use INFO (ACL: +info): the mirror may miss that Redis was"
+                " restarted or has failed over"
+            )
+            return b""
+        found = _RUN_ID.search(info) if isinstance(info, bytes) else None
+        return b"" if found is None else found[1]
+
+    def _settle(self, beats: Sequence[_Beat], *, renewed: bool) -> None:
+        """Decide whether there are other mirrors to wait for."""
+        self._members = max(beat.members for beat in beats)
+        now, owing = self.reactor.seconds(), any(beat.owing for beat in beats)
+        self._before = max(self._before, self._members)
+        self._counts.append((now, self._members))
+        while self._counts[0][0] < now - _COUNTED_S:
+            self._counts.popleft()
+        if self._waits_until is None:
+            if owing:
+                self._waits_until = now + SETTLING_S
+        elif renewed or (not owing and all(beat.back >= self._before for beat in beats)):
+            self._waits_until = None
+        elif now >= self._waits_until:
+            self._renews = True
+        if self._waits_until is None:
+            self._before = self._members
+
+    def _set(self, history: bytes | None) -> None:
+        if history != self.current:
+            self.current = history
+            self.changed(history)

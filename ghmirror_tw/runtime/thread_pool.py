@@ -1,0 +1,64 @@
+"""Work on large content, done in a few threads of its own and never in the reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Final, ParamSpec, Protocol, TypeVar, cast
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+#: Content above this many bytes is compressed, decompressed, rewritten and hashed in a thread.
+LARGE_BYTES: Final = 256 * 1024
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+#: The content and the result of its conversion are held at the same time.
+_TIMES: Final = 2
+
+
+class Budget(Protocol):
+    """What bounds the bytes that are in conversion."""
+
+    def acquire(self, size: int) -> Awaitable[AbstractContextManager[object]]:
+        """Return a reservation of *size* bytes once there is room for them."""
+
+
+@define
+class Workshop:
+    """Runs functions over content: small ones at once, large ones in a bounded thread pool.
+
+    *budget* bounds the bytes that are in conversion.
+    """
+
+    reactor: IReactorFromThreads
+    budget: Budget | None = None
+    pool: ThreadPool = field(factory=lambda: ThreadPool(0, 2, name="content"))
+
+    def open(self) -> None:
+        """Start the pool."""
+        self.pool.start()
+
+    def close(self) -> None:
+        """Stop the pool; what runs in it ends first."""
+        if self.pool.started and not self.pool.joined:
+            self.pool.stop()
+
+    async def run(
+        self, size_bytes: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Return what *work* makes of its arguments, which hold *size_bytes* of content."""
+        if size_bytes <= LARGE_BYTES:
+            return work(*args, **kwargs)
+        if self.budget is None:
+            return await self._run(work, *args, **kwargs)
+        with await self.budget.acquire(_TIMES * size_bytes):
+            return await self._run(work, *args, **kwargs)
+
+    async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return cast(R, await deferToThreadPool(self.reactor, self.pool, work, *args, **kwargs))

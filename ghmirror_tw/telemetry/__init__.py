@@ -1,0 +1,1 @@
+"""Metrics, logs, the last hour and the status document."""

@@ -1,0 +1,1 @@
+"""Sending requests to GitHub: connections, limits, availability."""

@@ -1,0 +1,138 @@
+"""The admin listener: health, metrics, and a page with the mirror's figures.
+
+Its connections are as limited as those of clients, and fewer. It takes no content, and responds
+only to hosts that cannot be a stranger's (see `policy.rebinding`), but for health checks, which
+show nothing.
+
+The page is all here: it loads nothing from elsewhere, and may not (CSP). It runs no script but its
+own, which fetches its figures from `/status.json` as anybody may who gets here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.logger import Logger
+from twisted.web.server import NOT_DONE_YET
+
+from ghmirror_tw.http import error_responses
+from ghmirror_tw.http.dns_rebinding import is_expected
+from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.web import health
+from ghmirror_tw.web.client_channel import MirrorSite
+from ghmirror_tw.web.health import JSON, Health, Page, Readiness
+from ghmirror_tw.web.mirror_request import MirrorRequest
+
+#: A browser opens six, Prometheus and a health check one each.
+ADMIN_CONNECTIONS: Final = 64
+
+#: What a browser may do with what is here (CSP 3; Trusted Types): as good as nothing.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_FIELDS: Final = (
+    (b"Content-Security-Policy", _POLICY.encode()),
+    (b"Cross-Origin-Opener-Policy", b"same-origin"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"X-Frame-Options", b"DENY"),
+)
+#: What the page is made of: where each part is found, its file, and its media type.
+_PARTS: Final = (
+    (b"/", "page.html", b"text/html; charset=utf-8"),
+    (b"/page.css", "page.css", b"text/css; charset=utf-8"),
+    (b"/page.js", "page.js", b"text/javascript; charset=utf-8"),
+    (b"/page.svg", "page.svg", b"image/svg+xml"),
+)
+
+
+def _page() -> dict[bytes, Page]:
+    """Return the parts of the page by their paths."""
+    folder = files("ghmirror_tw.web") / "page"
+    return {
+        path: Page(HTTPStatus.OK, media_type, (folder / name).read_bytes(), _FIELDS)
+        for path, name, media_type in _PARTS
+    }
+
+
+class Admin(Health):
+    """Health, metrics, the page, and *figures*, which are what it shows."""
+
+    def __init__(
+        self, readiness: Readiness, metrics: Metrics, figures: Callable[[], dict[str, Any]]
+    ) -> None:
+        super().__init__(readiness)
+        self._metrics = metrics
+        self._figures = figures
+        self._parts = _page()
+
+    def _page(self, path: bytes, accept: bytes | None) -> Page | None:
+        if path == b"/metrics":
+            return Page(HTTPStatus.OK, *self._metrics.exposition(accept))
+        if path == b"/status.json":
+            content = json.dumps(self._figures(), allow_nan=False).encode()
+            return Page(HTTPStatus.OK, JSON, content, _FIELDS)
+        return self._parts.get(path) or super()._page(path, accept)
+
+
+class _Request(MirrorRequest):
+    """A request that has no content: one that announces any is refused on its fields."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse content, before it is sent."""
+        if length != 0:
+            self.channel.refuse(error_responses.unexpected_content())
+
+
+@define(eq=False)
+class _Pages:
+    """Responds with *pages* to requests for a host that is expected."""
+
+    pages: Health
+    hosts: frozenset[str]
+    in_flight: int = 0
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.admin"))
+
+    def refused(self, error: MirrorError) -> None:
+        """Count nothing: no client of GitHub's was refused."""
+
+    def render(self, request: _Request) -> int:
+        """Respond."""
+        try:
+            content = self._content(request)
+        except Exception:  # noqa: BLE001 - the client gets a response, and the log the reason
+            self._log.failure("A page of the admin listener failed")
+            content = health.send(request, _error(error_responses.internal()))
+        request.write(content)
+        request.finish()
+        return NOT_DONE_YET
+
+    def _content(self, request: _Request) -> bytes:
+        hosts = request.fields.get_all(b"host")
+        # A browser sends a `Host` with each request, and no request of HTTP/1.0.
+        unnamed = not hosts and request.clientproto == b"HTTP/1.0"
+        if unnamed or health.is_health(request.uri) or is_expected(hosts, self.hosts):
+            return self.pages.render(request)
+        return health.send(request, _error(error_responses.unexpected_host()))
+
+
+def _error(error: MirrorError) -> Page:
+    return Page(error.status, JSON, error.body())
+
+
+def admin_site(pages: Health, hosts: frozenset[str], reactor: Any) -> MirrorSite:
+    """Return what serves *pages* on the admin listener, to requests for *hosts* as well.
+
+    A page of another origin may not read them: what a browser can reach is shown to its user.
+    """
+    return MirrorSite(
+        _Pages(pages, hosts), _Request, reactor, ADMIN_CONNECTIONS, for_any_origin=False
+    )

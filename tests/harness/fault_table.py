@@ -1,0 +1,139 @@
+"""What a client gets when GitHub fails, fault by fault: the table that `test_fault_matrix` goes by.
+
+A cell is the status and what `Cache-Status` says after the cache's name; `BROKEN` where all that
+can be done is to close the connection.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Final
+
+from attrs import evolve, frozen
+
+from tests.fakes.github import FAULTS
+
+#: The client sees that the answer breaks off.
+BROKEN: Final = "broken"
+#: No connection can be made at all.
+AWAY: Final = "away"
+
+#: What is stored: a grant of the asker's; another credential's representation; nothing.
+HOLDINGS: Final = ("own", "other", "nothing")
+METHODS: Final = ("GET", "HEAD", "PATCH")
+
+Cell = tuple[str, str, str]
+
+
+@frozen
+class Row:
+    """What becomes of one fault: with a grant of the asker's own, and without."""
+
+    own_get: str
+    own_head: str
+    bare_get: str
+    bare_head: str
+    write: str
+
+    def cell(self, holding: str, method: str) -> str:
+        """Return what is to be expected."""
+        if method == "PATCH":
+            return self.write
+        own, head = holding == "own", method == "HEAD"
+        if own:
+            return self.own_head if head else self.own_get
+        return self.bare_head if head else self.bare_get
+
+
+def _both(own: str, bare: str, write: str) -> Row:
+    return Row(own, own, bare, bare, write)
+
+
+def _server_error(status: int) -> Row:
+    stale = f"200 fwd=stale; fwd-status={status}; detail=server-error"
+    own = f"{status} fwd=uri-miss; fwd-status={status}"
+    return _both(stale, own, f"{status} fwd=method")
+
+
+def _limit(status: int, reason: str) -> Row:
+    return _both(
+        f"200 fwd=stale; fwd-status={status}; detail={reason}",
+        f"{status} fwd=uri-miss; fwd-status={status}",
+        f"{status} fwd=method",
+    )
+
+
+_NO_ANSWER: Final = _both(
+    "200 fwd=stale; detail=broken-answer", "502 detail=broken-answer", "502 detail=broken-answer"
+)
+#: To HEAD there is no content that could be broken.
+_HALF: Final = Row(
+    own_get="200 fwd=stale; fwd-status=200; detail=broken-answer",
+    own_head="200 fwd=uri-miss; fwd-status=200",
+    bare_get="502 detail=broken-answer",
+    bare_head="200 fwd=uri-miss; fwd-status=200",
+    write=BROKEN,
+)
+
+#: Faults by name; that of a limit ends with its status.
+ROWS: Final[dict[str, Row]] = {
+    **{str(status): _server_error(status) for status in (500, 502, 503, 504)},
+    "timeout": _both("200 fwd=stale; detail=timeout", "504 detail=timeout", "504 detail=timeout"),
+    AWAY: _both(
+        "200 fwd=stale; detail=connect-error",
+        "502 detail=connect-error",
+        "502 detail=connect-error",
+    ),
+    "refuse": _NO_ANSWER,
+    "reset": _NO_ANSWER,
+    "malformed": _NO_ANSWER,
+    "huge-field": _NO_ANSWER,
+    "reset-in-content": _HALF,
+    "truncated": _HALF,
+    # The first piece cannot be unpacked, and nothing of the response has been sent.
+    "bad-gzip": evolve(_HALF, write="502 detail=broken-answer"),
+    "idle-in-content": Row(
+        # After `stale_after`, when nobody knows yet what becomes of the answer.
+        own_get="200 fwd=stale; detail=timeout",
+        own_head="200 fwd=uri-miss; fwd-status=200",
+        bare_get="504 detail=timeout",
+        bare_head="200 fwd=uri-miss; fwd-status=200",
+        write=BROKEN,
+    ),
+    **{
+        f"{kind}-limit-{status}": _limit(
+            status, "primary-limit" if kind == "primary" else "secondary-limit"
+        )
+        for kind, status in product(("primary", "secondary", "abuse"), (403, 429))
+    },
+}
+
+#: Faults of the stand-in that are none of GitHub's, and why they are not in the table.
+NO_TROUBLE: Final = {
+    "slow": "an answer in time; what is too late is `timeout`",
+    "no-etag": "a whole answer, not to be stored: see `test_rules_storable`",
+    "no-store": "a whole answer, not to be stored: see `test_rules_storable`",
+    "creation-limit": "it stops only what creates content: see `test_rules_limited`",
+    "login-limit": "a limit that is told in other words: see `test_rules_limited`",
+    "unmetered-limit": "a limit that is told in words alone: see `test_rules_limited`",
+}
+
+#: Cells that make no sense, and why.
+LEFT_OUT: Final[dict[Cell, str]] = {}
+
+CELLS: Final[dict[Cell, str]] = {
+    (fault, holding, method): row.cell(holding, method)
+    for (fault, row), holding, method in product(ROWS.items(), HOLDINGS, METHODS)
+    if (fault, holding, method) not in LEFT_OUT
+}
+
+
+def kind_of(fault: str) -> tuple[str, int | None]:
+    """Return what the stand-in calls a fault, and with what status it tells of a limit."""
+    name, _, status = fault.rpartition("-")
+    return (name, int(status)) if name.endswith("-limit") else (fault, None)
+
+
+def missing() -> set[str]:
+    """Return the faults that the table says nothing about."""
+    return (set(FAULTS) | {AWAY}) - {kind_of(fault)[0] for fault in ROWS} - set(NO_TROUBLE)

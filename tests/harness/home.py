@@ -1,0 +1,278 @@
+"""A mirror in this process, on real sockets, before a stand-in for GitHub.
+
+In a test on the reactor::
+
+    home = await open_home(self, cache={"fresh_for": 60.0})
+    home.github.put("/thing", {"a": 1})
+    got = await home.get("/thing", token="alice-1")
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from io import BytesIO
+from typing import Any
+
+from attrs import define, evolve, frozen
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from twisted.web.client import (
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ProxyAgent,
+    ResponseDone,
+)
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer
+
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.service import BACKLOG
+from ghmirror_tw.tap import House
+from ghmirror_tw.web.admin_site import admin_site
+from ghmirror_tw.web.client_channel import MirrorSite
+from ghmirror_tw.web.mirror_request import MirrorRequest
+from tests.fakes.github import GitHub
+
+reactor: Any = global_reactor
+
+
+@frozen
+class Got:
+    """What a client got; *content* is in the coding that *fields* name."""
+
+    status: int
+    fields: Headers
+    content: bytes
+
+    def field(self, name: str) -> str | None:
+        """Return the values of a field as one, or None."""
+        values = self.fields.getRawHeaders(name)
+        return ", ".join(values) if values else None
+
+    @property
+    def plain(self) -> bytes:
+        """The content without its coding."""
+        return gzip.decompress(self.content) if self.field("content-encoding") else self.content
+
+    @property
+    def json(self) -> Any:
+        """The content, parsed."""
+        return json.loads(self.plain)
+
+    @property
+    def outcome(self) -> str:
+        """What `Cache-Status` says after the cache's name."""
+        return (self.field("cache-status") or "").removeprefix("ghmirror; ")
+
+
+class Raw(Protocol):
+    """Takes all that comes until the end."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.ended: Deferred[bytes] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if reason.check(ConnectionDone, ResponseDone):
+            self.ended.callback(self.received)
+        else:
+            self.ended.errback(reason)
+
+
+async def fetch(
+    method: str,
+    port: int,
+    target: str,
+    *,
+    token: str | None = None,
+    headers: Mapping[str, str | list[str]] | None = None,
+    body: bytes | IBodyProducer | None = None,
+) -> Got:
+    """Send a request as it is to a local port, and return the answer as it came."""
+    lines = Headers({"Host": [f"127.0.0.1:{port}"], "User-Agent": ["tests"]})
+    if token is not None:
+        lines.setRawHeaders("Authorization", [f"token {token}"])
+    for name, value in (headers or {}).items():
+        lines.setRawHeaders(name, [value] if isinstance(value, str) else value)
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+    agent = ProxyAgent(endpoint, reactor, HTTPConnectionPool(reactor, persistent=False))
+    producer = FileBodyProducer(BytesIO(body)) if isinstance(body, bytes) else body
+    response = await agent.request(method.encode(), target.encode(), lines, producer)
+    raw = Raw()
+    response.deliverBody(raw)
+    return Got(response.code, response.headers, await raw.ended)
+
+
+def start(asking: Coroutine[Deferred[Any], Any, Got]) -> Deferred[Got]:
+    """Ask, and go on before the answer has come."""
+    return Deferred.fromCoroutine(asking)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the reactor turn until *condition* holds."""
+    while not condition():
+        await turn()
+
+
+async def turn() -> None:
+    """Let the reactor turn once."""
+    turned: Deferred[None] = Deferred()
+    reactor.callLater(0, turned.callback, None)
+    await turned
+
+
+@define(eq=False)
+class Stopped:
+    """A reactor whose time stands still *at* a moment; what waits for a time waits as before.
+
+    Each look at it takes a microsecond, so that what comes later is later.
+    """
+
+    real: Any
+    at: float
+
+    def seconds(self) -> float:
+        """Return the time."""
+        self.at += 1e-6
+        return self.at
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the real one has."""
+        return getattr(self.real, name)
+
+
+@define(eq=False)
+class Home:
+    """One mirror, its GitHub, and a client for both; *close* ends it before the test does."""
+
+    github: GitHub
+    house: House
+    site: MirrorSite
+    port: int
+    admin_port: int
+    close: Callable[[], Deferred[None]]
+    _clock: Stopped | None = None
+
+    def move_on(self, seconds: float) -> None:
+        """Let so much time pass at once, as the mirror sees it; from then on it stands still."""
+        if self._clock is None:
+            self._clock = Stopped(reactor, reactor.seconds())
+            for part in (self.house.mirror, self.house.store, self.house.resource):
+                part.reactor = self._clock
+        self._clock.at += seconds
+
+    def accept(self, *tokens: str) -> None:
+        """Let the mirror know tokens, so that it does not check them first."""
+        mirror = self.house.mirror
+        for token in tokens:
+            mirror.accepted.accept(mirror.names.name(f"token {token}".encode()))
+
+    @property
+    def url(self) -> str:
+        """How clients reach the mirror."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str | list[str]] | None = None,
+        body: bytes | IBodyProducer | None = None,
+        port: int | None = None,
+    ) -> Got:
+        """Send a request as it is and return the answer as it came."""
+        return await fetch(
+            method, port or self.port, target, token=token, headers=headers, body=body
+        )
+
+    async def get(self, target: str, **more: Any) -> Got:
+        """GET a target."""
+        return await self.ask("GET", target, **more)
+
+    async def admin(self, target: str) -> Got:
+        """GET a target of the admin listener."""
+        return await self.ask("GET", target, port=self.admin_port)
+
+    async def raw(self, sent: bytes) -> bytes:
+        """Send bytes on a new connection; return all that comes until it is closed."""
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
+        protocol = await connectProtocol(endpoint, Raw())
+        assert protocol.transport is not None
+        protocol.transport.write(sent)
+        received: bytes = await protocol.ended
+        return received
+
+    async def metric(self, line: str) -> float:
+        """Return the value of one line of the metrics, 0.0 if it isn't there."""
+        shown = (await self.admin("/metrics")).content.decode()
+        for each in shown.splitlines():
+            if each.startswith(line + " "):
+                return float(each.rpartition(" ")[2])
+        return 0.0
+
+
+async def open_github(case: TestCase) -> GitHub:
+    """Start a stand-in with users alice, bob and carol (tokens alice-1, alice-2, …)."""
+    github = GitHub()
+    for login in ("alice", "bob", "carol"):
+        github.user(login, tokens=[f"{login}-1", f"{login}-2"])
+    await github.listen()
+    case.addCleanup(github.close)
+    return github
+
+
+async def open_home(
+    case: TestCase, before: GitHub | None = None, /, **options: Mapping[str, Any]
+) -> Home:
+    """Start a mirror with *options* by section, and a stand-in unless there is one already."""
+    github = before or await open_github(case)
+    base = Settings()
+    sections: dict[str, dict[str, Any]] = {"github": {"api_url": github.api_url, "status_url": ""}}
+    for section, values in options.items():
+        sections[section] = {**sections.get(section, {}), **values}
+    settings = evolve(
+        base,
+        **{name: evolve(getattr(base, name), **values) for name, values in sections.items()},
+    )
+    house = House(reactor, settings, None)
+    for part in house.parts:
+        if hasattr(part, "open"):
+            part.open()
+    if house.redis is not None:
+        await house.redis.settled()
+    house.readiness.listening = house.readiness.restored = True
+    site = MirrorSite(house.resource, MirrorRequest, reactor)
+    port = reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")
+    pages = admin_site(house.admin, settings.server.admin_hosts, reactor)
+    admin = reactor.listenTCP(0, pages, interface="127.0.0.1")
+
+    closed: list[bool] = []
+
+    async def end() -> None:
+        if closed:
+            return
+        closed.append(True)
+        await port.stopListening()
+        await admin.stopListening()
+        for channel in [*site.channels, *pages.channels]:
+            channel.transport.abortConnection()
+        for part in house.parts:
+            await maybeDeferred(part.close)
+
+    def close() -> Deferred[None]:
+        return Deferred.fromCoroutine(end())
+
+    case.addCleanup(close)
+    return Home(github, house, site, port.getHost().port, admin.getHost().port, close)

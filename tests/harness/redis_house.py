@@ -1,0 +1,116 @@
+"""Stores in real Redis servers, as a mirror has them, for tests."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.servers_interface import IServers
+from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis.tracking import Tracking
+from ghmirror_tw.redis_store.failover import FailoverStore, Sizes
+from ghmirror_tw.redis_store.redis_records import RedisRecords
+from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.memory_store import MemoryStore
+from tests.harness.home import reactor, until
+
+PREFIX = "ghmirror"
+DAY_S = 86_400.0
+#: For asking what no clock should end.
+SOON: float = 60.0
+
+
+def node_at(address: tuple[str, int], **more: Any) -> Node:
+    """Return a server as a mirror treats it."""
+    values: dict[str, Any] = {
+        "reactor": reactor,
+        "address": Address(*address),
+        "pool_size": 2,
+        "timeout_s": SOON,
+        "credentials": Credentials,
+        "trust": None,
+        "database": 0,
+        "probe_key": b"ghmirror:probe",
+        "changed": lambda _: None,
+        "random": lambda: 0.0,
+        **more,
+    }
+    return Node(**values)
+
+
+async def settled(*stores: FailoverStore) -> None:
+    """Return when nothing that was stated is on its way any more."""
+    while any(store._sending for store in stores):
+        await deferLater(reactor, 0)
+
+
+async def written(store: FailoverStore) -> None:
+    """Return when all that was stated is in Redis, and nothing is owed to it any more."""
+    while store._sending or store._owed or store._owed._paying:
+        await deferLater(reactor, 0.01)
+
+
+async def at_rest(*nodes: Node) -> None:
+    """Return when each has all its connections, and waits for a reply on none of them."""
+
+    def is_at_rest(node: Node) -> bool:
+        connections = node._pool.connections
+        outstanding = any(connection.outstanding_bytes for connection in connections)
+        return len(connections) == node.pool_size and not outstanding
+
+    await until(lambda: all(map(is_at_rest, nodes)))
+
+
+async def open_store(
+    case: TestCase,
+    servers: IServers | tuple[str, int],
+    *,
+    secret: bytes = b"secret",
+    timeout_s: float = SOON,
+    local_size: int = 1_000_000,
+    fallback: bool = True,
+    **more: Any,
+) -> FailoverStore:
+    """Return a store in Redis that has been connected to, or found not to be there."""
+    tracking = Tracking()
+    if isinstance(servers, tuple):
+        servers = Single(node_at(servers, keys_changed=tracking.changed))
+    workshop = Workshop(reactor)
+    workshop.open()
+    records = RedisRecords(
+        servers,
+        Codec(secret),
+        workshop,
+        reactor.seconds,
+        PREFIX,
+        30 * DAY_S,
+        DAY_S,
+        more.get("tracking", tracking),
+        more.get("again_s", 0.0),
+    )
+    store = FailoverStore(
+        reactor,
+        records,
+        MemoryStore(reactor, 1),
+        Sizes(local_size, 10_000_000),
+        timeout_s,
+        fallback,
+        more.get("report", lambda *_: None),
+        time.perf_counter,
+    )
+    store.open()
+
+    async def close() -> None:
+        await store.close()
+        workshop.close()
+
+    case.addCleanup(lambda: Deferred.fromCoroutine(close()))
+    await store.settled()
+    return store

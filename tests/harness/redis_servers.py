@@ -1,0 +1,353 @@
+"""Real Redis servers for tests and benchmarks: started, killed, paused, asked, and gone after."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Self, TypeAlias, cast
+
+from attrs import define, field, frozen
+from twisted.trial.unittest import TestCase
+
+from tests.harness.certificates import Authority
+
+READY = r"Ready to accept connections"
+"""What a server logs when it can be asked; a Sentinel logs ``READY_SENTINEL``."""
+
+READY_SENTINEL = r"Sentinel ID is"
+
+Argument: TypeAlias = str | bytes | int | float
+
+_START_S = 60.0
+_ANSWER_S = 60.0
+_TRIES = 20
+#: Below the ports of outgoing connections, so that a port stays free while its server is down;
+#: the bus of a cluster, 10,000 above, too.
+_PORTS = range(10000, 22000)
+
+
+class RedisError(Exception):
+    """What a server answered instead, by its own words."""
+
+
+class NotStarted(Exception):  # noqa: N818 - it says what is
+    """A server did not start; the text has its log."""
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens on now."""
+    while True:
+        port = random.choice(_PORTS)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            return port
+
+
+@define(eq=False)
+class Client:
+    """A tiny client that blocks, for what tests do behind the mirror's back."""
+
+    _socket: socket.socket
+    _file: IO[bytes] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._socket.settimeout(_ANSWER_S)
+        self._file = self._socket.makefile("rb")
+
+    @classmethod
+    def to(cls, where: tuple[str, int] | Path) -> Self:
+        """Connect to an address, or to a UNIX socket."""
+        if isinstance(where, Path):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(str(where))
+        else:
+            connection = socket.create_connection(where)
+        return cls(connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def ask(self, *parts: Argument) -> Any:
+        """Send one command and return its reply, raising `RedisError` for an error."""
+        encoded = [
+            part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
+            for part in parts
+        ]
+        sent = b"*%d\r\n" % len(encoded)
+        sent += b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in encoded)
+        self._socket.sendall(sent)
+        reply = self._reply()
+        if isinstance(reply, RedisError):
+            raise reply
+        return reply
+
+    def calls(self) -> dict[str, int]:
+        """Return how often each command was carried out since this was last asked."""
+        told = self.ask("INFO", "commandstats").decode()
+        self.ask("CONFIG", "RESETSTAT")
+        found = re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", told)
+        return {name: int(calls) for name, calls in found}
+
+    def reads(self) -> int:
+        """Return how many times the server has read from a connection."""
+        told = self.ask("INFO", "stats").decode()
+        (found,) = re.findall(r"total_reads_processed:(\d+)", told)
+        return int(found)
+
+    def _reply(self) -> Any:
+        line = self._file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("the server closed the connection")
+        kind, rest = line[:1], line[1:-2]
+        match kind:
+            case b"+":
+                return rest
+            case b"-":
+                return RedisError(rest.decode(errors="replace"))
+            case b":":
+                return int(rest)
+            case b"$":
+                return None if rest == b"-1" else self._file.read(int(rest) + 2)[:-2]
+            case b"*":
+                return None if rest == b"-1" else [self._reply() for _ in range(int(rest))]
+        raise ConnectionError(f"not RESP: {line!r}")
+
+
+@define(eq=False)
+class _Log:
+    """What a server has written; a thread of its own reads it."""
+
+    text: str = ""
+    ended: bool = False
+    _change: threading.Condition = field(factory=threading.Condition)
+
+    def read(self, stream: IO[bytes]) -> None:
+        with stream:
+            for line in stream:
+                with self._change:
+                    self.text += line.decode(errors="replace")
+                    self._change.notify_all()
+        with self._change:
+            self.ended = True
+            self._change.notify_all()
+
+    def wait(self, pattern: str, timeout_s: float) -> bool:
+        """Return whether it says so before it ends."""
+        wanted = re.compile(pattern)
+        with self._change:
+            self._change.wait_for(lambda: wanted.search(self.text) or self.ended, timeout_s)
+            return bool(wanted.search(self.text))
+
+
+@frozen
+class _Running:
+    """One life of a server."""
+
+    process: subprocess.Popen[bytes]
+    log: _Log
+    reader: threading.Thread
+
+    @classmethod
+    def start(cls, command: Sequence[str], folder: Path) -> Self:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        log = _Log()
+        stream = cast("IO[bytes]", process.stdout)
+        reader = threading.Thread(target=log.read, args=(stream,), daemon=True)
+        reader.start()
+        return cls(process, log, reader)
+
+    def kill(self) -> None:
+        """End it with -9, stopped or not, and have it gone."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.reader.join()
+
+
+def _clear_up(lives: list[_Running], folder: Path) -> None:
+    for life in lives:
+        life.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class RedisServer:
+    """A redis-server (or a Sentinel) with a port and a directory of its own.
+
+    *password*: of the default user. *users*: lines of an ACL file after ``user``, such as
+    ``"mirror on >secret ~ghmirror:* +@all"``. *authority*: it speaks TLS, and only TLS, with a
+    certificate by it for *names*. *options*: of its configuration, in order; names may repeat.
+    *ready*: what its log says when it has started. It listens on a UNIX socket too.
+
+    Usable in a ``with`` by blocking code; tests call `start_redis`.
+    """
+
+    def __init__(
+        self,
+        *,
+        password: str | None = None,
+        users: Sequence[str] = (),
+        authority: Authority | None = None,
+        names: tuple[str, ...] = ("127.0.0.1", "localhost"),
+        maxmemory: str | None = None,
+        replica_of: tuple[str, int] | None = None,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        options: Sequence[tuple[str, str]] = (),
+        sentinel: bool = False,
+    ) -> None:
+        self.host = host
+        self.password = password
+        self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
+        self.socket = self.directory / "s"
+        self._chosen = port
+        self.port = port or free_port(host)
+        self._secure = authority is not None
+        self._sentinel = sentinel
+        self._ready = READY_SENTINEL if sentinel else READY
+        given: list[tuple[str, str]] = [("bind", host), ("protected-mode", "no")]
+        if not sentinel:
+            given += [("unixsocket", str(self.socket)), ("save", '""'), ("appendonly", "no")]
+        if authority is not None:
+            paths = authority.issue(self.directory, names)
+            given += [
+                ("tls-cert-file", str(paths["certificate"])),
+                ("tls-key-file", str(paths["key"])),
+                ("tls-ca-cert-file", str(paths["authority"])),
+                ("tls-auth-clients", "no"),
+            ]
+        if password is not None and not users:
+            given.append(("requirepass", password))
+        if users:
+            default = f"user default on {f'>{password}' if password else 'nopass'} ~* &* +@all"
+            acl = self.directory / "users.acl"
+            acl.write_text("\n".join((default, *(f"user {line}" for line in users))) + "\n")
+            given.append(("aclfile", str(acl)))
+        if maxmemory is not None:
+            given.append(("maxmemory", maxmemory))
+        if replica_of is not None:
+            given.append(("replicaof", f"{replica_of[0]} {replica_of[1]}"))
+        self._options = [*given, *options]
+        self._lives: list[_Running] = []
+        self._finalizer = weakref.finalize(self, _clear_up, self._lives, self.directory)
+        self.start()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.host, self.port
+
+    @property
+    def pid(self) -> int:
+        return self._life.process.pid
+
+    @property
+    def log_text(self) -> str:
+        """What it has written since it was last started."""
+        return self._life.log.text
+
+    @property
+    def _life(self) -> _Running:
+        return self._lives[-1]
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, on the port that it had; return when it can be asked, or at once."""
+        for _ in range(_TRIES):
+            self._lives[:] = [_Running.start(self._command(), self.directory)]
+            if not wait or self._life.log.wait(self._ready, _START_S):
+                return
+            text = self.log_text
+            self.kill()
+            if self._chosen is not None or "Address already in use" not in text:
+                break
+            self.port = free_port(self.host)  # somebody was quicker
+        raise NotStarted(text)
+
+    def _command(self) -> list[str]:
+        ports = [("port", "0"), ("tls-port", str(self.port))]
+        if not self._secure:
+            ports = [("port", str(self.port))]
+        config = self.directory / "redis.conf"
+        if not self._sentinel or not config.exists():  # a Sentinel writes to its own
+            lines = [f"{name} {value}" for name, value in (*ports, *self._options)]
+            config.write_text("\n".join(lines) + "\n")
+        return ["redis-server", str(config), *(["--sentinel"] if self._sentinel else [])]
+
+    def wait_for(self, pattern: str, timeout_s: float = _START_S) -> None:
+        """Return when its log says so (a regular expression)."""
+        if not self._life.log.wait(pattern, timeout_s):
+            raise NotStarted(f"it did not say {pattern!r}:\n{self.log_text}")
+
+    def kill(self) -> None:
+        """End it with -9; what it stored is lost, unless it was told SAVE."""
+        self._life.kill()
+
+    def restart(self, *, wait: bool = True) -> None:
+        """Kill it if it still runs, and start it, empty unless told SAVE, on the same port."""
+        self.kill()
+        self.start(wait=wait)
+
+    def pause(self) -> None:
+        """Stop it (SIGSTOP): the kernel still takes connections for it, and nobody answers.
+
+        Returns when it has stopped.
+        """
+        self._life.process.send_signal(signal.SIGSTOP)
+        state = Path(f"/proc/{self.pid}/stat")
+        while state.read_text().rpartition(")")[2].split()[0] != "T":
+            pass
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+        self._life.process.send_signal(signal.SIGCONT)
+
+    def client(self) -> Client:
+        """Return a connection as the default user; it goes through the UNIX socket."""
+        client = Client.to(self.address if self._sentinel else self.socket)
+        if self.password is not None:
+            client.ask("AUTH", self.password)
+        return client
+
+    def ask(self, *parts: Argument) -> Any:
+        """Send it one command, over a connection of its own, and return the reply."""
+        with self.client() as client:
+            return client.ask(*parts)
+
+    def remove(self) -> None:
+        """Have it gone, with its directory; may be called again."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.remove()
+
+
+def start_redis(test: TestCase, **options: Any) -> RedisServer:
+    """Start a server that can be asked when this returns and is gone when the test is over."""
+    server = RedisServer(**options)
+    test.addCleanup(server.remove)
+    return server

@@ -1,0 +1,520 @@
+"""The rules of asking together: who joins whom, what a write ends, who goes first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.caching.records import Known
+from ghmirror_tw.proxy.mirror import JOIN_WINDOW_S
+from ghmirror_tw.store.compact_records import short
+from tests.fakes.github import Gate
+from tests.harness.home import Got, Home, open_github, open_home, start, until
+from tests.harness.redis_house import settled
+from tests.harness.redis_servers import start_redis
+
+MUTATION = b'{"query":"mutation{x}"}'
+QUERY = b'{"query":"query{x}"}'
+
+
+class Asking(TestCase):
+    """Nothing here waits for time: a wait that doesn't end is cut off by trial."""
+
+    timeout = 30
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self, cache={"collapse_wait": 10_000.0})
+        # Time stands still, so that what is sent does not get old while others come.
+        self.home.move_on(0.0)
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1})
+
+    async def in_flight(self, count: int) -> None:
+        """Wait until the mirror has so many requests."""
+        await until(lambda: self.home.house.resource.in_flight >= count)
+
+    async def all_at_once(
+        self, gate: Gate, target: str, tokens: list[str], arriving: int
+    ) -> list[Got]:
+        """Ask as all; open the gate when all are under way and so many have come to GitHub."""
+        asking = [start(self.home.get(target, token=token)) for token in tokens]
+        await self.in_flight(len(tokens))
+        await gate.arrived(arriving)
+        # By the time that these are answered, whatever else was sent has arrived, too.
+        for _ in range(2):
+            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+        assert gate.waiting == arriving
+        gate.open()
+        got: list[Got] = await gatherResults(asking)
+        return got
+
+
+class Together(Asking):
+    """One credential, and questions that are or are not the same."""
+
+    async def test_whatever_the_status(self) -> None:
+        """What one credential asks at the same time is asked once, errors too."""
+        self.github.put("/gone", {"a": 1}, status=410)
+        self.github.fault("/broken", "500")
+        for target, status in (
+            ("/thing", 200),
+            ("/nowhere", 404),
+            ("/gone", 410),
+            ("/broken", 500),
+        ):
+            gate = self.github.hold(target)
+            got = await self.all_at_once(gate, target, ["alice-1"] * 3, arriving=1)
+            assert [each.status for each in got] == [status] * 3
+            assert len(self.github.asked(target)) == 1
+
+    async def test_other_questions_are_not_joined(self) -> None:
+        """Another credential's, another key's, or one that wants no guess is its own."""
+        await self.home.get("/thing", token="alice-1")
+        gate = self.github.hold()
+        asking = [
+            start(self.home.get("/thing", token="alice-1")),
+            start(self.home.get("/thing", token="bob-1")),
+            start(self.home.get("/thing?a", token="alice-1")),
+            start(self.home.get("/thing", token="alice-1", headers={"Accept": "a/b"})),
+            start(self.home.get("/thing", token="alice-1", headers={"Pragma": "no-cache"})),
+        ]
+        await gate.arrived(len(asking))
+        gate.open()
+        for each in await gatherResults(asking):
+            assert "collapsed" not in each.outcome
+
+    async def test_what_is_too_long_is_asked_again(self) -> None:
+        """A stream can be given to one; each of the others gets it whole from GitHub."""
+        self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
+        self.home.move_on(0.0)
+        content = bytes(range(256)) * 20
+        self.github.put("/big", content, content_type="application/octet-stream")
+        gate = self.github.hold("/big")
+        got = await self.all_at_once(gate, "/big", ["alice-1"] * 3, arriving=1)
+        assert [each.content for each in got] == [content] * 3
+        assert len(self.github.asked("/big")) == 3
+
+    async def test_what_is_aborted_is_asked_again(self) -> None:
+        """A connection that breaks is the answer to who asked, not to who only waited."""
+        # On a connection that was idle, it is sent once more at once.
+        self.github.fault("/thing", "reset", times=2)
+        gate = self.github.hold("/thing")
+        got = await self.all_at_once(gate, "/thing", ["alice-1"] * 2, arriving=1)
+        assert sorted(each.status for each in got) == [200, 502]
+
+    async def test_what_is_broken_for_all_is_not_asked_by_each(self) -> None:
+        """However many wait, and though there is nothing stale that they could have instead."""
+        await self.home.get("/thing", token="alice-1")
+        for name in [
+            each for each in self.home.house.memory.names() if each[0] == "representation"
+        ]:
+            self.home.house.memory._take(short(*name))
+        self.github.reset_counts()
+        self.github.fault("/thing", "reset")
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1")) for _ in range(20)]
+        await self.in_flight(20)
+        gate.open()
+        got = await gatherResults(asking)
+        assert {each.status for each in got} == {502}
+        assert len(self.github.asked("/thing")) <= 4
+
+    async def test_views_are_made_after_collapsing(self) -> None:
+        """URLs, coding and preconditions are each asker's own, of one answer."""
+        self.github.put("/thing", {"url": f"{self.github.api_url}/thing"})
+        etag = (await self.home.get("/thing", token="alice-1")).field("etag") or ""
+        self.github.reset_counts()
+        gate = self.github.hold("/thing")
+        asking = [
+            start(self.home.get(target, token="alice-1", headers=headers))
+            for target, headers in (
+                ("/thing", {}),
+                ("/api/v3/thing", {"Accept-Encoding": "gzip"}),
+                ("/thing", {"Host": "other.test"}),
+                ("/thing", {"If-None-Match": etag}),
+                ("/thing", {"If-None-Match": '"other"'}),
+            )
+        ]
+        await self.in_flight(len(asking))
+        gate.open()
+        got = await gatherResults(asking)
+        assert [each.status for each in got] == [200, 200, 200, 304, 200]
+        url = self.home.url
+        bases = [each.json["url"] for each in got if each.status == 200]
+        assert bases == [
+            f"{base}/thing" for base in (url, f"{url}/api/v3", "http://other.test", url)
+        ]
+        assert [each.field("content-encoding") for each in got] == [None, "gzip", None, None, None]
+        assert len(self.github.asked("/thing")) == 1
+
+    async def test_a_write_begins_a_new_generation(self) -> None:
+        """When it is forwarded and again when it ends: nobody joins who asked before."""
+        await self.home.get("/thing", token="alice-1")
+        gate, writing = self.github.hold("/thing"), self.github.hold("/graphql")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        write = start(self.home.ask("POST", "/graphql", token="alice-1", body=MUTATION))
+        await writing.arrived(1)
+        asking.append(start(self.home.get("/thing", token="alice-1")))
+        await gate.arrived(2)
+        writing.open()
+        await write
+        asking.append(start(self.home.get("/thing", token="alice-1")))
+        await gate.arrived(3)
+        gate.open()
+        assert [each.json for each in await gatherResults(asking)] == [{"a": 1}] * 3
+
+    async def test_what_does_not_write_ends_nothing(self) -> None:
+        """A GraphQL query, or a write of another's: who asks meanwhile joins."""
+        await self.home.get("/thing", token="alice-1")
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        await self.home.ask("POST", "/graphql", token="alice-1", body=QUERY)
+        await self.home.ask("POST", "/graphql", token="bob-1", body=MUTATION)
+        asking.append(start(self.home.get("/thing", token="alice-1")))
+        await self.in_flight(2)
+        gate.open()
+        outcomes = [each.outcome for each in await gatherResults(asking)]
+        assert outcomes[1].endswith("; collapsed")
+
+    async def test_an_earlier_answer_is_never_stored_over_a_later_one(self) -> None:
+        """A question from before a write may be answered last; what was asked since stays."""
+        await self.home.get("/thing", token="alice-1")
+        self.github.put("/thing", {"a": 2})
+        gate = self.github.hold("/thing", answer_first=True)
+        early = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.github._gates.remove(gate)
+        await self.home.ask("PUT", "/thing", token="alice-1", body=b'{"a":3}')
+        assert (await self.home.get("/thing", token="alice-1")).json == {"a": 3}
+        gate.open()
+        assert (await early).json == {"a": 2}
+        self.github.reset_counts()
+        got = await self.home.get("/thing", token="alice-1")
+        assert (got.json, self.github.total_paid) == ({"a": 3}, 0)
+        assert got.outcome.endswith("detail=revalidated")
+
+    async def test_an_earlier_answer_is_never_fresh(self) -> None:
+        """What was asked before a write ended is validated before it is used again."""
+        home = self.home = await open_home(self, self.github, cache={"fresh_for": 60.0})
+        for method, target, body in (
+            ("PUT", "/thing", b'{"a":1}'),
+            ("DELETE", "/nothing", None),
+            ("POST", "/graphql", MUTATION),
+        ):
+            gate, writing = self.github.hold("/thing"), self.github.hold(target)
+            if target == "/thing":
+                writing.open()
+            no_cache = {"Cache-Control": "no-cache"}
+            early = start(home.get("/thing", token="alice-1", headers=no_cache))
+            await gate.arrived(1)
+            write = start(home.ask(method, target, token="alice-1", body=body))
+            await (gate.arrived(2) if target == "/thing" else writing.arrived(1))
+            gate.release(1)
+            assert (await early).status == 200
+            gate.open()
+            writing.open()
+            await write
+            got = await home.get("/thing", token="alice-1")
+            assert got.outcome.endswith("fwd-status=304; detail=revalidated"), method
+            assert (await home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
+
+    async def test_who_goes_away_is_no_failure(self) -> None:
+        """Whatever was asked for: nothing is logged, and GitHub is not said to have failed."""
+        for method, target in (("POST", "/graphql"), ("GET", "/rate_limit"), ("GET", "/thing")):
+            gate = self.github.hold(target)
+            gone = start(self.home.ask(method, target, token="alice-1"))
+            gone.addErrback(lambda _: None)
+            await gate.arrived(1)
+            gone.cancel()
+            await until(lambda: not self.home.house.resource.in_flight)
+            gate.open()
+        assert self.flushLoggedErrors() == []
+        shown = (await self.home.admin("/metrics")).content
+        assert b'status="499"' in shown
+        for wrong in (b'status="502"', b'status="broken-answer"'):
+            assert wrong not in shown
+
+
+class Claims(Asking):
+    """Several credentials ask for what nobody knows."""
+
+    async def test_one_goes_first(self) -> None:
+        """The others wait for what it brings, and pay nothing."""
+        gate = self.github.hold("/thing")
+        tokens = ["alice-1", "bob-1", "carol-1"]
+        await self.all_at_once(gate, "/thing", tokens, arriving=1)
+        assert [self.github.paid[who, "/thing"] for who in ("alice", "bob", "carol")] == [1, 0, 0]
+
+    async def test_it_is_released_at_once_when_nothing_could_be_stored(self) -> None:
+        """By a refusal, a failure, what is not storable, and by who goes away."""
+        self.github.put("/no-tag", {"a": 1}, etag=False)
+        self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
+        self.github.fault("/broken", "500", login="alice")
+        self.github.put("/broken", {"a": 1})
+        for target, status in (("/no-tag", 200), ("/private", 404), ("/broken", 500)):
+            gate = self.github.hold(target)
+            tokens = ["alice-1", "bob-1", "carol-1"]
+            got = await self.all_at_once(gate, target, tokens, arriving=1)
+            assert [each.status for each in got] == [status, 200, 200]
+        gate = self.github.hold("/thing")
+        gone = start(self.home.get("/thing", token="alice-1"))
+        gone.addErrback(lambda _: None)
+        await gate.arrived(1)
+        waiting = start(self.home.get("/thing", token="bob-1"))
+        await self.in_flight(2)
+        gone.cancel()
+        gate.open()
+        assert (await waiting).json == {"a": 1}
+
+    async def test_the_others_wait_for_so_long(self) -> None:
+        """Up to `collapse_wait`; then they ask themselves."""
+        self.home = await open_home(self, self.github, cache={"collapse_wait": 0.05})
+        gate = self.github.hold("/thing")
+        got = await self.all_at_once(gate, "/thing", ["alice-1", "bob-1"], arriving=2)
+        assert [each.status for each in got] == [200, 200]
+
+    async def test_nobody_queues_for_what_is_not_storable_for_a_minute(self) -> None:
+        """All ask at once; a minute later, one goes first again."""
+        self.github.put("/no-tag", {"a": 1}, etag=False)
+        self.home.move_on(0.0)
+        await self.home.get("/no-tag", token="alice-1")
+        tokens = ["alice-1", "bob-1", "carol-1"]
+        self.home.move_on(59.0)
+        await self.all_at_once(self.github.hold("/no-tag"), "/no-tag", tokens, arriving=3)
+        self.home.move_on(60.0)
+        await self.all_at_once(self.github.hold("/no-tag"), "/no-tag", tokens, arriving=1)
+
+    async def test_a_refusal_says_so_for_its_credential_only(self) -> None:
+        """Who was refused asks at once; of the others one goes first."""
+        self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
+        await self.home.get("/private", token="alice-1")
+        gate = self.github.hold("/private")
+        others: list[Deferred[Got]] = []
+        others += [start(self.home.get("/private", token=t)) for t in ("bob-1", "carol-1")]
+        await gate.arrived(1)
+        refused = start(self.home.get("/private", token="alice-1"))
+        await gate.arrived(2)
+        await self.in_flight(3)
+        assert gate.waiting == 2
+        gate.open()
+        assert (await refused).status == 404
+        assert [each.status for each in await gatherResults(others)] == [200, 200]
+        assert self.github.paid["bob", "/private"] + self.github.paid["carol", "/private"] == 1
+
+
+class Joining(Asking):
+    """How old a flight may be that a request joins: one memory store, and time stands still."""
+
+    async def test_what_was_sent_lately_is_joined(self) -> None:
+        """A tenth of a second ago at most; who comes later waits, and shares the next flight."""
+        self.home.move_on(0.0)
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        self.home.move_on(JOIN_WINDOW_S - 0.01)
+        asking.append(start(self.home.get("/thing", token="alice-1")))
+        await self.in_flight(2)
+        self.home.move_on(0.1)
+        self.github.put("/thing", {"a": 2})
+        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
+        await self.in_flight(5)
+        for _ in range(2):
+            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+        assert gate.waiting == 1
+        gate.release(1)
+        first, second = [await each for each in asking[:2]]
+        await gate.arrived(1)
+        gate.open()
+        third, *others = [await each for each in asking[2:]]
+        collapsed = [
+            each.outcome.endswith("; collapsed") for each in (first, second, third, *others)
+        ]
+        assert collapsed == [False, True, False, True, True]
+        assert len(self.github.asked("/thing")) == 2
+
+    async def test_what_waits_to_be_sent_is_joined(self) -> None:
+        """However long it has waited: GitHub's word will be of later."""
+        self.home.move_on(0.0)
+        self.github.put("/thing", {"a": 1})
+        claim = self.github.hold("/thing")
+        first = start(self.home.get("/thing", token="bob-1"))
+        await claim.arrived(1)
+        waiting = start(self.home.get("/thing", token="alice-1"))
+        await self.in_flight(2)
+        self.home.move_on(5.0)
+        joining = start(self.home.get("/thing", token="alice-1"))
+        await self.in_flight(3)
+        claim.open()
+        await first
+        await waiting
+        assert (await joining).outcome.endswith("; collapsed")
+        assert len(self.github.asked("/thing")) == 2
+
+    async def test_where_writes_may_have_been_missed_nothing_older_is_joined(self) -> None:
+        """The request waits for the end of the flight; the next one is shared all the same."""
+        store = self.home.house.mirror.store
+        look_up = store.look_up
+
+        def lagging(*args: Any, **more: Any) -> Deferred[Known]:
+            known: Deferred[Known] = look_up(*args, **more)
+            return known.addCallback(lambda known: evolve(known, current=False))
+
+        self.patch(type(store), "look_up", lambda _, *args, **more: lagging(*args, **more))
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
+        await self.in_flight(4)
+        for _ in range(2):
+            await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
+        assert gate.waiting == 1
+        gate.release(1)
+        await gate.arrived(1)
+        gate.open()
+        await gatherResults(asking)
+        assert len(self.github.asked("/thing")) == 2
+
+    async def test_who_goes_away_while_waiting_is_forgotten(self) -> None:
+        """The others share the next flight."""
+        self.home.move_on(0.0)
+        gate = self.github.hold("/thing")
+        asking = [start(self.home.get("/thing", token="alice-1"))]
+        await gate.arrived(1)
+        self.home.move_on(1.0)
+        asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(2)]
+        await self.in_flight(3)
+        asking[1].addErrback(lambda _: None)
+        asking[1].cancel()
+        await until(lambda: self.home.house.resource.in_flight == 2)
+        gate.open()
+        assert (await asking[0]).status == (await asking[2]).status == 200
+        assert not self.home.house.mirror._flights._flights
+
+
+class JoiningInTheFleet(TestCase):
+    """Two replicas on one Redis."""
+
+    timeout = 60
+
+    async def test_after_a_write_through_one_no_older_flight_of_the_other_is_joined(self) -> None:
+        """The request is sent at once, and what comes late is not stored over what it brings."""
+        host, port = start_redis(self).address
+        options: dict[str, dict[str, Any]] = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
+        }
+        one = await open_home(self, **options)
+        github = one.github
+        other = await open_home(self, github, **options)
+        github.put("/thing", {"a": 1})
+        await other.get("/thing", token="alice-1")
+        github.put("/thing", {"a": 2})
+        gate = github.hold("/thing", answer_first=True)
+        early = start(other.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        github._gates.remove(gate)
+        await one.ask("PUT", "/thing", token="alice-1", body=b'{"a":3}')
+        assert (await other.get("/thing", token="alice-1")).json == {"a": 3}
+        gate.open()
+        assert (await early).json == {"a": 2}
+        await settled(one.house.store, other.house.store)
+        github.fault("/thing", "503")
+        for home in (one, other):
+            got = await home.get("/thing", token="alice-1")
+            assert (got.json, got.field("x-from-cache")) == ({"a": 3}, "1")
+
+
+class Slots(TestCase):
+    """Two replicas: the lock of the fleet and the slots of a credential."""
+
+    timeout = 30
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.github = await open_github(self)
+        host, port = start_redis(self).address
+        self.one, self.other = [
+            await open_home(
+                self,
+                self.github,
+                cache={"backend": "redis", "collapse_wait": 10_000.0},
+                redis={"url": f"redis://{host}:{port}", "timeout": 60.0},
+                github={"max_in_flight_per_credential": 4},
+            )
+            for _ in range(2)
+        ]
+        for number in range(8):
+            self.github.put(f"/slow/{number}", {"slow": number})
+            self.github.put(f"/things/{number}", {"thing": number})
+        for home in (self.one, self.other):
+            for token in ("alice-1", "bob-1"):
+                await home.get("/user", token=token)
+
+    def waiting(self, home: Home, token: str) -> int:
+        """Return how many requests of a token wait for a slot."""
+        name = home.house.mirror.names.name(f"token {token}".encode())
+        lane = home.house.pacing._lanes.get(name)
+        return 0 if lane is None else lane.length
+
+    async def test_who_waits_for_a_slot_locks_nothing(self) -> None:
+        """All slots of one client are in use: what it wants next, others get at once."""
+        gates = [self.github.hold(f"/slow/{number}") for number in range(4)]
+        slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
+        for gate in gates:
+            await gate.arrived(1)
+        asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(8)]
+        await until(lambda: self.waiting(self.one, "alice-1") == 8)
+        for home, numbers in ((self.other, range(4)), (self.one, range(4, 8))):
+            for number in numbers:
+                got = await home.get(f"/things/{number}", token="bob-1")
+                assert got.json == {"thing": number}
+        assert not any(each.called for each in asked)
+        for gate in gates:
+            gate.open()
+        assert [got.status for got in await gatherResults(slow)] == [200] * 4
+        assert [got.json for got in await gatherResults(asked)] == [
+            {"thing": number} for number in range(8)
+        ]
+        assert self.github.paid["alice", "/things/0"] == 0
+        assert max(self.github.most_in_flight.values()) <= 4
+
+    async def test_who_waits_for_a_lock_uses_no_slot(self) -> None:
+        """All that one client wants is on its way to others: its slots are free for the rest."""
+        gates = [self.github.hold(f"/things/{number}") for number in range(4)]
+        first = [start(self.other.get(f"/things/{number}", token="bob-1")) for number in range(4)]
+        for gate in gates:
+            await gate.arrived(1)
+        asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(4)]
+        watch = self.one.house.store._watch
+        await until(lambda: sum(len(each.waiters) for each in watch._watched.values()) == 4)
+        slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
+        assert [got.status for got in await gatherResults(slow)] == [200] * 4
+        assert not any(each.called for each in asked)
+        for gate in gates:
+            gate.open()
+        for got in await gatherResults([*first, *asked]):
+            assert got.status == 200
+        assert self.github.paid["alice", "/things/0"] == 0
+
+    async def test_a_slot_that_is_not_used_is_given_back(self) -> None:
+        """Whether a request ends without having been sent, or its client goes away."""
+        gate = self.github.hold("/things/0")
+        gone = start(self.one.get("/things/0", token="alice-1"))
+        gone.addErrback(lambda _: None)
+        await gate.arrived(1)
+        waiting = start(self.one.get("/things/0", token="bob-1"))
+        waiting.addErrback(lambda _: None)
+        await until(lambda: self.one.house.resource.in_flight == 2)
+        waiting.cancel()
+        gone.cancel()
+        await until(lambda: self.one.house.pacing._connections == 0)
+        gate.open()
+        self.github.fault("/things/1", "secondary-limit", times=1)
+        assert (await self.one.get("/things/1", token="alice-1")).status == 403
+        assert (await self.one.get("/things/2", token="alice-1")).status == 403
+        assert self.one.house.pacing._connections == 0

@@ -1,0 +1,194 @@
+"""The rules of what a 403 or 429 means, what a limit stops, and what clients receive meanwhile."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.fakes.github import GitHub
+from tests.harness.home import Got, Home, open_home
+from tests.harness.redis_house import settled
+from tests.harness.redis_servers import start_redis
+
+NO_CACHE = {"Cache-Control": "no-cache"}
+REFUSAL = {"message": "Resource not accessible by integration", "status": "403"}
+SAML = {"message": "Resource protected by organization SAML enforcement.", "status": "403"}
+EMPTY = {"X-RateLimit-Remaining": "0"}
+
+
+class Limited(TestCase):
+    """One mirror; alice has a grant for two things."""
+
+    home: Home
+    github: GitHub
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self)
+        self.github = self.home.github
+        for path in ("/thing", "/other"):
+            self.github.put(path, {"a": path})
+            await self.home.get(path, token="alice-1")
+        self.github.reset_counts()
+
+    async def get(self, target: str, **more: Any) -> Got:
+        return await self.home.get(target, token="alice-1", **more)
+
+    async def test_a_refusal_with_an_empty_quota_is_a_refusal(self) -> None:
+        """It is passed on as it came, and ends the grant; to other requests the limit counts."""
+        for refusal in (REFUSAL, SAML):
+            self.github.put("/thing", refusal, status=403)
+            self.github.set_quota("alice", remaining=1)
+            got = await self.get("/thing", headers=NO_CACHE)
+            assert (got.status, got.json) == (403, refusal)
+            assert got.field("x-ratelimit-remaining") == "0"
+            self.github.log.clear()
+            # What is limited is still served where GitHub granted it, and not where it refused.
+            got = await self.get("/other")
+            assert got.outcome == "hit; detail=primary-limit"
+            got = await self.get("/thing")
+            assert (got.status, got.outcome) == (403, "detail=primary-limit")
+            assert got.json["message"] == "API rate limit exceeded"
+            assert not self.github.log
+            self.home.move_on(3601.0)
+            self.github.put("/thing", {"a": 1})
+            self.github.set_quota("alice", remaining=100)
+            assert (await self.get("/thing")).status == 200
+
+    async def limited(self) -> list[str]:
+        """Return the series of the metric that shows limits in force."""
+        shown = (await self.home.admin("/metrics")).content.decode()
+        return [line for line in shown.splitlines() if line.startswith("ghmirror_limited{")]
+
+    async def test_limits_in_force_are_a_metric(self) -> None:
+        """By user, resource and kind, until they end."""
+        assert (await self.get("/user", headers=NO_CACHE)).status == 200
+        self.github.set_quota("alice", remaining=0)
+        self.github.put("/thing", {"a": 2})
+        assert (await self.get("/thing")).outcome.endswith("detail=primary-limit")
+        assert await self.limited() == [
+            'ghmirror_limited{kind="primary",resource="core",user="alice"} 1.0'
+        ]
+        self.home.move_on(3601.0)
+        self.github.set_quota("alice", remaining=100)
+        assert (await self.get("/thing")).status == 200
+        assert not await self.limited()
+
+    async def test_limits_without_fields_are_limits(self) -> None:
+        """By their words: the grant stays, and is served stale."""
+        for told in (True, False):
+            for kind, reason in (("unmetered", "primary-limit"), ("login", "secondary-limit")):
+                self.github.tells_quota = told
+                self.github.fault("/thing", f"{kind}-limit", times=1)
+                got = await self.get("/thing")
+                assert got.outcome == f"fwd=stale; fwd-status=403; detail={reason}"
+                self.github.log.clear()
+                assert (await self.get("/other")).outcome == f"hit; detail={reason}"
+                assert not self.github.log
+                self.home.move_on(61.0)
+                assert (await self.get("/thing")).outcome.endswith("detail=revalidated")
+
+    async def test_what_creates_content_is_stopped_alone(self) -> None:
+        """Clients may go on reading, deleting, and querying."""
+        self.github.fault(None, "creation-limit")
+        assert (await self.post("/other")).status == 403
+        self.github.log.clear()
+        for method in ("POST", "PUT", "PATCH"):
+            got = await self.home.ask(method, "/other", token="alice-1", body=b"{}")
+            assert (got.status, got.outcome) == (403, "detail=secondary-limit")
+            assert "content creation" in got.json["message"]
+        mutation = b'{"query":"mutation {x}"}'
+        assert (await self.post("/graphql", mutation)).outcome == "detail=secondary-limit"
+        assert not self.github.log
+        self.github.clear_faults()
+        assert (await self.get("/thing")).outcome.endswith("detail=revalidated")
+        assert (await self.post("/graphql", b'{"query":"{viewer{login}}"}')).status == 200
+        await self.home.ask("DELETE", "/other", token="alice-1")
+        assert len(self.github.log) == 3
+        self.home.move_on(61.0)
+        assert (await self.post("/thing")).outcome == "fwd=method"
+
+    async def post(self, target: str, body: bytes = b"{}") -> Got:
+        return await self.home.ask("POST", target, token="alice-1", body=body)
+
+    async def test_a_secondary_limit_of_searches(self) -> None:
+        """Stops searches."""
+        self.github.put_search("/search/issues", [])
+        self.github.fault("/search/issues", "secondary-limit", times=1)
+        assert (await self.get("/search/issues?q=a")).status == 403
+        self.github.log.clear()
+        got = await self.get("/search/issues?q=b")
+        assert (got.status, got.outcome) == (403, "detail=secondary-limit")
+        assert not self.github.log
+        assert (await self.get("/thing")).outcome.endswith("detail=revalidated")
+
+    async def test_a_primary_limit_names_no_time_to_come_again(self) -> None:
+        """GitHub doesn't either; the documentation is that of its kind."""
+        for kind, url in (("primary", "for-the-rest-api"), ("secondary", "secondary-rate-limits")):
+            self.github.fault("/new", f"{kind}-limit", times=1)
+            first = await self.get("/new")
+            again = await self.get("/new")
+            assert again.json == first.json
+            assert again.json["documentation_url"].endswith(url)
+            assert (again.field("retry-after") is None) is (kind == "primary")
+            self.home.move_on(3601.0)
+            assert (await self.get("/thing")).outcome.endswith("detail=revalidated")
+
+    async def test_a_token_is_limited_however_it_is_sent(self) -> None:
+        """What it may see is still asked for each way of sending it."""
+        basic = base64.b64encode(b"x:alice-1").decode()
+        ways = ("token alice-1", "Bearer alice-1", f"Basic {basic}")
+        for way in ways:
+            got = await self.home.get("/thing", headers={"Authorization": way})
+            assert got.status == 200
+        self.github.fault("/other", "primary-limit", times=1)
+        got = await self.home.get("/other", headers={"Authorization": ways[1], **NO_CACHE})
+        assert got.status == 403
+        self.github.log.clear()
+        for way in ways:
+            got = await self.home.get("/thing", headers={"Authorization": way})
+            assert got.outcome == "hit; detail=primary-limit"
+        assert not self.github.log
+        assert (await self.home.get("/thing", token="alice-2")).status == 200
+
+
+class Replicas(TestCase):
+    """Two mirrors on one Redis."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        host, port = start_redis(self).address
+        options: dict[str, dict[str, Any]] = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
+        }
+        self.one = await open_home(self, **options)
+        self.github = self.one.github
+        self.other = await open_home(self, self.github, **options)
+        self.github.put("/thing", {"a": 1})
+
+    async def test_a_limit_met_elsewhere_looks_the_same(self) -> None:
+        """Words, fields and documentation are GitHub's, however the token is sent."""
+        self.github.fault("/thing", "primary-limit", times=1)
+        bearer = {"Authorization": "Bearer alice-1"}
+        first = await self.one.get("/thing", headers=bearer)
+        await settled(self.one.house.store)
+        self.github.log.clear()
+        for more in ({"token": "alice-1"}, {"headers": bearer}):
+            again = await self.other.get("/thing", **more)
+            assert (again.status, again.json) == (403, first.json)
+            for name in ("limit", "remaining", "reset", "used", "resource"):
+                assert again.field(f"x-ratelimit-{name}") == first.field(f"x-ratelimit-{name}")
+            assert again.field("retry-after") is None
+        assert not self.github.log
+
+    async def test_a_block_of_content_creation_met_elsewhere(self) -> None:
+        """Stops what creates content here, too."""
+        self.github.fault(None, "creation-limit")
+        await self.one.ask("POST", "/thing", token="alice-1", body=b"{}")
+        await settled(self.one.house.store)
+        self.github.log.clear()
+        got = await self.other.ask("POST", "/thing", token="alice-1", body=b"{}")
+        assert (got.status, got.outcome) == (403, "detail=secondary-limit")
+        assert not self.github.log
+        assert (await self.other.get("/thing", token="alice-1")).status == 200

@@ -1,0 +1,558 @@
+"""The rules of GitHub's limits: what is not sent meanwhile, and who tries when they end."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.messages import Question
+from ghmirror_tw.proxy.exchange import Requester
+from ghmirror_tw.upstream import limit_probes
+from ghmirror_tw.upstream.rate_limiter import Pacing
+from ghmirror_tw.upstream.upstream_interface import Unanswered
+from tests.fakes.github import GitHub
+from tests.harness.home import Got, Home, open_home, start, until
+from tests.harness.redis_house import settled
+from tests.harness.redis_servers import start_redis
+
+NO_CACHE = {"Cache-Control": "no-cache"}
+SEARCH = "/search/issues"
+
+
+class Limits(TestCase):
+    """One mirror; alice has grants for some things."""
+
+    home: Home
+    github: GitHub
+    paths = tuple(f"/thing/{number}" for number in range(5))
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self)
+        self.github = self.home.github
+        self.github.put_search(SEARCH, [{"a": 1}])
+        for path in self.paths:
+            self.github.put(path, {"a": path})
+            await self.home.get(path, token="alice-1")
+        self.github.reset_counts()
+
+    async def limited(self, kind: str, target: str = "/other", **more: Any) -> Got:
+        """Have alice meet a limit."""
+        self.github.put("/other", {"a": 1})
+        self.github.fault(target, f"{kind}-limit", times=1)
+        got = await self.home.ask(more.pop("method", "GET"), target, token="alice-1", **more)
+        assert got.status in {403, 429}
+        self.github.log.clear()
+        return got
+
+    def lasts(self) -> int:
+        """Return how long the one limit in force still lasts, in seconds."""
+        mirror = self.home.house.mirror
+        ((_, limit),) = mirror.stops.in_force(mirror.now())
+        return ceil(limit.until - mirror.now())
+
+    async def test_what_is_stopped(self) -> None:
+        """One bucket of one credential; the credential, where GitHub tells no resource."""
+        for kind, told, search in (
+            ("primary", True, "fwd"),
+            ("secondary", True, "fwd"),
+            ("secondary", False, "hit"),
+        ):
+            self.github.tells_quota = told
+            await self.limited(kind)
+            self.github.tells_quota = True
+            got = await self.home.get(self.paths[0], token="alice-1")
+            assert got.outcome == f"hit; detail={kind}-limit"
+            got = await self.home.ask("PATCH", self.paths[0], token="alice-1", body=b"{}")
+            assert (got.status, got.outcome) == (403, f"detail={kind}-limit")
+            assert not self.github.log
+            assert (await self.home.get(SEARCH, token="alice-1")).outcome[:3] == search
+            for token in ("alice-2", "bob-1", None):
+                assert (await self.home.get(self.paths[0], token=token)).status == 200
+            self.home.move_on(3601.0)
+            assert (await self.home.get(self.paths[1], token="alice-1")).status == 200
+
+    async def test_the_search_bucket_is_one_of_its_own(self) -> None:
+        """What counts as search stops nothing else."""
+        await self.limited("primary", SEARCH)
+        assert (await self.home.get(SEARCH, token="alice-1")).status == 403
+        assert len(self.github.log) == 0
+        got = await self.home.get(self.paths[0], token="alice-1")
+        assert got.outcome.endswith("detail=revalidated")
+
+    async def test_how_much_is_left_may_be_asked(self) -> None:
+        """`/rate_limit` counts to nothing."""
+        await self.limited("primary")
+        assert (await self.home.get("/rate_limit", token="alice-1")).status == 200
+        assert (await self.home.get(self.paths[0], token="alice-1")).outcome.startswith("hit")
+
+    async def test_githubs_own_words_again(self) -> None:
+        """Its content and what is left, with the time that is left; not what was once."""
+        first = await self.limited("primary")
+        again = await self.home.get("/other", token="alice-1")
+        assert (again.status, again.json) == (first.status, first.json)
+        for name in (
+            *("x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-resource"),
+            *("x-oauth-scopes", "x-github-media-type"),
+        ):
+            assert again.field(name) == first.field(name) != None  # noqa: E711
+        assert first.field("x-github-request-id")
+        assert again.field("x-github-request-id") is None
+        unpacked = await self.home.get(
+            "/other", token="alice-1", headers={"Accept-Encoding": "gzip"}
+        )
+        assert unpacked.json == first.json
+
+    async def test_what_head_met_has_words(self) -> None:
+        """Its answer had no content, but who asks with GET needs some."""
+        await self.limited("secondary", method="HEAD")
+        got = await self.home.get("/other", token="alice-1")
+        assert got.status == 403
+        assert "secondary rate limit" in got.json["message"]
+
+    async def test_nothing_left_is_no_limit(self) -> None:
+        """What GitHub confirms may still be free: only a 403 or 429 stops anybody."""
+        self.github.free_when_exhausted = True
+        self.github.put("/new", {"a": 1})
+        self.github.set_quota("alice", remaining=1)
+        got = await self.home.get("/new", token="alice-1")
+        assert (got.status, got.field("x-ratelimit-remaining")) == (200, "0")
+        for path in self.paths:
+            got = await self.home.get(path, token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+            assert got.field("x-ratelimit-remaining") == "0"
+
+    async def test_one_tries(self) -> None:
+        """When a limit has ended one question is sent; the others go on when that is answered."""
+        await self.limited("primary")
+        self.home.move_on(3601.0)
+        gate = self.github.hold()
+        trial = start(self.home.get(self.paths[0], token="alice-1"))
+        await gate.arrived(1)
+        for path in self.paths[1:]:
+            got = await self.home.get(path, token="alice-1")
+            assert got.outcome == "hit; detail=primary-limit"
+        got = await self.home.get("/other", token="alice-1")
+        assert (got.status, got.field("retry-after")) == (403, None)
+        assert gate.waiting == 1
+        gate.open()
+        assert (await trial).outcome.endswith("detail=revalidated")
+        for path in self.paths:
+            got = await self.home.get(path, token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+
+    async def test_who_tries_may_go_away(self) -> None:
+        """At any time; then another one tries. So it is when GitHub doesn't answer."""
+        for kind in ("primary", "secondary"):
+            await self.limited(kind)
+            self.home.move_on(3601.0)
+            gate = self.github.hold(self.paths[0])
+            trial = start(self.home.get(self.paths[0], token="alice-1"))
+            await gate.arrived(1)
+            trial.cancel()
+            await self.assertFailure(trial, Exception)
+            await until(lambda: self.home.house.resource.in_flight == 0)
+            gate.open()
+            wrong = self.github.fault(self.paths[1], "503")
+            got = await self.home.get(self.paths[1], token="alice-1")
+            assert got.outcome.startswith("fwd=stale; fwd-status=503"), got.outcome
+            wrong.end()
+            got = await self.home.get(self.paths[2], token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+
+    async def test_who_tries_may_go_away_before_the_end(self) -> None:
+        """While a refusal's content is coming, for one."""
+        await self.limited("primary")
+        self.home.move_on(3601.0)
+        self.github.put("/no", {"message": "no " * 5000}, status=403)
+        wrong = self.github.fault("/no", "idle-in-content")
+        trial = start(self.home.get("/no", token="alice-1"))
+        await until(lambda: wrong.seen == 1)
+        trial.cancel()
+        await self.assertFailure(trial, Exception)
+        await until(lambda: self.home.house.resource.in_flight == 0)
+        got = await self.home.get(self.paths[2], token="alice-1")
+        assert got.outcome.endswith("detail=revalidated")
+
+    async def test_the_proofs_of_a_list_try_nothing(self) -> None:
+        """A list that needs a proof gets its answer after a limit, at no cost."""
+        self.github.put_list("/issues", [{"n": n} for n in range(30)])
+        await self.home.get("/issues", token="alice-1")
+        assert (await self.home.get("/issues", token="alice-1")).outcome.endswith("revalidated")
+        await self.limited("primary")
+        self.home.move_on(3601.0)
+        self.github.reset_counts()
+        got = await self.home.get("/issues", token="alice-1")
+        assert got.outcome.endswith("detail=revalidated")
+        assert self.github.total_paid == 0
+
+    async def test_secondary_limits_without_a_hint_double(self) -> None:
+        """From a minute, until there is a good answer again."""
+        self.github.secondary_retry_after_s = None
+        for expected in (60, 120, 240, 60):
+            await self.limited("secondary")
+            got = await self.home.get("/other", token="alice-1")
+            assert (got.status, got.field("retry-after")) == (403, None)
+            assert self.lasts() == expected
+            self.home.move_on(expected + 1.0)
+            if expected == 240:
+                assert (await self.home.get(self.paths[0], token="alice-1")).status == 200
+
+    async def test_many_in_flight_are_one_strike(self) -> None:
+        """However many of them are told of the limit, it lasts a minute."""
+        self.github.secondary_retry_after_s = None
+        gate = self.github.hold()
+        asked = [
+            start(self.home.get(path, token="alice-1", headers=NO_CACHE)) for path in self.paths
+        ]
+        await gate.arrived(len(self.paths))
+        self.github.fault(None, "secondary-limit", times=len(self.paths))
+        gate.open()
+        assert {(await each).status for each in asked} == {403}
+        assert self.lasts() in {60, 61}
+        self.home.move_on(62.0)
+        await self.limited("secondary")
+        assert self.lasts() == 120
+
+    async def test_an_earlier_question_ends_no_limit(self) -> None:
+        """A good answer to what was asked before says nothing of the limit met since."""
+        gate = self.github.hold(self.paths[0])
+        early = start(self.home.get(self.paths[0], token="alice-1"))
+        await gate.arrived(1)
+        first = await self.limited("secondary")
+        gate.open()
+        assert (await early).outcome.endswith("detail=revalidated")
+        self.github.log.clear()
+        got = await self.home.get(self.paths[1], token="alice-1")
+        assert got.outcome == "hit; detail=secondary-limit"
+        again = await self.home.get("/other", token="alice-1")
+        assert again.json == first.json
+        assert not self.github.log
+
+
+class Offline(TestCase):
+    """One mirror; alice has a grant."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self)
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1})
+        await self.home.get("/thing", token="alice-1")
+
+    async def fails(self) -> None:
+        """Ask for five things of three kinds, and get stale responses to none but the first."""
+        for target in ("/thing", "/user", "/orgs/o", "/user", "/thing"):
+            await self.home.get(target, token="alice-1")
+
+    async def test_five_failures(self) -> None:
+        """Then granted GETs are answered at once and all else is tried; one good answer ends it."""
+        wrong = self.github.fault(None, "503")
+        await self.fails()
+        got = await self.home.get("/thing", token="alice-1")
+        assert (got.json, got.outcome) == ({"a": 1}, "hit; detail=offline")
+        assert wrong.seen == 5
+        assert await self.home.metric("ghmirror_github_available") == 0.0
+        asked = [
+            await self.home.get("/thing", token="alice-1", headers=NO_CACHE),
+            await self.home.get("/thing", token="bob-1"),
+            await self.home.get("/new", token="alice-1"),
+            await self.home.ask("PATCH", "/thing", token="bob-1", body=b"{}"),
+        ]
+        assert [each.status for each in asked] == [503, 503, 503, 503]
+        assert wrong.seen == 9
+        wrong.end()
+        assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
+        assert (await self.home.get("/thing", token="bob-1")).status == 200
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.outcome.endswith("detail=revalidated")
+        assert await self.home.metric("ghmirror_github_available") == 1.0
+
+    async def test_a_maintenance_page_ends_no_outage(self) -> None:
+        """It is a balancer's 200, and not GitHub's."""
+        wrong = self.github.fault(None, "503")
+        await self.fails()
+        assert self.home.house.availability.offline
+        wrong.end()
+        self.github.put("/page", b"<html>Back soon</html>", content_type="text/html")
+        assert (await self.home.get("/page", token="bob-1")).status == 200
+        assert self.home.house.availability.offline
+        assert (await self.home.get("/thing", token="bob-1")).status == 200
+        assert not self.home.house.availability.offline
+
+    async def test_one_broken_endpoint_is_no_outage(self) -> None:
+        """However often it is asked for, by however many: others get GitHub's word of now."""
+        self.github.put("/steady", {"b": 1})
+        await self.home.get("/steady", token="bob-1")
+        self.github.fault("/thing", "503")
+        for token in ("alice-1", "bob-1", "carol-1") * 3:
+            await self.home.get("/thing", token=token)
+        got = await self.home.get("/steady", token="bob-1")
+        assert got.outcome.endswith("detail=revalidated")
+        assert not self.home.house.availability.offline
+
+    async def test_what_is_over_a_limit_of_the_mirrors_is_no_outage(self) -> None:
+        """It says nothing of GitHub; the client is told which limit it was."""
+        self.github.fault(None, "huge-field", size_bytes=300_000)
+        for number in range(6):
+            for token in ("alice-1", "bob-1"):
+                got = await self.home.get(f"/repos/o/{number}", token=token)
+                assert (got.status, got.outcome) == (502, "detail=broken-answer")
+                assert "larger than this mirror takes" in got.json["message"]
+        assert not self.home.house.availability.failures
+
+    async def test_who_had_no_time_left_proves_nothing(self) -> None:
+        """A request that waited for long, and then timed out at once, says nothing of GitHub."""
+        mirror = self.home.house.mirror
+        self.github.fault(None, "timeout")
+        for number in range(6):
+            question = Question(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
+            requester = Requester(f"{number}", f"{number}")
+            left = mirror.put(question, requester, None, mirror.now() + 0.01)
+            await self.assertFailure(Deferred.fromCoroutine(left), Unanswered)
+        assert not self.home.house.availability.failures
+
+    async def test_clients_that_go_away_are_no_failures(self) -> None:
+        """Whenever they go: while GitHub's name is looked up, for one."""
+        named = self.github.api_url.replace("127.0.0.1", "localhost")
+        home = await open_home(self, self.github, github={"api_url": named})
+        for number in range(6):
+            asked = start(home.get(f"/new/{number}", token="alice-1"))
+            await until(lambda: home.house.client._held > 0)
+            asked.cancel()
+            await self.assertFailure(asked, Exception)
+            await until(lambda: home.house.resource.in_flight == 0)
+        assert not home.house.availability.failures
+        assert not home.house.availability.offline
+
+    async def test_it_sees_by_itself_that_github_is_back(self) -> None:
+        """Though there is a stored answer to all that is asked: now and then one is tried."""
+        wrong = self.github.fault(None, "503")
+        await self.fails()
+        wrong.end()
+        self.home.move_on(6.0)
+        assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
+        await until(lambda: not self.home.house.availability.offline)
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.outcome.endswith("detail=revalidated")
+
+
+class Page(TestCase):
+    """One mirror, and a status page."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.page = GitHub()
+        await self.page.listen()
+        self.addCleanup(self.page.close)
+        self.says("operational")
+        status = {"status_url": f"{self.page.api_url}/status", "status_interval": 0.01}
+        self.home = await open_home(self, github=status)
+        self.home.github.put("/thing", {"a": 1})
+        await self.home.get("/thing", token="alice-1")
+
+    def says(self, status: str) -> None:
+        """Have the page say something of the API."""
+        self.page.put("/status", {"components": [{"name": "API Requests", "status": status}]})
+
+    async def read_again(self) -> None:
+        """Wait until the page has been read as it is now."""
+        before = len(self.page.log)
+        await until(lambda: len(self.page.log) >= before + 2)
+
+    async def test_a_major_outage(self) -> None:
+        """Makes GitHub offline, until the page or GitHub itself says something else."""
+        self.says("major_outage")
+        await until(lambda: self.home.house.availability.offline)
+        assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
+        self.says("partial_outage")
+        await until(lambda: not self.home.house.availability.offline)
+        self.says("major_outage")
+        await until(lambda: self.home.house.availability.offline)
+        assert (await self.home.get("/thing", token="bob-1")).status == 200
+        await self.read_again()
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.outcome.endswith("detail=revalidated")
+
+    async def test_a_partial_outage(self) -> None:
+        """Makes GitHub offline with the first failure after it; a good response ends that."""
+        self.says("partial_outage")
+        await self.read_again()
+        wrong = self.home.github.fault(None, "502")
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.outcome == "fwd=stale; fwd-status=502; detail=server-error"
+        assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
+        wrong.end()
+        assert (await self.home.get("/thing", token="bob-1")).status == 200
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.outcome.endswith("detail=revalidated")
+
+    async def test_what_it_cant_say_means_nothing(self) -> None:
+        """No page, no connection, half a page, garbage: GitHub is asked as ever."""
+        house = self.home.house
+        assert house.status_page is not None
+        garbage: tuple[object, ...] = (b"<html>", {"components": "none"}, [], b"\xff")
+        for content in garbage:
+            self.page.put("/status", content)
+            await self.read_again()
+            house.status_page._failures = 0
+            got = await self.home.get("/thing", token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+        for kind in ("500", "reset", "truncated", "malformed"):
+            wrong = self.page.fault("/status", kind)
+            await until(lambda: wrong.seen >= 2)  # noqa: B023 - it is waited for at once
+            wrong.end()
+            house.status_page._failures = 0
+            got = await self.home.get("/thing", token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+
+
+class Fleet(TestCase):
+    """Two mirrors on one Redis."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        host, port = start_redis(self).address
+        options: dict[str, dict[str, Any]] = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
+        }
+        self.one = await open_home(self, **options)
+        self.github = self.one.github
+        self.other = await open_home(self, self.github, **options)
+        self.github.put("/thing", {"a": 1})
+        self.github.put("/more", {"a": 2})
+        self.github.put_search(SEARCH, [{"a": 1}])
+        await self.one.get("/thing", token="alice-1")
+        await settled(self.one.house.store)
+
+    async def test_what_one_met_stops_all(self) -> None:
+        """For that credential and bucket; reading, writing, and what has to be asked anew."""
+        for kind, told, search in (("primary", True, "fwd"), ("secondary", False, "hit")):
+            self.github.tells_quota = told
+            self.github.fault("/more", f"{kind}-limit", times=1)
+            first = await self.one.get("/more", token="alice-1", headers=NO_CACHE)
+            assert first.status == 403
+            self.github.tells_quota = True
+            await settled(self.one.house.store)
+            self.github.log.clear()
+            # What passes by first, since nothing else has told this replica.
+            for method, body in (("PATCH", b"{}"), ("GET", None)):
+                got = await self.other.ask(method, "/more", token="alice-1", body=body)
+                assert (got.status, got.outcome) == (403, f"detail={kind}-limit")
+                assert got.json == first.json
+                for name in ("limit", "remaining", "reset", "used", "resource"):
+                    assert got.field(f"x-ratelimit-{name}") == first.field(f"x-ratelimit-{name}")
+                waits = got.field("retry-after")
+                # The two clocks do not stand still at quite the same moment.
+                assert waits is None if kind == "primary" else 0 < int(waits or 0) <= 61
+            got = await self.other.get("/thing", token="alice-1")
+            assert (got.json, got.outcome) == ({"a": 1}, f"hit; detail={kind}-limit")
+            assert not self.github.log
+            assert (await self.other.get("/more", token="bob-1")).status == 200
+            assert (await self.other.get(SEARCH, token="alice-1")).outcome[:3] == search
+            for home in (self.one, self.other):
+                home.move_on(3601.0)
+            for home in (self.one, self.other):
+                got = await home.get("/thing", token="alice-1")
+                assert got.outcome.endswith("detail=revalidated")
+
+    async def test_one_of_all_tries(self) -> None:
+        """When a limit has ended; nothing else is sent until that is answered."""
+        self.patch(limit_probes, "_WAIT_S", 0.05)
+        for kind in ("primary", "secondary"):
+            await self.limited(kind)
+            gate = self.github.hold("/thing")
+            trial = start(self.one.get("/thing", token="alice-1"))
+            await gate.arrived(1)
+            got = await self.other.get("/thing", token="alice-1")
+            assert got.outcome == f"hit; detail={kind}-limit"
+            got = await self.other.ask("PATCH", "/more", token="alice-1", body=b"{}")
+            waits = None if kind == "primary" else "1"
+            assert (got.status, got.field("retry-after")) == (403, waits)
+            self.other.move_on(1.1)
+            got = await self.other.get("/thing", token="alice-1")
+            assert got.outcome == f"hit; detail={kind}-limit"
+            assert gate.waiting == 1
+            gate.open()
+            assert (await trial).outcome.endswith("detail=revalidated")
+            await settled(self.one.house.store)
+            watch = self.other.house.redis._watch  # type: ignore[union-attr]
+            await until(lambda: not watch._watched)  # noqa: B023 - it is waited for at once
+            self.other.move_on(1.1)
+            got = await self.other.get("/thing", token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+
+    async def limited(self, kind: str = "secondary") -> None:
+        """Have alice meet a limit, and all know of it; then time passes until it has ended."""
+        self.github.fault("/more", f"{kind}-limit", times=1)
+        await self.one.get("/more", token="alice-1", headers=NO_CACHE)
+        await settled(self.one.house.store)
+        got = await self.other.get("/more", token="alice-1", headers=NO_CACHE)
+        assert got.outcome == f"detail={kind}-limit"
+        for home in (self.one, self.other):
+            home.move_on(3601.0)
+
+    async def test_all_go_on_when_one_has_tried(self) -> None:
+        """Who has waited for it goes on at once, by its word, and so does who comes later."""
+        self.patch(limit_probes, "_WAIT_S", 30.0)
+        for kind in ("primary", "secondary"):
+            await self.limited(kind)
+            gate = self.github.hold("/thing")
+            asked = [start(self.one.get("/thing", token="alice-1"))]
+            await gate.arrived(1)
+            asked += [start(self.other.get("/thing", token="alice-1"))]
+            watch = self.other.house.redis._watch  # type: ignore[union-attr]
+            await until(lambda: bool(watch._watched))  # noqa: B023 - it is waited for at once
+            gate.open()
+            for each in asked:
+                assert (await each).outcome.endswith("detail=revalidated")
+            assert not self.other.house.mirror.stops._stops
+
+    async def test_who_tries_next_knows_what_came_of_it(self) -> None:
+        """One whose turn came late doesn't ask into a limit that another has met meanwhile."""
+        await self.limited()
+        self.github.fault(None, "secondary-limit")
+        gate = self.github.hold("/thing")
+        trial = start(self.one.get("/thing", token="alice-1", headers=NO_CACHE))
+        await gate.arrived(1)
+        turn: Deferred[None] = Deferred()
+        enter = self.other.house.mirror.pacing.enter
+        waiting: list[bool] = []
+
+        async def late(*given: Any, **more: Any) -> Any:
+            permit = await enter(*given, **more)
+            waiting.append(True)
+            await turn
+            return permit
+
+        self.patch(
+            Pacing, "enter", lambda _, *given, **more: Deferred.fromCoroutine(late(*given, **more))
+        )
+        other = start(self.other.get("/more", token="alice-1"))
+        await until(lambda: bool(waiting))
+        gate.open()
+        assert (await trial).status == 403
+        await settled(self.one.house.store)
+        self.github.log.clear()
+        turn.callback(None)
+        assert (await other).outcome == "detail=secondary-limit"
+        assert not self.github.log
+
+    async def test_a_trial_that_takes_too_long_is_not_waited_for(self) -> None:
+        """Another one is made meanwhile."""
+        self.patch(limit_probes, "_LONGEST_S", 0.05)
+        self.patch(limit_probes, "_WAIT_S", 30.0)
+        await self.limited()
+        gate = self.github.hold("/thing")
+        trial = start(self.one.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        # Nothing has come of it; a second later another one may try.
+        got = await self.other.get("/thing", token="alice-1")
+        assert got.outcome == "hit; detail=secondary-limit"
+        self.other.move_on(1.1)
+        other = start(self.other.get("/thing", token="alice-1"))
+        await gate.arrived(2)
+        gate.open()
+        for each in (trial, other):
+            assert (await each).outcome.endswith("detail=revalidated")

@@ -1,0 +1,375 @@
+"""The rules of pagination: what is proved before a stored `Link` is used, and how often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.harness.home import Got, Home, open_home, start
+from tests.harness.redis_house import settled
+from tests.harness.redis_servers import start_redis
+
+
+def items(count: int, start: int = 0) -> list[Any]:
+    """Return so many items."""
+    return [{"id": number} for number in range(start, start + count)]
+
+
+def pages(got: Got) -> dict[str, str]:
+    """Return the relations of an answer's `Link`, with the queries that they lead to."""
+    links = [part.partition(">; rel=") for part in (got.field("link") or "").split(", ") if part]
+    return {rel.strip('"'): target.partition("?")[2] for target, _, rel in links}
+
+
+class Links(TestCase):
+    """One mirror, and one list."""
+
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self)
+        self.github = self.home.github
+        self.home.move_on(0.0)
+
+    def asked(self, page: str, path: str = "/list") -> int:
+        """Return how often a page has been asked for."""
+        return len(self.github.asked(f"{path}?{page}"))
+
+    async def warm(self, *targets: str, token: str = "alice-1") -> None:
+        """Ask for all until nothing about them is new; then forget what was counted."""
+        for _ in range(2):
+            for target in targets:
+                await self.home.get(target, token=token)
+        self.home.move_on(10.0)
+        self.github.reset_counts()
+
+    async def test_a_page_that_is_polled_is_proved_each_time(self) -> None:
+        """However soon it is requested again; the proof costs nothing."""
+        self.github.put_list("/list", items(60))
+        end = "/list?per_page=30&page=2"
+        await self.warm(end)
+        for expected, passes in enumerate((0.0, 0.0, 1.0, 9.0, 60.0), start=1):
+            self.home.move_on(passes)
+            got = await self.home.get(end, token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+            assert self.asked("per_page=30&page=3") == expected, passes
+        assert self.github.total_paid == 0
+
+    async def test_what_has_grown_shows_at_once(self) -> None:
+        """On the very next poll of a full last page, and of the first page, which is the same."""
+        self.github.put_list("/list", items(60))
+        first, end = "/list?per_page=30", "/list?per_page=30&page=2"
+        await self.warm(first, end)
+        self.github.reset_counts()
+        await self.home.get(first, token="alice-1")
+        await self.home.get(end, token="alice-1")
+        assert self.github.total_paid == 0
+        self.github.put_list("/list", items(61))
+        got = await self.home.get(first, token="alice-1")
+        assert pages(got)["last"] == "per_page=30&page=3"
+        for _ in range(2):
+            got = await self.home.get(end, token="alice-1")
+            assert pages(got)["next"] == "per_page=30&page=3"
+        assert got.outcome.endswith("detail=revalidated")
+        assert self.github.paid["alice", end] == 1
+
+    async def test_the_last_page_is_fetched_once(self) -> None:
+        """Where it is not stored, it is paid once; after that, all that is polled is free."""
+        self.github.put_list("/list", items(70))
+        first = "/list?per_page=30"
+        await self.home.get(first, token="alice-1")
+        self.github.reset_counts()
+        for _ in range(3):
+            got = await self.home.get(first, token="alice-1")
+            assert pages(got)["last"] == "per_page=30&page=3"
+        assert self.github.paid == {("alice", first + "&page=3"): 1}
+        got = await self.home.get(first + "&page=3", token="alice-1")
+        assert pages(got) == {"prev": "per_page=30&page=2", "first": "per_page=30&page=1"}
+        assert self.github.total_paid == 1
+
+    async def test_the_last_page_is_the_one_that_is_linked_to(self) -> None:
+        """GitHub links to repositories by number: following links pays no page twice."""
+        self.github.put_list("/repos/o/r/issues", items(95), link_path="/repositories/1/issues")
+        self.github.alias("/repositories/1", "/repos/o/r")
+        targets = ["/repos/o/r/issues"]
+        targets += [f"/repositories/1/issues?page={page}" for page in (2, 3, 4)]
+        for walk in range(3):
+            for target in targets:
+                assert len((await self.home.get(target, token="alice-1")).json) in {30, 5}
+            assert self.github.total_paid == 4, walk
+            # once more than the pages: the last one, as a proof
+            assert len(self.github.log) == 4 + 5 * walk
+            self.home.move_on(60.0)
+
+    async def test_a_last_page_that_is_not_full_is_enough(self) -> None:
+        """One request proves it; the page after it is requested only where it is full."""
+        for count, after in ((65, 0), (90, 1)):
+            self.github.put_list("/list", items(count))
+            await self.warm("/list?per_page=30")
+            await self.home.get("/list?per_page=30", token="alice-1")
+            assert self.asked("per_page=30&page=3") == 1, count
+            assert self.asked("per_page=30&page=4") == after, count
+            assert self.github.total_paid == 0, count
+
+    async def test_a_list_that_shrinks_shows_at_once(self) -> None:
+        """The last page is empty now; page 1 has the same items, and other links."""
+        self.github.put_list("/list", items(61))
+        await self.warm("/list?per_page=30")
+        for count, expected in ((60, "per_page=30&page=2"), (30, None)):
+            self.github.put_list("/list", items(count))
+            got = await self.home.get("/list?per_page=30", token="alice-1")
+            assert pages(got).get("last") == expected, count
+
+    async def test_one_proof_serves_a_walk(self) -> None:
+        """Of that credential, requested in that way; others have proofs of their own."""
+        self.github.put_list("/list", items(4))
+        targets = [f"/list?per_page=1&page={page}" for page in (1, 2, 3, 4)]
+        for token in ("alice-1", "bob-1"):
+            await self.warm(*targets, token=token)
+        for walks in (1, 2):
+            for target in targets:
+                await self.home.get(target, token="alice-1")
+            assert self.asked("per_page=1&page=5") == walks
+            # as the last page of the proof, and as a page of the walk
+            assert self.asked("per_page=1&page=4") == 2 * walks
+        await self.home.get(targets[0], token="bob-1")
+        assert self.asked("per_page=1&page=5") == 3
+        assert self.github.total_paid == 0
+
+    async def test_a_walk_at_once_needs_one_proof(self) -> None:
+        """Pages that are requested together share the requests that prove them."""
+        self.github.put_list("/list", items(100))
+        targets = [f"/list?per_page=30&page={page}" for page in (1, 2, 3)]
+        await self.warm(*targets)
+        gate = self.github.hold("/list")
+        walk = [start(self.home.get(target, token="alice-1")) for target in targets]
+        await gate.arrived(4)
+        gate.open()
+        for got in walk:
+            assert pages(await got)["last"] == "per_page=30&page=4"
+        assert (len(self.github.log), self.asked("per_page=30&page=4")) == (4, 1)
+
+    async def test_a_walk_ends(self) -> None:
+        """A proof from a while ago is none, for other pages either."""
+        self.github.put_list("/list", items(70))
+        await self.warm("/list?per_page=30&page=1", "/list?per_page=30&page=2")
+        await self.home.get("/list?per_page=30&page=1", token="alice-1")
+        self.github.put_list("/list", items(100))
+        self.home.move_on(10.0)
+        got = await self.home.get("/list?per_page=30&page=2", token="alice-1")
+        assert pages(got)["last"] == "per_page=30&page=4"
+
+    async def test_a_page_that_came_anew_is_proved_anew(self) -> None:
+        """What was proved before GitHub sent a page does not prove it afterwards."""
+        self.github.put_list("/list", items(60))
+        first, end = "/list?per_page=30&page=1", "/list?per_page=30&page=2"
+        await self.warm(first, end)
+        await self.home.get(first, token="alice-1")
+        self.github.put_list("/list", [*items(59), {"id": 99}])
+        assert (await self.home.get(end, token="alice-1")).outcome.endswith("detail=changed")
+        self.github.put_list("/list", [*items(59), {"id": 99}, {"id": 100}])
+        assert "next" in pages(await self.home.get(end, token="alice-1"))
+
+    async def test_a_page_that_another_replica_answered_is_proved_anew(self) -> None:
+        """A proof from before an answer of any replica does not count for that page."""
+        server = start_redis(self)
+        redis = {"url": "redis://{}:{}".format(*server.address), "timeout": 30.0}
+        one, other = [
+            await open_home(self, self.github, cache={"backend": "redis"}, redis=redis)
+            for _ in range(2)
+        ]
+        first, end = "/list?per_page=30&page=1", "/list?per_page=30&page=2"
+        self.github.put_list("/list", items(60))
+        for home in (one, one, other):
+            for target in (first, end):
+                await home.get(target, token="alice-1")
+                await settled(one.house.store, other.house.store)
+        await one.get(first, token="alice-1")
+        await other.get(end, token="alice-1")
+        await settled(one.house.store, other.house.store)
+        self.github.put_list("/list", items(61))
+        assert "next" in pages(await one.get(end, token="alice-1"))
+
+    async def test_a_write_ends_proofs(self) -> None:
+        """After its write, a credential gets no `Link` that was proved before, on any page."""
+        self.github.put_list("/list", items(60))
+        await self.warm("/list?per_page=30", "/list?per_page=30&page=2")
+        await self.home.get("/list?per_page=30", token="alice-1")
+        await self.home.ask("POST", "/list", token="alice-1", body=b'{"new":1}')
+        got = await self.home.get("/list?per_page=30&page=2", token="alice-1")
+        assert pages(got)["next"] == "per_page=30&page=3"
+
+    async def test_own_last_is_replayed_without_verify_last(self) -> None:
+        """A documented deviation for those who want it: the list has grown meanwhile."""
+        loose = await open_home(self, self.github, cache={"verify_last": False})
+        for home, last in ((loose, 3), (self.home, 4)):
+            self.github.put_list("/list", items(70))
+            self.home = home
+            await self.warm(*(f"/list?per_page=30&page={page}" for page in (1, 2, 3)))
+            self.github.put_list("/list", items(100))
+            got = await home.get("/list?per_page=30&page=1", token="alice-1")
+            assert pages(got)["last"] == f"per_page=30&page={last}"
+            assert bool(self.asked("per_page=30&page=4")) is (home is not loose)
+
+    async def test_another_s_last_is_proved_both_ways(self) -> None:
+        """The page after it is empty, and it itself is not, for who asks."""
+        lengths = {"alice": 70, "bob": 70}
+        self.github.put_list("/list", lambda login: items(lengths[login or "alice"]))
+        first = "/list?per_page=30&page=1"
+        for bob, last in ((70, 3), (100, 4), (60, 2), (40, 2)):
+            home = self.home = await open_home(self, self.github)
+            lengths["bob"] = bob
+            await self.warm(*(f"/list?per_page=30&page={page}" for page in (1, 2, 3)))
+            got = await home.get(first, token="bob-1")
+            assert pages(got)["last"] == f"per_page=30&page={last}", bob
+            shared = got.outcome.endswith("detail=shared")
+            assert shared is (bob == 70)
+            assert self.asked("per_page=30&page=3") == 1
+
+    async def test_the_table_tells_what_has_numbered_pages(self) -> None:
+        """Exactly full without a `Link`: proved with numbers, complete without pages, else paid."""
+        for path, proofs, paid in (
+            ("/repos/o/r/issues", 1, 0),
+            ("/repositories/1/issues", 1, 0),
+            ("/repos/o/r/contents/src", 0, 0),
+            ("/repos/o/r/dependabot/alerts", 0, 1),
+            ("/unknown", 0, 1),
+        ):
+            self.github.put(path, items(30))
+            self.github.put(f"{path}?page=2", [])
+            await self.home.get(path, token="alice-1")
+            self.github.reset_counts()
+            await self.home.get(path, token="alice-1")
+            assert self.asked("page=2", path) == proofs, path
+            assert (len(self.github.log), self.github.total_paid) == (1 + proofs, paid), path
+
+    async def test_what_is_not_full_needs_no_proof(self) -> None:
+        """Objects, pages with room, and what is longer than a page and not paginated."""
+        self.github.put("/object", {"items": items(30)})
+        for count in (29, 31, 100):
+            self.github.put(f"/list{count}", items(count))
+        self.github.put("/repos/o/r/dependabot/alerts", items(29))
+        self.github.put("/asked", items(5))
+        targets = ["/object", "/list29", "/list31", "/list100", "/repos/o/r/dependabot/alerts"]
+        targets += ["/asked?per_page=10", "/asked?page=1"]
+        await self.warm(*targets)
+        for target in targets:
+            await self.home.get(target, token="alice-1")
+        assert (len(self.github.log), self.github.total_paid) == (len(targets), 0)
+
+    async def test_the_largest_page_is_100(self) -> None:
+        """Who asks for more gets 100, and that is full."""
+        target = "/repos/o/r/issues?per_page=250"
+        self.github.put_list("/repos/o/r/issues", items(100))
+        await self.warm(target)
+        self.github.put_list("/repos/o/r/issues", items(101))
+        got = await self.home.get(target, token="alice-1")
+        assert pages(got)["next"] == "per_page=250&page=2"
+
+    async def test_a_list_with_cursors_that_gets_a_next_page_shows_it(self) -> None:
+        """Its first page was all there was, and has not changed since."""
+        path = "/repos/o/r/dependabot/alerts"
+        self.github.put_list(path, items(30), cursor=True, takes_page=False)
+        await self.warm(path)
+        self.github.put_list(path, items(31), cursor=True, takes_page=False)
+        for paid in (1, 1):
+            got = await self.home.get(path, token="alice-1")
+            assert pages(got)["next"].startswith("after=")
+            assert self.github.total_paid == paid
+        assert not [each for each in self.github.log if each.status == 400]
+
+    async def test_a_list_whose_pages_github_refuses_is_paid_plainly(self) -> None:
+        """A 400 or 404 to a proof is remembered: no numbered pages, and no failure."""
+        for path, status in (("/repos/o/r/issues", 400), ("/repos/o/r/pulls", 404)):
+            self.github.put(path, items(30))
+            self.github.put(f"{path}?page=2", {"message": "no"}, status=status)
+            for proofs in (0, 1, 1, 1):
+                got = await self.home.get(path, token="alice-1")
+                assert (got.status, len(got.json)) == (200, 30)
+                assert self.asked("page=2", path) == proofs, status
+            assert self.github.paid["alice", path] == 4
+            await self.home.ask("POST", "/repos/o/r/issues", token="alice-1", body=b"{}")
+            await self.home.get(path, token="alice-1")
+            assert self.asked("page=2", path) == 1, status
+            self.home.move_on(3700.0)
+            await self.home.get(path, token="alice-1")
+            assert self.asked("page=2", path) == 2, status
+        assert not self.home.house.availability.offline
+
+    async def test_a_page_that_github_does_not_count_to_is_none(self) -> None:
+        """A 422 to a proof is remembered: there is no such page, so there is no link to it."""
+        path = "/repos/o/r/events"
+        self.github.put_list(path, items(90))
+        self.github.put(f"{path}?page=4", {"message": "too far"}, status=422)
+        await self.warm(f"{path}?page=3")
+        for proofs in (0, 0, 0):
+            got = await self.home.get(f"{path}?page=3", token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+            assert self.asked("page=4", path) == proofs
+        self.home.move_on(3700.0)
+        await self.home.get(f"{path}?page=3", token="alice-1")
+        assert self.asked("page=4", path) == 1
+
+    async def test_a_list_that_became_shorter_is_not_complete(self) -> None:
+        """Its last page is gone, and its first one is its end; that is no proof for later on."""
+        home = self.home
+        for count, ends in ((5, False), (2, True), (4, False), (2, True), (3, False)):
+            self.github.put_list("/list", items(count))
+            for _ in range(2):
+                got = await home.get("/list?per_page=2", token="alice-1")
+                assert ("next" not in pages(got)) is ends, count
+
+    async def test_a_page_that_another_one_was_is_not_complete(self) -> None:
+        """The first item goes: page 1 is what page 2 was seen to be, and the list grows again."""
+        self.home.move_on(0.0)
+        target = "/list?per_page=1"
+        for first, count, pauses_s in ((0, 2, (0.0, 60.0)), (1, 1, (3.0, 3.0)), (1, 2, (60.0,))):
+            self.github.put_list("/list", items(count, start=first))
+            for pause_s in pauses_s:
+                self.home.move_on(pause_s)
+                got = await self.home.get(target, token="alice-1")
+        assert (got.json, pages(got).get("next")) == (items(1, start=1), "per_page=1&page=2")
+        got = await self.home.get(target, token="bob-1")
+        assert pages(got).get("last") == "per_page=1&page=2"
+
+    async def test_a_page_that_github_did_not_tell_is_no_proof(self) -> None:
+        """What was seen of it an hour ago is not looked at."""
+        self.home.move_on(0.0)
+        target = "/list?per_page=1"
+        for list_items in (items(1), items(2)):
+            self.github.put_list("/list", list_items)
+            await self.home.get(target, token="alice-1")
+            self.home.move_on(3600.0)
+        await self.home.get(target, token="alice-1")
+        self.home.move_on(3600.0)
+        wrong = self.github.fault("/list?per_page=1&page=2", "502")
+        await self.home.get(target, token="alice-1")
+        assert wrong.seen
+        wrong.end()
+        self.home.move_on(3600.0)
+        self.github.put_list("/list", items(3))
+        got = await self.home.get(target, token="alice-1")
+        assert pages(got)["last"] == "per_page=1&page=3"
+
+    async def test_a_cursor_at_a_full_end_is_asked_without_validators(self) -> None:
+        """It can't be proved; the new `Link` is kept, and used while it leads on."""
+        self.github.put_list("/list", items(60), cursor=True)
+        got = await self.home.get("/list?per_page=30", token="alice-1")
+        end = "/list?" + pages(got)["next"]
+        for expected in (1, 2):
+            got = await self.home.get(end, token="alice-1")
+            assert ("next" in pages(got), self.github.paid["alice", end]) == (False, expected)
+            assert len(self.github.asked(end)) == expected
+        self.github.put_list("/list", items(61), cursor=True)
+        for _ in range(2):
+            got = await self.home.get(end, token="alice-1")
+            assert "next" in pages(got)
+        assert self.github.paid["alice", end] == 3
+
+    async def test_an_empty_later_page_gets_no_link_of_the_guess(self) -> None:
+        """Only GitHub knows the `Link` of an empty page: it is not guessed for a client."""
+        self.github.put_list("/list", items(30))
+        got = await self.home.get("/list?page=2", token="alice-1")
+        assert (got.json, pages(got)["prev"]) == ([], "page=1")
+        assert self.github.log[-1].field(b"if-none-match") is None

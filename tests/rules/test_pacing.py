@@ -1,0 +1,103 @@
+"""What the mirror keeps to, so that GitHub needn't say it: in flight, points, the reserve."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import DeferredList
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.upstream import rate_limiter
+from tests.harness.home import Home, open_github, open_home, start, until
+from tests.harness.redis_servers import start_redis
+
+NO_GUESS = {"Cache-Control": "no-cache"}
+
+
+class Pacing(TestCase):
+    """Mirrors before one GitHub, which counts what it sees of a token."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.github = await open_github(self)
+        for number in range(30):
+            self.github.put(f"/things/{number}", {"number": number})
+
+    async def fleet(self, count: int, **github: object) -> list[Home]:
+        """Start mirrors that share a Redis."""
+        host, port = start_redis(self).address
+        redis = {"url": f"redis://{host}:{port}", "timeout": 60.0}
+        return [
+            await open_home(
+                self, self.github, cache={"backend": "redis"}, redis=redis, github=github
+            )
+            for _ in range(count)
+        ]
+
+    async def test_a_fleet_has_no_more_in_flight_than_it_may(self) -> None:
+        """By the token, and until the answer has come in full; all are answered."""
+        self.github.delay_s = 0.02
+        homes = await self.fleet(3, max_in_flight_per_credential=4)
+        asked = [
+            start(home.get(f"/things/{number}", token=token))
+            for home in homes
+            for number in range(10)
+            for token in ("alice-1", "bob-1")
+        ]
+        for _, got in await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True):
+            assert got.status == 200
+        assert max(self.github.most_in_flight.values()) <= 4
+
+    async def test_a_fleet_spends_no_more_points_than_it_may(self) -> None:
+        """Who would have to wait for too long gets a 503 that says when to come again."""
+        self.patch(rate_limiter, "LONGEST_WAIT_S", 1.0)
+        homes = await self.fleet(2, points_per_minute=10)
+        asked = [
+            start(home.get(f"/things/{number}", token="alice-1"))
+            for home in homes
+            for number in range(10)
+        ]
+        got = [each for _, each in await DeferredList(asked, fireOnOneErrback=True)]
+        refused = [each for each in got if each.status == 503]
+        assert refused
+        assert all(0 < int(each.field("retry-after") or 0) <= 60 for each in refused)
+        assert self.github.most_points_in_minute["alice-1", "rest"] <= 10
+        assert (await homes[0].get("/things/1", token="bob-1")).status == 200
+
+    async def test_what_github_complains_of_is_counted_from_then_on(self) -> None:
+        """An hour long, for that token."""
+        home = await open_home(self, self.github)
+        self.github.fault("/things/1", "secondary-limit", times=1)
+        assert (await home.get("/things/1", token="alice-1")).status == 403
+        assert list(home.house.pacing._complaints) == [
+            home.house.mirror.names.name(b"token alice-1")
+        ]
+
+    async def test_the_reserve_is_kept(self) -> None:
+        """From reads that cost; what may be confirmed free of charge goes on, and so do writes."""
+        home = await open_home(self, self.github, github={"reserve": 4999})
+        assert (await home.get("/things/1", token="alice-1")).status == 200
+        got = await home.get("/things/2", token="alice-1", headers=NO_GUESS)
+        assert (got.status, got.outcome.rpartition("=")[2]) == (503, "reserve")
+        assert 0 < int(got.field("retry-after") or 0) <= 3600
+        assert (await home.get("/things/1", token="alice-1", headers=NO_GUESS)).status == 200
+        patched = await home.ask("PATCH", "/things/2", token="alice-1", body=b"{}")
+        assert patched.status == 200
+        assert (await home.get("/rate_limit", token="alice-1")).status == 200
+        assert (await home.get("/things/2", token="bob-1", headers=NO_GUESS)).status == 200
+
+    async def test_connections_are_for_all_credentials_in_turn(self) -> None:
+        """Many questions of one do not hold up another's."""
+        home = await open_home(self, self.github, github={"max_connections": 1})
+        gate = self.github.hold()
+        asked = [start(home.get(f"/things/{number}", token="alice-1")) for number in range(9)]
+        await gate.arrived(1)
+        await until(lambda: home.house.pacing._waiting == 8)
+        bob = start(home.get("/things/20", token="bob-1"))
+        await until(lambda: home.house.pacing._waiting == 9)
+        for _ in range(2):
+            assert not self.github.asked("/things/20")
+            gate.release()
+            await gate.arrived(1)
+        gate.release()
+        await until(lambda: bob.called)
+        gate.open()
+        await DeferredList([*asked, bob], fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.most_in_flight["alice-1"] == 1

@@ -1,0 +1,377 @@
+"""The rules of stale answers: who gets one, when, and until when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.caching.records import Grant
+from ghmirror_tw.proxy.mirror import Mirror
+from ghmirror_tw.runtime.bounded_tables import CredentialTable
+from ghmirror_tw.store.compact_records import short
+from tests.fakes.github import GitHub
+from tests.harness.home import Got, Home, open_home, start, until
+from tests.harness.redis_house import settled
+from tests.harness.redis_servers import start_redis
+from tests.harness.timers import LONG_S, Timers, with_timers
+
+NO_CACHE = {"Cache-Control": "no-cache"}
+STALE = "fwd=stale; fwd-status=503; detail=server-error"
+LATE = "fwd=stale; detail=timeout"
+
+
+class Stale(TestCase):
+    """One mirror; alice has a grant."""
+
+    home: Home
+    github: GitHub
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self, cache={"stale_limit": 100.0, "max_stored_size": 50_000})
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1})
+        await self.home.get("/thing", token="alice-1")
+
+    async def while_away(self, target: str = "/thing", **more: Any) -> Got:
+        """Ask as alice while GitHub answers 503."""
+        wrong = self.github.fault(target, "503")
+        try:
+            return await self.home.get(target, token="alice-1", **more)
+        finally:
+            wrong.end()
+
+    async def test_within_stale_limit(self) -> None:
+        """So long after GitHub's last word, with its age, and no longer."""
+        self.home.move_on(99.0)
+        got = await self.while_away()
+        assert (got.status, got.outcome) == (200, STALE)
+        assert int(got.field("age") or -1) == 99
+        self.home.move_on(2.0)
+        assert (await self.while_away()).status == 503
+
+    async def test_it_has_what_clients_rely_on(self) -> None:
+        """Scopes, SSO and the interval of the grant, and the last known quota."""
+        more = {"X-GitHub-SSO": "partial-results; organizations=1", "X-Poll-Interval": "60"}
+        self.github.put("/thing", {"a": 1}, fields=more)
+        last = await self.home.get("/thing", token="alice-1")
+        search = await self.home.get("/search/issues?q=x", token="alice-1")
+        got = await self.while_away()
+        assert got.outcome == STALE
+        for name in (
+            *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-used"),
+            *("x-ratelimit-reset", "x-ratelimit-resource", "x-oauth-scopes", "x-github-sso"),
+            "x-poll-interval",
+        ):
+            assert got.field(name) == last.field(name) is not None, name
+        assert search.field("x-ratelimit-resource") == "search"
+        assert (got.field("x-from-cache"), got.field("x-github-request-id")) == ("1", None)
+
+    async def test_not_to_who_wants_a_validation(self) -> None:
+        """`no-cache` forbids it."""
+        assert (await self.while_away(headers=NO_CACHE)).status == 503
+        assert (await self.while_away(headers={"Pragma": "no-cache"})).status == 503
+
+    async def test_the_clients_preconditions_hold(self) -> None:
+        """304 to who has it already; it is no less stale."""
+        etag = (await self.while_away()).field("etag") or ""
+        got = await self.while_away(headers={"If-None-Match": etag})
+        assert (got.status, got.outcome, got.field("x-from-cache")) == (304, STALE, "1")
+
+    async def test_never_after_a_refusal(self) -> None:
+        """Whatever refused it, to whatever request, and though the refusal broke off."""
+        refusing: list[tuple[str, dict[str, str], str]] = [
+            ("GET", {}, ""),
+            ("HEAD", {}, ""),
+            ("GET", NO_CACHE, ""),
+            ("GET", {"Cache-Control": "no-store"}, ""),
+            ("GET", {}, "truncated"),
+            ("GET", {}, "bad-gzip"),
+        ]
+        for status in (401, 403, 404, 410, 451):
+            for method, headers, fault in refusing:
+                case = (status, method, headers, fault)
+                self.github.put("/thing", {"a": 1})
+                assert (await self.home.get("/thing", token="alice-1")).status == 200, case
+                assert (await self.while_away()).outcome == STALE, case
+                self.github.put("/thing", {"message": "no " * 500}, status=status)
+                wrong = self.github.fault("/thing", fault) if fault else None
+                await self.home.ask(method, "/thing", token="alice-1", headers=headers)
+                if wrong is not None:
+                    wrong.end()
+                assert (await self.while_away()).status == 503, case
+
+    async def test_never_from_a_copy(self) -> None:
+        """A grant that came out of a snapshot is none before GitHub has confirmed it."""
+        store = self.home.house.memory
+        for name in store.names():
+            record = store.peek(name)
+            if isinstance(record, Grant):
+                store._put(short(*name), evolve(record, epoch=None))
+        assert (await self.while_away()).status == 503
+        assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
+        assert (await self.while_away()).outcome == STALE
+
+    async def test_it_teaches_nobodys_login(self) -> None:
+        """What `/user` said once is not GitHub's word on who somebody is now."""
+        await self.home.get("/user", token="alice-1")
+        self.home.house.mirror.users._words = CredentialTable()
+        assert (await self.while_away("/user")).status == 200
+        name = self.home.house.mirror.names.name(b"token alice-1")
+        assert self.home.house.mirror.login(name) is None
+
+    async def test_what_is_too_large_by_now_goes_to_each(self) -> None:
+        """Content that is still coming can't be given to two, however many ask at once."""
+        self.github.put("/thing", {"text": "".join(map(str, range(60_000)))})
+        gate = self.github.hold("/thing")
+        asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(6)]
+        await gate.arrived(1)
+        gate.open()
+        for each in asked:
+            assert len((await each).plain) > 250_000
+
+    async def test_who_is_put_out_is_out(self) -> None:
+        """From the moment when the list of users is reread; stale or not."""
+        config = Path(self.mktemp())
+        self.home.house.config = str(config)
+        for listed, status in (("alice bob", 200), ("bob", 403), ("ALICE", 200)):
+            users = listed.replace(" ", "\n    ")
+            config.write_text(  # noqa: ASYNC240 - it is a few bytes
+                f"[server]\nallowed_users = {users}\n[github]\napi_url = {self.github.api_url}\n"
+            )
+            self.home.house.reread()
+            got = await self.home.get("/thing", token="alice-1")
+            assert got.status == status, listed
+            assert (await self.while_away()).status == status, listed
+
+
+class Late(TestCase):
+    """One mirror whose timers the test ends; alice has a grant."""
+
+    home: Home
+    timers: Timers
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self, server={"allowed_users": frozenset({"alice", "bob"})})
+        self.timers = with_timers(self.home)
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1})
+        await self.home.get("/thing", token="alice-1")
+
+    async def test_after_stale_after(self) -> None:
+        """Its question goes on; whoever asks the same next waits for its end, and asks then."""
+        gate = self.github.hold("/thing")
+        first = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        got = await first
+        assert (got.json, got.outcome) == ({"a": 1}, LATE)
+        self.github.put("/thing", {"a": 2})
+        second = start(self.home.get("/thing", token="alice-1"))
+        await until(lambda: self.home.house.resource.in_flight == 1)
+        other = start(self.home.get("/thing", token="bob-1"))
+        await gate.arrived(2)
+        assert gate.waiting == 2
+        gate.release(1)
+        await gate.arrived(2)
+        self.github.put("/thing", {"a": 3})
+        gate.open()
+        assert (await second).json == {"a": 3}
+        assert (await other).json == {"a": 3}
+        assert len(self.github.asked("/thing")) == 4
+
+    async def test_while_a_question_goes_on_no_other_one_is_asked(self) -> None:
+        """Whoever asks the same meanwhile gets a stale response in time, too."""
+        gate = self.github.hold("/thing")
+        for _ in range(3):
+            asked = start(self.home.get("/thing", token="alice-1"))
+            await gate.arrived(1)
+            await until(lambda: self.home.house.resource.in_flight == 1)
+            await until(lambda: bool([call for call in self.timers.calls if call.active()]))
+            self.timers.end_shortest()
+            assert (await asked).outcome == LATE
+        assert gate.waiting == 1
+        gate.open()
+        await until(lambda: not self.home.house.mirror._going._flights)
+        assert len(self.github.asked("/thing")) == 2
+
+    async def test_nobody_waits_for_what_goes_on(self) -> None:
+        """Its answer is stored all the same."""
+        gate = self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        assert (await asked).outcome == LATE
+        self.github.put("/thing", {"a": 2})
+        gate.open()
+        await until(lambda: not self.home.house.mirror._going._flights)
+        assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
+
+    async def test_what_goes_on_ends_with_the_mirror(self) -> None:
+        """It holds no connection any longer."""
+        gate = self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        assert (await asked).outcome == LATE
+        await self.home.close()
+        await until(lambda: gate.waiting == 0)
+
+    async def test_asking_who_one_is_ends_with_the_mirror(self) -> None:
+        """It goes on for who comes next, and nobody comes any more."""
+        self.home.move_on(301.0)
+        gate = self.github.hold("/user")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        assert (await asked).status == 200
+        assert gate.waiting == 1
+        await self.home.close()
+        assert not self.home.house.mirror.users._asking._flights
+        await until(lambda: gate.waiting == 0)
+
+    async def test_without_a_usable_grant_it_waits(self) -> None:
+        """For GitHub's answer, rather than give an error early."""
+        terms = self.home.house.mirror.terms
+        self.home.house.mirror.terms = evolve(terms, stale_limit=0.0)
+        self.home.move_on(1.0)
+        gate = self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        before = len(self.timers.calls)
+        self.timers.end_shortest()
+        await until(lambda: len([c for c in self.timers.calls if c.active()]) < before)
+        gate.open()
+        assert (await asked).outcome.endswith("revalidated")
+
+    async def test_one_deadline_for_all_steps(self) -> None:
+        """Asking whose credential it is takes of the same time; then nothing is waited for."""
+        self.home.move_on(301.0)
+        who, what = self.github.hold("/user"), self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await who.arrived(1)
+        assert what.waiting == 0
+        self.home.move_on(5.0)
+        self.timers.made.clear()
+        self.timers.end_shortest()
+        await what.arrived(1)
+        assert (await asked).outcome == LATE
+        # Nothing but the connections' own time was waited for after that.
+        assert [made for made in self.timers.made if LONG_S <= made <= 5.0] == []
+        # Both questions go on.
+        await what.arrived(1)
+        assert (who.waiting, what.waiting) == (1, 1)
+        who.open()
+        what.open()
+        await until(lambda: not self.home.house.mirror._going._flights)
+
+    async def test_who_goes_away_leaves_nothing_behind(self) -> None:
+        """Neither while a stale answer is looked for, nor when GitHub's comes at the same time."""
+        mirror = self.home.house.mirror
+        mirror.terms = evolve(mirror.terms, max_stored_size=1000)
+        self.github.put("/thing", {"a": Random(1).randbytes(100_000).hex()})
+        looking: Deferred[None] = Deferred()
+        looked: list[bool] = []
+
+        async def look(*_: Any) -> None:
+            looked.append(True)
+            await looking
+
+        self.patch(Mirror, "_stale", look)
+        gate = self.github.hold("/thing")
+        asked = start(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        self.timers.end_shortest()
+        await until(lambda: bool(looked))
+        gate.open()
+        await until(lambda: not mirror._going._flights)
+        assert mirror.pacing._connections == 1
+        asked.cancel()
+        await self.assertFailure(asked, Exception)
+        await until(lambda: mirror.pacing._connections == 0)
+
+    async def test_a_restore_takes_none_of_githubs_time(self) -> None:
+        """Who waited for the store to be filled still has GitHub's answer to wait for."""
+        gate = self.home.house.gate
+        gate.shut("somebody")
+        self.github.put("/new", {"b": 1})
+        asked = start(self.home.get("/new", token="alice-1"))
+        await until(lambda: bool(gate._waiters))
+        self.home.move_on(31.0)
+        gate.open("somebody")
+        assert (await asked).status == 200
+
+    async def test_offline_nobody_waits_to_be_let_in(self) -> None:
+        """The last yes holds at once."""
+        wrong = self.github.fault(None, "refuse")
+        for number in range(5):
+            await self.home.get(f"/nowhere/{number}", token=("alice-1", "bob-1")[number % 2])
+        assert self.home.house.availability.offline
+        wrong.end()
+        self.home.move_on(301.0)
+        gate = self.github.hold("/user")
+        got = await self.home.get("/thing", token="alice-1")
+        assert (got.status, got.outcome) == (200, "hit; detail=offline")
+        gate.open()
+
+
+class Fleet(TestCase):
+    """Two mirrors on one Redis."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        host, port = start_redis(self).address
+        options: dict[str, dict[str, Any]] = {
+            "cache": {"backend": "redis"},
+            "redis": {"url": f"redis://{host}:{port}", "timeout": 30.0},
+        }
+        self.one = await open_home(self, **options)
+        self.github = self.one.github
+        self.other = await open_home(self, self.github, **options)
+        self.github.put("/thing", {"a": 1})
+
+    async def test_what_one_was_granted_the_other_gives(self) -> None:
+        """A replica that never asked for it answers stale, too; but not to others."""
+        await self.one.get("/thing", token="alice-1")
+        await settled(self.one.house.store)
+        self.github.fault("/thing", "503")
+        got = await self.other.get("/thing", token="alice-1")
+        assert (got.json, got.outcome) == ({"a": 1}, STALE)
+        assert got.field("x-oauth-scopes") == "repo, user"
+        assert (await self.other.get("/thing", token="bob-1")).status == 503
+
+    async def test_what_one_was_refused_none_gives(self) -> None:
+        """Not the one that was granted it before, either."""
+        for end in (
+            lambda: self.github.private("/thing", ()),
+            lambda: self.github.revoke("alice-1"),
+        ):
+            self.github.private("/thing", None)
+            self.github.token("alice-1", "alice")
+            assert (await self.one.get("/thing", token="alice-1")).status == 200
+            await settled(self.one.house.store)
+            end()
+            assert (await self.other.get("/thing", token="alice-1")).status in {401, 404}
+            await settled(self.other.house.store)
+            wrong = self.github.fault("/thing", "503")
+            for home in (self.one, self.other):
+                # A credential that is no longer accepted is checked first.
+                assert (await home.get("/thing", token="alice-1")).status in {401, 503}
+            wrong.end()
+
+    async def test_together(self) -> None:
+        """All who wait for one question get the stale answer, each as it asked."""
+        self.one.move_on(0.0)
+        await self.one.get("/thing", token="alice-1")
+        gate = self.github.hold("/thing")
+        self.github.fault("/thing", "503")
+        asked = [start(self.one.get("/thing", token="alice-1")) for _ in range(3)]
+        await gate.arrived(1)
+        await until(lambda: self.one.house.resource.in_flight == 3)
+        gate.open()
+        got: list[Deferred[Got]] = asked
+        assert {(await each).json["a"] for each in got} == {1}
+        assert len(self.github.asked("/thing")) == 2

@@ -1,0 +1,53 @@
+"""The rules of waiting for GitHub where there is, or is not, something to answer with instead."""
+
+from __future__ import annotations
+
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.harness.home import open_home, reactor, start
+
+
+class Waiting(TestCase):
+    """What has been seen to fail under load."""
+
+    async def test_late_and_nothing_to_answer_with(self) -> None:
+        """Who can't have a stale answer, after all, waits for GitHub as long as everybody."""
+        home = await open_home(self, cache={"stale_limit": 0.0}, github={"stale_after": 0.01})
+        home.github.put("/thing", {"a": 1})
+        assert (await home.get("/thing", token="alice-1")).status == 200
+        gate = home.github.hold("/thing")
+        late = start(home.get("/thing", token="alice-1"))
+        await gate.arrived()
+        for _ in range(5):  # longer than `stale_after`
+            await deferLater(reactor, 0.01)
+        assert not late.called
+        gate.open()
+        got = await late
+        assert (got.status, got.json) == (200, {"a": 1})
+        assert len(home.github.asked("/thing")) == 2
+
+    async def test_a_limit_that_head_has_met(self) -> None:
+        """A limit told without content stops what comes next with content that can be read."""
+        home = await open_home(self)
+        home.github.put("/thing", {"a": 1})
+        home.github.fault("/thing", "secondary-limit", times=1)
+        gzip = {"Accept-Encoding": "gzip"}
+        head = await home.ask("HEAD", "/thing", token="alice-1", headers=gzip)
+        assert (head.status, head.content) == (403, b"")
+        for headers in ({}, gzip):
+            got = await home.get("/thing", token="alice-1", headers=headers)
+            assert got.status == 403
+            assert "secondary rate limit" in got.json["message"]
+
+    async def test_a_limit_whose_words_are_broken(self) -> None:
+        """They are not repeated for as long as the limit lasts."""
+        home = await open_home(self)
+        home.github.put("/thing", {"a": 1})
+        home.github.set_quota("alice", remaining=0)
+        home.github.fault("/thing", "bad-gzip", times=1)
+        await home.get("/thing", token="alice-1")
+        got = await home.get("/thing", token="alice-1")
+        assert got.status == 403
+        assert "rate limit" in got.json["message"]
+        assert len(home.github.asked("/thing")) == 1

@@ -1,1 +1,0 @@
-"""The store that replicas share, over real servers."""

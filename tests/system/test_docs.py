@@ -1,0 +1,273 @@
+"""What the documentation shows can be used as it stands."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from textwrap import dedent
+from urllib.parse import unquote, urlsplit
+
+import click
+import pytest
+from attrs import define, field, frozen
+
+from ghmirror_tw.cli.main import cli
+from ghmirror_tw.config.settings import OPTIONS, SECTIONS, ConfigError, load
+from ghmirror_tw.telemetry.metrics import Metrics, catalogue
+from tests.harness.certificates import Authority
+from tests.harness.running import ROOT
+
+PAGES = (ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst")))
+NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
+
+_BLOCK = re.compile(r"^\.\. code-block:: ini\n\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
+_OPENS_INI = re.compile(r"^ +\[[a-z]+\]$", re.MULTILINE)
+#: A message with fewer letters that never change says too little to be told from others.
+_TELLING = 7
+_DEPENDING = 5
+_FILE = re.compile(r"/etc/ghmirror/([a-z.-]+)")
+
+
+@frozen
+class Snippet:
+    """A configuration that a page shows."""
+
+    page: Path
+    line: int
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def snippets() -> Iterator[Snippet]:
+    """Give all configurations that pages show."""
+    for page in PAGES:
+        text = page.read_text()
+        for found in _BLOCK.finditer(text):
+            yield Snippet(page, text.count("\n", 0, found.start()) + 1, dedent(found[1]))
+
+
+def with_files(text: str, folder: Path) -> str:
+    """Return a configuration whose files are in *folder*, and there: certificates, or secrets."""
+    names = set(_FILE.findall(text))
+    if "key.pem" in names:
+        Authority.new().issue(folder)
+        names -= {"key.pem", "certificate.pem"}
+    for name in names:
+        if name == "proxy":
+            (folder / name).write_text("http://user:password@proxy.example.org:3128\n")
+        elif name.endswith(".pem"):
+            (folder / name).write_text(Authority.new().pem)
+        else:
+            (folder / name).write_text("what only we know, in 32 characters and more\n")
+    return _FILE.sub(rf"{folder}/\1", text)
+
+
+def faults_of(path: Path) -> list[str]:
+    """Return what is wrong with a configuration, or else what is warned about."""
+    try:
+        return list(load(path, {}).warnings)
+    except ConfigError as error:
+        return error.faults
+
+
+@pytest.mark.parametrize("snippet", [pytest.param(each, id=each.name) for each in snippets()])
+def test_each_configuration_can_be_used(snippet: Snippet, tmp_path: Path) -> None:
+    """It is taken as it stands, with the files that it names, and nothing is warned about."""
+    path = tmp_path / "ghmirror.ini"
+    path.write_text(with_files(snippet.text, tmp_path))
+    assert not faults_of(path)
+
+
+def test_each_configuration_is_tried() -> None:
+    """There are some, and whatever looks like one is marked as one."""
+    shown = "".join(each.text for each in snippets())
+    assert "reader_url" in shown
+    for page in PAGES:
+        rest = _BLOCK.sub("", page.read_text())
+        assert not _OPENS_INI.findall(rest), page
+
+
+def text_of(name: str) -> str:
+    """Return a page as it stands, without what is shown as a file."""
+    return _BLOCK.sub("", (ROOT / name).read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_option_that_is_named_exists(name: str) -> None:
+    """Whether a page names it by its section, or by its environment variable."""
+    known = {(option.section, option.name) for option in OPTIONS}
+    named = {
+        (section, option)
+        for section, options in re.findall(r"``\[([a-z]+)\]((?:\s[a-z0-9_]+)+)", text_of(name))
+        for option in options.split()
+    }
+    assert named <= known
+    variables = set(re.findall(r"\bGHMIRROR_[A-Z0-9_]+[A-Z0-9]\b", text_of(name)))
+    made_by_kubernetes = {"GHMIRROR_PORT"}
+    assert variables - made_by_kubernetes <= {option.variable for option in OPTIONS}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_metric_that_is_named_exists(name: str) -> None:
+    """Under that very name, but for what a histogram adds to its own."""
+    known = {metric.name for metric in catalogue()}
+    known |= {
+        f"{metric.name}_{part}"
+        for metric in catalogue()
+        if metric.kind == "histogram"
+        for part in ("bucket", "count", "sum")
+    }
+    assert set(re.findall(r"\bghmirror_(?!tw\b)[a-z0-9_]+[a-z0-9]\b", text_of(name))) <= known
+
+
+def test_the_catalogue_is_what_is_shown() -> None:
+    """What the reference of metrics is made from names all that there is, as it is shown."""
+    shown = Metrics(lambda: 0.0)
+    shown.watch_store("memory", lambda: (0, 0, 0, 0))
+    content = shown.exposition(None)[1].decode()
+    kinds = dict(re.findall(r"^# TYPE (ghmirror_\w+) (\w+)$", content, re.MULTILINE))
+    texts = dict(re.findall(r"^# HELP (ghmirror_\w+) (.+)$", content, re.MULTILINE))
+    assert {each.name: each.kind for each in catalogue()} == kinds
+    assert {each.name: each.help for each in catalogue()} == texts
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_command_that_is_named_exists(name: str) -> None:
+    """``ghmirror`` and make do what a page says that they can be told to do."""
+    for words in re.findall(
+        r"(?:``|^ +(?:\$ )?)ghmirror ([a-z][a-z -]*)", text_of(name), re.MULTILINE
+    ):
+        command: click.Command = cli
+        for word in words.split(" "):
+            if not isinstance(command, click.Group) or not re.fullmatch("[a-z-]*[a-z]", word):
+                break
+            found = command.get_command(click.Context(command), word)
+            assert found is not None, words
+            command = found
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:``|^ +)make ([a-z-]+)", text_of(name), re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_file_that_is_named_exists(name: str) -> None:
+    """So does each program of this repository that Python is told to run."""
+    named = set(
+        re.findall(r"``((?:conf|docs|tests|benchmarks|ghmirror_tw)/[\w./@-]*)", text_of(name))
+    )
+    named |= {
+        module.replace(".", "/") + ".py"
+        for module in re.findall(r"-m ((?:benchmarks|tests)[\w.]+\w)", text_of(name))
+    }
+    assert not {path for path in named if not (ROOT / path).exists()}
+
+
+@define
+class Page(HTMLParser):
+    """A page as it was built: where it leads, what can be led to, and what comes along with it."""
+
+    path: Path
+    links: list[str] = field(factory=list)
+    ids: set[str] = field(factory=set)
+    loads: list[str] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        super().__init__()
+        self.feed(self.path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        if told.get("id"):
+            self.ids.add(told["id"] or "")
+        if tag == "a" and told.get("href"):
+            self.links.append(told["href"] or "")
+        if tag in {"img", "script", "iframe", "object"}:
+            self.loads.append(told.get("src") or told.get("data") or "")
+        if tag == "link" and told.get("rel") in {"stylesheet", "icon", "preload"}:
+            self.loads.append(told.get("href") or "")
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
+    """The documentation as it is built, by path; any warning ends it."""
+    built = tmp_path_factory.mktemp("book")
+    ended = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "docs", str(built)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return {path: Page(path) for path in sorted(built.glob("*.html"))}
+
+
+def test_each_link_within_leads_somewhere(book: dict[Path, Page]) -> None:
+    """To a page that is there, and to a place on it."""
+    wrong = []
+    for page in book.values():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.path.parent / unquote(parts.path)) if parts.path else page.path
+            known = book.get(target)
+            there = target.exists() if known is None else parts.fragment in {"", *known.ids}
+            if not there:
+                wrong.append(f"{page.path.name}: {link}")
+    assert not wrong
+
+
+def test_each_page_is_in_the_book(book: dict[Path, Page]) -> None:
+    """All that stands in docs/ was built, and can be read without anything from elsewhere."""
+    built = {path.stem for path in book}
+    assert {path.stem for path in (ROOT / "docs").glob("*.rst")} <= built
+    outside = [load for page in book.values() for load in page.loads if urlsplit(load).netloc]
+    assert not outside
+
+
+def test_all_options_are_in_the_reference(book: dict[Path, Page]) -> None:
+    """Each has its place, by which other pages refer to it."""
+    (page,) = [page for path, page in book.items() if path.name == "configuration.html"]
+    wanted = {f"{each.section}-{each.name}".replace("_", "-") for each in OPTIONS}
+    assert wanted <= page.ids
+    text = (ROOT / "docs" / "configuration.rst").read_text()
+    assert re.findall(r"^\.\. settings:: (\w+)$", text, re.MULTILINE) == [*SECTIONS]
+
+
+def messages() -> list[re.Pattern[str]]:
+    """Return what the code can say in a line, with anything where it says what depends."""
+    found = set()
+    for path in (ROOT / "ghmirror_tw").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts = re.split(r"\{\w+\}", node.value)
+            elif isinstance(node, ast.JoinedStr):
+                made = [
+                    each.value if isinstance(each, ast.Constant) else "\0" for each in node.values
+                ]
+                parts = "".join(map(str, made)).split("\0")
+            else:
+                continue
+            if len("".join(parts)) >= _TELLING and "\n" not in "".join(parts):
+                found.add(".*".join(map(re.escape, parts)))
+    return [re.compile(each) for each in found if each.count(".*") <= _DEPENDING]
+
+
+def test_each_message_that_is_explained_can_be_said() -> None:
+    """What the page about trouble quotes is what somebody who has it will look for."""
+    page = (ROOT / "docs" / "troubleshooting.rst").read_text()
+    boxes = re.findall(
+        r"^( *)\.\. code-block:: text\n\n((?:\1 {3}.+\n)+)", page, flags=re.MULTILINE
+    )
+    quoted = [line.strip() for _, box in boxes for line in box.splitlines()]
+    assert len(quoted) > len(boxes) > 0
+    said = messages()
+    assert not [line for line in quoted if not any(each.fullmatch(line) for each in said)]

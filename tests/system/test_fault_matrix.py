@@ -1,0 +1,279 @@
+"""Every fault, whatever is stored and whatever is asked, with both stores: see `fault_table`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from itertools import product
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+from twisted.web.client import ResponseFailed
+
+from tests.fakes.github import GitHub
+from tests.harness import fault_table
+from tests.harness.fault_table import AWAY, BROKEN, CELLS, HOLDINGS, METHODS, ROWS, kind_of
+from tests.harness.home import Got, Home, open_home, turn, until
+from tests.harness.redis_house import settled
+from tests.harness.redis_servers import RedisServer
+from tests.harness.timers import Timers, with_timers
+
+#: Fields that belong to a credential and an answer of GitHub's own.
+PERSONAL = ("x-ratelimit-", "x-oauth-", "x-accepted-", "github-authentication-", "x-github-re")
+
+
+def told(got: Got) -> str:
+    """Return what a cell says of an answer."""
+    return f"{got.status} {got.outcome}"
+
+
+#: Those of them that a stale response has: the last that GitHub sent to this credential.
+STALE_TOO = ("x-ratelimit-", "x-oauth-scopes")
+
+
+def personal(got: Got) -> list[str]:
+    """Return the fields of a response that only GitHub itself can send."""
+    names = [name.decode().lower() for name, _ in got.fields.getAllRawHeaders()]
+    found = [name for name in names if name.startswith(PERSONAL) or name == "set-cookie"]
+    stale = got.field("x-from-cache") is not None
+    return [name for name in found if not (stale and name.startswith(STALE_TOO))]
+
+
+class Complete(TestCase):
+    """The table itself."""
+
+    def test_no_fault_is_left_out(self) -> None:
+        """Each that the stand-in knows has a row, or a reason not to have one."""
+        assert fault_table.missing() == set()
+        assert not set(fault_table.NO_TROUBLE) & set(ROWS)
+
+    def test_no_cell_is_left_out(self) -> None:
+        """Each combination is in the table or has a reason not to be; each row is a test."""
+        every = set(product(ROWS, HOLDINGS, METHODS))
+        assert set(CELLS) | set(fault_table.LEFT_OUT) == every
+        assert not set(CELLS) & set(fault_table.LEFT_OUT)
+        assert len(every) == 20 * 3 * 3
+        for case in (InMemory, InRedis):
+            tests = {name for name in dir(case) if name.startswith("test_fault_")}
+            assert len(tests) == len(ROWS), case
+
+
+class Matrix:
+    """What all rows do; a subclass chooses the store."""
+
+    home: Home
+    github: GitHub
+    timers: Timers
+
+    async def another(self, **more: Any) -> Home:
+        raise NotImplementedError
+
+    async def begin(self) -> None:
+        """Start a mirror whose clocks can be pushed on."""
+        self.home = await self.another()
+        self.github = self.home.github
+        self.timers = with_timers(self.home)
+
+    async def row(self, fault: str) -> None:
+        """Go through all cells of one fault."""
+        await self.begin()
+        for holding, method in product(HOLDINGS, METHODS):
+            if (fault, holding, method) in CELLS:
+                cell = f"{fault}, {holding}, {method}"
+                await self.cell(fault, holding, method, cell)
+
+    async def cell(self, fault: str, holding: str, method: str, cell: str) -> None:
+        """Let one thing go wrong, and look at everything."""
+        github, expected = self.github, CELLS[fault, holding, method]
+        path, mine, others = f"/{holding}/{method}", f"me-{cell}", f"bob-{cell}"
+        mine, others = mine.replace(", ", "-"), others.replace(", ", "-")
+        for token, login in ((mine, "alice"), (others, "bob")):
+            github.token(token, login)
+            self.home.accept(token)
+        content = {"a": 1, "text": " ".join(map(str, range(2000)))}
+        github.put(path, content, private_to=["alice", "bob"])
+        stored = {"own": mine, "other": others}.get(holding, "")
+        if stored:
+            assert (await self.home.get(path, token=stored)).json == content, cell
+            await self.all_written()
+        body = b'{"b": 2}' if method == "PATCH" else None
+        ask = lambda: self.home.ask(method, path, token=mine, body=body)  # noqa: E731
+
+        got, asked = await self.during(fault, path, ask, head=method == "HEAD")
+        assert (BROKEN if got is None else told(got)) == expected, cell
+        assert asked == self.asked(fault, holding, method), cell
+        if got is not None:
+            self.look(got, method, content, cell)
+        if kind_of(fault)[1] is not None:
+            await self.while_limited(fault, path, ask, got, cell)
+        await self.afterwards(path, mine, others, cell)
+
+    async def during(
+        self,
+        fault: str,
+        path: str,
+        ask: Callable[[], Coroutine[Deferred[Any], Any, Got]],
+        *,
+        head: bool,
+    ) -> tuple[Got | None, int]:
+        """Ask while something is wrong; return the answer and how often GitHub was asked."""
+        github, (kind, status) = self.github, kind_of(fault)
+        github.log.clear()
+        if kind == AWAY:
+            await github.go_away()
+            got: Got | None = await ask()
+            await github.come_back()
+            return got, len(github.log)
+        if status is not None:
+            github.limit_status = github.secondary_status = status
+        wrong = github.fault(path, kind)
+        self.timers.is_idle = False
+        asking = Deferred.fromCoroutine(ask())
+        if kind == "timeout" or (kind == "idle-in-content" and not head):
+            await until(lambda: wrong.seen > 0)
+            if kind == "idle-in-content":
+                # Not before the half that comes has come.
+                await until(lambda: asking.called or self.timers.is_idle)
+            self.timers.end_shortest()
+        try:
+            got = await asking
+        except ResponseFailed:
+            got = None
+        wrong.end()
+        # A question that goes on though its asker has been answered ends as well.
+        while self.home.house.mirror._going._flights:
+            self.timers.end_shortest()
+            await turn()
+        return got, wrong.seen
+
+    @staticmethod
+    def asked(fault: str, holding: str, method: str) -> int:
+        """Return how often GitHub is asked: once, but for what it may just have missed.
+
+        Reading is tried again on a new connection, when one that had been kept breaks at once.
+        """
+        if fault == AWAY:
+            return 0
+        return 2 if fault in {"refuse", "reset"} and method != "PATCH" else 1
+
+    def look(self, got: Got, method: str, content: object, cell: str) -> None:
+        """Look at the fields and the content of an answer."""
+        if "detail=" not in got.outcome:
+            # GitHub's own.
+            assert got.field("age") is None, cell
+            return
+        assert personal(got) == [], cell
+        assert got.field("retry-after") is None, cell
+        if method == "HEAD":
+            assert got.content == b"", cell
+        if got.status == 200:
+            assert got.field("x-from-cache") == "1", cell
+            assert int(got.field("age") or -1) >= 0, cell
+            assert got.field("x-cache") == "HIT", cell
+            assert got.field("etag"), cell
+            assert method == "HEAD" or got.json == content, cell
+            return
+        assert got.field("x-from-cache") is None, cell
+        assert got.field("content-type") == "application/json; charset=utf-8", cell
+        if method != "HEAD":
+            assert set(got.json) == {"message", "documentation_url", "status"}, cell
+
+    async def while_limited(
+        self,
+        fault: str,
+        path: str,
+        ask: Callable[[], Coroutine[Deferred[Any], Any, Got]],
+        first: Got | None,
+        cell: str,
+    ) -> None:
+        """A limit that was met is kept: nothing more is sent, and the time counts down."""
+        assert first is not None
+        reason = "primary-limit" if fault.startswith("primary") else "secondary-limit"
+        self.github.log.clear()
+        again = await ask()
+        assert len(self.github.log) == 0, cell
+        if first.status == 200:
+            assert told(again) == f"200 hit; detail={reason}", cell
+            assert personal(again) == [], cell
+        else:
+            assert told(again) == f"{first.status} detail={reason}", cell
+            left = again.field("retry-after")
+            self.home.move_on(10.0)
+            later = (await ask()).field("retry-after")
+            if reason == "primary-limit":
+                assert left is later is None, cell
+            else:
+                assert 0 < int(left or 0) <= 3600, cell
+                assert int(left or 0) - 12 <= int(later or 0) <= int(left or 0) - 10, cell
+            assert again.plain == first.plain, cell
+            assert len(self.github.log) == 0, cell
+        self.home.move_on(3600.0)
+
+    async def afterwards(self, path: str, mine: str, others: str, cell: str) -> None:
+        """When all is well again, everybody gets what is theirs; and what is stored is right."""
+        await self.all_written()
+        now = self.github._resources[path].content  # type: ignore[attr-defined]
+        for token in (mine, others):
+            got = await self.home.get(path, token=token)
+            assert (got.status, got.json) == (200, now), cell
+            assert "hit" not in got.outcome, cell
+            assert "detail=t" not in got.outcome, cell
+        for stranger in ("carol-1", None):
+            assert (await self.home.get(path, token=stranger)).status == 404, cell
+        await self.all_written()
+        wrong = self.github.fault(path, "503")
+        for token in (mine, others):
+            got = await self.home.get(path, token=token)
+            assert told(got) == "200 fwd=stale; fwd-status=503; detail=server-error", cell
+            assert got.json == now, cell
+        assert (await self.home.get(path, token="carol-1")).status == 503, cell
+        wrong.end()
+        # One good answer, so that the faults of other cells are not counted together.
+        assert (await self.home.get(path, token=mine)).status == 200, cell
+
+    async def all_written(self) -> None:
+        """Return when what was stated is stored."""
+
+
+class InMemory(Matrix, TestCase):
+    """All faults, with the memory store."""
+
+    async def another(self, **more: Any) -> Home:
+        return await open_home(self, **more)
+
+
+class InRedis(Matrix, TestCase):
+    """All faults, with a Redis server."""
+
+    server: ClassVar[RedisServer]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = RedisServer()
+        cls.addClassCleanup(cls.server.remove)
+
+    async def another(self, **more: Any) -> Home:
+        self.server.ask("FLUSHALL")
+        host, port = self.server.address
+        redis = {"url": f"redis://{host}:{port}", "timeout": 30.0}
+        return await open_home(self, cache={"backend": "redis"}, redis=redis, **more)
+
+    async def all_written(self) -> None:
+        await settled(self.home.house.store)
+
+
+def _row(fault: str) -> Callable[[Matrix], Coroutine[Deferred[Any], Any, None]]:
+    async def test(self: Matrix) -> None:
+        await self.row(fault)
+
+    test.__doc__ = f"What the table says of {fault}."
+    return test
+
+
+def _add_rows(case: type[TestCase]) -> None:
+    for fault in ROWS:
+        setattr(case, f"test_fault_{fault.replace('-', '_')}", _row(fault))
+
+
+_add_rows(InMemory)
+_add_rows(InRedis)

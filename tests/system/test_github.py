@@ -1,0 +1,1212 @@
+"""The stand-in for api.github.com keeps the rules that it is trusted to keep."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import resource
+import sys
+import zlib
+from typing import Any, cast
+
+import pytest
+from attrs import frozen
+from twisted.internet import error, reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.interfaces import IPullProducer, ITCPTransport
+from twisted.internet.protocol import ProcessProtocol, Protocol
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from tests.fakes.github import (
+    BLOCK,
+    NEW_VERSION,
+    OLD_VERSION,
+    VARY,
+    Exchange,
+    GitHub,
+    populate,
+)
+
+REACTOR = cast("Any", reactor)
+AGENT = "tests"
+
+
+@frozen
+class Reply:
+    """An answer as it came over the wire."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    content: bytes
+    """As sent, but for chunks."""
+    clean: bool
+    """The connection was closed, not reset."""
+
+    def get(self, name: str) -> str | None:
+        values = [v for k, v in self.fields if k.lower() == name.lower()]
+        return ", ".join(values) if values else None
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        assert value is not None, f"no {name} in {self}"
+        return value
+
+    def json(self) -> Any:
+        content = self.content
+        if self.get("Content-Encoding") == "gzip":
+            content = gzip.decompress(content)
+        return json.loads(content)
+
+
+class Client(Protocol):
+    """A connection that keeps what it receives until it is lost."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+        self.size_bytes = 0
+        self.keeps = True
+        self.clean = False
+        self.done: Deferred[None] = Deferred()
+        self.watched: tuple[bytes, Deferred[None]] | None = None
+
+    @property
+    def wire(self) -> ITCPTransport:
+        return cast("ITCPTransport", self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.size_bytes += len(data)
+        if self.keeps:
+            self.received.append(data)
+            if self.watched is not None and self.watched[0] in b"".join(self.received):
+                seen, self.watched = self.watched[1], None
+                seen.callback(None)
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.clean = reason is not None and reason.check(error.ConnectionDone) is not None
+        self.done.callback(None)
+
+    def seen(self, piece: bytes) -> Deferred[None]:
+        """Fire when these bytes have come."""
+        seen: Deferred[None] = Deferred()
+        self.watched = (piece, seen)
+        self.dataReceived(b"")
+        return seen
+
+
+@implementer(IPullProducer)
+class Upload:
+    """So many zeros, as fast as they are taken."""
+
+    def __init__(self, wire: ITCPTransport, size_bytes: int) -> None:
+        self.wire = wire
+        self.left = size_bytes
+
+    def resumeProducing(self) -> None:
+        block = bytes(min(self.left, 1 << 16))
+        self.left -= len(block)
+        self.wire.write(block)
+        if not self.left:
+            cast("Any", self.wire).unregisterProducer()
+
+    def stopProducing(self) -> None:
+        self.left = 0
+
+
+def parsed(raw: bytes, *, clean: bool = True) -> Reply:
+    while raw.startswith(b"HTTP/1.1 100 "):
+        raw = raw.partition(b"\r\n\r\n")[2]
+    head, _, content = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    fields = [(k, v.strip()) for k, _, v in (line.partition(":") for line in lines)]
+    if ("Transfer-Encoding", "chunked") in fields:
+        rest, content = content, b""
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            content += rest[: int(size, 16)]
+            rest = rest[int(size, 16) + 2 :]
+    return Reply(int(first.split(" ")[1]), fields, content, clean)
+
+
+def spelled(method: str, target: str, fields: dict[str, str], body: bytes = b"") -> bytes:
+    if body:
+        fields = {"Content-Length": str(len(body))} | fields
+    lines = [f"{method} {target} HTTP/1.1", "Host: api.github.com"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items() if value]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+async def connected(github: GitHub) -> Client:
+    port = int(github.api_url.rpartition(":")[2])
+    client = Client()
+    await connectProtocol(TCP4ClientEndpoint(REACTOR, "127.0.0.1", port), client)
+    return client
+
+
+async def raw(
+    github: GitHub,
+    target: str,
+    method: str = "GET",
+    body: bytes = b"",
+    token: str | None = "tok",
+    **fields: str,
+) -> tuple[bytes, bool]:
+    """Ask on a connection of its own, and give all that comes until it closes."""
+    own = {"Connection": "close", "User_Agent": AGENT}
+    if token is not None:
+        own["Authorization"] = f"token {token}"
+    client = await connected(github)
+    client.wire.write(spelled(method, target, own | fields, body))
+    await client.done
+    return b"".join(client.received), client.clean
+
+
+async def ask(
+    github: GitHub,
+    target: str,
+    method: str = "GET",
+    body: bytes = b"",
+    token: str | None = "tok",
+    **fields: str,
+) -> Reply:
+    received, clean = await raw(github, target, method, body, token, **fields)
+    return parsed(received, clean=clean)
+
+
+async def pause(seconds: float = 0.0) -> None:
+    await deferLater(REACTOR, seconds, lambda: None)
+
+
+def hexed(*pieces: bytes) -> str:
+    return hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+class Case(TestCase):
+    """A GitHub with two users."""
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
+        self.github = GitHub()
+        self.github.user("alice", tokens=["tok", "tok2"])
+        self.github.user("bob", tokens=["bobs"])
+        self.github.user("robot[bot]", tokens=["ghs_1"])
+        await self.github.listen()
+
+    async def tearDown(self) -> None:  # type: ignore[override]  # trial awaits it
+        await self.github.close()
+
+
+class Credentials(Case):
+    async def test_forms(self) -> None:
+        """A token is known in each form of Authorization."""
+        basic = base64.b64encode(b"whoever:tok").decode()
+        reversed_ = base64.b64encode(b"tok:x-oauth-basic").decode()
+        for form in ("token tok", "Bearer tok", f"Basic {basic}", f"basic {reversed_}"):
+            reply = await ask(self.github, "/user", Authorization=form)
+            assert (reply.status, reply.json()["login"]) == (200, "alice"), form
+
+    async def test_bad(self) -> None:
+        """A token that is unknown, revoked or no token at all gets 401."""
+        self.github.revoke("tok2")
+        for form in ("token tok2", "token nobodys", "Basic ???", "Digest tok", "tok"):
+            reply = await ask(self.github, "/user", Authorization=form)
+            assert (reply.status, reply.json()["message"]) == (401, "Bad credentials")
+
+    async def test_added(self) -> None:
+        """A token that was unknown is known once it is given to a user."""
+        assert (await ask(self.github, "/user", token="new")).status == 401
+        self.github.token("new", "alice", expires="2027-01-01 00:00:00 UTC")
+        reply = await ask(self.github, "/user", token="new")
+        assert reply.json()["login"] == "alice"
+        assert "2027" in reply["github-authentication-token-expiration"]
+
+    async def test_anonymous(self) -> None:
+        """Without credentials there is no user, and answers are public."""
+        assert (await ask(self.github, "/user", token=None)).status == 401
+        reply = await ask(self.github, "/", token=None)
+        assert reply["Cache-Control"] == "public, max-age=60, s-maxage=60"
+        assert reply["X-RateLimit-Limit"] == "60"
+        assert reply.get("X-OAuth-Scopes") is None
+
+    async def test_installation(self) -> None:
+        """An installation has no /user, but GraphQL names it."""
+        reply = await ask(self.github, "/user", token="ghs_1")
+        assert reply.status == 403
+        assert reply.json()["message"] == "Resource not accessible by integration"
+        body = b'{"query": "query { viewer { login } }"}'
+        reply = await ask(self.github, "/graphql", "POST", body, token="ghs_1")
+        assert reply.json() == {"data": {"viewer": {"login": "robot[bot]"}}}
+        assert reply["X-RateLimit-Resource"] == "graphql"
+
+    async def test_user_agent(self) -> None:
+        """Without User-Agent nothing is answered."""
+        reply = await ask(self.github, "/", User_Agent="")
+        assert reply.status == 403
+        assert b"administrative rules" in reply.content
+
+
+class Tags(Case):
+    async def test_rule(self) -> None:
+        """The tag is the hash of Accept, Authorization, Cookie and content, in this order."""
+        self.github.put("/a", b'{"a":1}')
+        reply = await ask(self.github, "/a", Cookie="c=1", Accept="x/y")
+        expected = hexed(b"x/y:", b"token tok:", b"c=1:", b'{"a":1}')
+        assert reply["ETag"] == f'"{expected}"'
+        reply = await ask(self.github, "/a", Authorization="Bearer tok")
+        assert reply["ETag"] == f'"{hexed(b"Bearer tok:", reply.content)}"'
+        reply = await ask(self.github, "/a?x=1", token=None, X_GitHub_Api_Version=NEW_VERSION)
+        assert reply["ETag"] == f'"{hexed(reply.content)}"'
+        assert self.github.tag({"a": 1}).decode() == reply["ETag"]
+        assert reply["Vary"] == VARY
+
+    async def test_vary(self) -> None:
+        """Only fields that Vary names count; all of them, where it is * or missing."""
+        for vary, pieces in (
+            ("Authorization", [b"token tok:"]),
+            ("*", [b"x/y:", b"token tok:", b"c:"]),
+            (None, [b"x/y:", b"token tok:", b"c:"]),
+        ):
+            self.github.put("/a", b"{}", vary=vary)
+            reply = await ask(self.github, "/a", Accept="x/y", Cookie="c")
+            assert reply["ETag"] == f'"{hexed(*pieces, b"{}")}"'
+            assert reply.get("Vary") == vary
+
+    async def test_weak(self) -> None:
+        """Compressed content has the same tag, as a weak one, unless compression is off."""
+        self.github.put("/a", {"a": 1})
+        strong = (await ask(self.github, "/a"))["ETag"]
+        reply = await ask(self.github, "/a", Accept_Encoding="br, gzip;q=0.5")
+        assert (reply["ETag"], reply["Content-Encoding"]) == (f"W/{strong}", "gzip")
+        assert reply.json() == {"a": 1}
+        reply = await ask(self.github, "/a", Accept_Encoding="gzip;q=0")
+        assert reply.get("Content-Encoding") is None
+        self.github.gzip = False
+        reply = await ask(self.github, "/a", Accept_Encoding="gzip")
+        assert reply["ETag"] == strong
+
+    async def test_pretty(self) -> None:
+        """JSON is pretty-printed for curl and the like after its tag was computed."""
+        self.github.put("/a", {"a": 1})
+        plain = await ask(self.github, "/a")
+        for name in ("curl/8", "Wget/1", "Mozilla Firefox", "Safari/1"):
+            reply = await ask(self.github, "/a", User_Agent=name)
+            assert reply["ETag"] == plain["ETag"]
+            assert reply.content == b'{\n  "a": 1\n}\n'
+
+    async def test_other_rule(self) -> None:
+        """By the other rule tags are stable, differ by credential, and cannot be computed."""
+        self.github.tag_rule = "other"
+        self.github.put("/a", {"a": 1})
+        first, again, other = [
+            (await ask(self.github, "/a", token=token))["ETag"] for token in ("tok", "tok", "tok2")
+        ]
+        assert first == again
+        assert first != other
+        computed = self.github.tag({"a": 1}, authorization=b"token tok")
+        assert first != computed.decode()
+        assert (await ask(self.github, "/a", If_None_Match=first)).status == 304
+
+    async def test_no_tag(self) -> None:
+        """A resource can do without a tag."""
+        self.github.put("/a", {"a": 1}, etag=False)
+        reply = await ask(self.github, "/a", If_None_Match="*")
+        assert (reply.status, reply.get("ETag")) == (200, None)
+
+
+class Conditions(Case):
+    async def test_comparison(self) -> None:
+        """If-None-Match compares weakly, knows lists and *."""
+        self.github.put("/a", {"a": 1})
+        tag = (await ask(self.github, "/a"))["ETag"]
+        for condition in (tag, f"W/{tag}", f'"x", {tag}', f'W/"x",{tag} ,"y"', "*"):
+            reply = await ask(self.github, "/a", If_None_Match=condition)
+            assert (reply.status, reply["ETag"], reply.content) == (304, tag, b"")
+        for condition in ('"x"', f'"x{tag[1:]}', tag[1:-1]):
+            assert (await ask(self.github, "/a", If_None_Match=condition)).status == 200
+        self.github.put("/a", {"a": 2})
+        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
+
+    async def test_computed_for_another(self) -> None:
+        """The tag that another credential would get, computed, gets it a 304."""
+        self.github.put("/a", {"a": 1})
+        tag = self.github.tag({"a": 1}, authorization=b"token bobs").decode()
+        assert (await ask(self.github, "/a", token="bobs", If_None_Match=tag)).status == 304
+        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
+
+    async def test_lists_ignored(self) -> None:
+        """Where lists are not honoured, more than one member never matches."""
+        self.github.honours_lists = False
+        self.github.put("/a", {"a": 1})
+        tag = (await ask(self.github, "/a"))["ETag"]
+        assert (await ask(self.github, "/a", If_None_Match=f'{tag}, "x"')).status == 200
+        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 304
+
+    async def test_conditions_ignored(self) -> None:
+        """Where conditions are not honoured, nothing answers 304."""
+        self.github.honours_conditions = False
+        self.github.put("/a", {"a": 1})
+        tag = (await ask(self.github, "/a"))["ETag"]
+        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
+
+    async def test_dates(self) -> None:
+        """If-Modified-Since counts where there is a date, and not beside If-None-Match."""
+        date = "Tue, 24 Nov 2026 10:00:00 GMT"
+        self.github.put("/a", {"a": 1}, last_modified=date)
+        self.github.put("/b", {"a": 1})
+        reply = await ask(self.github, "/a", If_Modified_Since=date)
+        assert (reply.status, reply["Last-Modified"]) == (304, date)
+        earlier = date.replace("24", "23")
+        assert (await ask(self.github, "/a", If_Modified_Since=earlier)).status == 200
+        assert (await ask(self.github, "/b", If_Modified_Since=date)).status == 200
+        reply = await ask(self.github, "/a", If_Modified_Since=date, If_None_Match='"x"')
+        assert reply.status == 200
+
+    async def test_what_304_leaves_out(self) -> None:
+        """A 304 has no Link, no Content-Type, no content, but live quota; its tag if wanted."""
+        self.github.put_list("/a", list(range(40)))
+        whole = await ask(self.github, "/a", token="tok")
+        assert "next" in whole["Link"]
+        reply = await ask(self.github, "/a", If_None_Match=whole["ETag"])
+        assert reply.status == 304
+        for name in ("Link", "Content-Type", "Content-Length", "Content-Encoding"):
+            assert reply.get(name) is None, name
+        assert reply["X-RateLimit-Used"] == "1"
+        self.github.tag_in_304 = False
+        self.github.content_type_in_304 = True
+        reply = await ask(self.github, "/a", If_None_Match=whole["ETag"])
+        assert reply.get("ETag") is None
+        assert reply["Content-Type"] == "application/json; charset=utf-8"
+
+    async def test_head(self) -> None:
+        """HEAD answers as GET would, without content."""
+        self.github.put("/a", {"a": 1})
+        whole = await ask(self.github, "/a")
+        reply = await ask(self.github, "/a", "HEAD")
+        assert (reply.content, reply["Content-Length"]) == (b"", "7")
+        assert reply["ETag"] == whole["ETag"]
+        assert (await ask(self.github, "/a", "HEAD", If_None_Match="*")).status == 304
+
+
+class Quotas(Case):
+    async def test_paid_and_free(self) -> None:
+        """A 200 and a 404 cost one, a 304 nothing; all tokens of a user share a quota."""
+        self.github.put("/a", {"a": 1})
+        tag = (await ask(self.github, "/a"))["ETag"]
+        await ask(self.github, "/a", If_None_Match=tag)
+        await ask(self.github, "/a", token="tok2")
+        reply = await ask(self.github, "/none")
+        assert reply["X-RateLimit-Used"] == "3"
+        assert reply["X-RateLimit-Remaining"] == "4997"
+        assert reply["X-RateLimit-Resource"] == "core"
+        assert self.github.paid == {("alice", "/a"): 2, ("alice", "/none"): 1}
+        assert self.github.free == {("alice", "/a"): 1}
+        assert (self.github.total_paid, self.github.total_free) == (3, 1)
+        self.github.reset_counts()
+        assert (self.github.total_paid, self.github.total_free) == (0, 0)
+        assert (await ask(self.github, "/a", token="bobs"))["X-RateLimit-Used"] == "1"
+
+    async def test_anonymous_304(self) -> None:
+        """Without a credential, or with a bad one, nothing is free."""
+        self.github.put("/a", {"a": 1})
+        for _ in range(2):
+            await ask(self.github, "/a", token=None, If_None_Match="*")
+        reply = await ask(self.github, "/a", token="bad", If_None_Match="*")
+        assert reply["X-RateLimit-Used"] == "3"
+        assert self.github.paid == {("anonymous", "/a"): 3}
+
+    async def test_buckets(self) -> None:
+        """The path says which bucket pays."""
+        for path, resource_, limit in (
+            ("/search/code?q=x", "code_search", "10"),
+            ("/search/issues?q=x", "search", "30"),
+            ("/app-manifests/x/conversions", "integration_manifest", "5000"),
+            ("/repos/o/r", "core", "5000"),
+            ("/orgs/o/audit-log", "audit_log", "1750"),
+        ):
+            reply = await ask(self.github, path)
+            assert reply["X-RateLimit-Resource"] == resource_
+            assert reply["X-RateLimit-Limit"] == limit
+
+    async def test_exhausted(self) -> None:
+        """Beyond the limit come 403 or 429 with GitHub's words, also to what would be free."""
+        self.github.put("/a", {"a": 1})
+        self.github.set_quota("alice", remaining=1, reset_in_s=100)
+        tag = (await ask(self.github, "/a"))["ETag"]
+        reply = await ask(self.github, "/a")
+        assert (reply.status, reply["X-RateLimit-Remaining"]) == (403, "0")
+        assert "API rate limit exceeded for user ID" in reply.json()["message"]
+        self.github.limit_status = 429
+        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 429
+        self.github.free_when_exhausted = True
+        assert (await ask(self.github, "/a", If_None_Match=tag)).status == 304
+        assert (await ask(self.github, "/a")).status == 429
+        assert self.github.limited == {"alice": 3}
+        assert self.github.total_paid == 1
+        assert (await ask(self.github, "/a", token="bobs")).status == 200
+        self.github.set_quota("alice", remaining=0, reset_in_s=-1)
+        assert (await ask(self.github, "/a")).status == 200
+
+    async def test_limits_are_settable(self) -> None:
+        """A user's limit, and that of an address, are as wished."""
+        self.github.user("carol", tokens=["c"], limit=15_000)
+        assert (await ask(self.github, "/zen", token="c"))["X-RateLimit-Limit"] == "15000"
+        self.github.anonymous_limit = 1
+        await ask(self.github, "/zen", token=None)
+        reply = await ask(self.github, "/zen", token=None)
+        assert "exceeded for 127.0.0.1" in reply.json()["message"]
+
+    async def test_rate_limit(self) -> None:
+        """GET /rate_limit is free, even when nothing is left, and has no tag."""
+        self.github.set_quota("alice", remaining=0)
+        reply = await ask(self.github, "/rate_limit")
+        assert (reply.status, reply.get("ETag")) == (200, None)
+        assert reply.json()["resources"]["core"]["remaining"] == 0
+        assert reply.json()["resources"]["search"]["limit"] == 30
+        assert self.github.total_paid == 0
+
+    async def test_in_flight(self) -> None:
+        """The most requests in flight of a credential are known, and can be limited."""
+        self.github.put("/a", {"a": 1})
+        self.github.secondary_limit_in_flight = 2
+        gate = self.github.hold("/a")
+        waiting = [Deferred.fromCoroutine(ask(self.github, "/a")) for _ in range(2)]
+        await gate.arrived(2)
+        reply = await ask(self.github, "/zen")
+        assert (reply.status, reply["Retry-After"]) == (403, "60")
+        assert "secondary rate limit" in reply.json()["message"]
+        assert (await ask(self.github, "/zen", token="tok2")).status == 200
+        gate.open()
+        assert [(await each).status for each in waiting] == [200, 200]
+        assert self.github.most_in_flight == {"tok": 3, "tok2": 1}
+        assert self.github.in_flight["tok"] == 0
+
+    async def test_points(self) -> None:
+        """Reading costs a point, writing five; beyond the budget the chosen answer comes."""
+        self.github.put_list("/a", [])
+        self.github.secondary_points_per_minute = 6
+        self.github.secondary_retry_after_s = None
+        self.github.secondary_status = 429
+        self.github.secondary_message = "abuse"
+        await ask(self.github, "/a")
+        assert (await ask(self.github, "/a", "POST", b"{}")).status == 201
+        reply = await ask(self.github, "/a")
+        assert (reply.status, reply.get("Retry-After")) == (429, None)
+        assert "abuse detection mechanism" in reply.json()["message"]
+        assert reply["X-RateLimit-Remaining"] != "0"
+        assert self.github.most_points_in_minute["tok", "rest"] == 7
+        body = b'{"query": "{viewer{login}}"}'
+        assert (await ask(self.github, "/graphql", "POST", body)).status == 200
+
+
+class Lists(Case):
+    def rels(self, reply: Reply) -> dict[str, str]:
+        link = reply.get("Link")
+        parts = [part.split(";") for part in link.split(", ")] if link else []
+        return {rel.split('"')[1]: url.strip("<>") for url, rel in parts}
+
+    async def test_pages(self) -> None:
+        """Pages are linked with prev, next, last and first, absolutely, keeping the query."""
+        self.github.put_list("/a", list(range(7)))
+        at = f"{self.github.api_url}/a?state=all&per_page=3&page="
+        expected: dict[int, tuple[list[int], dict[str, str]]] = {
+            1: ([0, 1, 2], {"next": at + "2", "last": at + "3"}),
+            2: (
+                [3, 4, 5],
+                {"prev": at + "1", "next": at + "3", "last": at + "3", "first": at + "1"},
+            ),
+            3: ([6], {"prev": at + "2", "first": at + "1"}),
+            9: ([], {"prev": at + "3", "last": at + "3", "first": at + "1"}),
+        }
+        for page, (items, rels) in expected.items():
+            reply = await ask(self.github, f"/a?state=all&per_page=3&page={page}")
+            assert (reply.json(), self.rels(reply)) == (items, rels)
+
+    async def test_sizes(self) -> None:
+        """Pages have 30 items unless asked otherwise, and 100 at most; one page has no Link."""
+        self.github.put_list("/a", list(range(150)))
+        self.github.put_list("/b", list(range(30)))
+        self.github.put_list("/c", list(range(31)), links=False)
+        for target, size in (("/a", 30), ("/a?per_page=101", 100), ("/a?per_page=x", 30)):
+            assert len((await ask(self.github, target)).json()) == size
+        reply = await ask(self.github, "/b")
+        assert (len(reply.json()), reply.get("Link")) == (30, None)
+        assert (await ask(self.github, "/c")).get("Link") is None
+
+    async def test_empty(self) -> None:
+        """The tag of [] fits an empty list."""
+        self.github.put_list("/a", [])
+        tag = self.github.tag([], authorization=b"token tok").decode()
+        reply = await ask(self.github, "/a", If_None_Match=tag)
+        assert reply.status == 304
+
+    async def test_growth(self) -> None:
+        """A list that grew links a next page, though its first page has the tag that it had."""
+        self.github.put_list("/a", list(range(30)))
+        before = await ask(self.github, "/a")
+        self.github.put_list("/a", list(range(31)))
+        after = await ask(self.github, "/a")
+        assert before["ETag"] == after["ETag"]
+        assert 'rel="next"' in after["Link"]
+
+    async def test_cursors(self) -> None:
+        """Cursors lead from page to page and back, and nothing says which is the last."""
+        self.github.put_list("/a", list(range(7)), cursor=True)
+        target, seen = "/a?per_page=3", []
+        while True:
+            reply = await ask(self.github, target)
+            seen.append(reply.json())
+            rels = self.rels(reply)
+            if "next" not in rels:
+                break
+            target = rels["next"].removeprefix(self.github.api_url)
+        assert seen == [[0, 1, 2], [3, 4, 5], [6]]
+        assert set(rels) == {"prev"}
+        reply = await ask(self.github, rels["prev"].removeprefix(self.github.api_url))
+        assert reply.json() == [3, 4, 5]
+        assert set(self.rels(reply)) == {"prev", "next"}
+
+    async def test_search(self) -> None:
+        """Object lists count all items and show a page of them."""
+        self.github.put_search("/search/issues", list(range(5)))
+        self.github.put_list("/runs", [1], wrap="workflow_runs")
+        reply = await ask(self.github, "/search/issues?q=a+b&per_page=2&page=2")
+        expected = {"total_count": 5, "incomplete_results": False, "items": [2, 3]}
+        assert reply.json() == expected
+        assert "q=a+b&per_page=2&page=3" in self.rels(reply)["next"]
+        assert (await ask(self.github, "/runs")).json() == {"total_count": 1, "workflow_runs": [1]}
+
+    async def test_per_user(self) -> None:
+        """A list can be the asker's, or hidden."""
+        self.github.put_list("/a", lambda login: [login])
+        self.github.put_list("/b", [1], private_to={"bob"})
+        assert (await ask(self.github, "/a")).json() == ["alice"]
+        assert (await ask(self.github, "/b")).status == 404
+        assert (await ask(self.github, "/b", token="bobs")).status == 200
+
+
+class Content(Case):
+    async def test_forms(self) -> None:
+        """Content is bytes, a JSON value, text or a callable; the query may select it."""
+        self.github.put("/bytes", b'{"a": 1}')
+        self.github.put("/value", ["ü"])
+        self.github.put("/text", "hi", content_type="text/plain")
+        self.github.put("/call", lambda login, accept: [login, accept])
+        self.github.put("/value?x=1", 1)
+        for target, content in (
+            ("/bytes", b'{"a": 1}'),
+            ("/value", '["ü"]'.encode()),
+            ("/text", b"hi"),
+            ("/call", b'["alice","x/y"]'),
+            ("/value?x=1", b"1"),
+            ("/%76alue", '["ü"]'.encode()),
+        ):
+            assert (await ask(self.github, target, Accept="x/y")).content == content
+        self.github.delete("/value")
+        assert (await ask(self.github, "/value")).status == 404
+
+    async def test_private(self) -> None:
+        """What is private answers 404 to others, as what is not there does, without a tag."""
+        self.github.put("/a", {"a": 1}, private_to={"Bob"})
+        self.github.put("/repos/o/p/issues", [])
+        self.github.private("/repos/o/p", {"bob"})
+        missing = await ask(self.github, "/missing")
+        for target in ("/a", "/repos/o/p/issues"):
+            reply = await ask(self.github, target)
+            assert (reply.status, reply.content) == (404, missing.content)
+            assert reply.get("ETag") is None
+            assert (await ask(self.github, target, token=None)).status == 404
+            assert (await ask(self.github, target, token="bobs")).status == 200
+        self.github.private("/repos/o/p", None)
+        assert (await ask(self.github, "/repos/o/p/issues")).status == 200
+
+    async def test_variants(self) -> None:
+        """Accept selects raw text and other shapes."""
+        variants = {"raw": "# hi", "diff": b"--- a", "star": [{"starred_at": 1}]}
+        self.github.put("/a", {"a": 1}, variants=variants)
+        for accept, content_type, content in (
+            ("application/vnd.github.raw", "vnd.github.raw; charset=utf-8", b"# hi"),
+            ("application/vnd.github.v3.diff", "vnd.github.diff; charset=utf-8", b"--- a"),
+            ("application/vnd.github.star+json", "json; charset=utf-8", b'[{"starred_at":1}]'),
+            ("application/vnd.github+json", "json; charset=utf-8", b'{"a":1}'),
+        ):
+            reply = await ask(self.github, "/a", Accept=accept)
+            assert reply["Content-Type"] == f"application/{content_type}"
+            assert reply.content == content
+        reply = await ask(self.github, "/a", Accept="application/vnd.github.raw+json")
+        assert reply["X-GitHub-Media-Type"] == "github.v3; param=raw; format=json"
+
+    async def test_versions(self) -> None:
+        """The API version selects content, is told, and must be one of two."""
+        self.github.put("/a", {"v": 1}, versions={NEW_VERSION: {"v": 2}})
+        old = await ask(self.github, "/a", X_GitHub_Api_Version=OLD_VERSION)
+        new = await ask(self.github, "/a", X_GitHub_Api_Version=NEW_VERSION)
+        none = await ask(self.github, "/a")
+        assert [r.json()["v"] for r in (old, new, none)] == [1, 2, 1]
+        selected = [r["x-github-api-version-selected"] for r in (old, new, none)]
+        assert selected == [OLD_VERSION, NEW_VERSION, OLD_VERSION]
+        for name in ("Deprecation", "Sunset", "Link"):
+            assert old.get(name) is not None
+            assert new.get(name) is None
+            assert none.get(name) is None
+        assert 'rel="deprecation"' in old["Link"]
+        reply = await ask(self.github, "/a", X_GitHub_Api_Version="2020-01-01")
+        assert reply.status == 400
+        self.github.deprecation = "always"
+        assert (await ask(self.github, "/a")).get("Sunset") is not None
+
+    async def test_built_in(self) -> None:
+        """Root, meta, users and repositories are there, with URLs on the API itself."""
+        self.github.repository("o/r", {"alice": "push"})
+        self.github.repository("o/secret", {"bob": "admin"}, private=True)
+        url = self.github.api_url
+        root = await ask(self.github, "/")
+        assert root.json()["rate_limit_url"] == f"{url}/rate_limit"
+        assert "hooks" in (await ask(self.github, "/meta")).json()
+        assert (await ask(self.github, "/zen"))["Content-Type"][:10] == "text/plain"
+        assert (await ask(self.github, "/users/bob")).json()["login"] == "bob"
+        repository = (await ask(self.github, "/repos/o/r")).json()
+        assert repository["url"] == f"{url}/repos/o/r"
+        assert repository["permissions"]["push"] is True
+        assert repository["permissions"]["admin"] is False
+        assert "permissions" not in (await ask(self.github, "/repos/o/r", token=None)).json()
+        assert (await ask(self.github, "/repos/o/secret")).status == 404
+        mine = (await ask(self.github, "/user/repos", token="bobs")).json()
+        assert [r["full_name"] for r in mine] == ["o/secret"]
+
+    async def test_common_fields(self) -> None:
+        """Each answer has GitHub's fields, and a request id of its own."""
+        one, two = await ask(self.github, "/zen"), await ask(self.github, "/zen")
+        assert one["X-GitHub-Request-Id"] != two["X-GitHub-Request-Id"]
+        assert one["Server"] == "github.com"
+        assert one["Cache-Control"] == "private, max-age=60, s-maxage=60"
+        assert one["X-OAuth-Scopes"] == "repo, user"
+        assert one["X-GitHub-Media-Type"] == "github.v3; format=json"
+        for name in ("Date", "X-Accepted-OAuth-Scopes", "X-RateLimit-Reset"):
+            assert one.get(name) is not None
+
+    async def test_own_fields(self) -> None:
+        """A resource can bring fields of its own, on a 304 too."""
+        self.github.put("/events", [], fields={"X-Poll-Interval": "60"}, cache_control="no-store")
+        for status, condition in ((200, ""), (304, "*")):
+            reply = await ask(self.github, "/events", If_None_Match=condition)
+            assert (reply.status, reply["X-Poll-Interval"]) == (status, "60")
+            assert reply["Cache-Control"] == "no-store"
+
+    async def test_ranges(self) -> None:
+        """Parts of raw content can be had."""
+        self.github.put("/raw", b"0123456789", content_type="application/octet-stream")
+        for wanted, content, where in (
+            ("bytes=2-4", b"234", "bytes 2-4/10"),
+            ("bytes=7-", b"789", "bytes 7-9/10"),
+            ("bytes=-2", b"89", "bytes 8-9/10"),
+        ):
+            reply = await ask(self.github, "/raw", Range=wanted)
+            assert (reply.status, reply.content) == (206, content)
+            assert reply["Content-Range"] == where
+        assert (await ask(self.github, "/raw", Range="bytes=10-")).status == 416
+        reply = await ask(self.github, "/raw", Range="bytes=0-1", If_Range='"other"')
+        assert (reply.status, len(reply.content)) == (200, 10)
+        assert reply["Accept-Ranges"] == "bytes"
+
+    async def test_chunked(self) -> None:
+        """Content comes in chunks where that is switched on."""
+        self.github.chunked = True
+        reply = await ask(self.github, "/zen")
+        assert reply.content == b"Keep it logically awesome."
+        assert reply.get("Content-Length") is None
+
+
+class Redirects(Case):
+    async def test_renamed(self) -> None:
+        """A renamed repository redirects reading with 301 and writing with 307, query and all."""
+        self.github.put_list("/repos/a/old/issues", list(range(31)))
+        self.github.rename("/repos/a/old", "/repositories/42")
+        target = "/repos/a/old/issues?page=1"
+        for method, status in (("GET", 301), ("POST", 307)):
+            reply = await ask(self.github, target, method)
+            assert reply.status == status
+            where = f"{self.github.api_url}/repositories/42/issues?page=1"
+            assert reply["Location"] == where
+        reply = await ask(self.github, "/repositories/42/issues")
+        assert len(reply.json()) == 30
+        assert f"<{self.github.api_url}/repositories/42/issues?page=2>" in reply["Link"]
+        assert (await ask(self.github, "/repos/a/older")).status == 404
+
+    async def test_renamed_private(self) -> None:
+        """A renamed private repository is not there for others, under either name."""
+        self.github.repository("a/old", {"bob": "pull"}, private=True)
+        self.github.put("/repos/a/p", {})
+        self.github.private("/repos/a/p", {"bob"})
+        self.github.rename("/repos/a/old", "/repositories/42")
+        self.github.rename("/repos/a/p", "/repositories/43")
+        for target in ("/repos/a/old", "/repositories/42", "/repos/a/p", "/repositories/43"):
+            assert (await ask(self.github, target)).status == 404
+        assert (await ask(self.github, "/repos/a/old", token="bobs")).status == 301
+        assert (await ask(self.github, "/repositories/43", token="bobs")).status == 200
+
+    async def test_link_path(self) -> None:
+        """A list can link to another path than that it was asked under."""
+        self.github.put_list("/a", list(range(31)), link_path="/repositories/1/a")
+        reply = await ask(self.github, "/a")
+        assert f"<{self.github.api_url}/repositories/1/a?page=2>" in reply["Link"]
+
+    async def test_download(self) -> None:
+        """A download is a redirect to another host, without a tag."""
+        location = "https://codeload.example/o/r?sig=x%2By&expires=1"
+        self.github.redirect("/repos/o/r/zipball", location)
+        reply = await ask(self.github, "/repos/o/r/zipball")
+        assert (reply.status, reply["Location"]) == (302, location)
+        assert (reply.content, reply.get("ETag")) == (b"", None)
+
+
+class Writes(Case):
+    async def test_post(self) -> None:
+        """A POST to a list answers 201 with a tag and adds to it."""
+        self.github.put_list("/a", [])
+        reply = await ask(self.github, "/a", "POST", b'{"title":"x"}')
+        assert (reply.status, reply.json()) == (201, {"id": 1, "title": "x"})
+        assert reply["ETag"] == f'"{hexed(b"token tok:", reply.content)}"'
+        assert reply["Location"] == f"{self.github.api_url}/a/1"
+        assert (await ask(self.github, "/a")).json() == [{"id": 1, "title": "x"}]
+        assert (await ask(self.github, "/a", "POST", b"{")).status == 400
+        assert (await ask(self.github, "/a", "POST", b"{}", token=None)).status == 401
+        assert (await ask(self.github, "/none", "POST", b"{}")).status == 404
+
+    async def test_change(self) -> None:
+        """PATCH merges, PUT replaces, DELETE removes."""
+        self.github.put("/a", {"a": 1, "b": 1})
+        reply = await ask(self.github, "/a", "PATCH", b'{"b":2}')
+        assert (reply.status, reply.json()) == (200, {"a": 1, "b": 2})
+        await ask(self.github, "/a", "PUT", b'{"c":3}')
+        assert (await ask(self.github, "/a")).json() == {"c": 3}
+        assert (await ask(self.github, "/a", "DELETE")).status == 204
+        assert (await ask(self.github, "/a")).status == 404
+
+    async def test_canned(self) -> None:
+        """The answer to a method can be given."""
+        self.github.put("/a/dispatches", {"ok": 1}, method="POST", status=202)
+        reply = await ask(self.github, "/a/dispatches", "POST", b"{}")
+        assert (reply.status, reply.json()) == (202, {"ok": 1})
+        assert (await ask(self.github, "/a/dispatches")).status == 404
+
+    async def test_yes_no(self) -> None:
+        """A yes/no endpoint says 204 or 404, to each his own, without a tag."""
+        self.github.yes_no("/user/starred/o/r", {"bob"})
+        self.github.yes_no("/orgs/o/members/x")
+        reply = await ask(self.github, "/user/starred/o/r", token="bobs")
+        assert (reply.status, reply.get("ETag"), reply.content) == (204, None, b"")
+        assert reply.get("Content-Length") is None
+        assert (await ask(self.github, "/user/starred/o/r")).status == 404
+        assert (await ask(self.github, "/user/starred/o/r", "PUT")).status == 204
+        assert (await ask(self.github, "/user/starred/o/r")).status == 204
+        assert (await ask(self.github, "/user/starred/o/r", "DELETE")).status == 204
+        assert (await ask(self.github, "/user/starred/o/r")).status == 404
+        assert (await ask(self.github, "/orgs/o/members/x")).status == 204
+
+    async def test_statistics(self) -> None:
+        """Statistics are computed first."""
+        self.github.statistics("/stats", [1], computing=2)
+        replies = [await ask(self.github, "/stats") for _ in range(3)]
+        assert [r.status for r in replies] == [202, 202, 200]
+        assert replies[0].get("ETag") is None
+        assert replies[2].get("ETag") is not None
+
+    async def test_graphql(self) -> None:
+        """GraphQL records mutations, needs a credential, and can be answered by the test."""
+        body = b'{"query": "mutation { x }"}'
+        await ask(self.github, "/graphql", "POST", body)
+        assert self.github.mutations == [("alice", "mutation { x }")]
+        assert (await ask(self.github, "/graphql", "POST", body, token=None)).status == 401
+        self.github.graphql = lambda login, query, variables: {"v": variables}
+        reply = await ask(self.github, "/graphql", "POST", b'{"query":"q","variables":{"a":1}}')
+        assert reply.json() == {"data": {"v": {"a": 1}}}
+
+
+class Log(Case):
+    async def test_exchange(self) -> None:
+        """The log has requests as they came, and whose they were."""
+        target = "/a%2Fb?q=%7e+x&&"
+        await ask(self.github, target, "POST", b"body", X_oDD="1")
+        exchange = self.github.log[-1]
+        assert isinstance(exchange, Exchange)
+        assert (exchange.method, exchange.target) == (b"POST", target.encode())
+        assert (b"X-oDD", b"1") in exchange.fields
+        assert exchange.field(b"x-odd") == b"1"
+        assert exchange.field(b"x-even") is None
+        assert (exchange.body, exchange.status) == (b"body", 404)
+        assert exchange.login == "alice"
+        assert abs(exchange.at - REACTOR.seconds()) < 60
+        assert self.github.asked("/a%2Fb") == [exchange]
+
+    async def test_gone(self) -> None:
+        """Who goes away while waiting is no longer in flight, and has got no status."""
+        gate = self.github.hold()
+        client = await connected(self.github)
+        client.wire.write(spelled("GET", "/zen", {"User-Agent": AGENT}))
+        await gate.arrived()
+        client.wire.abortConnection()
+        await client.done
+        while self.github.in_flight["anonymous"]:
+            await pause(0.01)
+        assert (gate.waiting, self.github.log[-1].status) == (0, 0)
+
+
+class Connections(Case):
+    async def test_kept(self) -> None:
+        """A connection serves many requests, also when they come at once or in pieces."""
+        client = await connected(self.github)
+        one = spelled("GET", "/zen", {"User-Agent": AGENT})
+        last = spelled("POST", "/a", {"User-Agent": AGENT, "Connection": "close"}, b"body")
+        client.wire.write(one + one)
+        for byte in one + last:
+            client.wire.write(bytes([byte]))
+            await pause()
+        await client.done
+        received = b"".join(client.received)
+        assert received.count(b"HTTP/1.1 200 OK") == 3
+        assert self.github.connections_made == 1
+        assert self.github.log[-1].body == b"body"
+
+    async def test_order(self) -> None:
+        """Requests of a connection are answered in order, though the first waits."""
+        gate = self.github.hold("/zen")
+        client = await connected(self.github)
+        fields = {"User-Agent": AGENT}
+        client.wire.write(spelled("GET", "/zen", fields))
+        client.wire.write(spelled("GET", "/none", fields | {"Connection": "close"}))
+        await gate.arrived()
+        await pause(0.01)
+        assert client.received == []
+        gate.open()
+        await client.done
+        assert [e.status for e in self.github.log] == [200, 404]
+
+    async def test_malformed(self) -> None:
+        """What is no HTTP gets 400."""
+        for nonsense in (
+            b"hello\r\n\r\n",
+            b"GET x HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nx\r\n\r\n",
+        ):
+            client = await connected(self.github)
+            client.wire.write(nonsense)
+            await client.done
+            assert parsed(b"".join(client.received)).status == 400
+
+    async def test_old_http(self) -> None:
+        """HTTP/1.0 closes after the answer."""
+        client = await connected(self.github)
+        client.wire.write(b"GET /zen HTTP/1.0\r\nUser-Agent: x\r\n\r\n")
+        await client.done
+        assert parsed(b"".join(client.received)).status == 200
+
+    async def test_expect(self) -> None:
+        """Who waits for 100 (Continue) gets it."""
+        client = await connected(self.github)
+        fields = {"User-Agent": AGENT, "Expect": "100-continue", "Connection": "close"}
+        client.wire.write(spelled("POST", "/_sink", fields | {"Content-Length": "2"}))
+        await client.seen(b"100 Continue\r\n\r\n")
+        client.wire.write(b"hi")
+        await client.done
+        assert parsed(b"".join(client.received)).json()["bytes"] == 2
+
+
+class Streams(Case):
+    async def test_sink(self) -> None:
+        """The sink says how much came, whether counted or in chunks with trailers."""
+        body = bytes(range(256)) * 300
+        expected = {"bytes": len(body), "sha256": hexed(body)}
+        assert (await ask(self.github, "/_sink", "POST", body)).json() == expected
+        client = await connected(self.github)
+        fields = {"User-Agent": AGENT, "Transfer-Encoding": "chunked", "Connection": "close"}
+        client.wire.write(spelled("PUT", "/_sink", fields))
+        for start in range(0, len(body), 1000):
+            piece = body[start : start + 1000]
+            client.wire.write(b"%x;ext=1\r\n%b\r\n" % (len(piece), piece))
+            await pause()
+        client.wire.write(b"0\r\nTrailer: x\r\n\r\n")
+        await client.done
+        assert parsed(b"".join(client.received)).json() == expected
+
+    async def test_stream(self) -> None:
+        """A stream has exactly the bytes asked for."""
+        for size in (0, 1, 200_000):
+            reply = await ask(self.github, f"/_stream/{size}")
+            assert reply.content == (BLOCK * 4)[:size]
+            assert reply["Content-Length"] == str(size)
+            assert reply["Content-Type"] == "application/octet-stream"
+
+    async def test_large(self) -> None:
+        """200 MB go up and come down in constant memory, and wait for a slow reader."""
+        size = 200_000_000
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        client = await connected(self.github)
+        client.keeps = False
+        fields = {"User-Agent": AGENT, "Connection": "close"}
+        client.wire.write(spelled("GET", f"/_stream/{size}", fields))
+        cast("Any", client.wire).pauseProducing()
+        await pause(0.2)
+        cast("Any", client.wire).resumeProducing()
+        await client.done
+        assert client.size_bytes > size
+        client = await connected(self.github)
+        client.wire.write(spelled("POST", "/_sink", fields | {"Content-Length": str(size)}))
+        cast("Any", client.wire).registerProducer(Upload(client.wire, size), False)
+        await client.done
+        assert parsed(b"".join(client.received)).json()["bytes"] == size
+        grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert grown_kb < 60_000
+
+
+class Faults(Case):
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
+        await super().setUp()
+        self.github.put("/a", {"a": "x" * 1000})
+
+    async def test_status(self) -> None:
+        """A server error comes as often as wished, costs nothing, and hits what it is meant for."""
+        self.github.fault("/a", 502, times=1)
+        assert (await ask(self.github, "/zen")).status == 200
+        reply = await ask(self.github, "/a")
+        assert (reply.status, reply.get("X-RateLimit-Limit")) == (502, None)
+        assert (await ask(self.github, "/a")).status == 200
+        fault = self.github.fault(None, "503", login="bob")
+        assert (await ask(self.github, "/a", token="bobs")).status == 503
+        assert (await ask(self.github, "/a")).status == 200
+        fault.end()
+        assert (await ask(self.github, "/a", token="bobs")).status == 200
+        assert fault.seen == 1
+        with pytest.raises(ValueError, match="gremlins"):
+            self.github.fault(None, "gremlins")
+
+    async def test_no_answer(self) -> None:
+        """Connections are closed or reset before the answer."""
+        for kind, clean in (("refuse", True), ("reset", False)):
+            self.github.fault("/a", kind, times=1)
+            assert await raw(self.github, "/a") == (b"", clean)
+        assert [e.status for e in self.github.log] == [0, 0]
+
+    async def test_half_content(self) -> None:
+        """Content ends half-way, closed or reset, even for who has it already."""
+        for kind, clean in (("truncated", True), ("reset in content", False)):
+            self.github.fault("/a", kind, times=1)
+            reply = await ask(self.github, "/a", If_None_Match="*")
+            assert (reply.status, reply.clean) == (200, clean)
+            assert len(reply.content) == int(reply["Content-Length"]) // 2
+
+    async def test_silence(self) -> None:
+        """An answer never comes, or stops half-way, while the connection stays open."""
+        for kind in ("timeout", "idle-in-content"):
+            self.github.fault("/a", kind, times=1)
+            client = await connected(self.github)
+            client.wire.write(spelled("GET", "/a", {"User-Agent": AGENT}))
+            while not self.github.in_flight["anonymous"]:
+                await pause(0.01)
+            await pause(0.05)
+            assert bool(client.received) == (kind == "idle-in-content")
+            assert not client.done.called
+            client.wire.abortConnection()
+            await client.done
+            while self.github.in_flight["anonymous"]:
+                await pause(0.01)
+
+    async def test_nonsense(self) -> None:
+        """Status lines and compressed content can be nonsense."""
+        self.github.fault("/a", "malformed", times=1)
+        received, _ = await raw(self.github, "/a")
+        assert not received.startswith(b"HTTP/")
+        self.github.fault("/a", "bad-gzip", times=1)
+        reply = await ask(self.github, "/a")
+        assert reply["Content-Encoding"] == "gzip"
+        assert len(reply.content) == int(reply["Content-Length"])
+        with pytest.raises((OSError, EOFError, zlib.error)):
+            gzip.decompress(reply.content)
+
+    async def test_fields(self) -> None:
+        """Tags can be missing, storing forbidden, a field huge."""
+        self.github.fault("/a", "no-etag", times=1)
+        assert (await ask(self.github, "/a")).get("ETag") is None
+        self.github.fault("/a", "no-store", times=1)
+        assert (await ask(self.github, "/a"))["Cache-Control"] == "no-store"
+        self.github.fault("/a", "huge field", times=1, size_bytes=70_000)
+        assert len((await ask(self.github, "/a"))["X-Huge"]) == 70_000
+
+    async def test_slow(self) -> None:
+        """A slow answer comes later, and so do all with a delay."""
+        self.github.fault("/a", "slow", times=1, delay_s=0.05)
+        start = REACTOR.seconds()
+        assert (await ask(self.github, "/a")).status == 200
+        assert REACTOR.seconds() - start >= 0.05
+        self.github.delay_s = 0.05
+        start = REACTOR.seconds()
+        assert (await ask(self.github, "/a")).status == 200
+        assert REACTOR.seconds() - start >= 0.05
+
+    async def test_limits(self) -> None:
+        """Limits can be had without reaching them."""
+        self.github.fault("/a", "primary-limit", times=1)
+        reply = await ask(self.github, "/a")
+        assert (reply.status, reply["X-RateLimit-Remaining"]) == (403, "0")
+        self.github.fault("/a", "secondary-limit", times=1)
+        assert (await ask(self.github, "/a")).get("Retry-After") is not None
+        self.github.fault("/a", "abuse-limit", times=1)
+        assert "abuse" in (await ask(self.github, "/a")).json()["message"]
+        assert (await ask(self.github, "/a"))["X-RateLimit-Used"] == "1"
+
+    async def test_away(self) -> None:
+        """While it is away connections are refused; then it is back under the same URL."""
+        url = self.github.api_url
+        await self.github.go_away()
+        with pytest.raises(error.ConnectionRefusedError):
+            await ask(self.github, "/a")
+        await self.github.come_back()
+        assert self.github.api_url == url
+        assert (await ask(self.github, "/a")).status == 200
+
+    async def test_close_breaks(self) -> None:
+        """Closing breaks what is open, and leaves nothing behind."""
+        self.github.hold("/a")
+        client = await connected(self.github)
+        client.wire.write(spelled("GET", "/a", {"User-Agent": AGENT}))
+        await self.github._gates[0].arrived()
+        await self.github.close()
+        await client.done
+        assert not client.clean
+
+
+class Gates(Case):
+    async def test_hold(self) -> None:
+        """Requests wait for the gate, others pass, and answers are those of the opening."""
+        self.github.put("/a", 1)
+        gate = self.github.hold("/a")
+        waiting = [Deferred.fromCoroutine(ask(self.github, "/a?x")) for _ in range(3)]
+        await gate.arrived(3)
+        assert (await ask(self.github, "/zen")).status == 200
+        gate.release(1)
+        assert (await waiting[0]).json() == 1
+        assert gate.waiting == 2
+        self.github.put("/a", 2)
+        gate.open()
+        assert [(await each).json() for each in waiting[1:]] == [2, 2]
+        assert (await ask(self.github, "/a")).json() == 2
+
+    async def test_answer_first(self) -> None:
+        """A gate can hold back answers that were true on arrival."""
+        self.github.put("/a", 1)
+        gate = self.github.hold("/a", answer_first=True)
+        waiting = Deferred.fromCoroutine(ask(self.github, "/a"))
+        await gate.arrived()
+        self.github.put("/a", 2)
+        gate.open()
+        assert (await waiting).json() == 1
+
+
+class Program(ProcessProtocol):
+    """``python -m tests.fakes.github``."""
+
+    def __init__(self) -> None:
+        self.out = self.err = b""
+        self.started: Deferred[str] = Deferred()
+        self.ended: Deferred[None] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data
+        if b"\n" in self.out and not self.started.called:
+            self.started.callback(self.out.decode().splitlines()[0])
+
+    def errReceived(self, data: bytes) -> None:
+        self.err += data
+
+    def processEnded(self, reason: Failure) -> None:
+        if not self.started.called:
+            self.started.errback(AssertionError(self.err.decode()))
+        self.ended.callback(None)
+
+
+class Controls(Case):
+    async def control(self, name: str, **given: Any) -> Any:
+        reply = await ask(self.github, f"/_control/{name}", "POST", json.dumps(given).encode())
+        assert reply.status == 200, reply
+        return reply.json()
+
+    async def test_calls(self) -> None:
+        """What tests call can be called over HTTP, and costs nothing."""
+        await self.control("user", login="dora", tokens=["doras"], limit=7)
+        await self.control("put", path="/a", content={"a": 1}, private_to=["dora"])
+        reply = await ask(self.github, "/a", token="doras")
+        assert (reply.status, reply["X-RateLimit-Limit"]) == (200, "7")
+        await self.control("fault", path="/a", kind="500", times=1)
+        assert (await ask(self.github, "/a", token="doras")).status == 500
+        reply = await ask(self.github, "/_control/counts")
+        assert reply.json()["total_paid"] == 1
+        assert reply.json()["paid"] == [["dora", "/a", 1]]
+        log = (await ask(self.github, "/_control/log?last=5")).json()
+        assert [e["status"] for e in log] == [200, 500]
+        await self.control("reset_counts")
+        assert self.github.total_paid == 0
+
+    async def test_switches(self) -> None:
+        """Switches can be read and set, unknown ones not."""
+        assert (await self.control("switches", tag_rule="other"))["tag_rule"] == "other"
+        assert self.github.tag_rule == "other"
+        reply = await ask(self.github, "/_control/switches")
+        assert reply.json()["honours_lists"] is True
+        for name, given in (("switches", b'{"x":1}'), ("close", b"{}"), ("put", b"{")):
+            reply = await ask(self.github, f"/_control/{name}", "POST", given)
+            assert reply.status == 400
+
+    async def test_preflights(self) -> None:
+        """A preflight is answered without a credential, at no cost."""
+        reply = await ask(
+            self.github, "/user", "OPTIONS", token=None, Access_Control_Request_Method="GET"
+        )
+        assert (reply.status, reply["Access-Control-Allow-Origin"]) == (204, "*")
+        assert "Authorization" in (reply["Access-Control-Allow-Headers"] or "")
+        assert self.github.total_paid == 0
+
+    async def test_one_reset(self) -> None:
+        """All quotas are full again when `resets_at` says."""
+        self.github.resets_at = 4_000_000_000
+        for target in ("/zen", "/search/issues"):
+            assert (await ask(self.github, target))["X-RateLimit-Reset"] == "4000000000"
+
+    async def test_gates(self) -> None:
+        """Gates can be closed, watched and opened."""
+        await self.control("hold", path="/zen")
+        waiting = Deferred.fromCoroutine(ask(self.github, "/zen"))
+        while (await ask(self.github, "/_control/waiting?path=/zen")).json() != {"waiting": 1}:
+            await pause(0.01)
+        await self.control("open", path="/zen")
+        assert (await waiting).status == 200
+
+    async def test_populate(self) -> None:
+        """What benchmarks ask for is of the size that was asked for, and the same for all."""
+        populate(self.github, resources=2, users=2, lists=1, items=40, size_bytes=23_000)
+        one = await ask(self.github, "/repos/bench/repo-1", token="token0")
+        two = await ask(self.github, "/repos/bench/repo-1", token="token1")
+        assert one.content == two.content
+        assert abs(len(one.content) - 23_000) < 500
+        reply = await ask(self.github, "/repos/bench/repo-0/issues", token="token0")
+        assert 'rel="last"' in reply["Link"]
+
+    async def test_program(self) -> None:
+        """As a program it prints its URL first, and ends on a signal."""
+        program = Program()
+        arguments = [sys.executable, "-m", "tests.fakes.github", "--resources", "1", "--users", "1"]
+        process = REACTOR.spawnProcess(program, sys.executable, arguments, env=dict(os.environ))
+        outside = GitHub()
+        outside.api_url = await program.started
+        reply = await ask(outside, "/repos/bench/repo-0", token="token0")
+        assert reply.status == 200
+        counts = (await ask(outside, "/_control/counts")).json()
+        assert counts["total_paid"] == 1
+        process.signalProcess("TERM")
+        await program.ended
+        assert program.err == b""

@@ -1,0 +1,172 @@
+"""A test for each row of what an answer can say about itself, and what goes with it."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.store.compact_records import short
+from tests.harness.home import Home, open_home, start
+
+LIVE = "x-ratelimit-remaining"
+
+
+class Outcomes(TestCase):
+    """Each as a client sees it."""
+
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self)
+        self.github = self.home.github
+        self.github.put("/thing", {"a": 1}, last_modified="Mon, 05 Oct 2026 10:00:00 GMT")
+
+    async def said(self, target: str, token: str, **more: str) -> tuple[int, str, str | None]:
+        """Ask, and return status, outcome and `X-Cache`."""
+        got = await self.home.get(target, token=token, headers=more)
+        assert (got.field(LIVE) is None) is ("hit" in got.outcome)
+        return got.status, got.outcome, got.field("x-cache")
+
+    async def test_miss(self) -> None:
+        """200, nothing was known of the key."""
+        told = await self.said("/thing", "alice-1")
+        assert told == (200, "fwd=uri-miss; fwd-status=200; stored", "MISS")
+
+    async def test_revalidated(self) -> None:
+        """304 to the credential's own validator."""
+        await self.said("/thing", "alice-1")
+        told = await self.said("/thing", "alice-1")
+        assert told == (200, "fwd=stale; fwd-status=304; detail=revalidated", "HIT")
+
+    async def test_shared(self) -> None:
+        """304 to a computed tag."""
+        await self.said("/thing", "alice-1")
+        told = await self.said("/thing", "bob-1")
+        assert told == (200, "fwd=vary-miss; fwd-status=304; detail=shared", "HIT")
+
+    async def test_empty(self) -> None:
+        """304 to the tag of `[]`."""
+        self.github.put("/none", [])
+        told = await self.said("/none", "alice-1")
+        assert told == (200, "fwd=uri-miss; fwd-status=304; detail=empty", "HIT")
+
+    async def test_empty_is_not_guessed_against_no_cache(self) -> None:
+        """A client's `no-cache` forbids the guess, and pays for it."""
+        self.github.put("/none", [])
+        told = await self.said("/none", "alice-1", **{"Cache-Control": "no-cache"})
+        assert told == (200, "fwd=uri-miss; fwd-status=200; stored", "MISS")
+
+    async def test_changed(self) -> None:
+        """200, other than all that was known."""
+        await self.said("/thing", "alice-1")
+        self.github.put("/thing", {"a": 2})
+        told = await self.said("/thing", "alice-1")
+        assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
+
+    async def test_pass(self) -> None:
+        """Forwarded: another method, a reason of the client's, or an answer not to be stored."""
+        got = await self.home.ask("DELETE", "/thing", token="alice-1")
+        assert (got.outcome, got.field("x-cache")) == ("fwd=method", "MISS")
+        told = await self.said("/thing", "alice-1", **{"Cache-Control": "no-store"})
+        assert told[1:] == ("fwd=bypass", "MISS")
+        told = await self.said("/nowhere", "alice-1")
+        assert told == (404, "fwd=uri-miss; fwd-status=404", "MISS")
+
+    async def test_in_the_words_of_ghproxy(self) -> None:
+        """`X-Cache-Mode`, by which Prow knows what was free of charge."""
+        waiting = self.github.hold("/thing")
+        both = [start(self.home.get("/thing", token="alice-1")) for _ in range(2)]
+        await waiting.arrived()
+        waiting.open()
+        modes = [(await each).field("x-cache-mode") for each in both]
+        assert sorted(map(str, modes)) == ["COALESCED", "MISS"]
+        for target, more, mode in (
+            ("/thing", {}, "REVALIDATED"),
+            ("/thing", {"Cache-Control": "no-store"}, "SKIP"),
+            ("/nowhere", {}, "NO-STORE"),
+        ):
+            got = await self.home.get(target, token="alice-1", headers=more)
+            assert got.field("x-cache-mode") == mode
+        self.github.put("/thing", {"a": 2})
+        got = await self.home.get("/thing", token="alice-1")
+        assert got.field("x-cache-mode") == "CHANGED"
+        got = await self.home.ask("POST", "/thing", token="alice-1", body=b"{}")
+        assert got.field("x-cache-mode") == "SKIP"
+
+    async def test_error(self) -> None:
+        """The mirror's own response has the reason."""
+        self.github.fault("/thing", "reset")
+        got = await self.home.get("/thing", token="alice-1")
+        assert (got.status, got.outcome) == (502, "detail=broken-answer")
+
+    async def test_a_server_error(self) -> None:
+        """Without a stale response it is GitHub's own."""
+        self.github.fault("/thing", "502")
+        got = await self.home.get("/thing", token="alice-1")
+        assert (got.status, got.outcome) == (502, "fwd=uri-miss; fwd-status=502")
+
+    async def test_a_date_is_sent_only_where_there_is_no_tag(self) -> None:
+        """`If-Modified-Since` comes from a grant without entity-tag, and from nowhere else."""
+        self.github.put(
+            "/dated", {"a": 1}, etag=False, last_modified="Mon, 05 Oct 2026 10:00:00 GMT"
+        )
+        for path, tag, date in (("/thing", True, False), ("/dated", False, True)):
+            await self.said(path, "alice-1")
+            told = await self.said(path, "alice-1")
+            assert told[1].endswith("detail=revalidated")
+            exchange = self.github.asked(path)[-1]
+            assert (exchange.field(b"if-none-match") is not None) is tag
+            assert (exchange.field(b"if-modified-since") is not None) is date
+
+    async def test_a_date_is_never_used_for_another_credential(self) -> None:
+        """What has no entity-tag is paid by each credential."""
+        self.github.put(
+            "/dated", {"a": 1}, etag=False, last_modified="Mon, 05 Oct 2026 10:00:00 GMT"
+        )
+        await self.said("/dated", "alice-1")
+        await self.said("/dated", "bob-1")
+        assert self.github.paid["bob", "/dated"] == 1
+
+    async def test_fields_of_a_credential_are_never_another_s(self) -> None:
+        """Scopes and limits of a shared answer are those of who asks, from GitHub's 304."""
+        self.github.user("poor", tokens=["poor-1"], scopes="gist", limit=77)
+        await self.said("/thing", "alice-1")
+        got = await self.home.get("/thing", token="poor-1")
+        assert got.outcome.endswith("detail=shared")
+        assert (got.field("x-oauth-scopes"), got.field("x-ratelimit-limit")) == ("gist", "77")
+
+    async def test_without_sharing_each_pays(self) -> None:
+        """`share = no`: no credential's answer is validated for another."""
+        alone = await open_home(self, self.github, cache={"share": False})
+        for token in ("alice-1", "bob-1", "bob-1"):
+            await alone.get("/thing", token=token)
+        assert self.github.total_paid == 2
+        assert await alone.metric("ghmirror_sharing_enabled") == 0.0
+
+    async def test_what_cannot_be_stored_is_asked_each_time(self) -> None:
+        """`no-store`, and a 200 without a validator; nobody waits for anybody."""
+        for kind in ("no-store", "no-etag"):
+            self.github.put("/odd", {"a": 1})
+            fault = self.github.fault("/odd", kind)
+            for _ in range(2):
+                told = await self.said("/odd", "alice-1")
+                assert told == (200, "fwd=uri-miss; fwd-status=200", "MISS"), kind
+            fault.end()
+
+    async def test_a_representation_that_was_lost_is_asked_for_again(self) -> None:
+        """A grant without its representation validates nothing."""
+        await self.said("/thing", "alice-1")
+        store = self.home.house.store
+        for name in [n for n in store.names() if n[0] == "representation"]:
+            store._take(short(*name))
+        told = await self.said("/thing", "alice-1")
+        assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
+
+    async def test_a_304_that_does_not_say_which(self) -> None:
+        """Of several tags, one is asked about again; content is never guessed."""
+        await self.said("/thing", "alice-1")
+        self.github.put("/thing", {"a": 2})
+        await self.said("/thing", "bob-1")
+        self.github.tag_in_304 = False
+        for token, content in (("carol-1", 2), ("alice-1", 2)):
+            got = await self.home.get("/thing", token=token)
+            assert got.json == {"a": content}

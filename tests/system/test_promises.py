@@ -1,0 +1,319 @@
+"""What GitHub is paid, as it counts it itself: the promises that the project exists for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.trial.unittest import TestCase
+
+from tests.harness.home import Got, Home, open_home
+
+
+def together(*asking: Any) -> Deferred[list[Got]]:
+    """Ask all at once."""
+    return gatherResults([Deferred.fromCoroutine(each) for each in asking], consumeErrors=True)
+
+
+class Promises(TestCase):
+    """Each ends with what the stand-in counted."""
+
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self)
+        self.github = self.home.github
+
+    def resources(self, count: int) -> list[str]:
+        """Make public resources; return their paths."""
+        paths = [f"/thing/{number}" for number in range(count)]
+        for path in paths:
+            self.github.put(path, {"path": path, "text": "x" * 500})
+        return paths
+
+    def tokens(self, count: int, generation: int = 1) -> list[str]:
+        """Give users tokens; return them."""
+        made = []
+        for number in range(count):
+            login, token = f"user{number}", f"user{number}-{generation}"
+            if login in self.github.users:
+                self.github.token(token, login)
+            else:
+                self.github.user(login, tokens=[token])
+            made.append(token)
+        return made
+
+    async def round(self, paths: list[str], tokens: list[str]) -> list[Got]:
+        """Ask for all, as all, at once."""
+        return await together(*(self.home.get(p, token=t) for p in paths for t in tokens))
+
+    async def test_cold_warm_and_rotated(self) -> None:
+        """20 credentials and 30 resources of the same content, all at once, cold: 30 are paid.
+
+        With all tokens rotated, and once more: none.
+        """
+        paths = self.resources(30)
+        answers = await self.round(paths, self.tokens(20))
+        assert {answer.status for answer in answers} == {200}
+        assert self.github.total_paid == 30
+        self.github.reset_counts()
+        await self.round(paths, self.tokens(20, generation=2))
+        await self.round(paths, self.tokens(20, generation=2))
+        assert self.github.total_paid == 0
+
+    async def test_a_change_is_paid_once(self) -> None:
+        """One resource changes under 20 polling credentials: 1 is paid, and all see it."""
+        tokens = self.tokens(20)
+        (path,) = self.resources(1)
+        await self.round([path], tokens)
+        self.github.reset_counts()
+        self.github.put(path, {"new": True})
+        answers = [await self.home.get(path, token=token) for token in tokens]
+        assert all(answer.json == {"new": True} for answer in answers)
+        assert self.github.total_paid == 1
+
+    async def test_what_is_ones_own_is_paid_by_each_once(self) -> None:
+        """12 users and 10 resources of their own: 120 paid once, then none."""
+        tokens = self.tokens(12)
+        paths = [f"/own/{number}" for number in range(10)]
+        for path in paths:
+            self.github.put(path, lambda login, _: {"of": login, "text": "x" * 500})
+        for expected in (120, 0, 0):
+            self.github.reset_counts()
+            answers = await self.round(paths, tokens)
+            owners = [answer.json["of"] for answer in answers]
+            assert owners == [f"user{number}" for number in range(12)] * 10
+            assert self.github.total_paid == expected
+
+    async def never_twice(self) -> None:
+        """Nobody pays twice for what has not changed."""
+        tokens = self.tokens(6)
+        paths = self.resources(5)
+        own = [f"/own/{number}" for number in range(4)]
+        for path in own:
+            self.github.put(path, lambda login, _: {"of": login})
+        for _ in range(4):
+            await self.round(paths + own, tokens)
+            for token in tokens:
+                await self.round(paths + own, [token])
+        assert max(self.github.paid.values()) == 1, self.github.paid.most_common(3)
+
+    async def test_lists_not_honoured(self) -> None:
+        """If GitHub ignores lists of entity-tags, nobody pays twice for what is unchanged."""
+        self.github.honours_lists = False
+        await self.never_twice()
+
+    async def test_tags_by_another_rule(self) -> None:
+        """If GitHub makes its entity-tags otherwise, nobody pays twice for what is unchanged."""
+        self.github.tag_rule = "other"
+        await self.never_twice()
+
+    async def test_a_private_thing_is_never_shown_to_others(self) -> None:
+        """Who gets 404 from GitHub gets it from the mirror, whatever others have stored."""
+        self.github.put("/secret", {"secret": 1}, private_to={"alice"})
+        shown = await self.home.get("/secret", token="alice-1")
+        hidden = await self.home.get("/secret", token="bob-1")
+        nowhere = await self.home.get("/nowhere", token="bob-1")
+        assert (shown.status, hidden.status) == (200, 404)
+        assert hidden.content == nowhere.content
+        assert hidden.field("cache-status") == nowhere.field("cache-status")
+        assert (await self.home.get("/secret", token="alice-2")).outcome.endswith("detail=shared")
+
+    async def test_access_that_ends_ends_at_once(self) -> None:
+        """What GitHub stops showing to a credential, the mirror stops showing to it."""
+        self.github.put("/secret", {"secret": 1}, private_to={"alice", "bob"})
+        for token in ("alice-1", "bob-1"):
+            await self.home.get("/secret", token=token)
+        self.github.private("/secret", {"alice"})
+        assert (await self.home.get("/secret", token="bob-1")).status == 404
+        assert (await self.home.get("/secret", token="alice-1")).status == 200
+        self.github.revoke("alice-1")
+        assert (await self.home.get("/secret", token="alice-1")).status == 401
+        assert (await self.home.get("/secret", token="alice-2")).status == 200
+
+    async def test_empty_lists_are_guessed(self) -> None:
+        """A list that is empty costs nothing even when it is asked for the first time."""
+        self.github.put_list("/list", [])
+        got = await self.home.get("/list", token="alice-1")
+        assert (got.json, got.outcome) == ([], "fwd=uri-miss; fwd-status=304; detail=empty")
+        assert got.field("content-type") == "application/json; charset=utf-8"
+        assert self.github.total_paid == 0
+
+    async def test_a_grown_list_shows_its_next_page(self) -> None:
+        """A page that is full and unchanged gains its `next` as soon as there is one."""
+        items = [{"id": number} for number in range(60)]
+        self.github.put_list("/list", items)
+        target = "/list?per_page=30&page=2"
+        assert "next" not in ((await self.home.get(target, token="alice-1")).field("link") or "")
+        assert "next" not in ((await self.home.get(target, token="alice-1")).field("link") or "")
+        self.github.reset_counts()
+        self.github.put_list("/list", [*items, {"id": 60}])
+        got = await self.home.get(target, token="alice-1")
+        assert "page=3" in (got.field("link") or "")
+        assert f'<{self.home.url}/list?per_page=30&page=3>; rel="next"' in (got.field("link") or "")
+
+    async def test_a_shared_last_page_is_proved(self) -> None:
+        """`rel=last` of another's answer is used only once it holds for who asks."""
+        self.github.put_list("/list", [{"id": number} for number in range(70)])
+        for page in (1, 2, 3):
+            await self.home.get(f"/list?per_page=30&page={page}", token="alice-1")
+        paid = self.github.total_paid
+        got = await self.home.get("/list?per_page=30&page=1", token="bob-1")
+        assert got.outcome.endswith("detail=shared")
+        assert 'page=3>; rel="last"' in (got.field("link") or "")
+        assert self.github.total_paid == paid
+        asked = {exchange.target for exchange in self.github.log if exchange.login == "bob"}
+        assert asked == {b"/list?per_page=30&page=%d" % page for page in (1, 3)}
+        await self.home.get("/list?per_page=30&page=2", token="bob-1")
+        assert self.github.total_paid == paid
+
+    async def test_counting_with_per_page_1_is_always_right(self) -> None:
+        """A client that counts with `per_page=1` sees the list grow, though page 1 doesn't."""
+        items = [{"id": number} for number in range(3)]
+        self.github.put_list("/list", items)
+        for count in (3, 3, 4):
+            self.github.put_list("/list", [*items, *({"id": n} for n in range(3, count))])
+            got = await self.home.get("/list?per_page=1", token="alice-1")
+            assert f'page={count}>; rel="last"' in (got.field("link") or "")
+
+    async def test_a_list_without_pages_costs_nothing_more(self) -> None:
+        """Thirty files of a directory are all there are: GitHub does not paginate them."""
+        thirty = "/repos/o/r/contents/src"
+        self.github.put(thirty, [{"id": number} for number in range(30)])
+        await self.home.get(thirty, token="alice-1")
+        self.github.reset_counts()
+        for _ in range(3):
+            got = await self.home.get(thirty, token="alice-1")
+            assert got.outcome.endswith("detail=revalidated")
+        assert self.github.total_paid == 0
+
+    async def test_a_client_of_its_own_cache(self) -> None:
+        """A tag that the client has is good for a 304, even if the mirror knows nothing."""
+        self.github.put("/thing", {"a": 1})
+        got = await self.home.get("/thing", token="alice-1")
+        other = await open_home(self, self.github)
+        self.github.reset_counts()
+        known = {"If-None-Match": got.field("etag") or ""}
+        again = await other.get("/thing", token="alice-1", headers=known)
+        assert (again.status, again.content) == (304, b"")
+        assert self.github.total_paid == 0
+        assert (await other.get("/thing", token="alice-1")).json == {"a": 1}
+
+    async def test_fresh(self) -> None:
+        """Within `fresh_for` GitHub isn't asked, unless the client wrote or wants to know."""
+        home = await open_home(self, self.github, cache={"fresh_for": 60.0})
+        self.github.put("/thing", {"a": 1})
+        await home.get("/thing", token="alice-1")
+        got = await home.get("/thing", token="alice-1")
+        assert (got.outcome, got.field("age")) == ("hit; detail=fresh", "0")
+        assert got.field("x-ratelimit-remaining") is None
+        asked = len(self.github.log)
+        no_cache = {"Cache-Control": "no-cache"}
+        checked = await home.get("/thing", token="alice-1", headers=no_cache)
+        assert checked.outcome.endswith("detail=revalidated")
+        assert len(self.github.log) == asked + 1
+        await home.ask("POST", "/graphql", token="alice-1", body=b'{"query":"mutation{x}"}')
+        again = await home.get("/thing", token="alice-1")
+        assert again.outcome.endswith("detail=revalidated")
+        assert (await home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
+
+    async def test_head(self) -> None:
+        """HEAD is answered from what GET stored, and stores nothing itself."""
+        self.github.put("/thing", {"a": 1})
+        passed = await self.home.ask("HEAD", "/thing", token="alice-1")
+        assert (passed.status, passed.outcome) == (200, "fwd=uri-miss; fwd-status=200")
+        await self.home.get("/thing", token="alice-1")
+        known = await self.home.ask("HEAD", "/thing", token="alice-1")
+        assert known.outcome.endswith("detail=revalidated")
+        assert known.content == b""
+
+    async def test_collapsed(self) -> None:
+        """What one credential asks at the same time is asked once; who leaves takes nothing."""
+        self.github.put("/thing", {"a": 1})
+        self.home.move_on(0.0)
+        gate = self.github.hold("/thing")
+        first = Deferred.fromCoroutine(self.home.get("/thing", token="alice-1"))
+        await gate.arrived(1)
+        others = [Deferred.fromCoroutine(self.home.get("/thing", token="alice-1")) for _ in "123"]
+        while self.home.house.resource.in_flight < 4:
+            await _tick(self.home)
+        first.cancel()
+        first.addErrback(lambda _: None)
+        while self.home.house.resource.in_flight > 3:
+            await _tick(self.home)
+        gate.open()
+        for answer in await gatherResults(others):
+            assert answer.json == {"a": 1}
+            assert answer.outcome.endswith("; collapsed")
+        assert len(self.github.asked("/thing")) == 1
+
+
+class Sceptics(TestCase):
+    """What a first reading would have got wrong."""
+
+    async def test_a_304_goes_only_to_who_can_use_it(self) -> None:
+        """Who joined somebody with a tag of its own, and has none, gets content."""
+        home = await open_home(self)
+        home.github.put("/thing", {"a": 1})
+        etag = (await home.get("/thing", token="alice-1")).field("etag") or ""
+        other = await open_home(self, home.github)
+        gate = home.github.hold("/thing")
+        known = {"If-None-Match": etag}
+        first = Deferred.fromCoroutine(other.get("/thing", token="alice-1", headers=known))
+        await gate.arrived(1)
+        second = Deferred.fromCoroutine(other.get("/thing", token="alice-1"))
+        while other.house.resource.in_flight < 2:
+            await _tick(other)
+        first.cancel()
+        first.addErrback(lambda _: None)
+        while other.house.resource.in_flight > 1:
+            await _tick(other)
+        gate.open()
+        got = await second
+        assert (got.status, got.json) == (200, {"a": 1})
+
+    async def test_a_401_to_nobody_takes_nothing_from_anybody(self) -> None:
+        """Without a credential there is none that could be refused."""
+        home = await open_home(self, cache={"fresh_for": 60.0})
+        home.github.put("/thing", {"a": 1})
+        await home.get("/thing")
+        assert (await home.get("/user")).status == 401
+        assert (await home.get("/thing")).outcome == "hit; detail=fresh"
+
+    async def test_what_cannot_be_proved_is_asked_once(self) -> None:
+        """Without a credential, a page that may have grown is asked for without validators."""
+        home = await open_home(self)
+        home.github.put_list("/list", [{"id": number} for number in range(30)])
+        for expected in (1, 2, 3):
+            await home.get("/list")
+            assert home.github.total_paid == expected
+            assert len(home.github.log) == expected
+
+    async def test_a_reader_that_does_not_read(self) -> None:
+        """It loses its connection, and GitHub's is free again for others."""
+        home = await open_home(
+            self,
+            github={"idle_timeout": 0.1, "max_connections": 1},
+            cache={"max_stored_size": 1000},
+        )
+        content = b"x" * 30_000_000
+        home.github.put("/big", content, content_type="application/octet-stream")
+        home.github.put("/thing", {"a": 1})
+        endpoint = TCP4ClientEndpoint(home.house.reactor, "127.0.0.1", home.port)
+        reader = await connectProtocol(endpoint, Protocol())
+        transport: Any = reader.transport
+        transport.pauseProducing()
+        transport.write(b"GET /big HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\n\r\n")
+        while not home.github.asked("/big") and not home.house.resource.in_flight:
+            await _tick(home)
+        got = await home.get("/thing", token="alice-1")
+        assert got.json == {"a": 1}
+        transport.abortConnection()
+
+
+async def _tick(home: Home) -> None:
+    turned: Deferred[None] = Deferred()
+    home.house.reactor.callLater(0, turned.callback, None)
+    await turned

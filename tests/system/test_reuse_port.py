@@ -1,0 +1,88 @@
+"""Several mirrors on one port, each a process of its own."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.harness.certificates import Authority
+from tests.harness.running import STOPPED, Mirror, Sections, start_mirror
+
+
+def ask(port: int, path: str, authority: Authority | None = None) -> int:
+    """GET over a connection of its own; return the status."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+        connection: socket.socket = plain
+        if authority is not None:
+            context = ssl.create_default_context(cadata=authority.pem)
+            connection = context.wrap_socket(plain, server_hostname="localhost")
+        with connection:
+            head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            connection.sendall(head.encode())
+            return int(connection.makefile("rb").readline().split()[1])
+
+
+def sharing(listen: str) -> Sections:
+    """Return the options of one process of several; each request is in its log."""
+    return {"server": {"listen": listen, "reuse_port": True}}
+
+
+class Several(TestCase):
+    """`[server] reuse_port`."""
+
+    async def both_answer(self, port: int, mirrors: list[Mirror], *more: Authority) -> None:
+        """Return when each of the mirrors has been sent a request by the kernel."""
+        asked = 0
+        while not all("/to-whom" in mirror.log_text for mirror in mirrors):
+            await deferToThread(ask, port, "/to-whom", *more)
+            asked += 1
+            assert asked < 1000, "one of them is never asked"
+
+    async def test_two_on_one_port(self) -> None:
+        """Both get requests; when one stops, the other gets them all; no start fails."""
+        first = await start_mirror(self, sharing("tcp:0:interface=127.0.0.1"))
+        port = int(first.url.rpartition(":")[2])
+        second = await start_mirror(self, sharing(f"tcp:{port}:interface=127.0.0.1"))
+        await self.both_answer(port, [first, second])
+        assert await first.stop() == STOPPED
+        for _ in range(20):
+            assert await deferToThread(ask, port, "/readyz") == 200
+
+    async def test_two_with_tls(self) -> None:
+        """So it is for TLS: each of the two makes its own handshakes."""
+        authority = Authority.new()
+        folder = Path(tempfile.mkdtemp(prefix="ghmirror-"))
+        self.addCleanup(shutil.rmtree, folder)
+        files = authority.issue(folder)
+        tls = f"privateKey={files['key']}:certKey={files['certificate']}:interface=127.0.0.1"
+        first = await start_mirror(self, sharing(f"ssl:0:{tls}"))
+        port = int(first.url.rpartition(":")[2])
+        second = await start_mirror(self, sharing(f"ssl:{port}:{tls}"))
+        await self.both_answer(port, [first, second], authority)
+
+    async def test_nobody_shares_unasked(self) -> None:
+        """A process that does not ask for it gets no port that others have, and says so."""
+        first = await start_mirror(self, sharing("tcp:0:interface=127.0.0.1"))
+        port = int(first.url.rpartition(":")[2])
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        other = Mirror({"server": {"listen": listen}})
+        self.addCleanup(lambda: Deferred.fromCoroutine(other.kill()))
+        assert await other.ended() == 1
+        assert f"Not listening on {listen}" in other.log_text
+
+    async def test_metrics_are_not_shared(self) -> None:
+        """Two processes with one admin port would show the figures of either, by chance."""
+        first = await start_mirror(self, sharing("tcp:0:interface=127.0.0.1"))
+        admin = f"tcp:{first.admin_url.rpartition(':')[2]}:interface=127.0.0.1"
+        sections = sharing("tcp:0:interface=127.0.0.1")
+        other = Mirror({"server": {**sections["server"], "admin_listen": admin}})
+        self.addCleanup(lambda: Deferred.fromCoroutine(other.kill()))
+        assert await other.ended() == 1
+        assert f"Not admin listening on {admin}" in other.log_text

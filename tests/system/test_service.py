@@ -1,0 +1,321 @@
+"""A real twistd with a real configuration, and real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw import tap
+from ghmirror_tw.config.settings import OPTIONS, SECTIONS
+from tests.harness.certificates import Authority
+from tests.harness.home import Got, Raw, fetch, open_github, open_home, reactor
+from tests.harness.redis_servers import start_redis
+from tests.harness.running import ROOT, STOPPED, TWISTD, start_mirror
+
+
+async def get(url: str, target: str = "/", token: str | None = None) -> Got:
+    """GET a target of the server at *url*."""
+    return await fetch("GET", int(url.rpartition(":")[2]), target, token=token)
+
+
+class Service(TestCase):
+    """What twistd runs."""
+
+    async def test_a_life(self) -> None:
+        """It serves, shows what it does, never tells a credential, and ends with 0."""
+        github = await open_github(self)
+        sections = {"github": {"api_url": github.api_url}, "log": {"format": "json"}}
+        mirror = await start_mirror(self, sections)
+        for base in (mirror.url, mirror.admin_url):
+            for path in ("/healthz", "/readyz"):
+                assert (await get(base, path)).status == 200
+        for _ in range(2):
+            assert (await get(mirror.url, "/user", "alice-1")).json["login"] == "alice"
+        await get(mirror.url, "/user?access_token=alice-2", "nobodys-secret")
+        shown = (await get(mirror.admin_url, "/metrics")).content.decode()
+        assert 'ghmirror_quota_spent_total{user="alice"}' in shown
+        assert (
+            'ghmirror_requests_total{method="GET",outcome="revalidated",status="200"} 1.0' in shown
+        )
+        assert await mirror.stop() == STOPPED == 0
+        log = mirror.log_text
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+        access = [line for line in lines if line.get("path") == "/user"]
+        assert [line["outcome"] for line in access] == ["miss", "revalidated", "pass"]
+        assert access[1]["login"] == "alice"
+        for secret in ("alice-1", "alice-2", "nobodys-secret"):
+            assert secret not in log
+            assert secret not in shown
+
+    async def test_a_good_end(self) -> None:
+        """After SIGTERM it serves on, unready; what is in flight ends; the exit status is 0."""
+        github = await open_github(self)
+        github.put("/slow", {"a": 1})
+        server = {"shutdown_delay": "1s", "shutdown_grace": "20s"}
+        mirror = await start_mirror(self, {"github": {"api_url": github.api_url}, "server": server})
+        gate = github.hold("/slow")
+        slow = fetch_later(mirror.url, "/slow")
+        await gate.arrived(1)
+        mirror.signal(signal.SIGTERM)
+        while (await get(mirror.url, "/readyz")).status == 200:
+            pass
+        assert (await get(mirror.url, "/zen")).status == 200
+        await mirror.logged("Unready")
+        gate.open()
+        got = await slow
+        assert (got.status, got.json) == (200, {"a": 1})
+        assert await mirror.stop() == STOPPED
+
+    async def test_what_is_still_being_sent_is_waited_for(self) -> None:
+        """A request that has begun when SIGTERM comes gets an answer, and the rest ends."""
+        github = await open_github(self)
+        mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", int(mirror.url.rpartition(":")[2]))
+        sender = await connectProtocol(endpoint, Raw())
+        transport: Any = sender.transport
+        transport.write(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        await get(mirror.url, "/healthz")
+        mirror.signal(signal.SIGTERM)
+        while await listens(mirror.url):
+            pass
+        transport.write(b"}")
+        assert (await sender.ended).startswith(b"HTTP/1.1 403 ")  # GitHub's: it has no User-Agent
+        assert await mirror.ended() == STOPPED
+
+    async def test_users_are_reread(self) -> None:
+        """SIGHUP takes the list of users anew; a file that is no good changes nothing."""
+        github = await open_github(self)
+        mirror = await start_mirror(
+            self,
+            {"github": {"api_url": github.api_url}, "server": {"allowed_users": "alice"}},
+        )
+        assert (await get(mirror.url, "/zen", "bob-1")).status == 403
+        text = mirror.config.read_text()
+        mirror.config.write_text(text.replace("= alice", "= bob"))
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged("have been reread")
+        assert (await get(mirror.url, "/zen", "bob-1")).status == 200
+        assert (await get(mirror.url, "/zen", "alice-1")).status == 403
+        mirror.config.write_text("[server]\nlisten = nowhere\n")
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged("Not reread")
+        assert (await get(mirror.url, "/zen", "bob-1")).status == 200
+
+    async def test_the_authorities_of_redis_are_reread(self) -> None:
+        """SIGHUP takes them anew: the next connection is held to them, and none is dropped."""
+        authority = Authority.new()
+        server = start_redis(self, authority=authority)
+        path = server.directory / "trusted.pem"
+        path.write_text(Authority.new().pem)
+        redis = {"url": f"rediss://127.0.0.1:{server.port}", "tls_ca_path": path, "pool_size": 1}
+        mirror = await start_mirror(self, {"cache": {"backend": "redis"}, "redis": redis})
+        await mirror.logged("certificate verify failed")
+        path.write_text(authority.pem)
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged(f"Redis at 127.0.0.1:{server.port} works")
+        path.write_text("nothing")
+        mirror.signal(signal.SIGHUP)
+        await mirror.logged(r"Not reread: \[redis\] tls_ca_path: ")
+        shown = (await get(mirror.admin_url, "/metrics")).content.decode()
+        assert "ghmirror_store_available 1.0" in shown
+
+    async def test_what_is_said_to_be_reread_is(self) -> None:
+        """SIGHUP looks at the options that are said to be read again then, and at no others."""
+        home = await open_home(self)
+        seen: set[tuple[str, str]] = set()
+        settings = SimpleNamespace(
+            **{name: _Noting(name, cls(), seen) for name, cls in SECTIONS.items()}
+        )
+        self.patch(tap, "read", lambda _: settings)
+        home.house.reread()
+        assert seen == {
+            (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
+        }
+
+    async def test_credentials_keep_their_names(self) -> None:
+        """However often it is reread, only another secret gives them new ones."""
+        home = await open_home(self)
+        config = Path(self.mktemp())
+        home.house.config = str(config)
+        given = []
+        for secret in ("a", "a", "b", "b"):
+            config.write_text(  # noqa: ASYNC240 - it is a few bytes
+                f"[cache]\ncredential_secret = {secret * 32}\n"
+            )
+            home.house.reread()
+            given.append(home.house.mirror.names)
+        assert given[0] is given[1]
+        assert given[1] is not given[2]
+        assert given[2] is given[3]
+
+    async def test_it_logs_what_it_is(self) -> None:
+        """Where to look, with what it runs, and no lines of twistd's own."""
+        mirror = await start_mirror(self, {})
+        await mirror.logged(f"Status: {mirror.admin_url}/")
+        assert f"Try: curl {mirror.url}/zen\n" in mirror.log_text
+        assert f"Started: config={mirror.config} api_url=" in mirror.log_text
+        assert "store=memory snapshots=none\n" in mirror.log_text
+        assert (await get(mirror.url, "/healthz")).status == 200
+        assert await mirror.stop() == STOPPED
+        assert "Stopped\n" in mirror.log_text
+        for foreign in ("log_legacy", "reactor class", "starting up", "Server Shut Down"):
+            assert foreign not in mirror.log_text
+
+    async def test_a_tls_client_on_a_plain_port(self) -> None:
+        """It is refused at once, in plain HTTP, and the log says why, once."""
+        mirror = await start_mirror(self, {})
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", int(mirror.url.rpartition(":")[2]))
+        for _ in "12":
+            sender = await connectProtocol(endpoint, Raw())
+            transport: Any = sender.transport
+            transport.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64))
+            got = await sender.ended
+            assert got.startswith(b"HTTP/1.1 400 ")
+            assert b"plain HTTP" in got
+        await mirror.stop()
+        assert mirror.log_text.count("TLS handshake on a plain port") == 1
+
+    async def test_why_github_did_not_answer(self) -> None:
+        """The log says it in words."""
+        mirror = await start_mirror(self, {})
+        assert (await get(mirror.url, "/zen")).status == 502
+        await mirror.logged(r"GitHub did not answer GET: connect-error: Connection was refused by")
+
+
+@frozen
+class _Noting:
+    """The settings of a section, which note what is asked of them."""
+
+    section: str
+    settings: Any
+    seen: set[tuple[str, str]]
+
+    def __getattr__(self, name: str) -> Any:
+        secret = name.removeprefix("current_")
+        names = (secret,) if secret == name else (secret, f"{secret}_path")
+        self.seen.update((self.section, each) for each in names)
+        return getattr(self.settings, name)
+
+
+async def listens(url: str) -> bool:
+    """Tell whether a server takes connections."""
+    try:
+        await get(url, "/healthz")
+    except Exception:
+        return False
+    return True
+
+
+def fetch_later(url: str, target: str) -> Deferred[Got]:
+    """Begin to GET a target."""
+    return Deferred.fromCoroutine(get(url, target))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run twistd until it ends by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(
+            [TWISTD, "--nodaemon", "--pidfile=", "ghmirror", *arguments],
+            cwd=folder,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+def test_a_bad_configuration_says_all_its_faults(tmp_path: Path) -> None:
+    """Nothing starts, and the exit status is 1."""
+    path = tmp_path / "bad.ini"
+    path.write_text("[server]\nlisten = nowhere\n[nonsense]\na = 1\n[github]\ntimeout = soon\n")
+    ended = run("--config", str(path))
+    assert ended.returncode == 1
+    for part in ("[server] listen:", "[nonsense]", "[github] timeout:"):
+        assert part in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    """It is said in one line, whichever listener it is for, and the exit status is 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        free = "tcp:0:interface=127.0.0.1"
+        for listen, admin, what in ((busy, free, "listening"), (free, busy, "admin listening")):
+            path = tmp_path / "busy.ini"
+            path.write_text(f"[server]\nlisten = {listen}\nadmin_listen = {admin}\n")
+            ended = run("--config", str(path))
+            assert ended.returncode == 1
+            assert f"Not {what} on {busy}" in ended.stdout
+            assert "Address already in use" in ended.stdout
+            option = "listen" if what == "listening" else "admin_listen"
+            assert f"change [server] {option}, or GHMIRROR_SERVER_{option.upper()}" in ended.stdout
+            assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_daemon_whose_port_is_taken(tmp_path: Path) -> None:
+    """It ends at once with status 1; the log has the reason."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        path = tmp_path / "busy.ini"
+        busy = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        path.write_text(f"[server]\nlisten = {busy}\nadmin_listen =\n")
+        ended = subprocess.run(
+            [TWISTD, "ghmirror", "--config", str(path)],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "Couldn't listen on" in ended.stderr  # twistd cuts it short
+    assert f"Not listening on {busy}" in (tmp_path / "twistd.log").read_text()
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_the_log_is_where_twistd_has_it(tmp_path: Path) -> None:
+    """In the file of --logfile, or in twistd.log of a daemon; on stdout otherwise."""
+    path = tmp_path / "mirror.log"
+    assert tap._log_stream(reactor, {"nodaemon": True, "logfile": None}) is sys.stdout
+    assert tap._log_stream(reactor, {"nodaemon": True, "logfile": "-"}) is sys.stdout
+    with pytest.raises(SystemExit):
+        tap._log_stream(reactor, {"nodaemon": False, "logfile": "-"})
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        for nodaemon in (True, False):
+            file = tap._log_stream(reactor, {"nodaemon": nodaemon, "logfile": str(path)})
+            assert file.path == str(path)
+            file.close()
+        with contextlib.chdir(tmp_path):
+            tap._log_stream(reactor, {"nodaemon": False, "logfile": None}).close()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (tmp_path / "twistd.log").exists()
+
+
+def test_authorities_that_are_none(tmp_path: Path) -> None:
+    """A file without certificates is a fault of the configuration."""
+    pem, path = tmp_path / "ca.pem", tmp_path / "bad.ini"
+    pem.write_text("nothing")
+    path.write_text(f"[github]\nca_path = {pem}\n")
+    ended = run("--config", str(path))
+    assert (ended.returncode, "[github] ca_path:" in ended.stderr) == (1, True)

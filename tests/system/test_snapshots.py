@@ -1,0 +1,595 @@
+"""A restart costs nothing: mirrors that come back know what they knew."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.redis_store.redis_archive import RedisArchive
+from ghmirror_tw.snapshots.directory_target import _Writing
+from ghmirror_tw.snapshots.snapshot_errors import FullTargetError
+from ghmirror_tw.snapshots.snapshot_names import owner_of
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.store_interface import Pair
+from ghmirror_tw.wiring.snapshot_parts import owner
+from tests.fakes.s3 import Fault, open_bucket
+from tests.harness.home import Got, Home, fetch, open_github, open_home, reactor
+from tests.harness.redis_house import settled
+from tests.harness.redis_servers import start_redis
+from tests.harness.running import STOPPED, Mirror, start_mirror
+
+PATHS = tuple(f"/things/{number}" for number in range(30))
+TOKENS = ("alice-1", "bob-1")
+
+
+def test_owners_differ_where_snapshots_are_of_no_use_to_each_other() -> None:
+    """Memory stores of one host by the port, Redis stores by prefix and secret."""
+    host = owner_of(socket.gethostname())
+
+    def named(
+        listen: str,
+        codec: Codec | None = None,
+        backend: str = "memory",
+        api_url: str = "https://api.github.com",
+    ) -> str:
+        github = evolve(Settings().github, api_url=api_url)
+        server = evolve(Settings().server, listen=(listen,))
+        cache = evolve(Settings().cache, backend=backend)
+        return owner(
+            evolve(Settings(), github=github, server=server, cache=cache), codec or Codec()
+        )
+
+    assert named("tcp:8080") == f"memory-{host}-8080"
+    assert named("tcp:port=9090:interface=127.0.0.1") == f"memory-{host}-9090"
+    assert named("ssl:8443:privateKey=k.pem") != named("ssl:9443:privateKey=k.pem")
+    assert named("unix:/run/a") != named("unix:/run/b")
+    one, other = Codec(b"one"), Codec(b"other")
+    assert named("tcp:1", backend="redis") == "redis-ghmirror"
+    assert named("tcp:1", one, backend="redis") == f"redis-ghmirror-{one.fingerprint}"
+    assert named("tcp:1", other, backend="redis") != named("tcp:2", one, backend="redis")
+    assert named("tcp:1", one, backend="redis") == named("tcp:2", one, backend="redis")
+    assert named("tcp:8080", one) == f"memory-{host}-8080-{one.fingerprint}"
+    for backend in ("memory", "redis"):
+        served = {
+            named("tcp:8080", one, backend, url)
+            for url in ("https://api.github.com", "https://a.example/api/v3", "https://b.example")
+        }
+        assert len(served) == 3
+
+
+class Kept(TestCase):
+    """A directory for snapshots, and GitHub's stand-in."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.github = await open_github(self)
+        for path in PATHS:
+            self.github.put(path, {"path": path})
+        self.directory = self.folder()
+
+    def folder(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="snapshots-")
+        self.addCleanup(shutil.rmtree, folder)
+        return Path(folder)
+
+    @property
+    def target(self) -> str:
+        return f"file://{self.directory}"
+
+    def snapshots(self) -> list[Path]:
+        return sorted(self.directory.glob("*.snap"))
+
+    async def until_saved(self, count: int = 1) -> None:
+        """Return when there are so many snapshots."""
+        while len(self.snapshots()) < count:
+            await deferLater(reactor, 0.01)
+
+
+class InMemory(Kept):
+    """The memory store, in a process of its own that is killed."""
+
+    async def start(self, **snapshot: Any) -> Mirror:
+        sections = {
+            "github": {"api_url": self.github.api_url},
+            "snapshot": {"target": self.target, **snapshot},
+        }
+        return await start_mirror(self, sections)
+
+    async def ask(self, mirror: Mirror, path: str, token: str) -> Got:
+        port = int(mirror.url.rpartition(":")[2])
+        got = await fetch("GET", port, path, token=token)
+        assert (got.status, got.json) == (200, {"path": path})
+        return got
+
+    async def poll(self, mirror: Mirror) -> None:
+        for token in TOKENS:
+            for path in PATHS:
+                await self.ask(mirror, path, token)
+
+    async def test_after_sigterm_everything_is_known(self) -> None:
+        """The last thing that a mirror does is to save what it knows."""
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        assert await mirror.stop() == STOPPED
+        assert len(self.snapshots()) == 1
+        self.github.reset_counts()
+        await self.poll(await self.start(interval="1h"))
+        assert self.github.total_paid == 0
+
+    async def test_after_kill_9_what_was_saved_is_known(self) -> None:
+        """Under load from the first moment: who asks before all is restored waits for it."""
+        mirror = await self.start(interval="1s")
+        await self.poll(mirror)
+        before = len(self.snapshots())
+        await self.until_saved(before + 2)
+        mirror.signal(signal.SIGKILL)
+        await mirror.ended()
+        self.github.reset_counts()
+        mirror = await self.start(interval="1h")
+        asked = [
+            Deferred.fromCoroutine(self.ask(mirror, path, token))
+            for path in PATHS
+            for token in TOKENS
+        ]
+        for answer in asked:
+            await answer
+        assert self.github.total_paid == 0
+
+    async def test_a_damaged_snapshot_is_passed_over(self) -> None:
+        """It is reported and left alone; the one before it is used."""
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        await mirror.stop()
+        mirror = await self.start(interval="1h")
+        await mirror.logged("records were restored")
+        await mirror.stop()
+        good, damaged = self.snapshots()
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+        self.github.reset_counts()
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        assert self.github.total_paid == 0
+        await mirror.logged(f"{damaged.name} can't be used")
+        await mirror.logged(f"records were restored from {good.name}")
+        assert damaged.read_bytes() == bytes(content)
+
+    async def test_restore_no(self) -> None:
+        """Nothing is read then, and it is saved from the start."""
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        await mirror.stop()
+        self.github.reset_counts()
+        mirror = await self.start(interval="1h", restore=False)
+        await self.ask(mirror, PATHS[0], TOKENS[0])
+        assert self.github.total_paid == 1
+        await mirror.stop()
+        assert len(self.snapshots()) == 2
+
+    async def test_keep(self) -> None:
+        """So many are kept."""
+        for count in (1, 2, 2):
+            mirror = await self.start(interval="1h", keep=2)
+            await self.ask(mirror, PATHS[0], TOKENS[0])
+            await mirror.stop()
+            assert len(self.snapshots()) == count
+
+    async def test_a_full_disk(self) -> None:
+        """All but the newest usable snapshot are given up; then it is tried once more."""
+        home = await open_home(
+            self, self.github, snapshot={"target": self.target, "interval": 3600.0}
+        )
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        await snapshots.settled()
+        for path in PATHS:
+            await home.get(path, token="alice-1")
+        save, write = snapshots.schedules[0].save, _Writing.write
+        for _ in range(3):
+            await save()
+        first, usable, damaged = self.snapshots()
+        damaged.write_bytes(b"")
+        full = [True]
+
+        def once_full(writing: _Writing, chunk: bytes) -> None:
+            if full.pop() if full else len(self.snapshots()) > 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(writing, chunk)
+
+        self.patch(_Writing, "write", once_full)
+        await save()
+        assert not first.exists()
+        assert len(self.snapshots()) == 3
+        assert {usable, damaged} <= {*self.snapshots()}
+        for each in (usable, damaged):
+            each.unlink()
+        full.append(True)
+        with pytest.raises(FullTargetError):
+            await save()
+        assert len(self.snapshots()) == 1
+
+    async def test_it_is_not_ready_before(self) -> None:
+        """`/readyz` says no until the store is filled; the metrics show what was restored."""
+        mirror = await self.start(interval="1h")
+        await self.poll(mirror)
+        await mirror.stop()
+        mirror = await self.start(interval="1h")
+        port = int(mirror.admin_url.rpartition(":")[2])
+        while (await fetch("GET", port, "/readyz")).status != 200:
+            pass
+        shown = (await fetch("GET", port, "/metrics")).content.decode()
+        line = next(
+            each
+            for each in shown.splitlines()
+            if each.startswith('ghmirror_snapshot_records{operation="restore"}')
+        )
+        # 30 lists, 30 representations, 60 grants
+        assert float(line.rpartition(" ")[2]) == 120.0
+
+    async def test_a_mirror_without_records_saves_nothing(self) -> None:
+        """At its end it leaves the full snapshot alone, though one is kept."""
+        full = await self.start(interval="1h", keep=1)
+        await self.poll(full)
+        await full.stop()
+        kept = self.snapshots()
+        empty = await self.start(interval="1h", keep=1, restore=False)
+        await empty.stop()
+        assert self.snapshots() == kept
+
+    async def test_no_request_waits_for_a_directory_that_cannot_be_read(self) -> None:
+        """Waiting cannot help; the reason is in the log."""
+        denied = self.directory / "file"
+        denied.write_text("")
+        mirror = await self.start(target=f"file://{denied}", restore_wait="1h")
+        await mirror.logged("can't be listed: Not a directory")
+        await self.ask(mirror, PATHS[0], TOKENS[0])
+
+
+@pytest.mark.usefixtures("s3_server")
+class WithoutABucket(Kept):
+    """S3 refuses for good."""
+
+    async def test_no_request_waits_for_a_bucket_that_does_not_exist(self) -> None:
+        """NoSuchBucket, as S3 says it; then with credentials that S3 does not know."""
+        bucket = await open_bucket(self)
+        for target, fault in (
+            ("s3://no-such-bucket/x", None),
+            (f"s3://{bucket.name}/x", Fault(403, "InvalidAccessKeyId")),
+        ):
+            if fault is not None:
+                bucket.way.fault(lambda asked: True, fault)
+            home = await open_home(
+                self,
+                self.github,
+                snapshot={
+                    "target": target,
+                    "s3_endpoint_url": bucket.url,
+                    "s3_region": "us-east-1",
+                    "restore_wait": 100_000.0,
+                },
+            )
+            assert (await home.get(PATHS[0], token="alice-1")).status == 200
+            assert not home.house.gate.is_shut
+
+
+class WhileFilling(Kept):
+    """What is asked for in the middle of a restore."""
+
+    async def test_what_is_listed_before_its_content_has_come(self) -> None:
+        """Who may see it, or has just learned that others may, waits for the content."""
+        home = await open_home(self, self.github)
+        await home.get(PATHS[0], token="alice-1")
+        house = home.house
+        [name] = [each for each in house.memory.names() if each[0] == "representation"]
+        content = house.memory.peek(name)
+        assert content is not None
+        others = [(each, house.memory.peek(each)) for each in house.memory.names() if each != name]
+        house.memory.resize(0)
+        house.memory.resize(1_000_000)
+        for each, record in others:
+            assert record is not None
+            assert house.memory.admit(each, record)
+        self.github.reset_counts()
+        house.gate.longest_s = 60.0
+        house.gate.shut("a test")
+        asked = [Deferred.fromCoroutine(home.get(PATHS[0], token=token)) for token in TOKENS]
+        while house.resource.in_flight < len(TOKENS):
+            await deferLater(reactor, 0)
+        house.memory.admit(name, content)
+        house.gate.open("a test")
+        for answer in asked:
+            assert (await answer).status == 200
+        assert self.github.total_paid == 0
+
+
+class InRedis(Kept):
+    """Replicas that share a Redis, in this process."""
+
+    async def another(self, secret: str = "shared", **more: Any) -> Home:
+        host, port = self.server.address
+        return await open_home(
+            self,
+            self.github,
+            cache={"backend": "redis", "credential_secret": secret},
+            redis={"url": f"redis://{host}:{port}", "timeout": 0.5, "local_size": 0},
+            snapshot={"target": self.target, "interval": 3600.0, **more},
+        )
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        await super().setUp()
+        self.server = start_redis(self)
+
+    async def poll(self, home: Home) -> None:
+        for token in TOKENS:
+            for path in PATHS:
+                got = await home.get(path, token=token)
+                assert (got.status, got.json) == (200, {"path": path})
+
+    async def saved(self, home: Home) -> None:
+        """Have a snapshot made now."""
+        assert home.house.snapshots is not None
+        await settled(home.house.store)
+        schedule = home.house.snapshots.schedules[0]
+        await schedule.save()
+
+    def failures(self, home: Home) -> float:
+        value = home.house.metrics.registry.get_sample_value(
+            "ghmirror_snapshot_failures_total", {"operation": "save"}
+        )
+        return value or 0.0
+
+    async def test_one_saves(self) -> None:
+        """Of all replicas, within an interval; when it dies half-way another one does."""
+        homes = [await self.another(), await self.another(), await self.another()]
+        await self.poll(homes[0])
+        for home in homes:
+            await self.saved(home)
+        assert len(self.snapshots()) == 1
+        [lease] = self.server.ask("KEYS", "*lease*")
+        assert self.server.ask("PTTL", lease) > 3000 * 1000
+        self.server.ask("DEL", lease)
+        await self.saved(homes[1])
+        assert len(self.snapshots()) == 2
+
+    async def test_fleets_of_different_secrets_have_their_own_snapshots(self) -> None:
+        """In one Redis and one directory; the second is warned once, and prunes nothing."""
+        logged: list[str] = []
+
+        def log(event: LogEvent) -> None:
+            if event.get("log_namespace") == "ghmirror.snapshots":
+                logged.append(formatEvent(event))
+
+        observer: Any = log
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        first = await self.another(keep=1)
+        await self.poll(first)
+        await self.saved(first)
+        (own,) = self.snapshots()
+        second = await self.another(secret="other", keep=1)
+        snapshots = second.house.snapshots
+        assert snapshots is not None
+        await snapshots.settled()
+        warned = [each for each in logged if "other mirrors" in each or "another mirror" in each]
+        assert len(warned) == 2
+        assert warned[0].startswith("The store was filled by other mirrors, whose records are not")
+        assert f"count=1 newest={own.name}" in warned[1]
+        assert not [each for each in logged if "were restored" in each]
+        await self.saved(second)
+        assert self.snapshots() == [own]
+        await self.poll(second)
+        await self.saved(second)
+        assert len(self.snapshots()) == 2
+        assert own.exists()
+
+    async def test_redis_lost_while_mirrors_are_down(self) -> None:
+        """A redeployment with an empty Redis costs nothing."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        await home.close()
+        self.server.restart()
+        self.github.reset_counts()
+        homes = [await self.another(), await self.another()]
+        for home in homes:
+            await self.poll(home)
+        assert self.github.total_paid == 0
+
+    async def test_redis_comes_back_empty_in_the_middle_of_the_day(self) -> None:
+        """It is filled again by one of the replicas; nobody pays meanwhile."""
+        homes = [await self.another(), await self.another()]
+        for home in homes:
+            await self.poll(home)
+        await self.saved(homes[0])
+        self.github.reset_counts()
+        self.server.restart()
+        for home in homes:
+            await self.poll(home)
+        assert self.github.total_paid == 0
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        for home in (*homes, await self.another()):
+            await self.poll(home)
+        assert self.github.total_paid == 0
+
+    async def test_what_stands_in_for_redis_is_filled(self) -> None:
+        """A replica that has just started, and finds no Redis, knows what the fleet knew."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        self.server.kill()
+        self.github.reset_counts()
+        await self.poll(home)
+        await self.poll(await self.another())
+        assert self.github.total_paid == 0
+
+    async def test_nobody_waits_for_a_redis_that_is_not_there(self) -> None:
+        """What stands in for it is filled, and that is all that can be done."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        self.server.kill()
+        home = await self.another(restore_wait=100_000.0)
+        assert home.house.snapshots is not None
+        await home.house.snapshots.settled()
+        self.github.put("/new", {"path": "/new"})
+        assert (await home.get("/new", token="alice-1")).status == 200
+        assert not home.house.gate.is_shut
+
+    async def test_a_flush_is_noticed(self) -> None:
+        """At the latest when a snapshot is due: a store that was emptied is filled, not saved."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        self.server.ask("FLUSHALL")
+        await self.saved(home)
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        assert len(self.snapshots()) == 1
+        self.github.reset_counts()
+        await self.poll(await self.another())
+        assert self.github.total_paid == 0
+
+    async def test_a_store_that_is_emptied_while_it_is_saved_is_not_saved(self) -> None:
+        """Neither when its mark is lost then, nor when another replica has filled it again."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        dump = RedisArchive.dump
+
+        async def emptied(archive: RedisArchive) -> AsyncGenerator[list[Pair]]:
+            async for pairs in dump(archive):
+                yield pairs
+            self.server.ask("FLUSHALL")
+            if mark_comes_back:
+                await archive.mark_filled()
+
+        for mark_comes_back in (True, False):
+            self.server.ask("DEL", *self.server.ask("KEYS", "*lease*"), "none")
+            self.patch(RedisArchive, "dump", emptied)
+            await snapshots.schedules[0]._save()
+            self.patch(RedisArchive, "dump", dump)
+            assert len(self.snapshots()) == 1
+            assert not list(self.directory.glob(".*.tmp"))
+            assert self.failures(home) == (1 if mark_comes_back else 2)
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        self.github.reset_counts()
+        await self.poll(await self.another())
+        assert self.github.total_paid == 0
+
+    async def test_a_snapshot_that_is_due_while_redis_is_away(self) -> None:
+        """Before it begins, and in the middle of it: counted, and no traceback."""
+        home = await self.another()
+        await self.poll(home)
+        await settled(home.house.store)
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        dump = RedisArchive.dump
+
+        async def broken(archive: RedisArchive) -> AsyncGenerator[list[Pair]]:
+            async for pairs in dump(archive):
+                yield pairs
+                self.server.kill()
+
+        self.patch(RedisArchive, "dump", broken)
+        for failures in (1, 2):
+            await snapshots.schedules[0]._save()
+            assert self.failures(home) == failures
+        assert self.flushLoggedErrors() == []
+        assert not self.snapshots()
+
+    async def test_a_flush_is_noticed_soon(self) -> None:
+        """Though Redis was never away, and no snapshot is due; nobody waits for the look."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        assert snapshots.looking.running
+        await snapshots._look()
+        assert not home.house.gate.is_shut
+        self.server.ask("FLUSHALL")
+        await snapshots._look()
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        self.github.reset_counts()
+        await self.poll(await self.another())
+        assert self.github.total_paid == 0
+        self.server.kill()
+        await snapshots._look()
+
+    async def test_clocks_may_differ(self) -> None:
+        """What one replica is refused ends what another one, whose clock is ahead, was granted."""
+        host, port = self.server.address
+        ahead, home = [
+            await open_home(
+                self,
+                self.github,
+                cache={"backend": "redis", "credential_secret": "shared", "fresh_for": 600.0},
+                redis={"url": f"redis://{host}:{port}", "timeout": 0.5},
+            )
+            for _ in "12"
+        ]
+        ahead.move_on(100.0)
+        for token in TOKENS:
+            await ahead.get(PATHS[0], token=token)
+        await settled(ahead.house.store)
+        assert (await ahead.get(PATHS[0], token="alice-1")).outcome == "hit; detail=fresh"
+        self.github.private(PATHS[0], set())
+        assert (await home.get(PATHS[0], token="alice-1")).status == 404
+        await settled(home.house.store)
+        assert (await ahead.get(PATHS[0], token="alice-1")).status == 404
+        assert (await ahead.get(PATHS[0], token="bob-1")).status == 200
+
+    async def test_a_restored_grant_makes_nobody_fresh(self) -> None:
+        """Until GitHub has confirmed it once since."""
+        home = await self.another()
+        await home.get(PATHS[0], token="alice-1")
+        await self.saved(home)
+        await home.close()
+        self.server.restart()
+        host, port = self.server.address
+        home = await open_home(
+            self,
+            self.github,
+            cache={"backend": "redis", "credential_secret": "shared", "fresh_for": 600.0},
+            redis={"url": f"redis://{host}:{port}"},
+            snapshot={"target": self.target},
+        )
+        assert (await home.get(PATHS[0], token="alice-1")).outcome.endswith("detail=revalidated")
+        await settled(home.house.store)
+        assert (await home.get(PATHS[0], token="alice-1")).outcome == "hit; detail=fresh"
+
+    async def test_a_refusal_survives(self) -> None:
+        """What was refused since the snapshot stays refused, whatever it brings."""
+        home = await self.another()
+        await self.poll(home)
+        await self.saved(home)
+        self.github.private(PATHS[0], set())
+        assert (await home.get(PATHS[0], token="alice-1")).status == 404
+        await settled(home.house.store)
+        self.server.ask(
+            "DEL", *self.server.ask("KEYS", "*:g:*"), *self.server.ask("KEYS", "*filled*")
+        )
+        await self.saved(home)
+        while not self.server.ask("KEYS", "*filled*"):
+            await deferLater(reactor, 0.01)
+        assert len(self.server.ask("KEYS", "*:g:*")) == 2 * len(PATHS) - 1

@@ -1,0 +1,165 @@
+"""Content is unpacked whole or in pieces, with the same result and in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.caching.content_codings import (
+    TooLarge,
+    Undecodable,
+    Unpacking,
+    identity,
+    pack,
+    represent,
+    unpack,
+    unpacked_size,
+)
+from ghmirror_tw.http.fields import Fields
+
+#: Members of a gzip stream; contents that compress very well are among them.
+MEMBERS = st.lists(st.binary(max_size=300) | st.integers(0, 3).map(lambda n: bytes(n * 50_000)))
+
+
+def in_pieces(packed: bytes, size: int, most: int) -> bytes:
+    """Return what a gzip stream unpacks to that comes in pieces of *size* bytes."""
+    unpacking, unpacked = Unpacking(), []
+    for start in range(0, len(packed), size):
+        unpacking.feed(packed[start : start + size])
+        while piece := unpacking.take(most):
+            assert len(piece) <= most
+            unpacked.append(piece)
+    unpacking.finish()
+    return b"".join(unpacked)
+
+
+@given(MEMBERS, st.integers(0, 20), st.integers(1, 200), st.sampled_from((1, 100, 65536)))
+def test_a_stream_of_members(members: list[bytes], zeros: int, size: int, most: int) -> None:
+    """Every member counts, wherever the stream is cut; zeros behind a member are padding."""
+    if most == 1:
+        members = [member[:300] for member in members]
+    packed = b"".join(gzip.compress(member) + bytes(zeros) for member in (b"x", *members))
+    content = b"x" + b"".join(members)
+    assert in_pieces(packed, size, most) == content
+    assert unpack(packed, len(content)) == content
+    with pytest.raises(TooLarge):
+        unpack(packed, len(content) - 1)
+
+
+@pytest.mark.parametrize("limit", [-1, -2, -(1 << 70)])
+def test_a_limit_below_nothing(limit: int) -> None:
+    """A size below nothing, as a damaged record can claim it, is no lack of a limit."""
+    packed = pack(bytes(10_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            unpack(packed, limit)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("limit", [(1 << 63) - 1, 1 << 64])
+def test_a_limit_beyond_all_sizes(limit: int) -> None:
+    """It is as good as any that is large enough."""
+    assert unpack(pack(b"abc"), limit) == b"abc"
+
+
+@given(st.binary(min_size=1, max_size=300), st.data())
+def test_a_stream_that_breaks_off(content: bytes, data: st.DataObject) -> None:
+    """It is not taken for a whole one, and neither is what follows it that is no member."""
+    packed = gzip.compress(content)
+    second = packed + packed
+    cut = data.draw(st.sampled_from([*range(len(packed)), *range(len(packed) + 1, len(second))]))
+    with pytest.raises(Undecodable):
+        in_pieces(second[:cut], 50, 100)
+    with pytest.raises(Undecodable):
+        unpack(second[:cut], 10_000)
+    with pytest.raises(Undecodable):
+        in_pieces(packed + b"no member", 50, 100)
+
+
+def test_what_is_taken_is_what_is_unpacked() -> None:
+    """No more than that is in memory, though 64 kB may stand for 64 MB."""
+    packed = zlib.compress(bytes(50_000_000), wbits=31)
+    unpacking = Unpacking()
+    unpacking.feed(packed)
+    size = 0
+    while piece := unpacking.take(65_536):
+        assert len(piece) <= 65_536
+        size += len(piece)
+    unpacking.finish()
+    assert size == 50_000_000
+
+
+def test_codings() -> None:
+    """gzip by either name, or none; any other was not asked for."""
+    for coding in (None, b"", b"identity"):
+        assert identity(b"content", coding, 3) == b"content"
+    for coding in (b"gzip", b"x-gzip"):
+        assert identity(pack(b"content"), coding, 7) == b"content"
+    with pytest.raises(Undecodable):
+        identity(b"content", b"br", 7)
+
+
+def test_a_size_before_unpacking() -> None:
+    """It is what the stream says, but never less than text usually unpacks to."""
+    assert unpacked_size(b"abc", None) == 3
+    assert unpacked_size(pack(bytes(1_000_000)), b"gzip") == 1_000_000
+    assert unpacked_size(pack(b"abc"), b"gzip") == 8 * len(pack(b"abc"))
+
+
+def test_a_representation_is_packed_once() -> None:
+    """Content that came packed is kept as it came."""
+    came = gzip.compress(b"[1,2]", 1)
+    stored, plain = represent(Fields(), came, b"gzip", 5)
+    assert (stored.packed, stored.size, plain) == (came, 5, b"[1,2]")
+    stored, plain = represent(Fields(), b"[1,2]", None, 5)
+    assert (stored.content(), stored.size, plain) == (b"[1,2]", 5, b"[1,2]")
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "items"),
+    [
+        (b"application/json; charset=utf-8", 2, 2),
+        (b"application/vnd.github.raw+json", 2, None),
+        (b"text/plain", 2, None),
+        (b"application/json", 1, None),
+        (b"application/json", 0, None),
+    ],
+)
+def test_only_items_of_pages_are_counted(kind: bytes, most: int, items: int | None) -> None:
+    """A user's file is no page of a list, and neither is a long array."""
+    stored, _ = represent(Fields(((b"content-type", kind),)), b"[1,2]", None, 5, most)
+    assert stored.items == items
+
+
+def test_tiny_members_are_refused() -> None:
+    """Each costs as much as kilobytes of content, so only some may be tiny."""
+    empty, filled = gzip.compress(b""), gzip.compress(bytes(1000))
+    assert unpack(100 * empty, 10) == b""
+    assert unpack(2000 * filled + 90 * empty, 2_000_000) == bytes(2_000_000)
+    for packed in (101 * empty, 200_000 * empty, 2000 * filled + 4000 * empty):
+        with pytest.raises(Undecodable, match="tiny members"):
+            unpack(packed, 2_000_000)
+
+
+def test_what_zlib_leaves_is_copied_in_small_parts() -> None:
+    """Else members of a long stream would take time by its square."""
+    packed, left = 1000 * gzip.compress(bytes(1000)), 0
+    unpacking = Unpacking(packed)
+    while unpacking.take(65536):
+        left = max(left, len(unpacking._part))
+    assert 0 < left <= 16 * 1024
+
+
+def test_padding_of_any_size() -> None:
+    """Zeros between members may be longer than what is handed to zlib at a time."""
+    padding = bytes(100_000)
+    packed = gzip.compress(b"first") + padding + gzip.compress(b"second") + padding
+    assert unpack(packed, 100) == b"firstsecond"

@@ -1,0 +1,79 @@
+"""What GitHub gets of a client's fields, and what it never gets."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.caching.forwarded_fields import OWN_AGENT, canonical, forwarded
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.http.fields import Fields
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"Forwarded", b"X-Forwarded-Host", b"X-Forwarded-Anything", b"X-Original-URL"),
+        *(b"X-Original-Host", b"X-Rewrite-URL", b"X-HTTP-Method-Override", b"X-HTTP-Method"),
+        *(b"X-Method-Override", b"X-Real-IP", b"Cookie", b"Host", b"Connection", b"Expect"),
+    ],
+)
+def test_what_is_never_forwarded(name: bytes) -> None:
+    """By which a server might take another host, path, method or client for the request's own."""
+    kept = ((b"x-forwarded", b"1"), (b"accept-language", b"de"))
+    assert forwarded(Fields((*kept, (name, b"x")))) == Fields(kept)
+
+
+def test_a_storable_request_is_canonical() -> None:
+    """Fields of the key, the credential, agent and coding; in lower case, and nothing else."""
+    fields = Fields(
+        (
+            (b"Accept", b"a"),
+            (b"Accept-Encoding", b"br"),
+            (b"Accept-Language", b"de"),
+            (b"Authorization", b"token x"),
+            (b"Cache-Control", b"no-cache"),
+            (b"If-None-Match", b'"a"'),
+            (b"Origin", b"https://a.test"),
+            (b"User-Agent", b"curl/8"),
+            (b"User-Agent", b"more"),
+            (b"X-GitHub-Api-Version", b"2022-11-28"),
+            (b"X-GitHub-Next-Global-ID", b"1"),
+            (b"X-GitHub-OTP", b"1"),
+            (b"X-Requested-With", b"b"),
+        )
+    )
+    assert canonical(fields) == Fields(
+        (
+            (b"accept", b"a"),
+            (b"authorization", b"token x"),
+            (b"x-github-api-version", b"2022-11-28"),
+            (b"x-github-next-global-id", b"1"),
+            (b"x-requested-with", b"b"),
+            (b"user-agent", b"c_url/8"),
+            (b"accept-encoding", b"gzip"),
+        )
+    )
+
+
+@pytest.mark.parametrize("agent", [(), ((b"user-agent", b""),)])
+def test_github_always_knows_an_agent(agent: tuple[tuple[bytes, bytes], ...]) -> None:
+    """It refuses requests without one, and such a refusal would be everybody's."""
+    assert canonical(Fields(agent)).get(b"user-agent") == OWN_AGENT
+
+
+names = st.sampled_from(
+    [b"accept", b"authorization", b"origin", b"x-github-a", b"x-requested-with", b"accept-language"]
+)
+requests = st.dictionaries(names, st.sampled_from([b"", b"a", b"b"])).map(
+    lambda lines: Fields(lines.items())
+)
+
+
+@given(requests, requests)
+def test_what_is_the_same_here_is_the_same_for_github(one: Fields, other: Fields) -> None:
+    """Requests with one cache key and credential reach GitHub alike."""
+    same_key = CacheKey.of(b"/", one) == CacheKey.of(b"/", other)
+    same = same_key and one.get(b"authorization") == other.get(b"authorization")
+    assert same is (sorted(canonical(one)) == sorted(canonical(other)))

@@ -1,0 +1,56 @@
+"""Which word is later: the hybrid clock, and times that are wrong."""
+
+from __future__ import annotations
+
+from ghmirror_tw.caching.order import (
+    MOST_AHEAD_S,
+    HybridClock,
+    clamped,
+    new_epoch,
+    shows_acceptance,
+)
+from ghmirror_tw.caching.records import Grant, Known
+
+
+def test_the_clock_rises() -> None:
+    """Also while the time of the machine stands still, or goes back."""
+    times = iter([5.0, 5.0, 2.0, 9.0])
+    clock = HybridClock(lambda: next(times))
+    ticks = [clock.tick() for _ in range(4)]
+    assert ticks == sorted(set(ticks))
+    assert (ticks[0], ticks[-1]) == (5.0, 9.0)
+
+
+def test_it_is_later_than_what_was_read() -> None:
+    """However far that is ahead, but for what is wrong."""
+    clock = HybridClock(lambda: 100.0)
+    for at in (700.0, 50.0):
+        clock.read(at)
+    assert 700.0 < clock.tick() < 701.0
+    clock.read(100.0 + MOST_AHEAD_S + 1.0)
+    assert clock.tick() < 701.0
+
+
+def test_a_wrong_time_counts_as_now() -> None:
+    """Such a grant permits nothing, and such a refusal outweighs nothing that comes later."""
+    far = 200.0 + MOST_AHEAD_S
+    grant = Grant("d", None, None, None, far, 1.0, epoch=b"e")
+    known = clamped(Known(grant=grant, epoch=b"e", refused_at=far), 100.0)
+    assert known.grant is not None
+    assert (known.grant.asked_at, known.grant.epoch, known.refused_at) == (100.0, None, 100.0)
+    near = Known(grant=Grant("d", None, None, None, 150.0, 1.0, epoch=b"e"), refused_at=160.0)
+    assert clamped(near, 100.0) == near
+    assert clamped(Known(), 100.0) == Known()
+
+
+def test_an_epoch_is_random() -> None:
+    """None comes twice."""
+    for accepted in (True, False):
+        assert len({new_epoch(accepted=accepted) for _ in range(1000)}) == 1000
+
+
+def test_an_epoch_shows_whether_its_credential_was_accepted() -> None:
+    """One of an earlier version does."""
+    assert shows_acceptance(new_epoch())
+    assert shows_acceptance(b"e")
+    assert not shows_acceptance(new_epoch(accepted=False))

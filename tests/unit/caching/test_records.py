@@ -1,0 +1,199 @@
+"""What is remembered is named by all that it is, and the newest is kept."""
+
+import gzip
+from functools import reduce
+from typing import Any
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.caching.records import (
+    RECENCY_LENGTH,
+    Entry,
+    Grant,
+    Known,
+    Representation,
+    digest_of,
+    ranked,
+    refreshed,
+)
+from ghmirror_tw.github.rate_limits import Limit, LimitKind
+from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
+
+field_lines = st.lists(
+    st.tuples(
+        st.sampled_from([b"Content-Type", b"Vary", b"ETag", b"Set-Cookie"]),
+        st.binary(max_size=3),
+    ),
+    max_size=3,
+)
+times = st.integers(0, 20).map(float)
+entries = st.builds(
+    Entry,
+    digest=st.sampled_from("abcdefghijklm"),
+    brought_at=times,
+    validated_at=times,
+    shareable=st.booleans(),
+    size=st.just(1),
+)
+
+
+def recency(found: list[Entry]) -> tuple[Entry, ...]:
+    empty: tuple[Entry, ...] = ()
+    return reduce(refreshed, found, empty)
+
+
+@given(st.binary(max_size=4), st.binary(max_size=4), field_lines, field_lines)
+def test_a_digest_covers_content_and_its_fields(
+    content: bytes,
+    other_content: bytes,
+    lines: list[tuple[bytes, bytes]],
+    other_lines: list[tuple[bytes, bytes]],
+) -> None:
+    """Digests are equal exactly if content and content fields are; other fields don't count."""
+    fields, other_fields = Fields(tuple(lines)), Fields(tuple(other_lines))
+    same = content == other_content and sorted(fields.only(CONTENT_FIELDS)) == sorted(
+        other_fields.only(CONTENT_FIELDS)
+    )
+    assert (digest_of(content, fields) == digest_of(other_content, other_fields)) is same
+
+
+def test_fields_are_not_confused_with_content() -> None:
+    """What would read the same if it were put together has another digest."""
+    inside = digest_of(b"", Fields(((b"vary", b"1:x"),)))
+    beside = digest_of(b"1:x", Fields(((b"vary", b""),)))
+    assert inside != beside
+    assert digest_of(b"\n", Fields()) != digest_of(b"", Fields())
+
+
+@given(st.binary())
+def test_content_is_kept(content: bytes) -> None:
+    """What was packed is what comes out, and is not shown."""
+    kept = Representation("d", Fields(), gzip.compress(content), len(content))
+    assert kept.content() == content
+    assert "packed" not in repr(kept)
+
+
+@given(st.lists(entries, max_size=20))
+def test_a_recency_list_is_short_and_newest_first(found: list[Entry]) -> None:
+    """At most eight representations, each once, by the time of their last validation."""
+    kept = recency(found)
+    assert len(kept) == min(len({entry.digest for entry in found}), RECENCY_LENGTH)
+    assert len({entry.digest for entry in kept}) == len(kept)
+    assert [e.validated_at for e in kept] == sorted((e.validated_at for e in kept), reverse=True)
+
+
+@given(st.lists(entries, max_size=RECENCY_LENGTH, unique_by=lambda entry: entry.digest), entries)
+def test_the_later_word_on_a_representation_wins(found: list[Entry], entry: Entry) -> None:
+    """The newer of two entries is kept, with the time of the later 200."""
+    before = {old.digest: old for old in recency(found)}
+    after = {new.digest: new for new in refreshed(recency(found), entry)}
+    if entry.digest in before:
+        old = before[entry.digest]
+        newer = entry if entry.validated_at >= old.validated_at else old
+        brought_at = max(entry.brought_at, old.brought_at)
+        assert after[entry.digest] == evolve(newer, brought_at=brought_at)
+        assert len(after) == len(before)
+
+
+@given(st.lists(entries, max_size=20), entries)
+def test_nothing_newer_is_lost_for_something_older(found: list[Entry], entry: Entry) -> None:
+    """What a full list loses was validated no later than all that it keeps."""
+    before = recency(found)
+    after = refreshed(before, entry)
+    lost = {old.digest for old in (*before, entry)} - {new.digest for new in after}
+    oldest = min(new.validated_at for new in after)
+    assert all(e.validated_at <= oldest for e in (*before, entry) if e.digest in lost)
+
+
+@given(st.lists(entries, max_size=20), entries)
+def test_the_same_word_twice_is_said_once(found: list[Entry], entry: Entry) -> None:
+    """Writing an entry again, as after write-back, changes nothing."""
+    once = refreshed(recency(found), entry)
+    if entry.digest in {kept.digest for kept in once}:
+        assert {e.digest: e for e in refreshed(once, entry)} == {e.digest: e for e in once}
+
+
+def test_nothing_known() -> None:
+    """By default nothing is known, no epoch has begun, and nothing is unstorable."""
+    assert Known() == Known(None, (), None, 0.0, unstorable=False)
+
+
+def granted(asked_at: float, **more: Any) -> Grant:
+    return Grant("d", b'"t"', None, None, asked_at, asked_at, **more)
+
+
+def test_a_refusal_outweighs_what_was_asked_no_later() -> None:
+    """Up to the very moment; a grant that was asked for since counts."""
+    for asked_at, stays in ((1.0, False), (2.0, False), (2.5, True)):
+        known = Known(grant=granted(asked_at), refused_at=2.0)
+        assert known.refused
+        assert (known.weighed(3.0).grant is not None) is stays
+
+
+def test_a_grant_expires() -> None:
+    """At its time, and not before."""
+    known = Known(grant=granted(1.0, expires_at=5.0))
+    assert known.weighed(4.9) == known
+    assert known.weighed(5.0).grant is None
+
+
+grants = st.none() | st.builds(granted, st.floats(0, 9))
+knowns = st.builds(
+    Known,
+    grant=grants,
+    entries=st.lists(entries, max_size=4).map(ranked),
+    epoch=st.none() | st.sampled_from([b"1", b"2"]),
+    refused_at=st.floats(0, 9),
+    unstorable=st.booleans(),
+    current=st.booleans(),
+)
+
+
+@given(knowns, knowns)
+def test_of_two_sources_the_newer_word_counts(one: Known, other: Known) -> None:
+    """The first one says how current it is, and which epoch it is."""
+    both = one.with_all_of(other)
+    asked = [each.grant.asked_at for each in (one, other) if each.grant is not None]
+    assert (both.grant.asked_at if both.grant else None) == max(asked, default=None)
+    assert both.epoch == one.epoch
+    assert both.refused_at == max(one.refused_at, other.refused_at)
+    assert both.unstorable == (one.unstorable or other.unstorable)
+    assert both.current == one.current
+    assert set(both.entries) == set(ranked((*one.entries, *other.entries)))
+
+
+@given(knowns)
+def test_the_same_source_twice_says_nothing_new(known: Known) -> None:
+    """Nor does one that knows nothing."""
+    assert known.with_all_of(known) == known
+    assert known.with_all_of(Known()) == known
+
+
+def test_what_permits() -> None:
+    """A grant of the current epoch, later than any refusal; an epoch has to be found."""
+    grant = granted(1.0, epoch=b"1")
+    assert Known(grant=grant, epoch=b"1").permits
+    for known in (
+        Known(grant=grant),
+        Known(grant=grant, epoch=b"2"),
+        Known(grant=granted(1.0)),
+        Known(grant=granted(1.0), epoch=b"1"),
+        Known(grant=grant, epoch=b"1").doubted(),
+        Known(grant=grant, epoch=b"1", refused_at=1.0),
+        Known(epoch=b"1"),
+    ):
+        assert not known.permits
+
+
+def test_the_later_end_of_a_limit_counts() -> None:
+    """Whoever knows of it."""
+
+    def limit(scope: str, until: float) -> Limit:
+        return Limit(LimitKind.PRIMARY, scope, until)
+
+    one = Known(limits=(limit("", 5.0), limit("core", 1.0)))
+    other = Known(limits=(limit("", 2.0), limit("core", 3.0), limit("search", 4.0)))
+    both = {each.scope: each.until for each in one.with_all_of(other).limits}
+    assert both == {"": 5.0, "core": 3.0, "search": 4.0}

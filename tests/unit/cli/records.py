@@ -1,0 +1,67 @@
+"""Records as a mirror keeps them, and snapshots of them in a directory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.snapshots.snapshot_format import Header
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+from ghmirror_tw.snapshots.snapshot_writer import Writer
+from ghmirror_tw.store import record_names
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.store_interface import Pair
+from tests.unit.store.contract import ALICE, BOB, entry, grant, held
+
+SECRET = "what-only-the-mirrors-know-of-all"
+CODEC = Codec(SECRET.encode())
+API_URL = "https://api.github.com"
+#: 2026-11-25 09:30:00 UTC, in ms.
+AT_MS = 1_795_599_000_123
+MARK_KEY = b"ghmirror:probe:filled"
+_SETTINGS = f"api_url={API_URL} fingerprint={CODEC.fingerprint}"
+#: What the keys of mirrors end with that no mirror of another server or secret has.
+FLEET = hashlib.sha256(_SETTINGS.encode()).hexdigest()[:8]
+OWN_MARK_KEY = MARK_KEY + b":" + FLEET.encode()
+OWNER = f"redis-ghmirror-{CODEC.fingerprint}"
+
+
+def some(number: int = 3, content: bytes = b"[%d]") -> list[Pair]:
+    """Return so many representations, as many entries, and three grants more."""
+    now = time.time()
+    pairs = []
+    for each in range(number):
+        key, made = CacheKey(b"/%d" % each), held(content.replace(b"%d", b"%d" % each))
+        stored, listed = record_names.representation(key, made.digest), record_names.recency(key)
+        granted = record_names.grant(key, ALICE)
+        pairs += [
+            (stored, CODEC.representation(stored, made)),
+            (listed, CODEC.entry(listed, entry(now, made))),
+            (granted, CODEC.grant(granted, grant(now, made))),
+        ]
+    for credential in (BOB, "c" * 32, "d" * 32):
+        name = record_names.grant(CacheKey(b"/0"), credential)
+        pairs.append((name, CODEC.grant(name, grant(now, held(content.replace(b"%d", b"0"))))))
+    return pairs
+
+
+def packed(
+    pairs: Sequence[Pair], owner: str = OWNER, at_ms: int = AT_MS, codec: Codec = CODEC
+) -> bytes:
+    """Return a snapshot whose records *codec* has sealed."""
+    writer = Writer(Header(owner, "redis", at_ms, codec.fingerprint, API_URL))
+    return b"".join(writer.add(pairs)) + writer.finish()
+
+
+def put(directory: Path, content: bytes, owner: str = OWNER, at_ms: int = AT_MS) -> str:
+    """Put a file of that time where a snapshot would be; return its name."""
+    directory.mkdir(exist_ok=True)
+    name = SnapshotName(owner, at_ms).text
+    path = directory / name
+    path.write_bytes(content)
+    os.utime(path, (at_ms / 1000, at_ms / 1000))
+    return name

@@ -1,0 +1,127 @@
+"""A configuration is looked at before a mirror has to take it."""
+
+from __future__ import annotations
+
+from tests.harness.certificates import Authority
+from tests.unit.cli.command import Operator
+
+
+def test_a_good_one(operator: Operator) -> None:
+    """Nothing is said but that it's good, and that is status 0."""
+    ended = operator.run("check-config")
+    assert (ended.status, ended.out, ended.err) == (0, "It can be used.\n", "")
+    assert operator.run("check-config", "--json").json == {
+        "valid": True,
+        "faults": [],
+        "warnings": [],
+    }
+
+
+def test_without_a_file_all_is_as_by_default(operator: Operator) -> None:
+    """As it is for a mirror."""
+    assert operator.bare("check-config").status == 0
+
+
+def test_all_faults_at_once(operator: Operator) -> None:
+    """A line each, on stdout, where who asked looks; status 1."""
+    operator.configure(
+        {
+            "cache": {"credential_secret": "short", "backend": "disk"},
+            "server": {"lisen": "tcp:1"},
+            "redis": {"password": "hunter2hunter2", "url": "redis://:hunter3@h"},
+        }
+    )
+    ended = operator.run("check-config")
+    assert (ended.status, ended.err) == (1, "")
+    lines = ended.out.splitlines()
+    assert lines[-1] == f"It can't be used: {len(lines) - 1} faults."
+    for start in (
+        "fault: [server] lisen: unknown option; expected perhaps listen",
+        "fault: [cache] backend: 'disk' is none of the choices",
+        "fault: [redis] password: url has a password too",
+    ):
+        assert any(line.startswith(start) for line in lines), ended.out
+    assert "hunter" not in ended.out
+    told = operator.run("check-config", "--json")
+    assert told.status == 1
+    assert told.json == {
+        "valid": False,
+        "faults": [line.removeprefix("fault: ") for line in lines[:-1]],
+        "warnings": [],
+    }
+
+
+SHORT = (
+    "[cache] credential_secret has fewer than 32 characters, so it may be found by trying: use a"
+    " longer one, such as the output of openssl rand -hex 32"
+)
+
+
+def test_warnings_are_no_faults(operator: Operator) -> None:
+    """They are told, and the status is 0."""
+    operator.configure({"redis": {"pool_size": "2"}, "cache": {"credential_secret": "a"}})
+    operator.more["GHMIRROR_PORT"] = "tcp://10.0.0.1:8080"
+    ended = operator.run("check-config")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines() == [
+        "warning: environment variable GHMIRROR_PORT is no option of ours; it is ignored",
+        f"warning: {SHORT}",
+        "warning: [redis] pool_size: not used while [cache] backend is memory",
+        "It can be used.",
+    ]
+    assert len(operator.run("check-config", "--json").json["warnings"]) == 3
+
+
+def test_the_environment_counts(operator: Operator) -> None:
+    """As it does for a mirror: it wins over the file."""
+    operator.more["GHMIRROR_CACHE_BACKEND"] = "disk"
+    ended = operator.run("check-config")
+    assert ended.status == 1
+    assert "(environment variable GHMIRROR_CACHE_BACKEND)" in ended.out
+
+
+def test_a_file_that_is_not_there(operator: Operator) -> None:
+    """Is a fault like any other; for other commands, too, with their status."""
+    for command, status in ((["check-config"], 1), (["snapshot", "list"], 2)):
+        ended = operator.bare(*command, "--config", "nowhere.ini")
+        assert ended.status == status
+        assert "nowhere.ini: cannot be read (No such file or directory)" in ended.out + ended.err
+
+
+def test_certificates_are_read(operator: Operator) -> None:
+    """What a mirror would read at its start, before it serves."""
+    path = operator.directory / "authority.pem"
+    path.write_text(Authority.new().pem)
+    operator.configure({"github": {"ca_path": path}})
+    assert operator.run("check-config").status == 0
+    pem = path.read_text()
+    for content in ("nothing", f"für alle\n{pem}", f"{pem}-----END CERTIFICATE-----\n"):
+        path.write_text(content)
+        ended = operator.run("check-config")
+        assert ended.status == 1
+        assert ended.out.startswith("fault: [github] ca_path: ")
+
+
+def test_other_commands_say_all_faults_too(operator: Operator) -> None:
+    """On stderr, a line each, with status 2, and nothing is done."""
+    operator.configure({"snapshot": {"keep": "0", "interval": "now"}})
+    for command in ("list", "save", "restore", "verify"):
+        ended = operator.run("snapshot", command)
+        assert (ended.status, ended.out) == (2, "")
+        lines = ended.err.splitlines()
+        assert [line.partition(": ")[0] for line in lines] == ["error", "error"]
+    told = operator.run("snapshot", "list", "--json")
+    assert (told.status, told.err) == (2, "")
+    assert told.json["error"]["code"] == "configuration"
+    assert len(told.json["error"]["faults"]) == 2
+
+
+def test_no_target_no_snapshots(operator: Operator) -> None:
+    """It is said which option is missing."""
+    operator.configure({"snapshot": {"target": ""}})
+    for command in (["list"], ["save"], ["restore"], ["verify"], ["show", "name"]):
+        ended = operator.run("snapshot", *command)
+        assert (ended.status, ended.out) == (2, "")
+        assert ended.err == (
+            "error: [snapshot] target: it is empty; expected where snapshots are kept\n"
+        )

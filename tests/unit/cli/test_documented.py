@@ -1,0 +1,74 @@
+"""What docs/command.rst says of the command is what it does."""
+
+from __future__ import annotations
+
+import re
+from textwrap import dedent
+
+import pytest
+
+from ghmirror_tw.cli import commands, context
+from ghmirror_tw.cli.exit_status import CommandError, Status
+from ghmirror_tw.cli.output import Output
+from ghmirror_tw.snapshots.snapshot_errors import SnapshotError, UnusableError
+from tests.harness.running import ROOT
+from tests.unit.cli.command import Operator
+
+PAGE = (ROOT / "docs" / "command.rst").read_text()
+SOURCES = "".join(path.read_text() for path in (ROOT / "ghmirror_tw" / "ctl").glob("*.py"))
+
+
+def test_the_example_is_what_is_printed(operator: Operator) -> None:
+    """Word by word."""
+    found = re.search(r"::\n\n( +\$ ghmirror check-config .*\n(?: +.*\n)+)", PAGE)
+    assert found is not None
+    command, *lines = dedent(found[1]).splitlines()
+    assert command == "$ ghmirror check-config --config ghmirror.ini"
+    path = operator.directory / "ghmirror.ini"
+    path.write_text("[server]\nlisen = tcp:1\n\n[cache]\nbackend = disk\n")
+    ended = operator.bare("check-config", "--config", "ghmirror.ini")
+    assert ended.out.splitlines() == lines
+
+
+def test_all_codes_are_documented() -> None:
+    """Those of errors, with their status, and those of snapshots that are not whole."""
+    documented = dict(re.findall(r"^``([a-z-]+)``[ …]+([0-9]+) ", PAGE, re.MULTILINE))
+    used = set(re.findall(r"CommandError\(\s*\"([a-z-]+)\"", SOURCES))
+    used |= {code for _, code, _ in context._TOLD}
+    assert used <= {*documented}
+    assert {*documented} <= {*used, "truncated"}
+    for _, code, status in context._TOLD:
+        assert documented[code] == str(int(status))
+    for word in {*context._WORDS.values(), "gone"}:
+        assert f"``{word}``" in PAGE
+
+
+def test_each_fault_of_a_snapshot_has_a_word() -> None:
+    """A new one gets one, too."""
+    kinds = {*SnapshotError.__subclasses__(), *UnusableError.__subclasses__()}
+    assert {*context._WORDS} == kinds - {UnusableError}
+
+
+def test_a_fault_of_our_own_is_told_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an error like any other; where it was is for --verbose, without secrets, too."""
+
+    def fail(_path: object) -> None:
+        raise RuntimeError("password=hunter2")
+
+    monkeypatch.setattr(commands, "read_settings", fail)
+    for verbose in (False, True):
+        out = Output(as_json=True, verbose=verbose)
+        for act in (
+            lambda out=out: commands.check_config(None, out),
+            lambda out=out: commands.with_desk(None, out, lambda _: pytest.fail("it goes on")),
+        ):
+            with pytest.raises(CommandError) as caught:
+                act()
+            assert (caught.value.code, caught.value.status) == ("internal", Status.FAULT)
+            assert "RuntimeError: password=***" in caught.value.message
+            said = capsys.readouterr()
+            assert said.out == ""
+            assert ("Traceback" in said.err) == verbose
+            assert "hunter2" not in said.err + caught.value.message

@@ -1,0 +1,385 @@
+"""`ghmirror top` shows what the mirror says of itself, once or for as long as somebody looks."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from ghmirror_tw.cli.admin_client import TIMEOUT_S, Asked, Place, place_of
+from ghmirror_tw.cli.exit_status import CommandError
+from ghmirror_tw.cli.status_tables import board, sparkline
+from ghmirror_tw.config.settings import Settings
+from tests.harness.redis_servers import free_port
+from tests.page.scene import Scene, StandIn, busy, mirror_of
+from tests.unit.cli.command import Operator, finish, interrupt
+from tests.unit.cli.holding import holding
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+ALONE, BACK = "\x1b[?1049h", "\x1b[?1049l"
+TABLES = ("Quota", "Requests", "Latencies", "State", "Users", "Limits", "Quota left", "Busiest")
+
+
+@pytest.fixture(scope="module")
+def scene() -> Iterator[Scene]:
+    """A mirror that has been busy."""
+    with StandIn() as github, mirror_of(github) as mirror:
+        made = Scene(github, mirror)
+        busy(made)
+        yield made
+
+
+@pytest.fixture
+def url(scene: Scene) -> str:
+    return scene.mirror.admin_url
+
+
+def test_once_it_prints_lines(operator: Operator, scene: Scene, url: str) -> None:
+    """Where there is no terminal: all the figures, as the mirror has them, without colours."""
+    told = scene.figures
+    ended = operator.run("top", "--url", url)
+    assert (ended.status, ended.err) == (0, "")
+    assert "\x1b" not in ended.out
+    lines = ended.out.splitlines()
+    assert lines[0].startswith(f"{told['replica']}: ready, version {told['version']}, up ")
+    for title in TABLES:
+        assert any(line.startswith(title) for line in lines)
+    words = [line.split() for line in lines]
+    quota, requests = told["quota"], told["requests"]
+    assert ["in", "all", str(quota["saved"]), str(quota["spent"])] in [each[:4] for each in words]
+    for name, count in requests["outcomes"].items():
+        assert [name, str(told["hour"]["outcomes"][name]), str(count)] in words
+    for each in quota["users"]:
+        assert [each["user"], str(each["saved"]), str(each["spent"])] in [w[:3] for w in words]
+    assert any(line.startswith("user2  primary search  in ") for line in lines)
+    assert ["user2", "search", "0", "in"] in [each[:4] for each in words]
+    for busiest in told["paths"]["busiest"]:
+        assert any(line.endswith(f" {busiest['path']}") for line in lines)
+
+
+def test_json_is_what_the_mirror_says(operator: Operator, scene: Scene, url: str) -> None:
+    """As it stands, for scripts; a slash at the end of the URL does no harm."""
+    told = operator.run("top", "--json", "--url", f"{url}/").json
+    now = scene.figures
+    assert told.keys() == now.keys()
+    for same in ("version", "replica", "pid", "started_at", "quota", "requests", "paths"):
+        assert told[same] == now[same]
+
+
+def test_it_finds_the_mirror_of_the_configuration(
+    operator: Operator, scene: Scene, tmp_path: Path
+) -> None:
+    """By `admin_listen`, on a port or on a UNIX socket."""
+    port, socket = free_port(), tmp_path / "admin.sock"
+    ends = [f"unix:{socket}", f"tcp:{port}:interface=127.0.0.1"]
+    with mirror_of(scene.github, {"server": {"admin_listen": ends}}) as mirror:
+        pids = set()
+        for listen in (*ends, "\n".join(ends)):
+            operator.configure({"server": {"admin_listen": listen}})
+            pids.add(operator.run("top", "--json").json["pid"])
+        assert pids == {mirror.pid}
+
+
+@pytest.mark.parametrize(
+    ("listen", "where"),
+    [
+        ("tcp:8081:interface=127.0.0.1", "http://127.0.0.1:8081"),
+        ("tcp:8081", "http://127.0.0.1:8081"),
+        ("tcp:port=9:interface=0.0.0.0", "http://127.0.0.1:9"),
+        ("tcp:interface=10.0.0.7:port=9", "http://10.0.0.7:9"),
+        (r"tcp6:8081:interface=\:\:1", "http://[::1]:8081"),
+        ("tcp6:8081", "http://[::1]:8081"),
+        (r"unix:/run/a\:b", "unix:/run/a:b"),
+        ("unix:address=/run/m.sock:mode=600", "unix:/run/m.sock"),
+        ("ssl:8443:privateKey=k.pem", None),
+        ("systemd:domain=INET:index=0", None),
+        ("tcp:0", None),
+        ("", None),
+    ],
+)
+def test_where_a_mirror_is_asked(listen: str, where: str | None) -> None:
+    """As Twisted reads endpoints; where that does not tell it, the URL has to be given."""
+    settings = Settings()
+    object.__setattr__(settings.server, "admin_listen", (listen,) if listen else ())
+    if where is None:
+        with pytest.raises(CommandError) as caught:
+            place_of(None, settings)
+        assert (caught.value.code, caught.value.status) == ("no-url", 2)
+    else:
+        assert place_of(None, settings).name == where
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://mirror:8081", "http://mirror:8081"),
+        ("https://mirror/admin/", "https://mirror/admin"),
+        ("mirror:8081", "http://mirror:8081"),
+        ("[::1]:8081", "http://[::1]:8081"),
+        ("ftp://mirror", None),
+        ("http://alice:hunter2@mirror", None),
+        ("http://mirror:port", None),
+        ("http://[mirror", None),
+        ("http://mirror/?a=1", None),
+        ("", None),
+    ],
+)
+def test_what_is_a_url(given: str, url: str | None) -> None:
+    """What is none is refused, and not repeated."""
+    if url is None:
+        with pytest.raises(CommandError) as caught:
+            place_of(given, Settings())
+        assert (caught.value.code, caught.value.status) == ("usage", 2)
+        assert "hunter2" not in caught.value.message
+    else:
+        assert place_of(given, Settings()).url == url
+
+
+def test_a_mirror_that_is_away(operator: Operator) -> None:
+    """Is said in a line, with where it was looked for, and status 3."""
+    url = f"http://127.0.0.1:{free_port()}"
+    ended = operator.run("top", "--url", url)
+    assert (ended.status, ended.out) == (3, "")
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: {url}: the mirror can't be asked: Connection was refused")
+    assert operator.run("top", "--json", "--url", f"{url}").error[:2] == (3, "mirror")
+    https = operator.run("top", "--json", "--url", url.replace("http:", "https:"))
+    assert https.error[:2] == (3, "mirror")
+
+
+class _Other(BaseHTTPRequestHandler):
+    """Answers with something, whatever it is asked."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "<html>", '{"version": "9.0", "at": []}'])
+def test_what_is_no_mirror(operator: Operator, content: str) -> None:
+    """Or one of another time: nothing is shown of it, and there is no traceback."""
+    answering = type("Answering", (_Other,), {"content": content.encode()})
+    with ThreadingHTTPServer(("127.0.0.1", 0), answering) as server:
+        serving = Thread(target=server.serve_forever, daemon=True)
+        serving.start()
+        ended = operator.run("top", "--url", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        serving.join()
+    assert (ended.status, ended.out) == (3, "")
+    assert len(ended.err.splitlines()) == 1
+    assert "Traceback" not in ended.err
+
+
+def test_another_server_is_no_mirror(operator: Operator, scene: Scene) -> None:
+    """It is said what it answers."""
+    status, code, message = operator.run("top", "--json", "--url", scene.github.url).error
+    assert (status, code) == (3, "mirror")
+    assert "(status 4" in message
+
+
+def test_a_name_that_the_mirror_does_not_expect() -> None:
+    """The error names the option."""
+    asked = Asked(Clock(), Place("http://mirror:8081"))
+    with pytest.raises(CommandError, match=r"http://mirror:8081: .* \[server\] admin_hosts"):
+        asked._parsed(421, b"{}")
+
+
+def test_nobody_waits_for_ever() -> None:
+    """A mirror that takes the question and says nothing is away, too."""
+    clock = Clock()
+    asked = Asked(clock, Place("http://mirror"))
+    cancelled: list[Any] = []
+
+    class Silent:
+        def request(self, *_: object) -> Deferred[Any]:
+            return Deferred(cancelled.append)
+
+    asked._agent = Silent()
+    coming = Deferred.fromCoroutine(asked.figures())
+    failed: list[Any] = []
+    coming.addErrback(failed.append)
+    clock.advance(TIMEOUT_S)
+    assert "does not answer within 10 s" in failed[0].value.message
+    assert len(cancelled) == 1
+    assert clock.getDelayedCalls() == []
+
+
+def test_it_can_be_ended_while_it_waits(operator: Operator) -> None:
+    """At once, and with nothing said but that."""
+    with holding() as server:
+        process = operator.start("top", "--url", f"http://127.0.0.1:{server.port}")
+        server.held.wait()
+        interrupt(process)
+        ended = finish(process)
+    assert (ended.status, ended.out, ended.err) == (130, "", "error: interrupted\n")
+
+
+# On a terminal.
+
+
+def test_it_lives(operator: Operator, scene: Scene, url: str) -> None:
+    """It changes with the mirror until Ctrl-C, and then leaves the terminal as it was."""
+    arguments = ("top", "--url", url, "--interval", "0.5")
+    with operator.terminal(*arguments, env={"COLUMNS": "160", "LINES": "70"}) as terminal:
+        terminal.until("Busiest paths")
+        scene.get("/something/that/nobody/has/asked/for")
+        terminal.until("/something/that/nobody/has/asked/for")
+        interrupt(terminal.process)
+        ended = terminal.end()
+    assert ended.status == 130
+    assert ended.out.startswith((ALONE, HIDE))
+    assert ended.out.rindex(BACK) > ended.out.rindex("Busiest paths")
+    assert SHOW in ended.out[ended.out.rindex("Busiest paths") :]
+    assert "interrupted" not in ended.out
+    assert "Stopping" not in ended.out
+
+
+def test_sigterm_gives_the_terminal_back(operator: Operator, url: str) -> None:
+    """However it is ended."""
+    with operator.terminal("top", "--url", url) as terminal:
+        terminal.until("Quota")
+        terminal.process.send_signal(signal.SIGTERM)
+        ended = terminal.end()
+    assert ended.status == 143
+    assert BACK in ended.out
+
+
+def test_it_waits_for_a_mirror_that_stops(operator: Operator, scene: Scene) -> None:
+    """What is left is marked with when it was; when the mirror is back, so are its figures."""
+    listen = f"tcp:{free_port()}:interface=127.0.0.1"
+    operator.configure({"server": {"admin_listen": listen}})
+    sections = {"server": {"admin_listen": listen}}
+    env = {"COLUMNS": "160", "LINES": "70"}
+    with (
+        mirror_of(scene.github, sections) as first,
+        operator.terminal("top", "-n", "0.5", env=env) as terminal,
+    ):
+        terminal.until("none yet")
+        first.stop()
+        terminal.until("What is shown is of 20")
+        with mirror_of(scene.github, sections) as second:
+            Scene(scene.github, second).get("/user")
+            terminal.until("/user")
+            interrupt(terminal.process)
+            assert terminal.end().status == 130
+
+
+@pytest.mark.parametrize("how", ["--once", "dumb"])
+def test_a_terminal_may_have_it_once(operator: Operator, url: str, how: str) -> None:
+    """Who asks for that, and who can't be drawn on, gets lines."""
+    more = ("--once",) if how == "--once" else ()
+    env = {"TERM": "dumb" if how == "dumb" else "xterm"}
+    ended = operator.on_terminal("top", "--url", url, *more, env=env)
+    assert ended.status == 0
+    assert "\x1b[?" not in ended.out
+    assert "Busiest paths" in ended.out
+
+
+def test_a_narrow_one_has_all_of_it_below_each_other(operator: Operator, url: str) -> None:
+    """Nothing is left out but for want of lines."""
+    env = {"COLUMNS": "60", "LINES": "120"}
+    with operator.terminal("top", "--url", url, env=env) as terminal:
+        terminal.until("Busiest paths")
+        assert all(title in terminal.shown for title in TABLES)
+        interrupt(terminal.process)
+        assert terminal.end().status == 130
+
+
+# The words.
+
+
+def with_everything(scene: Scene) -> Any:
+    """Return figures in which there is what seldom is."""
+    told = scene.figures
+    at = told["at"]
+    told["replica"] = "a\x1b[31m\nb"
+    told["github"] |= {"available": False, "page": {"status": "major_outage", "at": at}}
+    told["store"] |= {
+        "backend": "redis",
+        "available": False,
+        "breaker": {"reading": True, "writing": False, "fallback": True},
+        "stores": [
+            {
+                "store": "redis",
+                "bytes": None,
+                "representations": None,
+                "grants": None,
+                "evictions": None,
+            }
+        ],
+    }
+    done = {"at": at - 90, "seconds": 1.0, "bytes": 5, "records": 2, "failures": 1}
+    told["snapshots"] = {
+        "target": "file:///x",
+        "interval": 900.0,
+        "next_at": at + 60,
+        "filling": True,
+        "save": done,
+        "restore": done,
+    }
+    told["hour"]["minutes"] = [
+        {"at": at - 7200, "outcomes": {"shared": 9}},
+        {"at": at - 120, "outcomes": {"shared": 4}},
+        {"at": at, "outcomes": {"shared": 2, "miss": 6}},
+    ]
+    told["latencies"]["github"]["5m"] |= {"p50": 0.0055, "p90": 1.5}
+    told["quota"]["remaining"][0]["resets_at"] = at - 1
+    told["quota"]["users"] = [{"user": f"u{n}", "saved": 0, "spent": 0} for n in range(12)]
+    return json.loads(json.dumps(told))
+
+
+def state_of(told: Any) -> dict[str, str]:
+    """Return the rows of the table of that name."""
+    (rows,) = (each.rows for each in board(told).left if each.title == "State")
+    return {row[0]: row[1] for row in rows}
+
+
+def test_trouble_is_in_the_words(scene: Scene) -> None:
+    """What is away, what failed, what is not known; and nothing of it can draw on a terminal."""
+    told = with_everything(scene)
+    assert board(told).head.startswith("a\\x1b[31m\\nb: ready")
+    state = state_of(told)
+    assert state == {
+        "GitHub": "away; its status page: major_outage",
+        "store": "redis, away",
+        "breaker": "open for writing",
+        "in redis": "-, - evicted",
+        "saved": "1m30s ago, next in 1m",
+        "restored": "under way, 2 failures",
+    }
+    told["store"]["breaker"]["writing"] = True
+    told["snapshots"] |= {"next_at": None, "filling": False}
+    state = state_of(told)
+    assert state["breaker"] == "closed"
+    assert state["saved"] == "1m30s ago, being saved"
+    assert state["restored"] == "1m30s ago, 2 failures"
+
+
+def test_a_line_shows_the_hour(scene: Scene) -> None:
+    """A minute is a bar; what is older than an hour is none."""
+    line = sparkline(with_everything(scene))
+    assert len(line) == 60
+    assert line[-3] == "▄"
+    assert line[-1] == "█"
+    assert not line[:-3].strip()
+
+
+def test_a_quiet_mirror_has_an_empty_line(scene: Scene) -> None:
+    """There is no highest minute then."""
+    told = with_everything(scene)
+    told["hour"]["minutes"] = []
+    assert sparkline(told) == " " * 60

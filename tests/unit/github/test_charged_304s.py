@@ -1,0 +1,76 @@
+"""Whether a 304 was charged for, as seen from what remains."""
+
+from __future__ import annotations
+
+from ghmirror_tw.github.charged_304s import Charges
+
+RESET = 1000
+
+
+def ask(
+    charges: Charges, remaining: int, *, now: float = 0.0, reset: int = RESET, alone: bool = True
+) -> bool:
+    """Have a request sent and answered by itself."""
+    charges.sent("a")
+    charged = charges.received("a", "core", remaining, reset, now, alone=alone)
+    charges.ended("a", answered=True)
+    return charged
+
+
+def test_one_less_is_a_charge() -> None:
+    """If nothing else can have taken it, and in the same window."""
+    charges = Charges()
+    assert [ask(charges, left) for left in (60, 60, 59, 59)] == [False, False, True, False]
+    assert not ask(charges, 57)
+    assert not ask(charges, 56, reset=RESET + 3600)
+    charges.sent("b")
+    assert not charges.received("b", "core", 55, RESET, 0.0, alone=True)
+
+
+def test_resources_are_bounded() -> None:
+    """A server that makes up names of resources fills no memory."""
+    charges = Charges()
+    charges.sent("a")
+    for number in range(1_000):
+        charges.received("a", f"r{number}", 60, RESET, 0.0, alone=True)
+    assert len(charges._tokens._known["a"].remaining) <= 64
+
+
+def test_others_may_have_taken_it() -> None:
+    """Requests that overlap, those without a response, and those of other resources."""
+    charges = Charges()
+    ask(charges, 60)
+    charges.sent("a")
+    charges.sent("a")
+    assert not charges.received("a", "core", 59, RESET, 0.0, alone=True)
+    charges.ended("a", answered=True)
+    charges.sent("a")
+    charges.ended("a", answered=True)
+    charges.ended("a", answered=True)
+    assert not ask(charges, 58)
+    assert ask(charges, 57)
+    charges.sent("a")
+    charges.ended("a", answered=False)
+    assert not ask(charges, 56)
+    charges.sent("a")
+    assert not charges.received("a", "search", 55, RESET, 0.0, alone=True)
+    charges.ended("a", answered=True)
+    assert ask(charges, 55)
+
+
+def test_other_replicas_may_have_taken_it() -> None:
+    """Where there may be some, what remained is soon forgotten."""
+    charges = Charges()
+    ask(charges, 60)
+    assert not ask(charges, 59, now=60.0, alone=False)
+    assert ask(charges, 58, now=61.0, alone=False)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """The token that was used longest ago goes first."""
+    charges = Charges()
+    charges._tokens.most = 1
+    charges.sent("a")
+    charges.sent("b")
+    assert not charges.received("a", "core", 1, RESET, 0.0, alone=True)
+    charges.ended("a", answered=True)

@@ -1,0 +1,147 @@
+"""A client's preconditions are judged as RFC 9110, section 13.2.2, says."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.preconditions import PRECONDITIONS, http_date, not_modified
+
+MODIFIED = b"Sun, 06 Nov 1994 08:49:37 GMT"
+LATER = b"Sun, 06 Nov 1994 08:49:38 GMT"
+EARLIER = b"Sun, 06 Nov 1994 08:49:36 GMT"
+
+moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)).map(  # noqa: DTZ001
+    lambda moment: moment.replace(microsecond=0, tzinfo=UTC)
+)
+
+
+def asks(*lines: tuple[bytes, bytes]) -> Fields:
+    return Fields(lines)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Sun, 06 Nov 1994 08:49:37 GMT",
+        b"Sunday, 06-Nov-94 08:49:37 GMT",
+        b"Sun Nov  6 08:49:37 1994",
+    ],
+)
+def test_the_three_formats_mean_the_same(value: bytes) -> None:
+    """The three examples of RFC 9110, section 5.6.7, are one moment."""
+    assert http_date(value) == 784111777
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"784111777",
+        b"1994-11-06T08:49:37Z",
+        b"Sun, 06 Nov 1994 08:49:37",
+        b"Sun, 06 Nov 1994 08:49:37 UTC",
+        b"Sun, 06 Nov 1994 08:49:37 +0000",
+        b"sun, 06 nov 1994 08:49:37 gmt",
+        b"Sun, 6 Nov 1994 08:49:37 GMT",
+        b"Sun, 31 Feb 1994 08:49:37 GMT",
+        b"Sun, 06 Nov 1994 24:00:00 GMT",
+        b"Sun, 06 Nov 1994 08:49:61 GMT",
+        b"Sun, 06 Nov 0000 08:49:37 GMT",
+        b"Sun, 06 Nov 1994 08:49:37 GMT, Sun, 06 Nov 1994 08:49:37 GMT",
+        b"Sun, 06 Nov 1994 08:49:37 GMT\n",
+    ],
+)
+def test_what_is_no_date(value: bytes) -> None:
+    """Anything but the three formats, and any date that never was, is no date."""
+    assert http_date(value) is None
+
+
+def test_a_leap_second_is_a_second() -> None:
+    """The sixtieth second of a minute is the first of the next."""
+    assert http_date(b"Sat, 31 Dec 2016 23:59:60 GMT") == http_date(
+        b"Sun, 01 Jan 2017 00:00:00 GMT"
+    )
+
+
+def test_two_digit_years_span_1969_to_2068() -> None:
+    """A year of two digits is read as POSIX reads it."""
+    assert http_date(b"Sunday, 01-Jan-68 00:00:00 GMT") == http_date(
+        b"Sun, 01 Jan 2068 00:00:00 GMT"
+    )
+    assert http_date(b"Sunday, 01-Jan-69 00:00:00 GMT") == http_date(
+        b"Sun, 01 Jan 1969 00:00:00 GMT"
+    )
+
+
+@given(moments)
+def test_dates_are_read_as_they_were_written(moment: datetime) -> None:
+    """IMF-fixdate and asctime-date name the moment they were made of."""
+    seconds = int(moment.timestamp())
+    year = moment.strftime("%Y").zfill(4)
+    assert http_date(moment.strftime(f"%a, %d %b {year} %H:%M:%S GMT").encode()) == seconds
+    assert http_date(moment.strftime(f"%a %b %e %H:%M:%S {year}").encode()) == seconds
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_a_date_or_none(value: bytes) -> None:
+    """No value makes the parser fail."""
+    assert http_date(value) is None
+
+
+def test_without_preconditions_content_is_sent() -> None:
+    """A request that does not ask for 304 does not get one."""
+    assert not not_modified(asks(), b'"a"', MODIFIED)
+
+
+def test_if_none_match_decides_by_weak_comparison() -> None:
+    """A weak tag matches the strong one, in a list too."""
+    assert not_modified(asks((b"If-None-Match", b'"x", W/"a"')), b'"a"', None)
+    assert not not_modified(asks((b"If-None-Match", b'"b"')), b'"a"', None)
+
+
+def test_repeated_if_none_match_is_one_list() -> None:
+    """A tag on a second line counts like one on the first."""
+    assert not_modified(asks((b"If-None-Match", b'"b"'), (b"If-None-Match", b'"a"')), b'"a"', None)
+
+
+@pytest.mark.parametrize("value", [b'"b"', b"", b"malformed"])
+def test_if_none_match_wins_over_if_modified_since(value: bytes) -> None:
+    """With `If-None-Match`, matching or not, a date is not even looked at."""
+    fields = asks((b"If-Modified-Since", LATER), (b"If-None-Match", value))
+    assert not not_modified(fields, b'"a"', MODIFIED)
+    matching = asks((b"If-Modified-Since", EARLIER), (b"If-None-Match", b'"a"'))
+    assert not_modified(matching, b'"a"', MODIFIED)
+
+
+@pytest.mark.parametrize(
+    ("since", "unchanged"), [(EARLIER, False), (MODIFIED, True), (LATER, True), (b"today", False)]
+)
+def test_if_modified_since_compares_dates(since: bytes, unchanged: bool) -> None:
+    """What was last modified then or before is not modified; an invalid date says nothing."""
+    assert not_modified(asks((b"If-Modified-Since", since)), b'"a"', MODIFIED) is unchanged
+
+
+def test_if_modified_since_needs_one_date_on_each_side() -> None:
+    """Two dates of the client's, none of GitHub's or an invalid one, decide nothing."""
+    once, twice = asks((b"If-Modified-Since", LATER)), [(b"If-Modified-Since", LATER)] * 2
+    assert not not_modified(asks(*twice), None, MODIFIED)
+    assert not not_modified(once, None, None)
+    assert not not_modified(once, None, b"yesterday")
+
+
+@given(moments, moments)
+def test_if_modified_since_is_an_order(modified: datetime, since: datetime) -> None:
+    """The answer is 304 exactly if the representation is no newer than the date."""
+    last_modified, date = (
+        m.strftime(f"%a, %d %b {m.year:04} %H:%M:%S GMT").encode() for m in (modified, since)
+    )
+    fields = asks((b"If-Modified-Since", date))
+    assert not_modified(fields, None, last_modified) is (modified <= since)
+
+
+def test_the_fields_that_are_judged_here() -> None:
+    """Just these two are taken off before GitHub is asked."""
+    assert {b"if-none-match", b"if-modified-since"} == PRECONDITIONS

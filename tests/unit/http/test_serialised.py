@@ -1,0 +1,47 @@
+"""Fields as they are sent: each is one line, whatever is in it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.http.fields import Fields, serialised
+
+NAMES = st.from_regex(rb"\A[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
+VALUES = st.binary().filter(lambda value: not set(value) & set(b"\r\n\0"))
+
+
+@given(st.lists(st.tuples(NAMES, VALUES)).map(tuple))
+def test_read_again(lines: tuple[tuple[bytes, bytes], ...]) -> None:
+    """Who reads the lines finds the same fields in the same order."""
+    block = serialised(Fields.of(lines))
+    read = [line.partition(b": ") for line in block.split(b"\r\n")]
+    assert read.pop() == (b"", b"", b"")
+    assert tuple((name, value) for name, _, value in read) == lines
+
+
+@given(
+    st.lists(st.tuples(NAMES, VALUES), max_size=3),
+    st.binary(max_size=5),
+    st.sampled_from([b"\r", b"\n", b"\0", b"\r\n", b"\r\nb: "]),
+    st.binary(max_size=5),
+    st.booleans(),
+)
+def test_no_other_line(
+    lines: list[tuple[bytes, bytes]], before: bytes, end: bytes, after: bytes, in_name: bool
+) -> None:
+    """What would end a line early isn't sent."""
+    bad = before + end + after
+    for place in range(len(lines) + 1):
+        field = (bad, b"x") if in_name else (b"a", bad)
+        with pytest.raises(ValueError, match="no line"):
+            serialised(Fields((*lines[:place], field, *lines[place:])))
+
+
+@pytest.mark.parametrize("name", [b" a", b"\ta"])
+def test_no_line_that_goes_on(name: bytes) -> None:
+    """A field never becomes a part of the one before it."""
+    for lines in (((name, b"1"),), ((b"b", b"2"), (name, b"1"))):
+        with pytest.raises(ValueError, match="no line"):
+            serialised(Fields.of(lines))

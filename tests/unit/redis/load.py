@@ -1,0 +1,158 @@
+"""A store's servers that are asked all the time, and what came of it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.redis.address import Credentials
+from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, Unavailable
+from tests.unit.redis.nodes import TIMEOUT_S, command
+
+_BOTH = "return {redis.call(ARGV[1], KEYS[1]), redis.call(ARGV[1], KEYS[2])}"
+_PAUSE_S = 0.002
+
+
+def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., Node]:
+    """Give what makes the nodes of a cluster, or of those whom Sentinels watch."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    given: dict[str, Any] = {
+        "reactor": reactor,
+        "pool_size": 2,
+        "timeout_s": TIMEOUT_S,
+        "credentials": lambda: who or Credentials(),
+        "trust": None,
+        "database": 0,
+        "probe_key": b"t:probe",
+        "random": random.random,
+    }
+    return partial(Node, **{**given, **changes})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return as soon as it holds; the reactor turns meanwhile."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    while not condition():
+        await deferLater(reactor, _PAUSE_S)
+
+
+async def aside(act: Callable[..., Any], *arguments: Any) -> Any:
+    """Do in a thread what blocks, and return what came of it."""
+    return await deferToThread(act, *arguments)
+
+
+@define(eq=False)
+class Worker:
+    """Counts up two keys of its own, and looks at them; *tag* is theirs.
+
+    *paired*: a script does so with both, too. *strict*: each number must be as it was left, so
+    nothing may be lost or done twice.
+    """
+
+    servers: IServers
+    tag: str
+    name: str
+    paired: bool = True
+    strict: bool = True
+    timeout_s: float = TIMEOUT_S
+    stopped: bool = False
+    done: int = 0
+    tried: int = 0
+    failures: Counter[str] = field(factory=Counter)
+    wrong: list[str] = field(factory=list)
+
+    def key(self, part: str) -> str:
+        return f"t:{{{self.tag}}}:{self.name}{part}"
+
+    async def run(self) -> None:
+        from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+        while not self.stopped:
+            try:
+                await self.turn()
+            except Unavailable as error:
+                self.failures[error.reason] += 1
+                await deferLater(reactor, _PAUSE_S)
+            except Exception as error:
+                self.wrong.append(repr(error))
+                return
+
+    async def turn(self) -> None:
+        keys = [f"t:{{{self.tag}}}:{self.name}{part}" for part in "ab"]
+        changes = [command("INCR", key) for key in keys]
+        looks = [command("GET", key) for key in keys]
+        last = self.tried * (2 if self.paired else 1)
+        self.tried += 1
+        expected: list[Any] = [last + 1, last + 1]
+        if self.paired:
+            script = command("EVALSHA", "0" * 40, "2", *keys, "INCR", script=_BOTH)
+            changes.append(script)
+            expected.append([last + 2, last + 2])
+            script = command("EVALSHA", "0" * 40, "2", *keys, "GET", script=_BOTH)
+            looks += [script, command("MGET", *keys)]
+        await self.see(Purpose.WRITE, changes, expected)
+        left = str(last + (2 if self.paired else 1)).encode()
+        await self.see(Purpose.CURRENT, looks, [left, left, [left, left], [left, left]])
+        self.done += 1
+
+    async def see(self, purpose: Purpose, commands: list[Command], expected: list[Any]) -> None:
+        got = await self.ask(purpose, *commands)
+        if self.strict and got != expected[: len(commands)]:
+            self.wrong.append(f"{expected}: {got}")
+
+    def ask(self, purpose: Purpose, *commands: Command) -> Deferred[list[Any]]:
+        return self.servers.ask(self.tag.encode(), commands, purpose, self.timeout_s)
+
+
+@define(eq=False)
+class Load:
+    """Workers, each at a tag of its own or at a common one."""
+
+    workers: list[Worker]
+    _ended: Deferred[Any] | None = None
+
+    @classmethod
+    def on(cls, case: TestCase, servers: IServers, *tags: str, **how: Any) -> Load:
+        """Begin to ask; it ends with the test, if not before."""
+        load = cls([Worker(servers, tag, str(index), **how) for index, tag in enumerate(tags)])
+        load._ended = gatherResults([Deferred.fromCoroutine(each.run()) for each in load.workers])
+        case.addCleanup(load.stop)
+        return load
+
+    async def goes_on(self, turns: int = 20) -> None:
+        """Return when each worker has done so much more, or has met what it should not."""
+        goal = {id(worker): worker.done + turns for worker in self.workers}
+        await until(
+            lambda: all(worker.done >= goal[id(worker)] or worker.wrong for worker in self.workers)
+        )
+
+    def stop(self) -> Deferred[Any]:
+        """End it, and fire when nothing is asked any more."""
+        for worker in self.workers:
+            worker.stopped = True
+        assert self._ended is not None
+        ended, self._ended = self._ended, Deferred()
+        ended.chainDeferred(self._ended)
+        return ended
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Why something could not be asked, and how often."""
+        return sum((worker.failures for worker in self.workers), Counter[str]())
+
+    @property
+    def wrong(self) -> list[str]:
+        """What came that never should."""
+        return [text for worker in self.workers for text in worker.wrong]

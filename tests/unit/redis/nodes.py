@@ -1,0 +1,144 @@
+"""Nodes for tests: over real servers, and told of what happens to them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.redis_connection import Connection
+from ghmirror_tw.redis.servers_interface import Command, Purpose, Reply, Unavailable
+
+READ, CURRENT, WRITE = Purpose.READ, Purpose.CURRENT, Purpose.WRITE
+
+SOON_S = 0.25
+"""The timeout where a test waits for it to pass."""
+
+TIMEOUT_S = 2.0
+"""The timeout where none should pass, however busy the machine is."""
+
+
+def command(*parts: str | bytes, script: str | None = None) -> Command:
+    """Make a command of texts."""
+    encoded = tuple(part if isinstance(part, bytes) else part.encode() for part in parts)
+    return Command(encoded, None if script is None else script.encode())
+
+
+GET = command("GET", "t:a")
+SET = command("SET", "t:a", "1")
+
+
+@define(eq=False)
+class Watched:
+    """A node, and what waits for something to become of it."""
+
+    node: Node = field(init=False)
+    changes: list[tuple[bool, bool]] = field(factory=list)
+    failures: list[str] = field(factory=list)
+    _waiting: list[tuple[Callable[[], bool], Deferred[None]]] = field(factory=list)
+
+    @property
+    def connections(self) -> list[Connection]:
+        return self.node._pool.connections
+
+    @property
+    def outstanding_bytes(self) -> int:
+        return sum(connection.outstanding_bytes for connection in self.connections)
+
+    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
+        """Fire when it holds; it is looked at whenever something happened to the node."""
+        done: Deferred[None] = Deferred()
+        self._waiting.append((condition, done))
+        self.look()
+        return done
+
+    def works(self) -> Deferred[None]:
+        return self.until(lambda: self.node.reading and self.node.writing)
+
+    def fails(self) -> Deferred[None]:
+        return self.until(lambda: not self.node.reading and not self.node.writing)
+
+    def full(self) -> Deferred[None]:
+        """Fire when it has all its connections, and none that is to be replaced."""
+        return self.until(
+            lambda: (
+                len(self.connections) == self.node.pool_size
+                and not any(connection.stale for connection in self.connections)
+            )
+        )
+
+    def look(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for condition, done in waiting:
+            if condition():
+                done.callback(None)
+            else:
+                self._waiting.append((condition, done))
+
+    def changed(self, node: Node) -> None:
+        self.changes.append((node.reading, node.writing))
+        self.look()
+
+    def watch(self, node: Node) -> None:
+        self.node = node
+        gained, missed = node._pool.gained, node._pool.missed
+
+        def on_gained() -> None:
+            gained()
+            self.look()
+
+        def on_missed(why: str) -> None:
+            self.failures.append(why)
+            missed(why)
+            self.look()
+
+        node._pool.gained, node._pool.missed = on_gained, on_missed
+
+    def ask(self, *commands: Command, purpose: Purpose = READ) -> Deferred[list[Reply]]:
+        return self.node.ask(commands, purpose, self.node.timeout_s)
+
+    async def outcome(self, *commands: Command, purpose: Purpose = READ) -> Any:
+        """Return the replies, or the reason why there are none."""
+        try:
+            return await self.ask(*commands, purpose=purpose)
+        except Unavailable as error:
+            return error.reason
+
+
+def watched_node(test: TestCase, address: Address | tuple[str, int], **changes: Any) -> Watched:
+    """Make a node that is closed when the test is over; it is not opened yet."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    watched = Watched()
+    given: dict[str, Any] = {
+        "reactor": reactor,
+        "address": address if isinstance(address, Address) else Address(*address),
+        "pool_size": 4,
+        "timeout_s": TIMEOUT_S,
+        "credentials": Credentials,
+        "trust": None,
+        "database": 0,
+        "probe_key": b"t:probe",
+        "changed": watched.changed,
+        "random": random.random,
+    }
+    watched.watch(Node(**{**given, **changes}))
+    test.addCleanup(watched.node.close)
+    return watched
+
+
+async def working_node(
+    test: TestCase, address: Address | tuple[str, int], **changes: Any
+) -> Watched:
+    """Make a node that works when this returns, with all its connections."""
+    watched = watched_node(test, address, **changes)
+    watched.node.open()
+    await watched.works()
+    await watched.full()
+    return watched

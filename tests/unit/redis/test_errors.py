@@ -1,0 +1,189 @@
+"""What servers say that they can't do, and scripts that they don't know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+from txredisapi import ResponseError
+
+from tests.fakes.interposer import interpose
+from tests.harness.redis_servers import start_redis
+from tests.unit.redis.nodes import (
+    CURRENT,
+    GET,
+    SET,
+    TIMEOUT_S,
+    WRITE,
+    Watched,
+    command,
+    working_node,
+)
+
+
+class Errors(TestCase):
+    """The server says what it can't do."""
+
+    async def refuses_writes(self, watched: Watched, *reasons: str) -> None:
+        """Ask until writing is left alone; reading goes on all the while."""
+        outcomes = []
+        while watched.node.writing:
+            outcomes.append(await watched.outcome(SET, purpose=WRITE))
+        assert set(outcomes) <= set(reasons), outcomes
+        assert outcomes
+        assert await watched.outcome(SET, purpose=WRITE) == "open"
+        assert await watched.outcome(GET) == [None]
+        assert await watched.outcome(GET, purpose=CURRENT) == [None]
+        assert watched.node.reading
+
+    async def test_out_of_memory(self) -> None:
+        """It can't be written, but read; and written again when there is room."""
+        server = start_redis(self, maxmemory="100mb", options=[("maxmemory-policy", "noeviction")])
+        watched = await working_node(self, server.address)
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        await self.refuses_writes(watched, "oom")
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        await watched.works()
+        assert await watched.outcome(SET, purpose=WRITE) == ["OK"]
+        assert (False, False) not in watched.changes
+
+    async def test_no_replicas(self) -> None:
+        """Neither while it has too few replicas."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address)
+        server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        await self.refuses_writes(watched, "noreplicas")
+        server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        await watched.works()
+
+    async def test_not_primary_any_more(self) -> None:
+        """All connections are made anew, since the name may lead elsewhere by now."""
+        server, other = start_redis(self), start_redis(self)
+        watched = await working_node(self, server.address)
+        before = set(watched.connections)
+        server.ask("REPLICAOF", *other.address)
+        assert await watched.outcome(SET, purpose=WRITE) == "readonly"
+        assert not watched.node.writing
+        await watched.until(lambda: not before & set(watched.connections))
+        assert await watched.outcome(GET) == [None]
+        assert await watched.outcome(GET, purpose=CURRENT) == "readonly"
+        server.ask("REPLICAOF", "NO", "ONE")
+        await watched.works()
+        assert await watched.outcome(GET, purpose=CURRENT) == [None]
+        assert (False, False) not in watched.changes
+
+    async def test_loading(self) -> None:
+        """A server that reads its data from disk is not there yet."""
+        options = [
+            ("key-load-delay", "100000"),
+            ("loading-process-events-interval-bytes", "1024"),
+            ("rdbcompression", "no"),
+        ]
+        server = start_redis(self, options=options)
+        with server.client() as client:
+            for index in range(100):
+                client.ask("SET", f"t:{index}", "x" * 1000)
+            client.ask("SAVE")
+        watched = await working_node(self, server.address)
+        server.restart(wait=False)
+        server.wait_for("Loading RDB")
+        await watched.until(lambda: any("LOADING" in why for why in watched.failures))
+        assert await watched.outcome(GET) == "open"
+        assert "LOADING" in watched.node.why
+        server.ask("CONFIG", "SET", "key-load-delay", "0")
+        await watched.works()
+        assert await watched.outcome(command("GET", "t:1")) == [b"x" * 1000]
+
+    async def test_inside_scripts(self) -> None:
+        """What a command inside a script is told of the server speaks of the server."""
+        script = "return redis.call('SET', KEYS[1], 'x')"
+        writing = command("EVALSHA", "0" * 40, "1", "t:a", script=script)
+        server, other = start_redis(self), start_redis(self)
+        watched = await working_node(self, server.address)
+        for fault, mended, reason in (
+            (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "oom"),
+            (
+                ("CONFIG", "SET", "min-replicas-to-write", "1"),
+                ("CONFIG", "SET", "min-replicas-to-write", "0"),
+                "noreplicas",
+            ),
+            (("REPLICAOF", *other.address), ("REPLICAOF", "NO", "ONE"), "readonly"),
+        ):
+            server.ask(*fault)
+            assert await watched.outcome(writing, purpose=WRITE) == reason
+            server.ask(*mended)
+            await watched.works()
+        assert await watched.outcome(writing, purpose=WRITE) == ["OK"]
+
+    async def test_of_one_key(self) -> None:
+        """They stand in their place, and count for nothing."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address)
+        own = command("EVAL", "return redis.error_reply('MINE and no other')", "0")
+        for _ in range(5):
+            replies: Any = await watched.outcome(
+                SET, command("LPUSH", "t:a", "x"), GET, own, command("NONSENSE"), purpose=WRITE
+            )
+            assert [replies[0], replies[2]] == ["OK", b"1"]
+            for index, word in ((1, "WRONGTYPE"), (3, "MINE"), (4, "ERR")):
+                assert isinstance(replies[index], ResponseError)
+                assert str(replies[index]).startswith(word)
+        assert watched.node.writing
+        assert watched.node.reading
+
+    async def test_of_a_cluster(self) -> None:
+        """Who else has a key is for the cluster's layer to act on, and counts as an answer."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address, pool_size=1)
+        for word in ("MOVED", "ASK"):
+            for _ in range(4):
+                between.instead = f"-{word} 42 10.0.0.1:6379\r\n".encode()
+                (reply,) = await watched.ask(GET)
+                assert isinstance(reply, ResponseError)
+                assert str(reply) == f"{word} 42 10.0.0.1:6379"
+        for word in ("TRYAGAIN", "CLUSTERDOWN"):
+            for _ in range(4):
+                between.instead = f"-{word} Hash slot not served\r\n".encode()
+                assert await watched.outcome(GET) in {"tryagain", "unserved"}
+        assert watched.node.reading
+        assert watched.node.writing
+
+    async def test_asking(self) -> None:
+        """Each command is preceded by ASKING, a script sent anew too."""
+        server = start_redis(self, options=[("cluster-enabled", "yes")])
+        server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        server.wait_for("Cluster state changed: ok")
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address)
+        between.asked.clear()
+        script = command("EVALSHA", "0" * 40, "1", "t:b", script="return 5")
+        replies = await watched.node.ask([SET, script, GET], WRITE, TIMEOUT_S, asking=True)
+        assert replies == ["OK", 5, b"1"]
+        assert between.asked.count(b"ASKING") == 4
+
+
+class Scripts(TestCase):
+    """A script goes to a server that does not know it."""
+
+    async def test_unknown(self) -> None:
+        """It is sent whole, once; the others' replies stay where they are."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address)
+        source = "return ARGV[1]"
+        name = server.ask("SCRIPT", "LOAD", source)
+        server.ask("SCRIPT", "FLUSH")
+        script = command("EVALSHA", name, "0", "x", script=source)
+        for expected in (1, 1, 2):
+            assert await watched.outcome(SET, script, GET, purpose=WRITE) == ["OK", b"x", b"1"]
+            assert between.asked.count(source.encode()) == expected
+            if between.asked.count(b"EVALSHA") == 2:
+                server.ask("SCRIPT", "FLUSH")
+
+    async def test_without_its_source(self) -> None:
+        """Who gives none gets the error."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address)
+        (reply,) = await watched.ask(command("EVALSHA", "0" * 40, "0"))
+        assert str(reply).startswith("NOSCRIPT")

@@ -1,0 +1,322 @@
+"""The connections to one server: how many, which, and for how long."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from ghmirror_tw.redis.address import Credentials
+from ghmirror_tw.redis.redis_connection import Connection, State
+from ghmirror_tw.redis.redis_pool import Pool
+from tests.fakes.interposer import interpose
+from tests.harness.redis_servers import RedisServer, start_redis
+from tests.unit.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_node, working_node
+
+
+def connected(server: RedisServer) -> int:
+    """Count who is connected to a server by its port."""
+    listed = server.ask("CLIENT", "LIST", "TYPE", "normal").decode()
+    return int(listed.count(f" laddr={server.host}:{server.port} "))
+
+
+@implementer(IStreamClientEndpoint)
+@define(eq=False)
+class Refusing:
+    """Leads nowhere, and keeps when that was found out."""
+
+    clock: Clock
+    at: list[float] = field(factory=list)
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        self.at.append(self.clock.seconds())
+        return fail(ConnectionRefusedError())
+
+
+class Attempts(TestCase):
+    """How connections are made."""
+
+    async def test_one_at_a_time(self) -> None:
+        """However many are wanted, a server that does not answer has one attempt to bear."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        between.silent = True
+        watched = watched_node(self, between.address, pool_size=8, timeout_s=SOON_S)
+        watched.node.open()
+        await watched.until(lambda: len(watched.failures) == 2)
+        assert between.accepted == 2
+        between.silent = False
+        await watched.full()
+        assert connected(server) == 8
+
+    async def test_asked_for_again(self) -> None:
+        """Nor does it become two when something else would have connections made anew."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address, timeout_s=SOON_S)
+        between.silent = True
+        for _ in range(3):
+            watched.node.renew()
+        await watched.until(lambda: len(watched.failures) == 1)
+        assert between.accepted == 4 + 1
+
+    async def test_too_many(self) -> None:
+        """A server that takes no more is used over those that there are."""
+        server = start_redis(self)
+        server.ask("CONFIG", "SET", "maxclients", "3")
+        watched = watched_node(self, server.address)
+        watched.node.open()
+        await watched.until(lambda: any("max number" in why for why in watched.failures))
+        assert watched.node.reading
+        assert await watched.outcome(GET) == [None]
+
+    def test_waits_grow(self) -> None:
+        """Attempts become rarer, up to a few seconds, and spread by chance."""
+        for chance, first_s, last_s in ((0.0, 0.05, 1.25), (1.0, 0.1, 2.5)):
+            clock = Clock()
+            endpoint = Refusing(clock)
+            missed: list[str] = []
+            pool = Pool(
+                reactor=clock,
+                endpoint=endpoint,
+                size=4,
+                patience_s=1.0,
+                lifetime_s=600.0,
+                credentials=Credentials,
+                database=0,
+                random=itertools.repeat(chance).__next__,
+                gained=lambda: None,
+                missed=missed.append,
+            )
+            pool.open()
+            clock.pump([0.025] * 1000)
+            waits = [later - at for at, later in itertools.pairwise(endpoint.at)]
+            for wait, expected in zip(waits, (1, 2, 4, 8, 16), strict=False):
+                assert abs(wait - expected * first_s) < 0.03
+            assert abs(waits[-1] - last_s) < 0.03
+            assert len(missed) == len(endpoint.at)
+            self.successResultOf(pool.close())
+            assert not clock.getDelayedCalls()
+
+
+@implementer(IStreamClientEndpoint)
+@define(eq=False)
+class Waiting:
+    """Leads to whoever the test says, when it says so."""
+
+    asked: list[tuple[Any, Deferred[Any]]] = field(factory=list)
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        reached: Deferred[Any] = Deferred()
+        self.asked.append((protocolFactory, reached))
+        return reached
+
+    def reach(self, said: bytes) -> Connection:
+        """Let the last attempt reach a server that says this."""
+        factory, reached = self.asked[-1]
+        connection: Connection = factory.buildProtocol(None)
+        connection.makeConnection(StringTransport())
+        reached.callback(connection)
+        connection.dataReceived(said)
+        return connection
+
+
+class Hello(SynchronousTestCase):
+    """A server, or what is before it, that closes a connection for HELLO."""
+
+    def setUp(self) -> None:
+        self.clock, self.endpoint = Clock(), Waiting()
+        self.gained: list[None] = []
+        self.missed: list[str] = []
+        self.pool = Pool(
+            reactor=self.clock,
+            endpoint=self.endpoint,
+            size=1,
+            patience_s=1.0,
+            lifetime_s=600.0,
+            credentials=Credentials,
+            database=0,
+            random=lambda: 0.0,
+            gained=lambda: self.gained.append(None),
+            missed=self.missed.append,
+            keys_changed=lambda _: None,
+        )
+        self.pool.open()
+        self.first = self.endpoint.reach(b"+PONG\r\n")
+        assert self.first.factory.said_hello
+
+    def lose(self, connection: Connection) -> None:
+        connection.connectionLost(Failure(ConnectionDone()))
+
+    def test_without_it(self) -> None:
+        """The same attempt goes on at once, without HELLO; nothing is missed by that."""
+        self.lose(self.first)
+        second = self.endpoint.reach(b"+PONG\r\n")
+        assert self.pool.connections == [second]
+        assert (self.gained, self.missed) == ([None], [])
+
+    def test_for_how_long(self) -> None:
+        """For as long as a connection lives; who is between may be replaced."""
+        self.lose(self.first)
+        self.lose(self.endpoint.reach(b"+PONG\r\n"))
+        self.clock.advance(1.0)
+        assert self.endpoint.asked[-1][0].keys_changed is None
+        self.lose(self.endpoint.reach(b"+PONG\r\n"))
+        self.clock.advance(600.0)
+        assert self.endpoint.asked[-1][0].keys_changed is not None
+
+    def test_closed_meanwhile(self) -> None:
+        """Nobody waits for the connection that is gone."""
+        self.lose(self.first)
+        assert len(self.endpoint.asked) == 2
+        self.successResultOf(self.pool.close())
+
+    def test_lost_for_something_else(self) -> None:
+        """Before HELLO, or without it just as well: then it is tried with it again."""
+        self.lose(self.first)
+        self.lose(self.endpoint.reach(b""))
+        assert len(self.missed) == 1
+        self.clock.advance(1.0)
+        assert self.endpoint.asked[-1][0].keys_changed is not None
+        self.lose(self.endpoint.reach(b""))
+        assert len(self.missed) == 2
+        self.clock.advance(1.0)
+        assert self.endpoint.asked[-1][0].keys_changed is not None
+
+
+class Choice(TestCase):
+    """Which connection is used."""
+
+    async def test_the_least_busy(self) -> None:
+        """Small questions don't queue behind large content."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, pool_size=2)
+        server.pause()
+        large = watched.ask(command("SET", "t:b", "x" * 1_000_000), purpose=WRITE)
+        small = [watched.ask(GET) for _ in range(5)]
+        busy = sorted(connection.outstanding_bytes for connection in watched.connections)
+        assert busy[0] < 1000 < busy[1]
+        server.resume()
+        assert await large == ["OK"]
+        assert await DeferredList(small) == [(True, [None])] * 5
+
+    async def test_no_more_than_goes_out(self) -> None:
+        """What Redis does not take in is not piled up."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, pool_size=2, timeout_s=20.0)
+        server.pause()
+        large = command("SET", "t:b", "x" * 10_000_000)
+        asked = [watched.ask(large, purpose=WRITE) for _ in range(20)]
+        refused = [deferred for deferred in asked if deferred.called]
+        assert len(refused) == 16
+        results: Any = await DeferredList(refused, consumeErrors=True)
+        assert {failure.value.reason for _, failure in results} == {"full"}
+        server.resume()
+        rest = [deferred for deferred in asked if deferred not in refused]
+        assert await DeferredList(rest) == [(True, ["OK"])] * 4
+        assert watched.outstanding_bytes == 0
+        assert watched.node.writing
+
+
+class Retirement(TestCase):
+    """Connections are not kept for ever."""
+
+    async def test_replaced(self) -> None:
+        """By new ones, one after another, with nothing asked in vain; the old ones are closed."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address, lifetime_s=0.3)
+        first = set(watched.connections)
+        while set(watched.connections) & first:
+            assert await watched.outcome(GET) == [None]
+            assert 4 <= len(watched.connections) <= 5
+        assert watched.changes == [(True, False), (True, True)]
+        assert watched.failures == []
+
+    async def test_what_is_on_its_way(self) -> None:
+        """Replies that are due over an old connection still come over it."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, pool_size=1, timeout_s=60.0)
+        (old,) = watched.connections
+        asked = watched.ask(command("BLPOP", "t:list", "0"))
+        watched.node.renew()
+        await watched.until(lambda: old not in watched.connections)
+        assert await watched.outcome(command("ECHO", "new")) == [b"new"]
+        assert not asked.called
+        assert connected(server) == 2
+        server.ask("LPUSH", "t:list", "old")
+        assert await asked == [[b"t:list", b"old"]]
+
+    async def test_not_before_there_is_a_new_one(self) -> None:
+        """While none can be had, the old ones are good enough."""
+        server = start_redis(self)
+        current: list[Exception] = []
+
+        def credentials() -> Any:
+            if current:
+                raise current[0]
+            return Credentials()
+
+        watched = await working_node(self, server.address, credentials=credentials)
+        old = set(watched.connections)
+        current.append(OSError())
+        watched.node.renew()
+        await watched.until(lambda: len(watched.failures) >= 2)
+        assert set(watched.connections) == old
+        assert await watched.outcome(GET) == [None]
+        assert watched.node.reading
+        current.clear()
+        await watched.full()
+        assert not old & set(watched.connections)
+
+
+class Closing(TestCase):
+    """The end."""
+
+    async def test_what_is_sent(self) -> None:
+        """Is waited for; nothing is sent any more."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address)
+        asked = watched.ask(SET, purpose=WRITE)
+        closed = watched.node.close()
+        assert await watched.outcome(GET) == "closed"
+        assert await asked == ["OK"]
+        await closed
+        assert connected(server) == 0
+        assert server.ask("GET", "t:a") == b"1"
+
+    async def test_not_for_long(self) -> None:
+        """A server that does not answer does not hold it up."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, timeout_s=60.0)
+        server.pause()
+        asked = watched.ask(SET, purpose=WRITE)
+        results: Any = await DeferredList([asked, watched.node.close()], consumeErrors=True)
+        assert results[0][1].value.reason == "lost"
+
+    async def test_while_connecting(self) -> None:
+        """An attempt under way ends, too, and nothing is left behind."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        between.silent = True
+        watched = watched_node(self, between.address)
+        watched.node.open()
+        while (greeting := watched.node._pool._greeting) is None:
+            await deferLater(watched.node.reactor, 0)
+        await watched.node.close()
+        assert greeting.state is State.CLOSED
+        assert await watched.outcome(GET) == "closed"
+
+    async def test_never_opened(self) -> None:
+        """There is nothing to close."""
+        server = start_redis(self)
+        await watched_node(self, server.address).node.close()

@@ -1,0 +1,344 @@
+"""A real primary under Sentinels, which fails while it is asked all the time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.sentinel_queries import Finder
+from ghmirror_tw.redis.servers_interface import IServers, Purpose, Unavailable
+from ghmirror_tw.runtime.certificate_authorities import trust_root
+from tests.fakes.interposer import interpose
+from tests.harness.certificates import Authority
+from tests.harness.redis_servers import RedisServer
+from tests.harness.redis_sets import SERVICE, SentinelSet, open_sentinels
+from tests.unit.redis.load import aside, maker, until
+from tests.unit.redis.nodes import TIMEOUT_S, command
+
+NEVER_S = 1e6
+SECRET = "correct-horse"
+
+
+def watched(case: TestCase, servers: SentinelSet, **changes: Any) -> Sentinels:
+    """Make what finds the primary; it is closed when the test is over, and not opened yet."""
+    who = Credentials(changes.pop("username", ""), changes.pop("password", None))
+    check_s = changes.pop("check_s", NEVER_S)
+    service = changes.pop("service", SERVICE)
+    places = changes.pop("places", servers.places)
+    finder = Finder(
+        reactor=reactor,
+        sentinels=[Address(*place) for place in places],
+        service=service,
+        credentials=lambda: who,
+    )
+    sentinels = Sentinels(
+        reactor=reactor,
+        finder=finder,
+        make=maker(who, **changes),
+        random=random.random,
+        check_s=check_s,
+    )
+    case.addCleanup(sentinels.close)
+    return sentinels
+
+
+async def working(case: TestCase, servers: SentinelSet, **changes: Any) -> Sentinels:
+    """Make what finds the primary, which works when this returns."""
+    sentinels = watched(case, servers, **changes)
+    sentinels.open()
+    await until(lambda: sentinels.reading and sentinels.writing)
+    return sentinels
+
+
+def state(sentinels: Sentinels) -> tuple[Address | None, bool, bool]:
+    """Give who is asked, and whether that can be read and written."""
+    return sentinels.primary, sentinels.reading, sentinels.writing
+
+
+def at(server: RedisServer) -> tuple[Address | None, bool, bool]:
+    """Give the state of who asks this server, and may."""
+    return Address(*server.address), True, True
+
+
+@define(eq=False)
+class Writer:
+    """Writes one key after the other, and remembers which were said to be stored."""
+
+    sentinels: Sentinels
+    stopped: bool = False
+    number: int = 0
+    stored: list[int] = field(factory=list)
+    failures: list[str] = field(factory=list)
+    wrong: list[BaseException] = field(factory=list)
+    ended: Deferred[None] = field(init=False)
+
+    @classmethod
+    def on(cls, case: TestCase, sentinels: Sentinels) -> Writer:
+        """Begin; it ends with the test, if not before."""
+        writer = cls(sentinels)
+        writer.ended = Deferred.fromCoroutine(writer._run())
+        case.addCleanup(writer.stop)
+        return writer
+
+    async def _run(self) -> None:
+        while not self.stopped:
+            self.number += 1
+            written = command("SET", f"t:{self.number}", "1")
+            try:
+                await self.sentinels.ask(b"t", [written], Purpose.WRITE, TIMEOUT_S)
+            except Unavailable as error:
+                self.failures.append(error.reason)
+                await deferLater(reactor, 0.002)
+            except Exception as error:
+                self.wrong.append(error)
+                return
+            else:
+                self.stored.append(self.number)
+
+    async def goes_on(self, count: int = 50) -> None:
+        """Return when so many more are stored, or something came that should not."""
+        goal = len(self.stored) + count
+        await until(lambda: len(self.stored) >= goal or bool(self.wrong))
+
+    def stop(self) -> Deferred[None]:
+        """End it, and fire when nothing is written any more."""
+        self.stopped = True
+        ended, self.ended = self.ended, Deferred()
+        ended.chainDeferred(self.ended)
+        return ended
+
+    async def lost(self, server: RedisServer, since: int) -> Sequence[int]:
+        """Give those that were said to be stored, from a number on, and that a server lacks."""
+        numbers = [number for number in self.stored if number >= since]
+        got = await aside(server.ask, "MGET", *(f"t:{number}" for number in numbers))
+        return [number for number, value in zip(numbers, got, strict=True) if value is None]
+
+
+class Found(TestCase):
+    """Who the primary is."""
+
+    async def test_open(self) -> None:
+        """The primary is found by any Sentinel, though others are away."""
+        servers = await open_sentinels(self)
+        servers.sentinels[0].pause()
+        servers.sentinels[1].kill()
+        sentinels = watched(self, servers)
+        verifyObject(IServers, sentinels)
+        sentinels.open()
+        await sentinels.settled()
+        assert state(sentinels) == at(servers.servers[0])
+        assert await sentinels.ask(b"t", [command("PING")], Purpose.READ, TIMEOUT_S) == ["PONG"]
+
+    async def test_none(self) -> None:
+        """While no Sentinel answers, or none knows the service, it fails at once; not for ever."""
+        servers = await open_sentinels(self)
+        for sentinel in servers.sentinels:
+            sentinel.kill()
+        sentinels = watched(self, servers)
+        other = watched(self, servers, service="another")
+        for each in (sentinels, other):
+            each.open()
+            await each.settled()
+            with self.assertRaises(Unavailable):
+                await each.ask(b"t", [command("PING")], Purpose.READ, TIMEOUT_S)
+        for sentinel in servers.sentinels:
+            await aside(sentinel.start)
+        await until(lambda: state(sentinels) == at(servers.servers[0]))
+        await until(lambda: "knows no service" in other.finder.why)
+        assert other.primary is None
+
+    async def test_majority(self) -> None:
+        """A single Sentinel that names another primary is not believed, even if it is one."""
+        servers = await open_sentinels(self)
+        other = await aside(RedisServer)
+        self.addCleanup(other.remove)
+        misled, *rest = servers.sentinels
+        await aside(misled.ask, "SENTINEL", "REMOVE", SERVICE)
+        await aside(misled.ask, "SENTINEL", "MONITOR", SERVICE, *other.address, "2")
+        for _ in range(5):
+            sentinels = watched(self, servers)
+            sentinels.open()
+            await sentinels.settled()
+            assert state(sentinels) == at(servers.servers[0])
+        for sentinel in rest:
+            sentinel.kill()
+        alone = watched(self, servers)
+        alone.open()
+        await alone.settled()
+        assert state(alone) == at(other)
+
+    async def test_password_of_the_data(self) -> None:
+        """A Sentinel that asks for no password is told none."""
+        servers = await open_sentinels(self, password=SECRET)
+        between = [interpose(self, place) for place in servers.places]
+        places = [each.address for each in between]
+        sentinels = await working(self, servers, password=SECRET, places=places)
+        assert state(sentinels) == at(servers.servers[0])
+        said = b"".join(bytes(each.asked) for each in between)
+        assert b"SENTINEL" in said
+        assert b"AUTH" not in said
+        assert SECRET.encode() not in said
+
+    async def test_passwords_of_all(self) -> None:
+        """A Sentinel that asks for a password is told it, as one user or as everybody."""
+        servers = await open_sentinels(self, password=SECRET, sentinel_password=SECRET)
+        user = f"mirror on >{SECRET} ~* &* +@all"
+        for server in servers.servers:
+            await aside(server.ask, "ACL", "SETUSER", *user.split())
+        for username in ("", "mirror"):
+            sentinels = await working(self, servers, password=SECRET, username=username)
+            assert state(sentinels) == at(servers.servers[0])
+        writer = Writer.on(self, sentinels)
+        await writer.goes_on()
+        former = servers.servers[0]
+        await aside(former.kill)
+        successor = await aside(servers.wait_other, former)
+        await until(lambda: state(sentinels) == at(successor))
+        await writer.goes_on()
+        await writer.stop()
+        assert not writer.wrong
+
+    async def test_wrong_password(self) -> None:
+        """A password that is refused is in no message."""
+        servers = await open_sentinels(self, password="right", sentinel_password="right")
+        sentinels = watched(self, servers, password="unlikely-to-be-right")
+        sentinels.open()
+        await sentinels.settled()
+        assert sentinels.primary is None
+        assert "unlikely" not in repr(sentinels) + sentinels.finder.why + sentinels._said
+        assert "WRONGPASS" in sentinels.finder.why
+
+    async def test_tls(self) -> None:
+        """With a trust root the data are under TLS, and verified; Sentinels are asked without."""
+        authority = Authority.new()
+        servers = await open_sentinels(self, authority=authority)
+        sentinels = await working(self, servers, trust=trust_root(authority.pem))
+        assert state(sentinels) == at(servers.servers[0])
+        wary = watched(self, servers, trust=trust_root(Authority.new().pem))
+        wary.open()
+        await wary.settled()
+        assert wary.primary is None
+        servers.servers[0].kill()
+        successor = await aside(servers.wait_other, servers.servers[0])
+        await until(lambda: state(sentinels) == at(successor))
+
+
+class FailedOver(TestCase):
+    """The primary fails, and another one takes over."""
+
+    async def test_killed(self) -> None:
+        """It goes over to the new primary by itself; the old one is asked no more."""
+        servers = await open_sentinels(self, replicas=2)
+        former = servers.servers[0]
+        sentinels = await working(self, servers)
+        writer = Writer.on(self, sentinels)
+        await writer.goes_on()
+        former.kill()
+        await until(lambda: not sentinels.writing)
+        since = writer.number + 1
+        successor = await aside(servers.wait_other, former)
+        await writer.goes_on()
+        assert state(sentinels) == at(successor)
+        await aside(former.start)  # as a primary, until the Sentinels find it
+        await writer.goes_on()
+        await writer.stop()
+        assert not writer.wrong
+        assert state(sentinels) == at(successor)
+        assert not await writer.lost(successor, since)
+        await until(lambda: not sentinels._leaving)
+
+    async def test_paused(self) -> None:
+        """What a primary that hung is sent is not believed when it goes on as one."""
+        servers = await open_sentinels(self)
+        former = servers.servers[0]
+        sentinels = await working(self, servers)
+        writer = Writer.on(self, sentinels)
+        await writer.goes_on()
+        former.pause()
+        since = writer.number + 1
+        successor = await aside(servers.wait_other, former)
+        await until(lambda: state(sentinels) == at(successor))
+        former.resume()
+        await writer.goes_on()
+        await writer.stop()
+        assert not writer.wrong
+        assert set(writer.failures) <= {"timeout", "lost", "open", "unconnected", "closed"}
+        assert not await writer.lost(successor, since)
+
+    async def test_demoted(self) -> None:
+        """One that stays reachable, and does not know that it is demoted, is left all the same."""
+        servers = await open_sentinels(self)
+        former = servers.servers[0]
+        sentinels = await working(self, servers, check_s=0.2)
+        # Telling it, Sentinels end all connections of its clients in the same step.
+        await aside(former.ask, "ACL", "SETUSER", "default", "-client|kill")
+        await aside(servers.sentinels[0].ask, "SENTINEL", "FAILOVER", SERVICE)
+        successor = await aside(servers.wait_other, former)
+        await until(lambda: state(sentinels) == at(successor))
+        assert (await aside(former.ask, "ROLE"))[0] == b"master"
+
+    async def test_read_only(self) -> None:
+        """READONLY makes it look for the primary, without waiting for the next check."""
+        servers = await open_sentinels(self)
+        former, successor = servers.servers
+        sentinels = await working(self, servers)
+        await aside(self.swap, servers)
+        written = [command("SET", "t:x", "1")]
+        with self.assertRaises(Unavailable) as raised:
+            await sentinels.ask(b"t", written, Purpose.WRITE, TIMEOUT_S)
+        assert raised.exception.reason == "readonly"
+        assert state(sentinels) != at(former)
+        await until(lambda: state(sentinels) == at(successor))
+        assert await sentinels.ask(b"t", written, Purpose.WRITE, TIMEOUT_S) == ["OK"]
+
+    def swap(self, servers: SentinelSet) -> None:
+        """Let primary and replica change places, as told by us; their clients stay connected."""
+        former, successor = servers.servers
+        for sentinel in servers.sentinels:
+            sentinel.ask("SENTINEL", "REMOVE", SERVICE)
+        successor.ask("REPLICAOF", "NO", "ONE")
+        former.ask("REPLICAOF", *successor.address)
+        for sentinel in servers.sentinels:
+            sentinel.ask("SENTINEL", "MONITOR", SERVICE, *successor.address, "2")
+
+    async def test_no_primary(self) -> None:
+        """A replica is not believed to be the primary, whatever Sentinels say."""
+        servers = await open_sentinels(self)
+        sentinels = watched(self, servers)
+        replica = servers.servers[1]
+        for sentinel in servers.sentinels:
+            await aside(sentinel.ask, "SENTINEL", "REMOVE", SERVICE)
+            await aside(sentinel.ask, "SENTINEL", "MONITOR", SERVICE, *replica.address, "2")
+        sentinels.open()
+        await sentinels.settled()
+        assert sentinels.primary is None
+        assert not sentinels.reading
+        await until(lambda: "is no primary" in sentinels._said)
+        await aside(replica.ask, "REPLICAOF", "NO", "ONE")
+        await until(lambda: state(sentinels) == at(replica))
+
+    async def test_sentinels_away(self) -> None:
+        """Without Sentinels the last primary goes on being asked, though connections break."""
+        servers = await open_sentinels(self)
+        sentinels = await working(self, servers, check_s=0.05)
+        writer = Writer.on(self, sentinels)
+        for sentinel in servers.sentinels:
+            sentinel.kill()
+        await writer.goes_on()
+        await until(lambda: "can't be asked" in sentinels._said)
+        await aside(servers.servers[0].ask, "CLIENT", "KILL", "TYPE", "normal")
+        await until(lambda: bool(writer.failures))
+        await writer.goes_on()
+        await writer.stop()
+        assert not writer.wrong
+        assert state(sentinels) == at(servers.servers[0])

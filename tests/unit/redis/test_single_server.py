@@ -1,0 +1,131 @@
+"""One server, or a primary and a reader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from ghmirror_tw.redis.servers_interface import Command, IServers, Unavailable
+from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
+from tests.fakes.interposer import interpose
+from tests.harness.redis_servers import RedisServer, start_redis
+from tests.unit.redis.nodes import (
+    CURRENT,
+    GET,
+    READ,
+    SET,
+    TIMEOUT_S,
+    WRITE,
+    Watched,
+    watched_node,
+)
+
+
+async def outcome(servers: Any, command: Command, purpose: Any) -> Any:
+    """Return the reply to one command, or the reason why there is none."""
+    try:
+        asked: Deferred[Any] = servers.ask(b"", [command], purpose, TIMEOUT_S)
+        (reply,) = await asked
+    except Unavailable as error:
+        return error.reason
+    return reply
+
+
+class One(TestCase):
+    """A single server."""
+
+    async def test_for_everything(self) -> None:
+        """It is asked for everything, and says how it is."""
+        server = start_redis(self)
+        watched = watched_node(self, server.address)
+        servers: Any = Single(watched.node)
+        assert verifyObject(IServers, servers)
+        assert not servers.reading
+        servers.open()
+        await servers.settled()
+        assert servers.reading
+        assert servers.writing
+        assert await outcome(servers, SET, WRITE) == "OK"
+        for purpose in (READ, CURRENT):
+            assert await outcome(servers, GET, purpose) == b"1"
+        await servers.close()
+        assert not servers.reading
+        assert not servers.writing
+        assert await outcome(servers, GET, READ) == "closed"
+
+
+class Two(TestCase):
+    """A primary and a reader; here they share nothing, so that one sees who answered."""
+
+    async def start(self) -> tuple[PrimaryAndReader, RedisServer, RedisServer]:
+        """Start both; each says who it is."""
+        started = []
+        for name in ("primary", "reader"):
+            server = start_redis(self)
+            server.ask("SET", "t:a", name)
+            started.append(server)
+        self.primary = watched_node(self, started[0].address)
+        self.between = interpose(self, started[1].address)
+        self.reader = watched_node(self, self.between.address, primary=False)
+        servers = PrimaryAndReader(self.primary.node, self.reader.node, self.primary.node.reactor)
+        servers.open()
+        await servers.settled()
+        await self.primary.full()
+        await self.reader.full()
+        return servers, started[0], started[1]
+
+    async def reads(self, watched: Watched, *, reading: bool) -> None:
+        """Return when it can, or can't, be read."""
+        await watched.until(lambda: watched.node.reading is reading)
+
+    async def test_who_is_asked(self) -> None:
+        """What may lag goes to the reader, all else to the primary."""
+        servers, _, reader = await self.start()
+        assert verifyObject(IServers, servers)
+        assert servers.reading
+        assert servers.writing
+        assert await outcome(servers, GET, READ) == b"reader"
+        assert await outcome(servers, GET, CURRENT) == b"primary"
+        assert await outcome(servers, SET, WRITE) == "OK"
+        assert await outcome(servers, GET, CURRENT) == b"1"
+        assert reader.ask("GET", "t:a") == b"reader"
+        assert not self.reader.node.writing
+        assert b"probe" not in b"".join(reader.ask("KEYS", "*"))
+
+    async def test_without_the_reader(self) -> None:
+        """The primary does its work until it is back."""
+        servers, _, reader = await self.start()
+        reader.kill()
+        await self.reads(self.reader, reading=False)
+        assert await outcome(servers, GET, READ) == b"primary"
+        assert servers.reading
+        reader.start()
+        reader.ask("SET", "t:a", "reader")
+        await self.reads(self.reader, reading=True)
+        assert await outcome(servers, GET, READ) == b"reader"
+
+    async def test_what_the_reader_refuses(self) -> None:
+        """What it says that it did not do, the primary is asked at once."""
+        servers, _, _ = await self.start()
+        self.between.instead = b"-MASTERDOWN Link with MASTER is down\r\n"
+        assert await outcome(servers, GET, READ) == b"primary"
+
+    async def test_what_nobody_knows(self) -> None:
+        """What may have been done is not asked again."""
+        servers, _, _ = await self.start()
+        self.between.cut_after = 1
+        assert await outcome(servers, GET, READ) == "lost"
+
+    async def test_without_the_primary(self) -> None:
+        """Only what may lag can be read, and nothing written."""
+        servers, primary, _ = await self.start()
+        primary.kill()
+        await self.reads(self.primary, reading=False)
+        assert await outcome(servers, GET, READ) == b"reader"
+        assert await outcome(servers, GET, CURRENT) == "open"
+        assert await outcome(servers, SET, WRITE) == "open"
+        assert not servers.reading
+        assert not servers.writing

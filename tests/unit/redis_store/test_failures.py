@@ -1,0 +1,246 @@
+"""What Redis servers and networks do, and what becomes of what is asked meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import Any
+
+from twisted.internet.defer import CancelledError, DeferredList
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.redis.pipeline import _Exchange
+from tests.fakes.interposer import interpose
+from tests.harness.redis_servers import start_redis
+from tests.unit.redis.nodes import (
+    CURRENT,
+    GET,
+    READ,
+    SET,
+    SOON_S,
+    WRITE,
+    command,
+    watched_node,
+    working_node,
+)
+
+
+def exchanges() -> int:
+    """Count what still waits for replies, or is kept by somebody although it does not."""
+    gc.collect()
+    return sum(isinstance(each, _Exchange) for each in gc.get_objects())
+
+
+class Gone(TestCase):
+    """The server is not there."""
+
+    async def test_never_there(self) -> None:
+        """What is asked fails at once, all of it, and nothing of it is kept."""
+        server = start_redis(self)
+        server.kill()
+        watched = watched_node(self, server.address)
+        watched.node.open()
+        await watched.node.settled()
+        assert not watched.node.reading
+        asked = [watched.ask(GET, purpose=READ) for _ in range(1000)]
+        assert all(deferred.called for deferred in asked)
+        results: Any = await DeferredList(asked, consumeErrors=True)
+        assert not any(success for success, _ in results)
+        assert exchanges() == 0
+        server.start()
+        await watched.works()
+        assert await watched.outcome(GET) == [None]
+
+    async def test_killed(self) -> None:
+        """It is noticed at once, asks no more until it is back, and then works by itself."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address)
+        assert await watched.outcome(SET, GET, purpose=WRITE) == ["OK", b"1"]
+        server.kill()
+        await watched.fails()
+        for purpose in (READ, CURRENT, WRITE):
+            assert await watched.outcome(GET, purpose=purpose) == "open"
+        server.restart()
+        await watched.works()
+        await watched.full()
+        assert await watched.outcome(GET) == [None]
+        assert watched.changes[0] == (True, False)
+        assert watched.changes[-1] == (True, True)
+        assert (False, False) in watched.changes
+
+    async def test_while_asked(self) -> None:
+        """Whoever waits for a reply when it dies learns so, before its time is up."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, timeout_s=60.0)
+        server.pause()
+        asked = [watched.ask(GET) for _ in range(20)]
+        watched.node.reactor.callLater(0, server.kill)
+        results: Any = await DeferredList(asked, consumeErrors=True)
+        assert {failure.value.reason for _, failure in results} == {"lost"}
+
+
+class Silent(TestCase):
+    """The server is there and says nothing."""
+
+    async def test_paused(self) -> None:
+        """A few wait for their time to be up, nobody else does; what they sent is not kept."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, timeout_s=SOON_S)
+        server.pause()
+        first = [watched.ask(GET) for _ in range(1000)]
+        results: Any = await DeferredList(first, consumeErrors=True)
+        assert {failure.value.reason for _, failure in results} == {"timeout"}
+        await watched.fails()
+        for _ in range(1000):
+            assert await watched.outcome(GET) == "open"
+        await watched.until(lambda: not watched.connections)
+        assert exchanges() <= 1  # a trial
+        assert watched.outstanding_bytes == 0
+        server.resume()
+        await watched.works()
+        await watched.full()
+        assert await watched.outcome(GET) == [None]
+
+    async def test_nobody_is_the_guinea_pig(self) -> None:
+        """While it is left alone, only trials reach it, one at a time, for reading."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address, pool_size=1, timeout_s=SOON_S)
+        between.silent = True
+        while await watched.outcome(GET) != "open":
+            pass
+        between.asked.clear()
+        await watched.until(lambda: not watched.connections)
+        trials = between.asked.count(b"PING")
+        assert trials >= 1
+        assert between.asked == trials * (
+            b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$7\r\nt:probe\r\n"
+        )
+
+    async def test_one_trial_at_a_time(self) -> None:
+        """However often there is reason for one."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, timeout_s=1.0)
+        server.pause()
+        await DeferredList([watched.ask(GET) for _ in range(3)], consumeErrors=True)
+        assert not watched.node.reading
+        for _ in range(5):
+            watched.node._trials.reached()
+            await deferLater(watched.node.reactor, 0)
+        assert sum(len(connection._sent) for connection in watched.connections) == 3 + 2
+
+    async def test_noticed_when_idle(self) -> None:
+        """Even if nobody asks anything: an idle connection is tried now and then."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address, idle_s=0.5, timeout_s=SOON_S)
+        between.silent = True
+        await watched.fails()
+        assert "it does not answer" in watched.failures
+        between.silent = False
+        await watched.works()
+
+    async def test_connections_that_lead_nowhere(self) -> None:
+        """They are aborted, so that what comes back does not wait behind what is lost."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address, timeout_s=SOON_S)
+        lost = list(watched.connections)
+        between.silent = True
+        await DeferredList([watched.ask(GET) for _ in range(8)], consumeErrors=True)
+        await watched.until(lambda: not set(lost) & set(watched.connections))
+        between.silent = False
+        await watched.works()
+        await watched.full()
+        assert len(between.links) == 4
+
+
+class Late(TestCase):
+    """Replies come, but not in time."""
+
+    async def test_slow(self) -> None:
+        """Slowness counts as failing; it is over when a trial is in time again."""
+        server = start_redis(self)
+        server.ask("SET", "t:a", "x")
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address, timeout_s=SOON_S)
+        between.delay_s = 2 * SOON_S
+        outcomes = [await watched.outcome(GET) for _ in range(4)]
+        assert outcomes == ["timeout", "timeout", "timeout", "open"]
+        between.delay_s = 0.0
+        await watched.works()
+        assert await watched.outcome(GET) == [b"x"]
+
+    async def test_own_replies(self) -> None:
+        """A reply that comes late is nobody else's, nor is one that somebody gave up."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address, pool_size=1, timeout_s=SOON_S)
+        between.delay_s = 1.2 * SOON_S
+        assert await watched.outcome(command("ECHO", "late")) == "timeout"
+        between.delay_s = 0.0
+        given_up = watched.ask(command("ECHO", "given up"))
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        assert await watched.outcome(command("ECHO", "mine")) == [b"mine"]
+
+    async def test_a_reactor_that_is_held_up(self) -> None:
+        """What keeps this process busy is not taken for the slowness of Redis."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, timeout_s=SOON_S)
+        for busy_s in (0.9 * SOON_S, 1.5 * SOON_S, 8 * SOON_S):
+            asked = [watched.ask(GET) for _ in range(5)]
+            time.sleep(busy_s)  # noqa: ASYNC251 - nothing else may run
+            for each in asked:
+                assert await each == [None]
+        assert watched.node.reading
+        assert len(watched.connections) == 4
+
+    async def test_held_up_at_the_end(self) -> None:
+        """What has come in while this process was busy is looked at before it is called late."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address, timeout_s=1.0)
+        server.pause()
+        asked = watched.ask(GET)
+
+        def busy() -> None:
+            server.resume()
+            time.sleep(0.5)
+
+        # not from a timer: those that are due are told after it, before anything is read
+        watched.node.reactor.callLater(0.85, watched.node.reactor.callFromThread, busy)
+        assert await asked == [None]
+
+
+class Broken(TestCase):
+    """Connections break."""
+
+    async def test_half_way_through_a_reply(self) -> None:
+        """Half a reply is none, and the next one is whole."""
+        server = start_redis(self)
+        server.ask("SET", "t:a", "x" * 100_000)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address)
+        between.cut_after = 40_000
+        assert await watched.outcome(GET) == "lost"
+        assert await watched.outcome(GET) == [b"x" * 100_000]
+        await watched.full()
+
+    async def test_all_at_once(self) -> None:
+        """It is made anew, and works."""
+        server = start_redis(self)
+        watched = await working_node(self, server.address)
+        server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await watched.fails()
+        await watched.works()
+        await watched.full()
+
+    async def test_not_redis(self) -> None:
+        """Whoever says what Redis never says is left."""
+        server = start_redis(self)
+        between = interpose(self, server.address)
+        watched = await working_node(self, between.address)
+        between.instead = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+        assert await watched.outcome(GET) == "lost"
+        assert await watched.outcome(GET) == [None]

@@ -1,0 +1,311 @@
+"""Whatever happens to Redis, clients get their answers, and the mirror is back on it by itself.
+
+How long requests are delayed meanwhile is measured in benchmarks/faults.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.store.codec import VERSION
+from tests.fakes.interposer import Interposer, interpose
+from tests.harness.home import Home, open_home
+from tests.harness.redis_house import SOON, at_rest, settled, written
+from tests.harness.redis_servers import RedisServer, start_redis
+
+TOKENS = ("alice-1", "bob-1")
+PATHS = tuple(f"/things/{number}" for number in range(4))
+
+
+class Faults(TestCase):
+    """A mirror, a real Redis server, and somebody between them; two credentials poll."""
+
+    server: RedisServer
+    between: Interposer
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.answers = 0
+        self.server = start_redis(self)
+        self.between = interpose(self, self.server.address)
+        self.home = await self.another()
+        self.github = self.home.github
+        for path in PATHS:
+            self.github.put(path, {"path": path})
+        await self.poll()
+        await written(self.home.house.store)
+
+    async def another(self, **more: Any) -> Home:
+        """Start a mirror on the same Redis; it does not know what the first one has learned."""
+        host, port = self.between.address
+        redis = {"url": f"redis://{host}:{port}", "timeout": 0.1, "pool_size": 2, **more}
+        github = (self.home.github,) if hasattr(self, "home") else ()
+        return await open_home(self, *github, cache={"backend": "redis"}, redis=redis)
+
+    async def patient(self) -> Home:
+        """Start another, which tells what is in Redis however long that takes to say so.
+
+        A moment in which the machine has no time for Redis is none of the faults here.
+        """
+        return await self.another(timeout=SOON)
+
+    async def poll(self, home: Home | None = None) -> None:
+        """Have each credential ask for everything; all must get it."""
+        for path in PATHS:
+            for token in TOKENS:
+                got = await (home or self.home).get(path, token=token)
+                assert (got.status, got.json) == (200, {"path": path})
+                self.answers += 1
+
+    async def until(self, *, available: bool) -> None:
+        """Poll until the mirror has seen that Redis is there, or isn't."""
+        while self.home.house.store.available is not available:
+            await self.poll()
+
+    async def comes_back(self) -> None:
+        """Poll until Redis is in use again, and all that is owed to it is written.
+
+        Another mirror then pays for nothing: all that the first one learned is in Redis.
+        """
+        await self.until(available=True)
+        await written(self.home.house.store)
+        assert await self.home.metric("ghmirror_store_available") == 1
+        self.github.reset_counts()
+        await self.poll(await self.patient())
+        assert self.github.total_paid == 0
+
+    async def learn(self) -> None:
+        """Let something change while Redis is away, so that there is something to be written."""
+        self.github.put("/new", {"a": 1})
+        for token in TOKENS:
+            assert (await self.home.get("/new", token=token)).json == {"a": 1}
+
+    async def learned(self) -> None:
+        """Another mirror knows it from Redis."""
+        self.github.reset_counts()
+        other = await self.patient()
+        for token in TOKENS:
+            assert (await other.get("/new", token=token)).outcome.endswith("revalidated")
+        assert self.github.total_paid == 0
+
+    async def test_killed_and_restarted_empty(self) -> None:
+        """Nothing is paid again for what this mirror knows, and Redis gets it back."""
+        self.github.reset_counts()
+        self.server.kill()
+        await self.until(available=False)
+        await self.poll()
+        assert self.github.total_paid == 0
+        await self.learn()
+        assert await self.home.metric("ghmirror_store_available") == 0
+        self.server.restart()
+        await self.comes_back()
+        await self.learned()
+
+    async def test_started_without_redis(self) -> None:
+        """Memory is the store until Redis is there."""
+        self.server.kill()
+        self.home = await self.another()
+        assert not self.home.house.store.available
+        await self.poll()
+        self.github.reset_counts()
+        await self.poll()
+        assert self.github.total_paid == 0
+        self.server.restart()
+        await self.comes_back()
+
+    async def test_a_small_memory_stands_in(self) -> None:
+        """Though local copies beside Redis may be larger than it."""
+        host, port = self.between.address
+        home = await open_home(
+            self,
+            self.home.github,
+            cache={"backend": "redis"},
+            redis={"url": f"redis://{host}:{port}", "timeout": 0.1},
+            memory={"max_size": 1 << 20},
+        )
+        self.server.kill()
+        while home.house.store.available:
+            await self.poll(home)
+        await self.poll(home)
+        self.github.reset_counts()
+        await self.poll(home)
+        assert self.github.total_paid == 0
+
+    async def test_stopped_and_continued(self) -> None:
+        """A process that hangs (SIGSTOP) is left alone until it goes on."""
+        self.server.pause()
+        self.addCleanup(self.server.resume)
+        await self.until(available=False)
+        await self.learn()
+        self.server.resume()
+        await self.comes_back()
+        await self.learned()
+
+    async def test_out_of_memory(self) -> None:
+        """Without eviction, reads go on, and what can't be written is owed."""
+        self.server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        servers = self.home.house.store.redis.servers
+        while servers.writing:
+            await self.poll()
+        await self.learn()
+        await self.poll()
+        assert servers.reading
+        self.server.ask("CONFIG", "SET", "maxmemory", "0")
+        await self.comes_back()
+        await self.learned()
+
+    async def test_evicting_everything(self) -> None:
+        """With room for hardly anything, every answer is right, and none fails."""
+        self.server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(3):
+            await self.poll()
+        await self.learn()
+
+    async def test_read_only(self) -> None:
+        """A primary that was demoted is read; writing waits until there is one again."""
+        self.server.ask("REPLICAOF", "127.0.0.1", "1")
+        servers = self.home.house.store.redis.servers
+        while servers.writing:
+            await self.poll()
+        await self.learn()
+        self.server.ask("REPLICAOF", "NO", "ONE")
+        await self.comes_back()
+        await self.learned()
+
+    async def test_neither_read_nor_written(self) -> None:
+        """A replica that must not serve what may be old answers nothing: memory stands in."""
+        self.server.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
+        self.server.ask("REPLICAOF", "127.0.0.1", "1")
+        await self.until(available=False)
+        await self.learn()
+        self.server.ask("REPLICAOF", "NO", "ONE")
+        await self.comes_back()
+        await self.learned()
+
+    async def test_a_password_is_rotated(self) -> None:
+        """The file with it is read again at each connection, so no restart is needed."""
+        operator = self.server.client()
+        self.addCleanup(operator.close)
+        path = self.password_file("old")
+        operator.ask("CONFIG", "SET", "requirepass", "old")
+        self.home = await self.another(password_path=str(path))
+        await self.poll()
+        operator.ask("CONFIG", "SET", "requirepass", "new")
+        operator.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await self.until(available=False)
+        await self.learn()
+        self.password_file("new")
+        await self.until(available=True)
+        await self.poll()
+
+    def password_file(self, password: str) -> Path:
+        """Write the file with the password."""
+        path = self.server.directory / "password"
+        path.write_text(f"{password}\n")
+        return path
+
+    async def test_a_connection_breaks_in_the_middle_of_a_reply(self) -> None:
+        """Another connection is asked, so that nothing is paid; and a new one is made."""
+        self.github.reset_counts()
+        for cut_after in (1, 10, 100):
+            other = await self.patient()
+            for home in (self.home, other):
+                await at_rest(*home.house.store.redis.servers.nodes())
+            self.between.cut_after = cut_after
+            await self.poll(other)
+            await other.close()
+            assert self.between.cut_after is None
+        assert self.github.total_paid == 0
+        for cut_after in (1, 10, 100):
+            self.between.cut_after = cut_after
+            while self.between.cut_after is not None:
+                await self.poll()
+        await self.comes_back()
+
+    async def test_what_is_not_redis(self) -> None:
+        """A reply that makes no sense closes the connection."""
+        for reply in (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            b"$99999999999\r\n",
+            b"*-7\r\n",
+            b"\0" * 9,
+        ):
+            self.between.instead = reply
+            while self.between.instead is not None:
+                await self.poll()
+        await self.comes_back()
+
+    async def test_late(self) -> None:
+        """Replies that come too late are thrown away, and soon nobody waits for them."""
+        self.between.delay_s = 1.0
+        await self.until(available=False)
+        await self.learn()
+        self.between.delay_s = 0.0
+        await self.comes_back()
+        await self.learned()
+
+    async def test_a_black_hole(self) -> None:
+        """Connections that are taken and never answered."""
+        self.between.silent = True
+        await self.until(available=False)
+        await self.learn()
+        self.between.silent = False
+        await self.comes_back()
+        await self.learned()
+
+    async def test_garbage_in_every_key(self) -> None:
+        """It is as if nothing were there, and is replaced."""
+        for key in self.server.ask("KEYS", "*"):
+            self.server.ask("SET", key, b"\x47\x01garbage")
+        await self.poll(await self.another())
+        await self.poll()
+        await self.comes_back()
+
+    async def test_every_key_is_of_a_newer_version(self) -> None:
+        """A mirror that is older than the others answers all the same, and spoils nothing."""
+        for key in self.server.ask("KEYS", "*:[rgx]:*"):
+            self.server.ask("SETRANGE", key, 1, bytes([VERSION + 1]))
+        before = {key: self.server.ask("GET", key) for key in self.server.ask("KEYS", "*:[rgx]:*")}
+        await self.poll(await self.another())
+        await self.poll()
+        await settled(self.home.house.store)
+        assert {key: self.server.ask("GET", key) for key in before} == before
+
+
+class WithoutFallback(TestCase):
+    """`fallback = no`."""
+
+    async def test_it_answers_without_storing(self) -> None:
+        """While Redis is away everything is asked for; when it is back it is used again."""
+        server = start_redis(self)
+        host, port = server.address
+        home = await open_home(
+            self,
+            cache={"backend": "redis"},
+            redis={"url": f"redis://{host}:{port}", "timeout": 0.1, "fallback": False},
+        )
+        home.github.put("/thing", {"a": 1})
+        assert (await home.get("/thing", token="alice-1")).outcome.endswith("stored")
+        assert (await home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
+        store = home.house.store
+        await settled(store)
+        server.kill()
+        while store.available:
+            assert (await home.get("/thing", token="alice-1")).status == 200
+        home.github.put("/new", {"b": 1})
+        held = store.memory.representations
+        for _ in range(2):
+            assert (await home.get("/new", token="alice-1")).json == {"b": 1}
+        assert home.github.total_paid >= 3
+        assert store.memory.representations == held
+        server.restart()
+        while not store.available:
+            assert (await home.get("/thing", token="alice-1")).status == 200
+        await home.get("/new", token="alice-1")
+        await settled(store)
+        assert (await home.get("/new", token="alice-1")).outcome.endswith("revalidated")

@@ -1,0 +1,263 @@
+"""What the user may do whom the documentation tells to make: all that is needed, and no more."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import shlex
+from contextlib import aclosing
+
+import pytest
+from attrs import evolve
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.caching.records import RECENCY_LENGTH
+from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.cluster import Cluster
+from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.sentinel_queries import Finder
+from ghmirror_tw.redis.servers_interface import Purpose, Unavailable
+from ghmirror_tw.redis.shards import Shards
+from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis.slots import slot_of_tag
+from ghmirror_tw.redis.tracking import Tracking
+from ghmirror_tw.redis_store.redis_archive import RedisArchive
+from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
+from ghmirror_tw.redis_store.redis_history import History
+from ghmirror_tw.redis_store.redis_records import EpochOver, RedisRecords
+from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.store_interface import Bid, Budget, Pair, Subject
+from tests.harness.home import reactor
+from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
+from tests.harness.redis_servers import RedisServer, start_redis
+from tests.harness.redis_sets import SERVICE, open_cluster, open_sentinels
+from tests.harness.running import ROOT
+from tests.unit.redis.load import aside, maker, until
+from tests.unit.redis.nodes import command
+from tests.unit.store.contract import ALICE, EPOCH, HELD, KEY, entry, grant
+
+COMMAND = re.compile(r"^ +redis-cli (ACL SETUSER mirror (?:.+\\\n)*.+)$", re.MULTILINE)
+PASSWORD = "s3cret"
+USER = Credentials("mirror", PASSWORD)
+
+
+def page() -> str:
+    """Return the documentation."""
+    return (ROOT / "docs" / "redis.rst").read_text()
+
+
+def more(*commands: str) -> list[str]:
+    """Return what gives the user these commands, too, as the documentation says it."""
+    given = " ".join(f"+{command}" for command in commands)
+    assert f"``{given}``" in " ".join(page().split())
+    return ["ACL", "SETUSER", "mirror", *given.split()]
+
+
+def refused_by(server: RedisServer) -> list[str]:
+    """Give what a server has refused to anybody, by the names of commands and keys."""
+    said = []
+    for each in server.ask("ACL", "LOG"):
+        shown = dict(zip(each[::2], each[1::2], strict=True))
+        said.append(shown[b"object"].decode())
+    return said
+
+
+def documented() -> list[str]:
+    """Return the command that the documentation gives, which makes the user."""
+    (found,) = COMMAND.findall(page())
+    return shlex.split(found.replace("\\\n", " ").replace("PASSWORD", PASSWORD))
+
+
+class LeastPrivilege(TestCase):
+    """A server with the user, and the store in it as that user."""
+
+    def setUp(self) -> None:
+        self.server: RedisServer = start_redis(self)
+        self.server.ask(*documented())
+        self.workshop = Workshop(reactor)
+        self.workshop.open()
+        self.addCleanup(self.workshop.close)
+
+    async def do_all(self, database: int = 0) -> None:
+        """Do each thing that the mirror does with Redis, from the first connection on."""
+        self.server.ask("FLUSHALL")
+        self.server.ask("SCRIPT", "FLUSH")
+        self.server.ask("ACL", "LOG", "RESET")
+        records = await self.connect(database)
+        history = History(reactor, records.servers, b"me", lambda: False, records.change_history)
+        budgets = RedisBudgets(records, SOON, history)
+        history.look()
+        subject = Subject(KEY)
+        listed = [
+            (grant(float(at)), evolve(entry(float(at)), digest=f"{at:064x}"))
+            for at in range(1, RECENCY_LENGTH + 2)
+        ]
+        steps = [
+            records.claim(subject, "me", SOON, SOON),
+            records.renew(subject, "me", SOON, SOON),
+            records.is_claimed(subject, SOON),
+            records.release(subject, "me", SOON),
+            records.unstorable(KEY, SOON),
+            *(records.freshen(KEY, ALICE, *each, HELD, SOON) for each in listed),
+            records.freshen(KEY, ALICE, grant(20.0), entry(20.0), None, SOON),
+            records.look_up(KEY, ALICE, SOON, current=True),
+            records.look_up(KEY, ALICE, SOON, current=False),
+            records.look_up(KEY, ALICE, SOON, current=False),
+            records.fetch(KEY, (HELD.digest,), SOON),
+            records.refuse(KEY, ALICE, 21.0, SOON),
+            records.put_epoch(ALICE, EPOCH, SOON, EpochOver.EITHER),
+            history.close(),
+            *(
+                budgets.bid(Budget(ALICE, "f", 2), Bid(owner, 1, 0, 1, 1, 1, 0.001))
+                for owner in ("me", "another")
+            ),
+        ]
+        self.refused = 0
+        await history.looked(0.2)
+        for step in steps:
+            try:
+                await step
+            except Unavailable:
+                self.refused += 1
+        await records.servers.close()
+
+    async def connect(self, database: int = 0) -> RedisRecords:
+        """Return the records, which the user can reach when this returns, or can't."""
+        tracking = Tracking()
+        node = node_at(
+            self.server.address,
+            credentials=lambda: USER,
+            database=database,
+            keys_changed=tracking.changed,
+        )
+        servers = Single(node)
+        self.addCleanup(servers.close)
+        servers.open()
+        await servers.settled()
+        return RedisRecords(
+            servers, Codec(b"x"), self.workshop, reactor.seconds, PREFIX, DAY_S, DAY_S, tracking
+        )
+
+    @property
+    def log(self) -> list[str]:
+        return refused_by(self.server)
+
+    async def test_the_user_may_do_all(self) -> None:
+        """The server refuses it nothing, and nothing fails."""
+        await self.do_all()
+        assert not self.log
+        assert not self.refused
+
+    async def test_the_user_needs_all(self) -> None:
+        """Without any one of its commands, the server has to refuse it that command."""
+        commands = [each[1:] for each in documented() if each.startswith("+")]
+        assert commands
+        for each in commands:
+            self.server.ask("ACL", "SETUSER", "mirror", f"-{each}")
+            await self.do_all()
+            assert each in self.log, each
+            self.server.ask("ACL", "SETUSER", "mirror", f"+{each}")
+
+    async def test_the_user_needs_its_keys(self) -> None:
+        """Other keys are not its own, and it needs those that it has."""
+        self.server.ask("ACL", "SETUSER", "mirror", "resetkeys", "~another:*")
+        await self.do_all()
+        assert self.log
+        assert self.refused
+
+    async def test_another_database_takes_select(self) -> None:
+        """And nothing else."""
+        await self.do_all(database=1)
+        assert set(self.log) == {"select"}
+        self.server.ask(*more("select"))
+        await self.do_all(database=1)
+        assert not self.log
+        assert not self.refused
+
+    async def test_snapshots_take_scan(self) -> None:
+        """And nothing else, to be made and to be put back."""
+        archive = RedisArchive(await self.connect())
+        await archive.records.freshen(KEY, ALICE, grant(1.0), entry(), HELD, SOON)
+        await archive.records.refuse(KEY, ALICE, 1.0, SOON)
+
+        async def pairs() -> list[Pair]:
+            async with aclosing(archive.dump()) as batches:
+                return [pair async for batch in batches for pair in batch]
+
+        with pytest.raises(Unavailable):
+            await pairs()
+        assert self.log == ["scan"]
+        self.server.ask(*more("scan"))
+        self.server.ask("ACL", "LOG", "RESET")
+        assert await archive.take("save", "me", SOON)
+        copied = await pairs()
+        await archive.let_go("save", "me")
+        self.server.ask("FLUSHALL")
+        assert await archive.admit(copied) == len(copied)
+        await archive.mark_filled()
+        assert await archive.mark()
+        assert not self.log
+
+
+class Sets(TestCase):
+    """Many servers, each of which knows the user."""
+
+    async def test_cluster_mode_takes_more(self) -> None:
+        """Whoever may not ask for the slots finds nobody, and a slot may be moving."""
+        servers = await open_cluster(self, replicas=0)
+        shards = Shards(
+            reactor=reactor,
+            seed=Address(*servers.servers[0].address),
+            make=maker(USER, probe_key=b"ghmirror:probe"),
+            random=random.random,
+        )
+        cluster = Cluster(shards, reactor)
+        self.addCleanup(cluster.close)
+        for server in servers.servers:
+            server.ask(*documented())
+        cluster.open()
+        await cluster.settled()
+        assert "cluster|slots" in refused_by(servers.servers[0])
+        for server in servers.servers:
+            server.ask(*more("cluster|slots", "asking"))
+            server.ask("ACL", "LOG", "RESET")
+        await until(lambda: cluster.reading and cluster.writing)
+
+        tag, target = servers.tag(0).encode(), servers.servers[1]
+        await aside(servers.begin_migration, slot_of_tag(tag), target)
+        get = command("GET", b"ghmirror:{%s}:r:0" % tag)
+        assert await cluster.ask(tag, [get], Purpose.READ, SOON) == [None]
+        assert not any(map(refused_by, servers.servers))
+        target.ask("ACL", "SETUSER", "mirror", "-asking")
+        with contextlib.suppress(Unavailable):
+            await cluster.ask(tag, [get], Purpose.READ, SOON)
+        assert "asking" in refused_by(target)
+
+    async def test_sentinels_take_more(self) -> None:
+        """Who is said to be the primary is asked whether it is."""
+        servers = await open_sentinels(self)
+        finder = Finder(
+            reactor=reactor,
+            sentinels=[Address(*place) for place in servers.places],
+            service=SERVICE,
+            credentials=lambda: USER,
+        )
+        sentinels = Sentinels(
+            reactor=reactor,
+            finder=finder,
+            make=maker(USER, probe_key=b"ghmirror:probe"),
+            random=random.random,
+            check_s=0.1,
+        )
+        self.addCleanup(sentinels.close)
+        (primary, *_) = servers.servers
+        primary.ask(*documented())
+        sentinels.open()
+        await sentinels.settled()
+        assert refused_by(primary) == ["role"]
+        primary.ask(*more("role"))
+        primary.ask("ACL", "LOG", "RESET")
+        await until(lambda: sentinels.reading and sentinels.writing)
+        assert not refused_by(primary)

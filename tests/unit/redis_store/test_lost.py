@@ -1,0 +1,124 @@
+"""What becomes of refusals when Redis loses what it was told, and mirrors don't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
+from ghmirror_tw.redis_store.failover import FailoverStore
+from ghmirror_tw.store import write_behind as owed_module
+from ghmirror_tw.store.store_interface import Patience
+from tests.harness.home import reactor, until
+from tests.harness.redis_house import node_at, open_store, settled
+from tests.harness.redis_servers import start_redis
+from tests.unit.store.contract import ALICE, ANOTHER, HELD, KEY, SOON, entry, grant
+
+
+class Lost(TestCase):
+    """Two replicas that were told different things, and a server that forgets."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        self.store = await self.replica()
+        self.other = await self.replica()
+        for store in (self.store, self.other):
+            await until(lambda each=store: each.available)  # type: ignore[misc]
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await settled(self.store)
+
+    async def replica(self) -> FailoverStore:
+        made: list[FailoverStore] = []
+
+        def changed(_: Any) -> None:
+            for store in made:
+                store.changed()
+
+        store = await open_store(self, Single(node_at(self.server.address, changed=changed)))
+        made.append(store)
+        store.changed()
+        return store
+
+    async def known(self, store: FailoverStore) -> Any:
+        return await store.look_up(KEY, ALICE, Patience(SOON), current=True)
+
+    async def paid(self) -> None:
+        owed = self.other._owed
+        await until(lambda: not owed and not owed._paying)
+
+    async def test_a_grant_that_redis_has_lost_is_confirmed_first(self) -> None:
+        """A refusal by another replica may be lost with it: nothing is fresh or stale by it."""
+        self.other.refuse(KEY, ALICE, 2.0)
+        await settled(self.other)
+        assert (await self.known(self.store)).grant is None
+        self.server.ask("DEL", *self.server.ask("KEYS", "*:[grlx]*"))
+        known = await self.known(self.store)
+        assert known.current
+        assert known.grant == grant(1.0, epoch=None)
+        self.store.freshen(KEY, ALICE, grant(3.0), entry(3.0))
+        assert (await self.known(self.store)).grant == grant(3.0)
+        await settled(self.store)
+        assert (await self.known(self.store)).grant == grant(3.0)
+
+    async def test_a_snapshots_grant_makes_nobody_elses_good(self) -> None:
+        """What was put back into Redis says nothing about what was refused since."""
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        await settled(self.store)
+        (name,) = self.server.ask("KEYS", "*:g:*")
+        codec = self.store.redis.codec
+        blob = codec.grant(name.removeprefix(b"ghmirror:"), grant(1.0, epoch=None))
+        self.server.ask("SET", name, blob)
+        assert (await self.known(self.store)).grant == grant(2.0, epoch=None)
+
+    async def test_what_cannot_be_written_by_others_is_not_known(self) -> None:
+        """While Redis only answers, what is read there is not current."""
+        assert (await self.known(self.store)).current
+        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        while self.store.available:
+            self.store.unstorable(KEY)
+            await settled(self.store)
+        assert self.store.redis.servers.reading
+        known = await self.known(self.store)
+        assert known.grant == grant(1.0)
+        assert not known.current
+
+    async def test_an_epoch_that_was_read_is_known_while_redis_is_away(self) -> None:
+        """Memory, which stands in, has learned of it, though another replica forwarded a write."""
+        self.other.replace_epoch(ALICE, ANOTHER)
+        await settled(self.other)
+        assert (await self.known(self.store)).epoch == ANOTHER
+        self.server.kill()
+        await until(lambda: not self.store.available)
+        known = await self.known(self.store)
+        assert (known.grant, known.epoch, known.current) == (grant(1.0), ANOTHER, False)
+
+    async def test_refusals_are_not_forgotten_for_grants(self) -> None:
+        """However much is owed when Redis is away."""
+        self.patch(owed_module, "MOST", 3)
+        self.server.kill()
+        await until(lambda: not self.other.available)
+        self.other.refuse(KEY, ALICE, 2.0)
+        for number in range(10):
+            self.other.freshen(KEY, f"{number:032x}", grant(1.0), entry())
+        self.server.start()
+        await until(lambda: self.store.available)
+        await self.paid()
+        assert (await self.known(self.store)).refused_at == 2.0
+
+
+class Lagging(TestCase):
+    """A reader that has not heard yet what the primary knows."""
+
+    async def test_content_that_a_reader_does_not_have_is_the_primarys(self) -> None:
+        """It would have to be paid for otherwise."""
+        primary, reader = start_redis(self), start_redis(self)
+        store = await open_store(self, primary.address)
+        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await settled(store)
+        both = PrimaryAndReader(
+            node_at(primary.address), node_at(reader.address, primary=False), reactor
+        )
+        lagging = await open_store(self, both, local_size=0)
+        found = await lagging.fetch(KEY, (HELD.digest, "0" * 64), Patience(SOON))
+        assert found == {HELD.digest: HELD}

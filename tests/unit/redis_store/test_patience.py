@@ -1,0 +1,59 @@
+"""How long one request waits for Redis, in all, and what does not count."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.redis.servers_interface import IServers
+from ghmirror_tw.redis.single_server import PrimaryAndReader
+from ghmirror_tw.redis_store.failover import FailoverStore
+from ghmirror_tw.store.store_interface import Patience
+from tests.harness.home import Stopped, reactor
+from tests.harness.redis_house import node_at, open_store, settled
+from tests.harness.redis_servers import start_redis
+from tests.unit.store.contract import ALICE, HELD, KEY, SOON, entry, grant
+
+HOUR_S = 3600.0
+
+
+class HeldUp(TestCase):
+    """A process that is held up after it has asked, before it can take the reply."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        store = await open_store(self, self.server.address)
+        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await settled(store)
+        self.clock = Stopped(reactor, reactor.seconds())
+
+    async def store(self, servers: IServers | tuple[str, int]) -> FailoverStore:
+        """Return one that has nothing itself, and for which time only passes when it is told to."""
+        store = await open_store(self, servers, local_size=0)
+        store._lag.close()
+        store._lag.reactor, store.clock = self.clock, self.clock.seconds
+        store._lag.open()
+        return store
+
+    async def test_the_next_question_is_asked(self) -> None:
+        """What was not the slowness of Redis leaves as much time for it as there was."""
+        store = await self.store(self.server.address)
+        patience = Patience(SOON)
+        asked = store.look_up(KEY, ALICE, patience)
+        self.clock.at += HOUR_S
+        assert (await asked).grant == grant(1.0)
+        assert await store.fetch(KEY, (HELD.digest,), patience) == {HELD.digest: HELD}
+
+    async def test_a_clock_that_is_set_back(self) -> None:
+        """Lag that is taken back with it is not charged to Redis."""
+        store = await self.store(self.server.address)
+        began, more_lag_s = store.clock(), store._lag.total_s + HOUR_S
+        self.clock.at += 1.0
+        assert 1.0 <= store._waited_s(began, more_lag_s) < 2.0
+
+    async def test_the_next_server_is_asked(self) -> None:
+        """Where a reader lacks what the primary has."""
+        reader = node_at(start_redis(self).address, primary=False)
+        store = await self.store(PrimaryAndReader(node_at(self.server.address), reader, reactor))
+        asked = store.fetch(KEY, (HELD.digest,), Patience(SOON))
+        self.clock.at += HOUR_S
+        assert await asked == {HELD.digest: HELD}

@@ -1,0 +1,317 @@
+"""What stands in Redis: its keys, their lives, and what somebody else may have put there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.caching.records import RECENCY_LENGTH
+from ghmirror_tw.github.rate_limits import Limit, LimitKind
+from ghmirror_tw.redis_store.failover import FailoverStore
+from ghmirror_tw.store import record_names
+from ghmirror_tw.store.codec import VERSION, Codec
+from ghmirror_tw.store.store_interface import Claim, Patience, Subject
+from tests.harness.home import reactor
+from tests.harness.redis_house import DAY_S, PREFIX, SOON, open_store, settled
+from tests.harness.redis_servers import start_redis
+from tests.unit.store.contract import ALICE, BOB, COLD, EPOCH, HELD, KEY, OTHER, entry, grant, held
+
+GRANT = record_names.grant(KEY, ALICE)
+REFUSAL = record_names.refusal(KEY, ALICE)
+LIST = record_names.recency(KEY)
+CONTENT = record_names.representation(KEY, HELD.digest)
+CODEC = Codec(b"secret")
+
+
+def at(name: bytes) -> str:
+    """Return the key of a record."""
+    return f"{PREFIX}:{name.decode()}"
+
+
+class Records(TestCase):
+    """One server; a store that writes, and one that has seen nothing of it itself."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        self.redis = self.server.client()
+        self.addCleanup(self.redis.close)
+        self.store = await open_store(self, self.server.address)
+
+    def ask(self, *parts: Any) -> Any:
+        return self.redis.ask(*parts)
+
+    async def reader(self, **more: Any) -> FailoverStore:
+        return await open_store(self, self.server.address, **more)
+
+    async def remember(self, asked_at: float = 1.0) -> None:
+        self.store.remember(KEY, ALICE, HELD, grant(asked_at), entry())
+        await settled(self.store)
+
+    async def known(self, credential: str = ALICE, **more: Any) -> Any:
+        store = await self.reader(**more)
+        return await store.look_up(KEY, credential, Patience(SOON))
+
+    async def test_all_of_a_key_share_a_slot(self) -> None:
+        """So that a cluster can do in one step what belongs together."""
+        await self.remember()
+        self.store.refuse(KEY, ALICE, 0.5)
+        self.store.unstorable(KEY)
+        await self.store.claim(Subject(KEY, BOB), "a", Patience(SOON))
+        await settled(self.store)
+        keys = [key.decode() for key in self.ask("KEYS", "*")]
+        ours = [key for key in keys if "{" in key]
+        assert len(ours) >= 4
+        assert {key.split("{")[1].split("}")[0] for key in ours} == {KEY.name}
+
+    async def test_no_credential_and_no_key_stands_in_it(self) -> None:
+        """Targets and credentials are hashes in the names."""
+        await self.remember()
+        everything = b" ".join(self.ask("KEYS", "*"))
+        assert b"/x" not in everything
+        assert KEY.name.encode() in everything
+
+    async def test_a_limit_lasts_no_longer_by_another_clock(self) -> None:
+        """The end is by the clock of the replica that met it, which may be an hour ahead."""
+        ahead = reactor.seconds() + 3600.0
+        self.store.redis.now = lambda: ahead
+        self.store.set_limit(ALICE, Limit(LimitKind.PRIMARY, "core", ahead + 60.0))
+        await settled(self.store)
+        (limit,) = (await self.known()).limits
+        assert 0 < limit.until - reactor.seconds() <= 60
+        assert 0 < self.ask("PTTL", at(record_names.limit(ALICE, "core"))) <= 60_000
+        # And what is met by a clock that is right is not outlasted by that one.
+        now = reactor.seconds()
+        reader = await self.reader()
+        reader.set_limit(ALICE, Limit(LimitKind.SECONDARY, "core", now + 600.0))
+        await settled(reader)
+        (limit,) = (await self.known()).limits
+        assert limit.kind is LimitKind.SECONDARY
+        assert now + 590 < limit.until <= now + 600
+
+    async def test_a_limit_that_an_earlier_version_stored(self) -> None:
+        """It is but a time; the kind follows from the name."""
+        until = reactor.seconds() + 60.0
+        for scope in ("", "core"):
+            name = record_names.limit(ALICE, scope)
+            self.ask("SET", at(name), CODEC.time(name, until), "PX", 60_000)
+        limits = (await self.known()).limits
+        kinds = [(each.scope, each.kind) for each in limits]
+        assert kinds == [("", LimitKind.SECONDARY), ("core", LimitKind.PRIMARY)]
+        # What it reads, in turn, is the time.
+        made = Limit(LimitKind.PRIMARY, "core", until, 429, ((b"a", b"b"),), b"{}")
+        name = record_names.limit(ALICE, "core")
+        assert CODEC.open_time(name, CODEC.limit(name, made)) == until
+
+    async def test_a_limit_that_somebody_else_has_put_there(self) -> None:
+        """It is as if it weren't there, and is replaced."""
+        name = record_names.limit(ALICE, "core")
+        for strange in (b"", b"junk", Codec(b"other").time(name, reactor.seconds() + 60.0)):
+            self.ask("SET", at(name), strange, "PX", 60_000)
+            assert (await self.known()).limits == ()
+        self.ask("DEL", at(name))
+        self.ask("LPUSH", at(name), "x")
+        assert (await self.known()).limits == ()
+        limit = Limit(LimitKind.PRIMARY, "core", reactor.seconds() + 60.0)
+        self.store.set_limit(ALICE, limit)
+        await settled(self.store)
+        assert [each.scope for each in (await self.known()).limits] == ["core"]
+
+    async def test_every_key_ends(self) -> None:
+        """Spread upward by a tenth; grants no later than their tokens."""
+        now = reactor.seconds()
+        self.store.remember(KEY, ALICE, HELD, grant(now, expires_at=now + 3600), entry())
+        self.store.freshen(KEY, BOB, grant(now), entry())
+        self.store.refuse(KEY, "c" * 32, now)
+        self.store.revoke("d" * 32, EPOCH)
+        self.store.replace_epoch("f" * 32, EPOCH)
+        self.store.unstorable(names_key := evolve(KEY, target=b"/other"))
+        await self.store.claim(Subject(KEY, "e" * 32), "a", Patience(SOON))
+        await settled(self.store)
+        lives_s = {
+            at(GRANT): 3600.0,
+            at(record_names.grant(KEY, BOB)): DAY_S,
+            at(LIST): 30 * DAY_S,
+            at(CONTENT): 30 * DAY_S,
+            at(record_names.refusal(KEY, "c" * 32)): 2 * DAY_S,
+            at(record_names.epoch("f" * 32, self.store.redis.history or b"")): 2 * DAY_S,
+            f"{PREFIX}:probe:history": 30.0 / 1.1,
+            at(record_names.unstorable(names_key)): 60.0,
+            at(record_names.claim(Subject(KEY, "e" * 32))): 3.0,
+        }
+        keys = {key.decode() for key in self.ask("KEYS", "*")} - {f"{PREFIX}:probe"}
+        assert keys == set(lives_s)
+        for key, life_s in lives_s.items():
+            left_s = self.ask("PTTL", key) / 1000
+            assert life_s * 0.5 < left_s <= life_s * 1.1, key
+        # A refusal is never forgotten before what it outweighs.
+        refused_ms = self.ask("PTTL", at(record_names.refusal(KEY, "c" * 32)))
+        assert refused_ms > self.ask("PTTL", at(record_names.grant(KEY, BOB)))
+
+    async def test_use_renews_a_life(self) -> None:
+        """A representation that is confirmed is kept on, and so is its list."""
+        await self.remember()
+        for key in (at(CONTENT), at(LIST)):
+            self.ask("PEXPIRE", key, 60_000)
+        self.store.freshen(KEY, BOB, grant(2.0), entry(2.0))
+        await settled(self.store)
+        for key in (at(CONTENT), at(LIST)):
+            assert self.ask("PTTL", key) > 29 * DAY_S * 1000
+
+    async def test_a_lost_representation_is_written_again(self) -> None:
+        """When its grant is confirmed by somebody who still has it."""
+        await self.remember()
+        self.ask("DEL", at(CONTENT))
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        await settled(self.store)
+        store = await self.reader()
+        assert await store.fetch(KEY, (HELD.digest,), Patience(SOON)) == {HELD.digest: HELD}
+
+    async def test_a_refusal_takes_the_grant_along(self) -> None:
+        """Nobody needs it any more; a newer one stays."""
+        await self.remember(asked_at=2.0)
+        self.store.refuse(KEY, ALICE, 1.0)
+        await settled(self.store)
+        assert self.ask("EXISTS", at(GRANT)) == 1
+        self.store.refuse(KEY, ALICE, 2.0)
+        await settled(self.store)
+        assert self.ask("EXISTS", at(GRANT)) == 0
+
+    async def test_what_a_newer_version_wrote_is_left_alone(self) -> None:
+        """It is not read, and not replaced by anything, however new."""
+        await self.remember()
+        self.store.refuse(KEY, BOB, 1.0)
+        await settled(self.store)
+        refusal = at(record_names.refusal(KEY, BOB))
+        newer = bytes([VERSION + 1])
+        digest = bytes.fromhex(HELD.digest)
+        for key in (at(GRANT), refusal, at(CONTENT)):
+            self.ask("SETRANGE", key, 1, newer)
+        listed = self.ask("HGET", at(LIST), digest)
+        self.ask("HSET", at(LIST), digest, listed[:1] + newer + listed[2:])
+        before = [self.ask("GET", key) for key in (at(GRANT), refusal, at(CONTENT))]
+        assert (await self.known()).grant is None
+        store = await self.reader()
+        store.remember(KEY, ALICE, HELD, grant(9.0), entry(9.0))
+        store.refuse(KEY, BOB, 9.0)
+        await settled(store)
+        assert [self.ask("GET", key) for key in (at(GRANT), refusal, at(CONTENT))] == before
+        assert self.ask("HGET", at(LIST), digest)[1:2] == newer
+
+    async def test_garbage_is_a_miss_and_is_replaced(self) -> None:
+        """Bytes that are no record, records cut short, and keys of another type."""
+        await self.remember()
+        for spoil in (
+            lambda key: self.ask("SET", key, b"garbage"),
+            lambda key: self.ask("SET", key, b""),
+            lambda key: self.ask("SET", key, bytes(range(256)) * 4),
+            lambda key: (self.ask("DEL", key), self.ask("LPUSH", key, b"garbage")),
+            lambda key: (self.ask("DEL", key), self.ask("HSET", key, b"field", b"garbage")),
+        ):
+            for key in (at(GRANT), at(REFUSAL), at(LIST), at(CONTENT)):
+                spoil(key)
+            store = await self.reader()
+            known = await store.look_up(KEY, ALICE, Patience(SOON))
+            assert (known.grant, known.entries, known.refused) == (None, (), False)
+            assert await store.fetch(KEY, (HELD.digest,), Patience(SOON)) == {}
+            store.remember(KEY, ALICE, HELD, grant(5.0), entry(5.0))
+            store.refuse(KEY, ALICE, 4.0)
+            await settled(store)
+            known = await self.known()
+            assert known.grant == grant(5.0)
+            assert known.entries == (entry(5.0),)
+            fetched = await (await self.reader()).fetch(KEY, (HELD.digest,), Patience(SOON))
+            assert fetched == {HELD.digest: HELD}
+
+    async def test_garbage_in_the_list_of_entries_hides_no_others(self) -> None:
+        """What can't be read is left out."""
+        await self.remember()
+        self.ask("HSET", at(LIST), b"x" * 32, b"garbage")
+        assert (await self.known(BOB)).entries == (entry(),)
+
+    async def test_a_full_list_of_garbage_makes_room(self) -> None:
+        """What is no entry goes first."""
+        for number in range(RECENCY_LENGTH + 2):
+            self.ask("HSET", at(LIST), bytes([number]) * 32, b"garbage")
+        await self.remember()
+        assert (await self.known(BOB)).entries == (entry(),)
+        assert self.ask("HLEN", at(LIST)) == RECENCY_LENGTH
+
+    async def test_a_key_copied_onto_another_is_a_miss(self) -> None:
+        """Who can write to Redis can't make one record stand for another."""
+        await self.remember()
+        other = evolve(KEY, target=b"/private")
+        self.store.remember(other, BOB, OTHER, grant(1.0, OTHER), entry(of=OTHER))
+        await settled(self.store)
+        for source, target in (
+            (record_names.grant(other, BOB), record_names.grant(other, ALICE)),
+            (record_names.grant(KEY, ALICE), record_names.grant(other, ALICE)),
+            (record_names.recency(KEY), record_names.recency(other)),
+            (CONTENT, record_names.representation(other, OTHER.digest)),
+        ):
+            self.ask("COPY", at(source), at(target), "REPLACE")
+        store = await self.reader()
+        known = await store.look_up(other, ALICE, Patience(SOON))
+        assert (known.grant, known.entries) == (None, ())
+        assert await store.fetch(other, (OTHER.digest,), Patience(SOON)) == {}
+
+    async def test_another_secret_sees_nothing(self) -> None:
+        """Who changes `credential_secret` starts with an empty cache."""
+        await self.remember()
+        for secret in (b"another", b""):
+            known = await self.known(secret=secret)
+            assert (known.grant, known.entries) == (None, ())
+
+    async def test_without_a_secret_content_is_still_what_its_digest_says(self) -> None:
+        """Other content under the same digest is a miss."""
+        store = await self.reader(secret=b"")
+        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await settled(store)
+        forged = evolve(held(b"[666]"), digest=HELD.digest)
+        self.ask("SET", at(CONTENT), Codec().representation(CONTENT, forged))
+        reader = await self.reader(secret=b"")
+        assert await reader.fetch(KEY, (HELD.digest,), Patience(SOON)) == {}
+
+    async def test_two_records_of_one_representation(self) -> None:
+        """The later 200 is kept beside the later validation, and goes when it is overtaken."""
+        digest = bytes.fromhex(HELD.digest)
+        two = (entry(brought_at=5.0, validated_at=6.0), entry(brought_at=1.0, validated_at=9.0))
+        for each in two:
+            self.store.freshen(KEY, ALICE, grant(1.0), each)
+            await settled(self.store)
+        assert set(self.ask("HKEYS", at(LIST))) == {digest, b"b" + digest}
+        self.store.freshen(KEY, ALICE, grant(1.0), entry(10.0))
+        await settled(self.store)
+        assert self.ask("HKEYS", at(LIST)) == [digest]
+
+    async def test_a_claim_ends_with_who_made_it(self) -> None:
+        """Its lease is renewed while the process lives, and runs out when it has died."""
+        assert await self.store.claim(COLD, "a", Patience(SOON)) is Claim.GO
+        key = at(record_names.claim(COLD))
+        self.ask("PEXPIRE", key, 1500)
+        while self.ask("PTTL", key) <= 1500:
+            await self.turn()
+        other = await self.reader()
+        assert await other.claim(COLD, "b", Patience(SOON)) is Claim.WAIT
+        waiting = other.wait(COLD, SOON)
+        self.store._leases.close()  # as if it had died
+        self.ask("PEXPIRE", key, 1)
+        await waiting
+        assert await other.claim(COLD, "b", Patience(SOON)) is Claim.GO
+
+    async def test_an_evicted_lease_is_made_again(self) -> None:
+        """As under `allkeys-lru`; unless somebody else has taken the claim by then."""
+        assert await self.store.claim(COLD, "a", Patience(SOON)) is Claim.GO
+        key = at(record_names.claim(COLD))
+        self.ask("DEL", key)
+        while self.ask("GET", key) != b"a":
+            await self.turn()
+        self.ask("SET", key, b"b")
+        await self.store.redis.renew(COLD, "a", 3.0, SOON)
+        await self.store.redis.release(COLD, "a", SOON)
+        assert self.ask("GET", key) == b"b"
+
+    async def turn(self) -> None:
+        """Let the reactor turn."""
+        await self.store.memory.wait(COLD, 0.01)

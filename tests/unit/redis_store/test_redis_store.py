@@ -1,0 +1,53 @@
+"""The store in Redis keeps the rules that every store must keep, between replicas."""
+
+from __future__ import annotations
+
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from ghmirror_tw.redis.server_figures import total
+from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.store.store_interface import IStore
+from tests.harness.home import reactor
+from tests.harness.redis_house import open_store, settled
+from tests.harness.redis_servers import start_redis
+from tests.unit.store.contract import Contract, Rules
+
+
+class Redis(Rules, Contract):
+    """Two replicas, and one real server."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        self.store = await open_store(self, self.server.address)
+        self.other = await open_store(self, self.server.address)
+
+    async def settled(self) -> None:
+        await settled(self.store, self.other)
+
+    async def test_it_is_a_store(self) -> None:
+        """It does all that a store does."""
+        assert verifyObject(IStore, self.store)
+
+
+class Shown(TestCase):
+    """What the servers tell of themselves."""
+
+    async def test_the_figures_are_the_servers(self) -> None:
+        """Bytes and evictions, for all servers together; nothing where nobody can be asked."""
+        server = start_redis(self)
+        store = await open_store(self, server.address)
+        await store.figures.ask()
+        assert (store.figures.used_bytes or 0) > 100_000
+        assert store.figures.evictions == 0
+        server.kill()
+        while store.available:
+            await deferLater(reactor, 0.01)
+        try:
+            await store.figures.ask()
+        except Unavailable:
+            assert store.figures.used_bytes is None
+        assert total("used_memory", [b"a:1\r\nused_memory:5\r\n", b"used_memory:7", None]) == 12
+        assert total("used_memory", [b"used_memory_rss:5"]) is None
+        assert total("used_memory", [b"used_memory:" + b"9" * 5_000]) is None

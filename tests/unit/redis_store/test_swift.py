@@ -1,0 +1,52 @@
+"""Which connection takes what is asked at the same time."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import DeferredList
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.redis import redis_connection as connection_module
+from ghmirror_tw.redis.servers_interface import Command
+from tests.harness.redis_servers import start_redis
+from tests.unit.redis.nodes import GET, Watched, command, working_node
+
+
+class Together(TestCase):
+    """A node with two connections."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        self.watched: Watched = await working_node(self, self.server.address, pool_size=2)
+
+    def busy(self) -> list[int]:
+        return [len(connection._sent) for connection in self.watched.connections]
+
+    async def test_small_questions_share_one(self) -> None:
+        """So they go in one piece."""
+        self.patch(connection_module, "_LATELY_S", 60.0)
+        asked = [self.watched.ask(GET) for _ in range(20)]
+        assert self.busy() == [20, 0]
+        assert await DeferredList(asked) == [(True, [None])] * 20
+        assert self.busy() == [0, 0]
+        assert [each.burden_bytes for each in self.watched.connections] == [0, 0]
+
+    async def test_nothing_queues_behind_content(self) -> None:
+        """Neither behind what is sent, nor behind what may come."""
+        self.patch(connection_module, "_LATELY_S", 60.0)
+        for large in (command("SET", "t:b", "x" * 100_000), Command((b"GET", b"t:b"), large=True)):
+            first = self.watched.ask(large)
+            small = [self.watched.ask(GET) for _ in range(5)]
+            assert self.busy() == [1, 5]
+            await DeferredList([first, *small])
+
+    async def test_who_is_slow_gets_no_more(self) -> None:
+        """What waits for its reply for longer than usual is not joined by all that comes."""
+        self.patch(connection_module, "_LATELY_S", 0.0)
+        self.server.pause()
+        asked = [self.watched.ask(GET)]
+        await deferLater(self.watched.node.reactor, 0.001)
+        asked += [self.watched.ask(GET) for _ in range(3)]
+        assert self.busy() == [2, 2]
+        self.server.resume()
+        assert await DeferredList(asked) == [(True, [None])] * 4

@@ -1,0 +1,158 @@
+"""What is confirmed is written at the end of a turn of the reactor, and never out of order."""
+
+from __future__ import annotations
+
+import random
+
+from attrs import evolve
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.records import Grant
+from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis_store.redis_records import RedisRecords
+from ghmirror_tw.store import record_names
+from ghmirror_tw.store.store_interface import Patience
+from tests.harness.home import reactor
+from tests.harness.redis_house import node_at, open_store, settled
+from tests.harness.redis_servers import start_redis
+from tests.harness.redis_sets import open_cluster
+from tests.unit.redis.test_cluster import working
+from tests.unit.store.contract import ALICE, BOB, HELD, KEY, entry, grant
+
+KEYS = [CacheKey(b"/%d" % number) for number in range(20)]
+
+
+class Turns(TestCase):
+    """One connection to one server."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        self.node = node_at(self.server.address, pool_size=1)
+        self.store = await open_store(self, Single(self.node))
+        while self.under_way():  # its own figures
+            await deferLater(reactor, 0.0)
+
+    def under_way(self) -> int:
+        """Return how many commands have been sent that have no reply yet."""
+        return sum(len(connection._sent) for connection in self.node._pool.connections)
+
+    async def granted(self, key: CacheKey, credential: str = ALICE) -> Grant | None:
+        """Return what is in Redis, whatever the process itself knows."""
+        known = await self.store.redis.look_up(key, credential, 60.0, current=True)
+        return known.grant
+
+    async def test_many_together(self) -> None:
+        """Nothing is sent before the end of the turn, and all of it then."""
+        for key in KEYS:
+            self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
+        assert self.under_way() == 0
+        assert len(self.store._sending) == len(KEYS)
+        await deferLater(reactor, 0.0)
+        assert self.under_way() == len(KEYS)
+        await settled(self.store)
+        for key in KEYS:
+            assert await self.granted(key) == grant(2.0)
+
+    async def test_a_question_of_the_same_key_comes_later(self) -> None:
+        """Whoever asks; a question of another one need not wait for it, nor it for that."""
+        for credential in (ALICE, BOB):
+            self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+            other = self.store.look_up(KEYS[0], ALICE, Patience(60.0))
+            assert self.under_way() == 2
+            same = self.store.look_up(KEY, credential, Patience(60.0))
+            assert self.under_way() == 2 + 1 + 2
+            known = [await other, await same]
+            assert [len(each.entries) for each in known] == [0, 1]
+            await settled(self.store)
+
+    async def test_other_statements_come_later(self) -> None:
+        """A refusal is sent at once, and so is what was confirmed before it."""
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await settled(self.store)
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        self.store.refuse(KEY, ALICE, 3.0)
+        assert self.under_way() == 2
+        await settled(self.store)
+        assert await self.granted(KEY) is None
+
+    async def test_what_cannot_be_written_is_owed_at_once(self) -> None:
+        """Nobody waits for the end of a turn where nothing can be written."""
+        self.server.kill()
+        while self.store.available:
+            await deferLater(reactor, 0.01)
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        assert len(self.store._owed) == 1
+        assert not self.store._sending
+
+    async def test_what_is_lost_at_the_end_is_owed(self) -> None:
+        """Redis went away in that very turn."""
+        for key in KEYS:
+            self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
+        self.node._pool.connections[0].abort("this is a test")
+        await settled(self.store)
+        assert len(self.store._owed) == len(KEYS)
+        while self.store._owed or self.store._sending or not self.store.available:
+            await deferLater(reactor, 0.01)
+        assert await self.granted(KEYS[-1]) == grant(2.0)
+
+    async def test_closing_writes_it(self) -> None:
+        """All that was confirmed is in Redis when the store has been closed."""
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        await self.store.close()
+        later = await open_store(self, self.server.address)
+        known = await later.look_up(KEY, ALICE, Patience(60.0))
+        assert known.grant == grant(2.0)
+
+    async def test_closing_writes_again_what_redis_has_lost(self) -> None:
+        """Also where there is so much of it that it is sealed in a thread; and nothing goes on."""
+        size = 300 * 1024
+        large = evolve(HELD, packed=random.Random(1).randbytes(size), size=size)
+        self.store.remember(KEY, ALICE, large, grant(1.0), entry(1.0))
+        await settled(self.store)
+        name = self.store.redis.key(record_names.representation(KEY, large.digest)).decode()
+        assert self.server.ask("DEL", name) == 1
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        await self.store.close()
+        assert self.server.ask("EXISTS", name) == 1
+        assert not self.store._owed
+        assert self.store._owed._timer is None
+
+    async def test_what_is_refused_is_owed_alone(self) -> None:
+        """Of what is written together, one is answered with an error, and is written later."""
+        patch = self.patch(RedisRecords, "life", lambda _self, _seconds: b"never")
+        self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
+        patch.restore()
+        for key in KEYS:
+            self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
+        await settled(self.store)
+        assert self.store.available
+        for key in KEYS:
+            assert await self.granted(key) == grant(2.0)
+        while self.store._owed or self.store._sending:
+            await deferLater(reactor, 0.01)
+        assert await self.granted(KEY) == grant(2.0)
+
+
+class Sharded(TestCase):
+    """A cluster."""
+
+    async def test_each_to_its_shard(self) -> None:
+        """What is confirmed in one turn goes to where its slot is, and nothing anywhere else."""
+        servers = await open_cluster(self)
+        store = await open_store(self, await working(self, servers))
+
+        def misled() -> list[str]:
+            """Return how many commands each server has sent to another one."""
+            said = (server.ask("INFO", "errorstats").decode() for server in servers.servers)
+            return [line for each in said for line in each.split() if "MOVED" in line]
+
+        before = misled()
+        for key in KEYS:
+            store.freshen(key, ALICE, grant(2.0), entry(2.0))
+        await settled(store)
+        for key in KEYS:
+            known = await store.redis.look_up(key, ALICE, 60.0, current=True)
+            assert known.grant == grant(2.0)
+        assert misled() == before

@@ -1,0 +1,74 @@
+"""For how long a key that times out is not requested."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghmirror_tw.runtime import backoff as backoff_module
+from ghmirror_tw.runtime.backoff import Backoffs
+
+
+def test_after_the_first_timeout_one_goes_at_a_time() -> None:
+    """The next request is the probe at once; the others wait for it, but not for ever."""
+    backoffs = Backoffs()
+    backoffs.timed_out("a", "alice", 0.0, 0.0)
+    assert backoffs.holds("a", "alice", 0.0) is None
+    held = backoffs.holds("a", "alice", 9.9)
+    assert held is not None
+    assert not held.repeated
+    assert backoffs.holds("b", "alice", 1.0) is None
+    assert backoffs.holds("a", "alice", 10.0) is None
+
+
+def test_the_pause_doubles() -> None:
+    """From the second timeout in a row on, up to five minutes; a response ends it."""
+    backoffs, now, pauses = Backoffs(), 0.0, []
+    for _ in range(20):
+        backoffs.timed_out("a", "alice", now, now)
+        held = backoffs.holds("a", "alice", now)
+        pauses.append(held.until - now if held else 0.0)
+        now += 1000.0
+    assert pauses[:4] == [0.0, 5.0, 10.0, 20.0]
+    assert max(pauses) == pauses[-1] == 300.0
+    held = backoffs.holds("a", "alice", now - 1000.0)
+    assert held is not None
+    assert held.repeated
+    backoffs.responded("a", "alice")
+    backoffs.responded("a", "alice")
+    assert backoffs.holds("a", "alice", now) is None
+    assert not backoffs.any_known
+
+
+def test_many_at_a_time_are_one() -> None:
+    """They were sent when nobody knew."""
+    backoffs = Backoffs()
+    for _ in range(5):
+        backoffs.timed_out("a", "alice", 0.0, 10.0)
+        backoffs.timed_out("a", "alice", 1.0, 11.0)
+    assert backoffs.holds("a", "alice", 11.0) is None
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key that timed out longest ago goes first."""
+    monkeypatch.setattr(backoff_module, "_MOST", 2)
+    backoffs = Backoffs()
+    for key in "abc":
+        for now in (0.0, 1.0):
+            backoffs.timed_out(key, "alice", now, now)
+    assert [backoffs.holds(key, "alice", 1.0) is not None for key in "abc"] == [False, True, True]
+
+
+def test_one_credential_holds_only_itself_and_two_hold_all() -> None:
+    """What takes long for one credential may be quick for another."""
+    backoffs = Backoffs()
+    for now in (0.0, 1.0):
+        backoffs.timed_out("a", "alice", now, now)
+    assert backoffs.holds("a", "alice", 1.0) is not None
+    assert backoffs.holds("a", "bob", 1.0) is None
+    backoffs.responded("a", "bob")
+    assert backoffs.holds("a", "alice", 1.0) is not None
+    # It was sent before the last timeout, and is one more credential all the same.
+    backoffs.timed_out("a", "bob", 0.5, 2.0)
+    assert backoffs.holds("a", "carol", 2.0) is not None
+    backoffs.responded("a", "carol")
+    assert not backoffs.any_known

@@ -1,0 +1,56 @@
+"""Tables by credential: what is stored of made-up credentials evicts nothing of others."""
+
+from __future__ import annotations
+
+from ghmirror_tw.runtime.bounded_tables import CredentialTable
+
+
+def filled() -> CredentialTable[str, int]:
+    """Return a table that is full in both parts."""
+    table: CredentialTable[str, int] = CredentialTable(2, 2)
+    for number, name in enumerate("ab"):
+        assert table.put(name, number, known=True) is None
+        assert table.put(name.upper(), number, known=False) is None
+    return table
+
+
+def test_each_part_evicts_its_own_oldest_entry() -> None:
+    """And returns it."""
+    table = filled()
+    assert table.put("C", 2, known=False) == ("A", 0)
+    assert table.put("c", 2, known=True) == ("a", 0)
+    assert dict(table.items()) == {"b": 1, "c": 2, "B": 1, "C": 2}
+    assert (list(table), len(table)) == (["b", "c", "B", "C"], 4)
+
+
+def test_what_is_used_is_evicted_later() -> None:
+    """In both parts."""
+    table = filled()
+    for name in ("a", "A", "nothing"):
+        table.touch(name)
+    assert table.put("c", 2, known=True) == ("b", 1)
+    assert table.put("C", 2, known=False) == ("B", 1)
+
+
+def test_a_credential_that_becomes_known_moves_once() -> None:
+    """And stays, though it may be refused later."""
+    table = filled()
+    assert table.put("A", 7, known=True) == ("a", 0)
+    assert table.get("A") == 7
+    assert len(table) == 3
+    assert table.put("A", 8, known=False) is None
+    assert [table.put(name, 9, known=False) for name in "CDE"] == [None, ("B", 1), ("C", 9)]
+    assert table.get("A") == 8
+
+
+def test_keys() -> None:
+    """A key is found and removed in either part."""
+    table = filled()
+    assert ("a" in table, "A" in table, "c" in table) == (True, True, False)
+    assert [table.get(name) for name in ("b", "B", "c")] == [1, 1, None]
+    assert [table.pop(name) for name in ("b", "B", "c")] == [1, 1, None]
+    assert not table.get("b")
+    assert bool(table)
+    table.pop("a")
+    table.pop("A")
+    assert not table

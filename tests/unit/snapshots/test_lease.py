@@ -1,0 +1,233 @@
+"""What one replica does at a time, however long it takes; by a clock."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LostLease, kept
+from ghmirror_tw.snapshots.restorer import Restorer
+from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError
+from ghmirror_tw.store.restore_barrier import Gate
+
+
+@define
+class Leases:
+    """The leases of a store that has no records; says *has_it* to whoever asks."""
+
+    has_it: Any = True
+    taken: list[tuple[str, str, float]] = field(factory=list)
+    let_go_of: list[str] = field(factory=list)
+    marked: bool = False
+
+    async def take(self, what: str, owner: str, lease_s: float) -> bool:
+        self.taken.append((what, owner, lease_s))
+        if isinstance(self.has_it, Exception):
+            raise self.has_it
+        return bool(await self.has_it if isinstance(self.has_it, Deferred) else self.has_it)
+
+    async def let_go(self, what: str, _: str) -> None:
+        self.let_go_of.append(what)
+
+    async def mark(self) -> str | None:
+        return "mark" if self.marked else None
+
+    async def mark_filled(self) -> None:
+        self.marked = True
+
+    async def filled_by_others(self) -> str | None:
+        return None
+
+
+@define
+class Denied:
+    """A target's copies that no waiting will make readable."""
+
+    read_at: float = 0.0
+
+    async def clean(self) -> None:
+        """Nothing is left behind."""
+
+    async def newest_usable(self, _: str | None = None) -> None:
+        raise PermanentTargetError("access is denied")
+
+
+@define
+class Slow:
+    """A target's copies, of which it takes long to say that there are none."""
+
+    listings: list[Deferred[None]] = field(factory=list)
+    read_at: float = 0.0
+
+    async def clean(self) -> None:
+        """Nothing is left behind."""
+
+    async def newest_usable(self, _: str | None = None) -> None:
+        if not self.listings:
+            self.listings.append(Deferred())
+            await self.listings[-1]
+
+
+class Keeping(SynchronousTestCase):
+    """One who has a lease, and works."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.leases = Leases()
+        self.step: Deferred[str] = Deferred()
+        self.kept = self.keep(self.step)
+
+    def keep(self, step: Deferred[str]) -> Deferred[str]:
+        async def work() -> str:
+            return await step
+
+        return Deferred.fromCoroutine(kept(self.clock, self.leases, "x", "me", work()))
+
+    def test_it_is_kept_on_while_one_step_takes_long(self) -> None:
+        """It never runs out; and no timer is left afterwards."""
+        self.clock.pump([1.0] * 60)
+        assert self.leases.taken == [("x", "me", LEASE_S)] * 12
+        self.step.callback("done")
+        assert self.successResultOf(self.kept) == "done"
+        assert self.clock.getDelayedCalls() == []
+
+    def test_when_another_has_it_the_work_is_given_up(self) -> None:
+        """They go on with it."""
+        self.leases.has_it = False
+        self.clock.advance(LEASE_S)
+        self.failureResultOf(self.kept, LostLease)
+        assert self.step.called
+        assert self.clock.getDelayedCalls() == []
+
+    def test_trouble_with_it_is_no_end(self) -> None:
+        """The next time it may go better."""
+        for trouble in (Unavailable("open", "it is away"), ValueError("broken")):
+            self.leases.has_it = trouble
+            self.clock.advance(LEASE_S / 3)
+        assert len(self.flushLoggedErrors(ValueError)) == 1
+        self.leases.has_it = True
+        self.clock.advance(LEASE_S / 3)
+        assert len(self.leases.taken) == 3
+        self.step.errback(ZeroDivisionError())
+        self.failureResultOf(self.kept, ZeroDivisionError)
+
+    def test_it_is_not_taken_after_the_end(self) -> None:
+        """What is on its way is waited for, so that nobody has it who is through with it."""
+        self.leases.has_it = Deferred()
+        self.clock.advance(LEASE_S / 3)
+        self.step.callback("done")
+        self.assertNoResult(self.kept)
+        self.leases.has_it.callback(True)
+        assert self.successResultOf(self.kept) == "done"
+
+    def test_who_works_may_be_stopped(self) -> None:
+        """That is no lost lease."""
+        self.kept.cancel()
+        self.failureResultOf(self.kept, CancelledError)
+        for done in (succeed("done"), fail(ZeroDivisionError())):
+            self.keep(done).addErrback(lambda failure: failure.trap(ZeroDivisionError))
+        assert self.clock.getDelayedCalls() == []
+
+
+class Filling(SynchronousTestCase):
+    """Who fills a store from a target that is slow."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.leases, self.copies = Leases(), Slow()
+        self.gate = Gate(self.clock, 1000.0)
+        nobody: Any = None
+        copies: Any = self.copies
+        self.restorer = Restorer(
+            self.clock,
+            self.leases,
+            copies,
+            self.gate,
+            "owner",
+            "me",
+            nobody,
+            self.clock.seconds,
+        )
+
+    def test_nobody_takes_over_while_a_snapshot_is_checked(self) -> None:
+        """Or a fleet would check one that takes longer than a lease again and again, for ever."""
+        self.restorer.fill()
+        self.clock.pump([1.0] * 60)
+        assert self.leases.taken == [(RESTORE, "me", LEASE_S)] * 13
+        self.copies.listings[0].callback(None)
+        assert self.leases.marked
+        assert self.leases.let_go_of == [RESTORE]
+        assert self.clock.getDelayedCalls() == []
+
+    def test_it_is_filled_again_after_it_was_given_up(self) -> None:
+        """Though that had not ended yet when it was asked for."""
+        self.leases.has_it = Deferred()
+        self.restorer.fill()
+        first, self.leases.has_it = self.leases.has_it, True
+        first.callback(True)
+        self.patch(self.leases.__class__, "let_go", lambda *_: letting_go)
+        letting_go: Deferred[None] = Deferred()
+        self.restorer.stop()
+        assert self.gate.is_shut
+        self.restorer.fill()
+        letting_go.callback(None)
+        assert self.leases.marked
+        assert not self.gate.is_shut
+
+    def test_requests_do_not_wait_for_what_waiting_cannot_help(self) -> None:
+        """The gate opens at once; the attempts go on beside the requests, and may succeed."""
+        failed: list[str] = []
+        report: Any = SimpleNamespace(snapshot_failed=failed.append)
+        denied: Any = Denied()
+        self.restorer.report, self.restorer.copies = report, denied
+        self.restorer.fill()
+        assert failed == [RESTORE]
+        assert not self.gate.is_shut
+        working: Any = self.copies
+        self.restorer.copies = working
+        self.clock.advance(60.0)
+        self.copies.listings[0].callback(None)
+        assert self.leases.marked
+
+    def requests_wait(self) -> bool:
+        return self.gate.is_shut
+
+    def test_requests_wait_only_while_something_comes_in(self) -> None:
+        """They do not wait for a target that hangs; what comes late is used all the same."""
+        self.restorer.fill()
+        for _ in range(4):
+            self.clock.advance(4.0)
+            self.copies.read_at = self.clock.seconds()
+            assert self.requests_wait()
+        self.clock.pump([1.0] * 4)
+        assert self.requests_wait()
+        self.clock.advance(1.0)
+        assert not self.requests_wait()
+        self.copies.listings[0].callback(None)
+        assert self.leases.marked
+        assert self.clock.getDelayedCalls() == []
+
+    def test_requests_wait_while_another_replica_fills_the_store(self) -> None:
+        """What comes in there is not seen here."""
+        self.leases.has_it = False
+        self.restorer.fill()
+        self.clock.pump([0.5] * 60)
+        assert self.requests_wait()
+        self.leases.marked = True
+        self.clock.advance(0.5)
+        assert not self.requests_wait()
+        assert self.clock.getDelayedCalls() == []
+
+    def test_what_was_given_up_for_good_stays_so(self) -> None:
+        """Nobody waits any more."""
+        self.restorer.fill()
+        self.restorer.stop()
+        assert not self.gate.is_shut
+        assert not self.leases.marked
+        assert self.clock.getDelayedCalls() == []

@@ -1,0 +1,475 @@
+"""Snapshots in S3: whole or not at all, in bounded memory, and every trouble is explained."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from ghmirror_tw.snapshots.aws_service import Service
+from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.s3_target import FETCHED_BYTES, S3Target
+from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
+from ghmirror_tw.snapshots.snapshot_names import CHUNK_BYTES, LEFTOVER_S, SnapshotName
+from ghmirror_tw.snapshots.target_interface import ITarget
+from tests.fakes.s3 import KEY_ID, PART_BYTES, SECRET, Asked, Bucket, Fault, open_bucket
+from tests.harness.running import ROOT
+
+reactor: Any = global_reactor
+
+NAME = SnapshotName("replica-1", 1_795_598_400_123)
+SMALL = os.urandom(1000)
+LARGE = os.urandom(2 * PART_BYTES + 12_345)
+CHUNK = CHUNK_BYTES
+
+
+async def chunks(content: bytes, size: int = CHUNK) -> AsyncGenerator[bytes]:
+    for at in range(0, len(content), size):
+        yield content[at : at + size]
+
+
+async def content_of(target: Any, name: SnapshotName = NAME) -> bytes:
+    async with aclosing(target.read(name)) as read:
+        return b"".join([chunk async for chunk in read])
+
+
+def puts(asked: Asked) -> bool:
+    return asked.method == "PUT"
+
+
+def second_part(asked: Asked) -> bool:
+    return asked.query.get("partNumber") == ["2"]
+
+
+def completes(asked: Asked) -> bool:
+    return asked.method == "POST" and "uploadId" in asked.query
+
+
+def begins(asked: Asked) -> bool:
+    return asked.method == "POST" and "uploads" in asked.query
+
+
+def fetches(asked: Asked) -> bool:
+    return asked.method == "GET" and "range" in asked.fields
+
+
+class WithBucket(TestCase):
+    """A bucket, and threads."""
+
+    async def opened(self, prefix: str = "", **more: Any) -> tuple[Bucket, S3Target]:
+        bucket = await open_bucket(self)
+        workers = Workers(reactor)
+        workers.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(workers.close()))
+        target = bucket.target(workers, prefix, **more)
+        self.addCleanup(target.service.close)
+        return bucket, target
+
+    async def fails(self, coroutine: Any) -> str:
+        """Return why it fails, and see that no secret is told."""
+        try:
+            await coroutine
+        except TargetError as error:
+            said = str(error)
+            assert KEY_ID not in said
+            assert SECRET not in said
+            return said
+        raise AssertionError("it did not fail")
+
+    async def nothing_is_left(self, bucket: Bucket) -> None:
+        assert await bucket.uploads() == []
+        assert await bucket.keys() == []
+
+
+@pytest.mark.usefixtures("s3_server")
+class Keeping(WithBucket):
+    """What a target does."""
+
+    async def test_the_time_of_the_object_counts(self) -> None:
+        """The time in the name is by the clock of the replica that gave it."""
+        _, target = await self.opened()
+        names = (SnapshotName("a", 9_000_000), SnapshotName("a", 5))
+        times = [datetime.fromtimestamp(at, UTC) for at in (1, 2)]
+        objects = [
+            {"Key": name.text, "Size": 1, "LastModified": at}
+            for name, at in zip(names, times, strict=True)
+        ]
+        self.patch(S3Target, "_pages", lambda *_: iter(objects))
+        listed = await target.listing()
+        assert [(each.name, each.written_at) for each in listed] == [
+            (names[1], 2.0),
+            (names[0], 1.0),
+        ]
+
+    async def test_it_is_a_target(self) -> None:
+        """It does all that a target does, and is called without secrets."""
+        _, target = await self.opened("a/b")
+        assert verifyObject(ITarget, target)
+        assert target.where == f"s3://{target.bucket}/a/b"
+
+    async def test_what_is_written_is_kept(self) -> None:
+        """A small one at once, a large one in parts, one of exactly a part, and one of nothing."""
+        bucket, target = await self.opened("some/prefix")
+        exact = LARGE[:PART_BYTES]
+        for at, content in enumerate((SMALL, LARGE, exact, b"")):
+            name = SnapshotName("o", at)
+            assert await target.write(name, chunks(content, 100_000)) == len(content)
+            assert await content_of(target, name) == content
+        stored = await target.listing()
+        assert [each.size_bytes for each in stored] == [0, len(exact), len(LARGE), len(SMALL)]
+        assert [each.name.at_ms for each in stored] == [3, 2, 1, 0]
+        assert await bucket.keys() == [
+            f"some/prefix/{SnapshotName('o', at).text}" for at in range(4)
+        ]
+        parts = [each for each in bucket.way.asked if "partNumber" in each.query]
+        assert [each.size for each in parts] == [PART_BYTES, PART_BYTES, 12_345]
+
+    async def test_what_is_read_is_cut_small(self) -> None:
+        """No chunk is larger than is promised."""
+        _, target = await self.opened()
+        await target.write(NAME, chunks(LARGE))
+        async with aclosing(target.read(NAME)) as read:
+            assert all([0 < len(chunk) <= CHUNK_BYTES async for chunk in read])
+
+    async def test_what_is_not_ours_is_left_alone(self) -> None:
+        """Other objects, other prefixes, names that are almost ours: neither listed nor deleted."""
+        bucket, target = await self.opened("p")
+        others = [
+            "/p/readme.txt",
+            f"/p/x{NAME.text}",
+            f"/p/{NAME.text}.bak",
+            f"/p/ghmirror-sub/{NAME.text}",
+            f"/pp/{NAME.text}",
+            f"/{NAME.text}",
+            "/p/ghmirror-o-20261325T093000.123Z.snap",
+        ]
+        for key in others:
+            assert (await bucket.ask("PUT", key, b"x")).status == 200
+        assert await target.listing() == ()
+        await target.write(NAME, chunks(SMALL))
+        assert [each.name for each in await target.listing()] == [NAME]
+        await target.delete(NAME)
+        await target.delete(NAME)
+        assert await bucket.keys() == sorted(key[1:] for key in others)
+
+    async def test_more_than_a_page_is_listed(self) -> None:
+        """S3 gives a thousand at once."""
+        bucket, target = await self.opened()
+        for at in range(1001):
+            got = await bucket.ask("PUT", "/" + SnapshotName("o", at).text, b"")
+            assert got.status == 200
+        assert [each.name.at_ms for each in await target.listing()] == list(range(1000, -1, -1))
+
+    async def test_it_is_encrypted_as_asked(self) -> None:
+        """Small or in parts, S3 is told how, and only if it is set."""
+        for sse, key in (("AES256", ""), ("aws:kms", "alias/k"), ("aws:kms", ""), ("", "")):
+            bucket, target = await self.opened(sse=sse, kms_key_id=key)
+            for content in (SMALL, LARGE):
+                await target.write(NAME, chunks(content))
+            (put,) = [
+                each for each in bucket.way.asked if puts(each) and "partNumber" not in each.query
+            ]
+            (begun,) = filter(begins, bucket.way.asked)
+            for asked in (put, begun):
+                assert asked.fields.get("x-amz-server-side-encryption", "") == sse
+                assert asked.fields.get("x-amz-server-side-encryption-aws-kms-key-id", "") == key
+
+    async def test_boto3_is_only_asked_in_our_threads(self) -> None:
+        """Not on the reactor, and not in its pool, which resolves names."""
+        _, target = await self.opened()
+        seen = set()
+        real: Any = vars(type(target.service))["client"].fget
+
+        def client(service: Any) -> Any:
+            seen.add(threading.current_thread().name)
+            return real(service)
+
+        self.patch(type(target.service), "client", property(client))
+        await target.write(NAME, chunks(LARGE))
+        await content_of(target)
+        await target.listing()
+        await target.clean()
+        await target.delete(NAME)
+        assert len(seen) in {1, 2}
+        assert all("snapshots" in name for name in seen)
+
+    async def test_writing_and_reading_need_little_memory(self) -> None:
+        """A few parts, whatever the size."""
+        _, target = await self.opened()
+        chunk = os.urandom(CHUNK)
+
+        async def many() -> AsyncGenerator[bytes]:
+            for _ in range(160):
+                yield chunk
+
+        await target.write(NAME, chunks(SMALL))  # boto3 has been imported with that
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        assert await target.write(NAME, many()) == 160 * CHUNK
+        read = 0
+        async with aclosing(target.read(NAME)) as pieces:
+            async for piece in pieces:
+                read += len(piece)
+        assert read == 160 * CHUNK
+        # the proxy of these tests, in the same process, holds parts, too
+        assert tracemalloc.get_traced_memory()[1] < 7 * PART_BYTES
+
+
+@pytest.mark.usefixtures("s3_server")
+class Trouble(WithBucket):
+    """What goes wrong, and what is left then."""
+
+    async def test_a_busy_service_is_asked_again(self) -> None:
+        """503 SlowDown once, in a part and in a small object: nobody notices."""
+        bucket, target = await self.opened()
+        for content in (SMALL, LARGE):
+            bucket.way.fault(puts, Fault(503, "SlowDown"), 1)
+            await target.write(NAME, chunks(content))
+            assert await content_of(target) == content
+        assert await bucket.uploads() == []
+
+    async def test_a_service_that_stays_busy(self) -> None:
+        """503 SlowDown again and again: said so, and nothing left."""
+        bucket, target = await self.opened()
+        bucket.way.fault(second_part, Fault(503, "SlowDown"))
+        said = await self.fails(target.write(NAME, chunks(LARGE)))
+        assert said == f"s3://{bucket.name}: writing: the service asks to slow down (SlowDown)"
+        await self.nothing_is_left(bucket)
+
+    async def test_a_connection_that_breaks_in_a_part_is_made_anew(self) -> None:
+        """The part is sent again, as a whole."""
+        bucket, target = await self.opened()
+        bucket.way.fault(second_part, Fault(after_bytes=1_000_000), 1)
+        await target.write(NAME, chunks(LARGE))
+        assert await content_of(target) == LARGE
+
+    async def test_connections_that_break_in_a_part(self) -> None:
+        """Every time: said so, and nothing left."""
+        bucket, target = await self.opened()
+        bucket.way.fault(second_part, Fault(after_bytes=1_000_000))
+        said = await self.fails(target.write(NAME, chunks(LARGE)))
+        assert "writing: the connection" in said
+        await self.nothing_is_left(bucket)
+
+    async def test_each_fault_is_explained(self) -> None:
+        """What S3 says is told in our words, at each step, and nothing is left."""
+        faults = {
+            (403, "AccessDenied"): "access is denied to the credentials in use",
+            (403, "InvalidAccessKeyId"): "the credentials in use are not valid",
+            (403, "SignatureDoesNotMatch"): "the credentials in use are not valid",
+            (403, "RequestTimeTooSkewed"): "the clock of this machine is wrong",
+            (404, "NoSuchBucket"): "there is no such bucket",
+            (400, "Unheard.Of"): "Unheard.Of",
+        }
+        bucket, target = await self.opened()
+        for step in (begins, second_part, completes, puts):
+            for (status, code), meaning in faults.items():
+                bucket.way.faults.clear()
+                bucket.way.fault(step, Fault(status, code, f"{KEY_ID} {SECRET}"))
+                said = await self.fails(target.write(NAME, chunks(LARGE)))
+                assert meaning in said
+                assert code in said
+                await self.nothing_is_left(bucket)
+
+    async def test_a_bucket_that_is_not_there(self) -> None:
+        """Found by the real server, whatever is asked."""
+        bucket, target = await self.opened(bucket="nowhere-at-all")
+        for coroutine in (
+            target.listing(),
+            target.write(NAME, chunks(SMALL)),
+            target.write(NAME, chunks(LARGE)),
+            target.clean(),
+        ):
+            assert "there is no such bucket (NoSuchBucket)" in await self.fails(coroutine)
+        assert bucket.way.asked
+
+    async def test_nobody_listens(self) -> None:
+        """No connection: said so, without the address's secrets."""
+        bucket, _ = await self.opened()
+        workers = Workers(reactor)
+        workers.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(workers.close()))
+        access = bucket.access(endpoint_url="http://user:password@127.0.0.1:1")
+        target = bucket.target(workers, access=access)
+        said = await self.fails(target.listing())
+        assert said == f"s3://{bucket.name}: listing: no connection"
+
+    async def test_settings_that_are_not_valid(self) -> None:
+        """Addresses and names that botocore refuses: said so, without them."""
+        bucket, target = await self.opened(bucket="no bucket/at all")
+        assert "a name in the settings is not valid" in await self.fails(target.listing())
+        access = bucket.access(endpoint_url=f"x{KEY_ID}")
+        target.service = Service(access, "s3")
+        assert "an address in the settings is not valid" in await self.fails(target.listing())
+
+    async def test_no_credentials(self) -> None:
+        """Nothing in the environment: said so."""
+        _, target = await self.opened()
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            os.environ.pop(name)
+        assert (await self.fails(target.listing())).endswith("listing: there are no credentials")
+
+    async def test_no_such_snapshot(self) -> None:
+        """It is an error of its own."""
+        _, target = await self.opened()
+        with pytest.raises(NoSuchSnapshotError):
+            await content_of(target)
+
+    async def test_a_completion_whose_answer_is_lost(self) -> None:
+        """S3 has done it, and does not know the upload any more: it's there, that is enough."""
+        bucket, target = await self.opened()
+        bucket.way.fault(completes, Fault(lose_answer=True), 1)
+        bucket.way.fault(completes, Fault(404, "NoSuchUpload"), 1)
+        assert await target.write(NAME, chunks(LARGE)) == len(LARGE)
+        assert await content_of(target) == LARGE
+
+    async def test_a_completion_that_was_none(self) -> None:
+        """An upload that somebody aborted meanwhile is no success."""
+        bucket, target = await self.opened()
+        bucket.way.fault(completes, Fault(404, "NoSuchUpload"))
+        assert "NoSuchUpload" in await self.fails(target.write(NAME, chunks(LARGE)))
+        await self.nothing_is_left(bucket)
+
+    async def test_what_was_done_and_not_heard_is_taken_back(self) -> None:
+        """A write that is reported as failed is not there, even if S3 has it."""
+        bucket, target = await self.opened()
+        bucket.way.fault(puts, Fault(lose_answer=True))
+        assert "writing: the connection" in await self.fails(target.write(NAME, chunks(SMALL)))
+        await self.nothing_is_left(bucket)
+
+    async def test_taking_back_may_fail(self) -> None:
+        """The first trouble is what is told; the rest is logged and cleaned up a day later."""
+        bucket, target = await self.opened()
+        bucket.way.fault(second_part, Fault(403, "AccessDenied"))
+        bucket.way.fault(lambda asked: asked.method == "DELETE", Fault(403, "RequestTimeTooSkewed"))
+        assert "access is denied" in await self.fails(target.write(NAME, chunks(LARGE)))
+        assert await bucket.uploads() == [NAME.text]
+        assert await bucket.keys() == []
+        bucket.way.faults.clear()
+        begun = await bucket.begun_at()
+        target.now = lambda: begun + LEFTOVER_S
+        assert await target.clean() == 0
+        assert await bucket.uploads() == [NAME.text]
+        target.now = lambda: begun + LEFTOVER_S + 1
+        assert await target.clean() == 1
+        await self.nothing_is_left(bucket)
+
+    async def test_uploads_of_others_are_not_cleaned_up(self) -> None:
+        """However old they are."""
+        bucket, target = await self.opened("p")
+        for key in (f"/{NAME.text}", "/p/other", f"/p/{NAME.text}.x"):
+            assert (await bucket.ask("POST", f"{key}?uploads")).status == 200
+        target.now = lambda: time.time() + LEFTOVER_S + 1
+        assert await target.clean() == 0
+        assert len(await bucket.uploads()) == 3
+
+    async def test_what_gives_the_content_may_fail(self) -> None:
+        """Its error is what the writer gets, and nothing is left."""
+        bucket, target = await self.opened()
+
+        async def failing(content: bytes) -> AsyncGenerator[bytes]:
+            async for chunk in chunks(content):
+                yield chunk
+            raise ZeroDivisionError
+
+        for content in (SMALL, LARGE):
+            with pytest.raises(ZeroDivisionError):
+                await target.write(NAME, failing(content))
+            await self.nothing_is_left(bucket)
+
+    async def test_cancelling_leaves_nothing(self) -> None:
+        """While a part, the completion or a small object is on its way, even if it arrives."""
+        for content, step in ((LARGE, second_part), (LARGE, completes), (SMALL, puts)):
+            bucket, target = await self.opened()
+            go: Deferred[None] = Deferred()
+            bucket.way.fault(step, Fault(hold=go), 1)
+            arrival = bucket.way.arrival(step)
+            ended: list[Any] = []
+            writing = Deferred.fromCoroutine(target.write(NAME, chunks(content)))
+            writing.addErrback(ended.append)
+            await arrival
+            writing.cancel()
+            writing.cancel()
+            assert not ended
+            go.callback(None)
+            await writing
+            assert ended[0].check(CancelledError)
+            await self.nothing_is_left(bucket)
+
+    async def test_cancelling_while_content_is_awaited(self) -> None:
+        """Nobody has to wait for it then."""
+        bucket, target = await self.opened()
+        waits: Deferred[bytes] = Deferred()
+        reached: Deferred[None] = Deferred()
+
+        async def slow() -> AsyncGenerator[bytes]:
+            async for chunk in chunks(LARGE):
+                yield chunk
+            reached.callback(None)
+            yield await waits
+
+        writing = ensureDeferred(target.write(NAME, slow()))
+        await reached
+        assert len(await bucket.uploads()) == 1
+        writing.cancel()
+        with pytest.raises(CancelledError):
+            await writing
+        await self.nothing_is_left(bucket)
+
+    async def test_an_answer_that_breaks_off_is_asked_for_again(self) -> None:
+        """The part, not the whole object."""
+        bucket, target = await self.opened()
+        await target.write(NAME, chunks(LARGE))
+        bucket.way.fault(
+            lambda asked: asked.fields.get("range", "").startswith(f"bytes={FETCHED_BYTES}-"),
+            Fault(cut_answer=True),
+            1,
+        )
+        assert await content_of(target) == LARGE
+        parts = -(-len(LARGE) // FETCHED_BYTES)
+        assert len([*filter(fetches, bucket.way.asked)]) == parts + 1
+
+    async def test_answers_that_always_break_off(self) -> None:
+        """Said so."""
+        bucket, target = await self.opened()
+        await target.write(NAME, chunks(SMALL))
+        bucket.way.fault(fetches, Fault(cut_answer=True))
+        assert "reading: " in await self.fails(content_of(target))
+        assert len([*filter(fetches, bucket.way.asked)]) == 2
+
+    async def test_an_object_that_changes_while_it_is_read(self) -> None:
+        """Two halves of different objects are not one."""
+        bucket, target = await self.opened()
+        await target.write(NAME, chunks(LARGE))
+        async with aclosing(target.read(NAME)) as read:
+            await anext(read)
+            assert (await bucket.ask("PUT", f"/{NAME.text}", LARGE[::-1])).status == 200
+
+            async def rest() -> None:
+                async for _ in read:
+                    pass
+
+            assert "it has changed meanwhile" in await self.fails(rest())
+
+
+def test_boto3_is_not_imported_before_it_is_needed() -> None:
+    """It takes a third of a second, which most mirrors need not spend."""
+    program = (
+        "import sys, ghmirror_tw.snapshots.s3_target, ghmirror_tw.snapshots.elasticache;"
+        "sys.exit(bool({'boto3', 'botocore'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+    assert ended.returncode == 0

@@ -1,0 +1,303 @@
+"""The rules that every store must keep, as tests; each store's test case brings its own stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.caching.content_codings import represent
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
+from ghmirror_tw.github.rate_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.store.store_interface import Claim, Patience, Subject
+from tests.harness.home import reactor
+
+KEY = CacheKey(b"/x")
+COLD = Subject(KEY)
+SOON: float = 1_000.0
+ALICE, BOB = "a" * 32, "b" * 32
+
+
+def held(content: bytes = b"[1]") -> Representation:
+    return represent(Fields(((b"content-type", b"application/json"),)), content, None, 10**7)[0]
+
+
+HELD = held()
+OTHER = held(b"[2]")
+
+
+EPOCH = b"epoch 01"
+ANOTHER = b"epoch 02"
+
+
+def grant(asked_at: float, of: Representation = HELD, **more: Any) -> Grant:
+    values = {"epoch": EPOCH, **more}
+    return Grant(of.digest, b'"t"', None, None, asked_at, asked_at, **values)
+
+
+def entry(at: float = 1.0, of: Representation = HELD, **more: Any) -> Entry:
+    values = {"brought_at": at, "validated_at": at, "shareable": True, "size": of.size, **more}
+    return Entry(of.digest, **values)
+
+
+class Contract(TestCase):
+    """Tests against two stores that share what is remembered; for memory they are one."""
+
+    store: Any
+    other: Any
+
+    async def known(self, credential: str = ALICE, key: CacheKey = KEY, store: Any = None) -> Known:
+        """Look up, as somebody who needs what is current."""
+        asked = store or self.store
+        found: Known = await asked.look_up(key, credential, Patience(SOON), current=True)
+        return found
+
+    async def settled(self) -> None:
+        """Return when all that was stated can be seen from everywhere."""
+
+    async def fetched(self, *digests: str, store: Any = None) -> dict[str, Representation]:
+        asked = store or self.other
+        found: dict[str, Representation] = await asked.fetch(KEY, digests, Patience(SOON))
+        return found
+
+
+class Rules:
+    """What is asked of a store, mixed into a `Contract`."""
+
+    async def test_what_is_remembered_is_known(self: Any) -> None:
+        """The grant to its credential alone, the representation to all."""
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await self.settled()
+        assert (await self.known(store=self.other)).grant == grant(1.0)
+        known = await self.known(BOB, store=self.other)
+        assert known == Known(entries=(entry(),))
+        assert await self.fetched(HELD.digest, OTHER.digest) == {HELD.digest: HELD}
+
+    async def test_its_own_statements_are_seen_at_once(self: Any) -> None:
+        """Before anybody has waited for anything."""
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        assert (await self.known()).grant == grant(1.0)
+        self.store.refuse(KEY, ALICE, 2.0)
+        assert (await self.known()).grant is None
+        self.store.freshen(KEY, ALICE, grant(3.0), entry(3.0))
+        assert (await self.known()).grant == grant(3.0)
+        self.store.begin_epoch(ALICE, EPOCH, 0.0)
+        assert (await self.known()).permits
+        self.store.revoke(ALICE, ANOTHER)
+        assert (await self.known()).epoch == ANOTHER
+        assert not (await self.known()).permits
+
+    async def test_grants_only_over_older_ones(self: Any) -> None:
+        """What was asked later stays, whenever it comes, and wherever from."""
+        for at in (2.0, 1.0, 2.0):
+            store = self.store if at == 2.0 else self.other
+            store.freshen(KEY, ALICE, grant(at), entry())
+            await self.settled()
+        assert (await self.known()).grant == grant(2.0)
+        assert (await self.known(store=self.other)).grant == grant(2.0)
+
+    async def test_refusals_outweigh_what_was_asked_before(self: Any) -> None:
+        """Up to the very moment; not what was asked since."""
+        self.store.freshen(KEY, ALICE, grant(1.0), entry())
+        await self.settled()
+        self.other.refuse(KEY, ALICE, 1.0)
+        self.other.refuse(KEY, ALICE, 0.5)
+        await self.settled()
+        known = await self.known()
+        assert known.grant is None
+        assert known.refused
+        self.store.freshen(KEY, ALICE, grant(0.5), entry())
+        await self.settled()
+        assert (await self.known(store=self.other)).grant is None
+        assert (await self.known(BOB)).refused_at == 0.0
+        self.store.freshen(KEY, ALICE, grant(2.0), entry())
+        await self.settled()
+        assert (await self.known(store=self.other)).grant == grant(2.0)
+
+    async def test_expired_grants_are_gone(self: Any) -> None:
+        """They were made to a token that has ended."""
+        now = reactor.seconds()
+        self.store.freshen(KEY, ALICE, grant(now - 2, expires_at=now - 1), entry())
+        await self.settled()
+        assert (await self.known(store=self.other)).grant is None
+
+    async def test_an_epoch_is_begun_once(self: Any) -> None:
+        """Also by two replicas at a time; requests that found none share it where it was begun."""
+        now = reactor.seconds()
+        assert self.store.begin_epoch(ALICE, EPOCH, now) == EPOCH
+        assert self.store.begin_epoch(ALICE, ANOTHER, now) == EPOCH
+        assert self.store.begin_epoch(ALICE, ANOTHER, now + 3600.0) is None
+        await self.settled()
+        self.other.begin_epoch(ALICE, ANOTHER, now)
+        await self.settled()
+        for store in (self.store, self.other):
+            assert (await self.known(store=store)).epoch == EPOCH
+            assert (await self.known(BOB, store=store)).epoch is None
+
+    async def test_a_write_replaces_the_epoch(self: Any) -> None:
+        """There is one after it in any case: other replicas see that there was a write."""
+        for epoch in (EPOCH, ANOTHER):
+            self.store.replace_epoch(ALICE, epoch)
+            await self.settled()
+            assert (await self.known(store=self.other)).epoch == epoch
+        assert self.other.begin_epoch(ALICE, EPOCH, 0.0) is None
+
+    async def test_a_revoked_credential_has_another_epoch_or_none(self: Any) -> None:
+        """For a credential that was never granted anything, nothing is stored."""
+        self.store.revoke(BOB, EPOCH)
+        self.store.begin_epoch(ALICE, EPOCH, 0.0)
+        await self.settled()
+        self.other.revoke(ALICE, ANOTHER)
+        await self.settled()
+        for store in (self.store, self.other):
+            assert (await self.known(BOB, store=store)).epoch is None
+            assert (await self.known(ALICE, store=store)).epoch == ANOTHER
+
+    async def limits(self: Any, *scopes: str, store: Any = None) -> tuple[Limit, ...]:
+        found: tuple[Limit, ...]
+        found = await (store or self.other).limits(ALICE, scopes, Patience(SOON))
+        return found
+
+    async def test_limits_travel_with_githubs_own_words(self: Any) -> None:
+        """Each by its scope, to the token that has met it; a look-up brings those that matter."""
+        until = reactor.seconds() + 100.0
+        lines = ((b"x-ratelimit-limit", b"60"), (b"retry-after", b"100"))
+        made = [
+            Limit(LimitKind.PRIMARY, "core", until, 429, lines, b"{}"),
+            Limit(LimitKind.SECONDARY, CONTENT_CREATION, until, hinted=False),
+            Limit(LimitKind.SECONDARY, EVERYTHING, until),
+        ]
+        for each in made:
+            self.store.set_limit(ALICE, each)
+        await self.settled()
+        scopes = ("core", CONTENT_CREATION, EVERYTHING, "search")
+        assert [evolve(each, until=until) for each in await self.limits(*scopes)] == made
+        assert all(until - 1 < each.until <= until for each in await self.limits(*scopes))
+        known = await self.known(BOB, store=self.other)
+        assert known.limits == ()
+        known = await self.other.look_up(KEY, BOB, Patience(SOON), token=ALICE)
+        assert {each.scope for each in known.limits} == {"core", EVERYTHING}
+        assert (await self.known(store=self.store)).limits
+
+    async def test_the_limit_that_ends_last_is_kept(self: Any) -> None:
+        """Wherever it was met; one that has ended is gone."""
+        now = reactor.seconds()
+        for store, lasts in ((self.store, 100.0), (self.other, 50.0), (self.store, 70.0)):
+            store.set_limit(ALICE, Limit(LimitKind.PRIMARY, "core", now + lasts))
+            await self.settled()
+        for store in (self.store, self.other):
+            (kept,) = await self.limits("core", store=store)
+            assert now + 99 < kept.until <= now + 100
+        self.other.set_limit(ALICE, Limit(LimitKind.PRIMARY, "search", now - 1.0))
+        await self.settled()
+        assert await self.limits("search") == ()
+
+    async def test_the_recency_list_is_short(self: Any) -> None:
+        """Eight, by the time of their last validation, whoever tells of them and when."""
+        made = [held(b"[%d]" % number) for number in range(RECENCY_LENGTH + 3)]
+        for number, each in [*enumerate(made)][::-1]:
+            store = (self.store, self.other)[number % 2]
+            store.remember(KEY, ALICE, each, grant(1.0 + number, each), entry(number, each))
+            await self.settled()
+        kept = [each.digest for each in made[:2:-1]]
+        for store in (self.store, self.other):
+            assert [e.digest for e in (await self.known(BOB, store=store)).entries] == kept
+
+    async def test_the_later_validation_and_the_later_200_are_kept(self: Any) -> None:
+        """Though different replicas tell of them, in any order."""
+        one = entry(brought_at=5.0, validated_at=6.0, link=b"<one>")
+        two = entry(brought_at=1.0, validated_at=9.0, link=b"<two>")
+        for first, second in ((one, two), (two, one)):
+            key = CacheKey(first.link or b"")
+            self.store.freshen(key, ALICE, grant(1.0), first)
+            await self.settled()
+            self.other.freshen(key, BOB, grant(1.0), second)
+            await self.settled()
+            for store in (self.store, self.other):
+                (kept,) = (await self.known(key=key, store=store)).entries
+                assert (kept.brought_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
+
+    async def claim(self: Any, owner: str, store: Any = None) -> Claim:
+        said: Claim = await (store or self.store).claim(COLD, owner, Patience(SOON))
+        return said
+
+    async def test_one_goes_first(self: Any) -> None:
+        """In the whole fleet; the others wait until it is released by who has it."""
+        assert await self.claim("a") is Claim.GO
+        assert await self.claim("b") is Claim.WAIT
+        assert await self.claim("c", self.other) is Claim.WAIT
+        waiting = [self.store.wait(COLD, SOON), self.other.wait(COLD, SOON)]
+        self.store.release(COLD, "b")
+        self.other.release(COLD, "c")
+        assert not [each for each in waiting if each.called]
+        self.store.release(COLD, "a")
+        for each in waiting:
+            await each
+        assert await self.claim("c", self.other) is Claim.GO
+        self.other.freshen(KEY, ALICE, grant(1.0), entry())
+        self.other.release(COLD, "c")
+        await self.settled()
+        assert await self.claim("a") is Claim.KNOWN
+        assert await self.claim("c", self.other) is Claim.KNOWN
+
+    async def test_who_waited_sees_what_came_of_it(self: Any) -> None:
+        """A claim ends no sooner than what was stated under it can be looked up."""
+        for number in range(20):
+            key = CacheKey(b"/%d" % number)
+            subject = Subject(key)
+            assert await self.store.claim(subject, "a", Patience(SOON)) is Claim.GO
+            assert await self.other.claim(subject, "b", Patience(SOON)) is Claim.WAIT
+            waiting = self.other.wait(subject, SOON)
+            self.store.remember(key, ALICE, HELD, grant(1.0), entry())
+            self.store.release(subject, "a")
+            await waiting
+            assert (await self.known(BOB, key, self.other)).entries == (entry(),)
+
+    async def test_one_of_each_credential_goes_first(self: Any) -> None:
+        """Where something is known of the key, but nothing of what this credential may see."""
+        self.store.freshen(KEY, BOB, grant(1.0), entry())
+        await self.settled()
+        own, others = Subject(KEY, ALICE), Subject(KEY, "c" * 32)
+        assert await self.store.claim(own, "a", Patience(SOON)) is Claim.GO
+        assert await self.other.claim(own, "b", Patience(SOON)) is Claim.WAIT
+        assert await self.other.claim(others, "c", Patience(SOON)) is Claim.GO
+        waiting = self.other.wait(own, SOON)
+        self.store.freshen(KEY, ALICE, grant(2.0), entry())
+        self.store.release(own, "a")
+        await waiting
+        assert await self.other.claim(own, "b", Patience(SOON)) is Claim.KNOWN
+        self.other.release(others, "c")
+
+    async def test_waiting_ends(self: Any) -> None:
+        """By time, by going away, by closing; and at once where nobody is asked for."""
+        await self.store.wait(COLD, SOON)
+        await self.claim("a")
+        await self.claim("b", self.other)
+        gone, late, closed = (self.other.wait(COLD, at) for at in (SOON, 0.01, SOON))
+        gone.cancel()
+        try:
+            await gone
+        except CancelledError:
+            await late
+        assert late.called
+        await self.other.close()
+        await closed
+
+    async def test_what_cannot_be_stored_holds_up_nobody(self: Any) -> None:
+        """Who waits is woken, and nobody queues any more; until something is stored after all."""
+        await self.claim("a")
+        await self.claim("b", self.other)
+        waiting: Deferred[None] = self.other.wait(COLD, SOON)
+        self.store.unstorable(KEY)
+        self.store.release(COLD, "a")
+        await waiting
+        for store in (self.store, self.other):
+            assert (await self.known(store=store)).unstorable
+            assert await self.claim("c", store) is Claim.KNOWN
+        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        await self.settled()
+        assert not (await self.known(store=self.store)).unstorable

@@ -1,0 +1,271 @@
+"""A store's records are copied and put back, over nothing newer, into either store."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.redis_store import redis_archive
+from ghmirror_tw.redis_store.redis_archive import RedisArchive
+from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.store import record_names
+from ghmirror_tw.store.codec import VERSION, Codec
+from ghmirror_tw.store.memory_archive import MemoryArchive
+from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.record_names import RecordName, Sort, parse
+from ghmirror_tw.store.store_interface import IArchive, Pair, Patience
+from tests.harness.home import reactor
+from tests.harness.redis_house import SOON, open_store, settled
+from tests.harness.redis_servers import start_redis
+from tests.unit.store.contract import ALICE, BOB, EPOCH, HELD, KEY, OTHER, entry, grant, held
+
+CODEC = Codec(b"secret")
+HEX32 = st.text("0123456789abcdef", min_size=32, max_size=32)
+HEX40 = st.text("0123456789abcdef", min_size=40, max_size=40)
+HEX64 = st.text("0123456789abcdef", min_size=64, max_size=64)
+NAMES = (
+    st.builds(RecordName, st.just(Sort.REPRESENTATION), HEX40, HEX64)
+    | st.builds(RecordName, st.sampled_from([Sort.GRANT, Sort.REFUSAL]), HEX40, HEX32)
+    | st.builds(RecordName, st.just(Sort.RECENCY), HEX40)
+)
+
+
+@given(NAMES)
+def test_names_are_taken_apart_and_put_together(name: RecordName) -> None:
+    """Each is the name of one record."""
+    assert parse(name.encode()) == name
+
+
+@given(st.binary(max_size=100))
+def test_what_is_no_name_is_none(name: bytes) -> None:
+    """Nothing makes it raise."""
+    assert parse(name) is None or parse(name).encode() == name  # type: ignore[union-attr]
+
+
+def test_the_names_that_stores_use_are_names() -> None:
+    """Claims and notes are none: they are of the moment."""
+    assert parse(record_names.grant(KEY, ALICE)) == RecordName(Sort.GRANT, KEY.name, ALICE)
+    assert parse(record_names.refusal(KEY, ALICE)) == RecordName(Sort.REFUSAL, KEY.name, ALICE)
+    assert parse(record_names.recency(KEY)) == RecordName(Sort.RECENCY, KEY.name)
+    digest = HELD.digest
+    name = record_names.representation(KEY, digest)
+    assert parse(name) == RecordName(Sort.REPRESENTATION, KEY.name, digest)
+    assert parse(record_names.unstorable(KEY)) is None
+    assert parse(record_names.epoch(ALICE, b"0" * 16)) is None
+
+
+class Archives:
+    """What is asked of each store's archive; mixed into a test case that makes stores."""
+
+    async def dumped(self, archive: Any) -> list[Pair]:
+        assert verifyObject(IArchive, archive)
+        pairs: list[Pair] = []
+        async with aclosing(archive.dump()) as batches:
+            async for batch in batches:
+                pairs += batch
+        return pairs
+
+    async def fill(self: Any, store: Any) -> None:
+        """Have something of each kind remembered."""
+        now = reactor.seconds()
+        store.remember(KEY, ALICE, HELD, grant(now, principal="alice"), entry(now, link=b"<x>"))
+        store.remember(KEY, BOB, OTHER, grant(now, OTHER), entry(now + 1, OTHER))
+        store.refuse(CacheKey(b"/no"), ALICE, now)
+        store.replace_epoch(ALICE, EPOCH)
+        await self.settle(store)
+
+    async def test_all_is_copied_and_put_back(self: Any) -> None:
+        """Every record that permits nothing by itself, into an empty store of either kind."""
+        store, archive = await self.make()
+        await self.fill(store)
+        pairs = await self.dumped(archive)
+        sorts = sorted(parse(name).sort.name for name, _ in pairs)  # type: ignore[union-attr]
+        assert sorts == sorted(["REPRESENTATION", "GRANT", "RECENCY"] * 2)
+        for make in (self.make, self.make_memory, self.make_redis):
+            other, into = await make()
+            assert await into.admit(pairs) == len(pairs)
+            assert await into.admit(pairs) == 0
+            for credential in (ALICE, BOB):
+                before = await store.look_up(KEY, credential, Patience(SOON), current=True)
+                after = await other.look_up(KEY, credential, Patience(SOON))
+                assert before.permits is (credential == ALICE)
+                assert after == evolve(before, epoch=None, grant=evolve(before.grant, epoch=None))
+            digests = (HELD.digest, OTHER.digest)
+            found = await other.fetch(KEY, digests, Patience(SOON))
+            assert found == {HELD.digest: HELD, OTHER.digest: OTHER}
+
+    async def test_nothing_newer_is_touched(self: Any) -> None:
+        """Grants, refusals and entries that came since stay; so does what is refused."""
+        store, archive = await self.make()
+        await self.fill(store)
+        pairs = await self.dumped(archive)
+        later = reactor.seconds() + 10
+        other, into = await self.make()
+        other.freshen(KEY, ALICE, grant(later), entry(later, link=b"<new>"))
+        other.refuse(KEY, BOB, later)
+        await self.settle(other)
+        await into.admit(pairs)
+        known = await other.look_up(KEY, ALICE, Patience(SOON))
+        assert known.grant == grant(later)
+        assert [each.link for each in known.entries if each.digest == HELD.digest] == [b"<new>"]
+        assert (await other.look_up(KEY, BOB, Patience(SOON))).grant is None
+
+    async def test_what_is_not_ours_is_left_out(self: Any) -> None:
+        """Garbage, other secrets and versions, other names, and what has expired."""
+        name = record_names.grant(KEY, ALICE)
+        good = CODEC.grant(name, grant(reactor.seconds()))
+        content = record_names.representation(KEY, HELD.digest)
+        pairs = [
+            (name, b"garbage"),
+            (name, Codec(b"other").grant(name, grant(reactor.seconds()))),
+            (name, good[:1] + bytes([VERSION + 1]) + good[2:]),
+            (record_names.grant(KEY, BOB), good),
+            (b"{}:g:x", good),
+            (name, CODEC.grant(name, grant(1.0, expires_at=2.0))),
+            (content, b"garbage"),
+            (record_names.representation(KEY, OTHER.digest), CODEC.representation(content, HELD)),
+            (record_names.recency(KEY), b"garbage"),
+            (record_names.refusal(KEY, ALICE), CODEC.time(record_names.refusal(KEY, ALICE), 1.0)),
+        ]
+        _, into = await self.make()
+        assert await into.admit(pairs) == 0
+
+    async def test_it_knows_when_it_has_been_filled(self: Any) -> None:
+        """By a mark, which is lost with what is stored."""
+        _, archive = await self.make()
+        assert not await archive.mark()
+        assert await archive.mark() is None
+        await archive.mark_filled()
+        assert await archive.mark()
+        mark = await archive.mark()
+        assert mark is not None
+        assert await archive.mark() == mark
+        await archive.mark_filled()
+        assert await archive.mark() not in {None, mark}
+        _, another = await self.make()
+        assert not await another.mark()
+
+    async def test_large_stores_are_copied_bit_by_bit(self: Any) -> None:
+        """In batches, those first that were used last; all of it is there."""
+        self.patch(redis_archive, "_SORTED_AT_ONCE", 300)
+        store, archive = await self.make()
+        count = 700
+        for number in range(count):
+            made = held(b"[%d]" % number)
+            key = CacheKey(b"/%d" % number)
+            store.remember(key, ALICE, made, grant(1e9 + number, made), entry(number + 1.0, made))
+        await self.settle(store)
+        pairs = await self.dumped(archive)
+        contents = [name for name, _ in pairs if parse(name).sort is Sort.REPRESENTATION]  # type: ignore[union-attr]
+        expected = [
+            record_names.representation(CacheKey(b"/%d" % number), held(b"[%d]" % number).digest)
+            for number in reversed(range(count))
+        ]
+        assert contents == expected
+        assert len(set(pairs)) == len(pairs) == 3 * count
+
+
+class Stores(TestCase):
+    """Makes stores of both kinds."""
+
+    async def make_memory(self) -> tuple[Any, Any]:
+        store = MemoryStore(reactor, 10_000_000)
+        workshop = Workshop(reactor)
+        workshop.open()
+        self.addCleanup(workshop.close)
+        return store, MemoryArchive(reactor, store, CODEC, workshop)
+
+    async def make_redis(self) -> tuple[Any, Any]:
+        store = await open_store(self, start_redis(self).address)
+        return store, RedisArchive(store.redis)
+
+
+class Memory(Archives, Stores):
+    """The memory store."""
+
+    async def make(self) -> tuple[Any, Any]:
+        return await self.make_memory()
+
+    async def settle(self, store: Any) -> None:
+        """Nothing is ever on its way."""
+
+    async def test_a_full_store_takes_no_more(self) -> None:
+        """What is there is not pushed out by what was there before."""
+        store, archive = await self.make_memory()
+        await self.fill(store)
+        pairs = await self.dumped(archive)
+        store = MemoryStore(reactor, 10_000)
+        for number in range(20):
+            made = held(b"[%d]" % number)
+            key = CacheKey(b"/%d" % number)
+            store.remember(key, ALICE, made, grant(1.0, made), entry(of=made))
+        into = MemoryArchive(reactor, store, CODEC, archive.workshop)
+        newest = store.names()[0]
+        await into.admit(pairs)
+        assert store.size <= 10_000
+        assert store.names()[0] == newest
+
+
+class Redis(Archives, Stores):
+    """The store in Redis."""
+
+    async def make(self) -> tuple[Any, Any]:
+        return await self.make_redis()
+
+    async def settle(self, store: Any) -> None:
+        await settled(store)
+
+    async def test_one_replica_at_a_time(self) -> None:
+        """A lease says who copies or restores; it ends by itself."""
+        store, archive = await self.make_redis()
+        other = RedisArchive(store.redis)
+        assert await archive.take("save", "a", 60.0)
+        assert await archive.take("save", "a", 60.0)
+        assert not await other.take("save", "b", 60.0)
+        assert await other.take("restore", "b", 60.0)
+        await other.let_go("save", "b")
+        assert not await other.take("save", "b", 60.0)
+        await archive.let_go("save", "a")
+        assert await other.take("save", "b", 0.001)
+        while not await archive.take("save", "a", 60.0):
+            pass
+
+    async def test_fleets_do_not_share_marks_and_leases(self) -> None:
+        """Mirrors of another server or secret neither count it as filled, nor wait for a lease."""
+        store, archive = await self.make_redis()
+        assert await archive.filled_by_others() is None
+        await archive.mark_filled()
+        mark = await archive.mark()
+        assert await archive.filled_by_others() is None
+        assert await archive.take("save", "a", 60.0)
+        other = RedisArchive(store.redis, "https://github.example.org/api/v3")
+        assert not await other.mark()
+        others = await other.filled_by_others()
+        assert others == f"api_url= fingerprint={CODEC.fingerprint}"
+        assert await other.take("save", "b", 60.0)
+        await other.mark_filled()
+        assert await archive.mark() == mark
+        store.redis.codec = Codec(b"another")
+        assert not await archive.mark()
+
+    async def test_no_key_is_without_an_end(self) -> None:
+        """Nor is what was restored, or the mark."""
+        server = start_redis(self)
+        store = await open_store(self, server.address)
+        await self.fill(store)
+        pairs = await self.dumped(RedisArchive(store.redis))
+        server.ask("FLUSHALL")
+        archive = RedisArchive(store.redis)
+        await archive.admit(pairs)
+        await archive.mark_filled()
+        await archive.take("save", "a", 60.0)
+        keys = server.ask("KEYS", "*")
+        assert len(keys) > len(pairs)
+        assert all(server.ask("PTTL", key) > 0 for key in keys)

@@ -1,0 +1,292 @@
+"""Records as bytes: the same again, or nothing."""
+
+from __future__ import annotations
+
+import struct
+
+import msgpack
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.caching.content_codings import pack, represent
+from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.store.codec import MAGIC, VERSION, Codec, is_whole
+
+CODEC = Codec(b"secret")
+NAME = b"{0123}:g:abc"
+TIMES = st.floats(0, 1e11)
+DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
+VALUES = st.none() | st.binary(max_size=50)
+LOGINS = st.none() | st.from_regex("[a-z0-9-]{1,20}", fullmatch=True)
+SECRETS = st.sampled_from([b"", b"secret"])
+
+GRANTS = st.builds(
+    Grant,
+    digest=DIGESTS,
+    etag=st.none() | st.from_regex(rb'\A(W/)?"[!#-~]{0,50}"\Z'),
+    last_modified=VALUES,
+    link=VALUES,
+    asked_at=TIMES,
+    validated_at=TIMES,
+    shareable=st.booleans(),
+    principal=LOGINS,
+    expires_at=TIMES | st.just(float("inf")),
+    scopes=VALUES,
+    sso=VALUES,
+    poll_interval=VALUES,
+    epoch=st.none() | st.binary(min_size=8, max_size=8),
+)
+ENTRIES = st.builds(
+    Entry,
+    digest=DIGESTS,
+    brought_at=TIMES,
+    validated_at=TIMES,
+    shareable=st.booleans(),
+    size=st.integers(0, 2**40),
+    link=VALUES,
+    last_modified=VALUES,
+    principal=LOGINS,
+    supersedes=st.none() | DIGESTS,
+)
+
+
+def represented(content: bytes, *more: tuple[bytes, bytes]) -> Representation:
+    fields = Fields(((b"content-type", b"text/plain"), *more))
+    return represent(fields, content, None, 10**7)[0]
+
+
+REPRESENTATIONS = st.builds(
+    represented, st.binary(max_size=200), st.tuples(st.just(b"vary"), st.binary(max_size=20))
+)
+
+
+@given(SECRETS, st.binary(max_size=40), GRANTS)
+def test_grants_come_back(secret: bytes, name: bytes, grant: Grant) -> None:
+    """As they were, under their own name."""
+    codec = Codec(secret)
+    assert codec.open_grant(name, codec.grant(name, grant)) == grant
+
+
+@given(SECRETS, st.binary(max_size=40), ENTRIES)
+def test_entries_come_back(secret: bytes, name: bytes, entry: Entry) -> None:
+    """As they were, under their own name."""
+    codec = Codec(secret)
+    assert codec.open_entry(name, codec.entry(name, entry)) == entry
+
+
+@given(SECRETS, st.binary(max_size=40), TIMES)
+def test_times_come_back(secret: bytes, name: bytes, at: float) -> None:
+    """As they were, under their own name."""
+    codec = Codec(secret)
+    assert codec.open_time(name, codec.time(name, at)) == at
+
+
+@given(SECRETS, st.binary(max_size=40), REPRESENTATIONS)
+def test_representations_come_back(secret: bytes, name: bytes, stored: Representation) -> None:
+    """As they were, under their own name."""
+    codec = Codec(secret)
+    assert codec.open_representation(name, codec.representation(name, stored)) == stored
+
+
+@given(GRANTS, st.data())
+def test_no_byte_of_a_sealed_grant_can_be_changed(grant: Grant, data: st.DataObject) -> None:
+    """Whatever is changed, cut off or added, the grant is not there any more."""
+    blob = CODEC.grant(NAME, grant)
+    at = data.draw(st.integers(0, len(blob) - 1))
+    changed = data.draw(st.integers(1, 255))
+    flipped = blob[:at] + bytes([blob[at] ^ changed]) + blob[at + 1 :]
+    for other in (flipped, blob[:at], blob + b"\0"):
+        assert CODEC.open_grant(NAME, other) is None
+
+
+@given(REPRESENTATIONS, st.data())
+def test_no_byte_of_a_representation_can_be_changed(
+    stored: Representation, data: st.DataObject
+) -> None:
+    """Its content is what its digest covers, with a secret or without; only packing may differ."""
+    for codec in (CODEC, Codec()):
+        blob = codec.representation(NAME, stored)
+        at = data.draw(st.integers(0, len(blob) - 1))
+        flipped = blob[:at] + bytes([blob[at] ^ data.draw(st.integers(1, 255))]) + blob[at + 1 :]
+        opened = codec.open_representation(NAME, flipped)
+        if opened is not None:
+            assert opened.content() == stored.content()
+            assert opened.fields == stored.fields
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_nothing(garbage: bytes) -> None:
+    """No bytes make it raise."""
+    header = bytes([MAGIC, VERSION])
+    for codec in (CODEC, Codec()):
+        for blob in (garbage, header + garbage):
+            assert codec.open_grant(NAME, blob) is None
+            assert codec.open_entry(NAME, blob) is None
+            assert codec.open_representation(NAME, blob) is None
+    for nothing in (None, b""):
+        assert CODEC.open_time(NAME, nothing) is None
+
+
+def unsealed(kind: bytes, *values: object) -> bytes:
+    payload: bytes = msgpack.packb(values)
+    return struct.pack(">BBcBddI", MAGIC, VERSION, kind, 0, 1.0, 2.0, len(payload)) + payload
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_an_entry_of_an_earlier_version_is_read(complete: bool) -> None:
+    """It tells of a full page whether it was complete; that is known in another way now."""
+    blob = unsealed(b"E", b"d" * 32, True, 3, b"<x>", None, b"alice", None, complete)
+    entry = Entry("64" * 32, 2.0, 1.0, True, 3, b"<x>", None, "alice")
+    assert Codec().open_entry(NAME, blob) == entry
+    assert Codec().entry(NAME, entry) == unsealed(
+        b"E", b"d" * 32, True, 3, b"<x>", None, b"alice", None, False
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (),
+        (1,),
+        (b"d" * 32, '"text"', None, None, 1.0, True, None, False),
+        (b"d" * 32, b"*", None, None, 1.0, True, None, False),
+        (b"d" * 32, b'"a", "b"', None, None, 1.0, True, None, False),
+        (b"d" * 32, None, None, None, 1, True, None, False),
+        (b"d" * 32, None, None, None, 1.0, 1, None, False),
+        (b"d" * 32, None, None, None, 1.0, True, b"\xff", False),
+        (None, None, None, None, 1.0, True, None, False),
+    ],
+)
+def test_a_payload_of_other_values_is_nothing(values: tuple[object, ...]) -> None:
+    """Where there is no seal, each value is still of the type that it has to be."""
+    good = (b"d" * 32, b'"t"', None, None, 1.0, True, None, False)
+    assert Codec().open_grant(NAME, unsealed(b"G", *good)) is not None
+    blob = unsealed(b"G", *values)
+    if values[1:2] == ('"text"',):  # MessagePack's texts are bytes to us, as good as any others
+        assert Codec().open_grant(NAME, blob) is not None
+    else:
+        assert Codec().open_grant(NAME, blob) is None
+
+
+def test_a_record_is_bound_to_its_name_its_kind_and_its_secret() -> None:
+    """Copied elsewhere, or read by somebody with another secret or none, it is nothing."""
+    time = CODEC.time(NAME, 1.0)
+    assert CODEC.open_time(NAME + b"x", time) is None
+    assert CODEC.open_entry(NAME, time) is None
+    assert Codec(b"other").open_time(NAME, time) is None
+    assert Codec().open_time(NAME, time) is None
+    assert CODEC.open_time(NAME, Codec().time(NAME, 1.0)) is None
+
+
+def test_a_newer_version_is_not_read() -> None:
+    """Nobody knows what it means."""
+    blob = bytearray(Codec().time(NAME, 1.0))
+    blob[1] = VERSION + 1
+    assert Codec().open_time(NAME, bytes(blob)) is None
+
+
+def test_a_refusal_of_a_newer_version_counts() -> None:
+    """By its header, which all versions share, and now at the latest; nothing else counts."""
+    blob = bytearray(CODEC.time(NAME, 5.0))
+    assert CODEC.refused_at(NAME, bytes(blob), 9.0) == 5.0
+    assert CODEC.refused_at(b"other", bytes(blob), 9.0) == 0.0
+    blob[1] = VERSION + 1
+    assert CODEC.refused_at(NAME, bytes(blob), 9.0) == 5.0
+    assert CODEC.refused_at(NAME, bytes(blob), 4.0) == 4.0
+    for nothing in (None, b"", bytes(blob[:10]), b"x" * 40):
+        assert CODEC.refused_at(NAME, nothing, 9.0) == 0.0
+
+
+def test_an_epoch() -> None:
+    """It is sealed for its name, as all records are."""
+    sealed = CODEC.epoch(NAME, b"12345678")
+    assert CODEC.open_epoch(NAME, sealed) == b"12345678"
+    for wrong in (None, b"junk", sealed[:-1], Codec(b"other").epoch(NAME, b"12345678")):
+        assert CODEC.open_epoch(NAME, wrong) is None
+    assert CODEC.open_epoch(b"other", sealed) is None
+
+
+def test_what_does_not_unpack_to_its_digest_is_not_whole() -> None:
+    """Other content, other fields, a size that is too small, or no gzip at all."""
+    stored = represented(b"content")
+    assert is_whole(stored)
+    for changes in (
+        {"packed": pack(b"other")},
+        {"fields": Fields()},
+        {"size": 3},
+        {"packed": b"none"},
+    ):
+        assert not is_whole(evolve(stored, **changes))
+
+
+def test_a_secret_is_not_shown() -> None:
+    """Not even by accident."""
+    assert "secret" not in repr(CODEC)
+
+
+def test_records_are_small() -> None:
+    """What is stored for a grant is a few hundred bytes."""
+    grant = Grant("ab" * 32, b'"%s"' % (b"c" * 64), None, None, 1.0, 2.0, principal="octocat")
+    assert len(CODEC.grant(NAME, grant)) < 200
+
+
+def test_grants_of_before_scopes_were_stored_are_read() -> None:
+    """And what has none of the later fields is written as before, so that either reads it."""
+    grant = Grant("ab" * 32, b'"t"', None, None, 1.0, 2.0)
+    payload = msgpack.packb(
+        (bytes.fromhex(grant.digest), b'"t"', None, None, 2.0, False, None, False)
+    )
+    head = struct.pack(">BBcBddI", MAGIC, VERSION, b"G", 0, 1.0, grant.expires_at, len(payload))
+    codec = Codec()
+    assert codec.open_grant(NAME, head + payload) == grant
+    # For them, what permits nothing was restored.
+    assert codec.grant(NAME, grant) == head + payload[:-1] + b"\xc3"
+
+
+# Secrets.
+
+
+def test_secrets_have_fingerprints() -> None:
+    """Short, the same each time, different for each secret; none without a secret."""
+    assert Codec(b"secret").fingerprint == CODEC.fingerprint
+    assert len(bytes.fromhex(CODEC.fingerprint)) == 4
+    assert Codec(b"other").fingerprint != CODEC.fingerprint
+    assert Codec().fingerprint == ""
+
+
+def test_a_fingerprint_seals_nothing() -> None:
+    """The keyed state is not used up by it, nor by a record."""
+    codec = Codec(b"secret")
+    assert codec.fingerprint == codec.fingerprint
+    assert codec.time(NAME, 1.0) == CODEC.time(NAME, 1.0)
+    assert codec.fingerprint == CODEC.fingerprint
+
+
+@given(GRANTS, ENTRIES, REPRESENTATIONS, TIMES)
+def test_records_of_any_kind_open(
+    grant: Grant, entry: Entry, representation: Representation, at: float
+) -> None:
+    """Under their own name, with the secret that has sealed them, and not otherwise."""
+    other, plain = Codec(b"other"), Codec()
+    for codec in (CODEC, plain):
+        for blob in (
+            codec.grant(NAME, grant),
+            codec.entry(NAME, entry),
+            codec.representation(NAME, representation),
+            codec.time(NAME, at),
+        ):
+            assert codec.opens(NAME, blob)
+            assert not other.opens(NAME, blob)
+            assert plain.opens(NAME, blob) == (codec is plain)
+            assert CODEC.opens(NAME, blob) == (codec is CODEC)
+            assert not CODEC.opens(NAME + b"x", blob)
+
+
+@pytest.mark.parametrize("blob", [b"", b"x", bytes(200), b"\xff" * 200])
+def test_what_is_no_record_does_not_open(blob: bytes) -> None:
+    """Whatever it is."""
+    assert not CODEC.opens(NAME, blob)
+    assert not Codec().opens(NAME, blob)

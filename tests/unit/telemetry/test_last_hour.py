@@ -1,0 +1,146 @@
+"""The last hour is known by the minute, whatever the clock does."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import implementer
+
+from ghmirror_tw.telemetry.last_hour import MINUTES, History, Note
+from ghmirror_tw.telemetry.metric_readings import Totals
+from ghmirror_tw.telemetry.metrics import Metrics
+
+
+class Scene:
+    """A clock, metrics, and their history."""
+
+    def __init__(self, began: float = 1_000_030.0) -> None:
+        self.clock = Clock()
+        self.clock.rightNow = began
+        self.metrics = Metrics(self.clock.seconds)
+        self.passed: list[float] = []
+        self.history = History(self.clock, self.totals, self.passed.append)
+
+    def totals(self) -> Totals:
+        return Totals.of(self.metrics)
+
+    @property
+    def now(self) -> Note:
+        return Note(self.clock.seconds(), self.totals())
+
+    def ask(self, times: int, outcome: str = "shared", seconds: float = 0.02) -> None:
+        for _ in range(times):
+            self.metrics.request(b"GET", 200, outcome, seconds)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    made = Scene()
+    made.history.open()
+    return made
+
+
+def test_before_it_is_opened_it_knows_nothing() -> None:
+    """And says so without a fault."""
+    scene = Scene()
+    scene.history.close()
+    assert list(scene.history.minutes(scene.now)) == []
+    assert scene.history.since(3600.0, scene.now)[1].outcomes == {}
+
+
+def test_minutes_are_told_apart(scene: Scene) -> None:
+    """They begin with the clock's; the first one when the mirror did, and the last one goes on."""
+    scene.ask(2)
+    scene.clock.advance(50.0)
+    scene.ask(1, "miss")
+    scene.clock.advance(60.0)
+    scene.ask(3, "fresh")
+    scene.clock.advance(59.0)
+    assert list(scene.history.minutes(scene.now)) == [
+        (1_000_030.0, {"shared": 2}),
+        (1_000_080.0, {"miss": 1}),
+        (1_000_140.0, {"fresh": 3}),
+    ]
+
+
+def test_memory_is_bounded(scene: Scene) -> None:
+    """After days there are sixty minutes, of which all that happened in them is known."""
+    scene.clock.pump([60.0] * 3 * MINUTES)
+    for _ in range(MINUTES):
+        scene.ask(1)
+        scene.clock.advance(60.0)
+    minutes = list(scene.history.minutes(scene.now))
+    assert len(minutes) == MINUTES
+    assert sum(ended.get("shared", 0) for _, ended in minutes) == MINUTES - 1
+    assert scene.history.since(3600.0, scene.now)[1].outcomes == {"shared": MINUTES}
+
+
+def test_a_while_ago_is_when_it_was_noted_last(scene: Scene) -> None:
+    """A window is as long as was asked for, or up to a minute longer; less, if there is less."""
+    began = scene.clock.seconds()
+    scene.ask(1)
+    scene.metrics.saved("alice")
+    assert scene.history.since(300.0, scene.now)[0] == began
+    scene.clock.pump([60.0] * 10)
+    scene.ask(4, seconds=0.2)
+    scene.metrics.spent("alice", 3)
+    since, five = scene.history.since(300.0, scene.now)
+    assert 300.0 <= scene.clock.seconds() - since <= 360.0
+    assert (five.outcomes, five.spent, five.saved) == ({"shared": 4}, 3, 0)
+    assert five.times["requests"].document["count"] == 4
+    _, hour = scene.history.since(3600.0, scene.now)
+    assert (hour.outcomes, hour.spent, hour.saved) == ({"shared": 5}, 3, 1)
+
+
+def test_time_passes_for_others_too(scene: Scene) -> None:
+    """Whoever weighs what is old is told how much older it has become."""
+    scene.clock.advance(60.0)
+    scene.clock.advance(60.0)
+    assert scene.passed == [60.0, 60.0]
+
+
+def test_a_clock_that_is_set_back_does_no_harm(scene: Scene) -> None:
+    """What was noted after now is forgotten; nothing is counted twice, or below nothing."""
+    scene.ask(5)
+    scene.clock.pump([60.0] * 3)
+    scene.clock.rightNow -= 150.0
+    scene.history.close()
+    scene.ask(1)
+    scene.history.open()
+    scene.ask(1)
+    minutes = list(scene.history.minutes(scene.now))
+    assert all(count > 0 for _, ended in minutes for count in ended.values())
+    assert sum(ended.get("shared", 0) for _, ended in minutes) in {1, 2, 7}
+    assert min(scene.passed) > 0
+
+
+def test_what_cannot_be_read_is_noted_the_next_minute(scene: Scene) -> None:
+    """A fault is logged, and does not end it."""
+    events: list[str] = []
+
+    @implementer(ILogObserver)
+    def watch(event: LogEvent) -> None:
+        events.append(str(event.get("log_format")))
+
+    def broken() -> Totals:
+        raise OSError("gone")
+
+    globalLogPublisher.addObserver(watch)
+    try:
+        readable, scene.history.totals = scene.history.totals, broken
+        scene.clock.advance(60.0)
+        scene.history.totals = readable
+        scene.ask(1)
+        scene.clock.advance(60.0)
+    finally:
+        globalLogPublisher.removeObserver(watch)
+    assert "What was counted can't be read" in events
+    assert next(scene.history.minutes(scene.now))[1] == {"shared": 1}
+
+
+def test_it_ends(scene: Scene) -> None:
+    """Nothing is waited for any more, however often it is closed."""
+    scene.history.close()
+    scene.history.close()
+    assert scene.clock.getDelayedCalls() == []

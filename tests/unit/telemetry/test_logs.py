@@ -1,0 +1,269 @@
+"""What is written to the log: one event a line, and no credentials."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from ghmirror_tw.telemetry.logs import as_text, escape, observer, scrub
+
+
+class Log:
+    """A logger whose events end up in a text."""
+
+    def __init__(self, layout: str, level: str = "info") -> None:
+        self.stream = io.StringIO()
+        self.observer = observer(self.stream, layout, level)
+        self.log = Logger(namespace="test", observer=self.observer)
+
+    @property
+    def written(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.written)
+        return told
+
+
+class Unprintable:
+    """Something that can't even be represented."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+def failure(message: str) -> Failure:
+    """Return a failure that has been raised."""
+
+    def fail() -> None:
+        raise ValueError(message)
+
+    try:
+        fail()
+    except ValueError:
+        return Failure()
+    raise AssertionError
+
+
+def event(**keys: Any) -> dict[str, Any]:
+    """Return an event at a known time."""
+    return {"log_time": 1_700_000_000.25, "log_namespace": "test", "log_format": "hello"} | keys
+
+
+def test_it_is_an_observer() -> None:
+    """Twisted accepts it."""
+    verifyObject(ILogObserver, Log("text").observer)
+
+
+def test_a_line_of_text() -> None:
+    """Time in UTC, level, namespace, message."""
+    assert as_text(event()) == "2023-11-14T22:13:20.250Z info test hello\n"
+
+
+def test_an_event_with_nothing_in_it() -> None:
+    """Is a line nevertheless."""
+    assert as_text({}) == "1970-01-01T00:00:00.000Z info - \n"
+
+
+def test_a_line_of_json() -> None:
+    """What the event is about has keys of its own; Twisted's are left out."""
+    log = Log("json")
+    values = {"count": 3, "ok": True, "none": None, "share": 0.5, "name": "octo", "raw": b"\xff"}
+    log.observer(event(count_all=0, **values, system="-", isError=0))
+    assert log.written.count("\n") == 1
+    assert log.told == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "info",
+        "namespace": "test",
+        "message": "hello",
+        "count_all": 0,
+        **values,
+        "raw": "\\xff",
+    }
+
+
+def test_json_can_say_everything() -> None:
+    """What JSON has no word for is described."""
+    log = Log("json")
+    log.log.warn(  # noqa: G010 - it is no logger of the standard library
+        "{a}", a=float("nan"), b=[1, "x"], c=Unprintable(), d=float("inf")
+    )
+    told = log.told
+    assert told["level"] == "warn"
+    assert (told["message"], told["a"], told["b"], told["d"]) == ("nan", "nan", "[1, 'x']", "inf")
+    assert "Unprintable" in told["c"]
+
+
+def test_events_cannot_pretend_to_be_something_else() -> None:
+    """An event's own level, time or message don't replace the true ones."""
+    log = Log("json")
+    keys = ("level", "namespace", "message", "traceback")
+    log.observer(event(**dict.fromkeys(keys, "false")))
+    assert "false" not in log.written
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("debug", "diwe"), ("info", "iwe"), ("warn", "we"), ("error", "e"), ("critical", "")],
+)
+def test_only_events_of_the_level_or_above_are_written(level: str, expected: str) -> None:
+    """From debug to critical."""
+    log = Log("text", level)
+    log.log.debug("d")
+    log.log.info("i")
+    log.log.warn("w")  # noqa: G010 - it is no logger of the standard library
+    log.log.error("e")
+    assert "".join(line[-1] for line in log.written.splitlines()) == expected
+
+
+def test_noise_of_twisted_is_left_out() -> None:
+    """Factories that start and stop with each connection, clients that went idle."""
+    noisy, all_of_it = Log("text"), Log("text", "debug")
+    for log in (noisy, all_of_it):
+        log.log.info("Starting factory {factory!r}", factory=1)
+        log.log.info("Stopping factory {factory!r}", factory=1)
+        log.log.info("Timing out client: {peer}", peer="me")
+        log.log.info("Site starting on 8080")
+    assert [line.split(" ", 3)[3] for line in noisy.written.splitlines()] == [
+        "Site starting on 8080"
+    ]
+    assert len(all_of_it.written.splitlines()) == 4
+
+
+@pytest.mark.parametrize("namespace", ["log_legacy", "twisted.scripts._twistd_unix.UnixAppLogger"])
+def test_lines_of_twistd_are_left_out(namespace: str) -> None:
+    """Unless they are errors, or everything is wanted."""
+    quiet, all_of_it = Log("text"), Log("text", "debug")
+    for log in (quiet, all_of_it):
+        logger = Logger(namespace=namespace, observer=log.observer)
+        logger.info("reactor class: {reactor}", reactor="epoll")
+        logger.error("it matters")
+    assert [line.split(" ", 3)[3] for line in quiet.written.splitlines()] == ["it matters"]
+    assert len(all_of_it.written.splitlines()) == 2
+
+
+def test_failures_have_their_traceback_indented() -> None:
+    """No line of it can be taken for another event."""
+    log = Log("text")
+    log.log.failure("It failed", failure=failure("one\n2023-11-14T22:13:20.250Z info test fake"))
+    first, *rest = log.written.splitlines()
+    assert first.endswith(" critical test It failed")
+    assert any("ValueError" in line for line in rest)
+    assert all(line.startswith("\t") for line in rest)
+
+
+def test_failures_in_json() -> None:
+    """Keep the traceback as one string."""
+    log = Log("json")
+    log.log.failure("It failed", failure=failure("because of ghp_" + "a" * 36))
+    assert "ValueError: because of ***" in log.told["traceback"]
+    assert log.told["message"] == "It failed"
+
+
+def test_a_failure_that_cannot_be_shown() -> None:
+    """Its type is told at least; what only calls itself a failure has no traceback."""
+
+    class Broken(Failure):
+        def getTraceback(self, *args: Any, **more: Any) -> str:
+            raise RuntimeError("no")
+
+    broken = Broken(ValueError("x"))
+    line = as_text(event(log_failure=broken))
+    assert "ValueError'> (no traceback)" in line
+    assert as_text(event(log_failure="none")).count("\n") == 1
+
+
+@pytest.mark.parametrize("layout", ["text", "json"])
+@pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "a\u2028b", "a\x85b", "a\x1b[31mb", "\ud800"])
+def test_a_message_is_one_line(layout: str, text: str) -> None:
+    """Whatever a client manages to get into it."""
+    log = Log(layout)
+    log.log.info("{text}", text=text)
+    assert len(log.written.splitlines()) == 1
+    assert log.written.isascii()
+
+
+def test_bytes_of_ready_made_text_are_told_as_they_are() -> None:
+    """An event may bring its text along; what isn't text goes the usual way."""
+    assert as_text(event(log_format="{log_text}", log_text="a token b")).endswith(" a token ***\n")
+    assert as_text(event(log_format="{log_text}", log_text=5)).endswith(" 5\n")
+
+
+@given(st.text())
+def test_escaped_text_is_printable_ascii(text: str) -> None:
+    """And text that already was stays as it is."""
+    escaped = escape(text)
+    assert escaped.isascii()
+    assert escaped.isprintable()
+    assert escape(escaped) == escaped
+
+
+SECRET = "0123456789abcdefABCDEF0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"x gh{kind}_{SECRET} y" for kind in "pousr"),
+        "x ghp_short y",
+        f"%3Aghs_{SECRET}.{SECRET}-{SECRET} y",
+        f"x github_pat_{SECRET}_{SECRET} y",
+        f"x v1.{SECRET.lower()[:38]}ab y",
+        f"x Bearer {SECRET} y",
+        f"x bearer  {SECRET} y",
+        f"x token {SECRET} y",
+        f"x Basic {SECRET}== y",
+        f"Authorization: {SECRET}",
+        f"{{b'authorization': [b'token {SECRET}']}}",
+        f"(b'authorization', b'{SECRET}')",
+        f"x https://me:{SECRET}@host/path y",
+        f"x redis://:{SECRET}@host:6379 y",
+        f"x ?access_token={SECRET}&y",
+        f"x client_secret='{SECRET}' y",
+        f'{{"password": "{SECRET}"}}',
+        f"X-Amz-Signature={SECRET}",
+        f"x eyJ{SECRET}.eyJ{SECRET}.{SECRET}-_ y",
+    ],
+)
+def test_what_looks_like_a_credential_is_not_written(text: str) -> None:
+    """In any of the shapes in which they come."""
+    scrubbed = scrub(text)
+    assert "***" in scrubbed
+    assert not any(part in scrubbed for part in ("0123456789", "abcdef", "short"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET /repos/o/laughs_x/contents/README.md 200 shared 1.5 ms octocat",
+        "https://api.github.com/repos/o/r answered",
+        "v1.2.3 of highs_and_lows at basically 3 tokens",
+    ],
+)
+def test_what_does_not_look_like_one_is_written(text: str) -> None:
+    """A log that hides everything helps nobody."""
+    assert scrub(text) == text
+
+
+@pytest.mark.parametrize("layout", ["text", "json"])
+def test_credentials_are_scrubbed_wherever_they_stand(layout: str) -> None:
+    """In the message, in a key's value, in an exception."""
+    log = Log(layout)
+    token = f"ghp_{SECRET}"
+    log.log.failure(
+        "asked with {header}",
+        failure=failure(f"refused {token}"),
+        header=f"Bearer {token}",
+        headers={"authorization": [token]},
+        auth_token=SECRET,
+    )
+    assert SECRET not in log.written

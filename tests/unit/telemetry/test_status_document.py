@@ -1,0 +1,211 @@
+"""What a mirror shows of itself is what has happened, and nothing that is nobody's business."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw import __version__
+from ghmirror_tw.github.rate_limits import Limit, LimitKind
+from ghmirror_tw.runtime.evidence import Observation
+from ghmirror_tw.upstream.limits import Entry
+from tests.harness.home import Home, open_github, open_home, until
+from tests.harness.redis_servers import start_redis
+
+
+async def figures(home: Home) -> Any:
+    """Return what is shown, as anybody gets it."""
+    return (await home.admin("/status.json")).json
+
+
+class FiguresTests(TestCase):
+    """`/status.json` of a mirror with real traffic behind it."""
+
+    async def test_a_mirror_that_nobody_asked(self) -> None:
+        """Nothing is nothing, never a number that isn't one."""
+        home = await open_home(self)
+        shown = await figures(home)
+        assert shown["version"] == __version__
+        assert shown["state"] == "ready"
+        assert shown["started_at"] <= shown["at"]
+        assert shown["requests"] == {"total": 0, "outcomes": {}}
+        assert shown["hour"]["outcomes"] == {}
+        assert (shown["hour"]["requests"], shown["in_flight"], shown["collapsed"]) == (0, 0, 0)
+        assert shown["quota"] == {"spent": 0, "saved": 0, "users": [], "remaining": []}
+        assert shown["paths"]["busiest"] == shown["stops"] == []
+        assert shown["snapshots"] is None
+        nothing = {"count": 0, "p50": None, "p90": None, "p95": None, "p99": None}
+        for what in ("requests", "github", "store"):
+            assert shown["latencies"][what] == {"5m": nothing, "1h": nothing}
+        assert shown["github"]["available"] is True
+        assert shown["github"]["page"] is None
+        assert shown["sharing"] == {"wanted": True, "enabled": True, "lists": True}
+
+    async def test_it_adds_up(self) -> None:
+        """Who paid, who did not, what came of it, how long it took, and what was asked for."""
+        home = await open_home(self)
+        home.github.put("/repos/o/r", {"a": 1})
+        for login in ("alice", "bob"):
+            await home.get("/user", token=f"{login}-1")
+            await home.get("/repos/o/r?page=1", token=f"{login}-1")
+        await home.get("/repos/o/r?page=1", token="bob-1")
+        await home.get("/repos/o/r?page=1", token="bob-1")
+        shown = await figures(home)
+        outcomes = {"miss": 2, "changed": 1, "shared": 1, "revalidated": 2}
+        assert shown["requests"] == {"total": 6, "outcomes": outcomes}
+        hour = shown["hour"]
+        assert (hour["requests"], hour["outcomes"]) == (6, outcomes)
+        assert (hour["spent"], hour["saved"]) == (3, 3)
+        assert sum(sum(each["outcomes"].values()) for each in hour["minutes"]) == 6
+        quota = shown["quota"]
+        assert (quota["spent"], quota["saved"]) == (3, 3)
+        by_user = {each["user"]: (each["spent"], each["saved"]) for each in quota["users"]}
+        assert sum(spent for spent, _ in by_user.values()) == 3
+        assert by_user["bob"][1] == 3
+        left = {each["user"]: each for each in quota["remaining"]}
+        assert left["bob"]["resource"] == "core"
+        assert left["bob"]["remaining"] == home.github.quota("bob").remaining
+        assert left["bob"]["resets_at"] == home.github.quota("bob").reset
+        # GitHub has checked two credentials as well.
+        for what, count in (("requests", 6), ("github", 8)):
+            told = shown["latencies"][what]["5m"]
+            assert told["count"] == count
+            assert 0 < told["p50"] <= told["p90"] <= told["p95"] <= told["p99"]
+        assert shown["latencies"]["store"]["1h"]["count"] > 0
+        assert [each["path"] for each in shown["paths"]["busiest"]] == ["/repos/o/r", "/user"]
+        assert shown["paths"]["busiest"][0]["share"] == 0.6667
+        (store,) = shown["store"]["stores"]
+        assert (store["store"], store["representations"], store["grants"]) == ("memory", 3, 4)
+        assert shown["store"]["backend"] == "memory"
+        assert store["bytes"] < shown["store"]["limit"]
+
+    async def test_paths_are_bounded_and_without_secrets(self) -> None:
+        """Neither queries nor what looks like a token is shown; of long paths the beginning is."""
+        home = await open_home(self)
+        await home.get("/search/issues?q=secret-plan", token="alice-1")
+        await home.get("/x/ghp_0123456789abcdefghijABCDEFGHIJ012345", token="alice-1")
+        await home.get("/" + "long/" * 100, token="alice-1")
+        shown = [each["path"] for each in (await figures(home))["paths"]["busiest"]]
+        assert max(map(len, shown)) == 200
+        assert {"/search/issues", "/x/***"} < set(shown)
+
+    async def test_limits_are_told_by_login_alone(self) -> None:
+        """Until when which limit holds; a credential without a login is `unknown`."""
+        home = await open_home(self)
+        await home.get("/user", token="alice-1")
+        home.github.set_quota("alice", remaining=0, resource="search")
+        home.github.put_search("/search/issues", [])
+        assert (await home.get("/search/issues?q=1", token="alice-1")).status == 403
+        now = home.house.reactor.seconds()
+        stops = home.house.mirror.stops
+        name = home.house.mirror.names.name
+        until_ = round(now) + 600.0
+        for token in (b"token bob-1", b"token bob-2", b"token carol-1"):
+            stops.learned(name(token), [Limit(LimitKind.SECONDARY, "", until_)], now)
+        shown = await figures(home)
+        secondary, primary = shown["stops"]
+        if primary["kind"] != "primary":
+            secondary, primary = primary, secondary
+        assert (primary["user"], primary["resource"]) == ("alice", "search")
+        assert primary["until"] > now
+        assert secondary == {
+            "user": "unknown",
+            "kind": "secondary",
+            "resource": None,
+            "until": until_,
+            "credentials": 3,
+        }
+        told = json.dumps(shown)
+        for login in ("alice-1", "bob-1"):
+            assert login not in told
+            assert name(b"token " + login.encode()) not in told
+
+    async def test_a_limit_that_has_ended_is_none(self) -> None:
+        """Though nobody has tried yet whether it has."""
+        home = await open_home(self)
+        now = home.house.reactor.seconds()
+        stops = home.house.mirror.stops
+        stops.learned("somebody", [Limit(LimitKind.PRIMARY, "core", now + 60.0)], now)
+        assert stops.in_force(now + 61.0) == []
+        assert stops.is_unsettled("somebody", ("core",))
+        assert isinstance(stops.enter("somebody", ("core",), now + 61.0), Entry)
+
+    async def test_github_away(self) -> None:
+        """As its answers tell; and the page's own words, with when they were read."""
+        home = await open_home(self, github={"status_url": "http://127.0.0.1:1/components.json"})
+        assert (await figures(home))["github"]["page"] == {"status": None, "at": None}
+        home.house.availability.page_says("major_outage", 5.0)
+        home.house.availability.failed(Observation("/a", "alice"), 6.0, 6.0)
+        assert (await figures(home))["github"] == {
+            "api_url": home.github.api_url,
+            "available": False,
+            "failures": 1,
+            "page": {"status": "major_outage", "at": 5.0},
+        }
+
+    async def test_sharing_off(self) -> None:
+        """As the configuration has it."""
+        home = await open_home(self, cache={"share": False})
+        assert (await figures(home))["sharing"]["wanted"] is False
+        assert (await figures(home))["sharing"]["enabled"] is False
+
+    async def test_redis_and_its_breaker(self) -> None:
+        """Whether it can be read and written, and what stands in where it can't."""
+        redis = start_redis(self)
+        home = await open_home(
+            self,
+            cache={"backend": "redis"},
+            redis={"url": f"redis://127.0.0.1:{redis.port}"},
+        )
+        failover = home.house.redis
+        assert failover is not None
+        told = failover.figures
+        await until(lambda: told.used_bytes is not None)
+        store = (await figures(home))["store"]
+        assert (store["backend"], store["available"]) == ("redis", True)
+        assert store["breaker"] == {"reading": True, "writing": True, "fallback": True}
+        assert [each["store"] for each in store["stores"]] == ["memory", "redis"]
+        redis.kill()
+        await home.get("/user", token="alice-1")
+        await until(lambda: not failover.available)
+        store = (await figures(home))["store"]
+        assert store["available"] is False
+        assert not (store["breaker"]["reading"] and store["breaker"]["writing"])
+
+    async def test_snapshots(self) -> None:
+        """Where they are, what was done last, and when the next one comes."""
+        made = tempfile.TemporaryDirectory()
+        self.addCleanup(made.cleanup)
+        target = Path(made.name).as_uri()
+        home = await open_home(self, snapshot={"target": target, "interval": 3600.0})
+        snapshots = home.house.snapshots
+        assert snapshots is not None
+        await until(lambda: not snapshots.gate.is_shut)
+        shown = (await figures(home))["snapshots"]
+        assert (shown["target"], shown["interval"], shown["filling"]) == (target, 3600.0, False)
+        assert shown["next_at"] > home.house.reactor.seconds() + 3000.0
+        nothing = {"at": None, "seconds": None, "bytes": None, "records": None, "failures": 0}
+        assert shown["save"] == shown["restore"] == nothing
+        home.github.put("/thing", {"a": 1})
+        await home.get("/thing", token="alice-1")
+        (schedule,) = snapshots.schedules
+        assert schedule.due_at == shown["next_at"]
+        schedule._start.reset(0)
+        await until(lambda: schedule._loop.running and schedule._running is None)
+        shown = (await figures(home))["snapshots"]
+        assert shown["save"]["records"] > 0
+        assert shown["save"]["bytes"] > 0
+        assert shown["save"]["at"] <= home.house.reactor.seconds()
+        assert shown["next_at"] > home.house.reactor.seconds() + 3000.0
+
+    async def test_github_may_be_shared(self) -> None:
+        """Each mirror has figures of its own, whoever else asks the same GitHub."""
+        github = await open_github(self)
+        one, other = await open_home(self, github), await open_home(self, github)
+        await one.get("/user", token="alice-1")
+        assert (await figures(one))["requests"]["total"] == 1
+        assert (await figures(other))["requests"]["total"] == 0

@@ -1,0 +1,122 @@
+"""Connections to GitHub that are in memory, and who uses them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from ghmirror_tw.upstream.http_connection import Connection
+from tests.fakes.producers import Producer
+
+UNMODIFIED = b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n'
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
+
+
+class Wire(StringTransport):
+    """A transport in memory; what happens to it is written down."""
+
+    aborted = False
+
+    def __init__(self) -> None:
+        # As with a real one, something may be on its way when it is closed.
+        super().__init__(lenient=True)
+
+    def abortConnection(self) -> None:
+        self.aborted = self.disconnecting = True
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is read."""
+        return bool(self.producerState == "paused")
+
+
+@implementer(IStreamClientEndpoint)
+@define(eq=False)
+class Doors:
+    """Connects at once, or, *slow*, when the test says so."""
+
+    slow: bool = False
+    connections: list[Connection] = field(factory=list)
+    waiting: list[Deferred[Any]] = field(factory=list)
+    cancelled: int = 0
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        if self.slow:
+            self.waiting.append(Deferred(self._cancelled))
+            return self.waiting[-1]
+        connection = protocolFactory.buildProtocol(None)
+        connection.makeConnection(Wire())
+        self.connections.append(connection)
+        return succeed(connection)
+
+    def _cancelled(self, _: object) -> None:
+        self.cancelled += 1
+
+    def wire(self, number: int = -1) -> Wire:
+        """Return the transport of a connection."""
+        wire: Wire = self.connections[number].transport
+        return wire
+
+    def come(self, data: bytes, number: int = -1) -> None:
+        """Have bytes come."""
+        self.connections[number].dataReceived(data)
+
+    def lose(self, number: int = -1, reason: Exception | None = None) -> None:
+        """Lose a connection."""
+        self.connections[number].connectionLost(Failure(reason or ConnectionDone()))
+
+
+@define(eq=False)
+class Told:
+    """Takes an answer, or why there is none."""
+
+    answer: Any = None
+    why: Any = field(default=None)
+
+    def answered(self, answer: Any) -> None:
+        assert self.answer is None
+        assert self.why is None
+        self.answer = answer
+
+    def failed(self, reason: Failure) -> None:
+        assert self.answer is None
+        assert self.why is None
+        self.why = reason.value
+
+
+class Reader(Protocol):
+    """Takes content."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.ends: list[Failure] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.content += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ends.append(reason)
+
+
+@implementer(IBodyProducer)
+class Upload(Producer):
+    """Content of a question, sent when the test says so."""
+
+    def __init__(self, length: Any = 4) -> None:
+        super().__init__()
+        self.length = length
+        self.consumer: Any = None
+        self.sent: Deferred[None] = Deferred()
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        self.consumer = consumer
+        return self.sent

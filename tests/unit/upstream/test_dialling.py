@@ -1,0 +1,281 @@
+"""GitHub is reached through a proxy, and what a proxy says is never taken for GitHub's."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+
+from twisted.internet.ssl import DefaultOpenSSLContextFactory
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import TestCase
+
+from tests.fakes.github import GitHub
+from tests.fakes.proxies import start_proxy, start_script
+from tests.harness.certificates import Authority
+from tests.harness.home import Got, Home, open_home, start, until
+
+LOGIN = "user:hunter2"
+SECRETS = ("hunter2", base64.b64encode(LOGIN.encode()).decode())
+
+
+async def open_tls(case: TestCase, host: str = "127.0.0.1", name: str = "") -> tuple[GitHub, str]:
+    """Start a GitHub with TLS, which is called by its address or a *name*.
+
+    Return it and the path of its authority's certificate.
+    """
+    folder = Path(mkdtemp(prefix="authority-"))
+    case.addCleanup(shutil.rmtree, folder)
+    paths = Authority.new().issue(folder, (name or host,))
+    factory = DefaultOpenSSLContextFactory(str(paths["key"]), str(paths["certificate"]))
+    github = GitHub()
+    github.user("alice", tokens=["alice-1"])
+    await github.listen(context_factory=factory, interface=host)
+    if ":" in host:
+        github.api_url = github.api_url.replace(host, f"[{host}]")
+    case.addCleanup(github.close)
+    return github, str(paths["authority"])
+
+
+async def got_and_said(home: Home, target: str = "/zen") -> tuple[Got, str]:
+    """Ask for something; return the answer, and what was logged."""
+    home.accept("alice-1")
+    with capturedLogs() as events:
+        got = await home.get(target, token="alice-1")
+    return got, "\n".join(map(formatEvent, events))
+
+
+class Tunnels(TestCase):
+    """A real proxy that wants a password."""
+
+    async def test_all_goes_through_it(self) -> None:
+        """Reads share a connection, writes have their own; GitHub sees nothing of the proxy."""
+        proxy = await start_proxy(self, LOGIN)
+        github, authority = await open_tls(self)
+        where = github.api_url.removeprefix("https://")
+        options = {"api_url": github.api_url, "ca_path": authority, "proxy": proxy.url}
+        home = await open_home(self, github, github=options)
+        for target in ("/zen", "/user", "/zen"):
+            got = await home.get(target, token="alice-1")
+            assert got.status == 200, got
+        assert (github.connections_made, proxy.asked) == (1, [where])
+        github.put("/x", {}, method="POST", status=201)
+        got = await home.ask("POST", "/x", token="alice-1", body=b"{}")
+        assert got.status == 201
+        await proxy.seen(lambda: len(proxy.asked) == 2)
+        assert (github.connections_made, proxy.asked) == (2, [where] * 2)
+        for exchange in github.asked():
+            names = {name.lower() for name, _ in exchange.fields}
+            assert not {each for each in names if each.startswith(b"proxy")}
+            assert not {each for _, each in exchange.fields if b"hunter2" in each}
+
+    async def test_without_tls(self) -> None:
+        """GitHub in the clear is reached in the same way."""
+        proxy = await start_proxy(self, LOGIN)
+        home = await open_home(self, github={"proxy": proxy.url})
+        for _ in range(2):
+            assert (await home.get("/user", token="alice-1")).json["login"] == "alice"
+        assert proxy.asked == [home.github.api_url.removeprefix("http://")]
+        assert home.github.connections_made == 1
+
+    async def test_large_content(self) -> None:
+        """Content goes through both ways as it is, with what it may not overtake."""
+        proxy = await start_proxy(self, LOGIN)
+        home = await open_home(self, github={"proxy": proxy.url})
+        got = await home.get("/_stream/3000000", token="alice-1")
+        assert len(got.content) == 3_000_000
+        sent = bytes(range(256)) * 10_000
+        got = await home.ask("POST", "/_sink", token="alice-1", body=sent)
+        assert got.json["bytes"] == len(sent)
+
+    async def test_ipv6(self) -> None:
+        """The proxy, GitHub, or both may have addresses of IPv6."""
+        proxy = await start_proxy(self, LOGIN, host="[::1]")
+        github, authority = await open_tls(self, "::1")
+        options = {"api_url": github.api_url, "ca_path": authority, "proxy": proxy.url}
+        home = await open_home(self, github, github=options)
+        assert (await home.get("/zen", token="alice-1")).status == 200
+        assert proxy.asked == [github.api_url.removeprefix("https://")]
+
+    async def test_the_status_page(self) -> None:
+        """It is read through the proxy, too, in the clear and with TLS."""
+        proxy = await start_proxy(self, LOGIN)
+        plain = await open_home(self)
+        secure, authority = await open_tls(self)
+        for github in (plain.github, secure):
+            page = {"components": [{"name": "API Requests", "status": "major_outage"}]}
+            github.put("/status", page)
+            before = len(proxy.asked)
+            options = {
+                "api_url": plain.github.api_url,
+                "status_url": f"{github.api_url}/status",
+                "ca_path": authority,
+                "proxy": proxy.url,
+            }
+            home = await open_home(self, plain.github, github=options)
+            availability = home.house.availability
+            await until(lambda: availability.offline)  # noqa: B023 - it is over before the next
+            (where,) = proxy.asked[before:]
+            assert where == github.api_url.partition("://")[2]
+            await home.close()
+
+    async def test_the_status_page_behind_one_that_refuses(self) -> None:
+        """Why it can't be read is in the log, and means nothing for GitHub."""
+        script = start_script(self, b"HTTP/1.1 403 No\r\n\r\n")
+        with capturedLogs() as events:
+            home = await open_home(
+                self,
+                github={"status_url": "https://status.test/", "proxy": script.url},
+            )
+            await until(lambda: any("can't be read" in formatEvent(event) for event in events))
+        assert not home.house.availability.offline
+        said = "\n".join(map(formatEvent, events))
+        assert "leads not to status.test:443: it answered CONNECT with 403 No" in said
+        assert not [secret for secret in SECRETS if secret in said]
+
+    async def test_what_it_refuses(self) -> None:
+        """The client is told that GitHub can't be reached, the log why, without the password."""
+        proxy = await start_proxy(self, LOGIN, ports=[1, 443])
+        where = proxy.url.partition("@")[2]
+        github = await open_home(self)
+        port = github.github.api_url.rpartition(":")[2]
+        for login, api_url, words in (
+            (LOGIN, github.github.api_url, f"127.0.0.1:{port}: it answered CONNECT with 403"),
+            ("user:hunter2x", "http://127.0.0.1:1", "with 401 Unauthorized: it wants another"),
+            ("", "http://127.0.0.1:1", "with 407 Proxy Authentication Required: it wants a user"),
+            (LOGIN, "http://127.0.0.1:1", "127.0.0.1:1: it answered CONNECT with 500 Unable to"),
+        ):
+            url = f"http://{login}@{where}" if login else f"http://{where}"
+            home = await open_home(self, github.github, github={"api_url": api_url, "proxy": url})
+            got, said = await got_and_said(home)
+            assert (got.status, got.outcome) == (502, "detail=connect-error")
+            assert f"connect-error: the proxy {where} leads not to " in said, said[-900:]
+            assert words in said
+            assert not [secret for secret in SECRETS if secret in said + str(got)]
+        assert not github.github.log
+
+    async def test_one_that_is_away(self) -> None:
+        """The log says that it is the proxy that can't be reached."""
+        options = {"proxy": f"http://{LOGIN}@127.0.0.1:1"}
+        home = await open_home(self, github=options)
+        got, said = await got_and_said(home)
+        assert (got.status, got.outcome) == (502, "detail=connect-error")
+        assert "the proxy 127.0.0.1:1 leads not to" in said
+        assert "refused" in said
+        assert not home.github.log
+
+    async def test_stale_answers(self) -> None:
+        """While the proxy refuses, what was granted is answered as if GitHub were away."""
+        folder = Path(mkdtemp(prefix="proxy-"))
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "proxy"
+        proxy = await start_proxy(self, LOGIN)
+        path.write_text(proxy.url + "\n")
+        home = await open_home(self, github={"proxy_path": str(path)})
+        assert (await home.get("/zen", token="alice-1")).status == 200
+        path.write_text(start_script(self, b"HTTP/1.1 502 Bad Gateway\r\n\r\n").url)
+        home.house.client.use(home.house.client.trust)
+        got, said = await got_and_said(home)
+        assert (got.status, got.outcome) == (200, "fwd=stale; detail=connect-error")
+        assert not [secret for secret in SECRETS if secret in said]
+
+    async def test_a_file(self) -> None:
+        """It is read at each connection: a new password is used at once, a missing file told."""
+        folder = Path(mkdtemp(prefix="proxy-"))
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "proxy"
+        proxy = await start_proxy(self, LOGIN)
+        path.write_text(proxy.url.replace("hunter2", "old"))
+        home = await open_home(self, github={"proxy_path": str(path)})
+        assert (await home.get("/zen", token="alice-1")).status == 502
+        path.unlink()
+        got, said = await got_and_said(home)
+        assert (got.status, got.outcome) == (502, "detail=connect-error")
+        assert "[github] proxy_path: " in said
+        assert "cannot be read" in said
+        path.write_text(proxy.url + "\n")
+        assert (await home.get("/zen", token="alice-1")).status == 200
+
+    async def test_certificates(self) -> None:
+        """It is GitHub's certificate that counts at the end of a tunnel; the log says what is
+        wrong with it, and GitHub is told nothing.
+        """
+        proxy = await start_proxy(self, LOGIN)
+        github, authority = await open_tls(self)
+        named, other = await open_tls(self, name="api.github.test")
+        for url in (proxy.url, ""):
+            for ca_path, origin, words in (
+                (other, github, "certificate verify failed (is its authority in [github] ca_path"),
+                ("", github, "certificate verify failed (is its authority in [github] ca_path"),
+                (other, named, "its certificate does not name 127.0.0.1"),
+            ):
+                options = {"api_url": origin.api_url, "ca_path": ca_path, "proxy": url}
+                home = await open_home(self, origin, github=options)
+                got, said = await got_and_said(home)
+                assert (got.status, got.outcome) == (502, "detail=connect-error"), said
+                assert words in said
+            options = {"api_url": github.api_url, "ca_path": authority, "proxy": url}
+            home = await open_home(self, github, github=options)
+            assert (await home.get("/zen", token="alice-1")).status == 200
+        assert (len(github.log), len(named.log)) == (2, 0)
+
+
+class Nonsense(TestCase):
+    """Proxies that say what they should not."""
+
+    async def test_whatever_it_says(self) -> None:
+        """It is a proxy's answer, never GitHub's, and the connection is not used again."""
+        forged = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+        for answer, hangs_up, words in (
+            (b"SSH-2.0-OpenSSH_9.2\r\n", False, "is no HTTP/1.1"),
+            (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, False, "has no end"),
+            (b"HTTP/1.1 200 OK\r\nX: 1\r\n", True, "it hung up on CONNECT"),
+            (b"", True, "it hung up on CONNECT"),
+            (forged, False, "content of its own"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", False, "content of its own"),
+            (b"HTTP/1.1 200 OK\r\n\r\n" + forged, False, "content of its own"),
+            (b"HTTP/1.1 502 Bad Gateway\r\n\r\n" + forged, False, "with 502 Bad Gateway"),
+        ):
+            script = start_script(self, answer, hangs_up=hangs_up)
+            home = await open_home(self, github={"proxy": script.url})
+            got, said = await got_and_said(home)
+            assert (got.status, got.outcome) == (502, "detail=connect-error"), answer[:50]
+            assert words in said
+            assert not [secret for secret in SECRETS if secret in said + str(got)]
+            (asked,) = script.asked
+            assert asked.startswith(b"CONNECT ")
+            assert b"alice-1" not in asked
+            await script.went
+
+    async def test_what_comes_after_tls_has_begun(self) -> None:
+        """A proxy that answers in GitHub's place is found out by TLS."""
+        script = start_script(self, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        home = await open_home(
+            self, github={"api_url": "https://127.0.0.1:1", "proxy": script.url, "timeout": 0.5}
+        )
+        got, _ = await got_and_said(home)
+        assert got.status == 504
+        connect, hello = script.asked
+        assert connect.startswith(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n")
+        assert hello.startswith(b"\x16\x03")
+
+    async def test_one_that_says_nothing(self) -> None:
+        """It has `connect_timeout` for all of it, and no more."""
+        script = start_script(self, b"")
+        home = await open_home(self, github={"proxy": script.url, "connect_timeout": 0.05})
+        got, said = await got_and_said(home)
+        assert (got.status, got.outcome) == (502, "detail=connect-error")
+        assert "no tunnel within 0.05 s" in said
+        await script.went
+
+    async def test_a_client_that_goes(self) -> None:
+        """Nobody waits for a tunnel any longer: the connection to the proxy is closed."""
+        script = start_script(self, b"")
+        home = await open_home(self, github={"proxy": script.url})
+        getting = start(home.get("/zen", token="alice-1"))
+        getting.addErrback(lambda _: None)
+        await script.came
+        getting.cancel()
+        await home.close()
+        await script.went

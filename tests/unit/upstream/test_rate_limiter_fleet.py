@@ -1,0 +1,460 @@
+"""Many processes that share one Redis ask GitHub no more than one process may."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, deque
+from collections.abc import Coroutine
+from contextlib import ExitStack
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.store import fleet_shares
+from ghmirror_tw.store.fleet_shares import Share
+from ghmirror_tw.upstream import rate_limiter
+from ghmirror_tw.upstream.rate_limiter import Pacing, Permit
+from tests.fakes.interposer import Interposer, interpose
+from tests.harness.home import reactor, turn, until
+from tests.harness.redis_house import SOON, at_rest
+from tests.harness.redis_servers import RedisServer, start_redis
+from tests.unit.redis_store.test_redis_budgets import ALICE, open_budgets
+
+BOB = "b" * 32
+
+
+def share_of(lane: rate_limiter._Lane) -> Share:
+    """Return what a lane has of the slots of its credential."""
+    assert isinstance(lane.slots, Share)
+    return lane.slots
+
+
+@define(eq=False)
+class Counting:
+    """GitHub, as far as its secondary limits go: how much is in flight, and in a window."""
+
+    window_s: float = 60.0
+    takes_s: float = 0.005
+    in_flight: int = 0
+    most_in_flight: int = 0
+    most_in_window: int = 0
+    answered: Counter[Any] = field(factory=Counter)
+    _points: deque[tuple[float, int]] = field(factory=deque)
+    _sum: int = 0
+
+    async def answer(self, who: Any, points: int) -> None:
+        """Take a question of *who*'s."""
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        now = reactor.seconds()
+        while self._points and self._points[0][0] <= now - self.window_s:
+            self._sum -= self._points.popleft()[1]
+        self._points.append((now, points))
+        self._sum += points
+        self.most_in_window = max(self.most_in_window, self._sum)
+        try:
+            await deferLater(reactor, self.takes_s)
+        finally:
+            self.in_flight -= 1
+        self.answered[who] += 1
+
+
+class Fleet(TestCase):
+    """Several pacings, one Redis, one GitHub."""
+
+    server: RedisServer
+
+    def setUp(self) -> None:
+        self.server = start_redis(self)
+        self.github = Counting()
+        self.fleet: list[Pacing] = []
+        self.stopping = False
+        self.refused = 0
+
+    async def start(
+        self,
+        count: int,
+        *,
+        server: RedisServer | Interposer | None = None,
+        counted: bool = True,
+        **more: Any,
+    ) -> list[Pacing]:
+        """Start *count* more, which count the replicas first if *counted*."""
+        values: dict[str, Any] = {
+            "max_connections": 100,
+            "max_in_flight": 8,
+            "points_per_minute": 0,
+            "reserve": 0,
+            **more,
+        }
+        started = []
+        for _ in range(count):
+            budgets = await open_budgets(self, server or self.server, turn_ms=50)
+            if counted:
+                budgets.history.look()
+                await budgets.history.looked(SOON)
+            started.append(Pacing(reactor, budgets, **values))
+        for each in started:
+            self.addCleanup(each.close)
+        self.fleet += started
+        return started
+
+    async def ask(self, replica: Pacing, who: str = ALICE, points: int = 1) -> None:
+        """Put one question by way of a replica, after it has looked something up."""
+        with replica.expecting(who):
+            await turn()
+        permit = await replica.enter(who, "core", points)
+        try:
+            await self.github.answer(replica, points)
+        finally:
+            permit.leave()
+
+    def ask_all(
+        self, times: int, *, fleet: list[Pacing] | None = None, **more: Any
+    ) -> Deferred[Any]:
+        """Put so many questions by way of each replica, all at once."""
+        chosen = self.fleet if fleet is None else fleet
+        asked = [start(self.ask(each, **more)) for each in chosen for _ in range(times)]
+        return DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+
+    async def poll(self, replica: Pacing, who: str = ALICE) -> None:
+        """Put one question after the other, until told to stop."""
+        while not self.stopping:
+            try:
+                await self.ask(replica, who)
+            except MirrorError:
+                self.refused += 1
+
+    async def test_the_fleet_has_no_more_in_flight_than_one(self) -> None:
+        """However much each of them wants to ask, and all of it is answered."""
+        await self.start(5)
+        await self.ask_all(60)
+        assert self.github.answered == dict.fromkeys(self.fleet, 60)
+        assert self.github.most_in_flight <= 8
+
+    async def test_late_answers_lead_to_no_more(self) -> None:
+        """Though bids overtake each other, and are answered when others have been made since."""
+        fleet = []
+        for number in range(4):
+            between = interpose(self, self.server.address)
+            between.delay_s = 0.02 * number
+            fleet += await self.start(1, max_in_flight=12, server=between)
+        rng = random.Random(1)
+
+        async def bursts(replica: Pacing) -> None:
+            while self.github.answered[replica] < 300:
+                asked = [start(self.ask(replica)) for _ in range(rng.randrange(1, 12))]
+                await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
+                await deferLater(reactor, rng.choice((0.0, 0.01, 0.1)))
+
+        going = [Deferred.fromCoroutine(bursts(each)) for each in fleet]
+        await DeferredList(going, fireOnOneErrback=True, consumeErrors=True)
+        assert 8 < self.github.most_in_flight <= 12
+
+    async def test_one_alone_has_it_all(self) -> None:
+        """Others that want nothing take nothing from it."""
+        await self.start(3)
+        await self.ask_all(1)
+        first = self.fleet[:1]
+        while self.github.most_in_flight < 8:
+            await self.ask_all(40, fleet=first)
+        assert self.github.most_in_flight == 8
+
+    async def test_more_replicas_than_there_is_for_all_get_on(self) -> None:
+        """They take turns; each is answered again and again."""
+        await self.start(6, max_in_flight=2)
+        polling = [start(self.poll(each)) for each in self.fleet]
+        await until(lambda: min(self.github.answered[each] for each in self.fleet) > 20)
+        self.stopping = True
+        await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.most_in_flight <= 2
+        assert not self.refused
+
+    async def test_who_comes_late_gets_its_part(self) -> None:
+        """Though others hold all there is, and go on asking for it."""
+        early = await self.start(2)
+        polling = [start(self.poll(each)) for each in early for _ in range(20)]
+        await until(lambda: self.github.most_in_flight == 8)
+        (late,) = await self.start(1)
+        polling += [start(self.poll(late)) for _ in range(20)]
+        await until(lambda: self.github.answered[late] > 100)
+        self.stopping = True
+        await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.most_in_flight <= 8
+
+    async def test_what_is_in_use_is_not_given_away(self) -> None:
+        """Whoever needs it more must wait until it is over."""
+        first, second = await self.start(2)
+        permits = [await first.enter(ALICE, "core") for _ in range(8)]
+        asked = second.enter(ALICE, "core")
+        slots = share_of(first._lanes[ALICE])
+        await until(lambda: slots._target < 8)
+        before = self.bids()
+        await until(lambda: self.bids() > before + 10)
+        assert not asked.called
+        permits.pop().leave()
+        (await asked).leave()
+        for permit in permits:
+            permit.leave()
+
+    def bids(self) -> int:
+        """Return how many the server has heard."""
+        told = self.server.ask("INFO", "commandstats").decode()
+        return sum(map(int, re.findall(r"cmdstat_evalsha:calls=(\d+)", told)))
+
+    async def test_credentials_are_not_in_each_other_s_way(self) -> None:
+        """Each has its own limit."""
+        first, second = await self.start(2, max_in_flight=2)
+        permits = [await first.enter(ALICE, "core") for _ in range(2)]
+        alice = start(second.enter(ALICE, "core"))
+        await self.ask_all(10, who=BOB)
+        assert not alice.called
+        for permit in permits:
+            permit.leave()
+        (await alice).leave()
+        assert self.github.most_in_flight <= 2
+
+    async def test_what_is_idle_is_given_back(self) -> None:
+        """Then there is nothing of it in Redis, nor in the process."""
+        await self.start(2)
+        await self.ask_all(10)
+        await until(lambda: not any(each._lanes for each in self.fleet))
+        assert self.server.ask("KEYS", "*:b:*") == []
+
+    async def test_what_the_dead_held_is_free_again(self) -> None:
+        """When its lease has run out; until then, the others do with the rest."""
+        self.patch(fleet_shares, "LEASE_S", 1.0)
+        dead, alive = await self.start(2)
+        permits = [await dead.enter(ALICE, "core") for _ in range(8)]
+        for lane in dead._lanes.values():  # it says nothing from now on
+            share_of(lane).close()
+        asked = start(alive.enter(ALICE, "core"))
+        await until(lambda: bool(alive._lanes) and share_of(alive._lanes[ALICE])._short)
+        assert not asked.called
+        (await asked).leave()
+        assert not self.server.ask("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", dead._owner)
+        assert len(permits) == 8
+
+    async def test_what_is_closed_gives_back_at_once(self) -> None:
+        """A replica that ends in peace is in nobody's way."""
+        first, second = await self.start(2)
+        for _ in range(8):
+            (await first.enter(ALICE, "core")).leave()
+        await first.close()
+        assert self.server.ask("KEYS", "*:b:*") == []
+        (await second.enter(ALICE, "core")).leave()
+
+    async def test_what_is_expected_is_asked_for_at_once(self) -> None:
+        """However late Redis answers, it needn't be asked again for what came meanwhile."""
+        (one,) = await self.start(1, max_in_flight=80)
+        self.server.pause()
+        with ExitStack() as expected:
+            for _ in range(30):
+                expected.enter_context(one.expecting(ALICE))
+            slots = share_of(one._lanes[ALICE])
+            assert slots._bids < 10
+            self.server.resume()
+            await until(lambda: not slots._bids)
+            assert slots.available >= 30
+        asked = [one.enter(ALICE, "core") for _ in range(30)]
+        assert all(each.called for each in asked)
+        for each in asked:
+            (await each).leave()
+
+    # Points.
+
+    async def test_the_fleet_spends_no_more_points_than_one(self) -> None:
+        """In any window; here it is not a minute long. Writes get on, too."""
+        self.patch(rate_limiter, "_MINUTE_S", 0.5)
+        self.github.window_s = 0.5
+        await self.start(4, points_per_minute=40, max_in_flight=80)
+        await DeferredList([self.ask_all(20), self.ask_all(4, points=5)], fireOnOneErrback=True)
+        assert self.github.most_in_window <= 40
+        assert self.github.answered == dict.fromkeys(self.fleet, 24)
+
+    async def test_writes_get_on_where_there_is_less_than_one_for_each(self) -> None:
+        """They take turns to have five points."""
+        self.patch(rate_limiter, "_MINUTE_S", 0.2)
+        self.github.window_s = 0.2
+        await self.start(4, points_per_minute=10)
+        await self.ask_all(5, points=5)
+        assert self.github.most_in_window <= 10
+        assert self.github.answered == dict.fromkeys(self.fleet, 5)
+
+    async def test_what_github_complains_of_is_known_to_all(self) -> None:
+        """From then on the fleet counts points."""
+        self.patch(rate_limiter, "AUTO_POINTS", 30)
+        self.patch(rate_limiter, "_MINUTE_S", 0.5)
+        self.github.window_s = 0.5
+        first, second = await self.start(2, points_per_minute="auto")
+        await self.ask_all(100, fleet=[first])
+        assert self.github.most_in_window > 30
+        first.complained(ALICE)
+        polling = start(self.poll(second))
+        await until(lambda: ALICE in second._complaints)
+        await deferLater(reactor, 0.5)
+        self.github.most_in_window = 0
+        await self.ask_all(30)
+        self.stopping = True
+        await polling
+        assert 0 < self.github.most_in_window <= 30
+
+    # Redis away.
+
+    async def test_without_redis_each_goes_on_by_itself(self) -> None:
+        """With what would be its part; nobody waits for Redis, and nobody is refused."""
+        await self.start(4)
+        await self.ask_all(30)
+        self.github.most_in_flight = 0
+        self.server.kill()
+        polling = [start(self.poll(each)) for each in self.fleet for _ in range(5)]
+        done = sum(self.github.answered.values())
+        await until(lambda: sum(self.github.answered.values()) > done + 500)
+        assert not self.refused
+        self.server.restart()
+        await until(lambda: bool(self.server.ask("KEYS", "*:b:*")))
+        lanes = [share_of(each._lanes[ALICE]) for each in self.fleet]
+        await until(lambda: not any(lane._alone for lane in lanes))
+        await until(lambda: sum(lane._held for lane in lanes) <= 8)
+        self.github.most_in_flight = 0
+        done = sum(self.github.answered.values())
+        await until(lambda: sum(self.github.answered.values()) > done + 200)
+        self.stopping = True
+        await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.most_in_flight <= 8
+        assert not self.refused
+
+    async def lose_redis(self, settled_for_s: float = 0.0) -> None:
+        """Kill it once each replica has counted the others, and let all of them notice."""
+        fleet: list[Any] = [each.budgets for each in self.fleet]
+        for budgets in fleet:
+            budgets.history.look()
+            await until(lambda b=budgets: b.members == len(fleet))  # type: ignore[misc]
+        self.server.kill()
+        for budgets in fleet:
+            await until(lambda b=budgets: not b.records.servers.writing)  # type: ignore[misc]
+            # All leases may have ended long before the next request of a client.
+            budgets.history.looked_at -= settled_for_s
+            budgets._bid_at -= settled_for_s
+
+    async def test_without_redis_the_fleet_has_no_more_in_flight_than_one(self) -> None:
+        """Though no replica had any of this credential's requests before."""
+        self.github.takes_s = 0.05
+        await self.start(8, max_in_flight=80)
+        await self.lose_redis(settled_for_s=60.0)
+        await self.ask_all(30)
+        assert self.github.answered == dict.fromkeys(self.fleet, 30)
+        assert 8 < self.github.most_in_flight <= 80
+
+    async def test_what_one_held_when_redis_was_lost_is_not_used_twice(self) -> None:
+        """Its lease is still good: until it ends, the others take little."""
+        self.github.takes_s = 0.05
+        first, *others = await self.start(8, max_in_flight=80)
+        permits = [await first.enter(ALICE, "core") for _ in range(80)]
+        self.github.in_flight += len(permits)
+        await self.lose_redis()
+        await self.ask_all(30, fleet=others)
+        assert self.github.answered == dict.fromkeys(others, 30)
+        assert 80 < self.github.most_in_flight < 100
+        for permit in permits:
+            permit.leave()
+
+    async def test_more_replicas_than_there_is_for_all_have_one_each(self) -> None:
+        """Nobody starves."""
+        await self.start(4, max_in_flight=2)
+        await self.lose_redis(settled_for_s=60.0)
+        await self.ask_all(10)
+        assert self.github.answered == dict.fromkeys(self.fleet, 10)
+        assert self.github.most_in_flight <= 4
+
+    async def test_without_redis_the_fleet_spends_no_more_points_than_one(self) -> None:
+        """Each has its part of a minute's points."""
+        self.patch(rate_limiter, "LONGEST_WAIT_S", 0.2)
+        await self.start(6, points_per_minute=60, max_in_flight=80)
+        await self.lose_redis(settled_for_s=60.0)
+        polling = [start(self.poll(each)) for each in self.fleet]
+        await until(lambda: self.refused >= 6)
+        self.stopping = True
+        await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
+        assert self.github.answered == dict.fromkeys(self.fleet, 10)
+
+    async def test_without_redis_nobody_waits_for_points_that_were_given_before(self) -> None:
+        """What was used of them counts for a minute; what would be its part is there at once."""
+        (one,) = await self.start(1, points_per_minute=900, max_in_flight=80)
+        await self.ask_all(30)
+        self.server.kill()
+        await until(lambda: not one.budgets.records.servers.writing)  # type: ignore[attr-defined]
+        await self.ask_all(60)
+        assert self.github.answered == {one: 90}
+
+    async def test_one_accident_is_no_leave_to_take_more(self) -> None:
+        """A single bid that is late or lost says nothing of Redis, nor of what others hold."""
+        (big,) = await self.start(1, max_in_flight=20)
+        between = interpose(self, self.server.address)
+        (small,) = await self.start(1, max_in_flight=20, server=between)
+        budgets: Any = small.budgets
+        mine = [await small.enter(ALICE, "core")]
+        slots = share_of(small._lanes[ALICE])
+        theirs = [await big.enter(ALICE, "core") for _ in range(17)]
+        for accident in ("late", "lost"):
+            # it befalls the next bid and no other, nor what is on its way from before
+            await at_rest(*budgets.records.servers.nodes())
+            if accident == "late":
+                budgets.timeout_s = 0.25
+                between.silent = True
+            else:
+                between.cut_after = 1
+            waiting = [small.enter(ALICE, "core")]
+            while waiting[-1].called:
+                waiting.append(small.enter(ALICE, "core"))
+            await until(lambda: slots._bids > 0 or slots._doubts > 0 or slots._alone > 0)
+            budgets.timeout_s = SOON
+            await until(lambda: slots._doubts > 0 or slots._alone > 0)
+            waiting += [small.enter(ALICE, "core") for _ in range(10)]
+            between.silent = False
+            await until(lambda: not slots._doubts)
+            assert not slots._alone
+            assert len(mine + theirs) + sum(each.called for each in waiting) <= 20
+            for each in waiting:
+                each.addErrback(lambda _: None)
+                each.cancel()
+        for permit in mine + theirs:
+            permit.leave()
+
+    async def test_a_slow_redis_is_no_leave_to_take_it_all(self) -> None:
+        """Others may be there, and have their parts; nobody waits for long to be told of them."""
+        (slow,) = await self.start(1, counted=False, max_in_flight=40)
+        slow.budgets.timeout_s = 0.05  # type: ignore[attr-defined]
+        self.server.pause()
+        self.addCleanup(self.server.resume)
+        await self.ask_all(60)
+        assert self.github.most_in_flight == 40 // 10
+
+    async def test_what_was_not_heard_does_no_harm_later(self) -> None:
+        """What a share that is gone has told, and could not take back, is told anew."""
+        (one,) = await self.start(1)
+        self.patch(fleet_shares, "LEASE_S", 3600.0)
+        await self.ask_all(1)
+        key = f"ghmirror:{{{ALICE}}}:b:f"
+        (row,) = self.server.ask("HVALS", key)
+        await until(lambda: not one._lanes)
+        self.server.ask("HSET", key, one._owner, row.replace(row.split()[0], b"0", 1))
+        (await one.enter(ALICE, "core")).leave()
+
+    async def test_redis_that_never_was_there_is_not_missed(self) -> None:
+        """One process may do what it may without."""
+        (alone,) = await self.start(1)
+        self.server.kill()
+        await self.ask_all(50)
+        assert self.github.answered == {alone: 50}
+        assert self.github.most_in_flight == 8
+
+
+def start(asking: Coroutine[Deferred[Any], Any, Any] | Deferred[Permit]) -> Deferred[Any]:
+    """Begin, and go on before it is done."""
+    return asking if isinstance(asking, Deferred) else Deferred.fromCoroutine(asking)

@@ -1,0 +1,184 @@
+"""Beyond their budgets, requests wait or are refused, and connections are closed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from typing import Any
+
+from ghmirror_tw.upstream.byte_budget import SMALL_BYTES
+from ghmirror_tw.web.client_channel import UNREAD_EACH_BYTES
+from tests.fakes.scripted import answer
+from tests.harness.home import Got, start, until
+from tests.unit.web.test_misbehaving import Wire, get
+from tests.unit.web.test_streamed_answers import ETAG, GZIP, JSON, TEXT, Scripted
+
+#: More than small content, with and without gzip.
+LARGE = random.Random(1).randbytes(2_000_000)
+MANY = b"".join(b"x%d: 1\r\n" % number for number in range(300))
+
+
+class Content(Scripted):
+    """What is stored, received and made."""
+
+    async def test_stored_content_that_finds_no_room(self) -> None:
+        """It gets a 503 that says what to do; small content does not wait for it."""
+        await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
+        await self.home.get("/x", token="alice-1")
+        self.server.answer = answer(JSON, ETAG, content=json.dumps(["y" * 100_000]).encode())
+        await self.home.get("/y", token="alice-1")
+        large = self.home.house.budgets.large
+        large.wait_s = 0.01
+        with large.charge(large.limit):
+            small = await self.home.get("/y", token="alice-1")
+            assert small.status == 200
+            refused = await self.home.get("/x", token="alice-1")
+        assert (refused.status, refused.field("retry-after")) == (503, "5")
+        assert refused.outcome == "detail=overloaded"
+        assert "[memory] max_content_size = " in refused.json["message"]
+        metric = 'ghmirror_content_refusals_total{use="large"}'
+        assert await self.home.metric(metric) == 1
+        self.server.answer = answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE))
+        got = await self.home.get("/x", token="alice-1")
+        assert got.content == LARGE
+
+    async def test_small_forms_do_not_wait_for_large_ones(self) -> None:
+        """They have room of their own beyond the limit, up to a bound."""
+        content = json.dumps([{"url": f"http://127.0.0.1:1/{'y' * 100_000}"}]).encode()
+        await self.open(answer(JSON, ETAG, content=content))
+        budgets = self.home.house.budgets
+        budgets.forms.wait_s = 0.01
+        with budgets.forms.charge(budgets.forms.limit):
+            got = await self.home.get("/x", token="alice-1")
+            assert got.content == content
+            with budgets.forms.charge(budgets.small.limit):
+                other = {"Host": "other"}
+                got = await self.home.get("/x", token="alice-1", headers=other)
+                assert got.status == 503
+
+    async def test_a_request_that_waits_gets_its_turn(self) -> None:
+        """As soon as another one has ended."""
+        await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
+        large = self.home.house.budgets.large
+        held = large.charge(large.limit)
+        waits = start(self.home.get("/x", token="alice-1"))
+        await until(lambda: bool(large.waits))
+        held.release()
+        got = await waits
+        assert got.content == LARGE
+        assert got.outcome.endswith("stored")
+
+    async def test_received_content_that_finds_no_room(self) -> None:
+        """It is passed on as it comes, whole, and not stored; GitHub has counted it already."""
+        for fields, sent in (((GZIP, TEXT, ETAG), gzip.compress(LARGE)), ((TEXT, ETAG), LARGE)):
+            await self.open(answer(*fields, content=sent))
+            budgets = self.home.house.budgets
+            budgets.large.wait_s = 0.01
+            with budgets.large.charge(budgets.large.limit):
+                got = await self.home.get("/x", token="alice-1")
+            assert got.content == LARGE
+            assert "stored" not in got.outcome
+            assert all(budget.held == 0 for budget in budgets)
+
+    async def test_content_of_unknown_length(self) -> None:
+        """It is small until it proves to be large."""
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(LARGE), LARGE) for _ in range(2))
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + TEXT + b"\r\n" + ETAG
+        await self.open(head + b"\r\n\r\n" + chunks + b"0\r\n\r\n")
+        budgets = self.home.house.budgets
+        assert SMALL_BYTES < 2 * len(LARGE) < 8 << 20
+        got = await self.home.get("/x", token="alice-1")
+        assert got.content == 2 * LARGE
+        assert got.outcome.endswith("stored")
+        assert all(budget.held == 0 for budget in budgets)
+
+    async def test_graphql_without_a_credential_is_not_read(self) -> None:
+        """GitHub takes none; with one, it is read only where there is room for it."""
+        await self.open(b"")
+        budgets = self.home.house.budgets
+        head = b"POST /graphql HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\nContent-Length: 900000\r\n"
+        known = 0
+        for credential, left in ((b"", SMALL_BYTES), (b"Authorization: token a\r\n", 100)):
+            with budgets.small.charge(budgets.small.limit - left):
+                wire = Wire(self.home.port)
+                await wire.send(head + credential + b"\r\n" + bytes(70_000))
+                known += 1
+                await until(lambda: len(self.server.connections) == known)  # noqa: B023
+                wire.socket.close()
+                await until(lambda: not self.home.house.resource.in_flight)
+
+
+class Connections(Scripted):
+    """What connections hold."""
+
+    async def test_heads_that_never_end(self) -> None:
+        """Those that have been incomplete for longest make room; others go on."""
+        await self.open(answer(TEXT, content=b"ok"))
+        heads = self.home.site.budgets.heads
+        begun = b"GET /x HTTP/1.1\r\nConnection: close\r\nHost: x\r\n" + MANY
+        wires = []
+        for number in range(4):
+            wires.append(wire := Wire(self.home.port))
+            self.addCleanup(wire.socket.close)
+            await wire.send(begun)
+            await until(lambda: len(self.home.site.heads) == number + 1)  # noqa: B023
+        heads.limit = heads.held - 1
+        await wires[-1].send(b"More: x")
+        await until(lambda: len(self.home.site.channels) == 3)
+        assert heads.refusals == 1
+        with self.assertRaises((ConnectionError, EOFError, AssertionError)):
+            assert wires[0].socket.recv(1)
+        heads.limit *= 2
+        await wires[-1].send(b"\r\n\r\n")
+        await until(lambda: len(self.home.site.channels) == 2)
+        assert wires[-1].socket.recv(12) == b"HTTP/1.1 200"
+        assert len(self.home.site.heads) == 2
+
+    async def test_a_large_head_that_finds_no_room(self) -> None:
+        """It gets a 503; others are not affected. What is counted goes with the request."""
+        await self.open(answer(TEXT, content=b"ok"))
+        heads = self.home.site.budgets.heads
+        assert (await self._with_many()).startswith(b"HTTP/1.1 200 ")
+        assert heads.held == 0
+        heads.limit = 0
+        refused = await self._with_many()
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"fields of requests under way" in refused
+        got: Got = await self.home.get("/x", token="alice-1")
+        assert got.content == b"ok"
+        await until(lambda: not heads.held)
+
+    async def _with_many(self) -> bytes:
+        return await self.home.raw(get(b"/x", b"Connection: close\r\n" + MANY))
+
+    async def test_connections_that_do_not_read(self) -> None:
+        """At twice the limit, the one that has read nothing for longest is closed."""
+        await self.open(answer(TEXT, content=bytes(30_000_000)))
+        unread = self.home.site.budgets.unread
+        unread.limit = UNREAD_EACH_BYTES
+        for number in range(2):
+            await self.unread(b"X-Number: %d\r\n" % number)
+        channels: list[Any] = list(self.home.site.channels)
+        await until(lambda: unread.held == 2 * UNREAD_EACH_BYTES)
+        await self.unread(b"X-Number: 3\r\n")
+        await until(lambda: len(self.home.site.channels) == 2)
+        assert not set(channels) <= set(self.home.site.channels)
+        assert unread.refusals == 1
+        await until(lambda: unread.held == 2 * UNREAD_EACH_BYTES)
+
+    async def test_stalled_clients_make_room_where_others_wait(self) -> None:
+        """Only those that hold content, and have read nothing for a while."""
+        await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE * 3)))
+        site, large = self.home.site, self.home.house.budgets.large
+        await self.home.get("/x", token="alice-1")
+        await self.unread()
+        (channel,) = [each for each in site.channels if each.unread]
+        large.limit = large.held + 1
+        waits = start(self.home.get("/x", token="bob-1"))
+        await until(lambda: bool(large.waits))
+        site.drop_stalled()
+        assert channel in site.channels
+        channel.unread_since -= 10
+        assert (await waits).status == 200
+        assert channel not in site.channels

@@ -1,0 +1,48 @@
+"""Content converted in steps is the same as content converted whole."""
+
+from __future__ import annotations
+
+import gzip
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ghmirror_tw.caching.content_codings import Unpacking, pack
+from ghmirror_tw.github.url_rewriting import Base, Rewriter
+from ghmirror_tw.web.content_conversion import (
+    STEP_BYTES,
+    Conversion,
+    changes,
+    compressor,
+    converted,
+)
+
+API = b"http://api.test"
+REWRITER = Rewriter(API)
+BASE = Base(b"http://m", b"http://m/api/uploads")
+#: JSON with URLs in it or not, some of it longer than a step.
+CONTENTS = st.lists(
+    st.sampled_from((b'{"url":"%s/x"}' % API, b'"text"', b'"%s"' % (b"x" * 40_000))), max_size=8
+).map(lambda items: b"[%s]" % b",".join(items))
+
+
+@given(CONTENTS, st.booleans(), st.booleans(), st.booleans())
+def test_steps(content: bytes, packed: bool, rewrites: bool, packs: bool) -> None:
+    """Whatever a conversion has to do."""
+    conversion = Conversion(
+        Unpacking() if packed else None,
+        (REWRITER.stream(BASE),) if rewrites else (),
+        compressor() if packs else None,
+    )
+    steps = list(converted(pack(content) if packed else content, conversion))
+    made = b"".join(steps)
+    expected = content.replace(API, b"http://m") if rewrites else content
+    assert (gzip.decompress(made) if packs else made) == expected
+    assert packs or max(map(len, steps)) <= 3 * STEP_BYTES
+
+
+@given(CONTENTS)
+def test_changes(content: bytes) -> None:
+    """Rewriting changes content if there is a URL in it, wherever that is."""
+    assert changes(pack(content), (REWRITER.stream(BASE),)) is (API in content)
+    assert not changes(pack(content), (REWRITER.stream(Base(API, b"")),))

@@ -1,0 +1,325 @@
+"""Field lines that are parsed once: nobody sees another request than Twisted's parser would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from attrs import define, field
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, HTTPFactory, Request
+from twisted.web.http_headers import Headers
+
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.web.client_channel import Channel, MirrorSite
+from ghmirror_tw.web.header_block_cache import LONGEST_BYTES, Front, Heard
+from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.web.request_content import RequestContent
+
+#: A request as it is seen: method, target, version, its field lines, its content.
+Seen = tuple[bytes, bytes, bytes, tuple[tuple[bytes, bytes], ...], bytes]
+HOST = IPv4Address("TCP", "127.0.0.1", 80)
+
+
+class Wire(StringTransport):
+    """A connection in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(HOST, HOST)
+        self.ended = False
+
+    def loseConnection(self) -> None:
+        """End it."""
+        self.ended = True
+        super().loseConnection()
+
+    def abortConnection(self) -> None:
+        """End it."""
+        self.ended = True
+
+    def loseWriteConnection(self) -> None:
+        """End one half of it."""
+        self.ended = True
+
+
+@define(eq=False)
+class Audience:
+    """Takes requests, notes what they are, and answers them when it is told to."""
+
+    seen: list[Seen] = field(factory=list)
+    waiting: list[Any] = field(factory=list)
+    #: Whether it answers while a request is given to it.
+    at_once: bool = False
+    max_request_size: int = 1000
+
+    def render(self, request: Any) -> None:
+        """Take a request, with its content once that is here."""
+        if not isinstance(request, MirrorRequest):
+            self.see(request, request.content.read())
+        elif request.upload is None:
+            self.see(request, b"")
+        else:
+            request.on_lost = request.channel.transport.abortConnection
+            Deferred.fromCoroutine(self.receive(request, request.upload))
+
+    async def receive(self, request: MirrorRequest, content: RequestContent) -> None:
+        """Wait for the content of a request."""
+        self.see(request, await content.whole(self.max_request_size) or b"")
+
+    def see(self, request: Any, content: bytes) -> None:
+        """Note what a request is."""
+        lines = tuple(
+            (name, value)
+            for name, values in request.requestHeaders.getAllRawHeaders()
+            for value in values
+        )
+        self.seen.append((request.method, request.uri, request.clientproto, lines, content))
+        if isinstance(request, MirrorRequest):
+            assert sorted(request.fields) == sorted((name.lower(), value) for name, value in lines)
+        self.waiting.append(request)
+        if self.at_once:
+            self.answer()
+
+    def refused(self, error: Any) -> None:
+        """Take note of nothing."""
+
+    def answer(self) -> None:
+        """Answer all that wait, and those that come then."""
+        while self.waiting:
+            request = self.waiting.pop(0)
+            request.setResponseCode(204)
+            request.finish()
+
+
+class Plain(Request):
+    """A request as Twisted makes it."""
+
+    audience: Audience
+
+    def process(self) -> None:
+        """Have it seen."""
+        self.audience.render(self)
+
+
+def ours(audience: Audience) -> tuple[Channel, Wire]:
+    """Return the mirror's own connection."""
+    clock = Clock()
+    site = MirrorSite(audience, MirrorRequest, clock)
+    channel = cast(Channel, site.buildProtocol(HOST))
+    wire = Wire()
+    channel.makeConnection(wire)
+    return channel, wire
+
+
+class Plainly(HTTPChannel):
+    """Twisted's, but that members of `Connection` end one, not words (RFC 9110, section 7.6.1)."""
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Tell whether there may be another request, by the members of the list."""
+        return Channel.checkPersistence(cast(Channel, self), request, version)
+
+
+def twisted(audience: Audience) -> tuple[HTTPChannel, Wire]:
+    """Return one of Twisted's."""
+    factory = HTTPFactory(reactor=cast(IReactorTime, Clock()))
+    factory.protocol = Plainly  # type: ignore[assignment]
+    factory.log = lambda _: None  # type: ignore[assignment, method-assign]
+    channel = cast(HTTPChannel, factory.buildProtocol(HOST))
+    channel.requestFactory = type("Seen", (Plain,), {"audience": audience})  # type: ignore[assignment]
+    wire = Wire()
+    channel.makeConnection(wire)
+    return channel, wire
+
+
+def played(make: Any, pieces: Iterable[bytes], *, at_once: bool = False) -> tuple[list[Seen], Wire]:
+    """Return what is seen of what comes in *pieces*."""
+    audience = Audience(at_once=at_once)
+    channel, wire = make(audience)
+    for piece in pieces:
+        if wire.ended:
+            break
+        channel.dataReceived(piece)
+        audience.answer()
+    channel.connectionLost(Failure(ConnectionDone()))
+    return audience.seen, wire
+
+
+LINES = (
+    *(b"Host: a", b"Accept: */*", b"accept:x", b"Authorization: token t", b'If-None-Match: "a"'),
+    *(b"Connection: keep-alive", b"Connection: close", b"Expect: 100-continue"),
+    *(b"Content-Length: 0", b"Content-Length: 3", b"Content-Length: 2", b"Content-Length: x"),
+    *(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity", b"Upgrade: h2c"),
+    *(
+        b" folded",
+        b"\tfolded: too",
+        b"No colon",
+        b"Space : x",
+        b": nothing",
+        b"Nul: \0",
+        b"Cr: \r.",
+    ),
+    *(b"Lf: a\nHost: b", b"GET /hidden HTTP/1.1", b"X: " + b"y" * 9000),
+)
+FRONTS = (
+    *(b"GET / HTTP/1.1", b"GET /a?b=c HTTP/1.1", b"HEAD /a HTTP/1.1", b"GET /b HTTP/1.0"),
+    *(b"GET /aHTTP/1.1", b"/a HTTP/1.1", b" GET / HTTP/1.1", b"HTTP/1.1", b"POST /a HTTP/1.1"),
+    *(b"get / HTTP/1.1", b"GET  / HTTP/1.1", b"GET /\x7f HTTP/1.1", b""),
+    *(
+        b"GET /a\n HTTP/1.1",
+        b"GET / HTTP/1.2",
+        b"GET / HTTP/1.1 ",
+        b"GET /" + b"x" * 9000 + b" HTTP/1.1",
+    ),
+)
+# Twisted takes a request without any field, too.
+blocks = st.lists(st.sampled_from(LINES), max_size=4).map(
+    lambda lines: b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+)
+usual = st.sampled_from((b"Host: a\r\n\r\n", b"Host: a\r\nAccept: */*\r\n\r\n"))
+contents = st.sampled_from((b"", b"", b"", b"abc", b"3\r\nabc\r\n0\r\n\r\n", b"\r\n"))
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[bytes]:
+    """Make what a client sends, in pieces: often a request each, often with the same fields."""
+    kinds = draw(st.lists(usual | blocks, min_size=1, max_size=2))
+    requests = draw(
+        st.lists(
+            st.tuples(st.sampled_from(FRONTS), st.sampled_from(kinds), contents),
+            min_size=2,
+            max_size=5,
+        )
+    )
+    pieces: list[bytes] = []
+    for front, block, content in requests:
+        request = front + b"\r\n" + block + content
+        if pieces and draw(st.integers(0, 3)) == 0:
+            pieces[-1] += request
+        else:
+            pieces.append(request)
+    # Again and again, as clients do.
+    pieces *= draw(st.sampled_from((1, 1, 2, 3)))
+    if draw(st.integers(0, 3)) == 0:
+        whole = b"".join(pieces)
+        cuts = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=4)))
+        pieces = [whole[a:b] for a, b in zip((0, *cuts), (*cuts, len(whole)), strict=True)]
+    return [piece for piece in pieces if piece]
+
+
+@given(conversations())
+@example(
+    [
+        b"\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n",
+    ]
+)
+@example([b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"] * 2)
+@example([b"GET / HTTP/1.1\r\nConnection: close\r\n folded\r\n\r\n" * 2])
+@example([b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"] * 3)
+@example([b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"] * 2)
+@example([b"GET /a HTTP/1.1\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\n\r\n"] * 3)
+def test_as_twisted_sees_it(pieces: list[bytes]) -> None:
+    """Each request is the one that Twisted's own channel sees, or is refused with all behind it."""
+    for at_once in (False, True):
+        seen, wire = played(ours, pieces, at_once=at_once)
+        expected, _ = played(twisted, pieces, at_once=at_once)
+        assert seen == expected[: len(seen)]
+        assert len(seen) == len(expected) or wire.ended
+
+
+@given(st.sampled_from(FRONTS), usual | blocks)
+def test_wherever_it_is_cut(front: bytes, block: bytes) -> None:
+    """A request that comes in two pieces is the same as one that comes at once, and then again."""
+    request = front + b"\r\n" + block
+    first = b"GET /first HTTP/1.1\r\n" + block
+    whole, wire = played(ours, [first, request])
+    for cut in {1, len(front), len(front) + 2, len(request) // 2, len(request) - 1}:
+        seen, other = played(ours, [first, request[:cut], request[cut:]])
+        assert (seen, other.value()) == (whole, wire.value())
+
+
+def test_an_empty_line_between() -> None:
+    """One is taken before each request (RFC 9112, section 2.2), whatever there was before."""
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    for pieces in (
+        [request, request + b"\r\n", request, b"\r\n" + request],
+        [request, b"\r\n", request, b"\r\n" + request],
+    ):
+        for at_once in (False, True):
+            seen, wire = played(ours, pieces, at_once=at_once)
+            assert len(seen) == b"".join(pieces).count(b"GET")
+            assert not wire.ended
+
+
+def test_it_is_used() -> None:
+    """The same field lines are parsed once for a connection, and are the same object then."""
+    block = b"Host: a\r\nConnection: keep-alive\r\n\r\n"
+    audience = Audience()
+    channel, _ = ours(audience)
+    found = []
+    for target in (b"/a", b"/b", b"/c"):
+        channel.dataReceived(b"GET %s HTTP/1.1\r\n" % target + block)
+        found.append(audience.waiting[0].fields)
+        audience.answer()
+    channel.dataReceived(b"GET /d HTTP/1.1\r\nHost: b\r\n\r\n")
+    found.append(audience.waiting[0].fields)
+    audience.answer()
+    channel.connectionLost(Failure(ConnectionDone()))
+    assert [seen[1] for seen in audience.seen] == [b"/a", b"/b", b"/c", b"/d"]
+    assert found[0] is found[1] is found[2]
+    assert found[3].get(b"host") == b"b"
+    assert channel._heard is None
+
+
+def test_what_is_large_is_not_kept() -> None:
+    """What a connection holds while it is idle is bounded."""
+    for size, keeps in ((LONGEST_BYTES - 20, True), (LONGEST_BYTES, False)):
+        audience = Audience(at_once=True)
+        channel, _ = ours(audience)
+        channel.dataReceived(b"GET / HTTP/1.1\r\nX: " + b"y" * size + b"\r\n\r\n")
+        assert (channel._heard is not None) is keeps
+        channel.connectionLost(Failure(ConnectionDone()))
+
+
+def test_a_front() -> None:
+    """Only what is a whole request, and not too long, has a front."""
+    whole = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+    front = Front.of(whole, len(whole))
+    assert front is not None
+    assert (front.method, front.target, front.block) == (b"GET", b"/a", b"Host: a\r\n\r\n")
+    for data in (
+        b"GET /a HTTP/1.1\r\nabc",
+        b"GET /a HTTP/1.1\r\n\r\n" + whole,
+        whole[:-1],
+        whole + b"x",
+        whole + whole,
+        b"GET /a HTTP/1.1\r\n\r\n",
+        b"\r\n" + whole,
+    ):
+        assert Front.of(data, 1000) is None
+    assert Front.of(whole, len(whole) - 1) is None
+
+
+@given(usual | blocks, st.sampled_from(FRONTS), usual | blocks, st.integers(0, 60))
+def test_what_is_heard_again(known: bytes, line: bytes, block: bytes, over: int) -> None:
+    """A request is one that was heard before if its front says so, and is the same one."""
+    first = Front.of(b"GET / HTTP/1.1\r\n" + known, 1 << 20)
+    heard = None if first is None else Heard.of(first, Headers(), Fields())
+    if heard is None:
+        return
+    for data in (line + b"\r\n" + block, line + b"\r\n" + known, line + known):
+        most = len(data) - 20 + over
+        front, again = Front.of(data, most), heard.again(data, most)
+        if front is None or front.block != known:
+            assert again is None
+        else:
+            assert again is not None
+            assert (again[1], again[2]) == (front.method, front.target)

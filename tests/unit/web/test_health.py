@@ -1,0 +1,166 @@
+"""The pages for those who run the mirror."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from treq.testing import StubTreq
+from twisted.trial.unittest import TestCase
+from twisted.web.resource import IResource
+from zope.interface.verify import verifyObject
+
+from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.web.admin_site import Admin
+from ghmirror_tw.web.health import Health, Readiness, answer
+
+READY = Readiness(listening=True, restored=True)
+PARTS = ("/", "/page.css", "/page.js", "/page.svg", "/status.json")
+
+
+class ReadinessTests(TestCase):
+    """When requests should be sent here."""
+
+    def test_from_listening_and_restored_until_stopping(self) -> None:
+        """Each step on the way has a reason of its own."""
+        readiness = Readiness()
+        told = [(readiness.ready, readiness.reason)]
+        for step in ("listening", "restored", "stopping"):
+            setattr(readiness, step, True)
+            told.append((readiness.ready, readiness.reason))
+        assert told == [
+            (False, "not listening yet"),
+            (False, "restoring a snapshot"),
+            (True, "ready"),
+            (False, "stopping"),
+        ]
+
+    def test_answers_for_the_main_listener(self) -> None:
+        """Two paths are answered here; all else is for GitHub."""
+        healthy = answer(b"/healthz", Readiness())
+        ready = answer(b"/readyz", READY)
+        unready = answer(b"/readyz", Readiness())
+        assert healthy is not None
+        assert ready is not None
+        assert unready is not None
+        assert (healthy.status, healthy.content) == (200, b"ok\n")
+        assert (ready.status, ready.content) == (200, b"ready\n")
+        assert (unready.status, unready.content) == (503, b"not listening yet\n")
+        for path in (b"/", b"/metrics", b"/healthz/", b"/user"):
+            assert answer(path, READY) is None
+
+
+class PageTests(TestCase):
+    """What the resources answer."""
+
+    def setUp(self) -> None:
+        self.metrics = Metrics(lambda: 0.0)
+        self.readiness = Readiness(listening=True)
+        self.admin = Admin(self.readiness, self.metrics, lambda: {"version": "1"})
+
+    def ask(
+        self, path: str, method: str = "GET", resource: Any = None, **more: Any
+    ) -> tuple[Any, bytes]:
+        """Return response and content."""
+        client: Any = StubTreq(resource or self.admin)
+        response = self.successResultOf(client.request(method, f"http://x{path}", **more))
+        return response, self.successResultOf(client.content(response))
+
+    def test_they_are_resources(self) -> None:
+        """Twisted can serve them."""
+        verifyObject(IResource, self.admin)
+        verifyObject(IResource, Health(self.readiness))
+
+    def test_health(self) -> None:
+        """While the process serves, it is well."""
+        response, content = self.ask("/healthz?verbose=1")
+        assert (response.code, content) == (200, b"ok\n")
+        assert response.headers.getRawHeaders("Cache-Control") == ["no-store"]
+
+    def test_readiness_is_that_of_the_moment(self) -> None:
+        """The answer changes with the state, not with a restart."""
+        assert self.ask("/readyz")[0].code == 503
+        self.readiness.restored = True
+        assert self.ask("/readyz")[0].code == 200
+        self.readiness.stopping = True
+        response, content = self.ask("/readyz")
+        assert (response.code, content) == (503, b"stopping\n")
+
+    def test_metrics(self) -> None:
+        """A scrape gets all metrics, and nobody stores them."""
+        self.metrics.collapsed()
+        response, content = self.ask("/metrics")
+        assert response.code == 200
+        assert b"ghmirror_collapsed_total 1.0\n" in content
+        assert response.headers.getRawHeaders("Cache-Control") == ["no-store"]
+        assert response.headers.getRawHeaders("Content-Type") == [
+            "text/plain; version=0.0.4; charset=utf-8"
+        ]
+
+    def test_metrics_for_who_prefers_open_metrics(self) -> None:
+        """The `Accept` field decides on the format."""
+        accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+        response, content = self.ask("/metrics", headers=accept)
+        assert "application/openmetrics-text" in response.headers.getRawHeaders("Content-Type")[0]
+        assert content.endswith(b"# EOF\n")
+
+    def test_head_gets_the_fields_alone(self) -> None:
+        """Of each page there is."""
+        for path in ("/metrics", "/healthz", "/readyz", "/nothing", *PARTS):
+            expected, _ = self.ask(path)
+            response, content = self.ask(path, "HEAD")
+            assert (response.code, content) == (expected.code, b"")
+
+    def test_other_methods_are_not_allowed(self) -> None:
+        """Who tries is told which are."""
+        for path in ("/metrics", "/healthz", "/readyz", *PARTS):
+            for method in ("POST", "DELETE", "OPTIONS"):
+                response, _ = self.ask(path, method)
+                assert response.code == 405
+                assert response.headers.getRawHeaders("Allow") == ["GET, HEAD"]
+
+    def test_the_page_links_to_the_rest(self) -> None:
+        """Someone with a browser finds the way, with or without scripts."""
+        response, content = self.ask("/")
+        assert response.code == 200
+        assert response.headers.getRawHeaders("Content-Type") == ["text/html; charset=utf-8"]
+        for path in (b"/metrics", b"/healthz", b"/readyz", b"/status.json"):
+            assert b'href="%s"' % path in content
+
+    def test_the_figures_are_json(self) -> None:
+        """For the page, and for scripts."""
+        response, content = self.ask("/status.json?now")
+        assert response.code == 200
+        assert response.headers.getRawHeaders("Content-Type") == ["application/json; charset=utf-8"]
+        assert json.loads(content) == {"version": "1"}
+
+    def test_a_browser_may_do_next_to_nothing_with_them(self) -> None:
+        """The page and its parts run no script from elsewhere, and nobody frames or embeds them."""
+        for path in PARTS:
+            response, content = self.ask(path)
+            assert response.code == 200
+            assert content
+            fields = {
+                name: response.headers.getRawHeaders(name)
+                for name in ("X-Frame-Options", "Referrer-Policy", "X-Content-Type-Options")
+            }
+            assert [*fields.values()] == [["DENY"], ["no-referrer"], ["nosniff"]]
+            (policy,) = response.headers.getRawHeaders("Content-Security-Policy")
+            rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+            assert rules["default-src"] == rules["frame-ancestors"] == rules["base-uri"] == "'none'"
+            assert {rules[f"{each}-src"] for each in ("script", "style", "connect")} == {"'self'"}
+            assert "unsafe" not in policy
+
+    def test_other_paths_are_not_found(self) -> None:
+        """In JSON like GitHub's, whatever the method."""
+        for method in ("GET", "POST"):
+            response, content = self.ask("/metrics/x", method)
+            assert response.code == 404
+            assert json.loads(content)["message"] == "Not Found"
+
+    def test_health_alone_has_no_metrics(self) -> None:
+        """What only the admin listener may show stays there."""
+        health = Health(READY)
+        for path in ("/metrics", *PARTS):
+            assert self.ask(path, resource=health)[0].code == 404
+        assert self.ask("/readyz", resource=health)[0].code == 200

@@ -1,0 +1,252 @@
+"""Content that is not stored is converted as a stream, no faster than its client takes it."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import json
+import os
+import random
+from importlib.util import find_spec
+from typing import Any
+from unittest import skipUnless
+
+from twisted.internet.error import ConnectionDone
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.web.content_streaming import _Pouring
+from tests.fakes.scripted import Server, answer
+from tests.harness.home import Home, open_home, until
+from tests.unit.web.test_misbehaving import Wire, full, get
+
+TRACES = find_spec("_tracemalloc") is not None
+if TRACES:
+    import tracemalloc
+
+GZIP = b"Content-Encoding: gzip"
+TEXT = b"Content-Type: text/plain"
+JSON = b"Content-Type: application/json"
+ETAG = b'ETag: "x"'
+#: 40 MB of text, which is 40 kB as gzip.
+LARGE = 40_000_000
+
+
+class Scripted(TestCase):
+    """A mirror before a server that answers what a test says."""
+
+    home: Home
+
+    async def open(self, answering: bytes, **options: Any) -> Home:
+        """Start both."""
+        self.server = Server(answering)
+        self.server.listen(self)
+        self.home = await open_home(self, github={"api_url": self.server.url}, **options)
+        return self.home
+
+    async def broken(self, sent: bytes) -> Exception | None:
+        """Send a request; return how its connection ended, if not in peace."""
+        try:
+            await self.home.raw(sent)
+        except Exception as error:
+            return error
+        return None
+
+    async def unread(self, more: bytes = b"") -> Wire:
+        """Ask as a client that reads nothing; return when the mirror has to wait for it."""
+        known = set(self.home.site.channels)
+        wire = Wire(self.home.port, small=True)
+        self.addCleanup(wire.socket.close)
+        await wire.send(get(b"/x", more))
+
+        def connected() -> bool:
+            return bool(set(self.home.site.channels) - known)
+
+        await until(connected)
+        (channel,) = set(self.home.site.channels) - known
+        await full(channel)
+        return wire
+
+
+class Answers(Scripted):
+    """One request each."""
+
+    async def test_every_member_of_a_gzip_stream_is_content(self) -> None:
+        """Whether it is stored or not, and whatever the client takes."""
+        packed = gzip.compress(b"first,") + gzip.compress(b"second") + bytes(9)
+        for fields in ((GZIP, TEXT, ETAG), (GZIP, TEXT)):
+            for stored in (1000, 1):
+                home = await self.open(
+                    answer(*fields, content=packed), cache={"max_stored_size": stored}
+                )
+                for coding in ({}, {"Accept-Encoding": "gzip"}):
+                    got = await home.get("/x", token="alice-1", headers=coding)
+                    assert got.plain == b"first,second", (fields, stored, coding)
+
+    async def test_gzip_that_breaks_off_aborts_the_connection(self) -> None:
+        """Though its length is right: a part must never be taken for the whole."""
+        packed = gzip.compress(random.Random(1).randbytes(300_000))
+        for broken in (packed[:-9], packed + packed[:12], packed[:-5000] + b"x" * 5000):
+            await self.open(answer(GZIP, TEXT, content=broken), cache={"max_stored_size": 1000})
+            how = await self.broken(get(b"/x", b"Connection: close\r\n"))
+            assert how is not None
+            assert not isinstance(how, ConnectionDone)
+
+    async def test_gzip_that_is_none_is_said_to_be_broken(self) -> None:
+        """As long as nothing was sent there is a response to say so with, whatever its status."""
+        for status in (200, 404):
+            for size in (1000, 100):
+                await self.open(
+                    answer(GZIP, TEXT, content=b"no gzip" * 100 + b"\xff" * 4, status=status),
+                    cache={"max_stored_size": size},
+                )
+                got = await self.home.get("/x", token="alice-1")
+                assert (got.status, got.field("content-encoding")) == (502, None)
+                assert got.outcome == "detail=broken-answer"
+
+    async def test_the_limit_is_of_unpacked_content(self) -> None:
+        """What is small only while it is packed is passed on and not stored."""
+        packed = gzip.compress(bytes(5000))
+        for limit, outcome in ((5000, "; stored"), (4999, "")):
+            home = await self.open(
+                answer(GZIP, TEXT, ETAG, content=packed), cache={"max_stored_size": limit}
+            )
+            for coding in ({}, {"Accept-Encoding": "gzip"}):
+                got = await home.get(
+                    "/x", token="alice-1", headers={"Cache-Control": "no-cache", **coding}
+                )
+                assert got.plain == bytes(5000)
+            assert got.outcome.removesuffix("; detail=changed").endswith("fwd-status=200" + outcome)
+
+    async def test_large_content_in_every_form(self) -> None:
+        """Stored, whole or streamed; rewritten or not; gzip or not: it is the same content."""
+        for limit in (8_000_000, 1000):
+            server = Server(b"x")
+            server.listen(self)
+            items = [{"url": f"{server.url}/{n}", "text": "x" * 90} for n in range(5000)]
+            for etag in ((ETAG,), ()):
+                for packed in (True, False):
+                    content = json.dumps(items).encode()
+                    fields = (JSON, *etag, *((GZIP,) if packed else ()))
+                    sent = gzip.compress(content) if packed else content
+                    server.answer = answer(*fields, content=sent)
+                    home = await open_home(
+                        self, github={"api_url": server.url}, cache={"max_stored_size": limit}
+                    )
+                    for coding in ({}, {"Accept-Encoding": "gzip"}) * 2:
+                        got = await home.get("/x", token="alice-1", headers=coding)
+                        urls = [item["url"] for item in got.json]
+                        assert urls == [f"{home.url}/{n}" for n in range(5000)]
+                        same = {"Host": server.url[7:], **coding}
+                        got = await home.get("/x", token="alice-1", headers=same)
+                        assert got.plain == content
+                    await home.close()
+
+    async def test_a_link_of_any_size(self) -> None:
+        """A search with many terms repeats them in each of its links."""
+        link = f'<{"x" * 60_000}?page=2>; rel="next"'
+        home = await self.open(answer(JSON, b"Link: " + link.encode(), content=b"[]"))
+        got = await home.raw(get(b"/search/issues?q=a", b"Connection: close\r\n"))
+        assert got.startswith(b"HTTP/1.1 200 ")
+        assert link.encode() in got
+
+    async def test_205_has_a_length(self) -> None:
+        """It has no content, and says so (RFC 9110, section 15.3.6)."""
+        for content in (b"", b"content"):
+            await self.open(answer(content=content, status=205))
+            got = await self.home.raw(
+                b"PUT /notifications HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+                b"Connection: close\r\n\r\n"
+            )
+            head, _, rest = got.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 205 ")
+            assert b"\r\ncontent-length: 0" in head.lower()
+            assert b"transfer-encoding" not in head.lower()
+            assert rest == b""
+
+
+@skipUnless(TRACES, "PyPy does not tell what is allocated")
+class InMemory(Scripted):
+    """What clients that read nothing make the mirror hold."""
+
+    async def grown(self, count: int) -> int:
+        """Have so many clients ask and not read; return by how much memory has grown."""
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(count):
+            await self.unread(b"X-Number: %d\r\n" % number)
+        return tracemalloc.get_traced_memory()[1] - before
+
+    async def test_a_stream_is_unpacked_as_it_is_taken(self) -> None:
+        """40 kB that stand for 40 MB: not even one client makes the mirror unpack it all."""
+        packed = gzip.compress(bytes(LARGE))
+        await self.open(answer(GZIP, JSON, ETAG, content=packed))
+        assert await self.grown(8) < 16_000_000
+
+    async def test_what_is_stored_is_unpacked_as_it_is_taken(self) -> None:
+        """One form is made for all who ask alike, and it stays packed."""
+        items = b"[%s]" % b",".join([b'"%s/1234567890"' % b"http://api.test"] * 200_000)
+        self.server = Server(b"x")
+        self.server.listen(self)
+        for content in (
+            bytes(6_000_000),
+            items.replace(b"http://api.test", self.server.url.encode()),
+        ):
+            self.server.answer = answer(GZIP, JSON, ETAG, content=gzip.compress(content))
+            self.home = await open_home(
+                self, github={"api_url": self.server.url}, cache={"fresh_for": 600.0}
+            )
+            await self.home.get("/x", token="alice-1")
+            assert await self.grown(12) < 12_000_000
+            tracemalloc.stop()
+
+    async def test_what_is_whole_and_not_stored(self) -> None:
+        """A 404 with megabytes of text is unpacked as it is taken, too."""
+        packed = gzip.compress(bytes(6_000_000))
+        await self.open(answer(GZIP, TEXT, content=packed, status=404))
+        assert await self.grown(8) < 12_000_000
+
+    async def test_nothing_stays_of_clients_that_are_gone(self) -> None:
+        """No reference cycle holds their content until the garbage collector comes."""
+        noise = bytes(LARGE // 4)
+        for fields, limit in (((GZIP, TEXT), 1000), ((TEXT,), 1000), ((GZIP, TEXT, ETAG), LARGE)):
+            content = gzip.compress(noise) if GZIP in fields else noise
+            await self.open(answer(*fields, content=content), cache={"max_stored_size": limit})
+            gc.collect()
+            gc.disable()
+            self.addCleanup(gc.enable)
+            for _ in range(3):
+                wire = await self.unread()
+                wire.socket.close()
+                await until(lambda: not self.home.site.channels)
+                await until(lambda: not self.home.house.resource.in_flight)
+            left = [each for each in gc.get_objects() if isinstance(each, _Pouring)]
+            assert not left
+            assert self.held() == 0
+            gc.enable()
+
+    def held(self) -> int:
+        """Return how many bytes budgets count."""
+        return sum(budget.held for budget in self.home.house.budgets)
+
+    async def test_nothing_stays_of_responses_that_failed(self) -> None:
+        """The frames that an exception has passed hold content; they go with the response."""
+        items = [{"url": f"http://127.0.0.1:1/{n}", "text": "x" * 9 * n} for n in range(1000)]
+        large = gzip.compress(json.dumps(items).encode(), 1) + gzip.compress(os.urandom(300_000))
+        for fields, content, status in (
+            ((GZIP, TEXT), 10_000 * gzip.compress(b""), 502),
+            ((GZIP, JSON, ETAG), large, 503),
+        ):
+            await self.open(answer(*fields, content=content))
+            forms = self.home.house.budgets.forms
+            forms.wait_s = 0.01
+            with forms.charge(forms.limit):
+                gc.collect()
+                gc.disable()
+                self.addCleanup(gc.enable)
+                for _ in range(2):
+                    got = await self.home.get("/x", token="alice-1")
+                    assert got.status == status
+                await until(lambda: not self.home.house.resource.in_flight)
+            assert self.held() == 0
+            gc.enable()

@@ -1,0 +1,378 @@
+"""Content of requests goes to GitHub as it comes, once it is decided that it may."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import socket
+import tempfile
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.web.client_channel import LINGER_S, PATIENCE_S, PIECE_BYTES, Channel
+from ghmirror_tw.web.mirror_request import MOST_DROPPED
+from ghmirror_tw.web.request_content import RequestContent
+from tests.fakes.scripted import Connection, Server, answer
+from tests.harness.home import Home, open_home, until
+from tests.unit.web.test_misbehaving import FIELDS, Wire, get
+
+CREATED = answer(b"Content-Type: application/json", content=b"{}", status=201)
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+REFUSAL = b"HTTP/1.1 401 Unauthorized\r\n"
+
+
+def post(target: bytes, more: bytes) -> bytes:
+    """Return the head of a POST."""
+    return b"POST %s HTTP/1.1\r\n" % target + FIELDS + more + b"\r\n"
+
+
+def length(size: int) -> bytes:
+    """Return a field that announces so many bytes."""
+    return b"Content-Length: %d\r\n" % size
+
+
+class Uploads(TestCase):
+    """A mirror before a server that says what a test says, when it says so."""
+
+    home: Home
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        def no_file(*_: object, **__: object) -> None:
+            raise AssertionError("a file was made")
+
+        for name in ("SpooledTemporaryFile", "TemporaryFile", "mkstemp"):
+            self.patch(tempfile, name, no_file)
+        self.server = Server()
+        self.server.listen(self)
+        await self.open()
+
+    async def open(self, **options: Any) -> None:
+        """Start the mirror; the time for its clients is a clock of the test's own."""
+        self.clock = Clock()
+        self.home = await open_home(self, github={"api_url": self.server.url}, **options)
+        self.home.accept("alice-1", "alice", "mallory")
+        self.home.site.reactor = self.clock
+
+    async def begin(self, sent: bytes) -> tuple[Wire, Channel]:
+        """Send the beginning of a request; return both ends of the connection."""
+        known = set(self.home.site.channels)
+        wire = Wire(self.home.port)
+        self.addCleanup(wire.socket.close)
+        await wire.send(sent)
+
+        def connected() -> bool:
+            return bool(set(self.home.site.channels) - known)
+
+        await until(connected)
+        (channel,) = set(self.home.site.channels) - known
+        return wire, channel
+
+    async def upstream(self, number: int = 0, *, has: bytes = b"") -> Connection:
+        """Return a connection to GitHub, once the fields and some content have come there."""
+
+        def came() -> bool:
+            connections = self.server.connections
+            if len(connections) <= number:
+                return False
+            return bool(connections[number].head) and has in connections[number].content
+
+        await until(came)
+        return self.server.connections[number]
+
+    async def got(self, wire: Wire, text: bytes) -> bytes:
+        """Return what a client has got, once *text* is in it."""
+
+        def has() -> bool:
+            wire.read()
+            return text in wire.received
+
+        await until(has)
+        return bytes(wire.received)
+
+    async def quiet(self) -> None:
+        """Prove that nothing is held any more."""
+        self.clock.advance(LINGER_S)
+        await until(lambda: not self.home.site.channels)
+        await until(lambda: not self.home.house.resource.in_flight)
+        client = self.home.house.client
+        await until(lambda: client._held == 0)
+        assert not client.sending
+        assert not self.clock.getDelayedCalls()
+        # Whatever a client does, it is no failure of GitHub's.
+        assert self.home.house.mirror.availability.failures == 0
+
+    async def test_content_goes_on_as_it_comes(self) -> None:
+        """With its length, or in chunks; GitHub has the first piece before the last is sent."""
+        for framing, first, last, begins, ends in (
+            (length(8), b"abcd", b"efgh", b"abcd", b"abcdefgh"),
+            (CHUNKED, b"4\r\nabcd\r\n", b"4\r\nefgh\r\n0\r\n\r\n", b"abcd", b"0\r\n\r\n"),
+        ):
+            wire, _ = await self.begin(post(b"/x", framing))
+            number = len(self.server.connections)
+            await self.upstream(number)
+            await wire.send(first)
+            upstream = await self.upstream(number, has=begins)
+            assert framing.strip() in upstream.head
+            await wire.send(last)
+            await self.upstream(number, has=ends)
+            upstream.send(CREATED)
+            assert (await self.got(wire, b"{}")).startswith(b"HTTP/1.1 201 ")
+            # The connection can be used again.
+            await wire.send(post(b"/x", length(1)) + b"x")
+            upstream = await self.upstream(number + 1, has=b"x")
+            upstream.send(CREATED.replace(b"{}", b"[]"))
+            await self.got(wire, b"[]")
+            wire.socket.close()
+            await self.quiet()
+
+    async def test_what_is_here_in_full_has_a_length(self) -> None:
+        """Chunks that came with the fields need not be chunks for GitHub."""
+        wire, _ = await self.begin(post(b"/x", CHUNKED) + b"4\r\nabcd\r\n0\r\n\r\n")
+        upstream = await self.upstream(has=b"abcd")
+        assert b"Content-Length: 4\r\n" in upstream.head
+        upstream.send(CREATED)
+        await self.got(wire, b"{}")
+
+    async def test_back_pressure(self) -> None:
+        """While GitHub takes nothing, the client can't send: nothing piles up here."""
+        wire, channel = await self.begin(post(b"/x", length(1 << 30)))
+        upstream = await self.upstream()
+        upstream.transport.pauseProducing()
+        piece = bytes(1 << 16)
+
+        def waits() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                wire.socket.send(piece)
+            return channel._holds
+
+        await until(waits)
+        incoming: RequestContent = channel.requests[0].incoming
+        sent = incoming.size
+        assert sum(map(len, incoming._pieces)) <= PIECE_BYTES
+        # Time passes, and it is not the client that is slow.
+        self.clock.advance(10 * PATIENCE_S)
+        upstream.transport.resumeProducing()
+
+        def goes_on() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                wire.socket.send(piece)
+            return incoming.size > sent + (8 << 20)
+
+        await until(goes_on)
+        wire.socket.close()
+        await until(lambda: upstream.lost is not None)
+        await self.quiet()
+
+    async def test_too_much_content(self) -> None:
+        """More than may be sent is 413, at once or when it comes, and GitHub gets no whole one."""
+        await self.open(server={"max_request_size": 100})
+        wire, _ = await self.begin(post(b"/x", length(101)))
+        assert (await wire.ended()).startswith(b"HTTP/1.1 413 ")
+        await self.quiet()
+        assert not self.server.connections
+        wire, _ = await self.begin(post(b"/x", CHUNKED) + b"32\r\n%b\r\n" % bytes(50))
+        upstream = await self.upstream(has=bytes(50))
+        await wire.send(b"33\r\n%b\r\n0\r\n\r\n" % bytes(51))
+        got = await wire.ended()
+        assert got.startswith(b"HTTP/1.1 413 ")
+        assert b"\r\nConnection: close\r\n" in got
+        assert got.count(b"HTTP/1.1") == 1
+        await until(lambda: upstream.lost is not None)
+        assert b"0\r\n\r\n" not in upstream.content
+        await self.quiet()
+
+    async def test_content_that_is_malformed_or_late(self) -> None:
+        """The client is told, and GitHub never takes a part for the whole."""
+        for number, (more, status) in enumerate(((b"zz\r\n", b"400"), (b"", b"408"))):
+            wire, channel = await self.begin(post(b"/x", CHUNKED) + b"4\r\nabcd\r\n")
+            upstream = await self.upstream(number, has=b"abcd")
+            await until(lambda channel=channel: not channel._holds)  # type: ignore[misc]
+            await wire.send(more)
+            if not more:
+                self.clock.advance(PATIENCE_S)
+            assert (await wire.ended()).startswith(b"HTTP/1.1 %s " % status)
+            await until(lambda upstream=upstream: upstream.lost is not None)  # type: ignore[misc]
+            assert b"0\r\n\r\n" not in upstream.content
+            await self.quiet()
+
+    async def test_a_client_that_goes_away(self) -> None:
+        """GitHub's connection is closed, and nothing of the content stays, in no cycle either."""
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for number in range(3):
+            wire, _ = await self.begin(post(b"/x", length(1000)) + b"abcd")
+            upstream = await self.upstream(number, has=b"abcd")
+            wire.socket.close()
+            await until(lambda upstream=upstream: upstream.lost is not None)  # type: ignore[misc]
+            await self.quiet()
+        assert not [each for each in gc.get_objects() if isinstance(each, RequestContent)]
+
+    async def test_an_early_answer(self) -> None:
+        """It is passed on at once; the connection ends, though the client goes on sending."""
+        early = answer(b"X-Early: 1", content=b"{}", status=401)
+        for number, framing in enumerate((length(1 << 30), CHUNKED)):
+            wire, _ = await self.begin(post(b"/x", framing))
+            upstream = await self.upstream(number)
+            upstream.send(early)
+            got = await self.got(wire, b"{}")
+            assert got.startswith(REFUSAL)
+            assert b"\r\nConnection: close\r\n" in got
+            await until(lambda upstream=upstream: upstream.lost is not None)  # type: ignore[misc]
+            for _ in range(100):
+                with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+                    wire.socket.send(bytes(1 << 16))
+            await wire.ended()
+            wire.socket.close()
+            await self.quiet()
+
+    async def test_an_early_answer_that_goes_on(self) -> None:
+        """Its content comes through while the client is still sending its own."""
+        wire, _ = await self.begin(post(b"/x", length(1 << 20)) + b"abcd")
+        upstream = await self.upstream(has=b"abcd")
+        upstream.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 200000\r\n\r\nfirst")
+        await self.got(wire, b"first")
+        await wire.send(bytes(1 << 16))
+        upstream.send(bytes(199_991) + b"last")
+        await self.got(wire, b"last")
+        await wire.ended()
+        wire.socket.close()
+        await self.quiet()
+
+    async def test_a_little_content_behind_an_answer(self) -> None:
+        """It is read and dropped, and the next request on the connection is answered."""
+        wire, _ = await self.begin(post(b"/x", length(MOST_DROPPED)))
+        upstream = await self.upstream()
+        upstream.send(answer(content=b"{}", status=401))
+        got = await self.got(wire, b"{}")
+        assert got.startswith(REFUSAL)
+        assert b"Connection: close" not in got
+        await wire.send(bytes(MOST_DROPPED) + get(b"/healthz"))
+        await self.got(wire, b"HTTP/1.1 200 OK\r\n")
+        await wire.send(post(b"/healthz", length(10)))
+        await self.got(wire, b"HTTP/1.1 405 ")
+        self.clock.advance(PATIENCE_S)
+        await wire.ended()
+        await self.quiet()
+
+    async def test_a_broken_connection_is_not_tried_again(self) -> None:
+        """Content is sent once: the client hears 502."""
+        wire, _ = await self.begin(post(b"/x", length(1000)) + b"abcd")
+        upstream = await self.upstream(has=b"abcd")
+        upstream.transport.abortConnection()
+        assert (await self.got(wire, b"}")).startswith(b"HTTP/1.1 502 ")
+        assert len(self.server.connections) == 1
+
+    async def test_content_is_sent_when_it_is_wanted(self) -> None:
+        """`100 Continue` comes when the request goes to GitHub, and only if it does."""
+        expecting = b"Expect: 100-continue\r\n"
+        wire, _ = await self.begin(post(b"/x", length(4) + expecting))
+        upstream = await self.upstream()
+        assert b"expect" not in upstream.head.lower()
+        await self.got(wire, b"HTTP/1.1 100 Continue\r\n\r\n")
+        await wire.send(b"abcd")
+        await self.upstream(has=b"abcd")
+        upstream.send(CREATED)
+        await self.got(wire, b"HTTP/1.1 201 ")
+        wire.socket.close()
+        await self.quiet()
+        await self.open(server={"allowed_users": frozenset({"alice"})})
+        anonymous = post(b"/x", length(4) + expecting).replace(b"Authorization", b"X-None")
+        wire, _ = await self.begin(anonymous)
+        got = await wire.ended()
+        assert got.startswith(REFUSAL)
+        assert got.count(b"HTTP/1.1") == 1
+        await self.quiet()
+        assert len(self.server.connections) == 1
+        for login, wanted in ((b"alice", True), (b"mallory", False)):
+            number = len(self.server.connections)
+            sent = post(b"/x", length(4) + expecting).replace(b"alice-1", login)
+            wire, channel = await self.begin(sent)
+            asked = await self.upstream(number)
+            assert asked.head.startswith(b"GET /user ")
+            assert not wire.read()
+            assert not wire.received
+            assert channel._holds
+            user = b'{"login":"%s"}' % login
+            asked.send(answer(b"Connection: close", content=user))
+            if wanted:
+                await self.got(wire, b"HTTP/1.1 100 Continue\r\n\r\n")
+                wire.socket.close()
+            else:
+                got = await wire.ended()
+                assert got.startswith(b"HTTP/1.1 403 ")
+                assert b"100 Continue" not in got
+            await self.quiet()
+
+    async def test_content_without_admission_is_not_taken(self) -> None:
+        """Who may not use the mirror makes it hold no content, however much is sent."""
+        await self.open(server={"allowed_users": frozenset({"alice"})})
+        sent = post(b"/x", length(1 << 30)).replace(b"Authorization", b"X-None")
+        wire, _ = await self.begin(sent + bytes(1 << 16))
+        assert (await wire.ended()).startswith(REFUSAL)
+        await self.quiet()
+
+    async def test_graphql(self) -> None:
+        """A query is told from a mutation by its content, which is bounded; the rest streams."""
+        mirror = self.home.house.mirror
+        query, mutation = b'{"query":"{x}","pad":"%b"}', b'{"query":"mutation{x}","pad":"%b"}'
+        for number, (content, writes) in enumerate(
+            (
+                (query % (b"a" * 10), False),
+                (mutation % (b"a" * 10), True),
+                (query % (b"a" * 900_000), False),
+                (mutation % (b"a" * 900_000), True),
+                (query % (b"a" * 2_000_000), True),
+            )
+        ):
+            for chunked in (False, True):
+                before = mirror._generations._last
+                place = 2 * number + chunked
+                framing = CHUNKED if chunked else length(len(content))
+                cut = len(content) * 3 // 4
+                parts = [content[:cut], content[cut:]]
+                if chunked:
+                    parts = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts]
+                    parts[1] += b"0\r\n\r\n"
+                wire, _ = await self.begin(post(b"/graphql", framing))
+                await wire.send(parts[0])
+                if len(content) > 1 << 20:
+                    await self.upstream(place, has=b"query")
+                else:
+                    assert len(self.server.connections) == place
+                await wire.send(parts[1])
+                upstream = await self.upstream(place, has=b"query")
+
+                def whole(upstream: Connection = upstream, content: bytes = content) -> bool:
+                    return upstream.size >= len(upstream.head) + len(content)
+
+                await until(whole)
+                assert bool(mirror._generations._last - before) is writes
+                upstream.send(CREATED)
+                await self.got(wire, b"{}")
+                wire.socket.close()
+                await self.quiet()
+
+    async def test_a_shared_socket_is_not_kept_for_one_that_sends_nothing(self) -> None:
+        """An upload that GitHub is told of is not closed to make room; one that waits is."""
+        self.home.site.most_connections = 1
+        wire, channel = await self.begin(post(b"/x", length(10)))
+        await self.upstream()
+        await until(lambda: channel.answering)
+        other = socket.create_connection(("127.0.0.1", self.home.port))
+        self.addCleanup(other.close)
+        other.setblocking(False)
+        other.send(get(b"/thing"))
+        await until(lambda: _refused(other))
+        await wire.send(bytes(10))
+        self.server.connections[0].send(CREATED)
+        await self.got(wire, b"{}")
+
+
+def _refused(end: socket.socket) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        return end.recv(1000).startswith(b"HTTP/1.1 503 ")
+    return False

@@ -1,0 +1,120 @@
+"""Content in the forms in which it is sent, kept for who asks the same way."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.caching.content_codings import pack
+from ghmirror_tw.caching.records import Representation
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.web import client_response
+from ghmirror_tw.web.variant_cache import Form, FormName, Forms
+from tests.harness.home import Home, open_home
+
+STORED = Representation("digest", Fields(), pack(b"content"), 7)
+
+
+def name(number: int, *, gzip: bool = True) -> FormName:
+    return FormName(f"digest{number}", (b"http://mirror", b""), gzip)
+
+
+def test_a_form_is_found_by_what_it_is_made_of() -> None:
+    """Another content, URL or coding is another form."""
+    forms = Forms(100_000)
+    forms.keep(name(1), Form(b"one", changed=True))
+    assert forms.get(name(1)) == Form(b"one", changed=True)
+    for other in (name(2), name(1, gzip=False), FormName("digest1", (), gzip=True)):
+        assert forms.get(other) is None
+
+
+def test_what_is_sent_as_it_is_stored_is_not_kept_twice() -> None:
+    """Only that it is."""
+    assert Form(None, changed=False).sent(STORED) is STORED.packed
+    assert Form(b"other", changed=True).sent(STORED) == b"other"
+
+
+def test_those_used_longest_ago_make_room() -> None:
+    """There is never more than fits; what is too large for it is not kept at all."""
+    forms = Forms(100_000)
+    for number in range(30):
+        forms.keep(name(number), Form(b"x" * 5000, changed=True))
+        assert forms.get(name(0)) is not None
+        assert forms.size <= forms.max_size
+    gc.collect()  # a form that is being sent is found as well
+    assert forms.get(name(1)) is None
+    assert forms.get(name(29)) is not None
+    before = forms.size
+    forms.keep(name(29), Form(b"again", changed=True))
+    forms.keep(name(99), Form(b"x" * 50_000, changed=True))
+    gc.collect()
+    assert forms.get(name(99)) is None
+    assert forms.size == before
+
+
+def test_one_content_has_a_few_forms() -> None:
+    """So that clients with ever new names of hosts push out no forms of other content."""
+    forms = Forms(1_000_000)
+    for number in (1, 2):
+        forms.keep(name(number), Form(b"kept", changed=True))
+    for number in range(1_000):
+        made = FormName("digest1", (b"http://host%d" % number, b""), gzip=True)
+        forms.keep(made, Form(b"x" * 1_000, changed=True))
+        assert forms.get(made) is not None
+        assert forms.get(name(1)) is not None
+    assert forms.get(name(2)) is not None
+    assert forms.size < 20_000
+
+
+def test_there_may_be_no_room() -> None:
+    """Then nothing is kept."""
+    forms = Forms(0)
+    forms.keep(name(1), Form(None, changed=False))
+    gc.collect()  # a form that is being sent is found as well
+    assert forms.get(name(1)) is None
+
+
+class Views(TestCase):
+    """A mirror whose clients know it by different names."""
+
+    home: Home
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.home = await open_home(self)
+        self.github = self.home.github
+        self.packed = 0
+        pack_it = pack
+
+        def packs(content: bytes) -> bytes:
+            self.packed += 1
+            return pack_it(content)
+
+        self.patch(client_response, "pack", packs)
+
+    async def get(self, **fields: str) -> Any:
+        got = await self.home.get("/thing", token="alice-1", headers=fields)
+        return got.json
+
+    async def test_each_gets_its_own_view(self) -> None:
+        """A form is made once for all who ask alike, and anew when the content changes."""
+        for made, number in ((2, 1), (4, 2)):
+            url = f"{self.github.api_url}/{number}"
+            self.github.put("/thing", {"url": url})
+            for _ in range(3):
+                for host in ("one.example", "two.example"):
+                    view = {"url": f"http://{host}/{number}"}
+                    assert await self.get(Host=host) == view
+                    assert await self.get(**{"Host": host, "Accept-Encoding": "gzip"}) == view
+            assert self.packed == made
+
+    async def test_what_needs_no_change_is_sent_as_it_is_stored(self) -> None:
+        """With GitHub's own tag as it was, again and again."""
+        self.github.put("/thing", {"a": 1})
+        for _ in range(3):
+            got = await self.home.get(
+                "/thing", token="alice-1", headers={"Accept-Encoding": "gzip"}
+            )
+            assert got.json == {"a": 1}
+        assert self.packed == 0
