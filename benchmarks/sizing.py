@@ -27,7 +27,7 @@ from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Representa
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis_store.redis_records import RedisRecords
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.harness.redis_servers import Client, RedisServer
@@ -191,7 +191,7 @@ class Sizing:
 
 async def measure(reactor: Any, server: RedisServer, count: int) -> None:
     """Measure on *server*, which must be empty."""
-    workshop = Workshop(reactor)
+    workshop = ContentThreads(reactor)
     workshop.open()
     servers = Single(node_at(server.address))
     records = RedisRecords(

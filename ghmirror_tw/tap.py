@@ -24,7 +24,7 @@ from ghmirror_tw.config.settings import ConfigError, Settings, load
 from ghmirror_tw.github.base_urls import Addressing
 from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
-from ghmirror_tw.proxy.exchange import Terms
+from ghmirror_tw.proxy.exchange import MirrorOptions
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.redis_store.failover import FailoverStore, Sizes
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
@@ -32,32 +32,32 @@ from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
 from ghmirror_tw.runtime.certificate_authorities import Replaceable
 from ghmirror_tw.runtime.file_descriptors import for_clients, raise_limit
 from ghmirror_tw.runtime.steady_clock import SteadyClock
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.measured_store import MeasuredStore
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.memory_budgets import MemoryBudgets
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.restore_barrier import Gate
+from ghmirror_tw.store.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import IBudgets
 from ghmirror_tw.telemetry import logs
 from ghmirror_tw.telemetry.metrics import Metrics, StoreFigures
 from ghmirror_tw.telemetry.status_document import Figures
 from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.byte_budget import Budgets
-from ghmirror_tw.upstream.client import Client, Origin
-from ghmirror_tw.upstream.rate_limiter import Pacing
+from ghmirror_tw.upstream.client import Origin, UpstreamClient
+from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.status_page import StatusPage
 from ghmirror_tw.upstream.users import Users
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.admin_site import Admin, admin_site
 from ghmirror_tw.web.client_channel import MirrorSite
-from ghmirror_tw.web.client_response import Fitter
+from ghmirror_tw.web.client_response import ClientResponseBuilder
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.mirror_resource import MirrorResource
-from ghmirror_tw.web.variant_cache import Forms
+from ghmirror_tw.web.variant_cache import VariantCache
 from ghmirror_tw.wiring.outbound_proxy import proxy_of
 from ghmirror_tw.wiring.redis_parts import redis_records, redis_trust
 from ghmirror_tw.wiring.snapshot_parts import Snapshots, server_of
@@ -98,9 +98,9 @@ def pseudonym(api_url: str) -> bytes:
     return b"ghmirror-" + hashlib.sha256(api_url.encode()).hexdigest()[:12].encode()
 
 
-def _terms(settings: Settings) -> Terms:
+def _terms(settings: Settings) -> MirrorOptions:
     cache = settings.cache
-    return Terms(
+    return MirrorOptions(
         allowed_users=settings.server.allowed_users,
         share=cache.share,
         fresh_for=cache.fresh_for,
@@ -128,16 +128,16 @@ class House:
     metrics: Metrics = field(init=False)
     readiness: Readiness = field(factory=Readiness)
     budgets: Budgets = field(init=False)
-    workshop: Workshop = field(init=False)
+    workshop: ContentThreads = field(init=False)
     memory: MemoryStore = field(init=False)
     redis: FailoverStore | None = field(init=False, default=None)
     redis_trust: Replaceable | None = field(init=False, default=None)
-    gate: Gate = field(init=False)
+    gate: RestoreBarrier = field(init=False)
     availability: Availability = field(init=False)
     status_page: StatusPage | None = field(init=False, default=None)
     snapshots: Snapshots | None = field(init=False, default=None)
-    client: Client = field(init=False)
-    pacing: Pacing = field(init=False)
+    client: UpstreamClient = field(init=False)
+    pacing: RateLimiter = field(init=False)
     mirror: Mirror = field(init=False)
     resource: MirrorResource = field(init=False)
     figures: Figures = field(init=False)
@@ -151,7 +151,7 @@ class House:
         self.metrics = Metrics(self.reactor.seconds)
         self.budgets = Budgets.of(self.reactor, settings.memory.max_content_size)
         self.metrics.watch_budgets(self.budgets)
-        self.workshop = Workshop(self.reactor, self.budgets.conversion)
+        self.workshop = ContentThreads(self.reactor, self.budgets.conversion)
         secret = cache.current_credential_secret().encode()
         self.memory = MemoryStore(self.reactor, settings.memory.max_size - self._forms_size)
         self.availability = Availability(self._github_changed)
@@ -165,7 +165,7 @@ class House:
                 random.random,
                 proxy=proxy_of(github),
             )
-        self.gate = Gate(self.reactor, settings.snapshot.restore_wait)
+        self.gate = RestoreBarrier(self.reactor, settings.snapshot.restore_wait)
         if cache.backend == "redis":
             self.redis = self._with_redis(Codec(secret))
         if settings.snapshot.target:
@@ -174,7 +174,7 @@ class House:
         if self.redis is not None:
             self.metrics.watch_store(self.redis.name, self._figures_of_redis)
         origin = Origin.of(github.api_url)
-        self.client = Client(
+        self.client = UpstreamClient(
             self.reactor,
             origin,
             via,
@@ -188,7 +188,7 @@ class House:
         if self.redis is not None:
             redis = self.redis
             budgets = RedisBudgets(redis.redis, settings.redis.timeout, redis.history)
-        self.pacing = Pacing(
+        self.pacing = RateLimiter(
             self.reactor,
             budgets,
             github.max_connections,
@@ -215,11 +215,11 @@ class House:
         self.resource = MirrorResource(
             self.reactor,
             self.mirror,
-            Fitter(
+            ClientResponseBuilder(
                 Rewriter(github.api_url.encode(), origin.uploads_url),
                 self.workshop,
                 via,
-                Forms(self._forms_size),
+                VariantCache(self._forms_size),
                 self.budgets,
             ),
             self.metrics,

@@ -26,11 +26,11 @@ _MOST_TINY: Final = 100
 _TINY_BYTES: Final = 512
 
 
-class Undecodable(Exception):  # noqa: N818 - it is what the content is
+class UndecodableError(Exception):
     """Content that does not unpack, or is coded in a way that was not asked for."""
 
 
-class TooLarge(Exception):  # noqa: N818 - it is what the content is
+class ContentTooLargeError(Exception):
     """Content that unpacks to more than may be stored."""
 
 
@@ -44,7 +44,7 @@ class Unpacking:
     """Unpacks a gzip stream that comes in pieces, and no more of it at a time than is taken.
 
     A stream may have several members, whose contents follow each other (RFC 1952, section 2.2),
-    and zeros between and behind them. Raises `Undecodable` for what is no gzip stream, and for
+    and zeros between and behind them. Raises `UndecodableError` for what is no gzip stream, and for
     members that are tiny on average: each takes as much time as kilobytes of content.
     """
 
@@ -79,7 +79,7 @@ class Unpacking:
             try:
                 unpacked: bytes = self._member.decompress(self._part, most)
             except zlib.error as error:
-                raise Undecodable(str(error)) from error
+                raise UndecodableError(str(error)) from error
             member = self._member
             self._part = member.unused_data if member.eof else member.unconsumed_tail
             if unpacked:
@@ -91,28 +91,29 @@ class Unpacking:
     def _begin_member(self) -> None:
         self._members += 1
         if self._members > _MOST_TINY + self._unpacked // _TINY_BYTES:
-            raise Undecodable("the gzip stream has too many tiny members")
+            raise UndecodableError("the gzip stream has too many tiny members")
         self._member = zlib.decompressobj(_GZIP)
 
     def finish(self) -> None:
-        """Raise `Undecodable` unless the stream has ended, now that nothing more comes."""
+        """Raise `UndecodableError` unless the stream has ended, now that nothing more comes."""
         if not self._member.eof:
-            raise Undecodable("the gzip stream breaks off")
+            raise UndecodableError("the gzip stream breaks off")
 
 
 def unpack(packed: bytes, limit_bytes: int) -> bytes:
     """Return gzip-compressed content of at most *limit_bytes*.
 
-    Raises `Undecodable` for what is no whole gzip stream, `TooLarge` beyond the limit.
+    Raises `UndecodableError` for what is no whole gzip stream, `ContentTooLargeError` beyond the
+    limit.
     """
     if limit_bytes < 0:
-        raise TooLarge  # for zlib, room for nothing is room for everything
+        raise ContentTooLargeError  # for zlib, room for nothing is room for everything
     limit_bytes = min(limit_bytes, sys.maxsize - 1)
     unpacking, unpacked = Unpacking(packed), bytearray()
     while piece := unpacking.take(limit_bytes + 1 - len(unpacked)):
         unpacked += piece
         if len(unpacked) > limit_bytes:
-            raise TooLarge
+            raise ContentTooLargeError
     unpacking.finish()
     return bytes(unpacked)
 
@@ -131,13 +132,13 @@ def unpacked_size(content: bytes, coding: bytes | None) -> int:
 def identity(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
     """Return content without its *coding*, which is gzip or none (RFC 9110, section 8.4.1).
 
-    Raises `Undecodable` or `TooLarge`.
+    Raises `UndecodableError` or `ContentTooLargeError`.
     """
     if coding in {None, b"", b"identity"}:
         return content
     if coding in {b"gzip", b"x-gzip"}:
         return unpack(content, limit_bytes)
-    raise Undecodable(f"content coding {coding!r} was not asked for")
+    raise UndecodableError(f"content coding {coding!r} was not asked for")
 
 
 def represent(
@@ -146,7 +147,7 @@ def represent(
     """Return what an answer's content is, as a representation, and the content itself.
 
     *items*: how many items a page of the requested list may have, 0 where it has no pages. Raises
-    `Undecodable` or `TooLarge`.
+    `UndecodableError` or `ContentTooLargeError`.
     """
     plain = identity(content, coding, limit_bytes)
     described = fields.only(CONTENT_FIELDS)

@@ -11,7 +11,7 @@ from ghmirror_tw.caching.validators import asks_for_json
 from ghmirror_tw.github.pagination import leads_elsewhere
 from ghmirror_tw.github.rate_limits import asks_for_limits
 from ghmirror_tw.http.fields import FRAMING, HOP_BY_HOP, Fields, tokens
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.targets import has_secret_in_query
 
 #: Request fields whose mere presence makes a request pass by.
@@ -37,7 +37,7 @@ _HTML: Final = frozenset({b"text/html", b"application/xhtml+xml"})
 _HTML_OF_GITHUB: Final = re.compile(rb"vnd\.github[a-z0-9.+-]*html")
 
 
-def why_not_storable(question: Question, *, has_content: bool = False) -> str | None:
+def why_not_storable(question: Request, *, has_content: bool = False) -> str | None:
     """Return why a request passes by: ``method`` or ``bypass`` as in RFC 9211, or None."""
     if question.method not in {b"GET", b"HEAD"}:
         return "method"
@@ -77,7 +77,7 @@ def _forbids_guessing(fields: Fields) -> bool:
     return fields.get(b"cache-control") is None and b"no-cache" in fields.listed(b"pragma")
 
 
-def why_unstorable(question: Question, status: int, fields: Fields, api_url: bytes) -> str | None:
+def why_unstorable(question: Request, status: int, fields: Fields, api_url: bytes) -> str | None:
     """Return why the response to a storable GET may not be stored, by its fields; None: it may.
 
     A 200 may, with a validator, without `no-store`, with a media type that was accepted, and with
@@ -122,7 +122,7 @@ def has_short_lived_urls(content: bytes) -> bool:
     return any(_SHORT_LIVED.search(found[0]) for found in _URL.finditer(content))
 
 
-def is_write(question: Question) -> bool:
+def is_write(question: Request) -> bool:
     """Tell whether a request may change what GitHub answers (RFC 9110, section 9.2.1).
 
     GraphQL is judged by its content instead; see `is_mutation`.

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ghmirror_tw.caching.key import token_in
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
-from ghmirror_tw.caching.validators import Kind, Validator
+from ghmirror_tw.caching.validators import Validator, ValidatorKind
 from ghmirror_tw.caching.vary import varied
 from ghmirror_tw.http.entity_tags import weakly_equal
 from ghmirror_tw.http.fields import Fields
@@ -28,7 +28,7 @@ _EXPIRATION: Final = b"github-authentication-token-expiration"
 
 
 @frozen
-class Word:
+class ResponseMetadata:
     """GitHub's word on one question: what it said, when it was asked and when it said so.
 
     *fields* are those of its answer; times in seconds; *login* is who asked, where known. What it
@@ -76,7 +76,7 @@ def _time_of(told: bytes) -> float:
 
 
 def confirmed(
-    known: Known, validator: Validator, stored: Representation, word: Word
+    known: Known, validator: Validator, stored: Representation, word: ResponseMetadata
 ) -> tuple[Grant, Entry]:
     """Return the grant that a 304 gives, and the representation's entry in the recency list.
 
@@ -84,7 +84,7 @@ def confirmed(
     representation was last sent to (RFC 9111, section 4.3.4).
     """
     entry = known.entry_of(stored.digest)
-    own = known.grant if validator.kind is Kind.OWN else None
+    own = known.grant if validator.kind is ValidatorKind.OWN else None
     source = own or entry
     fields = word.fields
     etag = fields.get(b"etag")
@@ -110,7 +110,7 @@ def confirmed(
     if entry is None:
         entry = Entry(
             stored.digest,
-            brought_at=word.came_at if validator.kind is Kind.EMPTY else 0.0,
+            brought_at=word.came_at if validator.kind is ValidatorKind.EMPTY else 0.0,
             validated_at=word.came_at,
             shareable=grant.shareable,
             size=stored.size,
@@ -121,7 +121,7 @@ def confirmed(
 
 
 def brought(
-    known: Known, stored: Representation, word: Word, *, shareable: bool
+    known: Known, stored: Representation, word: ResponseMetadata, *, shareable: bool
 ) -> tuple[Grant, Entry]:
     """Return the grant that a 200 gives, and the representation's entry in the recency list."""
     link = word.fields.combined(b"link")

@@ -22,7 +22,7 @@ from ghmirror_tw.caching.records import (
 )
 from ghmirror_tw.http import entity_tags
 from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 
 #: Content of candidates beyond this many bytes in all is not hashed.
 CANDIDATE_BYTES: Final = 8 * 1024 * 1024
@@ -39,7 +39,7 @@ _JSON: Final = frozenset(
 _JSON_ACCEPTED: Final = _JSON | {b"*/*"}
 
 
-class Kind(Enum):
+class ValidatorKind(Enum):
     """Whose word a validator is."""
 
     OWN = "own"
@@ -53,7 +53,7 @@ class Validator:
     """An entity-tag to be sent, and the representation that it stands for."""
 
     tag: bytes
-    kind: Kind
+    kind: ValidatorKind
     digest: str
 
 
@@ -102,7 +102,7 @@ def candidates(
     return tuple(chosen)
 
 
-def of_client(question: Question) -> tuple[Validator, ...]:
+def of_client(question: Request) -> tuple[Validator, ...]:
     """Return the client's own entity-tags, for when nothing else is known.
 
     GitHub's 304 to one of them is its answer to the client, though not one that can be stored.
@@ -111,11 +111,12 @@ def of_client(question: Question) -> tuple[Validator, ...]:
     if value is None:
         return ()
     return tuple(
-        Validator(tag, Kind.CLIENT, "") for tag in entity_tags.parse_list(value)[:RECENCY_LENGTH]
+        Validator(tag, ValidatorKind.CLIENT, "")
+        for tag in entity_tags.parse_list(value)[:RECENCY_LENGTH]
     )
 
 
-def may_be_empty(question: Question) -> bool:
+def may_be_empty(question: Request) -> bool:
     """Tell whether the answer to a question, if it is an empty list, is the two bytes `[]`."""
     accept = question.fields.get(b"accept")
     return accept is None or _kinds(accept) <= _JSON_ACCEPTED
@@ -130,7 +131,7 @@ def _kinds(accept: bytes) -> frozenset[bytes]:
     return frozenset([part.split(b";")[0].strip().lower() for part in accept.split(b",")])
 
 
-def computed(question: Question, representation: Representation, content: bytes) -> bytes:
+def computed(question: Request, representation: Representation, content: bytes) -> bytes:
     """Return the tag that GitHub would give to *content* for the credential of *question*."""
     return entity_tags.compute(
         content,
@@ -140,7 +141,7 @@ def computed(question: Question, representation: Representation, content: bytes)
     )
 
 
-def empty_tag(question: Question) -> bytes:
+def empty_tag(question: Request) -> bytes:
     """Return the tag that GitHub would give to `[]` for the credential of *question*."""
     return entity_tags.compute(
         entity_tags.EMPTY_LIST,

@@ -34,7 +34,7 @@ _ANYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noq
 
 
 @frozen
-class Place:
+class AdminPlace:
     """Where a mirror is asked: at a URL, which may be behind the socket at *unix*."""
 
     url: str
@@ -46,7 +46,7 @@ class Place:
         return f"unix:{self.unix}" if self.unix else self.url
 
 
-def place_of(url: str | None, settings: Settings) -> Place:
+def place_of(url: str | None, settings: Settings) -> AdminPlace:
     """Return where to ask: at that URL, or at what the configuration listens on.
 
     Raises `CommandError`.
@@ -61,22 +61,22 @@ def place_of(url: str | None, settings: Settings) -> Place:
     if not sound or "@" in parts.netloc or parts.query or parts.fragment:
         text = "--url: that is none; expected one such as http://mirror:8081, and nothing more"
         raise CommandError("usage", text, Status.USAGE)
-    return Place(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
+    return AdminPlace(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
 
 
-def _listened_on(descriptions: tuple[str, ...]) -> Place:
+def _listened_on(descriptions: tuple[str, ...]) -> AdminPlace:
     """Return the first of these endpoints that can be asked from here."""
     for description in descriptions:
         kind, *arguments = (part.replace("\\", "") for part in _COLON.split(description))
         named = dict(each.split("=", 1) for each in arguments if "=" in each)
         first = next((each for each in arguments if "=" not in each), "")
         if kind == "unix":
-            return Place("http://localhost", named.get("address", first))
+            return AdminPlace("http://localhost", named.get("address", first))
         port = named.get("port", first)
         if kind in {"tcp", "tcp4", "tcp6"} and port != "0":
             interface = named.get("interface", "::" if kind == "tcp6" else "")
             host = _ANYWHERE.get(interface, interface)
-            return Place(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            return AdminPlace(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
     text = "[server] admin_listen: it does not say where a mirror can be asked; expected --url"
     raise CommandError("no-url", text, Status.USAGE)
 
@@ -87,7 +87,7 @@ class _Endpoints:
     """Connects to a place, whatever the URL says of it."""
 
     reactor: Any
-    place: Place
+    place: AdminPlace
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Return where to connect to."""
@@ -101,11 +101,11 @@ class _Endpoints:
 
 
 @define(eq=False)
-class Asked:
+class StatusAnswer:
     """A mirror that is asked for its figures."""
 
     reactor: Any
-    place: Place
+    place: AdminPlace
     _agent: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -15,10 +15,10 @@ from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.metered_target import MeteredArchive, MeteredTarget
 from ghmirror_tw.cli.output import Output
 from ghmirror_tw.config.settings import ConfigError, Settings
-from ghmirror_tw.redis.servers_interface import Unavailable
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.snapshots.copies import Copies
-from ghmirror_tw.snapshots.lease import LostLease
+from ghmirror_tw.snapshots.lease import LeaseLostError
 from ghmirror_tw.snapshots.snapshot_errors import (
     DamagedError,
     EmptySnapshotError,
@@ -37,7 +37,7 @@ from ghmirror_tw.snapshots.snapshot_errors import (
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
 from ghmirror_tw.telemetry.logs import scrub
 from ghmirror_tw.wiring.redis_parts import redis_records, redis_trust
-from ghmirror_tw.wiring.snapshot_parts import Place, codec_of, server_of
+from ghmirror_tw.wiring.snapshot_parts import SnapshotPlace, codec_of, server_of
 
 #: A client's request can't wait for long, an operator can, in seconds.
 _LEAST_TIMEOUT_S: Final = 2.5
@@ -65,8 +65,8 @@ _TOLD: Final[tuple[tuple[type[Exception], str, Status], ...]] = (
     (ConfigError, "configuration", Status.USAGE),
     (NoSuchSnapshotError, "no-such-snapshot", Status.FAULT),
     (TargetError, "target", Status.UNREACHABLE),
-    (Unavailable, "store", Status.UNREACHABLE),
-    (LostLease, "lease", Status.FAULT),
+    (RedisUnavailableError, "store", Status.UNREACHABLE),
+    (LeaseLostError, "lease", Status.FAULT),
     (StoreEmptiedError, "emptied", Status.FAULT),
 )
 
@@ -79,7 +79,7 @@ def explained(error: Exception) -> CommandError:
         return CommandError(word_for(error), f"the snapshot can't be used: {error}")
     for kind, code, status in _TOLD:
         if isinstance(error, kind):
-            text = error.why if isinstance(error, Unavailable) else str(error)
+            text = error.why if isinstance(error, RedisUnavailableError) else str(error)
             return CommandError(code, text, status, getattr(error, "faults", ()))
     text = scrub(f"{type(error).__name__}: {error}")
     return CommandError("internal", f"a fault of this command's own: {text}; see --verbose")
@@ -92,7 +92,7 @@ class Desk:
     reactor: Any
     settings: Settings
     out: Output
-    place: Place
+    place: SnapshotPlace
     target: MeteredTarget = field(init=False)
     copies: Copies = field(init=False)
     replica: str = field(init=False, factory=lambda: f"command-{uuid4().hex}")
@@ -129,7 +129,7 @@ class Desk:
             settings,
             redis=evolve(redis, timeout=max(redis.timeout, _LEAST_TIMEOUT_S), pool_size=1),
         )
-        workshop = Workshop(self.reactor)
+        workshop = ContentThreads(self.reactor)
         trust = redis_trust(redis)
         records = redis_records(
             self.reactor, patient, self.place.codec, workshop, trust, lambda: None
@@ -165,7 +165,7 @@ def _name(text: str) -> SnapshotName:
 @asynccontextmanager
 async def open_desk(reactor: Any, settings: Settings, out: Output) -> AsyncGenerator[Desk]:
     """Give what is at work, and close it all in the end."""
-    place = Place(reactor, settings.snapshot, codec_of(settings), server_of(settings))
+    place = SnapshotPlace(reactor, settings.snapshot, codec_of(settings), server_of(settings))
     place.open()
     try:
         yield Desk(reactor, settings, out, place)

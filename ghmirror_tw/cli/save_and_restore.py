@@ -9,7 +9,7 @@ from ghmirror_tw.cli import text_format
 from ghmirror_tw.cli.context import Desk
 from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.inspect_snapshots import about
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.snapshots.copies import Whole
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, kept
 from ghmirror_tw.snapshots.restorer import put_back
@@ -134,7 +134,7 @@ async def _put_back(desk: Desk, archive: Any, whole: Whole) -> int:
     try:
         return await kept(desk.reactor, archive, RESTORE, desk.replica, _fill(desk, archive, whole))
     finally:
-        with suppress(Unavailable):
+        with suppress(RedisUnavailableError):
             await archive.let_go(RESTORE, desk.replica)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from twisted.internet.task import deferLater
 
 from ghmirror_tw.cli import text_format
-from ghmirror_tw.cli.admin_client import Asked, place_of
+from ghmirror_tw.cli.admin_client import StatusAnswer, place_of
 from ghmirror_tw.cli.commands import explaining, read_settings
 from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.output import Output
@@ -26,7 +26,7 @@ def look(path: str | None, url: str | None, out: Output, interval_s: float, *, o
         lasts = not once and not out.as_json and _can_draw()
 
         async def work(reactor: Any) -> Status:
-            asked = Asked(reactor, place)
+            asked = StatusAnswer(reactor, place)
             figures = await asked.figures()
             if lasts:
                 await _watch(reactor, asked, figures, interval_s)
@@ -48,7 +48,7 @@ def _can_draw() -> bool:
 
 
 @contextmanager
-def _understood(asked: Asked) -> Iterator[None]:
+def _understood(asked: StatusAnswer) -> Iterator[None]:
     """Say of figures that are none of ours that they are not."""
     try:
         yield
@@ -57,7 +57,7 @@ def _understood(asked: Asked) -> Iterator[None]:
         raise CommandError("mirror", text, Status.UNREACHABLE) from error
 
 
-async def _watch(reactor: Any, asked: Asked, figures: Any, interval_s: float) -> NoReturn:
+async def _watch(reactor: Any, asked: StatusAnswer, figures: Any, interval_s: float) -> NoReturn:
     """Show what there is now and then, until it is cancelled."""
     from ghmirror_tw.cli.terminal_screen import Screen  # noqa: PLC0415 - it takes a while, for terminals only
 

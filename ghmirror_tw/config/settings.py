@@ -19,7 +19,7 @@ import attrs
 from attrs import field, frozen
 
 from ghmirror_tw.config import values as kinds
-from ghmirror_tw.config.values import Kind, Lines, Network, RedisAddress
+from ghmirror_tw.config.values import Lines, Network, RedisAddress, ValueKind
 
 PREFIX: Final = "GHMIRROR_"
 #: Port 0 is another one each time.
@@ -53,7 +53,7 @@ class Option:
     section: str
     name: str
     default: str
-    kind: Kind[Any]
+    kind: ValueKind[Any]
     help: str
     secret: bool = False
     verbatim: bool = False
@@ -86,7 +86,9 @@ class Option:
         return self.collect(values)
 
 
-def _option(default: str, kind: Kind[Any], text: str, *, hidden: bool = False, **more: Any) -> Any:
+def _option(
+    default: str, kind: ValueKind[Any], text: str, *, hidden: bool = False, **more: Any
+) -> Any:
     """Return an attrs field that carries its `Option`; *hidden* keeps it out of the repr."""
     about = {"default": default, "kind": kind, "help": text, **more}
     value = Option("", "", **about)
@@ -97,7 +99,7 @@ def _option(default: str, kind: Kind[Any], text: str, *, hidden: bool = False, *
     )
 
 
-def _secret_now(section: str, name: str, path: str, kind: Kind[str]) -> str:
+def _secret_now(section: str, name: str, path: str, kind: ValueKind[str]) -> str:
     try:
         return kinds.read_secret(path, kind)
     except ValueError as error:

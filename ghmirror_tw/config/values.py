@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from attrs import field, frozen
 
-from ghmirror_tw.http.tunnels import Proxy
+from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.runtime.numbers import whole_number
 
 T = TypeVar("T")
@@ -45,16 +45,18 @@ _MAX_PORT: Final = 65_535
 
 
 @frozen
-class Kind(Generic[T]):
+class ValueKind(Generic[T]):
     """How one text becomes one value, and the words for what is expected."""
 
     parse: Callable[[str], T]
     expected: str
 
 
-def optional(kind: Kind[T], empty: T) -> Kind[T]:
+def optional(kind: ValueKind[T], empty: T) -> ValueKind[T]:
     """Return a kind that also takes nothing, which is *empty* then."""
-    return Kind(lambda text: kind.parse(text) if text else empty, f"{kind.expected}, or nothing")
+    return ValueKind(
+        lambda text: kind.parse(text) if text else empty, f"{kind.expected}, or nothing"
+    )
 
 
 #: What separates the entries of a list; a comma behind a backslash belongs to its entry.
@@ -81,7 +83,7 @@ def seconds(text: str) -> float:
     return float(Decimal(total) / 1000)
 
 
-def duration(minimum: str = "1ms") -> Kind[float]:
+def duration(minimum: str = "1ms") -> ValueKind[float]:
     """Return the kind of durations from *minimum* to ten years, in seconds."""
     least_s = seconds(minimum)
 
@@ -93,10 +95,10 @@ def duration(minimum: str = "1ms") -> Kind[float]:
             raise ValueError(f"{text!r} is too long")
         return value_s
 
-    return Kind(parse, f"a duration such as 250ms, 30s, 15m, 7d, of {minimum} to 3650d")
+    return ValueKind(parse, f"a duration such as 250ms, 30s, 15m, 7d, of {minimum} to 3650d")
 
 
-def size(minimum: str = "0") -> Kind[int]:
+def size(minimum: str = "0") -> ValueKind[int]:
     """Return the kind of sizes from *minimum* on, in bytes."""
 
     def size_bytes(text: str) -> int:
@@ -115,10 +117,10 @@ def size(minimum: str = "0") -> Kind[int]:
             raise ValueError(f"{text!r} is too small")
         return value_bytes
 
-    return Kind(parse, f"a size such as 512KiB, 8MiB, 1GiB, of {minimum} or more")
+    return ValueKind(parse, f"a size such as 512KiB, 8MiB, 1GiB, of {minimum} or more")
 
 
-def count(minimum: int) -> Kind[int]:
+def count(minimum: int) -> ValueKind[int]:
     """Return the kind of whole numbers from *minimum* on."""
 
     def parse(text: str) -> int:
@@ -128,10 +130,10 @@ def count(minimum: int) -> Kind[int]:
             raise ValueError(f"{text!r} is too small")
         return int(text)
 
-    return Kind(parse, f"a whole number of {minimum} or more")
+    return ValueKind(parse, f"a whole number of {minimum} or more")
 
 
-def choice(*words: str) -> Kind[str]:
+def choice(*words: str) -> ValueKind[str]:
     """Return the kind of exactly these *words*, in any case."""
     by_lower = {word.lower(): word for word in words}
 
@@ -140,10 +142,10 @@ def choice(*words: str) -> Kind[str]:
             raise ValueError(f"{text!r} is none of the choices")
         return by_lower[text.lower()]
 
-    return Kind(parse, f"{', '.join(words[:-1])} or {words[-1]}")
+    return ValueKind(parse, f"{', '.join(words[:-1])} or {words[-1]}")
 
 
-def pattern(regex: str, what: str) -> Kind[str]:
+def pattern(regex: str, what: str) -> ValueKind[str]:
     """Return the kind of texts that *regex* matches as a whole, which are *what*."""
     compiled = re.compile(regex)
 
@@ -152,7 +154,7 @@ def pattern(regex: str, what: str) -> Kind[str]:
             raise ValueError(f"{text!r} does not look like one")
         return text
 
-    return Kind(parse, what)
+    return ValueKind(parse, what)
 
 
 def _switch(text: str) -> bool:
@@ -164,14 +166,14 @@ def _switch(text: str) -> bool:
 _SWITCHES: Final[Mapping[str, bool]] = dict.fromkeys(("yes", "true", "on", "1"), True) | (
     dict.fromkeys(("no", "false", "off", "0"), False)
 )
-switch: Final = Kind(_switch, "yes or no")
+switch: Final = ValueKind(_switch, "yes or no")
 
 
 def _points(text: str) -> int | Literal["auto"]:
     return "auto" if text.lower() == "auto" else count(0).parse(text)
 
 
-points: Final = Kind(_points, "auto, or a whole number of 0 or more")
+points: Final = ValueKind(_points, "auto, or a whole number of 0 or more")
 
 
 def _login(text: str) -> str:
@@ -180,7 +182,7 @@ def _login(text: str) -> str:
     return text.lower()
 
 
-login: Final = Kind(_login, "GitHub logins such as octocat or name[bot], by lines or commas")
+login: Final = ValueKind(_login, "GitHub logins such as octocat or name[bot], by lines or commas")
 
 
 #: Control characters, and what the environment makes of bytes that are not UTF-8.
@@ -193,7 +195,7 @@ def _secret(text: str) -> str:
     return text
 
 
-secret: Final = Kind(_secret, "text on one line")
+secret: Final = ValueKind(_secret, "text on one line")
 
 
 # ---------------------------------------------------------------- addresses
@@ -264,10 +266,10 @@ def _web_url(text: str) -> str:
     return f"{parts.scheme}://{origin}{parts.path.rstrip('/')}"
 
 
-web_url: Final = Kind(_web_url, "https://HOST[:PORT][/PATH] (or http:) and nothing more")
+web_url: Final = ValueKind(_web_url, "https://HOST[:PORT][/PATH] (or http:) and nothing more")
 
 
-def proxy_at(url: str) -> Proxy:
+def proxy_at(url: str) -> OutboundProxy:
     """Read the http: URL of a proxy; `ValueError` says what is wrong with it."""
     parts = _split(url, ("http",))
     authority = Authority.of(parts.netloc)
@@ -277,7 +279,9 @@ def proxy_at(url: str) -> Proxy:
         raise ValueError("there is a colon in the user, which no proxy could tell from the end")
     _secret(authority.username)
     _secret(authority.password)
-    return Proxy(authority.host.strip("[]"), authority.port, authority.username, authority.password)
+    return OutboundProxy(
+        authority.host.strip("[]"), authority.port, authority.username, authority.password
+    )
 
 
 def _proxy(text: str) -> str:
@@ -285,7 +289,7 @@ def _proxy(text: str) -> str:
     return text.rstrip("/")
 
 
-proxy: Final = Kind(_proxy, "http://[USER:PASSWORD@]HOST:PORT, percent-encoded")
+proxy: Final = ValueKind(_proxy, "http://[USER:PASSWORD@]HOST:PORT, percent-encoded")
 
 
 @frozen
@@ -332,7 +336,7 @@ def _redis_url(text: str) -> str:
     return text
 
 
-redis_url: Final = Kind(
+redis_url: Final = ValueKind(
     _redis_url,
     "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss: for TLS, or unix:/PATH[?db=DATABASE]",
 )
@@ -345,7 +349,7 @@ def _reader_url(text: str) -> str:
     return _redis_url(text)
 
 
-reader_url: Final = Kind(_reader_url, "redis://HOST[:PORT][/DATABASE], or rediss: for TLS")
+reader_url: Final = ValueKind(_reader_url, "redis://HOST[:PORT][/DATABASE], or rediss: for TLS")
 
 
 def _sentinel(text: str) -> tuple[str, int]:
@@ -357,7 +361,7 @@ def _sentinel(text: str) -> tuple[str, int]:
     return authority.host.strip("[]"), authority.port
 
 
-sentinel: Final = Kind(_sentinel, "HOST:PORT, by lines or commas")
+sentinel: Final = ValueKind(_sentinel, "HOST:PORT, by lines or commas")
 
 
 def _target(text: str) -> str:
@@ -383,7 +387,7 @@ def _home() -> Path:
     return home
 
 
-target: Final = Kind(_target, "file:///DIRECTORY, file://~/DIRECTORY or s3://BUCKET[/PREFIX]")
+target: Final = ValueKind(_target, "file:///DIRECTORY, file://~/DIRECTORY or s3://BUCKET[/PREFIX]")
 
 
 def _network(text: str) -> Network:
@@ -393,7 +397,7 @@ def _network(text: str) -> Network:
         raise ValueError(str(error)) from None
 
 
-network: Final = Kind(_network, "addresses or networks such as 10.0.0.0/8, by lines or commas")
+network: Final = ValueKind(_network, "addresses or networks such as 10.0.0.0/8, by lines or commas")
 
 
 def _host_name(text: str) -> str:
@@ -402,7 +406,9 @@ def _host_name(text: str) -> str:
     return text.lower()
 
 
-host_name: Final = Kind(_host_name, "names of hosts such as mirror.example.org, by lines or commas")
+host_name: Final = ValueKind(
+    _host_name, "names of hosts such as mirror.example.org, by lines or commas"
+)
 
 
 def _endpoint(text: str) -> str:
@@ -424,7 +430,7 @@ def _endpoint(text: str) -> str:
     return text
 
 
-endpoint: Final = Kind(
+endpoint: Final = ValueKind(
     _endpoint,
     "Twisted endpoint descriptions such as tcp:8080 or unix:/run/mirror.sock, by lines or commas",
 )
@@ -448,7 +454,7 @@ def without_newline(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
 
-def read_secret(path: str, kind: Kind[str]) -> str:
+def read_secret(path: str, kind: ValueKind[str]) -> str:
     """Return the secret that is in the file now; `ValueError` says what is wrong, not with what."""
     content = without_newline(read_text(path))
     if not content:
@@ -459,14 +465,14 @@ def read_secret(path: str, kind: Kind[str]) -> str:
         raise ValueError(f"in {path!r}: {error}") from None
 
 
-def secret_file(kind: Kind[str]) -> Kind[str]:
+def secret_file(kind: ValueKind[str]) -> ValueKind[str]:
     """Return the kind of paths to a file that can be read and holds a secret of this *kind*."""
 
     def parse(text: str) -> str:
         read_secret(text, kind)
         return text
 
-    return Kind(parse, f"the path of a file that can be read and holds {kind.expected}")
+    return ValueKind(parse, f"the path of a file that can be read and holds {kind.expected}")
 
 
 def _pem_file(text: str) -> str:
@@ -477,7 +483,7 @@ def _pem_file(text: str) -> str:
     return text
 
 
-pem_file: Final = Kind(_pem_file, "the path of a file of certificates in PEM format")
+pem_file: Final = ValueKind(_pem_file, "the path of a file of certificates in PEM format")
 
 
 # ---------------------------------------------------------------- lines of a file

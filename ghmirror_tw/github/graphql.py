@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 
 
-def is_graphql(question: Question) -> bool:
+def is_graphql(question: Request) -> bool:
     """Tell whether a request goes to GraphQL."""
     target = question.target
     return target.startswith(b"/graphql") and question.path.rstrip(b"/") == b"/graphql"

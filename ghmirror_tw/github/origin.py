@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from attrs import evolve, frozen
 
 from ghmirror_tw.github.graphql import is_graphql
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.targets import PREFIX, UPLOADS, is_upload
 
 #: The path to which the asset of a release is uploaded.
@@ -18,7 +18,7 @@ _ASSETS: Final = re.compile(
 )
 
 
-def is_asset(question: Question) -> bool:
+def is_asset(question: Request) -> bool:
     """Tell whether a request uploads the asset of a release without the prefix for uploads."""
     return question.method == b"POST" and _ASSETS.fullmatch(question.path) is not None
 
@@ -68,7 +68,7 @@ class Origin:
         scheme = b"https://" if self.secure else b"http://"
         return scheme + uploads.authority + uploads.uploads_path
 
-    def routed(self, question: Question) -> Question:
+    def routed(self, question: Request) -> Request:
         """Return the upload of an asset with the prefix `UPLOADS`, any other request unchanged.
 
         GitHub accepts assets only at the host for uploads (GitHub: upload a release asset). Some
@@ -79,7 +79,7 @@ class Origin:
             return evolve(question, target=UPLOADS + question.target)
         return question
 
-    def target(self, question: Question) -> bytes:
+    def target(self, question: Request) -> bytes:
         """Return the request target of a question, byte for byte but for the base path."""
         if is_upload(question.target):
             return self.uploads_path + question.target.removeprefix(UPLOADS)

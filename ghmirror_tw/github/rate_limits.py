@@ -23,7 +23,7 @@ from typing import Final
 from attrs import field, frozen
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.remembered import remembered
 from ghmirror_tw.runtime.numbers import whole_number
 
@@ -220,7 +220,7 @@ def _bucket_of(path: bytes, method: bytes) -> str:
     return CORE
 
 
-def resource_of(question: Question, fields: Fields) -> str:
+def resource_of(question: Request, fields: Fields) -> str:
     """Return to which resource's quota an answer says that it counts; else, what is known."""
     return _resource(fields) or bucket_of(question.method, question.path)
 
@@ -235,7 +235,7 @@ def _resource(fields: Fields) -> str | None:
 
 
 def meaning_of(  # noqa: PLR0913, PLR0917 - a whole response, and when it was received
-    question: Question, status: int, fields: Fields, content: bytes, now: float, strikes: int
+    question: Request, status: int, fields: Fields, content: bytes, now: float, strikes: int
 ) -> Meaning:
     """Return what a response means: whether it refuses, and which limit it reports.
 
@@ -303,7 +303,7 @@ def _wants_sso(fields: Fields) -> bool:
     return (fields.get(b"x-github-sso") or b"").startswith(b"required")
 
 
-def _scope(kind: LimitKind, question: Question, fields: Fields, message: str) -> str:
+def _scope(kind: LimitKind, question: Request, fields: Fields, message: str) -> str:
     """Return the scope of a limit."""
     if kind is LimitKind.PRIMARY:
         return resource_of(question, fields)
@@ -371,7 +371,7 @@ def _bounded(seconds: float) -> float:
     return min(max(seconds, _SHORTEST_S), LONGEST_S)
 
 
-def asks_for_limits(question: Question) -> bool:
+def asks_for_limits(question: Request) -> bool:
     """Tell whether a request asks what is left of the quota, which costs nothing."""
     target = question.target
     return target.startswith(b"/rate_limit") and question.path.rstrip(b"/") == b"/rate_limit"

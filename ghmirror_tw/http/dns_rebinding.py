@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address
 
-from ghmirror_tw.http.targets import BadRequest, parse_host
+from ghmirror_tw.http.targets import BadRequestError, parse_host
 
 
 def is_expected(values: Sequence[bytes], names: frozenset[str]) -> bool:
@@ -20,7 +20,7 @@ def is_expected(values: Sequence[bytes], names: frozenset[str]) -> bool:
     """
     try:
         host = parse_host(values).decode("ascii").lower()
-    except BadRequest:
+    except BadRequestError:
         return False
     if host.startswith("["):
         return True

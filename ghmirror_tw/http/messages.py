@@ -8,7 +8,7 @@ from ghmirror_tw.http.fields import Fields
 
 
 @frozen
-class Question:
+class Request:
     """A request as it is to be put to GitHub.
 
     *method* and *target* are byte for byte the client's, *target* without the `/api/v3` prefix;

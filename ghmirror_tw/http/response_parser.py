@@ -1,8 +1,8 @@
 """The heads of answers: status line and fields, found and read in the bytes that come (RFC 9112).
 
-No sockets here: bytes go in, a `Head` comes out. A head is cut out of what comes first, and read
-then in one piece, line by line: so nothing that stood before it or comes behind it has a part in
-how it is read. What is not to the letter as RFC 9112 has it is no head.
+No sockets here: bytes go in, a `ResponseHead` comes out. A head is cut out of what comes first, and
+read then in one piece, line by line: so nothing that stood before it or comes behind it has a part
+in how it is read. What is not to the letter as RFC 9112 has it is no head.
 """
 
 from __future__ import annotations
@@ -72,20 +72,20 @@ _MOST_READ: Final = 1024
 _LONGEST_READ: Final = 512
 
 
-class Malformed(ValueError):  # noqa: N818 - it says what is
+class MalformedResponseError(ValueError):
     """What came is no answer that can be told from what comes behind it."""
 
 
-class OverLimitError(Malformed):
+class OverLimitError(MalformedResponseError):
     """The response exceeds a limit of the mirror; it may be well formed."""
 
 
-class Head:
+class ResponseHead:
     """The head of one answer; *block* is all of it, to the empty line.
 
     *lines* are its fields in order, names in lower case, without those that delimit it. *length*:
     of the content in bytes, None where the head doesn't tell. *persistent*: whether the
-    connection may be used again once the answer is complete. Raises `Malformed`.
+    connection may be used again once the answer is complete. Raises `MalformedResponseError`.
     """
 
     __slots__ = ("chunked", "length", "lines", "persistent", "status")
@@ -96,10 +96,10 @@ class Head:
         status_line, *lines = block[: -len(_END)].split(b"\r\n")
         status = _STATUS_LINE.fullmatch(status_line)
         if status is None:
-            raise Malformed("no status line of HTTP/1.1")
+            raise MalformedResponseError("no status line of HTTP/1.1")
         self.status = int(status[1])
         if self.status == _SWITCHING:
-            raise Malformed("another protocol, which nobody asked for")
+            raise MalformedResponseError("another protocol, which nobody asked for")
         self.lines: list[tuple[bytes, bytes]] = []
         self.persistent = block.startswith(_VERSIONS[0])
         self.chunked = False
@@ -136,11 +136,11 @@ class Head:
             self.length = whole_number(lengths[0])
         if codings:
             if codings != [b"chunked"]:
-                raise Malformed("a transfer coding that is not chunked")
+                raise MalformedResponseError("a transfer coding that is not chunked")
             self.chunked = True
 
 
-class Heads:
+class ResponseParser:
     """Finds the head of one answer in what comes, and skips interim answers (1xx) before it."""
 
     __slots__ = ("_interim", "_received", "_to_head")
@@ -150,8 +150,8 @@ class Heads:
         self._received = bytearray()
         self._interim = 0
 
-    def find(self, data: bytes) -> tuple[Head, bytes] | None:
-        """Return the head and what came behind it, once it is here. Raises `Malformed`."""
+    def find(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """Return the head and what follows it, when complete. Raises `MalformedResponseError`."""
         if self._received:
             seen = len(self._received)
             self._received += data
@@ -165,7 +165,7 @@ class Heads:
             end = data.find(_END)
         while end >= 0:
             end += 4
-            head = Head(data[:end], to_head=self._to_head)
+            head = ResponseHead(data[:end], to_head=self._to_head)
             data = data[end:]
             if head.status >= _LEAST_FINAL:
                 return head, data
@@ -183,25 +183,25 @@ class Heads:
         if len(received) > MOST_HEAD:
             raise OverLimitError(f"all fields may take {MOST_HEAD} bytes")
         if not any(each.startswith(received[: len(each)]) for each in _VERSIONS):
-            raise Malformed("no status line of HTTP/1.1")
+            raise MalformedResponseError("no status line of HTTP/1.1")
         if received.count(b"\n", seen) != received.count(b"\r\n", max(seen - 1, 0)):
-            raise Malformed("a line that doesn't end in CR LF")
+            raise MalformedResponseError("a line that doesn't end in CR LF")
 
 
 def _check_end(lengths: list[bytes], codings: list[bytes]) -> None:
-    """Raise `Malformed` where nobody can tell from this where an answer ends."""
+    """Raise `MalformedResponseError` where nobody can tell from this where an answer ends."""
     if len(lengths) + len(codings) > 1:
-        raise Malformed("more than one length or coding")
+        raise MalformedResponseError("more than one length or coding")
     if any(whole_number(length) is None for length in lengths):
-        raise Malformed("a length that is none")
+        raise MalformedResponseError("a length that is none")
     if b"" in codings:
-        raise Malformed("a transfer coding that has no name")
+        raise MalformedResponseError("a transfer coding that has no name")
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Return the field that a line is, its name in lower case. Raises `Malformed`."""
+    """Return the field that a line is, its name in lower case. Raises `MalformedResponseError`."""
     if _FIELD_LINE.fullmatch(line) is None:
-        raise Malformed("a line that is no field")
+        raise MalformedResponseError("a line that is no field")
     name, _, value = line.partition(b":")
     field = name.lower(), value.strip(b" \t")
     if field[0] in _SAME and len(line) <= _LONGEST_READ:

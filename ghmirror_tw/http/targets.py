@@ -49,13 +49,13 @@ _VIA_PIECE: Final = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 
 
 @frozen
-class BadRequest(Exception):  # noqa: N818 - it is what the client made
+class BadRequestError(Exception):
     """A request that nobody may forward; *message* says what is wrong with it."""
 
     message: str
 
 
-class NoSuchPathError(BadRequest):
+class NoSuchPathError(BadRequestError):
     """A path that cannot be GitHub's; *message* describes the likely mistake of the client."""
 
 
@@ -96,7 +96,7 @@ def parse_target(uri: bytes) -> Target:
         return _parse_origin_form(uri)
     absolute = _ABSOLUTE.fullmatch(uri)
     if absolute is None:
-        raise BadRequest("The request target must be a path, starting with a slash, or a URL")
+        raise BadRequestError("The request target must be a path, starting with a slash, or a URL")
     authority = _valid_host(absolute[2], "The URL of the request")
     rest = absolute[3]
     split = _parse_origin_form(rest if rest.startswith(b"/") else b"/" + rest)
@@ -107,7 +107,7 @@ def is_sendable(target: bytes) -> bool:
     """Tell whether *target* can be sent to GitHub: a request for it is forwarded as it is."""
     try:
         return target.startswith(b"/") and parse_target(target).target == target
-    except BadRequest:
+    except BadRequestError:
         return False
 
 
@@ -117,7 +117,7 @@ def check_request_line(line: bytes) -> None:
     It is no request line at all by RFC 9112, section 3, and Twisted could only say so.
     """
     if _RAW_LETTERS.fullmatch(line):
-        raise BadRequest(_UNENCODED)
+        raise BadRequestError(_UNENCODED)
 
 
 def path_of(uri: bytes) -> bytes:
@@ -135,7 +135,7 @@ def _parse_origin_form(uri: bytes) -> Target:
 
 def _check_bytes(part: bytes) -> None:
     if _NOT_IN_A_TARGET.search(part):
-        raise BadRequest(_UNENCODED if _NOT_ASCII.search(part) else _NO_PLACE)
+        raise BadRequestError(_UNENCODED if _NOT_ASCII.search(part) else _NO_PLACE)
 
 
 @remembered
@@ -145,12 +145,12 @@ def _parse_path(uri: bytes) -> Target:
     path = split.target
     _check_base(uri, split)
     if b"\\" in path:
-        raise BadRequest("The path holds a backslash")
+        raise BadRequestError("The path holds a backslash")
     if _BAD_ENCODING.search(path):
-        raise BadRequest("The path holds a percent sign that encodes nothing")
+        raise BadRequestError("The path holds a percent sign that encodes nothing")
     segments = _SLASHES.split(_ENCODED_DOT.sub(b".", path))
     if b"." in segments or b".." in segments:
-        raise BadRequest("The path holds a segment of dots")
+        raise BadRequestError("The path holds a segment of dots")
     return split
 
 
@@ -185,7 +185,7 @@ def parse_host(values: Sequence[bytes]) -> bytes:
     3.2). Raises BadRequest.
     """
     if len(values) != 1:
-        raise BadRequest("The request must have exactly one Host field")
+        raise BadRequestError("The request must have exactly one Host field")
     return _valid_host(values[0], "The Host field")
 
 
@@ -193,14 +193,14 @@ def _valid_host(value: bytes, what: str) -> bytes:
     """Return *value*, the host of *what*, if it is one. Raises BadRequest."""
     found = _HOST.fullmatch(value)
     if found is None or len(value) > _LONGEST_HOST:
-        raise BadRequest(f"{what} names no host")
+        raise BadRequestError(f"{what} names no host")
     if found[2] is not None:
         try:
             IPv6Address(found[2].decode())
         except AddressValueError:
-            raise BadRequest(f"{what} holds no valid address") from None
+            raise BadRequestError(f"{what} holds no valid address") from None
     if found[3] is not None and not whole_number(found[3], _LAST_PORT):
-        raise BadRequest(f"{what} holds no valid port")
+        raise BadRequestError(f"{what} holds no valid port")
     return value
 
 

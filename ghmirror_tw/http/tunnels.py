@@ -28,7 +28,7 @@ _DENIED: Final = 403
 _WANTS_A_PASSWORD: Final = frozenset({401, 407})
 
 
-class NoTunnel(Exception):  # noqa: N818 - it says what is
+class TunnelError(Exception):
     """There is no tunnel; *why* says what the proxy did, without any password."""
 
     def __init__(self, why: str) -> None:
@@ -37,7 +37,7 @@ class NoTunnel(Exception):  # noqa: N818 - it says what is
 
 
 @frozen
-class Proxy:
+class OutboundProxy:
     """Where a proxy is, and who to be for it; *host* is bare of brackets."""
 
     host: str
@@ -79,22 +79,22 @@ class Proxy:
             end = _END.search(received)
             if end is None:
                 if received[: len(_BEGINNING)] != _BEGINNING[: len(received)]:
-                    raise NoTunnel("its answer to CONNECT is no HTTP/1.1")
+                    raise TunnelError("its answer to CONNECT is no HTTP/1.1")
                 if len(received) > MOST_BYTES:
-                    raise NoTunnel("its answer to CONNECT has no end")
+                    raise TunnelError("its answer to CONNECT has no end")
                 return False
             head, rest = received[: end.start()], received[end.end() :]
             found = _STATUS.match(head)
             if found is None:
-                raise NoTunnel("its answer to CONNECT is no HTTP/1.1")
+                raise TunnelError("its answer to CONNECT is no HTTP/1.1")
             status = int(found[1])
             if not _INTERIM <= status < _SUCCESS:
                 break
             received = rest
         if not _SUCCESS <= status < _REDIRECTION:
-            raise NoTunnel(self._refusal(status, found[2] or b""))
+            raise TunnelError(self._refusal(status, found[2] or b""))
         if rest or (not sealed and _CONTENT.search(head)):
-            raise NoTunnel(f"it said {status} to CONNECT, and then content of its own")
+            raise TunnelError(f"it said {status} to CONNECT, and then content of its own")
         return True
 
     def _refusal(self, status: int, phrase: bytes) -> str:

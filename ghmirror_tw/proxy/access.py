@@ -13,9 +13,9 @@ from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
-from ghmirror_tw.proxy.exchange import Terms, Upload
-from ghmirror_tw.upstream.response import Answer, Whole
+from ghmirror_tw.http.messages import Request
+from ghmirror_tw.proxy.exchange import MirrorOptions, Upload
+from ghmirror_tw.upstream.response import BufferedContent, Response
 from ghmirror_tw.upstream.users import (
     VIEWER_QUERY,
     BadCredentialError,
@@ -28,7 +28,7 @@ from ghmirror_tw.upstream.users import (
 )
 
 #: Sends a request of the mirror's own and returns the whole response. Raises `LoginUnknownError`.
-AskSelf = Callable[[Question, Upload | None], Awaitable[Answer]]
+AskSelf = Callable[[Request, Upload | None], Awaitable[Response]]
 
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
@@ -56,7 +56,7 @@ class _Text:
 
 
 @define(eq=False)
-class Admission:
+class AccessControl:
     """Decides who may ask, by GitHub's own word on whose credential it is."""
 
     users: Users
@@ -65,8 +65,8 @@ class Admission:
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
 
     async def admit(
-        self, question: Question, credential: str, terms: Terms, *, offline: bool
-    ) -> Answer | None:
+        self, question: Request, credential: str, terms: MirrorOptions, *, offline: bool
+    ) -> Response | None:
         """Raise a `MirrorError` unless the credential belongs to an allowed user.
 
         GitHub's own 401 is returned, since clients refresh their token only after that. When no
@@ -90,14 +90,14 @@ class Admission:
                 lambda late: self.call_later(0.0 if offline else terms.stale_after, late),
             )
         except (BadCredentialError, LoginUnknownError) as error:
-            if isinstance(error.response, Answer):
+            if isinstance(error.response, Response):
                 return error.response
             raise error.response or error_responses.upstream_failed("connect-error") from error
         if not may_use:
             raise error_responses.not_allowed()
         return None
 
-    async def _login_of(self, question: Question) -> str:
+    async def _login_of(self, question: Request) -> str:
         """Return the login of the credential, by a request to GitHub.
 
         For the JSON Web Token of a GitHub App it is made from the slug of the App. An installation
@@ -114,23 +114,23 @@ class Admission:
             )
         )
         if is_app_jwt(authorization):
-            answer = await self.ask(Question(b"GET", b"/app", fields), None)
+            answer = await self.ask(Request(b"GET", b"/app", fields), None)
             return _login_in(answer, parse_app)
-        answer = await self.ask(Question(b"GET", b"/user", fields), None)
+        answer = await self.ask(Request(b"GET", b"/user", fields), None)
         if answer.status != _FORBIDDEN:
             return _login_in(answer, parse_login)
         fields = fields.with_line(b"content-type", b"application/json")
-        query = Question(b"POST", b"/graphql", fields)
+        query = Request(b"POST", b"/graphql", fields)
         return _login_in(await self.ask(query, _Text(VIEWER_QUERY)), parse_viewer)
 
 
-def _login_in(answer: Answer, parse: Callable[[bytes], str | None]) -> str:
+def _login_in(answer: Response, parse: Callable[[bytes], str | None]) -> str:
     """Return the login in a response. Raises `BadCredentialError` and `LoginUnknownError`."""
     if answer.status == _UNAUTHORIZED:
         raise BadCredentialError(answer)
     if answer.status != _OK:
         raise LoginUnknownError(answer)
-    login = parse(answer.body.content) if isinstance(answer.body, Whole) else None
+    login = parse(answer.body.content) if isinstance(answer.body, BufferedContent) else None
     if login is None:
         raise LoginUnknownError(None)
     return login

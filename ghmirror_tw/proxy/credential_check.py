@@ -19,13 +19,13 @@ from ghmirror_tw.caching.acceptance import accepts, is_checkable
 from ghmirror_tw.caching.forwarded_fields import OWN_AGENT
 from ghmirror_tw.caching.validators import asks_for_json
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.proxy.revalidation import passed_on
-from ghmirror_tw.runtime.single_flight import Collapser
+from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.limits import Stopped
-from ghmirror_tw.upstream.response import Answer, Whole
-from ghmirror_tw.upstream.upstream_interface import Reply, Unanswered
+from ghmirror_tw.upstream.limits import RateLimitedError
+from ghmirror_tw.upstream.response import BufferedContent, Response
+from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 from ghmirror_tw.upstream.users import is_app_jwt
 
 TARGET: Final = b"/rate_limit"
@@ -47,7 +47,7 @@ class CredentialChecks:
 
     metrics: Metrics
     now: Callable[[], float]
-    _flights: Collapser[Answer | None] = field(factory=lambda: Collapser(_unwanted))
+    _flights: SingleFlight[Response | None] = field(factory=lambda: SingleFlight(_unwanted))
     _off_until: float = 0.0
 
     def may_check(self, authorization: bytes | None) -> bool:
@@ -65,9 +65,9 @@ class CredentialChecks:
     async def refusal(
         self,
         credential: str,
-        question: Question,
-        send: Callable[[Question], Awaitable[Reply]],
-    ) -> Answer | None:
+        question: Request,
+        send: Callable[[Request], Awaitable[UpstreamResponse]],
+    ) -> Response | None:
         """Return GitHub's 401 to a credential; None where it is accepted, or the check is unclear.
 
         If it is unclear, the response to the request itself decides. *send* sends a request to
@@ -77,8 +77,8 @@ class CredentialChecks:
         return answer if first or answer is None else evolve(answer, collapsed=True)
 
     async def _check(
-        self, question: Question, send: Callable[[Question], Awaitable[Reply]]
-    ) -> Answer | None:
+        self, question: Request, send: Callable[[Request], Awaitable[UpstreamResponse]]
+    ) -> Response | None:
         authorization, accept = question.authorization or b"", question.fields.get(b"accept")
         # GitHub's 401 is in the media type that the request accepts.
         if accept is None or not asks_for_json(accept):
@@ -91,9 +91,9 @@ class CredentialChecks:
             )
         )
         try:
-            reply = await send(Question(b"GET", TARGET, fields))
+            reply = await send(Request(b"GET", TARGET, fields))
             content = await reply.content.collect(_MOST_CONTENT)
-        except (Unanswered, Stopped):
+        except (UpstreamError, RateLimitedError):
             self.metrics.credential_checked("unclear")
             return None
         if content is None:
@@ -101,7 +101,7 @@ class CredentialChecks:
         if reply.status == _UNAUTHORIZED and not _may_be_app(authorization):
             self.metrics.credential_checked("refused")
             answer = passed_on(reply, None)
-            return evolve(answer, body=Whole(content or b"", answer.coding))
+            return evolve(answer, body=BufferedContent(content or b"", answer.coding))
         if reply.status == _NOT_FOUND:
             self._off_until = self.now() + _NO_LIMITS_S
         accepted = accepts(reply.status, authorization)
@@ -118,7 +118,7 @@ def _may_be_app(authorization: bytes) -> bool:
     return authorization[:6].lower() == b"basic "
 
 
-def _unwanted(result: Answer | Failure | None) -> None:
+def _unwanted(result: Response | Failure | None) -> None:
     """Drop the result of a check that no request waits for."""
-    if isinstance(result, Failure) and not result.check(Unanswered, Stopped):
+    if isinstance(result, Failure) and not result.check(UpstreamError, RateLimitedError):
         _log.debug("Credential check failed", failure=result)

@@ -12,16 +12,16 @@ from twisted.web.iweb import IBodyProducer
 from ghmirror_tw.caching.forwarded_fields import canonical
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Grant, Known, Representation
-from ghmirror_tw.caching.validators import Kind, Validator, conditions
+from ghmirror_tw.caching.validators import Validator, ValidatorKind, conditions
 from ghmirror_tw.caching.validators import confirmed as confirmed_by_304
 from ghmirror_tw.github.pagination import page_number
 from ghmirror_tw.github.rate_limits import EVERYTHING, bucket_of
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.proxy.link_proofs import Walk
 from ghmirror_tw.runtime.single_flight import Departure
-from ghmirror_tw.store.store_interface import Patience
+from ghmirror_tw.store.store_interface import Deadline
 from ghmirror_tw.upstream.rate_limiter import Slot
-from ghmirror_tw.upstream.upstream_interface import Reply
+from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
 
 class Upload(Protocol):
@@ -39,7 +39,7 @@ class Upload(Protocol):
 
 
 @frozen
-class Terms:
+class MirrorOptions:
     """How the mirror is set up; durations in seconds, sizes in bytes. See the configuration."""
 
     allowed_users: frozenset[str] = frozenset()
@@ -66,7 +66,7 @@ class Requester(NamedTuple):
 
 
 @frozen
-class Asked:
+class Lookup:
     """One storable question, under way: what stays the same until it is answered.
 
     *guess*: what GitHub has not just said may be said. *probing*: we ask for ourselves, for what
@@ -74,13 +74,13 @@ class Asked:
     gets an error; *stale_by*: when it gets a stale answer, if there is one for it.
     """
 
-    question: Question
+    question: Request
     key: CacheKey
     requester: Requester
     generation: int
     deadline: float
     guess: bool
-    patience: Patience = field(eq=False)
+    patience: Deadline = field(eq=False)
     probing: bool = False
     stale_by: float = inf
     #: When it was received. A flight that began before may not know of the client's last write.
@@ -129,7 +129,7 @@ class Asked:
 
 
 @frozen
-class Plan:
+class ConditionalRequest:
     """The validators of a conditional request: entity-tags or a date, and what they stand for."""
 
     validators: tuple[Validator, ...] = ()
@@ -144,26 +144,30 @@ class Plan:
     def confirmed(self, etag: bytes | None) -> Validator | None:
         """Return what a 304 confirms, or None where it doesn't say."""
         if self.dated is not None:
-            return Validator(b"", Kind.OWN, self.dated.digest)
+            return Validator(b"", ValidatorKind.OWN, self.dated.digest)
         return confirmed_by_304(self.validators, etag)
 
-    def narrowed(self) -> Plan:
+    def narrowed(self) -> ConditionalRequest:
         """Return this plan with one validator, so that a 304 can only mean that; then none."""
-        return evolve(self, validators=self.validators[:1]) if len(self.validators) > 1 else Plan()
+        return (
+            evolve(self, validators=self.validators[:1])
+            if len(self.validators) > 1
+            else ConditionalRequest()
+        )
 
-    def as_sent(self, question: Question) -> Question:
+    def as_sent(self, question: Request) -> Request:
         """Return a question as GitHub gets it: our preconditions in place of the client's."""
         fields = question.fields.once(canonical)
         preconditions = conditions(self.validators, self.dated)
-        return Question(question.method, question.target, fields.plus(preconditions))
+        return Request(question.method, question.target, fields.plus(preconditions))
 
 
 @frozen
-class Turn:
+class Exchange:
     """One question and GitHub's answer to it: what was known, how it was put, what came."""
 
-    asked: Asked
+    asked: Lookup
     known: Known
-    plan: Plan
-    reply: Reply
+    plan: ConditionalRequest
+    reply: UpstreamResponse
     asked_at: float

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.caching import staleness
 from ghmirror_tw.caching.acceptance import accepts, fleet_knows, is_checkable
-from ghmirror_tw.caching.content_codings import TooLarge, Undecodable, identity
+from ghmirror_tw.caching.content_codings import ContentTooLargeError, UndecodableError, identity
 from ghmirror_tw.caching.forwarded_fields import canonical
 from ghmirror_tw.caching.generations import Generations
 from ghmirror_tw.caching.key import CacheKey, CredentialNames
@@ -49,43 +49,43 @@ from ghmirror_tw.http.accept_encoding import accepts_gzip
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.preconditions import not_modified
 from ghmirror_tw.proxy.accepted_credentials import AcceptedCredentials
-from ghmirror_tw.proxy.access import Admission
+from ghmirror_tw.proxy.access import AccessControl
 from ghmirror_tw.proxy.credential_check import TIMEOUT_S, CredentialChecks
-from ghmirror_tw.proxy.exchange import Asked, Requester, Terms, Upload
+from ghmirror_tw.proxy.exchange import Lookup, MirrorOptions, Requester, Upload
 from ghmirror_tw.proxy.link_proofs import Proofs
-from ghmirror_tw.proxy.revalidation import MOST_OF_A_LIMIT, Validation, passed_on
+from ghmirror_tw.proxy.revalidation import MOST_OF_A_LIMIT, Revalidation, passed_on
 from ghmirror_tw.proxy.stored_content import fetched
 from ghmirror_tw.runtime.backoff import Backoffs
 from ghmirror_tw.runtime.evidence import Observation
 from ghmirror_tw.runtime.numbers import whole_number
 from ghmirror_tw.runtime.patient import Patient
 from ghmirror_tw.runtime.quantities import duration
-from ghmirror_tw.runtime.single_flight import Collapser, Departure
-from ghmirror_tw.runtime.thread_pool import Workshop
-from ghmirror_tw.store.restore_barrier import Gate, looks
-from ghmirror_tw.store.store_interface import Claim, IStore, Patience, Subject
+from ghmirror_tw.runtime.single_flight import Departure, SingleFlight
+from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.store.restore_barrier import RestoreBarrier, looks
+from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
-from ghmirror_tw.upstream.incoming_content import Held
-from ghmirror_tw.upstream.limit_probes import Trial, Trials
-from ghmirror_tw.upstream.limits import Entry, Stopped, Stops
+from ghmirror_tw.upstream.incoming_content import HeldContent
+from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
+from ghmirror_tw.upstream.limits import ActiveLimits, Entry, RateLimitedError
 from ghmirror_tw.upstream.quotas import Quotas
 from ghmirror_tw.upstream.rate_limiter import (
     CHECKS,
     READ_POINTS,
     UNKNOWN,
-    Pacing,
     Permit,
+    RateLimiter,
     Slot,
     points_of,
     spends,
 )
-from ghmirror_tw.upstream.response import Answer, NotSaid, Whole
-from ghmirror_tw.upstream.upstream_interface import IGitHub, Reply, Unanswered
+from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
 from ghmirror_tw.upstream.users import LoginUnknownError, Users, parse_login
 
 R = TypeVar("R")
@@ -109,7 +109,13 @@ _TIMED_OUT_S: Final = 8.0
 #: Reasons for which GitHub is not asked at all.
 _NOT_ASKED: Final = frozenset({"offline", "primary-limit", "secondary-limit"})
 #: How a question may fail that nobody has done wrong.
-_EXPECTED: Final = (CancelledError, MirrorError, NotSaid, Stopped, Unanswered)
+_EXPECTED: Final = (
+    CancelledError,
+    MirrorError,
+    NoUpstreamResponseError,
+    RateLimitedError,
+    UpstreamError,
+)
 #: How long after its request was sent a flight may be joined, in seconds.
 JOIN_WINDOW_S: Final = 0.1
 #: How often one asker tries to go first for the same.
@@ -127,56 +133,56 @@ class Mirror:
 
     reactor: Any
     store: IStore
-    github: IGitHub
-    workshop: Workshop
+    github: IUpstream
+    workshop: ContentThreads
     names: CredentialNames
     users: Users
     metrics: Metrics
-    terms: Terms
+    terms: MirrorOptions
     sharing: Sharing
-    gate: Gate
+    gate: RestoreBarrier
     availability: Availability
-    pacing: Pacing
+    pacing: RateLimiter
     budgets: Budgets
     accepted: AcceptedCredentials = field(factory=AcceptedCredentials)
-    stops: Stops = field(init=False)
+    stops: ActiveLimits = field(init=False)
     proofs: Proofs = field(init=False)
     quotas: Quotas = field(factory=Quotas)
     backoffs: Backoffs = field(factory=Backoffs)
     _charges: Charges = field(factory=Charges)
     _has_charged: bool = False
-    _flights: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
-    _going: Collapser[Answer] = field(factory=lambda: Collapser(_unwanted))
+    _flights: SingleFlight[Response] = field(factory=lambda: SingleFlight(_unwanted))
+    _going: SingleFlight[Response] = field(factory=lambda: SingleFlight(_unwanted))
     _generations: Generations = field(factory=Generations)
     #: Path patterns and reasons that the log already has, for responses that are not stored.
     _unstorable: set[tuple[str, str]] = field(factory=set)
     _order: HybridClock = field(init=False)
     _claims: int = 0
     _instance: str = field(factory=lambda: uuid4().hex)
-    _admission: Admission = field(init=False)
-    _validation: Validation = field(init=False)
-    _trials: Trials = field(init=False)
+    _admission: AccessControl = field(init=False)
+    _validation: Revalidation = field(init=False)
+    _trials: LimitProbes = field(init=False)
     _checks: CredentialChecks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._order = HybridClock(self.now)
-        self._admission = Admission(
+        self._admission = AccessControl(
             self.users,
             self._ask_self,
             self.now,
             self.call_later,
         )
-        self.stops = Stops(self.is_accepted)
+        self.stops = ActiveLimits(self.is_accepted)
         self._checks = CredentialChecks(self.metrics, self.now)
         self.metrics.watch_unknown(lambda: self.pacing.unknown_in_flight)
         self.proofs = Proofs(self.now)
-        self._validation = Validation(self, self.store, self.workshop, self.sharing, self.proofs)
+        self._validation = Revalidation(self, self.store, self.workshop, self.sharing, self.proofs)
 
-        self._trials = Trials(self.store, self.stops, self.now, self.call_later, self._owner)
+        self._trials = LimitProbes(self.store, self.stops, self.now, self.call_later, self._owner)
 
     # Time and names.
 
-    def _key(self, question: Question) -> CacheKey:
+    def _key(self, question: Request) -> CacheKey:
         return CacheKey.of(question.target, question.fields, self.names.origin)
 
     def now(self) -> float:
@@ -210,7 +216,7 @@ class Mirror:
 
     # From outside.
 
-    async def answer(self, question: Question, upload: Upload | None = None) -> Answer:
+    async def answer(self, question: Request, upload: Upload | None = None) -> Response:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
         requester = self._requester(question.fields)
         began = self.now()
@@ -232,12 +238,12 @@ class Mirror:
                 self.store.patience(),
                 stale_by=began + self.terms.stale_after,
             )
-        except Unanswered as error:
+        except UpstreamError as error:
             raise self._sorry(question, error) from error
-        except Stopped as error:
+        except RateLimitedError as error:
             return error.stop.again(self.now())
-        except NotSaid as error:
-            if isinstance(error.otherwise, Answer):
+        except NoUpstreamResponseError as error:
+            if isinstance(error.otherwise, Response):
                 return error.otherwise
             self._log_unanswered(question, error.reason, str(error.__cause__ or error.status))
             raise error.otherwise from error
@@ -247,18 +253,18 @@ class Mirror:
             self.metrics.saved(self.login(requester.credential))
         return answer
 
-    def _sorry(self, question: Question, error: Unanswered) -> MirrorError:
+    def _sorry(self, question: Request, error: UpstreamError) -> MirrorError:
         self._log_unanswered(question, error.reason, error.why)
         return self._unanswered(error)
 
-    def _unanswered(self, error: Unanswered) -> MirrorError:
+    def _unanswered(self, error: UpstreamError) -> MirrorError:
         """Return the error response for a response that never came, or broke off."""
         limit = error.limit
         if error.reason == "timeout" and not limit:
             limit = f"[github] timeout = {duration(self.terms.timeout)}"
         return error_responses.unanswered(error.reason, limit)
 
-    def _log_unanswered(self, question: Question, reason: str, why: str) -> None:
+    def _log_unanswered(self, question: Request, reason: str, why: str) -> None:
         _log.warn(
             "GitHub did not answer {method}: {reason}: {why}",
             method=question.method.decode("ascii"),
@@ -266,7 +272,7 @@ class Mirror:
             why=why,
         )
 
-    async def _ask_self(self, question: Question, upload: Upload | None) -> Answer:
+    async def _ask_self(self, question: Request, upload: Upload | None) -> Response:
         """Send a request of the mirror's own, the same way as requests of clients.
 
         Raises `LoginUnknownError` where GitHub fails or a rate limit is in force.
@@ -282,30 +288,30 @@ class Mirror:
                     answer = await self._pass_by(
                         question, upload, requester, "method", self._deadline()
                     )
-            except NotSaid as error:
+            except NoUpstreamResponseError as error:
                 if isinstance(error.otherwise, MirrorError):
                     raise error.otherwise from error
                 raise LoginUnknownError(await self._in_full(error.otherwise)) from error
             return await self._in_full(answer)
-        except Stopped as error:
+        except RateLimitedError as error:
             raise LoginUnknownError(error.stop.again(self.now())) from error
-        except Unanswered as error:
+        except UpstreamError as error:
             raise LoginUnknownError(self._sorry(question, error)) from error
         except MirrorError as error:
             raise LoginUnknownError(error) from error
 
-    async def _in_full(self, answer: Answer) -> Answer:
+    async def _in_full(self, answer: Response) -> Response:
         """Return a small response of GitHub's as a response to GET that can be sent many times."""
         return evolve(
             answer,
-            body=Whole(await self._plain(answer)),
+            body=BufferedContent(await self._plain(answer)),
             coding=b"",
             storable=True,
             forward=answer.forward and "uri-miss",
             collapsed=False,
         )
 
-    async def _plain(self, answer: Answer) -> bytes:
+    async def _plain(self, answer: Response) -> bytes:
         """Return the content of a small answer; nothing of one that is too large or broken."""
         body, limit = answer.body, self.terms.max_stored_size
         if isinstance(body, Representation):
@@ -313,7 +319,7 @@ class Mirror:
         if body is None:
             return b""
         coding = answer.coding
-        if isinstance(body, Whole):
+        if isinstance(body, BufferedContent):
             content, coding = body.content, body.coding
         else:
             collected = await body.collect(limit)
@@ -323,19 +329,19 @@ class Mirror:
             content = collected
         try:
             return identity(content, coding, limit)
-        except (Undecodable, TooLarge):
+        except (UndecodableError, ContentTooLargeError):
             return b""
 
     # What passes by.
 
     async def _pass_by(
         self,
-        question: Question,
+        question: Request,
         upload: Upload | None,
         requester: Requester,
         forward: str,
         deadline: float,
-    ) -> Answer:
+    ) -> Response:
         """Forward a request that is not storable; a write only with a credential that is valid."""
         if upload is not None or is_write(question):
             # With a credential that is not valid, the content is not received.
@@ -346,12 +352,12 @@ class Mirror:
 
     async def _forward(
         self,
-        question: Question,
+        question: Request,
         upload: Upload | None,
         requester: Requester,
         forward: str,
         deadline: float,
-    ) -> Answer:
+    ) -> Response:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
         writes = await _mutates(question, upload, self.budgets)
         if upload is not None:
@@ -384,7 +390,7 @@ class Mirror:
         try:
             reply = await self.put(question, requester, upload, deadline, sending, writes=writes)
             may_have_written = not reply.limited and reply.status != _UNAUTHORIZED
-        except Unanswered as error:
+        except UpstreamError as error:
             may_have_written = error.reason != "connect-error"
             self._take_refusal(question, requester, error.status, asked_at)
             raise
@@ -398,7 +404,7 @@ class Mirror:
         return evolve(passed_on(reply, reply.content), storable=False, forward=forward)
 
     def _take_refusal(
-        self, question: Question, requester: Requester, status: int | None, asked_at: float
+        self, question: Request, requester: Requester, status: int | None, asked_at: float
     ) -> None:
         """Remember what is refused to a request that passed by; it is no less refused."""
         if status is None or (status != 401 and question.method not in _READING):  # noqa: PLR2004
@@ -409,7 +415,7 @@ class Mirror:
         elif what == "key":
             self.store.refuse(self._key(question), requester.credential, asked_at)
 
-    async def _learn_limits(self, question: Question, token: str, *, mutates: bool) -> None:
+    async def _learn_limits(self, question: Request, token: str, *, mutates: bool) -> None:
         """Learn what limits the fleet has met."""
         with self._expecting(token):
             limits = await self.store.limits(
@@ -422,13 +428,13 @@ class Mirror:
         return self.pacing.expecting(token) if self.is_accepted(token) else nullcontext()
 
     def _unless_stopped(self, token: str, scopes: tuple[str, ...]) -> None:
-        """Raise `Stopped` where a limit is in force."""
+        """Raise `RateLimitedError` where a limit is in force."""
         stop = self.stops.now_stopped(token, scopes, self.now())
         if stop is not None:
-            raise Stopped(stop)
+            raise RateLimitedError(stop)
 
     @staticmethod
-    async def _until_noted(noted: Deferred[list[None]], reply: Reply) -> None:
+    async def _until_noted(noted: Deferred[list[None]], reply: UpstreamResponse) -> None:
         """Wait until all replicas can know of a write: the next request may reach another one."""
         try:
             await noted
@@ -455,7 +461,7 @@ class Mirror:
         accepted = self.is_accepted(requester.token)
         self._generations.note_epoch(requester.credential, known.epoch, known=accepted)
 
-    def epoch(self, asked: Asked, known: Known) -> bytes | None:
+    def epoch(self, asked: Lookup, known: Known) -> bytes | None:
         """Return the epoch for a grant by a request that was sent when this was *known*, or None.
 
         The first good response to a credential begins an epoch, unless the credential has written
@@ -477,7 +483,7 @@ class Mirror:
 
     async def put(  # noqa: PLR0913 - whose request it is, what it carries, what it may change
         self,
-        question: Question,
+        question: Request,
         requester: Requester,
         upload: Upload | None,
         deadline: float,
@@ -486,12 +492,13 @@ class Mirror:
         writes: bool = False,
         slot: Slot | None = None,
         within_s: float = inf,
-    ) -> Reply:
+    ) -> UpstreamResponse:
         """Put one question to GitHub, and take account of its answer.
 
         *sending* is called just before it is sent. *writes*: whether it may change later responses
         of GitHub. *slot* may hold the permit that it needs. *within_s*: the longest time from then
-        to the response. Raises `Stopped` where a rate limit is in force, and nothing is sent.
+        to the response. Raises `RateLimitedError` where a rate limit is in force, and nothing is
+        sent.
         """
         token, scopes = requester.token, _scopes(question, mutates=writes)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
@@ -523,7 +530,7 @@ class Mirror:
         return reply
 
     async def _permit(
-        self, question: Question, token: str, deadline: float, *, writes: bool = False
+        self, question: Request, token: str, deadline: float, *, writes: bool = False
     ) -> Permit:
         """Acquire what a request needs to be sent. Raises a `MirrorError` where it takes too long.
 
@@ -549,7 +556,7 @@ class Mirror:
             raise
 
     def _note_acceptance(
-        self, question: Question, token: str, permit: Permit, reply: Reply
+        self, question: Request, token: str, permit: Permit, reply: UpstreamResponse
     ) -> None:
         """Note that GitHub has accepted a token, if this response is the first to show it."""
         if (
@@ -561,8 +568,8 @@ class Mirror:
             self.pacing.accepted(token, permit)
 
     async def _check(
-        self, question: Question, requester: Requester, deadline: float
-    ) -> Answer | None:
+        self, question: Request, requester: Requester, deadline: float
+    ) -> Response | None:
         """Check a credential that is not accepted yet; return GitHub's 401 where it is not valid.
 
         Else return None, also where a check could show nothing, so that none is sent.
@@ -578,7 +585,7 @@ class Mirror:
             return None
         asked_at = self.tick()
 
-        async def send(check: Question) -> Reply:
+        async def send(check: Request) -> UpstreamResponse:
             return await self.put(check, requester, None, deadline, within_s=TIMEOUT_S)
 
         refused = await self._checks.refusal(requester.credential, question, send)
@@ -588,12 +595,12 @@ class Mirror:
 
     async def _put(
         self,
-        question: Question,
+        question: Request,
         upload: Upload | None,
         deadline: float,
         permit: Permit,
         entry: Entry,
-    ) -> Reply:
+    ) -> UpstreamResponse:
         """Ask GitHub, and take account of whether it is there."""
         began = self.now()
         timeout_s = deadline - began
@@ -608,7 +615,7 @@ class Mirror:
             status = reply.status
             if status in _LIMITED:
                 reply = await self._look_for_limit(question, reply, entry.strikes)
-        except Unanswered as error:
+        except UpstreamError as error:
             status = error.reason
             # A timeout of a request with little time left is no failure of GitHub.
             cut_short = error.reason == "timeout" and timeout_s < self.terms.timeout / 2
@@ -634,7 +641,7 @@ class Mirror:
         return reply
 
     def _timed_out(
-        self, question: Question, token: str, began: float, *, cut_short: bool = False
+        self, question: Request, token: str, began: float, *, cut_short: bool = False
     ) -> None:
         """Count a request that timed out, and note it for the backoff of its key.
 
@@ -644,36 +651,38 @@ class Mirror:
         if question.method in _READING and not cut_short and self.is_accepted(token):
             self.backoffs.timed_out(self._key(question).name, token, began, self.now())
 
-    async def _look_for_limit(self, question: Question, reply: Reply, strikes: int) -> Reply:
+    async def _look_for_limit(
+        self, question: Request, reply: UpstreamResponse, strikes: int
+    ) -> UpstreamResponse:
         """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.
 
         Where the content breaks off, the fields have to do; if they don't tell of a limit, it
-        fails with `Unanswered`.
+        fails with `UpstreamError`.
         """
-        broken: Unanswered | None = None
+        broken: UpstreamError | None = None
         content: bytes | None = b""
         try:
             content = await reply.content.collect(MOST_OF_A_LIMIT)
-        except Unanswered as error:
+        except UpstreamError as error:
             broken = error
         try:
             coding = reply.fields.combined(b"content-encoding")
             plain = identity(content or b"", coding, MOST_OF_A_LIMIT)
-        except (Undecodable, TooLarge):
+        except (UndecodableError, ContentTooLargeError):
             plain = b""
         meaning = meaning_of(question, reply.status, reply.fields, plain, self.now(), strikes)
         reply = evolve(reply, limit=meaning.limit, refuses=meaning.refuses)
         if reply.limited and content is None:
             reply.content.abort()
         elif not reply.limited and broken is not None:
-            raise Unanswered(broken.reason, broken.why, reply.status, broken.limit) from broken
+            raise UpstreamError(broken.reason, broken.why, reply.status, broken.limit) from broken
         elif content is None:
             return reply
-        return evolve(reply, content=Held(content or b""))
+        return evolve(reply, content=HeldContent(content or b""))
 
     def _take_note(
-        self, question: Question, requester: Requester, trial: Trial, reply: Reply
-    ) -> Reply:
+        self, question: Request, requester: Requester, trial: LimitProbe, reply: UpstreamResponse
+    ) -> UpstreamResponse:
         """Note quota and rate limit of a response; return it with its cost."""
         reply = self._account(question, requester, reply)
         now, limit = self.now(), reply.limit
@@ -697,7 +706,9 @@ class Mirror:
         )
         return reply
 
-    def _account(self, question: Question, requester: Requester, reply: Reply) -> Reply:
+    def _account(
+        self, question: Request, requester: Requester, reply: UpstreamResponse
+    ) -> UpstreamResponse:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
         bucket = bucket_of(question.method, question.path)
         known = self.is_accepted(requester.token)
@@ -738,16 +749,16 @@ class Mirror:
 
     async def _answer_storable(  # noqa: PLR0913 - who asks what, and how long they wait
         self,
-        question: Question,
+        question: Request,
         requester: Requester,
         deadline: float,
-        patience: Patience,
+        patience: Deadline,
         *,
         probing: bool = False,
         stale_by: float = inf,
-    ) -> Answer:
+    ) -> Response:
         """Answer a storable question, together with all who ask the same now."""
-        asked = Asked(
+        asked = Lookup(
             question=question,
             key=self._key(question),
             requester=requester,
@@ -769,13 +780,13 @@ class Mirror:
         known = self.is_accepted(requester.token)
         return self._generations.of(requester.credential, known=known)
 
-    async def page(self, question: Question, asked: Asked) -> Answer:
+    async def page(self, question: Request, asked: Lookup) -> Response:
         """Answer a question of our own, of another page of what is *asked* for."""
         return await self._answer_storable(
             question, asked.requester, asked.deadline, asked.patience, probing=True
         )
 
-    async def _join(self, asked: Asked, *, last: bool) -> Answer | None:
+    async def _join(self, asked: Lookup, *, last: bool) -> Response | None:
         """Wait for the response of a flight; None where the request has to be sent again.
 
         After a joined flight broke off, it is sent again, unless this is the *last* attempt.
@@ -791,12 +802,12 @@ class Mirror:
             answer, first = await self._flights.join(
                 name, lambda: self._ask(current), current.departure
             )
-        except NotSaid as error:
+        except NoUpstreamResponseError as error:
             if joins and not last and error.reason == "broken-answer":
                 return None
-            if joins and isinstance(error.otherwise, Answer):
+            if joins and isinstance(error.otherwise, Response):
                 shared = evolve(error.otherwise, collapsed=True)
-                raise NotSaid(error.reason, error.status, shared) from error
+                raise NoUpstreamResponseError(error.reason, error.status, shared) from error
             raise
         if not first and answer.incoming is not None:
             return None
@@ -804,11 +815,11 @@ class Mirror:
             return None
         return evolve(answer, collapsed=True) if joins else answer
 
-    def _flight_of(self, asked: Asked) -> Hashable:
+    def _flight_of(self, asked: Lookup) -> Hashable:
         """Return the name of the flight for what is *asked*; HEAD joins that of a GET."""
         return asked.same, asked.head and not self._flights.under_way((asked.same, False))
 
-    async def _until_joinable(self, asked: Asked) -> Asked:
+    async def _until_joinable(self, asked: Lookup) -> Lookup:
         """Wait while there is a flight that must not be joined; return *asked*, up to date.
 
         A flight that began after the request was received may be joined. An earlier one may be
@@ -832,7 +843,7 @@ class Mirror:
             await self._flights.landed(self._flight_of(asked))
         return asked
 
-    async def _ask(self, asked: Asked) -> Answer:
+    async def _ask(self, asked: Lookup) -> Response:
         """Answer a question from the store, or by asking GitHub."""
         known = await self._look_up(asked)
         if self.gate.is_shut:
@@ -851,7 +862,7 @@ class Mirror:
             await self._learn_login(asked, answer)
         return answer
 
-    async def _ask_first(self, asked: Asked, known: Known) -> Answer:
+    async def _ask_first(self, asked: Lookup, known: Known) -> Response:
         """Send a request to GitHub; where nothing is known, as the first one of the fleet."""
         if self._to_claim(asked, known) is None:
             return await self._hear(self._up_to_date(asked), known)
@@ -865,7 +876,7 @@ class Mirror:
             if claimed is not None:
                 self.store.release(*claimed)
 
-    async def _until_filled(self, asked: Asked, known: Known) -> tuple[Asked, Known]:
+    async def _until_filled(self, asked: Lookup, known: Known) -> tuple[Lookup, Known]:
         """Wait for what a store that is being filled may come to know; return what it knows.
 
         The time for GitHub's answer isn't used up by what is no fault of GitHub's.
@@ -880,7 +891,7 @@ class Mirror:
 
     # When GitHub doesn't say.
 
-    async def _hear(self, asked: Asked, known: Known) -> Answer:
+    async def _hear(self, asked: Lookup, known: Known) -> Response:
         """Ask GitHub; where it can't or won't say, give what it said to this credential before."""
         if asked.probing or not asked.guess:
             return await self._said(asked, known)
@@ -892,7 +903,7 @@ class Mirror:
             if has_grant:
                 return await self._in_time(asked, known)
             return await self._said(asked, known)
-        except NotSaid as said:
+        except NoUpstreamResponseError as said:
             # Even without a grant before: a lagging reader may not have known it.
             stale = await self._stale(asked, said.reason, said.status)
             if stale is None:
@@ -900,8 +911,8 @@ class Mirror:
             return stale
 
     async def _without_asking(
-        self, asked: Asked, known: Known, *, has_grant: bool
-    ) -> Answer | None:
+        self, asked: Lookup, known: Known, *, has_grant: bool
+    ) -> Response | None:
         """Return a stale response where no request is sent to GitHub now; None: one is sent."""
         now, stop = self.now(), None
         if self.stops.any_known:
@@ -917,7 +928,7 @@ class Mirror:
             return await self._backed_off(asked, now, has_grant=has_grant)
         return None
 
-    async def _backed_off(self, asked: Asked, now: float, *, has_grant: bool) -> Answer | None:
+    async def _backed_off(self, asked: Lookup, now: float, *, has_grant: bool) -> Response | None:
         """Return a stale response during the backoff of a key; None: the request is sent.
 
         Without a stale response, raises a `MirrorError` after repeated timeouts.
@@ -930,17 +941,19 @@ class Mirror:
             raise error_responses.backed_off(ceil(backoff.until - now))
         return stale
 
-    async def _said(self, asked: Asked, known: Known) -> Answer:
-        """Return what GitHub says, or fail with `NotSaid`."""
+    async def _said(self, asked: Lookup, known: Known) -> Response:
+        """Return what GitHub says, or fail with `NoUpstreamResponseError`."""
         try:
             return await self._validation.validate(asked, known)
-        except Unanswered as error:
-            raise NotSaid(error.reason, error.status, self._unanswered(error)) from error
-        except Stopped as error:
+        except UpstreamError as error:
+            raise NoUpstreamResponseError(
+                error.reason, error.status, self._unanswered(error)
+            ) from error
+        except RateLimitedError as error:
             reason, again = error.stop.limit.kind.reason, error.stop.again(self.now())
-            raise NotSaid(reason, None, again) from error
+            raise NoUpstreamResponseError(reason, None, again) from error
 
-    async def _in_time(self, asked: Asked, known: Known) -> Answer:
+    async def _in_time(self, asked: Lookup, known: Known) -> Response:
         """Wait for GitHub; not for long, if a stale answer may be given instead.
 
         The exchange continues then, so that its response is stored. A later request for the same
@@ -966,8 +979,8 @@ class Mirror:
             going.leave(_unwanted)
 
     async def _said_or_stale(
-        self, asked: Asked, going: Patient[R], go_on: Callable[[], object]
-    ) -> R | Answer:
+        self, asked: Lookup, going: Patient[R], go_on: Callable[[], object]
+    ) -> R | Response:
         """Return what comes in time, or a stale answer, and let the question *go on*."""
         limit_s = max(asked.stale_by - self.now(), 0.0)
         said = await going.within(lambda late: self.call_later(limit_s, late))
@@ -979,14 +992,14 @@ class Mirror:
             return stale
         return await going.end()
 
-    def _ask_aside(self, asked: Asked, known: Known) -> None:
+    def _ask_aside(self, asked: Lookup, known: Known) -> None:
         """Ask GitHub though nobody waits for it, to see whether it is back."""
         name = (asked.same, asked.head)
         going = self._going.join(name, lambda: self._said(asked, known))
         self._going.keep(name)
         Patient(going).leave()
 
-    def unstorable(self, asked: Asked, reason: str) -> None:
+    def unstorable(self, asked: Lookup, reason: str) -> None:
         """Count a 200 that could not be stored; log it once for each path pattern and reason."""
         self.metrics.unstorable(reason)
         what = path_pattern(asked.question.path), reason
@@ -999,7 +1012,7 @@ class Mirror:
             reason=reason,
         )
 
-    def is_unsettled(self, asked: Asked) -> bool:
+    def is_unsettled(self, asked: Lookup) -> bool:
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
         return self.stops.is_unsettled(asked.requester.token, asked.scopes)
 
@@ -1010,8 +1023,8 @@ class Mirror:
         self._going.close()
 
     async def _stale(
-        self, asked: Asked, reason: str, status: int | None, *, sent: bool = True
-    ) -> Answer | None:
+        self, asked: Lookup, reason: str, status: int | None, *, sent: bool = True
+    ) -> Response | None:
         """Return a stale answer, if this credential may have one."""
         # Patience of its own: it decides between an answer and none.
         patience = self.store.patience()
@@ -1027,7 +1040,7 @@ class Mirror:
         if stored is None or not staleness.may_serve(stored):
             return None
         quota = self.quotas.last(asked.requester.token, bucket_of(b"GET", asked.question.path))
-        return Answer(
+        return Response(
             200,
             staleness.fields(stored, grant, quota),
             Outcome.STALE,
@@ -1039,7 +1052,7 @@ class Mirror:
             granted=True,
         )
 
-    async def _look_up(self, asked: Asked, *, current: bool = False) -> Known:
+    async def _look_up(self, asked: Lookup, *, current: bool = False) -> Known:
         look_up, (credential, token) = self.store.look_up, asked.requester
         if self.pacing.budgets.alone or not self.is_accepted(token):
             known = await look_up(
@@ -1058,7 +1071,7 @@ class Mirror:
                 self.accepted.accept(token)
         return known_for(asked.question.fields.once(canonical), known)
 
-    def _up_to_date(self, asked: Asked) -> Asked:
+    def _up_to_date(self, asked: Lookup) -> Lookup:
         """Return *asked* with the current generation, before it is sent."""
         generation = self._current_generation(asked.requester)
         return asked if generation == asked.generation else evolve(asked, generation=generation)
@@ -1067,7 +1080,7 @@ class Mirror:
     def _is_cold(known: Known) -> bool:
         return known.grant is None and not known.entries and not known.unstorable
 
-    def _to_claim(self, asked: Asked, known: Known) -> Subject | None:
+    def _to_claim(self, asked: Lookup, known: Known) -> Subject | None:
         """Return the lock of the fleet that a request needs, or None where it needs none.
 
         A credential that GitHub has not accepted acquires none: no other request waits for it.
@@ -1084,7 +1097,7 @@ class Mirror:
         return f"{self._instance}-{self._claims}"
 
     async def _go_first(
-        self, asked: Asked, known: Known
+        self, asked: Lookup, known: Known
     ) -> tuple[Known, tuple[Subject, str] | None]:
         """Acquire the lock of the fleet, or wait for its holder; return what is known then.
 
@@ -1114,7 +1127,7 @@ class Mirror:
             known = await self._look_up(asked, current=True)
         return known, None
 
-    async def _fresh(self, asked: Asked, known: Known) -> Answer | None:
+    async def _fresh(self, asked: Lookup, known: Known) -> Response | None:
         """Answer without asking, within `fresh_for` of this credential's last validation.
 
         Only where no refusal and no write can have been missed.
@@ -1131,7 +1144,7 @@ class Mirror:
         # RFC 9111, section 4.1: what varies with everything is never fresh.
         if stored is None or b"*" in stored.fields.listed(b"vary"):
             return None
-        return Answer(
+        return Response(
             200,
             staleness.without_exchange(stored, grant),
             Outcome.FRESH,
@@ -1140,7 +1153,7 @@ class Mirror:
             granted=True,
         )
 
-    def _is_fresh(self, asked: Asked, known: Known) -> bool:
+    def _is_fresh(self, asked: Lookup, known: Known) -> bool:
         grant = known.grant
         return (
             grant is not None
@@ -1165,7 +1178,7 @@ class Mirror:
         # The hybrid clock may be ahead of the machine's, by which later logins are noted.
         self.users.revoke(credential, min(asked_at, self.now()))
 
-    async def _learn_login(self, asked: Asked, answer: Answer) -> None:
+    async def _learn_login(self, asked: Lookup, answer: Response) -> None:
         """Remember whose credential this is, when GitHub has just said so."""
         if not isinstance(answer.body, Representation):
             return
@@ -1180,14 +1193,14 @@ class Mirror:
                 self.users.learn(name, login, self.now())
 
 
-def _observation(question: Question, credential: str) -> Observation:
+def _observation(question: Request, credential: str) -> Observation:
     """Return the failure of a request as an observation; HEAD is the operation of GET."""
     method = "GET" if question.method in _READING else question.method.decode("latin-1")
     operation = f"{method} {path_pattern(question.path)}"
     return Observation(question.path.decode("latin-1"), credential, operation)
 
 
-def _is_foreign(question: Question, reply: Reply) -> bool:
+def _is_foreign(question: Request, reply: UpstreamResponse) -> bool:
     """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
     if reply.status != 200 or question.method not in _READING:  # noqa: PLR2004
         return False
@@ -1195,7 +1208,7 @@ def _is_foreign(question: Question, reply: Reply) -> bool:
     return not is_as_accepted(accept, content_type)
 
 
-def _is_not_for(asked: Asked, answer: Answer) -> bool:
+def _is_not_for(asked: Lookup, answer: Response) -> bool:
     """Tell whether the response to another request must not be used for this one.
 
     It varies by a field in which the two may differ. Or it is a 304 for an entity-tag that the
@@ -1208,7 +1221,7 @@ def _is_not_for(asked: Asked, answer: Answer) -> bool:
     return not not_modified(asked.question.fields, answer.fields.get(b"etag"), None)
 
 
-def _unwanted(said: Answer | Failure) -> None:
+def _unwanted(said: Response | Failure) -> None:
     """Let go of an answer that nobody waits for any more; what shouldn't happen is logged."""
     if isinstance(said, Failure):
         if not said.check(*_EXPECTED):
@@ -1217,7 +1230,7 @@ def _unwanted(said: Answer | Failure) -> None:
         said.incoming.abort()
 
 
-async def _mutates(question: Question, upload: Upload | None, budgets: Budgets) -> bool:
+async def _mutates(question: Request, upload: Upload | None, budgets: Budgets) -> bool:
     """Tell whether a request may change later responses; for GraphQL, its content is read.
 
     Not where it is large and there is no room for it: it counts as a mutation then.
@@ -1238,7 +1251,7 @@ async def _mutates(question: Question, upload: Upload | None, budgets: Budgets) 
     return content is None or is_mutation(content)
 
 
-def _scopes(question: Question, *, mutates: bool) -> tuple[str, ...]:
+def _scopes(question: Request, *, mutates: bool) -> tuple[str, ...]:
     """Return the scopes of the limits that stop a request."""
     method, path = question.method, question.path
     if method in _READING:

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from ghmirror_tw.caching import update
 from ghmirror_tw.caching import validators as reuse
 from ghmirror_tw.caching.content_codings import (
-    TooLarge,
-    Undecodable,
+    ContentTooLargeError,
+    UndecodableError,
     identity,
     pack,
     represent,
@@ -28,8 +28,8 @@ from ghmirror_tw.caching.storability import (
     refuses,
     why_unstorable,
 )
-from ghmirror_tw.caching.update import Word
-from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Kind, Validator
+from ghmirror_tw.caching.update import ResponseMetadata
+from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator, ValidatorKind
 from ghmirror_tw.github.pagination import (
     NOTHING,
     UNPROVABLE,
@@ -45,21 +45,28 @@ from ghmirror_tw.http import entity_tags, error_responses
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.preconditions import PRECONDITIONS
-from ghmirror_tw.proxy.exchange import Asked, Plan, Requester, Terms, Turn, Upload
+from ghmirror_tw.proxy.exchange import (
+    ConditionalRequest,
+    Exchange,
+    Lookup,
+    MirrorOptions,
+    Requester,
+    Upload,
+)
 from ghmirror_tw.proxy.link_proofs import NoPagesError, NoSuchPageError, Proofs
 from ghmirror_tw.proxy.stored_content import fetched
 from ghmirror_tw.runtime.quantities import size
-from ghmirror_tw.runtime.thread_pool import Workshop
-from ghmirror_tw.store.restore_barrier import Gate, looks
+from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.store.restore_barrier import RestoreBarrier, looks
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.byte_budget import Budgets, Room
-from ghmirror_tw.upstream.incoming_content import Held
-from ghmirror_tw.upstream.limits import Stopped, limited
+from ghmirror_tw.upstream.incoming_content import HeldContent
+from ghmirror_tw.upstream.limits import RateLimitedError, limited
 from ghmirror_tw.upstream.rate_limiter import Slot
-from ghmirror_tw.upstream.response import Answer, NotSaid, Whole
-from ghmirror_tw.upstream.upstream_interface import IncomingContent, Reply, Unanswered
+from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError, UpstreamResponse
 
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(entity_tags.EMPTY_LIST), 2, 0)
 #: How much of an answer is looked at, to tell whether it speaks of a limit.
@@ -67,21 +74,21 @@ MOST_OF_A_LIMIT: Final = 64 * 1024
 #: GitHub's statuses for a page of a list that has no numbered pages.
 _NO_PAGES: Final = frozenset({400, 404})
 _CONFIRMED: Final = {
-    Kind.OWN: Outcome.REVALIDATED,
-    Kind.COMPUTED: Outcome.SHARED,
-    Kind.EMPTY: Outcome.EMPTY,
+    ValidatorKind.OWN: Outcome.REVALIDATED,
+    ValidatorKind.COMPUTED: Outcome.SHARED,
+    ValidatorKind.EMPTY: Outcome.EMPTY,
 }
 
 
-class World(Protocol):
+class RevalidationContext(Protocol):
     """What validating needs of the mirror around it."""
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> MirrorOptions:
         """How it is set up now."""
 
     @property
-    def gate(self) -> Gate:
+    def gate(self) -> RestoreBarrier:
         """Whether the store is being filled."""
 
     @property
@@ -99,17 +106,17 @@ class World(Protocol):
 
     async def put(  # noqa: PLR0913 - a request, its credential, content and deadline
         self,
-        question: Question,
+        question: Request,
         requester: Requester,
         upload: Upload | None,
         deadline: float,
         sending: Callable[[], object] = bool,
         *,
         slot: Slot | None = None,
-    ) -> Reply:
+    ) -> UpstreamResponse:
         """Put one question to GitHub; *sending* is called just before it is sent."""
 
-    async def page(self, question: Question, asked: Asked) -> Answer:
+    async def page(self, question: Request, asked: Lookup) -> Response:
         """Answer a question of our own, of another page of what is *asked* for."""
 
     def is_accepted(self, token: str) -> bool:
@@ -118,28 +125,28 @@ class World(Protocol):
     def revoked(self, fields: Fields, requester: Requester, asked_at: float) -> None:
         """Remember that GitHub refused a credential altogether, in a request with *fields*."""
 
-    def epoch(self, asked: Asked, known: Known) -> bytes | None:
+    def epoch(self, asked: Lookup, known: Known) -> bytes | None:
         """Return the epoch in which a request was sent, after what was *known*; None: unknown."""
 
-    def is_unsettled(self, asked: Asked) -> bool:
+    def is_unsettled(self, asked: Lookup) -> bool:
         """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
 
-    def unstorable(self, asked: Asked, reason: str) -> None:
+    def unstorable(self, asked: Lookup, reason: str) -> None:
         """Note that a 200 could not be stored, and the reason."""
 
 
 @define(eq=False)
-class Validation:
+class Revalidation:
     """Asks GitHub, and takes its answer."""
 
-    world: World
+    world: RevalidationContext
     store: IStore
-    workshop: Workshop
+    workshop: ContentThreads
     sharing: Sharing
     proofs: Proofs
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.mirror"))
 
-    async def _plan(self, asked: Asked, known: Known) -> Plan:
+    async def _plan(self, asked: Lookup, known: Known) -> ConditionalRequest:
         """Choose the validators: the grant's own, and those computed for what others brought."""
         now = self.world.now()
         question, grant = asked.question, known.grant
@@ -160,20 +167,20 @@ class Validation:
         stored = await self._fetch(asked, known, wanted) if wanted else {}
         validators = []
         if grant is not None and grant.etag is not None and grant.digest in stored:
-            validators.append(Validator(grant.etag, Kind.OWN, grant.digest))
+            validators.append(Validator(grant.etag, ValidatorKind.OWN, grant.digest))
         for entry in entries:
             candidate = stored.get(entry.digest)
             if candidate is not None:
                 tag = await self.workshop.run(candidate.size, _computed, question, candidate)
-                validators.append(Validator(tag, Kind.COMPUTED, entry.digest))
+                validators.append(Validator(tag, ValidatorKind.COMPUTED, entry.digest))
         if validators:
-            return Plan(tuple(validators), stored=stored)
+            return ConditionalRequest(tuple(validators), stored=stored)
         if grant is not None and grant.digest in stored and grant.last_modified is not None:
-            return Plan(dated=grant, stored=stored)
-        return Plan(self._guesses(asked, known, now))
+            return ConditionalRequest(dated=grant, stored=stored)
+        return ConditionalRequest(self._guesses(asked, known, now))
 
     async def _fetch(
-        self, asked: Asked, known: Known, wanted: tuple[str, ...]
+        self, asked: Lookup, known: Known, wanted: tuple[str, ...]
     ) -> dict[str, Representation]:
         """Return those of the representations that are there.
 
@@ -189,7 +196,7 @@ class Validation:
                 return stored
             await gate.opened(next(pauses))
 
-    def _guesses(self, asked: Asked, known: Known, now: float) -> tuple[Validator, ...]:
+    def _guesses(self, asked: Lookup, known: Known, now: float) -> tuple[Validator, ...]:
         """Return validators where there is nothing to validate: the client's own, or `[]`."""
         own = reuse.of_client(asked.question)
         if own:
@@ -202,18 +209,18 @@ class Validation:
             and self.sharing.single.is_on(now)
             and reuse.may_be_empty(asked.question)
         ):
-            return (Validator(reuse.empty_tag(asked.question), Kind.EMPTY, EMPTY_DIGEST),)
+            return (Validator(reuse.empty_tag(asked.question), ValidatorKind.EMPTY, EMPTY_DIGEST),)
         return ()
 
-    def _note_departure(self, asked: Asked) -> None:
+    def _note_departure(self, asked: Lookup) -> None:
         asked.departure.note(self.world.now())
 
-    async def validate(self, asked: Asked, known: Known) -> Answer:
+    async def validate(self, asked: Lookup, known: Known) -> Response:
         """Ask GitHub, with fewer validators each time that its answer cannot be used."""
         plan = await self._plan(asked, known)
         own = self._own_demand(asked, known, plan)
         if self._is_unprovable(asked, known, plan, own):
-            plan, own = Plan(), NOTHING
+            plan, own = ConditionalRequest(), NOTHING
         beside = self._prove_beside(asked, known, own)
         sending = partial(self._note_departure, asked)
         try:
@@ -224,17 +231,17 @@ class Validation:
                     reply = await self.world.put(
                         question, asked.requester, None, asked.deadline, sending, slot=asked.slot
                     )
-                except Unanswered as error:
+                except UpstreamError as error:
                     if error.status is not None:
                         self._refused(asked, error.status, asked_at)
                     raise
-                turn = Turn(asked, known, plan, reply, asked_at)
+                turn = Exchange(asked, known, plan, reply, asked_at)
                 if reply.status != 304:  # noqa: PLR2004
                     return await self._take(turn)
                 if reply.content.length != 0:
                     await reply.content.collect(0)
                 if not plan.conditional:
-                    raise Unanswered("broken-answer", "304 to an unconditional request")
+                    raise UpstreamError("broken-answer", "304 to an unconditional request")
                 answer, plan = await self._confirm(turn, beside)
                 if answer is not None:
                     return answer
@@ -244,7 +251,7 @@ class Validation:
                 beside.addErrback(lambda failure: failure.trap(CancelledError) and None)
                 beside.cancel()
 
-    def _word(self, turn: Turn) -> Word:
+    def _word(self, turn: Exchange) -> ResponseMetadata:
         asked, fields = turn.asked, turn.reply.fields
         authorization, limit_s = asked.question.authorization, self.world.terms.stale_limit
         now = self.world.now()
@@ -252,11 +259,11 @@ class Validation:
         login = self.world.login(asked.credential)
         sent = asked.question.fields.once(canonical)
         epoch = self.world.epoch(asked, turn.known)
-        return Word(fields, turn.asked_at, now, login, expires_at, sent, epoch)
+        return ResponseMetadata(fields, turn.asked_at, now, login, expires_at, sent, epoch)
 
     async def _confirm(
-        self, turn: Turn, beside: Deferred[bool | None] | None
-    ) -> tuple[Answer | None, Plan]:
+        self, turn: Exchange, beside: Deferred[bool | None] | None
+    ) -> tuple[Response | None, ConditionalRequest]:
         """Take a 304: return the answer that it confirms, or how to ask again."""
         asked, plan, own = turn.asked, turn.plan, of_this_answer(turn.reply.fields)
         etag = own.get(b"etag")
@@ -264,46 +271,53 @@ class Validation:
         if validator is None:
             return None, plan.narrowed()
         self.sharing.honoured(len(plan.validators))
-        if validator.kind is Kind.CLIENT:
+        if validator.kind is ValidatorKind.CLIENT:
             fields = own.with_line(b"etag", etag or validator.tag)
-            return Answer(304, fields, Outcome.REVALIDATED, None), plan
-        stored = _EMPTY if validator.kind is Kind.EMPTY else plan.stored.get(validator.digest)
+            return Response(304, fields, Outcome.REVALIDATED, None), plan
+        stored = (
+            _EMPTY if validator.kind is ValidatorKind.EMPTY else plan.stored.get(validator.digest)
+        )
         if stored is None or leads_elsewhere(own.combined(b"link"), self.world.terms.api_url):
-            return None, Plan()
+            return None, ConditionalRequest()
         grant, entry = update.confirmed(turn.known, validator, stored, self._word(turn))
         demand = self._demand(asked, turn.known, stored, grant.link, validator.kind)
         if demand is not NOTHING:
-            if beside is not None and validator.kind is Kind.OWN:
+            if beside is not None and validator.kind is ValidatorKind.OWN:
                 held = await beside
             else:
                 held = await self._prove(asked, turn.known, demand)
             if not held:
-                return None, Plan()
+                return None, ConditionalRequest()
             self.proofs.answered(asked.walk(turn.known))
         if stored.items is not None and not asked.probing:
             self.proofs.received(asked.walk(turn.known), stored.items)
         # Of a page beyond the first, `[]` says nothing about its `Link`: it is not remembered.
-        if validator.kind is not Kind.EMPTY:
+        if validator.kind is not ValidatorKind.EMPTY:
             self.store.freshen(asked.key, asked.credential, grant, entry)
         elif asked.first_page:
             self.store.remember(asked.key, asked.credential, stored, grant, entry)
         fields = reuse.freshen(stored.fields, grant, own)
         outcome, granted = _CONFIRMED[validator.kind], turn.known.grant is not None
-        answer = Answer(200, fields, outcome, stored, asked=304, granted=granted)
+        answer = Response(200, fields, outcome, stored, asked=304, granted=granted)
         return (evolve(answer, charged=True) if turn.reply.charged else answer), plan
 
     # Links.
 
     def _demand(
-        self, asked: Asked, known: Known, stored: Representation, link: bytes | None, kind: Kind
+        self,
+        asked: Lookup,
+        known: Known,
+        stored: Representation,
+        link: bytes | None,
+        kind: ValidatorKind,
     ) -> Demand:
-        if asked.probing or kind is Kind.EMPTY:
+        if asked.probing or kind is ValidatorKind.EMPTY:
             return NOTHING
         demand = what_must_hold(
             asked.question.target,
             stored.items,
             link,
-            shared=kind is Kind.COMPUTED,
+            shared=kind is ValidatorKind.COMPUTED,
             verify_last=self.world.terms.verify_last,
             authorised=asked.question.authorization is not None,
             api_url=self.world.terms.api_url,
@@ -314,15 +328,17 @@ class Validation:
             return UNPROVABLE
         return demand
 
-    def _own_demand(self, asked: Asked, known: Known, plan: Plan) -> Demand:
+    def _own_demand(self, asked: Lookup, known: Known, plan: ConditionalRequest) -> Demand:
         """Return what must be proved if the grant's own validator is confirmed."""
         grant = known.grant
         stored = plan.stored.get(grant.digest) if grant is not None else None
         if grant is None or stored is None or not plan.conditional:
             return NOTHING
-        return self._demand(asked, known, stored, grant.link, Kind.OWN)
+        return self._demand(asked, known, stored, grant.link, ValidatorKind.OWN)
 
-    def _is_unprovable(self, asked: Asked, known: Known, plan: Plan, own: Demand) -> bool:
+    def _is_unprovable(
+        self, asked: Lookup, known: Known, plan: ConditionalRequest, own: Demand
+    ) -> bool:
         """Tell whether what GitHub is likely to confirm could not be used anyway.
 
         Then it is asked without validators at once, rather than twice.
@@ -330,13 +346,13 @@ class Validation:
         if known.grant is not None or asked.question.authorization is not None:
             return own.unprovable
         return any(
-            self._demand(asked, known, stored, e.link, Kind.COMPUTED).unprovable
+            self._demand(asked, known, stored, e.link, ValidatorKind.COMPUTED).unprovable
             for e in known.entries
             if (stored := plan.stored.get(e.digest)) is not None
         )
 
     def _prove_beside(
-        self, asked: Asked, known: Known, own: Demand
+        self, asked: Lookup, known: Known, own: Demand
     ) -> Deferred[bool | None] | None:
         """Prove beside the main question what must hold if the grant's own tag is confirmed."""
         if own is NOTHING or own.unprovable:
@@ -348,12 +364,12 @@ class Validation:
         self._note_departure(asked)
         return Deferred.fromCoroutine(self._prove(asked, known, own))
 
-    async def _request_page(self, asked: Asked, target: bytes) -> int | None:
+    async def _request_page(self, asked: Lookup, target: bytes) -> int | None:
         """Return the number of items on another page; None where no response shows it."""
         fields = asked.question.fields.without(PRECONDITIONS)
         try:
-            answer = await self.world.page(Question(b"GET", target, fields), asked)
-        except (Unanswered, MirrorError, NotSaid, Stopped):
+            answer = await self.world.page(Request(b"GET", target, fields), asked)
+        except (UpstreamError, MirrorError, NoUpstreamResponseError, RateLimitedError):
             return None
         if answer.incoming is not None:
             answer.incoming.abort()
@@ -363,33 +379,35 @@ class Validation:
             raise NoPagesError
         return answer.body.items if isinstance(answer.body, Representation) else None
 
-    async def _prove(self, asked: Asked, known: Known, demand: Demand) -> bool | None:
+    async def _prove(self, asked: Lookup, known: Known, demand: Demand) -> bool | None:
         return await self.proofs.prove(
             asked.walk(known), demand, lambda target: self._request_page(asked, target)
         )
 
     # Taking what is new.
 
-    async def _take(self, turn: Turn) -> Answer:
+    async def _take(self, turn: Exchange) -> Response:
         """Take an answer that is no 304: store it if it may be, and pass it on."""
         asked, reply = turn.asked, turn.reply
         if reply.status >= 500:  # noqa: PLR2004
-            raise NotSaid("server-error", reply.status, await self._server_error(turn))
+            raise NoUpstreamResponseError(
+                "server-error", reply.status, await self._server_error(turn)
+            )
         if reply.limit is not None and reply.limited:
             answer = limited_answer(reply, reply.limit, self.world.now())
-            raise NotSaid(reply.limit.kind.reason, reply.status, answer)
+            raise NoUpstreamResponseError(reply.limit.kind.reason, reply.status, answer)
         why = self._process_head(turn)
         if asked.head:
             await reply.content.collect(0)
             return passed_on(reply, None)
         try:
             content, room = await self._collect(reply)
-        except Unanswered as error:
-            raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
+        except UpstreamError as error:
+            raise UpstreamError(error.reason, error.why, reply.status, error.limit) from error
         with room:
             if why is None:
                 stored = await self._store_whole(turn, content)
-                if isinstance(stored, Answer):
+                if isinstance(stored, Response):
                     return stored
                 self._ends_grant(turn)
                 why = stored
@@ -398,7 +416,7 @@ class Validation:
                 self.world.unstorable(asked, why)
             return passed_on(reply, self._body(reply, content))
 
-    async def _collect(self, reply: Reply) -> tuple[bytes | None, Room]:
+    async def _collect(self, reply: UpstreamResponse) -> tuple[bytes | None, Room]:
         """Return the content, or None where it is too large to be held, and the room it takes."""
         limit, budgets = self.world.terms.max_stored_size, self.world.budgets
         room = budgets.room(limit, reply.content.length)
@@ -409,15 +427,17 @@ class Validation:
             raise
         return content, (budgets.room(0, 0) if content is None else room)
 
-    def _body(self, reply: Reply, content: bytes | None) -> Whole | IncomingContent:
+    def _body(
+        self, reply: UpstreamResponse, content: bytes | None
+    ) -> BufferedContent | IncomingContent:
         """Return what was collected, counted for as long as a request holds it, or the stream."""
         if content is None:
             return reply.content
-        whole = Whole(content, _coding(reply))
+        whole = BufferedContent(content, _coding(reply))
         self.world.budgets.keep(whole, content)
         return whole
 
-    async def _server_error(self, turn: Turn) -> Answer | MirrorError:
+    async def _server_error(self, turn: Exchange) -> Response | MirrorError:
         """Return GitHub's own 5xx, for all waiting requests without a stale response.
 
         With content that is too large to be held for them, the mirror's own error replaces it.
@@ -428,8 +448,8 @@ class Validation:
             return passed_on(reply, None)
         try:
             content, room = await self._collect(reply)
-        except Unanswered as error:
-            raise Unanswered(error.reason, error.why, reply.status, error.limit) from error
+        except UpstreamError as error:
+            raise UpstreamError(error.reason, error.why, reply.status, error.limit) from error
         with room:
             if content is None:
                 reply.content.abort()
@@ -437,7 +457,7 @@ class Validation:
                 return error_responses.over_own_limit(limit)
             return passed_on(reply, self._body(reply, content))
 
-    def _process_head(self, turn: Turn) -> str | None:
+    def _process_head(self, turn: Exchange) -> str | None:
         """Update refusals, sharing and the grant from status and fields, without the content.
 
         Return the reason why the response may not be stored; None: it may.
@@ -450,12 +470,12 @@ class Validation:
             self._ends_grant(turn)
         return why
 
-    def _weigh(self, turn: Turn) -> None:
+    def _weigh(self, turn: Exchange) -> None:
         """Take a 200 with a tag that was sent as evidence that validators are ignored."""
         sent, etag = turn.plan.validators, turn.reply.fields.get(b"etag")
         if turn.reply.status != 200 or not reuse.was_ignored(sent, etag):  # noqa: PLR2004
             return
-        if len(sent) == 1 and sent[0].kind not in {Kind.COMPUTED, Kind.EMPTY}:
+        if len(sent) == 1 and sent[0].kind not in {ValidatorKind.COMPUTED, ValidatorKind.EMPTY}:
             return
         now = self.world.now()
         off = self.sharing.ignored(len(sent), turn.asked.key.name, turn.asked.credential, now)
@@ -465,7 +485,7 @@ class Validation:
                 what="lists of entity-tags" if off == "lists" else "sharing",
             )
 
-    async def _store_whole(self, turn: Turn, content: bytes | None) -> Answer | str:
+    async def _store_whole(self, turn: Exchange, content: bytes | None) -> Response | str:
         """Store the content of a 200, if it is complete and not too large; else return why not."""
         if content is None:
             return "too-large"
@@ -473,7 +493,7 @@ class Validation:
             return "uncertain-end"
         return await self._store(turn, content)
 
-    async def _store(self, turn: Turn, content: bytes) -> Answer | str:
+    async def _store(self, turn: Exchange, content: bytes) -> Response | str:
         """Store the content of a 200 and return the response, or return why it is not storable."""
         asked, known, fields = turn.asked, turn.known, turn.reply.fields
         try:
@@ -485,10 +505,10 @@ class Validation:
                 content,
                 self.world.terms.max_stored_size,
             )
-        except TooLarge:
+        except ContentTooLargeError:
             return "too-large"
-        except Undecodable as error:
-            raise Unanswered("broken-answer", str(error), turn.reply.status) from error
+        except UndecodableError as error:
+            raise UpstreamError("broken-answer", str(error), turn.reply.status) from error
         if represented is None:
             return "short-lived-urls"
         stored, shareable = represented
@@ -502,9 +522,9 @@ class Validation:
         cold = known.grant is None and not known.entries
         outcome = Outcome.MISS if cold else Outcome.CHANGED
         granted = known.grant is not None
-        return Answer(200, of_this_answer(fields), outcome, stored, asked=200, granted=granted)
+        return Response(200, of_this_answer(fields), outcome, stored, asked=200, granted=granted)
 
-    def _ends_grant(self, turn: Turn) -> None:
+    def _ends_grant(self, turn: Exchange) -> None:
         """End the grant, since GitHub's response neither confirms nor replaces it.
 
         Its representation stays a candidate for validation. Failures and rate limits, which do not
@@ -514,7 +534,7 @@ class Validation:
         if grant is not None and refuses(turn.reply.status) is None:
             self.store.refuse(asked.key, asked.credential, turn.asked_at)
 
-    def _refused(self, asked: Asked, status: int, asked_at: float) -> None:
+    def _refused(self, asked: Lookup, status: int, asked_at: float) -> None:
         """Remember a refusal, so that it outweighs every grant from before.
 
         *status* is that of a response without a rate limit.
@@ -526,17 +546,17 @@ class Validation:
             self.store.refuse(asked.key, asked.credential, asked_at)
 
 
-def _coding(reply: Reply) -> bytes:
+def _coding(reply: UpstreamResponse) -> bytes:
     codings = reply.fields.listed(b"content-encoding")
     return b", ".join([coding for coding in codings if coding != b"identity"])
 
 
-def _computed(question: Question, candidate: Representation) -> bytes:
+def _computed(question: Request, candidate: Representation) -> bytes:
     return reuse.computed(question, candidate, candidate.content())
 
 
 def _represented(
-    question: Question, fields: Fields, content: bytes, limit: int
+    question: Request, fields: Fields, content: bytes, limit: int
 ) -> tuple[Representation, bool] | None:
     """Return a representation, and whether its entity-tag is the one that we compute.
 
@@ -553,16 +573,16 @@ def _represented(
     return stored, shareable
 
 
-def limited_answer(reply: Reply, limit: Limit, now: float) -> Answer:
+def limited_answer(reply: UpstreamResponse, limit: Limit, now: float) -> Response:
     """Return a rate limited response of GitHub's, for all requests of a flight.
 
     Where its content is missing (HEAD), or does not unpack, GitHub's usual content replaces it.
     """
-    content = reply.content.content if isinstance(reply.content, Held) else b""
-    answer = passed_on(reply, Whole(content, _coding(reply)))
+    content = reply.content.content if isinstance(reply.content, HeldContent) else b""
+    answer = passed_on(reply, BufferedContent(content, _coding(reply)))
     try:
         readable = bool(identity(content, _coding(reply), MOST_OF_A_LIMIT))
-    except (Undecodable, TooLarge):
+    except (UndecodableError, ContentTooLargeError):
         readable = False
     if readable:
         return answer
@@ -571,9 +591,9 @@ def limited_answer(reply: Reply, limit: Limit, now: float) -> Answer:
     return evolve(answer, fields=fields, body=usual.body, coding=b"")
 
 
-def passed_on(reply: Reply, body: Whole | IncomingContent | None) -> Answer:
+def passed_on(reply: UpstreamResponse, body: BufferedContent | IncomingContent | None) -> Response:
     """Return GitHub's answer as it is."""
-    return Answer(
+    return Response(
         reply.status,
         of_this_answer(reply.fields),
         Outcome.PASS,

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known, Representation
-from ghmirror_tw.store.store_interface import IStore, Patience
+from ghmirror_tw.store.store_interface import Deadline, IStore
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
 
 
@@ -18,7 +18,7 @@ def fetched(  # noqa: PLR0913, PLR0917 - the parameters of `IStore.fetch`, and t
     known: Known,
     key: CacheKey,
     digests: tuple[str, ...],
-    patience: Patience,
+    patience: Deadline,
     *,
     current: bool = False,
 ) -> Deferred[dict[str, Representation]]:
@@ -41,7 +41,7 @@ async def _fetched(  # noqa: PLR0913, PLR0917 - see above
     size: int,
     key: CacheKey,
     digests: tuple[str, ...],
-    patience: Patience,
+    patience: Deadline,
     *,
     current: bool,
 ) -> dict[str, Representation]:

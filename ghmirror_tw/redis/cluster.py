@@ -16,7 +16,13 @@ from zope.interface import implementer
 from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.error_replies import code_of
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import (
+    Command,
+    IServers,
+    Purpose,
+    RedisUnavailableError,
+    Reply,
+)
 from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.slots import read_redirection, slot_of_tag
 
@@ -38,7 +44,7 @@ _Way: TypeAlias = tuple[Address, bool] | None
 class Cluster:
     """Asks the primary that has the keys, and goes where it is sent.
 
-    A shard that is away makes only its own slots `Unavailable`.
+    A shard that is away makes only its own slots `RedisUnavailableError`.
     """
 
     shards: Shards
@@ -142,7 +148,7 @@ class _Asking:
         asking = way is not None and way[1]
         try:
             replies = await node.ask(asked, self.purpose, self.left_s, asking=asking)
-        except Unavailable as error:
+        except RedisUnavailableError as error:
             if error.reason in _OUTDATED:
                 self.shards.refresh()
             raise
@@ -197,4 +203,4 @@ class _Asking:
             self._fail("tryagain", "keys are on their way to another shard")
 
     def _fail(self, reason: str, why: str) -> NoReturn:
-        raise Unavailable(reason, f"Redis Cluster: {why}")
+        raise RedisUnavailableError(reason, f"Redis Cluster: {why}")

@@ -9,7 +9,7 @@ from typing import Final
 from ghmirror_tw.redis.servers_interface import Purpose
 
 
-class Trouble(Enum):
+class ErrorReplyKind(Enum):
     """What does not work any more, by an error reply that does not speak of one key.
 
     PASSING: a cluster is moving the slot of these keys, or nobody has it; the server is well.
@@ -82,13 +82,13 @@ def _own_code(error: str) -> str:
     return error.partition(" ")[0]
 
 
-def trouble(code: str, purpose: Purpose) -> Trouble | None:
+def trouble(code: str, purpose: Purpose) -> ErrorReplyKind | None:
     """Return what a *code* means for the server as a whole.
 
     None: it speaks of one key, or of who else has it (MOVED, ASK).
     """
     if code in _WRITING or (code == "NOPERM" and purpose in _CHANGES):
-        return Trouble.WRITING
+        return ErrorReplyKind.WRITING
     if code in _PASSING:
-        return Trouble.PASSING
-    return Trouble.BOTH if code in _BOTH else None
+        return ErrorReplyKind.PASSING
+    return ErrorReplyKind.BOTH if code in _BOTH else None

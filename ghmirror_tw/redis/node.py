@@ -14,12 +14,12 @@ from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from ghmirror_tw.redis.address import Address, Credentials
-from ghmirror_tw.redis.error_replies import Trouble, code_of, trouble
+from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, trouble
 from ghmirror_tw.redis.pipeline import exchange
-from ghmirror_tw.redis.redis_connection import Connection, KeysChanged, plain
-from ghmirror_tw.redis.redis_pool import Pool
+from ghmirror_tw.redis.redis_connection import KeysChanged, RedisConnection, plain
+from ghmirror_tw.redis.redis_pool import RedisPool
 from ghmirror_tw.redis.server_trials import Trials
-from ghmirror_tw.redis.servers_interface import Command, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis.settling import Settling
 
 #: A connection without a reply for this long is given up: seconds at least, and timeouts.
@@ -80,10 +80,10 @@ class Node:
     connected: Callable[[], object] = lambda: None
     #: How often it has come back.
     returns: int = field(default=0, init=False)
-    _pool: Pool = field(init=False)
+    _pool: RedisPool = field(init=False)
     _trials: Trials = field(init=False)
     _closing: bool = field(default=False, init=False)
-    _hearings: dict[Connection, _Hearing] = field(factory=dict, init=False)
+    _hearings: dict[RedisConnection, _Hearing] = field(factory=dict, init=False)
     #: Several wanted to know at a time when somebody last did.
     _several: bool = field(default=False, init=False)
     _settling: Settling = field(factory=Settling, init=False)
@@ -93,7 +93,7 @@ class Node:
 
     def __attrs_post_init__(self) -> None:
         patience_s = max(_PATIENCE_S, _PATIENCE_TIMEOUTS * self.timeout_s)
-        self._pool = Pool(
+        self._pool = RedisPool(
             reactor=self.reactor,
             endpoint=self.address.endpoint(self.reactor, self.trust, patience_s),
             size=self.pool_size,
@@ -166,9 +166,9 @@ class Node:
         READONLY is not the primary any more, so it is not asked for what is CURRENT until it can
         be written again.
 
-        The reason of `Unavailable` is ``open`` (it did not answer before, and is left alone),
-        ``unconnected``, ``full`` (too much is on its way), ``timeout``, ``lost``, ``closed``, or
-        the code of the server's error in lower case.
+        The reason of `RedisUnavailableError` is ``open`` (it did not answer before, and is left
+        alone), ``unconnected``, ``full`` (too much is on its way), ``timeout``, ``lost``,
+        ``closed``, or the code of the server's error in lower case.
         """
         connection = self._pool.pick()
         refusal = self._refusal(connection, purpose, timeout_s)
@@ -181,7 +181,7 @@ class Node:
 
     def _ask_over(
         self,
-        connection: Connection,
+        connection: RedisConnection,
         commands: Sequence[Command],
         purpose: Purpose,
         timeout_s: float,
@@ -191,7 +191,7 @@ class Node:
         replies = exchange(connection, commands, timeout_s, asking=asking)
         return replies.addCallbacks(self._judge, self._failed, callbackArgs=(purpose,))
 
-    def _hear(self, connection: Connection, timeout_s: float) -> Deferred[Any]:
+    def _hear(self, connection: RedisConnection, timeout_s: float) -> Deferred[Any]:
         """Fire when all is heard that the server has told over *connection* up to now.
 
         What it tells comes before the reply to what is asked later. For all who want to know in
@@ -211,12 +211,12 @@ class Node:
         hearing.waiting.append(heard)
         return heard
 
-    def _hear_all(self, connection: Connection, hearing: _Hearing) -> None:
+    def _hear_all(self, connection: RedisConnection, hearing: _Hearing) -> None:
         del self._hearings[connection]
         self._several = len(hearing.waiting) > 1
         self._ask_what_is_told(connection, hearing.timeout_s).addBoth(hearing.end)
 
-    def _ask_what_is_told(self, connection: Connection, timeout_s: float) -> Deferred[Any]:
+    def _ask_what_is_told(self, connection: RedisConnection, timeout_s: float) -> Deferred[Any]:
         refusal = self._refusal(connection, Purpose.READ, timeout_s)
         if refusal is not None:
             return fail(refusal)
@@ -231,8 +231,8 @@ class Node:
         return asked.addCallback(heard)
 
     def _refusal(
-        self, connection: Connection | None, purpose: Purpose, timeout_s: float
-    ) -> Unavailable | None:
+        self, connection: RedisConnection | None, purpose: Purpose, timeout_s: float
+    ) -> RedisUnavailableError | None:
         """Return why nothing is sent at all."""
         breaker = self._trials.of(purpose)
         refusal = None
@@ -251,7 +251,7 @@ class Node:
         if refusal is None:
             return None
         reason, why = refusal
-        return Unavailable(reason, f"Redis at {self.address}: {why}")
+        return RedisUnavailableError(reason, f"Redis at {self.address}: {why}")
 
     def renew(self) -> None:
         """Make all connections anew, to wherever the address leads now; none is missed for it."""
@@ -274,20 +274,20 @@ class Node:
             if isinstance(reply, ResponseError):
                 code = code_of(str(reply))
                 what = trouble(code, purpose)
-                if what is Trouble.PASSING and self.clustered:
+                if what is ErrorReplyKind.PASSING and self.clustered:
                     continue
                 if what is not None:
                     why = plain(reply)
                     self._trials.bad(what, code, why)
-                    raise Unavailable(code.lower(), f"Redis at {self.address} says {why}")
+                    raise RedisUnavailableError(code.lower(), f"Redis at {self.address} says {why}")
         self._trials.of(purpose).good()
         return replies
 
     def _failed(self, failure: Failure) -> Failure:
         # a lost connection is told of by the pool, once, however many waited for it
         error = failure.value
-        if isinstance(error, Unavailable) and error.reason == "timeout":
-            self._trials.bad(Trouble.BOTH, "", error.why)
+        if isinstance(error, RedisUnavailableError) and error.reason == "timeout":
+            self._trials.bad(ErrorReplyKind.BOTH, "", error.why)
         return failure
 
     def _gained(self) -> None:

@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
-from ghmirror_tw.redis.redis_connection import Connection
+from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.resp import written
-from ghmirror_tw.redis.servers_interface import Command, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, RedisUnavailableError, Reply
 
 #: A timeout passes in so many steps. What the reactor is held up by something else takes one
 #: step, however long it is, so that it isn't taken for the slowness of Redis.
@@ -27,7 +27,7 @@ _TRACK: Final = -2
 
 
 def exchange(
-    connection: Connection,
+    connection: RedisConnection,
     commands: Sequence[Command],
     timeout_s: float,
     *,
@@ -35,11 +35,11 @@ def exchange(
 ) -> Deferred[list[Reply]]:
     """Send *commands* and return their replies in order, errors in place as ``ResponseError``.
 
-    Fails with `Unavailable` (``timeout`` or ``lost``). A script that the server does not know is
-    sent to it. *asking*: each command is one that a cluster's node must carry out although the
-    slot is only on its way to it (ASK). Cancelling gives up waiting. Commands that are there to be
-    tracked are not sent where nothing tracks, nor behind ASKING: that and CLIENT CACHING are each
-    good for the next command, whatever it is.
+    Fails with `RedisUnavailableError` (``timeout`` or ``lost``). A script that the server does not
+    know is sent to it. *asking*: each command is one that a cluster's node must carry out although
+    the slot is only on its way to it (ASK). Cancelling gives up waiting. Commands that are there to
+    be tracked are not sent where nothing tracks, nor behind ASKING: that and CLIENT CACHING are
+    each good for the next command, whatever it is.
     """
     under_way = _Exchange(connection, commands, timeout_s, asking)
     under_way.begin()
@@ -48,7 +48,7 @@ def exchange(
 
 @define(eq=False)
 class _Exchange:
-    connection: Connection
+    connection: RedisConnection
     commands: Sequence[Command]
     timeout_s: float
     asking: bool
@@ -135,10 +135,14 @@ class _Exchange:
             wait_s = 0.0 if self.steps == 0 else self.timeout_s / _STEPS
             self.connection.steps.wait(self, wait_s)
         else:
-            self._end(Failure(Unavailable("timeout", f"no reply within {self.timeout_s:.3g} s")))
+            self._end(
+                Failure(RedisUnavailableError("timeout", f"no reply within {self.timeout_s:.3g} s"))
+            )
 
     def _lost(self) -> None:
-        self._end(Failure(Unavailable("lost", f"the connection broke: {self.connection.why}")))
+        self._end(
+            Failure(RedisUnavailableError("lost", f"the connection broke: {self.connection.why}"))
+        )
 
     def _end(self, result: list[Reply] | Failure) -> None:
         self.connection.steps.stop(self)

@@ -36,7 +36,7 @@ _INVALIDATE: Final = (b"invalidate", "invalidate")
 _LARGE_BYTES: Final = 1 << 20
 
 
-class CannotConnect(Exception):  # noqa: N818 - it says what is
+class RedisConnectError(Exception):
     """An attempt to connect came to nothing; the text is a sentence without secrets."""
 
 
@@ -80,11 +80,12 @@ def _fire(result: Deferred[Reply]) -> Take:
     return take
 
 
-class Connection(StrictProtocol):
+class RedisConnection(StrictProtocol):
     """Sends commands and gives their replies in order.
 
     Made by `ConnectionFactory`. *ready* fires with it when it takes commands, or fails with
-    `CannotConnect`; cancelling it closes the connection. *gone* is called once, when it is closed.
+    `RedisConnectError`; cancelling it closes the connection. *gone* is called once, when it is
+    closed.
 
     It closes itself when the server says what is not RESP2, when the oldest command has had no
     reply for *patience_s*, and when nobody answers the PING that is sent after *idle_s* without
@@ -116,8 +117,8 @@ class Connection(StrictProtocol):
         self.outstanding_bytes = 0
         #: The same, and what the replies to it may be.
         self.burden_bytes = 0
-        self.ready: Deferred[Connection] = Deferred(lambda _: self.abort("it was given up"))
-        self.gone: Callable[[Connection], object] = lambda _: None
+        self.ready: Deferred[RedisConnection] = Deferred(lambda _: self.abort("it was given up"))
+        self.gone: Callable[[RedisConnection], object] = lambda _: None
         self.why = ""
         #: What passes for those who wait for replies.
         self.steps = Steps(factory.reactor)
@@ -298,7 +299,7 @@ class Connection(StrictProtocol):
         while self._sent:
             self.replyReceived(Lost("Lost connection"))
         if not self.ready.called:
-            self.ready.errback(CannotConnect(self.why))
+            self.ready.errback(RedisConnectError(self.why))
         self.gone(self)
 
     # The watch
@@ -344,16 +345,16 @@ class ConnectionFactory(ClientFactory):
     noisy: bool = False
     #: The protocol would log its own idea of what went wrong, with the server's words.
     isLazy: bool = False
-    connection: Connection | None = field(default=None, init=False)
+    connection: RedisConnection | None = field(default=None, init=False)
 
     @property
     def look_s(self) -> float:
         """How often a connection looks whether it has been answered."""
         return self.patience_s / _LOOKS
 
-    def buildProtocol(self, addr: Any) -> Connection:  # noqa: ARG002
+    def buildProtocol(self, addr: Any) -> RedisConnection:  # noqa: ARG002
         """Return the connection."""
-        self.connection = Connection(self)
+        self.connection = RedisConnection(self)
         return self.connection
 
     def stopTrying(self) -> None:

@@ -12,10 +12,10 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.address import Credentials
 from ghmirror_tw.redis.redis_connection import (
-    CannotConnect,
-    Connection,
     ConnectionFactory,
     KeysChanged,
+    RedisConnectError,
+    RedisConnection,
 )
 from ghmirror_tw.redis.server_breaker import grown, jittered
 
@@ -28,7 +28,7 @@ _CLOSING_S: Final = 1.0
 
 
 @define(eq=False, kw_only=True)
-class Pool:
+class RedisPool:
     """Keeps *size* connections, and tells its owner what becomes of them.
 
     Only one attempt to connect is under way at a time: a server that comes back is not rushed
@@ -51,10 +51,10 @@ class Pool:
     missed: Callable[[str], object]
     #: Something has changed that was asked for; None: nobody wants to know.
     keys_changed: KeysChanged | None = None
-    connections: list[Connection] = field(factory=list, init=False)
-    _leaving: list[Connection] = field(factory=list, init=False)
-    _attempt: Deferred[Connection] | None = field(default=None, init=False)
-    _greeting: Connection | None = field(default=None, init=False)
+    connections: list[RedisConnection] = field(factory=list, init=False)
+    _leaving: list[RedisConnection] = field(factory=list, init=False)
+    _attempt: Deferred[RedisConnection] | None = field(default=None, init=False)
+    _greeting: RedisConnection | None = field(default=None, init=False)
     _timer: Any = field(default=None, init=False)
     _delay_s: float = field(default=0.0, init=False)
     _opened: bool = field(default=False, init=False)
@@ -66,7 +66,7 @@ class Pool:
         self._opened = True
         self._fill()
 
-    def pick(self) -> Connection | None:
+    def pick(self) -> RedisConnection | None:
         """Return the first connection that is swift, or else the one that has the least to do.
 
         So what is sent in one turn of the reactor goes in one piece, and its replies come in one.
@@ -117,12 +117,12 @@ class Pool:
         self._attempt = attempt = Deferred.fromCoroutine(self._connect())
         attempt.addBoth(self._attempted)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> RedisConnection:
         try:
             credentials = self.credentials()
         except Exception as error:  # noqa: BLE001 - it is somebody else's
             # its text may have the secret in it
-            raise CannotConnect(f"the password can't be had ({type(error).__name__})") from None
+            raise RedisConnectError(f"the password can't be had ({type(error).__name__})") from None
         now = self.reactor.seconds()
         factory = ConnectionFactory(
             self.reactor,
@@ -133,12 +133,12 @@ class Pool:
             credentials.password,
             None if now < self._plain_until else self.keys_changed,
         )
-        connection = cast("Connection", await self.endpoint.connect(factory))
+        connection = cast("RedisConnection", await self.endpoint.connect(factory))
         connection.gone = self._gone
         self._greeting = connection
         try:
             return await connection.ready
-        except CannotConnect:
+        except RedisConnectError:
             if not factory.said_hello:
                 raise
         # whoever is between may close a connection for what he doesn't know
@@ -150,9 +150,9 @@ class Pool:
             self._plain_until = 0.0  # it was for something else
             raise
 
-    def _attempted(self, result: Connection | Failure) -> None:
+    def _attempted(self, result: RedisConnection | Failure) -> None:
         self._attempt = self._greeting = None
-        if isinstance(result, Connection):
+        if isinstance(result, RedisConnection):
             self._delay_s = 0.0
             self._add(result)
             self._fill()
@@ -161,7 +161,7 @@ class Pool:
             self._fill_later(jittered(self._delay_s, self.random))
             self.missed(result.getErrorMessage())
 
-    def _add(self, connection: Connection) -> None:
+    def _add(self, connection: RedisConnection) -> None:
         self.connections.append(connection)
         old = next((one for one in self.connections if one.stale), None)
         if old is not None and len(self.connections) > self.size:
@@ -170,16 +170,16 @@ class Pool:
         connection.age = self.reactor.callLater(lifetime_s, self._aged, connection)
         self.gained()
 
-    def _aged(self, connection: Connection) -> None:
+    def _aged(self, connection: RedisConnection) -> None:
         connection.stale = True
         self._fill()
 
-    def _retire(self, connection: Connection) -> None:
+    def _retire(self, connection: RedisConnection) -> None:
         self.connections.remove(connection)
         self._leaving.append(connection)
         connection.retire()
 
-    def _gone(self, connection: Connection) -> None:
+    def _gone(self, connection: RedisConnection) -> None:
         if connection.age is not None and connection.age.active():
             connection.age.cancel()
         if connection in self._leaving:

@@ -15,7 +15,13 @@ from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.rounds import Rounds
 from ghmirror_tw.redis.sentinel_queries import Finder
-from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import (
+    Command,
+    IServers,
+    Purpose,
+    RedisUnavailableError,
+    Reply,
+)
 from ghmirror_tw.redis.settling import Settling
 
 #: While all is well Sentinels are asked so often: a primary may be demoted and stay reachable.
@@ -96,13 +102,13 @@ class Sentinels:
     ) -> Deferred[list[Reply]]:
         """Send *commands* together, and return a reply to each."""
         if self._node is None:
-            return fail(Unavailable("unconnected", "Redis: the primary is not known yet"))
+            return fail(RedisUnavailableError("unconnected", "Redis: the primary is not known yet"))
         return self._node.ask(commands, purpose, timeout_s)
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the primary."""
         if self._node is None:
-            raise Unavailable("unconnected", "Redis: the primary is not known yet")
+            raise RedisUnavailableError("unconnected", "Redis: the primary is not known yet")
         return (self._node,)
 
     def primaries(self) -> tuple[Node, ...]:
@@ -148,7 +154,7 @@ class Sentinels:
                 self.changed()
             else:
                 self._say(f"Sentinels name {address}, which is no primary")
-        except Unavailable as error:
+        except RedisUnavailableError as error:
             self._say(error.why)
         except Late:
             self._say(f"Sentinels name {address}, which can't be reached")
@@ -159,7 +165,7 @@ class Sentinels:
     async def _is_primary(self, node: Node) -> bool:
         try:
             (reply,) = await node.ask([_ROLE], Purpose.READ, _TIMEOUT_S)
-        except Unavailable as error:
+        except RedisUnavailableError as error:
             if error.reason != "noperm":
                 raise
             return node.writing  # who may not ask for it has written something there, at least

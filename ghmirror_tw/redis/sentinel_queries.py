@@ -12,7 +12,12 @@ from twisted.internet.defer import TimeoutError as Late
 from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.address import Address, Credentials
-from ghmirror_tw.redis.redis_connection import CannotConnect, Connection, ConnectionFactory, plain
+from ghmirror_tw.redis.redis_connection import (
+    ConnectionFactory,
+    RedisConnectError,
+    RedisConnection,
+    plain,
+)
 from ghmirror_tw.runtime.numbers import whole_number
 
 #: What a Sentinel may take, from connecting to its answer.
@@ -97,20 +102,20 @@ class Finder:
             raise ValueError("the port in its reply can't be read")
         return Address(host.decode(), number)
 
-    async def _connect(self, sentinel: Address) -> Connection:
+    async def _connect(self, sentinel: Address) -> RedisConnection:
         """Return a connection as nobody, or as somebody if that is not enough.
 
         The password may be that of the user, or the one of all who connect (``requirepass``).
         """
         try:
             return await self._connect_as(sentinel, Credentials())
-        except CannotConnect as error:
+        except RedisConnectError as error:
             given = self._given()
             if given.password is None or not _is_refusal(error):
                 raise
         try:
             return await self._connect_as(sentinel, given)
-        except CannotConnect as error:
+        except RedisConnectError as error:
             if not given.username or not _is_refusal(error):
                 raise
         return await self._connect_as(sentinel, evolve(given, username=""))
@@ -120,9 +125,9 @@ class Finder:
             return self.credentials()
         except Exception as error:  # noqa: BLE001 - see below
             # its text may have the secret in it
-            raise CannotConnect(f"the password can't be had ({type(error).__name__})") from None
+            raise RedisConnectError(f"the password can't be had ({type(error).__name__})") from None
 
-    async def _connect_as(self, sentinel: Address, who: Credentials) -> Connection:
+    async def _connect_as(self, sentinel: Address, who: Credentials) -> RedisConnection:
         factory = ConnectionFactory(
             reactor=self.reactor,
             patience_s=_TIMEOUT_S,
@@ -132,9 +137,9 @@ class Finder:
         )
         endpoint = sentinel.endpoint(self.reactor, None, _TIMEOUT_S)
         connection: Any = await endpoint.connect(factory)
-        ready: Connection = await connection.ready
+        ready: RedisConnection = await connection.ready
         return ready
 
 
-def _is_refusal(error: CannotConnect) -> bool:
+def _is_refusal(error: RedisConnectError) -> bool:
     return any(word in str(error) for word in _REFUSALS)

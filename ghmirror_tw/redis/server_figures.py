@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from ghmirror_tw.redis.servers_interface import Command, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.runtime.numbers import whole_number
 
 #: How often the servers are asked, in seconds; metrics are seldom looked at more often.
@@ -42,7 +42,7 @@ class Figures:
         """Begin to ask."""
         self._timer = self.reactor.callLater(EVERY_S, self.open)
         asked = Deferred.fromCoroutine(self.ask())
-        asked.addErrback(Failure.trap, Unavailable)
+        asked.addErrback(Failure.trap, RedisUnavailableError)
 
     async def ask(self) -> None:
         """Ask all servers that are written to once."""

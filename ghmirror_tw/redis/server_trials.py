@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
-from ghmirror_tw.redis.error_replies import Trouble, code_of, trouble
+from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, trouble
 from ghmirror_tw.redis.pipeline import exchange
-from ghmirror_tw.redis.redis_connection import Connection, plain
+from ghmirror_tw.redis.redis_connection import RedisConnection, plain
 from ghmirror_tw.redis.server_breaker import Breaker
-from ghmirror_tw.redis.servers_interface import Command, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 
 #: How long what a trial writes is kept, in milliseconds.
 _KEPT_MS = b"1000"
@@ -29,7 +29,7 @@ class Trials:
     """
 
     reactor: Any
-    pick: Callable[[], Connection | None]
+    pick: Callable[[], RedisConnection | None]
     timeout_s: float
     key: bytes
     primary: bool
@@ -58,9 +58,9 @@ class Trials:
         """Return the breaker that *purpose* depends on."""
         return self.writing if purpose is Purpose.WRITE else self.reading
 
-    def bad(self, what: Trouble, code: str, why: str) -> None:
+    def bad(self, what: ErrorReplyKind, code: str, why: str) -> None:
         """Note that the server failed, with the *code* of its error if it gave one."""
-        if self._closed or what is Trouble.PASSING:
+        if self._closed or what is ErrorReplyKind.PASSING:
             return
         now = self.reactor.seconds()
         if code == "READONLY":
@@ -68,7 +68,7 @@ class Trials:
             self._demote()
         else:
             opened = self.writing.bad(now, why)
-        if what is Trouble.BOTH:
+        if what is ErrorReplyKind.BOTH:
             opened = self.reading.bad(now, why) or opened
         if opened:
             self._turn()
@@ -138,12 +138,14 @@ class Trials:
         """Return what was wrong with a trial."""
         if isinstance(result, Failure):
             error = result.value
-            return error.why if isinstance(error, Unavailable) else result.getErrorMessage()
+            return (
+                error.why if isinstance(error, RedisUnavailableError) else result.getErrorMessage()
+            )
         purpose = Purpose.WRITE if breaker is self.writing else Purpose.READ
         for reply in result:
             if isinstance(reply, ResponseError):
                 code = code_of(str(reply))
-                if trouble(code, purpose) in {Trouble.WRITING, Trouble.BOTH}:
+                if trouble(code, purpose) in {ErrorReplyKind.WRITING, ErrorReplyKind.BOTH}:
                     if code == "READONLY":
                         self._demote()
                     return plain(reply)

@@ -17,7 +17,7 @@ from ghmirror_tw.redis.tracking import Tracked
 Reply: TypeAlias = Any
 
 
-class Unavailable(Exception):  # noqa: N818 - it says what is, not whose fault it was
+class RedisUnavailableError(Exception):
     """The servers cannot be asked now. *reason* is one word, *why* a sentence without secrets."""
 
     def __init__(self, reason: str, why: str) -> None:
@@ -86,19 +86,20 @@ class IServers(Interface):
         *slot*: the hash tag of all keys in them, without braces; a cluster needs it to know who
         has them. Error replies that speak of one key (WRONGTYPE) stand in their place; those that
         speak of the server (LOADING, READONLY, OOM, NOAUTH, CLUSTERDOWN), late replies and broken
-        connections fail the whole with `Unavailable`, at once where it is known beforehand.
-        Nothing is ever sent twice unless the server said that it did not carry it out.
+        connections fail the whole with `RedisUnavailableError`, at once where it is known
+        beforehand. Nothing is ever sent twice unless the server said that it did not carry it out.
         Cancelling gives up waiting; late replies are thrown away.
         """
 
     def nodes() -> tuple[Any, ...]:
         """Return servers that have everything together, for going through it all; see `Node`.
 
-        Where what lags may be read, it is a reader. Fails with `Unavailable` if one is missing.
+        Where what lags may be read, it is a reader. Fails with `RedisUnavailableError` if one is
+        missing.
         """
 
     def primaries() -> tuple[Any, ...]:
-        """Return all servers that are written to. Fails with `Unavailable` if one is missing."""
+        """Return all servers that take writes. `RedisUnavailableError` if one is missing."""
 
     def close() -> Deferred[None]:
         """Close all connections; what has been sent is waited for, but not for long."""

@@ -14,7 +14,7 @@ from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.redis_connection import KeysChanged
 from ghmirror_tw.redis.rounds import Rounds
-from ghmirror_tw.redis.servers_interface import Command, Purpose, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError
 from ghmirror_tw.redis.settling import Settling
 from ghmirror_tw.redis.slots import SlotMap, read_slots
 
@@ -107,9 +107,11 @@ class Shards:
         return None if address is None else self.node(address)
 
     def all(self) -> tuple[Node, ...]:
-        """Return the primaries of all slots. Raises `Unavailable` if a slot has none."""
+        """Return the primaries of all slots. Raises `RedisUnavailableError` if a slot has none."""
         if not self._complete or self._closed:
-            raise Unavailable("clusterdown", "Redis Cluster: there are slots that nobody has")
+            raise RedisUnavailableError(
+                "clusterdown", "Redis Cluster: there are slots that nobody has"
+            )
         return tuple(self.node(address) for address in sorted(self._primaries, key=str))
 
     def node(self, address: Address) -> Node:
@@ -195,7 +197,7 @@ class Shards:
         try:
             (reply,) = await node.ask([_SLOTS], Purpose.READ, _TIMEOUT_S)
             slots = read_slots(reply, node.address)
-        except Unavailable as error:
+        except RedisUnavailableError as error:
             self._say(error.why)
             return False
         except ValueError as error:

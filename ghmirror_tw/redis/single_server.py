@@ -11,7 +11,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import (
+    Command,
+    IServers,
+    Purpose,
+    RedisUnavailableError,
+    Reply,
+)
 
 #: After these nobody knows whether the server carried the commands out.
 _UNKNOWN: Final = frozenset({"timeout", "lost"})
@@ -125,7 +131,7 @@ class PrimaryAndReader:
 
         def refused(failure: Failure) -> Deferred[list[Reply]]:
             error = failure.value
-            if not isinstance(error, Unavailable) or error.reason in _UNKNOWN:
+            if not isinstance(error, RedisUnavailableError) or error.reason in _UNKNOWN:
                 return fail(failure)
             left_s = timeout_s - (self.reactor.seconds() - began)
             return self.primary.ask(commands, purpose, left_s)

@@ -28,17 +28,17 @@ from ghmirror_tw.caching.order import new_epoch, shows_acceptance
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit, latest_of_each_scope
 from ghmirror_tw.redis.server_figures import Figures
-from ghmirror_tw.redis.servers_interface import Command, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store.redis_history import History
-from ghmirror_tw.redis_store.redis_records import EpochOver, RedisRecords
+from ghmirror_tw.redis_store.redis_records import EpochOverError, RedisRecords
 from ghmirror_tw.runtime.lag import Lag
 from ghmirror_tw.runtime.waiting import waiting, wake
 from ghmirror_tw.store.claim_leases import LEASE_S, Leases
 from ghmirror_tw.store.claim_watch import Watch
-from ghmirror_tw.store.measured_store import Report, is_something, what_came
+from ghmirror_tw.store.measured_store import LookupTimes, is_something, what_came
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.store_interface import Claim, IStore, Patience, Subject
-from ghmirror_tw.store.write_behind import Owed, Write
+from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
+from ghmirror_tw.store.write_behind import Write, WriteBehind
 
 R = TypeVar("R")
 #: A cache key, a credential, and what is written of them.
@@ -93,14 +93,14 @@ class FailoverStore:
     sizes: Sizes
     timeout_s: float
     fallback: bool
-    report: Report
+    report: LookupTimes
     clock: Callable[[], float]
     known: Callable[[], object] = lambda: None
     name: str = "redis"
     grace_s: float = 0.0
     history: History = field(init=False)
     _returns: int | None = field(init=False, default=None)
-    _owed: Owed = field(init=False)
+    _owed: WriteBehind = field(init=False)
     _watch: Watch = field(init=False)
     _leases: Leases = field(init=False)
     _sending: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
@@ -119,7 +119,7 @@ class FailoverStore:
         redis, servers = self.redis, self.redis.servers
         self._lag = Lag(self.reactor)
         self.figures = Figures(self.reactor, servers)
-        self._owed = Owed(self.reactor, self._can_pay, self.resize, redis.chance)
+        self._owed = WriteBehind(self.reactor, self._can_pay, self.resize, redis.chance)
         self.history = History(
             self.reactor,
             servers,
@@ -205,14 +205,14 @@ class FailoverStore:
 
     # Questions.
 
-    def patience(self) -> Patience:
+    def patience(self) -> Deadline:
         """Return how long one request may wait for Redis."""
-        return Patience(self.timeout_s)
+        return Deadline(self.timeout_s)
 
     async def _ask(
         self,
         operation: str,
-        patience: Patience,
+        patience: Deadline,
         ask: Callable[[float], Deferred[R]],
         result_of: Callable[[R], bool],
     ) -> R:
@@ -224,7 +224,7 @@ class FailoverStore:
         while True:
             try:
                 return await self._ask_once(operation, patience, ask, result_of)
-            except Unavailable as error:
+            except RedisUnavailableError as error:
                 if error.reason != "lost":
                     raise
             await deferLater(self.reactor, 0.0)
@@ -232,7 +232,7 @@ class FailoverStore:
     def _ask_once(
         self,
         operation: str,
-        patience: Patience,
+        patience: Deadline,
         ask: Callable[[float], Deferred[R]],
         result_of: Callable[[R], bool],
     ) -> Deferred[R]:
@@ -241,7 +241,9 @@ class FailoverStore:
         What this process was held up by itself costs no patience: Redis can't help it.
         """
         if patience.left_s <= 0:
-            return fail(Unavailable("timeout", "the request has waited long enough for Redis"))
+            return fail(
+                RedisUnavailableError("timeout", "the request has waited long enough for Redis")
+            )
         began, lag_s = self.clock(), self._lag.total_s
 
         def measure(result: R | Failure) -> R | Failure:
@@ -269,7 +271,7 @@ class FailoverStore:
         self,
         key: CacheKey,
         credential: str,
-        patience: Patience,
+        patience: Deadline,
         *,
         current: bool = False,
         token: str | None = None,
@@ -291,7 +293,7 @@ class FailoverStore:
         key: CacheKey,
         credential: str,
         token: str | None,
-        patience: Patience,
+        patience: Deadline,
         ask: Callable[[float], Deferred[Known]],
     ) -> Deferred[Known]:
         return self._ask_once("look_up", patience, ask, is_something).addCallbacks(
@@ -307,12 +309,12 @@ class FailoverStore:
         key: CacheKey,
         credential: str,
         token: str | None,
-        patience: Patience,
+        patience: Deadline,
         ask: Callable[[float], Deferred[Known]],
     ) -> Deferred[Known]:
         """Return what can be known when Redis has not answered at once."""
         error = failure.value
-        if not isinstance(error, Unavailable):
+        if not isinstance(error, RedisUnavailableError):
             return fail(failure)
         reason = error.reason
 
@@ -324,7 +326,7 @@ class FailoverStore:
             await deferLater(self.reactor, 0.0)
             try:
                 return await self._ask("look_up", patience, ask, is_something)
-            except Unavailable:
+            except RedisUnavailableError:
                 return nothing
 
         return Deferred.fromCoroutine(known()).addCallback(self._with_own, key, credential, token)
@@ -367,7 +369,7 @@ class FailoverStore:
         self,
         key: CacheKey,
         digests: tuple[str, ...],
-        patience: Patience,
+        patience: Deadline,
         *,
         current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
@@ -383,7 +385,7 @@ class FailoverStore:
         key: CacheKey,
         found: dict[str, Representation],
         missing: tuple[str, ...],
-        patience: Patience,
+        patience: Deadline,
         *,
         current: bool,
     ) -> dict[str, Representation]:
@@ -396,7 +398,7 @@ class FailoverStore:
                 ),
                 lambda fetched: len(fetched) == len(missing),
             )
-        except Unavailable:
+        except RedisUnavailableError:
             return found
         for representation in fetched.values():
             self.memory.hold(key, representation)
@@ -460,7 +462,7 @@ class FailoverStore:
         self._end(turn)
 
     def _not_confirmed(self, failure: Failure, turn: _Turn) -> None:
-        if failure.check(Unavailable):
+        if failure.check(RedisUnavailableError):
             for confirmed in turn.confirmed:
                 self._owe(confirmed)
         else:
@@ -521,7 +523,7 @@ class FailoverStore:
     def _not_written(
         self, failure: Failure, name: Hashable | None, write: Write, *, lasting: bool
     ) -> None:
-        if not failure.check(Unavailable):
+        if not failure.check(RedisUnavailableError):
             self._log.failure("Writing to Redis failed", failure=failure)
         elif name is not None:
             self._owed.owe(name, write, first=lasting)
@@ -616,15 +618,15 @@ class FailoverStore:
             return None
         began = self.memory.begin_epoch(credential, epoch, since)
         if began == epoch:
-            self._put_epoch(credential, epoch, EpochOver.NOTHING)
+            self._put_epoch(credential, epoch, EpochOverError.NOTHING)
         return began
 
     def revoke(self, credential: str, epoch: bytes) -> None:
         """Replace the epoch of a credential, if any; it is queued, first, until Redis has it."""
         self.memory.revoke(credential, epoch)
-        self._put_epoch(credential, epoch, EpochOver.ANOTHER)
+        self._put_epoch(credential, epoch, EpochOverError.ANOTHER)
 
-    def _put_epoch(self, credential: str, epoch: bytes, over: EpochOver) -> None:
+    def _put_epoch(self, credential: str, epoch: bytes, over: EpochOverError) -> None:
         """Write an epoch, or later another one in its place.
 
         A late write may come after writes of other replicas, and must not permit grants from before
@@ -642,13 +644,13 @@ class FailoverStore:
             if there != mine and self.memory.epoch(credential) == mine:
                 self.memory.set_epoch(credential, there)
 
-        lasting = over is not EpochOver.NOTHING
+        lasting = over is not EpochOverError.NOTHING
         self._send(_epoch_of(credential), credential, put, lasting=lasting)
 
     def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
         """Replace an epoch in the whole fleet; fire when Redis has it, or after the timeout."""
         self.memory.replace_epoch(credential, epoch)
-        self._put_epoch(credential, epoch, EpochOver.EITHER)
+        self._put_epoch(credential, epoch, EpochOverError.EITHER)
         sending = self._sending.get(credential)
         if not sending:
             return succeed(None)
@@ -666,13 +668,13 @@ class FailoverStore:
         )
 
     def limits(
-        self, token: str, scopes: tuple[str, ...], patience: Patience
+        self, token: str, scopes: tuple[str, ...], patience: Deadline
     ) -> Deferred[tuple[Limit, ...]]:
         """Return the limits in force that are stored in Redis or in this process."""
         return Deferred.fromCoroutine(self._limits(token, scopes, patience))
 
     async def _limits(
-        self, token: str, scopes: tuple[str, ...], patience: Patience
+        self, token: str, scopes: tuple[str, ...], patience: Deadline
     ) -> tuple[Limit, ...]:
         here = self.memory.limits_known(token, scopes)
         try:
@@ -682,7 +684,7 @@ class FailoverStore:
                 lambda left_s: Deferred.fromCoroutine(self.redis.limits(token, scopes, left_s)),
                 bool,
             )
-        except Unavailable:
+        except RedisUnavailableError:
             return here
         return latest_of_each_scope(here, there)
 
@@ -693,17 +695,17 @@ class FailoverStore:
 
     # Who asks first: one in this process, and that one in the fleet.
 
-    def claim(self, subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:
+    def claim(self, subject: Subject, owner: str, patience: Deadline) -> Deferred[Claim]:
         """Try to go first."""
         return Deferred.fromCoroutine(self._claim(subject, owner, patience))
 
-    async def _claim(self, subject: Subject, owner: str, patience: Patience) -> Claim:
+    async def _claim(self, subject: Subject, owner: str, patience: Deadline) -> Claim:
         said = await self.memory.claim(subject, owner, patience)
         if said is not Claim.GO:
             return said
         try:
             said = await self._claim_in_fleet(subject, owner, patience)
-        except Unavailable:
+        except RedisUnavailableError:
             return Claim.GO
         except Exception:  # cancelled, for one: who asked is gone, and must not hold up anybody
             self.memory.release(subject, owner)
@@ -715,7 +717,7 @@ class FailoverStore:
             self.memory.release(subject, owner)
         return said
 
-    async def _claim_in_fleet(self, subject: Subject, owner: str, patience: Patience) -> Claim:
+    async def _claim_in_fleet(self, subject: Subject, owner: str, patience: Deadline) -> Claim:
         if self._watch.knows(subject):
             return Claim.WAIT
         said = await self._ask(

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.caching.records import Entry, ranked
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.servers_interface import Command, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.restore_commands import putting
@@ -70,7 +70,7 @@ class RedisArchive:
                 scan = Command((b"SCAN", cursor, b"MATCH", match, b"COUNT", b"%d" % _SCAN))
                 (reply,) = await self._ask(node, scan)
                 if isinstance(reply, ResponseError):
-                    raise Unavailable("refused", str(reply))
+                    raise RedisUnavailableError("refused", str(reply))
                 cursor, keys = reply
                 for some in _batches(keys or (), _BATCH):
                     yield node, [key.removeprefix(prefix) for key in some]
@@ -180,7 +180,7 @@ class RedisArchive:
             )
             for reply in await node.ask(commands, Purpose.WRITE, _TIMEOUT_S):
                 if isinstance(reply, ResponseError):
-                    raise Unavailable("refused", str(reply))
+                    raise RedisUnavailableError("refused", str(reply))
 
     async def filled_by_others(self) -> str | None:
         """Return which other fleet filled a server last."""
@@ -223,7 +223,7 @@ class RedisArchive:
         servers = self.records.servers
         (reply,) = await servers.ask(slot, (command,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
-            raise Unavailable("refused", str(reply))
+            raise RedisUnavailableError("refused", str(reply))
         return reply
 
 

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ghmirror_tw.redis.servers_interface import Command, Purpose, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError
 from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import Script
@@ -195,7 +195,7 @@ class RedisBudgets:
         servers = self.records.servers
         (reply,) = await servers.ask(slot, (command,), Purpose.WRITE, self.timeout_s)
         if isinstance(reply, Exception):
-            raise Unavailable("refused", str(reply))
+            raise RedisUnavailableError("refused", str(reply))
         return list(reply)
 
     def complain(self, credential: str, for_s: float) -> None:
@@ -212,7 +212,7 @@ class RedisBudgets:
             await write()
 
         def failed(failure: Failure) -> None:
-            if not failure.check(Unavailable):
+            if not failure.check(RedisUnavailableError):
                 self._log.failure("Writing to Redis failed", failure=failure)
 
         Deferred.fromCoroutine(told()).addErrback(failed)

@@ -37,7 +37,7 @@ from txredisapi import ResponseError
 
 from ghmirror_tw.caching.order import SETTLING_S
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.redis_store.scripts import BEAT
 from ghmirror_tw.runtime.waiting import waiting, wake
 
@@ -171,7 +171,7 @@ class History:
             for node in self.servers.primaries():
                 leave = Command((b"HDEL", node.own_key(_KEY), b"member " + self.instance))
                 await node.ask((leave,), Purpose.WRITE, _TIMEOUT_S)
-        except Unavailable:
+        except RedisUnavailableError:
             return
 
     def _stop_timer(self) -> None:
@@ -202,7 +202,7 @@ class History:
         try:
             nodes = self.servers.primaries()
             beats = {node.own_key(_KEY): await self._beat_on(node) for node in nodes}
-        except (Unavailable, ValueError):
+        except (RedisUnavailableError, ValueError):
             return False
         if self._again:
             # An interruption came meanwhile; these replies may be from before it.
@@ -247,7 +247,7 @@ class History:
         )
         (reply,) = await node.ask((beat,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
-            raise Unavailable("refused", str(reply))
+            raise RedisUnavailableError("refused", str(reply))
         history, *numbers = reply
         self._ran[key] = run_id
         said = _Beat(bytes(history), *map(int, numbers))
@@ -264,7 +264,7 @@ class History:
             return b""
         try:
             (info,) = await node.ask((_INFO,), Purpose.READ, _TIMEOUT_S)
-        except Unavailable as error:
+        except RedisUnavailableError as error:
             if error.reason != "noperm":
                 raise
             self._without_info = True

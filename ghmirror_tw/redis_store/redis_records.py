@@ -19,13 +19,19 @@ from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.order import clamped, shows_acceptance
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, ranked
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, bucket_of
-from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.servers_interface import (
+    Command,
+    IServers,
+    Purpose,
+    RedisUnavailableError,
+    Reply,
+)
 from ghmirror_tw.redis.together import together
 from ghmirror_tw.redis.tracking import Tracked, Tracking
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.said import OFTEN_S, UNTRACKED, Said
 from ghmirror_tw.runtime.recent_cache import Lately
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store import record_names as names
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.store_interface import Claim, Subject
@@ -44,7 +50,7 @@ _OWN: Final = 1024
 _SEVERAL: Final = 2
 
 
-class EpochOver(Enum):
+class EpochOverError(Enum):
     """Where an epoch is stored: where there is none, in place of another one, or in either case."""
 
     NOTHING = b"nothing"
@@ -86,7 +92,7 @@ class _Own:
 
 @define(eq=False)
 class RedisRecords:
-    """What is remembered in Redis. Everything fails with `Unavailable` when it can't be asked.
+    """The records in Redis. All fails with `RedisUnavailableError` while it can't be reached.
 
     *ttl_s*: how long a representation is kept that nobody uses; *grant_life_s*: how long grants
     are at most. *now*: seconds since the epoch.
@@ -94,7 +100,7 @@ class RedisRecords:
 
     servers: Any
     codec: Codec
-    workshop: Workshop
+    workshop: ContentThreads
     now: Callable[[], float]
     prefix: str
     ttl_s: float
@@ -187,7 +193,7 @@ class RedisRecords:
     async def _write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
         (reply,) = await self._ask(slot, (command,), Purpose.WRITE, timeout_s)
         if isinstance(reply, Exception):
-            raise Unavailable("refused", str(reply))
+            raise RedisUnavailableError("refused", str(reply))
         return reply
 
     # Questions.
@@ -226,7 +232,10 @@ class RedisRecords:
 
         def unheard(failure: Failure) -> Failure | Deferred[Known]:
             self.tracking.end(said.tracked)
-            late = not isinstance(failure.value, Unavailable) or failure.value.reason == "timeout"
+            late = (
+                not isinstance(failure.value, RedisUnavailableError)
+                or failure.value.reason == "timeout"
+            )
             return failure if late else anew()  # somebody else may be asked
 
         return said.tracked.heard(timeout_s).addCallbacks(heard, unheard)
@@ -356,7 +365,7 @@ class RedisRecords:
         slot = names.slot_of_credential(token)
         try:
             left = await self._ask(slot, questions, Purpose.CURRENT, timeout_s)
-        except Unavailable:
+        except RedisUnavailableError:
             return limits
         now = self.now()
         lasting = [
@@ -463,23 +472,23 @@ class RedisRecords:
         await self._write_or_remove(names.slot_of_key(key), command, keys[1], timeout_s)
 
     async def put_epoch(
-        self, credential: str, epoch: bytes, timeout_s: float, over: EpochOver
+        self, credential: str, epoch: bytes, timeout_s: float, over: EpochOverError
     ) -> bytes | None:
         """Store an epoch of the current history; return the one that is stored then, if any.
 
-        Fails with `Unavailable` while the history is not known.
+        Fails with `RedisUnavailableError` while the history is not known.
         """
         if self.history is None:
-            raise Unavailable("history", "Redis: its history is not known yet")
+            raise RedisUnavailableError("history", "Redis: its history is not known yet")
         name = names.epoch(credential, self.history)
         keys = self.keys(name)
         self.tracking.changed(keys)
-        begins = over is not EpochOver.ANOTHER and not shows_acceptance(epoch)
+        begins = over is not EpochOverError.ANOTHER and not shows_acceptance(epoch)
         life = self.life(_UNACCEPTED_S if begins else self.outweighing_life_s)
         sealed = self.codec.epoch(name, epoch)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
         slot = names.slot_of_credential(credential)
-        if over is EpochOver.NOTHING:
+        if over is EpochOverError.NOTHING:
             reply = await self._write(slot, command, timeout_s)
         else:
             reply = await self._write_or_remove(slot, command, keys[0], timeout_s)
@@ -495,9 +504,9 @@ class RedisRecords:
         """
         try:
             return await self._write(slot, command, timeout_s)
-        except Unavailable:
+        except RedisUnavailableError:
             if self.servers.reading:
-                with suppress(Unavailable):
+                with suppress(RedisUnavailableError):
                     await self._ask(slot, (Command((b"DEL", key)),), Purpose.REMOVE, timeout_s)
             raise
 

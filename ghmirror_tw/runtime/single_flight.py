@@ -55,7 +55,7 @@ class _Flight(Generic[R]):
 
 
 @define(eq=False)
-class Collapser(Generic[R]):
+class SingleFlight(Generic[R]):
     """Collapsed requests (RFC 9111, section 4): questions by what makes them the same.
 
     A waiter that goes away (its Deferred is cancelled) takes nothing from the others; when the

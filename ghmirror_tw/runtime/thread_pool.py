@@ -30,7 +30,7 @@ class Budget(Protocol):
 
 
 @define
-class Workshop:
+class ContentThreads:
     """Runs functions over content: small ones at once, large ones in a bounded thread pool.
 
     *budget* bounds the bytes that are in conversion.

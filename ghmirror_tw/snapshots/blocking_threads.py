@@ -21,7 +21,7 @@ _THREADS: Final = 2
 
 
 @define(eq=False)
-class Workers:
+class BlockingThreads:
     """A bounded thread pool whose calls are never left behind."""
 
     reactor: Any

@@ -17,7 +17,7 @@ from attrs import define, field
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.snapshot_errors import (
     FullTargetError,
     NoSuchSnapshotError,
@@ -48,7 +48,7 @@ _TEMPORARY: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.tmp", re.ASCII)
 class DirectoryTarget:
     """Keeps snapshots as files that only their owner can read; all file IO is done by *workers*."""
 
-    workers: Workers
+    workers: BlockingThreads
     directory: Path
     now: Callable[[], float] = field(default=time.time)
 

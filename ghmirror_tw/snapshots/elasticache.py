@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ghmirror_tw.snapshots.aws_service import Service, ask
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
 
 P = ParamSpec("P")
@@ -92,7 +92,7 @@ class ElastiCacheSnapshots:
     """
 
     reactor: IReactorTime
-    workers: Workers
+    workers: BlockingThreads
     elasticache: Service
     s3: Service
     group: str

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 
 R = TypeVar("R")
 
@@ -23,7 +23,7 @@ _KEEP_ON_S: Final = LEASE_S / 3
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
-class LostLease(Exception):  # noqa: N818 - it says what happened
+class LeaseLostError(Exception):
     """Another replica has the lease: this one did not renew it in time."""
 
 
@@ -32,7 +32,7 @@ async def kept(
 ) -> R:
     """Return the result of *work*, while the lease on *what* that *owner* has is renewed.
 
-    Raises `LostLease`, and cancels the work, when another replica has the lease by then.
+    Raises `LeaseLostError`, and cancels the work, when another replica has the lease by then.
     """
     working = Deferred.fromCoroutine(work)
     lost: list[bool] = []
@@ -40,7 +40,7 @@ async def kept(
     async def keep_on() -> None:
         try:
             has_it = await archive.take(what, owner, LEASE_S)
-        except Unavailable:
+        except RedisUnavailableError:
             return  # the work will notice
         except Exception:  # noqa: BLE001 - the next time it may go better
             _log.failure("The lease to {what} was not kept on", what=what)
@@ -56,7 +56,7 @@ async def kept(
         return await working
     except CancelledError:
         if lost:
-            raise LostLease(f"another replica is at it now: {what}") from None
+            raise LeaseLostError(f"another replica is at it now: {what}") from None
         raise
     finally:
         loop.stop()

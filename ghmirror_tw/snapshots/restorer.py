@@ -12,12 +12,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.snapshots.copies import Copies, Whole
-from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LostLease, kept
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, kept
 from ghmirror_tw.snapshots.schedule import Report
 from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError, SnapshotError, TargetError
-from ghmirror_tw.store.restore_barrier import Gate
+from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
 #: How often it is checked whether another replica has filled the store, in seconds.
 _LOOK_S: Final = 0.5
@@ -56,7 +56,7 @@ class Restorer:
     reactor: Any
     archive: Any
     copies: Copies
-    gate: Gate
+    gate: RestoreBarrier
     owner: str
     replica: str
     report: Report
@@ -96,7 +96,7 @@ class Restorer:
             return
         try:
             mark = await self.archive.mark()
-        except Unavailable:
+        except RedisUnavailableError:
             return
         if mark is None:
             self.fill()
@@ -144,7 +144,7 @@ class Restorer:
                     return
             except CancelledError:
                 return
-            except Unavailable:
+            except RedisUnavailableError:
                 pass  # the store logs it
             except (TargetError, SnapshotError) as error:
                 self._failed(str(error))
@@ -175,7 +175,7 @@ class Restorer:
             return False
         try:
             await kept(self.reactor, self.archive, RESTORE, self.replica, self._fill())
-        except LostLease:
+        except LeaseLostError:
             return False
         finally:
             await self._let_go()
@@ -207,7 +207,7 @@ class Restorer:
     async def _let_go(self) -> None:
         try:
             await self.archive.let_go(RESTORE, self.replica)
-        except Unavailable:
+        except RedisUnavailableError:
             return
 
     async def _newest(self) -> Whole | None:

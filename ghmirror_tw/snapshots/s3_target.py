@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ghmirror_tw.snapshots.aws_service import Service, ask, code_of, is_interruption
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
 from ghmirror_tw.snapshots.snapshot_names import (
     CHUNK_BYTES,
@@ -42,7 +42,7 @@ class S3Target:
     boto3 is only ever called by *workers*. A write holds two parts at most, a read one.
     """
 
-    workers: Workers
+    workers: BlockingThreads
     service: Service
     bucket: str
     prefix: str = ""

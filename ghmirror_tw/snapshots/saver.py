@@ -9,7 +9,7 @@ from typing import Any, Final
 from attrs import define
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.snapshots.copies import Copies, Saved
 from ghmirror_tw.snapshots.lease import LEASE_S, SAVE, kept
 from ghmirror_tw.snapshots.snapshot_errors import FullTargetError, StoreEmptiedError
@@ -104,5 +104,5 @@ class Saver:
     async def _let_go(self) -> None:
         try:
             await self.archive.let_go(SAVE, self.replica)
-        except Unavailable:
+        except RedisUnavailableError:
             return

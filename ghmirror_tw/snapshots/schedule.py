@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.snapshots.snapshot_errors import StoreEmptiedError, TargetError
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
@@ -147,7 +147,7 @@ class Schedule:
             _log.error("The {what} failed: {error}", what=self.what, error=str(error))
         elif isinstance(error, StoreEmptiedError):
             _log.warn("Not published: {what}; {why}", what=self.what, why=str(error))
-        elif isinstance(error, Unavailable):
+        elif isinstance(error, RedisUnavailableError):
             _log.warn(
                 "Not made: {what}; the store is unavailable: {why}", what=self.what, why=error.why
             )

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.store.store_interface import Subject
 
 #: How long a claim outlives the process that made it, in seconds.
@@ -37,7 +37,7 @@ class Leases:
     def _renew(self, subject: Subject, owner: str) -> None:
         self.begin(subject, owner)
         renewed = Deferred.fromCoroutine(self._try(subject, owner))
-        renewed.addErrback(Failure.trap, Unavailable)
+        renewed.addErrback(Failure.trap, RedisUnavailableError)
 
     async def _try(self, subject: Subject, owner: str) -> None:
         await self.renew(subject, owner)

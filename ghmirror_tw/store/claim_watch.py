@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.waiting import waiting, wake
 from ghmirror_tw.store.store_interface import Subject
 
@@ -76,7 +76,7 @@ class Watch:
     async def _is_claimed(self, watched: _Watched) -> bool:
         try:
             return bool(watched.waiters) and await self.is_claimed(watched.subject)
-        except Unavailable:
+        except RedisUnavailableError:
             return self.possible()
 
     def _looked(self, watched: _Watched, *, claimed: bool) -> None:

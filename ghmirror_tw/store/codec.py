@@ -2,8 +2,8 @@
 
 A sealed record is ``header payload seal content``. The header's 20 bytes mean the same in every
 version, since scripts in Redis go by them: magic, version, kind, flags, and two times (see
-`Kind`) as big-endian doubles. The payload is MessagePack. The seal is an HMAC over name, header
-and payload, where there is a secret. Only a representation has content behind it, which its
+`RecordKind`) as big-endian doubles. The payload is MessagePack. The seal is an HMAC over name,
+header and payload, where there is a secret. Only a representation has content behind it, which its
 digest covers, and the payload names the digest.
 
 Whoever can write to where records are kept can at worst make one unreadable: what does not
@@ -25,7 +25,7 @@ import msgpack
 from attrs import field, frozen
 from attrs import fields as attributes
 
-from ghmirror_tw.caching.content_codings import TooLarge, Undecodable, unpack
+from ghmirror_tw.caching.content_codings import ContentTooLargeError, UndecodableError, unpack
 from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.entity_tags import well_formed
@@ -52,7 +52,7 @@ _Values: TypeAlias = Lately[tuple[bytes, bytes], tuple[Any, ...]]
 T = TypeVar("T")
 
 
-class Kind(Enum):
+class RecordKind(Enum):
     """Kinds of records, and what their two times are."""
 
     #: Neither time is used.
@@ -76,22 +76,22 @@ _values_of_entry: Final[Callable[[Entry], tuple[Any, ...]]] = attrgetter(
 )
 
 
-class _Malformed(Exception):  # noqa: N818 - it never leaves this module
+class _MalformedRecordError(Exception):
     """A payload that is not what its kind needs."""
 
 
 def _take(value: Any, *types: type[Any] | None) -> Any:
     """Return *value*, which must be of exactly one of the *types*; None stands for itself."""
     if (None if value is None else type(value)) not in types:
-        raise _Malformed
+        raise _MalformedRecordError
     return value
 
 
 def _moment(value: Any) -> float:
-    """Return a time. Raises `_Malformed` for what is none: comparisons with it would be wrong."""
+    """Return a finite time. Raises `_MalformedRecordError` for anything else."""
     at: float = _take(value, float)
     if not isfinite(at):
-        raise _Malformed
+        raise _MalformedRecordError
     return at
 
 
@@ -100,10 +100,10 @@ def _text(value: Any) -> str:
 
 
 def _tag(value: Any) -> bytes | None:
-    """Return an entity-tag or None. Raises `_Malformed` for any other value."""
+    """Return an entity-tag or None. Raises `_MalformedRecordError` for any other value."""
     tag: bytes | None = _take(value, bytes, None)
     if tag is not None and not well_formed(tag):
-        raise _Malformed
+        raise _MalformedRecordError
     return tag
 
 
@@ -180,7 +180,7 @@ class Codec:
     def _seal(
         self,
         name: bytes,
-        kind: Kind,
+        kind: RecordKind,
         times: tuple[float, float],
         *values: Any,
         content: bytes = b"",
@@ -204,7 +204,7 @@ class Codec:
         more = (grant.scopes, grant.sso, grant.poll_interval, grant.varied, grant.epoch)
         sealed = self._seal(
             name,
-            Kind.GRANT,
+            RecordKind.GRANT,
             (grant.asked_at, grant.expires_at),
             bytes.fromhex(grant.digest),
             grant.etag,
@@ -221,23 +221,23 @@ class Codec:
 
     def time(self, name: bytes, at: float) -> bytes:
         """Return a moment (seconds) as it is stored under *name*."""
-        return self._seal(name, Kind.TIME, (at, _NO_TIME))
+        return self._seal(name, RecordKind.TIME, (at, _NO_TIME))
 
     def epoch(self, name: bytes, epoch: bytes) -> bytes:
         """Return an epoch as it is stored under *name*."""
-        return self._seal(name, Kind.EPOCH, (_NO_TIME, _NO_TIME), epoch)
+        return self._seal(name, RecordKind.EPOCH, (_NO_TIME, _NO_TIME), epoch)
 
     def limit(self, name: bytes, limit: Limit) -> bytes:
         """Return a limit as it is stored under *name*; earlier versions read it as a time."""
         kind = limit.kind.value.encode("ascii")
         facts = kind, limit.status, limit.fields, limit.content, limit.hinted
-        return self._seal(name, Kind.TIME, (limit.until, _NO_TIME), *facts)
+        return self._seal(name, RecordKind.TIME, (limit.until, _NO_TIME), *facts)
 
     def entry(self, name: bytes, entry: Entry) -> bytes:
         """Return an entry of a recency list; *name* is that of the list."""
         sealed = self._seal(
             name,
-            Kind.ENTRY,
+            RecordKind.ENTRY,
             (entry.validated_at, entry.brought_at),
             bytes.fromhex(entry.digest),
             entry.shareable,
@@ -255,7 +255,7 @@ class Codec:
         """Return a representation as it is stored under *name*."""
         return self._seal(
             name,
-            Kind.REPRESENTATION,
+            RecordKind.REPRESENTATION,
             (_NO_TIME, _NO_TIME),
             bytes.fromhex(stored.digest),
             stored.fields.lines,
@@ -270,7 +270,7 @@ class Codec:
         self,
         name: bytes,
         blob: bytes | None,
-        kind: Kind,
+        kind: RecordKind,
         make: Callable[[float, float, list[Any], bytes], T],
     ) -> T | None:
         if not blob:
@@ -278,11 +278,11 @@ class Codec:
         try:
             times, payload, content = self._unsealed(name, _take(blob, bytes), kind)
             return make(*times, _take(msgpack.unpackb(payload, raw=True), list), content)
-        except (_Malformed, struct.error, ValueError, TypeError):
+        except (_MalformedRecordError, struct.error, ValueError, TypeError):
             return None
 
     def _unsealed(
-        self, name: bytes, blob: bytes, kind: Kind
+        self, name: bytes, blob: bytes, kind: RecordKind
     ) -> tuple[tuple[float, float], bytes, bytes]:
         """Return the times, the payload and the content of a record that is what it should be."""
         magic, version, found, flags, first, second = _HEADER.unpack_from(blob)
@@ -294,12 +294,12 @@ class Codec:
             (magic, version, found) != (MAGIC, VERSION, kind.value)
             or flags != (_SEALED if self.secret else 0)
             or content_at > len(blob)
-            or (kind is not Kind.REPRESENTATION and content_at < len(blob))
+            or (kind is not RecordKind.REPRESENTATION and content_at < len(blob))
             or not isfinite(first)
             or isnan(second)
             or not hmac.compare_digest(self._seal_of(name, blob[:end]), blob[end:content_at])
         ):
-            raise _Malformed
+            raise _MalformedRecordError
         return (first, second), blob[start:end], blob[content_at:]
 
     def open_grant(self, name: bytes, blob: bytes | None) -> Grant | None:
@@ -307,14 +307,14 @@ class Codec:
         values = self._grants.get((name, blob)) if isinstance(blob, bytes) else None
         if values is not None:
             return Grant(*values)
-        grant = self._open(name, blob, Kind.GRANT, _grant)
+        grant = self._open(name, blob, RecordKind.GRANT, _grant)
         if grant is not None and blob is not None:
             self._grants.put((name, blob), _values_of_grant(grant))
         return grant
 
     def open_time(self, name: bytes, blob: bytes | None) -> float | None:
         """Return the moment that is sealed in *blob* for *name*, or None."""
-        return self._open(name, blob, Kind.TIME, lambda at, *_: at)
+        return self._open(name, blob, RecordKind.TIME, lambda at, *_: at)
 
     def open_epoch(self, name: bytes, blob: bytes | None) -> bytes | None:
         """Return the epoch that is sealed in *blob* for *name*, or None."""
@@ -323,7 +323,7 @@ class Codec:
             (epoch,) = values
             return bytes(_take(epoch, bytes))
 
-        return self._open(name, blob, Kind.EPOCH, make)
+        return self._open(name, blob, RecordKind.EPOCH, make)
 
     def open_limit(self, name: bytes, blob: bytes | None, scope: str) -> Limit | None:
         """Return the limit that is sealed in *blob* for *name*, or None.
@@ -347,7 +347,7 @@ class Codec:
                 _take(hinted, bool),
             )
 
-        return self._open(name, blob, Kind.TIME, make)
+        return self._open(name, blob, RecordKind.TIME, make)
 
     def refused_at(self, name: bytes, blob: bytes | None, now: float) -> float:
         """Return the time of the refusal that is sealed in *blob* for *name*, or 0.0.
@@ -359,7 +359,7 @@ class Codec:
         at = self.open_time(name, blob)
         if at is None and isinstance(blob, bytes) and len(blob) >= _HEADER.size:
             magic, version, kind, _flags, first, _second = _HEADER.unpack_from(blob)
-            if magic == MAGIC and version > VERSION and kind == Kind.TIME.value:
+            if magic == MAGIC and version > VERSION and kind == RecordKind.TIME.value:
                 at = min(first, now)
         return at or 0.0
 
@@ -368,7 +368,7 @@ class Codec:
         values = self._entries.get((name, blob)) if isinstance(blob, bytes) else None
         if values is not None:
             return Entry(*values)
-        entry = self._open(name, blob, Kind.ENTRY, _entry)
+        entry = self._open(name, blob, RecordKind.ENTRY, _entry)
         if entry is not None and blob is not None:
             self._entries.put((name, blob), _values_of_entry(entry))
         return entry
@@ -380,8 +380,8 @@ class Codec:
         """
         try:
             _, _, kind, *_ = _HEADER.unpack_from(blob)
-            self._unsealed(name, blob, Kind(kind))
-        except (_Malformed, struct.error, ValueError):
+            self._unsealed(name, blob, RecordKind(kind))
+        except (_MalformedRecordError, struct.error, ValueError):
             return False
         return True
 
@@ -391,8 +391,8 @@ class Codec:
         That its content is what its digest says is not looked at.
         """
         try:
-            self._unsealed(name, blob, Kind.REPRESENTATION)
-        except (_Malformed, struct.error):
+            self._unsealed(name, blob, RecordKind.REPRESENTATION)
+        except (_MalformedRecordError, struct.error):
             return False
         return True
 
@@ -412,10 +412,10 @@ class Codec:
                 items=_take(items, int, None),
             )
             if not is_whole(stored):
-                raise _Malformed
+                raise _MalformedRecordError
             return stored
 
-        return self._open(name, blob, Kind.REPRESENTATION, make)
+        return self._open(name, blob, RecordKind.REPRESENTATION, make)
 
 
 def _encoded(login: str | None) -> bytes | None:
@@ -426,6 +426,6 @@ def is_whole(stored: Representation) -> bool:
     """Tell whether a representation's content and fields are those that its digest covers."""
     try:
         content = unpack(stored.packed, stored.size)
-    except (Undecodable, TooLarge, zlib.error):
+    except (UndecodableError, ContentTooLargeError, zlib.error):
         return False
     return digest_of(content, stored.fields) == stored.digest

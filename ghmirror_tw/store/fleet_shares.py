@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.store.store_interface import Bid, Budget, IBudgets, Part
 
 #: How long what a process holds outlives it, in seconds, besides the time that use counts for.
@@ -277,7 +277,7 @@ class Share:
         self._wanted = bid.want
         try:
             part = await self.budgets.bid(self.budget, bid)
-        except Unavailable as error:
+        except RedisUnavailableError as error:
             if bid.number > self._latest:
                 self._miss(bid.number, error.reason)
             return
@@ -340,7 +340,7 @@ class Share:
         self.close()
         if held and idle and not self.budgets.alone:
             bid = Bid(self.owner, next(self.numbers), 0, 0, 0, 1, LEASE_S)
-            with suppress(Unavailable):
+            with suppress(RedisUnavailableError):
                 await self.budgets.bid(self.budget, bid)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit
-from ghmirror_tw.store.store_interface import Claim, IStore, Patience, Subject
+from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
 
 R = TypeVar("R")
 
@@ -28,7 +28,7 @@ def what_came(result: R | Failure, is_hit: Callable[[R], bool]) -> str:
     return "error" if isinstance(result, Failure) else "hit" if is_hit(result) else "miss"
 
 
-class Report(Protocol):
+class LookupTimes(Protocol):
     """Takes one measurement; see `metrics.Metrics.store`."""
 
     def __call__(self, store: str, operation: str, result: str, seconds: float) -> None:
@@ -41,7 +41,7 @@ class MeasuredStore:
     """A store whose questions are timed; statements take nobody's time."""
 
     store: Any
-    report: Report
+    report: LookupTimes
     now: Callable[[], float]
 
     @property
@@ -66,16 +66,16 @@ class MeasuredStore:
         self.report(self.store.name, operation, said, self.now() - began)
         return result
 
-    def patience(self) -> Patience:
+    def patience(self) -> Deadline:
         """Return how long one request may wait for the store."""
-        patience: Patience = self.store.patience()
+        patience: Deadline = self.store.patience()
         return patience
 
     def look_up(
         self,
         key: CacheKey,
         credential: str,
-        patience: Patience,
+        patience: Deadline,
         *,
         current: bool = False,
         token: str | None = None,
@@ -89,7 +89,7 @@ class MeasuredStore:
         self,
         key: CacheKey,
         digests: tuple[str, ...],
-        patience: Patience,
+        patience: Deadline,
         *,
         current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
@@ -98,7 +98,7 @@ class MeasuredStore:
         asked = self.store.fetch(key, digests, patience, current=current)
         return self._timed(asked, "fetch", began, lambda found: len(found) == len(set(digests)))
 
-    def claim(self, subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:
+    def claim(self, subject: Subject, owner: str, patience: Deadline) -> Deferred[Claim]:
         """Try to go first; a hit where something is known."""
         began = self.now()
         asked = self.store.claim(subject, owner, patience)
@@ -147,7 +147,7 @@ class MeasuredStore:
         self.store.set_limit(token, limit)
 
     def limits(
-        self, token: str, scopes: tuple[str, ...], patience: Patience
+        self, token: str, scopes: tuple[str, ...], patience: Deadline
     ) -> Deferred[tuple[Limit, ...]]:
         """Return limits in force; a hit where there is one."""
         began = self.now()

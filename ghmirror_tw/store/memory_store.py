@@ -39,7 +39,7 @@ from ghmirror_tw.store.compact_records import (
     size_of,
     time_of,
 )
-from ghmirror_tw.store.store_interface import Claim, IStore, Patience, Subject
+from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
@@ -196,15 +196,15 @@ class MemoryStore:
 
     # Questions.
 
-    def patience(self) -> Patience:
+    def patience(self) -> Deadline:
         """Return all the patience there is: nobody ever waits for memory."""
-        return Patience()
+        return Deadline()
 
     def look_up(
         self,
         key: CacheKey,
         credential: str,
-        patience: Patience,  # noqa: ARG002 - nobody waits for memory
+        patience: Deadline,  # noqa: ARG002 - nobody waits for memory
         *,
         current: bool = False,  # noqa: ARG002 - memory always is
         token: str | None = None,
@@ -243,7 +243,7 @@ class MemoryStore:
         self,
         key: CacheKey,
         digests: tuple[str, ...],
-        patience: Patience,  # noqa: ARG002 - nobody waits for memory
+        patience: Deadline,  # noqa: ARG002 - nobody waits for memory
         *,
         current: bool = False,  # noqa: ARG002 - memory always is
     ) -> Deferred[dict[str, Representation]]:
@@ -395,7 +395,7 @@ class MemoryStore:
         self,
         token: str,
         scopes: tuple[str, ...],
-        patience: Patience,  # noqa: ARG002 - nobody waits for memory
+        patience: Deadline,  # noqa: ARG002 - nobody waits for memory
     ) -> Deferred[tuple[Limit, ...]]:
         """Return the limits in force."""
         return succeed(self.limits_known(token, scopes))
@@ -427,7 +427,7 @@ class MemoryStore:
         self,
         subject: Subject,
         owner: str,
-        patience: Patience,  # noqa: ARG002 - nobody waits for memory
+        patience: Deadline,  # noqa: ARG002 - nobody waits for memory
     ) -> Deferred[Claim]:
         """Let the first one go, the others wait, and nobody where there is something to know."""
         if self._is_known(subject) or self._is_unstorable(subject.key):

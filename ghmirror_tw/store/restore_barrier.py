@@ -24,7 +24,7 @@ def looks() -> Iterator[float]:
 
 
 @define(eq=False)
-class Gate:
+class RestoreBarrier:
     """Shut while a store is being filled by anybody, but never for longer than *longest_s*.
 
     Whoever waits for what a filled store would know waits for this. It is open at first.

@@ -49,7 +49,7 @@ class Subject:
 
 
 @define(eq=False)
-class Patience:
+class Deadline:
     """How long a request may still wait for the store, in seconds, whatever it asks it."""
 
     left_s: float = inf
@@ -70,13 +70,13 @@ class IStore(Interface):
 
     name: str = Attribute("What metrics and logs call this store: ``memory`` or ``redis``.")
 
-    def patience() -> Patience:
+    def patience() -> Deadline:
         """Return how long one request may wait for this store."""
 
     def look_up(
         key: CacheKey,
         credential: str,
-        patience: Patience,
+        patience: Deadline,
         *,
         current: bool = False,
         token: str | None = None,
@@ -91,7 +91,7 @@ class IStore(Interface):
         """
 
     def fetch(
-        key: CacheKey, digests: tuple[str, ...], patience: Patience, *, current: bool = False
+        key: CacheKey, digests: tuple[str, ...], patience: Deadline, *, current: bool = False
     ) -> Deferred[dict[str, Representation]]:
         """Return those of the representations that are still there, by digest.
 
@@ -138,14 +138,14 @@ class IStore(Interface):
         """
 
     def limits(
-        token: str, scopes: tuple[str, ...], patience: Patience
+        token: str, scopes: tuple[str, ...], patience: Deadline
     ) -> Deferred[tuple[Limit, ...]]:
         """Return the limits in force that *token* has met in any of *scopes*."""
 
     def unstorable(key: CacheKey) -> None:
         """Note for a minute that answers to *key* can't be stored, and end the claim to it."""
 
-    def claim(subject: Subject, owner: str, patience: Patience) -> Deferred[Claim]:
+    def claim(subject: Subject, owner: str, patience: Deadline) -> Deferred[Claim]:
         """Try, in one step, to be the one in the fleet who asks for *subject*.
 
         GO: ask, and ``release`` it afterwards; until then the store keeps the claim alive for as

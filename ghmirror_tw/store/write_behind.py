@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.runtime.waiting import waiting, wake
 
@@ -24,12 +24,12 @@ BATCH: Final = 100
 BATCH_FIRST: Final = 1000
 PAUSE_S: Final = 0.25
 
-#: Writes something, and fails with `Unavailable` if that can't be done now.
+#: Writes something, and fails with `RedisUnavailableError` if that can't be done now.
 Write = Callable[[], Awaitable[object]]
 
 
 @define(eq=False)
-class Owed:
+class WriteBehind:
     """A queue with the last write for each name; they are done as soon as *possible* is true.
 
     Writes that must not be lost (refusals, epochs) come first: they are done before the others, and
@@ -99,7 +99,7 @@ class Owed:
         async def one(writes: dict[Hashable, Write], name: Hashable, write: Write) -> None:
             try:
                 await write()
-            except Unavailable:
+            except RedisUnavailableError:
                 writes.setdefault(name, write)
             except Exception:  # noqa: BLE001 - whatever it is, the others must be written
                 self._log.failure("Writing back failed")

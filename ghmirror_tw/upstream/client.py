@@ -25,17 +25,17 @@ from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.entity_tags import with_valid_tag
 from ghmirror_tw.http.fields import Fields, serialised
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.response_parser import OverLimitError
 from ghmirror_tw.http.targets import is_upload
-from ghmirror_tw.http.tunnels import Proxy
-from ghmirror_tw.upstream.connection_pool import Agent, Exchange
+from ghmirror_tw.http.tunnels import OutboundProxy
+from ghmirror_tw.upstream.connection_pool import ConnectionPool, PendingExchange
 from ghmirror_tw.upstream.dialling import Ways, tls_fault
-from ghmirror_tw.upstream.incoming_content import NOTHING, Content
+from ghmirror_tw.upstream.incoming_content import NOTHING, CollectedContent
 from ghmirror_tw.upstream.uploads import Uploads, Watched
-from ghmirror_tw.upstream.upstream_interface import IGitHub, Reply, Unanswered
+from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
 
-__all__ = ("Client", "Origin")
+__all__ = ("Origin", "UpstreamClient")
 
 #: Where all connections are taken, one whose client has read nothing for so long is given to the
 #: next question, in seconds: as many slow clients as connections must not stop all others. Nor must
@@ -52,9 +52,9 @@ _LOOK_S: Final = 1.0
 _RETRY_AFTER_S: Final = 10
 
 
-@implementer(IGitHub)
+@implementer(IUpstream)
 @define(eq=False)
-class Client:
+class UpstreamClient:
     """Puts questions to the origin, and keeps up to *max_connections* connections to it.
 
     How many there are at a time is up to who asks. *proxy*: see `Ways`.
@@ -67,14 +67,14 @@ class Client:
     idle_timeout_s: float
     max_connections: int
     trust: Any = None
-    proxy: Callable[[], Proxy] | None = None
+    proxy: Callable[[], OutboundProxy] | None = None
     uploads: Origin = field(init=False)
-    _agents: dict[Origin, Agent] = field(factory=dict, init=False)
+    _agents: dict[Origin, ConnectionPool] = field(factory=dict, init=False)
     _via: bytes = field(init=False)
     #: Requests with content that is being sent.
     sending: set[_Asking] = field(factory=set, init=False)
     #: Content that is being received, and whether another request waits for its end.
-    _coming: dict[Content, Callable[[], bool]] = field(factory=dict)
+    _coming: dict[CollectedContent, Callable[[], bool]] = field(factory=dict)
     #: How many connections are asked over, or have an answer still to come.
     _held: int = 0
     _looking: IDelayedCall | None = None
@@ -91,19 +91,19 @@ class Client:
         ways = Ways(self.reactor, self.connect_timeout_s, trust, self.proxy)
         for origin in (self.origin, self.uploads):
             endpoint = ways.to(origin.host, origin.port, secure=origin.secure)
-            self._agents[origin] = Agent(
+            self._agents[origin] = ConnectionPool(
                 self.reactor, endpoint, origin.authority, self.max_connections
             )
 
     def ask(
         self,
-        question: Question,
+        question: Request,
         content: IBodyProducer | None,
         timeout_s: float,
         ended: Callable[[], object] = bool,
         is_wanted: Callable[[], bool] = bool,
-    ) -> Deferred[Reply]:
-        """Return the answer once its fields have come; see `IGitHub.ask`."""
+    ) -> Deferred[UpstreamResponse]:
+        """Return the answer once its fields have come; see `IUpstream.ask`."""
         asking = _Asking(self, ended, is_wanted, max(timeout_s, 0.0))
         self._held += 1
         self._look()
@@ -111,8 +111,8 @@ class Client:
         return asking.reply
 
     def put(
-        self, question: Question, content: IBodyProducer | None, asking: _Asking
-    ) -> Exchange | Deferred[Any]:
+        self, question: Request, content: IBodyProducer | None, asking: _Asking
+    ) -> PendingExchange | Deferred[Any]:
         """Put a question for *asking*; return what it can be cancelled by."""
         question = self.origin.routed(question)
         origin = self.uploads if is_upload(question.target) else self.origin
@@ -129,7 +129,7 @@ class Client:
 
     def receive(
         self, answer: Any, ended: Callable[[], object], is_wanted: Callable[[], bool]
-    ) -> Content:
+    ) -> CollectedContent:
         """Return the content of an answer, which holds its connection until it has ended."""
 
         def end() -> None:
@@ -138,7 +138,7 @@ class Client:
             ended()
 
         length = None if answer.length is UNKNOWN_LENGTH else answer.length
-        content = Content(self.reactor, answer, self.idle_timeout_s, length, end)
+        content = CollectedContent(self.reactor, answer, self.idle_timeout_s, length, end)
         self._coming[content] = is_wanted
         return content
 
@@ -189,17 +189,17 @@ class Client:
 class _Asking:
     """One question from when it is put until there is a reply, or none."""
 
-    client: Client
+    client: UpstreamClient
     ended: Callable[[], object]
     is_wanted: Callable[[], bool]
     timeout_s: float
-    reply: Deferred[Reply] = field(init=False)
+    reply: Deferred[UpstreamResponse] = field(init=False)
     #: Since when the exchange has waited for content from the client (reactor's clock); None: no.
     waiting_since: float | None = None
     #: How many bytes of content have come since then.
     _came: int = 0
     _timer: IDelayedCall | None = None
-    _under_way: Exchange | Deferred[Any] | None = None
+    _under_way: PendingExchange | Deferred[Any] | None = None
     _timed_out: bool = False
     _gone: bool = False
     _gives_way: bool = False
@@ -210,7 +210,7 @@ class _Asking:
         self.reply = Deferred(self._cancel)
         self.waits_for_github()
 
-    def start(self, question: Question, content: IBodyProducer | None) -> None:
+    def start(self, question: Request, content: IBodyProducer | None) -> None:
         """Put the question."""
         if content is not None:
             content = Watched(content, self)
@@ -277,11 +277,11 @@ class _Asking:
         if answer.length == 0:
             # The connection is free already.
             self.client.freed()
-            self.reply.callback(Reply(answer.code, fields, NOTHING))
+            self.reply.callback(UpstreamResponse(answer.code, fields, NOTHING))
             self.ended()
         else:
             content = self.client.receive(answer, self.ended, self.is_wanted)
-            self.reply.callback(Reply(answer.code, fields, content))
+            self.reply.callback(UpstreamResponse(answer.code, fields, content))
 
     def failed(self, reason: Failure) -> None:
         """Tell why there is no reply."""
@@ -290,7 +290,7 @@ class _Asking:
         self.ended()
         if self._timed_out:
             why = f"no answer within {self.timeout_s:.3g} s"
-            self.reply.errback(Unanswered("timeout", why))
+            self.reply.errback(UpstreamError("timeout", why))
         elif self._gives_way:
             limit = f"[github] max_connections = {self.client.max_connections}"
             self.reply.errback(error_responses.overloaded(limit, _RETRY_AFTER_S))
@@ -299,17 +299,17 @@ class _Asking:
             self.reply.errback(_unanswered(reason))
 
 
-def _unanswered(failure: Failure) -> Unanswered:
+def _unanswered(failure: Failure) -> UpstreamError:
     assert failure.value is not None
     fault = tls_fault(failure.value)
     if fault is not None:
-        return Unanswered("connect-error" if "certificate" in fault else "broken-answer", fault)
+        return UpstreamError("connect-error" if "certificate" in fault else "broken-answer", fault)
     if failure.check(ConnectError, DNSLookupError):
-        return Unanswered("connect-error", failure.getErrorMessage())
+        return UpstreamError("connect-error", failure.getErrorMessage())
     for reason in getattr(failure.value, "reasons", ()):
         if reason.check(OverLimitError):
             limit = reason.getErrorMessage()
-            return Unanswered("broken-answer", limit, limit=limit)
+            return UpstreamError("broken-answer", limit, limit=limit)
     if failure.check(ResponseNeverReceived):
-        return Unanswered("broken-answer", "the connection was lost before an answer came")
-    return Unanswered("broken-answer", repr(failure.value))
+        return UpstreamError("broken-answer", "the connection was lost before an answer came")
+    return UpstreamError("broken-answer", repr(failure.value))

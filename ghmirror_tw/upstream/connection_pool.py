@@ -20,8 +20,8 @@ from zope.interface import implementer
 from ghmirror_tw.http.fields import Fields, serialised
 from ghmirror_tw.runtime.outbox import Outbox
 from ghmirror_tw.runtime.twisted_headers import lines_of
-from ghmirror_tw.upstream.http_connection import Asker, Connection
-from ghmirror_tw.upstream.incoming_response import Answer
+from ghmirror_tw.upstream.http_connection import ExchangeOwner, HTTPConnection
+from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
 #: Methods that may be sent again, or over a connection that GitHub may just be closing.
 REPEATED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -42,7 +42,7 @@ _CODING: Final = b"\ntransfer-encoding:"
 
 @implementer(IAgent)
 @define(eq=False)
-class Agent:
+class ConnectionPool:
     """Puts questions to where *endpoint* leads, and keeps up to *most_idle* idle connections.
 
     Which of them is used next is the one that was used last, so that those there is no use for
@@ -56,7 +56,7 @@ class Agent:
     #: How many questions are under way: without an answer, or the beginning of one.
     under_way: int = field(default=0, init=False)
     _outbox: Outbox = field(factory=Outbox, init=False)
-    _idle: list[Connection] = field(factory=list, init=False)
+    _idle: list[HTTPConnection] = field(factory=list, init=False)
     _sweeping: IDelayedCall | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
     _factory: IProtocolFactory = field(init=False)
@@ -66,7 +66,9 @@ class Agent:
 
     # Asking.
 
-    def ask(self, method: bytes, target: bytes, block: bytes, asker: Asker) -> Exchange:
+    def ask(
+        self, method: bytes, target: bytes, block: bytes, asker: ExchangeOwner
+    ) -> PendingExchange:
         """Put a question without content; *block*: its fields, `serialised`, without `Host`.
 
         Raises ValueError where that would be another question.
@@ -79,7 +81,7 @@ class Agent:
         whole = b"%b%bHost: %b\r\n%b\r\n" % (line, own, self.authority, block)
         if _HOST in whole or _LENGTH in whole or _CODING in whole:
             raise ValueError("fields that are made here")
-        exchange = Exchange(self, whole, asker, method == b"HEAD", repeated)
+        exchange = PendingExchange(self, whole, asker, method == b"HEAD", repeated)
         exchange.begin()
         return exchange
 
@@ -100,7 +102,9 @@ class Agent:
         else:
             headers.setRawHeaders(b"host", [self.authority])
             request = Request(method, uri, headers, bodyProducer)
-            waiting.exchange = Exchange(self, request, waiting, method == b"HEAD", repeated=False)
+            waiting.exchange = PendingExchange(
+                self, request, waiting, method == b"HEAD", repeated=False
+            )
             waiting.exchange.begin()
         return waiting.response
 
@@ -115,7 +119,7 @@ class Agent:
 
     # Connections.
 
-    def take(self) -> Connection | None:
+    def take(self) -> HTTPConnection | None:
         """Return an idle connection, if there is one."""
         while self._idle:
             connection = self._idle.pop()
@@ -127,7 +131,7 @@ class Agent:
         """Return a new connection."""
         return self.endpoint.connect(self._factory)
 
-    def _keep(self, connection: Connection) -> None:
+    def _keep(self, connection: HTTPConnection) -> None:
         if self._closed:
             connection.close()
             return
@@ -142,7 +146,7 @@ class Agent:
         """Send a question, with others if there are any to be sent soon."""
         self._outbox.send(transport, question, self.under_way)
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: HTTPConnection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -164,21 +168,21 @@ class _Connections(Factory):
 
     def __init__(
         self,
-        freed: Callable[[Connection], object],
-        lost: Callable[[Connection], object],
+        freed: Callable[[HTTPConnection], object],
+        lost: Callable[[HTTPConnection], object],
         send: Callable[[Any, bytes], None],
     ) -> None:
         self._freed = freed
         self._lost = lost
         self._send = send
 
-    def buildProtocol(self, addr: object) -> Connection:  # noqa: ARG002
+    def buildProtocol(self, addr: object) -> HTTPConnection:  # noqa: ARG002
         """Return one."""
-        return Connection(self._freed, self._lost, self._send)
+        return HTTPConnection(self._freed, self._lost, self._send)
 
 
 @define(eq=False)
-class Exchange:
+class PendingExchange:
     """One question and what becomes of it, over one connection or, *repeated*, over two.
 
     GitHub closes idle connections when it likes. A question that met such a one is put again over
@@ -186,13 +190,13 @@ class Exchange:
     9.2.2): once, since new connections aren't idle.
     """
 
-    agent: Agent
+    agent: ConnectionPool
     question: bytes | Request
-    asker: Asker
+    asker: ExchangeOwner
     to_head: bool
     repeated: bool
     _used: bool = False
-    _connection: Connection | None = None
+    _connection: HTTPConnection | None = None
     _connecting: Deferred[Any] | None = None
     _cancelled: bool = False
 
@@ -218,7 +222,7 @@ class Exchange:
         self._connecting = self.agent.connect()
         self._connecting.addCallbacks(self._connected, self._unconnected)
 
-    def _connected(self, connection: Connection) -> None:
+    def _connected(self, connection: HTTPConnection) -> None:
         self._connecting = None
         self._ask(connection)
 
@@ -227,7 +231,7 @@ class Exchange:
         self.agent.under_way -= 1
         self.asker.failed(reason)
 
-    def _ask(self, connection: Connection) -> None:
+    def _ask(self, connection: HTTPConnection) -> None:
         self._connection = connection
         if isinstance(self.question, bytes):
             connection.ask(self.question, self, to_head=self.to_head, persistent=self.repeated)
@@ -236,7 +240,7 @@ class Exchange:
 
     # What the connection calls.
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: IncomingResponse) -> None:
         """Pass an answer on."""
         self._connection = None
         self.agent.under_way -= 1
@@ -257,7 +261,7 @@ class Exchange:
 class _Waiting:
     """Waits for an answer with a Deferred, as treq does."""
 
-    exchange: Exchange | None = None
+    exchange: PendingExchange | None = None
     response: Deferred[IResponse] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -267,7 +271,7 @@ class _Waiting:
         if self.exchange is not None:
             self.exchange.cancel()
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: IncomingResponse) -> None:
         """Give the answer."""
         self.exchange = None
         self.response.callback(answer)

@@ -17,7 +17,7 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from ghmirror_tw.http.tunnels import NoTunnel, Proxy
+from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
 from ghmirror_tw.runtime.server_identity import ServerIdentityError, VerifiedTLS
 
 
@@ -44,7 +44,7 @@ class Ways:
     reactor: Any
     timeout_s: float
     trust: Any
-    proxy: Callable[[], Proxy] | None = None
+    proxy: Callable[[], OutboundProxy] | None = None
     # One for each host: reading all authorities takes milliseconds.
     _tls: dict[str, VerifiedTLS] = field(factory=dict)
 
@@ -76,7 +76,7 @@ class Tunnel:
     """
 
     reactor: Any
-    proxy: Callable[[], Proxy]
+    proxy: Callable[[], OutboundProxy]
     host: str
     port: int
     timeout_s: float
@@ -104,14 +104,14 @@ class Tunnel:
             elif isinstance(error, (CancelledError, ConnectingCancelledError)):
                 raise
             else:
-                why = error.why if isinstance(error, NoTunnel) else reason_of(error)
+                why = error.why if isinstance(error, TunnelError) else reason_of(error)
             where = f"{self.host}:{self.port}"
             raise ProxyError(f"the proxy {proxy.name} leads not to {where}: {why}") from None
         finally:
             if timer.active():
                 timer.cancel()
 
-    async def _open(self, proxy: Proxy, factory: IProtocolFactory) -> IProtocol:
+    async def _open(self, proxy: OutboundProxy, factory: IProtocolFactory) -> IProtocol:
         endpoint = HostnameEndpoint(self.reactor, proxy.host, proxy.port, timeout=self.timeout_s)
         opening = _Opening(proxy, factory, sealed=self.sealed)
         await endpoint.connect(_Given(opening))
@@ -134,7 +134,7 @@ class _Given(Factory):
 class _Opening(Protocol):
     """Asks for a tunnel, and then stands between its connection and who uses it."""
 
-    def __init__(self, proxy: Proxy, factory: IProtocolFactory, *, sealed: bool) -> None:
+    def __init__(self, proxy: OutboundProxy, factory: IProtocolFactory, *, sealed: bool) -> None:
         self._proxy = proxy
         self._factory = factory
         self._sealed = sealed
@@ -143,7 +143,7 @@ class _Opening(Protocol):
         self._opened: Deferred[IProtocol] = Deferred(lambda _: self._abort())
 
     def open(self, host: str, port: int) -> Deferred[IProtocol]:
-        """Return the protocol at this end, when there is a tunnel. Fails with `NoTunnel`."""
+        """Return the protocol at this end, when there is a tunnel. Fails with `TunnelError`."""
         assert self.transport is not None
         self.transport.write(self._proxy.request(host, port))
         return self._opened
@@ -163,7 +163,7 @@ class _Opening(Protocol):
         try:
             if not self._proxy.opened(self._received, sealed=self._sealed):
                 return
-        except NoTunnel as error:
+        except TunnelError as error:
             self._opened.errback(error)
             self._abort()
             return
@@ -177,7 +177,7 @@ class _Opening(Protocol):
         if self._user is not None:
             self._user.connectionLost(reason)
         elif not self._opened.called:
-            self._opened.errback(NoTunnel("it hung up on CONNECT"))
+            self._opened.errback(TunnelError("it hung up on CONNECT"))
 
 
 def tls_fault(error: BaseException) -> str | None:

@@ -29,22 +29,22 @@ from twisted.web.http import (
     _IdentityTransferDecoder,
 )
 
-from ghmirror_tw.http.response_parser import Head, Heads, Malformed
+from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHead, ResponseParser
 from ghmirror_tw.runtime.outbox import send_now
-from ghmirror_tw.upstream.incoming_response import Answer
+from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
 
-class Asker(Protocol):
+class ExchangeOwner(Protocol):
     """Who has put a question: one of these is called, once."""
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: IncomingResponse) -> None:
         """Take an answer; the connection may be in use for another question by now."""
 
     def failed(self, reason: Failure) -> None:
         """Take why there is none."""
 
 
-class Connection(protocol.Protocol):
+class HTTPConnection(protocol.Protocol):
     """A connection; *freed* is told when it can take the next question, *lost* when it is gone.
 
     *send* sends a question that has no content.
@@ -56,12 +56,12 @@ class Connection(protocol.Protocol):
     #: Whether a question can be put, now or when the one under way has its answer.
     is_open = True
     _gone = False
-    _asker: Asker | None = None
+    _asker: ExchangeOwner | None = None
     _persistent = False
     #: Whether any bytes of an answer came.
     _begun = False
-    _heads: Heads
-    _answer: Answer | None = None
+    _heads: ResponseParser
+    _answer: IncomingResponse | None = None
     #: What takes the content apart; None: there is none under way.
     _content: Any = None
     #: Whether only the end of the connection ends the content.
@@ -72,8 +72,8 @@ class Connection(protocol.Protocol):
 
     def __init__(
         self,
-        freed: Callable[[Connection], object],
-        lost: Callable[[Connection], object],
+        freed: Callable[[HTTPConnection], object],
+        lost: Callable[[HTTPConnection], object],
         send: Callable[[Any, bytes], None] = send_now,
     ) -> None:
         self._freed = freed
@@ -88,7 +88,7 @@ class Connection(protocol.Protocol):
 
     # Asking.
 
-    def ask(self, request: bytes, asker: Asker, *, to_head: bool, persistent: bool) -> None:
+    def ask(self, request: bytes, asker: ExchangeOwner, *, to_head: bool, persistent: bool) -> None:
         """Put a question that has no content; *request* is all of it.
 
         *persistent*: whether the connection may be kept when there is an answer.
@@ -96,7 +96,7 @@ class Connection(protocol.Protocol):
         self._begin(asker, to_head=to_head, persistent=persistent)
         self._send(self.transport, request)
 
-    def send(self, request: Request, asker: Asker) -> None:
+    def send(self, request: Request, asker: ExchangeOwner) -> None:
         """Put a question with content; the connection is closed after it."""
         self._begin(asker, to_head=request.method == b"HEAD", persistent=False)
         self._request = request
@@ -107,11 +107,11 @@ class Connection(protocol.Protocol):
         self._sending = sending
         sending.addCallbacks(self._sent, self._unsent)
 
-    def _begin(self, asker: Asker, *, to_head: bool, persistent: bool) -> None:
+    def _begin(self, asker: ExchangeOwner, *, to_head: bool, persistent: bool) -> None:
         self._asker = asker
         self._persistent = persistent
         self._begun = False
-        self._heads = Heads(to_head=to_head)
+        self._heads = ResponseParser(to_head=to_head)
 
     def cancel(self) -> None:
         """Close the connection: nobody waits for the answer any more."""
@@ -176,14 +176,14 @@ class Connection(protocol.Protocol):
             self._begun = True
             try:
                 found = self._heads.find(data)
-            except Malformed:
+            except MalformedResponseError:
                 self._give_up(Failure())
                 return
             if found is not None:
                 self._take(*found)
 
-    def _take(self, head: Head, rest: bytes) -> None:
-        answer = self._answer = Answer(head, self)
+    def _take(self, head: ResponseHead, rest: bytes) -> None:
+        answer = self._answer = IncomingResponse(head, self)
         self._persistent = self._persistent and head.persistent
         if head.length == 0:
             self._finish(rest)

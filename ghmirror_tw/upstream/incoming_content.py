@@ -16,11 +16,11 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
-from ghmirror_tw.caching.content_codings import Undecodable, Unpacking
+from ghmirror_tw.caching.content_codings import UndecodableError, Unpacking
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.runtime.quantities import duration
 from ghmirror_tw.upstream.byte_budget import Room
-from ghmirror_tw.upstream.upstream_interface import Unanswered
+from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 #: A client that takes nothing for so many times as long as GitHub may pause holds a connection
 #: to GitHub no longer.
@@ -31,7 +31,7 @@ _STEP_BYTES: Final = 64 * 1024
 
 @implementer(IPushProducer)
 @define(eq=False, slots=False)
-class Content(Protocol):
+class CollectedContent(Protocol):
     """The content of one answer; it is read only while somebody wants it.
 
     *length* in bytes, where GitHub said it beforehand. Either `collect` it, or `pass_on`, or
@@ -73,7 +73,7 @@ class Content(Protocol):
 
         With *coding* gzip, its unpacked bytes are counted. It is received no faster than there is
         *room* for it; None where there is none in time. Cancelling it aborts the response. Fails
-        with `Unanswered` where the content breaks off.
+        with `UpstreamError` where the content breaks off.
         """
         if self._asked_for or (self.length is not None and self.length > limit_bytes):
             waiting: Deferred[bytes | None] = Deferred()
@@ -92,7 +92,7 @@ class Content(Protocol):
         """Give all pieces to *sink*; return True at the end.
 
         Pausing and resuming this producer pauses and resumes GitHub. Cancelling aborts the
-        answer. Fails with `Unanswered` where the content breaks off.
+        answer. Fails with `UpstreamError` where the content breaks off.
         """
         finished: Deferred[bool] = Deferred(lambda _: self.abort())
         self._waiting = finished
@@ -196,7 +196,7 @@ class Content(Protocol):
             self._unpacking.feed(data)
             while self._size <= self._limit and (piece := self._unpacking.take(_STEP_BYTES)):
                 self._size += len(piece)
-        except Undecodable:
+        except UndecodableError:
             self._unpacking = None  # the consumer fails on it as well, and reports it
 
     def connectionLost(self, reason: Failure = Failure(ConnectionLost())) -> None:  # noqa: B008
@@ -263,7 +263,7 @@ class Content(Protocol):
         self._let_go()
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.called:
-            waiting.errback(Unanswered("broken-answer", why))
+            waiting.errback(UpstreamError("broken-answer", why))
 
     # Between two pieces.
 
@@ -285,11 +285,11 @@ class Content(Protocol):
         self.abort()
         if waiting is not None and not waiting.called:
             limit = f"[github] idle_timeout = {duration(self.idle_timeout_s)}"
-            waiting.errback(Unanswered("timeout", "no content for too long", limit=limit))
+            waiting.errback(UpstreamError("timeout", "no content for too long", limit=limit))
 
 
 @define(eq=False)
-class Held:
+class HeldContent:
     """Content that is here in full, to be taken once more."""
 
     content: bytes = field(repr=False)
@@ -328,7 +328,7 @@ class Held:
 
 
 @define(eq=False)
-class Nothing(Held):
+class NoContent(HeldContent):
     """No content: an answer that has none is complete with its fields."""
 
     content: bytes = b""
@@ -338,4 +338,4 @@ class Nothing(Held):
         return succeed(True)
 
 
-NOTHING: Final = Nothing()
+NOTHING: Final = NoContent()

@@ -11,11 +11,11 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
-from ghmirror_tw.http.response_parser import Head
+from ghmirror_tw.http.response_parser import ResponseHead
 
 
 @implementer(IResponse, IPushProducer)
-class Answer:
+class IncomingResponse:
     """One answer, for treq and for whoever else takes a response of Twisted's client.
 
     *lines* are its fields in order, names in lower case. To who is delivered the content it is
@@ -40,7 +40,7 @@ class Answer:
     phrase = b""
     request = None
 
-    def __init__(self, head: Head, transport: Any) -> None:
+    def __init__(self, head: ResponseHead, transport: Any) -> None:
         self.code = head.status
         self.lines = head.lines
         self.length: Any = UNKNOWN_LENGTH if head.length is None else head.length

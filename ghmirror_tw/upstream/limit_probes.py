@@ -9,8 +9,8 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.github.rate_limits import Limit
-from ghmirror_tw.store.store_interface import Claim, IStore, Patience, Subject
-from ghmirror_tw.upstream.limits import Entry, Stopped, Stops
+from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
+from ghmirror_tw.upstream.limits import ActiveLimits, Entry, RateLimitedError
 
 #: So long is waited for what comes of another replica's trial, in seconds; it may take longer.
 _WAIT_S: Final = 0.5
@@ -28,7 +28,7 @@ def _mark(limit: Limit, until: float = 0.0) -> Limit:
 
 
 @define(eq=False)
-class Trial:
+class LimitProbe:
     """Leave to ask, which must be left; *tries*: for the whole fleet, whether a limit has ended."""
 
     entry: Entry
@@ -43,26 +43,26 @@ class Trial:
 
 
 @define(eq=False)
-class Trials:
+class LimitProbes:
     """Lets one in the fleet that shares *store* try, when a limit has ended.
 
     *owner* gives a name under which to claim something, another each time.
     """
 
     store: IStore
-    stops: Stops
+    stops: ActiveLimits
     now: Callable[[], float]
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
     owner: Callable[[], str]
 
-    def enter_at_once(self, credential: str, scopes: tuple[str, ...]) -> Trial | None:
+    def enter_at_once(self, credential: str, scopes: tuple[str, ...]) -> LimitProbe | None:
         """Return leave to ask where no limit is known, else None: as mostly."""
         if self.stops.any_known:
             return None
-        return Trial(self.stops.enter(credential, scopes, self.now()), tries=False, end=None)
+        return LimitProbe(self.stops.enter(credential, scopes, self.now()), tries=False, end=None)
 
-    async def enter(self, credential: str, scopes: tuple[str, ...]) -> Trial:
-        """Return leave to ask, or raise `Stopped`."""
+    async def enter(self, credential: str, scopes: tuple[str, ...]) -> LimitProbe:
+        """Return leave to ask, or raise `RateLimitedError`."""
         entry = self.stops.enter(credential, scopes, self.now())
         release = None
         try:
@@ -73,7 +73,7 @@ class Trials:
             if release is None:
                 self.stops.left(entry)
         if release is None:
-            return Trial(entry, tries=False, end=None)
+            return LimitProbe(entry, tries=False, end=None)
 
         def end() -> None:
             self.stops.left(entry)
@@ -81,7 +81,7 @@ class Trials:
             if timer.active():
                 timer.cancel()
 
-        trial = Trial(entry, tries=True, end=end)
+        trial = LimitProbe(entry, tries=True, end=end)
         timer = self.call_later(_LONGEST_S, trial.leave)
         return trial
 
@@ -101,24 +101,24 @@ class Trials:
                 return None
             if said is Claim.WAIT:
                 self.stops.lost(entry, self.now())
-                raise Stopped(stop)
+                raise RateLimitedError(stop)
             tries = True
         finally:
             if not tries:
                 self.store.release(subject, owner)
         return lambda: self.store.release(subject, owner)
 
-    async def _is_known(self, entry: Entry, patience: Patience) -> bool:
+    async def _is_known(self, entry: Entry, patience: Deadline) -> bool:
         """Tell whether all limits are known to be over, since others have tried.
 
-        Raises `Stopped` where one of them has met another limit.
+        Raises `RateLimitedError` where one of them has met another limit.
         """
         credential = entry.credential
         limits = await self.store.limits(credential, entry.scopes, patience)
         self.stops.learned(credential, limits, self.now())
         newer = self.stops.newest(credential, entry.scopes)
         if newer is not None and self.now() < newer.limit.until:
-            raise Stopped(newer)
+            raise RateLimitedError(newer)
         for stop in entry.over:
             mark = _mark(stop.limit).scope
             known = await self.store.limits(credential, (mark,), patience)
@@ -126,7 +126,7 @@ class Trials:
                 return False
         return True
 
-    def passed(self, trial: Trial) -> None:
+    def passed(self, trial: LimitProbe) -> None:
         """Take note that what was asked met no limit, and let all know."""
         self.stops.passed(trial.entry)
         if trial.tries:

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
-from ghmirror_tw.upstream.response import Answer, Whole
+from ghmirror_tw.upstream.response import BufferedContent, Response
 
 #: How long others wait while somebody tries whether a limit has ended, in seconds.
 _ON_TRIAL_S: Final = 1
@@ -19,7 +19,7 @@ _SAME_S: Final = 0.5
 
 
 @define(eq=False)
-class Stop:
+class ActiveLimit:
     """A limit that was met.
 
     *on_trial*: somebody here tries whether it ended; *elsewhere_until*: another replica does,
@@ -34,23 +34,25 @@ class Stop:
         """Tell whether nobody may ask, or try."""
         return self.on_trial or now < max(self.limit.until, self.elsewhere_until)
 
-    def again(self, now: float) -> Answer:
+    def again(self, now: float) -> Response:
         """Return GitHub's response as it would be now."""
         return limited(self.limit, now)
 
 
-class Stopped(Exception):  # noqa: N818 - it says what is, and is nobody's fault
+class RateLimitedError(Exception):
     """Nothing was sent, because of a limit that was met before."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: ActiveLimit) -> None:
         super().__init__(stop.limit.kind.reason)
         self.stop = stop
 
 
-def limited(limit: Limit, now: float) -> Answer:
+def limited(limit: Limit, now: float) -> Response:
     """Return GitHub's response to what a limit stops, wherever the limit was learned."""
     status, fields, content = limit.response(now)
-    return Answer(status, fields, Outcome.ERROR, Whole(content), detail=limit.kind.reason)
+    return Response(
+        status, fields, Outcome.ERROR, BufferedContent(content), detail=limit.kind.reason
+    )
 
 
 @frozen(eq=False)
@@ -65,11 +67,11 @@ class Entry:
     credential: str
     scopes: tuple[str, ...]
     strikes: int
-    over: tuple[Stop, ...]
+    over: tuple[ActiveLimit, ...]
 
 
 @define(eq=False)
-class Stops:
+class ActiveLimits:
     """Limits by credential and scope, and who tries when they end.
 
     Who asks enters and leaves; in between, what came of it is told.
@@ -78,16 +80,20 @@ class Stops:
     """
 
     is_known: Callable[[str], bool] = lambda _: True
-    _stops: CredentialTable[tuple[str, str], Stop] = field(init=False, factory=CredentialTable)
+    _stops: CredentialTable[tuple[str, str], ActiveLimit] = field(
+        init=False, factory=CredentialTable
+    )
     _strikes: CredentialTable[str, int] = field(init=False, factory=CredentialTable)
 
-    def _of(self, credential: str, scopes: tuple[str, ...]) -> list[Stop]:
+    def _of(self, credential: str, scopes: tuple[str, ...]) -> list[ActiveLimit]:
         if not self._stops:
             return []
         stops = [self._stops.get((credential, scope)) for scope in scopes]
         return [stop for stop in stops if stop is not None]
 
-    def now_stopped(self, credential: str, scopes: tuple[str, ...], now: float) -> Stop | None:
+    def now_stopped(
+        self, credential: str, scopes: tuple[str, ...], now: float
+    ) -> ActiveLimit | None:
         """Return what keeps a credential from asking now; it is not a trial."""
         for stop in self._of(credential, scopes):
             if stop.holds(now):
@@ -112,13 +118,13 @@ class Stops:
         return bool(self._stops)
 
     def enter(self, credential: str, scopes: tuple[str, ...], now: float) -> Entry:
-        """Return leave to ask, or raise `Stopped` if a credential must not ask now.
+        """Return leave to ask, or raise `RateLimitedError` if a credential must not ask now.
 
         After the end of a limit one may, and all others wait until `left` is called.
         """
         stop = self.now_stopped(credential, scopes, now)
         if stop is not None:
-            raise Stopped(stop)
+            raise RateLimitedError(stop)
         over = tuple(self._of(credential, scopes))
         for each in over:
             each.on_trial = True
@@ -159,9 +165,9 @@ class Stops:
         known = self._stops.get((credential, limit.scope))
         if known is not None and known.limit.until > limit.until:
             limit = known.limit
-        self._put(credential, Stop(limit))
+        self._put(credential, ActiveLimit(limit))
 
-    def newest(self, credential: str, scopes: tuple[str, ...]) -> Stop | None:
+    def newest(self, credential: str, scopes: tuple[str, ...]) -> ActiveLimit | None:
         """Return the limit that lasts longest of those that were met, ended or not."""
         return max(self._of(credential, scopes), key=lambda stop: stop.limit.until, default=None)
 
@@ -170,8 +176,8 @@ class Stops:
         for limit in limits:
             known = self._stops.get((credential, limit.scope))
             if limit.until > now and (known is None or known.limit.until + _SAME_S < limit.until):
-                self._put(credential, Stop(limit))
+                self._put(credential, ActiveLimit(limit))
 
-    def _put(self, credential: str, stop: Stop) -> None:
+    def _put(self, credential: str, stop: ActiveLimit) -> None:
         name = (credential, stop.limit.scope)
         self._stops.put(name, stop, known=self.is_known(credential))

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall
 from ghmirror_tw.github.graphql import is_graphql
 from ghmirror_tw.github.rate_limits import GRAPHQL, asks_for_limits
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.fleet_shares import Share
 from ghmirror_tw.store.store_interface import Budget, IBudgets, Part
@@ -63,7 +63,7 @@ _NOTHING: Final = nullcontext()
 _UNSAFE: Final = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 
 
-def points_of(question: Question, *, mutates: bool) -> int:
+def points_of(question: Request, *, mutates: bool) -> int:
     """Return what a question takes of the points of a minute.
 
     *mutates*: whether its content may change something, where it goes to GraphQL.
@@ -72,7 +72,7 @@ def points_of(question: Question, *, mutates: bool) -> int:
     return WRITE_POINTS if writes else READ_POINTS
 
 
-def spends(question: Question) -> bool:
+def spends(question: Request) -> bool:
     """Tell whether a read will be charged, as nothing in it could be confirmed free of charge.
 
     Without a credential a 304 costs, too; asking for the rate limit costs nothing.
@@ -248,7 +248,7 @@ class _Expecting(AbstractContextManager[None]):
 
 
 @define(eq=False)
-class Pacing:
+class RateLimiter:
     """Lets questions go to GitHub, within what it allows, fairly: each credential in its turn.
 
     *max_connections*: of this process; *max_in_flight*: of a credential, in the fleet that shares

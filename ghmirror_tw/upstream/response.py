@@ -12,7 +12,7 @@ from ghmirror_tw.upstream.upstream_interface import IncomingContent
 
 
 @frozen
-class Whole:
+class BufferedContent:
     """Content that is here in full, in the coding that GitHub chose (empty: none)."""
 
     content: bytes = field(repr=False)
@@ -20,7 +20,7 @@ class Whole:
 
 
 @frozen
-class Answer:
+class Response:
     """An answer for all who asked the same: what differs between them comes later.
 
     *fields* are end-to-end, without what delimits or codes the content. *body* is what was
@@ -34,7 +34,7 @@ class Answer:
     status: int
     fields: Fields
     outcome: Outcome
-    body: Representation | Whole | IncomingContent | None
+    body: Representation | BufferedContent | IncomingContent | None
     coding: bytes = b""
     storable: bool = True
     forward: str | None = None
@@ -48,18 +48,18 @@ class Answer:
     @property
     def incoming(self) -> IncomingContent | None:
         """The content that is still coming, and that only one client can have."""
-        if self.body is None or isinstance(self.body, (Representation, Whole)):
+        if self.body is None or isinstance(self.body, (Representation, BufferedContent)):
             return None
         return self.body
 
 
-class NotSaid(Exception):  # noqa: N818 - it says what is
+class NoUpstreamResponseError(Exception):
     """GitHub could not or would not say; *reason* as in `Cache-Status`, *status* where it gave one.
 
     *otherwise* is what the client gets if there is no stale answer for it.
     """
 
-    def __init__(self, reason: str, status: int | None, otherwise: Answer | MirrorError) -> None:
+    def __init__(self, reason: str, status: int | None, otherwise: Response | MirrorError) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status

@@ -17,11 +17,11 @@ from twisted.web.http_headers import Headers
 from ghmirror_tw.github.rate_limits import retry_after
 from ghmirror_tw.http.entity_tags import with_valid_tag
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.tunnels import Proxy
+from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.runtime.twisted_headers import lines_of
 from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.dialling import Ways, reason_of
-from ghmirror_tw.upstream.incoming_content import Content
+from ghmirror_tw.upstream.incoming_content import CollectedContent
 
 #: The component of the page that the mirror depends on.
 COMPONENT: Final = "API Requests"
@@ -35,7 +35,7 @@ _MOST_DOUBLINGS: Final = 8
 _SPREAD: Final = 0.1
 
 
-class Unreadable(Exception):  # noqa: N818 - it says what is
+class UnreadableStatusError(Exception):
     """The page can't be read, for a reason in words; *pause_s*: it said when to come again."""
 
     def __init__(self, why: str, pause_s: float = 0.0) -> None:
@@ -45,18 +45,18 @@ class Unreadable(Exception):  # noqa: N818 - it says what is
 
 
 def parse_components(content: bytes) -> str:
-    """Return what a page says of `COMPONENT`. Raises `Unreadable`."""
+    """Return what a page says of `COMPONENT`. Raises `UnreadableStatusError`."""
     try:
         page = json.loads(content)
     except (ValueError, RecursionError):
-        raise Unreadable("it is no JSON") from None
+        raise UnreadableStatusError("it is no JSON") from None
     components = page.get("components") if isinstance(page, dict) else None
     for each in components if isinstance(components, list) else ():
         if isinstance(each, dict) and each.get("name") == COMPONENT:
             status = each.get("status")
             if isinstance(status, str):
                 return status
-    raise Unreadable(f"it says nothing of {COMPONENT}")
+    raise UnreadableStatusError(f"it says nothing of {COMPONENT}")
 
 
 @define(eq=False)
@@ -75,7 +75,7 @@ class StatusPage:
     trust: Any
     chance: Callable[[], float]
     timeout_s: float = TIMEOUT_S
-    proxy: Callable[[], Proxy] | None = None
+    proxy: Callable[[], OutboundProxy] | None = None
     _agent: ContentDecoderAgent = field(init=False)
     _etag: bytes | None = field(init=False, default=None)
     #: What the page said that the entity-tag is of.
@@ -135,7 +135,7 @@ class StatusPage:
         """Read the page once, tell what it says, and return when to read it again."""
         try:
             status = await self._within()
-        except Unreadable as error:
+        except UnreadableStatusError as error:
             return 0.0 if self._closed else self._missed(error)
         self._failures = 0
         if status != self._status:
@@ -148,7 +148,7 @@ class StatusPage:
         self.availability.page_says(status, self.reactor.seconds())
         return self._spread(self.interval_s)
 
-    def _missed(self, error: Unreadable) -> float:
+    def _missed(self, error: UnreadableStatusError) -> float:
         if not self._failures:
             self._log.warn("GitHub's status page can't be read: {why}", why=error.why)
         # When it can be read again, that is worth a line, whatever it says.
@@ -163,7 +163,7 @@ class StatusPage:
         return seconds * (1.0 + _SPREAD * (2 * self.chance() - 1))
 
     async def _within(self) -> str:
-        """Return what the page says, in time. Raises `Unreadable` for whatever else happens."""
+        """Return the content of the page. Raises `UnreadableStatusError` for every failure."""
         timed_out: list[bool] = []
         asked = Deferred.fromCoroutine(self._ask())
 
@@ -174,12 +174,12 @@ class StatusPage:
         timer = self.reactor.callLater(self.timeout_s, time_out)
         try:
             return await asked
-        except Unreadable:
+        except UnreadableStatusError:
             raise
         except Exception as error:
             if timed_out:
-                raise Unreadable(f"not within {self.timeout_s:g} s") from None
-            raise Unreadable(reason_of(error)) from error
+                raise UnreadableStatusError(f"not within {self.timeout_s:g} s") from None
+            raise UnreadableStatusError(reason_of(error)) from error
         finally:
             if timer.active():
                 timer.cancel()
@@ -189,7 +189,7 @@ class StatusPage:
         if self._etag is not None:
             headers.addRawHeader(b"If-None-Match", self._etag)
         response = await self._agent.request(b"GET", self.url.encode("ascii"), headers)
-        content = Content(self.reactor, response, self.timeout_s, None)
+        content = CollectedContent(self.reactor, response, self.timeout_s, None)
         try:
             collected = await content.collect(MOST_BYTES)
         finally:
@@ -202,9 +202,9 @@ class StatusPage:
             return self._tagged
         if response.code != 200:  # noqa: PLR2004
             pause_s = retry_after(fields, self.reactor.seconds()) or 0.0
-            raise Unreadable(f"its answer is {response.code}", pause_s)
+            raise UnreadableStatusError(f"its answer is {response.code}", pause_s)
         if content is None:
-            raise Unreadable(f"it is larger than {MOST_BYTES} bytes")
+            raise UnreadableStatusError(f"it is larger than {MOST_BYTES} bytes")
         self._etag = None
         self._tagged = parse_components(content)
         self._etag = fields.get(b"etag")

@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 
 
 @implementer(IAgent)
@@ -60,7 +60,7 @@ class Uploads:
     _cookies: IndexableCookieJar = field(factory=_nothing_kept, init=False)
 
     def put(
-        self, agent: IAgent, question: Question, target: bytes, content: IBodyProducer
+        self, agent: IAgent, question: Request, target: bytes, content: IBodyProducer
     ) -> Deferred[Any]:
         """Put a question, as *target*; return *agent*'s own answer, untouched by treq."""
         headers = Headers()

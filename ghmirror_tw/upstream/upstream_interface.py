@@ -12,11 +12,11 @@ from zope.interface import Interface
 
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.upstream.byte_budget import Room
 
 
-class Unanswered(Exception):  # noqa: N818 - it is what happened, not whose fault it was
+class UpstreamError(Exception):
     """GitHub gave no whole answer: *reason* is timeout, connect-error or broken-answer.
 
     *status*: that of the response, where its head was received. *limit*: the limit of the mirror
@@ -75,7 +75,7 @@ class IncomingContent(Protocol):
 
 
 @frozen
-class Reply:
+class UpstreamResponse:
     """GitHub's answer, its content still to come.
 
     *fields* are end-to-end, with `Content-Encoding`, without what delimits the message. *limit*:
@@ -96,20 +96,20 @@ class Reply:
         return self.limit is not None and not self.refuses
 
 
-class IGitHub(Interface):
+class IUpstream(Interface):
     """Somebody who puts questions to GitHub."""
 
     def ask(
-        question: Question,
+        question: Request,
         content: IBodyProducer | None,
         timeout_s: float,
         ended: Callable[[], object] = ...,
         is_wanted: Callable[[], bool] = ...,
-    ) -> Deferred[Reply]:
+    ) -> Deferred[UpstreamResponse]:
         """Return the answer once its fields have come, within *timeout_s* seconds.
 
         Whoever gets a reply must collect, pass on or abort its content. Cancelling closes the
-        connection. Fails with `Unanswered`. *ended* is called when the connection is free again,
+        connection. Fails with `UpstreamError`. *ended* is called when the connection is free again,
         or there will be none. *is_wanted* tells whether another request waits for it to end: then
         it is aborted if its client is stalled.
         """

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
 from ghmirror_tw.runtime.patient import CallLate, Patient
-from ghmirror_tw.runtime.single_flight import Collapser
+from ghmirror_tw.runtime.single_flight import SingleFlight
 
 #: How many credentials are remembered.
 CAPACITY: Final = 10_000
@@ -85,11 +85,11 @@ class Users:
     _words: CredentialTable[str, _Word] = field(init=False)
     _used: dict[str, float] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.users"))
-    _asking: Collapser[_Word | LoginUnknownError] = field(init=False)
+    _asking: SingleFlight[_Word | LoginUnknownError] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._words = CredentialTable(self.capacity)
-        self._asking = Collapser(self._unheard)
+        self._asking = SingleFlight(self._unheard)
 
     def learn(self, credential: str, login: str, now: float) -> None:
         """Remember that GitHub said *credential* belongs to *login*, when asked at *now*."""

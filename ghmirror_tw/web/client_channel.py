@@ -20,7 +20,7 @@ from twisted.web.server import Site
 
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
-from ghmirror_tw.http.targets import BadRequest, check_request_line
+from ghmirror_tw.http.targets import BadRequestError, check_request_line
 from ghmirror_tw.runtime.numbers import MOST_DIGITS, whole_number
 from ghmirror_tw.runtime.outbox import LARGE_BYTES, Outbox, send_now
 from ghmirror_tw.runtime.twisted_headers import lines_of
@@ -533,7 +533,7 @@ class Channel(HTTPChannel):
         try:
             if not hasattr(self, "_command"):
                 check_request_line(line)
-        except BadRequest as error:
+        except BadRequestError as error:
             return self.refuse(error_responses.malformed(error.message))
         return super().lineReceived(line)
 

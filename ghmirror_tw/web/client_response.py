@@ -11,8 +11,8 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 from ghmirror_tw.caching.content_codings import (
-    TooLarge,
-    Undecodable,
+    ContentTooLargeError,
+    UndecodableError,
     Unpacking,
     identity,
     pack,
@@ -34,12 +34,12 @@ from ghmirror_tw.http.accept_encoding import accepts_gzip
 from ghmirror_tw.http.cache_status import Outcome, own_fields
 from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
 from ghmirror_tw.http.preconditions import not_modified
-from ghmirror_tw.runtime.single_flight import Collapser
-from ghmirror_tw.runtime.thread_pool import LARGE_BYTES, Workshop
+from ghmirror_tw.runtime.single_flight import SingleFlight
+from ghmirror_tw.runtime.thread_pool import LARGE_BYTES, ContentThreads
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
-from ghmirror_tw.upstream.incoming_content import Held
-from ghmirror_tw.upstream.response import Answer, Whole
-from ghmirror_tw.upstream.upstream_interface import IncomingContent, Unanswered
+from ghmirror_tw.upstream.incoming_content import HeldContent
+from ghmirror_tw.upstream.response import BufferedContent, Response
+from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError
 from ghmirror_tw.web.content_conversion import (
     ContentStream,
     Conversion,
@@ -47,7 +47,7 @@ from ghmirror_tw.web.content_conversion import (
     compressor,
     converted,
 )
-from ghmirror_tw.web.variant_cache import Form, FormName, Forms
+from ghmirror_tw.web.variant_cache import Variant, VariantCache, VariantKey
 
 _DESCRIBING: Final = MESSAGE_FIELDS | {
     *(b"content-type", b"content-language", b"content-disposition", b"accept-ranges")
@@ -116,12 +116,12 @@ class View:
 
 
 @frozen
-class Fitted:
+class ClientResponse:
     """An answer as one client gets it: *content* in full, or *incoming* through *conversion*.
 
     *length*: the `Content-Length`, where known. *form*: the form that is sent; the reference keeps
-    it in `Forms` for other clients meanwhile. *made*: its content was rewritten for clients, and is
-    other than the stored or received one.
+    it in `VariantCache` for other clients meanwhile. *made*: its content was rewritten for clients,
+    and is other than the stored or received one.
     """
 
     status: int
@@ -130,29 +130,31 @@ class Fitted:
     length: int | None = None
     incoming: IncomingContent | None = None
     conversion: Conversion | None = None
-    form: Form | None = None
+    form: Variant | None = None
     made: bool = False
 
     @property
     def held(self) -> bytes:
         """The content, or the part of it that is held in memory."""
         incoming = self.incoming
-        return incoming.content if isinstance(incoming, Held) else self.content
+        return incoming.content if isinstance(incoming, HeldContent) else self.content
 
 
 @frozen
-class Fitter:
+class ClientResponseBuilder:
     """Fits answers to views."""
 
     rewriter: Rewriter
-    workshop: Workshop
+    workshop: ContentThreads
     via: bytes
-    forms: Forms
+    forms: VariantCache
     budgets: Budgets
-    _making: Collapser[Form] = field(init=False, eq=False, factory=lambda: Collapser(_unwanted))
+    _making: SingleFlight[Variant] = field(
+        init=False, eq=False, factory=lambda: SingleFlight(_unwanted)
+    )
 
-    async def fit(self, answer: Answer, view: View, now: float) -> Fitted:
-        """Return *answer* as the client gets it who has *view*. Raises `Unanswered`."""
+    async def fit(self, answer: Response, view: View, now: float) -> ClientResponse:
+        """Return *answer* as the client gets it who has *view*. Raises `UpstreamError`."""
         if not answer.storable:
             view = evolve(view, passed_by=True)
         if view.version and answer.status != _OK:
@@ -162,16 +164,18 @@ class Fitter:
         body, bare = answer.body, answer.status in _WITHOUT_CONTENT
         # What is not modified describes what the client has, and that may be in any form.
         anew = answer.status == _NOT_MODIFIED and answer.storable
-        if isinstance(body, (Representation, Whole)):
+        if isinstance(body, (Representation, BufferedContent)):
             if answer.storable and self._is_known(answer, view):
                 anew = view.gzip or self._may_change(answer, view)
                 fields = self._told(answer, view, now, anew=anew)
-                return Fitted(_NOT_MODIFIED, fields.without(_DESCRIBING))
+                return ClientResponse(_NOT_MODIFIED, fields.without(_DESCRIBING))
             if not bare:
                 fitted = await self._whole(answer, body, view, now)
                 return _without_content(fitted) if view.head else fitted
             length = 0 if answer.status == _RESET and not view.head else None
-            return Fitted(answer.status, self._told(answer, view, now, anew=anew), length=length)
+            return ClientResponse(
+                answer.status, self._told(answer, view, now, anew=anew), length=length
+            )
         if body is None or bare or view.head:
             fields = self._told(answer, view, now, anew=anew)
             if bare and body is not None:
@@ -179,10 +183,10 @@ class Fitter:
                 body = None
             # RFC 9110, section 15.3.6: its content has a length, which is nothing.
             length = 0 if answer.status == _RESET and not view.head else None
-            return Fitted(answer.status, fields, length=length, incoming=body)
+            return ClientResponse(answer.status, fields, length=length, incoming=body)
         return self._incoming(answer, body, answer.coding, view, now)
 
-    async def _telling(self, answer: Answer, view: View) -> Answer:
+    async def _telling(self, answer: Response, view: View) -> Response:
         """Return an answer of which the content will say *view*'s version, with fields for that."""
         body = answer.body
         if answer.incoming is not None and not view.head:
@@ -190,14 +194,14 @@ class Fitter:
             with room:
                 content = await answer.incoming.collect(_MOST_TELLING, answer.coding, room)
                 if content is not None:
-                    body = Whole(content, answer.coding)
+                    body = BufferedContent(content, answer.coding)
                     self.budgets.keep(body, content)
         fields = enterprise.told(answer.fields, view.version)
         return evolve(answer, body=body, fields=fields)
 
     def _told(
         self,
-        answer: Answer,
+        answer: Response,
         view: View,
         now: float,
         *,
@@ -239,7 +243,7 @@ class Fitter:
         return Fields.of(tuple(lines))
 
     @staticmethod
-    def _is_known(answer: Answer, view: View) -> bool:
+    def _is_known(answer: Response, view: View) -> bool:
         """Judge the client's own preconditions (RFC 9110, section 13.2).
 
         A date does not count if the credential had no grant: content that was refused until now may
@@ -250,43 +254,43 @@ class Fitter:
             view.fields, answer.fields.get(b"etag"), modified
         )
 
-    def _may_change(self, answer: Answer, view: View) -> bool:
+    def _may_change(self, answer: Response, view: View) -> bool:
         return is_json(answer.fields.get(b"content-type")) and (
             view.indents or self.rewriter.changes(view.base, view.path)
         )
 
     async def _whole(
-        self, answer: Answer, body: Representation | Whole, view: View, now: float
-    ) -> Fitted:
+        self, answer: Response, body: Representation | BufferedContent, view: View, now: float
+    ) -> ClientResponse:
         gzip = view.gzip
         if not view.version and _size_of(body) > LARGE_BYTES:
             if isinstance(body, Representation):
                 return await self._large(answer, body, view, now)
-            return self._incoming(answer, Held(body.content), body.coding, view, now)
+            return self._incoming(answer, HeldContent(body.content), body.coding, view, now)
         rewrites = answer.status != _PARTIAL and is_json(answer.fields.get(b"content-type"))
         content, changed = await self._form(body, view if rewrites else None, gzip=gzip)
         coding = b"gzip" if content and gzip else None
         anew = changed or coding is not None
         fields = self._told(answer, view, now, anew=anew, coding=coding)
         made = content is not (body.packed if isinstance(body, Representation) else body.content)
-        return Fitted(answer.status, fields, content, len(content), made=made)
+        return ClientResponse(answer.status, fields, content, len(content), made=made)
 
     async def _form(
-        self, body: Representation | Whole, view: View | None, *, gzip: bool
+        self, body: Representation | BufferedContent, view: View | None, *, gzip: bool
     ) -> tuple[bytes, bool]:
         """Return content as it is sent, and whether its bytes are other than GitHub's."""
         if not isinstance(body, Representation):
             return await self._made(_size_of(body), body, view, gzip=gzip)
-        name = FormName(body.digest, () if view is None else view.names, gzip)
+        name = VariantKey(body.digest, () if view is None else view.names, gzip)
         form = self.forms.get(name)
         if form is None:
             content, changed = await self._made(body.size, body, view, gzip=gzip)
-            form = Form(None if content is body.packed else content, changed)
+            form = Variant(None if content is body.packed else content, changed)
             self.forms.keep(name, form)
         return form.sent(body), form.changed
 
     async def _made(
-        self, size: int, body: Representation | Whole, view: View | None, *, gzip: bool
+        self, size: int, body: Representation | BufferedContent, view: View | None, *, gzip: bool
     ) -> tuple[bytes, bool]:
         """Make a form of content of *size* bytes, once there is room for it."""
         if size <= FREE_BYTES:
@@ -297,11 +301,13 @@ class Fitter:
         with forms.charge(size) if fits else await forms.acquire(size):
             return await self.workshop.run(size, self._formed, body, view, gzip)
 
-    async def _large(self, answer: Answer, body: Representation, view: View, now: float) -> Fitted:
+    async def _large(
+        self, answer: Response, body: Representation, view: View, now: float
+    ) -> ClientResponse:
         """Return large stored content in its gzip form, which is unpacked while it is sent."""
-        form = Form(None, changed=False, size=body.size)
+        form = Variant(None, changed=False, size=body.size)
         if answer.status != _PARTIAL and self._may_change(answer, view):
-            name = FormName(body.digest, view.names, gzip=True)
+            name = VariantKey(body.digest, view.names, gzip=True)
             kept = self.forms.get(name)
             if kept is None:
                 kept, _ = await self._making.join(name, lambda: self._make(name, body, view))
@@ -309,38 +315,40 @@ class Fitter:
         content, made = form.sent(body), form.content is not None
         if view.gzip:
             fields = self._told(answer, view, now, anew=True, coding=b"gzip")
-            return Fitted(answer.status, fields, content, len(content), form=form, made=made)
+            return ClientResponse(
+                answer.status, fields, content, len(content), form=form, made=made
+            )
         fields = self._told(answer, view, now, anew=form.changed)
-        return Fitted(
+        return ClientResponse(
             answer.status,
             fields,
             length=form.size,
-            incoming=Held(content),
+            incoming=HeldContent(content),
             conversion=Conversion(Unpacking()),
             form=form,
             made=made,
         )
 
-    async def _make(self, name: FormName, body: Representation, view: View) -> Form:
+    async def _make(self, name: VariantKey, body: Representation, view: View) -> Variant:
         with await self.budgets.forms.acquire(len(body.packed)):
             form = await self.workshop.run(body.size, self._packed_form, body, view)
         self.forms.keep(name, form)
         return form
 
-    def _packed_form(self, body: Representation, view: View) -> Form:
+    def _packed_form(self, body: Representation, view: View) -> Variant:
         """Make the form of large content, with only a piece of it unpacked at a time."""
         if not changes(body.packed, self._streams(view)):
-            return Form(None, changed=False, size=body.size)
+            return Variant(None, changed=False, size=body.size)
         size = 0
         rewritten, packs, packed = Conversion(Unpacking(), self._streams(view)), compressor(), []
         for step in converted(body.packed, rewritten):
             size += len(step)
             packed.append(packs.compress(step))
         packed.append(packs.flush())
-        return Form(b"".join(packed), changed=True, size=size)
+        return Variant(b"".join(packed), changed=True, size=size)
 
     def _formed(
-        self, body: Representation | Whole, view: View | None, gzip: bool
+        self, body: Representation | BufferedContent, view: View | None, gzip: bool
     ) -> tuple[bytes, bool]:
         """Return content as it is sent, and whether its bytes are other than GitHub's."""
         packed = _packed(body)
@@ -368,8 +376,8 @@ class Fitter:
         return (rewriting, IndentingStream()) if view.indents else (rewriting,)
 
     def _incoming(
-        self, answer: Answer, body: IncomingContent, coding: bytes, view: View, now: float
-    ) -> Fitted:
+        self, answer: Response, body: IncomingContent, coding: bytes, view: View, now: float
+    ) -> ClientResponse:
         """Return a response with content that is streamed, and converted where needed."""
         packed = coding in {b"gzip", b"x-gzip"}
         rewrites = (
@@ -380,7 +388,7 @@ class Fitter:
             fields = self._told(answer, view, now)
             if coding:
                 fields = fields.with_line(b"content-encoding", coding)
-            return Fitted(answer.status, fields, length=body.length, incoming=body)
+            return ClientResponse(answer.status, fields, length=body.length, incoming=body)
         packs = unpacks and view.gzip
         conversion = Conversion(
             Unpacking() if unpacks else None,
@@ -388,53 +396,53 @@ class Fitter:
             compressor() if packs else None,
         )
         fields = self._told(answer, view, now, anew=True, coding=b"gzip" if packs else None)
-        return Fitted(answer.status, fields, incoming=body, conversion=conversion)
+        return ClientResponse(answer.status, fields, incoming=body, conversion=conversion)
 
 
-def _without_content(fitted: Fitted) -> Fitted:
+def _without_content(fitted: ClientResponse) -> ClientResponse:
     """Return a response to HEAD: that to GET, with its length (RFC 9110, section 9.3.2)."""
-    return Fitted(fitted.status, fitted.fields, length=fitted.length)
+    return ClientResponse(fitted.status, fitted.fields, length=fitted.length)
 
 
 def _unwanted(_: object) -> None:
     """Drop a form that no client waits for any more."""
 
 
-def _size_of(body: Representation | Whole) -> int:
+def _size_of(body: Representation | BufferedContent) -> int:
     """Return about how many bytes content has when it is unpacked."""
     if isinstance(body, Representation):
         return body.size
     return unpacked_size(body.content, body.coding)
 
 
-def _packed(body: Representation | Whole) -> bytes | None:
+def _packed(body: Representation | BufferedContent) -> bytes | None:
     if isinstance(body, Representation):
         return body.packed
     return body.content if body.coding in {b"gzip", b"x-gzip"} else None
 
 
-def _plain(body: Representation | Whole) -> bytes:
+def _plain(body: Representation | BufferedContent) -> bytes:
     if isinstance(body, Representation):
         return body.content()
     try:
         return identity(body.content, body.coding, _MOST_UNPACKED)
-    except (Undecodable, TooLarge) as error:
-        raise Unanswered("broken-answer", repr(error)) from error
+    except (UndecodableError, ContentTooLargeError) as error:
+        raise UpstreamError("broken-answer", repr(error)) from error
 
 
 def _date(now: float) -> tuple[bytes, bytes]:
     return b"date", formatdate(now, usegmt=True).encode("ascii")
 
 
-def preflight_answer(now: float) -> Fitted:
+def preflight_answer(now: float) -> ClientResponse:
     """Return the response to a preflight, which depends neither on a credential nor on a path."""
     told = own_fields(Outcome.ERROR, detail="preflight")
-    return Fitted(204, Fields.of((*cors.ON_PREFLIGHT, *told, _date(now))))
+    return ClientResponse(204, Fields.of((*cors.ON_PREFLIGHT, *told, _date(now))))
 
 
 def own_answer(
     status: int, body: bytes, reason: str, retry_after: int | None, now: float
-) -> Fitted:
+) -> ClientResponse:
     """Return an answer of the mirror's own, JSON like GitHub's."""
     lines = [
         (b"content-type", b"application/json; charset=utf-8"),
@@ -444,4 +452,4 @@ def own_answer(
     ]
     if retry_after is not None:
         lines.append((b"retry-after", b"%d" % retry_after))
-    return Fitted(status, Fields(tuple(lines)), body, len(body))
+    return ClientResponse(status, Fields(tuple(lines)), body, len(body))

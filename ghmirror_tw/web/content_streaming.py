@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ghmirror_tw.caching.content_codings import Undecodable
-from ghmirror_tw.upstream.upstream_interface import IncomingContent, Unanswered
+from ghmirror_tw.caching.content_codings import UndecodableError
+from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError
 from ghmirror_tw.web.content_conversion import STEP_BYTES, Conversion
 
 #: Steps for one client before the others have their turn.
@@ -113,8 +113,8 @@ class _Pouring:
             if not self._more and self._whole:
                 self._finish()
                 return
-        except Undecodable as error:
-            self.done.errback(Unanswered("broken-answer", str(error)))
+        except UndecodableError as error:
+            self.done.errback(UpstreamError("broken-answer", str(error)))
             return
         finally:
             self._running = False
@@ -191,7 +191,7 @@ async def pour(
 ) -> None:
     """Write all of *source* to *request*, through *conversion*, and return at its end.
 
-    Fails with `Unanswered` where the source breaks off, or does not unpack.
+    Fails with `UpstreamError` where the source breaks off, or does not unpack.
     """
     pouring = _Pouring(request, source, conversion, call_later)
     request.registerProducer(pouring, True)

@@ -24,10 +24,10 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.preconditions import PRECONDITIONS
 from ghmirror_tw.http.targets import (
-    BadRequest,
+    BadRequestError,
     NoSuchPathError,
     Target,
     loops,
@@ -39,12 +39,18 @@ from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
-from ghmirror_tw.upstream.incoming_content import Held
-from ghmirror_tw.upstream.upstream_interface import Unanswered
+from ghmirror_tw.upstream.incoming_content import HeldContent
+from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web import health
 from ghmirror_tw.web.access_log import AccessLog, shown_path
 from ghmirror_tw.web.client_channel import PIECE_BYTES
-from ghmirror_tw.web.client_response import Fitted, Fitter, View, own_answer, preflight_answer
+from ghmirror_tw.web.client_response import (
+    ClientResponse,
+    ClientResponseBuilder,
+    View,
+    own_answer,
+    preflight_answer,
+)
 from ghmirror_tw.web.content_streaming import pour
 from ghmirror_tw.web.mirror_request import MirrorRequest
 
@@ -77,7 +83,7 @@ class MirrorResource:
 
     reactor: IReactorTime
     mirror: Mirror
-    fitter: Fitter
+    fitter: ClientResponseBuilder
     metrics: Metrics
     access_log: AccessLog
     readiness: health.Readiness
@@ -195,11 +201,11 @@ class MirrorResource:
                 _abort(request)
         self._done(request, told)
 
-    def _sorry(self, error: Exception, fields: Fields) -> Fitted:
+    def _sorry(self, error: Exception, fields: Fields) -> ClientResponse:
         """Return the error response to a request with *fields*."""
         if isinstance(error, NoSuchPathError):
             error = error_responses.no_such_path(error.message)
-        elif isinstance(error, BadRequest):
+        elif isinstance(error, BadRequestError):
             error = error_responses.malformed(error.message)
         elif not isinstance(error, MirrorError):
             self._log.failure("A request could not be answered")
@@ -210,7 +216,7 @@ class MirrorResource:
         now = self.reactor.seconds()
         return own_answer(error.status, body, error.reason, error.retry_after, now)
 
-    async def _answered(self, request: MirrorRequest, told: _Told) -> Fitted:
+    async def _answered(self, request: MirrorRequest, told: _Told) -> ClientResponse:
         fields = request.fields
         target = parse_target(request.uri)
         told.enterprise = bool(target.prefix)
@@ -229,7 +235,7 @@ class MirrorResource:
         if request.channel.is_reserved:
             raise error_responses.overloaded("of connections of clients", _NO_CONNECTION_S)
         sent = fields.once(forwarded)
-        question = Question(request.method, target.target, sent)
+        question = Request(request.method, target.target, sent)
         told.credential = self.mirror.credential_of(sent)
         version = b""
         if told.enterprise and tells_version(question.method, question.path):
@@ -246,7 +252,7 @@ class MirrorResource:
             told.outcome = Outcome.ERROR
             if answer.incoming is not None:
                 answer.incoming.abort()
-            if isinstance(error, Unanswered):
+            if isinstance(error, UpstreamError):
                 raise error_responses.unanswered(error.reason, error.limit) from error
             raise
 
@@ -283,11 +289,13 @@ class MirrorResource:
             trusted=trusted,
         )
 
-    async def _send_or_say(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
+    async def _send_or_say(
+        self, request: MirrorRequest, fitted: ClientResponse, told: _Told
+    ) -> None:
         """Send a response, or say that it is broken, where nothing of it has been sent yet."""
         try:
             await self._send(request, fitted, told)
-        except Unanswered as error:
+        except UpstreamError as error:
             _drop_frames(error)
             for name in {name for name, _ in fitted.fields} | {b"content-length"}:
                 request.responseHeaders.removeHeader(name)
@@ -297,7 +305,7 @@ class MirrorResource:
             told.status = fitted.status
             await self._send(request, fitted, told)
 
-    async def _send(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
+    async def _send(self, request: MirrorRequest, fitted: ClientResponse, told: _Told) -> None:
         if self.closing is not None or request.channel.is_reserved:
             request.responseHeaders.setRawHeaders(b"connection", [b"close"])
             request.channel.persistent = False
@@ -321,10 +329,10 @@ class MirrorResource:
         elif fitted.incoming is not None:
             await self._relay(request, fitted, told)
         else:
-            await pour(request, Held(fitted.content), None, self.reactor.callLater)
+            await pour(request, HeldContent(fitted.content), None, self.reactor.callLater)
         request.finish()
 
-    async def _relay(self, request: MirrorRequest, fitted: Fitted, told: _Told) -> None:
+    async def _relay(self, request: MirrorRequest, fitted: ClientResponse, told: _Told) -> None:
         """Pass content on as fast as the client takes it; what breaks off there, breaks off here.
 
         After the first byte there is no other way to tell the client than to close the
@@ -336,7 +344,7 @@ class MirrorResource:
         try:
             with self.budgets.forms.charge(working):
                 await pour(request, content, fitted.conversion, self.reactor.callLater)
-        except Unanswered as error:
+        except UpstreamError as error:
             told.outcome = Outcome.ERROR
             self._log.warn("An answer broke off: {why}", why=error.why)
             if not request.startedWriting:

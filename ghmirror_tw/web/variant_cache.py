@@ -29,7 +29,7 @@ _MOST_OF_ONE: Final = 8
 
 
 @frozen
-class Form:
+class Variant:
     """Content as it is sent, and whether it is *changed*: other bytes than GitHub's, coded or not.
 
     *content* is None where it is sent as it is stored. *size*: its bytes without gzip, where that
@@ -45,7 +45,7 @@ class Form:
         return body.packed if self.content is None else self.content
 
 
-class FormName(NamedTuple):
+class VariantKey(NamedTuple):
     """What a form is made of: a representation; what is written in it; gzip or not."""
 
     digest: str
@@ -54,18 +54,20 @@ class FormName(NamedTuple):
 
 
 @define(eq=False)
-class Forms:
+class VariantCache:
     """Keeps the forms that were used last, of at most *max_size* bytes."""
 
     max_size: int
     size: int = 0
-    _kept: OrderedDict[FormName, Form] = field(init=False, factory=OrderedDict)
+    _kept: OrderedDict[VariantKey, Variant] = field(init=False, factory=OrderedDict)
     #: The names of those that are kept, by digest, in the order of their last use.
-    _names: dict[str, OrderedDict[FormName, None]] = field(init=False, factory=dict)
+    _names: dict[str, OrderedDict[VariantKey, None]] = field(init=False, factory=dict)
     #: Forms that are being sent, whether there is room to keep them or not.
-    _in_use: WeakValueDictionary[FormName, Form] = field(init=False, factory=WeakValueDictionary)
+    _in_use: WeakValueDictionary[VariantKey, Variant] = field(
+        init=False, factory=WeakValueDictionary
+    )
 
-    def get(self, name: FormName) -> Form | None:
+    def get(self, name: VariantKey) -> Variant | None:
         """Return a form, if it is here."""
         form = self._kept.get(name)
         if form is not None:
@@ -74,7 +76,7 @@ class Forms:
             return form
         return self._in_use.get(name)
 
-    def keep(self, name: FormName, form: Form) -> None:
+    def keep(self, name: VariantKey, form: Variant) -> None:
         """Keep a form, unless it is too large; those used longest ago make room."""
         size = _size_of(name, form)
         self._in_use[name] = form
@@ -89,7 +91,7 @@ class Forms:
         while self.size > self.max_size:
             self._remove(next(iter(self._kept)))
 
-    def _remove(self, name: FormName) -> None:
+    def _remove(self, name: VariantKey) -> None:
         self.size -= _size_of(name, self._kept.pop(name))
         names = self._names[name.digest]
         del names[name]
@@ -97,6 +99,6 @@ class Forms:
             del self._names[name.digest]
 
 
-def _size_of(name: FormName, form: Form) -> int:
+def _size_of(name: VariantKey, form: Variant) -> int:
     names = sum(len(each) for each in name.names if isinstance(each, bytes))
     return _FORM_BYTES + names + len(form.content or b"")

@@ -21,7 +21,7 @@ from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
 from ghmirror_tw.redis.tracking import Tracking
 from ghmirror_tw.redis_store.redis_records import RedisRecords
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.wiring.tls_trust import trusted
 
@@ -114,7 +114,7 @@ def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
     reactor: Any,
     settings: Settings,
     codec: Codec,
-    workshop: Workshop,
+    workshop: ContentThreads,
     trust: Any,
     changed: Callable[[], object],
     connected: Callable[[], object] = lambda: None,

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from ghmirror_tw.caching.key import origin_of
 from ghmirror_tw.config.settings import Settings, Snapshot
 from ghmirror_tw.snapshots.aws_service import Access, Service, load
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.copies import Copies
 from ghmirror_tw.snapshots.directory_target import DirectoryTarget
 from ghmirror_tw.snapshots.elasticache import CHECK_S, ElastiCacheSnapshots
@@ -25,7 +25,7 @@ from ghmirror_tw.snapshots.saver import Saver
 from ghmirror_tw.snapshots.schedule import Report, Schedule
 from ghmirror_tw.snapshots.snapshot_names import owner_of
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.restore_barrier import Gate
+from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
 #: How often is looked whether Redis has been emptied although it was never away, in seconds.
 _LOOK_S: Final = 5.0
@@ -68,19 +68,19 @@ def _port(listen: tuple[str, ...]) -> str:
 
 
 @define(eq=False)
-class Place:
+class SnapshotPlace:
     """Where snapshots are kept, and the threads that it takes to get there."""
 
     reactor: Any
     settings: Snapshot
     codec: Codec
     api_url: str
-    workers: Workers = field(init=False)
+    workers: BlockingThreads = field(init=False)
     services: list[Service] = field(init=False, factory=list)
     copies: Copies = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.workers = Workers(self.reactor)
+        self.workers = BlockingThreads(self.reactor)
         self.copies = Copies(self.reactor, self._target(), self.codec, api_url=self.api_url)
 
     def _target(self) -> DirectoryTarget | S3Target:
@@ -152,11 +152,11 @@ class Snapshots:
     settings: Settings
     archive: Any
     standing_in: Any
-    gate: Gate
+    gate: RestoreBarrier
     report: Report
     now: Callable[[], float]
     replica: str
-    place: Place = field(init=False)
+    place: SnapshotPlace = field(init=False)
     restorer: Restorer = field(init=False)
     saver: Saver = field(init=False)
     substitute: Restorer | None = field(init=False, default=None)
@@ -168,7 +168,7 @@ class Snapshots:
         self.looking = LoopingCall(self._look)
         self.looking.clock = self.reactor
         codec = codec_of(self.settings)
-        self.place = Place(self.reactor, snapshot, codec, server_of(self.settings))
+        self.place = SnapshotPlace(self.reactor, snapshot, codec, server_of(self.settings))
         self.restorer = self._restorer(self.archive)
         if self.standing_in is not None:
             self.substitute = self._restorer(self.standing_in, marks=False)

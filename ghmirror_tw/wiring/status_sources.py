@@ -20,7 +20,7 @@ from ghmirror_tw.telemetry.metric_readings import Totals
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.telemetry.status_document import Figures
 from ghmirror_tw.upstream.availability import Availability
-from ghmirror_tw.upstream.limits import Stops
+from ghmirror_tw.upstream.limits import ActiveLimits
 from ghmirror_tw.upstream.users import Users
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.wiring.snapshot_parts import Snapshots
@@ -34,7 +34,7 @@ class Told:
     settings: Settings
     readiness: Readiness
     sharing: Sharing
-    stops: Stops
+    stops: ActiveLimits
     users: Users
     availability: Availability
     memory: MemoryStore

@@ -36,7 +36,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from ghmirror_tw.snapshots.aws_service import Access, Service
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import S3Target
 from tests.harness.home import Got, fetch
 
@@ -318,7 +318,7 @@ class Bucket:
     def access(self, **more: Any) -> Access:
         return Access(**{"region": "us-east-1", "endpoint_url": self.url, "attempts": 2, **more})
 
-    def target(self, workers: Workers, prefix: str = "", **more: Any) -> S3Target:
+    def target(self, workers: BlockingThreads, prefix: str = "", **more: Any) -> S3Target:
         name = more.pop("bucket", self.name)
         access = more.pop("access", None) or self.access()
         return S3Target(workers, Service(access, "s3"), name, prefix, part_bytes=PART_BYTES, **more)

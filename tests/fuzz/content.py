@@ -18,7 +18,7 @@ from ghmirror_tw.github.indenting import IndentingStream, indented
 from ghmirror_tw.github.pagination import count_items
 from ghmirror_tw.github.url_rewriting import Base, Rewriter, is_json, opaque_names
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
-from ghmirror_tw.upstream.status_page import Unreadable, parse_components
+from ghmirror_tw.upstream.status_page import UnreadableStatusError, parse_components
 from ghmirror_tw.upstream.users import parse_app, parse_login, parse_viewer
 from ghmirror_tw.web.content_conversion import Conversion, changes, compressor
 from tests.fuzz.given import Given, ways
@@ -206,7 +206,7 @@ def documents(raw: bytes) -> None:
     for parse in (parse_login, parse_viewer, parse_app):
         login = parse(raw)
         assert login is None or re.fullmatch(r"[A-Za-z0-9_.-]{1,100}(\[bot\])?", login)
-    with suppress(Unreadable):
+    with suppress(UnreadableStatusError):
         assert isinstance(parse_components(raw), str)
     told = with_version(raw, b"3.17.0")
     if isinstance(value, dict):
@@ -223,9 +223,9 @@ def gzipped(raw: bytes) -> None:
     """Unpacking never gives more than its limit, and gives what gzip gives, in whatever pieces."""
     try:
         whole: bytes | None = codings.unpack(raw, 1 << 16)
-    except codings.Undecodable:
+    except codings.UndecodableError:
         whole = None
-    except codings.TooLarge:
+    except codings.ContentTooLargeError:
         return
     try:
         expected: bytes | None = gzip.decompress(raw)
@@ -243,7 +243,7 @@ def gzipped(raw: bytes) -> None:
                     assert len(more) <= 7
                     made += more
             unpacking.finish()
-        except codings.Undecodable:
+        except codings.UndecodableError:
             fails = True
         assert fails is (whole is None)
         assert fails or made == whole

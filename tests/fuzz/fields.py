@@ -22,7 +22,7 @@ from ghmirror_tw.http import accept_encoding, dns_rebinding, preconditions, targ
 from ghmirror_tw.http import entity_tags as tags
 from ghmirror_tw.http.cache_status import Outcome, cache_status
 from ghmirror_tw.http.fields import Fields, serialised, tokens
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.runtime.numbers import MOST_DIGITS, whole_number
 from ghmirror_tw.telemetry.logs import as_json, as_text, scrub
 from ghmirror_tw.web.access_log import shown_path
@@ -45,13 +45,13 @@ def request_targets(raw: bytes) -> None:
     shown = shown_path(raw)
     assert re.fullmatch(r"[\x21-\x7e]{0,2048}", shown)
     targets.check_request_line(b"GET / HTTP/1.1")
-    with suppress(targets.BadRequest):
+    with suppress(targets.BadRequestError):
         targets.check_request_line(raw)
     path = targets.path_of(raw)
     assert path in raw
     try:
         parsed = targets.parse_target(raw)
-    except targets.BadRequest:
+    except targets.BadRequestError:
         return
     target = parsed.target
     assert _TARGET.fullmatch(target)
@@ -81,7 +81,7 @@ def _facts_of(target: bytes) -> None:
     assert len(pattern) < 600
     hidden = path_patterns.without_credentials(path)
     assert path_patterns.without_credentials(hidden) == hidden
-    question = Question(b"GET", target, Fields())
+    question = Request(b"GET", target, Fields())
     scopes = rate_limits.scopes_of(b"GET", path, creates=False)
     assert rate_limits.resource_of(question, Fields()) in scopes or rate_limits.asks_for_limits(
         question
@@ -89,7 +89,7 @@ def _facts_of(target: bytes) -> None:
     for method in (b"GET", b"POST"):
         assert rate_limits.bucket_of(method, path) == rate_limits.bucket_of(method, path + b"/")
         rate_limits.creates_content(method, graphql=graphql.is_graphql(question), mutates=False)
-        storability.is_write(Question(method, target, Fields()))
+        storability.is_write(Request(method, target, Fields()))
         enterprise.tells_version(method, path)
     assert storability.why_not_storable(question) == (
         "bypass"
@@ -130,7 +130,7 @@ def hosts(raw: bytes) -> None:
                     base = addressing.base(
                         host, fields, targets.PREFIX, secure=secure, trusted=trusted
                     )
-                except targets.BadRequest:
+                except targets.BadRequestError:
                     continue
                 if base.api == API:
                     continue
@@ -152,7 +152,7 @@ def hosts(raw: bytes) -> None:
 def request_fields(raw: bytes) -> None:
     """What follows from the fields of a request is the same however they are spread over lines."""
     fields = fields_of(raw)
-    question = Question(b"GET", b"/user/repos?page=2", fields)
+    question = Request(b"GET", b"/user/repos?page=2", fields)
     for sent in (forwarded(fields), canonical(fields)):
         block = serialised(sent)
         assert block.count(b"\r\n") == block.count(b"\r") == block.count(b"\n") == len(sent.lines)
@@ -220,7 +220,7 @@ def _spread(fields: Fields) -> Fields:
 def response_fields(raw: bytes) -> None:
     """What is made of the fields of a response can be stored, and be sent to clients."""
     fields = fields_of(raw)
-    question = Question(b"GET", b"/user/repos", Fields(((b"accept", b"application/json"),)))
+    question = Request(b"GET", b"/user/repos", Fields(((b"accept", b"application/json"),)))
     passed = storability.of_this_answer(fields)
     assert not {name for name, _ in passed} & {b"set-cookie", b"connection", b"content-length"}
     serialised(passed)
@@ -266,7 +266,7 @@ def limited(raw: bytes) -> None:
     pause_s = rate_limits.retry_after(fields, _NOW)
     assert pause_s is None or 1.0 <= pause_s <= rate_limits.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
-        question = Question(method, target, Fields())
+        question = Request(method, target, Fields())
         resource = rate_limits.resource_of(question, fields)
         assert re.fullmatch(r"[a-z0-9_]{1,64}", resource)
         for status in (200, 403, 429):
@@ -314,7 +314,7 @@ def links(raw: bytes) -> None:
     for target in (b"/repos/o/r/issues?page=2", b"/users?since=1", *sorted(pages)[:3]):
         try:
             requested = targets.parse_target(target.removeprefix(API)).target
-        except targets.BadRequest:
+        except targets.BadRequestError:
             continue
         assert 0 <= pagination.most_items(requested) <= 1000
         _check_demands(requested, value)

@@ -18,9 +18,9 @@ from twisted.web.http_headers import Headers
 
 from ghmirror_tw.caching.forwarded_fields import canonical, forwarded
 from ghmirror_tw.http.fields import Fields, serialised
-from ghmirror_tw.http.response_parser import Head, Heads, Malformed
-from ghmirror_tw.http.tunnels import NoTunnel, Proxy
-from ghmirror_tw.upstream.http_connection import Connection
+from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHead, ResponseParser
+from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
+from ghmirror_tw.upstream.http_connection import HTTPConnection
 from ghmirror_tw.web.client_channel import Channel, MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.web.response_head import head_of
@@ -98,7 +98,7 @@ def received(pieces: list[bytes]) -> tuple[list[Seen], bool]:
 def _check_sent(sent: bytes, responses: int) -> None:
     """Assert that *sent* are so many whole responses."""
     while sent:
-        found = Heads(to_head=False).find(sent)
+        found = ResponseParser(to_head=False).find(sent)
         if found is None:
             assert sent == b"HTTP/1.1 100 Continue\r\n\r\n"
             break
@@ -175,13 +175,13 @@ def sent_heads(raw: bytes) -> None:
             assert sent == expected
 
 
-def _heads(pieces: list[bytes], *, to_head: bool) -> tuple[Head | None, bytes, bool]:
+def _heads(pieces: list[bytes], *, to_head: bool) -> tuple[ResponseHead | None, bytes, bool]:
     """Return a head, what came behind it, and whether it was refused."""
-    heads = Heads(to_head=to_head)
+    heads = ResponseParser(to_head=to_head)
     for at, piece in enumerate(pieces):
         try:
             found = heads.find(piece)
-        except Malformed:
+        except MalformedResponseError:
             return None, b"", True
         if found is not None:
             return found[0], found[1] + b"".join(pieces[at + 1 :]), False
@@ -220,7 +220,7 @@ def sorted_as(
     return [line for line in order if line[0] not in left_out]
 
 
-def _facts(head: Head | None) -> Any:
+def _facts(head: ResponseHead | None) -> Any:
     return head and (head.status, head.lines, head.persistent, head.chunked, head.length)
 
 
@@ -272,7 +272,7 @@ class Requester:
 def responded(pieces: list[bytes], *, to_head: bool) -> Response:
     """Return the response in what a server sends."""
     freed: list[object] = []
-    connection = Connection(freed.append, lambda _: None)
+    connection = HTTPConnection(freed.append, lambda _: None)
     transport = StringTransport()
     connection.makeConnection(transport)
     requester = Requester()
@@ -313,7 +313,7 @@ def responses(raw: bytes) -> None:
             assert whole.reusable is (message.persistent and not rest)
 
 
-_PROXY = Proxy("proxy", 3128, "someone", "swordfish")
+_PROXY = OutboundProxy("proxy", 3128, "someone", "swordfish")
 
 
 def _opened(pieces: list[bytes], *, sealed: bool) -> bool | None:
@@ -324,7 +324,7 @@ def _opened(pieces: list[bytes], *, sealed: bool) -> bool | None:
         so_far += piece
         try:
             opened = _PROXY.opened(so_far, sealed=sealed)
-        except NoTunnel as error:
+        except TunnelError as error:
             why = error.why
             break
     assert why == "" or why.isprintable()

@@ -39,7 +39,7 @@ from ghmirror_tw.snapshots.snapshot_names import SnapshotName, owner_of
 from ghmirror_tw.snapshots.snapshot_reader import Reader
 from ghmirror_tw.snapshots.snapshot_writer import Writer
 from ghmirror_tw.store import codec as codecs
-from ghmirror_tw.store.codec import Codec, Kind
+from ghmirror_tw.store.codec import Codec, RecordKind
 from ghmirror_tw.store.record_names import parse
 from tests.fuzz.given import Given, ways
 
@@ -141,17 +141,17 @@ SECRETS: Final = (b"", b"a secret of thirty-two characters")
 _ENTITY_TAGS: Final = (None, b'"a"', b'W/"a"', b'"' + b"f" * 64 + b'"')
 
 
-def _openers(codec: Codec) -> dict[Kind, tuple[Any, Any]]:
+def _openers(codec: Codec) -> dict[RecordKind, tuple[Any, Any]]:
     """Return what opens and what seals, for each kind."""
     return {
         kind: (getattr(codec, f"open_{kind.name.lower()}"), getattr(codec, kind.name.lower()))
-        for kind in Kind
+        for kind in RecordKind
     }
 
 
-def _opened(blob: bytes, secret: bytes) -> dict[Kind, Any]:
+def _opened(blob: bytes, secret: bytes) -> dict[RecordKind, Any]:
     """Return what *blob* is, for each kind that it is."""
-    found: dict[Kind, Any] = {}
+    found: dict[RecordKind, Any] = {}
     codec = Codec(secret)
     for kind, (opening, sealing) in _openers(codec).items():
         value = opening(NAME, blob)
@@ -171,8 +171,8 @@ def _opened(blob: bytes, secret: bytes) -> dict[Kind, Any]:
     assert len(found) <= 1
     limit = codec.open_limit(NAME, blob, "core")
     if limit is not None:
-        assert Kind.TIME in found
-        assert _same(limit.until, found[Kind.TIME])
+        assert RecordKind.TIME in found
+        assert _same(limit.until, found[RecordKind.TIME])
         _same(codec.open_limit(NAME, codec.limit(NAME, limit), "core"), limit)
         if math.isfinite(limit.until):  # a store drops what does not end later than now
             limit.response(limit.until)
@@ -192,7 +192,9 @@ def _same(one: Any, other: Any) -> bool:
     return repr(one) == repr(other) and type(one) is type(other)
 
 
-def _wrapped(kind: Kind, times: bytes, payload: bytes, content: bytes, secret: bytes) -> bytes:
+def _wrapped(
+    kind: RecordKind, times: bytes, payload: bytes, content: bytes, secret: bytes
+) -> bytes:
     """Return a record with any payload, sealed as a store seals it."""
     codec = Codec(secret)
     head = struct.pack(">BBcB", codecs.MAGIC, codecs.VERSION, kind.value, 1 if secret else 0)
@@ -200,18 +202,18 @@ def _wrapped(kind: Kind, times: bytes, payload: bytes, content: bytes, secret: b
     return head + codec._seal_of(NAME, head) + content
 
 
-def _record(given: Given, kind: Kind) -> Any:
+def _record(given: Given, kind: RecordKind) -> Any:
     """Return some record of a kind."""
-    if kind is Kind.TIME:
+    if kind is RecordKind.TIME:
         return given.seconds()
-    if kind is Kind.REPRESENTATION:
+    if kind is RecordKind.REPRESENTATION:
         lines = tuple((b"content-type", given.some(30)) for _ in range(given.number(3)))
         items = given.number(1000) if given.flag() else None
         content = given.some()
         fields = Fields(lines)
         digest = digest_of(content, fields)
         return Representation(digest, fields, pack(content), len(content), items)
-    described: dict[Kind, type[Any]] = {Kind.GRANT: Grant, Kind.ENTRY: Entry}
+    described: dict[RecordKind, type[Any]] = {RecordKind.GRANT: Grant, RecordKind.ENTRY: Entry}
     return _made(given, described[kind]) if kind in described else given.some()
 
 
@@ -245,9 +247,9 @@ def records(raw: bytes) -> None:
                 assert Codec(secret).open_time(b"", value) is None or value
         elif mode == b"p":
             given = Given(rest)
-            kind = list(Kind)[given.number(len(Kind))]
+            kind = list(RecordKind)[given.number(len(RecordKind))]
             times = given.take(16)
-            content = given.some() if kind is Kind.REPRESENTATION else b""
+            content = given.some() if kind is RecordKind.REPRESENTATION else b""
             _opened(_wrapped(kind, times, given.rest(), content, secret), secret)
         else:
             _damaged(Given(rest), secret)
@@ -270,7 +272,7 @@ def limits_stored(raw: bytes) -> None:
 
 
 def _damaged(given: Given, secret: bytes) -> None:
-    kind = list(Kind)[given.number(len(Kind))]
+    kind = list(RecordKind)[given.number(len(RecordKind))]
     value = _record(given, kind)
     codec = Codec(secret)
     blob = _openers(codec)[kind][1](NAME, value)
@@ -287,7 +289,7 @@ def _damaged(given: Given, secret: bytes) -> None:
             opened = _openers(fresh)[kind][0](NAME, other)
             # The packed content may be another one that unpacks to the same.
             assert opened is None or (
-                kind is Kind.REPRESENTATION
+                kind is RecordKind.REPRESENTATION
                 and (opened.digest, opened.fields, opened.content())
                 == (value.digest, value.fields, value.content())
             )

@@ -16,7 +16,7 @@ from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis.tracking import Tracking
 from ghmirror_tw.redis_store.failover import FailoverStore, Sizes
 from ghmirror_tw.redis_store.redis_records import RedisRecords
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.memory_store import MemoryStore
 from tests.harness.home import reactor, until
@@ -82,7 +82,7 @@ async def open_store(
     tracking = Tracking()
     if isinstance(servers, tuple):
         servers = Single(node_at(servers, keys_changed=tracking.changed))
-    workshop = Workshop(reactor)
+    workshop = ContentThreads(reactor)
     workshop.open()
     records = RedisRecords(
         servers,

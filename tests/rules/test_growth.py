@@ -27,8 +27,8 @@ from ghmirror_tw import policy
 from ghmirror_tw.github.indenting import IndentingStream
 from ghmirror_tw.github.url_rewriting import Base, Rewriter
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
-from ghmirror_tw.http.response_parser import Heads
+from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.response_parser import ResponseParser
 from ghmirror_tw.redis.resp import _Replies
 from ghmirror_tw.snapshots.snapshot_format import MAGIC, START, VERSION, Header
 from ghmirror_tw.snapshots.snapshot_reader import Reader
@@ -155,7 +155,7 @@ def calls(function: Callable[..., Any]) -> Iterator[Callable[[bytes], Any]]:
         if "Fields" in kind:
             return Fields()
         if "Question" in kind:
-            return Question(b"GET", b"/a", Fields())
+            return Request(b"GET", b"/a", Fields())
         if kind == "Sequence[bytes]":
             return [b"a"]
         return b"a" if "bytes" in kind else _PLAIN[kind.removesuffix(" | None")]
@@ -177,8 +177,8 @@ def calls(function: Callable[..., Any]) -> Iterator[Callable[[bytes], Any]]:
     def in_field(field: bytes) -> Callable[[bytes], Fields]:
         return lambda raw: Fields(((field, raw),))
 
-    def asked(field: bytes) -> Callable[[bytes], Question]:
-        return lambda raw: Question(b"GET", b"/a?page=1", Fields(((field, raw),)))
+    def asked(field: bytes) -> Callable[[bytes], Request]:
+        return lambda raw: Request(b"GET", b"/a?page=1", Fields(((field, raw),)))
 
     for name, kind in kinds.items():
         if kind in {"bytes", "bytes | None"}:
@@ -188,7 +188,7 @@ def calls(function: Callable[..., Any]) -> Iterator[Callable[[bytes], Any]]:
         elif kind == "Fields":
             yield from (made(name, in_field(field)) for field in field_names(function))
         elif kind == "Question":
-            yield made(name, lambda raw: Question(b"GET", b"/" + raw, Fields()))
+            yield made(name, lambda raw: Request(b"GET", b"/" + raw, Fields()))
             yield from (made(name, asked(field)) for field in field_names(function))
 
 
@@ -291,7 +291,7 @@ def pieces(raw: bytes) -> Iterator[bytes]:
 
 
 def _feed_head(raw: bytes) -> None:
-    heads = Heads(to_head=False)
+    heads = ResponseParser(to_head=False)
     for piece in pieces(b"HTTP/1.1 200 OK\r\nA: " + raw):
         heads.find(piece)
 

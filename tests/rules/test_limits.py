@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.proxy.exchange import Requester
 from ghmirror_tw.upstream import limit_probes
-from ghmirror_tw.upstream.rate_limiter import Pacing
-from ghmirror_tw.upstream.upstream_interface import Unanswered
+from ghmirror_tw.upstream.rate_limiter import RateLimiter
+from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from tests.fakes.github import GitHub
 from tests.harness.home import Got, Home, open_home, start, until
 from tests.harness.redis_house import settled
@@ -308,10 +308,10 @@ class Offline(TestCase):
         mirror = self.home.house.mirror
         self.github.fault(None, "timeout")
         for number in range(6):
-            question = Question(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
+            question = Request(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
             requester = Requester(f"{number}", f"{number}")
             left = mirror.put(question, requester, None, mirror.now() + 0.01)
-            await self.assertFailure(Deferred.fromCoroutine(left), Unanswered)
+            await self.assertFailure(Deferred.fromCoroutine(left), UpstreamError)
         assert not self.home.house.availability.failures
 
     async def test_clients_that_go_away_are_no_failures(self) -> None:
@@ -527,7 +527,9 @@ class Fleet(TestCase):
             return permit
 
         self.patch(
-            Pacing, "enter", lambda _, *given, **more: Deferred.fromCoroutine(late(*given, **more))
+            RateLimiter,
+            "enter",
+            lambda _, *given, **more: Deferred.fromCoroutine(late(*given, **more)),
         )
         other = start(self.other.get("/more", token="alice-1"))
         await until(lambda: bool(waiting))

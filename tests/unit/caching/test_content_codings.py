@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.caching.content_codings import (
-    TooLarge,
-    Undecodable,
+    ContentTooLargeError,
+    UndecodableError,
     Unpacking,
     identity,
     pack,
@@ -47,7 +47,7 @@ def test_a_stream_of_members(members: list[bytes], zeros: int, size: int, most: 
     content = b"x" + b"".join(members)
     assert in_pieces(packed, size, most) == content
     assert unpack(packed, len(content)) == content
-    with pytest.raises(TooLarge):
+    with pytest.raises(ContentTooLargeError):
         unpack(packed, len(content) - 1)
 
 
@@ -57,7 +57,7 @@ def test_a_limit_below_nothing(limit: int) -> None:
     packed = pack(bytes(10_000_000))
     tracemalloc.start()
     try:
-        with pytest.raises(TooLarge):
+        with pytest.raises(ContentTooLargeError):
             unpack(packed, limit)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
@@ -76,11 +76,11 @@ def test_a_stream_that_breaks_off(content: bytes, data: st.DataObject) -> None:
     packed = gzip.compress(content)
     second = packed + packed
     cut = data.draw(st.sampled_from([*range(len(packed)), *range(len(packed) + 1, len(second))]))
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableError):
         in_pieces(second[:cut], 50, 100)
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableError):
         unpack(second[:cut], 10_000)
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableError):
         in_pieces(packed + b"no member", 50, 100)
 
 
@@ -103,7 +103,7 @@ def test_codings() -> None:
         assert identity(b"content", coding, 3) == b"content"
     for coding in (b"gzip", b"x-gzip"):
         assert identity(pack(b"content"), coding, 7) == b"content"
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableError):
         identity(b"content", b"br", 7)
 
 
@@ -145,7 +145,7 @@ def test_tiny_members_are_refused() -> None:
     assert unpack(100 * empty, 10) == b""
     assert unpack(2000 * filled + 90 * empty, 2_000_000) == bytes(2_000_000)
     for packed in (101 * empty, 200_000 * empty, 2000 * filled + 4000 * empty):
-        with pytest.raises(Undecodable, match="tiny members"):
+        with pytest.raises(UndecodableError, match="tiny members"):
             unpack(packed, 2_000_000)
 
 

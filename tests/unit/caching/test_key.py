@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ghmirror_tw.caching.key import CacheKey, CredentialNames, origin_of, token_in
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 
 #: Values that could run into each other if they were just put together.
 parts = st.sampled_from([b"", b"-", b"1:", b"1:a", b"a", b"--", b"0:", b"2:a-"]) | st.binary()
@@ -96,14 +96,14 @@ def test_names_are_keyed_hashes() -> None:
 )
 def test_the_path_of_a_question(target: bytes, path: bytes) -> None:
     """The path ends at the first question mark."""
-    assert Question(b"GET", target, Fields()).path == path
+    assert Request(b"GET", target, Fields()).path == path
 
 
 def test_the_credential_of_a_question() -> None:
     """It is the `Authorization` value as sent, and is not shown."""
-    question = Question(b"GET", b"/", Fields(((b"Authorization", b"token s3cret"),)))
+    question = Request(b"GET", b"/", Fields(((b"Authorization", b"token s3cret"),)))
     assert question.authorization == b"token s3cret"
-    assert Question(b"GET", b"/", Fields()).authorization is None
+    assert Request(b"GET", b"/", Fields()).authorization is None
     assert "s3cret" not in repr(question)
 
 

@@ -9,7 +9,7 @@ from ghmirror_tw.github import graphql
 from ghmirror_tw.github.user_agents import respelled
 from ghmirror_tw.http.accept_encoding import accepts_gzip
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 
 
 def lines(*pairs: tuple[bytes, bytes]) -> Fields:
@@ -17,7 +17,7 @@ def lines(*pairs: tuple[bytes, bytes]) -> Fields:
 
 
 def why(method: bytes = b"GET", target: bytes = b"/x", *pairs: tuple[bytes, bytes]) -> str | None:
-    return storability.why_not_storable(Question(method, target, lines(*pairs)))
+    return storability.why_not_storable(Request(method, target, lines(*pairs)))
 
 
 def test_reads_are_storable_and_nothing_else_is() -> None:
@@ -50,7 +50,7 @@ def test_what_has_no_one_meaning_passes_by() -> None:
     assert why(b"GET", b"/x", other[0]) is None
     assert why(b"GET", b"/rate_limit") == "bypass"
     assert why(b"GET", b"/x?access_token=secret") == "bypass"
-    question = Question(b"GET", b"/x", lines())
+    question = Request(b"GET", b"/x", lines())
     assert storability.why_not_storable(question, has_content=True) == "bypass"
 
 
@@ -97,7 +97,7 @@ def test_what_may_be_stored(
     status: int, pairs: list[tuple[bytes, bytes]], reason: str | None
 ) -> None:
     """A whole 200 with a validator, whatever `Vary` names."""
-    question = Question(b"GET", b"/x", lines())
+    question = Request(b"GET", b"/x", lines())
     assert storability.why_unstorable(question, status, lines(JSON, *pairs), API) == reason
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_answer_of_githubs(
     """A page in HTML is a balancer's, unless one of GitHub's own media types asks for it."""
     fields = () if accept is None else ((b"accept", accept),)
     pairs = (ETAG,) if content_type is None else (ETAG, (b"content-type", content_type))
-    question = Question(b"GET", b"/x", lines(*fields))
+    question = Request(b"GET", b"/x", lines(*fields))
     reason = storability.why_unstorable(question, 200, lines(*pairs), API)
     assert reason == (None if fits else "not-json")
 
@@ -147,10 +147,10 @@ def test_what_refuses(status: int, refused: str | None) -> None:
 
 def test_what_writes() -> None:
     """Unsafe methods do; GraphQL is told by its path and its content."""
-    assert storability.is_write(Question(b"DELETE", b"/x", lines()))
-    assert not storability.is_write(Question(b"OPTIONS", b"/x", lines()))
-    assert graphql.is_graphql(Question(b"POST", b"/graphql?x", lines()))
-    assert not graphql.is_graphql(Question(b"POST", b"/graphqlx", lines()))
+    assert storability.is_write(Request(b"DELETE", b"/x", lines()))
+    assert not storability.is_write(Request(b"OPTIONS", b"/x", lines()))
+    assert graphql.is_graphql(Request(b"POST", b"/graphql?x", lines()))
+    assert not graphql.is_graphql(Request(b"POST", b"/graphqlx", lines()))
     assert graphql.is_mutation(b'{"query":"mutation {x}"}')
     assert not graphql.is_mutation(b'{"query":"{x}"}')
 

@@ -8,8 +8,8 @@ from attrs import evolve
 
 from ghmirror_tw.caching.content_codings import represent
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
-from ghmirror_tw.caching.update import Word, brought, confirmed, expires_at
-from ghmirror_tw.caching.validators import Kind, Validator
+from ghmirror_tw.caching.update import ResponseMetadata, brought, confirmed, expires_at
+from ghmirror_tw.caching.validators import Validator, ValidatorKind
 from ghmirror_tw.http.fields import Fields
 
 JSON = Fields(((b"content-type", b"application/json"),))
@@ -29,14 +29,14 @@ def entry(digest: str, **more: object) -> Entry:
     return Entry(digest, **values)  # type: ignore[arg-type]
 
 
-WORD = Word(Fields(), asked_at=10.0, came_at=11.0, login="alice")
+WORD = ResponseMetadata(Fields(), asked_at=10.0, came_at=11.0, login="alice")
 
 
 def test_an_own_validator_confirms_what_the_credential_had() -> None:
     """What a 304 leaves out is kept from the credential's own grant."""
     held = stored()
     known = Known(grant=grant(held.digest))
-    validator = Validator(b'"tag"', Kind.OWN, held.digest)
+    validator = Validator(b'"tag"', ValidatorKind.OWN, held.digest)
     made, listed = confirmed(known, validator, held, WORD)
     assert (made.etag, made.link, made.last_modified) == (b'"tag"', b"<x>; rel=next", b"then")
     assert (made.asked_at, made.validated_at, made.principal) == (10.0, 11.0, "alice")
@@ -49,7 +49,7 @@ def test_a_304_says_more_than_what_was_stored() -> None:
     held = stored()
     fields = Fields(((b"etag", b'W/"tag"'), (b"link", b"<y>"), (b"last-modified", b"now")))
     known = Known(grant=grant(held.digest), entries=(entry(held.digest, principal="bob"),))
-    validator = Validator(b'"tag"', Kind.OWN, held.digest)
+    validator = Validator(b'"tag"', ValidatorKind.OWN, held.digest)
     made, listed = confirmed(known, validator, held, evolve(WORD, fields=fields, login=None))
     assert (made.etag, made.link, made.last_modified) == (b'W/"tag"', b"<y>", b"now")
     assert (listed.principal, listed.brought_at) == ("bob", 1.0)
@@ -59,7 +59,7 @@ def test_a_computed_tag_confirms_what_another_brought() -> None:
     """The `Link` of a shared answer is that of the recency list, and never the grant's."""
     held = stored()
     known = Known(grant=grant("other"), entries=(entry(held.digest, link=b"<z>"),))
-    validator = Validator(b'"tag"', Kind.COMPUTED, held.digest)
+    validator = Validator(b'"tag"', ValidatorKind.COMPUTED, held.digest)
     made, listed = confirmed(known, validator, held, WORD)
     assert (made.digest, made.link, made.last_modified) == (held.digest, b"<z>", None)
     assert made.shareable
@@ -69,7 +69,9 @@ def test_a_computed_tag_confirms_what_another_brought() -> None:
 def test_a_guess_brings_the_empty_list() -> None:
     """What `[]` confirms is new to the recency list."""
     held = stored(b"[]")
-    made, listed = confirmed(Known(), Validator(b'"tag"', Kind.EMPTY, held.digest), held, WORD)
+    made, listed = confirmed(
+        Known(), Validator(b'"tag"', ValidatorKind.EMPTY, held.digest), held, WORD
+    )
     assert (made.link, listed.brought_at) == (None, 11.0)
 
 
@@ -77,7 +79,9 @@ def test_a_date_confirms_without_a_tag() -> None:
     """A grant without entity-tag stays without one."""
     held = stored()
     known = Known(grant=evolve(grant(held.digest), etag=None))
-    assert confirmed(known, Validator(b"", Kind.OWN, held.digest), held, WORD)[0].etag is None
+    assert (
+        confirmed(known, Validator(b"", ValidatorKind.OWN, held.digest), held, WORD)[0].etag is None
+    )
 
 
 def test_a_200_brings_a_grant_and_an_entry() -> None:
@@ -136,7 +140,9 @@ def test_what_a_grant_is_good_for_is_in_it() -> None:
     """Whether it was confirmed or brought."""
     held = stored()
     word = evolve(WORD, expires_at=99.0)
-    made, _ = confirmed(Known(), Validator(b'"tag"', Kind.COMPUTED, held.digest), held, word)
+    made, _ = confirmed(
+        Known(), Validator(b'"tag"', ValidatorKind.COMPUTED, held.digest), held, word
+    )
     assert made.expires_at == 99.0
     made, _ = brought(Known(), held, word, shareable=True)
     assert made.expires_at == 99.0
@@ -148,7 +154,10 @@ def test_a_tag_that_the_server_has_changed_is_not_the_computed_one() -> None:
     own = grant(held.digest, shareable=True)
     for tag, shareable in ((b'W/"tag"', True), (b'"other"', False)):
         word = evolve(WORD, fields=Fields(((b"etag", tag),)))
-        for known, kind in ((Known(grant=own), Kind.OWN), (Known(), Kind.COMPUTED)):
+        for known, kind in (
+            (Known(grant=own), ValidatorKind.OWN),
+            (Known(), ValidatorKind.COMPUTED),
+        ):
             made, _ = confirmed(known, Validator(b'"tag"', kind, held.digest), held, word)
             assert (made.etag, made.shareable) == (tag, shareable)
 
@@ -163,9 +172,9 @@ def test_scopes_sso_and_poll_interval_are_those_that_came_last() -> None:
     first, listed = brought(Known(), held, told, shareable=True)
     known = Known(grant=first, entries=(listed,))
     for kind, word, expected in (
-        (Kind.OWN, WORD, (b"repo", b"p", b"60")),
-        (Kind.COMPUTED, WORD, (None, None, None)),
-        (Kind.COMPUTED, told, (b"repo", b"p", b"60")),
+        (ValidatorKind.OWN, WORD, (b"repo", b"p", b"60")),
+        (ValidatorKind.COMPUTED, WORD, (None, None, None)),
+        (ValidatorKind.COMPUTED, told, (b"repo", b"p", b"60")),
     ):
         made, _ = confirmed(known, Validator(b'"tag"', kind, held.digest), held, word)
         assert (made.scopes, made.sso, made.poll_interval) == expected

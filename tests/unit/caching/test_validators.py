@@ -8,11 +8,11 @@ import pytest
 
 from ghmirror_tw.caching import content_codings, validators
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
-from ghmirror_tw.caching.validators import Kind, Validator
+from ghmirror_tw.caching.validators import Validator, ValidatorKind
 from ghmirror_tw.github.sharing import RETRY_S, WINDOW_S, Sharing
 from ghmirror_tw.http import entity_tags
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 
 JSON = Fields(((b"content-type", b"application/json"), (b"vary", b"Accept, Authorization")))
 
@@ -32,8 +32,8 @@ def chosen(known: Known, principal: str | None = None, **more: bool) -> list[str
     return [each.digest for each in validators.candidates(known, principal, **flags)]
 
 
-def question(*lines: tuple[bytes, bytes]) -> Question:
-    return Question(b"GET", b"/x", Fields(lines))
+def question(*lines: tuple[bytes, bytes]) -> Request:
+    return Request(b"GET", b"/x", Fields(lines))
 
 
 def test_without_a_grant_all_shareable_ones_are_candidates() -> None:
@@ -86,7 +86,10 @@ def test_a_client_s_own_tags() -> None:
 
 def test_conditions() -> None:
     """Tags go before dates; a date is sent only for a grant without a tag."""
-    both = (Validator(b'"a"', Kind.OWN, "a"), Validator(b'"b"', Kind.COMPUTED, "b"))
+    both = (
+        Validator(b'"a"', ValidatorKind.OWN, "a"),
+        Validator(b'"b"', ValidatorKind.COMPUTED, "b"),
+    )
     dated = grant(etag=None, last_modified=b"then")
     assert validators.conditions(both, dated).lines == ((b"if-none-match", b'"a", "b"'),)
     assert validators.conditions((), dated).lines == ((b"if-modified-since", b"then"),)
@@ -96,8 +99,8 @@ def test_conditions() -> None:
 
 def test_what_a_304_confirms() -> None:
     """Its tag says; without one, one validator can only mean itself."""
-    one = Validator(b'"a"', Kind.OWN, "a")
-    two = (one, Validator(b'"b"', Kind.COMPUTED, "b"))
+    one = Validator(b'"a"', ValidatorKind.OWN, "a")
+    two = (one, Validator(b'"b"', ValidatorKind.COMPUTED, "b"))
     assert validators.confirmed(two, b'W/"b"') is two[1]
     assert validators.confirmed(two, b'"c"') is None
     assert validators.confirmed(two, None) is None
@@ -152,11 +155,11 @@ def test_what_does_not_unpack() -> None:
     """Broken, cut off, too large, or coded in another way."""
     packed = gzip.compress(b"x" * 1000)
     for bad in (b"no gzip", packed[:-9]):
-        with pytest.raises(content_codings.Undecodable):
+        with pytest.raises(content_codings.UndecodableError):
             content_codings.identity(bad, b"gzip", 2000)
-    with pytest.raises(content_codings.TooLarge):
+    with pytest.raises(content_codings.ContentTooLargeError):
         content_codings.identity(packed, b"gzip", 999)
-    with pytest.raises(content_codings.Undecodable):
+    with pytest.raises(content_codings.UndecodableError):
         content_codings.identity(b"x", b"br", 10)
     two = gzip.compress(b"a") + gzip.compress(b"b") + b"\0\0"
     assert content_codings.identity(two, b"x-gzip", 10) == b"ab"

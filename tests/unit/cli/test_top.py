@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from ghmirror_tw.cli.admin_client import TIMEOUT_S, Asked, Place, place_of
+from ghmirror_tw.cli.admin_client import TIMEOUT_S, AdminPlace, StatusAnswer, place_of
 from ghmirror_tw.cli.exit_status import CommandError
 from ghmirror_tw.cli.status_tables import board, sparkline
 from ghmirror_tw.config.settings import Settings
@@ -193,7 +193,7 @@ def test_another_server_is_no_mirror(operator: Operator, scene: Scene) -> None:
 
 def test_a_name_that_the_mirror_does_not_expect() -> None:
     """The error names the option."""
-    asked = Asked(Clock(), Place("http://mirror:8081"))
+    asked = StatusAnswer(Clock(), AdminPlace("http://mirror:8081"))
     with pytest.raises(CommandError, match=r"http://mirror:8081: .* \[server\] admin_hosts"):
         asked._parsed(421, b"{}")
 
@@ -201,7 +201,7 @@ def test_a_name_that_the_mirror_does_not_expect() -> None:
 def test_nobody_waits_for_ever() -> None:
     """A mirror that takes the question and says nothing is away, too."""
     clock = Clock()
-    asked = Asked(clock, Place("http://mirror"))
+    asked = StatusAnswer(clock, AdminPlace("http://mirror"))
     cancelled: list[Any] = []
 
     class Silent:

@@ -5,7 +5,7 @@ import pytest
 from ghmirror_tw.github.base_urls import Addressing
 from ghmirror_tw.github.url_rewriting import Base
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.targets import BadRequest
+from ghmirror_tw.http.targets import BadRequestError
 
 API = b"https://api.github.com"
 UPLOADS = b"https://uploads.github.com"
@@ -60,7 +60,7 @@ def test_hosts() -> None:
     """The host of a trusted proxy is believed, and no other."""
     assert base("a", forwarded="b, c") == at("http://a")
     assert base("a", forwarded="b, c", trusted=True) == at("http://b")
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequestError):
         base("a", forwarded="b/c", trusted=True)
 
 

@@ -24,7 +24,7 @@ from ghmirror_tw.github.rate_limits import (
     scopes_of,
 )
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 
 NOW = 1_800_000_000.0
 NOTHING_LEFT = (b"x-ratelimit-remaining", b"0")
@@ -62,7 +62,7 @@ def meant(
     strikes: int = 0,
     target: bytes = b"/repos/o/r?x",
 ) -> Meaning:
-    question = Question(b"GET", target, Fields())
+    question = Request(b"GET", target, Fields())
     return meaning_of(question, status, Fields(lines), content, NOW, strikes)
 
 
@@ -316,7 +316,7 @@ def test_scopes() -> None:
     assert scopes_of(b"POST", b"/repos/o/r/issues", creates=True) == ("", "core", CONTENT_CREATION)
     assert scopes_of(b"GET", b"/rate_limit/", creates=False) == ("",)
     upload = Fields(((b"x-ratelimit-resource", b"code_scanning_upload"),))
-    assert resource_of(Question(b"POST", b"/x", Fields()), upload) == "core"
+    assert resource_of(Request(b"POST", b"/x", Fields()), upload) == "core"
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_whatever_comes_is_bounded(
     status: int, lines: list[tuple[bytes, bytes]], content: bytes, now: float, strikes: int
 ) -> None:
     """No answer crashes it, stops anything for ever, or lets it ask again at once."""
-    question = Question(b"GET", b"/x", Fields())
+    question = Request(b"GET", b"/x", Fields())
     meaning = meaning_of(question, status, Fields(tuple(lines)), content, now, strikes)
     limit = meaning.limit
     assert (limit is not None or meaning.refuses) is (status in {403, 429})

@@ -21,9 +21,14 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 from ghmirror_tw.http import response_parser
-from ghmirror_tw.http.response_parser import MOST_HEAD, MOST_INTERIM, Head, Malformed
-from ghmirror_tw.upstream.http_connection import Connection
-from ghmirror_tw.upstream.incoming_response import Answer
+from ghmirror_tw.http.response_parser import (
+    MOST_HEAD,
+    MOST_INTERIM,
+    MalformedResponseError,
+    ResponseHead,
+)
+from ghmirror_tw.upstream.http_connection import HTTPConnection
+from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
 STRICTER = {
     # Lines end in CR LF, and neither stands anywhere else (RFC 9112, section 2.2); no line goes on
@@ -102,7 +107,7 @@ class Told:
             assert self.reason is not None
             return Outcome("refused", why=why(self.reason))
         by_name: dict[bytes, tuple[bytes, ...]] = {}
-        if isinstance(self.answer, Answer):
+        if isinstance(self.answer, IncomingResponse):
             for name, value in self.answer.lines:
                 by_name[name] = (*by_name.get(name, ()), value)
         else:
@@ -121,7 +126,7 @@ class Told:
 def why(reason: Failure) -> str:
     """Return what an answer was refused for."""
     for each in getattr(reason.value, "reasons", ()):
-        if each.check(Malformed):
+        if each.check(MalformedResponseError):
             return str(each.value)
     return ""
 
@@ -165,7 +170,7 @@ def ours(data: bytes, method: bytes, cuts: list[int]) -> Outcome:
     """Return what ours makes of it."""
     freed: list[object] = []
     lost: list[object] = []
-    connection = Connection(freed.append, lost.append)
+    connection = HTTPConnection(freed.append, lost.append)
     transport = StringTransport()
     connection.makeConnection(transport)
     told = Told()
@@ -344,7 +349,7 @@ def test_each_line_is_read_as_it_is() -> None:
     for lines in ((b"Date: a", b"date: a"), (b"Date: b", b"DATE:a"), (b"Server: a", b"Date:  a ")):
         for _ in range(2):
             block = b"\r\n".join((OK[:-2], *lines, b"", b""))
-            read = Head(block, to_head=False).lines
+            read = ResponseHead(block, to_head=False).lines
             assert read == [
                 (name.lower(), value.strip())
                 for name, value in (line.split(b":") for line in lines)
@@ -357,11 +362,11 @@ def test_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_parser, "_read_before", known)
     personal = b"ETag: x\r\nLink: <x>\r\nX-OAuth-Scopes: repo\r\nLocation: https://x/?token=y\r\n"
     for number in range(3000):
-        Head(OK + b"Server: s\r\nDate: %d\r\n%b\r\n" % (number, personal), to_head=False)
+        ResponseHead(OK + b"Server: s\r\nDate: %d\r\n%b\r\n" % (number, personal), to_head=False)
         assert len(known) <= 1024
     assert {name for name, _ in known.values()} == {b"server", b"date"}
     known.clear()
-    Head(OK + b"Server: %b\r\n\r\n" % (b"s" * 512), to_head=False)
+    ResponseHead(OK + b"Server: %b\r\n\r\n" % (b"s" * 512), to_head=False)
     assert not known
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.http.targets import (
-    BadRequest,
+    BadRequestError,
     NoSuchPathError,
     Target,
     check_request_line,
@@ -127,7 +127,7 @@ def test_prefixes_are_taken_off(uri: bytes, target: bytes) -> None:
 )
 def test_targets_that_are_refused(uri: bytes) -> None:
     """Other forms, other hosts, NUL, dots and bytes that no URL has get a message."""
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(BadRequestError) as refused:
         parse_target(uri)
     assert refused.value.message
     assert str(refused.value)
@@ -208,14 +208,14 @@ def test_request_lines(line: bytes, raw: bool) -> None:
     if not raw:
         check_request_line(line)
         return
-    with pytest.raises(BadRequest, match="percent-encode"):
+    with pytest.raises(BadRequestError, match="percent-encode"):
         check_request_line(line)
 
 
 @pytest.mark.parametrize("uri", ["/caf\xe9", "/search?q=caf\xe9", "http://m.test/caf\xe9"])
 def test_raw_letters(uri: str) -> None:
     """The message for bytes beyond ASCII says what to do with them."""
-    with pytest.raises(BadRequest, match="percent-encode"):
+    with pytest.raises(BadRequestError, match="percent-encode"):
         parse_target(uri.encode())
 
 
@@ -224,7 +224,7 @@ def test_no_target_steers_to_another_host(uri: bytes) -> None:
     """Whatever passes, put behind GitHub's URL, is a path at GitHub and has one reading."""
     try:
         split = parse_target(b"/" + uri)
-    except BadRequest:
+    except BadRequestError:
         return
     url = urlsplit(b"https://api.github.com" + split.target)
     assert url.netloc == b"api.github.com"
@@ -241,7 +241,7 @@ def test_parsing_twice_changes_nothing(uri: bytes) -> None:
     """A target with its prefix is read as what it was read as before."""
     try:
         split = parse_target(b"/" + uri)
-    except BadRequest:
+    except BadRequestError:
         return
     assert parse_target(split.prefix + split.target) == split
 
@@ -251,7 +251,7 @@ def test_any_bytes_are_a_target_or_refused(uri: bytes) -> None:
     """No target makes the parser fail in another way."""
     try:
         split = parse_target(uri)
-    except BadRequest:
+    except BadRequestError:
         return
     assert uri.endswith(split.target.removeprefix(b"/graphql").removeprefix(b"/"))
 
@@ -311,7 +311,7 @@ def test_hosts(host: bytes) -> None:
 )
 def test_hosts_that_are_refused(values: list[bytes]) -> None:
     """None, two, and all that is not a host with a valid port, since it lands in answers."""
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequestError):
         parse_host(values)
 
 
@@ -320,7 +320,7 @@ def test_any_host_is_harmless_or_refused(value: bytes) -> None:
     """What is taken can stand in a URL in JSON and in a field."""
     try:
         host = parse_host([value])
-    except BadRequest:
+    except BadRequestError:
         return
     assert urlsplit(b"http://" + host + b"/x").netloc == host
 

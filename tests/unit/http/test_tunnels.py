@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.http.tunnels import MOST_BYTES, NoTunnel, Proxy
+from ghmirror_tw.http.tunnels import MOST_BYTES, OutboundProxy, TunnelError
 
-PROXY = Proxy("proxy.test", 3128, "user", "hunter2")
+PROXY = OutboundProxy("proxy.test", 3128, "user", "hunter2")
 
 
 def test_what_asks_for_a_tunnel() -> None:
@@ -19,17 +19,17 @@ def test_what_asks_for_a_tunnel() -> None:
         b"CONNECT api.github.com:443 HTTP/1.1\r\nHost: api.github.com:443\r\n"
         b"Proxy-Authorization: Basic %s\r\n\r\n" % basic
     )
-    assert Proxy("p", 1).request("::1", 80) == (
+    assert OutboundProxy("p", 1).request("::1", 80) == (
         b"CONNECT [::1]:80 HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"
     )
-    assert b"Basic " + base64.b64encode(b":x") in Proxy("p", 1, "", "x").request("h", 1)
-    assert base64.b64encode("ü:é".encode()) in Proxy("p", 1, "ü", "é").request("h", 1)
+    assert b"Basic " + base64.b64encode(b":x") in OutboundProxy("p", 1, "", "x").request("h", 1)
+    assert base64.b64encode("ü:é".encode()) in OutboundProxy("p", 1, "ü", "é").request("h", 1)
 
 
 def test_how_it_is_called() -> None:
     """By host and port; its password is not even in the repr."""
     assert PROXY.name == "proxy.test:3128"
-    assert Proxy("::1", 1).name == "[::1]:1"
+    assert OutboundProxy("::1", 1).name == "[::1]:1"
     assert "hunter2" not in repr(PROXY)
 
 
@@ -73,7 +73,7 @@ def test_an_open_tunnel(answer: bytes, sealed: bool) -> None:
 @pytest.mark.parametrize("sealed", [False, True])
 def test_nonsense(answer: bytes, sealed: bool) -> None:
     """What is no HTTP/1.1, has no end, or goes on after its end, opens nothing."""
-    with pytest.raises(NoTunnel):
+    with pytest.raises(TunnelError):
         PROXY.opened(answer, sealed=sealed)
 
 
@@ -82,7 +82,7 @@ def test_content_that_is_only_announced(field: bytes) -> None:
     """It is ignored where TLS would refuse it, and nothing is opened where nothing would."""
     answer = b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n"
     assert PROXY.opened(answer, sealed=True)
-    with pytest.raises(NoTunnel, match="content of its own"):
+    with pytest.raises(TunnelError, match="content of its own"):
         PROXY.opened(answer, sealed=False)
 
 
@@ -92,16 +92,16 @@ def test_content_that_is_only_announced(field: bytes) -> None:
         (PROXY, b"403 Filtered", "403 Filtered: it does not allow this host or port"),
         (PROXY, b"407 No", "407 No: it wants another user or password"),
         (PROXY, b"401 No", "401 No: it wants another user or password"),
-        (Proxy("p", 1), b"407 No", "407 No: it wants a user and a password"),
+        (OutboundProxy("p", 1), b"407 No", "407 No: it wants a user and a password"),
         (PROXY, b"502 Bad Gateway", "502 Bad Gateway"),
         (PROXY, b"301", "301"),
         (PROXY, b"500 a\x1b[0m\xff hunter2 dXNlcjpodW50ZXIy", "500 a?[0m? *** ***"),
         (PROXY, b"500 " + b"x" * 5000, "500 " + "x" * 100),
     ],
 )
-def test_refusals(proxy: Proxy, status: bytes, words: str) -> None:
+def test_refusals(proxy: OutboundProxy, status: bytes, words: str) -> None:
     """The reason is what the proxy said, fit for a log, without the password, and what to do."""
-    with pytest.raises(NoTunnel) as caught:
+    with pytest.raises(TunnelError) as caught:
         proxy.opened(b"HTTP/1.1 " + status + b"\r\nX: 1\r\n\r\n<html>", sealed=True)
     assert caught.value.why == f"it answered CONNECT with {words}"
     assert not re.search("hunter2|dXNlcj", str(caught.value))
@@ -112,6 +112,6 @@ def test_whatever_it_says(received: bytes, sealed: bool) -> None:
     """There is a tunnel, or none, or more has to come; nothing else happens."""
     try:
         opened = PROXY.opened(received, sealed=sealed)
-    except NoTunnel:
+    except TunnelError:
         return
     assert not opened or received.startswith(b"HTTP/1.")

@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.address import Credentials
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
 from tests.unit.redis.nodes import TIMEOUT_S, command
 
 _BOTH = "return {redis.call(ARGV[1], KEYS[1]), redis.call(ARGV[1], KEYS[2])}"
@@ -82,7 +82,7 @@ class Worker:
         while not self.stopped:
             try:
                 await self.turn()
-            except Unavailable as error:
+            except RedisUnavailableError as error:
                 self.failures[error.reason] += 1
                 await deferLater(reactor, _PAUSE_S)
             except Exception as error:

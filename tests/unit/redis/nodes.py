@@ -12,8 +12,8 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.redis_connection import Connection
-from ghmirror_tw.redis.servers_interface import Command, Purpose, Reply, Unavailable
+from ghmirror_tw.redis.redis_connection import RedisConnection
+from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 
 READ, CURRENT, WRITE = Purpose.READ, Purpose.CURRENT, Purpose.WRITE
 
@@ -44,7 +44,7 @@ class Watched:
     _waiting: list[tuple[Callable[[], bool], Deferred[None]]] = field(factory=list)
 
     @property
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[RedisConnection]:
         return self.node._pool.connections
 
     @property
@@ -107,7 +107,7 @@ class Watched:
         """Return the replies, or the reason why there are none."""
         try:
             return await self.ask(*commands, purpose=purpose)
-        except Unavailable as error:
+        except RedisUnavailableError as error:
             return error.reason
 
 

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
-from ghmirror_tw.redis.servers_interface import IServers, Purpose, Unavailable
+from ghmirror_tw.redis.servers_interface import IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.slots import slot_of_tag
 from ghmirror_tw.runtime.certificate_authorities import trust_root
@@ -185,7 +185,7 @@ class Orderly(TestCase):
         slot = slot_of_tag(tag.encode())
         moving = await aside(servers.begin_migration, slot, servers.servers[1])
         await aside(moving.take, keys[0])
-        with self.assertRaises(Unavailable) as raised:
+        with self.assertRaises(RedisUnavailableError) as raised:
             await cluster.ask(tag.encode(), [pair], READ, 1.0)
         assert raised.exception.reason == "tryagain"
         asked = cluster.ask(tag.encode(), [pair], READ, PATIENT_S)
@@ -265,7 +265,7 @@ class Troubled(TestCase):
         first, second = servers.servers[:2]
         await aside(first.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
         await aside(second.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(first))
-        with self.assertRaises(Unavailable) as raised:
+        with self.assertRaises(RedisUnavailableError) as raised:
             await cluster.ask(tag.encode(), [command("GET", f"{{{tag}}}")], READ, PATIENT_S)
         assert raised.exception.reason == "redirections"
         await aside(second.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
@@ -399,5 +399,5 @@ def fetched(servers: ClusterSet) -> int:
 async def refused(case: TestCase, cluster: Cluster, tag: str) -> None:
     """See to it that a slot is unavailable, whatever is asked."""
     for purpose in Purpose:
-        with case.assertRaises(Unavailable):
+        with case.assertRaises(RedisUnavailableError):
             await cluster.ask(tag.encode(), [command("GET", f"t:{{{tag}}}")], purpose, TIMEOUT_S)

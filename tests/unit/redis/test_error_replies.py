@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.redis.error_replies import Trouble, code_of, trouble
+from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, trouble
 from ghmirror_tw.redis.servers_interface import Purpose
 
 READ, WRITE = Purpose.READ, Purpose.WRITE
-BOTH, WRITING, PASSING = Trouble.BOTH, Trouble.WRITING, Trouble.PASSING
+BOTH, WRITING, PASSING = ErrorReplyKind.BOTH, ErrorReplyKind.WRITING, ErrorReplyKind.PASSING
 
 SIX = "ERR Error running script (call to f_b1946ac92492d2347c6235b4d2611184b1946ac9): "
 
@@ -58,7 +58,7 @@ SIX = "ERR Error running script (call to f_b1946ac92492d2347c6235b4d2611184b1946
         ("", "", None),
     ],
 )
-def test_what_they_speak_of(error: str, code: str, what: Trouble | None) -> None:
+def test_what_they_speak_of(error: str, code: str, what: ErrorReplyKind | None) -> None:
     """The server as a whole, writing to it, or one key; a script's own words are its own."""
     assert code_of(error) == code
     assert trouble(code, READ) is what

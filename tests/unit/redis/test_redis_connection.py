@@ -17,9 +17,9 @@ from txredisapi import ResponseError
 
 from ghmirror_tw.redis.pipeline import exchange
 from ghmirror_tw.redis.redis_connection import (
-    CannotConnect,
-    Connection,
     ConnectionFactory,
+    RedisConnectError,
+    RedisConnection,
     State,
 )
 from ghmirror_tw.redis.resp import written
@@ -46,10 +46,10 @@ class One:
     def __init__(self, **options: Any) -> None:
         self.clock = Clock()
         factory = ConnectionFactory(self.clock, PATIENCE_S, IDLE_S, **options)
-        self.connection: Connection = factory.buildProtocol(None)
+        self.connection: RedisConnection = factory.buildProtocol(None)
         self.transport = Transport()
         self.ready: list[Any] = []
-        self.gone: list[Connection] = []
+        self.gone: list[RedisConnection] = []
         self.connection.ready.addBoth(self.ready.append)
         self.connection.gone = self.gone.append
         self.connection.makeConnection(self.transport)
@@ -206,7 +206,7 @@ class Greeting(SynchronousTestCase):
             one.answer(b"".join(steps[:step]) + b"-LOADING it is loading\r\n")
             assert one.transport.disconnecting
             one.lose()
-            assert isinstance(one.ready[0].value, CannotConnect)
+            assert isinstance(one.ready[0].value, RedisConnectError)
             assert "LOADING it is loading" in str(one.ready[0].value)
             assert one.gone == [one.connection]
 
@@ -310,7 +310,7 @@ class Tracking(SynchronousTestCase):
                     one.answer(refused)
                 assert one.ready == []
                 one.lose()
-                assert isinstance(one.ready[0].value, CannotConnect)
+                assert isinstance(one.ready[0].value, RedisConnectError)
                 assert one.connection.factory.said_hello
         one = One(keys_changed=self.changed.append)
         one.lose()

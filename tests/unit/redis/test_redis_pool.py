@@ -16,8 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from ghmirror_tw.redis.address import Credentials
-from ghmirror_tw.redis.redis_connection import Connection, State
-from ghmirror_tw.redis.redis_pool import Pool
+from ghmirror_tw.redis.redis_connection import RedisConnection, State
+from ghmirror_tw.redis.redis_pool import RedisPool
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import RedisServer, start_redis
 from tests.unit.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_node, working_node
@@ -85,7 +85,7 @@ class Attempts(TestCase):
             clock = Clock()
             endpoint = Refusing(clock)
             missed: list[str] = []
-            pool = Pool(
+            pool = RedisPool(
                 reactor=clock,
                 endpoint=endpoint,
                 size=4,
@@ -120,10 +120,10 @@ class Waiting:
         self.asked.append((protocolFactory, reached))
         return reached
 
-    def reach(self, said: bytes) -> Connection:
+    def reach(self, said: bytes) -> RedisConnection:
         """Let the last attempt reach a server that says this."""
         factory, reached = self.asked[-1]
-        connection: Connection = factory.buildProtocol(None)
+        connection: RedisConnection = factory.buildProtocol(None)
         connection.makeConnection(StringTransport())
         reached.callback(connection)
         connection.dataReceived(said)
@@ -137,7 +137,7 @@ class Hello(SynchronousTestCase):
         self.clock, self.endpoint = Clock(), Waiting()
         self.gained: list[None] = []
         self.missed: list[str] = []
-        self.pool = Pool(
+        self.pool = RedisPool(
             reactor=self.clock,
             endpoint=self.endpoint,
             size=1,
@@ -154,7 +154,7 @@ class Hello(SynchronousTestCase):
         self.first = self.endpoint.reach(b"+PONG\r\n")
         assert self.first.factory.said_hello
 
-    def lose(self, connection: Connection) -> None:
+    def lose(self, connection: RedisConnection) -> None:
         connection.connectionLost(Failure(ConnectionDone()))
 
     def test_without_it(self) -> None:

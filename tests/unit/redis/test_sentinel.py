@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.sentinel import Sentinels
 from ghmirror_tw.redis.sentinel_queries import Finder
-from ghmirror_tw.redis.servers_interface import IServers, Purpose, Unavailable
+from ghmirror_tw.redis.servers_interface import IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from tests.fakes.interposer import interpose
 from tests.harness.certificates import Authority
@@ -96,7 +96,7 @@ class Writer:
             written = command("SET", f"t:{self.number}", "1")
             try:
                 await self.sentinels.ask(b"t", [written], Purpose.WRITE, TIMEOUT_S)
-            except Unavailable as error:
+            except RedisUnavailableError as error:
                 self.failures.append(error.reason)
                 await deferLater(reactor, 0.002)
             except Exception as error:
@@ -149,7 +149,7 @@ class Found(TestCase):
         for each in (sentinels, other):
             each.open()
             await each.settled()
-            with self.assertRaises(Unavailable):
+            with self.assertRaises(RedisUnavailableError):
                 await each.ask(b"t", [command("PING")], Purpose.READ, TIMEOUT_S)
         for sentinel in servers.sentinels:
             await aside(sentinel.start)
@@ -294,7 +294,7 @@ class FailedOver(TestCase):
         sentinels = await working(self, servers)
         await aside(self.swap, servers)
         written = [command("SET", "t:x", "1")]
-        with self.assertRaises(Unavailable) as raised:
+        with self.assertRaises(RedisUnavailableError) as raised:
             await sentinels.ask(b"t", written, Purpose.WRITE, TIMEOUT_S)
         assert raised.exception.reason == "readonly"
         assert state(sentinels) != at(former)

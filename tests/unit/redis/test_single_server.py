@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.redis.servers_interface import Command, IServers, Unavailable
+from ghmirror_tw.redis.servers_interface import Command, IServers, RedisUnavailableError
 from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import RedisServer, start_redis
@@ -29,7 +29,7 @@ async def outcome(servers: Any, command: Command, purpose: Any) -> Any:
     try:
         asked: Deferred[Any] = servers.ask(b"", [command], purpose, TIMEOUT_S)
         (reply,) = await asked
-    except Unavailable as error:
+    except RedisUnavailableError as error:
         return error.reason
     return reply
 

@@ -17,7 +17,7 @@ from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.sentinel import Sentinels
 from ghmirror_tw.redis.sentinel_queries import Finder
-from ghmirror_tw.redis.servers_interface import Purpose, Unavailable
+from ghmirror_tw.redis.servers_interface import Purpose, RedisUnavailableError
 from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis.slots import slot_of_tag
@@ -25,8 +25,8 @@ from ghmirror_tw.redis.tracking import Tracking
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
 from ghmirror_tw.redis_store.redis_history import History
-from ghmirror_tw.redis_store.redis_records import EpochOver, RedisRecords
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.redis_store.redis_records import EpochOverError, RedisRecords
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.store_interface import Bid, Budget, Pair, Subject
 from tests.harness.home import reactor
@@ -76,7 +76,7 @@ class LeastPrivilege(TestCase):
     def setUp(self) -> None:
         self.server: RedisServer = start_redis(self)
         self.server.ask(*documented())
-        self.workshop = Workshop(reactor)
+        self.workshop = ContentThreads(reactor)
         self.workshop.open()
         self.addCleanup(self.workshop.close)
 
@@ -107,7 +107,7 @@ class LeastPrivilege(TestCase):
             records.look_up(KEY, ALICE, SOON, current=False),
             records.fetch(KEY, (HELD.digest,), SOON),
             records.refuse(KEY, ALICE, 21.0, SOON),
-            records.put_epoch(ALICE, EPOCH, SOON, EpochOver.EITHER),
+            records.put_epoch(ALICE, EPOCH, SOON, EpochOverError.EITHER),
             history.close(),
             *(
                 budgets.bid(Budget(ALICE, "f", 2), Bid(owner, 1, 0, 1, 1, 1, 0.001))
@@ -119,7 +119,7 @@ class LeastPrivilege(TestCase):
         for step in steps:
             try:
                 await step
-            except Unavailable:
+            except RedisUnavailableError:
                 self.refused += 1
         await records.servers.close()
 
@@ -186,7 +186,7 @@ class LeastPrivilege(TestCase):
             async with aclosing(archive.dump()) as batches:
                 return [pair async for batch in batches for pair in batch]
 
-        with pytest.raises(Unavailable):
+        with pytest.raises(RedisUnavailableError):
             await pairs()
         assert self.log == ["scan"]
         self.server.ask(*more("scan"))
@@ -231,7 +231,7 @@ class Sets(TestCase):
         assert await cluster.ask(tag, [get], Purpose.READ, SOON) == [None]
         assert not any(map(refused_by, servers.servers))
         target.ask("ACL", "SETUSER", "mirror", "-asking")
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(RedisUnavailableError):
             await cluster.ask(tag, [get], Purpose.READ, SOON)
         assert "asking" in refused_by(target)
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
 from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.store import write_behind as owed_module
-from ghmirror_tw.store.store_interface import Patience
+from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_house import node_at, open_store, settled
 from tests.harness.redis_servers import start_redis
@@ -41,7 +41,7 @@ class Lost(TestCase):
         return store
 
     async def known(self, store: FailoverStore) -> Any:
-        return await store.look_up(KEY, ALICE, Patience(SOON), current=True)
+        return await store.look_up(KEY, ALICE, Deadline(SOON), current=True)
 
     async def paid(self) -> None:
         owed = self.other._owed
@@ -120,5 +120,5 @@ class Lagging(TestCase):
             node_at(primary.address), node_at(reader.address, primary=False), reactor
         )
         lagging = await open_store(self, both, local_size=0)
-        found = await lagging.fetch(KEY, (HELD.digest, "0" * 64), Patience(SOON))
+        found = await lagging.fetch(KEY, (HELD.digest, "0" * 64), Deadline(SOON))
         assert found == {HELD.digest: HELD}

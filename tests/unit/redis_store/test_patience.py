@@ -7,7 +7,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.single_server import PrimaryAndReader
 from ghmirror_tw.redis_store.failover import FailoverStore
-from ghmirror_tw.store.store_interface import Patience
+from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Stopped, reactor
 from tests.harness.redis_house import node_at, open_store, settled
 from tests.harness.redis_servers import start_redis
@@ -37,7 +37,7 @@ class HeldUp(TestCase):
     async def test_the_next_question_is_asked(self) -> None:
         """What was not the slowness of Redis leaves as much time for it as there was."""
         store = await self.store(self.server.address)
-        patience = Patience(SOON)
+        patience = Deadline(SOON)
         asked = store.look_up(KEY, ALICE, patience)
         self.clock.at += HOUR_S
         assert (await asked).grant == grant(1.0)
@@ -54,6 +54,6 @@ class HeldUp(TestCase):
         """Where a reader lacks what the primary has."""
         reader = node_at(start_redis(self).address, primary=False)
         store = await self.store(PrimaryAndReader(node_at(self.server.address), reader, reactor))
-        asked = store.fetch(KEY, (HELD.digest,), Patience(SOON))
+        asked = store.fetch(KEY, (HELD.digest,), Deadline(SOON))
         self.clock.at += HOUR_S
         assert await asked == {HELD.digest: HELD}

@@ -11,12 +11,12 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
 from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.store_interface import Bid, Budget, IBudgets, Part
 from tests.fakes.interposer import Interposer
@@ -36,7 +36,7 @@ async def open_budgets(
     """Return budgets in a server that has been connected to."""
     servers = Single(node_at(server.address))
     records = RedisRecords(
-        servers, Codec(b""), Workshop(reactor), reactor.seconds, PREFIX, DAY_S, DAY_S
+        servers, Codec(b""), ContentThreads(reactor), reactor.seconds, PREFIX, DAY_S, DAY_S
     )
     servers.open()
     case.addCleanup(servers.close)
@@ -219,5 +219,5 @@ class Budgets(TestCase):
         """It is said so, and a complaint that can't be told is no fault."""
         self.server.kill()
         self.budgets.complain(ALICE, 1.0)
-        with self.assertRaises(Unavailable):
+        with self.assertRaises(RedisUnavailableError):
             await self.bid("one", 1)

@@ -18,7 +18,7 @@ from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis_store import redis_history as history_module
 from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.store_interface import Patience
+from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_house import node_at, open_store, settled
 from tests.harness.redis_servers import start_redis
@@ -28,7 +28,7 @@ from tests.unit.store.contract import ALICE, ANOTHER, EPOCH, HELD, KEY, SOON, en
 
 async def known(store: FailoverStore) -> Known:
     """Return what a store knows, as before a stale response."""
-    return await store.look_up(KEY, ALICE, Patience(SOON), current=True)
+    return await store.look_up(KEY, ALICE, Deadline(SOON), current=True)
 
 
 async def usable(store: FailoverStore) -> bool:

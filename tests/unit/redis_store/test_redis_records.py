@@ -12,7 +12,7 @@ from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import VERSION, Codec
-from ghmirror_tw.store.store_interface import Claim, Patience, Subject
+from ghmirror_tw.store.store_interface import Claim, Deadline, Subject
 from tests.harness.home import reactor
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, open_store, settled
 from tests.harness.redis_servers import start_redis
@@ -51,14 +51,14 @@ class Records(TestCase):
 
     async def known(self, credential: str = ALICE, **more: Any) -> Any:
         store = await self.reader(**more)
-        return await store.look_up(KEY, credential, Patience(SOON))
+        return await store.look_up(KEY, credential, Deadline(SOON))
 
     async def test_all_of_a_key_share_a_slot(self) -> None:
         """So that a cluster can do in one step what belongs together."""
         await self.remember()
         self.store.refuse(KEY, ALICE, 0.5)
         self.store.unstorable(KEY)
-        await self.store.claim(Subject(KEY, BOB), "a", Patience(SOON))
+        await self.store.claim(Subject(KEY, BOB), "a", Deadline(SOON))
         await settled(self.store)
         keys = [key.decode() for key in self.ask("KEYS", "*")]
         ours = [key for key in keys if "{" in key]
@@ -127,7 +127,7 @@ class Records(TestCase):
         self.store.revoke("d" * 32, EPOCH)
         self.store.replace_epoch("f" * 32, EPOCH)
         self.store.unstorable(names_key := evolve(KEY, target=b"/other"))
-        await self.store.claim(Subject(KEY, "e" * 32), "a", Patience(SOON))
+        await self.store.claim(Subject(KEY, "e" * 32), "a", Deadline(SOON))
         await settled(self.store)
         lives_s = {
             at(GRANT): 3600.0,
@@ -166,7 +166,7 @@ class Records(TestCase):
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await settled(self.store)
         store = await self.reader()
-        assert await store.fetch(KEY, (HELD.digest,), Patience(SOON)) == {HELD.digest: HELD}
+        assert await store.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {HELD.digest: HELD}
 
     async def test_a_refusal_takes_the_grant_along(self) -> None:
         """Nobody needs it any more; a newer one stays."""
@@ -212,16 +212,16 @@ class Records(TestCase):
             for key in (at(GRANT), at(REFUSAL), at(LIST), at(CONTENT)):
                 spoil(key)
             store = await self.reader()
-            known = await store.look_up(KEY, ALICE, Patience(SOON))
+            known = await store.look_up(KEY, ALICE, Deadline(SOON))
             assert (known.grant, known.entries, known.refused) == (None, (), False)
-            assert await store.fetch(KEY, (HELD.digest,), Patience(SOON)) == {}
+            assert await store.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {}
             store.remember(KEY, ALICE, HELD, grant(5.0), entry(5.0))
             store.refuse(KEY, ALICE, 4.0)
             await settled(store)
             known = await self.known()
             assert known.grant == grant(5.0)
             assert known.entries == (entry(5.0),)
-            fetched = await (await self.reader()).fetch(KEY, (HELD.digest,), Patience(SOON))
+            fetched = await (await self.reader()).fetch(KEY, (HELD.digest,), Deadline(SOON))
             assert fetched == {HELD.digest: HELD}
 
     async def test_garbage_in_the_list_of_entries_hides_no_others(self) -> None:
@@ -252,9 +252,9 @@ class Records(TestCase):
         ):
             self.ask("COPY", at(source), at(target), "REPLACE")
         store = await self.reader()
-        known = await store.look_up(other, ALICE, Patience(SOON))
+        known = await store.look_up(other, ALICE, Deadline(SOON))
         assert (known.grant, known.entries) == (None, ())
-        assert await store.fetch(other, (OTHER.digest,), Patience(SOON)) == {}
+        assert await store.fetch(other, (OTHER.digest,), Deadline(SOON)) == {}
 
     async def test_another_secret_sees_nothing(self) -> None:
         """Who changes `credential_secret` starts with an empty cache."""
@@ -271,7 +271,7 @@ class Records(TestCase):
         forged = evolve(held(b"[666]"), digest=HELD.digest)
         self.ask("SET", at(CONTENT), Codec().representation(CONTENT, forged))
         reader = await self.reader(secret=b"")
-        assert await reader.fetch(KEY, (HELD.digest,), Patience(SOON)) == {}
+        assert await reader.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {}
 
     async def test_two_records_of_one_representation(self) -> None:
         """The later 200 is kept beside the later validation, and goes when it is overtaken."""
@@ -287,22 +287,22 @@ class Records(TestCase):
 
     async def test_a_claim_ends_with_who_made_it(self) -> None:
         """Its lease is renewed while the process lives, and runs out when it has died."""
-        assert await self.store.claim(COLD, "a", Patience(SOON)) is Claim.GO
+        assert await self.store.claim(COLD, "a", Deadline(SOON)) is Claim.GO
         key = at(record_names.claim(COLD))
         self.ask("PEXPIRE", key, 1500)
         while self.ask("PTTL", key) <= 1500:
             await self.turn()
         other = await self.reader()
-        assert await other.claim(COLD, "b", Patience(SOON)) is Claim.WAIT
+        assert await other.claim(COLD, "b", Deadline(SOON)) is Claim.WAIT
         waiting = other.wait(COLD, SOON)
         self.store._leases.close()  # as if it had died
         self.ask("PEXPIRE", key, 1)
         await waiting
-        assert await other.claim(COLD, "b", Patience(SOON)) is Claim.GO
+        assert await other.claim(COLD, "b", Deadline(SOON)) is Claim.GO
 
     async def test_an_evicted_lease_is_made_again(self) -> None:
         """As under `allkeys-lru`; unless somebody else has taken the claim by then."""
-        assert await self.store.claim(COLD, "a", Patience(SOON)) is Claim.GO
+        assert await self.store.claim(COLD, "a", Deadline(SOON)) is Claim.GO
         key = at(record_names.claim(COLD))
         self.ask("DEL", key)
         while self.ask("GET", key) != b"a":

@@ -7,7 +7,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.redis.server_figures import total
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.store.store_interface import IStore
 from tests.harness.home import reactor
 from tests.harness.redis_house import open_store, settled
@@ -46,7 +46,7 @@ class Shown(TestCase):
             await deferLater(reactor, 0.01)
         try:
             await store.figures.ask()
-        except Unavailable:
+        except RedisUnavailableError:
             assert store.figures.used_bytes is None
         assert total("used_memory", [b"a:1\r\nused_memory:5\r\n", b"used_memory:7", None]) == 12
         assert total("used_memory", [b"used_memory_rss:5"]) is None

@@ -19,7 +19,7 @@ from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.redis import node as node_module
 from ghmirror_tw.redis.address import Credentials
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
 from ghmirror_tw.redis.slots import slot_of_tag
 from ghmirror_tw.redis.tracking import Tracked, Tracking
@@ -27,7 +27,7 @@ from ghmirror_tw.redis_store import redis_records
 from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.redis_store.said import GOOD_S, OFTEN_S, Said
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.store_interface import Patience
+from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Home, Stopped, open_home, reactor, until
 from tests.harness.redis_house import PREFIX, SOON, at_rest, node_at, open_store, settled, written
 from tests.harness.redis_servers import start_redis
@@ -112,8 +112,8 @@ class Watching(SynchronousTestCase):
         asked[1].callback(None)
         assert len(heard) == 1
         failing = tracked.heard(2.0)
-        asked[3].errback(Unavailable("lost", ""))
-        self.failureResultOf(failing, Unavailable)
+        asked[3].errback(RedisUnavailableError("lost", ""))
+        self.failureResultOf(failing, RedisUnavailableError)
 
 
 class Having(SynchronousTestCase):
@@ -178,7 +178,7 @@ class OneServer(TestCase):
         self.store = await self.open()
         self.writer.remember(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(self.writer)
-        await self.writer.look_up(KEY, BOB, Patience(SOON))  # so that the server knows the script
+        await self.writer.look_up(KEY, BOB, Deadline(SOON))  # so that the server knows the script
 
     async def open(self, **more: Any) -> FailoverStore:
         store = await open_store(self, self.server.address, **more)
@@ -186,7 +186,7 @@ class OneServer(TestCase):
         return store
 
     async def look_up(self, store: FailoverStore | None = None, **more: Any) -> Known:
-        return await (store or self.store).look_up(KEY, ALICE, Patience(SOON), **more)
+        return await (store or self.store).look_up(KEY, ALICE, Deadline(SOON), **more)
 
     async def often(self, store: FailoverStore | None = None) -> Known:
         """Look up as often as it takes until that is not asked for any more."""
@@ -236,7 +236,7 @@ class Saying(OneServer):
         await settled(self.writer)
 
         async def all_of_them() -> list[Known]:
-            patience = Patience(SOON)
+            patience = Deadline(SOON)
             return await gatherResults(
                 [self.store.look_up(key, each, patience) for key in keys for each in (ALICE, BOB)]
             )
@@ -263,7 +263,7 @@ class Saying(OneServer):
         assert self.counted() == {}
         clock.at += 0.2
         self.server.pause()
-        asked = self.store.look_up(KEY, ALICE, Patience(SOON))
+        asked = self.store.look_up(KEY, ALICE, Deadline(SOON))
         clock.at += 0.6
         self.server.resume()
         await asked
@@ -278,7 +278,7 @@ class Saying(OneServer):
     async def test_several_ask_for_it_anew(self) -> None:
         """What one of them was told is as good as another's, and one of them is watched."""
         await self.look_up()
-        patience = Patience(SOON)
+        patience = Deadline(SOON)
         await gatherResults([self.store.look_up(KEY, ALICE, patience) for _ in range(3)])
         assert len(self.store.redis.tracking._watched) == 1
         assert self.is_said()
@@ -286,7 +286,7 @@ class Saying(OneServer):
     async def test_one_gives_up(self) -> None:
         """The others hear of it all the same."""
         await self.often()
-        one, two, three = (self.store.look_up(KEY, ALICE, Patience(SOON)) for _ in range(3))
+        one, two, three = (self.store.look_up(KEY, ALICE, Deadline(SOON)) for _ in range(3))
         two.cancel()
         two.addErrback(lambda _: None)
         assert (await one).grant == (await three).grant == grant(1.0)
@@ -314,7 +314,7 @@ class Saying(OneServer):
         store.redis.now = clock.seconds
         await self.look_up(store)
         self.server.pause()
-        asked = store.look_up(KEY, ALICE, Patience(SOON))
+        asked = store.look_up(KEY, ALICE, Deadline(SOON))
         clock.at += 1.0
         self.server.resume()
         await asked
@@ -339,7 +339,7 @@ class Saying(OneServer):
         """Not that there is nothing, nor a grant that is outweighed, or has to be confirmed."""
         nothing = await open_store(self, self.server.address)
         for _ in range(3):
-            assert (await nothing.look_up(KEY, BOB, Patience(SOON))).current
+            assert (await nothing.look_up(KEY, BOB, Deadline(SOON))).current
         self.writer.refuse(KEY, ALICE, 1.0)
         await settled(self.writer)
         for _ in range(3):
@@ -361,7 +361,7 @@ class Saying(OneServer):
         """Neither what was given up, nor what did not come."""
         await self.look_up()
         self.server.pause()
-        asked = self.store.look_up(KEY, ALICE, Patience(SOON))
+        asked = self.store.look_up(KEY, ALICE, Deadline(SOON))
         assert self.store.redis.tracking._by_key
         asked.cancel()
         asked.addErrback(lambda _: None)
@@ -488,7 +488,7 @@ class Changing(OneServer):
     async def test_the_connection_breaks_just_now(self) -> None:
         """Another one is asked, for all of it."""
         await self.often()
-        asked = self.store.look_up(KEY, ALICE, Patience(SOON))
+        asked = self.store.look_up(KEY, ALICE, Deadline(SOON))
         connections = self.store.redis.servers.node._pool.connections
         (over,) = [each for each in connections if each.outstanding_bytes]
         over.abort("the test does that")
@@ -521,7 +521,7 @@ class Changing(OneServer):
             before, after = grant(10.0 + number), grant(10.5 + number)
             self.writer.freshen(KEY, ALICE, before, entry(before.asked_at))
             await settled(self.writer)
-            asked = self.store.look_up(KEY, ALICE, Patience(SOON))
+            asked = self.store.look_up(KEY, ALICE, Deadline(SOON))
             self.writer.freshen(KEY, ALICE, after, entry(after.asked_at))
             known = await asked
             await settled(self.writer)
@@ -541,7 +541,7 @@ class Confirming(OneServer):
         self.store = await self.open(again_s=8.0)
 
     async def in_redis(self) -> Known:
-        return await (await self.open()).look_up(KEY, ALICE, Patience(SOON))
+        return await (await self.open()).look_up(KEY, ALICE, Deadline(SOON))
 
     async def test_it_is_not_written_again(self) -> None:
         """Before so much time has passed; this process knows of it."""
@@ -586,7 +586,7 @@ class Confirming(OneServer):
         """Who confirms what another one just has writes a grant, and ends nothing for others."""
         other = await self.open(again_s=8.0)
         await self.often()
-        known = await other.look_up(KEY, BOB, Patience(SOON))
+        known = await other.look_up(KEY, BOB, Deadline(SOON))
         assert known.entries == (entry(1.0),)
         for at, listed_at, holds in ((8.9, 1.0, True), (9.0, 9.0, False)):
             other.freshen(
@@ -595,7 +595,7 @@ class Confirming(OneServer):
             await settled(other)
             await self.heard()
             assert self.is_said() is holds
-            now = await (await self.open()).look_up(KEY, BOB, Patience(SOON))
+            now = await (await self.open()).look_up(KEY, BOB, Deadline(SOON))
             assert now.grant == grant(at, principal="bob")
             assert [each.validated_at for each in now.entries] == [listed_at]
 
@@ -653,22 +653,22 @@ class Reader(TestCase):
         writer.remember(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(writer)
         while True:
-            known = await store.look_up(KEY, ALICE, Patience(SOON))
+            known = await store.look_up(KEY, ALICE, Deadline(SOON))
             if known.grant is not None and said_to(store) is not None:
                 break
             await deferLater(reactor, 0.01)
         writer.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await until(lambda: said_to(store) is None)
         while said_to(store) is None:
-            await store.look_up(KEY, ALICE, Patience(SOON))
+            await store.look_up(KEY, ALICE, Deadline(SOON))
         assert said_to(store).grant == grant(2.0)  # type: ignore[union-attr]
         # whether it has told anything can't be asked of who is left alone: the primary is, at once
         other._trials.reading.trip(reactor.seconds(), "")
-        assert (await store.look_up(KEY, ALICE, Patience(SOON))).grant == grant(2.0)
+        assert (await store.look_up(KEY, ALICE, Deadline(SOON))).grant == grant(2.0)
         writer.freshen(KEY, ALICE, grant(3.0), entry(3.0))
         await settled(writer)
         other._trials.reading.trip(reactor.seconds(), "")
-        assert (await store.look_up(KEY, ALICE, Patience(SOON))).grant == grant(3.0)
+        assert (await store.look_up(KEY, ALICE, Deadline(SOON))).grant == grant(3.0)
 
 
 class Shards(TestCase):
@@ -690,7 +690,7 @@ class Shards(TestCase):
 
         async def often() -> None:
             while not is_said():
-                await store.look_up(KEY, ALICE, Patience(SOON))
+                await store.look_up(KEY, ALICE, Deadline(SOON))
 
         slots = [slot_of_tag(name) for name in (record_names.slot_of_key(KEY), ALICE.encode())]
         one, other = (servers.owner(slot) for slot in slots)
@@ -707,7 +707,7 @@ class Shards(TestCase):
         await often()
         writer.freshen(KEY, ALICE, grant(4.0), entry(4.0))
         await until(lambda: not is_said())
-        assert (await store.look_up(KEY, ALICE, Patience(SOON))).grant == grant(4.0)
+        assert (await store.look_up(KEY, ALICE, Deadline(SOON))).grant == grant(4.0)
 
     async def test_a_token_is_with_a_server_of_its_own(self) -> None:
         """Its limits are read beside all that is of the key and of the credential."""
@@ -726,12 +726,12 @@ class Shards(TestCase):
         store.set_limit(ALICE, limit("", until_))
         store.replace_epoch(ALICE, EPOCH)
         await settled(store)
-        known = await reader.look_up(KEY, ALICE, Patience(SOON), token=token)
+        known = await reader.look_up(KEY, ALICE, Deadline(SOON), token=token)
         assert [each.scope for each in known.limits] == ["core"]
         assert (known.grant, known.epoch) == (grant(1.0), EPOCH)
-        known = await reader.look_up(KEY, ALICE, Patience(SOON))
+        known = await reader.look_up(KEY, ALICE, Deadline(SOON))
         assert [each.scope for each in known.limits] == [""]
-        found = await reader.limits(token, ("", "core", "search"), Patience(SOON))
+        found = await reader.limits(token, ("", "core", "search"), Deadline(SOON))
         assert [each.scope for each in found] == ["core"]
 
     async def test_what_does_not_exist_moves(self) -> None:
@@ -743,15 +743,15 @@ class Shards(TestCase):
         store.remember(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         for _ in range(2):
-            await store.look_up(KEY, ALICE, Patience(SOON))
+            await store.look_up(KEY, ALICE, Deadline(SOON))
         assert said_to(store) is not None
         slot = slot_of_tag(ALICE.encode())
         target = next(each for each in servers.servers if each is not servers.owner(slot))
         await deferToThread(servers.migrate, slot, target)
-        await store.look_up(KEY, ALICE, Patience(SOON), current=True)
+        await store.look_up(KEY, ALICE, Deadline(SOON), current=True)
         assert said_to(store) is None
         for _ in range(2):
-            await store.look_up(KEY, ALICE, Patience(SOON))
+            await store.look_up(KEY, ALICE, Deadline(SOON))
         assert said_to(store) is not None
         cluster.shards.refresh()
         await until(lambda: not cluster.shards._news)
@@ -770,7 +770,7 @@ class WhoCanNot(TestCase):
         store.remember(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         for _ in range(4):
-            assert (await store.look_up(KEY, ALICE, Patience(SOON))).current
+            assert (await store.look_up(KEY, ALICE, Deadline(SOON))).current
         assert tracking._by_key == {}
         return node
 

@@ -13,7 +13,7 @@ from ghmirror_tw.caching.records import Grant
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.store_interface import Patience
+from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor
 from tests.harness.redis_house import node_at, open_store, settled
 from tests.harness.redis_servers import start_redis
@@ -59,9 +59,9 @@ class Turns(TestCase):
         """Whoever asks; a question of another one need not wait for it, nor it for that."""
         for credential in (ALICE, BOB):
             self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
-            other = self.store.look_up(KEYS[0], ALICE, Patience(60.0))
+            other = self.store.look_up(KEYS[0], ALICE, Deadline(60.0))
             assert self.under_way() == 2
-            same = self.store.look_up(KEY, credential, Patience(60.0))
+            same = self.store.look_up(KEY, credential, Deadline(60.0))
             assert self.under_way() == 2 + 1 + 2
             known = [await other, await same]
             assert [len(each.entries) for each in known] == [0, 1]
@@ -102,7 +102,7 @@ class Turns(TestCase):
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await self.store.close()
         later = await open_store(self, self.server.address)
-        known = await later.look_up(KEY, ALICE, Patience(60.0))
+        known = await later.look_up(KEY, ALICE, Deadline(60.0))
         assert known.grant == grant(2.0)
 
     async def test_closing_writes_again_what_redis_has_lost(self) -> None:

@@ -32,13 +32,13 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.cli.admin_client import Asked, Place
+from ghmirror_tw.cli.admin_client import AdminPlace, StatusAnswer
 from ghmirror_tw.cli.exit_status import CommandError
 from ghmirror_tw.redis.address import Credentials
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.server_identity import ServerIdentityError, VerifiedTLS, names_host
 from ghmirror_tw.snapshots.aws_service import Access, Service
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import S3Target
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
 from ghmirror_tw.upstream.availability import Availability
@@ -254,14 +254,14 @@ class Places(TestCase):
 
         async def connect(host: str, port: int) -> None:
             with pytest.raises(CommandError):
-                await Asked(reactor, Place(f"https://{host}:{port}")).figures()
+                await StatusAnswer(reactor, AdminPlace(f"https://{host}:{port}")).figures()
 
         with patch.dict(os.environ, {"SSL_CERT_FILE": str(self.ca_path)}):
             await self.each(connect)
 
     async def test_s3(self) -> None:
         """S3, through boto3, in threads."""
-        workers = Workers(reactor)
+        workers = BlockingThreads(reactor)
         workers.open()
         self.addCleanup(workers.close)
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.runtime.single_flight import Collapser, Departure
+from ghmirror_tw.runtime.single_flight import Departure, SingleFlight
 
 
 class Collapsing(SynchronousTestCase):
@@ -16,7 +16,7 @@ class Collapsing(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.unwanted: list[str | Failure] = []
-        self.collapser: Collapser[str] = Collapser(self.unwanted.append)
+        self.collapser: SingleFlight[str] = SingleFlight(self.unwanted.append)
         self.asked: list[Deferred[str]] = []
 
     def wait(self) -> Deferred[tuple[str, bool]]:

@@ -10,7 +10,7 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
 
 reactor: Any = global_reactor
@@ -20,7 +20,7 @@ class Threads(TestCase):
     """A pool."""
 
     def setUp(self) -> None:
-        self.workers = Workers(reactor)
+        self.workers = BlockingThreads(reactor)
         self.workers.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.workers.close()))
 

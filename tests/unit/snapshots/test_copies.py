@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.copies import Copies
 from ghmirror_tw.snapshots.directory_target import DirectoryTarget, _Writing
 from ghmirror_tw.snapshots.snapshot_errors import (
@@ -49,7 +49,7 @@ class Copying(TestCase):
         made = tempfile.TemporaryDirectory()
         self.addCleanup(made.cleanup)
         self.directory = Path(made.name)
-        self.workers = Workers(reactor)
+        self.workers = BlockingThreads(reactor)
         self.workers.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.workers.close()))
         self.target = DirectoryTarget(self.workers, self.directory)

@@ -21,7 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.directory_target import DirectoryTarget, _Writing
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
 from ghmirror_tw.snapshots.snapshot_names import CHUNK_BYTES, LEFTOVER_S, SnapshotName
@@ -68,7 +68,7 @@ class Directory(TestCase):
 
     def setUp(self) -> None:
         self.base = Path(tempfile.mkdtemp(dir=self.mktemp_parent()))
-        self.workers = Workers(reactor)
+        self.workers = BlockingThreads(reactor)
         self.workers.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.workers.close()))
         self.target = DirectoryTarget(self.workers, self.base / "a" / "b")

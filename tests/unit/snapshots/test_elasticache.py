@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.snapshots.aws_service import Service
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.elasticache import CHECK_S, ElastiCacheSnapshots, Named
 from ghmirror_tw.snapshots.schedule import Schedule
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
@@ -99,7 +99,7 @@ class Snapshots(TestCase):
         self.elasticache = open_elasticache(self, self.bucket)
         self.elasticache.groups = {GROUP: 2, "other": 1}
         self.clock = Leaping()
-        workers = Workers(reactor)
+        workers = BlockingThreads(reactor)
         workers.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(workers.close()))
         elasticache = Service(self.elasticache.access(), "elasticache")

@@ -10,11 +10,11 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.redis.servers_interface import Unavailable
-from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LostLease, kept
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, kept
 from ghmirror_tw.snapshots.restorer import Restorer
 from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError
-from ghmirror_tw.store.restore_barrier import Gate
+from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
 
 @define
@@ -101,13 +101,13 @@ class Keeping(SynchronousTestCase):
         """They go on with it."""
         self.leases.has_it = False
         self.clock.advance(LEASE_S)
-        self.failureResultOf(self.kept, LostLease)
+        self.failureResultOf(self.kept, LeaseLostError)
         assert self.step.called
         assert self.clock.getDelayedCalls() == []
 
     def test_trouble_with_it_is_no_end(self) -> None:
         """The next time it may go better."""
-        for trouble in (Unavailable("open", "it is away"), ValueError("broken")):
+        for trouble in (RedisUnavailableError("open", "it is away"), ValueError("broken")):
             self.leases.has_it = trouble
             self.clock.advance(LEASE_S / 3)
         assert len(self.flushLoggedErrors(ValueError)) == 1
@@ -141,7 +141,7 @@ class Filling(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.leases, self.copies = Leases(), Slow()
-        self.gate = Gate(self.clock, 1000.0)
+        self.gate = RestoreBarrier(self.clock, 1000.0)
         nobody: Any = None
         copies: Any = self.copies
         self.restorer = Restorer(

@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.snapshots.aws_service import Service
-from ghmirror_tw.snapshots.blocking_threads import Workers
+from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import FETCHED_BYTES, S3Target
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
 from ghmirror_tw.snapshots.snapshot_names import CHUNK_BYTES, LEFTOVER_S, SnapshotName
@@ -71,7 +71,7 @@ class WithBucket(TestCase):
 
     async def opened(self, prefix: str = "", **more: Any) -> tuple[Bucket, S3Target]:
         bucket = await open_bucket(self)
-        workers = Workers(reactor)
+        workers = BlockingThreads(reactor)
         workers.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(workers.close()))
         target = bucket.target(workers, prefix, **more)
@@ -299,7 +299,7 @@ class Trouble(WithBucket):
     async def test_nobody_listens(self) -> None:
         """No connection: said so, without the address's secrets."""
         bucket, _ = await self.opened()
-        workers = Workers(reactor)
+        workers = BlockingThreads(reactor)
         workers.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(workers.close()))
         access = bucket.access(endpoint_url="http://user:password@127.0.0.1:1")

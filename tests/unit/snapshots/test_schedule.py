@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.snapshots.copies import Saved
 from ghmirror_tw.snapshots.schedule import Schedule
 from ghmirror_tw.snapshots.snapshot_errors import StoreEmptiedError, TargetError
@@ -116,7 +116,7 @@ class Scheduled(SynchronousTestCase):
         self.runs[2].callback(SAVED)
         assert self.metric("failures_total") == 2
         self.clock.advance(INTERVAL)
-        self.runs[3].errback(Unavailable("open", "r:1 refuses connections"))
+        self.runs[3].errback(RedisUnavailableError("open", "r:1 refuses connections"))
         self.clock.advance(INTERVAL)
         self.runs[4].errback(StoreEmptiedError("the store was emptied while it was copied"))
         assert self.logged[-2:] == [

@@ -13,7 +13,7 @@ from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.store.store_interface import Claim, Patience, Subject
+from ghmirror_tw.store.store_interface import Claim, Deadline, Subject
 from tests.harness.home import reactor
 
 KEY = CacheKey(b"/x")
@@ -53,7 +53,7 @@ class Contract(TestCase):
     async def known(self, credential: str = ALICE, key: CacheKey = KEY, store: Any = None) -> Known:
         """Look up, as somebody who needs what is current."""
         asked = store or self.store
-        found: Known = await asked.look_up(key, credential, Patience(SOON), current=True)
+        found: Known = await asked.look_up(key, credential, Deadline(SOON), current=True)
         return found
 
     async def settled(self) -> None:
@@ -61,7 +61,7 @@ class Contract(TestCase):
 
     async def fetched(self, *digests: str, store: Any = None) -> dict[str, Representation]:
         asked = store or self.other
-        found: dict[str, Representation] = await asked.fetch(KEY, digests, Patience(SOON))
+        found: dict[str, Representation] = await asked.fetch(KEY, digests, Deadline(SOON))
         return found
 
 
@@ -159,7 +159,7 @@ class Rules:
 
     async def limits(self: Any, *scopes: str, store: Any = None) -> tuple[Limit, ...]:
         found: tuple[Limit, ...]
-        found = await (store or self.other).limits(ALICE, scopes, Patience(SOON))
+        found = await (store or self.other).limits(ALICE, scopes, Deadline(SOON))
         return found
 
     async def test_limits_travel_with_githubs_own_words(self: Any) -> None:
@@ -179,7 +179,7 @@ class Rules:
         assert all(until - 1 < each.until <= until for each in await self.limits(*scopes))
         known = await self.known(BOB, store=self.other)
         assert known.limits == ()
-        known = await self.other.look_up(KEY, BOB, Patience(SOON), token=ALICE)
+        known = await self.other.look_up(KEY, BOB, Deadline(SOON), token=ALICE)
         assert {each.scope for each in known.limits} == {"core", EVERYTHING}
         assert (await self.known(store=self.store)).limits
 
@@ -222,7 +222,7 @@ class Rules:
                 assert (kept.brought_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
 
     async def claim(self: Any, owner: str, store: Any = None) -> Claim:
-        said: Claim = await (store or self.store).claim(COLD, owner, Patience(SOON))
+        said: Claim = await (store or self.store).claim(COLD, owner, Deadline(SOON))
         return said
 
     async def test_one_goes_first(self: Any) -> None:
@@ -249,8 +249,8 @@ class Rules:
         for number in range(20):
             key = CacheKey(b"/%d" % number)
             subject = Subject(key)
-            assert await self.store.claim(subject, "a", Patience(SOON)) is Claim.GO
-            assert await self.other.claim(subject, "b", Patience(SOON)) is Claim.WAIT
+            assert await self.store.claim(subject, "a", Deadline(SOON)) is Claim.GO
+            assert await self.other.claim(subject, "b", Deadline(SOON)) is Claim.WAIT
             waiting = self.other.wait(subject, SOON)
             self.store.remember(key, ALICE, HELD, grant(1.0), entry())
             self.store.release(subject, "a")
@@ -262,14 +262,14 @@ class Rules:
         self.store.freshen(KEY, BOB, grant(1.0), entry())
         await self.settled()
         own, others = Subject(KEY, ALICE), Subject(KEY, "c" * 32)
-        assert await self.store.claim(own, "a", Patience(SOON)) is Claim.GO
-        assert await self.other.claim(own, "b", Patience(SOON)) is Claim.WAIT
-        assert await self.other.claim(others, "c", Patience(SOON)) is Claim.GO
+        assert await self.store.claim(own, "a", Deadline(SOON)) is Claim.GO
+        assert await self.other.claim(own, "b", Deadline(SOON)) is Claim.WAIT
+        assert await self.other.claim(others, "c", Deadline(SOON)) is Claim.GO
         waiting = self.other.wait(own, SOON)
         self.store.freshen(KEY, ALICE, grant(2.0), entry())
         self.store.release(own, "a")
         await waiting
-        assert await self.other.claim(own, "b", Patience(SOON)) is Claim.KNOWN
+        assert await self.other.claim(own, "b", Deadline(SOON)) is Claim.KNOWN
         self.other.release(others, "c")
 
     async def test_waiting_ends(self: Any) -> None:

@@ -14,13 +14,13 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.redis_store import redis_archive
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.runtime.thread_pool import Workshop
+from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import VERSION, Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.record_names import RecordName, Sort, parse
-from ghmirror_tw.store.store_interface import IArchive, Pair, Patience
+from ghmirror_tw.store.store_interface import Deadline, IArchive, Pair
 from tests.harness.home import reactor
 from tests.harness.redis_house import SOON, open_store, settled
 from tests.harness.redis_servers import start_redis
@@ -93,12 +93,12 @@ class Archives:
             assert await into.admit(pairs) == len(pairs)
             assert await into.admit(pairs) == 0
             for credential in (ALICE, BOB):
-                before = await store.look_up(KEY, credential, Patience(SOON), current=True)
-                after = await other.look_up(KEY, credential, Patience(SOON))
+                before = await store.look_up(KEY, credential, Deadline(SOON), current=True)
+                after = await other.look_up(KEY, credential, Deadline(SOON))
                 assert before.permits is (credential == ALICE)
                 assert after == evolve(before, epoch=None, grant=evolve(before.grant, epoch=None))
             digests = (HELD.digest, OTHER.digest)
-            found = await other.fetch(KEY, digests, Patience(SOON))
+            found = await other.fetch(KEY, digests, Deadline(SOON))
             assert found == {HELD.digest: HELD, OTHER.digest: OTHER}
 
     async def test_nothing_newer_is_touched(self: Any) -> None:
@@ -112,10 +112,10 @@ class Archives:
         other.refuse(KEY, BOB, later)
         await self.settle(other)
         await into.admit(pairs)
-        known = await other.look_up(KEY, ALICE, Patience(SOON))
+        known = await other.look_up(KEY, ALICE, Deadline(SOON))
         assert known.grant == grant(later)
         assert [each.link for each in known.entries if each.digest == HELD.digest] == [b"<new>"]
-        assert (await other.look_up(KEY, BOB, Patience(SOON))).grant is None
+        assert (await other.look_up(KEY, BOB, Deadline(SOON))).grant is None
 
     async def test_what_is_not_ours_is_left_out(self: Any) -> None:
         """Garbage, other secrets and versions, other names, and what has expired."""
@@ -177,7 +177,7 @@ class Stores(TestCase):
 
     async def make_memory(self) -> tuple[Any, Any]:
         store = MemoryStore(reactor, 10_000_000)
-        workshop = Workshop(reactor)
+        workshop = ContentThreads(reactor)
         workshop.open()
         self.addCleanup(workshop.close)
         return store, MemoryArchive(reactor, store, CODEC, workshop)

@@ -14,7 +14,7 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import memory_store as memory_module
 from ghmirror_tw.store.measured_store import MeasuredStore
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
-from ghmirror_tw.store.store_interface import Claim, IStore, Patience
+from ghmirror_tw.store.store_interface import Claim, Deadline, IStore
 from tests.harness.home import reactor
 from tests.unit.store.contract import (
     ALICE,
@@ -49,7 +49,7 @@ class Bounds(SynchronousTestCase):
         self.store = MemoryStore(self.clock, 1_000_000)
 
     def known(self, credential: str = ALICE, key: CacheKey = KEY) -> Known:
-        found: Known = self.successResultOf(self.store.look_up(key, credential, Patience()))
+        found: Known = self.successResultOf(self.store.look_up(key, credential, Deadline()))
         return found
 
     def test_what_was_used_last_is_named_first(self) -> None:
@@ -161,7 +161,7 @@ class Bounds(SynchronousTestCase):
         assert self.store.begin_epoch(ALICE, ANOTHER, 0.0) is None
 
     def claim(self, owner: str) -> Claim:
-        said: Claim = self.successResultOf(self.store.claim(COLD, owner, Patience()))
+        said: Claim = self.successResultOf(self.store.claim(COLD, owner, Deadline()))
         return said
 
     def test_claims_leave_nothing_behind(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from ghmirror_tw.store.restore_barrier import Gate
+from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
 WAITING = 100
 TURN_S = 0.001
@@ -20,9 +20,9 @@ class Turns(Clock):
         return super().callLater(max(delay, TURN_S), *call, **more)
 
 
-def shut_gate(clock: Clock) -> tuple[Gate, list[int]]:
+def shut_gate(clock: Clock) -> tuple[RestoreBarrier, list[int]]:
     """Return a gate that many wait for, and those who have gone on."""
-    gate = Gate(clock, 60.0)
+    gate = RestoreBarrier(clock, 60.0)
     gone: list[int] = []
     gate.shut("it")
 

@@ -8,17 +8,17 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.redis.servers_interface import Unavailable
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.lag import Lag
 from ghmirror_tw.runtime.waiting import waiting, wake
 from ghmirror_tw.store import write_behind as owed_module
 from ghmirror_tw.store.claim_leases import LEASE_S, Leases
 from ghmirror_tw.store.claim_watch import Watch
 from ghmirror_tw.store.store_interface import Subject
-from ghmirror_tw.store.write_behind import BATCH, MOST, PAUSE_S, Owed
+from ghmirror_tw.store.write_behind import BATCH, MOST, PAUSE_S, WriteBehind
 from tests.unit.store.contract import ALICE, COLD, KEY
 
-AWAY = Unavailable("open", "it is away")
+AWAY = RedisUnavailableError("open", "it is away")
 
 
 class Owing(SynchronousTestCase):
@@ -29,7 +29,7 @@ class Owing(SynchronousTestCase):
         self.possible = True
         self.settled = 0
         self.written: list[str] = []
-        self.owed = Owed(self.clock, lambda: self.possible, self.settle, lambda: 0.0)
+        self.owed = WriteBehind(self.clock, lambda: self.possible, self.settle, lambda: 0.0)
 
     def settle(self) -> None:
         self.settled += 1

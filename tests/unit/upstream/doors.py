@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from ghmirror_tw.upstream.http_connection import Connection
+from ghmirror_tw.upstream.http_connection import HTTPConnection
 from tests.fakes.producers import Producer
 
 UNMODIFIED = b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n'
@@ -45,7 +45,7 @@ class Doors:
     """Connects at once, or, *slow*, when the test says so."""
 
     slow: bool = False
-    connections: list[Connection] = field(factory=list)
+    connections: list[HTTPConnection] = field(factory=list)
     waiting: list[Deferred[Any]] = field(factory=list)
     cancelled: int = 0
 

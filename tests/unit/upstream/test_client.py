@@ -17,9 +17,9 @@ from zope.interface import implementer
 
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
-from ghmirror_tw.upstream.client import Client
-from ghmirror_tw.upstream.upstream_interface import Reply, Unanswered
+from ghmirror_tw.http.messages import Request
+from ghmirror_tw.upstream.client import UpstreamClient
+from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 from tests.unit.upstream.doors import UNMODIFIED, WHOLE, Doors, Upload
 
 
@@ -39,11 +39,11 @@ class Asked:
 
     clock: Time = field(factory=Time)
     doors: Doors = field(factory=Doors)
-    client: Client = field(init=False)
+    client: UpstreamClient = field(init=False)
     happened: list[Any] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.client = Client(self.clock, Origin.of("http://gh.test"), b"1.1 m", 5.0, 9.0, 2)
+        self.client = UpstreamClient(self.clock, Origin.of("http://gh.test"), b"1.1 m", 5.0, 9.0, 2)
         for agent in self.client._agents.values():
             agent.endpoint = self.doors
 
@@ -54,7 +54,7 @@ class Asked:
         is_wanted: Callable[[], bool] = lambda: False,
     ) -> Deferred[Any]:
         """Ask, with three seconds for an answer."""
-        question = Question(method, b"/x", Fields(((b"A", b"1"),)))
+        question = Request(method, b"/x", Fields(((b"A", b"1"),)))
         asked = self.client.ask(
             question, content, 3.0, lambda: self.happened.append("ended"), is_wanted
         )
@@ -65,9 +65,9 @@ class Asked:
         self.happened.append(self.client._held)
 
     @property
-    def replies(self) -> list[Reply]:
+    def replies(self) -> list[UpstreamResponse]:
         """What replies there were."""
-        return [each for each in self.happened if isinstance(each, Reply)]
+        return [each for each in self.happened if isinstance(each, UpstreamResponse)]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_collecting_ends_where_too_much_is_unpacked() -> None:
             continue
         assert taken == [None]
 
-        def sink(piece: bytes, reply: Reply = reply, taken: list[Any] = taken) -> None:
+        def sink(piece: bytes, reply: UpstreamResponse = reply, taken: list[Any] = taken) -> None:
             taken.append(piece)
             reply.content.pauseProducing()
 
@@ -170,7 +170,7 @@ def test_no_answer_in_time() -> None:
         assert not asked.happened
         asked.clock.advance(0.2)
         [ended, why, held] = asked.happened
-        assert isinstance(why, Unanswered)
+        assert isinstance(why, UpstreamError)
         assert (ended, why.reason, held) == ("ended", "timeout", 0)
         assert not asked.clock.getDelayedCalls()
 
@@ -282,10 +282,10 @@ def test_what_cannot_be_sent() -> None:
     """It is not answered, and nothing stays behind."""
     for fields in ((b"a", b"1\r\nb: 2"), (b"host", b"elsewhere")):
         asked = Asked()
-        question = Question(b"GET", b"/x", Fields((fields,)))
+        question = Request(b"GET", b"/x", Fields((fields,)))
         asked.client.ask(question, None, 3.0, lambda: None).addBoth(asked._note)
         [why, held] = asked.happened
-        assert isinstance(why, Unanswered)
+        assert isinstance(why, UpstreamError)
         assert (why.reason, held) == ("broken-answer", 0)
         assert not asked.doors.connections
         assert not asked.clock.getDelayedCalls()

@@ -22,7 +22,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.upstream.connection_pool import KEPT_S, Agent, Exchange
+from ghmirror_tw.upstream.connection_pool import KEPT_S, ConnectionPool, PendingExchange
 from tests.unit.upstream.doors import UNMODIFIED, WHOLE, Doors, Reader, Told, Upload
 
 
@@ -32,12 +32,12 @@ class House:
 
     clock: Clock = field(factory=Clock)
     doors: Doors = field(factory=Doors)
-    agent: Agent = field(init=False)
+    agent: ConnectionPool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.agent = Agent(self.clock, self.doors, b"api.test", 3)
+        self.agent = ConnectionPool(self.clock, self.doors, b"api.test", 3)
 
-    def ask(self, method: bytes = b"GET", block: bytes = b"") -> tuple[Told, Exchange]:
+    def ask(self, method: bytes = b"GET", block: bytes = b"") -> tuple[Told, PendingExchange]:
         """Ask without content."""
         told = Told()
         return told, self.agent.ask(method, b"/x", block, told)

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Question
+from ghmirror_tw.http.messages import Request
 from ghmirror_tw.store.memory_budgets import MemoryBudgets
 from ghmirror_tw.store.store_interface import IBudgets
 from ghmirror_tw.upstream import rate_limiter
@@ -21,8 +21,8 @@ from ghmirror_tw.upstream.rate_limiter import (
     COMPLAINT_S,
     LONGEST_WAIT_S,
     UNKNOWN,
-    Pacing,
     Permit,
+    RateLimiter,
     points_of,
 )
 
@@ -43,7 +43,7 @@ class Queue:
             **more,
         }
         self.budgets = MemoryBudgets()
-        self.pacing = Pacing(self.clock, self.budgets, **values, chance=lambda: 0.5)
+        self.pacing = RateLimiter(self.clock, self.budgets, **values, chance=lambda: 0.5)
         #: Who went, in this order.
         self.went: list[str] = []
         self.permits: list[Permit] = []
@@ -287,7 +287,7 @@ def test_what_takes_how_many_points(
     method: bytes, target: bytes, mutates: bool, points: int
 ) -> None:
     """Reads one, writes five, GraphQL by what it does."""
-    assert points_of(Question(method, target, Fields()), mutates=mutates) == points
+    assert points_of(Request(method, target, Fields()), mutates=mutates) == points
 
 
 def test_points_count_for_an_hour_after_a_complaint() -> None:
@@ -353,7 +353,7 @@ def test_the_reserve_is_kept_for_writes() -> None:
 )
 def test_what_spends(method: bytes, target: bytes, lines: list[bytes], charged: bool) -> None:
     """A read that can't be answered with a free 304."""
-    question = Question(method, target, Fields([(name, b"x") for name in lines]))
+    question = Request(method, target, Fields([(name, b"x") for name in lines]))
     assert rate_limiter.spends(question) is charged
 
 

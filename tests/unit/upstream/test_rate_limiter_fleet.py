@@ -18,7 +18,7 @@ from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.store import fleet_shares
 from ghmirror_tw.store.fleet_shares import Share
 from ghmirror_tw.upstream import rate_limiter
-from ghmirror_tw.upstream.rate_limiter import Pacing, Permit
+from ghmirror_tw.upstream.rate_limiter import Permit, RateLimiter
 from tests.fakes.interposer import Interposer, interpose
 from tests.harness.home import reactor, turn, until
 from tests.harness.redis_house import SOON, at_rest
@@ -72,7 +72,7 @@ class Fleet(TestCase):
     def setUp(self) -> None:
         self.server = start_redis(self)
         self.github = Counting()
-        self.fleet: list[Pacing] = []
+        self.fleet: list[RateLimiter] = []
         self.stopping = False
         self.refused = 0
 
@@ -83,7 +83,7 @@ class Fleet(TestCase):
         server: RedisServer | Interposer | None = None,
         counted: bool = True,
         **more: Any,
-    ) -> list[Pacing]:
+    ) -> list[RateLimiter]:
         """Start *count* more, which count the replicas first if *counted*."""
         values: dict[str, Any] = {
             "max_connections": 100,
@@ -98,13 +98,13 @@ class Fleet(TestCase):
             if counted:
                 budgets.history.look()
                 await budgets.history.looked(SOON)
-            started.append(Pacing(reactor, budgets, **values))
+            started.append(RateLimiter(reactor, budgets, **values))
         for each in started:
             self.addCleanup(each.close)
         self.fleet += started
         return started
 
-    async def ask(self, replica: Pacing, who: str = ALICE, points: int = 1) -> None:
+    async def ask(self, replica: RateLimiter, who: str = ALICE, points: int = 1) -> None:
         """Put one question by way of a replica, after it has looked something up."""
         with replica.expecting(who):
             await turn()
@@ -115,14 +115,14 @@ class Fleet(TestCase):
             permit.leave()
 
     def ask_all(
-        self, times: int, *, fleet: list[Pacing] | None = None, **more: Any
+        self, times: int, *, fleet: list[RateLimiter] | None = None, **more: Any
     ) -> Deferred[Any]:
         """Put so many questions by way of each replica, all at once."""
         chosen = self.fleet if fleet is None else fleet
         asked = [start(self.ask(each, **more)) for each in chosen for _ in range(times)]
         return DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
 
-    async def poll(self, replica: Pacing, who: str = ALICE) -> None:
+    async def poll(self, replica: RateLimiter, who: str = ALICE) -> None:
         """Put one question after the other, until told to stop."""
         while not self.stopping:
             try:
@@ -146,7 +146,7 @@ class Fleet(TestCase):
             fleet += await self.start(1, max_in_flight=12, server=between)
         rng = random.Random(1)
 
-        async def bursts(replica: Pacing) -> None:
+        async def bursts(replica: RateLimiter) -> None:
             while self.github.answered[replica] < 300:
                 asked = [start(self.ask(replica)) for _ in range(rng.randrange(1, 12))]
                 await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)

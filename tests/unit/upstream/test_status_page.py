@@ -14,7 +14,7 @@ from zope.interface import provider
 
 from ghmirror_tw.upstream import status_page
 from ghmirror_tw.upstream.availability import Availability
-from ghmirror_tw.upstream.status_page import StatusPage, Unreadable, parse_components
+from ghmirror_tw.upstream.status_page import StatusPage, UnreadableStatusError, parse_components
 from tests.fakes.github import GitHub
 from tests.harness.home import reactor, until
 
@@ -57,7 +57,7 @@ def test_it_speaks_of_one_component() -> None:
 )
 def test_anything_else_says_nothing(content: bytes) -> None:
     """Whatever it is, it is unreadable, and crashes nothing."""
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableStatusError):
         parse_components(content)
 
 

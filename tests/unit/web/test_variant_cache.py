@@ -11,44 +11,44 @@ from ghmirror_tw.caching.content_codings import pack
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.web import client_response
-from ghmirror_tw.web.variant_cache import Form, FormName, Forms
+from ghmirror_tw.web.variant_cache import Variant, VariantCache, VariantKey
 from tests.harness.home import Home, open_home
 
 STORED = Representation("digest", Fields(), pack(b"content"), 7)
 
 
-def name(number: int, *, gzip: bool = True) -> FormName:
-    return FormName(f"digest{number}", (b"http://mirror", b""), gzip)
+def name(number: int, *, gzip: bool = True) -> VariantKey:
+    return VariantKey(f"digest{number}", (b"http://mirror", b""), gzip)
 
 
 def test_a_form_is_found_by_what_it_is_made_of() -> None:
     """Another content, URL or coding is another form."""
-    forms = Forms(100_000)
-    forms.keep(name(1), Form(b"one", changed=True))
-    assert forms.get(name(1)) == Form(b"one", changed=True)
-    for other in (name(2), name(1, gzip=False), FormName("digest1", (), gzip=True)):
+    forms = VariantCache(100_000)
+    forms.keep(name(1), Variant(b"one", changed=True))
+    assert forms.get(name(1)) == Variant(b"one", changed=True)
+    for other in (name(2), name(1, gzip=False), VariantKey("digest1", (), gzip=True)):
         assert forms.get(other) is None
 
 
 def test_what_is_sent_as_it_is_stored_is_not_kept_twice() -> None:
     """Only that it is."""
-    assert Form(None, changed=False).sent(STORED) is STORED.packed
-    assert Form(b"other", changed=True).sent(STORED) == b"other"
+    assert Variant(None, changed=False).sent(STORED) is STORED.packed
+    assert Variant(b"other", changed=True).sent(STORED) == b"other"
 
 
 def test_those_used_longest_ago_make_room() -> None:
     """There is never more than fits; what is too large for it is not kept at all."""
-    forms = Forms(100_000)
+    forms = VariantCache(100_000)
     for number in range(30):
-        forms.keep(name(number), Form(b"x" * 5000, changed=True))
+        forms.keep(name(number), Variant(b"x" * 5000, changed=True))
         assert forms.get(name(0)) is not None
         assert forms.size <= forms.max_size
     gc.collect()  # a form that is being sent is found as well
     assert forms.get(name(1)) is None
     assert forms.get(name(29)) is not None
     before = forms.size
-    forms.keep(name(29), Form(b"again", changed=True))
-    forms.keep(name(99), Form(b"x" * 50_000, changed=True))
+    forms.keep(name(29), Variant(b"again", changed=True))
+    forms.keep(name(99), Variant(b"x" * 50_000, changed=True))
     gc.collect()
     assert forms.get(name(99)) is None
     assert forms.size == before
@@ -56,12 +56,12 @@ def test_those_used_longest_ago_make_room() -> None:
 
 def test_one_content_has_a_few_forms() -> None:
     """So that clients with ever new names of hosts push out no forms of other content."""
-    forms = Forms(1_000_000)
+    forms = VariantCache(1_000_000)
     for number in (1, 2):
-        forms.keep(name(number), Form(b"kept", changed=True))
+        forms.keep(name(number), Variant(b"kept", changed=True))
     for number in range(1_000):
-        made = FormName("digest1", (b"http://host%d" % number, b""), gzip=True)
-        forms.keep(made, Form(b"x" * 1_000, changed=True))
+        made = VariantKey("digest1", (b"http://host%d" % number, b""), gzip=True)
+        forms.keep(made, Variant(b"x" * 1_000, changed=True))
         assert forms.get(made) is not None
         assert forms.get(name(1)) is not None
     assert forms.get(name(2)) is not None
@@ -70,8 +70,8 @@ def test_one_content_has_a_few_forms() -> None:
 
 def test_there_may_be_no_room() -> None:
     """Then nothing is kept."""
-    forms = Forms(0)
-    forms.keep(name(1), Form(None, changed=False))
+    forms = VariantCache(0)
+    forms.keep(name(1), Variant(None, changed=False))
     gc.collect()  # a form that is being sent is found as well
     assert forms.get(name(1)) is None
 
