@@ -35,17 +35,18 @@ _PY_SPY: Final = Path(sys.executable).with_name("py-spy")
 _TIMES_A_SECOND: Final = 500
 _BEFORE_AND_AFTER_S: Final = 2.0
 
+ROOMS: Final = (
+    *("web", "proxy", "upstream", "caching", "github", "http", "store", "redis_store", "redis"),
+    *("telemetry", "runtime", "snapshots"),
+)
+
 _LAYERS: Final = (
-    ("ghmirror_tw/web/", "the mirror's web"),
-    ("ghmirror_tw/github/", "asking GitHub, ours"),
-    ("ghmirror_tw/store/", "store"),
     ("ghmirror_tw/caching/content_codings.py", "gzip and rewriting"),
     ("ghmirror_tw/github/url_rewriting.py", "gzip and rewriting"),
-    ("ghmirror_tw/policy/", "policy"),
-    ("ghmirror_tw/telemetry/metrics.py", "metrics"),
-    ("ghmirror_tw/", "mirror.py and its parts"),
-    ("txredisapi", "store"),
-    ("prometheus_client/", "metrics"),
+    *((f"ghmirror_tw/{room}/", room) for room in ROOMS),
+    ("ghmirror_tw/", "service"),
+    ("txredisapi", "redis"),
+    ("prometheus_client/", "telemetry"),
     ("treq/", "treq"),
     ("twisted/protocols/tls.py", "TLS"),
     ("twisted/internet/_sslverify.py", "TLS"),

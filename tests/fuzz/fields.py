@@ -14,7 +14,15 @@ from ghmirror_tw.caching import acceptance, key, order, storability, update, val
 from ghmirror_tw.caching import vary as varying
 from ghmirror_tw.caching.forwarded_fields import canonical, forwarded
 from ghmirror_tw.caching.key import CacheKey, CredentialNames
-from ghmirror_tw.github import cors, enterprise, graphql, pagination, path_patterns, rate_limits
+from ghmirror_tw.github import (
+    cors,
+    enterprise,
+    graphql,
+    origin,
+    pagination,
+    path_patterns,
+    rate_limits,
+)
 from ghmirror_tw.github import user_agents as agents
 from ghmirror_tw.github.base_urls import Addressing
 from ghmirror_tw.github.url_rewriting import Base, Rewriter
@@ -55,6 +63,8 @@ def request_targets(raw: bytes) -> None:
         return
     target = parsed.target
     assert _TARGET.fullmatch(target)
+    if origin.is_asset(Request(b"POST", target, Fields())):
+        assert target.startswith(b"/repos/")
     assert b"#" not in target
     assert raw.endswith(target.removeprefix(b"/graphql").removeprefix(b"/"))
     assert parsed.prefix in {b"", targets.PREFIX}

@@ -19,7 +19,7 @@ from tests.rules.test_growth import EXEMPT, functions, modules
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
-#: How functions outside of `policy` are called that take what comes from outside.
+#: How functions outside of the pure rooms are called that take what comes from outside.
 _PARSERS: Final = re.compile(
     r"dataReceived|lineReceived|rawDataReceived|feed|decode|parse|(parse|read|open)_\w+"
 )
@@ -33,7 +33,7 @@ OTHERS: Final = {
     "ghmirror_tw.cli.context:open_desk": "opens a store",
     "ghmirror_tw.cli.commands:read_settings": "configuration",
     "ghmirror_tw.upstream.dialling:_Opening.dataReceived": "passes on to `Proxy.opened`",
-    "ghmirror_tw.upstream.incoming_content:Content.dataReceived": "gathers content",
+    "ghmirror_tw.upstream.incoming_content:CollectedContent.dataReceived": "gathers content",
     "ghmirror_tw.redis.resp:StrictProtocol.dataReceived": "passes on to `_Replies`",
     "ghmirror_tw.web.content_conversion:ContentStream.feed": "a type",
 }

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 PACKAGE: Final = ROOT / "tests" / "node_modules" / "@octokit" / "openapi"
-TABLE: Final = ROOT / "ghmirror_tw" / "policy" / "pagination_table.py"
+TABLE: Final = ROOT / "ghmirror_tw" / "github" / "pagination_table.py"
 
 #: What the documentation says of nearly all operations: 30 items, 100 at most.
 USUAL: Final = (30, 100)

@@ -1,6 +1,6 @@
 """What clients and servers send takes time in proportion to its length, whatever it is.
 
-Every compiled pattern of the package and every function of `ghmirror_tw.policy` that takes bytes is
+Every compiled pattern of the package and every function of a pure room that takes bytes is
 found by a program, so that a new one cannot be forgotten, and is driven with its own delimiters:
 each alone, each pair, and each in front of another. What takes longer than a moment is measured at
 four times the size; CPU time that grows more than in proportion is a failure.
@@ -16,14 +16,14 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import product
+from itertools import chain, product
 from time import thread_time
 from typing import Any, Final
 
 import pytest
 
 import ghmirror_tw
-from ghmirror_tw import policy
+from ghmirror_tw import caching, github, http
 from ghmirror_tw.github.indenting import IndentingStream
 from ghmirror_tw.github.url_rewriting import Base, Rewriter
 from ghmirror_tw.http.fields import Fields
@@ -49,15 +49,14 @@ FRONTS: Final = (b"", b'"', b"<", b"{", b"a=", b"https://", b'[{"url":"', b"HTTP
 
 #: Functions that take bytes and are not driven here, each with the reason.
 EXEMPT: Final = {
-    "numbers.whole_number": "takes a few digits, and looks at the length first",
     "remembered.remembered": "a decorator",
-    "reuse.computed": "takes a representation; hashes its content",
-    "reuse.confirmed": "compares for equality",
-    "reuse.was_ignored": "compares for equality",
-    "reuse.freshen": "takes a grant; joins fields",
+    "validators.computed": "takes a representation; hashes its content",
+    "validators.confirmed": "compares for equality",
+    "validators.was_ignored": "compares for equality",
+    "validators.freshen": "takes a grant; joins fields",
     "staleness.fields": "takes a grant; joins fields",
-    "varying.known_for": "takes records; its fields go through `varying` elsewhere",
-    "content.represent": "compresses and hashes, which zlib and hashlib do in proportion",
+    "vary.known_for": "takes records; its fields go through `varying` elsewhere",
+    "content_codings.represent": "compresses and hashes, which zlib and hashlib do in proportion",
 }
 
 
@@ -103,15 +102,15 @@ USES: Final[dict[str, Callable[[re.Pattern[Any], Any], Any]]] = {
 
 
 def functions() -> dict[str, Callable[..., Any]]:
-    """Return the public functions of `policy` that take bytes, in whatever form."""
+    """Return the public functions of the pure rooms that take bytes, in whatever form."""
     found = {}
-    for module in modules(policy):
+    for module in chain.from_iterable(map(modules, (http, github, caching))):
         for name, value in vars(module).items():
             plain = inspect.unwrap(value) if callable(value) else value
             if not inspect.isfunction(plain) or plain.__module__ != module.__name__:
                 continue
             kinds = " ".join(str(each.annotation) for each in _parameters(plain))
-            if not name.startswith("_") and re.search("bytes|Fields|Question", kinds):
+            if not name.startswith("_") and re.search("bytes|Fields|Request", kinds):
                 found[f"{module.__name__.rpartition('.')[2]}.{name}"] = value
     return found
 
@@ -154,7 +153,7 @@ def calls(function: Callable[..., Any]) -> Iterator[Callable[[bytes], Any]]:
         kind = kinds[name]
         if "Fields" in kind:
             return Fields()
-        if "Question" in kind:
+        if "Request" in kind:
             return Request(b"GET", b"/a", Fields())
         if kind == "Sequence[bytes]":
             return [b"a"]
@@ -187,7 +186,7 @@ def calls(function: Callable[..., Any]) -> Iterator[Callable[[bytes], Any]]:
             yield made(name, lambda raw: [raw])
         elif kind == "Fields":
             yield from (made(name, in_field(field)) for field in field_names(function))
-        elif kind == "Question":
+        elif kind == "Request":
             yield made(name, lambda raw: Request(b"GET", b"/" + raw, Fields()))
             yield from (made(name, asked(field)) for field in field_names(function))
 
