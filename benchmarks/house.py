@@ -256,7 +256,7 @@ class Filled:
         """Save the store to *target*, or fill it from there; return what that took."""
         house, shown = self.house, _Remembering()
         snapshot = evolve(house.settings.snapshot, target=target, s3_endpoint_url=endpoint)
-        archive: Any = MemoryArchive(self.reactor, house.memory, self.codec, house.workshop)
+        archive: Any = MemoryArchive(self.reactor, house.memory, self.codec, house.threads)
         if house.redis is not None:
             archive = RedisArchive(house.redis.redis, server_of(house.settings))
         snapshots = Snapshots(
@@ -264,7 +264,7 @@ class Filled:
             evolve(house.settings, snapshot=snapshot),
             archive,
             None,
-            house.gate,
+            house.barrier,
             shown,
             self.reactor.seconds,
             "benchmark",
@@ -281,7 +281,7 @@ class Filled:
                 await schedule.close()
             else:
                 snapshots.restorer.fill()
-                while not shown.told or house.gate.is_shut:
+                while not shown.told or house.barrier.is_shut:
                     await deferLater(self.reactor, 0.01)
         finally:
             await snapshots.place.close()

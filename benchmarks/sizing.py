@@ -191,11 +191,11 @@ class Sizing:
 
 async def measure(reactor: Any, server: RedisServer, count: int) -> None:
     """Measure on *server*, which must be empty."""
-    workshop = ContentThreads(reactor)
-    workshop.open()
+    threads = ContentThreads(reactor)
+    threads.open()
     servers = Single(node_at(server.address))
     records = RedisRecords(
-        servers, Codec(SECRET), workshop, reactor.seconds, PREFIX, 30 * DAY_S, 7 * DAY_S
+        servers, Codec(SECRET), threads, reactor.seconds, PREFIX, 30 * DAY_S, 7 * DAY_S
     )
     servers.open()
     await servers.settled()
@@ -206,7 +206,7 @@ async def measure(reactor: Any, server: RedisServer, count: int) -> None:
         sys.stdout.write(f"{'bytes':44}{'INFO memory':>14}{'MEMORY USAGE':>14}\n")
         await Sizing(records, client, count).run()
     await servers.close()
-    workshop.close()
+    threads.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

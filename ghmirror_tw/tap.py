@@ -128,16 +128,16 @@ class House:
     metrics: Metrics = field(init=False)
     readiness: Readiness = field(factory=Readiness)
     budgets: Budgets = field(init=False)
-    workshop: ContentThreads = field(init=False)
+    threads: ContentThreads = field(init=False)
     memory: MemoryStore = field(init=False)
     redis: FailoverStore | None = field(init=False, default=None)
     redis_trust: Replaceable | None = field(init=False, default=None)
-    gate: RestoreBarrier = field(init=False)
+    barrier: RestoreBarrier = field(init=False)
     availability: Availability = field(init=False)
     status_page: StatusPage | None = field(init=False, default=None)
     snapshots: Snapshots | None = field(init=False, default=None)
     client: UpstreamClient = field(init=False)
-    pacing: RateLimiter = field(init=False)
+    limiter: RateLimiter = field(init=False)
     mirror: Mirror = field(init=False)
     resource: MirrorResource = field(init=False)
     figures: Figures = field(init=False)
@@ -151,7 +151,7 @@ class House:
         self.metrics = Metrics(self.reactor.seconds)
         self.budgets = Budgets.of(self.reactor, settings.memory.max_content_size)
         self.metrics.watch_budgets(self.budgets)
-        self.workshop = ContentThreads(self.reactor, self.budgets.conversion)
+        self.threads = ContentThreads(self.reactor, self.budgets.conversion)
         secret = cache.current_credential_secret().encode()
         self.memory = MemoryStore(self.reactor, settings.memory.max_size - self._forms_size)
         self.availability = Availability(self._github_changed)
@@ -165,7 +165,7 @@ class House:
                 random.random,
                 proxy=proxy_of(github),
             )
-        self.gate = RestoreBarrier(self.reactor, settings.snapshot.restore_wait)
+        self.barrier = RestoreBarrier(self.reactor, settings.snapshot.restore_wait)
         if cache.backend == "redis":
             self.redis = self._with_redis(Codec(secret))
         if settings.snapshot.target:
@@ -188,7 +188,7 @@ class House:
         if self.redis is not None:
             redis = self.redis
             budgets = RedisBudgets(redis.redis, settings.redis.timeout, redis.history)
-        self.pacing = RateLimiter(
+        self.limiter = RateLimiter(
             self.reactor,
             budgets,
             github.max_connections,
@@ -200,15 +200,15 @@ class House:
             self.reactor,
             self.redis or MeasuredStore(self.memory, self.metrics.store, time.perf_counter),
             self.client,
-            self.workshop,
+            self.threads,
             CredentialNames(secret, origin_of(github.api_url)),
             Users(),
             self.metrics,
             _terms(settings),
             Sharing(wanted=cache.share),
-            self.gate,
+            self.barrier,
             self.availability,
-            self.pacing,
+            self.limiter,
             self.budgets,
         )
         self.metrics.watch_sharing(lambda: self.mirror.sharing.enabled(self.mirror.now()))
@@ -217,7 +217,7 @@ class House:
             self.mirror,
             ClientResponseBuilder(
                 Rewriter(github.api_url.encode(), origin.uploads_url),
-                self.workshop,
+                self.threads,
                 via,
                 VariantCache(self._forms_size),
                 self.budgets,
@@ -268,7 +268,7 @@ class House:
             self.reactor,
             self.settings,
             codec,
-            self.workshop,
+            self.threads,
             trust,
             self._redis_changed,
             self._redis_connected,
@@ -314,7 +314,7 @@ class House:
 
     def _with_snapshots(self, codec: Codec) -> Snapshots:
         """Return what keeps copies of the store, and fills it from them."""
-        here = MemoryArchive(self.reactor, self.memory, codec, self.workshop)
+        here = MemoryArchive(self.reactor, self.memory, codec, self.threads)
         archive: Any = here
         if self.redis is not None:
             archive = RedisArchive(self.redis.redis, server_of(self.settings))
@@ -324,7 +324,7 @@ class House:
             self.settings,
             archive,
             here if stands_in else None,
-            self.gate,
+            self.barrier,
             self.metrics,
             self.reactor.seconds,
             uuid4().hex,
@@ -337,11 +337,11 @@ class House:
             self.figures.history,
             self.status_page,
             self.mirror,
-            self.pacing,
+            self.limiter,
             self.snapshots,
             self.client,
             self.store,
-            self.workshop,
+            self.threads,
         )
         return tuple(part for part in parts if part is not None)
 
@@ -369,7 +369,9 @@ class House:
             for fault in error.faults:
                 _log.error("Not reread: {fault}", fault=fault)
             return
-        self.mirror.terms = evolve(self.mirror.terms, allowed_users=settings.server.allowed_users)
+        self.mirror.options = evolve(
+            self.mirror.options, allowed_users=settings.server.allowed_users
+        )
         if secret != self.mirror.names.secret:
             self.mirror.names = CredentialNames(secret, self.mirror.names.origin)
         if self.redis is not None:

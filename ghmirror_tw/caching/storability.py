@@ -37,15 +37,15 @@ _HTML: Final = frozenset({b"text/html", b"application/xhtml+xml"})
 _HTML_OF_GITHUB: Final = re.compile(rb"vnd\.github[a-z0-9.+-]*html")
 
 
-def why_not_storable(question: Request, *, has_content: bool = False) -> str | None:
+def why_not_storable(request: Request, *, has_content: bool = False) -> str | None:
     """Return why a request passes by: ``method`` or ``bypass`` as in RFC 9211, or None."""
-    if question.method not in {b"GET", b"HEAD"}:
+    if request.method not in {b"GET", b"HEAD"}:
         return "method"
     if (
         has_content
-        or question.fields.once(_pass_by)
-        or asks_for_limits(question)
-        or has_secret_in_query(question.target)
+        or request.fields.once(_pass_by)
+        or asks_for_limits(request)
+        or has_secret_in_query(request.target)
     ):
         return "bypass"
     return None
@@ -77,7 +77,7 @@ def _forbids_guessing(fields: Fields) -> bool:
     return fields.get(b"cache-control") is None and b"no-cache" in fields.listed(b"pragma")
 
 
-def why_unstorable(question: Request, status: int, fields: Fields, api_url: bytes) -> str | None:
+def why_unstorable(request: Request, status: int, fields: Fields, api_url: bytes) -> str | None:
     """Return why the response to a storable GET may not be stored, by its fields; None: it may.
 
     A 200 may, with a validator, without `no-store`, with a media type that was accepted, and with
@@ -93,7 +93,7 @@ def why_unstorable(question: Request, status: int, fields: Fields, api_url: byte
         return "no-validator"
     if b"no-store" in fields.listed(b"cache-control"):
         return "no-store"
-    if not is_as_accepted(question.fields.get(b"accept"), fields.get(b"content-type")):
+    if not is_as_accepted(request.fields.get(b"accept"), fields.get(b"content-type")):
         return "not-json"
     link = fields.combined(b"link")
     return "foreign-link" if link is not None and leads_elsewhere(link, api_url) else None
@@ -122,12 +122,12 @@ def has_short_lived_urls(content: bytes) -> bool:
     return any(_SHORT_LIVED.search(found[0]) for found in _URL.finditer(content))
 
 
-def is_write(question: Request) -> bool:
+def is_write(request: Request) -> bool:
     """Tell whether a request may change what GitHub answers (RFC 9110, section 9.2.1).
 
     GraphQL is judged by its content instead; see `is_mutation`.
     """
-    return question.method not in {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
+    return request.method not in {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
 
 
 def refuses(status: int) -> str | None:

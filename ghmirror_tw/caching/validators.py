@@ -102,12 +102,12 @@ def candidates(
     return tuple(chosen)
 
 
-def of_client(question: Request) -> tuple[Validator, ...]:
+def of_client(request: Request) -> tuple[Validator, ...]:
     """Return the client's own entity-tags, for when nothing else is known.
 
     GitHub's 304 to one of them is its answer to the client, though not one that can be stored.
     """
-    value = question.fields.combined(b"if-none-match")
+    value = request.fields.combined(b"if-none-match")
     if value is None:
         return ()
     return tuple(
@@ -116,9 +116,9 @@ def of_client(question: Request) -> tuple[Validator, ...]:
     )
 
 
-def may_be_empty(question: Request) -> bool:
+def may_be_empty(request: Request) -> bool:
     """Tell whether the answer to a question, if it is an empty list, is the two bytes `[]`."""
-    accept = question.fields.get(b"accept")
+    accept = request.fields.get(b"accept")
     return accept is None or _kinds(accept) <= _JSON_ACCEPTED
 
 
@@ -131,23 +131,23 @@ def _kinds(accept: bytes) -> frozenset[bytes]:
     return frozenset([part.split(b";")[0].strip().lower() for part in accept.split(b",")])
 
 
-def computed(question: Request, representation: Representation, content: bytes) -> bytes:
-    """Return the tag that GitHub would give to *content* for the credential of *question*."""
+def computed(request: Request, representation: Representation, content: bytes) -> bytes:
+    """Return the tag that GitHub would give to *content* for the credential of *request*."""
     return entity_tags.compute(
         content,
         representation.fields.combined(b"vary"),
-        accept=question.fields.get(b"accept"),
-        authorization=question.authorization,
+        accept=request.fields.get(b"accept"),
+        authorization=request.authorization,
     )
 
 
-def empty_tag(question: Request) -> bytes:
-    """Return the tag that GitHub would give to `[]` for the credential of *question*."""
+def empty_tag(request: Request) -> bytes:
+    """Return the tag that GitHub would give to `[]` for the credential of *request*."""
     return entity_tags.compute(
         entity_tags.EMPTY_LIST,
         None,
-        accept=question.fields.get(b"accept"),
-        authorization=question.authorization,
+        accept=request.fields.get(b"accept"),
+        authorization=request.authorization,
     )
 
 

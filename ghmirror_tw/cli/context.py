@@ -129,19 +129,19 @@ class Desk:
             settings,
             redis=evolve(redis, timeout=max(redis.timeout, _LEAST_TIMEOUT_S), pool_size=1),
         )
-        workshop = ContentThreads(self.reactor)
+        threads = ContentThreads(self.reactor)
         trust = redis_trust(redis)
         records = redis_records(
-            self.reactor, patient, self.place.codec, workshop, trust, lambda: None
+            self.reactor, patient, self.place.codec, threads, trust, lambda: None
         )
-        workshop.open()
+        threads.open()
         records.servers.open()
         try:
             await records.servers.settled()
             yield MeteredArchive(records, server_of(settings), progress=self.out.progress)
         finally:
             await records.servers.close()
-            workshop.close()
+            threads.close()
 
 
 def _is_missing(directory: Path) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ghmirror_tw.http.messages import Request
 
 
-def is_graphql(question: Request) -> bool:
+def is_graphql(request: Request) -> bool:
     """Tell whether a request goes to GraphQL."""
-    target = question.target
-    return target.startswith(b"/graphql") and question.path.rstrip(b"/") == b"/graphql"
+    target = request.target
+    return target.startswith(b"/graphql") and request.path.rstrip(b"/") == b"/graphql"
 
 
 def is_mutation(content: bytes) -> bool:

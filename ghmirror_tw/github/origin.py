@@ -18,9 +18,9 @@ _ASSETS: Final = re.compile(
 )
 
 
-def is_asset(question: Request) -> bool:
+def is_asset(request: Request) -> bool:
     """Tell whether a request uploads the asset of a release without the prefix for uploads."""
-    return question.method == b"POST" and _ASSETS.fullmatch(question.path) is not None
+    return request.method == b"POST" and _ASSETS.fullmatch(request.path) is not None
 
 
 @frozen
@@ -68,21 +68,21 @@ class Origin:
         scheme = b"https://" if self.secure else b"http://"
         return scheme + uploads.authority + uploads.uploads_path
 
-    def routed(self, question: Request) -> Request:
+    def routed(self, request: Request) -> Request:
         """Return the upload of an asset with the prefix `UPLOADS`, any other request unchanged.
 
         GitHub accepts assets only at the host for uploads (GitHub: upload a release asset). Some
         clients send them to the API's host: they use no host but that of their base URL, or add a
         prefix of their own.
         """
-        if self.uploads_url is not None and is_asset(question):
-            return evolve(question, target=UPLOADS + question.target)
-        return question
+        if self.uploads_url is not None and is_asset(request):
+            return evolve(request, target=UPLOADS + request.target)
+        return request
 
-    def target(self, question: Request) -> bytes:
+    def target(self, request: Request) -> bytes:
         """Return the request target of a question, byte for byte but for the base path."""
-        if is_upload(question.target):
-            return self.uploads_path + question.target.removeprefix(UPLOADS)
-        if self.base_path.endswith(b"/api/v3") and is_graphql(question):
+        if is_upload(request.target):
+            return self.uploads_path + request.target.removeprefix(UPLOADS)
+        if self.base_path.endswith(b"/api/v3") and is_graphql(request):
             return self.base_path.removesuffix(b"v3") + b"graphql"
-        return self.base_path + question.target
+        return self.base_path + request.target

@@ -220,9 +220,9 @@ def _bucket_of(path: bytes, method: bytes) -> str:
     return CORE
 
 
-def resource_of(question: Request, fields: Fields) -> str:
+def resource_of(request: Request, fields: Fields) -> str:
     """Return to which resource's quota an answer says that it counts; else, what is known."""
-    return _resource(fields) or bucket_of(question.method, question.path)
+    return _resource(fields) or bucket_of(request.method, request.path)
 
 
 def _resource(fields: Fields) -> str | None:
@@ -235,7 +235,7 @@ def _resource(fields: Fields) -> str | None:
 
 
 def meaning_of(  # noqa: PLR0913, PLR0917 - a whole response, and when it was received
-    question: Request, status: int, fields: Fields, content: bytes, now: float, strikes: int
+    request: Request, status: int, fields: Fields, content: bytes, now: float, strikes: int
 ) -> Meaning:
     """Return what a response means: whether it refuses, and which limit it reports.
 
@@ -250,7 +250,7 @@ def meaning_of(  # noqa: PLR0913, PLR0917 - a whole response, and when it was re
     if kind is None:
         return Meaning(None, refuses=refuses)
     pause_s, hinted = _pause(kind, fields, now, strikes)
-    scope = _scope(kind, question, fields, message)
+    scope = _scope(kind, request, fields, message)
     kept = tuple([line for line in fields if line[0] in _KEPT and len(line[1]) <= _LONGEST_VALUE])
     # The content of a refusal concerns one target, and must not be sent for another.
     repeated = b"" if refuses or not message or len(content) > _LONGEST_CONTENT else content
@@ -303,10 +303,10 @@ def _wants_sso(fields: Fields) -> bool:
     return (fields.get(b"x-github-sso") or b"").startswith(b"required")
 
 
-def _scope(kind: LimitKind, question: Request, fields: Fields, message: str) -> str:
+def _scope(kind: LimitKind, request: Request, fields: Fields, message: str) -> str:
     """Return the scope of a limit."""
     if kind is LimitKind.PRIMARY:
-        return resource_of(question, fields)
+        return resource_of(request, fields)
     if _CONTENT_MESSAGE in message:
         return CONTENT_CREATION
     if _LOGIN_MESSAGE in message:
@@ -371,7 +371,7 @@ def _bounded(seconds: float) -> float:
     return min(max(seconds, _SHORTEST_S), LONGEST_S)
 
 
-def asks_for_limits(question: Request) -> bool:
+def asks_for_limits(request: Request) -> bool:
     """Tell whether a request asks what is left of the quota, which costs nothing."""
-    target = question.target
-    return target.startswith(b"/rate_limit") and question.path.rstrip(b"/") == b"/rate_limit"
+    target = request.target
+    return target.startswith(b"/rate_limit") and request.path.rstrip(b"/") == b"/rate_limit"

@@ -65,7 +65,7 @@ class AccessControl:
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
 
     async def admit(
-        self, question: Request, credential: str, terms: MirrorOptions, *, offline: bool
+        self, request: Request, credential: str, options: MirrorOptions, *, offline: bool
     ) -> Response | None:
         """Raise a `MirrorError` unless the credential belongs to an allowed user.
 
@@ -75,19 +75,19 @@ class AccessControl:
         login, GitHub's response is returned, for instance that of a rate limit. The result depends
         neither on the target nor on stored responses.
         """
-        allowed = terms.allowed_users
+        allowed = options.allowed_users
         if not allowed:
             return None
-        if question.authorization is None:
+        if request.authorization is None:
             raise error_responses.no_credential()
         try:
             may_use = await self.users.may_use(
                 credential,
-                lambda: self._login_of(question),
+                lambda: self._login_of(request),
                 allowed,
                 self.now,
-                terms.stale_limit,
-                lambda late: self.call_later(0.0 if offline else terms.stale_after, late),
+                options.stale_limit,
+                lambda late: self.call_later(0.0 if offline else options.stale_after, late),
             )
         except (BadCredentialError, LoginUnknownError) as error:
             if isinstance(error.response, Response):
@@ -97,14 +97,14 @@ class AccessControl:
             raise error_responses.not_allowed()
         return None
 
-    async def _login_of(self, question: Request) -> str:
+    async def _login_of(self, request: Request) -> str:
         """Return the login of the credential, by a request to GitHub.
 
         For the JSON Web Token of a GitHub App it is made from the slug of the App. An installation
         of an App has no user: GraphQL returns its login. Raises `BadCredentialError` and
         `LoginUnknownError`.
         """
-        authorization = question.authorization or b""
+        authorization = request.authorization or b""
         fields = Fields(
             (
                 (b"authorization", authorization),
@@ -114,23 +114,23 @@ class AccessControl:
             )
         )
         if is_app_jwt(authorization):
-            answer = await self.ask(Request(b"GET", b"/app", fields), None)
-            return _login_in(answer, parse_app)
-        answer = await self.ask(Request(b"GET", b"/user", fields), None)
-        if answer.status != _FORBIDDEN:
-            return _login_in(answer, parse_login)
+            response = await self.ask(Request(b"GET", b"/app", fields), None)
+            return _login_in(response, parse_app)
+        response = await self.ask(Request(b"GET", b"/user", fields), None)
+        if response.status != _FORBIDDEN:
+            return _login_in(response, parse_login)
         fields = fields.with_line(b"content-type", b"application/json")
         query = Request(b"POST", b"/graphql", fields)
         return _login_in(await self.ask(query, _Text(VIEWER_QUERY)), parse_viewer)
 
 
-def _login_in(answer: Response, parse: Callable[[bytes], str | None]) -> str:
+def _login_in(response: Response, parse: Callable[[bytes], str | None]) -> str:
     """Return the login in a response. Raises `BadCredentialError` and `LoginUnknownError`."""
-    if answer.status == _UNAUTHORIZED:
-        raise BadCredentialError(answer)
-    if answer.status != _OK:
-        raise LoginUnknownError(answer)
-    login = parse(answer.body.content) if isinstance(answer.body, BufferedContent) else None
+    if response.status == _UNAUTHORIZED:
+        raise BadCredentialError(response)
+    if response.status != _OK:
+        raise LoginUnknownError(response)
+    login = parse(response.body.content) if isinstance(response.body, BufferedContent) else None
     if login is None:
         raise LoginUnknownError(None)
     return login

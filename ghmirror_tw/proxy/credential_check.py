@@ -65,21 +65,21 @@ class CredentialChecks:
     async def refusal(
         self,
         credential: str,
-        question: Request,
+        request: Request,
         send: Callable[[Request], Awaitable[UpstreamResponse]],
     ) -> Response | None:
         """Return GitHub's 401 to a credential; None where it is accepted, or the check is unclear.
 
         If it is unclear, the response to the request itself decides. *send* sends a request to
-        GitHub. *question* is the request that waits for the check.
+        GitHub. *request* is the request that waits for the check.
         """
-        answer, first = await self._flights.join(credential, lambda: self._check(question, send))
-        return answer if first or answer is None else evolve(answer, collapsed=True)
+        response, first = await self._flights.join(credential, lambda: self._check(request, send))
+        return response if first or response is None else evolve(response, collapsed=True)
 
     async def _check(
-        self, question: Request, send: Callable[[Request], Awaitable[UpstreamResponse]]
+        self, request: Request, send: Callable[[Request], Awaitable[UpstreamResponse]]
     ) -> Response | None:
-        authorization, accept = question.authorization or b"", question.fields.get(b"accept")
+        authorization, accept = request.authorization or b"", request.fields.get(b"accept")
         # GitHub's 401 is in the media type that the request accepts.
         if accept is None or not asks_for_json(accept):
             accept = _JSON
@@ -100,8 +100,8 @@ class CredentialChecks:
             reply.content.abort()
         if reply.status == _UNAUTHORIZED and not _may_be_app(authorization):
             self.metrics.credential_checked("refused")
-            answer = passed_on(reply, None)
-            return evolve(answer, body=BufferedContent(content or b"", answer.coding))
+            response = passed_on(reply, None)
+            return evolve(response, body=BufferedContent(content or b"", response.coding))
         if reply.status == _NOT_FOUND:
             self._off_until = self.now() + _NO_LIMITS_S
         accepted = accepts(reply.status, authorization)

@@ -74,13 +74,13 @@ class Lookup:
     gets an error; *stale_by*: when it gets a stale answer, if there is one for it.
     """
 
-    question: Request
+    request: Request
     key: CacheKey
     requester: Requester
     generation: int
     deadline: float
     guess: bool
-    patience: Deadline = field(eq=False)
+    store_deadline: Deadline = field(eq=False)
     probing: bool = False
     stale_by: float = inf
     #: When it was received. A flight that began before may not know of the client's last write.
@@ -104,17 +104,17 @@ class Lookup:
     @property
     def head(self) -> bool:
         """Whether no content is wanted."""
-        return self.question.method == b"HEAD"
+        return self.request.method == b"HEAD"
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """The scopes of the limits that stop it."""
-        return EVERYTHING, bucket_of(b"GET", self.question.path)
+        return EVERYTHING, bucket_of(b"GET", self.request.path)
 
     @property
     def first_page(self) -> bool:
         """Whether it is no later page of a list."""
-        return page_number(self.question.target) == 1
+        return page_number(self.request.target) == 1
 
     def walk(self, known: Known) -> Walk:
         """Return this request as a step of a walk through a list.
@@ -155,11 +155,11 @@ class ConditionalRequest:
             else ConditionalRequest()
         )
 
-    def as_sent(self, question: Request) -> Request:
+    def as_sent(self, request: Request) -> Request:
         """Return a question as GitHub gets it: our preconditions in place of the client's."""
-        fields = question.fields.once(canonical)
+        fields = request.fields.once(canonical)
         preconditions = conditions(self.validators, self.dated)
-        return Request(question.method, question.target, fields.plus(preconditions))
+        return Request(request.method, request.target, fields.plus(preconditions))
 
 
 @frozen

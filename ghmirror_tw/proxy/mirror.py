@@ -134,15 +134,15 @@ class Mirror:
     reactor: Any
     store: IStore
     github: IUpstream
-    workshop: ContentThreads
+    threads: ContentThreads
     names: CredentialNames
     users: Users
     metrics: Metrics
-    terms: MirrorOptions
+    options: MirrorOptions
     sharing: Sharing
-    gate: RestoreBarrier
+    barrier: RestoreBarrier
     availability: Availability
-    pacing: RateLimiter
+    limiter: RateLimiter
     budgets: Budgets
     accepted: AcceptedCredentials = field(factory=AcceptedCredentials)
     stops: ActiveLimits = field(init=False)
@@ -174,16 +174,16 @@ class Mirror:
         )
         self.stops = ActiveLimits(self.is_accepted)
         self._checks = CredentialChecks(self.metrics, self.now)
-        self.metrics.watch_unknown(lambda: self.pacing.unknown_in_flight)
+        self.metrics.watch_unknown(lambda: self.limiter.unknown_in_flight)
         self.proofs = Proofs(self.now)
-        self._validation = Revalidation(self, self.store, self.workshop, self.sharing, self.proofs)
+        self._validation = Revalidation(self, self.store, self.threads, self.sharing, self.proofs)
 
         self._trials = LimitProbes(self.store, self.stops, self.now, self.call_later, self._owner)
 
     # Time and names.
 
-    def _key(self, question: Request) -> CacheKey:
-        return CacheKey.of(question.target, question.fields, self.names.origin)
+    def _key(self, request: Request) -> CacheKey:
+        return CacheKey.of(request.target, request.fields, self.names.origin)
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
@@ -216,109 +216,113 @@ class Mirror:
 
     # From outside.
 
-    async def answer(self, question: Request, upload: Upload | None = None) -> Response:
+    async def respond(self, request: Request, upload: Upload | None = None) -> Response:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
-        requester = self._requester(question.fields)
+        requester = self._requester(request.fields)
         began = self.now()
-        deadline = began + self.terms.timeout
-        if self.terms.allowed_users:
+        deadline = began + self.options.timeout
+        if self.options.allowed_users:
             refused = await self._admission.admit(
-                question, requester.credential, self.terms, offline=self.availability.offline
+                request, requester.credential, self.options, offline=self.availability.offline
             )
             if refused is not None:
                 return refused
         try:
-            forward = why_not_storable(question, has_content=upload is not None)
+            forward = why_not_storable(request, has_content=upload is not None)
             if forward is not None:
-                return await self._pass_by(question, upload, requester, forward, deadline)
-            answer = await self._answer_storable(
-                question,
+                return await self._pass_by(request, upload, requester, forward, deadline)
+            response = await self._answer_storable(
+                request,
                 requester,
                 deadline,
-                self.store.patience(),
-                stale_by=began + self.terms.stale_after,
+                self.store.store_deadline(),
+                stale_by=began + self.options.stale_after,
             )
         except UpstreamError as error:
-            raise self._sorry(question, error) from error
+            raise self._sorry(request, error) from error
         except RateLimitedError as error:
             return error.stop.again(self.now())
         except NoUpstreamResponseError as error:
             if isinstance(error.otherwise, Response):
                 return error.otherwise
-            self._log_unanswered(question, error.reason, str(error.__cause__ or error.status))
+            self._log_unanswered(request, error.reason, str(error.__cause__ or error.status))
             raise error.otherwise from error
-        free = answer.outcome in _SAVED and not answer.charged
-        asked_free = free and question.authorization is not None
-        if asked_free or answer.outcome is Outcome.FRESH or answer.collapsed:
+        free = response.outcome in _SAVED and not response.charged
+        asked_free = free and request.authorization is not None
+        if asked_free or response.outcome is Outcome.FRESH or response.collapsed:
             self.metrics.saved(self.login(requester.credential))
-        return answer
+        return response
 
-    def _sorry(self, question: Request, error: UpstreamError) -> MirrorError:
-        self._log_unanswered(question, error.reason, error.why)
+    def _sorry(self, request: Request, error: UpstreamError) -> MirrorError:
+        self._log_unanswered(request, error.reason, error.why)
         return self._unanswered(error)
 
     def _unanswered(self, error: UpstreamError) -> MirrorError:
         """Return the error response for a response that never came, or broke off."""
         limit = error.limit
         if error.reason == "timeout" and not limit:
-            limit = f"[github] timeout = {duration(self.terms.timeout)}"
+            limit = f"[github] timeout = {duration(self.options.timeout)}"
         return error_responses.unanswered(error.reason, limit)
 
-    def _log_unanswered(self, question: Request, reason: str, why: str) -> None:
+    def _log_unanswered(self, request: Request, reason: str, why: str) -> None:
         _log.warn(
             "GitHub did not answer {method}: {reason}: {why}",
-            method=question.method.decode("ascii"),
+            method=request.method.decode("ascii"),
             reason=reason,
             why=why,
         )
 
-    async def _ask_self(self, question: Request, upload: Upload | None) -> Response:
+    async def _ask_self(self, request: Request, upload: Upload | None) -> Response:
         """Send a request of the mirror's own, the same way as requests of clients.
 
         Raises `LoginUnknownError` where GitHub fails or a rate limit is in force.
         """
-        requester = self._requester(question.fields)
+        requester = self._requester(request.fields)
         try:
             try:
                 if upload is None:
-                    answer = await self._answer_storable(
-                        question, requester, self._deadline(), self.store.patience(), probing=True
+                    response = await self._answer_storable(
+                        request,
+                        requester,
+                        self._deadline(),
+                        self.store.store_deadline(),
+                        probing=True,
                     )
                 else:
-                    answer = await self._pass_by(
-                        question, upload, requester, "method", self._deadline()
+                    response = await self._pass_by(
+                        request, upload, requester, "method", self._deadline()
                     )
             except NoUpstreamResponseError as error:
                 if isinstance(error.otherwise, MirrorError):
                     raise error.otherwise from error
                 raise LoginUnknownError(await self._in_full(error.otherwise)) from error
-            return await self._in_full(answer)
+            return await self._in_full(response)
         except RateLimitedError as error:
             raise LoginUnknownError(error.stop.again(self.now())) from error
         except UpstreamError as error:
-            raise LoginUnknownError(self._sorry(question, error)) from error
+            raise LoginUnknownError(self._sorry(request, error)) from error
         except MirrorError as error:
             raise LoginUnknownError(error) from error
 
-    async def _in_full(self, answer: Response) -> Response:
+    async def _in_full(self, response: Response) -> Response:
         """Return a small response of GitHub's as a response to GET that can be sent many times."""
         return evolve(
-            answer,
-            body=BufferedContent(await self._plain(answer)),
+            response,
+            body=BufferedContent(await self._plain(response)),
             coding=b"",
             storable=True,
-            forward=answer.forward and "uri-miss",
+            forward=response.forward and "uri-miss",
             collapsed=False,
         )
 
-    async def _plain(self, answer: Response) -> bytes:
+    async def _plain(self, response: Response) -> bytes:
         """Return the content of a small answer; nothing of one that is too large or broken."""
-        body, limit = answer.body, self.terms.max_stored_size
+        body, limit = response.body, self.options.max_stored_size
         if isinstance(body, Representation):
-            return await self.workshop.run(body.size, body.content)
+            return await self.threads.run(body.size, body.content)
         if body is None:
             return b""
-        coding = answer.coding
+        coding = response.coding
         if isinstance(body, BufferedContent):
             content, coding = body.content, body.coding
         else:
@@ -336,30 +340,30 @@ class Mirror:
 
     async def _pass_by(
         self,
-        question: Request,
+        request: Request,
         upload: Upload | None,
         requester: Requester,
         forward: str,
         deadline: float,
     ) -> Response:
         """Forward a request that is not storable; a write only with a credential that is valid."""
-        if upload is not None or is_write(question):
+        if upload is not None or is_write(request):
             # With a credential that is not valid, the content is not received.
-            refused = await self._check(question, requester, deadline)
+            refused = await self._check(request, requester, deadline)
             if refused is not None:
                 return evolve(refused, storable=False, forward=forward)
-        return await self._forward(question, upload, requester, forward, deadline)
+        return await self._forward(request, upload, requester, forward, deadline)
 
     async def _forward(
         self,
-        question: Request,
+        request: Request,
         upload: Upload | None,
         requester: Requester,
         forward: str,
         deadline: float,
     ) -> Response:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
-        writes = await _mutates(question, upload, self.budgets)
+        writes = await _mutates(request, upload, self.budgets)
         if upload is not None:
             if not self.is_accepted(requester.token):
                 # It has few slots, with all others like it: none is held for a client that stalls.
@@ -369,8 +373,8 @@ class Mirror:
         departure = Departure()
         # GitHub lets nothing be changed without a credential, and all clients without one share it:
         # none may end what permits stale responses to the others.
-        changes = writes and question.authorization is not None
-        writers = self.names.writers_of(question.fields) if changes else frozenset()
+        changes = writes and request.authorization is not None
+        writers = self.names.writers_of(request.fields) if changes else frozenset()
 
         def sending() -> None:
             departure.note(self.now())
@@ -380,19 +384,19 @@ class Mirror:
                     self._generations.begin(writer, known=known)
 
         # Only what we can unpack can be rewritten.
-        coding = b"gzip" if accepts_gzip(question.fields) else b"identity"
-        question = evolve(question, fields=question.fields.with_line(b"accept-encoding", coding))
-        await self._learn_limits(question, requester.token, mutates=writes)
+        coding = b"gzip" if accepts_gzip(request.fields) else b"identity"
+        request = evolve(request, fields=request.fields.with_line(b"accept-encoding", coding))
+        await self._learn_limits(request, requester.token, mutates=writes)
         asked_at = self.tick()
         noted: Deferred[list[None]] | None = None
         # A request that was not sent, or that GitHub has rate limited, changes nothing.
         may_have_written = True
         try:
-            reply = await self.put(question, requester, upload, deadline, sending, writes=writes)
+            reply = await self.put(request, requester, upload, deadline, sending, writes=writes)
             may_have_written = not reply.limited and reply.status != _UNAUTHORIZED
         except UpstreamError as error:
             may_have_written = error.reason != "connect-error"
-            self._take_refusal(question, requester, error.status, asked_at)
+            self._take_refusal(request, requester, error.status, asked_at)
             raise
         finally:
             if writes and may_have_written and departure.sent_at is not None:
@@ -400,32 +404,32 @@ class Mirror:
         if noted is not None:
             await self._until_noted(noted, reply)
         if not reply.limited:
-            self._take_refusal(question, requester, reply.status, asked_at)
+            self._take_refusal(request, requester, reply.status, asked_at)
         return evolve(passed_on(reply, reply.content), storable=False, forward=forward)
 
     def _take_refusal(
-        self, question: Request, requester: Requester, status: int | None, asked_at: float
+        self, request: Request, requester: Requester, status: int | None, asked_at: float
     ) -> None:
         """Remember what is refused to a request that passed by; it is no less refused."""
-        if status is None or (status != 401 and question.method not in _READING):  # noqa: PLR2004
+        if status is None or (status != 401 and request.method not in _READING):  # noqa: PLR2004
             return
         what = refuses(status)
-        if what == "credential" and question.authorization is not None:
-            self.revoked(question.fields, requester, asked_at)
+        if what == "credential" and request.authorization is not None:
+            self.revoked(request.fields, requester, asked_at)
         elif what == "key":
-            self.store.refuse(self._key(question), requester.credential, asked_at)
+            self.store.refuse(self._key(request), requester.credential, asked_at)
 
-    async def _learn_limits(self, question: Request, token: str, *, mutates: bool) -> None:
+    async def _learn_limits(self, request: Request, token: str, *, mutates: bool) -> None:
         """Learn what limits the fleet has met."""
         with self._expecting(token):
             limits = await self.store.limits(
-                token, _scopes(question, mutates=mutates), self.store.patience()
+                token, _scopes(request, mutates=mutates), self.store.store_deadline()
             )
         self.stops.learned(token, limits, self.now())
 
     def _expecting(self, token: str) -> AbstractContextManager[None]:
         """Prepare for a request of a token; nothing is shared in the fleet for an unknown one."""
-        return self.pacing.expecting(token) if self.is_accepted(token) else nullcontext()
+        return self.limiter.expecting(token) if self.is_accepted(token) else nullcontext()
 
     def _unless_stopped(self, token: str, scopes: tuple[str, ...]) -> None:
         """Raise `RateLimitedError` where a limit is in force."""
@@ -479,11 +483,11 @@ class Mirror:
     # Asking GitHub.
 
     def _deadline(self) -> float:
-        return self.now() + self.terms.timeout
+        return self.now() + self.options.timeout
 
     async def put(  # noqa: PLR0913 - whose request it is, what it carries, what it may change
         self,
-        question: Request,
+        request: Request,
         requester: Requester,
         upload: Upload | None,
         deadline: float,
@@ -500,14 +504,14 @@ class Mirror:
         to the response. Raises `RateLimitedError` where a rate limit is in force, and nothing is
         sent.
         """
-        token, scopes = requester.token, _scopes(question, mutates=writes)
+        token, scopes = requester.token, _scopes(request, mutates=writes)
         # Nobody queues who is stopped; who is stopped while he queues must not ask either.
         self._unless_stopped(token, scopes)
-        if spends(question):
-            self.pacing.keep_reserve(token, bucket_of(question.method, question.path))
+        if spends(request):
+            self.limiter.keep_reserve(token, bucket_of(request.method, request.path))
         permit = None if slot is None else slot.take()
         if permit is None:
-            permit = await self._permit(question, token, deadline, writes=writes)
+            permit = await self._permit(request, token, deadline, writes=writes)
         try:
             trial = self._trials.enter_at_once(token, scopes) or await self._trials.enter(
                 token, scopes
@@ -517,10 +521,10 @@ class Mirror:
             try:
                 sending()
                 by = min(deadline, self.now() + within_s)
-                reply = await self._put(question, upload, by, permit, trial.entry)
+                reply = await self._put(request, upload, by, permit, trial.entry)
                 answered = True
-                self._note_acceptance(question, token, permit, reply)
-                reply = self._take_note(question, requester, trial, reply)
+                self._note_acceptance(request, token, permit, reply)
+                reply = self._take_note(request, requester, trial, reply)
             finally:
                 self._charges.ended(token, answered=answered)
                 trial.leave()
@@ -530,20 +534,20 @@ class Mirror:
         return reply
 
     async def _permit(
-        self, question: Request, token: str, deadline: float, *, writes: bool = False
+        self, request: Request, token: str, deadline: float, *, writes: bool = False
     ) -> Permit:
         """Acquire what a request needs to be sent. Raises a `MirrorError` where it takes too long.
 
         All tokens that GitHub has not accepted share their lanes.
         """
-        reads, unknown = question.method in _READING, ""
+        reads, unknown = request.method in _READING, ""
         if not self.is_accepted(token):
-            unknown = CHECKS if asks_for_limits(question) else UNKNOWN
+            unknown = CHECKS if asks_for_limits(request) else UNKNOWN
         try:
-            entering = self.pacing.enter(
+            entering = self.limiter.enter(
                 token,
-                bucket_of(question.method, question.path),
-                READ_POINTS if reads else points_of(question, mutates=writes),
+                bucket_of(request.method, request.path),
+                READ_POINTS if reads else points_of(request, mutates=writes),
                 timeout_s=deadline - self.now(),
                 unknown=unknown,
             )
@@ -556,30 +560,30 @@ class Mirror:
             raise
 
     def _note_acceptance(
-        self, question: Request, token: str, permit: Permit, reply: UpstreamResponse
+        self, request: Request, token: str, permit: Permit, reply: UpstreamResponse
     ) -> None:
         """Note that GitHub has accepted a token, if this response is the first to show it."""
         if (
-            accepts(reply.status, question.authorization)
-            and not _is_foreign(question, reply)
+            accepts(reply.status, request.authorization)
+            and not _is_foreign(request, reply)
             and not self.is_accepted(token)
         ):
             self.accepted.accept(token)
-            self.pacing.accepted(token, permit)
+            self.limiter.accepted(token, permit)
 
     async def _check(
-        self, question: Request, requester: Requester, deadline: float
+        self, request: Request, requester: Requester, deadline: float
     ) -> Response | None:
         """Check a credential that is not accepted yet; return GitHub's 401 where it is not valid.
 
         Else return None, also where a check could show nothing, so that none is sent.
         """
-        authorization = question.authorization
+        authorization = request.authorization
         if (
             authorization is None
             or self.is_accepted(requester.token)
             or self.availability.offline
-            or question.fields.get(b"x-github-otp") is not None
+            or request.fields.get(b"x-github-otp") is not None
             or not self._checks.may_check(authorization)
         ):
             return None
@@ -588,14 +592,14 @@ class Mirror:
         async def send(check: Request) -> UpstreamResponse:
             return await self.put(check, requester, None, deadline, within_s=TIMEOUT_S)
 
-        refused = await self._checks.refusal(requester.credential, question, send)
+        refused = await self._checks.refusal(requester.credential, request, send)
         if refused is not None and not refused.collapsed:
-            self.revoked(question.fields, requester, asked_at)
+            self.revoked(request.fields, requester, asked_at)
         return refused
 
     async def _put(
         self,
-        question: Request,
+        request: Request,
         upload: Upload | None,
         deadline: float,
         permit: Permit,
@@ -610,49 +614,49 @@ class Mirror:
         try:
             producer = None if upload is None else upload.producer()
             reply = await self.github.ask(
-                question, producer, timeout_s, permit.leave, lambda: permit.is_wanted
+                request, producer, timeout_s, permit.leave, lambda: permit.is_wanted
             )
             status = reply.status
             if status in _LIMITED:
-                reply = await self._look_for_limit(question, reply, entry.strikes)
+                reply = await self._look_for_limit(request, reply, entry.strikes)
         except UpstreamError as error:
             status = error.reason
             # A timeout of a request with little time left is no failure of GitHub.
-            cut_short = error.reason == "timeout" and timeout_s < self.terms.timeout / 2
-            if not error.is_ours and not cut_short and not asks_for_limits(question):
-                seen = _observation(question, who)
+            cut_short = error.reason == "timeout" and timeout_s < self.options.timeout / 2
+            if not error.is_ours and not cut_short and not asks_for_limits(request):
+                seen = _observation(request, who)
                 self.availability.failed(seen, began, self.now())
             if error.reason == "timeout":
-                self._timed_out(question, entry.credential, began, cut_short=cut_short)
+                self._timed_out(request, entry.credential, began, cut_short=cut_short)
             raise
         finally:
             ended = self.now()
-            self.metrics.upstream(question.method, status, ended - began)
+            self.metrics.upstream(request.method, status, ended - began)
         if reply.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
-            self._timed_out(question, entry.credential, began)
+            self._timed_out(request, entry.credential, began)
         elif self.backoffs.any_known:
-            self.backoffs.responded(self._key(question).name, entry.credential)
-        if asks_for_limits(question):
+            self.backoffs.responded(self._key(request).name, entry.credential)
+        if asks_for_limits(request):
             return reply  # it does not show whether GitHub responds to other requests
         if reply.status >= 500:  # noqa: PLR2004
-            self.availability.failed(_observation(question, who), began, ended)
-        elif not _is_foreign(question, reply):
+            self.availability.failed(_observation(request, who), began, ended)
+        elif not _is_foreign(request, reply):
             self.availability.answered(limited=reply.limited, now=ended)
         return reply
 
     def _timed_out(
-        self, question: Request, token: str, began: float, *, cut_short: bool = False
+        self, request: Request, token: str, began: float, *, cut_short: bool = False
     ) -> None:
         """Count a request that timed out, and note it for the backoff of its key.
 
         A request that was *cut_short* had too little time, and does not count for its key.
         """
         self.metrics.unknown()
-        if question.method in _READING and not cut_short and self.is_accepted(token):
-            self.backoffs.timed_out(self._key(question).name, token, began, self.now())
+        if request.method in _READING and not cut_short and self.is_accepted(token):
+            self.backoffs.timed_out(self._key(request).name, token, began, self.now())
 
     async def _look_for_limit(
-        self, question: Request, reply: UpstreamResponse, strikes: int
+        self, request: Request, reply: UpstreamResponse, strikes: int
     ) -> UpstreamResponse:
         """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.
 
@@ -670,7 +674,7 @@ class Mirror:
             plain = identity(content or b"", coding, MOST_OF_A_LIMIT)
         except (UndecodableError, ContentTooLargeError):
             plain = b""
-        meaning = meaning_of(question, reply.status, reply.fields, plain, self.now(), strikes)
+        meaning = meaning_of(request, reply.status, reply.fields, plain, self.now(), strikes)
         reply = evolve(reply, limit=meaning.limit, refuses=meaning.refuses)
         if reply.limited and content is None:
             reply.content.abort()
@@ -681,10 +685,10 @@ class Mirror:
         return evolve(reply, content=HeldContent(content or b""))
 
     def _take_note(
-        self, question: Request, requester: Requester, trial: LimitProbe, reply: UpstreamResponse
+        self, request: Request, requester: Requester, trial: LimitProbe, reply: UpstreamResponse
     ) -> UpstreamResponse:
         """Note quota and rate limit of a response; return it with its cost."""
-        reply = self._account(question, requester, reply)
+        reply = self._account(request, requester, reply)
         now, limit = self.now(), reply.limit
         if reply.status >= 500:  # noqa: PLR2004
             return reply
@@ -695,7 +699,7 @@ class Mirror:
         if self.is_accepted(requester.token):
             self.store.set_limit(requester.token, limit)
         if limit.kind is LimitKind.SECONDARY and self.is_accepted(requester.token):
-            self.pacing.complained(requester.token)
+            self.limiter.complained(requester.token)
         _log.warn(
             "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
             " retry_in={seconds}s",
@@ -707,10 +711,10 @@ class Mirror:
         return reply
 
     def _account(
-        self, question: Request, requester: Requester, reply: UpstreamResponse
+        self, request: Request, requester: Requester, reply: UpstreamResponse
     ) -> UpstreamResponse:
         """Count what a question cost, and show what is left (GitHub: rate limits)."""
-        bucket = bucket_of(question.method, question.path)
+        bucket = bucket_of(request.method, request.path)
         known = self.is_accepted(requester.token)
         if known:
             self.quotas.note(requester.token, bucket, reply.fields)
@@ -719,16 +723,16 @@ class Mirror:
         if remaining is None or reset is None:
             return reply
         login = self.login(requester.credential)
-        resource = resource_of(question, reply.fields)
+        resource = resource_of(request, reply.fields)
         self.metrics.quota(login, resource, remaining, reset)
-        token, alone = requester.token, not self.pacing.is_shared(requester.token)
+        token, alone = requester.token, not self.limiter.is_shared(requester.token)
         if known:
-            self.pacing.heard(token, resource, remaining, reset)
+            self.limiter.heard(token, resource, remaining, reset)
         one_less = self._charges.received(
             token, resource, remaining, reset, self.now(), alone=alone
         )
-        if reply.status != 304 or question.authorization is None:  # noqa: PLR2004
-            if not asks_for_limits(question):
+        if reply.status != 304 or request.authorization is None:  # noqa: PLR2004
+            if not asks_for_limits(request):
                 self.metrics.spent(login)
             return reply
         if not one_less:
@@ -749,41 +753,41 @@ class Mirror:
 
     async def _answer_storable(  # noqa: PLR0913 - who asks what, and how long they wait
         self,
-        question: Request,
+        request: Request,
         requester: Requester,
         deadline: float,
-        patience: Deadline,
+        store_deadline: Deadline,
         *,
         probing: bool = False,
         stale_by: float = inf,
     ) -> Response:
         """Answer a storable question, together with all who ask the same now."""
         asked = Lookup(
-            question=question,
-            key=self._key(question),
+            request=request,
+            key=self._key(request),
             requester=requester,
             generation=self._current_generation(requester),
             deadline=deadline,
-            guess=not forbids_guessing(question.fields),
-            patience=patience,
+            guess=not forbids_guessing(request.fields),
+            store_deadline=store_deadline,
             probing=probing,
             stale_by=stale_by,
             came_at=self.tick(),
         )
         for last in (False, True):
-            answer = await self._join(asked, last=last)
-            if answer is not None:
-                return answer
+            response = await self._join(asked, last=last)
+            if response is not None:
+                return response
         return await self._ask(asked)
 
     def _current_generation(self, requester: Requester) -> int:
         known = self.is_accepted(requester.token)
         return self._generations.of(requester.credential, known=known)
 
-    async def page(self, question: Request, asked: Lookup) -> Response:
+    async def page(self, request: Request, asked: Lookup) -> Response:
         """Answer a question of our own, of another page of what is *asked* for."""
         return await self._answer_storable(
-            question, asked.requester, asked.deadline, asked.patience, probing=True
+            request, asked.requester, asked.deadline, asked.store_deadline, probing=True
         )
 
     async def _join(self, asked: Lookup, *, last: bool) -> Response | None:
@@ -799,7 +803,7 @@ class Mirror:
         else:
             current.departure.began_at = self.tick()
         try:
-            answer, first = await self._flights.join(
+            response, first = await self._flights.join(
                 name, lambda: self._ask(current), current.departure
             )
         except NoUpstreamResponseError as error:
@@ -809,11 +813,11 @@ class Mirror:
                 shared = evolve(error.otherwise, collapsed=True)
                 raise NoUpstreamResponseError(error.reason, error.status, shared) from error
             raise
-        if not first and answer.incoming is not None:
+        if not first and response.incoming is not None:
             return None
-        if joins and _is_not_for(asked, answer):
+        if joins and _is_not_for(asked, response):
             return None
-        return evolve(answer, collapsed=True) if joins else answer
+        return evolve(response, collapsed=True) if joins else response
 
     def _flight_of(self, asked: Lookup) -> Hashable:
         """Return the name of the flight for what is *asked*; HEAD joins that of a GET."""
@@ -846,7 +850,7 @@ class Mirror:
     async def _ask(self, asked: Lookup) -> Response:
         """Answer a question from the store, or by asking GitHub."""
         known = await self._look_up(asked)
-        if self.gate.is_shut:
+        if self.barrier.is_shut:
             asked, known = await self._until_filled(asked, known)
         if self._is_fresh(asked, known):
             fresh = await self._fresh(asked, known)
@@ -854,13 +858,13 @@ class Mirror:
                 return fresh
         if known.limits:
             self.stops.learned(asked.requester.token, known.limits, self.now())
-        refused = await self._check(asked.question, asked.requester, asked.deadline)
+        refused = await self._check(asked.request, asked.requester, asked.deadline)
         if refused is not None:
             return refused
-        answer = await self._ask_first(asked, known)
+        response = await self._ask_first(asked, known)
         if asked.key.target == _USER:
-            await self._learn_login(asked, answer)
-        return answer
+            await self._learn_login(asked, response)
+        return response
 
     async def _ask_first(self, asked: Lookup, known: Known) -> Response:
         """Send a request to GitHub; where nothing is known, as the first one of the fleet."""
@@ -882,10 +886,10 @@ class Mirror:
         The time for GitHub's answer isn't used up by what is no fault of GitHub's.
         """
         if self._is_cold(known):
-            asked = evolve(asked, deadline=asked.deadline + self.gate.longest_s)
+            asked = evolve(asked, deadline=asked.deadline + self.barrier.longest_s)
         pauses = looks()
-        while self.gate.is_shut and self._is_cold(known) and not asked.probing:
-            await self.gate.opened(next(pauses))
+        while self.barrier.is_shut and self._is_cold(known) and not asked.probing:
+            await self.barrier.opened(next(pauses))
             known = await self._look_up(asked, current=True)
         return asked, known
 
@@ -1002,7 +1006,7 @@ class Mirror:
     def unstorable(self, asked: Lookup, reason: str) -> None:
         """Count a 200 that could not be stored; log it once for each path pattern and reason."""
         self.metrics.unstorable(reason)
-        what = path_pattern(asked.question.path), reason
+        what = path_pattern(asked.request.path), reason
         if what in self._unstorable or len(self._unstorable) >= _MOST_PATTERNS:
             return
         self._unstorable.add(what)
@@ -1027,19 +1031,25 @@ class Mirror:
     ) -> Response | None:
         """Return a stale answer, if this credential may have one."""
         # Patience of its own: it decides between an answer and none.
-        patience = self.store.patience()
-        known = await self.store.look_up(asked.key, asked.credential, patience, current=True)
-        known = known_for(asked.question.fields.once(canonical), known)
-        grant = staleness.usable(known, self.now(), self.terms.stale_limit)
+        store_deadline = self.store.store_deadline()
+        known = await self.store.look_up(asked.key, asked.credential, store_deadline, current=True)
+        known = known_for(asked.request.fields.once(canonical), known)
+        grant = staleness.usable(known, self.now(), self.options.stale_limit)
         if grant is None:
             return None
         found = await fetched(
-            self.store, self.budgets, known, asked.key, (grant.digest,), patience, current=True
+            self.store,
+            self.budgets,
+            known,
+            asked.key,
+            (grant.digest,),
+            store_deadline,
+            current=True,
         )
         stored = found.get(grant.digest)
         if stored is None or not staleness.may_serve(stored):
             return None
-        quota = self.quotas.last(asked.requester.token, bucket_of(b"GET", asked.question.path))
+        quota = self.quotas.last(asked.requester.token, bucket_of(b"GET", asked.request.path))
         return Response(
             200,
             staleness.fields(stored, grant, quota),
@@ -1054,22 +1064,22 @@ class Mirror:
 
     async def _look_up(self, asked: Lookup, *, current: bool = False) -> Known:
         look_up, (credential, token) = self.store.look_up, asked.requester
-        if self.pacing.budgets.alone or not self.is_accepted(token):
+        if self.limiter.budgets.alone or not self.is_accepted(token):
             known = await look_up(
-                asked.key, credential, asked.patience, current=current, token=token
+                asked.key, credential, asked.store_deadline, current=current, token=token
             )
         else:
-            with self.pacing.expecting(token):
+            with self.limiter.expecting(token):
                 known = await look_up(
-                    asked.key, credential, asked.patience, current=current, token=token
+                    asked.key, credential, asked.store_deadline, current=current, token=token
                 )
         self._catch_up(asked.requester, known)
         if not self.is_accepted(token) and fleet_knows(known):
-            authorization = asked.question.authorization
+            authorization = asked.request.authorization
             # What GitHub does not validate is granted what requests without a credential are.
             if authorization is not None and is_checkable(authorization):
                 self.accepted.accept(token)
-        return known_for(asked.question.fields.once(canonical), known)
+        return known_for(asked.request.fields.once(canonical), known)
 
     def _up_to_date(self, asked: Lookup) -> Lookup:
         """Return *asked* with the current generation, before it is sent."""
@@ -1107,7 +1117,7 @@ class Mirror:
         other requests of this credential. While another request has the lock, it is released.
         """
         owner, slot = self._owner(), asked.slot
-        until = self.now() + self.terms.collapse_wait
+        until = self.now() + self.options.collapse_wait
         tries: Counter[Subject] = Counter()
         while (subject := self._to_claim(asked, known)) is not None and self.now() < until:
             tries[subject] += 1
@@ -1117,8 +1127,8 @@ class Mirror:
                 break  # nothing will be sent
             if slot.permit is None:
                 token, deadline = asked.requester.token, asked.deadline
-                slot.permit = await self._permit(asked.question, token, deadline)
-            claim = await self.store.claim(subject, owner, asked.patience)
+                slot.permit = await self._permit(asked.request, token, deadline)
+            claim = await self.store.claim(subject, owner, asked.store_deadline)
             if claim is Claim.GO:
                 return known, (subject, owner)
             if claim is Claim.WAIT:
@@ -1138,7 +1148,7 @@ class Mirror:
         if grant is None or not known.current or not self._is_fresh(asked, known):
             return None
         found = await fetched(
-            self.store, self.budgets, known, asked.key, (grant.digest,), asked.patience
+            self.store, self.budgets, known, asked.key, (grant.digest,), asked.store_deadline
         )
         stored = found.get(grant.digest)
         # RFC 9111, section 4.1: what varies with everything is never fresh.
@@ -1159,7 +1169,7 @@ class Mirror:
             grant is not None
             and asked.guess
             and known.permits
-            and 0.0 <= self.now() - grant.validated_at < self.terms.fresh_for
+            and 0.0 <= self.now() - grant.validated_at < self.options.fresh_for
         )
 
     # What it learns.
@@ -1178,47 +1188,47 @@ class Mirror:
         # The hybrid clock may be ahead of the machine's, by which later logins are noted.
         self.users.revoke(credential, min(asked_at, self.now()))
 
-    async def _learn_login(self, asked: Lookup, answer: Response) -> None:
+    async def _learn_login(self, asked: Lookup, response: Response) -> None:
         """Remember whose credential this is, when GitHub has just said so."""
-        if not isinstance(answer.body, Representation):
+        if not isinstance(response.body, Representation):
             return
         # Of what GitHub said before, nothing is learned now.
-        if answer.outcome in {Outcome.STALE, Outcome.FRESH}:
+        if response.outcome in {Outcome.STALE, Outcome.FRESH}:
             return
-        if answer.outcome is Outcome.REVALIDATED and self.login(asked.credential) is not None:
+        if response.outcome is Outcome.REVALIDATED and self.login(asked.credential) is not None:
             return
-        login = parse_login(await self._plain(answer))
+        login = parse_login(await self._plain(response))
         if login is not None and not asked.head:
             for name in set(asked.requester):
                 self.users.learn(name, login, self.now())
 
 
-def _observation(question: Request, credential: str) -> Observation:
+def _observation(request: Request, credential: str) -> Observation:
     """Return the failure of a request as an observation; HEAD is the operation of GET."""
-    method = "GET" if question.method in _READING else question.method.decode("latin-1")
-    operation = f"{method} {path_pattern(question.path)}"
-    return Observation(question.path.decode("latin-1"), credential, operation)
+    method = "GET" if request.method in _READING else request.method.decode("latin-1")
+    operation = f"{method} {path_pattern(request.path)}"
+    return Observation(request.path.decode("latin-1"), credential, operation)
 
 
-def _is_foreign(question: Request, reply: UpstreamResponse) -> bool:
+def _is_foreign(request: Request, reply: UpstreamResponse) -> bool:
     """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
-    if reply.status != 200 or question.method not in _READING:  # noqa: PLR2004
+    if reply.status != 200 or request.method not in _READING:  # noqa: PLR2004
         return False
-    accept, content_type = question.fields.get(b"accept"), reply.fields.get(b"content-type")
+    accept, content_type = request.fields.get(b"accept"), reply.fields.get(b"content-type")
     return not is_as_accepted(accept, content_type)
 
 
-def _is_not_for(asked: Lookup, answer: Response) -> bool:
+def _is_not_for(asked: Lookup, response: Response) -> bool:
     """Tell whether the response to another request must not be used for this one.
 
     It varies by a field in which the two may differ. Or it is a 304 for an entity-tag that the
     client has not sent.
     """
-    if beyond_key(answer.fields):
+    if beyond_key(response.fields):
         return True
-    if answer.body is not None or answer.status != 304:  # noqa: PLR2004
+    if response.body is not None or response.status != 304:  # noqa: PLR2004
         return False
-    return not not_modified(asked.question.fields, answer.fields.get(b"etag"), None)
+    return not not_modified(asked.request.fields, response.fields.get(b"etag"), None)
 
 
 def _unwanted(said: Response | Failure) -> None:
@@ -1230,18 +1240,18 @@ def _unwanted(said: Response | Failure) -> None:
         said.incoming.abort()
 
 
-async def _mutates(question: Request, upload: Upload | None, budgets: Budgets) -> bool:
+async def _mutates(request: Request, upload: Upload | None, budgets: Budgets) -> bool:
     """Tell whether a request may change later responses; for GraphQL, its content is read.
 
     Not where it is large and there is no room for it: it counts as a mutation then.
     """
-    if not is_write(question) or not is_graphql(question) or upload is None:
-        return is_write(question)
+    if not is_write(request) or not is_graphql(request) or upload is None:
+        return is_write(request)
     # The query of the target may hold the GraphQL document as well.
-    if b"?" in question.target:
+    if b"?" in request.target:
         return True
     # GitHub takes no GraphQL without a credential.
-    if question.authorization is None:
+    if request.authorization is None:
         return True
     size = min(upload.announced or _GRAPHQL_LOOK, _GRAPHQL_LOOK)
     if size > FREE_BYTES and budgets.small.is_full(size):
@@ -1251,10 +1261,10 @@ async def _mutates(question: Request, upload: Upload | None, budgets: Budgets) -
     return content is None or is_mutation(content)
 
 
-def _scopes(question: Request, *, mutates: bool) -> tuple[str, ...]:
+def _scopes(request: Request, *, mutates: bool) -> tuple[str, ...]:
     """Return the scopes of the limits that stop a request."""
-    method, path = question.method, question.path
+    method, path = request.method, request.path
     if method in _READING:
         return scopes_of(method, path, creates=False)
-    creates = creates_content(method, graphql=is_graphql(question), mutates=mutates)
+    creates = creates_content(method, graphql=is_graphql(request), mutates=mutates)
     return scopes_of(method, path, creates=creates)

@@ -84,11 +84,11 @@ class RevalidationContext(Protocol):
     """What validating needs of the mirror around it."""
 
     @property
-    def terms(self) -> MirrorOptions:
+    def options(self) -> MirrorOptions:
         """How it is set up now."""
 
     @property
-    def gate(self) -> RestoreBarrier:
+    def barrier(self) -> RestoreBarrier:
         """Whether the store is being filled."""
 
     @property
@@ -106,7 +106,7 @@ class RevalidationContext(Protocol):
 
     async def put(  # noqa: PLR0913 - a request, its credential, content and deadline
         self,
-        question: Request,
+        request: Request,
         requester: Requester,
         upload: Upload | None,
         deadline: float,
@@ -116,7 +116,7 @@ class RevalidationContext(Protocol):
     ) -> UpstreamResponse:
         """Put one question to GitHub; *sending* is called just before it is sent."""
 
-    async def page(self, question: Request, asked: Lookup) -> Response:
+    async def page(self, request: Request, asked: Lookup) -> Response:
         """Answer a question of our own, of another page of what is *asked* for."""
 
     def is_accepted(self, token: str) -> bool:
@@ -141,7 +141,7 @@ class Revalidation:
 
     world: RevalidationContext
     store: IStore
-    workshop: ContentThreads
+    threads: ContentThreads
     sharing: Sharing
     proofs: Proofs
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.mirror"))
@@ -149,7 +149,7 @@ class Revalidation:
     async def _plan(self, asked: Lookup, known: Known) -> ConditionalRequest:
         """Choose the validators: the grant's own, and those computed for what others brought."""
         now = self.world.now()
-        question, grant = asked.question, known.grant
+        request, grant = asked.request, known.grant
         entries: tuple[Entry, ...] = ()
         if (
             reuse.may_have_candidates(known)
@@ -171,7 +171,7 @@ class Revalidation:
         for entry in entries:
             candidate = stored.get(entry.digest)
             if candidate is not None:
-                tag = await self.workshop.run(candidate.size, _computed, question, candidate)
+                tag = await self.threads.run(candidate.size, _computed, request, candidate)
                 validators.append(Validator(tag, ValidatorKind.COMPUTED, entry.digest))
         if validators:
             return ConditionalRequest(tuple(validators), stored=stored)
@@ -186,19 +186,19 @@ class Revalidation:
 
         While a store is being filled, what is listed may come before its content does.
         """
-        pauses, gate, grant = looks(), self.world.gate, known.grant
+        pauses, barrier, grant = looks(), self.world.barrier, known.grant
         while True:
             stored = await fetched(
-                self.store, self.world.budgets, known, asked.key, wanted, asked.patience
+                self.store, self.world.budgets, known, asked.key, wanted, asked.store_deadline
             )
             there = bool(stored) if grant is None else grant.digest in stored
-            if there or asked.probing or not gate.is_shut:
+            if there or asked.probing or not barrier.is_shut:
                 return stored
-            await gate.opened(next(pauses))
+            await barrier.opened(next(pauses))
 
     def _guesses(self, asked: Lookup, known: Known, now: float) -> tuple[Validator, ...]:
         """Return validators where there is nothing to validate: the client's own, or `[]`."""
-        own = reuse.of_client(asked.question)
+        own = reuse.of_client(asked.request)
         if own:
             return own if self.sharing.lists_enabled(now) else own[:1]
         if known.grant is not None or known.entries:
@@ -207,9 +207,9 @@ class Revalidation:
             # A proof is GitHub's word on the list, not a guess at the client's answer.
             (asked.probing or (asked.guess and asked.first_page and not asked.head))
             and self.sharing.single.is_on(now)
-            and reuse.may_be_empty(asked.question)
+            and reuse.may_be_empty(asked.request)
         ):
-            return (Validator(reuse.empty_tag(asked.question), ValidatorKind.EMPTY, EMPTY_DIGEST),)
+            return (Validator(reuse.empty_tag(asked.request), ValidatorKind.EMPTY, EMPTY_DIGEST),)
         return ()
 
     def _note_departure(self, asked: Lookup) -> None:
@@ -226,10 +226,10 @@ class Revalidation:
         try:
             while True:
                 asked_at = self.world.tick()
-                question = plan.as_sent(asked.question)
+                request = plan.as_sent(asked.request)
                 try:
                     reply = await self.world.put(
-                        question, asked.requester, None, asked.deadline, sending, slot=asked.slot
+                        request, asked.requester, None, asked.deadline, sending, slot=asked.slot
                     )
                 except UpstreamError as error:
                     if error.status is not None:
@@ -242,9 +242,9 @@ class Revalidation:
                     await reply.content.collect(0)
                 if not plan.conditional:
                     raise UpstreamError("broken-answer", "304 to an unconditional request")
-                answer, plan = await self._confirm(turn, beside)
-                if answer is not None:
-                    return answer
+                response, plan = await self._confirm(turn, beside)
+                if response is not None:
+                    return response
         finally:
             if beside is not None:
                 # If something else ended it, nobody looks at this one any more.
@@ -253,11 +253,11 @@ class Revalidation:
 
     def _word(self, turn: Exchange) -> ResponseMetadata:
         asked, fields = turn.asked, turn.reply.fields
-        authorization, limit_s = asked.question.authorization, self.world.terms.stale_limit
+        authorization, limit_s = asked.request.authorization, self.world.options.stale_limit
         now = self.world.now()
         expires_at = update.expires_at(authorization, fields, now, limit_s)
         login = self.world.login(asked.credential)
-        sent = asked.question.fields.once(canonical)
+        sent = asked.request.fields.once(canonical)
         epoch = self.world.epoch(asked, turn.known)
         return ResponseMetadata(fields, turn.asked_at, now, login, expires_at, sent, epoch)
 
@@ -277,7 +277,7 @@ class Revalidation:
         stored = (
             _EMPTY if validator.kind is ValidatorKind.EMPTY else plan.stored.get(validator.digest)
         )
-        if stored is None or leads_elsewhere(own.combined(b"link"), self.world.terms.api_url):
+        if stored is None or leads_elsewhere(own.combined(b"link"), self.world.options.api_url):
             return None, ConditionalRequest()
         grant, entry = update.confirmed(turn.known, validator, stored, self._word(turn))
         demand = self._demand(asked, turn.known, stored, grant.link, validator.kind)
@@ -298,8 +298,8 @@ class Revalidation:
             self.store.remember(asked.key, asked.credential, stored, grant, entry)
         fields = reuse.freshen(stored.fields, grant, own)
         outcome, granted = _CONFIRMED[validator.kind], turn.known.grant is not None
-        answer = Response(200, fields, outcome, stored, asked=304, granted=granted)
-        return (evolve(answer, charged=True) if turn.reply.charged else answer), plan
+        response = Response(200, fields, outcome, stored, asked=304, granted=granted)
+        return (evolve(response, charged=True) if turn.reply.charged else response), plan
 
     # Links.
 
@@ -314,17 +314,17 @@ class Revalidation:
         if asked.probing or kind is ValidatorKind.EMPTY:
             return NOTHING
         demand = what_must_hold(
-            asked.question.target,
+            asked.request.target,
             stored.items,
             link,
             shared=kind is ValidatorKind.COMPUTED,
-            verify_last=self.world.terms.verify_last,
-            authorised=asked.question.authorization is not None,
-            api_url=self.world.terms.api_url,
+            verify_last=self.world.options.verify_last,
+            authorised=asked.request.authorization is not None,
+            api_url=self.world.options.api_url,
         )
         if demand is not NOTHING and self.proofs.has_no_pages(asked.walk(known)):
             return UNPROVABLE
-        if self.proofs.leads_nowhere(asked.walk(known), link, self.world.terms.api_url):
+        if self.proofs.leads_nowhere(asked.walk(known), link, self.world.options.api_url):
             return UNPROVABLE
         return demand
 
@@ -343,7 +343,7 @@ class Revalidation:
 
         Then it is asked without validators at once, rather than twice.
         """
-        if known.grant is not None or asked.question.authorization is not None:
+        if known.grant is not None or asked.request.authorization is not None:
             return own.unprovable
         return any(
             self._demand(asked, known, stored, e.link, ValidatorKind.COMPUTED).unprovable
@@ -366,18 +366,18 @@ class Revalidation:
 
     async def _request_page(self, asked: Lookup, target: bytes) -> int | None:
         """Return the number of items on another page; None where no response shows it."""
-        fields = asked.question.fields.without(PRECONDITIONS)
+        fields = asked.request.fields.without(PRECONDITIONS)
         try:
-            answer = await self.world.page(Request(b"GET", target, fields), asked)
+            response = await self.world.page(Request(b"GET", target, fields), asked)
         except (UpstreamError, MirrorError, NoUpstreamResponseError, RateLimitedError):
             return None
-        if answer.incoming is not None:
-            answer.incoming.abort()
-        if answer.status == 422:  # noqa: PLR2004 - GitHub does not count that far
+        if response.incoming is not None:
+            response.incoming.abort()
+        if response.status == 422:  # noqa: PLR2004 - GitHub does not count that far
             raise NoSuchPageError
-        if answer.status in _NO_PAGES:
+        if response.status in _NO_PAGES:
             raise NoPagesError
-        return answer.body.items if isinstance(answer.body, Representation) else None
+        return response.body.items if isinstance(response.body, Representation) else None
 
     async def _prove(self, asked: Lookup, known: Known, demand: Demand) -> bool | None:
         return await self.proofs.prove(
@@ -394,8 +394,8 @@ class Revalidation:
                 "server-error", reply.status, await self._server_error(turn)
             )
         if reply.limit is not None and reply.limited:
-            answer = limited_answer(reply, reply.limit, self.world.now())
-            raise NoUpstreamResponseError(reply.limit.kind.reason, reply.status, answer)
+            response = limited_answer(reply, reply.limit, self.world.now())
+            raise NoUpstreamResponseError(reply.limit.kind.reason, reply.status, response)
         why = self._process_head(turn)
         if asked.head:
             await reply.content.collect(0)
@@ -418,7 +418,7 @@ class Revalidation:
 
     async def _collect(self, reply: UpstreamResponse) -> tuple[bytes | None, Room]:
         """Return the content, or None where it is too large to be held, and the room it takes."""
-        limit, budgets = self.world.terms.max_stored_size, self.world.budgets
+        limit, budgets = self.world.options.max_stored_size, self.world.budgets
         room = budgets.room(limit, reply.content.length)
         try:
             content = await reply.content.collect(limit, _coding(reply), room)
@@ -442,7 +442,7 @@ class Revalidation:
 
         With content that is too large to be held for them, the mirror's own error replaces it.
         """
-        reply, limit_bytes = turn.reply, self.world.terms.max_stored_size
+        reply, limit_bytes = turn.reply, self.world.options.max_stored_size
         if turn.asked.head:
             await reply.content.collect(0)
             return passed_on(reply, None)
@@ -464,8 +464,8 @@ class Revalidation:
         """
         self._refused(turn.asked, turn.reply.status, turn.asked_at)
         self._weigh(turn)
-        api_url = self.world.terms.api_url
-        why = why_unstorable(turn.asked.question, turn.reply.status, turn.reply.fields, api_url)
+        api_url = self.world.options.api_url
+        why = why_unstorable(turn.asked.request, turn.reply.status, turn.reply.fields, api_url)
         if why is not None:
             self._ends_grant(turn)
         return why
@@ -497,13 +497,13 @@ class Revalidation:
         """Store the content of a 200 and return the response, or return why it is not storable."""
         asked, known, fields = turn.asked, turn.known, turn.reply.fields
         try:
-            represented = await self.workshop.run(
+            represented = await self.threads.run(
                 unpacked_size(content, _coding(turn.reply)),
                 _represented,
-                asked.question,
+                asked.request,
                 fields,
                 content,
-                self.world.terms.max_stored_size,
+                self.world.options.max_stored_size,
             )
         except ContentTooLargeError:
             return "too-large"
@@ -517,7 +517,7 @@ class Revalidation:
         self.store.remember(asked.key, asked.credential, stored, grant, entry)
         if stored.items is not None and not asked.probing:
             self.proofs.answered(asked.walk(known))
-            self.proofs.link_received(asked.walk(known), grant.link, self.world.terms.api_url)
+            self.proofs.link_received(asked.walk(known), grant.link, self.world.options.api_url)
             self.proofs.received(asked.walk(known), stored.items)
         cold = known.grant is None and not known.entries
         outcome = Outcome.MISS if cold else Outcome.CHANGED
@@ -540,8 +540,8 @@ class Revalidation:
         *status* is that of a response without a rate limit.
         """
         what = refuses(status)
-        if what == "credential" and asked.question.authorization is not None:
-            self.world.revoked(asked.question.fields, asked.requester, asked_at)
+        if what == "credential" and asked.request.authorization is not None:
+            self.world.revoked(asked.request.fields, asked.requester, asked_at)
         elif what is not None:
             self.store.refuse(asked.key, asked.credential, asked_at)
 
@@ -551,22 +551,22 @@ def _coding(reply: UpstreamResponse) -> bytes:
     return b", ".join([coding for coding in codings if coding != b"identity"])
 
 
-def _computed(question: Request, candidate: Representation) -> bytes:
-    return reuse.computed(question, candidate, candidate.content())
+def _computed(request: Request, candidate: Representation) -> bytes:
+    return reuse.computed(request, candidate, candidate.content())
 
 
 def _represented(
-    question: Request, fields: Fields, content: bytes, limit: int
+    request: Request, fields: Fields, content: bytes, limit: int
 ) -> tuple[Representation, bool] | None:
     """Return a representation, and whether its entity-tag is the one that we compute.
 
     None where it must not be stored: it contains URLs that expire before the tag changes.
     """
     coding = b", ".join(fields.listed(b"content-encoding"))
-    stored, plain = represent(fields, content, coding, limit, most_items(question.target))
+    stored, plain = represent(fields, content, coding, limit, most_items(request.target))
     etag = fields.get(b"etag")
     shareable = etag is not None and entity_tags.weakly_equal(
-        etag, reuse.computed(question, stored, plain)
+        etag, reuse.computed(request, stored, plain)
     )
     if not shareable and is_json(fields.get(b"content-type")) and has_short_lived_urls(plain):
         return None
@@ -579,16 +579,16 @@ def limited_answer(reply: UpstreamResponse, limit: Limit, now: float) -> Respons
     Where its content is missing (HEAD), or does not unpack, GitHub's usual content replaces it.
     """
     content = reply.content.content if isinstance(reply.content, HeldContent) else b""
-    answer = passed_on(reply, BufferedContent(content, _coding(reply)))
+    response = passed_on(reply, BufferedContent(content, _coding(reply)))
     try:
         readable = bool(identity(content, _coding(reply), MOST_OF_A_LIMIT))
     except (UndecodableError, ContentTooLargeError):
         readable = False
     if readable:
-        return answer
+        return response
     usual = limited(limit, now)
-    fields = answer.fields.with_line(b"content-type", usual.fields.get(b"content-type"))
-    return evolve(answer, fields=fields, body=usual.body, coding=b"")
+    fields = response.fields.with_line(b"content-type", usual.fields.get(b"content-type"))
+    return evolve(response, fields=fields, body=usual.body, coding=b"")
 
 
 def passed_on(reply: UpstreamResponse, body: BufferedContent | IncomingContent | None) -> Response:

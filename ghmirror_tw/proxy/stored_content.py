@@ -18,7 +18,7 @@ def fetched(  # noqa: PLR0913, PLR0917 - the parameters of `IStore.fetch`, and t
     known: Known,
     key: CacheKey,
     digests: tuple[str, ...],
-    patience: Deadline,
+    store_deadline: Deadline,
     *,
     current: bool = False,
 ) -> Deferred[dict[str, Representation]]:
@@ -29,9 +29,9 @@ def fetched(  # noqa: PLR0913, PLR0917 - the parameters of `IStore.fetch`, and t
     """
     sizes = [e.size for e in known.entries if e.size > FREE_BYTES and e.digest in digests]
     if not sizes:
-        return store.fetch(key, digests, patience, current=current)
+        return store.fetch(key, digests, store_deadline, current=current)
     return Deferred.fromCoroutine(
-        _fetched(store, budgets, sum(sizes), key, digests, patience, current=current)
+        _fetched(store, budgets, sum(sizes), key, digests, store_deadline, current=current)
     )
 
 
@@ -41,16 +41,18 @@ async def _fetched(  # noqa: PLR0913, PLR0917 - see above
     size: int,
     key: CacheKey,
     digests: tuple[str, ...],
-    patience: Deadline,
+    store_deadline: Deadline,
     *,
     current: bool,
 ) -> dict[str, Representation]:
     room = budgets.of_size(size).acquire(size)
     if not room.called:
-        patience = store.patience()  # a new one: that of the request runs out during the wait
+        store_deadline = (
+            store.store_deadline()
+        )  # a new one: that of the request runs out during the wait
     with await room:
         found: dict[str, Representation] = await store.fetch(
-            key, digests, patience, current=current
+            key, digests, store_deadline, current=current
         )
         # The reservation was for the size without gzip.
         for representation in found.values():

@@ -205,14 +205,14 @@ class FailoverStore:
 
     # Questions.
 
-    def patience(self) -> Deadline:
+    def store_deadline(self) -> Deadline:
         """Return how long one request may wait for Redis."""
         return Deadline(self.timeout_s)
 
     async def _ask(
         self,
         operation: str,
-        patience: Deadline,
+        store_deadline: Deadline,
         ask: Callable[[float], Deferred[R]],
         result_of: Callable[[R], bool],
     ) -> R:
@@ -223,7 +223,7 @@ class FailoverStore:
         """
         while True:
             try:
-                return await self._ask_once(operation, patience, ask, result_of)
+                return await self._ask_once(operation, store_deadline, ask, result_of)
             except RedisUnavailableError as error:
                 if error.reason != "lost":
                     raise
@@ -232,7 +232,7 @@ class FailoverStore:
     def _ask_once(
         self,
         operation: str,
-        patience: Deadline,
+        store_deadline: Deadline,
         ask: Callable[[float], Deferred[R]],
         result_of: Callable[[R], bool],
     ) -> Deferred[R]:
@@ -240,7 +240,7 @@ class FailoverStore:
 
         What this process was held up by itself costs no patience: Redis can't help it.
         """
-        if patience.left_s <= 0:
+        if store_deadline.left_s <= 0:
             return fail(
                 RedisUnavailableError("timeout", "the request has waited long enough for Redis")
             )
@@ -248,16 +248,16 @@ class FailoverStore:
 
         def measure(result: R | Failure) -> R | Failure:
             took = self.clock() - began
-            patience.left_s -= self._waited_s(began, lag_s)
+            store_deadline.left_s -= self._waited_s(began, lag_s)
             self.report(self.name, operation, what_came(result, result_of), took)
             return result
 
         if self._is_settled:
-            asked = ask(patience.left_s)
+            asked = ask(store_deadline.left_s)
         else:
-            settled = waiting(self.reactor, self._unsettled, patience.left_s)
+            settled = waiting(self.reactor, self._unsettled, store_deadline.left_s)
             asked = settled.addCallback(
-                lambda _: ask(patience.left_s - self._waited_s(began, lag_s))
+                lambda _: ask(store_deadline.left_s - self._waited_s(began, lag_s))
             )
         return asked.addBoth(measure)
 
@@ -271,7 +271,7 @@ class FailoverStore:
         self,
         key: CacheKey,
         credential: str,
-        patience: Deadline,
+        store_deadline: Deadline,
         *,
         current: bool = False,
         token: str | None = None,
@@ -282,25 +282,25 @@ class FailoverStore:
         ask = partial(self.redis.look_up, key, credential, current=current, token=token)
         may_wait = current and self._is_settled and self.redis.servers.writing
         if may_wait and not self.history.is_known:
-            looked = self.history.looked(min(patience.left_s, self.timeout_s))
+            looked = self.history.looked(min(store_deadline.left_s, self.timeout_s))
             return looked.addCallback(
-                lambda _: self._look_up(key, credential, token, patience, ask)
+                lambda _: self._look_up(key, credential, token, store_deadline, ask)
             )
-        return self._look_up(key, credential, token, patience, ask)
+        return self._look_up(key, credential, token, store_deadline, ask)
 
     def _look_up(
         self,
         key: CacheKey,
         credential: str,
         token: str | None,
-        patience: Deadline,
+        store_deadline: Deadline,
         ask: Callable[[float], Deferred[Known]],
     ) -> Deferred[Known]:
-        return self._ask_once("look_up", patience, ask, is_something).addCallbacks(
+        return self._ask_once("look_up", store_deadline, ask, is_something).addCallbacks(
             self._with_own,
             self._look_up_again,
             callbackArgs=(key, credential, token),
-            errbackArgs=(key, credential, token, patience, ask),
+            errbackArgs=(key, credential, token, store_deadline, ask),
         )
 
     def _look_up_again(  # noqa: PLR0913, PLR0917 - the look-up once more
@@ -309,7 +309,7 @@ class FailoverStore:
         key: CacheKey,
         credential: str,
         token: str | None,
-        patience: Deadline,
+        store_deadline: Deadline,
         ask: Callable[[float], Deferred[Known]],
     ) -> Deferred[Known]:
         """Return what can be known when Redis has not answered at once."""
@@ -325,7 +325,7 @@ class FailoverStore:
                 return nothing
             await deferLater(self.reactor, 0.0)
             try:
-                return await self._ask("look_up", patience, ask, is_something)
+                return await self._ask("look_up", store_deadline, ask, is_something)
             except RedisUnavailableError:
                 return nothing
 
@@ -369,7 +369,7 @@ class FailoverStore:
         self,
         key: CacheKey,
         digests: tuple[str, ...],
-        patience: Deadline,
+        store_deadline: Deadline,
         *,
         current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
@@ -378,21 +378,23 @@ class FailoverStore:
         missing = tuple([digest for digest in dict.fromkeys(digests) if digest not in found])
         if not missing:
             return succeed(found)
-        return Deferred.fromCoroutine(self._fetch(key, found, missing, patience, current=current))
+        return Deferred.fromCoroutine(
+            self._fetch(key, found, missing, store_deadline, current=current)
+        )
 
     async def _fetch(
         self,
         key: CacheKey,
         found: dict[str, Representation],
         missing: tuple[str, ...],
-        patience: Deadline,
+        store_deadline: Deadline,
         *,
         current: bool,
     ) -> dict[str, Representation]:
         try:
             fetched = await self._ask(
                 "fetch",
-                patience,
+                store_deadline,
                 lambda left_s: Deferred.fromCoroutine(
                     self._fetch_from_redis(key, missing, left_s, current=current)
                 ),
@@ -668,19 +670,19 @@ class FailoverStore:
         )
 
     def limits(
-        self, token: str, scopes: tuple[str, ...], patience: Deadline
+        self, token: str, scopes: tuple[str, ...], store_deadline: Deadline
     ) -> Deferred[tuple[Limit, ...]]:
         """Return the limits in force that are stored in Redis or in this process."""
-        return Deferred.fromCoroutine(self._limits(token, scopes, patience))
+        return Deferred.fromCoroutine(self._limits(token, scopes, store_deadline))
 
     async def _limits(
-        self, token: str, scopes: tuple[str, ...], patience: Deadline
+        self, token: str, scopes: tuple[str, ...], store_deadline: Deadline
     ) -> tuple[Limit, ...]:
         here = self.memory.limits_known(token, scopes)
         try:
             there = await self._ask(
                 "limits",
-                patience,
+                store_deadline,
                 lambda left_s: Deferred.fromCoroutine(self.redis.limits(token, scopes, left_s)),
                 bool,
             )
@@ -695,16 +697,16 @@ class FailoverStore:
 
     # Who asks first: one in this process, and that one in the fleet.
 
-    def claim(self, subject: Subject, owner: str, patience: Deadline) -> Deferred[Claim]:
+    def claim(self, subject: Subject, owner: str, store_deadline: Deadline) -> Deferred[Claim]:
         """Try to go first."""
-        return Deferred.fromCoroutine(self._claim(subject, owner, patience))
+        return Deferred.fromCoroutine(self._claim(subject, owner, store_deadline))
 
-    async def _claim(self, subject: Subject, owner: str, patience: Deadline) -> Claim:
-        said = await self.memory.claim(subject, owner, patience)
+    async def _claim(self, subject: Subject, owner: str, store_deadline: Deadline) -> Claim:
+        said = await self.memory.claim(subject, owner, store_deadline)
         if said is not Claim.GO:
             return said
         try:
-            said = await self._claim_in_fleet(subject, owner, patience)
+            said = await self._claim_in_fleet(subject, owner, store_deadline)
         except RedisUnavailableError:
             return Claim.GO
         except Exception:  # cancelled, for one: who asked is gone, and must not hold up anybody
@@ -717,12 +719,14 @@ class FailoverStore:
             self.memory.release(subject, owner)
         return said
 
-    async def _claim_in_fleet(self, subject: Subject, owner: str, patience: Deadline) -> Claim:
+    async def _claim_in_fleet(
+        self, subject: Subject, owner: str, store_deadline: Deadline
+    ) -> Claim:
         if self._watch.knows(subject):
             return Claim.WAIT
         said = await self._ask(
             "claim",
-            patience,
+            store_deadline,
             lambda left_s: Deferred.fromCoroutine(
                 self.redis.claim(subject, owner, LEASE_S, left_s)
             ),

@@ -100,7 +100,7 @@ class RedisRecords:
 
     servers: Any
     codec: Codec
-    workshop: ContentThreads
+    threads: ContentThreads
     now: Callable[[], float]
     prefix: str
     ttl_s: float
@@ -401,7 +401,7 @@ class RedisRecords:
             if blob is not None:
                 # What unpacks may be many times as large.
                 work = len(blob) * 8
-                opened = await self.workshop.run(work, self.codec.open_representation, name, blob)
+                opened = await self.threads.run(work, self.codec.open_representation, name, blob)
                 if opened is not None and opened.digest == digest:
                     found[digest] = opened
         return found
@@ -426,7 +426,7 @@ class RedisRecords:
             size = len(representation.packed)
             name = names.representation(key, grant.digest)
             seal = self.codec.representation
-            content = await self.workshop.run(size, seal, name, representation)
+            content = await self.threads.run(size, seal, name, representation)
         command = self.confirmation(key, credential, grant, entry, content)
         return bool(await self._write(names.slot_of_key(key), command, timeout_s))
 

@@ -46,7 +46,7 @@ async def put_back(archive: Any, copies: Copies, whole: Whole) -> int:
 
 @define(eq=False)
 class Restorer:
-    """Fills the store of *archive* from a snapshot; *gate* is shut while it is not filled.
+    """Fills the store of *archive* from a snapshot; *barrier* is shut while it is not filled.
 
     Snapshots of *owner* are preferred. Without any, the newest of another owner will do, since
     records are bound to their secret and to their names. *replica* is the name of this replica.
@@ -56,7 +56,7 @@ class Restorer:
     reactor: Any
     archive: Any
     copies: Copies
-    gate: RestoreBarrier
+    barrier: RestoreBarrier
     owner: str
     replica: str
     report: Report
@@ -81,7 +81,7 @@ class Restorer:
         if self._running is not None or self._closed:
             self._again = self._stopping
             return
-        self.gate.shut(id(self))
+        self.barrier.shut(id(self))
         self._active_at = self.reactor.seconds()
         self._looking = self.reactor.callLater(_SILENT_S, self._look_for_progress)
         self._running = Deferred.fromCoroutine(self._run())
@@ -108,17 +108,17 @@ class Restorer:
         silent_s = self.reactor.seconds() - active_at
         if silent_s < _SILENT_S:
             self._looking = self.reactor.callLater(_SILENT_S - silent_s, self._look_for_progress)
-        elif self.gate.is_shut:
+        elif self.barrier.is_shut:
             what = "Requests wait no longer for a restore without progress: silent={silent}s"
             _log.warn(what, silent=round(silent_s, 1))
-            self.gate.open(id(self))
+            self.barrier.open(id(self))
 
     def _ran(self, _: object) -> None:
         self._running = None
         looking, self._looking = self._looking, None
         if looking is not None:
             looking.cancel()
-        self.gate.open(id(self))
+        self.barrier.open(id(self))
         again, self._again, self._stopping = self._again, False, False
         if again:
             self.fill()
@@ -150,7 +150,7 @@ class Restorer:
                 self._failed(str(error))
                 if isinstance(error, PermanentTargetError):
                     # It is permanent, so requests wait no longer; attempts continue.
-                    self.gate.open(id(self))
+                    self.barrier.open(id(self))
                 pause_s = min(_FIRST_S * 2**failures, _LAST_S)
                 failures += 1
             except Exception:  # noqa: BLE001 - whatever it is, the mirror serves without it

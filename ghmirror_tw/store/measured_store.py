@@ -66,42 +66,42 @@ class MeasuredStore:
         self.report(self.store.name, operation, said, self.now() - began)
         return result
 
-    def patience(self) -> Deadline:
+    def store_deadline(self) -> Deadline:
         """Return how long one request may wait for the store."""
-        patience: Deadline = self.store.patience()
-        return patience
+        store_deadline: Deadline = self.store.store_deadline()
+        return store_deadline
 
     def look_up(
         self,
         key: CacheKey,
         credential: str,
-        patience: Deadline,
+        store_deadline: Deadline,
         *,
         current: bool = False,
         token: str | None = None,
     ) -> Deferred[Known]:
         """Return what is known; a hit where there is a grant or a representation."""
         began = self.now()
-        asked = self.store.look_up(key, credential, patience, current=current, token=token)
+        asked = self.store.look_up(key, credential, store_deadline, current=current, token=token)
         return self._timed(asked, "look_up", began, is_something)
 
     def fetch(
         self,
         key: CacheKey,
         digests: tuple[str, ...],
-        patience: Deadline,
+        store_deadline: Deadline,
         *,
         current: bool = False,
     ) -> Deferred[dict[str, Representation]]:
         """Return representations; a hit where none is missing."""
         began = self.now()
-        asked = self.store.fetch(key, digests, patience, current=current)
+        asked = self.store.fetch(key, digests, store_deadline, current=current)
         return self._timed(asked, "fetch", began, lambda found: len(found) == len(set(digests)))
 
-    def claim(self, subject: Subject, owner: str, patience: Deadline) -> Deferred[Claim]:
+    def claim(self, subject: Subject, owner: str, store_deadline: Deadline) -> Deferred[Claim]:
         """Try to go first; a hit where something is known."""
         began = self.now()
-        asked = self.store.claim(subject, owner, patience)
+        asked = self.store.claim(subject, owner, store_deadline)
         return self._timed(asked, "claim", began, lambda claim: claim is Claim.KNOWN)
 
     def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
@@ -147,11 +147,11 @@ class MeasuredStore:
         self.store.set_limit(token, limit)
 
     def limits(
-        self, token: str, scopes: tuple[str, ...], patience: Deadline
+        self, token: str, scopes: tuple[str, ...], store_deadline: Deadline
     ) -> Deferred[tuple[Limit, ...]]:
         """Return limits in force; a hit where there is one."""
         began = self.now()
-        return self._timed(self.store.limits(token, scopes, patience), "limits", began, bool)
+        return self._timed(self.store.limits(token, scopes, store_deadline), "limits", began, bool)
 
     def unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored."""

@@ -42,7 +42,7 @@ class MemoryArchive:
     reactor: Any
     store: MemoryStore
     codec: Codec
-    workshop: ContentThreads
+    threads: ContentThreads
     _mark: str | None = None
 
     # Copying.
@@ -96,7 +96,7 @@ class MemoryArchive:
         if parsed.sort is Sort.REPRESENTATION:
             # What unpacks may be many times as large.
             work = len(blob) * 8
-            stored = await self.workshop.run(work, codec.open_representation, name, blob)
+            stored = await self.threads.run(work, codec.open_representation, name, blob)
             return None if stored is None or stored.digest != parsed.rest else stored
         if parsed.sort is Sort.GRANT:
             grant = codec.open_grant(name, blob)

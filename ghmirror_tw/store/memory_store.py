@@ -196,7 +196,7 @@ class MemoryStore:
 
     # Questions.
 
-    def patience(self) -> Deadline:
+    def store_deadline(self) -> Deadline:
         """Return all the patience there is: nobody ever waits for memory."""
         return Deadline()
 
@@ -204,7 +204,7 @@ class MemoryStore:
         self,
         key: CacheKey,
         credential: str,
-        patience: Deadline,  # noqa: ARG002 - nobody waits for memory
+        store_deadline: Deadline,  # noqa: ARG002 - nobody waits for memory
         *,
         current: bool = False,  # noqa: ARG002 - memory always is
         token: str | None = None,
@@ -243,7 +243,7 @@ class MemoryStore:
         self,
         key: CacheKey,
         digests: tuple[str, ...],
-        patience: Deadline,  # noqa: ARG002 - nobody waits for memory
+        store_deadline: Deadline,  # noqa: ARG002 - nobody waits for memory
         *,
         current: bool = False,  # noqa: ARG002 - memory always is
     ) -> Deferred[dict[str, Representation]]:
@@ -395,7 +395,7 @@ class MemoryStore:
         self,
         token: str,
         scopes: tuple[str, ...],
-        patience: Deadline,  # noqa: ARG002 - nobody waits for memory
+        store_deadline: Deadline,  # noqa: ARG002 - nobody waits for memory
     ) -> Deferred[tuple[Limit, ...]]:
         """Return the limits in force."""
         return succeed(self.limits_known(token, scopes))
@@ -427,7 +427,7 @@ class MemoryStore:
         self,
         subject: Subject,
         owner: str,
-        patience: Deadline,  # noqa: ARG002 - nobody waits for memory
+        store_deadline: Deadline,  # noqa: ARG002 - nobody waits for memory
     ) -> Deferred[Claim]:
         """Let the first one go, the others wait, and nobody where there is something to know."""
         if self._is_known(subject) or self._is_unstorable(subject.key):

@@ -59,9 +59,9 @@ class IStore(Interface):
     """The five kinds of records, limits, and claims.
 
     Questions return Deferreds. They never fail on account of what is stored or of a store that
-    can't be asked: what can't be read is not known. They take no longer than *patience* has left,
-    and take what they took from it. Statements (the methods that return None) take effect in the
-    order they are made, as seen from this process, and report trouble in the log, not to the
+    can't be asked: what can't be read is not known. They take no longer than *store_deadline* has
+    left, and take what they took from it. Statements (the methods that return None) take effect in
+    the order they are made, as seen from this process, and report trouble in the log, not to the
     caller; no caller waits for them. A *credential* is always a name made by ``CredentialNames``,
     and so is a *token*, which is the same however the credential is sent.
 
@@ -70,13 +70,13 @@ class IStore(Interface):
 
     name: str = Attribute("What metrics and logs call this store: ``memory`` or ``redis``.")
 
-    def patience() -> Deadline:
+    def store_deadline() -> Deadline:
         """Return how long one request may wait for this store."""
 
     def look_up(
         key: CacheKey,
         credential: str,
-        patience: Deadline,
+        store_deadline: Deadline,
         *,
         current: bool = False,
         token: str | None = None,
@@ -91,7 +91,7 @@ class IStore(Interface):
         """
 
     def fetch(
-        key: CacheKey, digests: tuple[str, ...], patience: Deadline, *, current: bool = False
+        key: CacheKey, digests: tuple[str, ...], store_deadline: Deadline, *, current: bool = False
     ) -> Deferred[dict[str, Representation]]:
         """Return those of the representations that are still there, by digest.
 
@@ -138,14 +138,14 @@ class IStore(Interface):
         """
 
     def limits(
-        token: str, scopes: tuple[str, ...], patience: Deadline
+        token: str, scopes: tuple[str, ...], store_deadline: Deadline
     ) -> Deferred[tuple[Limit, ...]]:
         """Return the limits in force that *token* has met in any of *scopes*."""
 
     def unstorable(key: CacheKey) -> None:
         """Note for a minute that answers to *key* can't be stored, and end the claim to it."""
 
-    def claim(subject: Subject, owner: str, patience: Deadline) -> Deferred[Claim]:
+    def claim(subject: Subject, owner: str, store_deadline: Deadline) -> Deferred[Claim]:
         """Try, in one step, to be the one in the fleet who asks for *subject*.
 
         GO: ask, and ``release`` it afterwards; until then the store keeps the claim alive for as

@@ -97,7 +97,7 @@ class UpstreamClient:
 
     def ask(
         self,
-        question: Request,
+        request: Request,
         content: IBodyProducer | None,
         timeout_s: float,
         ended: Callable[[], object] = bool,
@@ -107,20 +107,20 @@ class UpstreamClient:
         asking = _Asking(self, ended, is_wanted, max(timeout_s, 0.0))
         self._held += 1
         self._look()
-        asking.start(question, content)
+        asking.start(request, content)
         return asking.reply
 
     def put(
-        self, question: Request, content: IBodyProducer | None, asking: _Asking
+        self, request: Request, content: IBodyProducer | None, asking: _Asking
     ) -> PendingExchange | Deferred[Any]:
         """Put a question for *asking*; return what it can be cancelled by."""
-        question = self.origin.routed(question)
-        origin = self.uploads if is_upload(question.target) else self.origin
-        agent, target = self._agents[origin], origin.target(question)
+        request = self.origin.routed(request)
+        origin = self.uploads if is_upload(request.target) else self.origin
+        agent, target = self._agents[origin], origin.target(request)
         if content is None:
-            block = serialised(question.fields) + self._via
-            return agent.ask(question.method, target, block, asking)
-        sent = Uploads(self.reactor, self.via).put(agent, question, target, content)
+            block = serialised(request.fields) + self._via
+            return agent.ask(request.method, target, block, asking)
+        sent = Uploads(self.reactor, self.via).put(agent, request, target, content)
         return sent.addCallbacks(asking.answered, asking.failed)
 
     def freed(self) -> None:
@@ -210,12 +210,12 @@ class _Asking:
         self.reply = Deferred(self._cancel)
         self.waits_for_github()
 
-    def start(self, question: Request, content: IBodyProducer | None) -> None:
+    def start(self, request: Request, content: IBodyProducer | None) -> None:
         """Put the question."""
         if content is not None:
             content = Watched(content, self)
         try:
-            self._under_way = self.client.put(question, content, self)
+            self._under_way = self.client.put(request, content, self)
         except Exception:  # noqa: BLE001 - what can't be sent is not answered
             self.failed(Failure())
 

@@ -87,16 +87,16 @@ class LimitProbes:
 
     async def _claim(self, entry: Entry) -> Callable[[], object] | None:
         """Return what lets others try, if this is the one who tries; None: another has."""
-        patience = self.store.patience()
+        store_deadline = self.store.store_deadline()
         stop = entry.over[0]
         subject = Subject.end_of_limit(entry.credential, stop.limit.scope)
         owner = self.owner()
         tries = False
-        said = await self.store.claim(subject, owner, patience)
+        said = await self.store.claim(subject, owner, store_deadline)
         try:
             if said is Claim.WAIT:
                 await self.store.wait(subject, _WAIT_S)
-            if await self._is_known(entry, patience):
+            if await self._is_known(entry, store_deadline):
                 self.stops.passed(entry)
                 return None
             if said is Claim.WAIT:
@@ -108,20 +108,20 @@ class LimitProbes:
                 self.store.release(subject, owner)
         return lambda: self.store.release(subject, owner)
 
-    async def _is_known(self, entry: Entry, patience: Deadline) -> bool:
+    async def _is_known(self, entry: Entry, store_deadline: Deadline) -> bool:
         """Tell whether all limits are known to be over, since others have tried.
 
         Raises `RateLimitedError` where one of them has met another limit.
         """
         credential = entry.credential
-        limits = await self.store.limits(credential, entry.scopes, patience)
+        limits = await self.store.limits(credential, entry.scopes, store_deadline)
         self.stops.learned(credential, limits, self.now())
         newer = self.stops.newest(credential, entry.scopes)
         if newer is not None and self.now() < newer.limit.until:
             raise RateLimitedError(newer)
         for stop in entry.over:
             mark = _mark(stop.limit).scope
-            known = await self.store.limits(credential, (mark,), patience)
+            known = await self.store.limits(credential, (mark,), store_deadline)
             if not known or known[0].until - _KNOWN_S < stop.limit.until - _CLOCKS_S:
                 return False
         return True

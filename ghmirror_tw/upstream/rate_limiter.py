@@ -63,24 +63,24 @@ _NOTHING: Final = nullcontext()
 _UNSAFE: Final = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 
 
-def points_of(question: Request, *, mutates: bool) -> int:
+def points_of(request: Request, *, mutates: bool) -> int:
     """Return what a question takes of the points of a minute.
 
     *mutates*: whether its content may change something, where it goes to GraphQL.
     """
-    writes = mutates if is_graphql(question) else question.method in _UNSAFE
+    writes = mutates if is_graphql(request) else request.method in _UNSAFE
     return WRITE_POINTS if writes else READ_POINTS
 
 
-def spends(question: Request) -> bool:
+def spends(request: Request) -> bool:
     """Tell whether a read will be charged, as nothing in it could be confirmed free of charge.
 
     Without a credential a 304 costs, too; asking for the rate limit costs nothing.
     """
-    if question.method not in {b"GET", b"HEAD"} or asks_for_limits(question):
+    if request.method not in {b"GET", b"HEAD"} or asks_for_limits(request):
         return False
-    fields = question.fields
-    return question.authorization is None or (
+    fields = request.fields
+    return request.authorization is None or (
         fields.get(b"if-none-match") is None and fields.get(b"if-modified-since") is None
     )
 

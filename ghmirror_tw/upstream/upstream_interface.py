@@ -100,7 +100,7 @@ class IUpstream(Interface):
     """Somebody who puts questions to GitHub."""
 
     def ask(
-        question: Request,
+        request: Request,
         content: IBodyProducer | None,
         timeout_s: float,
         ended: Callable[[], object] = ...,

@@ -145,7 +145,7 @@ class ClientResponseBuilder:
     """Fits answers to views."""
 
     rewriter: Rewriter
-    workshop: ContentThreads
+    threads: ContentThreads
     via: bytes
     forms: VariantCache
     budgets: Budgets
@@ -153,55 +153,55 @@ class ClientResponseBuilder:
         init=False, eq=False, factory=lambda: SingleFlight(_unwanted)
     )
 
-    async def fit(self, answer: Response, view: View, now: float) -> ClientResponse:
-        """Return *answer* as the client gets it who has *view*. Raises `UpstreamError`."""
-        if not answer.storable:
+    async def fit(self, response: Response, view: View, now: float) -> ClientResponse:
+        """Return *response* as the client gets it who has *view*. Raises `UpstreamError`."""
+        if not response.storable:
             view = evolve(view, passed_by=True)
-        if view.version and answer.status != _OK:
+        if view.version and response.status != _OK:
             view = evolve(view, version=b"")
         if view.version:
-            answer = await self._telling(answer, view)
-        body, bare = answer.body, answer.status in _WITHOUT_CONTENT
+            response = await self._telling(response, view)
+        body, bare = response.body, response.status in _WITHOUT_CONTENT
         # What is not modified describes what the client has, and that may be in any form.
-        anew = answer.status == _NOT_MODIFIED and answer.storable
+        anew = response.status == _NOT_MODIFIED and response.storable
         if isinstance(body, (Representation, BufferedContent)):
-            if answer.storable and self._is_known(answer, view):
-                anew = view.gzip or self._may_change(answer, view)
-                fields = self._told(answer, view, now, anew=anew)
+            if response.storable and self._is_known(response, view):
+                anew = view.gzip or self._may_change(response, view)
+                fields = self._told(response, view, now, anew=anew)
                 return ClientResponse(_NOT_MODIFIED, fields.without(_DESCRIBING))
             if not bare:
-                fitted = await self._whole(answer, body, view, now)
+                fitted = await self._whole(response, body, view, now)
                 return _without_content(fitted) if view.head else fitted
-            length = 0 if answer.status == _RESET and not view.head else None
+            length = 0 if response.status == _RESET and not view.head else None
             return ClientResponse(
-                answer.status, self._told(answer, view, now, anew=anew), length=length
+                response.status, self._told(response, view, now, anew=anew), length=length
             )
         if body is None or bare or view.head:
-            fields = self._told(answer, view, now, anew=anew)
+            fields = self._told(response, view, now, anew=anew)
             if bare and body is not None:
                 body.abort()
                 body = None
             # RFC 9110, section 15.3.6: its content has a length, which is nothing.
-            length = 0 if answer.status == _RESET and not view.head else None
-            return ClientResponse(answer.status, fields, length=length, incoming=body)
-        return self._incoming(answer, body, answer.coding, view, now)
+            length = 0 if response.status == _RESET and not view.head else None
+            return ClientResponse(response.status, fields, length=length, incoming=body)
+        return self._incoming(response, body, response.coding, view, now)
 
-    async def _telling(self, answer: Response, view: View) -> Response:
+    async def _telling(self, response: Response, view: View) -> Response:
         """Return an answer of which the content will say *view*'s version, with fields for that."""
-        body = answer.body
-        if answer.incoming is not None and not view.head:
-            room = self.budgets.room(_MOST_TELLING, answer.incoming.length)
+        body = response.body
+        if response.incoming is not None and not view.head:
+            room = self.budgets.room(_MOST_TELLING, response.incoming.length)
             with room:
-                content = await answer.incoming.collect(_MOST_TELLING, answer.coding, room)
+                content = await response.incoming.collect(_MOST_TELLING, response.coding, room)
                 if content is not None:
-                    body = BufferedContent(content, answer.coding)
+                    body = BufferedContent(content, response.coding)
                     self.budgets.keep(body, content)
-        fields = enterprise.told(answer.fields, view.version)
-        return evolve(answer, body=body, fields=fields)
+        fields = enterprise.told(response.fields, view.version)
+        return evolve(response, body=body, fields=fields)
 
     def _told(
         self,
-        answer: Response,
+        response: Response,
         view: View,
         now: float,
         *,
@@ -213,23 +213,23 @@ class ClientResponseBuilder:
         *anew*: they stand beside content that is not byte for byte GitHub's, in *coding*. Its
         entity-tag is a weak one (RFC 9110, section 8.8.1), and ranges are not offered.
         """
-        fields = self.rewriter.fields(answer.fields, view.base)
-        replaced = _REPLACED[answer.storable, answer.age_s is not None, anew]
+        fields = self.rewriter.fields(response.fields, view.base)
+        replaced = _REPLACED[response.storable, response.age_s is not None, anew]
         lines = [line for line in fields.lines if line[0] not in replaced]
         lines += own_fields(
-            answer.outcome,
-            status=answer.asked,
-            detail=answer.detail,
-            collapsed=answer.collapsed,
-            forward=answer.forward,
+            response.outcome,
+            status=response.asked,
+            detail=response.detail,
+            collapsed=response.collapsed,
+            forward=response.forward,
         )
         vary = (b"vary", _adds_accept_encoding(fields.combined(b"vary")))
-        if answer.storable:
+        if response.storable:
             lines.append((b"cache-control", b"private, no-cache"))
             if not anew:
                 lines.append(vary)
-        if answer.age_s is not None:
-            lines.append((b"age", b"%d" % answer.age_s))
+        if response.age_s is not None:
+            lines.append((b"age", b"%d" % response.age_s))
         if fields.get(b"date") is None:
             lines.append(_date(now))
         lines.append((b"via", self.via))
@@ -243,37 +243,37 @@ class ClientResponseBuilder:
         return Fields.of(tuple(lines))
 
     @staticmethod
-    def _is_known(answer: Response, view: View) -> bool:
+    def _is_known(response: Response, view: View) -> bool:
         """Judge the client's own preconditions (RFC 9110, section 13.2).
 
         A date does not count if the credential had no grant: content that was refused until now may
         be older than the client's date.
         """
-        modified = answer.fields.get(b"last-modified") if answer.granted else None
-        return answer.status == _OK and not_modified(
-            view.fields, answer.fields.get(b"etag"), modified
+        modified = response.fields.get(b"last-modified") if response.granted else None
+        return response.status == _OK and not_modified(
+            view.fields, response.fields.get(b"etag"), modified
         )
 
-    def _may_change(self, answer: Response, view: View) -> bool:
-        return is_json(answer.fields.get(b"content-type")) and (
+    def _may_change(self, response: Response, view: View) -> bool:
+        return is_json(response.fields.get(b"content-type")) and (
             view.indents or self.rewriter.changes(view.base, view.path)
         )
 
     async def _whole(
-        self, answer: Response, body: Representation | BufferedContent, view: View, now: float
+        self, response: Response, body: Representation | BufferedContent, view: View, now: float
     ) -> ClientResponse:
         gzip = view.gzip
         if not view.version and _size_of(body) > LARGE_BYTES:
             if isinstance(body, Representation):
-                return await self._large(answer, body, view, now)
-            return self._incoming(answer, HeldContent(body.content), body.coding, view, now)
-        rewrites = answer.status != _PARTIAL and is_json(answer.fields.get(b"content-type"))
+                return await self._large(response, body, view, now)
+            return self._incoming(response, HeldContent(body.content), body.coding, view, now)
+        rewrites = response.status != _PARTIAL and is_json(response.fields.get(b"content-type"))
         content, changed = await self._form(body, view if rewrites else None, gzip=gzip)
         coding = b"gzip" if content and gzip else None
         anew = changed or coding is not None
-        fields = self._told(answer, view, now, anew=anew, coding=coding)
+        fields = self._told(response, view, now, anew=anew, coding=coding)
         made = content is not (body.packed if isinstance(body, Representation) else body.content)
-        return ClientResponse(answer.status, fields, content, len(content), made=made)
+        return ClientResponse(response.status, fields, content, len(content), made=made)
 
     async def _form(
         self, body: Representation | BufferedContent, view: View | None, *, gzip: bool
@@ -299,14 +299,14 @@ class ClientResponseBuilder:
         forms = self.budgets.forms
         fits = forms.held + size <= forms.limit + self.budgets.small.limit
         with forms.charge(size) if fits else await forms.acquire(size):
-            return await self.workshop.run(size, self._formed, body, view, gzip)
+            return await self.threads.run(size, self._formed, body, view, gzip)
 
     async def _large(
-        self, answer: Response, body: Representation, view: View, now: float
+        self, response: Response, body: Representation, view: View, now: float
     ) -> ClientResponse:
         """Return large stored content in its gzip form, which is unpacked while it is sent."""
         form = Variant(None, changed=False, size=body.size)
-        if answer.status != _PARTIAL and self._may_change(answer, view):
+        if response.status != _PARTIAL and self._may_change(response, view):
             name = VariantKey(body.digest, view.names, gzip=True)
             kept = self.forms.get(name)
             if kept is None:
@@ -314,13 +314,13 @@ class ClientResponseBuilder:
             form = kept
         content, made = form.sent(body), form.content is not None
         if view.gzip:
-            fields = self._told(answer, view, now, anew=True, coding=b"gzip")
+            fields = self._told(response, view, now, anew=True, coding=b"gzip")
             return ClientResponse(
-                answer.status, fields, content, len(content), form=form, made=made
+                response.status, fields, content, len(content), form=form, made=made
             )
-        fields = self._told(answer, view, now, anew=form.changed)
+        fields = self._told(response, view, now, anew=form.changed)
         return ClientResponse(
-            answer.status,
+            response.status,
             fields,
             length=form.size,
             incoming=HeldContent(content),
@@ -331,7 +331,7 @@ class ClientResponseBuilder:
 
     async def _make(self, name: VariantKey, body: Representation, view: View) -> Variant:
         with await self.budgets.forms.acquire(len(body.packed)):
-            form = await self.workshop.run(body.size, self._packed_form, body, view)
+            form = await self.threads.run(body.size, self._packed_form, body, view)
         self.forms.keep(name, form)
         return form
 
@@ -376,27 +376,29 @@ class ClientResponseBuilder:
         return (rewriting, IndentingStream()) if view.indents else (rewriting,)
 
     def _incoming(
-        self, answer: Response, body: IncomingContent, coding: bytes, view: View, now: float
+        self, response: Response, body: IncomingContent, coding: bytes, view: View, now: float
     ) -> ClientResponse:
         """Return a response with content that is streamed, and converted where needed."""
         packed = coding in {b"gzip", b"x-gzip"}
         rewrites = (
-            (packed or not coding) and answer.status != _PARTIAL and self._may_change(answer, view)
+            (packed or not coding)
+            and response.status != _PARTIAL
+            and self._may_change(response, view)
         )
-        unpacks = packed and (rewrites or not view.gzip) and answer.status != _PARTIAL
+        unpacks = packed and (rewrites or not view.gzip) and response.status != _PARTIAL
         if not rewrites and not unpacks:
-            fields = self._told(answer, view, now)
+            fields = self._told(response, view, now)
             if coding:
                 fields = fields.with_line(b"content-encoding", coding)
-            return ClientResponse(answer.status, fields, length=body.length, incoming=body)
+            return ClientResponse(response.status, fields, length=body.length, incoming=body)
         packs = unpacks and view.gzip
         conversion = Conversion(
             Unpacking() if unpacks else None,
             self._streams(view) if rewrites else (),
             compressor() if packs else None,
         )
-        fields = self._told(answer, view, now, anew=True, coding=b"gzip" if packs else None)
-        return ClientResponse(answer.status, fields, incoming=body, conversion=conversion)
+        fields = self._told(response, view, now, anew=True, coding=b"gzip" if packs else None)
+        return ClientResponse(response.status, fields, incoming=body, conversion=conversion)
 
 
 def _without_content(fitted: ClientResponse) -> ClientResponse:

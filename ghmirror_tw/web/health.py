@@ -68,7 +68,7 @@ def is_health(target: bytes) -> bool:
     return path_of(target) in _HEALTH
 
 
-def answer(path: bytes, readiness: Readiness) -> Page | None:
+def page_of(path: bytes, readiness: Readiness) -> Page | None:
     """Return what both listeners answer to GET and HEAD of *path*, or None for all other paths."""
     if path == b"/healthz":
         return Page(HTTPStatus.OK, _TEXT, b"ok\n")
@@ -111,4 +111,4 @@ class Health(Resource):
         return send(request, self._page(path, request.getHeader(b"accept")) or _NOT_FOUND)
 
     def _page(self, path: bytes, accept: bytes | None) -> Page | None:  # noqa: ARG002 - see Admin
-        return answer(path, self._readiness)
+        return page_of(path, self._readiness)

@@ -106,7 +106,7 @@ class MirrorRequest(server.Request):
         """Its field lines."""
         return Fields(lines_of(self.requestHeaders))
 
-    def answer(
+    def send_response(
         self, status: int, fields: Fields, content: bytes, length: int | None = None
     ) -> bool:
         """Send an answer that is here in full, in one go; tell whether that was possible.

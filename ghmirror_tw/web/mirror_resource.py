@@ -124,7 +124,7 @@ class MirrorResource:
 
     def render(self, request: MirrorRequest) -> int:
         """Answer *request*, in time."""
-        page = health.answer(path_of(request.uri), self.readiness)
+        page = health.page_of(path_of(request.uri), self.readiness)
         if page is not None:
             request.write(health.send(request, page))
             request.finish()
@@ -244,14 +244,14 @@ class MirrorResource:
             # GitHub knows no such representation; it is we who judge what the client has of it.
             question = evolve(question, fields=sent.without(PRECONDITIONS))
         view = View(request.method, base, fields, version, question.path)
-        answer = await self.mirror.answer(question, request.upload)
-        told.outcome = answer.outcome
+        response = await self.mirror.respond(question, request.upload)
+        told.outcome = response.outcome
         try:
-            return await self.fitter.fit(answer, view, self.reactor.seconds())
+            return await self.fitter.fit(response, view, self.reactor.seconds())
         except BaseException as error:
             told.outcome = Outcome.ERROR
-            if answer.incoming is not None:
-                answer.incoming.abort()
+            if response.incoming is not None:
+                response.incoming.abort()
             if isinstance(error, UpstreamError):
                 raise error_responses.unanswered(error.reason, error.limit) from error
             raise
@@ -316,7 +316,9 @@ class MirrorResource:
             budget = budgets.forms if fitted.made else budgets.of_size(len(held))
             budget.keep(fitted, held)
         whole = fitted.incoming is None and len(fitted.content) <= PIECE_BYTES
-        if whole and request.answer(fitted.status, fitted.fields, fitted.content, fitted.length):
+        if whole and request.send_response(
+            fitted.status, fitted.fields, fitted.content, fitted.length
+        ):
             return
         request.setResponseCode(fitted.status)
         for name, value in fitted.fields:

@@ -114,7 +114,7 @@ def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
     reactor: Any,
     settings: Settings,
     codec: Codec,
-    workshop: ContentThreads,
+    threads: ContentThreads,
     trust: Any,
     changed: Callable[[], object],
     connected: Callable[[], object] = lambda: None,
@@ -128,7 +128,7 @@ def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
     return RedisRecords(
         redis_servers(reactor, redis, trust, changed, tracking.changed, connected),
         codec,
-        workshop,
+        threads,
         reactor.seconds,
         redis.key_prefix,
         redis.ttl,

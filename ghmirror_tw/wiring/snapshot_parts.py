@@ -145,14 +145,14 @@ class Snapshots:
     """All that keeps copies of one store, and fills it from them.
 
     *archive*: the store's own. *standing_in*: that of the memory which stands in for Redis, or
-    None. *gate* is shut while anything is being filled.
+    None. *barrier* is shut while anything is being filled.
     """
 
     reactor: Any
     settings: Settings
     archive: Any
     standing_in: Any
-    gate: RestoreBarrier
+    barrier: RestoreBarrier
     report: Report
     now: Callable[[], float]
     replica: str
@@ -200,7 +200,7 @@ class Snapshots:
             self.reactor,
             archive,
             self.place.copies,
-            self.gate,
+            self.barrier,
             owner(self.settings, self.place.codec),
             self.replica,
             self.report,
@@ -258,7 +258,7 @@ class Snapshots:
 
     def settled(self) -> Any:
         """Fire when the store is filled, or when that has taken `restore_wait`."""
-        return self.gate.opened(self.settings.snapshot.restore_wait)
+        return self.barrier.opened(self.settings.snapshot.restore_wait)
 
     def redis_came(self) -> None:
         """Look whether it has come back empty."""

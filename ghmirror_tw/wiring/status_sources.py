@@ -137,5 +137,5 @@ class Told:
             "target": self.settings.snapshot.target,
             "interval": self.settings.snapshot.interval,
             "next_at": self.snapshots.next_at,
-            "filling": self.snapshots.gate.is_shut,
+            "filling": self.snapshots.barrier.is_shut,
         }

@@ -165,7 +165,7 @@ class Replica:
         """Whether a thread of its works."""
         if self._listening is None:
             return False
-        team = self.house.workshop.pool._team.statistics()
+        team = self.house.threads.pool._team.statistics()
         return bool(team.busyWorkerCount or team.backloggedWorkCount)
 
 

@@ -340,9 +340,9 @@ class _Gate(Site):
 def open_elasticache(test: TestCase, bucket: Bucket) -> ElastiCache:
     """Start one that exports to a bucket and is gone when the test is over."""
     elasticache = ElastiCache(bucket)
-    gate = _Gate(elasticache)
-    port = reactor.listenTCP(0, gate, interface="127.0.0.1")
+    barrier = _Gate(elasticache)
+    port = reactor.listenTCP(0, barrier, interface="127.0.0.1")
     elasticache.port = port.getHost().port
     test.addCleanup(port.stopListening)
-    test.addCleanup(gate.close)
+    test.addCleanup(barrier.close)
     return elasticache

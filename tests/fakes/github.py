@@ -324,7 +324,7 @@ class _Question:
     credential: _Credential | None = None
     refused: bool = False
     call: IDelayedCall | None = None
-    gate: Gate | None = None
+    barrier: Gate | None = None
     status: int = 0
     begun: bool = False
 
@@ -411,7 +411,7 @@ class Gate:
         """Let the first `n` requests go on, and keep the others and the later ones."""
         for _ in range(min(n, len(self._waiting))):
             question, go_on = self._waiting.pop(0)
-            question.gate = None
+            question.barrier = None
             go_on()
 
     def open(self) -> None:
@@ -421,7 +421,7 @@ class Gate:
         self.release(len(self._waiting))
 
     def _wait(self, question: _Question, go_on: Callable[[], None]) -> None:
-        question.gate = self
+        question.barrier = self
         self._waiting.append((question, go_on))
         self._look()
 
@@ -858,8 +858,8 @@ class GitHub:
         if self._port is not None:
             port, self._port = self._port, None
             await cast("Deferred[None]", port.stopListening())
-        for gate in list(self._gates):
-            self._gates.remove(gate)
+        for barrier in list(self._gates):
+            self._gates.remove(barrier)
         for connection in list(self._connections):
             connection.abort()
         if self._connections:
@@ -1118,9 +1118,9 @@ class GitHub:
 
         They are answered as things are then, or, with `answer_first`, as they were on arrival.
         """
-        gate = Gate(path, answer_first, self)
-        self._gates.append(gate)
-        return gate
+        barrier = Gate(path, answer_first, self)
+        self._gates.append(barrier)
+        return barrier
 
     # -- what was asked
 
@@ -1208,13 +1208,13 @@ class GitHub:
 
     def _arrive(self, question: _Question) -> None:
         question.call = None
-        for gate in self._gates:
-            if question.is_for(gate.path):
-                if gate.answer_first:
+        for barrier in self._gates:
+            if question.is_for(barrier.path):
+                if barrier.answer_first:
                     answer = self._decide(question, None)
-                    gate._wait(question, partial(self._send, question, answer, None))
+                    barrier._wait(question, partial(self._send, question, answer, None))
                 else:
-                    gate._wait(question, partial(self._respond, question))
+                    barrier._wait(question, partial(self._respond, question))
                 return
         self._respond(question)
 
@@ -1732,9 +1732,9 @@ class GitHub:
             if question.call.active():
                 question.call.cancel()
             question.call = None
-        if question.gate is not None:
-            question.gate._leave(question)
-            question.gate = None
+        if question.barrier is not None:
+            question.barrier._leave(question)
+            question.barrier = None
         if not question.begun:
             return
         question.begun = False
@@ -1897,8 +1897,8 @@ class GitHub:
         if name == "hold":
             self.hold(**given)
         elif name == "open":
-            for gate in [g for g in self._gates if g.path == given.get("path")]:
-                gate.open()
+            for barrier in [g for g in self._gates if g.path == given.get("path")]:
+                barrier.open()
         elif name in self._CONTROLS:
             getattr(self, name)(**given)
         else:
@@ -1947,7 +1947,7 @@ class GitHub:
             ]
         if name == "waiting":
             gates = [g for g in self._gates if g.path == asked.get("path")]
-            return {"waiting": sum(gate.waiting for gate in gates)}
+            return {"waiting": sum(barrier.waiting for barrier in gates)}
         raise ValueError(f"no such report: {name}")
 
 

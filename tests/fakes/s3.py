@@ -360,11 +360,11 @@ async def open_bucket(test: TestCase) -> Bucket:
     for name, value in ENVIRONMENT.items():
         test.patch(os, "environ", {**os.environ, name: value})
     way = Way(_running[0])
-    gate = _Gate(way)
-    port = reactor.listenTCP(0, gate, interface="127.0.0.1")
+    barrier = _Gate(way)
+    port = reactor.listenTCP(0, barrier, interface="127.0.0.1")
     way.port = port.getHost().port
     test.addCleanup(port.stopListening)
-    test.addCleanup(gate.close)
+    test.addCleanup(barrier.close)
     made = Bucket(f"b-{uuid.uuid4().hex}", way)
     got = await made.ask("PUT")
     assert got.status == 200, got.plain

@@ -91,19 +91,19 @@ def _facts_of(target: bytes) -> None:
     assert len(pattern) < 600
     hidden = path_patterns.without_credentials(path)
     assert path_patterns.without_credentials(hidden) == hidden
-    question = Request(b"GET", target, Fields())
+    request = Request(b"GET", target, Fields())
     scopes = rate_limits.scopes_of(b"GET", path, creates=False)
-    assert rate_limits.resource_of(question, Fields()) in scopes or rate_limits.asks_for_limits(
-        question
+    assert rate_limits.resource_of(request, Fields()) in scopes or rate_limits.asks_for_limits(
+        request
     )
     for method in (b"GET", b"POST"):
         assert rate_limits.bucket_of(method, path) == rate_limits.bucket_of(method, path + b"/")
-        rate_limits.creates_content(method, graphql=graphql.is_graphql(question), mutates=False)
+        rate_limits.creates_content(method, graphql=graphql.is_graphql(request), mutates=False)
         storability.is_write(Request(method, target, Fields()))
         enterprise.tells_version(method, path)
-    assert storability.why_not_storable(question) == (
+    assert storability.why_not_storable(request) == (
         "bypass"
-        if rate_limits.asks_for_limits(question) or targets.has_secret_in_query(target)
+        if rate_limits.asks_for_limits(request) or targets.has_secret_in_query(target)
         else None
     )
     for page in (1, 2, 999_999_999):
@@ -162,7 +162,7 @@ def hosts(raw: bytes) -> None:
 def request_fields(raw: bytes) -> None:
     """What follows from the fields of a request is the same however they are spread over lines."""
     fields = fields_of(raw)
-    question = Request(b"GET", b"/user/repos?page=2", fields)
+    request = Request(b"GET", b"/user/repos?page=2", fields)
     for sent in (forwarded(fields), canonical(fields)):
         block = serialised(sent)
         assert block.count(b"\r\n") == block.count(b"\r") == block.count(b"\n") == len(sent.lines)
@@ -174,13 +174,13 @@ def request_fields(raw: bytes) -> None:
         name for name, _ in fields if key.is_key_field(name)
     }
     assert not agents.is_indented(canonical(fields))
-    storable = storability.why_not_storable(question) is None
+    storable = storability.why_not_storable(request) is None
     if storable:
         assert len(fields.get_all(b"authorization")) <= 1
         # Nothing that is not forwarded can make a difference to what is stored.
         credentials = CredentialNames(b"s")
         other = Fields(canonical(fields).lines)
-        assert CacheKey.of(question.target, fields) == CacheKey.of(question.target, other)
+        assert CacheKey.of(request.target, fields) == CacheKey.of(request.target, other)
         assert credentials(fields) == credentials(other)
     spread = _spread(fields)
     for decide in (
@@ -191,10 +191,10 @@ def request_fields(raw: bytes) -> None:
         if decide is not storability._pass_by or storable:
             assert decide(fields) == decide(spread), decide
     cors.is_preflight(b"OPTIONS", fields)
-    for tag in validators.of_client(question):
+    for tag in validators.of_client(request):
         assert tags.well_formed(tag.tag)
-    validators.may_be_empty(question)
-    assert tags.well_formed(validators.empty_tag(question))
+    validators.may_be_empty(request)
+    assert tags.well_formed(validators.empty_tag(request))
     preconditions.not_modified(fields, b'"a"', b"Mon, 30 Nov 2026 08:00:00 GMT")
     CredentialNames().writers_of(fields)
     value = fields.get(b"authorization")
@@ -230,7 +230,7 @@ def _spread(fields: Fields) -> Fields:
 def response_fields(raw: bytes) -> None:
     """What is made of the fields of a response can be stored, and be sent to clients."""
     fields = fields_of(raw)
-    question = Request(b"GET", b"/user/repos", Fields(((b"accept", b"application/json"),)))
+    request = Request(b"GET", b"/user/repos", Fields(((b"accept", b"application/json"),)))
     passed = storability.of_this_answer(fields)
     assert not {name for name, _ in passed} & {b"set-cookie", b"connection", b"content-length"}
     serialised(passed)
@@ -238,7 +238,7 @@ def response_fields(raw: bytes) -> None:
     etag = valid.get(b"etag")
     assert etag is None or tags.well_formed(etag)
     for status in (200, 304, 404):
-        why = storability.why_unstorable(question, status, valid, b"https://api.github.com")
+        why = storability.why_unstorable(request, status, valid, b"https://api.github.com")
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")
@@ -276,11 +276,11 @@ def limited(raw: bytes) -> None:
     pause_s = rate_limits.retry_after(fields, _NOW)
     assert pause_s is None or 1.0 <= pause_s <= rate_limits.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
-        question = Request(method, target, Fields())
-        resource = rate_limits.resource_of(question, fields)
+        request = Request(method, target, Fields())
+        resource = rate_limits.resource_of(request, fields)
         assert re.fullmatch(r"[a-z0-9_]{1,64}", resource)
         for status in (200, 403, 429):
-            meaning = rate_limits.meaning_of(question, status, fields, content, _NOW, 3)
+            meaning = rate_limits.meaning_of(request, status, fields, content, _NOW, 3)
             limit = meaning.limit
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:

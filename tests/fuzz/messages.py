@@ -72,7 +72,7 @@ class Server:
     def _respond(self, request: Any, content: bytes) -> None:
         lines = tuple(sorted(request.fields.lines))
         self.seen.append((request.method, request.uri, request.clientproto, lines, content))
-        assert request.answer(204, Fields(), b"")
+        assert request.send_response(204, Fields(), b"")
 
     def refused(self, error: Any) -> None:
         assert 400 <= error.status <= 501

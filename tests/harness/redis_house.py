@@ -82,12 +82,12 @@ async def open_store(
     tracking = Tracking()
     if isinstance(servers, tuple):
         servers = Single(node_at(servers, keys_changed=tracking.changed))
-    workshop = ContentThreads(reactor)
-    workshop.open()
+    threads = ContentThreads(reactor)
+    threads.open()
     records = RedisRecords(
         servers,
         Codec(secret),
-        workshop,
+        threads,
         reactor.seconds,
         PREFIX,
         30 * DAY_S,
@@ -109,7 +109,7 @@ async def open_store(
 
     async def close() -> None:
         await store.close()
-        workshop.close()
+        threads.close()
 
     case.addCleanup(lambda: Deferred.fromCoroutine(close()))
     await store.settled()

@@ -54,13 +54,13 @@ class Charged(TestCase):
         quota = self.github.quota("alice")
         quota.used += 2
         await self.get("/thing")
-        gate = self.github.hold("/slow")
+        barrier = self.github.hold("/slow")
         self.github.put("/slow", {"a": 1})
         slow = start(self.get("/slow"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         quota.used += 1
         await self.get("/thing")
-        gate.open()
+        barrier.open()
         await slow
         assert (await self.charges())["not_modified"] == 0
 
@@ -82,12 +82,12 @@ class TimesOut(TestCase):
 
     async def slow_504(self, token: str = "carol-1") -> None:
         """Have a request be answered with GitHub's 504, after ten seconds."""
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         wrong = self.github.fault("/thing", "504", times=1)
         asked = start(self.home.get("/thing", token=token))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.home.move_on(10.0)
-        gate.open()
+        barrier.open()
         await asked
         assert wrong.seen == 1
 
@@ -105,11 +105,11 @@ class TimesOut(TestCase):
         assert 0 < int(got.field("retry-after") or 0) <= 60
         assert not self.github.log
         self.home.move_on(6.0)
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         probe = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         assert (await self.home.get("/thing", token="bob-1")).outcome == "hit; detail=timeout"
-        gate.open()
+        barrier.open()
         assert (await probe).outcome.endswith("detail=revalidated")
         for token in ("alice-1", "bob-1", "carol-1"):
             got = await self.home.get("/thing", token=token)
@@ -118,12 +118,12 @@ class TimesOut(TestCase):
     async def test_once_may_be_an_accident(self) -> None:
         """The next request is sent at once, and so are those of other credentials."""
         await self.slow_504("alice-1")
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         probe = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         other = start(self.home.get("/thing", token="bob-1"))
-        await gate.arrived(2)
-        gate.open()
+        await barrier.arrived(2)
+        barrier.open()
         for each in (probe, other):
             assert (await each).outcome.endswith("detail=revalidated")
 

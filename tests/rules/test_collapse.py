@@ -38,17 +38,17 @@ class Asking(TestCase):
         await until(lambda: self.home.house.resource.in_flight >= count)
 
     async def all_at_once(
-        self, gate: Gate, target: str, tokens: list[str], arriving: int
+        self, barrier: Gate, target: str, tokens: list[str], arriving: int
     ) -> list[Got]:
         """Ask as all; open the gate when all are under way and so many have come to GitHub."""
         asking = [start(self.home.get(target, token=token)) for token in tokens]
         await self.in_flight(len(tokens))
-        await gate.arrived(arriving)
+        await barrier.arrived(arriving)
         # By the time that these are answered, whatever else was sent has arrived, too.
         for _ in range(2):
             await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
-        assert gate.waiting == arriving
-        gate.open()
+        assert barrier.waiting == arriving
+        barrier.open()
         got: list[Got] = await gatherResults(asking)
         return got
 
@@ -66,15 +66,15 @@ class Together(Asking):
             ("/gone", 410),
             ("/broken", 500),
         ):
-            gate = self.github.hold(target)
-            got = await self.all_at_once(gate, target, ["alice-1"] * 3, arriving=1)
+            barrier = self.github.hold(target)
+            got = await self.all_at_once(barrier, target, ["alice-1"] * 3, arriving=1)
             assert [each.status for each in got] == [status] * 3
             assert len(self.github.asked(target)) == 1
 
     async def test_other_questions_are_not_joined(self) -> None:
         """Another credential's, another key's, or one that wants no guess is its own."""
         await self.home.get("/thing", token="alice-1")
-        gate = self.github.hold()
+        barrier = self.github.hold()
         asking = [
             start(self.home.get("/thing", token="alice-1")),
             start(self.home.get("/thing", token="bob-1")),
@@ -82,8 +82,8 @@ class Together(Asking):
             start(self.home.get("/thing", token="alice-1", headers={"Accept": "a/b"})),
             start(self.home.get("/thing", token="alice-1", headers={"Pragma": "no-cache"})),
         ]
-        await gate.arrived(len(asking))
-        gate.open()
+        await barrier.arrived(len(asking))
+        barrier.open()
         for each in await gatherResults(asking):
             assert "collapsed" not in each.outcome
 
@@ -93,8 +93,8 @@ class Together(Asking):
         self.home.move_on(0.0)
         content = bytes(range(256)) * 20
         self.github.put("/big", content, content_type="application/octet-stream")
-        gate = self.github.hold("/big")
-        got = await self.all_at_once(gate, "/big", ["alice-1"] * 3, arriving=1)
+        barrier = self.github.hold("/big")
+        got = await self.all_at_once(barrier, "/big", ["alice-1"] * 3, arriving=1)
         assert [each.content for each in got] == [content] * 3
         assert len(self.github.asked("/big")) == 3
 
@@ -102,8 +102,8 @@ class Together(Asking):
         """A connection that breaks is the answer to who asked, not to who only waited."""
         # On a connection that was idle, it is sent once more at once.
         self.github.fault("/thing", "reset", times=2)
-        gate = self.github.hold("/thing")
-        got = await self.all_at_once(gate, "/thing", ["alice-1"] * 2, arriving=1)
+        barrier = self.github.hold("/thing")
+        got = await self.all_at_once(barrier, "/thing", ["alice-1"] * 2, arriving=1)
         assert sorted(each.status for each in got) == [200, 502]
 
     async def test_what_is_broken_for_all_is_not_asked_by_each(self) -> None:
@@ -115,10 +115,10 @@ class Together(Asking):
             self.home.house.memory._take(short(*name))
         self.github.reset_counts()
         self.github.fault("/thing", "reset")
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1")) for _ in range(20)]
         await self.in_flight(20)
-        gate.open()
+        barrier.open()
         got = await gatherResults(asking)
         assert {each.status for each in got} == {502}
         assert len(self.github.asked("/thing")) <= 4
@@ -128,7 +128,7 @@ class Together(Asking):
         self.github.put("/thing", {"url": f"{self.github.api_url}/thing"})
         etag = (await self.home.get("/thing", token="alice-1")).field("etag") or ""
         self.github.reset_counts()
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asking = [
             start(self.home.get(target, token="alice-1", headers=headers))
             for target, headers in (
@@ -140,7 +140,7 @@ class Together(Asking):
             )
         ]
         await self.in_flight(len(asking))
-        gate.open()
+        barrier.open()
         got = await gatherResults(asking)
         assert [each.status for each in got] == [200, 200, 200, 304, 200]
         url = self.home.url
@@ -154,31 +154,31 @@ class Together(Asking):
     async def test_a_write_begins_a_new_generation(self) -> None:
         """When it is forwarded and again when it ends: nobody joins who asked before."""
         await self.home.get("/thing", token="alice-1")
-        gate, writing = self.github.hold("/thing"), self.github.hold("/graphql")
+        barrier, writing = self.github.hold("/thing"), self.github.hold("/graphql")
         asking = [start(self.home.get("/thing", token="alice-1"))]
-        await gate.arrived(1)
+        await barrier.arrived(1)
         write = start(self.home.ask("POST", "/graphql", token="alice-1", body=MUTATION))
         await writing.arrived(1)
         asking.append(start(self.home.get("/thing", token="alice-1")))
-        await gate.arrived(2)
+        await barrier.arrived(2)
         writing.open()
         await write
         asking.append(start(self.home.get("/thing", token="alice-1")))
-        await gate.arrived(3)
-        gate.open()
+        await barrier.arrived(3)
+        barrier.open()
         assert [each.json for each in await gatherResults(asking)] == [{"a": 1}] * 3
 
     async def test_what_does_not_write_ends_nothing(self) -> None:
         """A GraphQL query, or a write of another's: who asks meanwhile joins."""
         await self.home.get("/thing", token="alice-1")
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1"))]
-        await gate.arrived(1)
+        await barrier.arrived(1)
         await self.home.ask("POST", "/graphql", token="alice-1", body=QUERY)
         await self.home.ask("POST", "/graphql", token="bob-1", body=MUTATION)
         asking.append(start(self.home.get("/thing", token="alice-1")))
         await self.in_flight(2)
-        gate.open()
+        barrier.open()
         outcomes = [each.outcome for each in await gatherResults(asking)]
         assert outcomes[1].endswith("; collapsed")
 
@@ -186,13 +186,13 @@ class Together(Asking):
         """A question from before a write may be answered last; what was asked since stays."""
         await self.home.get("/thing", token="alice-1")
         self.github.put("/thing", {"a": 2})
-        gate = self.github.hold("/thing", answer_first=True)
+        barrier = self.github.hold("/thing", answer_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
-        self.github._gates.remove(gate)
+        await barrier.arrived(1)
+        self.github._gates.remove(barrier)
         await self.home.ask("PUT", "/thing", token="alice-1", body=b'{"a":3}')
         assert (await self.home.get("/thing", token="alice-1")).json == {"a": 3}
-        gate.open()
+        barrier.open()
         assert (await early).json == {"a": 2}
         self.github.reset_counts()
         got = await self.home.get("/thing", token="alice-1")
@@ -207,17 +207,17 @@ class Together(Asking):
             ("DELETE", "/nothing", None),
             ("POST", "/graphql", MUTATION),
         ):
-            gate, writing = self.github.hold("/thing"), self.github.hold(target)
+            barrier, writing = self.github.hold("/thing"), self.github.hold(target)
             if target == "/thing":
                 writing.open()
             no_cache = {"Cache-Control": "no-cache"}
             early = start(home.get("/thing", token="alice-1", headers=no_cache))
-            await gate.arrived(1)
+            await barrier.arrived(1)
             write = start(home.ask(method, target, token="alice-1", body=body))
-            await (gate.arrived(2) if target == "/thing" else writing.arrived(1))
-            gate.release(1)
+            await (barrier.arrived(2) if target == "/thing" else writing.arrived(1))
+            barrier.release(1)
             assert (await early).status == 200
-            gate.open()
+            barrier.open()
             writing.open()
             await write
             got = await home.get("/thing", token="alice-1")
@@ -227,13 +227,13 @@ class Together(Asking):
     async def test_who_goes_away_is_no_failure(self) -> None:
         """Whatever was asked for: nothing is logged, and GitHub is not said to have failed."""
         for method, target in (("POST", "/graphql"), ("GET", "/rate_limit"), ("GET", "/thing")):
-            gate = self.github.hold(target)
+            barrier = self.github.hold(target)
             gone = start(self.home.ask(method, target, token="alice-1"))
             gone.addErrback(lambda _: None)
-            await gate.arrived(1)
+            await barrier.arrived(1)
             gone.cancel()
             await until(lambda: not self.home.house.resource.in_flight)
-            gate.open()
+            barrier.open()
         assert self.flushLoggedErrors() == []
         shown = (await self.home.admin("/metrics")).content
         assert b'status="499"' in shown
@@ -246,9 +246,9 @@ class Claims(Asking):
 
     async def test_one_goes_first(self) -> None:
         """The others wait for what it brings, and pay nothing."""
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         tokens = ["alice-1", "bob-1", "carol-1"]
-        await self.all_at_once(gate, "/thing", tokens, arriving=1)
+        await self.all_at_once(barrier, "/thing", tokens, arriving=1)
         assert [self.github.paid[who, "/thing"] for who in ("alice", "bob", "carol")] == [1, 0, 0]
 
     async def test_it_is_released_at_once_when_nothing_could_be_stored(self) -> None:
@@ -258,25 +258,25 @@ class Claims(Asking):
         self.github.fault("/broken", "500", login="alice")
         self.github.put("/broken", {"a": 1})
         for target, status in (("/no-tag", 200), ("/private", 404), ("/broken", 500)):
-            gate = self.github.hold(target)
+            barrier = self.github.hold(target)
             tokens = ["alice-1", "bob-1", "carol-1"]
-            got = await self.all_at_once(gate, target, tokens, arriving=1)
+            got = await self.all_at_once(barrier, target, tokens, arriving=1)
             assert [each.status for each in got] == [status, 200, 200]
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         gone = start(self.home.get("/thing", token="alice-1"))
         gone.addErrback(lambda _: None)
-        await gate.arrived(1)
+        await barrier.arrived(1)
         waiting = start(self.home.get("/thing", token="bob-1"))
         await self.in_flight(2)
         gone.cancel()
-        gate.open()
+        barrier.open()
         assert (await waiting).json == {"a": 1}
 
     async def test_the_others_wait_for_so_long(self) -> None:
         """Up to `collapse_wait`; then they ask themselves."""
         self.home = await open_home(self, self.github, cache={"collapse_wait": 0.05})
-        gate = self.github.hold("/thing")
-        got = await self.all_at_once(gate, "/thing", ["alice-1", "bob-1"], arriving=2)
+        barrier = self.github.hold("/thing")
+        got = await self.all_at_once(barrier, "/thing", ["alice-1", "bob-1"], arriving=2)
         assert [each.status for each in got] == [200, 200]
 
     async def test_nobody_queues_for_what_is_not_storable_for_a_minute(self) -> None:
@@ -294,15 +294,15 @@ class Claims(Asking):
         """Who was refused asks at once; of the others one goes first."""
         self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
         await self.home.get("/private", token="alice-1")
-        gate = self.github.hold("/private")
+        barrier = self.github.hold("/private")
         others: list[Deferred[Got]] = []
         others += [start(self.home.get("/private", token=t)) for t in ("bob-1", "carol-1")]
-        await gate.arrived(1)
+        await barrier.arrived(1)
         refused = start(self.home.get("/private", token="alice-1"))
-        await gate.arrived(2)
+        await barrier.arrived(2)
         await self.in_flight(3)
-        assert gate.waiting == 2
-        gate.open()
+        assert barrier.waiting == 2
+        barrier.open()
         assert (await refused).status == 404
         assert [each.status for each in await gatherResults(others)] == [200, 200]
         assert self.github.paid["bob", "/private"] + self.github.paid["carol", "/private"] == 1
@@ -314,9 +314,9 @@ class Joining(Asking):
     async def test_what_was_sent_lately_is_joined(self) -> None:
         """A tenth of a second ago at most; who comes later waits, and shares the next flight."""
         self.home.move_on(0.0)
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1"))]
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.home.move_on(JOIN_WINDOW_S - 0.01)
         asking.append(start(self.home.get("/thing", token="alice-1")))
         await self.in_flight(2)
@@ -326,11 +326,11 @@ class Joining(Asking):
         await self.in_flight(5)
         for _ in range(2):
             await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
-        assert gate.waiting == 1
-        gate.release(1)
+        assert barrier.waiting == 1
+        barrier.release(1)
         first, second = [await each for each in asking[:2]]
-        await gate.arrived(1)
-        gate.open()
+        await barrier.arrived(1)
+        barrier.open()
         third, *others = [await each for each in asking[2:]]
         collapsed = [
             each.outcome.endswith("; collapsed") for each in (first, second, third, *others)
@@ -366,33 +366,33 @@ class Joining(Asking):
             return known.addCallback(lambda known: evolve(known, current=False))
 
         self.patch(type(store), "look_up", lambda _, *args, **more: lagging(*args, **more))
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1"))]
-        await gate.arrived(1)
+        await barrier.arrived(1)
         asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
         await self.in_flight(4)
         for _ in range(2):
             await self.home.ask("POST", "/graphql", token="carol-2", body=QUERY)
-        assert gate.waiting == 1
-        gate.release(1)
-        await gate.arrived(1)
-        gate.open()
+        assert barrier.waiting == 1
+        barrier.release(1)
+        await barrier.arrived(1)
+        barrier.open()
         await gatherResults(asking)
         assert len(self.github.asked("/thing")) == 2
 
     async def test_who_goes_away_while_waiting_is_forgotten(self) -> None:
         """The others share the next flight."""
         self.home.move_on(0.0)
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1"))]
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.home.move_on(1.0)
         asking += [start(self.home.get("/thing", token="alice-1")) for _ in range(2)]
         await self.in_flight(3)
         asking[1].addErrback(lambda _: None)
         asking[1].cancel()
         await until(lambda: self.home.house.resource.in_flight == 2)
-        gate.open()
+        barrier.open()
         assert (await asking[0]).status == (await asking[2]).status == 200
         assert not self.home.house.mirror._flights._flights
 
@@ -415,13 +415,13 @@ class JoiningInTheFleet(TestCase):
         github.put("/thing", {"a": 1})
         await other.get("/thing", token="alice-1")
         github.put("/thing", {"a": 2})
-        gate = github.hold("/thing", answer_first=True)
+        barrier = github.hold("/thing", answer_first=True)
         early = start(other.get("/thing", token="alice-1"))
-        await gate.arrived(1)
-        github._gates.remove(gate)
+        await barrier.arrived(1)
+        github._gates.remove(barrier)
         await one.ask("PUT", "/thing", token="alice-1", body=b'{"a":3}')
         assert (await other.get("/thing", token="alice-1")).json == {"a": 3}
-        gate.open()
+        barrier.open()
         assert (await early).json == {"a": 2}
         await settled(one.house.store, other.house.store)
         github.fault("/thing", "503")
@@ -458,15 +458,15 @@ class Slots(TestCase):
     def waiting(self, home: Home, token: str) -> int:
         """Return how many requests of a token wait for a slot."""
         name = home.house.mirror.names.name(f"token {token}".encode())
-        lane = home.house.pacing._lanes.get(name)
+        lane = home.house.limiter._lanes.get(name)
         return 0 if lane is None else lane.length
 
     async def test_who_waits_for_a_slot_locks_nothing(self) -> None:
         """All slots of one client are in use: what it wants next, others get at once."""
         gates = [self.github.hold(f"/slow/{number}") for number in range(4)]
         slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
-        for gate in gates:
-            await gate.arrived(1)
+        for barrier in gates:
+            await barrier.arrived(1)
         asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(8)]
         await until(lambda: self.waiting(self.one, "alice-1") == 8)
         for home, numbers in ((self.other, range(4)), (self.one, range(4, 8))):
@@ -474,8 +474,8 @@ class Slots(TestCase):
                 got = await home.get(f"/things/{number}", token="bob-1")
                 assert got.json == {"thing": number}
         assert not any(each.called for each in asked)
-        for gate in gates:
-            gate.open()
+        for barrier in gates:
+            barrier.open()
         assert [got.status for got in await gatherResults(slow)] == [200] * 4
         assert [got.json for got in await gatherResults(asked)] == [
             {"thing": number} for number in range(8)
@@ -487,34 +487,34 @@ class Slots(TestCase):
         """All that one client wants is on its way to others: its slots are free for the rest."""
         gates = [self.github.hold(f"/things/{number}") for number in range(4)]
         first = [start(self.other.get(f"/things/{number}", token="bob-1")) for number in range(4)]
-        for gate in gates:
-            await gate.arrived(1)
+        for barrier in gates:
+            await barrier.arrived(1)
         asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(4)]
         watch = self.one.house.store._watch
         await until(lambda: sum(len(each.waiters) for each in watch._watched.values()) == 4)
         slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
         assert [got.status for got in await gatherResults(slow)] == [200] * 4
         assert not any(each.called for each in asked)
-        for gate in gates:
-            gate.open()
+        for barrier in gates:
+            barrier.open()
         for got in await gatherResults([*first, *asked]):
             assert got.status == 200
         assert self.github.paid["alice", "/things/0"] == 0
 
     async def test_a_slot_that_is_not_used_is_given_back(self) -> None:
         """Whether a request ends without having been sent, or its client goes away."""
-        gate = self.github.hold("/things/0")
+        barrier = self.github.hold("/things/0")
         gone = start(self.one.get("/things/0", token="alice-1"))
         gone.addErrback(lambda _: None)
-        await gate.arrived(1)
+        await barrier.arrived(1)
         waiting = start(self.one.get("/things/0", token="bob-1"))
         waiting.addErrback(lambda _: None)
         await until(lambda: self.one.house.resource.in_flight == 2)
         waiting.cancel()
         gone.cancel()
-        await until(lambda: self.one.house.pacing._connections == 0)
-        gate.open()
+        await until(lambda: self.one.house.limiter._connections == 0)
+        barrier.open()
         self.github.fault("/things/1", "secondary-limit", times=1)
         assert (await self.one.get("/things/1", token="alice-1")).status == 403
         assert (await self.one.get("/things/2", token="alice-1")).status == 403
-        assert self.one.house.pacing._connections == 0
+        assert self.one.house.limiter._connections == 0

@@ -129,16 +129,16 @@ class Limits(TestCase):
         """When a limit has ended one question is sent; the others go on when that is answered."""
         await self.limited("primary")
         self.home.move_on(3601.0)
-        gate = self.github.hold()
+        barrier = self.github.hold()
         trial = start(self.home.get(self.paths[0], token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         for path in self.paths[1:]:
             got = await self.home.get(path, token="alice-1")
             assert got.outcome == "hit; detail=primary-limit"
         got = await self.home.get("/other", token="alice-1")
         assert (got.status, got.field("retry-after")) == (403, None)
-        assert gate.waiting == 1
-        gate.open()
+        assert barrier.waiting == 1
+        barrier.open()
         assert (await trial).outcome.endswith("detail=revalidated")
         for path in self.paths:
             got = await self.home.get(path, token="alice-1")
@@ -149,13 +149,13 @@ class Limits(TestCase):
         for kind in ("primary", "secondary"):
             await self.limited(kind)
             self.home.move_on(3601.0)
-            gate = self.github.hold(self.paths[0])
+            barrier = self.github.hold(self.paths[0])
             trial = start(self.home.get(self.paths[0], token="alice-1"))
-            await gate.arrived(1)
+            await barrier.arrived(1)
             trial.cancel()
             await self.assertFailure(trial, Exception)
             await until(lambda: self.home.house.resource.in_flight == 0)
-            gate.open()
+            barrier.open()
             wrong = self.github.fault(self.paths[1], "503")
             got = await self.home.get(self.paths[1], token="alice-1")
             assert got.outcome.startswith("fwd=stale; fwd-status=503"), got.outcome
@@ -204,13 +204,13 @@ class Limits(TestCase):
     async def test_many_in_flight_are_one_strike(self) -> None:
         """However many of them are told of the limit, it lasts a minute."""
         self.github.secondary_retry_after_s = None
-        gate = self.github.hold()
+        barrier = self.github.hold()
         asked = [
             start(self.home.get(path, token="alice-1", headers=NO_CACHE)) for path in self.paths
         ]
-        await gate.arrived(len(self.paths))
+        await barrier.arrived(len(self.paths))
         self.github.fault(None, "secondary-limit", times=len(self.paths))
-        gate.open()
+        barrier.open()
         assert {(await each).status for each in asked} == {403}
         assert self.lasts() in {60, 61}
         self.home.move_on(62.0)
@@ -219,11 +219,11 @@ class Limits(TestCase):
 
     async def test_an_earlier_question_ends_no_limit(self) -> None:
         """A good answer to what was asked before says nothing of the limit met since."""
-        gate = self.github.hold(self.paths[0])
+        barrier = self.github.hold(self.paths[0])
         early = start(self.home.get(self.paths[0], token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         first = await self.limited("secondary")
-        gate.open()
+        barrier.open()
         assert (await early).outcome.endswith("detail=revalidated")
         self.github.log.clear()
         got = await self.home.get(self.paths[1], token="alice-1")
@@ -308,9 +308,9 @@ class Offline(TestCase):
         mirror = self.home.house.mirror
         self.github.fault(None, "timeout")
         for number in range(6):
-            question = Request(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
+            request = Request(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
             requester = Requester(f"{number}", f"{number}")
-            left = mirror.put(question, requester, None, mirror.now() + 0.01)
+            left = mirror.put(request, requester, None, mirror.now() + 0.01)
             await self.assertFailure(Deferred.fromCoroutine(left), UpstreamError)
         assert not self.home.house.availability.failures
 
@@ -462,9 +462,9 @@ class Fleet(TestCase):
         self.patch(limit_probes, "_WAIT_S", 0.05)
         for kind in ("primary", "secondary"):
             await self.limited(kind)
-            gate = self.github.hold("/thing")
+            barrier = self.github.hold("/thing")
             trial = start(self.one.get("/thing", token="alice-1"))
-            await gate.arrived(1)
+            await barrier.arrived(1)
             got = await self.other.get("/thing", token="alice-1")
             assert got.outcome == f"hit; detail={kind}-limit"
             got = await self.other.ask("PATCH", "/more", token="alice-1", body=b"{}")
@@ -473,8 +473,8 @@ class Fleet(TestCase):
             self.other.move_on(1.1)
             got = await self.other.get("/thing", token="alice-1")
             assert got.outcome == f"hit; detail={kind}-limit"
-            assert gate.waiting == 1
-            gate.open()
+            assert barrier.waiting == 1
+            barrier.open()
             assert (await trial).outcome.endswith("detail=revalidated")
             await settled(self.one.house.store)
             watch = self.other.house.redis._watch  # type: ignore[union-attr]
@@ -498,13 +498,13 @@ class Fleet(TestCase):
         self.patch(limit_probes, "_WAIT_S", 30.0)
         for kind in ("primary", "secondary"):
             await self.limited(kind)
-            gate = self.github.hold("/thing")
+            barrier = self.github.hold("/thing")
             asked = [start(self.one.get("/thing", token="alice-1"))]
-            await gate.arrived(1)
+            await barrier.arrived(1)
             asked += [start(self.other.get("/thing", token="alice-1"))]
             watch = self.other.house.redis._watch  # type: ignore[union-attr]
             await until(lambda: bool(watch._watched))  # noqa: B023 - it is waited for at once
-            gate.open()
+            barrier.open()
             for each in asked:
                 assert (await each).outcome.endswith("detail=revalidated")
             assert not self.other.house.mirror.stops._stops
@@ -513,11 +513,11 @@ class Fleet(TestCase):
         """One whose turn came late doesn't ask into a limit that another has met meanwhile."""
         await self.limited()
         self.github.fault(None, "secondary-limit")
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         trial = start(self.one.get("/thing", token="alice-1", headers=NO_CACHE))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         turn: Deferred[None] = Deferred()
-        enter = self.other.house.mirror.pacing.enter
+        enter = self.other.house.mirror.limiter.enter
         waiting: list[bool] = []
 
         async def late(*given: Any, **more: Any) -> Any:
@@ -533,7 +533,7 @@ class Fleet(TestCase):
         )
         other = start(self.other.get("/more", token="alice-1"))
         await until(lambda: bool(waiting))
-        gate.open()
+        barrier.open()
         assert (await trial).status == 403
         await settled(self.one.house.store)
         self.github.log.clear()
@@ -546,15 +546,15 @@ class Fleet(TestCase):
         self.patch(limit_probes, "_LONGEST_S", 0.05)
         self.patch(limit_probes, "_WAIT_S", 30.0)
         await self.limited()
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         trial = start(self.one.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         # Nothing has come of it; a second later another one may try.
         got = await self.other.get("/thing", token="alice-1")
         assert got.outcome == "hit; detail=secondary-limit"
         self.other.move_on(1.1)
         other = start(self.other.get("/thing", token="alice-1"))
-        await gate.arrived(2)
-        gate.open()
+        await barrier.arrived(2)
+        barrier.open()
         for each in (trial, other):
             assert (await each).outcome.endswith("detail=revalidated")

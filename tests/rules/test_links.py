@@ -142,10 +142,10 @@ class Links(TestCase):
         self.github.put_list("/list", items(100))
         targets = [f"/list?per_page=30&page={page}" for page in (1, 2, 3)]
         await self.warm(*targets)
-        gate = self.github.hold("/list")
+        barrier = self.github.hold("/list")
         walk = [start(self.home.get(target, token="alice-1")) for target in targets]
-        await gate.arrived(4)
-        gate.open()
+        await barrier.arrived(4)
+        barrier.open()
         for got in walk:
             assert pages(await got)["last"] == "per_page=30&page=4"
         assert (len(self.github.log), self.asked("per_page=30&page=4")) == (4, 1)

@@ -120,26 +120,26 @@ class Memory(TestCase):
 
     async def test_a_404_outweighs_what_was_asked_before(self) -> None:
         """Though what GitHub had said until then comes later."""
-        gate = self.github.hold("/thing", answer_first=True)
+        barrier = self.github.hold("/thing", answer_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
-        self.github._gates.remove(gate)
+        await barrier.arrived(1)
+        self.github._gates.remove(barrier)
         self.github.private("/thing", set())
         refused = await self.home.ask("HEAD", "/thing", token="alice-1", headers=NO_CACHE)
         assert refused.status == 404
-        gate.open()
+        barrier.open()
         assert (await early).status == 200
         assert (await self.home.get("/thing", token="alice-1")).status == 404
 
     async def test_a_401_outweighs_what_was_asked_before(self) -> None:
         """Of every key, wherever it is said."""
-        gate = self.github.hold("/thing", answer_first=True)
+        barrier = self.github.hold("/thing", answer_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
-        self.github._gates.remove(gate)
+        await barrier.arrived(1)
+        self.github._gates.remove(barrier)
         self.github.revoke("alice-1")
         assert (await self.home.get("/zen", token="alice-1")).status == 401
-        gate.open()
+        barrier.open()
         assert (await early).status == 200
         assert (await self.home.get("/thing", token="alice-1")).status == 401
 

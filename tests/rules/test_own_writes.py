@@ -68,12 +68,12 @@ class OwnWrites(TestCase):
     async def test_slow_github(self) -> None:
         """The client waits for GitHub, however long, and gets what the write made of the list."""
         await self.home.ask("POST", "/list", token="alice-1", body=b"{}")
-        gate = self.github.hold("/list")
+        barrier = self.github.hold("/list")
         asked = start(self.home.get("/list", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.home.move_on(6.0)
         assert not asked.called
-        gate.open()
+        barrier.open()
         got = await asked
         assert (len(got.json), got.field("x-from-cache")) == (2, None)
 
@@ -110,12 +110,12 @@ class OwnWritesInTheFleet(TestCase):
 
     async def test_a_write_is_answered_when_all_replicas_can_know_of_it(self) -> None:
         """Else the client's next request, through another replica, would be too early."""
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         write = start(self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}'))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         await settled(self.one.house.store)
         self.server.ask("CLIENT", "PAUSE", "60000", "WRITE")
-        gate.open()
+        barrier.open()
         await until(lambda: self.github.log[-1].method == b"PATCH")
         for _ in range(5):
             await self.one.admin("/metrics")
@@ -132,11 +132,11 @@ class OwnWritesInTheFleet(TestCase):
     async def test_redis_that_does_not_answer_holds_up_no_write_for_long(self) -> None:
         """What a request may wait for Redis is all that it waits."""
         self.one.house.redis.timeout_s = 0.05  # type: ignore[union-attr]
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         write = start(self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}'))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.server.ask("CLIENT", "PAUSE", "60000", "WRITE")
-        gate.open()
+        barrier.open()
         got = await write
         self.server.ask("CLIENT", "UNPAUSE")
         assert got.status == 200

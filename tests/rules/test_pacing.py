@@ -66,7 +66,7 @@ class Pacing(TestCase):
         home = await open_home(self, self.github)
         self.github.fault("/things/1", "secondary-limit", times=1)
         assert (await home.get("/things/1", token="alice-1")).status == 403
-        assert list(home.house.pacing._complaints) == [
+        assert list(home.house.limiter._complaints) == [
             home.house.mirror.names.name(b"token alice-1")
         ]
 
@@ -86,18 +86,18 @@ class Pacing(TestCase):
     async def test_connections_are_for_all_credentials_in_turn(self) -> None:
         """Many questions of one do not hold up another's."""
         home = await open_home(self, self.github, github={"max_connections": 1})
-        gate = self.github.hold()
+        barrier = self.github.hold()
         asked = [start(home.get(f"/things/{number}", token="alice-1")) for number in range(9)]
-        await gate.arrived(1)
-        await until(lambda: home.house.pacing._waiting == 8)
+        await barrier.arrived(1)
+        await until(lambda: home.house.limiter._waiting == 8)
         bob = start(home.get("/things/20", token="bob-1"))
-        await until(lambda: home.house.pacing._waiting == 9)
+        await until(lambda: home.house.limiter._waiting == 9)
         for _ in range(2):
             assert not self.github.asked("/things/20")
-            gate.release()
-            await gate.arrived(1)
-        gate.release()
+            barrier.release()
+            await barrier.arrived(1)
+        barrier.release()
         await until(lambda: bob.called)
-        gate.open()
+        barrier.open()
         await DeferredList([*asked, bob], fireOnOneErrback=True, consumeErrors=True)
         assert self.github.most_in_flight["alice-1"] == 1

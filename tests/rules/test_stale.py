@@ -127,10 +127,10 @@ class Stale(TestCase):
     async def test_what_is_too_large_by_now_goes_to_each(self) -> None:
         """Content that is still coming can't be given to two, however many ask at once."""
         self.github.put("/thing", {"text": "".join(map(str, range(60_000)))})
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(6)]
-        await gate.arrived(1)
-        gate.open()
+        await barrier.arrived(1)
+        barrier.open()
         for each in asked:
             assert len((await each).plain) > 250_000
 
@@ -164,9 +164,9 @@ class Late(TestCase):
 
     async def test_after_stale_after(self) -> None:
         """Its question goes on; whoever asks the same next waits for its end, and asks then."""
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         first = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.timers.end_shortest()
         got = await first
         assert (got.json, got.outcome) == ({"a": 1}, LATE)
@@ -174,78 +174,78 @@ class Late(TestCase):
         second = start(self.home.get("/thing", token="alice-1"))
         await until(lambda: self.home.house.resource.in_flight == 1)
         other = start(self.home.get("/thing", token="bob-1"))
-        await gate.arrived(2)
-        assert gate.waiting == 2
-        gate.release(1)
-        await gate.arrived(2)
+        await barrier.arrived(2)
+        assert barrier.waiting == 2
+        barrier.release(1)
+        await barrier.arrived(2)
         self.github.put("/thing", {"a": 3})
-        gate.open()
+        barrier.open()
         assert (await second).json == {"a": 3}
         assert (await other).json == {"a": 3}
         assert len(self.github.asked("/thing")) == 4
 
     async def test_while_a_question_goes_on_no_other_one_is_asked(self) -> None:
         """Whoever asks the same meanwhile gets a stale response in time, too."""
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         for _ in range(3):
             asked = start(self.home.get("/thing", token="alice-1"))
-            await gate.arrived(1)
+            await barrier.arrived(1)
             await until(lambda: self.home.house.resource.in_flight == 1)
             await until(lambda: bool([call for call in self.timers.calls if call.active()]))
             self.timers.end_shortest()
             assert (await asked).outcome == LATE
-        assert gate.waiting == 1
-        gate.open()
+        assert barrier.waiting == 1
+        barrier.open()
         await until(lambda: not self.home.house.mirror._going._flights)
         assert len(self.github.asked("/thing")) == 2
 
     async def test_nobody_waits_for_what_goes_on(self) -> None:
         """Its answer is stored all the same."""
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.timers.end_shortest()
         assert (await asked).outcome == LATE
         self.github.put("/thing", {"a": 2})
-        gate.open()
+        barrier.open()
         await until(lambda: not self.home.house.mirror._going._flights)
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
 
     async def test_what_goes_on_ends_with_the_mirror(self) -> None:
         """It holds no connection any longer."""
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.timers.end_shortest()
         assert (await asked).outcome == LATE
         await self.home.close()
-        await until(lambda: gate.waiting == 0)
+        await until(lambda: barrier.waiting == 0)
 
     async def test_asking_who_one_is_ends_with_the_mirror(self) -> None:
         """It goes on for who comes next, and nobody comes any more."""
         self.home.move_on(301.0)
-        gate = self.github.hold("/user")
+        barrier = self.github.hold("/user")
         asked = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.timers.end_shortest()
         assert (await asked).status == 200
-        assert gate.waiting == 1
+        assert barrier.waiting == 1
         await self.home.close()
         assert not self.home.house.mirror.users._asking._flights
-        await until(lambda: gate.waiting == 0)
+        await until(lambda: barrier.waiting == 0)
 
     async def test_without_a_usable_grant_it_waits(self) -> None:
         """For GitHub's answer, rather than give an error early."""
-        terms = self.home.house.mirror.terms
-        self.home.house.mirror.terms = evolve(terms, stale_limit=0.0)
+        options = self.home.house.mirror.options
+        self.home.house.mirror.options = evolve(options, stale_limit=0.0)
         self.home.move_on(1.0)
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         before = len(self.timers.calls)
         self.timers.end_shortest()
         await until(lambda: len([c for c in self.timers.calls if c.active()]) < before)
-        gate.open()
+        barrier.open()
         assert (await asked).outcome.endswith("revalidated")
 
     async def test_one_deadline_for_all_steps(self) -> None:
@@ -272,7 +272,7 @@ class Late(TestCase):
     async def test_who_goes_away_leaves_nothing_behind(self) -> None:
         """Neither while a stale answer is looked for, nor when GitHub's comes at the same time."""
         mirror = self.home.house.mirror
-        mirror.terms = evolve(mirror.terms, max_stored_size=1000)
+        mirror.options = evolve(mirror.options, max_stored_size=1000)
         self.github.put("/thing", {"a": Random(1).randbytes(100_000).hex()})
         looking: Deferred[None] = Deferred()
         looked: list[bool] = []
@@ -282,27 +282,27 @@ class Late(TestCase):
             await looking
 
         self.patch(Mirror, "_stale", look)
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         self.timers.end_shortest()
         await until(lambda: bool(looked))
-        gate.open()
+        barrier.open()
         await until(lambda: not mirror._going._flights)
-        assert mirror.pacing._connections == 1
+        assert mirror.limiter._connections == 1
         asked.cancel()
         await self.assertFailure(asked, Exception)
-        await until(lambda: mirror.pacing._connections == 0)
+        await until(lambda: mirror.limiter._connections == 0)
 
     async def test_a_restore_takes_none_of_githubs_time(self) -> None:
         """Who waited for the store to be filled still has GitHub's answer to wait for."""
-        gate = self.home.house.gate
-        gate.shut("somebody")
+        barrier = self.home.house.barrier
+        barrier.shut("somebody")
         self.github.put("/new", {"b": 1})
         asked = start(self.home.get("/new", token="alice-1"))
-        await until(lambda: bool(gate._waiters))
+        await until(lambda: bool(barrier._waiters))
         self.home.move_on(31.0)
-        gate.open("somebody")
+        barrier.open("somebody")
         assert (await asked).status == 200
 
     async def test_offline_nobody_waits_to_be_let_in(self) -> None:
@@ -313,10 +313,10 @@ class Late(TestCase):
         assert self.home.house.availability.offline
         wrong.end()
         self.home.move_on(301.0)
-        gate = self.github.hold("/user")
+        barrier = self.github.hold("/user")
         got = await self.home.get("/thing", token="alice-1")
         assert (got.status, got.outcome) == (200, "hit; detail=offline")
-        gate.open()
+        barrier.open()
 
 
 class Fleet(TestCase):
@@ -366,12 +366,12 @@ class Fleet(TestCase):
         """All who wait for one question get the stale answer, each as it asked."""
         self.one.move_on(0.0)
         await self.one.get("/thing", token="alice-1")
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         self.github.fault("/thing", "503")
         asked = [start(self.one.get("/thing", token="alice-1")) for _ in range(3)]
-        await gate.arrived(1)
+        await barrier.arrived(1)
         await until(lambda: self.one.house.resource.in_flight == 3)
-        gate.open()
+        barrier.open()
         got: list[Deferred[Got]] = asked
         assert {(await each).json["a"] for each in got} == {1}
         assert len(self.github.asked("/thing")) == 2

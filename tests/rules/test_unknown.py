@@ -198,7 +198,7 @@ class Flood(TestCase):
         assert self.keys() <= stored
         kept = alice.tables()
         # Its slots were not in use, and are not held for it.
-        lanes = id(self.home.house.pacing._lanes)
+        lanes = id(self.home.house.limiter._lanes)
         gone = [shown for each, shown in before.items() if each not in kept and each != lanes]
         assert gone == []
         assert mirror.login(mirror.names.name(b"token alice-1")) == "alice"
@@ -239,31 +239,31 @@ class Slots(TestCase):
 
     async def test_checks_have_half_of_what_is_left(self) -> None:
         """A client with a token that is known waits for none of them."""
-        gate = self.github.hold("/rate_limit")
+        barrier = self.github.hold("/rate_limit")
         asked = self.made_up(120)
-        await gate.arrived(50)
-        lanes = self.home.house.pacing._unknown
+        await barrier.arrived(50)
+        lanes = self.home.house.limiter._unknown
         await until(lambda: lanes[rate_limiter.CHECKS].length == 70)
-        assert gate.waiting == 50
+        assert barrier.waiting == 50
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         assert (await self.home.get("/things/1")).status == 200
         assert await self.home.metric("ghmirror_unknown_in_flight") == 50
-        gate.open()
+        barrier.open()
         assert {got.status for _, got in await asked} == {401}
         assert await self.home.metric("ghmirror_unknown_in_flight") == 0
         assert await self.home.metric('ghmirror_credential_checks_total{result="refused"}') == 120
 
     async def test_what_cannot_be_checked_has_a_tenth(self) -> None:
         """And holds up none of the others."""
-        gate = self.github.hold("/things/2")
+        barrier = self.github.hold("/things/2")
         asked = self.made_up(30, shape=JWT, target="/things/2")
-        await gate.arrived(10)
-        lanes = self.home.house.pacing._unknown
+        await barrier.arrived(10)
+        lanes = self.home.house.limiter._unknown
         await until(lambda: lanes[rate_limiter.UNKNOWN].length == 20)
-        assert gate.waiting == 10
+        assert barrier.waiting == 10
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
-        gate.open()
+        barrier.open()
         assert {got.status for _, got in await asked} == {401}
 
     async def test_clients_that_send_no_content_hold_no_slot(self) -> None:
@@ -279,7 +279,7 @@ class Slots(TestCase):
             held.append(connection)
             closed.append(connection.ended.addErrback(lambda _: None))
         await until(lambda: self.home.house.resource.in_flight == 24)
-        await until(lambda: self.home.house.pacing.unknown_in_flight == 10)
+        await until(lambda: self.home.house.limiter.unknown_in_flight == 10)
         headers = {"Authorization": JWT.format("another")}
         assert (await self.home.ask("POST", "/things/0", headers=headers, body=b"{}")).status == 401
         for connection in held:
@@ -290,16 +290,16 @@ class Slots(TestCase):
     async def test_beyond_them_there_is_a_503(self) -> None:
         """It says when to come again; a known credential waits in its own place."""
         self.patch(rate_limiter, "MOST_UNKNOWN", 5)
-        gate = self.github.hold("/rate_limit")
+        barrier = self.github.hold("/rate_limit")
         asked = self.made_up(60)
-        await gate.arrived(50)
-        lanes = self.home.house.pacing._unknown
+        await barrier.arrived(50)
+        lanes = self.home.house.limiter._unknown
         await until(lambda: lanes[rate_limiter.CHECKS].length == 5)
         got = await self.home.get("/things/1", token="bob-1")
         assert (got.status, got.field("retry-after")) == (503, "1")
         assert b"not accepted yet" in got.content
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
-        gate.open()
+        barrier.open()
         statuses = Counter(got.status for _, got in await asked)
         assert statuses == {401: 55, 503: 5}
         assert await self.home.metric("ghmirror_unknown_overloaded_total") == 6
@@ -326,15 +326,15 @@ class Slots(TestCase):
 
     async def test_one_check_for_all_requests_of_a_credential(self) -> None:
         """With whatever scheme and for whatever they are sent."""
-        gate = self.github.hold("/rate_limit")
+        barrier = self.github.hold("/rate_limit")
         asked = [
             start(self.home.get(f"/things/{number}", token="bob-1")) for number in (0, 1, 2, 0)
         ]
         body = b'{"query":"query{x}"}'
         asked.append(start(self.home.ask("POST", "/graphql", token="bob-1", body=body)))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         await until(lambda: self.home.house.resource.in_flight == 5)
-        gate.open()
+        barrier.open()
         answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
         assert {got.status for _, got in answers} == {200}
         assert self.github.checks[1:] == [b"token bob-1"]
@@ -399,16 +399,16 @@ class Unproven(TestCase):
     async def test_a_write_whose_response_never_came_shows_nothing(self) -> None:
         """It goes out unchecked with a one-time password, and the client leaves."""
         home, other = await self.homes()
-        gate = home.github.hold("/thing")
+        barrier = home.github.hold("/thing")
         headers = {"X-GitHub-OTP": "123456"}
         post = home.ask("POST", "/thing", token="made-up", headers=headers, body=b"{}")
         posting = start(post)
         posting.addErrback(lambda _: None)
-        await gate.arrived(1)
+        await barrier.arrived(1)
         for channel in list(home.site.channels):
             channel.transport.abortConnection()
         await until(lambda: not home.house.resource.in_flight)
-        gate.open()
+        barrier.open()
         await self.is_checked(home, "/thing")
         await self.is_checked(home, "/other")
         await self.is_checked(other, "/thing")

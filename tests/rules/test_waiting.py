@@ -16,13 +16,13 @@ class Waiting(TestCase):
         home = await open_home(self, cache={"stale_limit": 0.0}, github={"stale_after": 0.01})
         home.github.put("/thing", {"a": 1})
         assert (await home.get("/thing", token="alice-1")).status == 200
-        gate = home.github.hold("/thing")
+        barrier = home.github.hold("/thing")
         late = start(home.get("/thing", token="alice-1"))
-        await gate.arrived()
+        await barrier.arrived()
         for _ in range(5):  # longer than `stale_after`
             await deferLater(reactor, 0.01)
         assert not late.called
-        gate.open()
+        barrier.open()
         got = await late
         assert (got.status, got.json) == (200, {"a": 1})
         assert len(home.github.asked("/thing")) == 2

@@ -475,14 +475,14 @@ class Quotas(Case):
         """The most requests in flight of a credential are known, and can be limited."""
         self.github.put("/a", {"a": 1})
         self.github.secondary_limit_in_flight = 2
-        gate = self.github.hold("/a")
+        barrier = self.github.hold("/a")
         waiting = [Deferred.fromCoroutine(ask(self.github, "/a")) for _ in range(2)]
-        await gate.arrived(2)
+        await barrier.arrived(2)
         reply = await ask(self.github, "/zen")
         assert (reply.status, reply["Retry-After"]) == (403, "60")
         assert "secondary rate limit" in reply.json()["message"]
         assert (await ask(self.github, "/zen", token="tok2")).status == 200
-        gate.open()
+        barrier.open()
         assert [(await each).status for each in waiting] == [200, 200]
         assert self.github.most_in_flight == {"tok": 3, "tok2": 1}
         assert self.github.in_flight["tok"] == 0
@@ -847,15 +847,15 @@ class Log(Case):
 
     async def test_gone(self) -> None:
         """Who goes away while waiting is no longer in flight, and has got no status."""
-        gate = self.github.hold()
+        barrier = self.github.hold()
         client = await connected(self.github)
         client.wire.write(spelled("GET", "/zen", {"User-Agent": AGENT}))
-        await gate.arrived()
+        await barrier.arrived()
         client.wire.abortConnection()
         await client.done
         while self.github.in_flight["anonymous"]:
             await pause(0.01)
-        assert (gate.waiting, self.github.log[-1].status) == (0, 0)
+        assert (barrier.waiting, self.github.log[-1].status) == (0, 0)
 
 
 class Connections(Case):
@@ -876,15 +876,15 @@ class Connections(Case):
 
     async def test_order(self) -> None:
         """Requests of a connection are answered in order, though the first waits."""
-        gate = self.github.hold("/zen")
+        barrier = self.github.hold("/zen")
         client = await connected(self.github)
         fields = {"User-Agent": AGENT}
         client.wire.write(spelled("GET", "/zen", fields))
         client.wire.write(spelled("GET", "/none", fields | {"Connection": "close"}))
-        await gate.arrived()
+        await barrier.arrived()
         await pause(0.01)
         assert client.received == []
-        gate.open()
+        barrier.open()
         await client.done
         assert [e.status for e in self.github.log] == [200, 404]
 
@@ -1085,26 +1085,26 @@ class Gates(Case):
     async def test_hold(self) -> None:
         """Requests wait for the gate, others pass, and answers are those of the opening."""
         self.github.put("/a", 1)
-        gate = self.github.hold("/a")
+        barrier = self.github.hold("/a")
         waiting = [Deferred.fromCoroutine(ask(self.github, "/a?x")) for _ in range(3)]
-        await gate.arrived(3)
+        await barrier.arrived(3)
         assert (await ask(self.github, "/zen")).status == 200
-        gate.release(1)
+        barrier.release(1)
         assert (await waiting[0]).json() == 1
-        assert gate.waiting == 2
+        assert barrier.waiting == 2
         self.github.put("/a", 2)
-        gate.open()
+        barrier.open()
         assert [(await each).json() for each in waiting[1:]] == [2, 2]
         assert (await ask(self.github, "/a")).json() == 2
 
     async def test_answer_first(self) -> None:
         """A gate can hold back answers that were true on arrival."""
         self.github.put("/a", 1)
-        gate = self.github.hold("/a", answer_first=True)
+        barrier = self.github.hold("/a", answer_first=True)
         waiting = Deferred.fromCoroutine(ask(self.github, "/a"))
-        await gate.arrived()
+        await barrier.arrived()
         self.github.put("/a", 2)
-        gate.open()
+        barrier.open()
         assert (await waiting).json() == 1
 
 

@@ -233,9 +233,9 @@ class Promises(TestCase):
         """What one credential asks at the same time is asked once; who leaves takes nothing."""
         self.github.put("/thing", {"a": 1})
         self.home.move_on(0.0)
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         first = Deferred.fromCoroutine(self.home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         others = [Deferred.fromCoroutine(self.home.get("/thing", token="alice-1")) for _ in "123"]
         while self.home.house.resource.in_flight < 4:
             await _tick(self.home)
@@ -243,7 +243,7 @@ class Promises(TestCase):
         first.addErrback(lambda _: None)
         while self.home.house.resource.in_flight > 3:
             await _tick(self.home)
-        gate.open()
+        barrier.open()
         for answer in await gatherResults(others):
             assert answer.json == {"a": 1}
             assert answer.outcome.endswith("; collapsed")
@@ -259,10 +259,10 @@ class Sceptics(TestCase):
         home.github.put("/thing", {"a": 1})
         etag = (await home.get("/thing", token="alice-1")).field("etag") or ""
         other = await open_home(self, home.github)
-        gate = home.github.hold("/thing")
+        barrier = home.github.hold("/thing")
         known = {"If-None-Match": etag}
         first = Deferred.fromCoroutine(other.get("/thing", token="alice-1", headers=known))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         second = Deferred.fromCoroutine(other.get("/thing", token="alice-1"))
         while other.house.resource.in_flight < 2:
             await _tick(other)
@@ -270,7 +270,7 @@ class Sceptics(TestCase):
         first.addErrback(lambda _: None)
         while other.house.resource.in_flight > 1:
             await _tick(other)
-        gate.open()
+        barrier.open()
         got = await second
         assert (got.status, got.json) == (200, {"a": 1})
 

@@ -67,15 +67,15 @@ class Service(TestCase):
         github.put("/slow", {"a": 1})
         server = {"shutdown_delay": "1s", "shutdown_grace": "20s"}
         mirror = await start_mirror(self, {"github": {"api_url": github.api_url}, "server": server})
-        gate = github.hold("/slow")
+        barrier = github.hold("/slow")
         slow = fetch_later(mirror.url, "/slow")
-        await gate.arrived(1)
+        await barrier.arrived(1)
         mirror.signal(signal.SIGTERM)
         while (await get(mirror.url, "/readyz")).status == 200:
             pass
         assert (await get(mirror.url, "/zen")).status == 200
         await mirror.logged("Unready")
-        gate.open()
+        barrier.open()
         got = await slow
         assert (got.status, got.json) == (200, {"a": 1})
         assert await mirror.stop() == STOPPED

@@ -284,7 +284,7 @@ class WithoutABucket(Kept):
                 },
             )
             assert (await home.get(PATHS[0], token="alice-1")).status == 200
-            assert not home.house.gate.is_shut
+            assert not home.house.barrier.is_shut
 
 
 class WhileFilling(Kept):
@@ -305,13 +305,13 @@ class WhileFilling(Kept):
             assert record is not None
             assert house.memory.admit(each, record)
         self.github.reset_counts()
-        house.gate.longest_s = 60.0
-        house.gate.shut("a test")
+        house.barrier.longest_s = 60.0
+        house.barrier.shut("a test")
         asked = [Deferred.fromCoroutine(home.get(PATHS[0], token=token)) for token in TOKENS]
         while house.resource.in_flight < len(TOKENS):
             await deferLater(reactor, 0)
         house.memory.admit(name, content)
-        house.gate.open("a test")
+        house.barrier.open("a test")
         for answer in asked:
             assert (await answer).status == 200
         assert self.github.total_paid == 0
@@ -449,7 +449,7 @@ class InRedis(Kept):
         await home.house.snapshots.settled()
         self.github.put("/new", {"path": "/new"})
         assert (await home.get("/new", token="alice-1")).status == 200
-        assert not home.house.gate.is_shut
+        assert not home.house.barrier.is_shut
 
     async def test_a_flush_is_noticed(self) -> None:
         """At the latest when a snapshot is due: a store that was emptied is filled, not saved."""
@@ -525,7 +525,7 @@ class InRedis(Kept):
         assert snapshots is not None
         assert snapshots.looking.running
         await snapshots._look()
-        assert not home.house.gate.is_shut
+        assert not home.house.barrier.is_shut
         self.server.ask("FLUSHALL")
         await snapshots._look()
         while not self.server.ask("KEYS", "*filled*"):

@@ -101,10 +101,10 @@ def test_the_path_of_a_question(target: bytes, path: bytes) -> None:
 
 def test_the_credential_of_a_question() -> None:
     """It is the `Authorization` value as sent, and is not shown."""
-    question = Request(b"GET", b"/", Fields(((b"Authorization", b"token s3cret"),)))
-    assert question.authorization == b"token s3cret"
+    request = Request(b"GET", b"/", Fields(((b"Authorization", b"token s3cret"),)))
+    assert request.authorization == b"token s3cret"
     assert Request(b"GET", b"/", Fields()).authorization is None
-    assert "s3cret" not in repr(question)
+    assert "s3cret" not in repr(request)
 
 
 def test_the_path_is_the_target_without_its_query() -> None:

@@ -50,8 +50,8 @@ def test_what_has_no_one_meaning_passes_by() -> None:
     assert why(b"GET", b"/x", other[0]) is None
     assert why(b"GET", b"/rate_limit") == "bypass"
     assert why(b"GET", b"/x?access_token=secret") == "bypass"
-    question = Request(b"GET", b"/x", lines())
-    assert storability.why_not_storable(question, has_content=True) == "bypass"
+    request = Request(b"GET", b"/x", lines())
+    assert storability.why_not_storable(request, has_content=True) == "bypass"
 
 
 def test_no_cache_forbids_guessing() -> None:
@@ -97,8 +97,8 @@ def test_what_may_be_stored(
     status: int, pairs: list[tuple[bytes, bytes]], reason: str | None
 ) -> None:
     """A whole 200 with a validator, whatever `Vary` names."""
-    question = Request(b"GET", b"/x", lines())
-    assert storability.why_unstorable(question, status, lines(JSON, *pairs), API) == reason
+    request = Request(b"GET", b"/x", lines())
+    assert storability.why_unstorable(request, status, lines(JSON, *pairs), API) == reason
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_what_is_no_answer_of_githubs(
     """A page in HTML is a balancer's, unless one of GitHub's own media types asks for it."""
     fields = () if accept is None else ((b"accept", accept),)
     pairs = (ETAG,) if content_type is None else (ETAG, (b"content-type", content_type))
-    question = Request(b"GET", b"/x", lines(*fields))
-    reason = storability.why_unstorable(question, 200, lines(*pairs), API)
+    request = Request(b"GET", b"/x", lines(*fields))
+    reason = storability.why_unstorable(request, 200, lines(*pairs), API)
     assert reason == (None if fits else "not-json")
 
 

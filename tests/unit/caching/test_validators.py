@@ -32,7 +32,7 @@ def chosen(known: Known, principal: str | None = None, **more: bool) -> list[str
     return [each.digest for each in validators.candidates(known, principal, **flags)]
 
 
-def question(*lines: tuple[bytes, bytes]) -> Request:
+def request(*lines: tuple[bytes, bytes]) -> Request:
     return Request(b"GET", b"/x", Fields(lines))
 
 
@@ -72,15 +72,15 @@ def test_candidates_are_bounded_by_their_content() -> None:
 )
 def test_only_json_is_guessed_to_be_empty(accept: bytes | None, may: bool) -> None:
     """A raw file of two brackets has another media type."""
-    asked = question() if accept is None else question((b"accept", accept))
+    asked = request() if accept is None else request((b"accept", accept))
     assert validators.may_be_empty(asked) is may
 
 
 def test_a_client_s_own_tags() -> None:
     """They are taken as they are, up to eight of them."""
-    assert validators.of_client(question()) == ()
+    assert validators.of_client(request()) == ()
     many = b", ".join(b'"%d"' % number for number in range(9))
-    asked = question((b"if-none-match", many))
+    asked = request((b"if-none-match", many))
     assert [item.tag for item in validators.of_client(asked)] == [b'"%d"' % n for n in range(8)]
 
 
@@ -125,7 +125,7 @@ def test_a_304_freshens_what_may_be_freshened() -> None:
 
 def test_tags_are_computed_for_who_asks() -> None:
     """By the representation's `Vary`; `[]` by all fields."""
-    asked = question((b"authorization", b"token a"), (b"accept", b"*/*"))
+    asked = request((b"authorization", b"token a"), (b"accept", b"*/*"))
     held = content_codings.represent(JSON, b"[1]", None, 100)[0]
     named = {"accept": b"*/*", "authorization": b"token a"}
     assert validators.computed(asked, held, b"[1]") == entity_tags.compute(b"[1]", b"*", **named)

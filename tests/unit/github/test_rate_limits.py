@@ -62,8 +62,8 @@ def meant(
     strikes: int = 0,
     target: bytes = b"/repos/o/r?x",
 ) -> Meaning:
-    question = Request(b"GET", target, Fields())
-    return meaning_of(question, status, Fields(lines), content, NOW, strikes)
+    request = Request(b"GET", target, Fields())
+    return meaning_of(request, status, Fields(lines), content, NOW, strikes)
 
 
 def met(
@@ -373,8 +373,8 @@ def test_whatever_comes_is_bounded(
     status: int, lines: list[tuple[bytes, bytes]], content: bytes, now: float, strikes: int
 ) -> None:
     """No answer crashes it, stops anything for ever, or lets it ask again at once."""
-    question = Request(b"GET", b"/x", Fields())
-    meaning = meaning_of(question, status, Fields(tuple(lines)), content, now, strikes)
+    request = Request(b"GET", b"/x", Fields())
+    meaning = meaning_of(request, status, Fields(tuple(lines)), content, now, strikes)
     limit = meaning.limit
     assert (limit is not None or meaning.refuses) is (status in {403, 429})
     if limit is not None:

@@ -76,9 +76,9 @@ class LeastPrivilege(TestCase):
     def setUp(self) -> None:
         self.server: RedisServer = start_redis(self)
         self.server.ask(*documented())
-        self.workshop = ContentThreads(reactor)
-        self.workshop.open()
-        self.addCleanup(self.workshop.close)
+        self.threads = ContentThreads(reactor)
+        self.threads.open()
+        self.addCleanup(self.threads.close)
 
     async def do_all(self, database: int = 0) -> None:
         """Do each thing that the mirror does with Redis, from the first connection on."""
@@ -137,7 +137,7 @@ class LeastPrivilege(TestCase):
         servers.open()
         await servers.settled()
         return RedisRecords(
-            servers, Codec(b"x"), self.workshop, reactor.seconds, PREFIX, DAY_S, DAY_S, tracking
+            servers, Codec(b"x"), self.threads, reactor.seconds, PREFIX, DAY_S, DAY_S, tracking
         )
 
     @property

@@ -37,11 +37,11 @@ class HeldUp(TestCase):
     async def test_the_next_question_is_asked(self) -> None:
         """What was not the slowness of Redis leaves as much time for it as there was."""
         store = await self.store(self.server.address)
-        patience = Deadline(SOON)
-        asked = store.look_up(KEY, ALICE, patience)
+        store_deadline = Deadline(SOON)
+        asked = store.look_up(KEY, ALICE, store_deadline)
         self.clock.at += HOUR_S
         assert (await asked).grant == grant(1.0)
-        assert await store.fetch(KEY, (HELD.digest,), patience) == {HELD.digest: HELD}
+        assert await store.fetch(KEY, (HELD.digest,), store_deadline) == {HELD.digest: HELD}
 
     async def test_a_clock_that_is_set_back(self) -> None:
         """Lag that is taken back with it is not charged to Redis."""

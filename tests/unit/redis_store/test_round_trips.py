@@ -54,15 +54,15 @@ class RoundTrips(TestCase):
         await self.home.get("/thing", token="alice-1")
         await settled(self.home.house.store)
         home = await self.not_just_now()
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         self.counted()
         asked = Deferred.fromCoroutine(home.get("/thing", token="alice-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         # Two commands that are sent together: one round trip. The script's own are counted, too.
         assert self.counted() == {"evalsha": 1, "mget": 1, "get": 2, "exists": 1}
         self.server.pause()
         self.addCleanup(self.server.resume)
-        gate.open()
+        barrier.open()
         got = await asked
         assert (got.json, got.outcome.endswith("detail=revalidated")) == ({"a": 1}, True)
         self.server.resume()
@@ -121,13 +121,13 @@ class RoundTrips(TestCase):
         """Its claim ends with its 404, and the next one asks."""
         self.github.put("/private", {"a": 1}, private_to=["alice"])
         other = await self.another()
-        gate = self.github.hold("/private")
+        barrier = self.github.hold("/private")
         refused = Deferred.fromCoroutine(self.home.get("/private", token="bob-1"))
-        await gate.arrived(1)
+        await barrier.arrived(1)
         waiting = Deferred.fromCoroutine(other.get("/private", token="alice-1"))
         while not other.house.store._watch._watched:
             await deferLater(reactor, 0)
-        gate.open()
+        barrier.open()
         assert (await refused).status == 404
         assert (await waiting).json == {"a": 1}
 

@@ -236,9 +236,13 @@ class Saying(OneServer):
         await settled(self.writer)
 
         async def all_of_them() -> list[Known]:
-            patience = Deadline(SOON)
+            store_deadline = Deadline(SOON)
             return await gatherResults(
-                [self.store.look_up(key, each, patience) for key in keys for each in (ALICE, BOB)]
+                [
+                    self.store.look_up(key, each, store_deadline)
+                    for key in keys
+                    for each in (ALICE, BOB)
+                ]
             )
 
         before = await all_of_them()
@@ -278,8 +282,8 @@ class Saying(OneServer):
     async def test_several_ask_for_it_anew(self) -> None:
         """What one of them was told is as good as another's, and one of them is watched."""
         await self.look_up()
-        patience = Deadline(SOON)
-        await gatherResults([self.store.look_up(KEY, ALICE, patience) for _ in range(3)])
+        store_deadline = Deadline(SOON)
+        await gatherResults([self.store.look_up(KEY, ALICE, store_deadline) for _ in range(3)])
         assert len(self.store.redis.tracking._watched) == 1
         assert self.is_said()
 
@@ -480,7 +484,7 @@ class Changing(OneServer):
         await self.often(store)
         assert said_to(store) is not None
         self.server.pause()
-        known = await store.look_up(KEY, ALICE, store.patience())
+        known = await store.look_up(KEY, ALICE, store.store_deadline())
         assert (known.current, known.grant) == (False, None)
         assert said_to(store) is None
         self.server.resume()

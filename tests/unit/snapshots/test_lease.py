@@ -141,14 +141,14 @@ class Filling(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.leases, self.copies = Leases(), Slow()
-        self.gate = RestoreBarrier(self.clock, 1000.0)
+        self.barrier = RestoreBarrier(self.clock, 1000.0)
         nobody: Any = None
         copies: Any = self.copies
         self.restorer = Restorer(
             self.clock,
             self.leases,
             copies,
-            self.gate,
+            self.barrier,
             "owner",
             "me",
             nobody,
@@ -174,11 +174,11 @@ class Filling(SynchronousTestCase):
         self.patch(self.leases.__class__, "let_go", lambda *_: letting_go)
         letting_go: Deferred[None] = Deferred()
         self.restorer.stop()
-        assert self.gate.is_shut
+        assert self.barrier.is_shut
         self.restorer.fill()
         letting_go.callback(None)
         assert self.leases.marked
-        assert not self.gate.is_shut
+        assert not self.barrier.is_shut
 
     def test_requests_do_not_wait_for_what_waiting_cannot_help(self) -> None:
         """The gate opens at once; the attempts go on beside the requests, and may succeed."""
@@ -188,7 +188,7 @@ class Filling(SynchronousTestCase):
         self.restorer.report, self.restorer.copies = report, denied
         self.restorer.fill()
         assert failed == [RESTORE]
-        assert not self.gate.is_shut
+        assert not self.barrier.is_shut
         working: Any = self.copies
         self.restorer.copies = working
         self.clock.advance(60.0)
@@ -196,7 +196,7 @@ class Filling(SynchronousTestCase):
         assert self.leases.marked
 
     def requests_wait(self) -> bool:
-        return self.gate.is_shut
+        return self.barrier.is_shut
 
     def test_requests_wait_only_while_something_comes_in(self) -> None:
         """They do not wait for a target that hangs; what comes late is used all the same."""
@@ -228,6 +228,6 @@ class Filling(SynchronousTestCase):
         """Nobody waits any more."""
         self.restorer.fill()
         self.restorer.stop()
-        assert not self.gate.is_shut
+        assert not self.barrier.is_shut
         assert not self.leases.marked
         assert self.clock.getDelayedCalls() == []

@@ -177,10 +177,10 @@ class Stores(TestCase):
 
     async def make_memory(self) -> tuple[Any, Any]:
         store = MemoryStore(reactor, 10_000_000)
-        workshop = ContentThreads(reactor)
-        workshop.open()
-        self.addCleanup(workshop.close)
-        return store, MemoryArchive(reactor, store, CODEC, workshop)
+        threads = ContentThreads(reactor)
+        threads.open()
+        self.addCleanup(threads.close)
+        return store, MemoryArchive(reactor, store, CODEC, threads)
 
     async def make_redis(self) -> tuple[Any, Any]:
         store = await open_store(self, start_redis(self).address)
@@ -206,7 +206,7 @@ class Memory(Archives, Stores):
             made = held(b"[%d]" % number)
             key = CacheKey(b"/%d" % number)
             store.remember(key, ALICE, made, grant(1.0, made), entry(of=made))
-        into = MemoryArchive(reactor, store, CODEC, archive.workshop)
+        into = MemoryArchive(reactor, store, CODEC, archive.threads)
         newest = store.names()[0]
         await into.admit(pairs)
         assert store.size <= 10_000

@@ -87,7 +87,7 @@ class Bounds(SynchronousTestCase):
         assert verifyObject(IStore, self.store)
         measured = MeasuredStore(self.store, lambda *_: None, self.clock.seconds)
         assert verifyObject(IStore, measured)
-        assert measured.patience().left_s > 1e9
+        assert measured.store_deadline().left_s > 1e9
 
     def fill(self, count: int) -> None:
         """Remember something under so many keys, /0 used again after each."""

@@ -22,23 +22,23 @@ class Turns(Clock):
 
 def shut_gate(clock: Clock) -> tuple[RestoreBarrier, list[int]]:
     """Return a gate that many wait for, and those who have gone on."""
-    gate = RestoreBarrier(clock, 60.0)
+    barrier = RestoreBarrier(clock, 60.0)
     gone: list[int] = []
-    gate.shut("it")
+    barrier.shut("it")
 
     def goes(number: int) -> Callable[[None], None]:
         return lambda _: gone.append(number)
 
     for number in range(WAITING):
-        gate.opened(1000.0).addCallback(goes(number))
-    return gate, gone
+        barrier.opened(1000.0).addCallback(goes(number))
+    return barrier, gone
 
 
 def test_those_who_wait_go_on_some_at_a_time() -> None:
     """A turn of the reactor lets few of them go on, in their order; in the end nobody waits."""
     clock = Turns()
-    gate, gone = shut_gate(clock)
-    gate.open("it")
+    barrier, gone = shut_gate(clock)
+    barrier.open("it")
     turns = [len(gone)]
     while len(gone) < WAITING:
         clock.advance(TURN_S)
@@ -51,22 +51,22 @@ def test_those_who_wait_go_on_some_at_a_time() -> None:
 def test_who_comes_while_they_go_on_need_not_wait() -> None:
     """It is open from the first moment."""
     clock = Turns()
-    gate, _ = shut_gate(clock)
-    gate.open("it")
-    assert not gate.is_shut
-    assert gate.opened(1000.0).called
+    barrier, _ = shut_gate(clock)
+    barrier.open("it")
+    assert not barrier.is_shut
+    assert barrier.opened(1000.0).called
 
 
 def test_who_still_waits_when_it_is_shut_again_goes_on_waiting() -> None:
     """Nobody goes on while somebody fills the store; all do when that is over."""
     clock = Turns()
-    gate, gone = shut_gate(clock)
-    gate.open("it")
-    gate.shut("again")
+    barrier, gone = shut_gate(clock)
+    barrier.open("it")
+    barrier.shut("again")
     before = len(gone)
     clock.advance(1)
     assert len(gone) == before < WAITING
-    gate.open("again")
+    barrier.open("again")
     while clock.getDelayedCalls():
         clock.advance(TURN_S)
     assert len(gone) == WAITING

@@ -184,7 +184,7 @@ class FiguresTests(TestCase):
         home = await open_home(self, snapshot={"target": target, "interval": 3600.0})
         snapshots = home.house.snapshots
         assert snapshots is not None
-        await until(lambda: not snapshots.gate.is_shut)
+        await until(lambda: not snapshots.barrier.is_shut)
         shown = (await figures(home))["snapshots"]
         assert (shown["target"], shown["interval"], shown["filling"]) == (target, 3600.0, False)
         assert shown["next_at"] > home.house.reactor.seconds() + 3000.0

@@ -54,9 +54,9 @@ class Asked:
         is_wanted: Callable[[], bool] = lambda: False,
     ) -> Deferred[Any]:
         """Ask, with three seconds for an answer."""
-        question = Request(method, b"/x", Fields(((b"A", b"1"),)))
+        request = Request(method, b"/x", Fields(((b"A", b"1"),)))
         asked = self.client.ask(
-            question, content, 3.0, lambda: self.happened.append("ended"), is_wanted
+            request, content, 3.0, lambda: self.happened.append("ended"), is_wanted
         )
         return asked.addBoth(self._note)
 
@@ -282,8 +282,8 @@ def test_what_cannot_be_sent() -> None:
     """It is not answered, and nothing stays behind."""
     for fields in ((b"a", b"1\r\nb: 2"), (b"host", b"elsewhere")):
         asked = Asked()
-        question = Request(b"GET", b"/x", Fields((fields,)))
-        asked.client.ask(question, None, 3.0, lambda: None).addBoth(asked._note)
+        request = Request(b"GET", b"/x", Fields((fields,)))
+        asked.client.ask(request, None, 3.0, lambda: None).addBoth(asked._note)
         [why, held] = asked.happened
         assert isinstance(why, UpstreamError)
         assert (why.reason, held) == ("broken-answer", 0)

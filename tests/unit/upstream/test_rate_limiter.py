@@ -43,7 +43,7 @@ class Queue:
             **more,
         }
         self.budgets = MemoryBudgets()
-        self.pacing = RateLimiter(self.clock, self.budgets, **values, chance=lambda: 0.5)
+        self.limiter = RateLimiter(self.clock, self.budgets, **values, chance=lambda: 0.5)
         #: Who went, in this order.
         self.went: list[str] = []
         self.permits: list[Permit] = []
@@ -60,11 +60,11 @@ class Queue:
     ) -> Deferred[Permit]:
         if spends:
             try:
-                self.pacing.keep_reserve(who, bucket)
+                self.limiter.keep_reserve(who, bucket)
             except MirrorError:
                 self.refused.append(Failure())
                 return Deferred()
-        asked = self.pacing.enter(who, bucket, points, **more)
+        asked = self.limiter.enter(who, bucket, points, **more)
 
         def goes(permit: Permit) -> None:
             self.went.append(who)
@@ -98,11 +98,11 @@ class Queue:
         for _ in range(3):
             self.leave(len(self.permits))
             self.clock.advance(60)
-        lanes = self.pacing._lanes.values()
+        lanes = self.limiter._lanes.values()
         assert all(share.idle for lane in lanes for share in lane.shares)
-        assert not self.pacing._ready
-        assert not self.pacing._connections
-        assert not self.pacing._waiting
+        assert not self.limiter._ready
+        assert not self.limiter._connections
+        assert not self.limiter._waiting
         assert not self.clock.getDelayedCalls()
 
 
@@ -158,7 +158,7 @@ def test_within_a_credential_the_first_is_first() -> None:
         queue.permits.append(permit)
 
     for number, bucket in enumerate(("core", "graphql", "search", "graphql", "core")):
-        queue.pacing.enter(ALICE, bucket, 5 - number).addCallback(goes, number)
+        queue.limiter.enter(ALICE, bucket, 5 - number).addCallback(goes, number)
     for _ in range(5):
         queue.leave()
     assert order == [0, 1, 2, 3, 4]
@@ -175,7 +175,7 @@ def test_who_goes_away_leaves_the_queue() -> None:
     first.cancel()
     (gone,) = queue.refused
     assert gone.check(CancelledError)
-    assert queue.pacing._waiting == 1
+    assert queue.limiter._waiting == 1
     queue.leave()
     assert len(queue.went) == 2
     queue.finish()
@@ -191,7 +191,7 @@ def test_nobody_waits_for_ever() -> None:
     assert (error.status, error.reason, error.retry_after) == (503, "overloaded", 1)
     queue.clock.advance(LONGEST_WAIT_S - 3.0)
     assert len(queue.errors()) == 1
-    assert queue.pacing._waiting == 0
+    assert queue.limiter._waiting == 0
     queue.finish()
 
 
@@ -204,7 +204,7 @@ def test_no_more_wait_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(queue.errors()) == 1
     queue.enter_all(BOB, BOB, BOB)
     assert len(queue.errors()) == 1
-    assert queue.pacing._waiting == 3
+    assert queue.limiter._waiting == 3
     queue.finish()
 
 
@@ -214,7 +214,7 @@ def test_no_more_credentials_are_kept_than_may(monkeypatch: pytest.MonkeyPatch) 
     queue = Queue()
     queue.enter_all(*(f"{number:032}" for number in range(9)))
     queue.finish()
-    assert len(queue.pacing._lanes) == 2
+    assert len(queue.limiter._lanes) == 2
 
 
 # Points.
@@ -296,7 +296,7 @@ def test_points_count_for_an_hour_after_a_complaint() -> None:
     many = rate_limiter.AUTO_POINTS + 1
     queue.enter_all(*[ALICE] * many)
     assert len(queue.went) == many
-    queue.pacing.complained(ALICE)
+    queue.limiter.complained(ALICE)
     queue.enter_all(*[ALICE] * many, *[BOB] * many)
     assert queue.went.count(ALICE) == many + rate_limiter.AUTO_POINTS
     assert queue.went.count(BOB) == many
@@ -312,7 +312,7 @@ def test_points_count_for_an_hour_after_a_complaint() -> None:
 def test_a_complaint_changes_nothing_that_was_set(points: int, limit: int) -> None:
     """Neither a number nor that there is to be none."""
     queue = Queue(points_per_minute=points, max_in_flight=10_000, max_connections=10_000)
-    queue.pacing.complained(ALICE)
+    queue.limiter.complained(ALICE)
     queue.enter_all(*[ALICE] * 1000)
     assert len(queue.went) == min(limit, 1000)
     queue.finish()
@@ -325,8 +325,8 @@ def test_the_reserve_is_kept_for_writes() -> None:
     """What spends it is refused until the reset, and nothing else is; by credential and bucket."""
     queue = Queue(reserve=100)
     now = queue.clock.seconds()
-    queue.pacing.heard(ALICE, "core", 100, now + 600.5)
-    queue.pacing.heard(BOB, "core", 101, now + 600)
+    queue.limiter.heard(ALICE, "core", 100, now + 600.5)
+    queue.limiter.heard(BOB, "core", 101, now + 600)
     queue.enter(ALICE, spends=True)
     (error,) = queue.errors()
     assert (error.status, error.reason, error.retry_after) == (503, "reserve", 60)
@@ -353,14 +353,14 @@ def test_the_reserve_is_kept_for_writes() -> None:
 )
 def test_what_spends(method: bytes, target: bytes, lines: list[bytes], charged: bool) -> None:
     """A read that can't be answered with a free 304."""
-    question = Request(method, target, Fields([(name, b"x") for name in lines]))
-    assert rate_limiter.spends(question) is charged
+    request = Request(method, target, Fields([(name, b"x") for name in lines]))
+    assert rate_limiter.spends(request) is charged
 
 
 def test_without_a_reserve_nothing_is_kept() -> None:
     """Not even when nothing remains: 304s may still be free."""
     queue = Queue()
-    queue.pacing.heard(ALICE, "core", 0, queue.clock.seconds() + 600)
+    queue.limiter.heard(ALICE, "core", 0, queue.clock.seconds() + 600)
     queue.enter(ALICE, spends=True)
     assert queue.went == [ALICE]
     queue.finish()
@@ -375,7 +375,7 @@ def test_unknown_credentials_share_a_lane() -> None:
     for number in range(8):
         queue.enter(f"made up {number}", unknown=UNKNOWN)
     assert len(queue.went) == 5
-    assert queue.pacing.unknown_in_flight == 5
+    assert queue.limiter.unknown_in_flight == 5
     for _ in range(45):
         queue.enter(ALICE)
     assert queue.went[5:] == [ALICE] * 45
@@ -394,7 +394,7 @@ def test_checks_have_half_of_what_others_leave() -> None:
     assert queue.went[35:] == [BOB] * 15
     # What others leave, checks get.
     queue.leave(20)
-    assert queue.pacing.unknown_in_flight == 17
+    assert queue.limiter.unknown_in_flight == 17
     queue.finish()
 
 
@@ -411,14 +411,14 @@ def test_what_is_accepted_leaves_the_lane_at_once() -> None:
     queue = Queue(max_connections=50, max_in_flight=80)
     queue.enter_all(*[ALICE] * 7, BOB, unknown=UNKNOWN)
     assert queue.went == [ALICE] * 5
-    queue.pacing.accepted(ALICE, queue.permits[0])
+    queue.limiter.accepted(ALICE, queue.permits[0])
     assert sorted(queue.went) == [ALICE] * 7 + [BOB]
     # The others that were on their way are still there, until they end.
-    assert queue.pacing.unknown_in_flight == 5
+    assert queue.limiter.unknown_in_flight == 5
     queue.leave(4)
     queue.leave(4)
-    assert queue.pacing.unknown_in_flight == 0
-    assert not queue.pacing._connections
+    assert queue.limiter.unknown_in_flight == 0
+    assert not queue.limiter._connections
     queue.finish()
 
 
@@ -428,11 +428,11 @@ def test_a_permit_that_was_left_is_not_moved() -> None:
     queue.enter(ALICE, unknown=CHECKS)
     queue.enter(ALICE, unknown=UNKNOWN)
     check, other = queue.permits
-    queue.pacing.accepted(ALICE, check)
-    assert queue.pacing.unknown_in_flight == 2
+    queue.limiter.accepted(ALICE, check)
+    assert queue.limiter.unknown_in_flight == 2
     other.leave()
-    queue.pacing.accepted(ALICE, other)
-    assert queue.pacing.unknown_in_flight == 1
+    queue.limiter.accepted(ALICE, other)
+    assert queue.limiter.unknown_in_flight == 1
     check.leave()
     queue.permits.clear()
     queue.finish()
@@ -460,7 +460,7 @@ def test_unknown_credentials_have_no_budget_of_points() -> None:
     for number in range(5):
         queue.enter(f"made up {number}", unknown=UNKNOWN, points=5)
     assert len(queue.went) == 5
-    assert not queue.pacing._lanes
+    assert not queue.limiter._lanes
     queue.finish()
 
 
@@ -471,7 +471,7 @@ def test_at_the_end_nobody_waits() -> None:
     """Who waits is told, and who comes then."""
     queue = Queue(max_in_flight=1)
     queue.enter_all(ALICE, ALICE)
-    closed = queue.pacing.close()
+    closed = queue.limiter.close()
     queue.enter(BOB)
     assert [error.reason for error in queue.errors()] == ["shutting-down"] * 2
     assert closed.called

@@ -238,14 +238,14 @@ class Reading(TestCase):
 
     async def test_closing_ends_it_at_once(self) -> None:
         """In the middle of a reading, or between two; nothing is told or logged any more."""
-        gate = self.server.hold(PAGE)
+        barrier = self.server.hold(PAGE)
         page = self.page()
-        await gate.arrived()
+        await barrier.arrived()
         page.close()
         await until(lambda: not self.server._connections)
         assert not self.standing.clock.getDelayedCalls()
         assert not self.logged
-        gate.open()
+        barrier.open()
         other = self.page()
         await self.pause()
         other.close()

@@ -30,12 +30,12 @@ TARGET = b"/repos/o/r/releases/1/assets?name=a%20b&label="
 def test_where_they_go(api_url: str, authority: bytes, target: bytes, url: bytes | None) -> None:
     """At GitHub.com to a host of its own, elsewhere beside the API; all else stays as it is."""
     origin = Origin.of(api_url)
-    question = Request(b"POST", b"/api/uploads" + TARGET, Fields())
+    request = Request(b"POST", b"/api/uploads" + TARGET, Fields())
     assert origin.uploads.authority == authority
-    assert origin.uploads.target(question) == target
+    assert origin.uploads.target(request) == target
     assert origin.uploads_url == url
     asset = Request(b"POST", TARGET, Fields())
-    assert origin.routed(asset) == (asset if url is None else question)
-    assert origin.routed(question) == question
+    assert origin.routed(asset) == (asset if url is None else request)
+    assert origin.routed(request) == request
     other = Request(b"GET", b"/zen", Fields())
     assert origin.target(other) == origin.base_path + b"/zen"

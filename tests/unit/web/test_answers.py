@@ -158,12 +158,12 @@ class Failures(TestCase):
     async def test_a_server_error_is_githubs_own(self) -> None:
         """Status, fields and content, for each client that waits; the mirror adds what it did."""
         self.home.move_on(0.0)
-        gate = self.github.hold("/thing")
+        barrier = self.github.hold("/thing")
         self.github.fault("/thing", "503")
         asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
-        await gate.arrived(1)
+        await barrier.arrived(1)
         await until(lambda: self.home.house.resource.in_flight == 3)
-        gate.open()
+        barrier.open()
         for number, each in enumerate(asked):
             got = await each
             assert (got.status, got.json["message"]) == (503, "Server Error")

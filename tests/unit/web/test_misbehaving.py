@@ -359,18 +359,18 @@ class Misbehaving(TestCase):
 
     async def test_gone_while_others_wait_for_the_same(self) -> None:
         """Who asked first takes nothing along; when all are gone, GitHub's connection is closed."""
-        gate = self.home.github.hold("/thing")
+        barrier = self.home.github.hold("/thing")
         wires = [self.wire() for _ in range(3)]
         for wire in wires:
             await wire.send(get(b"/thing"))
         resource = self.home.house.resource
         await until(lambda: resource.in_flight == 3)
-        await gate.arrived()
+        await barrier.arrived()
         wires[0].socket.close()
         await until(lambda: resource.in_flight == 2)
         other = start(self.home.get("/thing", token="alice-1"))
         await until(lambda: resource.in_flight == 3)
-        gate.release()
+        barrier.release()
         assert (await other).status == 200
         for wire in wires[1:]:
             await until(lambda: wire.read() or b"\r\n\r\n" in wire.received)
@@ -380,13 +380,13 @@ class Misbehaving(TestCase):
         wires = [self.wire() for _ in range(2)]
         for wire in wires:
             await wire.send(get(b"/thing"))
-        await gate.arrived()
+        await barrier.arrived()
         await until(lambda: resource.in_flight == 2)
         for wire in wires:
             wire.socket.close()
         await self.nothing_left()
-        await until(lambda: not gate.waiting)
-        gate.open()
+        await until(lambda: not barrier.waiting)
+        barrier.open()
         await self.well()
 
     async def test_gone_while_streaming(self) -> None:
@@ -402,16 +402,16 @@ class Misbehaving(TestCase):
 
     async def test_half_closed(self) -> None:
         """Who says that nothing more comes counts as gone, and costs nothing from then on."""
-        gate = self.home.github.hold("/thing")
+        barrier = self.home.github.hold("/thing")
         for sent in (b"", b"GET /", get(b"/thing")):
             wire, _ = await self.connected()
             await wire.send(sent)
             if sent.endswith(b"\r\n\r\n"):
-                await gate.arrived()
+                await barrier.arrived()
             wire.socket.shutdown(socket.SHUT_WR)
             assert await wire.ended() == b""
             await self.nothing_left()
-        gate.open()
+        barrier.open()
         await self.well()
 
     # Many requests at once.
@@ -531,10 +531,10 @@ class Misbehaving(TestCase):
     async def test_more_connections_than_there_may_be(self) -> None:
         """The one idle for longest is closed for a new one; one that waits for GitHub never is."""
         self.home.site.most_connections = 5
-        gate = self.home.github.hold("/nowhere")
+        barrier = self.home.github.hold("/nowhere")
         waiting, _ = await self.connected()
         await waiting.send(get(b"/nowhere", b"Connection: close\r\n"))
-        await gate.arrived()
+        await barrier.arrived()
         idle = [await self.connected() for _ in range(4)]
         used, _ = idle[0]
         await used.send(get(b"/thing"))
@@ -545,7 +545,7 @@ class Misbehaving(TestCase):
             assert await wire.ended() == b""
         assert not used.read()
         assert len(self.home.site.channels) == 5
-        gate.open()
+        barrier.open()
         assert (await waiting.ended()).startswith(b"HTTP/1.1 404 ")
         self.clock.advance(PATIENCE_S)
         await self.nothing_left()
@@ -553,10 +553,10 @@ class Misbehaving(TestCase):
     async def test_none_can_be_spared(self) -> None:
         """Where a request is answered on each, a new connection is for health checks alone."""
         self.home.site.most_connections = 1
-        gate = self.home.github.hold("/thing")
+        barrier = self.home.github.hold("/thing")
         first, _ = await self.connected()
         await first.send(get(b"/thing", b"Connection: close\r\n"))
-        await gate.arrived()
+        await barrier.arrived()
         for path in (b"/healthz", b"/readyz"):
             probe = self.wire()
             await probe.send(get(path, b"Connection: close\r\n"))
@@ -566,7 +566,7 @@ class Misbehaving(TestCase):
         refused = await other.ended()
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After: 5\r\n" in refused
-        gate.open()
+        barrier.open()
         assert (await first.ended()).startswith(b"HTTP/1.1 200 ")
         await later.send(get(b"/thing", b"Connection: close\r\n"))
         assert (await later.ended()).startswith(b"HTTP/1.1 200 ")
@@ -575,17 +575,17 @@ class Misbehaving(TestCase):
     async def test_connections_beyond_the_reserve(self) -> None:
         """The reserve is bounded, too: the first one that has not sent a request is closed."""
         self.home.site.most_connections = 1
-        gate = self.home.github.hold("/thing")
+        barrier = self.home.github.hold("/thing")
         first, _ = await self.connected()
         await first.send(get(b"/thing", b"Connection: close\r\n"))
-        await gate.arrived()
+        await barrier.arrived()
         silent = [(await self.connected())[0] for _ in range(RESERVED_CONNECTIONS)]
         probe = self.wire()
         assert await silent[0].ended() == b""
         await probe.send(get(b"/healthz", b"Connection: close\r\n"))
         assert (await probe.ended()).startswith(b"HTTP/1.1 200 ")
         assert len(self.home.site.channels) == RESERVED_CONNECTIONS
-        gate.open()
+        barrier.open()
         assert (await first.ended()).startswith(b"HTTP/1.1 200 ")
         self.clock.advance(PATIENCE_S)
         await self.nothing_left()
