@@ -47,6 +47,7 @@ from ghmirror_tw.telemetry.status_document import Figures
 from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.byte_budget import Budgets
 from ghmirror_tw.upstream.client import Origin, UpstreamClient
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.status_page import StatusPage
 from ghmirror_tw.upstream.users import Users
@@ -201,7 +202,7 @@ class House:
             self.redis or MeasuredStore(self.memory, self.metrics.store, time.perf_counter),
             self.client,
             self.threads,
-            CredentialNames(secret, origin_of(github.api_url)),
+            CredentialRegistry(CredentialNames(secret, origin_of(github.api_url))),
             Users(),
             self.metrics,
             _terms(settings),
@@ -243,7 +244,7 @@ class House:
             settings=self.settings,
             readiness=self.readiness,
             sharing=self.mirror.sharing,
-            stops=self.mirror.stops,
+            stops=self.mirror.sender.limits,
             users=self.mirror.users,
             availability=self.availability,
             memory=self.memory,
@@ -372,8 +373,9 @@ class House:
         self.mirror.options = evolve(
             self.mirror.options, allowed_users=settings.server.allowed_users
         )
-        if secret != self.mirror.names.secret:
-            self.mirror.names = CredentialNames(secret, self.mirror.names.origin)
+        credentials = self.mirror.credentials
+        if secret != credentials.names.secret:
+            credentials.names = CredentialNames(secret, credentials.names.origin)
         if self.redis is not None:
             self.redis.redis.codec = Codec(secret)
         if self.redis_trust is not None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from math import inf
-from typing import NamedTuple, Protocol
 
 from attrs import evolve, field, frozen
-from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.caching.forwarded_fields import canonical
 from ghmirror_tw.caching.key import CacheKey
@@ -20,22 +18,9 @@ from ghmirror_tw.http.messages import Request
 from ghmirror_tw.proxy.link_proofs import Walk
 from ghmirror_tw.runtime.single_flight import Departure
 from ghmirror_tw.store.store_interface import Deadline
+from ghmirror_tw.upstream.outgoing_request import Requester
 from ghmirror_tw.upstream.rate_limiter import Slot
 from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
-
-
-class Upload(Protocol):
-    """The content of a request, which may still be incoming."""
-
-    @property
-    def announced(self) -> int | None:
-        """Its length in bytes, where known."""
-
-    async def whole(self, limit_bytes: int) -> bytes | None:
-        """Return all of it, or None if it is over *limit_bytes*; it can be sent after that."""
-
-    def producer(self) -> IBodyProducer:
-        """Return what sends it, once."""
 
 
 @frozen
@@ -52,17 +37,6 @@ class MirrorOptions:
     collapse_wait: float = 10.0
     timeout: float = 30.0
     stale_after: float = 5.0
-
-
-class Requester(NamedTuple):
-    """The sender of a request: the names of its *credential*, and of the *token* in it.
-
-    One token may be sent as several credentials, with the schemes `token`, `Bearer` and `Basic`.
-    Grants belong to the credential, GitHub's rate limits to the token.
-    """
-
-    credential: str
-    token: str
 
 
 @frozen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext
 from math import ceil, inf
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -16,32 +15,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ghmirror_tw.caching import staleness
-from ghmirror_tw.caching.acceptance import accepts, fleet_knows, is_checkable
+from ghmirror_tw.caching.acceptance import fleet_knows, is_checkable
 from ghmirror_tw.caching.content_codings import ContentTooLargeError, UndecodableError, identity
 from ghmirror_tw.caching.forwarded_fields import canonical
 from ghmirror_tw.caching.generations import Generations
-from ghmirror_tw.caching.key import CacheKey, CredentialNames
 from ghmirror_tw.caching.order import HybridClock, new_epoch
 from ghmirror_tw.caching.records import Known, Representation
 from ghmirror_tw.caching.storability import (
     forbids_guessing,
-    is_as_accepted,
     is_write,
     refuses,
     why_not_storable,
 )
 from ghmirror_tw.caching.vary import beyond_key, known_for
-from ghmirror_tw.github.charged_304s import Charges
 from ghmirror_tw.github.graphql import is_graphql, is_mutation
 from ghmirror_tw.github.path_patterns import path_pattern
 from ghmirror_tw.github.rate_limits import (
-    LimitKind,
-    asks_for_limits,
     bucket_of,
-    creates_content,
-    meaning_of,
-    resource_of,
-    scopes_of,
 )
 from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.http import error_responses
@@ -51,16 +41,12 @@ from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.preconditions import not_modified
-from ghmirror_tw.proxy.accepted_credentials import AcceptedCredentials
 from ghmirror_tw.proxy.access import AccessControl
 from ghmirror_tw.proxy.credential_check import TIMEOUT_S, CredentialChecks
-from ghmirror_tw.proxy.exchange import Lookup, MirrorOptions, Requester, Upload
+from ghmirror_tw.proxy.exchange import Lookup, MirrorOptions
 from ghmirror_tw.proxy.link_proofs import Proofs
-from ghmirror_tw.proxy.revalidation import MOST_OF_A_LIMIT, Revalidation, passed_on
+from ghmirror_tw.proxy.revalidation import Revalidation, passed_on
 from ghmirror_tw.proxy.stored_content import fetched
-from ghmirror_tw.runtime.backoff import Backoffs
-from ghmirror_tw.runtime.evidence import Observation
-from ghmirror_tw.runtime.numbers import whole_number
 from ghmirror_tw.runtime.patient import Patient
 from ghmirror_tw.runtime.quantities import duration
 from ghmirror_tw.runtime.single_flight import Departure, SingleFlight
@@ -70,21 +56,15 @@ from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
-from ghmirror_tw.upstream.incoming_content import HeldContent
-from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
-from ghmirror_tw.upstream.limits import ActiveLimits, Entry, RateLimitedError
-from ghmirror_tw.upstream.quotas import Quotas
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.limits import RateLimitedError
+from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester, Upload
 from ghmirror_tw.upstream.rate_limiter import (
-    CHECKS,
-    READ_POINTS,
-    UNKNOWN,
-    Permit,
     RateLimiter,
     Slot,
-    points_of,
-    spends,
 )
 from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.sender import Sender
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
 from ghmirror_tw.upstream.users import LoginUnknownError, Users, parse_login
 
@@ -135,7 +115,7 @@ class Mirror:
     store: IStore
     github: IUpstream
     threads: ContentThreads
-    names: CredentialNames
+    credentials: CredentialRegistry
     users: Users
     metrics: Metrics
     options: MirrorOptions
@@ -144,13 +124,8 @@ class Mirror:
     availability: Availability
     limiter: RateLimiter
     budgets: Budgets
-    accepted: AcceptedCredentials = field(factory=AcceptedCredentials)
-    stops: ActiveLimits = field(init=False)
+    sender: Sender = field(init=False)
     proofs: Proofs = field(init=False)
-    quotas: Quotas = field(factory=Quotas)
-    backoffs: Backoffs = field(factory=Backoffs)
-    _charges: Charges = field(factory=Charges)
-    _has_charged: bool = False
     _flights: SingleFlight[Response] = field(factory=lambda: SingleFlight(_unwanted))
     _going: SingleFlight[Response] = field(factory=lambda: SingleFlight(_unwanted))
     _generations: Generations = field(factory=Generations)
@@ -161,7 +136,6 @@ class Mirror:
     _instance: str = field(factory=lambda: uuid4().hex)
     _admission: AccessControl = field(init=False)
     _validation: Revalidation = field(init=False)
-    _trials: LimitProbes = field(init=False)
     _checks: CredentialChecks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -172,18 +146,27 @@ class Mirror:
             self.now,
             self.call_later,
         )
-        self.stops = ActiveLimits(self.is_accepted)
+        self.sender = Sender(
+            self.github,
+            self.store,
+            self.credentials,
+            self.limiter,
+            self.availability,
+            self.metrics,
+            self.options.timeout,
+            self.login,
+            self.now,
+            self.call_later,
+            self._owner,
+        )
         self._checks = CredentialChecks(self.metrics, self.now)
         self.metrics.watch_unknown(lambda: self.limiter.unknown_in_flight)
         self.proofs = Proofs(self.now)
-        self._validation = Revalidation(self, self.store, self.threads, self.sharing, self.proofs)
-
-        self._trials = LimitProbes(self.store, self.stops, self.now, self.call_later, self._owner)
+        self._validation = Revalidation(
+            self, self.store, self.threads, self.sharing, self.proofs, self.credentials, self.sender
+        )
 
     # Time and names.
-
-    def _key(self, request: Request) -> CacheKey:
-        return CacheKey.of(request.target, request.fields, self.names.origin)
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
@@ -205,20 +188,13 @@ class Mirror:
 
     def credential_of(self, fields: Fields) -> str:
         """Return the name of the credential in a request's *fields*."""
-        return self.names.of(fields)
-
-    def is_accepted(self, token: str) -> bool:
-        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
-        return self.accepted.knows(token) or token == self.names.token_of(_NO_FIELDS)
-
-    def _requester(self, fields: Fields) -> Requester:
-        return Requester(self.names.of(fields), self.names.token_of(fields))
+        return self.credentials.names.of(fields)
 
     # From outside.
 
     async def respond(self, request: Request, upload: Upload | None = None) -> Response:
         """Return the answer to a client's question. Raises `MirrorError` where there is none."""
-        requester = self._requester(request.fields)
+        requester = self.credentials.requester(request.fields)
         began = self.now()
         deadline = began + self.options.timeout
         if self.options.allowed_users:
@@ -277,7 +253,7 @@ class Mirror:
 
         Raises `LoginUnknownError` where GitHub fails or a rate limit is in force.
         """
-        requester = self._requester(request.fields)
+        requester = self.credentials.requester(request.fields)
         try:
             try:
                 if upload is None:
@@ -365,7 +341,7 @@ class Mirror:
         """Forward a request that is not storable, and pass on what comes, whatever it is."""
         writes = await _mutates(request, upload, self.budgets)
         if upload is not None:
-            if not self.is_accepted(requester.token):
+            if not self.credentials.is_accepted(requester.token):
                 # It has few slots, with all others like it: none is held for a client that stalls.
                 await upload.whole(_SMALL_CONTENT)
             # The timeout for GitHub does not include the time that the client takes to send.
@@ -374,25 +350,27 @@ class Mirror:
         # GitHub lets nothing be changed without a credential, and all clients without one share it:
         # none may end what permits stale responses to the others.
         changes = writes and request.authorization is not None
-        writers = self.names.writers_of(request.fields) if changes else frozenset()
+        writers = self.credentials.names.writers_of(request.fields) if changes else frozenset()
 
         def sending() -> None:
             departure.note(self.now())
             if writes:
-                known = self.is_accepted(requester.token)
+                known = self.credentials.is_accepted(requester.token)
                 for writer in writers:
                     self._generations.begin(writer, known=known)
 
         # Only what we can unpack can be rewritten.
         coding = b"gzip" if accepts_gzip(request.fields) else b"identity"
         request = evolve(request, fields=request.fields.with_line(b"accept-encoding", coding))
-        await self._learn_limits(request, requester.token, mutates=writes)
+        await self.sender.learn_limits(request, requester.token, writes=writes)
         asked_at = self.tick()
         noted: Deferred[list[None]] | None = None
         # A request that was not sent, or that GitHub has rate limited, changes nothing.
         may_have_written = True
         try:
-            reply = await self.put(request, requester, upload, deadline, sending, writes=writes)
+            reply = await self.sender.send(
+                OutgoingRequest(request, requester, deadline, upload, writes, sending)
+            )
             may_have_written = not reply.limited and reply.status != _UNAUTHORIZED
         except UpstreamError as error:
             may_have_written = error.reason != "connect-error"
@@ -400,7 +378,7 @@ class Mirror:
             raise
         finally:
             if writes and may_have_written and departure.sent_at is not None:
-                noted = self._advance(writers, known=self.is_accepted(requester.token))
+                noted = self._advance(writers, known=self.credentials.is_accepted(requester.token))
         if noted is not None:
             await self._until_noted(noted, reply)
         if not reply.limited:
@@ -417,25 +395,7 @@ class Mirror:
         if what == "credential" and request.authorization is not None:
             self.revoked(request.fields, requester, asked_at)
         elif what == "key":
-            self.store.refuse(self._key(request), requester.credential, asked_at)
-
-    async def _learn_limits(self, request: Request, token: str, *, mutates: bool) -> None:
-        """Learn what limits the fleet has met."""
-        with self._expecting(token):
-            limits = await self.store.limits(
-                token, _scopes(request, mutates=mutates), self.store.store_deadline()
-            )
-        self.stops.learned(token, limits, self.now())
-
-    def _expecting(self, token: str) -> AbstractContextManager[None]:
-        """Prepare for a request of a token; nothing is shared in the fleet for an unknown one."""
-        return self.limiter.expecting(token) if self.is_accepted(token) else nullcontext()
-
-    def _unless_stopped(self, token: str, scopes: tuple[str, ...]) -> None:
-        """Raise `RateLimitedError` where a limit is in force."""
-        stop = self.stops.now_stopped(token, scopes, self.now())
-        if stop is not None:
-            raise RateLimitedError(stop)
+            self.store.refuse(self.credentials.key(request), requester.credential, asked_at)
 
     @staticmethod
     async def _until_noted(noted: Deferred[list[None]], reply: UpstreamResponse) -> None:
@@ -462,7 +422,7 @@ class Mirror:
     def _catch_up(self, requester: Requester, known: Known) -> None:
         """Advance the clock, and begin a generation if another replica has forwarded a write."""
         self._order.read(known.latest_at)
-        accepted = self.is_accepted(requester.token)
+        accepted = self.credentials.is_accepted(requester.token)
         self._generations.note_epoch(requester.credential, known.epoch, known=accepted)
 
     def epoch(self, asked: Lookup, known: Known) -> bytes | None:
@@ -476,7 +436,7 @@ class Mirror:
             return known.epoch
         began = self.store.begin_epoch(asked.credential, new_epoch(), asked.came_at)
         if began is not None:
-            accepted = self.is_accepted(requester.token)
+            accepted = self.credentials.is_accepted(requester.token)
             self._generations.note_own_epoch(asked.credential, began, known=accepted)
         return began
 
@@ -484,92 +444,6 @@ class Mirror:
 
     def _deadline(self) -> float:
         return self.now() + self.options.timeout
-
-    async def put(  # noqa: PLR0913 - whose request it is, what it carries, what it may change
-        self,
-        request: Request,
-        requester: Requester,
-        upload: Upload | None,
-        deadline: float,
-        sending: Callable[[], object] = bool,
-        *,
-        writes: bool = False,
-        slot: Slot | None = None,
-        within_s: float = inf,
-    ) -> UpstreamResponse:
-        """Put one question to GitHub, and take account of its answer.
-
-        *sending* is called just before it is sent. *writes*: whether it may change later responses
-        of GitHub. *slot* may hold the permit that it needs. *within_s*: the longest time from then
-        to the response. Raises `RateLimitedError` where a rate limit is in force, and nothing is
-        sent.
-        """
-        token, scopes = requester.token, _scopes(request, mutates=writes)
-        # Nobody queues who is stopped; who is stopped while he queues must not ask either.
-        self._unless_stopped(token, scopes)
-        if spends(request):
-            self.limiter.keep_reserve(token, bucket_of(request.method, request.path))
-        permit = None if slot is None else slot.take()
-        if permit is None:
-            permit = await self._permit(request, token, deadline, writes=writes)
-        try:
-            trial = self._trials.enter_at_once(token, scopes) or await self._trials.enter(
-                token, scopes
-            )
-            answered = False
-            self._charges.sent(token, known=self.is_accepted(token))
-            try:
-                sending()
-                by = min(deadline, self.now() + within_s)
-                reply = await self._put(request, upload, by, permit, trial.entry)
-                answered = True
-                self._note_acceptance(request, token, permit, reply)
-                reply = self._take_note(request, requester, trial, reply)
-            finally:
-                self._charges.ended(token, answered=answered)
-                trial.leave()
-        except BaseException:
-            permit.leave()
-            raise
-        return reply
-
-    async def _permit(
-        self, request: Request, token: str, deadline: float, *, writes: bool = False
-    ) -> Permit:
-        """Acquire what a request needs to be sent. Raises a `MirrorError` where it takes too long.
-
-        All tokens that GitHub has not accepted share their lanes.
-        """
-        reads, unknown = request.method in _READING, ""
-        if not self.is_accepted(token):
-            unknown = CHECKS if asks_for_limits(request) else UNKNOWN
-        try:
-            entering = self.limiter.enter(
-                token,
-                bucket_of(request.method, request.path),
-                READ_POINTS if reads else points_of(request, mutates=writes),
-                timeout_s=deadline - self.now(),
-                unknown=unknown,
-            )
-            if not entering.called:
-                self.github.make_room()
-            return await entering
-        except MirrorError:
-            if unknown:
-                self.metrics.unknown_overloaded()
-            raise
-
-    def _note_acceptance(
-        self, request: Request, token: str, permit: Permit, reply: UpstreamResponse
-    ) -> None:
-        """Note that GitHub has accepted a token, if this response is the first to show it."""
-        if (
-            accepts(reply.status, request.authorization)
-            and not _is_foreign(request, reply)
-            and not self.is_accepted(token)
-        ):
-            self.accepted.accept(token)
-            self.limiter.accepted(token, permit)
 
     async def _check(
         self, request: Request, requester: Requester, deadline: float
@@ -581,7 +455,7 @@ class Mirror:
         authorization = request.authorization
         if (
             authorization is None
-            or self.is_accepted(requester.token)
+            or self.credentials.is_accepted(requester.token)
             or self.availability.offline
             or request.fields.get(b"x-github-otp") is not None
             or not self._checks.may_check(authorization)
@@ -590,164 +464,14 @@ class Mirror:
         asked_at = self.tick()
 
         async def send(check: Request) -> UpstreamResponse:
-            return await self.put(check, requester, None, deadline, within_s=TIMEOUT_S)
+            return await self.sender.send(
+                OutgoingRequest(check, requester, deadline, within_s=TIMEOUT_S)
+            )
 
         refused = await self._checks.refusal(requester.credential, request, send)
         if refused is not None and not refused.collapsed:
             self.revoked(request.fields, requester, asked_at)
         return refused
-
-    async def _put(
-        self,
-        request: Request,
-        upload: Upload | None,
-        deadline: float,
-        permit: Permit,
-        entry: Entry,
-    ) -> UpstreamResponse:
-        """Ask GitHub, and take account of whether it is there."""
-        began = self.now()
-        timeout_s = deadline - began
-        # Failures of all credentials that may be made up count as those of one.
-        who = entry.credential if self.is_accepted(entry.credential) else UNKNOWN
-        status: int | str = "cancelled"
-        try:
-            producer = None if upload is None else upload.producer()
-            reply = await self.github.ask(
-                request, producer, timeout_s, permit.leave, lambda: permit.is_wanted
-            )
-            status = reply.status
-            if status in _LIMITED:
-                reply = await self._look_for_limit(request, reply, entry.strikes)
-        except UpstreamError as error:
-            status = error.reason
-            # A timeout of a request with little time left is no failure of GitHub.
-            cut_short = error.reason == "timeout" and timeout_s < self.options.timeout / 2
-            if not error.is_ours and not cut_short and not asks_for_limits(request):
-                seen = _observation(request, who)
-                self.availability.failed(seen, began, self.now())
-            if error.reason == "timeout":
-                self._timed_out(request, entry.credential, began, cut_short=cut_short)
-            raise
-        finally:
-            ended = self.now()
-            self.metrics.upstream(request.method, status, ended - began)
-        if reply.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
-            self._timed_out(request, entry.credential, began)
-        elif self.backoffs.any_known:
-            self.backoffs.responded(self._key(request).name, entry.credential)
-        if asks_for_limits(request):
-            return reply  # it does not show whether GitHub responds to other requests
-        if reply.status >= 500:  # noqa: PLR2004
-            self.availability.failed(_observation(request, who), began, ended)
-        elif not _is_foreign(request, reply):
-            self.availability.answered(limited=reply.limited, now=ended)
-        return reply
-
-    def _timed_out(
-        self, request: Request, token: str, began: float, *, cut_short: bool = False
-    ) -> None:
-        """Count a request that timed out, and note it for the backoff of its key.
-
-        A request that was *cut_short* had too little time, and does not count for its key.
-        """
-        self.metrics.unknown()
-        if request.method in _READING and not cut_short and self.is_accepted(token):
-            self.backoffs.timed_out(self._key(request).name, token, began, self.now())
-
-    async def _look_for_limit(
-        self, request: Request, reply: UpstreamResponse, strikes: int
-    ) -> UpstreamResponse:
-        """Return a 403 or 429 with the limit that it tells of, its content ready to be taken.
-
-        Where the content breaks off, the fields have to do; if they don't tell of a limit, it
-        fails with `UpstreamError`.
-        """
-        broken: UpstreamError | None = None
-        content: bytes | None = b""
-        try:
-            content = await reply.content.collect(MOST_OF_A_LIMIT)
-        except UpstreamError as error:
-            broken = error
-        try:
-            coding = reply.fields.combined(b"content-encoding")
-            plain = identity(content or b"", coding, MOST_OF_A_LIMIT)
-        except (UndecodableError, ContentTooLargeError):
-            plain = b""
-        meaning = meaning_of(request, reply.status, reply.fields, plain, self.now(), strikes)
-        reply = evolve(reply, limit=meaning.limit, refuses=meaning.refuses)
-        if reply.limited and content is None:
-            reply.content.abort()
-        elif not reply.limited and broken is not None:
-            raise UpstreamError(broken.reason, broken.why, reply.status, broken.limit) from broken
-        elif content is None:
-            return reply
-        return evolve(reply, content=HeldContent(content or b""))
-
-    def _take_note(
-        self, request: Request, requester: Requester, trial: LimitProbe, reply: UpstreamResponse
-    ) -> UpstreamResponse:
-        """Note quota and rate limit of a response; return it with its cost."""
-        reply = self._account(request, requester, reply)
-        now, limit = self.now(), reply.limit
-        if reply.status >= 500:  # noqa: PLR2004
-            return reply
-        if limit is None:
-            self._trials.passed(trial)
-            return reply
-        self.stops.met(trial.entry, limit)
-        if self.is_accepted(requester.token):
-            self.store.set_limit(requester.token, limit)
-        if limit.kind is LimitKind.SECONDARY and self.is_accepted(requester.token):
-            self.limiter.complained(requester.token)
-        _log.warn(
-            "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
-            " retry_in={seconds}s",
-            user=self.login(requester.credential) or "unknown",
-            limit=limit.kind.value,
-            resource=limit.scope or "all",
-            seconds=round(limit.until - now),
-        )
-        return reply
-
-    def _account(
-        self, request: Request, requester: Requester, reply: UpstreamResponse
-    ) -> UpstreamResponse:
-        """Count what a question cost, and show what is left (GitHub: rate limits)."""
-        bucket = bucket_of(request.method, request.path)
-        known = self.is_accepted(requester.token)
-        if known:
-            self.quotas.note(requester.token, bucket, reply.fields)
-        remaining = whole_number(reply.fields.get(b"x-ratelimit-remaining"))
-        reset = whole_number(reply.fields.get(b"x-ratelimit-reset"))
-        if remaining is None or reset is None:
-            return reply
-        login = self.login(requester.credential)
-        resource = resource_of(request, reply.fields)
-        self.metrics.quota(login, resource, remaining, reset)
-        token, alone = requester.token, not self.limiter.is_shared(requester.token)
-        if known:
-            self.limiter.heard(token, resource, remaining, reset)
-        one_less = self._charges.received(
-            token, resource, remaining, reset, self.now(), alone=alone
-        )
-        if reply.status != 304 or request.authorization is None:  # noqa: PLR2004
-            if not asks_for_limits(request):
-                self.metrics.spent(login)
-            return reply
-        if not one_less:
-            return reply
-        self.metrics.charged(login)
-        if not self._has_charged:
-            self._has_charged = True
-            _log.warn(
-                "GitHub counted a 304 against the quota (logged once): user={user}"
-                " resource={resource} remaining={remaining}",
-                user=login or "unknown",
-                resource=resource,
-                remaining=remaining,
-            )
-        return evolve(reply, charged=True)
 
     # What is storable: collapsed, looked up, asked, taken.
 
@@ -764,7 +488,7 @@ class Mirror:
         """Answer a storable question, together with all who ask the same now."""
         asked = Lookup(
             request=request,
-            key=self._key(request),
+            key=self.credentials.key(request),
             requester=requester,
             generation=self._current_generation(requester),
             deadline=deadline,
@@ -781,7 +505,7 @@ class Mirror:
         return await self._ask(asked)
 
     def _current_generation(self, requester: Requester) -> int:
-        known = self.is_accepted(requester.token)
+        known = self.credentials.is_accepted(requester.token)
         return self._generations.of(requester.credential, known=known)
 
     async def page(self, request: Request, asked: Lookup) -> Response:
@@ -857,7 +581,7 @@ class Mirror:
             if fresh is not None:
                 return fresh
         if known.limits:
-            self.stops.learned(asked.requester.token, known.limits, self.now())
+            self.sender.limits.learned(asked.requester.token, known.limits, self.now())
         refused = await self._check(asked.request, asked.requester, asked.deadline)
         if refused is not None:
             return refused
@@ -919,8 +643,8 @@ class Mirror:
     ) -> Response | None:
         """Return a stale response where no request is sent to GitHub now; None: one is sent."""
         now, stop = self.now(), None
-        if self.stops.any_known:
-            stop = self.stops.now_stopped(asked.requester.token, asked.scopes, now)
+        if self.sender.limits.any_known:
+            stop = self.sender.limits.now_stopped(asked.requester.token, asked.scopes, now)
         if has_grant and (stop is not None or self.availability.offline):
             reason = "offline" if stop is None else stop.limit.kind.reason
             stale = await self._stale(asked, reason, None)
@@ -928,7 +652,7 @@ class Mirror:
                 if stop is None and self.availability.takes_trial(now):
                     self._ask_aside(asked, known)
                 return stale
-        if stop is None and self.backoffs.any_known:
+        if stop is None and self.sender.backoffs.any_known:
             return await self._backed_off(asked, now, has_grant=has_grant)
         return None
 
@@ -937,7 +661,7 @@ class Mirror:
 
         Without a stale response, raises a `MirrorError` after repeated timeouts.
         """
-        backoff = self.backoffs.holds(asked.key.name, asked.requester.token, now)
+        backoff = self.sender.backoffs.holds(asked.key.name, asked.requester.token, now)
         if backoff is None:
             return None
         stale = await self._stale(asked, "timeout", None, sent=False) if has_grant else None
@@ -1016,10 +740,6 @@ class Mirror:
             reason=reason,
         )
 
-    def is_unsettled(self, asked: Lookup) -> bool:
-        """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
-        return self.stops.is_unsettled(asked.requester.token, asked.scopes)
-
     def close(self) -> None:
         """Give up what is asked though nobody waits for it."""
         self.users.close()
@@ -1049,7 +769,9 @@ class Mirror:
         stored = found.get(grant.digest)
         if stored is None or not staleness.may_serve(stored):
             return None
-        quota = self.quotas.last(asked.requester.token, bucket_of(b"GET", asked.request.path))
+        quota = self.sender.accounting.quotas.last(
+            asked.requester.token, bucket_of(b"GET", asked.request.path)
+        )
         return Response(
             200,
             staleness.fields(stored, grant, quota),
@@ -1064,21 +786,21 @@ class Mirror:
 
     async def _look_up(self, asked: Lookup, *, current: bool = False) -> Known:
         look_up, (credential, token) = self.store.look_up, asked.requester
-        if self.limiter.budgets.alone or not self.is_accepted(token):
+        if self.limiter.budgets.alone or not self.credentials.is_accepted(token):
             known = await look_up(
                 asked.key, credential, asked.store_deadline, current=current, token=token
             )
         else:
-            with self.limiter.expecting(token):
+            with self.sender.expecting(token):
                 known = await look_up(
                     asked.key, credential, asked.store_deadline, current=current, token=token
                 )
         self._catch_up(asked.requester, known)
-        if not self.is_accepted(token) and fleet_knows(known):
+        if not self.credentials.is_accepted(token) and fleet_knows(known):
             authorization = asked.request.authorization
             # What GitHub does not validate is granted what requests without a credential are.
             if authorization is not None and is_checkable(authorization):
-                self.accepted.accept(token)
+                self.credentials.accept(token)
         return known_for(asked.request.fields.once(canonical), known)
 
     def _up_to_date(self, asked: Lookup) -> Lookup:
@@ -1095,7 +817,7 @@ class Mirror:
 
         A credential that GitHub has not accepted acquires none: no other request waits for it.
         """
-        if not self.is_accepted(asked.requester.token):
+        if not self.credentials.is_accepted(asked.requester.token):
             return None
         if asked.head or asked.probing or known.refused or known.unstorable or known.grant:
             return None
@@ -1123,11 +845,11 @@ class Mirror:
             tries[subject] += 1
             if tries[subject] > _MOST_CLAIMS:
                 break
-            if self.stops.now_stopped(asked.requester.token, asked.scopes, self.now()):
+            if self.sender.limits.now_stopped(asked.requester.token, asked.scopes, self.now()):
                 break  # nothing will be sent
             if slot.permit is None:
-                token, deadline = asked.requester.token, asked.deadline
-                slot.permit = await self._permit(asked.request, token, deadline)
+                outgoing = OutgoingRequest(asked.request, asked.requester, asked.deadline)
+                slot.permit = await self.sender.acquire(outgoing)
             claim = await self.store.claim(subject, owner, asked.store_deadline)
             if claim is Claim.GO:
                 return known, (subject, owner)
@@ -1180,9 +902,9 @@ class Mirror:
         It was the token that was refused, and so it is with each scheme that it is sent with.
         """
         credential = requester.credential
-        known = self.is_accepted(requester.token)
-        self.accepted.forget(requester.token)
-        for name in self.names.writers_of(fields):
+        known = self.credentials.is_accepted(requester.token)
+        self.credentials.forget(requester.token)
+        for name in self.credentials.names.writers_of(fields):
             self._generations.begin(name, known=known)
             self.store.revoke(name, new_epoch(accepted=False))
         # The hybrid clock may be ahead of the machine's, by which later logins are noted.
@@ -1201,21 +923,6 @@ class Mirror:
         if login is not None and not asked.head:
             for name in set(asked.requester):
                 self.users.learn(name, login, self.now())
-
-
-def _observation(request: Request, credential: str) -> Observation:
-    """Return the failure of a request as an observation; HEAD is the operation of GET."""
-    method = "GET" if request.method in _READING else request.method.decode("latin-1")
-    operation = f"{method} {path_pattern(request.path)}"
-    return Observation(request.path.decode("latin-1"), credential, operation)
-
-
-def _is_foreign(request: Request, reply: UpstreamResponse) -> bool:
-    """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
-    if reply.status != 200 or request.method not in _READING:  # noqa: PLR2004
-        return False
-    accept, content_type = request.fields.get(b"accept"), reply.fields.get(b"content-type")
-    return not is_as_accepted(accept, content_type)
 
 
 def _is_not_for(asked: Lookup, response: Response) -> bool:
@@ -1259,12 +966,3 @@ async def _mutates(request: Request, upload: Upload | None, budgets: Budgets) ->
     with budgets.small.charge(size if size > FREE_BYTES else 0):
         content = await upload.whole(_GRAPHQL_LOOK)
     return content is None or is_mutation(content)
-
-
-def _scopes(request: Request, *, mutates: bool) -> tuple[str, ...]:
-    """Return the scopes of the limits that stop a request."""
-    method, path = request.method, request.path
-    if method in _READING:
-        return scopes_of(method, path, creates=False)
-    creates = creates_content(method, graphql=is_graphql(request), mutates=mutates)
-    return scopes_of(method, path, creates=creates)

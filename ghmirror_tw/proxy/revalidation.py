@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -52,8 +51,6 @@ from ghmirror_tw.proxy.exchange import (
     Exchange,
     Lookup,
     MirrorOptions,
-    Requester,
-    Upload,
 )
 from ghmirror_tw.proxy.link_proofs import NoPagesError, NoSuchPageError, Proofs
 from ghmirror_tw.proxy.stored_content import fetched
@@ -62,15 +59,16 @@ from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.restore_barrier import RestoreBarrier, looks
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.byte_budget import Budgets, Room
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.incoming_content import HeldContent
+from ghmirror_tw.upstream.limit_detection import LIMIT_CONTENT_BYTES
 from ghmirror_tw.upstream.limits import RateLimitedError, limited
-from ghmirror_tw.upstream.rate_limiter import Slot
+from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester
 from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.sender import Sender
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError, UpstreamResponse
 
 _EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(entity_tags.EMPTY_LIST), 2, 0)
-#: How much of an answer is looked at, to tell whether it speaks of a limit.
-MOST_OF_A_LIMIT: Final = 64 * 1024
 #: GitHub's statuses for a page of a list that has no numbered pages.
 _NO_PAGES: Final = frozenset({400, 404})
 _CONFIRMED: Final = {
@@ -104,32 +102,14 @@ class RevalidationContext(Protocol):
     def login(self, credential: str) -> str | None:
         """Return whose credential it is, where known."""
 
-    async def put(  # noqa: PLR0913 - a request, its credential, content and deadline
-        self,
-        request: Request,
-        requester: Requester,
-        upload: Upload | None,
-        deadline: float,
-        sending: Callable[[], object] = bool,
-        *,
-        slot: Slot | None = None,
-    ) -> UpstreamResponse:
-        """Put one question to GitHub; *sending* is called just before it is sent."""
-
     async def page(self, request: Request, asked: Lookup) -> Response:
         """Answer a question of our own, of another page of what is *asked* for."""
-
-    def is_accepted(self, token: str) -> bool:
-        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
 
     def revoked(self, fields: Fields, requester: Requester, asked_at: float) -> None:
         """Remember that GitHub refused a credential altogether, in a request with *fields*."""
 
     def epoch(self, asked: Lookup, known: Known) -> bytes | None:
         """Return the epoch in which a request was sent, after what was *known*; None: unknown."""
-
-    def is_unsettled(self, asked: Lookup) -> bool:
-        """Tell whether a limit was met of which nobody has seen the end, for what is *asked*."""
 
     def unstorable(self, asked: Lookup, reason: str) -> None:
         """Note that a 200 could not be stored, and the reason."""
@@ -144,6 +124,8 @@ class Revalidation:
     threads: ContentThreads
     sharing: Sharing
     proofs: Proofs
+    credentials: CredentialRegistry
+    sender: Sender
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.mirror"))
 
     async def _plan(self, asked: Lookup, known: Known) -> ConditionalRequest:
@@ -155,7 +137,7 @@ class Revalidation:
             reuse.may_have_candidates(known)
             and self.sharing.enabled(now)
             # Else the time of the response would show whether something is stored.
-            and self.world.is_accepted(asked.requester.token)
+            and self.credentials.is_accepted(asked.requester.token)
         ):
             entries = reuse.candidates(
                 known,
@@ -228,8 +210,14 @@ class Revalidation:
                 asked_at = self.world.tick()
                 request = plan.as_sent(asked.request)
                 try:
-                    reply = await self.world.put(
-                        request, asked.requester, None, asked.deadline, sending, slot=asked.slot
+                    reply = await self.sender.send(
+                        OutgoingRequest(
+                            request,
+                            asked.requester,
+                            asked.deadline,
+                            sending=sending,
+                            slot=asked.slot,
+                        )
                     )
                 except UpstreamError as error:
                     if error.status is not None:
@@ -358,7 +346,7 @@ class Revalidation:
         if own is NOTHING or own.unprovable:
             return None
         # It would be one question more than the one that may try whether a limit has ended.
-        if self.world.is_unsettled(asked):
+        if self.sender.limits.is_unsettled(asked.requester.token, asked.scopes):
             return None
         # The proof may be older than the main request, which may have to wait for a connection.
         self._note_departure(asked)
@@ -581,7 +569,7 @@ def limited_answer(reply: UpstreamResponse, limit: Limit, now: float) -> Respons
     content = reply.content.content if isinstance(reply.content, HeldContent) else b""
     response = passed_on(reply, BufferedContent(content, _coding(reply)))
     try:
-        readable = bool(identity(content, _coding(reply), MOST_OF_A_LIMIT))
+        readable = bool(identity(content, _coding(reply), LIMIT_CONTENT_BYTES))
     except (UndecodableError, ContentTooLargeError):
         readable = False
     if readable:

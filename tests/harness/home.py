@@ -175,7 +175,7 @@ class Home:
         """Let the mirror know tokens, so that it does not check them first."""
         mirror = self.house.mirror
         for token in tokens:
-            mirror.accepted.accept(mirror.names.name(f"token {token}".encode()))
+            mirror.credentials.accept(mirror.credentials.names.name(f"token {token}".encode()))
 
     @property
     def url(self) -> str:

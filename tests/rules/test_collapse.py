@@ -457,7 +457,7 @@ class Slots(TestCase):
 
     def waiting(self, home: Home, token: str) -> int:
         """Return how many requests of a token wait for a slot."""
-        name = home.house.mirror.names.name(f"token {token}".encode())
+        name = home.house.mirror.credentials.names.name(f"token {token}".encode())
         lane = home.house.limiter._lanes.get(name)
         return 0 if lane is None else lane.length
 

@@ -10,8 +10,8 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.messages import Request
-from ghmirror_tw.proxy.exchange import Requester
 from ghmirror_tw.upstream import limit_probes
+from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from tests.fakes.github import GitHub
@@ -51,7 +51,7 @@ class Limits(TestCase):
     def lasts(self) -> int:
         """Return how long the one limit in force still lasts, in seconds."""
         mirror = self.home.house.mirror
-        ((_, limit),) = mirror.stops.in_force(mirror.now())
+        ((_, limit),) = mirror.sender.limits.in_force(mirror.now())
         return ceil(limit.until - mirror.now())
 
     async def test_what_is_stopped(self) -> None:
@@ -310,7 +310,7 @@ class Offline(TestCase):
         for number in range(6):
             request = Request(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
             requester = Requester(f"{number}", f"{number}")
-            left = mirror.put(request, requester, None, mirror.now() + 0.01)
+            left = mirror.sender.send(OutgoingRequest(request, requester, mirror.now() + 0.01))
             await self.assertFailure(Deferred.fromCoroutine(left), UpstreamError)
         assert not self.home.house.availability.failures
 
@@ -507,7 +507,7 @@ class Fleet(TestCase):
             barrier.open()
             for each in asked:
                 assert (await each).outcome.endswith("detail=revalidated")
-            assert not self.other.house.mirror.stops._stops
+            assert not self.other.house.mirror.sender.limits._stops
 
     async def test_who_tries_next_knows_what_came_of_it(self) -> None:
         """One whose turn came late doesn't ask into a limit that another has met meanwhile."""

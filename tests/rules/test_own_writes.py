@@ -97,7 +97,7 @@ class OwnWritesInTheFleet(TestCase):
         for home in (self.one, self.other):
             await home.get("/thing", token="alice-1")
         await settled(self.one.house.store, self.other.house.store)
-        self.alice = self.one.house.mirror.names.name(b"token alice-1")
+        self.alice = self.one.house.mirror.credentials.names.name(b"token alice-1")
 
     async def test_a_write_through_one_counts_in_the_other(self) -> None:
         """Neither fresh nor stale, though the other replica has the grant in memory."""

@@ -67,7 +67,7 @@ class Pacing(TestCase):
         self.github.fault("/things/1", "secondary-limit", times=1)
         assert (await home.get("/things/1", token="alice-1")).status == 403
         assert list(home.house.limiter._complaints) == [
-            home.house.mirror.names.name(b"token alice-1")
+            home.house.mirror.credentials.names.name(b"token alice-1")
         ]
 
     async def test_the_reserve_is_kept(self) -> None:

@@ -121,7 +121,7 @@ class Stale(TestCase):
         await self.home.get("/user", token="alice-1")
         self.home.house.mirror.users._words = CredentialTable()
         assert (await self.while_away("/user")).status == 200
-        name = self.home.house.mirror.names.name(b"token alice-1")
+        name = self.home.house.mirror.credentials.names.name(b"token alice-1")
         assert self.home.house.mirror.login(name) is None
 
     async def test_what_is_too_large_by_now_goes_to_each(self) -> None:

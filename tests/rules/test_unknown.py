@@ -97,7 +97,7 @@ class Names:
 
     def __init__(self, home: Home, values: Iterable[str]) -> None:
         self.home = home
-        names = home.house.mirror.names
+        names = home.house.mirror.credentials.names
         self.wanted: set[object] = set()
         for value in values:
             raw = value.encode()
@@ -201,18 +201,20 @@ class Flood(TestCase):
         lanes = id(self.home.house.limiter._lanes)
         gone = [shown for each, shown in before.items() if each not in kept and each != lanes]
         assert gone == []
-        assert mirror.login(mirror.names.name(b"token alice-1")) == "alice"
+        assert mirror.login(mirror.credentials.names.name(b"token alice-1")) == "alice"
 
     async def test_a_table_that_forgets_the_rule_is_found(self) -> None:
         """The search sees each kind of container, wherever it is reached from."""
         mirror = self.home.house.mirror
-        names = [mirror.names.name(authorization(each).encode()) for each in range(MADE_UP)]
+        names = [
+            mirror.credentials.names.name(authorization(each).encode()) for each in range(MADE_UP)
+        ]
         made_up = Names(self.home, map(authorization, range(MADE_UP)))
         assert made_up.tables(most=MOST_UNKNOWN) == {}
-        mirror.backoffs._known.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
+        mirror.sender.backoffs._known.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
         assert len(made_up.tables(most=MOST_UNKNOWN)) == 1
-        mirror.backoffs._known.clear()
-        mirror.accepted._tokens._recent.update(dict.fromkeys(names, True))
+        mirror.sender.backoffs._known.clear()
+        mirror.credentials._tokens._recent.update(dict.fromkeys(names, True))
         assert len(made_up.tables(most=MOST_UNKNOWN)) == 1
 
 

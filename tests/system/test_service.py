@@ -157,7 +157,7 @@ class Service(TestCase):
                 f"[cache]\ncredential_secret = {secret * 32}\n"
             )
             home.house.reread()
-            given.append(home.house.mirror.names)
+            given.append(home.house.mirror.credentials.names)
         assert given[0] is given[1]
         assert given[1] is not given[2]
         assert given[2] is given[3]

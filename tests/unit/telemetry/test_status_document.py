@@ -101,8 +101,8 @@ class FiguresTests(TestCase):
         home.github.put_search("/search/issues", [])
         assert (await home.get("/search/issues?q=1", token="alice-1")).status == 403
         now = home.house.reactor.seconds()
-        stops = home.house.mirror.stops
-        name = home.house.mirror.names.name
+        stops = home.house.mirror.sender.limits
+        name = home.house.mirror.credentials.names.name
         until_ = round(now) + 600.0
         for token in (b"token bob-1", b"token bob-2", b"token carol-1"):
             stops.learned(name(token), [Limit(LimitKind.SECONDARY, "", until_)], now)
@@ -128,7 +128,7 @@ class FiguresTests(TestCase):
         """Though nobody has tried yet whether it has."""
         home = await open_home(self)
         now = home.house.reactor.seconds()
-        stops = home.house.mirror.stops
+        stops = home.house.mirror.sender.limits
         stops.learned("somebody", [Limit(LimitKind.PRIMARY, "core", now + 60.0)], now)
         assert stops.in_force(now + 61.0) == []
         assert stops.is_unsettled("somebody", ("core",))

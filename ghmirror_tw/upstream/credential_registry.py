@@ -1,0 +1,54 @@
+"""The names of credentials, and which of them GitHub has accepted as far as this replica knows.
+
+A client can make up credentials. Those that GitHub has not accepted share a few entries in tables
+(`runtime.bounded_tables`) and a few slots for requests (`rate_limiter`), so that they take none
+from the others.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define, field
+
+from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.messages import Request
+from ghmirror_tw.runtime.recent_cache import Lately
+from ghmirror_tw.upstream.outgoing_request import Requester
+
+#: The least number of tokens that are known as accepted, those that were used last. Any other token
+#: needs one good response again.
+CAPACITY: Final = 20_000
+_NO_FIELDS: Final = Fields()
+
+
+@define(eq=False)
+class CredentialRegistry:
+    """Names credentials by *names*, which SIGHUP may replace; knows the accepted tokens."""
+
+    names: CredentialNames
+    _tokens: Lately[str, bool] = field(init=False, factory=lambda: Lately(CAPACITY))
+
+    def requester(self, fields: Fields) -> Requester:
+        """Return the sender of a request with *fields*."""
+        return Requester(self.names.of(fields), self.names.token_of(fields))
+
+    def key(self, request: Request) -> CacheKey:
+        """Return the cache key of a request."""
+        return CacheKey.of(request.target, request.fields, self.names.origin)
+
+    def is_accepted(self, token: str) -> bool:
+        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
+        if self._tokens.get(token) is not None:
+            self.accept(token)  # it was used again
+            return True
+        return token == self.names.token_of(_NO_FIELDS)
+
+    def accept(self, token: str) -> None:
+        """Note that GitHub has accepted a token."""
+        self._tokens.put(token, value=True)
+
+    def forget(self, token: str) -> None:
+        """Note that GitHub does not accept a token any more."""
+        self._tokens.pop(token)

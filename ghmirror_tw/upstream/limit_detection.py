@@ -1,0 +1,51 @@
+"""Detection of rate limits in responses of GitHub, by status, fields and content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import evolve
+
+from ghmirror_tw.caching.content_codings import ContentTooLargeError, UndecodableError, identity
+from ghmirror_tw.github.rate_limits import meaning_of
+from ghmirror_tw.http.messages import Request
+from ghmirror_tw.upstream.incoming_content import HeldContent
+from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
+
+#: The largest content, in bytes, that is searched for a rate limit.
+LIMIT_CONTENT_BYTES: Final = 64 * 1024
+#: Statuses that may report a rate limit.
+_LIMITED: Final = frozenset({403, 429})
+
+
+async def with_limit(
+    request: Request, response: UpstreamResponse, now: Callable[[], float], strikes: int
+) -> UpstreamResponse:
+    """Return a response with the rate limit that it reports, and with its content received.
+
+    Where the content breaks off, the fields decide alone. If they report no limit, raises
+    `UpstreamError`. *strikes*: the number of limits that the credential has met in a row.
+    """
+    if response.status not in _LIMITED:
+        return response
+    broken: UpstreamError | None = None
+    content: bytes | None = b""
+    try:
+        content = await response.content.collect(LIMIT_CONTENT_BYTES)
+    except UpstreamError as error:
+        broken = error
+    try:
+        coding = response.fields.combined(b"content-encoding")
+        plain = identity(content or b"", coding, LIMIT_CONTENT_BYTES)
+    except (UndecodableError, ContentTooLargeError):
+        plain = b""
+    meaning = meaning_of(request, response.status, response.fields, plain, now(), strikes)
+    response = evolve(response, limit=meaning.limit, refuses=meaning.refuses)
+    if response.limited and content is None:
+        response.content.abort()
+    elif not response.limited and broken is not None:
+        raise UpstreamError(broken.reason, broken.why, response.status, broken.limit) from broken
+    elif content is None:
+        return response
+    return evolve(response, content=HeldContent(content or b""))

@@ -1,0 +1,91 @@
+"""A request as it is sent to GitHub: its sender, its content, and its deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Final, NamedTuple, Protocol
+
+from attrs import field, frozen
+from twisted.web.iweb import IBodyProducer
+
+from ghmirror_tw.github.graphql import is_graphql
+from ghmirror_tw.github.rate_limits import bucket_of, creates_content, scopes_of
+from ghmirror_tw.http.messages import Request
+from ghmirror_tw.upstream.rate_limiter import Slot
+
+_SAFE: Final = frozenset({b"GET", b"HEAD"})
+
+
+class Upload(Protocol):
+    """The content of a request, which may still be incoming."""
+
+    @property
+    def announced(self) -> int | None:
+        """Its length in bytes, where known."""
+
+    async def whole(self, limit_bytes: int) -> bytes | None:
+        """Return all of it, or None if it is over *limit_bytes*; it can be sent after that."""
+
+    def producer(self) -> IBodyProducer:
+        """Return the producer that sends it, once."""
+
+
+class Requester(NamedTuple):
+    """The sender of a request: the names of its *credential*, and of the *token* in it.
+
+    One token may be sent as several credentials, with the schemes `token`, `Bearer` and `Basic`.
+    Grants belong to the credential, GitHub's rate limits to the token.
+    """
+
+    credential: str
+    token: str
+
+
+@frozen
+class OutgoingRequest:
+    """A request that is sent to GitHub once.
+
+    *deadline*: until when its response must have begun, in seconds since the epoch. *writes*: the
+    request may change later responses of GitHub. *sending* is called just before the request is
+    sent. *slot* may hold the permit that it needs. *within_s*: the longest time from then to the
+    response.
+    """
+
+    request: Request
+    requester: Requester
+    deadline: float
+    upload: Upload | None = None
+    writes: bool = False
+    sending: Callable[[], object] = bool
+    slot: Slot = field(factory=Slot)
+    within_s: float = inf
+
+    @property
+    def token(self) -> str:
+        """The name of its token."""
+        return self.requester.token
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of GitHub's quota that it is charged to."""
+        return bucket_of(self.request.method, self.request.path)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its method is GET or HEAD."""
+        return self.request.method in _SAFE
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of the rate limits that apply to it."""
+        return limit_scopes(self.request, writes=self.writes)
+
+
+def limit_scopes(request: Request, *, writes: bool) -> tuple[str, ...]:
+    """Return the scopes of the rate limits that apply to a request."""
+    method, path = request.method, request.path
+    if method in _SAFE:
+        return scopes_of(method, path, creates=False)
+    creates = creates_content(method, graphql=is_graphql(request), mutates=writes)
+    return scopes_of(method, path, creates=creates)

@@ -1,0 +1,102 @@
+"""Accounting of quotas: the cost of each request, and the remaining quota (GitHub: rate limits)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from attrs import define, evolve, field
+from twisted.logger import Logger
+
+from ghmirror_tw.github.charged_304s import Charges
+from ghmirror_tw.github.rate_limits import asks_for_limits, bucket_of, resource_of
+from ghmirror_tw.http.messages import Request
+from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.outgoing_request import Requester
+from ghmirror_tw.upstream.quotas import Quotas
+from ghmirror_tw.upstream.rate_limiter import RateLimiter
+from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
+
+_log: Final = Logger(namespace="ghmirror.mirror")
+
+
+class QuotaMetrics(Protocol):
+    """The metrics of quotas; *user* is a login, None where it is not known."""
+
+    def quota(self, user: str | None, resource: str, remaining: int, reset: int) -> None:
+        """Set the remaining quota."""
+
+    def spent(self, user: str | None) -> None:
+        """Count a request that was charged."""
+
+    def charged(self, user: str | None) -> None:
+        """Count a 304 that was charged."""
+
+
+@define(eq=False)
+class QuotaAccounting:
+    """Notes the quota that each response reports, and detects charged 304s (`charged_304s`).
+
+    *login* returns the login of a credential, where known.
+    """
+
+    credentials: CredentialRegistry
+    limiter: RateLimiter
+    metrics: QuotaMetrics
+    login: Callable[[str], str | None]
+    now: Callable[[], float]
+    quotas: Quotas = field(factory=Quotas)
+    _charges: Charges = field(factory=Charges)
+    _has_charged: bool = False
+
+    def sent(self, token: str) -> None:
+        """Note that a request is sent."""
+        self._charges.sent(token, known=self.credentials.is_accepted(token))
+
+    def ended(self, token: str, *, answered: bool) -> None:
+        """Note that a request has ended, with a response or without."""
+        self._charges.ended(token, answered=answered)
+
+    def received(
+        self, request: Request, requester: Requester, response: UpstreamResponse
+    ) -> UpstreamResponse:
+        """Note the quota that a response reports; return it, marked if it is a charged 304."""
+        token = requester.token
+        known = self.credentials.is_accepted(token)
+        if known:
+            bucket = bucket_of(request.method, request.path)
+            self.quotas.note(token, bucket, response.fields)
+        remaining = whole_number(response.fields.get(b"x-ratelimit-remaining"))
+        reset = whole_number(response.fields.get(b"x-ratelimit-reset"))
+        if remaining is None or reset is None:
+            return response
+        login = self.login(requester.credential)
+        resource = resource_of(request, response.fields)
+        self.metrics.quota(login, resource, remaining, reset)
+        alone = not self.limiter.is_shared(token)
+        if known:
+            self.limiter.heard(token, resource, remaining, reset)
+        one_less = self._charges.received(
+            token, resource, remaining, reset, self.now(), alone=alone
+        )
+        if response.status != 304 or request.authorization is None:  # noqa: PLR2004
+            if not asks_for_limits(request):
+                self.metrics.spent(login)
+            return response
+        if not one_less:
+            return response
+        self._count_charged(login, resource, remaining)
+        return evolve(response, charged=True)
+
+    def _count_charged(self, login: str | None, resource: str, remaining: int) -> None:
+        self.metrics.charged(login)
+        if not self._has_charged:
+            self._has_charged = True
+            _log.warn(
+                "GitHub counted a 304 against the quota (logged once): user={user}"
+                " resource={resource} remaining={remaining}",
+                user=login or "unknown",
+                resource=resource,
+                remaining=remaining,
+            )
