@@ -247,7 +247,7 @@ class Filled:
         redis = self.house.redis
         for number, (user, grant) in enumerate(made.grants):
             if redis is None:
-                self.house.memory.remember(made.key, user, made.stored, grant, made.entry)
+                self.house.memory.store_response(made.key, user, made.stored, grant, made.entry)
             else:
                 stored = None if number else made.stored
                 await redis.redis.freshen(made.key, user, grant, made.entry, stored, _WRITE_S)

@@ -120,7 +120,7 @@ class Sizing:
         key, stored = self.key(0), content_of(0)
         user, grant, entry = self.credential(0), self.grant(stored.digest), self.entry(stored)
         await self.records.freshen(key, user, grant, entry, stored, SOON)
-        await self.records.refuse(key, user, self.now, SOON)
+        await self.records.deny(key, user, self.now, SOON)
 
     async def run(self) -> None:
         """Write kind after kind, and print what each takes."""
@@ -158,7 +158,7 @@ class Sizing:
                 )
 
         async def refuse(number: int) -> None:
-            await self.records.refuse(self.key(number), self.credential(9), self.now, SOON)
+            await self.records.deny(self.key(number), self.credential(9), self.now, SOON)
 
         first = await self.write(freshen(0))
         short = self.usage("l")

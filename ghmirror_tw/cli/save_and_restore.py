@@ -129,13 +129,13 @@ async def _chosen(desk: Desk, text: str | None) -> Whole:
 
 
 async def _put_back(desk: Desk, archive: Any, whole: Whole) -> int:
-    if not await archive.take(RESTORE, desk.replica, LEASE_S):
+    if not await archive.acquire_lease(RESTORE, desk.replica, LEASE_S):
         raise CommandError("lease", "another replica has the lease: it fills the store now")
     try:
         return await kept(desk.reactor, archive, RESTORE, desk.replica, _fill(desk, archive, whole))
     finally:
         with suppress(RedisUnavailableError):
-            await archive.let_go(RESTORE, desk.replica)
+            await archive.release_lease(RESTORE, desk.replica)
 
 
 async def _fill(desk: Desk, archive: Any, whole: Whole) -> int:

@@ -52,7 +52,7 @@ from ghmirror_tw.runtime.quantities import duration
 from ghmirror_tw.runtime.single_flight import Departure, SingleFlight
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.restore_barrier import RestoreBarrier, looks
-from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
+from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
@@ -395,7 +395,7 @@ class Mirror:
         if what == "credential" and request.authorization is not None:
             self.revoked(request.fields, requester, asked_at)
         elif what == "key":
-            self.store.refuse(self.credentials.key(request), requester.credential, asked_at)
+            self.store.deny(self.credentials.key(request), requester.credential, asked_at)
 
     @staticmethod
     async def _until_noted(noted: Deferred[list[None]], reply: UpstreamResponse) -> None:
@@ -812,7 +812,7 @@ class Mirror:
     def _is_cold(known: Known) -> bool:
         return known.grant is None and not known.entries and not known.unstorable
 
-    def _to_claim(self, asked: Lookup, known: Known) -> Subject | None:
+    def _to_claim(self, asked: Lookup, known: Known) -> LockName | None:
         """Return the lock of the fleet that a request needs, or None where it needs none.
 
         A credential that GitHub has not accepted acquires none: no other request waits for it.
@@ -821,7 +821,7 @@ class Mirror:
             return None
         if asked.head or asked.probing or known.refused or known.unstorable or known.grant:
             return None
-        return Subject(asked.key, asked.credential if known.entries else None)
+        return LockName(asked.key, asked.credential if known.entries else None)
 
     def _owner(self) -> str:
         """Return a name under which to claim something, another each time."""
@@ -830,7 +830,7 @@ class Mirror:
 
     async def _go_first(
         self, asked: Lookup, known: Known
-    ) -> tuple[Known, tuple[Subject, str] | None]:
+    ) -> tuple[Known, tuple[LockName, str] | None]:
         """Acquire the lock of the fleet, or wait for its holder; return what is known then.
 
         Also return the lock that was acquired. Waiting takes `collapse_wait` at most. If the holder
@@ -840,7 +840,7 @@ class Mirror:
         """
         owner, slot = self._owner(), asked.slot
         until = self.now() + self.options.collapse_wait
-        tries: Counter[Subject] = Counter()
+        tries: Counter[LockName] = Counter()
         while (subject := self._to_claim(asked, known)) is not None and self.now() < until:
             tries[subject] += 1
             if tries[subject] > _MOST_CLAIMS:
@@ -850,12 +850,12 @@ class Mirror:
             if slot.permit is None:
                 outgoing = OutgoingRequest(asked.request, asked.requester, asked.deadline)
                 slot.permit = await self.sender.acquire(outgoing)
-            claim = await self.store.claim(subject, owner, asked.store_deadline)
-            if claim is Claim.GO:
+            claim = await self.store.try_acquire(subject, owner, asked.store_deadline)
+            if claim is LockOutcome.ACQUIRED:
                 return known, (subject, owner)
-            if claim is Claim.WAIT:
+            if claim is LockOutcome.HELD:
                 slot.release()
-                await self.store.wait(subject, max(until - self.now(), 0.0))
+                await self.store.released(subject, max(until - self.now(), 0.0))
             known = await self._look_up(asked, current=True)
         return known, None
 

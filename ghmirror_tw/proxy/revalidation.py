@@ -283,7 +283,7 @@ class Revalidation:
         if validator.kind is not ValidatorKind.EMPTY:
             self.store.freshen(asked.key, asked.credential, grant, entry)
         elif asked.first_page:
-            self.store.remember(asked.key, asked.credential, stored, grant, entry)
+            self.store.store_response(asked.key, asked.credential, stored, grant, entry)
         fields = reuse.freshen(stored.fields, grant, own)
         outcome, granted = _CONFIRMED[validator.kind], turn.known.grant is not None
         response = Response(200, fields, outcome, stored, asked=304, granted=granted)
@@ -400,7 +400,7 @@ class Revalidation:
                 self._ends_grant(turn)
                 why = stored
             if reply.status == 200:  # noqa: PLR2004
-                self.store.unstorable(asked.key)
+                self.store.mark_unstorable(asked.key)
                 self.world.unstorable(asked, why)
             return passed_on(reply, self._body(reply, content))
 
@@ -502,7 +502,7 @@ class Revalidation:
         stored, shareable = represented
         self.world.budgets.keep(stored, stored.packed)
         grant, entry = update.brought(known, stored, self._word(turn), shareable=shareable)
-        self.store.remember(asked.key, asked.credential, stored, grant, entry)
+        self.store.store_response(asked.key, asked.credential, stored, grant, entry)
         if stored.items is not None and not asked.probing:
             self.proofs.answered(asked.walk(known))
             self.proofs.link_received(asked.walk(known), grant.link, self.world.options.api_url)
@@ -520,7 +520,7 @@ class Revalidation:
         """
         asked, grant = turn.asked, turn.known.grant
         if grant is not None and refuses(turn.reply.status) is None:
-            self.store.refuse(asked.key, asked.credential, turn.asked_at)
+            self.store.deny(asked.key, asked.credential, turn.asked_at)
 
     def _refused(self, asked: Lookup, status: int, asked_at: float) -> None:
         """Remember a refusal, so that it outweighs every grant from before.
@@ -531,7 +531,7 @@ class Revalidation:
         if what == "credential" and asked.request.authorization is not None:
             self.world.revoked(asked.request.fields, asked.requester, asked_at)
         elif what is not None:
-            self.store.refuse(asked.key, asked.credential, asked_at)
+            self.store.deny(asked.key, asked.credential, asked_at)
 
 
 def _coding(reply: UpstreamResponse) -> bytes:

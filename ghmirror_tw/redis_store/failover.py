@@ -37,7 +37,7 @@ from ghmirror_tw.store.claim_leases import LEASE_S, Leases
 from ghmirror_tw.store.claim_watch import Watch
 from ghmirror_tw.store.measured_store import LookupTimes, is_something, what_came
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
+from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 from ghmirror_tw.store.write_behind import Write, WriteBehind
 
 R = TypeVar("R")
@@ -129,7 +129,7 @@ class FailoverStore:
         )
         self._watch = Watch(
             self.reactor,
-            lambda subject: redis.is_claimed(subject, self.timeout_s),
+            lambda subject: redis.is_locked(subject, self.timeout_s),
             lambda: servers.reading,
             redis.chance,
         )
@@ -569,7 +569,7 @@ class FailoverStore:
     def _learns(self) -> bool:
         return self.fallback or bool(self.redis.servers.writing)
 
-    def remember(
+    def store_response(
         self,
         key: CacheKey,
         credential: str,
@@ -580,7 +580,7 @@ class FailoverStore:
         """Store what a 200 brought."""
         if not self._learns:
             return
-        self.memory.remember(key, credential, representation, grant, entry)
+        self.memory.store_response(key, credential, representation, grant, entry)
         # The first time with the content that is at hand; later with what is left in memory.
         content = [representation]
         self._send(
@@ -604,13 +604,13 @@ class FailoverStore:
             confirmed = key, credential, grant, entry
             self._send(_grant_of(*confirmed), key.name, partial(self._store, *confirmed))
 
-    def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
+    def deny(self, key: CacheKey, credential: str, asked_at: float) -> None:
         """Store a refusal of a key; it is queued, first, until Redis has it."""
-        self.memory.refuse(key, credential, asked_at)
+        self.memory.deny(key, credential, asked_at)
         self._send(
             ("refusal", key.name, credential),
             key.name,
-            lambda: self.redis.refuse(key, credential, asked_at, self._statement_s),
+            lambda: self.redis.deny(key, credential, asked_at, self._statement_s),
             lasting=True,
         )
 
@@ -690,77 +690,79 @@ class FailoverStore:
             return here
         return latest_of_each_scope(here, there)
 
-    def unstorable(self, key: CacheKey) -> None:
+    def mark_unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored; that isn't worth owing."""
-        self.memory.unstorable(key)
-        self._send(None, key.name, lambda: self.redis.unstorable(key, self._statement_s))
+        self.memory.mark_unstorable(key)
+        self._send(None, key.name, lambda: self.redis.mark_unstorable(key, self._statement_s))
 
     # Who asks first: one in this process, and that one in the fleet.
 
-    def claim(self, subject: Subject, owner: str, store_deadline: Deadline) -> Deferred[Claim]:
+    def try_acquire(
+        self, subject: LockName, owner: str, store_deadline: Deadline
+    ) -> Deferred[LockOutcome]:
         """Try to go first."""
         return Deferred.fromCoroutine(self._claim(subject, owner, store_deadline))
 
-    async def _claim(self, subject: Subject, owner: str, store_deadline: Deadline) -> Claim:
-        said = await self.memory.claim(subject, owner, store_deadline)
-        if said is not Claim.GO:
+    async def _claim(self, subject: LockName, owner: str, store_deadline: Deadline) -> LockOutcome:
+        said = await self.memory.try_acquire(subject, owner, store_deadline)
+        if said is not LockOutcome.ACQUIRED:
             return said
         try:
             said = await self._claim_in_fleet(subject, owner, store_deadline)
         except RedisUnavailableError:
-            return Claim.GO
+            return LockOutcome.ACQUIRED
         except Exception:  # cancelled, for one: who asked is gone, and must not hold up anybody
             self.memory.release(subject, owner)
             self._release_in_fleet(subject, owner)
             raise
-        if said is Claim.GO:
+        if said is LockOutcome.ACQUIRED:
             self._leases.begin(subject, owner)
         else:
             self.memory.release(subject, owner)
         return said
 
     async def _claim_in_fleet(
-        self, subject: Subject, owner: str, store_deadline: Deadline
-    ) -> Claim:
+        self, subject: LockName, owner: str, store_deadline: Deadline
+    ) -> LockOutcome:
         if self._watch.knows(subject):
-            return Claim.WAIT
+            return LockOutcome.HELD
         said = await self._ask(
             "claim",
             store_deadline,
             lambda left_s: Deferred.fromCoroutine(
-                self.redis.claim(subject, owner, LEASE_S, left_s)
+                self.redis.try_acquire(subject, owner, LEASE_S, left_s)
             ),
-            lambda claim: claim is Claim.KNOWN,
+            lambda claim: claim is LockOutcome.KNOWN,
         )
-        if said is Claim.WAIT:
+        if said is LockOutcome.HELD:
             self._watch.begin(subject)
         return said
 
-    def release(self, subject: Subject, owner: str) -> None:
+    def release(self, subject: LockName, owner: str) -> None:
         """End a claim, once what was stated of it can be seen by who waits for it."""
         self.memory.release(subject, owner)
         if self._leases.end(subject, owner):
             self._release_in_fleet(subject, owner)
 
-    def _release_in_fleet(self, subject: Subject, owner: str) -> None:
+    def _release_in_fleet(self, subject: LockName, owner: str) -> None:
         self._send(None, "", lambda: self._release(subject, owner))
 
-    async def _release(self, subject: Subject, owner: str) -> None:
+    async def _release(self, subject: LockName, owner: str) -> None:
         for slot in filter(None, (subject.key.name, subject.credential)):
             await self._until_sent(slot)
         await self.redis.release(subject, owner, self._statement_s)
 
-    def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
+    def released(self, subject: LockName, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended, here or elsewhere."""
         return Deferred.fromCoroutine(self._wait(subject, timeout_s))
 
-    async def _wait(self, subject: Subject, timeout_s: float) -> None:
+    async def _wait(self, subject: LockName, timeout_s: float) -> None:
         until = self.reactor.seconds() + timeout_s
         if not self._watch.knows(subject):
-            await self.memory.wait(subject, timeout_s)
+            await self.memory.released(subject, timeout_s)
         # Who was first here may have found that somebody else was first in the fleet.
         if self._watch.knows(subject):
-            await self._watch.wait(subject, max(until - self.reactor.seconds(), 0.0))
+            await self._watch.released(subject, max(until - self.reactor.seconds(), 0.0))
 
     # The end.
 

@@ -207,12 +207,12 @@ class RedisArchive:
 
     # Who does it.
 
-    async def take(self, what: str, owner: str, lease_s: float) -> bool:
+    async def acquire_lease(self, what: str, owner: str, lease_s: float) -> bool:
         """Take a lease, or keep it on."""
         lease = b"%d" % round(lease_s * 1000)
         return bool(await self._lease(scripts.TAKE, what, owner.encode(), lease))
 
-    async def let_go(self, what: str, owner: str) -> None:
+    async def release_lease(self, what: str, owner: str) -> None:
         """End a lease."""
         await self._lease(scripts.RELEASE, what, owner.encode())
 

@@ -34,7 +34,7 @@ from ghmirror_tw.runtime.recent_cache import Lately
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store import record_names as names
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.store_interface import Claim, Subject
+from ghmirror_tw.store.store_interface import LockName, LockOutcome
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
@@ -460,9 +460,7 @@ class RedisRecords:
         """Store several at a time; all are of *key* where servers are sharded."""
         return self._ask(names.slot_of_key(key), confirmations, Purpose.WRITE, timeout_s)
 
-    async def refuse(
-        self, key: CacheKey, credential: str, asked_at: float, timeout_s: float
-    ) -> None:
+    async def deny(self, key: CacheKey, credential: str, asked_at: float, timeout_s: float) -> None:
         """Store a refusal of a key to a credential; the grant that it outweighs goes."""
         name = names.refusal(key, credential)
         keys = self.keys(name, names.grant(key, credential))
@@ -519,36 +517,38 @@ class RedisRecords:
         command = scripts.SET_LIMIT.call(keys, self.codec.limit(name, limit), life)
         await self._write(names.slot_of_credential(token), command, timeout_s)
 
-    async def unstorable(self, key: CacheKey, timeout_s: float) -> None:
+    async def mark_unstorable(self, key: CacheKey, timeout_s: float) -> None:
         """Note that answers to *key* can't be stored, and end any claim to it."""
         slot = names.slot_of_key(key)
         note = self.key(names.unstorable(key))
         life = b"%d" % round(UNSTORABLE_S * 1000)
-        end = Command((b"DEL", self.key(names.claim(Subject(key)))))
+        end = Command((b"DEL", self.key(names.claim(LockName(key)))))
         commands = Command((b"SET", note, b"1", b"PX", life)), end
         await self._ask(slot, commands, Purpose.WRITE, timeout_s)
 
     # Who asks first.
 
-    async def claim(self, subject: Subject, owner: str, lease_s: float, timeout_s: float) -> Claim:
+    async def try_acquire(
+        self, subject: LockName, owner: str, lease_s: float, timeout_s: float
+    ) -> LockOutcome:
         """Let the first one go, the others wait, and nobody where there is something to know."""
         key, credential = subject.key, subject.credential
         known = names.recency(key) if credential is None else names.grant(key, credential)
         said = await self._of_claim(scripts.CLAIM, subject, timeout_s, owner, lease_s, known)
-        return Claim(said.decode("ascii"))
+        return LockOutcome(said.decode("ascii"))
 
-    async def renew(self, subject: Subject, owner: str, lease_s: float, timeout_s: float) -> None:
+    async def renew(self, subject: LockName, owner: str, lease_s: float, timeout_s: float) -> None:
         """Keep a claim alive."""
         await self._of_claim(scripts.RENEW, subject, timeout_s, owner, lease_s)
 
-    async def release(self, subject: Subject, owner: str, timeout_s: float) -> None:
+    async def release(self, subject: LockName, owner: str, timeout_s: float) -> None:
         """End a claim of *owner*'s."""
         await self._of_claim(scripts.RELEASE, subject, timeout_s, owner, 0.0)
 
     async def _of_claim(
         self,
         script: scripts.Script,
-        subject: Subject,
+        subject: LockName,
         timeout_s: float,
         owner: str,
         lease_s: float,
@@ -558,7 +558,7 @@ class RedisRecords:
         command = script.call(keys, owner.encode("ascii"), b"%d" % round(lease_s * 1000))
         return await self._write(names.slot_of_key(subject.key), command, timeout_s)
 
-    async def is_claimed(self, subject: Subject, timeout_s: float) -> bool:
+    async def is_locked(self, subject: LockName, timeout_s: float) -> bool:
         """Tell whether anybody has a claim to *subject*."""
         command = Command((b"EXISTS", self.key(names.claim(subject))))
         slot = names.slot_of_key(subject.key)

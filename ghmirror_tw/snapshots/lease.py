@@ -39,7 +39,7 @@ async def kept(
 
     async def keep_on() -> None:
         try:
-            has_it = await archive.take(what, owner, LEASE_S)
+            has_it = await archive.acquire_lease(what, owner, LEASE_S)
         except RedisUnavailableError:
             return  # the work will notice
         except Exception:  # noqa: BLE001 - the next time it may go better

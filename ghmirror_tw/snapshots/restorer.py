@@ -170,7 +170,7 @@ class Restorer:
         """Return whether the store is filled by now; False: another replica fills it."""
         if self.marks and await self.archive.mark() is not None:
             return True
-        if not await self.archive.take(RESTORE, self.replica, LEASE_S):
+        if not await self.archive.acquire_lease(RESTORE, self.replica, LEASE_S):
             self._active_at = self.reactor.seconds()
             return False
         try:
@@ -206,7 +206,7 @@ class Restorer:
 
     async def _let_go(self) -> None:
         try:
-            await self.archive.let_go(RESTORE, self.replica)
+            await self.archive.release_lease(RESTORE, self.replica)
         except RedisUnavailableError:
             return
 

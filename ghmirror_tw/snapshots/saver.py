@@ -50,7 +50,7 @@ class Saver:
         if mark is None:
             self.fill()
             return None
-        if not await self.archive.take(SAVE, self.replica, LEASE_S):
+        if not await self.archive.acquire_lease(SAVE, self.replica, LEASE_S):
             return None
         try:
             fingerprint = self.copies.codec.fingerprint
@@ -68,7 +68,7 @@ class Saver:
             await self._let_go()
             return None
         await self._pruned()
-        await self.archive.take(SAVE, self.replica, max(_MOST * self.interval_s, 0.001))
+        await self.archive.acquire_lease(SAVE, self.replica, max(_MOST * self.interval_s, 0.001))
         return saved
 
     async def _copied(self, header: Header, mark: str) -> Saved | None:
@@ -103,6 +103,6 @@ class Saver:
 
     async def _let_go(self) -> None:
         try:
-            await self.archive.let_go(SAVE, self.replica)
+            await self.archive.release_lease(SAVE, self.replica)
         except RedisUnavailableError:
             return

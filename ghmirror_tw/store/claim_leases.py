@@ -11,13 +11,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.store.store_interface import Subject
+from ghmirror_tw.store.store_interface import LockName
 
 #: How long a claim outlives the process that made it, in seconds.
 LEASE_S: Final = 3.0
 _RENEW_S: Final = LEASE_S / 3
 
-Renew = Callable[[Subject, str], Awaitable[None]]
+Renew = Callable[[LockName, str], Awaitable[None]]
 
 
 @define(eq=False)
@@ -28,21 +28,21 @@ class Leases:
     renew: Renew
     _timers: dict[tuple[str, str], IDelayedCall] = field(init=False, factory=dict)
 
-    def begin(self, subject: Subject, owner: str) -> None:
+    def begin(self, subject: LockName, owner: str) -> None:
         """Keep *owner*'s claim to *subject* alive from now on."""
         self._timers[subject.name, owner] = self.reactor.callLater(
             _RENEW_S, self._renew, subject, owner
         )
 
-    def _renew(self, subject: Subject, owner: str) -> None:
+    def _renew(self, subject: LockName, owner: str) -> None:
         self.begin(subject, owner)
         renewed = Deferred.fromCoroutine(self._try(subject, owner))
         renewed.addErrback(Failure.trap, RedisUnavailableError)
 
-    async def _try(self, subject: Subject, owner: str) -> None:
+    async def _try(self, subject: LockName, owner: str) -> None:
         await self.renew(subject, owner)
 
-    def end(self, subject: Subject, owner: str) -> bool:
+    def end(self, subject: LockName, owner: str) -> bool:
         """Let go of a claim; tell whether *owner* had it."""
         timer = self._timers.pop((subject.name, owner), None)
         if timer is not None:

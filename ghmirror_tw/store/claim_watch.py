@@ -12,19 +12,19 @@ from twisted.logger import Logger
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.waiting import waiting, wake
-from ghmirror_tw.store.store_interface import Subject
+from ghmirror_tw.store.store_interface import LockName
 
 #: How often is asked whether a claim has ended, in seconds: soon at first, then less and less.
 _FIRST_S: Final = 0.02
 _LAST_S: Final = 0.2
 _SLOWER: Final = 1.5
 
-IsClaimed = Callable[[Subject], Awaitable[bool]]
+IsClaimed = Callable[[LockName], Awaitable[bool]]
 
 
 @define(eq=False)
 class _Watched:
-    subject: Subject
+    subject: LockName
     pause_s: float = _FIRST_S
     waiters: list[Deferred[None]] = field(factory=list)
     timer: IDelayedCall | None = None
@@ -39,23 +39,23 @@ class Watch:
     """
 
     reactor: Any
-    is_claimed: IsClaimed
+    is_locked: IsClaimed
     possible: Callable[[], bool]
     chance: Callable[[], float]
     _watched: dict[str, _Watched] = field(init=False, factory=dict)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
-    def knows(self, subject: Subject) -> bool:
+    def knows(self, subject: LockName) -> bool:
         """Tell whether somebody else is known to have a claim to *subject*."""
         return subject.name in self._watched
 
-    def begin(self, subject: Subject) -> None:
+    def begin(self, subject: LockName) -> None:
         """Note that somebody else has a claim to *subject*."""
         if subject.name not in self._watched:
             watched = self._watched[subject.name] = _Watched(subject)
             self._look_later(watched)
 
-    def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
+    def released(self, subject: LockName, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended, or when *timeout_s* has passed."""
         watched = self._watched.get(subject.name)
         if watched is None:
@@ -75,7 +75,7 @@ class Watch:
 
     async def _is_claimed(self, watched: _Watched) -> bool:
         try:
-            return bool(watched.waiters) and await self.is_claimed(watched.subject)
+            return bool(watched.waiters) and await self.is_locked(watched.subject)
         except RedisUnavailableError:
             return self.possible()
 

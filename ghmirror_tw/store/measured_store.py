@@ -13,7 +13,7 @@ from zope.interface import implementer
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit
-from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
+from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 
 R = TypeVar("R")
 
@@ -98,18 +98,20 @@ class MeasuredStore:
         asked = self.store.fetch(key, digests, store_deadline, current=current)
         return self._timed(asked, "fetch", began, lambda found: len(found) == len(set(digests)))
 
-    def claim(self, subject: Subject, owner: str, store_deadline: Deadline) -> Deferred[Claim]:
+    def try_acquire(
+        self, subject: LockName, owner: str, store_deadline: Deadline
+    ) -> Deferred[LockOutcome]:
         """Try to go first; a hit where something is known."""
         began = self.now()
-        asked = self.store.claim(subject, owner, store_deadline)
-        return self._timed(asked, "claim", began, lambda claim: claim is Claim.KNOWN)
+        asked = self.store.try_acquire(subject, owner, store_deadline)
+        return self._timed(asked, "claim", began, lambda claim: claim is LockOutcome.KNOWN)
 
-    def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
+    def released(self, subject: LockName, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended; that is GitHub's time, not the store's."""
-        waiting: Deferred[None] = self.store.wait(subject, timeout_s)
+        waiting: Deferred[None] = self.store.released(subject, timeout_s)
         return waiting
 
-    def remember(
+    def store_response(
         self,
         key: CacheKey,
         credential: str,
@@ -118,15 +120,15 @@ class MeasuredStore:
         entry: Entry,
     ) -> None:
         """Store what a 200 brought."""
-        self.store.remember(key, credential, representation, grant, entry)
+        self.store.store_response(key, credential, representation, grant, entry)
 
     def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store what a 304 confirmed."""
         self.store.freshen(key, credential, grant, entry)
 
-    def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
+    def deny(self, key: CacheKey, credential: str, asked_at: float) -> None:
         """Store a refusal of a key."""
-        self.store.refuse(key, credential, asked_at)
+        self.store.deny(key, credential, asked_at)
 
     def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
         """Begin an epoch, unless there is one."""
@@ -153,11 +155,11 @@ class MeasuredStore:
         began = self.now()
         return self._timed(self.store.limits(token, scopes, store_deadline), "limits", began, bool)
 
-    def unstorable(self, key: CacheKey) -> None:
+    def mark_unstorable(self, key: CacheKey) -> None:
         """Note that answers can't be stored."""
-        self.store.unstorable(key)
+        self.store.mark_unstorable(key)
 
-    def release(self, subject: Subject, owner: str) -> None:
+    def release(self, subject: LockName, owner: str) -> None:
         """End a claim."""
         self.store.release(subject, owner)
 

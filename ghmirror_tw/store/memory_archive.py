@@ -126,9 +126,9 @@ class MemoryArchive:
 
     # There is nobody else.
 
-    async def take(self, what: str, owner: str, lease_s: float) -> bool:  # noqa: ARG002
+    async def acquire_lease(self, what: str, owner: str, lease_s: float) -> bool:  # noqa: ARG002
         """Give it to whoever asks."""
         return True
 
-    async def let_go(self, what: str, owner: str) -> None:
+    async def release_lease(self, what: str, owner: str) -> None:
         """Nobody else wants it."""

@@ -39,7 +39,7 @@ from ghmirror_tw.store.compact_records import (
     size_of,
     time_of,
 )
-from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
+from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
 UNSTORABLE_S: Final = 60.0
@@ -318,7 +318,7 @@ class MemoryStore:
 
     # Statements.
 
-    def remember(
+    def store_response(
         self,
         key: CacheKey,
         credential: str,
@@ -343,7 +343,7 @@ class MemoryStore:
         self._put(LIST + of, refreshed(self._entries(of), entry))
         self._evict()
 
-    def refuse(self, key: CacheKey, credential: str, asked_at: float) -> None:
+    def deny(self, key: CacheKey, credential: str, asked_at: float) -> None:
         """Store a refusal of a key to a credential; the grant that it outweighs goes."""
         of, whose = short_text(key.name), short_text(credential)
         self._put(REFUSAL + of + whose, max(asked_at, self._refused_at(of, whose)))
@@ -415,44 +415,44 @@ class MemoryStore:
         until = self._unstorable.get(key.name)
         return until is not None and self.reactor.seconds() < until
 
-    def unstorable(self, key: CacheKey) -> None:
+    def mark_unstorable(self, key: CacheKey) -> None:
         """Note that answers to *key* can't be stored, and let everybody ask who waits."""
         until = self.reactor.seconds() + UNSTORABLE_S
         store_recent(self._unstorable, key.name, until, _MOST_UNSTORABLE)
-        self._end(Subject(key))
+        self._end(LockName(key))
 
     # Who asks first.
 
-    def claim(
+    def try_acquire(
         self,
-        subject: Subject,
+        subject: LockName,
         owner: str,
         store_deadline: Deadline,  # noqa: ARG002 - nobody waits for memory
-    ) -> Deferred[Claim]:
+    ) -> Deferred[LockOutcome]:
         """Let the first one go, the others wait, and nobody where there is something to know."""
         if self._is_known(subject) or self._is_unstorable(subject.key):
-            return succeed(Claim.KNOWN)
+            return succeed(LockOutcome.KNOWN)
         claim = self._claims.setdefault(subject.name, _Claim(owner))
-        return succeed(Claim.GO if claim.owner == owner else Claim.WAIT)
+        return succeed(LockOutcome.ACQUIRED if claim.owner == owner else LockOutcome.HELD)
 
-    def _is_known(self, subject: Subject) -> bool:
+    def _is_known(self, subject: LockName) -> bool:
         if subject.credential is None:
             return bool(self._entries(short_text(subject.key.name)))
         name = short("grant", subject.key.name, subject.credential)
         return name in self._records or name in self._cold
 
-    def release(self, subject: Subject, owner: str) -> None:
+    def release(self, subject: LockName, owner: str) -> None:
         """End a claim of *owner*'s."""
         claim = self._claims.get(subject.name)
         if claim is not None and claim.owner == owner:
             self._end(subject)
 
-    def _end(self, subject: Subject) -> None:
+    def _end(self, subject: LockName) -> None:
         claim = self._claims.pop(subject.name, None)
         if claim is not None:
             claim.end()
 
-    def wait(self, subject: Subject, timeout_s: float) -> Deferred[None]:
+    def released(self, subject: LockName, timeout_s: float) -> Deferred[None]:
         """Return when the claim has ended or the time is up."""
         claim = self._claims.get(subject.name)
         if claim is None:

@@ -13,7 +13,7 @@ from typing import Final
 from attrs import frozen
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.store.store_interface import Subject
+from ghmirror_tw.store.store_interface import LockName
 
 
 def slot_of_key(key: CacheKey) -> bytes:
@@ -51,7 +51,7 @@ def unstorable(key: CacheKey) -> bytes:
     return b"{%s}:u" % slot_of_key(key)
 
 
-def claim(subject: Subject) -> bytes:
+def claim(subject: LockName) -> bytes:
     """Return the name of the claim to *subject*."""
     name = b"{%s}:q" % slot_of_key(subject.key)
     if subject.credential is None:

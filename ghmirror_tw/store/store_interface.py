@@ -16,16 +16,16 @@ from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit
 
 
-class Claim(Enum):
+class LockOutcome(Enum):
     """What a store says to somebody who wants to ask first for something."""
 
-    GO = "go"
-    WAIT = "wait"
+    ACQUIRED = "go"
+    HELD = "wait"
     KNOWN = "known"
 
 
 @frozen
-class Subject:
+class LockName:
     """What somebody wants to ask first for.
 
     A key of which nothing is known; or, with a *credential*, a key of which it has no grant.
@@ -35,7 +35,7 @@ class Subject:
     credential: str | None = None
 
     @classmethod
-    def end_of_limit(cls, credential: str, scope: str) -> Subject:
+    def end_of_limit(cls, credential: str, scope: str) -> LockName:
         """Return whether a limit of *credential* in *scope* has ended.
 
         No request has such a target.
@@ -98,7 +98,7 @@ class IStore(Interface):
         *current*: what was stored before must not be missing, if that can be had.
         """
 
-    def remember(
+    def store_response(
         key: CacheKey,
         credential: str,
         representation: Representation,
@@ -110,7 +110,7 @@ class IStore(Interface):
     def freshen(key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store what a 304 confirmed: the grant, and the representation's place in the list."""
 
-    def refuse(key: CacheKey, credential: str, asked_at: float) -> None:
+    def deny(key: CacheKey, credential: str, asked_at: float) -> None:
         """Store that GitHub refused *key* to *credential* (403, 404, 410 or 451)."""
 
     def begin_epoch(credential: str, epoch: bytes, since: float) -> bytes | None:
@@ -142,10 +142,12 @@ class IStore(Interface):
     ) -> Deferred[tuple[Limit, ...]]:
         """Return the limits in force that *token* has met in any of *scopes*."""
 
-    def unstorable(key: CacheKey) -> None:
+    def mark_unstorable(key: CacheKey) -> None:
         """Note for a minute that answers to *key* can't be stored, and end the claim to it."""
 
-    def claim(subject: Subject, owner: str, store_deadline: Deadline) -> Deferred[Claim]:
+    def try_acquire(
+        subject: LockName, owner: str, store_deadline: Deadline
+    ) -> Deferred[LockOutcome]:
         """Try, in one step, to be the one in the fleet who asks for *subject*.
 
         GO: ask, and ``release`` it afterwards; until then the store keeps the claim alive for as
@@ -153,10 +155,10 @@ class IStore(Interface):
         now there is something to look up, or nothing will be.
         """
 
-    def release(subject: Subject, owner: str) -> None:
+    def release(subject: LockName, owner: str) -> None:
         """End the claim of *owner*, and wake who waits for it. Nothing if it isn't theirs."""
 
-    def wait(subject: Subject, timeout_s: float) -> Deferred[None]:
+    def released(subject: LockName, timeout_s: float) -> Deferred[None]:
         """Return when the claim to *subject* has ended, or when *timeout_s* has passed."""
 
     def close() -> Deferred[None]:
@@ -280,11 +282,11 @@ class IArchive(Interface):
         Each fleet has its own mark and leases.
         """
 
-    def take(what: str, owner: str, lease_s: float) -> Coroutine[Any, Any, bool]:
+    def acquire_lease(what: str, owner: str, lease_s: float) -> Coroutine[Any, Any, bool]:
         """Take *what* is for one replica only (``save``, ``restore``), or keep it on.
 
         Return whether *owner* has it now; it is free again when *lease_s* has passed.
         """
 
-    def let_go(what: str, owner: str) -> Coroutine[Any, Any, None]:
+    def release_lease(what: str, owner: str) -> Coroutine[Any, Any, None]:
         """Let go of what *owner* has taken."""

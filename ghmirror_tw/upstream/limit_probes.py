@@ -9,7 +9,7 @@ from attrs import define
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.github.rate_limits import Limit
-from ghmirror_tw.store.store_interface import Claim, Deadline, IStore, Subject
+from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 from ghmirror_tw.upstream.limits import ActiveLimits, Entry, RateLimitedError
 
 #: So long is waited for what comes of another replica's trial, in seconds; it may take longer.
@@ -89,17 +89,17 @@ class LimitProbes:
         """Return what lets others try, if this is the one who tries; None: another has."""
         store_deadline = self.store.store_deadline()
         stop = entry.over[0]
-        subject = Subject.end_of_limit(entry.credential, stop.limit.scope)
+        subject = LockName.end_of_limit(entry.credential, stop.limit.scope)
         owner = self.owner()
         tries = False
-        said = await self.store.claim(subject, owner, store_deadline)
+        said = await self.store.try_acquire(subject, owner, store_deadline)
         try:
-            if said is Claim.WAIT:
-                await self.store.wait(subject, _WAIT_S)
+            if said is LockOutcome.HELD:
+                await self.store.released(subject, _WAIT_S)
             if await self._is_known(entry, store_deadline):
                 self.stops.passed(entry)
                 return None
-            if said is Claim.WAIT:
+            if said is LockOutcome.HELD:
                 self.stops.lost(entry, self.now())
                 raise RateLimitedError(stop)
             tries = True

@@ -28,7 +28,7 @@ from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import EpochOverError, RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.store_interface import Bid, Budget, Pair, Subject
+from ghmirror_tw.store.store_interface import Bid, Budget, LockName, Pair
 from tests.harness.home import reactor
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.harness.redis_servers import RedisServer, start_redis
@@ -89,24 +89,24 @@ class LeastPrivilege(TestCase):
         history = History(reactor, records.servers, b"me", lambda: False, records.change_history)
         budgets = RedisBudgets(records, SOON, history)
         history.look()
-        subject = Subject(KEY)
+        subject = LockName(KEY)
         listed = [
             (grant(float(at)), evolve(entry(float(at)), digest=f"{at:064x}"))
             for at in range(1, RECENCY_LENGTH + 2)
         ]
         steps = [
-            records.claim(subject, "me", SOON, SOON),
+            records.try_acquire(subject, "me", SOON, SOON),
             records.renew(subject, "me", SOON, SOON),
-            records.is_claimed(subject, SOON),
+            records.is_locked(subject, SOON),
             records.release(subject, "me", SOON),
-            records.unstorable(KEY, SOON),
+            records.mark_unstorable(KEY, SOON),
             *(records.freshen(KEY, ALICE, *each, HELD, SOON) for each in listed),
             records.freshen(KEY, ALICE, grant(20.0), entry(20.0), None, SOON),
             records.look_up(KEY, ALICE, SOON, current=True),
             records.look_up(KEY, ALICE, SOON, current=False),
             records.look_up(KEY, ALICE, SOON, current=False),
             records.fetch(KEY, (HELD.digest,), SOON),
-            records.refuse(KEY, ALICE, 21.0, SOON),
+            records.deny(KEY, ALICE, 21.0, SOON),
             records.put_epoch(ALICE, EPOCH, SOON, EpochOverError.EITHER),
             history.close(),
             *(
@@ -180,7 +180,7 @@ class LeastPrivilege(TestCase):
         """And nothing else, to be made and to be put back."""
         archive = RedisArchive(await self.connect())
         await archive.records.freshen(KEY, ALICE, grant(1.0), entry(), HELD, SOON)
-        await archive.records.refuse(KEY, ALICE, 1.0, SOON)
+        await archive.records.deny(KEY, ALICE, 1.0, SOON)
 
         async def pairs() -> list[Pair]:
             async with aclosing(archive.dump()) as batches:
@@ -191,9 +191,9 @@ class LeastPrivilege(TestCase):
         assert self.log == ["scan"]
         self.server.ask(*more("scan"))
         self.server.ask("ACL", "LOG", "RESET")
-        assert await archive.take("save", "me", SOON)
+        assert await archive.acquire_lease("save", "me", SOON)
         copied = await pairs()
-        await archive.let_go("save", "me")
+        await archive.release_lease("save", "me")
         self.server.ask("FLUSHALL")
         assert await archive.admit(copied) == len(copied)
         await archive.mark_filled()

@@ -25,7 +25,7 @@ class Lost(TestCase):
         self.other = await self.replica()
         for store in (self.store, self.other):
             await until(lambda each=store: each.available)  # type: ignore[misc]
-        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(self.store)
 
     async def replica(self) -> FailoverStore:
@@ -49,7 +49,7 @@ class Lost(TestCase):
 
     async def test_a_grant_that_redis_has_lost_is_confirmed_first(self) -> None:
         """A refusal by another replica may be lost with it: nothing is fresh or stale by it."""
-        self.other.refuse(KEY, ALICE, 2.0)
+        self.other.deny(KEY, ALICE, 2.0)
         await settled(self.other)
         assert (await self.known(self.store)).grant is None
         self.server.ask("DEL", *self.server.ask("KEYS", "*:[grlx]*"))
@@ -76,7 +76,7 @@ class Lost(TestCase):
         assert (await self.known(self.store)).current
         self.server.ask("CONFIG", "SET", "maxmemory", "1")
         while self.store.available:
-            self.store.unstorable(KEY)
+            self.store.mark_unstorable(KEY)
             await settled(self.store)
         assert self.store.redis.servers.reading
         known = await self.known(self.store)
@@ -98,7 +98,7 @@ class Lost(TestCase):
         self.patch(owed_module, "MOST", 3)
         self.server.kill()
         await until(lambda: not self.other.available)
-        self.other.refuse(KEY, ALICE, 2.0)
+        self.other.deny(KEY, ALICE, 2.0)
         for number in range(10):
             self.other.freshen(KEY, f"{number:032x}", grant(1.0), entry())
         self.server.start()
@@ -114,7 +114,7 @@ class Lagging(TestCase):
         """It would have to be paid for otherwise."""
         primary, reader = start_redis(self), start_redis(self)
         store = await open_store(self, primary.address)
-        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         both = PrimaryAndReader(
             node_at(primary.address), node_at(reader.address, primary=False), reactor

@@ -22,7 +22,7 @@ class HeldUp(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.server = start_redis(self)
         store = await open_store(self, self.server.address)
-        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         self.clock = Stopped(reactor, reactor.seconds())
 

@@ -40,7 +40,7 @@ async def usable(store: FailoverStore) -> bool:
 async def granted(store: FailoverStore, at: float = 1.0) -> None:
     """Store a grant, as after a good response of GitHub."""
     epoch = (await known(store)).epoch or store.begin_epoch(ALICE, EPOCH, 0.0)
-    store.remember(KEY, ALICE, HELD, grant(at, epoch=epoch), entry(at))
+    store.store_response(KEY, ALICE, HELD, grant(at, epoch=epoch), entry(at))
     await settled(store)
 
 
@@ -85,7 +85,7 @@ class Histories(Mirrors):
     async def test_an_earlier_copy(self) -> None:
         """The refusal is lost with the mirror that was told of it, and the grant is back."""
         self.server.ask("SAVE")
-        self.other.refuse(KEY, ALICE, 2.0)
+        self.other.deny(KEY, ALICE, 2.0)
         self.other.revoke(ALICE, ANOTHER)
         await settled(self.other)
         await self.other.close()
@@ -178,7 +178,7 @@ class Histories(Mirrors):
 
     async def test_one_evicted_record(self) -> None:
         """Without its epoch a grant permits nothing; without its refusal there is no grant."""
-        self.other.refuse(KEY, ALICE, 2.0)
+        self.other.deny(KEY, ALICE, 2.0)
         await settled(self.other)
         self.server.ask("DEL", b"ghmirror:" + record_names.refusal(KEY, ALICE))
         assert not await usable(self.one)
@@ -201,7 +201,7 @@ class Histories(Mirrors):
         await until(lambda: self.one.history.is_settled)
         assert await usable(self.one)
         self.server.ask("CONFIG", "SET", "maxmemory", "1")
-        self.other.refuse(KEY, ALICE, 7.0)
+        self.other.deny(KEY, ALICE, 7.0)
         await settled(self.other)
         assert not await usable(self.one)
 
@@ -312,7 +312,7 @@ class Interruptions(Mirrors):
         """The other mirror may have written meanwhile, and it does not matter which came later."""
         self.server.pause()
         self.one.replace_epoch(ALICE, ANOTHER)
-        self.other.unstorable(KEY)
+        self.other.mark_unstorable(KEY)
         await until(lambda: not (self.one.available or self.other.available))
         self.one.freshen(KEY, ALICE, grant(5.0, epoch=ANOTHER), entry(5.0))
         self.other.replace_epoch(ALICE, b"epoch 03")
@@ -329,7 +329,7 @@ class Interruptions(Mirrors):
         self.patch(history_module, "SETTLING_S", 0.5)
         self.server.pause()
         self.other.revoke(ALICE, ANOTHER)
-        self.one.unstorable(KEY)
+        self.one.mark_unstorable(KEY)
         await until(lambda: not (self.one.available or self.other.available))
         before = self.one.redis.history
         self.other.history._closed = True  # as if it had been killed
@@ -345,8 +345,8 @@ class Interruptions(Mirrors):
     async def test_an_interruption_without_a_loss(self) -> None:
         """When all mirrors are back and owe nothing, grants permit what they did."""
         self.server.pause()
-        self.one.unstorable(KEY)
-        self.other.unstorable(KEY)
+        self.one.mark_unstorable(KEY)
+        self.other.mark_unstorable(KEY)
         await until(lambda: not (self.one.available or self.other.available))
         self.server.resume()
         await until(lambda: self.one.available and self.one.history.is_settled)

@@ -12,7 +12,7 @@ from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import VERSION, Codec
-from ghmirror_tw.store.store_interface import Claim, Deadline, Subject
+from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, open_store, settled
 from tests.harness.redis_servers import start_redis
@@ -46,7 +46,7 @@ class Records(TestCase):
         return await open_store(self, self.server.address, **more)
 
     async def remember(self, asked_at: float = 1.0) -> None:
-        self.store.remember(KEY, ALICE, HELD, grant(asked_at), entry())
+        self.store.store_response(KEY, ALICE, HELD, grant(asked_at), entry())
         await settled(self.store)
 
     async def known(self, credential: str = ALICE, **more: Any) -> Any:
@@ -56,9 +56,9 @@ class Records(TestCase):
     async def test_all_of_a_key_share_a_slot(self) -> None:
         """So that a cluster can do in one step what belongs together."""
         await self.remember()
-        self.store.refuse(KEY, ALICE, 0.5)
-        self.store.unstorable(KEY)
-        await self.store.claim(Subject(KEY, BOB), "a", Deadline(SOON))
+        self.store.deny(KEY, ALICE, 0.5)
+        self.store.mark_unstorable(KEY)
+        await self.store.try_acquire(LockName(KEY, BOB), "a", Deadline(SOON))
         await settled(self.store)
         keys = [key.decode() for key in self.ask("KEYS", "*")]
         ours = [key for key in keys if "{" in key]
@@ -121,13 +121,13 @@ class Records(TestCase):
     async def test_every_key_ends(self) -> None:
         """Spread upward by a tenth; grants no later than their tokens."""
         now = reactor.seconds()
-        self.store.remember(KEY, ALICE, HELD, grant(now, expires_at=now + 3600), entry())
+        self.store.store_response(KEY, ALICE, HELD, grant(now, expires_at=now + 3600), entry())
         self.store.freshen(KEY, BOB, grant(now), entry())
-        self.store.refuse(KEY, "c" * 32, now)
+        self.store.deny(KEY, "c" * 32, now)
         self.store.revoke("d" * 32, EPOCH)
         self.store.replace_epoch("f" * 32, EPOCH)
-        self.store.unstorable(names_key := evolve(KEY, target=b"/other"))
-        await self.store.claim(Subject(KEY, "e" * 32), "a", Deadline(SOON))
+        self.store.mark_unstorable(names_key := evolve(KEY, target=b"/other"))
+        await self.store.try_acquire(LockName(KEY, "e" * 32), "a", Deadline(SOON))
         await settled(self.store)
         lives_s = {
             at(GRANT): 3600.0,
@@ -138,7 +138,7 @@ class Records(TestCase):
             at(record_names.epoch("f" * 32, self.store.redis.history or b"")): 2 * DAY_S,
             f"{PREFIX}:probe:history": 30.0 / 1.1,
             at(record_names.unstorable(names_key)): 60.0,
-            at(record_names.claim(Subject(KEY, "e" * 32))): 3.0,
+            at(record_names.claim(LockName(KEY, "e" * 32))): 3.0,
         }
         keys = {key.decode() for key in self.ask("KEYS", "*")} - {f"{PREFIX}:probe"}
         assert keys == set(lives_s)
@@ -171,17 +171,17 @@ class Records(TestCase):
     async def test_a_refusal_takes_the_grant_along(self) -> None:
         """Nobody needs it any more; a newer one stays."""
         await self.remember(asked_at=2.0)
-        self.store.refuse(KEY, ALICE, 1.0)
+        self.store.deny(KEY, ALICE, 1.0)
         await settled(self.store)
         assert self.ask("EXISTS", at(GRANT)) == 1
-        self.store.refuse(KEY, ALICE, 2.0)
+        self.store.deny(KEY, ALICE, 2.0)
         await settled(self.store)
         assert self.ask("EXISTS", at(GRANT)) == 0
 
     async def test_what_a_newer_version_wrote_is_left_alone(self) -> None:
         """It is not read, and not replaced by anything, however new."""
         await self.remember()
-        self.store.refuse(KEY, BOB, 1.0)
+        self.store.deny(KEY, BOB, 1.0)
         await settled(self.store)
         refusal = at(record_names.refusal(KEY, BOB))
         newer = bytes([VERSION + 1])
@@ -193,8 +193,8 @@ class Records(TestCase):
         before = [self.ask("GET", key) for key in (at(GRANT), refusal, at(CONTENT))]
         assert (await self.known()).grant is None
         store = await self.reader()
-        store.remember(KEY, ALICE, HELD, grant(9.0), entry(9.0))
-        store.refuse(KEY, BOB, 9.0)
+        store.store_response(KEY, ALICE, HELD, grant(9.0), entry(9.0))
+        store.deny(KEY, BOB, 9.0)
         await settled(store)
         assert [self.ask("GET", key) for key in (at(GRANT), refusal, at(CONTENT))] == before
         assert self.ask("HGET", at(LIST), digest)[1:2] == newer
@@ -215,8 +215,8 @@ class Records(TestCase):
             known = await store.look_up(KEY, ALICE, Deadline(SOON))
             assert (known.grant, known.entries, known.refused) == (None, (), False)
             assert await store.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {}
-            store.remember(KEY, ALICE, HELD, grant(5.0), entry(5.0))
-            store.refuse(KEY, ALICE, 4.0)
+            store.store_response(KEY, ALICE, HELD, grant(5.0), entry(5.0))
+            store.deny(KEY, ALICE, 4.0)
             await settled(store)
             known = await self.known()
             assert known.grant == grant(5.0)
@@ -242,7 +242,7 @@ class Records(TestCase):
         """Who can write to Redis can't make one record stand for another."""
         await self.remember()
         other = evolve(KEY, target=b"/private")
-        self.store.remember(other, BOB, OTHER, grant(1.0, OTHER), entry(of=OTHER))
+        self.store.store_response(other, BOB, OTHER, grant(1.0, OTHER), entry(of=OTHER))
         await settled(self.store)
         for source, target in (
             (record_names.grant(other, BOB), record_names.grant(other, ALICE)),
@@ -266,7 +266,7 @@ class Records(TestCase):
     async def test_without_a_secret_content_is_still_what_its_digest_says(self) -> None:
         """Other content under the same digest is a miss."""
         store = await self.reader(secret=b"")
-        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         forged = evolve(held(b"[666]"), digest=HELD.digest)
         self.ask("SET", at(CONTENT), Codec().representation(CONTENT, forged))
@@ -287,22 +287,22 @@ class Records(TestCase):
 
     async def test_a_claim_ends_with_who_made_it(self) -> None:
         """Its lease is renewed while the process lives, and runs out when it has died."""
-        assert await self.store.claim(COLD, "a", Deadline(SOON)) is Claim.GO
+        assert await self.store.try_acquire(COLD, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
         key = at(record_names.claim(COLD))
         self.ask("PEXPIRE", key, 1500)
         while self.ask("PTTL", key) <= 1500:
             await self.turn()
         other = await self.reader()
-        assert await other.claim(COLD, "b", Deadline(SOON)) is Claim.WAIT
-        waiting = other.wait(COLD, SOON)
+        assert await other.try_acquire(COLD, "b", Deadline(SOON)) is LockOutcome.HELD
+        waiting = other.released(COLD, SOON)
         self.store._leases.close()  # as if it had died
         self.ask("PEXPIRE", key, 1)
         await waiting
-        assert await other.claim(COLD, "b", Deadline(SOON)) is Claim.GO
+        assert await other.try_acquire(COLD, "b", Deadline(SOON)) is LockOutcome.ACQUIRED
 
     async def test_an_evicted_lease_is_made_again(self) -> None:
         """As under `allkeys-lru`; unless somebody else has taken the claim by then."""
-        assert await self.store.claim(COLD, "a", Deadline(SOON)) is Claim.GO
+        assert await self.store.try_acquire(COLD, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
         key = at(record_names.claim(COLD))
         self.ask("DEL", key)
         while self.ask("GET", key) != b"a":
@@ -314,4 +314,4 @@ class Records(TestCase):
 
     async def turn(self) -> None:
         """Let the reactor turn."""
-        await self.store.memory.wait(COLD, 0.01)
+        await self.store.memory.released(COLD, 0.01)

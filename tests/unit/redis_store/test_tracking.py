@@ -176,7 +176,7 @@ class OneServer(TestCase):
         self.addCleanup(self.redis.close)
         self.writer = await self.open()
         self.store = await self.open()
-        self.writer.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        self.writer.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(self.writer)
         await self.writer.look_up(KEY, BOB, Deadline(SOON))  # so that the server knows the script
 
@@ -232,7 +232,7 @@ class Saying(OneServer):
         keys = [CacheKey(b"/%d" % number) for number in range(5)]
         for key in keys:
             for credential in (ALICE, BOB):
-                self.writer.remember(key, credential, HELD, grant(1.0), entry())
+                self.writer.store_response(key, credential, HELD, grant(1.0), entry())
         await settled(self.writer)
 
         async def all_of_them() -> list[Known]:
@@ -344,7 +344,7 @@ class Saying(OneServer):
         nothing = await open_store(self, self.server.address)
         for _ in range(3):
             assert (await nothing.look_up(KEY, BOB, Deadline(SOON))).current
-        self.writer.refuse(KEY, ALICE, 1.0)
+        self.writer.deny(KEY, ALICE, 1.0)
         await settled(self.writer)
         for _ in range(3):
             known = await self.look_up()
@@ -410,7 +410,9 @@ class Changing(OneServer):
         writer = self.writer
         await self.changes(lambda: writer.freshen(KEY, ALICE, grant(2.0), entry(2.0)))
         assert (await self.look_up()).grant == grant(2.0)
-        await self.changes(lambda: writer.remember(KEY, BOB, OTHER, grant(3.0), entry(3.0, OTHER)))
+        await self.changes(
+            lambda: writer.store_response(KEY, BOB, OTHER, grant(3.0), entry(3.0, OTHER))
+        )
         assert len((await self.look_up()).entries) == 2
         now = reactor.seconds()
         await self.changes(lambda: writer.set_limit(ALICE, limit("", now + 100)))
@@ -421,13 +423,13 @@ class Changing(OneServer):
         assert (await self.look_up()).epoch == EPOCH
         await self.changes(lambda: writer.revoke(ALICE, ANOTHER))
         assert (await self.look_up()).epoch == ANOTHER
-        await self.changes(lambda: writer.refuse(KEY, ALICE, 2.0))
+        await self.changes(lambda: writer.deny(KEY, ALICE, 2.0))
         assert (await self.look_up()).grant is None
 
     async def test_what_is_asked_for_otherwise(self) -> None:
         """What matters only where GitHub is not asked is for who asks for what is current."""
         await self.often()
-        self.writer.refuse(KEY, ALICE, 0.5)
+        self.writer.deny(KEY, ALICE, 0.5)
         await settled(self.writer)
         known = await self.look_up()
         assert (known.grant, known.current, known.refused_at) == (grant(1.0), False, 0.0)
@@ -450,7 +452,7 @@ class Changing(OneServer):
         await self.changes(lambda: self.redis.ask("DEL", LIST))
         await self.changes(lambda: self.redis.ask("FLUSHALL"))
         assert (await self.look_up()).grant is None
-        self.writer.remember(KEY, ALICE, HELD, grant(6.0), entry(6.0))
+        self.writer.store_response(KEY, ALICE, HELD, grant(6.0), entry(6.0))
         await settled(self.writer)
         await self.often()
         self.redis.ask("PEXPIRE", GRANT, 1)
@@ -460,9 +462,9 @@ class Changing(OneServer):
         """At once, before it is even written."""
         for state in (
             lambda: self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0)),
-            lambda: self.store.remember(KEY, ALICE, HELD, grant(3.0), entry(3.0)),
+            lambda: self.store.store_response(KEY, ALICE, HELD, grant(3.0), entry(3.0)),
             lambda: self.store.set_limit(ALICE, limit("core", reactor.seconds() + 100)),
-            lambda: self.store.refuse(KEY, ALICE, 1.0),
+            lambda: self.store.deny(KEY, ALICE, 1.0),
         ):
             await self.often()
             assert self.is_said()
@@ -624,14 +626,14 @@ class Confirming(OneServer):
         later = entry(5.0, brought_at=1.0)
         self.writer.freshen(KEY, BOB, grant(5.0), later)
         await settled(self.writer)
-        self.store.remember(KEY, ALICE, HELD, grant(4.0), entry(4.0))
+        self.store.store_response(KEY, ALICE, HELD, grant(4.0), entry(4.0))
         await settled(self.store)
         assert (await self.in_redis()).entries == (evolve(later, brought_at=4.0),)
 
     async def test_a_refusal_between(self) -> None:
         """What is confirmed after a refusal is written, though a moment has not passed."""
         await self.often()
-        self.store.refuse(KEY, ALICE, 2.0)
+        self.store.deny(KEY, ALICE, 2.0)
         self.store.freshen(KEY, ALICE, grant(3.0), entry(3.0, brought_at=1.0))
         await written(self.store)
         known = await self.in_redis()
@@ -654,7 +656,7 @@ class Reader(TestCase):
         servers = PrimaryAndReader(one, other, reactor)
         writer = await open_store(self, primary.address)
         store = await open_store(self, servers, tracking=tracking)
-        writer.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        writer.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(writer)
         while True:
             known = await store.look_up(KEY, ALICE, Deadline(SOON))
@@ -685,7 +687,7 @@ class Shards(TestCase):
         writer = await open_store(self, cluster_at(self, servers.servers[0]))
         cluster = cluster_at(self, servers.servers[0], keys_changed=tracking.changed)
         store = await open_store(self, cluster, tracking=tracking)
-        writer.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        writer.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(writer)
         store.redis.now = Stopped(reactor, reactor.seconds()).seconds
 
@@ -725,7 +727,7 @@ class Shards(TestCase):
         )
         until_ = reactor.seconds() + 100
         reader = await open_store(self, cluster_at(self, servers.servers[0]))
-        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         store.set_limit(token, limit("core", until_))
         store.set_limit(ALICE, limit("", until_))
         store.replace_epoch(ALICE, EPOCH)
@@ -744,7 +746,7 @@ class Shards(TestCase):
         tracking = Tracking()
         cluster = cluster_at(self, servers.servers[0], keys_changed=tracking.changed)
         store = await open_store(self, cluster, tracking=tracking)
-        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         for _ in range(2):
             await store.look_up(KEY, ALICE, Deadline(SOON))
@@ -771,7 +773,7 @@ class WhoCanNot(TestCase):
         tracking = Tracking()
         node = node_at(where, keys_changed=tracking.changed, **more)
         store = await open_store(self, Single(node), tracking=tracking)
-        store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         for _ in range(4):
             assert (await store.look_up(KEY, ALICE, Deadline(SOON))).current

@@ -69,10 +69,10 @@ class Turns(TestCase):
 
     async def test_other_statements_come_later(self) -> None:
         """A refusal is sent at once, and so is what was confirmed before it."""
-        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(self.store)
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
-        self.store.refuse(KEY, ALICE, 3.0)
+        self.store.deny(KEY, ALICE, 3.0)
         assert self.under_way() == 2
         await settled(self.store)
         assert await self.granted(KEY) is None
@@ -109,7 +109,7 @@ class Turns(TestCase):
         """Also where there is so much of it that it is sealed in a thread; and nothing goes on."""
         size = 300 * 1024
         large = evolve(HELD, packed=random.Random(1).randbytes(size), size=size)
-        self.store.remember(KEY, ALICE, large, grant(1.0), entry(1.0))
+        self.store.store_response(KEY, ALICE, large, grant(1.0), entry(1.0))
         await settled(self.store)
         name = self.store.redis.key(record_names.representation(KEY, large.digest)).decode()
         assert self.server.ask("DEL", name) == 1

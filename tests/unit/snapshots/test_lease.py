@@ -26,13 +26,13 @@ class Leases:
     let_go_of: list[str] = field(factory=list)
     marked: bool = False
 
-    async def take(self, what: str, owner: str, lease_s: float) -> bool:
+    async def acquire_lease(self, what: str, owner: str, lease_s: float) -> bool:
         self.taken.append((what, owner, lease_s))
         if isinstance(self.has_it, Exception):
             raise self.has_it
         return bool(await self.has_it if isinstance(self.has_it, Deferred) else self.has_it)
 
-    async def let_go(self, what: str, _: str) -> None:
+    async def release_lease(self, what: str, _: str) -> None:
         self.let_go_of.append(what)
 
     async def mark(self) -> str | None:
@@ -171,7 +171,7 @@ class Filling(SynchronousTestCase):
         self.restorer.fill()
         first, self.leases.has_it = self.leases.has_it, True
         first.callback(True)
-        self.patch(self.leases.__class__, "let_go", lambda *_: letting_go)
+        self.patch(self.leases.__class__, "release_lease", lambda *_: letting_go)
         letting_go: Deferred[None] = Deferred()
         self.restorer.stop()
         assert self.barrier.is_shut

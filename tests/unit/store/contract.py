@@ -13,11 +13,11 @@ from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.store.store_interface import Claim, Deadline, Subject
+from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
 
 KEY = CacheKey(b"/x")
-COLD = Subject(KEY)
+COLD = LockName(KEY)
 SOON: float = 1_000.0
 ALICE, BOB = "a" * 32, "b" * 32
 
@@ -70,7 +70,7 @@ class Rules:
 
     async def test_what_is_remembered_is_known(self: Any) -> None:
         """The grant to its credential alone, the representation to all."""
-        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await self.settled()
         assert (await self.known(store=self.other)).grant == grant(1.0)
         known = await self.known(BOB, store=self.other)
@@ -79,9 +79,9 @@ class Rules:
 
     async def test_its_own_statements_are_seen_at_once(self: Any) -> None:
         """Before anybody has waited for anything."""
-        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         assert (await self.known()).grant == grant(1.0)
-        self.store.refuse(KEY, ALICE, 2.0)
+        self.store.deny(KEY, ALICE, 2.0)
         assert (await self.known()).grant is None
         self.store.freshen(KEY, ALICE, grant(3.0), entry(3.0))
         assert (await self.known()).grant == grant(3.0)
@@ -104,8 +104,8 @@ class Rules:
         """Up to the very moment; not what was asked since."""
         self.store.freshen(KEY, ALICE, grant(1.0), entry())
         await self.settled()
-        self.other.refuse(KEY, ALICE, 1.0)
-        self.other.refuse(KEY, ALICE, 0.5)
+        self.other.deny(KEY, ALICE, 1.0)
+        self.other.deny(KEY, ALICE, 0.5)
         await self.settled()
         known = await self.known()
         assert known.grant is None
@@ -201,7 +201,7 @@ class Rules:
         made = [held(b"[%d]" % number) for number in range(RECENCY_LENGTH + 3)]
         for number, each in [*enumerate(made)][::-1]:
             store = (self.store, self.other)[number % 2]
-            store.remember(KEY, ALICE, each, grant(1.0 + number, each), entry(number, each))
+            store.store_response(KEY, ALICE, each, grant(1.0 + number, each), entry(number, each))
             await self.settled()
         kept = [each.digest for each in made[:2:-1]]
         for store in (self.store, self.other):
@@ -221,38 +221,40 @@ class Rules:
                 (kept,) = (await self.known(key=key, store=store)).entries
                 assert (kept.brought_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
 
-    async def claim(self: Any, owner: str, store: Any = None) -> Claim:
-        said: Claim = await (store or self.store).claim(COLD, owner, Deadline(SOON))
+    async def claim(self: Any, owner: str, store: Any = None) -> LockOutcome:
+        said: LockOutcome = await (store or self.store).try_acquire(COLD, owner, Deadline(SOON))
         return said
 
     async def test_one_goes_first(self: Any) -> None:
         """In the whole fleet; the others wait until it is released by who has it."""
-        assert await self.claim("a") is Claim.GO
-        assert await self.claim("b") is Claim.WAIT
-        assert await self.claim("c", self.other) is Claim.WAIT
-        waiting = [self.store.wait(COLD, SOON), self.other.wait(COLD, SOON)]
+        assert await self.claim("a") is LockOutcome.ACQUIRED
+        assert await self.claim("b") is LockOutcome.HELD
+        assert await self.claim("c", self.other) is LockOutcome.HELD
+        waiting = [self.store.released(COLD, SOON), self.other.released(COLD, SOON)]
         self.store.release(COLD, "b")
         self.other.release(COLD, "c")
         assert not [each for each in waiting if each.called]
         self.store.release(COLD, "a")
         for each in waiting:
             await each
-        assert await self.claim("c", self.other) is Claim.GO
+        assert await self.claim("c", self.other) is LockOutcome.ACQUIRED
         self.other.freshen(KEY, ALICE, grant(1.0), entry())
         self.other.release(COLD, "c")
         await self.settled()
-        assert await self.claim("a") is Claim.KNOWN
-        assert await self.claim("c", self.other) is Claim.KNOWN
+        assert await self.claim("a") is LockOutcome.KNOWN
+        assert await self.claim("c", self.other) is LockOutcome.KNOWN
 
     async def test_who_waited_sees_what_came_of_it(self: Any) -> None:
         """A claim ends no sooner than what was stated under it can be looked up."""
         for number in range(20):
             key = CacheKey(b"/%d" % number)
-            subject = Subject(key)
-            assert await self.store.claim(subject, "a", Deadline(SOON)) is Claim.GO
-            assert await self.other.claim(subject, "b", Deadline(SOON)) is Claim.WAIT
-            waiting = self.other.wait(subject, SOON)
-            self.store.remember(key, ALICE, HELD, grant(1.0), entry())
+            subject = LockName(key)
+            assert (
+                await self.store.try_acquire(subject, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
+            )
+            assert await self.other.try_acquire(subject, "b", Deadline(SOON)) is LockOutcome.HELD
+            waiting = self.other.released(subject, SOON)
+            self.store.store_response(key, ALICE, HELD, grant(1.0), entry())
             self.store.release(subject, "a")
             await waiting
             assert (await self.known(BOB, key, self.other)).entries == (entry(),)
@@ -261,23 +263,23 @@ class Rules:
         """Where something is known of the key, but nothing of what this credential may see."""
         self.store.freshen(KEY, BOB, grant(1.0), entry())
         await self.settled()
-        own, others = Subject(KEY, ALICE), Subject(KEY, "c" * 32)
-        assert await self.store.claim(own, "a", Deadline(SOON)) is Claim.GO
-        assert await self.other.claim(own, "b", Deadline(SOON)) is Claim.WAIT
-        assert await self.other.claim(others, "c", Deadline(SOON)) is Claim.GO
-        waiting = self.other.wait(own, SOON)
+        own, others = LockName(KEY, ALICE), LockName(KEY, "c" * 32)
+        assert await self.store.try_acquire(own, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
+        assert await self.other.try_acquire(own, "b", Deadline(SOON)) is LockOutcome.HELD
+        assert await self.other.try_acquire(others, "c", Deadline(SOON)) is LockOutcome.ACQUIRED
+        waiting = self.other.released(own, SOON)
         self.store.freshen(KEY, ALICE, grant(2.0), entry())
         self.store.release(own, "a")
         await waiting
-        assert await self.other.claim(own, "b", Deadline(SOON)) is Claim.KNOWN
+        assert await self.other.try_acquire(own, "b", Deadline(SOON)) is LockOutcome.KNOWN
         self.other.release(others, "c")
 
     async def test_waiting_ends(self: Any) -> None:
         """By time, by going away, by closing; and at once where nobody is asked for."""
-        await self.store.wait(COLD, SOON)
+        await self.store.released(COLD, SOON)
         await self.claim("a")
         await self.claim("b", self.other)
-        gone, late, closed = (self.other.wait(COLD, at) for at in (SOON, 0.01, SOON))
+        gone, late, closed = (self.other.released(COLD, at) for at in (SOON, 0.01, SOON))
         gone.cancel()
         try:
             await gone
@@ -291,13 +293,13 @@ class Rules:
         """Who waits is woken, and nobody queues any more; until something is stored after all."""
         await self.claim("a")
         await self.claim("b", self.other)
-        waiting: Deferred[None] = self.other.wait(COLD, SOON)
-        self.store.unstorable(KEY)
+        waiting: Deferred[None] = self.other.released(COLD, SOON)
+        self.store.mark_unstorable(KEY)
         self.store.release(COLD, "a")
         await waiting
         for store in (self.store, self.other):
             assert (await self.known(store=store)).unstorable
-            assert await self.claim("c", store) is Claim.KNOWN
-        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
+            assert await self.claim("c", store) is LockOutcome.KNOWN
+        self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await self.settled()
         assert not (await self.known(store=self.store)).unstorable

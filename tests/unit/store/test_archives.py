@@ -75,9 +75,11 @@ class Archives:
     async def fill(self: Any, store: Any) -> None:
         """Have something of each kind remembered."""
         now = reactor.seconds()
-        store.remember(KEY, ALICE, HELD, grant(now, principal="alice"), entry(now, link=b"<x>"))
-        store.remember(KEY, BOB, OTHER, grant(now, OTHER), entry(now + 1, OTHER))
-        store.refuse(CacheKey(b"/no"), ALICE, now)
+        store.store_response(
+            KEY, ALICE, HELD, grant(now, principal="alice"), entry(now, link=b"<x>")
+        )
+        store.store_response(KEY, BOB, OTHER, grant(now, OTHER), entry(now + 1, OTHER))
+        store.deny(CacheKey(b"/no"), ALICE, now)
         store.replace_epoch(ALICE, EPOCH)
         await self.settle(store)
 
@@ -109,7 +111,7 @@ class Archives:
         later = reactor.seconds() + 10
         other, into = await self.make()
         other.freshen(KEY, ALICE, grant(later), entry(later, link=b"<new>"))
-        other.refuse(KEY, BOB, later)
+        other.deny(KEY, BOB, later)
         await self.settle(other)
         await into.admit(pairs)
         known = await other.look_up(KEY, ALICE, Deadline(SOON))
@@ -160,7 +162,9 @@ class Archives:
         for number in range(count):
             made = held(b"[%d]" % number)
             key = CacheKey(b"/%d" % number)
-            store.remember(key, ALICE, made, grant(1e9 + number, made), entry(number + 1.0, made))
+            store.store_response(
+                key, ALICE, made, grant(1e9 + number, made), entry(number + 1.0, made)
+            )
         await self.settle(store)
         pairs = await self.dumped(archive)
         contents = [name for name, _ in pairs if parse(name).sort is Sort.REPRESENTATION]  # type: ignore[union-attr]
@@ -205,7 +209,7 @@ class Memory(Archives, Stores):
         for number in range(20):
             made = held(b"[%d]" % number)
             key = CacheKey(b"/%d" % number)
-            store.remember(key, ALICE, made, grant(1.0, made), entry(of=made))
+            store.store_response(key, ALICE, made, grant(1.0, made), entry(of=made))
         into = MemoryArchive(reactor, store, CODEC, archive.threads)
         newest = store.names()[0]
         await into.admit(pairs)
@@ -226,15 +230,15 @@ class Redis(Archives, Stores):
         """A lease says who copies or restores; it ends by itself."""
         store, archive = await self.make_redis()
         other = RedisArchive(store.redis)
-        assert await archive.take("save", "a", 60.0)
-        assert await archive.take("save", "a", 60.0)
-        assert not await other.take("save", "b", 60.0)
-        assert await other.take("restore", "b", 60.0)
-        await other.let_go("save", "b")
-        assert not await other.take("save", "b", 60.0)
-        await archive.let_go("save", "a")
-        assert await other.take("save", "b", 0.001)
-        while not await archive.take("save", "a", 60.0):
+        assert await archive.acquire_lease("save", "a", 60.0)
+        assert await archive.acquire_lease("save", "a", 60.0)
+        assert not await other.acquire_lease("save", "b", 60.0)
+        assert await other.acquire_lease("restore", "b", 60.0)
+        await other.release_lease("save", "b")
+        assert not await other.acquire_lease("save", "b", 60.0)
+        await archive.release_lease("save", "a")
+        assert await other.acquire_lease("save", "b", 0.001)
+        while not await archive.acquire_lease("save", "a", 60.0):
             pass
 
     async def test_fleets_do_not_share_marks_and_leases(self) -> None:
@@ -244,12 +248,12 @@ class Redis(Archives, Stores):
         await archive.mark_filled()
         mark = await archive.mark()
         assert await archive.filled_by_others() is None
-        assert await archive.take("save", "a", 60.0)
+        assert await archive.acquire_lease("save", "a", 60.0)
         other = RedisArchive(store.redis, "https://github.example.org/api/v3")
         assert not await other.mark()
         others = await other.filled_by_others()
         assert others == f"api_url= fingerprint={CODEC.fingerprint}"
-        assert await other.take("save", "b", 60.0)
+        assert await other.acquire_lease("save", "b", 60.0)
         await other.mark_filled()
         assert await archive.mark() == mark
         store.redis.codec = Codec(b"another")
@@ -265,7 +269,7 @@ class Redis(Archives, Stores):
         archive = RedisArchive(store.redis)
         await archive.admit(pairs)
         await archive.mark_filled()
-        await archive.take("save", "a", 60.0)
+        await archive.acquire_lease("save", "a", 60.0)
         keys = server.ask("KEYS", "*")
         assert len(keys) > len(pairs)
         assert all(server.ask("PTTL", key) > 0 for key in keys)

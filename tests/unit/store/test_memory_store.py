@@ -14,7 +14,7 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import memory_store as memory_module
 from ghmirror_tw.store.measured_store import MeasuredStore
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
-from ghmirror_tw.store.store_interface import Claim, Deadline, IStore
+from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
 from tests.harness.home import reactor
 from tests.unit.store.contract import (
     ALICE,
@@ -71,8 +71,8 @@ class Bounds(SynchronousTestCase):
 
     def test_the_garbage_collector_leaves_records_alone(self) -> None:
         """Of all kinds, and names: with many of them it would hold up everything for long."""
-        self.store.remember(KEY, ALICE, HELD, grant(1.0), entry())
-        self.store.refuse(OTHER_KEY, ALICE, 1.0)
+        self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
+        self.store.deny(OTHER_KEY, ALICE, 1.0)
         self.store.admit(("refusal", KEY.name, BOB), 1.0)
         for _ in "12":  # the first time it sees through names and fields, then through the rest
             gc.collect()
@@ -94,7 +94,7 @@ class Bounds(SynchronousTestCase):
         for number in range(count):
             key = CacheKey(b"/%d" % number)
             made = held(b"[%d]" % number)
-            self.store.remember(key, ALICE, made, grant(1.0, made), entry(of=made))
+            self.store.store_response(key, ALICE, made, grant(1.0, made), entry(of=made))
             self.known(key=CacheKey(b"/0"))
 
     def test_bounded_by_bytes(self) -> None:
@@ -142,14 +142,14 @@ class Bounds(SynchronousTestCase):
         """Neither the grant that was there, nor one that comes late and is the last one used."""
         self.store = MemoryStore(self.clock, 6_000)
         self.store.freshen(KEY, ALICE, grant(0.5), entry())
-        self.store.refuse(KEY, ALICE, 2.0)
+        self.store.deny(KEY, ALICE, 2.0)
         self.store.freshen(KEY, ALICE, grant(1.0), entry())
         for number in range(40):
             self.store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
             assert ("grant", KEY.name, ALICE) not in self.store.names()
         self.store = MemoryStore(self.clock, 6_000)
         self.store.freshen(KEY, ALICE, grant(0.5), entry())
-        self.store.refuse(KEY, ALICE, 2.0)
+        self.store.deny(KEY, ALICE, 2.0)
         assert self.store.grants == 0
 
     def test_only_so_many_beginnings_are_remembered(self) -> None:
@@ -160,14 +160,18 @@ class Bounds(SynchronousTestCase):
         assert self.store.begin_epoch(BOB, ANOTHER, 0.0) == EPOCH
         assert self.store.begin_epoch(ALICE, ANOTHER, 0.0) is None
 
-    def claim(self, owner: str) -> Claim:
-        said: Claim = self.successResultOf(self.store.claim(COLD, owner, Deadline()))
+    def claim(self, owner: str) -> LockOutcome:
+        said: LockOutcome = self.successResultOf(self.store.try_acquire(COLD, owner, Deadline()))
         return said
 
     def test_claims_leave_nothing_behind(self) -> None:
         """Who has one may ask again; once it is released, no timer runs."""
-        assert [self.claim(owner) for owner in "aba"] == [Claim.GO, Claim.WAIT, Claim.GO]
-        waiting = self.store.wait(COLD, 10.0)
+        assert [self.claim(owner) for owner in "aba"] == [
+            LockOutcome.ACQUIRED,
+            LockOutcome.HELD,
+            LockOutcome.ACQUIRED,
+        ]
+        waiting = self.store.released(COLD, 10.0)
         self.store.release(COLD, "a")
         self.successResultOf(waiting)
         assert self.clock.getDelayedCalls() == []
@@ -175,23 +179,23 @@ class Bounds(SynchronousTestCase):
     def test_a_waiter_may_take_another_along(self) -> None:
         """One that is called may cancel the next one meanwhile."""
         self.claim("a")
-        first, second = self.store.wait(COLD, 10.0), self.store.wait(COLD, 10.0)
+        first, second = self.store.released(COLD, 10.0), self.store.released(COLD, 10.0)
         first.addCallback(lambda _: second.cancel())
         self.store.release(COLD, "a")
         self.failureResultOf(second, CancelledError)
 
     def test_what_cannot_be_stored_is_forgotten_after_a_minute(self) -> None:
         """Then somebody goes first again."""
-        self.store.unstorable(KEY)
+        self.store.mark_unstorable(KEY)
         self.clock.advance(UNSTORABLE_S - 1)
         assert self.known().unstorable
         self.clock.advance(1)
         assert not self.known().unstorable
-        assert self.claim("b") is Claim.GO
+        assert self.claim("b") is LockOutcome.ACQUIRED
 
     def test_what_cannot_be_stored_is_bounded(self) -> None:
         """Ten thousand keys at most."""
         for number in range(10_001):
-            self.store.unstorable(CacheKey(b"/%d" % number))
+            self.store.mark_unstorable(CacheKey(b"/%d" % number))
         assert not self.known(key=CacheKey(b"/0")).unstorable
         assert self.known(key=CacheKey(b"/1")).unstorable

@@ -14,7 +14,7 @@ from ghmirror_tw.runtime.waiting import waiting, wake
 from ghmirror_tw.store import write_behind as owed_module
 from ghmirror_tw.store.claim_leases import LEASE_S, Leases
 from ghmirror_tw.store.claim_watch import Watch
-from ghmirror_tw.store.store_interface import Subject
+from ghmirror_tw.store.store_interface import LockName
 from ghmirror_tw.store.write_behind import BATCH, MOST, PAUSE_S, WriteBehind
 from tests.unit.store.contract import ALICE, COLD, KEY
 
@@ -139,9 +139,9 @@ class Watching(SynchronousTestCase):
         self.claimed: Any = True
         self.possible = True
         self.asked = 0
-        self.watch = Watch(self.clock, self.is_claimed, lambda: self.possible, lambda: 0.5)
+        self.watch = Watch(self.clock, self.is_locked, lambda: self.possible, lambda: 0.5)
 
-    async def is_claimed(self, _: Subject) -> bool:
+    async def is_locked(self, _: LockName) -> bool:
         self.asked += 1
         if isinstance(self.claimed, Exception):
             raise self.claimed
@@ -151,9 +151,9 @@ class Watching(SynchronousTestCase):
         """One question for all who wait for the same, ever less often."""
         self.watch.begin(COLD)
         self.watch.begin(COLD)
-        waiters = [self.watch.wait(COLD, 60.0) for _ in "123"]
+        waiters = [self.watch.released(COLD, 60.0) for _ in "123"]
         assert self.watch.knows(COLD)
-        assert not self.watch.knows(Subject(KEY, ALICE))
+        assert not self.watch.knows(LockName(KEY, ALICE))
         self.clock.pump([0.01] * 1000)
         assert 40 < self.asked < 80
         self.assertNoResult(waiters[0])
@@ -167,19 +167,19 @@ class Watching(SynchronousTestCase):
     def test_nobody_is_asked_for_nobody(self) -> None:
         """When all have gone, the claim is of no interest any more."""
         self.watch.begin(COLD)
-        gone = self.watch.wait(COLD, 60.0)
+        gone = self.watch.released(COLD, 60.0)
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
         self.clock.advance(0.3)
         assert self.asked == 0
         assert not self.watch.knows(COLD)
-        self.successResultOf(self.watch.wait(COLD, 60.0))
+        self.successResultOf(self.watch.released(COLD, 60.0))
 
     def test_an_answer_that_does_not_come_ends_nothing(self) -> None:
         """Unless nobody can be asked any more."""
         self.claimed = AWAY
         self.watch.begin(COLD)
-        waiter = self.watch.wait(COLD, 60.0)
+        waiter = self.watch.released(COLD, 60.0)
         self.clock.pump([0.1] * 10)
         self.assertNoResult(waiter)
         self.possible = False
@@ -190,7 +190,7 @@ class Watching(SynchronousTestCase):
         """Whatever it is, it is logged, and nobody waits for ever."""
         self.claimed = ValueError("broken")
         self.watch.begin(COLD)
-        waiter = self.watch.wait(COLD, 60.0)
+        waiter = self.watch.released(COLD, 60.0)
         self.clock.advance(0.3)
         self.successResultOf(waiter)
         assert len(self.flushLoggedErrors(ValueError)) == 1
@@ -198,10 +198,10 @@ class Watching(SynchronousTestCase):
     def test_an_answer_after_the_end_is_nobodys(self) -> None:
         """Closing wakes all, and leaves nothing behind."""
         answer: Deferred[bool] = Deferred()
-        self.patch(self, "is_claimed", lambda _: answer)
+        self.patch(self, "is_locked", lambda _: answer)
         watch = Watch(self.clock, lambda _: answer, lambda: True, lambda: 0.5)
         watch.begin(COLD)
-        waiter = watch.wait(COLD, 60.0)
+        waiter = watch.released(COLD, 60.0)
         self.clock.advance(0.3)
         watch.close()
         self.successResultOf(waiter)
@@ -217,7 +217,7 @@ class Leasing(SynchronousTestCase):
         clock = Clock()
         renewed: list[str] = []
 
-        async def renew(_: Subject, owner: str) -> None:
+        async def renew(_: LockName, owner: str) -> None:
             renewed.append(owner)
             await (fail(AWAY) if len(renewed) == 1 else succeed(None))
 
