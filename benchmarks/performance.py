@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 
 from benchmarks.results import BESIDE, NEEDED
 from benchmarks.revalidating import (
-    ASKED_REDIS,
     MEMORY,
     OTHER_MEMORY,
     OTHER_REDIS,
@@ -59,9 +58,7 @@ Revalidated GETs
 gzip``. The mirror and Varnish validate each one with GitHub, which answers 304; nginx stores
 nothing and passes on 200. The mirror writes its own URLs into the content, the others leave it as
 it is. Each is driven for 4 seconds in a round, or for 50 ms for each connection if that is longer,
-so that the first answer on each is not among the slowest hundredth. What is polled so often is
-hardly looked up in Redis, which tells of changes (``docs/redis.rst``); *asked each time* is the
-mirror on a Redis that can't, as for what is polled more seldom. *Twisted alone* is no mirror:
+so that the first answer on each is not among the slowest hundredth. *Twisted alone* is no mirror:
 it is the least that sockets and Twisted's reactor take for that, with two dictionaries and without
 parsing, judging or counting anything.
 """,
@@ -116,7 +113,6 @@ layer calls that is none, such as Python's own library, counts for the layer.
 _COLORS: Final = {
     MEMORY: "#1b6ca8",
     REDIS: "#d1495b",
-    ASKED_REDIS: "#9c6b98",
     VARNISH: "#66a182",
     OTHER_MEMORY: "#8fb8d6",
     OTHER_REDIS: "#eba3ad",

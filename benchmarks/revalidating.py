@@ -29,8 +29,6 @@ from tests.harness.running import PYTHON, BlockingMirror
 
 PART: Final = "revalidated"
 MEMORY, REDIS, VARNISH = "mirror, memory store", "mirror, Redis", "Varnish"
-ASKED_REDIS = "mirror, Redis, asked each time"
-"""On a Redis that can't tell when something changes: as for what is polled more seldom."""
 OTHER_MEMORY, OTHER_REDIS = "on CPython, memory store", "on CPython, Redis"
 """The same on this program's Python, where mirrors are measured on another one."""
 RESOURCES: Final = 500
@@ -57,14 +55,12 @@ def things(
 def beside(stack: ExitStack, github: FastGitHub) -> list[Subject]:
     """Start what is compared, each before a GitHub that is there: mirrors, Varnish and nginx."""
     memory, redis = _mirrors(stack, github, (MEMORY, REDIS), PYTHON)
-    asked = stack.enter_context(RedisServer(options=[("rename-command", 'HELLO ""')]))
     varnish, nginx = Varnish(github.port), Nginx(github.port)
     return [
         memory,
         stack.enter_context(varnish),
         redis,
         stack.enter_context(nginx),
-        _mirror(stack, github, ASKED_REDIS, asked, PYTHON),
     ]
 
 
@@ -126,9 +122,8 @@ def judge(
     """Print the ratios, which are taken round by round."""
     print()
     for connections in options.connections:
-        memory, redis, asked, varnish, alone = (
-            rounds[name, connections]
-            for name in (MEMORY, REDIS, ASKED_REDIS, VARNISH, TwistedAlone.name)
+        memory, redis, varnish, alone = (
+            rounds[name, connections] for name in (MEMORY, REDIS, VARNISH, TwistedAlone.name)
         )
         with_so_many = f"{connections} connections"
         for what, value, most in (
@@ -136,7 +131,6 @@ def judge(
             ("CPU, Twisted alone / Varnish", ratio(alone, varnish), None),
             ("CPU, Redis / memory store", ratio(redis, memory), OVER_MEMORY),
             ("  without Redis's own", ratio(redis, memory, "own_us"), None),
-            ("CPU, Redis, asked each time / memory store", ratio(asked, memory), None),
             ("requests/s, memory store / Varnish", ratio(memory, varnish, "rate"), None),
         ):
             results.figure(PART, f"{what}, {with_so_many}", value, most=most)

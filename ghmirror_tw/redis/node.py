@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet._sslverify import IOpenSSLTrustRoot
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
@@ -16,7 +15,7 @@ from txredisapi import ResponseError
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, trouble
 from ghmirror_tw.redis.pipeline import exchange
-from ghmirror_tw.redis.redis_connection import KeysChanged, RedisConnection, plain
+from ghmirror_tw.redis.redis_connection import RedisConnection, plain
 from ghmirror_tw.redis.redis_pool import RedisPool
 from ghmirror_tw.redis.server_trials import Trials
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
@@ -27,26 +26,6 @@ _PATIENCE_S: Final = 1.0
 _PATIENCE_TIMEOUTS: Final = 4
 #: More than this is not put into a connection that has replies to come.
 _FULL_BYTES: Final = 16 << 20
-_PING: Final = (Command((b"PING",)),)
-#: What has been heard of up to so many seconds ago is taken for all: nobody gets an answer from one
-#: replica and has the next one asked sooner.
-_MOMENT_S: Final = 0.001
-
-
-@define(eq=False)
-class _Hearing:
-    """Who waits until all has been heard that a server has told, and for how long at most."""
-
-    timeout_s: float = 0.0
-    waiting: list[Deferred[Any]] = field(factory=list)
-
-    def end(self, result: object) -> None:
-        """Let them go on."""
-        for heard in self.waiting:
-            if isinstance(result, Failure):
-                heard.errback(result)
-            else:
-                heard.callback(None)
 
 
 @define(eq=False, kw_only=True)
@@ -57,8 +36,8 @@ class Node:
     called at each attempt to connect, and may raise. *trust*: whom to trust for TLS; None: no TLS.
     *primary*: whether it is written to; of one that is not, writing is not tried. *probe_key*:
     the key that trials read and write, to be changed by `probe` (a cluster's node must have it).
-    *changed* is called with the node after a breaker opened or closed, *keys_changed* with what is
-    not any more as it was read. *random* gives numbers from 0 to 1.
+    *changed* is called with the node after a breaker opened or closed. *random* gives numbers from
+    0 to 1.
     """
 
     reactor: Any
@@ -75,7 +54,6 @@ class Node:
     clustered: bool = False
     lifetime_s: float = 600.0
     idle_s: float = 15.0
-    keys_changed: KeysChanged | None = None
     #: Called when there is a new connection, which may lead to another server.
     connected: Callable[[], object] = lambda: None
     #: How often it has come back.
@@ -83,9 +61,6 @@ class Node:
     _pool: RedisPool = field(init=False)
     _trials: Trials = field(init=False)
     _closing: bool = field(default=False, init=False)
-    _hearings: dict[RedisConnection, _Hearing] = field(factory=dict, init=False)
-    #: Several wanted to know at a time when somebody last did.
-    _several: bool = field(default=False, init=False)
     _settling: Settling = field(factory=Settling, init=False)
     _said: str | None = field(default=None, init=False)
     _told: tuple[bool, bool] = field(default=(False, False), init=False)
@@ -105,7 +80,6 @@ class Node:
             random=self.random,
             gained=self._gained,
             missed=self._missed,
-            keys_changed=self.keys_changed,
         )
         self._trials = Trials(
             reactor=self.reactor,
@@ -174,61 +148,8 @@ class Node:
         refusal = self._refusal(connection, purpose, timeout_s)
         if refusal is not None or connection is None:
             return fail(refusal)
-        for command in commands:
-            if command.tracked is not None:
-                command.tracked.sources.append(partial(self._hear, connection))
-        return self._ask_over(connection, commands, purpose, timeout_s, asking=asking)
-
-    def _ask_over(
-        self,
-        connection: RedisConnection,
-        commands: Sequence[Command],
-        purpose: Purpose,
-        timeout_s: float,
-        *,
-        asking: bool = False,
-    ) -> Deferred[list[Reply]]:
         replies = exchange(connection, commands, timeout_s, asking=asking)
         return replies.addCallbacks(self._judge, self._failed, callbackArgs=(purpose,))
-
-    def _hear(self, connection: RedisConnection, timeout_s: float) -> Deferred[Any]:
-        """Fire when all is heard that the server has told over *connection* up to now.
-
-        What it tells comes before the reply to what is asked later. For all who want to know in
-        one turn of the reactor it is asked once, at the end of that turn; where they come one by
-        one, at once, and not more often than every millisecond.
-        """
-        if 0.0 <= self.reactor.seconds() - connection.heard_until < _MOMENT_S:
-            return succeed(None)
-        hearing = self._hearings.get(connection)
-        if hearing is None:
-            if not (self._several or connection.outstanding_bytes):
-                return self._ask_what_is_told(connection, timeout_s)
-            hearing = self._hearings[connection] = _Hearing()
-            self.reactor.callLater(0.0, self._hear_all, connection, hearing)
-        hearing.timeout_s = max(hearing.timeout_s, timeout_s)
-        heard: Deferred[Any] = Deferred()
-        hearing.waiting.append(heard)
-        return heard
-
-    def _hear_all(self, connection: RedisConnection, hearing: _Hearing) -> None:
-        del self._hearings[connection]
-        self._several = len(hearing.waiting) > 1
-        self._ask_what_is_told(connection, hearing.timeout_s).addBoth(hearing.end)
-
-    def _ask_what_is_told(self, connection: RedisConnection, timeout_s: float) -> Deferred[Any]:
-        refusal = self._refusal(connection, Purpose.READ, timeout_s)
-        if refusal is not None:
-            return fail(refusal)
-        now = self.reactor.seconds()
-
-        def heard(replies: list[Reply]) -> list[Reply]:
-            connection.heard_until = now
-            return replies
-
-        asked = self._ask_over(connection, _PING, Purpose.READ, timeout_s)
-        connection.flush()
-        return asked.addCallback(heard)
 
     def _refusal(
         self, connection: RedisConnection | None, purpose: Purpose, timeout_s: float

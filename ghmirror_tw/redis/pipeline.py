@@ -12,18 +12,16 @@ from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
 from ghmirror_tw.redis.redis_connection import RedisConnection
-from ghmirror_tw.redis.resp import written
+from ghmirror_tw.redis.resp import encode_command
 from ghmirror_tw.redis.servers_interface import Command, RedisUnavailableError, Reply
 
 #: A timeout passes in so many steps. What the reactor is held up by something else takes one
 #: step, however long it is, so that it isn't taken for the slowness of Redis.
 _STEPS: Final = 4
 
-_ASKING: Final = written((b"ASKING",))
-_CACHING: Final = written((b"CLIENT", b"CACHING", b"YES"))
-#: The numbers of what is said before a command.
+_ASKING: Final = encode_command((b"ASKING",))
+#: The number of what is said before a command.
 _NOBODYS: Final = -1
-_TRACK: Final = -2
 
 
 def exchange(
@@ -37,9 +35,7 @@ def exchange(
 
     Fails with `RedisUnavailableError` (``timeout`` or ``lost``). A script that the server does not
     know is sent to it. *asking*: each command is one that a cluster's node must carry out although
-    the slot is only on its way to it (ASK). Cancelling gives up waiting. Commands that are there to
-    be tracked are not sent where nothing tracks, nor behind ASKING: that and CLIENT CACHING are
-    each good for the next command, whatever it is.
+    the slot is only on its way to it (ASK). Cancelling gives up waiting.
     """
     under_way = _Exchange(connection, commands, timeout_s, asking)
     under_way.begin()
@@ -68,13 +64,6 @@ class _Exchange:
         """Send all in one piece."""
         written_ones, numbers = [], []
         for number, command in enumerate(self.commands):
-            if command.tracked is not None:
-                if self.asking or not self.connection.tracks:
-                    command.tracked.holds = False
-                    self.missing -= 1
-                    continue
-                written_ones.append(_CACHING)
-                numbers.append(_TRACK)
             written_ones.append(command.written())
             numbers.append(number)
             if command.large:
@@ -96,8 +85,6 @@ class _Exchange:
 
     def _take(self, index: int, reply: Reply) -> None:
         if index < 0:
-            if index == _TRACK and isinstance(reply, ResponseError):
-                self._is_untracked()
             return
         if isinstance(reply, Exception):
             if not isinstance(reply, ResponseError):
@@ -110,13 +97,6 @@ class _Exchange:
         if not self.missing:
             self._end(self.replies)
 
-    def _is_untracked(self) -> None:
-        """Take note that the server does not track for this connection, or does not any more."""
-        self.connection.tracks = False
-        for command in self.commands:
-            if command.tracked is not None:
-                command.tracked.holds = False
-
     def _send_script(self, index: int, error: ResponseError) -> bool:
         """Send a script that the server does not know, if that is what it says."""
         script = self.commands[index].script
@@ -124,7 +104,7 @@ class _Exchange:
             return False
         name, _hash, *arguments = self.commands[index].parts
         known = name.upper().replace(b"EVALSHA", b"EVAL")
-        self._post([written((known, script, *arguments))], (index,))
+        self._post([encode_command((known, script, *arguments))], (index,))
         return True
 
     def step(self) -> None:

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
-from ghmirror_tw.redis.resp import Push, StrictProtocol, written
+from ghmirror_tw.redis.resp import StrictProtocol, encode_command
 from ghmirror_tw.redis.servers_interface import Reply
 from ghmirror_tw.redis.steps import Steps
 from ghmirror_tw.runtime.outbox import send_now
@@ -29,9 +29,6 @@ _LOOKS: Final = 4
 _LITTLE_BYTES: Final = 64 * 1024
 _LATELY_S: Final = 0.02
 _ONE: Final = (0,)
-_TRACKING: Final = ("CLIENT", "TRACKING", "ON", "OPTIN")
-_CACHING: Final = ("CLIENT", "CACHING", "YES")
-_INVALIDATE: Final = (b"invalidate", "invalidate")
 #: What the reply to a command that has a large one counts for.
 _LARGE_BYTES: Final = 1 << 20
 
@@ -43,7 +40,7 @@ class RedisConnectError(Exception):
 class State(Enum):
     """What a connection is good for.
 
-    GREETING: it introduces itself (AUTH, SELECT, PING, HELLO). READY: it takes commands.
+    GREETING: it introduces itself (AUTH, SELECT, PING). READY: it takes commands.
     RETIRING: it takes no more, and closes when all its replies are in. CLOSED: it is gone.
     """
 
@@ -56,10 +53,6 @@ class State(Enum):
 #: Takes the number of a command and the reply to it, or an exception in its place:
 #: ``ResponseError`` for an error reply, txredisapi's ``ConnectionError`` where there won't be one.
 Take: TypeAlias = Callable[[int, Reply], object]
-
-#: Is called with the keys that the server says have changed; with None where that may be any, also
-#: because it can't say so any more.
-KeysChanged: TypeAlias = Callable[[Iterable[bytes] | None], object]
 
 #: A command on its way: how big it is, what it counts for, how many looks without a reply it has,
 #: whose it is, and its number.
@@ -90,10 +83,6 @@ class RedisConnection(StrictProtocol):
     It closes itself when the server says what is not RESP2, when the oldest command has had no
     reply for *patience_s*, and when nobody answers the PING that is sent after *idle_s* without
     a reply.
-
-    Where somebody wants to know what has changed (*keys_changed*), the server is asked to tell:
-    RESP3 is agreed upon, and keys are tracked that are asked for behind ``CLIENT CACHING YES``.
-    Where the server can't, or may not for this user, nothing *tracks*.
     """
 
     def __init__(self, factory: ConnectionFactory) -> None:
@@ -110,10 +99,6 @@ class RedisConnection(StrictProtocol):
         #: To be replaced; nothing here depends on it, nor on *age*, the timer that says so.
         self.stale = False
         self.age: Any = None
-        #: Whether the server tells when something changes that was asked for behind CLIENT CACHING.
-        self.tracks = False
-        #: Up to when all has been heard that the server had to tell; its owner keeps that.
-        self.heard_until = 0.0
         self.outstanding_bytes = 0
         #: The same, and what the replies to it may be.
         self.burden_bytes = 0
@@ -153,7 +138,7 @@ class RedisConnection(StrictProtocol):
         reply is thrown away.
         """
         result: Deferred[Reply] = Deferred()
-        self.post([written(parts)], _fire(result), _ONE, patience_s)
+        self.post([encode_command(parts)], _fire(result), _ONE, patience_s)
         return result
 
     def post(
@@ -197,12 +182,6 @@ class RedisConnection(StrictProtocol):
         unsent, self._unsent = self._unsent, []
         send_now(self.transport, b"".join(unsent))
 
-    def flush(self) -> None:
-        """Send now what would be sent at the end of this turn of the reactor."""
-        if self._end_of_turn is not None:
-            self._end_of_turn.cancel()
-            self._send_all()
-
     def retire(self) -> None:
         """Take no more commands, and close when all replies are in."""
         if self.state is State.READY:
@@ -235,11 +214,6 @@ class RedisConnection(StrictProtocol):
         if self.state is State.RETIRING:
             self._close_when_done()
 
-    def told(self, push: Push) -> None:
-        """Pass on which keys have changed; None: all of them."""
-        if push[0] in _INVALIDATE and self.factory.keys_changed is not None:
-            self.factory.keys_changed(*push[1:])
-
     def connectionMade(self) -> None:
         """Introduce oneself, as txredisapi does, and see whether the server answers at all."""
         if ITCPTransport.providedBy(self.transport):
@@ -254,27 +228,6 @@ class RedisConnection(StrictProtocol):
         self.ping().addCallbacks(self._greeted, self._refused)
 
     def _greeted(self, _reply: Reply) -> None:
-        if self.factory.keys_changed is None:
-            self._be_ready()
-            return
-        self.factory.said_hello = True
-        self.speak_three(three=True)  # the reply is in it already
-        hello = self.execute_command("HELLO", "3")
-        hello.addErrback(lambda _: self.speak_three(three=False))
-        self.execute_command(*_TRACKING).addErrback(lambda _: None)
-        # whoever may not say this can't make use of it
-        self.execute_command(*_CACHING).addCallbacks(self._be_tracked, lambda _: None)
-        # and whoever closes the connection for any of it has done so by then
-        self.ping().addCallbacks(self._welcomed, lambda _: None)
-
-    def _be_tracked(self, _reply: Reply) -> None:
-        self.tracks = self.speaks_three
-
-    def _welcomed(self, _reply: Reply) -> None:
-        self.factory.said_hello = False
-        self._be_ready()
-
-    def _be_ready(self) -> None:
         self.state = State.READY
         self.ready.callback(self)
 
@@ -293,8 +246,6 @@ class RedisConnection(StrictProtocol):
         closed = why.check(ConnectionDone) is not None
         self.why = self.why or ("the server closed it" if closed else why.getErrorMessage())
         super().connectionLost(why)
-        if self.tracks and self.factory.keys_changed is not None:
-            self.factory.keys_changed(None)  # nobody tells any more
         self.steps.close()
         while self._sent:
             self.replyReceived(Lost("Lost connection"))
@@ -339,9 +290,6 @@ class ConnectionFactory(ClientFactory):
     database: int = 0
     username: str = ""
     password: str | None = field(default=None, repr=False)
-    keys_changed: KeysChanged | None = None
-    #: HELLO has been said, and the connection has not proved yet that it was taken well.
-    said_hello: bool = field(default=False, init=False)
     noisy: bool = False
     #: The protocol would log its own idea of what went wrong, with the server's words.
     isLazy: bool = False

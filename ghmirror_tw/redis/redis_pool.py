@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 from ghmirror_tw.redis.address import Credentials
 from ghmirror_tw.redis.redis_connection import (
     ConnectionFactory,
-    KeysChanged,
     RedisConnectError,
     RedisConnection,
 )
@@ -49,8 +48,6 @@ class RedisPool:
     gained: Callable[[], object]
     #: There is one less, or an attempt came to nothing, and why.
     missed: Callable[[str], object]
-    #: Something has changed that was asked for; None: nobody wants to know.
-    keys_changed: KeysChanged | None = None
     connections: list[RedisConnection] = field(factory=list, init=False)
     _leaving: list[RedisConnection] = field(factory=list, init=False)
     _attempt: Deferred[RedisConnection] | None = field(default=None, init=False)
@@ -59,7 +56,6 @@ class RedisPool:
     _delay_s: float = field(default=0.0, init=False)
     _opened: bool = field(default=False, init=False)
     _empty: Deferred[None] | None = field(default=None, init=False)
-    _plain_until: float = field(default=0.0, init=False)
 
     def open(self) -> None:
         """Begin to connect."""
@@ -123,7 +119,6 @@ class RedisPool:
         except Exception as error:  # noqa: BLE001 - it is somebody else's
             # its text may have the secret in it
             raise RedisConnectError(f"the password can't be had ({type(error).__name__})") from None
-        now = self.reactor.seconds()
         factory = ConnectionFactory(
             self.reactor,
             self.patience_s,
@@ -131,24 +126,11 @@ class RedisPool:
             self.database,
             credentials.username,
             credentials.password,
-            None if now < self._plain_until else self.keys_changed,
         )
         connection = cast("RedisConnection", await self.endpoint.connect(factory))
         connection.gone = self._gone
         self._greeting = connection
-        try:
-            return await connection.ready
-        except RedisConnectError:
-            if not factory.said_hello:
-                raise
-        # whoever is between may close a connection for what he doesn't know
-        self._greeting = None
-        self._plain_until = now + self.lifetime_s
-        try:
-            return await self._connect()
-        except BaseException:
-            self._plain_until = 0.0  # it was for something else
-            raise
+        return await connection.ready
 
     def _attempted(self, result: RedisConnection | Failure) -> None:
         self._attempt = self._greeting = None

@@ -10,8 +10,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from ghmirror_tw.redis.resp import written
-from ghmirror_tw.redis.tracking import Tracked
+from ghmirror_tw.redis.resp import encode_command
 
 #: What RESP2 can say; an error reply to one command is a ``txredisapi.ResponseError`` in its place.
 Reply: TypeAlias = Any
@@ -46,20 +45,18 @@ class Command:
 
     *script*: the source that an ``EVALSHA`` means; it is sent as ``EVAL`` to a server that does
     not know it yet (NOSCRIPT). *large*: the reply may be so large that others should not queue
-    behind it. *tracked*: it is there so that the server tells when its keys change, which this
-    question wants to know; where it can't, the question does not hold, and the reply is None.
+    behind it.
     """
 
     parts: tuple[bytes, ...]
     script: bytes | None = field(default=None, repr=False)
     large: bool = False
-    tracked: Tracked | None = field(default=None, eq=False, repr=False)
     _written: bytes = field(init=False, eq=False, repr=False, default=b"")
 
     def written(self) -> bytes:
         """Return the bytes that are sent, made once."""
         if not self._written:
-            object.__setattr__(self, "_written", written(self.parts))
+            object.__setattr__(self, "_written", encode_command(self.parts))
         return self._written
 
 

@@ -12,7 +12,6 @@ from twisted.logger import Logger
 
 from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.redis_connection import KeysChanged
 from ghmirror_tw.redis.rounds import Rounds
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError
 from ghmirror_tw.redis.settling import Settling
@@ -36,14 +35,13 @@ class Shards:
 
     *seed*: the configured address. It is asked first, and again when no primary can be asked.
     *make*: `Node`, with everything given but ``address``, ``changed`` and what differs from node
-    to node. *random* gives numbers from 0 to 1. *keys_changed* is called with None when slots move.
+    to node. *random* gives numbers from 0 to 1.
     """
 
     reactor: Any
     seed: Address
     make: Callable[..., Node]
     random: Callable[[], float]
-    keys_changed: KeysChanged | None = None
     _map: SlotMap = field(factory=SlotMap, init=False)
     _complete: bool = field(default=False, init=False)
     _primaries: frozenset[Address] = field(default=frozenset(), init=False)
@@ -129,7 +127,6 @@ class Shards:
         """Take note that *slot* is at *address* now, and return the node there."""
         self._news[slot] = address
         self._map.take(slot, slot, address)
-        self._keys_moved()
         self._primaries |= {address}
         node = self.node(address)
         self._give_probe_key(node)
@@ -213,8 +210,6 @@ class Shards:
         for slot, address in self._news.items():  # later than what was asked for
             slots.take(slot, slot, address)
         before, self._primaries = self._primaries, slots.primaries
-        if slots != self._map:
-            self._keys_moved()
         self._map, self._complete = slots, slots.is_complete
         if self._primaries != before:
             self._changes += 1
@@ -226,11 +221,6 @@ class Shards:
             self._give_probe_key(self.node(address))
         self._asked.clear()
         self._say("" if self._complete else "there are slots that nobody has")
-
-    def _keys_moved(self) -> None:
-        """Tell that whoever was to tell of changes may not have these keys any more."""
-        if self.keys_changed is not None:
-            self.keys_changed(None)
 
     def _give_probe_key(self, node: Node) -> None:
         """Let *node* be tried with a key that it has itself."""

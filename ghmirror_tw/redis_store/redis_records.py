@@ -6,8 +6,6 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
-from itertools import chain
-from math import inf
 from typing import Any, Final
 
 import msgpack
@@ -27,9 +25,8 @@ from ghmirror_tw.redis.servers_interface import (
     Reply,
 )
 from ghmirror_tw.redis.together import together
-from ghmirror_tw.redis.tracking import Tracked, Tracking
 from ghmirror_tw.redis_store import scripts
-from ghmirror_tw.redis_store.said import OFTEN_S, UNTRACKED, Said
+from ghmirror_tw.redis_store.renewals import is_listed, is_recent
 from ghmirror_tw.runtime.recent_cache import Lately
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store import record_names as names
@@ -76,18 +73,8 @@ class _Own:
     #: What asks for all of it; for what holds for the credential whatever the key is; and for the
     #: limits of the token, where they are elsewhere. Each with its slot.
     questions: tuple[tuple[bytes, Command], ...]
-    #: The keys to be told of when they change, those of the key and of the credential. What else
-    #: changes, changes one of them too, or is for those who ask for what is current; and a server
-    #: remembers for good what it is to tell of a key that doesn't exist.
-    watched: tuple[tuple[bytes, ...], ...]
-    #: When it was last asked for, and what was said, where that may still hold.
-    asked_at: float = -inf
-    said: Said | None = None
-
-    @property
-    def watched_keys(self) -> tuple[bytes, ...]:
-        """All of them."""
-        return tuple(chain.from_iterable(self.watched))
+    #: What the last look-up has read, unless this process has written something else since.
+    known: Known | None = None
 
 
 @define(eq=False)
@@ -105,7 +92,6 @@ class RedisRecords:
     prefix: str
     ttl_s: float
     grant_life_s: float
-    tracking: Tracking = field(factory=Tracking)
     #: What is known to be there is not written again only to renew its times, before so long.
     again_s: float = 0.0
     chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - it only spreads
@@ -128,7 +114,6 @@ class RedisRecords:
         if history != self.history:
             self.history = history
             self._own = Lately(_OWN)
-            self.tracking.changed(None)
 
     def key(self, name: bytes) -> bytes:
         """Return the key of a record."""
@@ -170,25 +155,18 @@ class RedisRecords:
             (slot, question),
             (whose, Command((b"MGET", epoch, *limits))),
         )
-        watched: tuple[tuple[bytes, ...], ...] = ((keys[0], keys[2]), (epoch, *limits))
         if self.servers.sharded and token != credential:
             questions = (
                 (slot, question),
                 (whose, Command((b"MGET", epoch))),
                 (names.slot_of_credential(token), Command((b"MGET", *limits))),
             )
-            watched = ((keys[0], keys[2]), (epoch,), limits)
-        return _Own(slot, grant, refusal, recency, keys, unstorable, token, questions, watched)
+        return _Own(slot, grant, refusal, recency, keys, unstorable, token, questions)
 
     def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
         """Tell whether Redis is known to have a grant and an entry, about as they are."""
-        said = self._of(key, credential).said
-        return said is not None and said.has(grant, entry, self.again_s)
-
-    def _forget(self, own: _Own) -> None:
-        if own.said is not None:
-            self.tracking.end(own.said.tracked)
-            own.said = None
+        known = self._of(key, credential).known
+        return known is not None and is_recent(known, grant, entry, self.again_s)
 
     async def _write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
         (reply,) = await self._ask(slot, (command,), Purpose.WRITE, timeout_s)
@@ -209,99 +187,29 @@ class RedisRecords:
     ) -> Deferred[Known]:
         """Return what is known, refusals beside the grant that they may outweigh."""
         own = self._of(key, credential, token or credential)
-        if current:
-            return self._asked(own, None, key, credential, timeout_s, current=True)
-        now = self.now()
-        often, own.asked_at = now - own.asked_at < OFTEN_S, now
-        if own.said is not None and own.said.holds(now):
-            return self._still(own.said, own, key, credential, timeout_s)
-        return self._anew(own, key, credential, timeout_s, often=often)
-
-    def _still(
-        self, said: Said, own: _Own, key: CacheKey, credential: str, timeout_s: float
-    ) -> Deferred[Known]:
-        """Return what was said, if that has not changed up to now."""
-        began = self.now()
-
-        def heard(_: object) -> Known | Deferred[Known]:
-            return said.known if said.tracked.holds else anew()
-
-        def anew() -> Deferred[Known]:
-            left_s = timeout_s - max(self.now() - began, 0.0)
-            return self._anew(own, key, credential, left_s, often=True)
-
-        def unheard(failure: Failure) -> Failure | Deferred[Known]:
-            self.tracking.end(said.tracked)
-            late = (
-                not isinstance(failure.value, RedisUnavailableError)
-                or failure.value.reason == "timeout"
-            )
-            return failure if late else anew()  # somebody else may be asked
-
-        return said.tracked.heard(timeout_s).addCallbacks(heard, unheard)
-
-    def _anew(
-        self, own: _Own, key: CacheKey, credential: str, timeout_s: float, *, often: bool
-    ) -> Deferred[Known]:
-        """Return what is known, and keep it; what is asked for *often* is tracked."""
-        now = self.now()
-        tracked = self.tracking.begin(own.watched_keys) if often else None
-        asked = self._asked(own, tracked, key, credential, timeout_s, current=False)
-
-        def keep(known: Known) -> Known:
-            self._forget(own)
-            own.said = said = Said(evolve(known, current=False), now, tracked or UNTRACKED)
-            if not (said.tracked.holds and said.is_plain):
-                self.tracking.end(said.tracked)
-            return known
+        purpose = Purpose.CURRENT if current else Purpose.READ
+        if self.servers.sharded or not self.servers.reads_primary:
+            # What holds for the credential is read where it is written.
+            parts = [
+                self._ask(
+                    slot,
+                    (question,),
+                    purpose if slot == own.slot else Purpose.CURRENT,
+                    timeout_s,
+                )
+                for slot, question in own.questions
+            ]
+            asked = Deferred.fromCoroutine(together(parts)).addCallback(_first_of_each)
+        else:
+            questions = [question for _, question in own.questions]
+            asked = self._ask(own.slot, questions, purpose, timeout_s)
 
         def drop(failure: Failure) -> Failure:
-            if tracked is not None:
-                self.tracking.end(tracked)
+            own.known = None
             return failure
 
-        return asked.addCallbacks(keep, drop)
-
-    def _asked(  # noqa: PLR0913 - what a question is made of
-        self,
-        own: _Own,
-        tracked: Tracked | None,
-        key: CacheKey,
-        credential: str,
-        timeout_s: float,
-        *,
-        current: bool,
-    ) -> Deferred[Known]:
-        """Ask for all of it, behind what has it *tracked*.
-
-        What holds for the credential is read where it is written.
-        """
-        purpose = Purpose.CURRENT if current else Purpose.READ
-
-        def before(*watched: bytes) -> tuple[Command, ...]:
-            if tracked is None or not watched:
-                return ()
-            return (Command((b"EXISTS", *watched), tracked=tracked),)
-
-        if self.servers.sharded or not self.servers.reads_primary:
-            parts = zip(own.watched, own.questions, strict=True)
-            all_of_them = together(
-                [
-                    self._ask(
-                        slot,
-                        (*before(*watched), question),
-                        purpose if slot == own.slot else Purpose.CURRENT,
-                        timeout_s,
-                    )
-                    for watched, (slot, question) in parts
-                ]
-            )
-            asked = Deferred.fromCoroutine(all_of_them).addCallback(_last_of_each)
-        else:
-            (_, of_key), (_, of_credential) = own.questions
-            questions = (*before(*own.watched_keys), of_key, of_credential)
-            asked = self._ask(own.slot, questions, purpose, timeout_s).addCallback(_last_two)
-        return asked.addCallback(self._known, key, credential, own, timeout_s, current)
+        arguments = key, credential, own, timeout_s, current
+        return asked.addCallbacks(self._known, drop, callbackArgs=arguments)
 
     def _known(  # noqa: PLR0913, PLR0917 - what was asked, and what came
         self,
@@ -335,7 +243,7 @@ class RedisRecords:
             limits=limits,
             current=current or self.servers.reads_primary,
         )
-        known = clamped(known, now)
+        own.known = known = clamped(known, now)
         if not limits:
             return known
         in_force = Deferred.fromCoroutine(self._in_force(own.token, limits, timeout_s))
@@ -440,8 +348,8 @@ class RedisRecords:
         own = self._of(key, credential)
         left_s = min(grant.expires_at - self.now(), self.grant_life_s)
         life = self.life(self.ttl_s)
-        again_s = 0.0 if own.said is None or not own.said.lists(entry) else self.again_s
-        self.tracking.changed(own.keys)
+        again_s = self.again_s if own.known is not None and is_listed(own.known, entry) else 0.0
+        own.known = None
         return scripts.FRESHEN.call(
             (*own.keys, self.key(names.representation(key, grant.digest)), own.unstorable),
             self.codec.grant(own.grant, grant),
@@ -464,7 +372,7 @@ class RedisRecords:
         """Store a refusal of a key to a credential; the grant that it outweighs goes."""
         name = names.refusal(key, credential)
         keys = self.keys(name, names.grant(key, credential))
-        self.tracking.changed(keys)
+        self._of(key, credential).known = None
         life = self.life(self.outweighing_life_s)
         command = scripts.ADVANCE.call(keys, self.codec.time(name, asked_at), life)
         await self._write_or_remove(names.slot_of_key(key), command, keys[1], timeout_s)
@@ -480,7 +388,6 @@ class RedisRecords:
             raise RedisUnavailableError("history", "Redis: its history is not known yet")
         name = names.epoch(credential, self.history)
         keys = self.keys(name)
-        self.tracking.changed(keys)
         begins = over is not EpochOverError.ANOTHER and not shows_acceptance(epoch)
         life = self.life(_UNACCEPTED_S if begins else self.outweighing_life_s)
         sealed = self.codec.epoch(name, epoch)
@@ -512,7 +419,6 @@ class RedisRecords:
         """Store a limit for as long as it lasts."""
         name = names.limit(token, limit.scope)
         keys = self.keys(name)
-        self.tracking.changed(keys)
         life = b"%d" % max(1, round((limit.until - self.now()) * 1000))
         command = scripts.SET_LIMIT.call(keys, self.codec.limit(name, limit), life)
         await self._write(names.slot_of_credential(token), command, timeout_s)
@@ -584,9 +490,5 @@ def _flat(parts: Sequence[Reply]) -> list[Reply]:
     ]
 
 
-def _last_two(replies: list[Reply]) -> list[Reply]:
-    return replies[-2:]
-
-
-def _last_of_each(replies: list[list[Reply]]) -> list[Reply]:
-    return [each[-1] for each in replies]
+def _first_of_each(replies: list[list[Reply]]) -> list[Reply]:
+    return [each[0] for each in replies]

@@ -13,13 +13,11 @@ from ghmirror_tw.config.values import RedisAddress
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.redis_connection import KeysChanged
 from ghmirror_tw.redis.sentinel import Sentinels
 from ghmirror_tw.redis.sentinel_queries import Finder
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
-from ghmirror_tw.redis.tracking import Tracking
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
@@ -38,18 +36,16 @@ def redis_trust(settings: Redis) -> Any:
     return trusted("redis", "tls_ca_path", settings.tls_ca_path)
 
 
-def redis_servers(  # noqa: PLR0913, PLR0917 - settings and callbacks
+def redis_servers(
     reactor: Any,
     settings: Redis,
     trust: Any,
     changed: Callable[[], object],
-    keys_changed: KeysChanged | None = None,
     connected: Callable[[], object] = lambda: None,
 ) -> IServers:
     """Return the servers; *changed* is called when one of them comes or goes.
 
-    *keys_changed* is called with the keys that have changed since they were read, *connected* after
-    each new connection.
+    *connected* is called after each new connection.
 
     Those with TLS have to be vouched for by somebody of whom *trust* is told.
     """
@@ -75,7 +71,6 @@ def redis_servers(  # noqa: PLR0913, PLR0917 - settings and callbacks
             "database": where.database,
             "probe_key": f"{settings.key_prefix}:probe".encode("ascii"),
             "random": random.random,
-            "keys_changed": keys_changed,
             "connected": connected,
             **more,
         }
@@ -90,7 +85,6 @@ def redis_servers(  # noqa: PLR0913, PLR0917 - settings and callbacks
             seed=_address(url),
             make=found,
             random=random.random,
-            keys_changed=keys_changed,
         )
         return Cluster(shards, reactor)
     if settings.sentinels:
@@ -121,18 +115,16 @@ def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
 ) -> RedisRecords:
     """Return the records on the servers; see `redis_servers` for the other parameters."""
     redis, cache = settings.redis, settings.cache
-    tracking = Tracking()
     # Other replicas need to know exactly when something was confirmed where it is fresh for some
     # time, and to a hundredth of the time for which it may be given stale.
     again_s = 0.0 if cache.fresh_for else min(_AGAIN_S, cache.stale_limit / 100)
     return RedisRecords(
-        redis_servers(reactor, redis, trust, changed, tracking.changed, connected),
+        redis_servers(reactor, redis, trust, changed, connected),
         codec,
         threads,
         reactor.seconds,
         redis.key_prefix,
         redis.ttl,
         max(cache.stale_limit, LEAST_S),
-        tracking,
         again_s,
     )

@@ -20,7 +20,7 @@ from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.error_replies import code_of, trouble
-from ghmirror_tw.redis.resp import Push, _Replies, written
+from ghmirror_tw.redis.resp import ReplyParser, encode_command
 from ghmirror_tw.redis.servers_interface import Purpose
 from ghmirror_tw.redis.slots import SLOTS, read_redirection, read_slots
 from ghmirror_tw.snapshots.snapshot_errors import SnapshotError
@@ -47,15 +47,14 @@ from tests.fuzz.given import Given, ways
 BROKEN: Final = "broken"
 
 
-def _replies(pieces: list[bytes], *, three: bool) -> list[Any]:
-    replies = _Replies()
-    replies.speak_three(three=three)
+def _replies(pieces: list[bytes]) -> list[Any]:
+    parser = ReplyParser()
     found: list[Any] = []
     try:
         for piece in pieces:
-            if replies.add(piece):
-                while (whole := replies.next()) is not None:
-                    found.append(_plain(whole[0]))
+            if parser.feed(piece):
+                while (reply := parser.next_reply()) is not None:
+                    found.append(_plain(reply[0]))
     except ValueError:
         found.append(BROKEN)
     return found
@@ -72,27 +71,25 @@ def _plain(reply: Any) -> Any:
 
 def redis_replies(raw: bytes) -> None:
     """Replies are the same in whatever pieces; commands are read as they were written."""
-    for three in (False, True):
-        whole = _replies([raw], three=three)
-        for pieces in ways(raw):
-            assert _replies(pieces, three=three) == whole
-        parts = raw.split(b" ")
-        command = written(parts)
-        expected = [_plain(parts)]
-        assert _replies([command], three=three) == expected
-        # What was broken off before it does not hide a reply; what comes behind one is another.
-        assert _replies([command + raw], three=three) == expected + whole
-        for reply in whole:
-            if reply is not BROKEN:
-                _bounded(reply)
+    whole = _replies([raw])
+    for pieces in ways(raw):
+        assert _replies(pieces) == whole
+    parts = raw.split(b" ")
+    command = encode_command(parts)
+    expected = [_plain(parts)]
+    assert _replies([command]) == expected
+    # What was broken off before it does not hide a reply; what comes behind one is another.
+    assert _replies([command + raw]) == expected + whole
+    for reply in whole:
+        if reply is not BROKEN:
+            _bounded(reply)
 
 
 def _bounded(reply: Any) -> None:
     kind, value = reply
-    assert kind in {int, str, bytes, list, Push, type(None), "error"}
+    assert kind in {int, str, bytes, list, type(None), "error"}
     if isinstance(value, list):
         for each in value:
-            assert each[0] is not Push
             _bounded(each)
 
 
@@ -121,9 +118,9 @@ def _check_address(address: Address) -> None:
 
 def redis_slots(raw: bytes) -> None:
     """The owners of slots are addresses, or the reply is refused."""
-    replies = _Replies()
+    parser = ReplyParser()
     try:
-        whole = replies.next() if replies.add(raw) else None
+        whole = parser.next_reply() if parser.feed(raw) else None
         if whole is None:
             return
         slots = read_slots(whole[0], _ASKED)

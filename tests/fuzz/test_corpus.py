@@ -34,7 +34,7 @@ OTHERS: Final = {
     "ghmirror_tw.cli.commands:read_settings": "configuration",
     "ghmirror_tw.upstream.dialling:_Opening.dataReceived": "passes on to `Proxy.opened`",
     "ghmirror_tw.upstream.incoming_content:CollectedContent.dataReceived": "gathers content",
-    "ghmirror_tw.redis.resp:StrictProtocol.dataReceived": "passes on to `_Replies`",
+    "ghmirror_tw.redis.resp:StrictProtocol.dataReceived": "passes on to `ReplyParser`",
     "ghmirror_tw.web.content_conversion:ContentStream.feed": "a type",
 }
 

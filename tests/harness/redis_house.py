@@ -13,7 +13,6 @@ from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.single_server import Single
-from ghmirror_tw.redis.tracking import Tracking
 from ghmirror_tw.redis_store.failover import FailoverStore, Sizes
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
@@ -79,9 +78,8 @@ async def open_store(
     **more: Any,
 ) -> FailoverStore:
     """Return a store in Redis that has been connected to, or found not to be there."""
-    tracking = Tracking()
     if isinstance(servers, tuple):
-        servers = Single(node_at(servers, keys_changed=tracking.changed))
+        servers = Single(node_at(servers))
     threads = ContentThreads(reactor)
     threads.open()
     records = RedisRecords(
@@ -92,7 +90,6 @@ async def open_store(
         PREFIX,
         30 * DAY_S,
         DAY_S,
-        more.get("tracking", tracking),
         more.get("again_s", 0.0),
     )
     store = FailoverStore(

@@ -29,7 +29,7 @@ from ghmirror_tw.github.url_rewriting import Base, Rewriter
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.messages import Request
 from ghmirror_tw.http.response_parser import ResponseParser
-from ghmirror_tw.redis.resp import _Replies
+from ghmirror_tw.redis.resp import ReplyParser
 from ghmirror_tw.snapshots.snapshot_format import MAGIC, START, VERSION, Header
 from ghmirror_tw.snapshots.snapshot_reader import Reader
 
@@ -310,10 +310,10 @@ def _feed_indenting(raw: bytes) -> None:
 
 
 def _feed_redis(raw: bytes) -> None:
-    replies = _Replies()
+    parser = ReplyParser()
     for piece in pieces(raw):
-        if replies.add(piece):
-            while replies.next() is not None:
+        if parser.feed(piece):
+            while parser.next_reply() is not None:
                 pass
 
 

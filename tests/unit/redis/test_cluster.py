@@ -44,7 +44,6 @@ def cluster_at(case: TestCase, seed: RedisServer, **changes: Any) -> Cluster:
         seed=where,
         make=make,
         random=random.random,
-        keys_changed=changes.get("keys_changed"),
     )
     cluster = Cluster(shards, reactor)
     case.addCleanup(cluster.close)

@@ -15,17 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
-from ghmirror_tw.redis.pipeline import exchange
 from ghmirror_tw.redis.redis_connection import (
     ConnectionFactory,
     RedisConnectError,
     RedisConnection,
     State,
 )
-from ghmirror_tw.redis.resp import written
-from ghmirror_tw.redis.servers_interface import Command
-from ghmirror_tw.redis.tracking import Tracked
-from ghmirror_tw.redis.tracking import Tracking as TrackingOfKeys
 
 PATIENCE_S, IDLE_S = 1.0, 15.0
 
@@ -100,37 +95,6 @@ REPLIES: list[tuple[bytes, Any]] = [
     (b"*9\r\n" + b"$-1\r\n" * 9, [None] * 9),
     (b"*2\r\n*0\r\n*2\r\n*1\r\n:7\r\n+x\r\n", [[], [[7], "x"]]),
 ]
-
-
-PING = b"*1\r\n$4\r\nPING\r\n"
-HELLO = written((b"HELLO", b"3"))
-TRACKING = written((b"CLIENT", b"TRACKING", b"ON", b"OPTIN"))
-CACHING = written((b"CLIENT", b"CACHING", b"YES"))
-ALL_OF_IT = HELLO + TRACKING + CACHING + PING
-#: The reply to HELLO, in RESP3: maps, an array in one of them that has a map in it.
-WELCOME = b"%2\r\n$5\r\nproto\r\n:3\r\n$7\r\nmodules\r\n*1\r\n%1\r\n$1\r\na\r\n:1\r\n"
-#: Anything may have changed.
-ALL = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
-
-THREE: list[tuple[bytes, Any]] = [
-    *REPLIES,
-    (b"_\r\n", None),
-    (b"*2\r\n_\r\n_\r\n", [None, None]),
-    (b"*9\r\n" + b"_\r\n" * 9, [None] * 9),
-    (b"*2\r\n_\r\n$-1\r\n", [None, None]),
-    (b"*3\r\n$1\r\na\r\n_\r\n:1\r\n", [b"a", None, 1]),
-    (b"=8\r\ntxt:a\r\nb\r\n", b"a\r\nb"),
-    (b"=4\r\ntxt:\r\n", b""),
-    (b"%0\r\n", []),
-    (b"%2\r\n+a\r\n:1\r\n+b\r\n_\r\n", ["a", 1, "b", None]),
-    (b"~2\r\n+a\r\n+b\r\n", ["a", "b"]),
-    (b"*1\r\n%1\r\n+a\r\n~1\r\n:1\r\n", [["a", [1]]]),
-]
-
-
-def pushed(*keys: bytes) -> bytes:
-    """Return what a server tells when keys have changed."""
-    return b">2\r\n$10\r\ninvalidate\r\n" + written(keys)
 
 
 class Replies(SynchronousTestCase):
@@ -237,206 +201,6 @@ class Greeting(SynchronousTestCase):
         assert one.transport.disconnecting
         one.lose()
         assert str(one.ready[0].value) == "it does not answer"
-
-
-class Tracking(SynchronousTestCase):
-    """A connection that wants to be told what changes."""
-
-    def setUp(self) -> None:
-        self.changed: list[Any] = []
-        self.one = One(keys_changed=self.changed.append)
-
-    def step(self, expected: bytes, answer: bytes) -> None:
-        assert self.one.ready == []
-        assert self.one.sent() == expected
-        self.one.answer(answer)
-
-    def greet(self) -> None:
-        """Let the server do all that is asked of it."""
-        self.step(PING, b"+PONG\r\n")
-        self.step(ALL_OF_IT, WELCOME + b"+OK\r\n+OK\r\n+PONG\r\n")
-        assert self.one.ready == [self.one.connection]
-
-    def test_greeting(self) -> None:
-        """RESP3 is agreed upon, and then what to track."""
-        self.greet()
-        assert self.one.connection.tracks
-        assert not self.one.connection.factory.said_hello
-
-    def test_a_server_that_can_not(self) -> None:
-        """It is asked as any other, in RESP2."""
-        no = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"
-        for tracking in (b"-ERR Unknown subcommand\r\n" * 2, b"+OK\r\n+OK\r\n"):
-            self.setUp()
-            self.step(PING, b"+PONG\r\n")
-            self.step(ALL_OF_IT, no + tracking + b"+PONG\r\n")
-            assert self.one.ready == [self.one.connection]
-            assert not self.one.connection.tracks
-            assert not self.one.connection.factory.said_hello
-            for garbage in (b"_\r\n", b"%1\r\n", b"=5\r\ntxt:a\r\n", ALL):
-                got = self.one.ask(b"GET", b"a")
-                self.one.answer(b"*2\r\n$-1\r\n$-1\r\n")
-                assert got == [[None, None]]
-                lost = self.one.ask(b"GET", b"a")
-                self.one.answer(garbage)
-                assert self.one.transport.disconnecting
-                self.one.transport.disconnecting = False
-                self.one.connection._sent.clear()
-                self.one.connection._replies._data = b""
-                assert lost == []
-            assert self.changed == []
-
-    def test_a_user_that_may_not(self) -> None:
-        """It is asked as any other, in whatever was agreed upon."""
-        no = b"-NOPERM User m has no permissions to run this\r\n"
-        for said in (no + no, b"+OK\r\n" + no):
-            self.setUp()
-            self.step(PING, b"+PONG\r\n")
-            self.step(ALL_OF_IT, WELCOME + said + b"+PONG\r\n")
-            assert self.one.ready == [self.one.connection]
-            assert not self.one.connection.tracks
-            got = self.one.ask(b"GET", b"a")
-            self.one.answer(b"_\r\n")
-            assert got == [None]
-
-    def test_closed_for_it(self) -> None:
-        """This attempt has failed, and who made it can know what for."""
-        said = [b"+PONG\r\n", WELCOME, b"+OK\r\n", b"+OK\r\n"]
-        for number in range(len(said)):
-            for refused in (b"", b"-ERR no\r\n"):
-                one = One(keys_changed=self.changed.append)
-                one.answer(b"".join(said[: number + 1]))
-                if number < len(said) - 1:
-                    one.answer(refused)
-                assert one.ready == []
-                one.lose()
-                assert isinstance(one.ready[0].value, RedisConnectError)
-                assert one.connection.factory.said_hello
-        one = One(keys_changed=self.changed.append)
-        one.lose()
-        assert not one.connection.factory.said_hello
-
-    def test_told(self) -> None:
-        """Which keys have changed, or that any may have; between replies, and in any pieces."""
-        data = b":1\r\n" + pushed(b"a", b"b") + b"+x\r\n" + ALL + b"*1\r\n_\r\n"
-        for size in range(1, len(data) + 1):
-            self.setUp()
-            self.greet()
-            got = [self.one.ask(b"X") for _ in range(3)]
-            for at in range(0, len(data), size):
-                self.one.answer(data[at : at + size])
-            assert got == [[1], ["x"], [[None]]]
-            assert self.changed == [[b"a", b"b"], None]
-            assert not self.one.transport.disconnecting
-            assert self.one.connection.outstanding_bytes == 0
-
-    def test_told_of_something_else(self) -> None:
-        """What is not understood is ignored."""
-        self.greet()
-        got = self.one.ask(b"X")
-        self.one.answer(b">3\r\n+message\r\n+a\r\n+b\r\n:1\r\n")
-        assert (got, self.changed) == ([1], [])
-        assert not self.one.transport.disconnecting
-
-    def test_told_in_another_way(self) -> None:
-        """What kind of thing it tells may be a status as well."""
-        self.greet()
-        self.one.answer(b">2\r\n+invalidate\r\n*1\r\n$1\r\na\r\n")
-        assert self.changed == [[b"a"]]
-
-    def test_lost(self) -> None:
-        """Nobody tells any more, so anything may have changed."""
-        self.greet()
-        self.one.lose()
-        assert self.changed == [None]
-
-    def test_as_before(self) -> None:
-        """What RESP3 has other types for comes out as RESP2 would have it."""
-        self.greet()
-        for wire, meant in THREE:
-            got = self.one.ask(b"X")
-            self.one.answer(wire)
-            assert got == [meant], wire
-
-    def test_garbage(self) -> None:
-        """What is not RESP3 either ends the connection; a push is no part of a reply."""
-        for garbage in (
-            b"%-1\r\n",
-            b"%x\r\n",
-            b"~-7\r\n",
-            b">0\r\n",
-            b">-1\r\n",
-            b"_x\r\n",
-            b"*1\r\n_x\r\n",
-            b"=-1\r\n",
-            b"=3\r\ntxt\r\n",
-            b"=5\r\ntext:\r\n",
-            b"*2\r\n" + ALL,
-            b"|1\r\n+a\r\n:1\r\n:2\r\n",
-            b"?\r\n",
-        ):
-            self.setUp()
-            self.greet()
-            self.one.ask(b"A")
-            self.one.answer(garbage)
-            assert self.one.transport.disconnecting, garbage
-
-
-class Exchanges(SynchronousTestCase):
-    """Commands that are there so that their keys are tracked."""
-
-    def setUp(self) -> None:
-        self.one = One(keys_changed=lambda _: None)
-        self.one.answer(b"+PONG\r\n" + WELCOME + b"+OK\r\n+OK\r\n+PONG\r\n")
-        self.one.sent()
-        self.tracked = Tracked(())
-        self.track = Command((b"EXISTS", b"a"), tracked=self.tracked)
-
-    def ask(self, *commands: Command, **more: Any) -> list[Any]:
-        got: list[Any] = []
-        exchange(self.one.connection, commands, 1.0, **more).addBoth(got.append)
-        return got
-
-    def test_said_before(self) -> None:
-        """Before each of them, and before no other."""
-        got = self.ask(self.track, Command((b"B",)), self.track)
-        track = CACHING + written((b"EXISTS", b"a"))
-        assert self.one.sent() == track + written((b"B",)) + track
-        self.one.answer(b"+OK\r\n:1\r\n:2\r\n+OK\r\n:3\r\n")
-        assert (got, self.tracked.holds) == ([[1, 2, 3]], True)
-
-    def test_refused(self) -> None:
-        """As when the user may not any more: nothing is known of what was read, nor later."""
-        got = self.ask(self.track, Command((b"B",)))
-        self.one.answer(b"-NOPERM no\r\n:1\r\n:2\r\n")
-        assert (got, self.tracked.holds) == ([[1, 2]], False)
-        assert not self.one.connection.tracks
-
-    def test_nobody_tracks(self) -> None:
-        """They are not sent to a server that can't."""
-        self.one = ready()
-        got = self.ask(self.track, Command((b"B",)))
-        assert self.one.sent() == written((b"B",))
-        self.one.answer(b":1\r\n")
-        assert (got, self.tracked.holds) == ([[None, 1]], False)
-        assert self.ask(self.track) == [[None]]
-        assert self.one.sent() == b""
-
-    def test_where_it_can_not_be_said(self) -> None:
-        """ASKING and CLIENT CACHING are each good for the next command, whatever it is."""
-        got = self.ask(self.track, Command((b"B",)), asking=True)
-        assert self.one.sent() == written((b"ASKING",)) + written((b"B",))
-        self.one.answer(b"+OK\r\n:1\r\n")
-        assert (got, self.tracked.holds) == ([[None, 1]], False)
-
-    def test_changed_before_the_answer_is_whole(self) -> None:
-        """Between two replies it is told of what the first one has read."""
-        tracking = TrackingOfKeys()
-        self.one.connection.factory.keys_changed = tracking.changed
-        tracked = tracking.begin((b"a", b"c"))
-        got = self.ask(Command((b"EXISTS", b"a"), tracked=tracked), Command((b"C",)))
-        self.one.answer(b"+OK\r\n:1\r\n" + pushed(b"a") + b":3\r\n")
-        assert (got, tracked.holds) == ([[1, 3]], False)
 
 
 class Closing(SynchronousTestCase):

@@ -7,16 +7,13 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock, deferLater
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ghmirror_tw.redis.address import Credentials
-from ghmirror_tw.redis.redis_connection import RedisConnection, State
+from ghmirror_tw.redis.redis_connection import State
 from ghmirror_tw.redis.redis_pool import RedisPool
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import RedisServer, start_redis
@@ -106,91 +103,6 @@ class Attempts(TestCase):
             assert len(missed) == len(endpoint.at)
             self.successResultOf(pool.close())
             assert not clock.getDelayedCalls()
-
-
-@implementer(IStreamClientEndpoint)
-@define(eq=False)
-class Waiting:
-    """Leads to whoever the test says, when it says so."""
-
-    asked: list[tuple[Any, Deferred[Any]]] = field(factory=list)
-
-    def connect(self, protocolFactory: Any) -> Deferred[Any]:
-        reached: Deferred[Any] = Deferred()
-        self.asked.append((protocolFactory, reached))
-        return reached
-
-    def reach(self, said: bytes) -> RedisConnection:
-        """Let the last attempt reach a server that says this."""
-        factory, reached = self.asked[-1]
-        connection: RedisConnection = factory.buildProtocol(None)
-        connection.makeConnection(StringTransport())
-        reached.callback(connection)
-        connection.dataReceived(said)
-        return connection
-
-
-class Hello(SynchronousTestCase):
-    """A server, or what is before it, that closes a connection for HELLO."""
-
-    def setUp(self) -> None:
-        self.clock, self.endpoint = Clock(), Waiting()
-        self.gained: list[None] = []
-        self.missed: list[str] = []
-        self.pool = RedisPool(
-            reactor=self.clock,
-            endpoint=self.endpoint,
-            size=1,
-            patience_s=1.0,
-            lifetime_s=600.0,
-            credentials=Credentials,
-            database=0,
-            random=lambda: 0.0,
-            gained=lambda: self.gained.append(None),
-            missed=self.missed.append,
-            keys_changed=lambda _: None,
-        )
-        self.pool.open()
-        self.first = self.endpoint.reach(b"+PONG\r\n")
-        assert self.first.factory.said_hello
-
-    def lose(self, connection: RedisConnection) -> None:
-        connection.connectionLost(Failure(ConnectionDone()))
-
-    def test_without_it(self) -> None:
-        """The same attempt goes on at once, without HELLO; nothing is missed by that."""
-        self.lose(self.first)
-        second = self.endpoint.reach(b"+PONG\r\n")
-        assert self.pool.connections == [second]
-        assert (self.gained, self.missed) == ([None], [])
-
-    def test_for_how_long(self) -> None:
-        """For as long as a connection lives; who is between may be replaced."""
-        self.lose(self.first)
-        self.lose(self.endpoint.reach(b"+PONG\r\n"))
-        self.clock.advance(1.0)
-        assert self.endpoint.asked[-1][0].keys_changed is None
-        self.lose(self.endpoint.reach(b"+PONG\r\n"))
-        self.clock.advance(600.0)
-        assert self.endpoint.asked[-1][0].keys_changed is not None
-
-    def test_closed_meanwhile(self) -> None:
-        """Nobody waits for the connection that is gone."""
-        self.lose(self.first)
-        assert len(self.endpoint.asked) == 2
-        self.successResultOf(self.pool.close())
-
-    def test_lost_for_something_else(self) -> None:
-        """Before HELLO, or without it just as well: then it is tried with it again."""
-        self.lose(self.first)
-        self.lose(self.endpoint.reach(b""))
-        assert len(self.missed) == 1
-        self.clock.advance(1.0)
-        assert self.endpoint.asked[-1][0].keys_changed is not None
-        self.lose(self.endpoint.reach(b""))
-        assert len(self.missed) == 2
-        self.clock.advance(1.0)
-        assert self.endpoint.asked[-1][0].keys_changed is not None
 
 
 class Choice(TestCase):

@@ -21,7 +21,6 @@ from ghmirror_tw.redis.servers_interface import Purpose, RedisUnavailableError
 from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis.slots import slot_of_tag
-from ghmirror_tw.redis.tracking import Tracking
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
 from ghmirror_tw.redis_store.redis_history import History
@@ -104,7 +103,6 @@ class LeastPrivilege(TestCase):
             records.freshen(KEY, ALICE, grant(20.0), entry(20.0), None, SOON),
             records.look_up(KEY, ALICE, SOON, current=True),
             records.look_up(KEY, ALICE, SOON, current=False),
-            records.look_up(KEY, ALICE, SOON, current=False),
             records.fetch(KEY, (HELD.digest,), SOON),
             records.deny(KEY, ALICE, 21.0, SOON),
             records.put_epoch(ALICE, EPOCH, SOON, EpochOverError.EITHER),
@@ -125,19 +123,17 @@ class LeastPrivilege(TestCase):
 
     async def connect(self, database: int = 0) -> RedisRecords:
         """Return the records, which the user can reach when this returns, or can't."""
-        tracking = Tracking()
         node = node_at(
             self.server.address,
             credentials=lambda: USER,
             database=database,
-            keys_changed=tracking.changed,
         )
         servers = Single(node)
         self.addCleanup(servers.close)
         servers.open()
         await servers.settled()
         return RedisRecords(
-            servers, Codec(b"x"), self.threads, reactor.seconds, PREFIX, DAY_S, DAY_S, tracking
+            servers, Codec(b"x"), self.threads, reactor.seconds, PREFIX, DAY_S, DAY_S
         )
 
     @property

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import RECENCY_LENGTH
 from ghmirror_tw.github.rate_limits import Limit, LimitKind
+from ghmirror_tw.redis.slots import slot_of_tag
 from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import VERSION, Codec
@@ -16,6 +17,8 @@ from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, open_store, settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_sets import open_cluster
+from tests.unit.redis.test_cluster import cluster_at
 from tests.unit.store.contract import ALICE, BOB, COLD, EPOCH, HELD, KEY, OTHER, entry, grant, held
 
 GRANT = record_names.grant(KEY, ALICE)
@@ -315,3 +318,32 @@ class Records(TestCase):
     async def turn(self) -> None:
         """Let the reactor turn."""
         await self.store.memory.released(COLD, 0.01)
+
+
+class Sharded(TestCase):
+    """A Redis Cluster."""
+
+    async def test_the_limits_of_a_token_may_be_on_another_server(self) -> None:
+        """They are read beside the records of the key and of the credential."""
+        servers = await open_cluster(self, replicas=0)
+        store = await open_store(self, cluster_at(self, servers.servers[0]))
+        token = next(
+            name
+            for name in (f"{number:032x}" for number in range(100))
+            if servers.owner(slot_of_tag(name.encode()))
+            is not servers.owner(slot_of_tag(ALICE.encode()))
+        )
+        until_ = reactor.seconds() + 100
+        reader = await open_store(self, cluster_at(self, servers.servers[0]))
+        store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
+        store.set_limit(token, Limit(LimitKind.SECONDARY, "core", until_))
+        store.set_limit(ALICE, Limit(LimitKind.SECONDARY, "", until_))
+        store.replace_epoch(ALICE, EPOCH)
+        await settled(store)
+        known = await reader.look_up(KEY, ALICE, Deadline(SOON), token=token)
+        assert [each.scope for each in known.limits] == ["core"]
+        assert (known.grant, known.epoch) == (grant(1.0), EPOCH)
+        known = await reader.look_up(KEY, ALICE, Deadline(SOON))
+        assert [each.scope for each in known.limits] == [""]
+        found = await reader.limits(token, ("", "core", "search"), Deadline(SOON))
+        assert [each.scope for each in found] == ["core"]
