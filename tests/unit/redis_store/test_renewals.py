@@ -177,14 +177,14 @@ class Confirmations(TestCase):
         later = entry(5.0, brought_at=1.0)
         self.writer.freshen(KEY, BOB, grant(5.0), later)
         await settled(self.writer)
-        self.store.remember(KEY, ALICE, HELD, grant(4.0), entry(4.0))
+        self.store.store_response(KEY, ALICE, HELD, grant(4.0), entry(4.0))
         await settled(self.store)
         assert (await self.in_redis()).entries == (evolve(later, brought_at=4.0),)
 
     async def test_a_confirmation_after_a_refusal_is_written(self) -> None:
         """The refusal has deleted the grant of the look-up."""
         await self.look_up()
-        self.store.refuse(KEY, ALICE, 2.0)
+        self.store.deny(KEY, ALICE, 2.0)
         await self.confirm(3.0)
         await written(self.store)
         known = await self.in_redis()
