@@ -85,7 +85,7 @@ class Confirmations(TestCase):
         self.addCleanup(self.redis.close)
         self.writer = await self.open()
         self.store = await self.open(again_s=8.0)
-        self.writer.remember(KEY, ALICE, HELD, grant(1.0), entry())
+        self.writer.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(self.writer)
         await self.writer.look_up(KEY, BOB, Deadline(SOON))  # so that the server has the script
 
