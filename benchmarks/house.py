@@ -36,14 +36,15 @@ from twisted.web.server import Site
 from benchmarks.filling import Made, make
 from benchmarks.starving import waited
 from ghmirror_tw.caching.key import CredentialNames
+from ghmirror_tw.config.settings import read_settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.runtime.garbage_collection import leave_alone
 from ghmirror_tw.snapshots.aws_service import load
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive
-from ghmirror_tw.tap import House, read
 from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.wiring.mirror_parts import MirrorParts, build_mirror_parts
 from ghmirror_tw.wiring.snapshot_parts import Snapshots, server_of
 from tests.harness.running import PYTHON, ROOT, Sections, environment, ini, merged
 
@@ -187,7 +188,7 @@ class Filled:
     """The mirror, and what it may be told."""
 
     reactor: Any
-    house: House
+    house: MirrorParts
     held_up: HeldUp = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -196,7 +197,7 @@ class Filled:
     async def open(self) -> str:
         """Serve, and return where."""
         house = self.house
-        for part in house.parts:
+        for part in house.in_closing_order:
             if hasattr(part, "open"):
                 part.open()
         if house.redis is not None:
@@ -269,7 +270,7 @@ class Filled:
             self.reactor.seconds,
             "benchmark",
         )
-        snapshots.place.open()
+        snapshots.access.open()
         try:
             if what == "save":
                 await archive.mark_filled()
@@ -284,7 +285,7 @@ class Filled:
                 while not shown.told or house.barrier.is_shut:
                     await deferLater(self.reactor, 0.01)
         finally:
-            await snapshots.place.close()
+            await snapshots.access.close()
         if not shown.last:
             raise RuntimeError(f"{what} failed")
         return shown.last
@@ -319,7 +320,7 @@ def main(config: str) -> None:
     troubles = LogLevelFilterPredicate(LogLevel.warn)
     shown = FilteringLogObserver(textFileLogObserver(sys.stderr), [troubles])
     globalLogBeginner.beginLoggingTo([shown], redirectStandardIO=False)
-    filled = Filled(reactor, House(reactor, read(config), None))
+    filled = Filled(reactor, build_mirror_parts(reactor, read_settings(config)))
 
     def opened(url: str) -> None:
         orders = _Orders(filled)

@@ -1,4 +1,4 @@
-"""Lets `python -m ghmirror_tw.ctl` be the command, too."""
+"""Lets `python -m ghmirror_tw.cli` run the command."""
 
 from ghmirror_tw.cli.main import main
 

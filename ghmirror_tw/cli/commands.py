@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,16 +14,11 @@ from ghmirror_tw.cli.context import Desk, explained, open_desk
 from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.output import Output
 from ghmirror_tw.cli.run_in_reactor import run
-from ghmirror_tw.config.settings import ConfigError, Settings, load
+from ghmirror_tw.config.settings import ConfigError, read_settings
 from ghmirror_tw.telemetry.logs import scrub
-from ghmirror_tw.wiring.tls_trust import trusted
+from ghmirror_tw.wiring.tls_trust import build_trust
 
 Act = Callable[[Desk], Coroutine[Deferred[Any], Any, Status]]
-
-
-def read_settings(path: str | None) -> Settings:
-    """Return the settings, as a mirror takes them. Raises `ConfigError`."""
-    return load(None if path is None else Path(path).absolute(), os.environ)
 
 
 @contextmanager
@@ -68,7 +61,7 @@ def _looked_at(path: str | None) -> tuple[list[str], list[str]]:
         ("redis", "tls_ca_path", settings.redis.tls_ca_path),
     ):
         try:
-            trusted(section, name, at)
+            build_trust(section, name, at)
         except ConfigError as error:
             faults += error.faults
     return faults, list(settings.warnings)

@@ -36,8 +36,8 @@ from ghmirror_tw.snapshots.snapshot_errors import (
 )
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
 from ghmirror_tw.telemetry.logs import scrub
-from ghmirror_tw.wiring.redis_parts import redis_records, redis_trust
-from ghmirror_tw.wiring.snapshot_parts import SnapshotPlace, codec_of, server_of
+from ghmirror_tw.wiring.redis_parts import build_redis_records, build_redis_trust
+from ghmirror_tw.wiring.snapshot_parts import TargetAccess, build_codec, server_of
 
 #: A client's request can't wait for long, an operator can, in seconds.
 _LEAST_TIMEOUT_S: Final = 2.5
@@ -92,22 +92,22 @@ class Desk:
     reactor: Any
     settings: Settings
     out: Output
-    place: SnapshotPlace
+    access: TargetAccess
     target: MeteredTarget = field(init=False)
     copies: Copies = field(init=False)
     replica: str = field(init=False, factory=lambda: f"command-{uuid4().hex}")
     now: Callable[[], float] = time.time
 
     def __attrs_post_init__(self) -> None:
-        self.target = MeteredTarget(self.place.copies.target, self.out.progress)
+        self.target = MeteredTarget(self.access.copies.target, self.out.progress)
         self.copies = Copies(
-            self.reactor, self.target, self.place.codec, api_url=self.place.api_url
+            self.reactor, self.target, self.access.codec, api_url=self.access.api_url
         )
 
     async def listing(self) -> tuple[Stored, ...]:
         """Return what is at the target; a directory that is not there is an error here."""
         directory = self.settings.snapshot.directory
-        if directory is not None and await self.place.workers.run(_is_missing, directory):
+        if directory is not None and await self.access.threads.run(_is_missing, directory):
             text = f"{self.target.where}: there is no such directory; the first snapshot makes it"
             raise CommandError("target", text, Status.UNREACHABLE)
         return await self.target.listing()
@@ -130,9 +130,9 @@ class Desk:
             redis=evolve(redis, timeout=max(redis.timeout, _LEAST_TIMEOUT_S), pool_size=1),
         )
         threads = ContentThreads(self.reactor)
-        trust = redis_trust(redis)
-        records = redis_records(
-            self.reactor, patient, self.place.codec, threads, trust, lambda: None
+        trust = build_redis_trust(redis)
+        records = build_redis_records(
+            self.reactor, patient, self.access.codec, threads, trust, lambda: None
         )
         threads.open()
         records.servers.open()
@@ -165,9 +165,9 @@ def _name(text: str) -> SnapshotName:
 @asynccontextmanager
 async def open_desk(reactor: Any, settings: Settings, out: Output) -> AsyncGenerator[Desk]:
     """Give what is at work, and close it all in the end."""
-    place = SnapshotPlace(reactor, settings.snapshot, codec_of(settings), server_of(settings))
-    place.open()
+    access = TargetAccess(reactor, settings.snapshot, build_codec(settings), server_of(settings))
+    access.open()
     try:
-        yield Desk(reactor, settings, out, place)
+        yield Desk(reactor, settings, out, access)
     finally:
-        await place.close()
+        await access.close()

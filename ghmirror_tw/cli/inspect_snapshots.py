@@ -19,7 +19,7 @@ from ghmirror_tw.snapshots.snapshot_errors import (
 from ghmirror_tw.snapshots.snapshot_format import Pair, Summary
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
 from ghmirror_tw.store.record_names import Sort, parse
-from ghmirror_tw.wiring.snapshot_parts import owner
+from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 
 _SORTS: Final = {
     Sort.REPRESENTATION: ("representations", "representations"),
@@ -122,7 +122,7 @@ async def verify(desk: Desk, names: Sequence[str], *, newest: bool) -> Status:
     else:
         chosen = await desk.listing()
         if newest:
-            ours = owner(desk.settings, desk.copies.codec)
+            ours = snapshot_owner(desk.settings, desk.copies.codec)
             chosen = (tuple(each for each in chosen if each.name.owner == ours) or chosen)[:1]
     if not chosen:
         raise CommandError("no-snapshot", f"{desk.target.where}: there are no snapshots")

@@ -13,7 +13,7 @@ from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.snapshots.copies import Whole
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, kept
 from ghmirror_tw.snapshots.restorer import put_back
-from ghmirror_tw.wiring.snapshot_parts import owner, saver
+from ghmirror_tw.wiring.snapshot_parts import build_saver, snapshot_owner
 
 
 async def save(desk: Desk) -> Status:
@@ -25,7 +25,7 @@ async def save(desk: Desk) -> Status:
     unfilled: list[bool] = []
     began = desk.reactor.seconds()
     async with desk.archive() as archive:
-        saves = saver(
+        saves = build_saver(
             desk.reactor,
             desk.settings,
             archive,
@@ -76,7 +76,7 @@ async def _not_our_turn(desk: Desk) -> CommandError:
     """Return that somebody else saves the store, and what they have saved last."""
     recently = text_format.period(desk.settings.snapshot.interval)
     text = f"another replica has the lease: it saves the store now, or has within {recently}"
-    ours = owner(desk.settings, desk.copies.codec)
+    ours = snapshot_owner(desk.settings, desk.copies.codec)
     for stored in await desk.target.listing():
         if stored.name.owner == ours:
             ago = text_format.period(max(0.0, desk.now() - stored.name.at_ms / 1000))
@@ -122,7 +122,7 @@ async def _chosen(desk: Desk, text: str | None) -> Whole:
         stored = await desk.named(text)
         return Whole(stored, await desk.copies.check_usable(stored))
     await desk.listing()
-    found = await desk.copies.newest_usable(owner(desk.settings, desk.copies.codec))
+    found = await desk.copies.newest_usable(snapshot_owner(desk.settings, desk.copies.codec))
     if found is None:
         raise CommandError("no-snapshot", f"{desk.target.where}: there is no usable snapshot")
     return found

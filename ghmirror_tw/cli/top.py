@@ -12,11 +12,12 @@ from twisted.internet.task import deferLater
 
 from ghmirror_tw.cli import text_format
 from ghmirror_tw.cli.admin_client import StatusAnswer, place_of
-from ghmirror_tw.cli.commands import explaining, read_settings
+from ghmirror_tw.cli.commands import explaining
 from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.output import Output
 from ghmirror_tw.cli.run_in_reactor import run
 from ghmirror_tw.cli.status_tables import Board, Section, board, sparkline
+from ghmirror_tw.config.settings import read_settings
 
 
 def look(path: str | None, url: str | None, out: Output, interval_s: float, *, once: bool) -> int:

@@ -8,6 +8,7 @@ are seconds, sizes are bytes, and what is left empty is ``""`` (or an empty tupl
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
@@ -475,6 +476,14 @@ OPTIONS: Final = tuple(
 _BY_KEY: Final = {(option.section, option.name): option for option in OPTIONS}
 
 Key = tuple[str, str]
+
+
+def read_settings(path: str | None) -> Settings:
+    """Return the settings of the INI file at *path* and of this process's environment.
+
+    Raises `ConfigError`.
+    """
+    return load(None if path is None else Path(path).absolute(), os.environ)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:

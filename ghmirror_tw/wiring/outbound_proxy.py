@@ -1,4 +1,4 @@
-"""The proxy to go out through, as the settings say."""
+"""The HTTP proxy through which GitHub is reached, as the options name it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.upstream.dialling import ProxyError
 
 
-def proxy_of(github: GitHub) -> Callable[[], OutboundProxy] | None:
-    """Return what says where the proxy is now, and who to be for it; None: there is none.
+def build_outbound_proxy(github: GitHub) -> Callable[[], OutboundProxy] | None:
+    """Return a function that reads the proxy's address and credentials; None without a proxy.
 
-    What it returns raises `ProxyError`, which names the option, if a file can't be read any more.
+    It is called for each new connection. It raises `ProxyError`, which names the option, if the
+    file with the proxy's URL can no longer be read.
     """
     if not github.proxy and not github.proxy_path:
         return None
 
-    def proxy() -> OutboundProxy:
+    def current_proxy() -> OutboundProxy:
         try:
             url = github.current_proxy()
         except ConfigError as error:
             raise ProxyError(str(error)) from error
         return proxy_at(url)
 
-    return proxy
+    return current_proxy

@@ -1,11 +1,12 @@
-"""The Redis servers of a store, in the way in which they are set up, and the records on them."""
+"""Builds the Redis servers of a store (single, replicated, Sentinel or cluster) and its records."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
+
+from attrs import define
 
 from ghmirror_tw.caching.update import LEAST_S
 from ghmirror_tw.config.settings import Redis, Settings
@@ -21,90 +22,111 @@ from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.wiring.tls_trust import trusted
+from ghmirror_tw.wiring.tls_trust import build_trust
 
-#: What is polled all the time is written to Redis so often at most, in seconds.
-_AGAIN_S: Final = 10.0
-
-
-def _address(where: RedisAddress) -> Address:
-    return Address(where.host, where.port, where.socket_path)
+#: The shortest time between two validations of one grant that are written to Redis, in seconds.
+_REWRITE_S: Final = 10.0
 
 
-def redis_trust(settings: Redis) -> Any:
-    """Return whom servers with TLS have to be vouched for by. Raises `ConfigError`."""
-    return trusted("redis", "tls_ca_path", settings.tls_ca_path)
+def _address(location: RedisAddress) -> Address:
+    return Address(location.host, location.port, location.socket_path)
 
 
-def redis_servers(
-    reactor: Any,
-    settings: Redis,
-    trust: Any,
-    changed: Callable[[], object],
-    connected: Callable[[], object] = lambda: None,
-) -> IServers:
-    """Return the servers; *changed* is called when one of them comes or goes.
+def build_redis_trust(settings: Redis) -> Any:
+    """Return the certificate authorities that servers with TLS are verified with.
 
-    *connected* is called after each new connection.
-
-    Those with TLS have to be vouched for by somebody of whom *trust* is told.
+    Raises `ConfigError`.
     """
-    url = settings.address
+    return build_trust("redis", "tls_ca_path", settings.tls_ca_path)
 
-    def credentials() -> Credentials:
-        return Credentials(settings.effective_username, settings.current_password() or None)
 
-    def told(tell: Callable[[Node], object] | None, node: Node) -> None:
-        if tell is not None:
-            tell(node)
-        changed()
+@define(eq=False, kw_only=True)
+class NodeBuilder:
+    """Builds the nodes of one deployment of Redis; they differ in address and role only.
 
-    def make(
-        where: RedisAddress = url, tell: Callable[[Node], object] | None = None, **more: Any
+    *changed* is called when a node becomes available or unavailable, *connected* after each new
+    connection.
+    """
+
+    reactor: Any
+    settings: Redis
+    trust: Any
+    changed: Callable[[], object]
+    connected: Callable[[], object]
+
+    def credentials(self) -> Credentials:
+        """Return the user and the password as they are now."""
+        return Credentials(
+            self.settings.effective_username, self.settings.current_password() or None
+        )
+
+    def build(
+        self,
+        location: RedisAddress | None = None,
+        on_change: Callable[[Node], object] | None = None,
+        **more: Any,
     ) -> Node:
+        """Return a node with TLS and database as *location* has them; default: the option *url*."""
+        location = location or self.settings.address
+
+        def changed(node: Node) -> None:
+            if on_change is not None:
+                on_change(node)
+            self.changed()
+
         values = {
-            "reactor": reactor,
-            "pool_size": settings.pool_size,
-            "timeout_s": settings.timeout,
-            "credentials": credentials,
-            "trust": trust if where.tls else None,
-            "database": where.database,
-            "probe_key": f"{settings.key_prefix}:probe".encode("ascii"),
+            "reactor": self.reactor,
+            "pool_size": self.settings.pool_size,
+            "timeout_s": self.settings.timeout,
+            "credentials": self.credentials,
+            "trust": self.trust if location.tls else None,
+            "database": location.database,
+            "probe_key": f"{self.settings.key_prefix}:probe".encode("ascii"),
             "random": random.random,
-            "connected": connected,
+            "connected": self.connected,
             **more,
         }
-        return Node(changed=partial(told, tell), **values)
+        return Node(changed=changed, **values)
 
-    def found(*, changed: Callable[[Node], object], **more: Any) -> Node:
-        return make(tell=changed, **more)
+    def build_discovered(self, *, changed: Callable[[Node], object], **more: Any) -> Node:
+        """Return a node that Sentinels or a cluster have named."""
+        return self.build(on_change=changed, **more)
 
+
+def build_redis_servers(nodes: NodeBuilder) -> IServers:
+    """Return the servers of the deployment that the settings describe."""
+    settings, url = nodes.settings, nodes.settings.address
     if settings.cluster:
         shards = Shards(
-            reactor=reactor,
+            reactor=nodes.reactor,
             seed=_address(url),
-            make=found,
+            make=nodes.build_discovered,
             random=random.random,
         )
-        return Cluster(shards, reactor)
+        return Cluster(shards, nodes.reactor)
     if settings.sentinels:
         finder = Finder(
-            reactor=reactor,
+            reactor=nodes.reactor,
             sentinels=[Address(*each) for each in settings.sentinels],
             service=url.host,
-            credentials=credentials,
+            credentials=nodes.credentials,
         )
         return Sentinels(
-            reactor=reactor, finder=finder, make=found, random=random.random, changed=changed
+            reactor=nodes.reactor,
+            finder=finder,
+            make=nodes.build_discovered,
+            random=random.random,
+            changed=nodes.changed,
         )
-    primary = make(address=_address(url))
+    primary = nodes.build(address=_address(url))
     reader = settings.reader_address
     if reader is None:
         return Single(primary)
-    return PrimaryAndReader(primary, make(reader, address=_address(reader), primary=False), reactor)
+    replica = nodes.build(reader, address=_address(reader), primary=False)
+    return PrimaryAndReader(primary, replica, nodes.reactor)
 
 
-def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
+def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
     reactor: Any,
     settings: Settings,
     codec: Codec,
@@ -113,18 +135,25 @@ def redis_records(  # noqa: PLR0913, PLR0917 - what records are made of
     changed: Callable[[], object],
     connected: Callable[[], object] = lambda: None,
 ) -> RedisRecords:
-    """Return the records on the servers; see `redis_servers` for the other parameters."""
+    """Return the records on the servers; see `NodeBuilder` for the other parameters."""
     redis, cache = settings.redis, settings.cache
-    # Other replicas need to know exactly when something was confirmed where it is fresh for some
-    # time, and to a hundredth of the time for which it may be given stale.
-    again_s = 0.0 if cache.fresh_for else min(_AGAIN_S, cache.stale_limit / 100)
+    # Other replicas need the exact time of a validation where responses are fresh for some time.
+    # Else they need it to a hundredth of the time for which stale responses are served.
+    rewrite_s = 0.0 if cache.fresh_for else min(_REWRITE_S, cache.stale_limit / 100)
+    nodes = NodeBuilder(
+        reactor=reactor,
+        settings=redis,
+        trust=trust,
+        changed=changed,
+        connected=connected,
+    )
     return RedisRecords(
-        redis_servers(reactor, redis, trust, changed, connected),
+        build_redis_servers(nodes),
         codec,
         threads,
         reactor.seconds,
         redis.key_prefix,
         redis.ttl,
         max(cache.stale_limit, LEAST_S),
-        again_s,
+        rewrite_s,
     )

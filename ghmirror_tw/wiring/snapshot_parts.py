@@ -1,4 +1,4 @@
-"""Snapshots, as they are set up: where they are kept, who makes them, what they fill."""
+"""Builds what saves a store as snapshots at a target and restores it from them."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ from ghmirror_tw.snapshots.snapshot_names import owner_of
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
-#: How often is looked whether Redis has been emptied although it was never away, in seconds.
-_LOOK_S: Final = 5.0
+#: The interval of checks for a Redis that was emptied without becoming unavailable, in seconds.
+_CHECK_MARK_S: Final = 5.0
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
-def codec_of(settings: Settings) -> Codec:
+def build_codec(settings: Settings) -> Codec:
     """Return the codec with the secret of *settings*."""
     return Codec(settings.cache.current_credential_secret().encode())
 
 
-def owner(settings: Settings, codec: Codec) -> str:
+def snapshot_owner(settings: Settings, codec: Codec) -> str:
     """Return the owner of this store's snapshots.
 
-    For a Redis store its key prefix, for a memory store this host and the port; and the secret's
-    fingerprint, and the server where it is not GitHub.com, since snapshots of other secrets and
-    servers are of no use.
+    It is made of the key prefix for a Redis store, of host and port for a memory store. The
+    fingerprint of the secret and the origin follow, since other mirrors cannot use the records.
     """
     kind = settings.cache.backend
     if kind == "redis":
@@ -55,12 +54,12 @@ def owner(settings: Settings, codec: Codec) -> str:
 
 
 def server_of(settings: Settings) -> str:
-    """Return the URL of the API whose responses are stored, in the form of snapshots and marks."""
+    """Return the API's URL as it is written in snapshots and in marks of a filled store."""
     return settings.github.api_url.lower().rstrip("/")
 
 
 def _port(listen: tuple[str, ...]) -> str:
-    """Return the port of the first address to listen on, or what stands for a port there."""
+    """Return the port of the first endpoint, or its description if it has no port."""
     if not listen:
         return ""
     kind, _, rest = listen[0].partition(":")
@@ -68,29 +67,29 @@ def _port(listen: tuple[str, ...]) -> str:
 
 
 @define(eq=False)
-class SnapshotPlace:
-    """Where snapshots are kept, and the threads that it takes to get there."""
+class TargetAccess:
+    """The target of snapshots, with the threads and the AWS clients that it needs."""
 
     reactor: Any
     settings: Snapshot
     codec: Codec
     api_url: str
-    workers: BlockingThreads = field(init=False)
+    threads: BlockingThreads = field(init=False)
     services: list[Service] = field(init=False, factory=list)
     copies: Copies = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.workers = BlockingThreads(self.reactor)
+        self.threads = BlockingThreads(self.reactor)
         self.copies = Copies(self.reactor, self._target(), self.codec, api_url=self.api_url)
 
     def _target(self) -> DirectoryTarget | S3Target:
         settings = self.settings
         directory, bucket = settings.directory, settings.bucket
         if directory is not None:
-            return DirectoryTarget(self.workers, Path(directory))
+            return DirectoryTarget(self.threads, Path(directory))
         assert bucket is not None
         return S3Target(
-            self.workers,
+            self.threads,
             self.service("s3", settings.s3_endpoint_url),
             *bucket,
             sse=settings.s3_sse,
@@ -107,16 +106,16 @@ class SnapshotPlace:
         """Start the threads."""
         if self.services:
             load()
-        self.workers.open()
+        self.threads.open()
 
     async def close(self) -> None:
-        """Stop the threads, when what runs in them has ended."""
-        await self.workers.close()
+        """Wait for the calls in progress, then stop the threads and close the clients."""
+        await self.threads.close()
         for service in self.services:
             service.close()
 
 
-def saver(  # noqa: PLR0913, PLR0917 - what is copied, where to, as whom
+def build_saver(  # noqa: PLR0913, PLR0917 - the parts that it connects
     reactor: Any,
     settings: Settings,
     archive: Any,
@@ -125,13 +124,13 @@ def saver(  # noqa: PLR0913, PLR0917 - what is copied, where to, as whom
     fill: Callable[[], None],
     now: Callable[[], float],
 ) -> Saver:
-    """Return who makes the snapshots of the store of *archive*."""
+    """Return the saver of the store of *archive*."""
     return Saver(
         reactor,
         archive,
         copies,
         settings.cache.backend,
-        owner(settings, copies.codec),
+        snapshot_owner(settings, copies.codec),
         replica,
         settings.snapshot.keep,
         settings.snapshot.interval,
@@ -142,41 +141,42 @@ def saver(  # noqa: PLR0913, PLR0917 - what is copied, where to, as whom
 
 @define(eq=False)
 class Snapshots:
-    """All that keeps copies of one store, and fills it from them.
+    """Saves one store on a schedule, and restores it when it is empty.
 
-    *archive*: the store's own. *standing_in*: that of the memory which stands in for Redis, or
-    None. *barrier* is shut while anything is being filled.
+    *archive* reads and writes the records of the store. *substitute_archive* does so for the memory
+    store that replaces Redis while that is unavailable, or is None. *barrier* is closed during a
+    restore.
     """
 
     reactor: Any
     settings: Settings
     archive: Any
-    standing_in: Any
+    substitute_archive: Any
     barrier: RestoreBarrier
     report: Report
     now: Callable[[], float]
     replica: str
-    place: SnapshotPlace = field(init=False)
+    access: TargetAccess = field(init=False)
     restorer: Restorer = field(init=False)
     saver: Saver = field(init=False)
     substitute: Restorer | None = field(init=False, default=None)
     schedules: list[Schedule] = field(init=False, factory=list)
-    looking: LoopingCall = field(init=False)
+    _mark_checks: LoopingCall = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         snapshot = self.settings.snapshot
-        self.looking = LoopingCall(self._look)
-        self.looking.clock = self.reactor
-        codec = codec_of(self.settings)
-        self.place = SnapshotPlace(self.reactor, snapshot, codec, server_of(self.settings))
+        self._mark_checks = LoopingCall(self._check_mark)
+        self._mark_checks.clock = self.reactor
+        codec = build_codec(self.settings)
+        self.access = TargetAccess(self.reactor, snapshot, codec, server_of(self.settings))
         self.restorer = self._restorer(self.archive)
-        if self.standing_in is not None:
-            self.substitute = self._restorer(self.standing_in, marks=False)
-        self.saver = saver(
+        if self.substitute_archive is not None:
+            self.substitute = self._restorer(self.substitute_archive, marks=False)
+        self.saver = build_saver(
             self.reactor,
             self.settings,
             self.archive,
-            self.place.copies,
+            self.access.copies,
             self.replica,
             self.restorer.fill,
             self.now,
@@ -199,9 +199,9 @@ class Snapshots:
         return Restorer(
             self.reactor,
             archive,
-            self.place.copies,
+            self.access.copies,
             self.barrier,
-            owner(self.settings, self.place.codec),
+            snapshot_owner(self.settings, self.access.codec),
             self.replica,
             self.report,
             self.now,
@@ -214,9 +214,9 @@ class Snapshots:
         assert snapshot.bucket is not None
         managed = ElastiCacheSnapshots(
             self.reactor,
-            self.place.workers,
-            self.place.service("elasticache"),
-            self.place.service("s3", snapshot.s3_endpoint_url),
+            self.access.threads,
+            self.access.service("elasticache"),
+            self.access.service("s3", snapshot.s3_endpoint_url),
             snapshot.elasticache_replication_group,
             snapshot.bucket[0],
             snapshot.keep,
@@ -233,52 +233,54 @@ class Snapshots:
         return self.schedules[0].due_at
 
     def open(self) -> None:
-        """Start; the store is filled if it has to be."""
-        self.place.open()
+        """Start the schedules, and restore the store if it is empty."""
+        self.access.open()
         self.restorer.fill()
         for schedule in self.schedules:
             schedule.open()
         if self.settings.cache.backend == "redis":
-            self.looking.start(_LOOK_S, now=False)
+            self._mark_checks.start(_CHECK_MARK_S, now=False)
 
-    def _look(self) -> Deferred[None]:
-        looked = Deferred.fromCoroutine(self.restorer.look())
-        return looked.addErrback(lambda failure: _log.failure("Looking failed", failure=failure))
+    def _check_mark(self) -> Deferred[None]:
+        checked = Deferred.fromCoroutine(self.restorer.look())
+        return checked.addErrback(
+            lambda failure: _log.failure("Check for an emptied store failed", failure=failure)
+        )
 
     def use(self, codec: Codec) -> None:
         """Open and seal records with another secret from now on."""
-        self.place.copies.codec = codec
-        self.saver.owner = self.restorer.owner = owner(self.settings, codec)
+        self.access.copies.codec = codec
+        self.saver.owner = self.restorer.owner = snapshot_owner(self.settings, codec)
         if self.substitute is not None:
             self.substitute.owner = self.restorer.owner
-        if self.standing_in is not None:
-            self.standing_in.codec = codec
+        if self.substitute_archive is not None:
+            self.substitute_archive.codec = codec
         if hasattr(self.archive, "codec"):
             self.archive.codec = codec
 
     def settled(self) -> Any:
-        """Fire when the store is filled, or when that has taken `restore_wait`."""
+        """Fire when the store is restored, or when that has lasted for `restore_wait`."""
         return self.barrier.opened(self.settings.snapshot.restore_wait)
 
-    def redis_came(self) -> None:
-        """Look whether it has come back empty."""
-        # in this order, so that nobody who waits goes on in between
+    def redis_available(self) -> None:
+        """Restore Redis if it has lost its records."""
+        # In this order, so that the barrier stays closed in between.
         self.restorer.fill()
         if self.substitute is not None:
             self.substitute.stop()
 
-    def redis_went(self) -> None:
-        """Fill what stands in for it; nobody waits for what can't be filled."""
+    def redis_unavailable(self) -> None:
+        """Restore the substitute; no request waits for a restore of Redis."""
         self.restorer.stop()
         if self.substitute is not None:
             self.substitute.fill()
 
     async def close(self) -> None:
-        """Make the last snapshot, where that is needed, and end everything."""
-        if self.looking.running:
-            self.looking.stop()
+        """Cancel restores, make the last snapshot where that is due, and close the target."""
+        if self._mark_checks.running:
+            self._mark_checks.stop()
         for restorer in filter(None, (self.restorer, self.substitute)):
             await restorer.close()
         for schedule in self.schedules:
             await schedule.close()
-        await self.place.close()
+        await self.access.close()

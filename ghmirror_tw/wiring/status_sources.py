@@ -1,4 +1,4 @@
-"""What the status page shows, as it is set up: which part tells what."""
+"""The parts of the status document that describe the present state of a mirror's parts."""
 
 from __future__ import annotations
 
@@ -11,94 +11,84 @@ from attrs import frozen
 from ghmirror_tw import __version__
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.github.rate_limits import Limit
-from ghmirror_tw.github.sharing import Sharing
-from ghmirror_tw.redis_store.failover import FailoverStore
-from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.last_hour import History
 from ghmirror_tw.telemetry.metric_readings import Totals
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.telemetry.status_document import Figures
-from ghmirror_tw.upstream.availability import Availability
-from ghmirror_tw.upstream.limits import ActiveLimits
-from ghmirror_tw.upstream.users import Users
 from ghmirror_tw.web.health import Readiness
-from ghmirror_tw.wiring.snapshot_parts import Snapshots
+from ghmirror_tw.wiring.store_parts import StoreParts
 
 
-@frozen(eq=False, kw_only=True)
-class Told:
-    """The parts of a mirror that tell something of themselves."""
+def build_status_document(sources: StatusSources, metrics: Metrics, busiest: Busiest) -> Figures:
+    """Return the status document, and show the limits in force in *metrics*."""
+    metrics.watch_limits(
+        lambda: [(user, scope or "all", kind) for user, kind, scope in sources.active_limits()]
+    )
+    now = sources.reactor.seconds
+    history = History(sources.reactor, lambda: Totals.of(metrics), busiest.decay)
+    constants = {
+        "version": __version__,
+        "replica": socket.gethostname(),
+        "pid": os.getpid(),
+        "started_at": round(now(), 3),
+    }
+    sections = {
+        "state": lambda: sources.readiness.reason,
+        "sharing": sources.sharing,
+        "github": sources.github,
+        "stops": sources.limits,
+        "store": sources.store,
+        "snapshots": sources.snapshots,
+    }
+    return Figures(now, metrics, history, busiest, constants, sections)
+
+
+@frozen(eq=False)
+class StatusSources:
+    """The parts of a mirror whose state the status document shows; a method for each section."""
 
     reactor: Any
     settings: Settings
     readiness: Readiness
-    sharing: Sharing
-    stops: ActiveLimits
-    users: Users
-    availability: Availability
-    memory: MemoryStore
-    redis: FailoverStore | None
-    snapshots: Snapshots | None
+    mirror: Mirror
+    stores: StoreParts
 
-    def figures(self, metrics: Metrics, busiest: Busiest) -> Figures:
-        """Return all that is shown."""
-        metrics.watch_limits(
-            lambda: [(user, scope or "all", kind) for user, kind, scope in self._limits()]
-        )
-        now = self.reactor.seconds
-        history = History(
-            self.reactor,
-            lambda: Totals.of(metrics),
-            busiest.decay,
-        )
-        about = {
-            "version": __version__,
-            "replica": socket.gethostname(),
-            "pid": os.getpid(),
-            "started_at": round(now(), 3),
-        }
-        tellers = {
-            "state": lambda: self.readiness.reason,
-            "sharing": self._sharing,
-            "github": self._github,
-            "stops": self._stops,
-            "store": self._store,
-            "snapshots": self._snapshots,
-        }
-        return Figures(now, metrics, history, busiest, about, tellers)
-
-    def _sharing(self) -> dict[str, Any]:
+    def sharing(self) -> dict[str, Any]:
+        """Return whether validators are computed for representations of other credentials."""
         now = self.reactor.seconds()
+        sharing = self.mirror.sharing
         return {
-            "wanted": self.sharing.wanted,
-            "enabled": self.sharing.enabled(now),
-            "lists": self.sharing.lists_enabled(now),
+            "wanted": sharing.wanted,
+            "enabled": sharing.enabled(now),
+            "lists": sharing.lists_enabled(now),
         }
 
-    def _github(self) -> dict[str, Any]:
-        page = self.availability.page
-        asked = bool(self.settings.github.status_url)
-        said, at = page or (None, None)
+    def github(self) -> dict[str, Any]:
+        """Return the state of GitHub's circuit breaker and of its status page."""
+        availability = self.mirror.availability
+        status, at = availability.page or (None, None)
+        has_page = bool(self.settings.github.status_url)
         return {
             "api_url": self.settings.github.api_url,
-            "available": not self.availability.offline,
-            "failures": self.availability.failures,
-            "page": {"status": said, "at": at} if asked else None,
+            "available": not availability.offline,
+            "failures": availability.failures,
+            "page": {"status": status, "at": at} if has_page else None,
         }
 
-    def _limits(self) -> dict[tuple[str, str, str], list[Limit]]:
-        """Return the limits in force by user, kind and scope; a credential is never named."""
+    def active_limits(self) -> dict[tuple[str, str, str], list[Limit]]:
+        """Return the rate limits in force by user, kind and scope; credentials are not shown."""
         now = self.reactor.seconds()
-        found: dict[tuple[str, str, str], list[Limit]] = {}
-        for credential, limit in self.stops.in_force(now):
-            user = self.users.known(credential, now) or "unknown"
-            found.setdefault((user, limit.kind.value, limit.scope), []).append(limit)
-        return found
+        by_user: dict[tuple[str, str, str], list[Limit]] = {}
+        for credential, limit in self.mirror.sender.limits.in_force(now):
+            user = self.mirror.users.known(credential, now) or "unknown"
+            by_user.setdefault((user, limit.kind.value, limit.scope), []).append(limit)
+        return by_user
 
-    def _stops(self) -> list[dict[str, Any]]:
-        """Return the limits in force, those of one user as one."""
-        told = [
+    def limits(self) -> list[dict[str, Any]]:
+        """Return the rate limits in force, one entry for those of one user; the longest first."""
+        shown = [
             {
                 "user": user,
                 "kind": kind,
@@ -106,23 +96,25 @@ class Told:
                 "until": max(limit.until for limit in limits),
                 "credentials": len(limits),
             }
-            for (user, kind, resource), limits in self._limits().items()
+            for (user, kind, resource), limits in self.active_limits().items()
         ]
-        return sorted(told, key=lambda each: (-each["until"], each["user"]))
+        return sorted(shown, key=lambda each: (-each["until"], each["user"]))
 
-    def _store(self) -> dict[str, Any]:
-        if self.redis is None:
+    def store(self) -> dict[str, Any]:
+        """Return the state of the store, and of the circuit breakers of Redis."""
+        memory, redis = self.stores.memory, self.stores.redis
+        if redis is None:
             return {
                 "backend": "memory",
                 "available": True,
-                "limit": self.memory.max_size,
+                "limit": memory.max_size,
                 "breaker": None,
             }
-        servers = self.redis.redis.servers
+        servers = redis.redis.servers
         return {
             "backend": "redis",
-            "available": self.redis.available,
-            "limit": self.memory.max_size,
+            "available": redis.available,
+            "limit": memory.max_size,
             "breaker": {
                 "reading": bool(servers.reading),
                 "writing": bool(servers.writing),
@@ -130,12 +122,14 @@ class Told:
             },
         }
 
-    def _snapshots(self) -> dict[str, Any] | None:
-        if self.snapshots is None:
+    def snapshots(self) -> dict[str, Any] | None:
+        """Return when the next snapshot is due, and whether one is being restored."""
+        snapshots = self.stores.snapshots
+        if snapshots is None:
             return None
         return {
             "target": self.settings.snapshot.target,
             "interval": self.settings.snapshot.interval,
-            "next_at": self.snapshots.next_at,
-            "filling": self.snapshots.barrier.is_shut,
+            "next_at": snapshots.next_at,
+            "filling": snapshots.barrier.is_shut,
         }

@@ -1,4 +1,4 @@
-"""Whom TLS trusts, as the settings say."""
+"""Certificate authorities that options name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ghmirror_tw.config.settings import ConfigError
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 
 
-def trusted(section: str, name: str, path: str) -> Any:
-    """Return whom TLS trusts: the platform, and whom the file at *path* (or nothing) vouches for.
+def build_trust(section: str, name: str, path: str) -> Any:
+    """Return the certificate authorities of the platform and of the file at *path*, if not empty.
 
     Raises `ConfigError`, which names the option.
     """

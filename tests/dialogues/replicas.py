@@ -11,10 +11,10 @@ from twisted.internet.defer import maybeDeferred
 
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.redis_store.failover import FailoverStore
-from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.tap import House
 from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.wiring.mirror_parts import MirrorParts, build_mirror_parts
+from ghmirror_tw.wiring.store_parts import build_failover_store
 from tests.dialogues.clock import Clock
 from tests.dialogues.parsing import INDENT
 from tests.harness.home import reactor
@@ -95,22 +95,15 @@ class SharedRedis:
             self._client.ask("EVAL", _TIME_PASSES, 0, milliseconds, f"{self.prefix}:")
 
 
-class _DialogueHouse(House):
-    """A mirror whose time is the dialogue's, but for what watches over Redis, which is real."""
-
-    def _with_redis(self, codec: Codec) -> FailoverStore:
-        clock = self.reactor
-        self.reactor = clock.real
-        try:
-            store = super()._with_redis(codec)
-        finally:
-            self.reactor = clock
-        parts = [getattr(store, each.name, None) for each in fields(FailoverStore)]
-        for part in (store, *parts):
-            if getattr(part, "reactor", None) is clock.real and part is not store._lag:
-                part.reactor = clock  # type: ignore[union-attr]  # some have one
-        store.redis.now = clock.seconds
-        return store
+def _build_redis(clock: Clock, *others: Any) -> FailoverStore:
+    """Return a store with the time of the dialogue; the connections to Redis have real time."""
+    store = build_failover_store(clock.real, *others)
+    parts = [getattr(store, each.name, None) for each in fields(FailoverStore)]
+    for part in (store, *parts):
+        if getattr(part, "reactor", None) is clock.real and part is not store._lag:
+            part.reactor = clock  # type: ignore[union-attr]  # some have one
+    store.redis.now = clock.seconds
+    return store
 
 
 @define(eq=False)
@@ -120,7 +113,7 @@ class Replica:
     name: str
     settings: Settings
     port: int = 0
-    house: House = field(init=False)
+    house: MirrorParts = field(init=False)
     _site: Any = None
     _listening: Any = None
 
@@ -131,8 +124,8 @@ class Replica:
 
     async def open(self, clock: Clock) -> None:
         """Start it."""
-        self.house = house = _DialogueHouse(clock, self.settings, None)
-        for part in house.parts:
+        self.house = house = build_mirror_parts(clock, self.settings, _build_redis)
+        for part in house.in_closing_order:
             if hasattr(part, "open"):
                 part.open()
         if house.redis is not None:
@@ -152,7 +145,7 @@ class Replica:
         await listening.stopListening()
         for channel in list(self._site.channels):
             channel.transport.abortConnection()
-        for part in self.house.parts:
+        for part in self.house.in_closing_order:
             await maybeDeferred(part.close)
 
     @property

@@ -34,10 +34,10 @@ from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.service import BACKLOG
-from ghmirror_tw.tap import House
 from ghmirror_tw.web.admin_site import admin_site
 from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.wiring.mirror_parts import MirrorParts, build_mirror_parts
 from tests.fakes.github import GitHub
 
 reactor: Any = global_reactor
@@ -156,7 +156,7 @@ class Home:
     """One mirror, its GitHub, and a client for both; *close* ends it before the test does."""
 
     github: GitHub
-    house: House
+    house: MirrorParts
     site: MirrorSite
     port: int
     admin_port: int
@@ -246,8 +246,8 @@ async def open_home(
         base,
         **{name: evolve(getattr(base, name), **values) for name, values in sections.items()},
     )
-    house = House(reactor, settings, None)
-    for part in house.parts:
+    house = build_mirror_parts(reactor, settings)
+    for part in house.in_closing_order:
         if hasattr(part, "open"):
             part.open()
     if house.redis is not None:
@@ -268,7 +268,7 @@ async def open_home(
         await admin.stopListening()
         for channel in [*site.channels, *pages.channels]:
             channel.transport.abortConnection()
-        for part in house.parts:
+        for part in house.in_closing_order:
             await maybeDeferred(part.close)
 
     def close() -> Deferred[None]:

@@ -14,6 +14,7 @@ from ghmirror_tw.caching.records import Grant
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
 from ghmirror_tw.store.compact_records import short
+from ghmirror_tw.wiring.settings_reload import SettingsReload
 from tests.fakes.github import GitHub
 from tests.harness.home import Got, Home, open_home, start, until
 from tests.harness.redis_house import settled
@@ -137,13 +138,13 @@ class Stale(TestCase):
     async def test_who_is_put_out_is_out(self) -> None:
         """From the moment when the list of users is reread; stale or not."""
         config = Path(self.mktemp())
-        self.home.house.config = str(config)
+        settings = SettingsReload(str(config), self.home.house)
         for listed, status in (("alice bob", 200), ("bob", 403), ("ALICE", 200)):
             users = listed.replace(" ", "\n    ")
             config.write_text(  # noqa: ASYNC240 - it is a few bytes
                 f"[server]\nallowed_users = {users}\n[github]\napi_url = {self.github.api_url}\n"
             )
-            self.home.house.reread()
+            settings.reload()
             got = await self.home.get("/thing", token="alice-1")
             assert got.status == status, listed
             assert (await self.while_away()).status == status, listed

@@ -19,8 +19,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw import tap
 from ghmirror_tw.config.settings import OPTIONS, SECTIONS
+from ghmirror_tw.wiring import service_parts, settings_reload
 from tests.harness.certificates import Authority
 from tests.harness.home import Got, Raw, fetch, open_github, open_home, reactor
 from tests.harness.redis_servers import start_redis
@@ -107,12 +107,12 @@ class Service(TestCase):
         text = mirror.config.read_text()
         mirror.config.write_text(text.replace("= alice", "= bob"))
         mirror.signal(signal.SIGHUP)
-        await mirror.logged("have been reread")
+        await mirror.logged("Configuration reloaded")
         assert (await get(mirror.url, "/zen", "bob-1")).status == 200
         assert (await get(mirror.url, "/zen", "alice-1")).status == 403
         mirror.config.write_text("[server]\nlisten = nowhere\n")
         mirror.signal(signal.SIGHUP)
-        await mirror.logged("Not reread")
+        await mirror.logged("Configuration not reloaded")
         assert (await get(mirror.url, "/zen", "bob-1")).status == 200
 
     async def test_the_authorities_of_redis_are_reread(self) -> None:
@@ -129,7 +129,7 @@ class Service(TestCase):
         await mirror.logged(f"Redis at 127.0.0.1:{server.port} works")
         path.write_text("nothing")
         mirror.signal(signal.SIGHUP)
-        await mirror.logged(r"Not reread: \[redis\] tls_ca_path: ")
+        await mirror.logged(r"Configuration not reloaded: \[redis\] tls_ca_path: ")
         shown = (await get(mirror.admin_url, "/metrics")).content.decode()
         assert "ghmirror_store_available 1.0" in shown
 
@@ -140,8 +140,8 @@ class Service(TestCase):
         settings = SimpleNamespace(
             **{name: _Noting(name, cls(), seen) for name, cls in SECTIONS.items()}
         )
-        self.patch(tap, "read", lambda _: settings)
-        home.house.reread()
+        self.patch(settings_reload, "read_settings", lambda _: settings)
+        settings_reload.SettingsReload(None, home.house).reload()
         assert seen == {
             (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
         }
@@ -150,13 +150,13 @@ class Service(TestCase):
         """However often it is reread, only another secret gives them new ones."""
         home = await open_home(self)
         config = Path(self.mktemp())
-        home.house.config = str(config)
+        settings = settings_reload.SettingsReload(str(config), home.house)
         given = []
         for secret in ("a", "a", "b", "b"):
             config.write_text(  # noqa: ASYNC240 - it is a few bytes
                 f"[cache]\ncredential_secret = {secret * 32}\n"
             )
-            home.house.reread()
+            settings.reload()
             given.append(home.house.mirror.credentials.names)
         assert given[0] is given[1]
         assert given[1] is not given[2]
@@ -295,18 +295,18 @@ def test_a_daemon_whose_port_is_taken(tmp_path: Path) -> None:
 def test_the_log_is_where_twistd_has_it(tmp_path: Path) -> None:
     """In the file of --logfile, or in twistd.log of a daemon; on stdout otherwise."""
     path = tmp_path / "mirror.log"
-    assert tap._log_stream(reactor, {"nodaemon": True, "logfile": None}) is sys.stdout
-    assert tap._log_stream(reactor, {"nodaemon": True, "logfile": "-"}) is sys.stdout
+    assert service_parts._log_stream(reactor, {"nodaemon": True, "logfile": None}) is sys.stdout
+    assert service_parts._log_stream(reactor, {"nodaemon": True, "logfile": "-"}) is sys.stdout
     with pytest.raises(SystemExit):
-        tap._log_stream(reactor, {"nodaemon": False, "logfile": "-"})
+        service_parts._log_stream(reactor, {"nodaemon": False, "logfile": "-"})
     before = signal.getsignal(signal.SIGUSR1)
     try:
         for nodaemon in (True, False):
-            file = tap._log_stream(reactor, {"nodaemon": nodaemon, "logfile": str(path)})
+            file = service_parts._log_stream(reactor, {"nodaemon": nodaemon, "logfile": str(path)})
             assert file.path == str(path)
             file.close()
         with contextlib.chdir(tmp_path):
-            tap._log_stream(reactor, {"nodaemon": False, "logfile": None}).close()
+            service_parts._log_stream(reactor, {"nodaemon": False, "logfile": None}).close()
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert (tmp_path / "twistd.log").exists()

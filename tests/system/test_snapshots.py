@@ -26,7 +26,7 @@ from ghmirror_tw.snapshots.snapshot_errors import FullTargetError
 from ghmirror_tw.snapshots.snapshot_names import owner_of
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.store_interface import Pair
-from ghmirror_tw.wiring.snapshot_parts import owner
+from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket
 from tests.harness.home import Got, Home, fetch, open_github, open_home, reactor
 from tests.harness.redis_house import settled
@@ -50,7 +50,7 @@ def test_owners_differ_where_snapshots_are_of_no_use_to_each_other() -> None:
         github = evolve(Settings().github, api_url=api_url)
         server = evolve(Settings().server, listen=(listen,))
         cache = evolve(Settings().cache, backend=backend)
-        return owner(
+        return snapshot_owner(
             evolve(Settings(), github=github, server=server, cache=cache), codec or Codec()
         )
 
@@ -523,18 +523,18 @@ class InRedis(Kept):
         await self.saved(home)
         snapshots = home.house.snapshots
         assert snapshots is not None
-        assert snapshots.looking.running
-        await snapshots._look()
+        assert snapshots._mark_checks.running
+        await snapshots._check_mark()
         assert not home.house.barrier.is_shut
         self.server.ask("FLUSHALL")
-        await snapshots._look()
+        await snapshots._check_mark()
         while not self.server.ask("KEYS", "*filled*"):
             await deferLater(reactor, 0.01)
         self.github.reset_counts()
         await self.poll(await self.another())
         assert self.github.total_paid == 0
         self.server.kill()
-        await snapshots._look()
+        await snapshots._check_mark()
 
     async def test_clocks_may_differ(self) -> None:
         """What one replica is refused ends what another one, whose clock is ahead, was granted."""

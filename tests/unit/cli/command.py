@@ -22,7 +22,7 @@ from attrs import define, field, frozen
 
 from tests.harness.running import Sections, environment, ini
 
-COMMAND = (sys.executable, "-m", "ghmirror_tw.ctl")
+COMMAND = (sys.executable, "-m", "ghmirror_tw.cli")
 _END_S = 60.0
 _ROWS_AND_COLUMNS = (24, 120)
 

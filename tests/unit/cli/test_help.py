@@ -94,7 +94,7 @@ def loaded_by(program: str) -> set[str]:
 @pytest.mark.parametrize(
     "program",
     [
-        "import ghmirror_tw.ctl, ghmirror_tw.cli.main",
+        "import ghmirror_tw.cli, ghmirror_tw.cli.main",
         """import ghmirror_tw.cli.main
 try: ghmirror_tw.cli.main.main(['snapshot', 'save', '--help'])
 except SystemExit: pass""",
@@ -105,7 +105,7 @@ def test_nothing_heavy_is_loaded_for_words(program: str) -> None:
     """Neither a reactor nor what it takes to do something."""
     loaded = loaded_by(program)
     assert "ghmirror_tw.cli.main" in loaded
-    heavy = ("twisted", "boto3", "botocore", "txredisapi", "rich", "ssl", "ghmirror_tw.assembly")
+    heavy = ("twisted", "boto3", "botocore", "txredisapi", "rich", "ssl", "ghmirror_tw.wiring")
     assert not loaded & {*heavy, "twisted.internet.reactor"}
 
 

@@ -1,0 +1,232 @@
+"""Builds all parts of one mirror and connects them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal, cast
+
+from attrs import frozen
+
+from ghmirror_tw.caching.key import CredentialNames, origin_of
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.github.base_urls import Addressing
+from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.url_rewriting import Rewriter
+from ghmirror_tw.proxy.exchange import MirrorOptions
+from ghmirror_tw.proxy.mirror import Mirror
+from ghmirror_tw.redis_store.failover import FailoverStore
+from ghmirror_tw.runtime.certificate_authorities import Replaceable
+from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.restore_barrier import RestoreBarrier
+from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.telemetry.status_document import Figures
+from ghmirror_tw.upstream.availability import Availability
+from ghmirror_tw.upstream.byte_budget import Budgets
+from ghmirror_tw.upstream.client import Origin, UpstreamClient
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.rate_limiter import RateLimiter
+from ghmirror_tw.upstream.status_page import StatusPage
+from ghmirror_tw.upstream.users import Users
+from ghmirror_tw.web.access_log import AccessLog
+from ghmirror_tw.web.admin_site import Admin
+from ghmirror_tw.web.client_response import ClientResponseBuilder
+from ghmirror_tw.web.health import Readiness
+from ghmirror_tw.web.mirror_resource import MirrorResource
+from ghmirror_tw.web.variant_cache import VariantCache
+from ghmirror_tw.wiring.github_parts import (
+    build_availability,
+    build_client,
+    build_limiter,
+    build_status_page,
+)
+from ghmirror_tw.wiring.snapshot_parts import Snapshots
+from ghmirror_tw.wiring.status_sources import StatusSources, build_status_document
+from ghmirror_tw.wiring.store_parts import (
+    BuildRedis,
+    StoreParts,
+    build_budgets,
+    build_failover_store,
+    build_measured_store,
+    build_store_parts,
+    variant_cache_size,
+)
+
+
+@frozen(eq=False, kw_only=True)
+class MirrorParts:
+    """The parts of one mirror that are started, stopped, reloaded or tested."""
+
+    reactor: Any
+    settings: Settings
+    metrics: Metrics
+    readiness: Readiness
+    budgets: Budgets
+    threads: ContentThreads
+    memory: MemoryStore
+    redis: FailoverStore | None
+    redis_trust: Replaceable | None
+    barrier: RestoreBarrier
+    snapshots: Snapshots | None
+    availability: Availability
+    status_page: StatusPage | None
+    client: UpstreamClient
+    limiter: RateLimiter
+    mirror: Mirror
+    resource: MirrorResource
+    figures: Figures
+    admin: Admin
+
+    @property
+    def store(self) -> Any:
+        """The store in use."""
+        return self.redis or self.memory
+
+    @property
+    def in_closing_order(self) -> tuple[Any, ...]:
+        """The parts that are opened and closed with the mirror, in the order of closing."""
+        parts = (
+            self.figures.history,
+            self.status_page,
+            self.mirror,
+            self.limiter,
+            self.snapshots,
+            self.client,
+            self.store,
+            self.threads,
+        )
+        return tuple(part for part in parts if part is not None)
+
+
+def build_mirror_parts(
+    reactor: Any, settings: Settings, build_redis: BuildRedis = build_failover_store
+) -> MirrorParts:
+    """Return the parts of a mirror with these settings. Raises `ConfigError`."""
+    github = settings.github
+    metrics = Metrics(reactor.seconds)
+    readiness = Readiness()
+    budgets = Budgets.of(reactor, settings.memory.max_content_size)
+    metrics.watch_budgets(budgets)
+    threads = ContentThreads(reactor, budgets.conversion)
+    availability = build_availability(metrics)
+    status_page = build_status_page(reactor, github, availability)
+    stores = build_store_parts(reactor, settings, threads, metrics, build_redis)
+    pseudonym = _via_pseudonym(github.api_url)
+    client = build_client(reactor, github, _via(pseudonym))
+    limiter = build_limiter(reactor, github, build_budgets(settings, stores.redis))
+    mirror = _build_mirror(
+        reactor, settings, metrics, budgets, threads, availability, stores, client, limiter
+    )
+    resource = _build_resource(reactor, settings, metrics, budgets, readiness, mirror, pseudonym)
+    sources = StatusSources(reactor, settings, readiness, mirror, stores)
+    figures = build_status_document(sources, metrics, resource.busiest)
+    return MirrorParts(
+        reactor=reactor,
+        settings=settings,
+        metrics=metrics,
+        readiness=readiness,
+        budgets=budgets,
+        threads=threads,
+        memory=stores.memory,
+        redis=stores.redis,
+        redis_trust=stores.redis_trust,
+        barrier=stores.barrier,
+        snapshots=stores.snapshots,
+        availability=availability,
+        status_page=status_page,
+        client=client,
+        limiter=limiter,
+        mirror=mirror,
+        resource=resource,
+        figures=figures,
+        admin=Admin(readiness, metrics, figures.document),
+    )
+
+
+def _build_mirror(  # noqa: PLR0913, PLR0917 - the parts that it connects
+    reactor: Any,
+    settings: Settings,
+    metrics: Metrics,
+    budgets: Budgets,
+    threads: ContentThreads,
+    availability: Availability,
+    stores: StoreParts,
+    client: UpstreamClient,
+    limiter: RateLimiter,
+) -> Mirror:
+    secret = settings.cache.current_credential_secret().encode()
+    mirror = Mirror(
+        reactor,
+        build_measured_store(stores, metrics),
+        client,
+        threads,
+        CredentialRegistry(CredentialNames(secret, origin_of(settings.github.api_url))),
+        Users(),
+        metrics,
+        _mirror_options(settings),
+        Sharing(wanted=settings.cache.share),
+        stores.barrier,
+        availability,
+        limiter,
+        budgets,
+    )
+    metrics.watch_sharing(lambda: mirror.sharing.enabled(mirror.now()))
+    return mirror
+
+
+def _mirror_options(settings: Settings) -> MirrorOptions:
+    cache, github = settings.cache, settings.github
+    return MirrorOptions(
+        allowed_users=settings.server.allowed_users,
+        share=cache.share,
+        fresh_for=cache.fresh_for,
+        verify_last=cache.verify_last,
+        api_url=github.api_url.encode(),
+        stale_limit=cache.stale_limit,
+        max_stored_size=cache.max_stored_size,
+        collapse_wait=cache.collapse_wait,
+        timeout=github.timeout,
+        stale_after=github.stale_after,
+    )
+
+
+def _build_resource(  # noqa: PLR0913, PLR0917 - the parts that it connects
+    reactor: Any,
+    settings: Settings,
+    metrics: Metrics,
+    budgets: Budgets,
+    readiness: Readiness,
+    mirror: Mirror,
+    pseudonym: bytes,
+) -> MirrorResource:
+    server = settings.server
+    api_url = settings.github.api_url.encode()
+    uploads_url = Origin.of(settings.github.api_url).uploads_url
+    return MirrorResource(
+        reactor,
+        mirror,
+        ClientResponseBuilder(
+            Rewriter(api_url, uploads_url),
+            mirror.threads,
+            _via(pseudonym),
+            VariantCache(variant_cache_size(settings)),
+            budgets,
+        ),
+        metrics,
+        AccessLog(cast(Literal["all", "errors", "none"], settings.log.access)),
+        readiness,
+        pseudonym=pseudonym,
+        max_request_size=server.max_request_size,
+        addressing=Addressing(api_url, uploads_url, server.public_url.encode()),
+        trusted_proxies=server.trusted_proxies,
+        enterprise_version=server.enterprise_version.encode(),
+    )
+
+
+def _via_pseudonym(api_url: str) -> bytes:
+    """Return the name that all mirrors of one API have in `Via`, so that each detects a loop."""
+    return b"ghmirror-" + hashlib.sha256(api_url.encode()).hexdigest()[:12].encode()
+
+
+def _via(pseudonym: bytes) -> bytes:
+    return b"1.1 " + pseudonym

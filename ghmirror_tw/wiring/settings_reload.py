@@ -1,0 +1,56 @@
+"""Reload of the options that may change while the mirror runs (SIGHUP)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import evolve, frozen
+from twisted.logger import Logger
+
+from ghmirror_tw.caching.key import CredentialNames
+from ghmirror_tw.config.settings import ConfigError, read_settings
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.wiring.github_parts import build_github_trust
+from ghmirror_tw.wiring.mirror_parts import MirrorParts
+from ghmirror_tw.wiring.redis_parts import build_redis_trust
+
+_log: Final = Logger(namespace="ghmirror")
+
+
+@frozen
+class SettingsReload:
+    """Reads the configuration again and passes changed options to the parts of a mirror."""
+
+    config_path: str | None
+    parts: MirrorParts
+
+    def reload(self) -> None:
+        """Update the list of users and the content of all `*_path` files.
+
+        If the configuration has a fault, nothing is changed.
+        """
+        try:
+            settings = read_settings(self.config_path)
+            secret = settings.cache.current_credential_secret().encode()
+            github_trust = build_github_trust(settings.github)
+            redis_trust = build_redis_trust(settings.redis)
+        except ConfigError as error:
+            for fault in error.faults:
+                _log.error("Configuration not reloaded: {fault}", fault=fault)
+            return
+        parts = self.parts
+        mirror = parts.mirror
+        mirror.options = evolve(mirror.options, allowed_users=settings.server.allowed_users)
+        credentials = mirror.credentials
+        if secret != credentials.names.secret:
+            credentials.names = CredentialNames(secret, credentials.names.origin)
+        if parts.redis is not None:
+            parts.redis.redis.codec = Codec(secret)
+        if parts.redis_trust is not None:
+            parts.redis_trust.current = redis_trust
+        if parts.snapshots is not None:
+            parts.snapshots.use(Codec(secret))
+        parts.client.use(github_trust)
+        if parts.status_page is not None:
+            parts.status_page.use(github_trust)
+        _log.info("Configuration reloaded: users, secrets and certificate authorities")
