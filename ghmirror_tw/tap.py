@@ -7,7 +7,9 @@ import sys
 from twisted.application.service import MultiService
 from twisted.python import usage
 
-from ghmirror_tw.config.settings import ConfigError, Settings, read_settings
+from ghmirror_tw.config.option import ConfigError
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.runtime.steady_clock import SteadyClock
 from ghmirror_tw.wiring.service_parts import build_service
 

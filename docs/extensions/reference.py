@@ -20,7 +20,8 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 from ghmirror_tw.config import settings
-from ghmirror_tw.config.settings import OPTIONS, SECTIONS, Option
+from ghmirror_tw.config.option import Option
+from ghmirror_tw.config.settings import OPTIONS, SECTIONS
 from ghmirror_tw.telemetry import metrics
 from ghmirror_tw.telemetry.metrics import catalogue
 

@@ -14,7 +14,8 @@ from ghmirror_tw.cli.context import Desk, explained, open_desk
 from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.output import Output
 from ghmirror_tw.cli.run_in_reactor import run
-from ghmirror_tw.config.settings import ConfigError, read_settings
+from ghmirror_tw.config.option import ConfigError
+from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.telemetry.logs import scrub
 from ghmirror_tw.wiring.tls_trust import build_trust
 

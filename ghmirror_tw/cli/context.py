@@ -14,7 +14,8 @@ from attrs import define, evolve, field
 from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.metered_target import MeteredArchive, MeteredTarget
 from ghmirror_tw.cli.output import Output
-from ghmirror_tw.config.settings import ConfigError, Settings
+from ghmirror_tw.config.option import ConfigError
+from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.snapshots.copies import Copies

@@ -17,7 +17,7 @@ from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.output import Output
 from ghmirror_tw.cli.run_in_reactor import run
 from ghmirror_tw.cli.status_tables import Board, Section, board, sparkline
-from ghmirror_tw.config.settings import read_settings
+from ghmirror_tw.config.settings_loader import read_settings
 
 
 def look(path: str | None, url: str | None, out: Output, interval_s: float, *, once: bool) -> int:

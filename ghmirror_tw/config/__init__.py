@@ -1,1 +1,1 @@
-"""INI file and environment to settings."""
+"""The options, their kinds of values, and how a file and the environment become settings."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ghmirror_tw.config.settings import ConfigError, GitHub
-from ghmirror_tw.config.values import proxy_at
+from ghmirror_tw.config.address_kinds import proxy_at
+from ghmirror_tw.config.option import ConfigError
+from ghmirror_tw.config.settings import GitHub
 from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.upstream.dialling import ProxyError
 

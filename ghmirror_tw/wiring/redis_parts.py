@@ -9,8 +9,8 @@ from typing import Any, Final
 from attrs import define
 
 from ghmirror_tw.caching.update import LEAST_S
+from ghmirror_tw.config.address_kinds import RedisAddress
 from ghmirror_tw.config.settings import Redis, Settings
-from ghmirror_tw.config.values import RedisAddress
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
 from ghmirror_tw.redis.node import Node

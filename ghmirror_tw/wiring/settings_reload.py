@@ -8,7 +8,8 @@ from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from ghmirror_tw.caching.key import CredentialNames
-from ghmirror_tw.config.settings import ConfigError, read_settings
+from ghmirror_tw.config.option import ConfigError
+from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.wiring.github_parts import build_github_trust
 from ghmirror_tw.wiring.mirror_parts import MirrorParts

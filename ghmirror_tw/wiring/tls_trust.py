@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ghmirror_tw.config.settings import ConfigError
+from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ghmirror_tw.config.settings import load
+from ghmirror_tw.config.settings_loader import load
 from ghmirror_tw.snapshots.elasticache import Named
 from tests.harness.running import ROOT
 

@@ -16,8 +16,9 @@ import yaml
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.config.settings import Settings, load
-from ghmirror_tw.config.values import duration
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.config.settings_loader import load
+from ghmirror_tw.config.value_kinds import duration
 from tests.deploy.dockerfile import Dockerfile
 from tests.harness.home import fetch, open_github
 from tests.harness.redis_servers import READY, Client, free_port, start_redis

@@ -10,8 +10,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ghmirror_tw.config.settings import Settings, load
-from ghmirror_tw.config.values import size
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.config.settings_loader import load
+from ghmirror_tw.config.value_kinds import size
 from tests.harness.running import ROOT
 
 KUBERNETES = ROOT / "conf" / "kubernetes"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ghmirror_tw.config.settings import Settings, load
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.config.settings_loader import load
 from tests.harness.running import ROOT, TWISTD
 
 UNITS = ROOT / "conf" / "systemd"

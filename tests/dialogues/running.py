@@ -18,7 +18,9 @@ from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.config.settings import ConfigError, Settings, load
+from ghmirror_tw.config.option import ConfigError
+from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.config.settings_loader import load
 from ghmirror_tw.github.origin import Origin
 from tests.dialogues import parsing
 from tests.dialogues.clock import API_HOST, UPLOADS_HOST, Calm, Clock

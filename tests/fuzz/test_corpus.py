@@ -26,12 +26,12 @@ _PARSERS: Final = re.compile(
 
 #: Functions with such a name that no fuzzer drives, each with the reason.
 OTHERS: Final = {
-    "ghmirror_tw.config.settings:Option.parse": "configuration",
-    "ghmirror_tw.config.values:read_lines": "configuration",
-    "ghmirror_tw.config.values:read_secret": "configuration",
-    "ghmirror_tw.config.values:read_text": "configuration",
+    "ghmirror_tw.config.option:Option.parse": "configuration",
+    "ghmirror_tw.config.ini_file:parse_ini": "configuration",
+    "ghmirror_tw.config.file_kinds:read_secret": "configuration",
+    "ghmirror_tw.config.file_kinds:read_text": "configuration",
     "ghmirror_tw.cli.context:open_desk": "opens a store",
-    "ghmirror_tw.cli.commands:read_settings": "configuration",
+    "ghmirror_tw.config.settings_loader:read_settings": "configuration",
     "ghmirror_tw.upstream.dialling:_Opening.dataReceived": "passes on to `Proxy.opened`",
     "ghmirror_tw.upstream.incoming_content:CollectedContent.dataReceived": "gathers content",
     "ghmirror_tw.redis.resp:StrictProtocol.dataReceived": "passes on to `ReplyParser`",

@@ -17,7 +17,9 @@ import pytest
 from attrs import define, field, frozen
 
 from ghmirror_tw.cli.main import cli
-from ghmirror_tw.config.settings import OPTIONS, SECTIONS, ConfigError, load
+from ghmirror_tw.config.option import ConfigError
+from ghmirror_tw.config.settings import OPTIONS, SECTIONS
+from ghmirror_tw.config.settings_loader import load
 from ghmirror_tw.telemetry.metrics import Metrics, catalogue
 from tests.harness.certificates import Authority
 from tests.harness.running import ROOT

@@ -21,9 +21,12 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghmirror_tw.config import address_kinds as addresses
 from ghmirror_tw.config import settings as config
-from ghmirror_tw.config import values as kinds
-from ghmirror_tw.config.settings import OPTIONS, ConfigError, Option, Settings, load
+from ghmirror_tw.config import value_kinds as kinds
+from ghmirror_tw.config.option import ConfigError, Option
+from ghmirror_tw.config.settings import OPTIONS, Settings
+from ghmirror_tw.config.settings_loader import load
 from ghmirror_tw.telemetry.logs import scrub
 from tests.harness.running import ROOT
 
@@ -298,7 +301,7 @@ def test_defaults_are_what_is_promised() -> None:
 
 
 def test_reading_the_table_loads_nothing_of_twisted() -> None:
-    code = "import sys, ghmirror_tw.config.settings; sys.exit('twisted' in sys.modules)"
+    code = "import sys, ghmirror_tw.config.settings_loader; sys.exit('twisted' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -333,7 +336,7 @@ def test_sizes_are_multiples_of_their_unit(number: int, unit: str) -> None:
 @given(st.text(max_size=20))
 def test_no_text_makes_a_kind_raise_anything_but_a_value_error(text: str) -> None:
     for kind in (option.kind for option in OPTIONS if not option.name.endswith("_path")):
-        if kind is not kinds.endpoint:
+        if kind is not addresses.endpoint:
             with contextlib.suppress(ValueError):
                 kind.parse(text)
 
@@ -419,7 +422,7 @@ def test_nothing_is_interpolated_and_only_white_space_makes_a_comment(ini: Load)
 )
 def test_a_url_is_a_scheme_a_host_and_a_path(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        kinds.web_url.parse(text)
+        addresses.web_url.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -436,14 +439,14 @@ def test_a_url_is_a_scheme_a_host_and_a_path(text: str) -> None:
 )
 def test_an_endpoint_is_one_that_twisted_could_listen_on(text: str) -> None:
     no_port = "70000" in text or "99999" in text
-    with pytest.raises(ValueError, match="no port" if no_port else re.escape(text)):
-        kinds.endpoint.parse(text)
+    with pytest.raises(ValueError, match="out of range" if no_port else re.escape(text)):
+        addresses.endpoint.parse(text)
 
 
 @pytest.mark.parametrize("text", ["tcp6:0", "unix:/tmp/x:mode=660", "systemd:domain=INET:index=9"])
 def test_endpoints_of_all_sorts_are_taken(text: str) -> None:
     """Systemd's sockets need not be there yet: other programs read the settings too."""
-    assert kinds.endpoint.parse(text) == text
+    assert addresses.endpoint.parse(text) == text
 
 
 # ---------------------------------------------------------------- secrets
@@ -550,15 +553,15 @@ def test_all_faults_are_reported_at_once(ini: Load) -> None:
     )
     starts = [
         r".*mirror\.ini: line 1: an option before any section; expected \[section\]$",
-        r".*mirror\.ini: line 3: not understood; expected \[section\] or option = value$",
-        r".*mirror\.ini: line 10: \[cache\] again; expected once \(line 2\)$",
-        r"\[gitub\]: unknown section; expected perhaps github \(line 8\)$",
-        r"\[cache\] shared: unknown option; expected perhaps share \(line 4\)$",
-        r"\[cache\] fresh_for: given already in line 6; expected it once \(line 7\)$",
+        r".*mirror\.ini: line 3: invalid syntax; expected \[section\] or option = value$",
+        r".*mirror\.ini: line 10: \[cache\] is repeated; expected once \(line 2\)$",
+        r"\[gitub\]: unknown section; did you mean github\? \(line 8\)$",
+        r"\[cache\] shared: unknown option; did you mean share\? \(line 4\)$",
+        r"\[cache\] fresh_for: already set in line 6; expected one value \(line 7\)$",
         r"\[cache\] xyzzy: unknown option; expected one of backend, share, .* \(line 11\)$",
         r"\[cache\] share: 'perhaps' is neither yes nor no; expected yes or no \(line 5\)$",
         r"\[log\] level: 'loud' .*; expected debug, .*variable GHMIRROR_LOG_LEVEL\)$",
-        r"\[server\] listen: '.*' is there twice; expected it once, here or in admin_listen$",
+        r"\[server\] listen: '.*' is listed twice; expected each endpoint once$",
     ]
     assert len(faults) == len(starts)
     for fault, start in zip(faults, starts, strict=True):
@@ -581,7 +584,7 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_line(tmp_path: Path) -> No
 
 def test_only_lists_go_on_in_further_lines(ini: Load) -> None:
     (fault,) = faults_of(lambda: ini("[github]\ntimeout = 3s\n  idle_timeout = 5s\n"))
-    assert "goes on in the next line" in fault
+    assert "continues on the next line" in fault
 
 
 def test_variables_that_kubernetes_makes_are_warned_about() -> None:
@@ -606,8 +609,8 @@ S3 = {"CACHE_BACKEND": "redis", "SNAPSHOT_TARGET": "s3://bucket"}
 @pytest.mark.parametrize(
     ("environ", "fault"),
     [
-        ({"SERVER_LISTEN": ""}, "[server] listen: nothing is given"),
-        ({"SERVER_LISTEN": "tcp:1,tcp:1"}, "[server] listen: 'tcp:1' is there twice"),
+        ({"SERVER_LISTEN": ""}, "[server] listen: no endpoint"),
+        ({"SERVER_LISTEN": "tcp:1,tcp:1"}, "[server] listen: 'tcp:1' is listed twice"),
         ({"GITHUB_STALE_AFTER": "30s"}, "[github] stale_after: not less than timeout"),
         (
             {"GITHUB_CONNECT_TIMEOUT": "2s", "GITHUB_TIMEOUT": "1s"},
@@ -646,28 +649,28 @@ S3 = {"CACHE_BACKEND": "redis", "SNAPSHOT_TARGET": "s3://bucket"}
         ({"REDIS_TLS_CA_PATH": "{pem}"}, "[redis] tls_ca_path: no connection uses TLS"),
         (
             {"REDIS_URL": "redis://h/1", "REDIS_CLUSTER": "yes"},
-            "[redis] cluster: a cluster has but one database",
+            "[redis] cluster: a cluster has only one database",
         ),
         (
             {"REDIS_URL": "redis://h/1", "REDIS_READER_URL": "redis://r"},
-            "[redis] reader_url: it names another database than url",
+            "[redis] reader_url: its database differs from that of url",
         ),
         (
             {"REDIS_CLUSTER": "yes", "REDIS_SENTINELS": "h:1"},
-            "[redis] cluster: it does not go together with sentinels",
+            "[redis] cluster: it cannot be combined with sentinels",
         ),
         (
             {"REDIS_CLUSTER": "yes", "REDIS_READER_URL": "redis://r"},
-            "[redis] cluster: it does not go together with reader_url",
+            "[redis] cluster: it cannot be combined with reader_url",
         ),
         (
             {"REDIS_SENTINELS": "h:1", "REDIS_READER_URL": "redis://r"},
-            "[redis] sentinels: it does not go together with reader_url",
+            "[redis] sentinels: it cannot be combined with reader_url",
         ),
         *[
             (
                 {"REDIS_URL": "unix:/s", f"REDIS_{name.upper()}": value},
-                f"[redis] {name}: it does not go together with a unix: url",
+                f"[redis] {name}: it cannot be combined with a unix: url",
             )
             for name, value in (
                 ("cluster", "yes"),
@@ -726,7 +729,7 @@ def test_what_is_shared_without_a_secret_is_warned_about() -> None:
     assert "credential_secret" in warning
     assert "Redis or S3" in warning
     (warning,) = warnings(SNAPSHOT_TARGET="s3://bucket")
-    assert "write to S3" in warning
+    assert "write access to S3" in warning
     assert scrub(warning) == warning  # what the log would take for a secret can't be read there
     assert warnings(**S3, CACHE_CREDENTIAL_SECRET="x" * 32) == ()
     assert warnings(SNAPSHOT_TARGET="file:///d") == ()
@@ -740,18 +743,18 @@ def test_what_is_shared_without_a_secret_is_warned_about() -> None:
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("redis://H", kinds.RedisAddress("h")),
-        ("redis://h/", kinds.RedisAddress("h")),
-        ("rediss://a%40b:p%2Fw@h:1/15", kinds.RedisAddress("h", 1, "", True, 15, "a@b", "p/w")),
-        ("redis://:p@[::1]", kinds.RedisAddress("::1", password="p")),
-        ("unix:/run/r%20s", kinds.RedisAddress(socket_path="/run/r s")),
+        ("redis://H", addresses.RedisAddress("h")),
+        ("redis://h/", addresses.RedisAddress("h")),
+        ("rediss://a%40b:p%2Fw@h:1/15", addresses.RedisAddress("h", 1, "", True, 15, "a@b", "p/w")),
+        ("redis://:p@[::1]", addresses.RedisAddress("::1", password="p")),
+        ("unix:/run/r%20s", addresses.RedisAddress(socket_path="/run/r s")),
         (
             "unix://u:p@/s?db=3",
-            kinds.RedisAddress(socket_path="/s", database=3, username="u", password="p"),
+            addresses.RedisAddress(socket_path="/s", database=3, username="u", password="p"),
         ),
     ],
 )
-def test_where_a_redis_is(url: str, address: kinds.RedisAddress) -> None:
+def test_where_a_redis_is(url: str, address: addresses.RedisAddress) -> None:
     redis = config.Redis(url=url)
     assert redis.address == address
     assert (redis.effective_username, redis.current_password()) == (
@@ -759,7 +762,7 @@ def test_where_a_redis_is(url: str, address: kinds.RedisAddress) -> None:
         address.password,
     )
     assert redis.reader_address is None
-    assert config.Redis(reader_url="redis://r:1").reader_address == kinds.RedisAddress("r", 1)
+    assert config.Redis(reader_url="redis://r:1").reader_address == addresses.RedisAddress("r", 1)
 
 
 @pytest.mark.parametrize(
@@ -780,14 +783,14 @@ def test_where_a_redis_is(url: str, address: kinds.RedisAddress) -> None:
 )
 def test_what_is_no_redis_url(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        kinds.redis_url.parse(url)
+        addresses.redis_url.parse(url)
 
 
 def test_where_sentinels_are() -> None:
-    assert kinds.sentinel.parse("[::1]:26379") == ("::1", 26379)
+    assert addresses.sentinel.parse("[::1]:26379") == ("::1", 26379)
     for text in ("h", "h:", "[:::1]:1", "u:p@h:1", "h:1/", "redis://h:1", ":1"):
         with pytest.raises(ValueError, match=r"\w"):
-            kinds.sentinel.parse(text)
+            addresses.sentinel.parse(text)
 
 
 def test_where_snapshots_go() -> None:
@@ -797,7 +800,7 @@ def test_where_snapshots_go() -> None:
     assert config.Snapshot(target="s3://bucket").bucket == ("bucket", "")
     for text in ("file:///", "file://h/a", "s3://B", "s3:bucket", "/var/lib", "s3://bucket?x"):
         with pytest.raises(ValueError, match=r"\w"):
-            kinds.target.parse(text)
+            addresses.target.parse(text)
 
 
 def test_a_short_secret_is_warned_about(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.config import values as kinds
+from ghmirror_tw.config import value_kinds as kinds
 from ghmirror_tw.runtime.quantities import duration, size
 
 
