@@ -22,8 +22,8 @@ from sphinx.util.docutils import SphinxDirective
 from ghmirror_tw.config import settings
 from ghmirror_tw.config.option import Option
 from ghmirror_tw.config.settings import OPTIONS, SECTIONS
-from ghmirror_tw.telemetry import metrics
-from ghmirror_tw.telemetry.metrics import catalogue
+from ghmirror_tw.telemetry import metric_catalogue
+from ghmirror_tw.telemetry.metric_catalogue import catalogue
 
 #: ``[section] option``, perhaps more options of that section, or with a value behind ``=``.
 _OPTION: Final = re.compile(r"\[([a-z]+)\] ([a-z0-9_]+)((?: [a-z0-9_]+)*)(?: =.*)?")
@@ -87,7 +87,7 @@ class Metrics(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return their descriptions."""
-        self.env.note_dependency(str(metrics.__file__))
+        self.env.note_dependency(str(metric_catalogue.__file__))
         made = nodes.definition_list(classes=["metrics"])
         for each in catalogue():
             labels = nodes.Text(", ".join(each.labels) or "none")

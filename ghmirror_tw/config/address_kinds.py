@@ -26,7 +26,7 @@ _MAX_PORT: Final = 65_535
 
 
 @frozen
-class Authority:
+class UrlAuthority:
     """The authority of a URL (RFC 3986, section 3.2); *host* is lower case, IPv6 in brackets."""
 
     host: str
@@ -40,7 +40,7 @@ class Authority:
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
     @classmethod
-    def of(cls, text: str) -> Authority:
+    def of(cls, text: str) -> UrlAuthority:
         """Parse an authority; user and password are percent-decoded."""
         found = _AUTHORITY.fullmatch(text)
         if found is None:
@@ -84,7 +84,7 @@ def _web_url(text: str) -> str:
     parts = _split(text, ("https", "http"))
     if "@" in parts.netloc:
         raise ValueError("it contains a user or a password")
-    authority = Authority.of(parts.netloc)
+    authority = UrlAuthority.of(parts.netloc)
     usual = {"https": 443, "http": 80}[parts.scheme]
     origin = authority.host if authority.port == usual else authority.origin
     return f"{parts.scheme}://{origin}{parts.path.rstrip('/')}"
@@ -96,7 +96,7 @@ web_url: Final = ValueKind(_web_url, "https://HOST[:PORT][/PATH] (or http:) and 
 def proxy_at(url: str) -> OutboundProxy:
     """Parse the http: URL of a proxy. Raises `ValueError`."""
     parts = _split(url, ("http",))
-    authority = Authority.of(parts.netloc)
+    authority = UrlAuthority.of(parts.netloc)
     if authority.port is None or parts.path not in {"", "/"}:
         raise ValueError("the port is missing, or it contains a path")
     if ":" in authority.username:
@@ -138,12 +138,12 @@ class RedisAddress:
         if unix:
             if parts.netloc and not parts.netloc.endswith("@"):
                 raise ValueError("it contains a host")
-            authority, path, number = Authority.of(parts.netloc + "x"), parts.path, parts.query
+            authority, path, number = UrlAuthority.of(parts.netloc + "x"), parts.path, parts.query
             number = number.removeprefix("db=") if "=" in number or not number else "?"
             if not path.startswith("/"):
                 raise ValueError("the path of the socket is missing or relative")
         else:
-            authority, path, number = Authority.of(parts.netloc), "", parts.path[1:]
+            authority, path, number = UrlAuthority.of(parts.netloc), "", parts.path[1:]
         if not re.fullmatch("[0-9]{0,5}", number):
             raise ValueError("the database is not a number")
         return cls(
@@ -181,7 +181,7 @@ reader_url: Final = ValueKind(_reader_url, "redis://HOST[:PORT][/DATABASE], or r
 def _sentinel(text: str) -> tuple[str, int]:
     if "@" in text:
         raise ValueError("it contains a user or a password")
-    authority = Authority.of(text)
+    authority = UrlAuthority.of(text)
     if authority.port is None:
         raise ValueError(f"{text!r} has no port")
     return authority.host.strip("[]"), authority.port

@@ -1,1 +1,1 @@
-"""Metrics, logs, the last hour and the status document."""
+"""Metrics, log observers, the totals of the last hour, and the status document."""

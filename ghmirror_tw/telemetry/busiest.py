@@ -1,4 +1,4 @@
-"""What is asked for most, in bounded memory: Space-Saving (Metwally, Agrawal, El Abbadi, 2005)."""
+"""The most frequent paths in bounded memory: Space-Saving (Metwally, Agrawal, El Abbadi, 2005)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-#: So many are kept; whatever makes up more than one part in so many is among them.
+#: The number of counters; every name with a larger share than 1/SIZE has one of them.
 SIZE: Final = 100
-#: After so long what was counted weighs half, in seconds.
+#: The time after which the weight of a count is halved, in seconds.
 HALF_LIFE_S: Final = 1800.0
 
 
 @frozen
 class Busy:
-    """One of the busiest: its *share* of all, which is at most *error* too high."""
+    """A frequent name with its *share* of all counts, which is at most *error* too high."""
 
     name: str
     share: float
@@ -24,19 +24,19 @@ class Busy:
 
 @define(eq=False)
 class Busiest:
-    """Counts names, of which it keeps *size*; each weighs less the longer ago it was counted.
+    """Counters for up to *size* names, whose counts decay exponentially.
 
-    A name that is new takes the place of the one with the least count, and that count as well: no
-    count is ever too low, and none is higher by more than what all weigh divided by *size*. Decay
-    makes all counts smaller by the same factor, which changes none of that.
+    A new name replaces the one with the lowest count and inherits that count. So no count is too
+    low, and none is too high by more than the sum of all counts divided by *size*. Decay multiplies
+    all counts by the same factor, which preserves these bounds.
     """
 
     size: int = SIZE
     total: float = field(init=False, default=0.0)
-    #: By name: its count, and how much of that it may have taken over.
+    #: By name: the count, and the part of it that was inherited.
     _counters: dict[str, list[float]] = field(init=False, factory=dict)
-    #: A name each with a count that it had once, so that the least is found quickly.
-    _least: list[tuple[float, str]] = field(init=False, factory=list)
+    #: A heap of names with former counts, in which the lowest count is found quickly.
+    _heap: list[tuple[float, str]] = field(init=False, factory=list)
 
     def count(self, name: str) -> None:
         """Count a name once."""
@@ -46,36 +46,36 @@ class Busiest:
             counter[0] += 1.0
         elif len(self._counters) < self.size:
             self._counters[name] = [1.0, 0.0]
-            heappush(self._least, (1.0, name))
+            heappush(self._heap, (1.0, name))
         else:
-            taken = self._take_least()
-            self._counters[name] = [taken + 1.0, taken]
-            heapreplace(self._least, (taken + 1.0, name))
+            inherited = self._remove_lowest()
+            self._counters[name] = [inherited + 1.0, inherited]
+            heapreplace(self._heap, (inherited + 1.0, name))
 
-    def _take_least(self) -> float:
-        """Remove the name with the least count, and return that count.
+    def _remove_lowest(self) -> float:
+        """Remove the name with the lowest count, and return that count.
 
-        Counts only grow, so one that stands in the heap as it is now is the least of all.
+        Counts only grow, so a heap entry with the current count of its name is the lowest.
         """
         while True:
-            seen, name = self._least[0]
+            seen, name = self._heap[0]
             now = self._counters[name][0]
             if now == seen:
                 del self._counters[name]
                 return now
-            heapreplace(self._least, (now, name))
+            heapreplace(self._heap, (now, name))
 
     def decay(self, seconds: float) -> None:
-        """Let so much time have passed."""
+        """Reduce all counts by the decay of this time."""
         factor = 0.5 ** (seconds / HALF_LIFE_S)
         self.total *= factor
         for counter in self._counters.values():
             counter[0] *= factor
             counter[1] *= factor
-        self._least = [(seen * factor, name) for seen, name in self._least]
+        self._heap = [(seen * factor, name) for seen, name in self._heap]
 
     def busiest(self, most: int) -> list[Busy]:
-        """Return up to *most*, the busiest first."""
+        """Return up to *most* names, the most frequent first."""
         counters = sorted(self._counters.items(), key=lambda each: (-each[1][0], each[0]))
         return [
             Busy(name, count / self.total, error / self.total)

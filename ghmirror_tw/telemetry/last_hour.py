@@ -1,4 +1,4 @@
-"""The last hour, minute by minute: what was counted so far is noted once a minute."""
+"""The last hour in minutes: a sample of the totals is taken once a minute."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.telemetry.metric_readings import Totals, outcomes
+from ghmirror_tw.telemetry.metric_readings import RequestTotals, outcomes_between
 
 MINUTE_S: Final = 60.0
-#: How many minutes are shown, the last of which goes on.
+#: The number of minutes shown; the last one is not complete.
 MINUTES: Final = 60
 
 
 @frozen
-class Note:
-    """What had been counted at a moment, in seconds since the epoch."""
+class TotalsSample:
+    """The totals at a time in seconds since the epoch."""
 
     at: float
-    totals: Totals
+    totals: RequestTotals
 
 
 @define(eq=False)
-class History:
-    """Notes *totals* once a minute, and calls *passed* with the seconds since it did so last.
+class LastHour:
+    """Samples *totals* once a minute, and calls *elapsed* with the seconds since the last sample.
 
-    Requests pay nothing for it: the metrics count them anyway.
+    It adds no work to a request, since the metrics count it anyway.
     """
 
     reactor: Any
-    totals: Callable[[], Totals]
-    passed: Callable[[float], object]
-    _notes: deque[Note] = field(init=False, factory=lambda: deque(maxlen=MINUTES + 1))
+    totals: Callable[[], RequestTotals]
+    elapsed: Callable[[float], object]
+    _samples: deque[TotalsSample] = field(init=False, factory=lambda: deque(maxlen=MINUTES + 1))
     _timer: IDelayedCall | None = field(init=False, default=None)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.figures"))
 
     def open(self) -> None:
-        """Begin."""
-        self._note()
+        """Take the first sample."""
+        self._sample()
 
     def close(self) -> None:
-        """End. May be called again."""
+        """Stop sampling; may be called twice."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
 
-    def _note(self) -> None:
+    def _sample(self) -> None:
         now = self.reactor.seconds()
-        self._timer = self.reactor.callLater(MINUTE_S - now % MINUTE_S, self._note)
+        self._timer = self.reactor.callLater(MINUTE_S - now % MINUTE_S, self._sample)
         try:
-            self._take(Note(now, self.totals()))
-        except Exception:  # noqa: BLE001 - the next minute must be noted, whatever this one did
-            self._log.failure("What was counted can't be read")
+            self._append(TotalsSample(now, self.totals()))
+        except Exception:  # noqa: BLE001 - a failure must not end the sampling
+            self._log.failure("Metrics could not be sampled")
 
-    def _take(self, note: Note) -> None:
-        while self._notes and self._notes[-1].at >= note.at:  # the clock was set back
-            self._notes.pop()
-        if self._notes:
-            self.passed(note.at - self._notes[-1].at)
-        self._notes.append(note)
+    def _append(self, sample: TotalsSample) -> None:
+        while self._samples and self._samples[-1].at >= sample.at:  # the clock was set back
+            self._samples.pop()
+        if self._samples:
+            self.elapsed(sample.at - self._samples[-1].at)
+        self._samples.append(sample)
 
-    def minutes(self, now: Note) -> Iterator[tuple[float, dict[str, int]]]:
-        """Give for each minute when it began and how requests in it ended; the last goes on."""
-        notes = [*self._notes, now][-MINUTES - 1 :]
-        for before, after in pairwise(notes):
-            yield before.at, outcomes(after.totals, before.totals)
+    def minutes(self, now: TotalsSample) -> Iterator[tuple[float, dict[str, int]]]:
+        """Yield the start and the outcomes of each minute; the last one is not complete."""
+        samples = [*self._samples, now][-MINUTES - 1 :]
+        for before, after in pairwise(samples):
+            yield before.at, outcomes_between(after.totals, before.totals)
 
-    def since(self, seconds: float, now: Note) -> tuple[float, Totals]:
-        """Return what happened in the last *seconds*, and since when; less, if there is less."""
+    def since(self, seconds: float, now: TotalsSample) -> tuple[float, RequestTotals]:
+        """Return the start and the totals of the last *seconds*, or of a shorter known time."""
         earliest = now.at - seconds
-        before = self._notes[0] if self._notes else now
-        for note in self._notes:
-            if note.at <= earliest:
-                before = note
+        before = self._samples[0] if self._samples else now
+        for sample in self._samples:
+            if sample.at <= earliest:
+                before = sample
         return before.at, now.totals.minus(before.totals)

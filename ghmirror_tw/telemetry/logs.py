@@ -1,4 +1,4 @@
-"""What goes to the log and how it is written: a line an event, and never a credential."""
+"""Log observers: one line for each event as text or JSON, with all credentials removed."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr
 from zope.interface import implementer
 
-#: What looks like a secret: what is kept of it (a group), and what is not.
+#: Patterns of secrets; the text of a group is kept, the rest is replaced.
 _SECRETS: Final = re.compile(
     r"""
     (authorization['"]?\s{0,4}[:=,]\s{0,4}\[?b?['"]?)[^'"\r\n]+        # the whole field
     | (\b(?:bearer|basic|token)\s{1,8})[^\s'",;\\)\]}]+                # credentials of a scheme
     | ((?:token|secret|password|signature)\w{0,20}['"]?\s{0,4}[:=]\s{0,4}b?['"]?)
-      [^\s'"&,;)\]}]+                                                  # what has a telling name
+      [^\s'"&,;)\]}]+                                                  # values with such a name
     | (://)[^/\s@'"]+(?=@)                                             # userinfo of a URL
     | gh[pousr]_[A-Za-z0-9_.\-]{16,}                                   # GitHub's tokens,
     | (?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9_.\-]+                       # also cut short,
     | github_pat_[A-Za-z0-9_]+
-    | v1\.[0-9a-f]{40}                                                 # and older ones
+    | v1\.[0-9a-f]{40}                                                 # and older tokens
     | (?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]+                              # a JWT
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 
-#: Without one of these there is no secret in a text; looking for them is quick.
+#: A text without any of these contains no secret; this test is fast.
 _HINTS: Final = (
     *("authorization", "bearer", "basic", "token", "secret", "password", "signature", "://"),
     *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "v1.", "eyj"),
 )
 
-#: Keys of events whose values are secret, whatever they look like.
+#: Keys of events whose values are always secret.
 _SECRET_KEYS: Final = re.compile("authorization|token|secret|password", re.IGNORECASE)
 
-#: What Twisted says at each connection, by format.
+#: The formats of messages that Twisted logs for each connection.
 _NOISE: Final = frozenset(
     {
         "Starting factory {factory!r}",
@@ -59,10 +59,10 @@ _NOISE: Final = frozenset(
     }
 )
 
-#: Namespaces of twistd and of Twisted's ports; their messages up to level info are left out.
+#: Namespaces of twistd and of Twisted's ports; their messages up to level info are dropped.
 _FOREIGN: Final = ("log_legacy", "twisted.scripts.", "twisted.application.", "twisted.internet.")
 
-#: Keys of events that Twisted itself adds for its older log, and our own.
+#: Keys of events that JSON lines have under other names, or that Twisted adds for its legacy log.
 _NOT_STRUCTURED: Final = frozenset(
     {
         *("message", "time", "system", "format", "isError", "why", "failure", "printed"),
@@ -72,7 +72,7 @@ _NOT_STRUCTURED: Final = frozenset(
 
 
 def scrub(text: str) -> str:
-    """Return *text* with everything that looks like a credential replaced by ``***``."""
+    """Return *text* with all credentials replaced by ``***``."""
     lower = text.lower()
     for hint in _HINTS:
         if hint in lower:
@@ -85,7 +85,7 @@ def _kept(found: re.Match[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Return *text* in printable ASCII, all else backslash-escaped: certainly one line."""
+    """Return *text* as one line of printable ASCII; other characters are backslash-escaped."""
     if not (text.isascii() and text.isprintable()):
         text = "".join(
             each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
@@ -100,7 +100,7 @@ def _traceback(event: LogEvent) -> str | None:
         return None
     try:
         return scrub(failure.getTraceback())
-    except Exception:  # noqa: BLE001 - an exception that can't be shown is not worth another one
+    except Exception:  # noqa: BLE001 - a traceback that cannot be formatted must not raise
         return f"{failure.type} (no traceback)"
 
 
@@ -132,8 +132,8 @@ def as_text(event: LogEvent) -> str:
 
 
 def as_json(event: LogEvent) -> str:
-    """Return an event as a line of JSON: time, level, namespace, message and what it is about."""
-    told: dict[str, object] = {
+    """Return an event as a line of JSON: time, level, namespace, message and its own keys."""
+    fields: dict[str, object] = {
         "time": _time(event),
         "level": _level(event),
         "namespace": str(event.get("log_namespace", "-")),
@@ -141,15 +141,15 @@ def as_json(event: LogEvent) -> str:
     }
     traceback = _traceback(event)
     if traceback is not None:
-        told["traceback"] = traceback
+        fields["traceback"] = traceback
     for key, value in event.items():
         if not key.startswith("log_") and key not in _NOT_STRUCTURED:
-            told[key] = _plain(key, value)
-    return json.dumps(told) + "\n"
+            fields[key] = _json_value(key, value)
+    return json.dumps(fields) + "\n"
 
 
-def _plain(key: str, value: object) -> object:
-    """Return *value* as JSON can say it, without credentials."""
+def _json_value(key: str, value: object) -> object:
+    """Return *value* as a JSON value without credentials."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -162,13 +162,14 @@ def _plain(key: str, value: object) -> object:
 
 @implementer(ILogObserver)
 @frozen
-class _Observer:
-    """Writes the events that are worth telling."""
+class LevelFilter:
+    """Writes events of at least *level*, except the noise of Twisted."""
 
     write: Callable[[LogEvent], None]
     level: Any
 
     def __call__(self, event: LogEvent) -> None:
+        """Write *event* unless it is filtered."""
         level = event.get("log_level", LogLevel.info)
         if level < self.level:
             return
@@ -185,10 +186,10 @@ def observer(
     format: str,  # noqa: A002 - the option's name
     level: str,
 ) -> ILogObserver:
-    """Return what writes events of at least *level* to *stream* as ``text`` or ``json``.
+    """Return an observer that writes events from *level* on to *stream* as ``text`` or ``json``.
 
-    What Twisted logs at each connection, at its start and at its end is left out, except at level
-    ``debug``.
+    Messages that Twisted logs for each connection, at its start and at its end are dropped, except
+    at level ``debug``.
     """
     written = FileLogObserver(stream, as_json if format == "json" else as_text)
-    return _Observer(written, LogLevel.levelWithName(level))
+    return LevelFilter(written, LogLevel.levelWithName(level))

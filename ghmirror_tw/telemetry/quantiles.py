@@ -1,4 +1,4 @@
-"""How long things took, out of a histogram (Prometheus: `histogram_quantile`)."""
+"""Quantiles of a histogram, as Prometheus' `histogram_quantile` estimates them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[float], q: float) -> float | None:
-    """Return below what the share *q* of all values lies, or None where there are no values.
+    """Return the *q*-quantile, or None if there are no values.
 
-    *counts*: how many values are not above each of *bounds*, of which the last is infinite. Within
-    a bucket they count as evenly spread, the first one begins at zero, and of what lies above the
-    highest finite bound nothing more is known than that.
+    *counts* are cumulative: the number of values up to each of *bounds*, the last of which is
+    infinite. Values are interpolated linearly within a bucket; the first bucket begins at zero. A
+    quantile in the last bucket is the highest finite bound.
     """
     rank = q * counts[-1]
     if counts[-1] <= 0:

@@ -1,4 +1,4 @@
-"""All that the status page shows, as one JSON document; see docs/status.rst."""
+"""The content of the status page as one JSON document; see docs/status.rst."""
 
 from __future__ import annotations
 
@@ -9,45 +9,44 @@ from attrs import define
 
 from ghmirror_tw.github.rate_limits import CORE
 from ghmirror_tw.telemetry.busiest import HALF_LIFE_S, Busiest
-from ghmirror_tw.telemetry.last_hour import History, Note
-from ghmirror_tw.telemetry.metric_readings import Readings, Totals
+from ghmirror_tw.telemetry.last_hour import LastHour, TotalsSample
+from ghmirror_tw.telemetry.metric_readings import MetricReadings, RequestTotals
 from ghmirror_tw.telemetry.metrics import Metrics
 
-#: For how long back latencies are told, in seconds.
+#: The windows of latencies, in seconds.
 _WINDOWS: Final = {"5m": 300.0, "1h": 3600.0}
-#: How many of the busiest paths are shown; fewer than are kept, whose order is not sure.
+#: The number of busiest paths shown; less than are counted, since the order of the last is vague.
 _PATHS: Final = 25
 _OPERATIONS: Final = ("save", "restore")
 
-Teller = Callable[[], Any]
-
 
 @define(eq=False)
-class Figures:
-    """Puts together what is counted, and what those who know tell of themselves.
+class StatusDocument:
+    """Combines metrics with the state of the mirror's parts.
 
-    *about*: what never changes. *tellers*: who is asked for a part of the document, by its name.
-    Times are seconds since the epoch, durations seconds, sizes bytes; null is "not known".
+    *constants* are fields that never change. *sections* are functions that return a section of the
+    document by its name. Times are seconds since the epoch, durations seconds, sizes bytes; null
+    is "unknown".
     """
 
     now: Callable[[], float]
     metrics: Metrics
-    history: History
+    last_hour: LastHour
     busiest: Busiest
-    about: Mapping[str, object]
-    tellers: Mapping[str, Teller]
+    constants: Mapping[str, object]
+    sections: Mapping[str, Callable[[], Any]]
 
     def document(self) -> dict[str, Any]:
-        """Return the figures of now."""
-        readings = Readings.of(self.metrics)
-        now = Note(self.now(), Totals.of(self.metrics, readings))
-        told = {name: tell() for name, tell in self.tellers.items()}
-        since, hour = self.history.since(_WINDOWS["1h"], now)
-        snapshots = told.get("snapshots")
+        """Return the document of now."""
+        readings = MetricReadings.of(self.metrics)
+        now = TotalsSample(self.now(), RequestTotals.of(self.metrics, readings))
+        sections = {name: read() for name, read in self.sections.items()}
+        since, hour = self.last_hour.since(_WINDOWS["1h"], now)
+        snapshots = sections.get("snapshots")
         return {
-            **self.about,
+            **self.constants,
             "at": round(now.at, 3),
-            **told,
+            **sections,
             "in_flight": round(readings.value("ghmirror_in_flight") or 0),
             "collapsed": round(readings.value("ghmirror_collapsed_total") or 0),
             "requests": {
@@ -61,8 +60,8 @@ class Figures:
                 "spent": hour.spent,
                 "saved": hour.saved,
                 "minutes": [
-                    {"at": round(at, 3), "outcomes": ended}
-                    for at, ended in self.history.minutes(now)
+                    {"at": round(at, 3), "outcomes": outcomes}
+                    for at, outcomes in self.last_hour.minutes(now)
                 ],
             },
             "quota": {
@@ -76,7 +75,7 @@ class Figures:
                 "unknown": self.metrics.unknown_in_all,
             },
             "latencies": self._latencies(now),
-            "store": {**told.get("store", {}), "stores": _stores(readings)},
+            "store": {**sections.get("store", {}), "stores": _stores(readings)},
             "snapshots": None if snapshots is None else {**snapshots, **_snapshots(readings)},
             "paths": {
                 "half_life": HALF_LIFE_S,
@@ -91,24 +90,24 @@ class Figures:
             },
         }
 
-    def _latencies(self, now: Note) -> dict[str, Any]:
-        windows = {name: self.history.since(length, now)[1] for name, length in _WINDOWS.items()}
+    def _latencies(self, now: TotalsSample) -> dict[str, Any]:
+        windows = {name: self.last_hour.since(length, now)[1] for name, length in _WINDOWS.items()}
         return {
             what: {name: totals.times[what].document for name, totals in windows.items()}
             for what in now.totals.times
         }
 
 
-def _users(readings: Readings) -> list[dict[str, Any]]:
-    """Return what each user spent and saved, who saved most first."""
+def _users(readings: MetricReadings) -> list[dict[str, Any]]:
+    """Return the quota that each user spent and saved, sorted by the saved quota."""
     spent = readings.by("ghmirror_quota_spent_total", "user")
     saved = readings.by("ghmirror_quota_saved_total", "user")
     shown = [{"user": user, "spent": spent[user], "saved": saved.get(user, 0)} for user in spent]
     return sorted(shown, key=lambda each: (-each["saved"], -each["spent"], each["user"]))
 
 
-def _remaining(readings: Readings) -> list[dict[str, Any]]:
-    """Return what is left of quotas as last heard, core first, and of each resource the least."""
+def _remaining(readings: MetricReadings) -> list[dict[str, Any]]:
+    """Return the remaining quotas, sorted by resource (core first) and what is left."""
     resets = {
         (labels["user"], labels["resource"]): value
         for labels, value in readings.all_of("ghmirror_quota_reset_timestamp_seconds")
@@ -130,8 +129,8 @@ def _weight(quota: dict[str, Any]) -> tuple[bool, str, int, str]:
     return resource != CORE, resource, quota["remaining"], quota["user"]
 
 
-def _stores(readings: Readings) -> list[dict[str, Any]]:
-    """Return what each store holds."""
+def _stores(readings: MetricReadings) -> list[dict[str, Any]]:
+    """Return the sizes of each store."""
     figures = ("bytes", "representations", "grants", "evictions")
     names = [f"ghmirror_store_{each}" for each in (*figures[:3], "evictions_total")]
     stores = dict.fromkeys(labels["store"] for name in names for labels, _ in readings.all_of(name))
@@ -145,8 +144,8 @@ def _stores(readings: Readings) -> list[dict[str, Any]]:
     ]
 
 
-def _snapshots(readings: Readings) -> dict[str, Any]:
-    """Return what was saved and restored last, and how often that failed."""
+def _snapshots(readings: MetricReadings) -> dict[str, Any]:
+    """Return the last save and restore, and the number of failures of each."""
     shown: dict[str, Any] = {}
     for operation in _OPERATIONS:
         at, seconds, size, records = (

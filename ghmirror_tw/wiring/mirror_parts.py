@@ -20,7 +20,7 @@ from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.restore_barrier import RestoreBarrier
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.telemetry.status_document import Figures
+from ghmirror_tw.telemetry.status_document import StatusDocument
 from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.byte_budget import Budgets
 from ghmirror_tw.upstream.client import Origin, UpstreamClient
@@ -74,7 +74,7 @@ class MirrorParts:
     limiter: RateLimiter
     mirror: Mirror
     resource: MirrorResource
-    figures: Figures
+    status_document: StatusDocument
     admin: Admin
 
     @property
@@ -86,7 +86,7 @@ class MirrorParts:
     def in_closing_order(self) -> tuple[Any, ...]:
         """The parts that are opened and closed with the mirror, in the order of closing."""
         parts = (
-            self.figures.history,
+            self.status_document.last_hour,
             self.status_page,
             self.mirror,
             self.limiter,
@@ -119,7 +119,7 @@ def build_mirror_parts(
     )
     resource = _build_resource(reactor, settings, metrics, budgets, readiness, mirror, pseudonym)
     sources = StatusSources(reactor, settings, readiness, mirror, stores)
-    figures = build_status_document(sources, metrics, resource.busiest)
+    document = build_status_document(sources, metrics, resource.busiest)
     return MirrorParts(
         reactor=reactor,
         settings=settings,
@@ -138,8 +138,8 @@ def build_mirror_parts(
         limiter=limiter,
         mirror=mirror,
         resource=resource,
-        figures=figures,
-        admin=Admin(readiness, metrics, figures.document),
+        status_document=document,
+        admin=Admin(readiness, metrics, document.document),
     )
 
 

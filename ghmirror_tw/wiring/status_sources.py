@@ -13,21 +13,23 @@ from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
-from ghmirror_tw.telemetry.last_hour import History
-from ghmirror_tw.telemetry.metric_readings import Totals
+from ghmirror_tw.telemetry.last_hour import LastHour
+from ghmirror_tw.telemetry.metric_readings import RequestTotals
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.telemetry.status_document import Figures
+from ghmirror_tw.telemetry.status_document import StatusDocument
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.wiring.store_parts import StoreParts
 
 
-def build_status_document(sources: StatusSources, metrics: Metrics, busiest: Busiest) -> Figures:
+def build_status_document(
+    sources: StatusSources, metrics: Metrics, busiest: Busiest
+) -> StatusDocument:
     """Return the status document, and show the limits in force in *metrics*."""
     metrics.watch_limits(
         lambda: [(user, scope or "all", kind) for user, kind, scope in sources.active_limits()]
     )
     now = sources.reactor.seconds
-    history = History(sources.reactor, lambda: Totals.of(metrics), busiest.decay)
+    last_hour = LastHour(sources.reactor, lambda: RequestTotals.of(metrics), busiest.decay)
     constants = {
         "version": __version__,
         "replica": socket.gethostname(),
@@ -42,7 +44,7 @@ def build_status_document(sources: StatusSources, metrics: Metrics, busiest: Bus
         "store": sources.store,
         "snapshots": sources.snapshots,
     }
-    return Figures(now, metrics, history, busiest, constants, sections)
+    return StatusDocument(now, metrics, last_hour, busiest, constants, sections)
 
 
 @frozen(eq=False)

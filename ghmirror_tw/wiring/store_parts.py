@@ -21,7 +21,8 @@ from ghmirror_tw.store.memory_budgets import MemoryBudgets
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.store_interface import IBudgets
-from ghmirror_tw.telemetry.metrics import Metrics, StoreFigures
+from ghmirror_tw.telemetry.metric_catalogue import StoreFigures
+from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.wiring.redis_parts import build_redis_records, build_redis_trust
 from ghmirror_tw.wiring.snapshot_parts import Snapshots, build_codec, server_of
 

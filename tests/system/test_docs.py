@@ -20,7 +20,8 @@ from ghmirror_tw.cli.main import cli
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import OPTIONS, SECTIONS
 from ghmirror_tw.config.settings_loader import load
-from ghmirror_tw.telemetry.metrics import Metrics, catalogue
+from ghmirror_tw.telemetry.metric_catalogue import catalogue
+from ghmirror_tw.telemetry.metrics import Metrics
 from tests.harness.certificates import Authority
 from tests.harness.running import ROOT
 

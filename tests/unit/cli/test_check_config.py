@@ -37,7 +37,7 @@ def test_all_faults_at_once(operator: Operator) -> None:
     assert lines[-1] == f"It can't be used: {len(lines) - 1} faults."
     for start in (
         "fault: [server] lisen: unknown option; did you mean listen?",
-        "fault: [cache] backend: 'disk' is none of the choices",
+        "fault: [cache] backend: 'disk' is not one of the choices",
         "fault: [redis] password: url has a password too",
     ):
         assert any(line.startswith(start) for line in lines), ended.out

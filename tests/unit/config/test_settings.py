@@ -288,7 +288,7 @@ def test_the_shipped_file_is_all_the_defaults() -> None:
     assert options == [(option.section, option.name) for option in OPTIONS]
 
 
-def test_defaults_are_what_is_promised() -> None:
+def test_defaults() -> None:
     settings = load(None, {})
     assert settings.server.listen == ("tcp:8080",)
     assert settings.github.status_url == STATUS
@@ -306,7 +306,7 @@ def test_reading_the_table_loads_nothing_of_twisted() -> None:
 
 
 @pytest.mark.parametrize("written", ["", f"status_url = {STATUS}"])
-def test_the_default_status_page_speaks_for_github_com_only(ini: Load, written: str) -> None:
+def test_default_status_page_is_used_for_github_com_only(ini: Load, written: str) -> None:
     assert ini(f"[github]\napi_url = https://ghe.example\n{written}").github.status_url == ""
     same = ini(f"[github]\napi_url = HTTPS://API.github.com:443/\n{written}")
     assert same.github.status_url == STATUS
@@ -437,14 +437,14 @@ def test_a_url_is_a_scheme_a_host_and_a_path(text: str) -> None:
         "tcp:",
     ],
 )
-def test_an_endpoint_is_one_that_twisted_could_listen_on(text: str) -> None:
+def test_invalid_endpoint_is_rejected(text: str) -> None:
     no_port = "70000" in text or "99999" in text
     with pytest.raises(ValueError, match="out of range" if no_port else re.escape(text)):
         addresses.endpoint.parse(text)
 
 
 @pytest.mark.parametrize("text", ["tcp6:0", "unix:/tmp/x:mode=660", "systemd:domain=INET:index=9"])
-def test_endpoints_of_all_sorts_are_taken(text: str) -> None:
+def test_endpoints_of_all_kinds_are_accepted(text: str) -> None:
     """Systemd's sockets need not be there yet: other programs read the settings too."""
     assert addresses.endpoint.parse(text) == text
 
@@ -494,7 +494,7 @@ def test_secrets_in_files_are_read_at_each_use(tmp_path: Path) -> None:
             assert "hunter2" not in fault
 
 
-def test_without_secrets_there_are_none() -> None:
+def test_secrets_are_empty_by_default() -> None:
     settings = load(None, {})
     assert settings.cache.current_credential_secret() == ""
     assert settings.redis.current_password() == ""
@@ -582,7 +582,7 @@ def test_a_file_that_is_not_utf_8_is_refused_with_the_line(tmp_path: Path) -> No
     assert "line 3: not UTF-8" in fault
 
 
-def test_only_lists_go_on_in_further_lines(ini: Load) -> None:
+def test_only_lists_continue_on_further_lines(ini: Load) -> None:
     (fault,) = faults_of(lambda: ini("[github]\ntimeout = 3s\n  idle_timeout = 5s\n"))
     assert "continues on the next line" in fault
 
@@ -711,17 +711,17 @@ def test_contradictions_are_faults(
     assert found.startswith(f"{fault}; expected ")
 
 
-def test_what_contradicts_a_bad_value_is_not_guessed() -> None:
+def test_contradictions_with_an_invalid_value_are_not_reported() -> None:
     faults = env_faults(REDIS_CLUSTER="yes", REDIS_URL="redis://h/x")
     assert [fault.split(":")[0] for fault in faults] == ["[redis] url"]
 
 
-def test_a_short_timeout_does_not_clash_with_defaults_beyond_it() -> None:
+def test_a_short_timeout_does_not_contradict_larger_defaults() -> None:
     environ = {"GHMIRROR_GITHUB_TIMEOUT": "1s", "GHMIRROR_MEMORY_MAX_SIZE": "1MiB"}
     assert load(None, environ).github.timeout == 1.0
 
 
-def test_what_is_shared_without_a_secret_is_warned_about() -> None:
+def test_shared_store_without_secret_is_a_warning() -> None:
     def warnings(**environ: str) -> tuple[str, ...]:
         return load(None, {f"GHMIRROR_{name}": value for name, value in environ.items()}).warnings
 
@@ -754,7 +754,7 @@ def test_what_is_shared_without_a_secret_is_warned_about() -> None:
         ),
     ],
 )
-def test_where_a_redis_is(url: str, address: addresses.RedisAddress) -> None:
+def test_redis_url_is_parsed_into_an_address(url: str, address: addresses.RedisAddress) -> None:
     redis = config.Redis(url=url)
     assert redis.address == address
     assert (redis.effective_username, redis.current_password()) == (
@@ -781,19 +781,19 @@ def test_where_a_redis_is(url: str, address: addresses.RedisAddress) -> None:
         "valkey://h",
     ],
 )
-def test_what_is_no_redis_url(url: str) -> None:
+def test_invalid_redis_url_is_rejected(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         addresses.redis_url.parse(url)
 
 
-def test_where_sentinels_are() -> None:
+def test_sentinel_is_host_and_port() -> None:
     assert addresses.sentinel.parse("[::1]:26379") == ("::1", 26379)
     for text in ("h", "h:", "[:::1]:1", "u:p@h:1", "h:1/", "redis://h:1", ":1"):
         with pytest.raises(ValueError, match=r"\w"):
             addresses.sentinel.parse(text)
 
 
-def test_where_snapshots_go() -> None:
+def test_snapshot_target_is_directory_or_bucket() -> None:
     assert config.Snapshot(target="file:///a%20b/c").directory == Path("/a b/c")
     assert config.Snapshot(target="file:///a").bucket is None
     assert config.Snapshot(target="s3://bucket/a/b").bucket == ("bucket", "a/b")

@@ -18,17 +18,17 @@ def counted(names: str, size: int = 3) -> Busiest:
     return made
 
 
-def test_nothing_is_busy_at_first() -> None:
+def test_counter_is_empty_at_first() -> None:
     """There is no share of nothing."""
     assert Busiest().busiest(10) == []
 
 
-def test_few_are_counted_exactly() -> None:
+def test_few_names_are_counted_exactly() -> None:
     """While there is room for all, no share is too high; equals are in the order of their names."""
     assert counted("aabcaa", 3).busiest(2) == [Busy("a", 4 / 6, 0.0), Busy("b", 1 / 6, 0.0)]
 
 
-def test_who_is_new_takes_over_from_the_least() -> None:
+def test_new_name_replaces_the_lowest_count() -> None:
     """With its count, and it is told how much that may be too high."""
     assert counted("aaabbc" + "d").busiest(3) == [
         Busy("a", 3 / 7, 0.0),
@@ -37,7 +37,7 @@ def test_who_is_new_takes_over_from_the_least() -> None:
     ]
 
 
-def test_old_weighs_less_than_new() -> None:
+def test_old_counts_decay() -> None:
     """After a half-life half as much; who is the least is still known then."""
     made = counted("aaaab")
     made.decay(HALF_LIFE_S)
@@ -52,7 +52,7 @@ def test_old_weighs_less_than_new() -> None:
 
 
 @given(st.text("abcdefgh", min_size=1, max_size=200), st.integers(1, 6))
-def test_it_keeps_what_was_promised(names: str, size: int) -> None:
+def test_counts_have_the_bounds_of_space_saving(names: str, size: int) -> None:
     """Nothing busy is missing, no count is too low, and none too high by more than it says."""
     made = counted(names, size)
     truth, total = Counter(names), len(names)

@@ -7,8 +7,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import implementer
 
-from ghmirror_tw.telemetry.last_hour import MINUTES, History, Note
-from ghmirror_tw.telemetry.metric_readings import Totals
+from ghmirror_tw.telemetry.last_hour import MINUTES, LastHour, TotalsSample
+from ghmirror_tw.telemetry.metric_readings import RequestTotals
 from ghmirror_tw.telemetry.metrics import Metrics
 
 
@@ -20,14 +20,14 @@ class Scene:
         self.clock.rightNow = began
         self.metrics = Metrics(self.clock.seconds)
         self.passed: list[float] = []
-        self.history = History(self.clock, self.totals, self.passed.append)
+        self.history = LastHour(self.clock, self.totals, self.passed.append)
 
-    def totals(self) -> Totals:
-        return Totals.of(self.metrics)
+    def totals(self) -> RequestTotals:
+        return RequestTotals.of(self.metrics)
 
     @property
-    def now(self) -> Note:
-        return Note(self.clock.seconds(), self.totals())
+    def now(self) -> TotalsSample:
+        return TotalsSample(self.clock.seconds(), self.totals())
 
     def ask(self, times: int, outcome: str = "shared", seconds: float = 0.02) -> None:
         for _ in range(times):
@@ -41,7 +41,7 @@ def scene() -> Scene:
     return made
 
 
-def test_before_it_is_opened_it_knows_nothing() -> None:
+def test_last_hour_is_empty_before_open() -> None:
     """And says so without a fault."""
     scene = Scene()
     scene.history.close()
@@ -49,7 +49,7 @@ def test_before_it_is_opened_it_knows_nothing() -> None:
     assert scene.history.since(3600.0, scene.now)[1].outcomes == {}
 
 
-def test_minutes_are_told_apart(scene: Scene) -> None:
+def test_outcomes_are_shown_by_minute(scene: Scene) -> None:
     """They begin with the clock's; the first one when the mirror did, and the last one goes on."""
     scene.ask(2)
     scene.clock.advance(50.0)
@@ -64,7 +64,7 @@ def test_minutes_are_told_apart(scene: Scene) -> None:
     ]
 
 
-def test_memory_is_bounded(scene: Scene) -> None:
+def test_only_an_hour_of_samples_is_kept(scene: Scene) -> None:
     """After days there are sixty minutes, of which all that happened in them is known."""
     scene.clock.pump([60.0] * 3 * MINUTES)
     for _ in range(MINUTES):
@@ -76,7 +76,7 @@ def test_memory_is_bounded(scene: Scene) -> None:
     assert scene.history.since(3600.0, scene.now)[1].outcomes == {"shared": MINUTES}
 
 
-def test_a_while_ago_is_when_it_was_noted_last(scene: Scene) -> None:
+def test_period_begins_at_a_sample(scene: Scene) -> None:
     """A window is as long as was asked for, or up to a minute longer; less, if there is less."""
     began = scene.clock.seconds()
     scene.ask(1)
@@ -93,14 +93,14 @@ def test_a_while_ago_is_when_it_was_noted_last(scene: Scene) -> None:
     assert (hour.outcomes, hour.spent, hour.saved) == ({"shared": 5}, 3, 1)
 
 
-def test_time_passes_for_others_too(scene: Scene) -> None:
+def test_elapsed_is_called_with_the_seconds_since_the_last_sample(scene: Scene) -> None:
     """Whoever weighs what is old is told how much older it has become."""
     scene.clock.advance(60.0)
     scene.clock.advance(60.0)
     assert scene.passed == [60.0, 60.0]
 
 
-def test_a_clock_that_is_set_back_does_no_harm(scene: Scene) -> None:
+def test_samples_after_a_clock_set_back_are_dropped(scene: Scene) -> None:
     """What was noted after now is forgotten; nothing is counted twice, or below nothing."""
     scene.ask(5)
     scene.clock.pump([60.0] * 3)
@@ -115,7 +115,7 @@ def test_a_clock_that_is_set_back_does_no_harm(scene: Scene) -> None:
     assert min(scene.passed) > 0
 
 
-def test_what_cannot_be_read_is_noted_the_next_minute(scene: Scene) -> None:
+def test_sampling_continues_after_a_failure(scene: Scene) -> None:
     """A fault is logged, and does not end it."""
     events: list[str] = []
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_noted_the_next_minute(scene: Scene) -> None:
     def watch(event: LogEvent) -> None:
         events.append(str(event.get("log_format")))
 
-    def broken() -> Totals:
+    def broken() -> RequestTotals:
         raise OSError("gone")
 
     globalLogPublisher.addObserver(watch)
@@ -135,11 +135,11 @@ def test_what_cannot_be_read_is_noted_the_next_minute(scene: Scene) -> None:
         scene.clock.advance(60.0)
     finally:
         globalLogPublisher.removeObserver(watch)
-    assert "What was counted can't be read" in events
+    assert "Metrics could not be sampled" in events
     assert next(scene.history.minutes(scene.now))[1] == {"shared": 1}
 
 
-def test_it_ends(scene: Scene) -> None:
+def test_closed_last_hour_has_no_timer(scene: Scene) -> None:
     """Nothing is waited for any more, however often it is closed."""
     scene.history.close()
     scene.history.close()

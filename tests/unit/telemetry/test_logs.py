@@ -59,7 +59,7 @@ def event(**keys: Any) -> dict[str, Any]:
     return {"log_time": 1_700_000_000.25, "log_namespace": "test", "log_format": "hello"} | keys
 
 
-def test_it_is_an_observer() -> None:
+def test_observer_provides_the_interface() -> None:
     """Twisted accepts it."""
     verifyObject(ILogObserver, Log("text").observer)
 
@@ -69,7 +69,7 @@ def test_a_line_of_text() -> None:
     assert as_text(event()) == "2023-11-14T22:13:20.250Z info test hello\n"
 
 
-def test_an_event_with_nothing_in_it() -> None:
+def test_empty_event_is_a_line() -> None:
     """Is a line nevertheless."""
     assert as_text({}) == "1970-01-01T00:00:00.000Z info - \n"
 
@@ -91,7 +91,7 @@ def test_a_line_of_json() -> None:
     }
 
 
-def test_json_can_say_everything() -> None:
+def test_all_values_are_written_as_json() -> None:
     """What JSON has no word for is described."""
     log = Log("json")
     log.log.warn(  # noqa: G010 - it is no logger of the standard library
@@ -103,7 +103,7 @@ def test_json_can_say_everything() -> None:
     assert "Unprintable" in told["c"]
 
 
-def test_events_cannot_pretend_to_be_something_else() -> None:
+def test_event_keys_cannot_replace_fields_of_the_line() -> None:
     """An event's own level, time or message don't replace the true ones."""
     log = Log("json")
     keys = ("level", "namespace", "message", "traceback")
@@ -125,7 +125,7 @@ def test_only_events_of_the_level_or_above_are_written(level: str, expected: str
     assert "".join(line[-1] for line in log.written.splitlines()) == expected
 
 
-def test_noise_of_twisted_is_left_out() -> None:
+def test_noise_of_twisted_is_dropped() -> None:
     """Factories that start and stop with each connection, clients that went idle."""
     noisy, all_of_it = Log("text"), Log("text", "debug")
     for log in (noisy, all_of_it):
@@ -140,7 +140,7 @@ def test_noise_of_twisted_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["log_legacy", "twisted.scripts._twistd_unix.UnixAppLogger"])
-def test_lines_of_twistd_are_left_out(namespace: str) -> None:
+def test_lines_of_twistd_are_dropped(namespace: str) -> None:
     """Unless they are errors, or everything is wanted."""
     quiet, all_of_it = Log("text"), Log("text", "debug")
     for log in (quiet, all_of_it):
@@ -169,7 +169,7 @@ def test_failures_in_json() -> None:
     assert log.told["message"] == "It failed"
 
 
-def test_a_failure_that_cannot_be_shown() -> None:
+def test_failure_without_traceback_is_logged() -> None:
     """Its type is told at least; what only calls itself a failure has no traceback."""
 
     class Broken(Failure):
@@ -192,7 +192,7 @@ def test_a_message_is_one_line(layout: str, text: str) -> None:
     assert log.written.isascii()
 
 
-def test_bytes_of_ready_made_text_are_told_as_they_are() -> None:
+def test_ready_made_text_is_written_unchanged() -> None:
     """An event may bring its text along; what isn't text goes the usual way."""
     assert as_text(event(log_format="{log_text}", log_text="a token b")).endswith(" a token ***\n")
     assert as_text(event(log_format="{log_text}", log_text=5)).endswith(" 5\n")
@@ -234,7 +234,7 @@ SECRET = "0123456789abcdefABCDEF0123456789abcdef"
         f"x eyJ{SECRET}.eyJ{SECRET}.{SECRET}-_ y",
     ],
 )
-def test_what_looks_like_a_credential_is_not_written(text: str) -> None:
+def test_credentials_are_scrubbed(text: str) -> None:
     """In any of the shapes in which they come."""
     scrubbed = scrub(text)
     assert "***" in scrubbed
@@ -249,13 +249,13 @@ def test_what_looks_like_a_credential_is_not_written(text: str) -> None:
         "v1.2.3 of highs_and_lows at basically 3 tokens",
     ],
 )
-def test_what_does_not_look_like_one_is_written(text: str) -> None:
+def test_other_text_is_not_scrubbed(text: str) -> None:
     """A log that hides everything helps nobody."""
     assert scrub(text) == text
 
 
 @pytest.mark.parametrize("layout", ["text", "json"])
-def test_credentials_are_scrubbed_wherever_they_stand(layout: str) -> None:
+def test_credentials_are_scrubbed_in_all_parts_of_an_event(layout: str) -> None:
     """In the message, in a key's value, in an exception."""
     log = Log(layout)
     token = f"ghp_{SECRET}"

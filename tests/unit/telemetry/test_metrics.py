@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
-from ghmirror_tw.telemetry.metrics import USER_IDLE_S, USER_SERIES, Metrics
+from ghmirror_tw.telemetry.metric_collectors import USER_IDLE_S, USER_SERIES
+from ghmirror_tw.telemetry.metrics import Metrics
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_requests_are_counted_and_timed(metrics: Metrics) -> None:
         ("ghmirror_store_seconds_bucket", "0.0001", "1.0"),
     ],
 )
-def test_histograms_span_what_matters(metrics: Metrics, name: str, least: str, most: str) -> None:
+def test_buckets_of_histograms(metrics: Metrics, name: str, least: str, most: str) -> None:
     """From the best that can be to what is as bad as failing."""
     everything(metrics)
     bounds = [sample.labels["le"] for sample in samples(metrics, name)]
@@ -170,7 +171,7 @@ def test_histograms_span_what_matters(metrics: Metrics, name: str, least: str, m
     assert bounds[-2:] == [most, "+Inf"]
 
 
-def test_unknown_methods_are_one(metrics: Metrics) -> None:
+def test_unknown_methods_share_a_label(metrics: Metrics) -> None:
     """A client can't make series by inventing methods."""
     for n in range(50):
         metrics.request(b"X%d" % n, 405, "error", 0.001)
@@ -181,7 +182,7 @@ def test_unknown_methods_are_one(metrics: Metrics) -> None:
     assert value(metrics, "ghmirror_upstream_seconds_count", **labels) == 50.0
 
 
-def test_combinations_of_labels_are_bounded(metrics: Metrics) -> None:
+def test_series_of_a_histogram_are_bounded(metrics: Metrics) -> None:
     """Beyond some hundreds, they are counted together."""
     for n in range(250):
         metrics.upstream(b"GET", n, 0.1)
@@ -204,7 +205,7 @@ def test_quota_is_counted_by_user(metrics: Metrics) -> None:
     assert value(metrics, reset, user="unknown", resource="search") == 60.0
 
 
-def test_the_least_recently_active_user_leaves_first(metrics: Metrics) -> None:
+def test_least_recently_used_series_are_removed_first(metrics: Metrics) -> None:
     """Two hundred are shown at most, in each metric."""
     for n in range(USER_SERIES):
         metrics.spent(f"user{n}")
@@ -219,7 +220,7 @@ def test_the_least_recently_active_user_leaves_first(metrics: Metrics) -> None:
     assert value(metrics, "ghmirror_quota_remaining", user="user0", resource="core") is None
 
 
-def test_users_to_whom_nothing_happens_are_no_longer_shown(metrics: Metrics, clock: Clock) -> None:
+def test_series_of_idle_users_expire(metrics: Metrics, clock: Clock) -> None:
     """After an hour; one who comes back starts at nothing."""
     metrics.spent("idle", 5)
     metrics.quota("idle", "core", 1, 0)
@@ -233,7 +234,7 @@ def test_users_to_whom_nothing_happens_are_no_longer_shown(metrics: Metrics, clo
     assert value(metrics, "ghmirror_quota_spent_total", user="idle") == 1.0
 
 
-def test_states_are_well_until_said_otherwise(metrics: Metrics) -> None:
+def test_availability_is_true_at_first(metrics: Metrics) -> None:
     """Availability and sharing are shown as one and zero."""
     names = ("store_available", "github_available", "sharing_enabled")
     assert [value(metrics, f"ghmirror_{name}") for name in names] == [1.0, 1.0, 1.0]
@@ -243,7 +244,7 @@ def test_states_are_well_until_said_otherwise(metrics: Metrics) -> None:
     assert [value(metrics, f"ghmirror_{name}") for name in names] == [0.0, 0.0, 0.0]
 
 
-def test_requests_in_flight_go_up_and_down(metrics: Metrics) -> None:
+def test_requests_in_flight_are_a_gauge(metrics: Metrics) -> None:
     """It is a gauge for whoever serves requests."""
     metrics.in_flight.inc()
     metrics.in_flight.inc()
@@ -251,7 +252,7 @@ def test_requests_in_flight_go_up_and_down(metrics: Metrics) -> None:
     assert value(metrics, "ghmirror_in_flight") == 1.0
 
 
-def test_stores_are_asked_when_they_are_shown(metrics: Metrics) -> None:
+def test_stores_are_read_at_each_scrape(metrics: Metrics) -> None:
     """What a store says is never older than the scrape."""
     figures = [(1, 2, 3, 4)]
     metrics.watch_store("memory", lambda: figures[-1])
@@ -262,7 +263,7 @@ def test_stores_are_asked_when_they_are_shown(metrics: Metrics) -> None:
     assert shown == [10.0, 20.0, 30.0, 40.0]
 
 
-def test_a_store_that_fails_hides_nothing_else(metrics: Metrics) -> None:
+def test_failing_store_does_not_hide_other_metrics(metrics: Metrics) -> None:
     """Its trouble is logged."""
     events: list[str] = []
 
@@ -281,17 +282,17 @@ def test_a_store_that_fails_hides_nothing_else(metrics: Metrics) -> None:
     finally:
         globalLogPublisher.removeObserver(watch)
     assert [sample.labels for sample in shown] == [{"store": "memory"}]
-    assert events == ["The figures of the {store} store can't be read"]
+    assert events == ["Figures of a store cannot be read: store={store}"]
 
 
-def test_the_plain_format_is_the_default(metrics: Metrics) -> None:
+def test_text_format_is_the_default(metrics: Metrics) -> None:
     """For browsers, curl, and whoever asks for something unknown."""
     for accept in (None, b"", b"*/*", b"text/html;version=abc"):
         media_type, _ = metrics.exposition(accept)
         assert media_type == b"text/plain; version=0.0.4; charset=utf-8"
 
 
-def test_open_metrics_is_given_to_who_asks_for_it(metrics: Metrics) -> None:
+def test_open_metrics_is_sent_if_accepted(metrics: Metrics) -> None:
     """Prometheus does, with parameters and weights; nonsense in them does no harm."""
     everything(metrics)
     for parameters in (b"", b"; version=1.0.0; escaping=allow-utf-8; q=0.6", b"; version=x.y"):

@@ -27,7 +27,7 @@ BOUNDS = (0.1, 0.5, 1.0, inf)
         ((0, 4, 4, 4), 0.0, 0.1),
     ],
 )
-def test_it_lies_within_its_bucket(
+def test_quantile_lies_within_its_bucket(
     counts: tuple[float, ...], q: float, expected: float | None
 ) -> None:
     """Evenly spread; nothing is known of what is above all bounds, and nothing of nothing."""
@@ -35,7 +35,7 @@ def test_it_lies_within_its_bucket(
 
 
 @given(st.lists(st.integers(0, 50), min_size=4, max_size=4), st.floats(0, 1), st.floats(0, 1))
-def test_a_larger_share_is_not_below_less(each: list[int], one: float, other: float) -> None:
+def test_quantiles_are_monotonic(each: list[int], one: float, other: float) -> None:
     """p99 is never smaller than p50, and both are within what can be known."""
     counts = [sum(each[: n + 1]) for n in range(4)]
     low, high = (quantile(BOUNDS, counts, q) for q in sorted((one, other)))

@@ -25,7 +25,7 @@ async def figures(home: Home) -> Any:
 class FiguresTests(TestCase):
     """`/status.json` of a mirror with real traffic behind it."""
 
-    async def test_a_mirror_that_nobody_asked(self) -> None:
+    async def test_document_without_requests(self) -> None:
         """Nothing is nothing, never a number that isn't one."""
         home = await open_home(self)
         shown = await figures(home)
@@ -45,7 +45,7 @@ class FiguresTests(TestCase):
         assert shown["github"]["page"] is None
         assert shown["sharing"] == {"wanted": True, "enabled": True, "lists": True}
 
-    async def test_it_adds_up(self) -> None:
+    async def test_sums_agree(self) -> None:
         """Who paid, who did not, what came of it, how long it took, and what was asked for."""
         home = await open_home(self)
         home.github.put("/repos/o/r", {"a": 1})
@@ -93,7 +93,7 @@ class FiguresTests(TestCase):
         assert max(map(len, shown)) == 200
         assert {"/search/issues", "/x/***"} < set(shown)
 
-    async def test_limits_are_told_by_login_alone(self) -> None:
+    async def test_limits_are_shown_by_login_only(self) -> None:
         """Until when which limit holds; a credential without a login is `unknown`."""
         home = await open_home(self)
         await home.get("/user", token="alice-1")
@@ -124,7 +124,7 @@ class FiguresTests(TestCase):
             assert login not in told
             assert name(b"token " + login.encode()) not in told
 
-    async def test_a_limit_that_has_ended_is_none(self) -> None:
+    async def test_expired_limit_is_not_shown(self) -> None:
         """Though nobody has tried yet whether it has."""
         home = await open_home(self)
         now = home.house.reactor.seconds()
@@ -134,7 +134,7 @@ class FiguresTests(TestCase):
         assert stops.is_unsettled("somebody", ("core",))
         assert isinstance(stops.enter("somebody", ("core",), now + 61.0), Entry)
 
-    async def test_github_away(self) -> None:
+    async def test_unavailable_github(self) -> None:
         """As its answers tell; and the page's own words, with when they were read."""
         home = await open_home(self, github={"status_url": "http://127.0.0.1:1/components.json"})
         assert (await figures(home))["github"]["page"] == {"status": None, "at": None}
@@ -147,13 +147,13 @@ class FiguresTests(TestCase):
             "page": {"status": "major_outage", "at": 5.0},
         }
 
-    async def test_sharing_off(self) -> None:
+    async def test_disabled_sharing(self) -> None:
         """As the configuration has it."""
         home = await open_home(self, cache={"share": False})
         assert (await figures(home))["sharing"]["wanted"] is False
         assert (await figures(home))["sharing"]["enabled"] is False
 
-    async def test_redis_and_its_breaker(self) -> None:
+    async def test_redis_and_its_circuit_breaker(self) -> None:
         """Whether it can be read and written, and what stands in where it can't."""
         redis = start_redis(self)
         home = await open_home(
@@ -202,7 +202,7 @@ class FiguresTests(TestCase):
         assert shown["save"]["at"] <= home.house.reactor.seconds()
         assert shown["next_at"] > home.house.reactor.seconds() + 3000.0
 
-    async def test_github_may_be_shared(self) -> None:
+    async def test_mirrors_of_one_github_have_separate_figures(self) -> None:
         """Each mirror has figures of its own, whoever else asks the same GitHub."""
         github = await open_github(self)
         one, other = await open_home(self, github), await open_home(self, github)

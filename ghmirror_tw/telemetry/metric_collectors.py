@@ -1,0 +1,115 @@
+"""Collectors of values that are read at each scrape, and series that expire with their users."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from attrs import define, field
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from twisted.logger import Logger
+
+from ghmirror_tw.telemetry.metric_catalogue import BUDGET_METRICS, STORE_METRICS, StoreFigures
+from ghmirror_tw.upstream.byte_budget import ByteBudget
+
+#: The most series by user, and the time after which an unused one is removed.
+USER_SERIES: Final = 200
+USER_IDLE_S: Final = 3600.0
+
+
+@define(eq=False)
+class SeriesPair:
+    """Two series with the same labels, the time of their last change, and their values."""
+
+    first: Any
+    second: Any
+    used_at: float = 0.0
+    values: tuple[int, int] | None = None
+
+
+@define(eq=False)
+class RecentSeries:
+    """Two metrics with series by user: the least recently used is removed first (LRU)."""
+
+    first: Any
+    second: Any
+    active: OrderedDict[tuple[str, ...], SeriesPair] = field(init=False, factory=OrderedDict)
+
+    def get(self, now: float, *labels: str) -> SeriesPair:
+        """Return the series with these labels, which are now the most recently used."""
+        pair = self.active.get(labels)
+        if pair is None:
+            pair = SeriesPair(self.first.labels(*labels), self.second.labels(*labels))
+            self.active[labels] = pair
+        pair.used_at = now
+        self.active.move_to_end(labels)
+        if len(self.active) > USER_SERIES:
+            self._remove_oldest()
+        return pair
+
+    def expire(self, now: float) -> None:
+        """Remove the series that were not used for `USER_IDLE_S`."""
+        while self.active:
+            if now - next(iter(self.active.values())).used_at < USER_IDLE_S:
+                return
+            self._remove_oldest()
+
+    def _remove_oldest(self) -> None:
+        labels, _ = self.active.popitem(last=False)
+        self.first.remove(*labels)
+        self.second.remove(*labels)
+
+
+@define(eq=False)
+class StoreCollector(Collector):
+    """The sizes of stores, which are read for each scrape."""
+
+    watched: dict[str, Callable[[], StoreFigures]] = field(factory=dict)
+    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.metrics"))
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics of all stores."""
+        families = tuple(kind(name, text, labels=["store"]) for kind, name, text in STORE_METRICS)
+        for name, figures in self.watched.items():
+            try:
+                values = figures()
+            except Exception:  # noqa: BLE001 - one store in trouble must not hide all metrics
+                self._log.failure("Figures of a store cannot be read: store={store}", store=name)
+                continue
+            for family, value in zip(families, values, strict=True):
+                if value is not None:
+                    family.add_metric([name], value)
+        return families
+
+
+@define(eq=False)
+class BudgetCollector(Collector):
+    """The figures of budgets of bytes."""
+
+    watched: tuple[ByteBudget, ...] = ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics of all budgets."""
+        for kind, name, text, value in BUDGET_METRICS:
+            family = kind(name, text, labels=["use"])
+            for budget in self.watched:
+                family.add_metric([budget.use], value(budget))
+            yield family
+
+
+@define(eq=False)
+class WithoutCreated(Collector):
+    """A registry without the `_created` series, which no dashboard uses."""
+
+    registry: CollectorRegistry
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of the registry."""
+        for metric in self.registry.collect():
+            if metric.type in {"counter", "histogram"}:
+                created = metric.name + "_created"
+                metric.samples = [each for each in metric.samples if each.name != created]
+            yield metric
