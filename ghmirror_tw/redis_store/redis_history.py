@@ -25,6 +25,7 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from secrets import token_hex
 from typing import Any, Final
@@ -38,8 +39,10 @@ from txredisapi import ResponseError
 from ghmirror_tw.caching.order import SETTLING_S
 from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
+from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import BEAT
 from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.store.remote_interface import MakeHistory
 
 #: How often each mirror sends a beat, in seconds.
 BEAT_S: Final = 2.0
@@ -70,6 +73,12 @@ class _Beat:
     owing: int
     #: How many mirrors have sent a beat since the time in the beat.
     back: int
+
+
+def history_of(reactor: Any, records: RedisRecords) -> MakeHistory:
+    """Return what makes the history of *records* for a new instance of this mirror."""
+    instance = token_hex(8).encode()
+    return partial(History, reactor, records.servers, instance, changed=records.change_history)
 
 
 @define(eq=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import Enum
 from typing import Any, Final
 
 import msgpack
@@ -31,6 +30,7 @@ from ghmirror_tw.runtime.recent_cache import Lately
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store import record_names as names
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.store_interface import LockName, LockOutcome
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
@@ -45,14 +45,6 @@ _SPREAD: Final = 0.1
 #: The names of so many pairs of a key and a credential are remembered.
 _OWN: Final = 1024
 _SEVERAL: Final = 2
-
-
-class EpochOverError(Enum):
-    """Where an epoch is stored: where there is none, in place of another one, or in either case."""
-
-    NOTHING = b"nothing"
-    ANOTHER = b"another"
-    EITHER = b"either"
 
 
 @define(eq=False)
@@ -378,7 +370,7 @@ class RedisRecords:
         await self._write_or_remove(names.slot_of_key(key), command, keys[1], timeout_s)
 
     async def put_epoch(
-        self, credential: str, epoch: bytes, timeout_s: float, over: EpochOverError
+        self, credential: str, epoch: bytes, timeout_s: float, over: EpochWrite
     ) -> bytes | None:
         """Store an epoch of the current history; return the one that is stored then, if any.
 
@@ -388,12 +380,12 @@ class RedisRecords:
             raise RedisUnavailableError("history", "Redis: its history is not known yet")
         name = names.epoch(credential, self.history)
         keys = self.keys(name)
-        begins = over is not EpochOverError.ANOTHER and not shows_acceptance(epoch)
+        begins = over is not EpochWrite.IF_PRESENT and not shows_acceptance(epoch)
         life = self.life(_UNACCEPTED_S if begins else self.outweighing_life_s)
         sealed = self.codec.epoch(name, epoch)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
         slot = names.slot_of_credential(credential)
-        if over is EpochOverError.NOTHING:
+        if over is EpochWrite.IF_ABSENT:
             reply = await self._write(slot, command, timeout_s)
         else:
             reply = await self._write_or_remove(slot, command, keys[0], timeout_s)
@@ -435,39 +427,39 @@ class RedisRecords:
     # Who asks first.
 
     async def try_acquire(
-        self, subject: LockName, owner: str, lease_s: float, timeout_s: float
+        self, lock: LockName, owner: str, lease_s: float, timeout_s: float
     ) -> LockOutcome:
         """Let the first one go, the others wait, and nobody where there is something to know."""
-        key, credential = subject.key, subject.credential
+        key, credential = lock.key, lock.credential
         known = names.recency(key) if credential is None else names.grant(key, credential)
-        said = await self._of_claim(scripts.CLAIM, subject, timeout_s, owner, lease_s, known)
+        said = await self._of_claim(scripts.CLAIM, lock, timeout_s, owner, lease_s, known)
         return LockOutcome(said.decode("ascii"))
 
-    async def renew(self, subject: LockName, owner: str, lease_s: float, timeout_s: float) -> None:
+    async def renew(self, lock: LockName, owner: str, lease_s: float, timeout_s: float) -> None:
         """Keep a claim alive."""
-        await self._of_claim(scripts.RENEW, subject, timeout_s, owner, lease_s)
+        await self._of_claim(scripts.RENEW, lock, timeout_s, owner, lease_s)
 
-    async def release(self, subject: LockName, owner: str, timeout_s: float) -> None:
+    async def release(self, lock: LockName, owner: str, timeout_s: float) -> None:
         """End a claim of *owner*'s."""
-        await self._of_claim(scripts.RELEASE, subject, timeout_s, owner, 0.0)
+        await self._of_claim(scripts.RELEASE, lock, timeout_s, owner, 0.0)
 
     async def _of_claim(
         self,
         script: scripts.Script,
-        subject: LockName,
+        lock: LockName,
         timeout_s: float,
         owner: str,
         lease_s: float,
         *known: bytes,
     ) -> Reply:
-        keys = self.keys(names.claim(subject), names.unstorable(subject.key), *known)
+        keys = self.keys(names.claim(lock), names.unstorable(lock.key), *known)
         command = script.call(keys, owner.encode("ascii"), b"%d" % round(lease_s * 1000))
-        return await self._write(names.slot_of_key(subject.key), command, timeout_s)
+        return await self._write(names.slot_of_key(lock.key), command, timeout_s)
 
-    async def is_locked(self, subject: LockName, timeout_s: float) -> bool:
-        """Tell whether anybody has a claim to *subject*."""
-        command = Command((b"EXISTS", self.key(names.claim(subject))))
-        slot = names.slot_of_key(subject.key)
+    async def is_locked(self, lock: LockName, timeout_s: float) -> bool:
+        """Tell whether anybody has a claim to *lock*."""
+        command = Command((b"EXISTS", self.key(names.claim(lock))))
+        slot = names.slot_of_key(lock.key)
         (claimed,) = await self._ask(slot, (command,), Purpose.CURRENT, timeout_s)
         return bool(claimed)
 

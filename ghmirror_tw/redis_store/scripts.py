@@ -185,7 +185,7 @@ return put
 """
 )
 
-#: KEYS: an epoch. ARGV: the epoch, its life in ms, where it is stored (see `records.EpochOver`).
+#: KEYS: an epoch. ARGV: the epoch, its life in ms, when it is stored (see `EpochWrite`).
 #: What is stored over another one lives no longer than that. Returns the epoch that is stored then,
 #: or false.
 PUT_EPOCH: Final = Script(

@@ -16,7 +16,6 @@ from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, ranked, refreshed
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, bucket_of
 from ghmirror_tw.runtime.bounded_tables import store_recent
-from ghmirror_tw.runtime.waiting import waiting, wake
 from ghmirror_tw.store.compact_records import (
     EPOCH,
     GRANT,
@@ -39,6 +38,7 @@ from ghmirror_tw.store.compact_records import (
     size_of,
     time_of,
 )
+from ghmirror_tw.store.local_locks import LocalLocks
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 
 #: For so long nobody queues for a key whose answers could not be stored, in seconds.
@@ -67,16 +67,6 @@ def _newer(old: Record | None, record: Record) -> Record | None:
     return None if keeps else record
 
 
-@define
-class _Claim:
-    owner: str
-    waiters: list[Deferred[None]] = field(factory=list)
-
-    def end(self) -> None:
-        """Wake who waits."""
-        wake(self.waiters)
-
-
 @implementer(IStore)
 @define(eq=False)
 class MemoryStore:
@@ -100,11 +90,14 @@ class MemoryStore:
     #: Those that go next, in order: the first of all, less what was used since they were looked up.
     _victims: dict[bytes, None] = field(factory=dict)
     _keeper: Keeper = field(factory=Keeper)
-    _claims: dict[str, _Claim] = field(factory=dict)
+    _locks: LocalLocks = field(init=False)
     _unstorable: OrderedDict[str, float] = field(factory=OrderedDict)
     #: Limits by token and scope, those that were met last at the end.
     _limits: OrderedDict[tuple[str, str], Limit] = field(factory=OrderedDict)
     _evicting: IDelayedCall | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._locks = LocalLocks(self.reactor)
 
     # Records: how each kind is called, and how it comes, goes and is found.
 
@@ -416,55 +409,43 @@ class MemoryStore:
         return until is not None and self.reactor.seconds() < until
 
     def mark_unstorable(self, key: CacheKey) -> None:
-        """Note that answers to *key* can't be stored, and let everybody ask who waits."""
+        """Note that responses to *key* can't be stored, and release its lock."""
         until = self.reactor.seconds() + UNSTORABLE_S
         store_recent(self._unstorable, key.name, until, _MOST_UNSTORABLE)
-        self._end(LockName(key))
+        self._locks.release(LockName(key))
 
-    # Who asks first.
+    # Locks.
 
     def try_acquire(
         self,
-        subject: LockName,
+        lock: LockName,
         owner: str,
-        store_deadline: Deadline,  # noqa: ARG002 - nobody waits for memory
+        store_deadline: Deadline,  # noqa: ARG002 - memory takes no time
     ) -> Deferred[LockOutcome]:
-        """Let the first one go, the others wait, and nobody where there is something to know."""
-        if self._is_known(subject) or self._is_unstorable(subject.key):
+        """Acquire a lock, unless it is held, or needless since records are known by now."""
+        if self._is_known(lock) or self._is_unstorable(lock.key):
             return succeed(LockOutcome.KNOWN)
-        claim = self._claims.setdefault(subject.name, _Claim(owner))
-        return succeed(LockOutcome.ACQUIRED if claim.owner == owner else LockOutcome.HELD)
+        acquired = self._locks.try_acquire(lock, owner)
+        return succeed(LockOutcome.ACQUIRED if acquired else LockOutcome.HELD)
 
-    def _is_known(self, subject: LockName) -> bool:
-        if subject.credential is None:
-            return bool(self._entries(short_text(subject.key.name)))
-        name = short("grant", subject.key.name, subject.credential)
+    def _is_known(self, lock: LockName) -> bool:
+        if lock.credential is None:
+            return bool(self._entries(short_text(lock.key.name)))
+        name = short("grant", lock.key.name, lock.credential)
         return name in self._records or name in self._cold
 
-    def release(self, subject: LockName, owner: str) -> None:
-        """End a claim of *owner*'s."""
-        claim = self._claims.get(subject.name)
-        if claim is not None and claim.owner == owner:
-            self._end(subject)
+    def release(self, lock: LockName, owner: str) -> None:
+        """Release a lock, if *owner* holds it."""
+        self._locks.release(lock, owner)
 
-    def _end(self, subject: LockName) -> None:
-        claim = self._claims.pop(subject.name, None)
-        if claim is not None:
-            claim.end()
-
-    def released(self, subject: LockName, timeout_s: float) -> Deferred[None]:
-        """Return when the claim has ended or the time is up."""
-        claim = self._claims.get(subject.name)
-        if claim is None:
-            return succeed(None)
-        return waiting(self.reactor, claim.waiters, timeout_s)
+    def released(self, lock: LockName, timeout_s: float) -> Deferred[None]:
+        """Fire when the lock has been released, or when *timeout_s* has passed."""
+        return self._locks.released(lock, timeout_s)
 
     def close(self) -> Deferred[None]:
-        """Wake who still waits; the memory goes with the process."""
+        """Release all locks; the records end with the process."""
         evicting, self._evicting = self._evicting, None
         if evicting is not None:
             evicting.cancel()
-        claims, self._claims = self._claims, {}
-        for claim in claims.values():
-            claim.end()
+        self._locks.close()
         return succeed(None)

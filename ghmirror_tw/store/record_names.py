@@ -51,12 +51,12 @@ def unstorable(key: CacheKey) -> bytes:
     return b"{%s}:u" % slot_of_key(key)
 
 
-def claim(subject: LockName) -> bytes:
-    """Return the name of the claim to *subject*."""
-    name = b"{%s}:q" % slot_of_key(subject.key)
-    if subject.credential is None:
+def claim(lock: LockName) -> bytes:
+    """Return the name of the claim to *lock*."""
+    name = b"{%s}:q" % slot_of_key(lock.key)
+    if lock.credential is None:
         return name
-    return b"%s:%s" % (name, subject.credential.encode("ascii"))
+    return b"%s:%s" % (name, lock.credential.encode("ascii"))
 
 
 def epoch(credential: str, history: bytes) -> bytes:

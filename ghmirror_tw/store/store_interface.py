@@ -1,4 +1,4 @@
-"""What every store does, so that the mirror need not know which one it asks."""
+"""The interfaces of a store: records, limits and locks, and the copies made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from ghmirror_tw.github.rate_limits import Limit
 
 
 class LockOutcome(Enum):
-    """What a store says to somebody who wants to ask first for something."""
+    """The outcome of an attempt to acquire a lock.
+
+    KNOWN: the lock is needless, because there are records to look up by now, or because responses
+    can't be stored.
+    """
 
     ACQUIRED = "go"
     HELD = "wait"
@@ -26,9 +30,9 @@ class LockOutcome(Enum):
 
 @frozen
 class LockName:
-    """What somebody wants to ask first for.
+    """The name of a lock: a key of which nothing is known.
 
-    A key of which nothing is known; or, with a *credential*, a key of which it has no grant.
+    With a *credential*: a key of which that credential has no grant.
     """
 
     key: CacheKey
@@ -36,39 +40,41 @@ class LockName:
 
     @classmethod
     def end_of_limit(cls, credential: str, scope: str) -> LockName:
-        """Return whether a limit of *credential* in *scope* has ended.
+        """Return the lock for probing whether a limit of *credential* in *scope* has ended.
 
         No request has such a target.
         """
         return cls(CacheKey(b"limit " + scope.encode("ascii")), credential)
 
     @property
-    def name(self) -> str:
-        """What tells it from other subjects."""
+    def text(self) -> str:
+        """The name as a text that no other lock has."""
         return f"{self.key.name}:{self.credential or ''}"
 
 
 @define(eq=False)
 class Deadline:
-    """How long a request may still wait for the store, in seconds, whatever it asks it."""
+    """How many seconds a request may still wait for the store, over all its look-ups."""
 
     left_s: float = inf
 
 
 class IStore(Interface):
-    """The five kinds of records, limits, and claims.
+    """Records of five kinds, limits, and locks.
 
-    Questions return Deferreds. They never fail on account of what is stored or of a store that
-    can't be asked: what can't be read is not known. They take no longer than *store_deadline* has
-    left, and take what they took from it. Statements (the methods that return None) take effect in
-    the order they are made, as seen from this process, and report trouble in the log, not to the
-    caller; no caller waits for them. A *credential* is always a name made by ``CredentialNames``,
-    and so is a *token*, which is the same however the credential is sent.
+    Look-ups return Deferreds. They never fail because of stored bytes or of a store that is away:
+    a record that can't be read is not known. They take no longer than *store_deadline* has left,
+    and reduce that by the time they took.
 
-    Grants and refusals are written only over older ones by ``asked_at``, in one step.
+    Writes return None. They take effect in the order in which they are made, as seen from this
+    process. No caller waits for them, and failures go to the log, not to the caller.
+
+    A *credential* is always a name made by ``CredentialNames``, and so is a *token*, which is the
+    same however the credential is sent. Grants and refusals are written only over older ones by
+    ``asked_at``, in one step.
     """
 
-    name: str = Attribute("What metrics and logs call this store: ``memory`` or ``redis``.")
+    name: str = Attribute("The store's name in metrics and logs: ``memory`` or ``redis``.")
 
     def store_deadline() -> Deadline:
         """Return how long one request may wait for this store."""
@@ -86,17 +92,22 @@ class IStore(Interface):
         Limits are those of *token*, or of *credential* where it has the same name.
 
         A grant is left out if it has expired, or if the request that GitHub refused was sent at
-        the same time or later. *current*: no record that was stored before must be missing; if
+        the same time or later. *current*: no record that was stored before must be missing; where
         that can't be had, the result is not `current`.
         """
 
     def fetch(
         key: CacheKey, digests: tuple[str, ...], store_deadline: Deadline, *, current: bool = False
     ) -> Deferred[dict[str, Representation]]:
-        """Return those of the representations that are still there, by digest.
+        """Return those of the representations that are stored, by digest.
 
-        *current*: what was stored before must not be missing, if that can be had.
+        *current*: no representation that was stored before must be missing, where that can be had.
         """
+
+    def limits(
+        token: str, scopes: tuple[str, ...], store_deadline: Deadline
+    ) -> Deferred[tuple[Limit, ...]]:
+        """Return the limits in force that *token* has met in any of *scopes*."""
 
     def store_response(
         key: CacheKey,
@@ -105,10 +116,10 @@ class IStore(Interface):
         grant: Grant,
         entry: Entry,
     ) -> None:
-        """Store what a 200 brought: the representation, the grant, its place in the list."""
+        """Store a 200: the representation, the grant, and the entry of the recency list."""
 
     def freshen(key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
-        """Store what a 304 confirmed: the grant, and the representation's place in the list."""
+        """Store a 304 (RFC 9111, section 4.3.4): the grant, and the entry of the recency list."""
 
     def deny(key: CacheKey, credential: str, asked_at: float) -> None:
         """Store that GitHub refused *key* to *credential* (403, 404, 410 or 451)."""
@@ -134,35 +145,28 @@ class IStore(Interface):
         """Store a limit that *token* has met.
 
         Of each scope, the limit that ends last is stored for the whole fleet. It is in force no
-        longer than from now to its end, whatever the clocks of other replicas show.
+        longer than from now to its end, even if the clocks of other replicas differ.
         """
-
-    def limits(
-        token: str, scopes: tuple[str, ...], store_deadline: Deadline
-    ) -> Deferred[tuple[Limit, ...]]:
-        """Return the limits in force that *token* has met in any of *scopes*."""
 
     def mark_unstorable(key: CacheKey) -> None:
-        """Note for a minute that answers to *key* can't be stored, and end the claim to it."""
+        """Note for a minute that responses to *key* can't be stored, and release its lock."""
 
-    def try_acquire(
-        subject: LockName, owner: str, store_deadline: Deadline
-    ) -> Deferred[LockOutcome]:
-        """Try, in one step, to be the one in the fleet who asks for *subject*.
+    def try_acquire(lock: LockName, owner: str, store_deadline: Deadline) -> Deferred[LockOutcome]:
+        """Try, in one step, to acquire a lock for the whole fleet.
 
-        GO: ask, and ``release`` it afterwards; until then the store keeps the claim alive for as
-        long as this process lives. WAIT: somebody else is asking; ``wait`` for them. KNOWN: by
-        now there is something to look up, or nothing will be.
+        ACQUIRED: the caller has to `release` it. Until then the store renews its lease for as long
+        as this process lives. HELD: the caller can wait until it is `released`. KNOWN: the caller
+        needs no lock.
         """
 
-    def release(subject: LockName, owner: str) -> None:
-        """End the claim of *owner*, and wake who waits for it. Nothing if it isn't theirs."""
+    def release(lock: LockName, owner: str) -> None:
+        """Release a lock, and notify its waiters; no effect if *owner* does not hold it."""
 
-    def released(subject: LockName, timeout_s: float) -> Deferred[None]:
-        """Return when the claim to *subject* has ended, or when *timeout_s* has passed."""
+    def released(lock: LockName, timeout_s: float) -> Deferred[None]:
+        """Fire when the lock has been released, or when *timeout_s* has passed."""
 
     def close() -> Deferred[None]:
-        """Let go of all resources; statements made before have been carried out where possible."""
+        """Release all resources; earlier writes have been carried out where possible."""
 
 
 @frozen
@@ -240,31 +244,31 @@ class IBudgets(Interface):
         """Note that GitHub complained of a secondary limit; the whole fleet heeds it *for_s*."""
 
 
-#: A record as it is kept where only bytes are: its name (see `names`), and itself, sealed.
+#: A record where only bytes are stored: its name (see `record_names`), and the sealed record.
 Pair: TypeAlias = tuple[bytes, bytes]
 
 
 class IArchive(Interface):
-    """A store's records, to be copied and put back; snapshots are made of this.
+    """A store's records, to be copied and restored; snapshots are made of this.
 
-    All methods fail with ``Unavailable`` where the store can't be asked.
+    All methods fail with ``RedisUnavailableError`` while the store is away.
     """
 
     def dump() -> AsyncGenerator[list[Pair]]:
-        """Give all records, in small batches; of representations, those first that were used last.
+        """Yield all records, in small batches; representations used last come first.
 
-        What changes meanwhile may be in it, or not. Use it within `contextlib.aclosing`.
+        Records that change meanwhile may be missing. Use it within `contextlib.aclosing`.
         """
 
     def admit(pairs: Sequence[Pair]) -> Coroutine[Any, Any, int]:
-        """Put records back, over nothing or over older ones only; return how many are new.
+        """Restore records, over nothing or over older ones only; return how many are new.
 
-        Grants lose their epochs, so they permit nothing. Refusals, records that are not ours, and
-        expired ones are left out.
+        Grants lose their epochs, so they permit nothing. Refusals, bytes that are no records of
+        this secret, and expired records are left out.
         """
 
     def is_full() -> bool:
-        """Tell whether there is no room for more, so that putting back would push out others."""
+        """Tell whether there is no room for more, so that a restore would evict other records."""
 
     def mark() -> Coroutine[Any, Any, str | None]:
         """Return the mark of a store that has been filled; None if a part of it has none.
@@ -274,19 +278,19 @@ class IArchive(Interface):
         """
 
     def mark_filled() -> Coroutine[Any, Any, None]:
-        """Put a new mark on all parts."""
+        """Set a new mark on all parts."""
 
     def filled_by_others() -> Coroutine[Any, Any, str | None]:
-        """Return which fleet of another server or secret filled the store last; None: none did.
+        """Return which fleet of another server or secret filled the store last, or None.
 
         Each fleet has its own mark and leases.
         """
 
     def acquire_lease(what: str, owner: str, lease_s: float) -> Coroutine[Any, Any, bool]:
-        """Take *what* is for one replica only (``save``, ``restore``), or keep it on.
+        """Acquire or renew the lease of ``save`` or ``restore``, of which one replica has each.
 
-        Return whether *owner* has it now; it is free again when *lease_s* has passed.
+        Return whether *owner* has it now; it is free again after *lease_s* seconds.
         """
 
     def release_lease(what: str, owner: str) -> Coroutine[Any, Any, None]:
-        """Let go of what *owner* has taken."""
+        """Release a lease, if *owner* has it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from math import inf
 from typing import Any, Final
 
 from attrs import define, field
@@ -15,112 +16,122 @@ from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.runtime.waiting import waiting, wake
 
-#: How many writes are queued, of those that come first and of the others each; beyond that the
-#: oldest is dropped.
-MOST: Final = 50_000
+#: How many durable writes, and how many others, are queued; beyond that the oldest is dropped.
+MAX_QUEUED: Final = 50_000
 #: How many are written at a time; batches are `PAUSE_S` apart, so that the load is spread.
 BATCH: Final = 100
-#: The same of those that come first: requests wait for them.
-BATCH_FIRST: Final = 1000
+#: The same of durable writes: requests wait for them.
+DURABLE_BATCH: Final = 1000
 PAUSE_S: Final = 0.25
 
-#: Writes something, and fails with `RedisUnavailableError` if that can't be done now.
+#: Writes a record, and fails with `RedisUnavailableError` if that can't be done now.
 Write = Callable[[], Awaitable[object]]
 
 
 @define(eq=False)
 class WriteBehind:
-    """A queue with the last write for each name; they are done as soon as *possible* is true.
+    """A queue with the last write of each name, flushed as soon as *possible* is true.
 
-    Writes that must not be lost (refusals, epochs) come first: they are done before the others, and
-    are not dropped for them. *settled* is called when the queue is empty. *chance* returns a number
+    Durable writes (refusals, epochs) must not be lost. They are flushed before the others, and are
+    not dropped for them. *emptied* is called when the queue is empty. *chance* returns a number
     from 0 to 1, which spreads the replicas of a fleet.
     """
 
     reactor: Any
     possible: Callable[[], bool]
-    settled: Callable[[], None]
+    emptied: Callable[[], object]
     chance: Callable[[], float]
-    _first: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
-    _writes: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
+    _durable: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
+    _others: OrderedDict[Hashable, Write] = field(init=False, factory=OrderedDict)
+    #: The names in the batch that is being written now, and whether some of it are durable.
+    _in_flight: frozenset[Hashable] = field(init=False, default=frozenset())
+    _durable_in_flight: bool = field(init=False, default=False)
+    _flushing: bool = field(init=False, default=False)
     _timer: IDelayedCall | None = field(init=False, default=None)
-    _paying: bool = field(init=False, default=False)
-    _paying_first: bool = field(init=False, default=False)
-    _being_paid: frozenset[Hashable] = field(init=False, default=frozenset())
+    _durable_waiters: list[Deferred[None]] = field(init=False, factory=list)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
     def __len__(self) -> int:
-        return len(self._first) + len(self._writes)
+        return len(self._durable) + len(self._others)
 
     def __bool__(self) -> bool:
-        return bool(self._first or self._writes)
+        return bool(self._durable or self._others)
 
     def __contains__(self, name: Hashable) -> bool:
-        return name in self._first or name in self._writes or name in self._being_paid
+        return name in self._durable or name in self._others or name in self._in_flight
 
     @property
-    def owes_first(self) -> bool:
-        """Whether there is anything that must not be lost."""
-        return bool(self._first) or self._paying_first
+    def has_durable(self) -> bool:
+        """Whether a durable write is queued, or is being written."""
+        return bool(self._durable) or self._durable_in_flight
 
-    def paid_first(self, timeout_s: float) -> Deferred[None]:
-        """Fire when no write that must not be lost is left, or when *timeout_s* has passed."""
-        return waiting(self.reactor, self._waiters, timeout_s) if self.owes_first else succeed(None)
+    def durable_flushed(self, timeout_s: float) -> Deferred[None]:
+        """Fire when no durable write is left, or when *timeout_s* has passed."""
+        if not self.has_durable:
+            return succeed(None)
+        return waiting(self.reactor, self._durable_waiters, timeout_s)
 
-    def owe(self, name: Hashable, write: Write, *, first: bool = False) -> None:
+    def flushed(self, timeout_s: float = inf) -> Deferred[None]:
+        """Fire when the queue is empty and all of it is written, or when *timeout_s* has passed."""
+        if not self and not self._flushing:
+            return succeed(None)
+        return waiting(self.reactor, self._waiters, timeout_s)
+
+    def enqueue(self, name: Hashable, write: Write, *, durable: bool = False) -> None:
         """Queue *write*, in place of an earlier one of that *name*."""
-        writes = self._first if first else self._writes
-        store_recent(writes, name, write, MOST)
-        self._again()
+        store_recent(self._durable if durable else self._others, name, write, MAX_QUEUED)
+        self._schedule()
 
-    def _again(self) -> None:
-        if self._timer is None and not self._paying:
-            pause = PAUSE_S * (1.0 + self.chance())
-            self._timer = self.reactor.callLater(pause, self._pay)
+    def _schedule(self) -> None:
+        if self._timer is None and not self._flushing:
+            pause_s = PAUSE_S * (1.0 + self.chance())
+            self._timer = self.reactor.callLater(pause_s, self._flush)
 
-    def _pay(self) -> None:
+    def _flush(self) -> None:
         self._timer = None
         if not self.possible():
-            self._again()
+            self._schedule()
             return
-        self._paying = True
-        Deferred.fromCoroutine(self._pay_some()).addBoth(self._paid)
+        self._flushing = True
+        Deferred.fromCoroutine(self._write_batch()).addBoth(self._written)
 
-    async def _pay_some(self) -> None:
-        """Do a batch of writes. One that fails is queued again, unless there is a later one."""
+    async def _write_batch(self) -> None:
+        """Write one batch. A write that fails is queued again, unless there is a later one."""
         batch: list[tuple[dict[Hashable, Write], Hashable, Write]] = []
-        for writes, most in ((self._first, BATCH_FIRST), (self._writes, BATCH)):
+        for writes, most in ((self._durable, DURABLE_BATCH), (self._others, BATCH)):
             while writes and len(batch) < most:
                 batch.append((writes, *writes.popitem(last=False)))
-        self._paying_first = bool(batch) and batch[0][0] is self._first
-        self._being_paid = frozenset([name for _, name, _ in batch])
+        self._durable_in_flight = bool(batch) and batch[0][0] is self._durable
+        self._in_flight = frozenset([name for _, name, _ in batch])
 
         async def one(writes: dict[Hashable, Write], name: Hashable, write: Write) -> None:
             try:
                 await write()
             except RedisUnavailableError:
                 writes.setdefault(name, write)
-            except Exception:  # noqa: BLE001 - whatever it is, the others must be written
-                self._log.failure("Writing back failed")
+            except Exception:  # noqa: BLE001 - the other writes must be written in any case
+                self._log.failure("A queued write to Redis failed and was dropped")
 
         await gatherResults([Deferred.fromCoroutine(one(*each)) for each in batch])
 
-    def _paid(self, _: object) -> None:
-        self._paying = self._paying_first = False
-        self._being_paid = frozenset()
-        if not self._first:
-            wake(self._waiters)
+    def _written(self, _: object) -> None:
+        self._flushing = self._durable_in_flight = False
+        self._in_flight = frozenset()
+        if not self._durable:
+            wake(self._durable_waiters)
         if self:
-            self._again()
+            self._schedule()
         else:
-            self.settled()
+            self.emptied()
+            wake(self._waiters)
 
     def close(self) -> None:
         """Drop all writes."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        self._first.clear()
-        self._writes.clear()
+        self._durable.clear()
+        self._others.clear()
+        wake(self._durable_waiters)
         wake(self._waiters)

@@ -14,9 +14,9 @@ from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.proxy.exchange import MirrorOptions
 from ghmirror_tw.proxy.mirror import Mirror
-from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.runtime.certificate_authorities import Replaceable
 from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.restore_barrier import RestoreBarrier
 from ghmirror_tw.telemetry.metrics import Metrics

@@ -10,12 +10,13 @@ from uuid import uuid4
 from attrs import define, frozen
 
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.redis_store.failover import FailoverStore, Sizes
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
+from ghmirror_tw.redis_store.redis_history import history_of
 from ghmirror_tw.runtime.certificate_authorities import Replaceable
 from ghmirror_tw.runtime.thread_pool import ContentThreads
-from ghmirror_tw.store.measured_store import MeasuredStore
+from ghmirror_tw.store.failover import FailoverStore, Sizes
+from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.memory_budgets import MemoryBudgets
 from ghmirror_tw.store.memory_store import MemoryStore
@@ -111,7 +112,8 @@ def variant_cache_size(settings: Settings) -> int:
 
 def build_measured_store(stores: StoreParts, metrics: Metrics) -> Any:
     """Return the store that the mirror uses, with its latencies measured."""
-    return stores.redis or MeasuredStore(stores.memory, metrics.store, time.perf_counter)
+    memory = stores.memory
+    return stores.redis or measured(memory, memory.name, metrics.store, time.perf_counter)
 
 
 def build_budgets(settings: Settings, redis: FailoverStore | None) -> IBudgets:
@@ -145,6 +147,7 @@ def build_failover_store(  # noqa: PLR0913, PLR0917 - the parts that it connects
     return FailoverStore(
         reactor,
         records,
+        history_of(reactor, records),
         memory,
         Sizes(
             beside=redis.local_size - variants,

@@ -6,11 +6,12 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
-from attrs import define, field, fields
+from attrs import define, field, fields, has
 from twisted.internet.defer import maybeDeferred
 
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.redis_store.failover import FailoverStore
+from ghmirror_tw.runtime.lag import Lag
+from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
 from ghmirror_tw.wiring.mirror_parts import MirrorParts, build_mirror_parts
@@ -21,6 +22,12 @@ from tests.harness.home import reactor
 from tests.harness.redis_servers import Client, RedisServer
 
 _BACKLOG: Final = 100
+#: Where parts of a store are that have a reactor.
+_PARTS: Final = (
+    "ghmirror_tw.store.",
+    "ghmirror_tw.redis_store.redis_history",
+    "ghmirror_tw.redis.server_figures",
+)
 #: Time passes in Redis: keys that begin with ARGV[2] have ARGV[1] ms less to live, but for the
 #: history, which mirrors keep alive while it passes.
 _TIME_PASSES: Final = """
@@ -98,12 +105,20 @@ class SharedRedis:
 def _build_redis(clock: Clock, *others: Any) -> FailoverStore:
     """Return a store with the time of the dialogue; the connections to Redis have real time."""
     store = build_failover_store(clock.real, *others)
-    parts = [getattr(store, each.name, None) for each in fields(FailoverStore)]
-    for part in (store, *parts):
-        if getattr(part, "reactor", None) is clock.real and part is not store._lag:
-            part.reactor = clock  # type: ignore[union-attr]  # some have one
+    for part in parts_of(store):
+        if getattr(part, "reactor", None) is clock.real and not isinstance(part, Lag):
+            part.reactor = clock
     store.redis.now = clock.seconds
     return store
+
+
+def parts_of(whole: Any) -> Iterator[Any]:
+    """Return an object of the store's room, and those that it is made of."""
+    yield whole
+    for each in fields(type(whole)):
+        part = getattr(whole, each.name, None)
+        if has(type(part)) and type(part).__module__.startswith(_PARTS):
+            yield from parts_of(part)
 
 
 @define(eq=False)

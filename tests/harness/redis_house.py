@@ -6,17 +6,17 @@ import time
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.single_server import Single
-from ghmirror_tw.redis_store.failover import FailoverStore, Sizes
+from ghmirror_tw.redis_store.redis_history import history_of
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.memory_store import MemoryStore
 from tests.harness.home import reactor, until
 
@@ -46,14 +46,14 @@ def node_at(address: tuple[str, int], **more: Any) -> Node:
 
 async def settled(*stores: FailoverStore) -> None:
     """Return when nothing that was stated is on its way any more."""
-    while any(store._sending for store in stores):
-        await deferLater(reactor, 0)
+    while any(store.writes.in_flight for store in stores):
+        for store in stores:
+            await store.writes.done()
 
 
 async def written(store: FailoverStore) -> None:
     """Return when all that was stated is in Redis, and nothing is owed to it any more."""
-    while store._sending or store._owed or store._owed._paying:
-        await deferLater(reactor, 0.01)
+    await store.flushed()
 
 
 async def at_rest(*nodes: Node) -> None:
@@ -95,6 +95,7 @@ async def open_store(
     store = FailoverStore(
         reactor,
         records,
+        history_of(reactor, records),
         MemoryStore(reactor, 1),
         Sizes(local_size, 10_000_000),
         timeout_s,

@@ -490,8 +490,8 @@ class Slots(TestCase):
         for barrier in gates:
             await barrier.arrived(1)
         asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(4)]
-        watch = self.one.house.store._watch
-        await until(lambda: sum(len(each.waiters) for each in watch._watched.values()) == 4)
+        polls = self.one.house.store.locks.polls
+        await until(lambda: polls.waiting == 4)
         slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
         assert [got.status for got in await gatherResults(slow)] == [200] * 4
         assert not any(each.called for each in asked)

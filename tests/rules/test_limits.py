@@ -477,8 +477,8 @@ class Fleet(TestCase):
             barrier.open()
             assert (await trial).outcome.endswith("detail=revalidated")
             await settled(self.one.house.store)
-            watch = self.other.house.redis._watch  # type: ignore[union-attr]
-            await until(lambda: not watch._watched)  # noqa: B023 - it is waited for at once
+            polls = self.other.house.redis.locks.polls  # type: ignore[union-attr]
+            await until(lambda: not polls)  # noqa: B023 - it is waited for at once
             self.other.move_on(1.1)
             got = await self.other.get("/thing", token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
@@ -502,8 +502,8 @@ class Fleet(TestCase):
             asked = [start(self.one.get("/thing", token="alice-1"))]
             await barrier.arrived(1)
             asked += [start(self.other.get("/thing", token="alice-1"))]
-            watch = self.other.house.redis._watch  # type: ignore[union-attr]
-            await until(lambda: bool(watch._watched))  # noqa: B023 - it is waited for at once
+            polls = self.other.house.redis.locks.polls  # type: ignore[union-attr]
+            await until(lambda: bool(polls))  # noqa: B023 - it is waited for at once
             barrier.open()
             for each in asked:
                 assert (await each).outcome.endswith("detail=revalidated")

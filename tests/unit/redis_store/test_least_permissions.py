@@ -24,9 +24,10 @@ from ghmirror_tw.redis.slots import slot_of_tag
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
 from ghmirror_tw.redis_store.redis_history import History
-from ghmirror_tw.redis_store.redis_records import EpochOverError, RedisRecords
+from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.store_interface import Bid, Budget, LockName, Pair
 from tests.harness.home import reactor
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
@@ -105,7 +106,7 @@ class LeastPrivilege(TestCase):
             records.look_up(KEY, ALICE, SOON, current=False),
             records.fetch(KEY, (HELD.digest,), SOON),
             records.deny(KEY, ALICE, 21.0, SOON),
-            records.put_epoch(ALICE, EPOCH, SOON, EpochOverError.EITHER),
+            records.put_epoch(ALICE, EPOCH, SOON, EpochWrite.ALWAYS),
             history.close(),
             *(
                 budgets.bid(Budget(ALICE, "f", 2), Bid(owner, 1, 0, 1, 1, 1, 0.001))

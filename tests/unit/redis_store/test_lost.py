@@ -7,8 +7,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
-from ghmirror_tw.redis_store.failover import FailoverStore
-from ghmirror_tw.store import write_behind as owed_module
+from ghmirror_tw.store import write_behind as write_behind_module
+from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_house import node_at, open_store, settled
@@ -44,8 +44,7 @@ class Lost(TestCase):
         return await store.look_up(KEY, ALICE, Deadline(SOON), current=True)
 
     async def paid(self) -> None:
-        owed = self.other._owed
-        await until(lambda: not owed and not owed._paying)
+        await self.other.flushed()
 
     async def test_a_grant_that_redis_has_lost_is_confirmed_first(self) -> None:
         """A refusal by another replica may be lost with it: nothing is fresh or stale by it."""
@@ -95,7 +94,7 @@ class Lost(TestCase):
 
     async def test_refusals_are_not_forgotten_for_grants(self) -> None:
         """However much is owed when Redis is away."""
-        self.patch(owed_module, "MOST", 3)
+        self.patch(write_behind_module, "MAX_QUEUED", 3)
         self.server.kill()
         await until(lambda: not self.other.available)
         self.other.deny(KEY, ALICE, 2.0)

@@ -6,7 +6,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.single_server import PrimaryAndReader
-from ghmirror_tw.redis_store.failover import FailoverStore
+from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Stopped, reactor
 from tests.harness.redis_house import node_at, open_store, settled
@@ -29,9 +29,9 @@ class HeldUp(TestCase):
     async def store(self, servers: IServers | tuple[str, int]) -> FailoverStore:
         """Return one that has nothing itself, and for which time only passes when it is told to."""
         store = await open_store(self, servers, local_size=0)
-        store._lag.close()
-        store._lag.reactor, store.clock = self.clock, self.clock.seconds
-        store._lag.open()
+        store.reads.lag.close()
+        store.reads.lag.reactor, store.reads.clock = self.clock, self.clock.seconds
+        store.reads.lag.open()
         return store
 
     async def test_the_next_question_is_asked(self) -> None:
@@ -46,9 +46,9 @@ class HeldUp(TestCase):
     async def test_a_clock_that_is_set_back(self) -> None:
         """Lag that is taken back with it is not charged to Redis."""
         store = await self.store(self.server.address)
-        began, more_lag_s = store.clock(), store._lag.total_s + HOUR_S
+        began, more_lag_s = store.reads.clock(), store.reads.lag.total_s + HOUR_S
         self.clock.at += 1.0
-        assert 1.0 <= store._waited_s(began, more_lag_s) < 2.0
+        assert 1.0 <= store.reads.elapsed_s(began, more_lag_s) < 2.0
 
     async def test_the_next_server_is_asked(self) -> None:
         """Where a reader lacks what the primary has."""

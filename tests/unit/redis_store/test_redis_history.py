@@ -16,8 +16,8 @@ from ghmirror_tw.redis.sentinel_queries import Finder
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis_store import redis_history as history_module
-from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.store import record_names
+from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_house import node_at, open_store, settled
@@ -196,7 +196,7 @@ class Histories(Mirrors):
         await settled(self.other)
         assert not await usable(self.one)
         self.server.ask("CONFIG", "SET", "maxmemory", "0")
-        await until(lambda: not self.other._owed)
+        await until(lambda: not self.other.writes.queue)
         await granted(self.one, 6.0)
         await until(lambda: self.one.history.is_settled)
         assert await usable(self.one)
@@ -296,14 +296,14 @@ class Interruptions(Mirrors):
         self.server.pause()
         self.other.revoke(ALICE, ANOTHER)
         await until(lambda: not (self.one.available or self.other.available))
-        self.other._owed.possible = lambda: False
+        self.other.writes.queue.possible = lambda: False
         self.server.resume()
         await until(lambda: self.one.available and self.other.available)
         await until(lambda: self.other.history.is_known and self.one.history.is_known)
         for _ in range(3):
             assert not await usable(self.one)
         assert not self.one.history.is_settled
-        self.other._owed.possible = self.other._can_pay
+        self.other.writes.queue.possible = self.other.can_flush
         await until(lambda: self.one.history.is_settled)
         assert (await known(self.one)).epoch != EPOCH
         assert not await usable(self.one)
@@ -317,7 +317,7 @@ class Interruptions(Mirrors):
         self.one.freshen(KEY, ALICE, grant(5.0, epoch=ANOTHER), entry(5.0))
         self.other.replace_epoch(ALICE, b"epoch 03")
         self.server.resume()
-        await until(lambda: not (self.one._owed or self.other._owed))
+        await until(lambda: not (self.one.writes.queue or self.other.writes.queue))
         await until(lambda: self.one.history.is_settled and self.other.history.is_settled)
         for store in (self.one, self.other):
             found = await known(store)
@@ -333,7 +333,7 @@ class Interruptions(Mirrors):
         await until(lambda: not (self.one.available or self.other.available))
         before = self.one.redis.history
         self.other.history._closed = True  # as if it had been killed
-        self.other._owed.possible = lambda: False
+        self.other.writes.queue.possible = lambda: False
         self.server.resume()
         await until(lambda: self.one.available)
         await until(lambda: self.one.history.is_settled)

@@ -10,9 +10,9 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.caching.records import RECENCY_LENGTH
 from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.redis.slots import slot_of_tag
-from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import VERSION, Codec
+from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, open_store, settled
@@ -298,7 +298,7 @@ class Records(TestCase):
         other = await self.reader()
         assert await other.try_acquire(COLD, "b", Deadline(SOON)) is LockOutcome.HELD
         waiting = other.released(COLD, SOON)
-        self.store._leases.close()  # as if it had died
+        self.store.locks.leases.close()  # as if it had died
         self.ask("PEXPIRE", key, 1)
         await waiting
         assert await other.try_acquire(COLD, "b", Deadline(SOON)) is LockOutcome.ACQUIRED

@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.redis_store.failover import FailoverStore
 from ghmirror_tw.redis_store.renewals import is_listed, is_recent
 from ghmirror_tw.store import record_names
+from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Home, open_home
 from tests.harness.redis_house import PREFIX, SOON, open_store, settled, written

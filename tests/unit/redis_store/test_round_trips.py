@@ -125,7 +125,7 @@ class RoundTrips(TestCase):
         refused = Deferred.fromCoroutine(self.home.get("/private", token="bob-1"))
         await barrier.arrived(1)
         waiting = Deferred.fromCoroutine(other.get("/private", token="alice-1"))
-        while not other.house.store._watch._watched:
+        while not other.house.store.locks.polls.waiting:
             await deferLater(reactor, 0)
         barrier.open()
         assert (await refused).status == 404

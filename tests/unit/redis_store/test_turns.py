@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import Grant
+from ghmirror_tw.caching.records import Grant, Known
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.store import record_names
@@ -40,7 +40,7 @@ class Turns(TestCase):
 
     async def granted(self, key: CacheKey, credential: str = ALICE) -> Grant | None:
         """Return what is in Redis, whatever the process itself knows."""
-        known = await self.store.redis.look_up(key, credential, 60.0, current=True)
+        known: Known = await self.store.redis.look_up(key, credential, 60.0, current=True)
         return known.grant
 
     async def test_many_together(self) -> None:
@@ -48,7 +48,7 @@ class Turns(TestCase):
         for key in KEYS:
             self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
         assert self.under_way() == 0
-        assert len(self.store._sending) == len(KEYS)
+        assert self.store.writes.in_flight == len(KEYS)
         await deferLater(reactor, 0.0)
         assert self.under_way() == len(KEYS)
         await settled(self.store)
@@ -83,8 +83,8 @@ class Turns(TestCase):
         while self.store.available:
             await deferLater(reactor, 0.01)
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
-        assert len(self.store._owed) == 1
-        assert not self.store._sending
+        assert len(self.store.writes.queue) == 1
+        assert not self.store.writes.in_flight
 
     async def test_what_is_lost_at_the_end_is_owed(self) -> None:
         """Redis went away in that very turn."""
@@ -92,9 +92,8 @@ class Turns(TestCase):
             self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
         self.node._pool.connections[0].abort("this is a test")
         await settled(self.store)
-        assert len(self.store._owed) == len(KEYS)
-        while self.store._owed or self.store._sending or not self.store.available:
-            await deferLater(reactor, 0.01)
+        assert len(self.store.writes.queue) == len(KEYS)
+        await self.store.flushed()
         assert await self.granted(KEYS[-1]) == grant(2.0)
 
     async def test_closing_writes_it(self) -> None:
@@ -116,8 +115,7 @@ class Turns(TestCase):
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await self.store.close()
         assert self.server.ask("EXISTS", name) == 1
-        assert not self.store._owed
-        assert self.store._owed._timer is None
+        assert not self.store.writes.queue
 
     async def test_what_is_refused_is_owed_alone(self) -> None:
         """Of what is written together, one is answered with an error, and is written later."""
@@ -130,8 +128,7 @@ class Turns(TestCase):
         assert self.store.available
         for key in KEYS:
             assert await self.granted(key) == grant(2.0)
-        while self.store._owed or self.store._sending:
-            await deferLater(reactor, 0.01)
+        await self.store.flushed()
         assert await self.granted(KEY) == grant(2.0)
 
 

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import memory_store as memory_module
-from ghmirror_tw.store.measured_store import MeasuredStore
+from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
 from tests.harness.home import reactor
@@ -85,9 +85,9 @@ class Bounds(SynchronousTestCase):
     def test_it_is_a_store(self) -> None:
         """It does all that a store does, and so does a measured one."""
         assert verifyObject(IStore, self.store)
-        measured = MeasuredStore(self.store, lambda *_: None, self.clock.seconds)
-        assert verifyObject(IStore, measured)
-        assert measured.store_deadline().left_s > 1e9
+        store = measured(self.store, "memory", lambda *_: None, self.clock.seconds)
+        assert verifyObject(IStore, store)
+        assert store.store_deadline().left_s > 1e9
 
     def fill(self, count: int) -> None:
         """Remember something under so many keys, /0 used again after each."""

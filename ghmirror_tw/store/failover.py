@@ -1,0 +1,322 @@
+"""The store of a fleet: Redis, and a memory store beside it that stands in while Redis is away.
+
+Each write of this process goes to the memory store, too. While Redis is available, that is a
+bounded copy of the records used last. It saves fetching content, and this process finds its own
+writes at once. While Redis is away, it is the store; its records are written to Redis as soon as
+that is back (write-behind). Memory can't contradict Redis: content is known by its digest, and of
+a grant and a refusal the one with the later request counts, wherever it is stored. A response that
+GitHub does not confirm now needs a permission in Redis (see `caching.order`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.order import new_epoch, shows_acceptance
+from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.github.rate_limits import Limit
+from ghmirror_tw.redis.server_figures import Figures
+from ghmirror_tw.runtime.lag import Lag
+from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads, epoch_name
+from ghmirror_tw.store.fleet_lock import FleetLock
+from ghmirror_tw.store.measured_store import LookupTimes, measured
+from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.remote_availability import RemoteAvailability
+from ghmirror_tw.store.remote_interface import EpochWrite, MakeHistory
+from ghmirror_tw.store.remote_writes import RemoteWrites
+from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
+from ghmirror_tw.store.write_behind import WriteBehind
+
+#: No request waits for a write, so it may take so many times as long as a look-up.
+_WRITE_PATIENCE: Final = 4
+
+
+@define(frozen=True)
+class Sizes:
+    """How much the memory store may hold, in bytes: beside Redis, and in its place."""
+
+    beside: int
+    instead: int
+
+
+@implementer(IStore)
+@define(eq=False)
+class FailoverStore:
+    """Redis while it is available, memory while it is not.
+
+    *timeout_s*: how long one request may wait for Redis, in all. Without *fallback*, requests are
+    answered without storing while Redis is away. *report* takes the times of look-ups, by *clock*.
+    *known* is called when the first availability of Redis is known. On closing, the store waits up
+    to *grace_s* seconds for writes that must not be lost.
+    """
+
+    reactor: Any
+    #: An `IRemoteRecords`.
+    redis: Any
+    make_history: MakeHistory
+    memory: MemoryStore
+    sizes: Sizes
+    timeout_s: float
+    fallback: bool
+    report: LookupTimes
+    clock: Callable[[], float]
+    known: Callable[[], object] = lambda: None
+    name: str = "redis"
+    grace_s: float = 0.0
+    history: Any = field(init=False)
+    figures: Figures = field(init=False)
+    availability: RemoteAvailability = field(init=False)
+    reads: DeadlineReads = field(init=False)
+    writes: RemoteWrites = field(init=False)
+    locks: FleetLock = field(init=False)
+    _records: FailoverReads = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        reactor, redis, memory, servers = self.reactor, self.redis, self.memory, self.redis.servers
+        write_s = self.timeout_s * _WRITE_PATIENCE
+        look_ups = measured(redis, self.name, self.report, self.clock)
+        queue = WriteBehind(reactor, self.can_flush, self.resize, redis.chance)
+        self.history = self.make_history(owes=lambda: queue.has_durable)
+        self.figures = Figures(reactor, servers)
+        self.availability = RemoteAvailability(
+            reactor, servers, self.history, write_s, self._settled
+        )
+        self.reads = DeadlineReads(reactor, self.clock, Lag(reactor), self.availability)
+        self.writes = RemoteWrites(reactor, redis, memory, queue, write_s, self.resize)
+        self._records = FailoverReads(
+            look_ups,
+            self.reads,
+            memory,
+            self.writes,
+            self.history,
+            servers,
+            self.timeout_s,
+            self.fallback,
+        )
+        self.locks = FleetLock(reactor, look_ups, memory, self.reads, self.writes, self.timeout_s)
+        self.resize()
+
+    # Availability.
+
+    @property
+    def available(self) -> bool:
+        """Whether Redis can be read and written now."""
+        return self.availability.available
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the first availability of Redis is known."""
+        return self.availability.is_settled
+
+    def can_flush(self) -> bool:
+        """Tell whether queued writes can be written. An epoch needs a history that is known."""
+        return self.redis.servers.writing and self.redis.history is not None
+
+    def open(self) -> None:
+        """Begin to connect."""
+        self.reads.lag.open()
+        self.availability.open()
+
+    def _settled(self) -> None:
+        self.figures.open()
+        self.known()
+
+    def settled(self) -> Deferred[None]:
+        """Fire when the first availability of Redis is known."""
+        return self.availability.settled()
+
+    def changed(self) -> None:
+        """Note that Redis went away or came back, and may have lost records meanwhile."""
+        self.availability.changed()
+        self.resize()
+
+    def connected(self) -> None:
+        """Note a new connection, which may lead to another server."""
+        self.availability.connected()
+
+    def resize(self) -> None:
+        """Resize the memory store: it has to hold more while Redis lacks records."""
+        alone = self.fallback and (not self.available or bool(self.writes.queue))
+        self.memory.resize(self.sizes.instead if alone else self.sizes.beside)
+
+    @property
+    def _stores(self) -> bool:
+        """Whether responses are stored at all."""
+        return self.fallback or bool(self.redis.servers.writing)
+
+    # Look-ups.
+
+    def store_deadline(self) -> Deadline:
+        """Return how long one request may wait for Redis."""
+        return Deadline(self.timeout_s)
+
+    def look_up(
+        self,
+        key: CacheKey,
+        credential: str,
+        store_deadline: Deadline,
+        *,
+        current: bool = False,
+        token: str | None = None,
+    ) -> Deferred[Known]:
+        """Return the records in Redis and in this process."""
+        return self._records.look_up(key, credential, store_deadline, current=current, token=token)
+
+    def fetch(
+        self,
+        key: CacheKey,
+        digests: tuple[str, ...],
+        store_deadline: Deadline,
+        *,
+        current: bool = False,
+    ) -> Deferred[dict[str, Representation]]:
+        """Return representations: copies in memory, and those that Redis has."""
+        return self._records.fetch(key, digests, store_deadline, current=current)
+
+    def limits(
+        self, token: str, scopes: tuple[str, ...], store_deadline: Deadline
+    ) -> Deferred[tuple[Limit, ...]]:
+        """Return the limits in force that are stored in Redis or in this process."""
+        return Deferred.fromCoroutine(self._records.limits(token, scopes, store_deadline))
+
+    # Writes.
+
+    def store_response(
+        self,
+        key: CacheKey,
+        credential: str,
+        representation: Representation,
+        grant: Grant,
+        entry: Entry,
+    ) -> None:
+        """Store what a 200 contained."""
+        if self._stores:
+            self.memory.store_response(key, credential, representation, grant, entry)
+            self.writes.store(key, credential, representation, grant, entry)
+
+    def freshen(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
+        """Store what a 304 confirmed."""
+        if not self._stores:
+            return
+        self.memory.freshen(key, credential, grant, entry)
+        # For a page with links, all replicas must know its last validation: proofs of its `Link`
+        # count only if they are newer.
+        if grant.link is None and self.redis.has(key, credential, grant, entry):
+            return
+        if self.redis.servers.writing:
+            self.writes.confirm(key, credential, grant, entry)
+        else:
+            self.writes.store(key, credential, None, grant, entry)
+
+    def deny(self, key: CacheKey, credential: str, asked_at: float) -> None:
+        """Store a refusal of a key; the write must not be lost."""
+        self.memory.deny(key, credential, asked_at)
+        self.writes.send(
+            ("refusal", key.name, credential),
+            key.name,
+            lambda: self.redis.deny(key, credential, asked_at, self.writes.timeout_s),
+            durable=True,
+        )
+
+    def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
+        """Begin an epoch in the whole fleet, unless there is one."""
+        if self.redis.history is None:
+            return None
+        began = self.memory.begin_epoch(credential, epoch, since)
+        if began == epoch:
+            self._put_epoch(credential, epoch, EpochWrite.IF_ABSENT)
+        return began
+
+    def revoke(self, credential: str, epoch: bytes) -> None:
+        """Replace the epoch of a credential, if any; the write must not be lost."""
+        self.memory.revoke(credential, epoch)
+        self._put_epoch(credential, epoch, EpochWrite.IF_PRESENT)
+
+    def _put_epoch(self, credential: str, epoch: bytes, over: EpochWrite) -> None:
+        """Write an epoch; a write from the queue stores another one in its place.
+
+        A late write may follow writes of other replicas, and must not permit grants from before
+        those.
+        """
+        at_once = [epoch]
+
+        async def put() -> None:
+            if self.redis.history is None and self.redis.servers.writing:
+                await self.history.looked(self.writes.timeout_s)
+            own = at_once.pop() if at_once else new_epoch(accepted=shows_acceptance(epoch))
+            if own != epoch and self.memory.epoch(credential) is not None:
+                self.memory.set_epoch(credential, own)
+            stored = await self.redis.put_epoch(credential, own, self.writes.timeout_s, over)
+            if stored != own and self.memory.epoch(credential) == own:
+                self.memory.set_epoch(credential, stored)
+
+        durable = over is not EpochWrite.IF_ABSENT
+        self.writes.send(epoch_name(credential), credential, put, durable=durable)
+
+    def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
+        """Replace an epoch in the whole fleet; fire when Redis has it, or after the timeout."""
+        self.memory.replace_epoch(credential, epoch)
+        self._put_epoch(credential, epoch, EpochWrite.ALWAYS)
+        sent = self.writes.latest(credential)
+        if sent is None:
+            return succeed(None)
+        waiters: list[Deferred[None]] = []
+        sent.addCallback(lambda _: wake(waiters))
+        return waiting(self.reactor, waiters, self.timeout_s)
+
+    def set_limit(self, token: str, limit: Limit) -> None:
+        """Store a limit, in the whole fleet."""
+        self.memory.set_limit(token, limit)
+        self.writes.send(
+            ("limit", token, limit.scope),
+            token,
+            lambda: self.redis.set_limit(token, limit, self.writes.timeout_s),
+        )
+
+    def mark_unstorable(self, key: CacheKey) -> None:
+        """Note that responses can't be stored; a write that fails is not queued."""
+        self.memory.mark_unstorable(key)
+        self.writes.send(
+            None, key.name, lambda: self.redis.mark_unstorable(key, self.writes.timeout_s)
+        )
+
+    async def flushed(self) -> None:
+        """Wait until Redis has all writes, also those in the queue."""
+        await self.writes.flushed()
+
+    # Locks.
+
+    def try_acquire(
+        self, lock: LockName, owner: str, store_deadline: Deadline
+    ) -> Deferred[LockOutcome]:
+        """Try to acquire a lock in the fleet."""
+        return Deferred.fromCoroutine(self.locks.try_acquire(lock, owner, store_deadline))
+
+    def release(self, lock: LockName, owner: str) -> None:
+        """Release a lock."""
+        self.locks.release(lock, owner)
+
+    def released(self, lock: LockName, timeout_s: float) -> Deferred[None]:
+        """Fire when the lock has been released, here or elsewhere."""
+        return Deferred.fromCoroutine(self.locks.released(lock, timeout_s))
+
+    def close(self) -> Deferred[None]:
+        """Finish the writes in flight, and close all connections."""
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        self.availability.close()
+        self.reads.lag.close()
+        self.figures.close()
+        self.locks.close()
+        await self.writes.close(self.grace_s)
+        await self.history.close()
+        await self.redis.servers.close()
+        await self.memory.close()

@@ -1,0 +1,80 @@
+"""Whether Redis can be read and written now, and what follows when that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+
+from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.store.remote_interface import IRemoteHistory
+
+
+@define(eq=False)
+class RemoteAvailability:
+    """Follows the *servers*; after each return of a server its *history* is looked up again.
+
+    *on_settled* is called once: when it is known for the first time whether Redis is available, and
+    its history is known or has been looked up for *look_up_s* seconds.
+    """
+
+    reactor: Any
+    servers: Any
+    history: IRemoteHistory
+    look_up_s: float
+    on_settled: Callable[[], object]
+    is_settled: bool = field(init=False, default=False)
+    _closed: bool = field(init=False, default=False)
+    _returns: int | None = field(init=False, default=None)
+    _waiters: list[Deferred[None]] = field(init=False, factory=list)
+
+    @property
+    def available(self) -> bool:
+        """Whether Redis can be read and written now."""
+        return bool(self.servers.reading and self.servers.writing)
+
+    def open(self) -> None:
+        """Begin to connect."""
+        self.servers.open()
+        self.servers.settled().addCallback(self._look_up_history)
+
+    def _look_up_history(self, _: None) -> None:
+        self._returns = self.servers.returns
+        self.history.look()
+        if self.servers.writing:
+            self.history.looked(self.look_up_s).addCallback(self._settle)
+        else:
+            self._settle(None)
+
+    def _settle(self, _: None) -> None:
+        if self._closed:
+            return
+        self.is_settled = True
+        self.on_settled()
+        wake(self._waiters)
+
+    def settled(self, timeout_s: float = inf) -> Deferred[None]:
+        """Fire when the first availability is known, or when *timeout_s* has passed."""
+        if self.is_settled:
+            return succeed(None)
+        return waiting(self.reactor, self._waiters, timeout_s)
+
+    def changed(self) -> None:
+        """Note that Redis went away or came back, and may have lost records meanwhile."""
+        returns = self.servers.returns
+        if self._returns not in {None, returns}:
+            self.history.interrupted()
+        if self.is_settled:
+            self._returns = returns
+
+    def connected(self) -> None:
+        """Note a new connection, which may lead to another server."""
+        if self.is_settled:
+            self.history.connected()
+
+    def close(self) -> None:
+        """Settle no more."""
+        self._closed = True

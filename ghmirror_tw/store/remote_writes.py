@@ -1,0 +1,283 @@
+"""Writes to Redis: sent at once, tracked until they are done, and queued where Redis is away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
+from typing import Any, TypeAlias
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.redis.servers_interface import Command, RedisUnavailableError, Reply
+from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.remote_interface import IRemoteRecords
+from ghmirror_tw.store.write_behind import Write, WriteBehind
+
+#: A cache key, a credential, and the records that a 304 confirmed.
+Confirmed: TypeAlias = tuple[CacheKey, str, Grant, Entry]
+
+
+def grant_name(key: CacheKey, credential: str, *_: object) -> tuple[str, str, str]:
+    """Return the name under which the write of a grant is tracked and queued."""
+    return "grant", key.name, credential
+
+
+@define(eq=False)
+class _WritesInFlight:
+    """Writes that have been sent and have no reply yet, by the key or credential they concern."""
+
+    _by_slot: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
+    _names: Counter[Hashable] = field(init=False, factory=Counter)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_slot.values()))
+
+    def __contains__(self, name: Hashable) -> bool:
+        return name in self._names
+
+    def begin(self, name: Hashable, slot: str, done: Deferred[None]) -> None:
+        self._by_slot.setdefault(slot, []).append(done)
+        self._names[name] += 1
+
+    def end(self, name: Hashable, slot: str, done: Deferred[None]) -> None:
+        self._names[name] -= 1
+        if not self._names[name]:
+            del self._names[name]
+        of_slot = self._by_slot[slot]
+        of_slot.remove(done)
+        if not of_slot:
+            del self._by_slot[slot]
+
+    def latest(self, slot: str) -> Deferred[None] | None:
+        of_slot = self._by_slot.get(slot)
+        return of_slot[-1] if of_slot else None
+
+    async def done(self, slot: str) -> None:
+        while of_slot := self._by_slot.get(slot):
+            await DeferredList(list(of_slot))
+
+    async def all_done(self) -> None:
+        while self._by_slot:
+            await DeferredList([done for of_slot in self._by_slot.values() for done in of_slot])
+
+
+@define(eq=False)
+class _Group:
+    """Confirmations of one turn of the reactor, and the Deferred that fires when all are done."""
+
+    confirmed: list[Confirmed] = field(factory=list)
+    commands: list[Command] = field(factory=list)
+    done: Deferred[None] = field(factory=Deferred)
+
+
+@define(eq=False)
+class RemoteWrites:
+    """Sends writes to Redis in the order in which they are made; no caller waits for them.
+
+    A write that fails because Redis is away goes to *queue*, and *enqueued* is called.
+    Confirmations of one turn of the reactor are sent in one exchange (group commit), because each
+    exchange has a cost of its own. Any other write, and any look-up of the same key, sends them
+    first, so the order of writes and look-ups is kept.
+    """
+
+    reactor: Any
+    redis: IRemoteRecords
+    memory: MemoryStore
+    queue: WriteBehind
+    timeout_s: float
+    enqueued: Callable[[], object]
+    _in_flight: _WritesInFlight = field(init=False, factory=_WritesInFlight)
+    #: The confirmations of this turn: by cache key where servers are sharded.
+    _groups: dict[str, _Group] = field(init=False, factory=dict)
+    _end_of_turn: Any = field(init=False, default=None)
+    _log: Logger = field(init=False, factory=lambda: Logger(namespace="ghmirror.store"))
+
+    @property
+    def in_flight(self) -> int:
+        """How many writes have been made, and are neither done nor queued."""
+        return len(self._in_flight)
+
+    def is_in_flight(self, name: Hashable) -> bool:
+        """Tell whether a write of that name is in flight."""
+        return name in self._in_flight
+
+    def is_unwritten(self, name: Hashable) -> bool:
+        """Tell whether a write of that name is in flight or queued."""
+        return name in self._in_flight or name in self.queue
+
+    def latest(self, slot: str) -> Deferred[None] | None:
+        """Return the latest write in flight of a key or credential; it is not to be changed."""
+        return self._in_flight.latest(slot)
+
+    async def done(self, slot: str | None = None) -> None:
+        """Wait until writes in flight are done or queued: those of *slot*, or all."""
+        await (self._in_flight.all_done() if slot is None else self._in_flight.done(slot))
+
+    async def flushed(self) -> None:
+        """Wait until all writes are done, also those in the queue."""
+        while self.in_flight or self.queue:
+            await self.done()
+            await self.queue.flushed()
+        await self.queue.flushed()
+
+    # Single writes.
+
+    def send(
+        self, name: Hashable | None, slot: str, write: Write, *, durable: bool = False
+    ) -> None:
+        """Send a write that concerns the key or credential *slot*.
+
+        If it fails, it is queued under its *name*, if it has one; *durable*: as one that must not
+        be lost.
+        """
+        self.commit()
+        self._track(_run(write), name, slot, write, durable=durable)
+
+    def _track(
+        self,
+        sending: Coroutine[Deferred[Any], Any, None],
+        name: Hashable | None,
+        slot: str,
+        write: Write,
+        *,
+        durable: bool = False,
+    ) -> None:
+        done = Deferred.fromCoroutine(sending)
+        if done.called:
+            done.addErrback(self._failed, name, write, durable=durable)
+            return
+        self._in_flight.begin(name, slot, done)
+
+        def end(result: Failure | None) -> None:
+            if result is not None:
+                self._failed(result, name, write, durable=durable)
+            self._in_flight.end(name, slot, done)
+
+        done.addBoth(end)
+
+    def _failed(
+        self, failure: Failure, name: Hashable | None, write: Write, *, durable: bool
+    ) -> None:
+        if not failure.check(RedisUnavailableError):
+            self._log.failure("Writing to Redis failed", failure=failure)
+        elif name is not None:
+            self.queue.enqueue(name, write, durable=durable)
+            self.enqueued()
+
+    # Responses, and confirmations.
+
+    def store(
+        self,
+        key: CacheKey,
+        credential: str,
+        representation: Representation | None,
+        grant: Grant,
+        entry: Entry,
+    ) -> None:
+        """Write a grant and an entry, and the representation that a 200 contained."""
+        # The first time with the content at hand; from the queue with the copy in memory, if any.
+        content = [] if representation is None else [representation]
+        self.send(
+            grant_name(key, credential),
+            key.name,
+            lambda: self._store(key, credential, grant, entry, content.pop() if content else None),
+        )
+
+    async def _store(
+        self,
+        key: CacheKey,
+        credential: str,
+        grant: Grant,
+        entry: Entry,
+        representation: Representation | None = None,
+    ) -> None:
+        """Write a grant and an entry, and the representation if Redis doesn't have it."""
+        freshen = partial(self.redis.freshen, key, credential, grant, entry)
+        stored = await freshen(representation, self.timeout_s)
+        copy = None if stored else self.memory.held(key, (grant.digest,)).get(grant.digest)
+        if copy is not None:
+            await freshen(copy, self.timeout_s)
+
+    def confirm(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
+        """Write what a 304 confirmed, with the other confirmations of this turn."""
+        try:
+            command = self.redis.confirmation(key, credential, grant, entry)
+        except Exception:  # noqa: BLE001 - the other confirmations must not be lost for it
+            self._log.failure("Writing to Redis failed")
+            return
+        group = self._groups.setdefault(key.name if self.redis.servers.sharded else "", _Group())
+        if self._end_of_turn is None:
+            self._end_of_turn = self.reactor.callLater(0.0, self.commit)
+        group.commands.append(command)
+        group.confirmed.append((key, credential, grant, entry))
+        self._in_flight.begin(grant_name(key, credential), key.name, group.done)
+
+    def commit_before(self, key: CacheKey) -> None:
+        """Send the confirmations of this turn if any write of *key* is in flight."""
+        if self._groups and self._in_flight.latest(key.name) is not None:
+            self.commit()
+
+    def commit(self) -> None:
+        """Send the confirmations of this turn now."""
+        if self._end_of_turn is None:
+            return
+        if self._end_of_turn.active():
+            self._end_of_turn.cancel()
+        self._end_of_turn = None
+        groups, self._groups = self._groups, {}
+        for group in groups.values():
+            sent = self.redis.confirm(group.confirmed[0][0], group.commands, self.timeout_s)
+            sent.addCallback(self._committed, group).addErrback(self._not_committed, group)
+
+    def _committed(self, replies: list[Reply], group: _Group) -> None:
+        for confirmed, stored in zip(group.confirmed, replies, strict=True):
+            if isinstance(stored, Exception):
+                self._enqueue(confirmed)
+            elif not stored:
+                self._store_again(confirmed)
+        self._end(group)
+
+    def _not_committed(self, failure: Failure, group: _Group) -> None:
+        if failure.check(RedisUnavailableError):
+            for confirmed in group.confirmed:
+                self._enqueue(confirmed)
+        else:
+            self._log.failure("Writing to Redis failed", failure=failure)
+        self._end(group)
+
+    def _enqueue(self, confirmed: Confirmed) -> None:
+        self.queue.enqueue(grant_name(*confirmed), partial(self._store, *confirmed))
+        self.enqueued()
+
+    def _store_again(self, confirmed: Confirmed) -> None:
+        """Write a representation that Redis has lost, if there is a copy in memory."""
+        key, _, grant, _ = confirmed
+        copy = self.memory.held(key, (grant.digest,)).get(grant.digest)
+        if copy is not None:
+            write = partial(self.redis.freshen, *confirmed, copy, self.timeout_s)
+            later = partial(self._store, *confirmed)
+            self._track(_run(write), grant_name(*confirmed), key.name, later)
+
+    def _end(self, group: _Group) -> None:
+        for confirmed in group.confirmed:
+            self._in_flight.end(grant_name(*confirmed), confirmed[0].name, group.done)
+        group.done.callback(None)
+
+    async def close(self, grace_s: float) -> None:
+        """Wait for writes in flight, and up to *grace_s* seconds for durable ones in the queue."""
+        self.commit()
+        # A reply may show that Redis has lost a representation, which is then written again.
+        await self.done()
+        if self.queue.has_durable:
+            await self.queue.durable_flushed(grace_s)
+        self.queue.close()
+
+
+async def _run(write: Write) -> None:
+    await write()
