@@ -22,7 +22,7 @@ from attrs import frozen
 from benchmarks import usage
 from benchmarks.filling import issue
 from benchmarks.programs import Program, nginx
-from ghmirror_tw.http.entity_tags import compute
+from ghmirror_tw.github.entity_tag_rule import compute_entity_tag
 from tests.fakes.github import VARY
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import free_port
@@ -195,7 +195,7 @@ class FastGitHub(Program):
             path.write_bytes(content)
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content, _LEVEL, mtime=0))
             for token in tokens:
-                tag = compute(content, VARY.encode(), accept=None, authorization=token)
+                tag = compute_entity_tag(content, VARY.encode(), accept=None, authorization=token)
                 digests.append(f'"{token.decode()} {target}" {tag.decode().strip(chr(34))};')
         if self._download_bytes:
             noise = random.Random(1).randbytes(self._download_bytes)

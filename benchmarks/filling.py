@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from ghmirror_tw.caching.content_codings import represent
-from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.caching.credential_names import CredentialNames
+from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.caching.representations import representation_of
 from ghmirror_tw.http.fields import Fields
 
 SMALLEST: Final = 2_000
@@ -92,7 +93,8 @@ def make(count: int, names: CredentialNames, credentials: int = 2) -> Iterator[M
     rng = random.Random(1)
     fields = Fields(_LINES)
     pool = [
-        represent(fields, _content(rng), None, 1 << 30)[0] for _ in range(min(count, DIFFERENT))
+        representation_of(fields, _content(rng), None, 1 << 30)[0]
+        for _ in range(min(count, DIFFERENT))
     ]
     users = [names.name(b"token %d" % user) for user in range(credentials)]
     now = time.time()

@@ -35,7 +35,7 @@ from twisted.web.server import Site
 
 from benchmarks.filling import Made, make
 from benchmarks.starving import waited
-from ghmirror_tw.caching.key import CredentialNames
+from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.runtime.garbage_collection import leave_alone

@@ -41,7 +41,7 @@ ROOMS: Final = (
 )
 
 _LAYERS: Final = (
-    ("ghmirror_tw/caching/content_codings.py", "gzip and rewriting"),
+    ("ghmirror_tw/http/content_codings.py", "gzip and rewriting"),
     ("ghmirror_tw/github/url_rewriting.py", "gzip and rewriting"),
     *((f"ghmirror_tw/{room}/", room) for room in ROOMS),
     ("ghmirror_tw/", "service"),

@@ -21,9 +21,10 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from ghmirror_tw.caching.content_codings import represent
-from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.caching.credential_names import CredentialNames
+from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Representation
+from ghmirror_tw.caching.representations import representation_of
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis_store.redis_records import RedisRecords
@@ -57,7 +58,7 @@ def content_of(number: int) -> Representation:
         % (each, hashlib.sha256(b"%d %d" % (number, each)).hexdigest()[:24].encode())
         for each in range(20 + number * 7 % 800)
     )
-    return represent(FIELDS, b'{"of":%d,"labels":[%s]}' % (number, lines), None, 1 << 30)[0]
+    return representation_of(FIELDS, b'{"of":%d,"labels":[%s]}' % (number, lines), None, 1 << 30)[0]
 
 
 @define(eq=False)

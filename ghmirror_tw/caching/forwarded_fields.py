@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 from ghmirror_tw.caching.key import is_key_field
-from ghmirror_tw.github.user_agents import respelled
-from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.github.user_agents import without_indenting_names
+from ghmirror_tw.http.fields import FRAMING, HOP_BY_HOP, Fields
 
 #: The `User-Agent` for a client that sends none: GitHub refuses requests without one.
-OWN_AGENT: Final = b"ghmirror"
+DEFAULT_USER_AGENT: Final = b"ghmirror"
+
 #: Fields of the connection between client and mirror; cookies are of other sites of its domain.
 _OWN: Final = frozenset({b"host", b"content-length", b"expect", b"cookie"})
+
 #: Fields that make some servers replace the host, path, method or client address of a request.
 _OVERRIDING: Final = frozenset(
     {
@@ -23,10 +25,15 @@ _OVERRIDING: Final = frozenset(
         *(b"x-http-method-override", b"x-http-method", b"x-method-override"),
     }
 )
+
 _OVERRIDING_PREFIXES: Final = (b"x-forwarded-", b"x-original-")
 
+#: Response fields that are not passed on: those of one connection, and cookies. A cookie would
+#: reach every client that shares the response, and no client of the API uses one.
+_NOT_FORWARDED: Final = HOP_BY_HOP | FRAMING | {b"set-cookie"}
 
-def forwarded(fields: Fields) -> Fields:
+
+def forwarded_request_fields(fields: Fields) -> Fields:
     """Return those *fields* of any request that are forwarded (RFC 9110, section 7.6.1)."""
     return Fields.of(
         tuple(
@@ -41,12 +48,19 @@ def forwarded(fields: Fields) -> Fields:
     )
 
 
-def canonical(fields: Fields) -> Fields:
+def canonical_request_fields(fields: Fields) -> Fields:
     """Return the fields that a storable request is forwarded with, without preconditions.
 
     They are those of the cache key, `Authorization`, `User-Agent` and `Accept-Encoding`. `Via` is
     added later, to every request.
     """
     kept = [line for line in fields.lines if is_key_field(line[0]) or line[0] == b"authorization"]
-    agent = respelled(fields.get(b"user-agent") or OWN_AGENT)
+    agent = without_indenting_names(fields.get(b"user-agent") or DEFAULT_USER_AGENT)
     return Fields.of((*kept, (b"user-agent", agent), (b"accept-encoding", b"gzip")))
+
+
+def forwarded_response_fields(fields: Fields) -> Fields:
+    """Return the fields of GitHub's own answer as they pass on: without framing and cookies."""
+    if fields.get(b"connection") is None:
+        return fields.without(_NOT_FORWARDED)
+    return fields.without(_NOT_FORWARDED.union(fields.listed(b"connection")))

@@ -121,7 +121,7 @@ def _merged(one: Entry, other: Entry) -> Entry:
     return evolve(newer, brought_at=older.brought_at)
 
 
-def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def recency_list(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return the recency list that *entries* make: newest validation first, at most 8.
 
     There may be several for one representation: the later one wins, and the later 200 is kept
@@ -138,9 +138,9 @@ def ranked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(newest_first[:RECENCY_LENGTH])
 
 
-def refreshed(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
+def with_entry(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
     """Return a recency list with *entry* in its place."""
-    return ranked((*entries, entry))
+    return recency_list((*entries, entry))
 
 
 @frozen
@@ -188,7 +188,7 @@ class Known:
         asked_at = 0.0 if self.grant is None else self.grant.asked_at
         return max(asked_at, self.refused_at)
 
-    def weighed(self, now: float) -> Known:
+    def effective(self, now: float) -> Known:
         """Return this without a grant that has expired, or that a refusal outweighs.
 
         A refusal outweighs what was asked for before it, or at the same time.
@@ -198,12 +198,12 @@ class Known:
             return self
         return evolve(self, grant=None)
 
-    def doubted(self) -> Known:
+    def unvalidated(self) -> Known:
         """Return this with a grant that permits nothing before GitHub has confirmed it."""
         grant = self.grant
         return self if grant is None else evolve(self, grant=evolve(grant, epoch=None))
 
-    def with_all_of(self, other: Known) -> Known:
+    def merged(self, other: Known) -> Known:
         """Return what this and *other* know of the same: always the newer of two words.
 
         It is as current as this one, and has its epoch.
@@ -216,7 +216,7 @@ class Known:
             # mostly there is one, and the other's is the later word on the same
             single = len(entries) == len(others) == 1
             if single or not set(others) <= set(entries):
-                entries = ranked((*entries, *others))
+                entries = recency_list((*entries, *others))
         return Known(
             grant=grant,
             entries=entries,

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from math import inf
 from typing import Final
 
 from attrs import frozen
 
-from ghmirror_tw.caching.key import token_in
-from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
+from ghmirror_tw.caching.records import (
+    Entry,
+    Grant,
+    Known,
+    Representation,
+)
 from ghmirror_tw.caching.validators import Validator, ValidatorKind
-from ghmirror_tw.caching.vary import varied
+from ghmirror_tw.caching.vary import variant_id
 from ghmirror_tw.http.entity_tags import weakly_equal
-from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
 
-#: The lifetime of tokens in seconds, by prefix: tokens of installations, tokens of Apps for users,
-#: and JSON Web Tokens of Apps (GitHub: authenticating with an App).
-_LIVES_S: Final = ((b"ghs_", 3600.0), (b"ghu_", 8 * 3600.0), (b"eyJ", 600.0))
 _NOTHING: Final = Fields()
-#: A grant is kept for a day at least, whatever stale answers need.
-LEAST_S: Final = 86_400.0
 _SCOPES: Final = b"x-oauth-scopes"
 _SSO: Final = b"x-github-sso"
 _POLL_INTERVAL: Final = b"x-poll-interval"
-_EXPIRATION: Final = b"github-authentication-token-expiration"
+
+#: What the grant says, unless the 304 does.
+_GRANT_FIELDS: Final = frozenset({b"etag", b"last-modified", b"link"})
+
+#: What a 304 doesn't replace: it would speak of its own missing content.
+_CONTENT_FIELDS: Final = frozenset({b"content-type", b"content-language", b"content-disposition"})
 
 
 @frozen
@@ -45,37 +48,7 @@ class ResponseMetadata:
     epoch: bytes | None = None
 
 
-def expires_at(
-    authorization: bytes | None, fields: Fields, asked_at: float, stale_limit_s: float
-) -> float:
-    """Return until when a grant is worth keeping, unless it is confirmed again.
-
-    As long as stale answers may need it, and a day at least; but not beyond the life of the
-    token, which is known by how it begins, and which GitHub tells of others, since tokens that
-    rotate must not pile up.
-    """
-    life_s = max(stale_limit_s, LEAST_S)
-    if authorization is None:
-        return asked_at + life_s
-    token = token_in(authorization)
-    life_s = min([life_s, *(life for start, life in _LIVES_S if token.startswith(start))])
-    told = fields.get(_EXPIRATION)
-    if told is None:
-        return asked_at + life_s
-    # A token that has ended, by a clock that differs, was good for this very question.
-    return min(asked_at + life_s, max(_time_of(told), asked_at + 60.0))
-
-
-def _time_of(told: bytes) -> float:
-    """Return when a token ends, as GitHub writes it; what isn't a time is never."""
-    try:
-        text = told.decode("latin-1").replace("UTC", "+0000")
-        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S %z").timestamp()
-    except (ValueError, OverflowError):
-        return inf
-
-
-def confirmed(
+def from_304(
     known: Known, validator: Validator, stored: Representation, word: ResponseMetadata
 ) -> tuple[Grant, Entry]:
     """Return the grant that a 304 gives, and the representation's entry in the recency list.
@@ -104,7 +77,7 @@ def confirmed(
         scopes=fields.get(_SCOPES) or (None if own is None else own.scopes),
         sso=fields.get(_SSO) or (None if own is None else own.sso),
         poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
-        varied=varied(word.sent, stored.fields, fields),
+        varied=variant_id(word.sent, stored.fields, fields),
         epoch=word.epoch,
     )
     if entry is None:
@@ -120,7 +93,7 @@ def confirmed(
     return grant, entry.validated(word.came_at, word.login)
 
 
-def brought(
+def from_200(
     known: Known, stored: Representation, word: ResponseMetadata, *, shareable: bool
 ) -> tuple[Grant, Entry]:
     """Return the grant that a 200 gives, and the representation's entry in the recency list."""
@@ -138,7 +111,7 @@ def brought(
         scopes=word.fields.get(_SCOPES),
         sso=word.fields.get(_SSO),
         poll_interval=word.fields.get(_POLL_INTERVAL),
-        varied=varied(word.sent, stored.fields),
+        varied=variant_id(word.sent, stored.fields),
         epoch=word.epoch,
     )
     entry = Entry(
@@ -153,3 +126,24 @@ def brought(
         supersedes=known.grant.digest if known.grant is not None else None,
     )
     return grant, entry
+
+
+def freshened(stored: Fields, grant: Grant, answer: Fields) -> Fields:
+    """Return the fields of an answer from the store (RFC 9111, section 4.3.4).
+
+    The representation's, then the grant's, then those of GitHub's 304 to this very question; but
+    what the stored content is, the 304 can't change, and what describes the 304 stays with it.
+    """
+    said = ((b"etag", grant.etag), (b"last-modified", grant.last_modified), (b"link", grant.link))
+    lines, described = stored.once(_stored_lines)
+    newer = [line for line in answer.lines if line[0] not in described]
+    names = {name for name, _ in newer}
+    kept = [line for line in lines if line[0] not in names]
+    granted = [(name, value) for name, value in said if value is not None and name not in names]
+    return Fields.of((*kept, *granted, *newer))
+
+
+def _stored_lines(stored: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], frozenset[bytes]]:
+    """Return the lines that are no grant's, and which fields of a 304 say nothing beside them."""
+    described = frozenset([name for name, _ in stored]) & _CONTENT_FIELDS
+    return stored.without(_GRANT_FIELDS).lines, described | MESSAGE_FIELDS

@@ -20,23 +20,14 @@ from ghmirror_tw.caching.records import (
     Representation,
     digest_of,
 )
-from ghmirror_tw.http import entity_tags
-from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.github.entity_tag_rule import EMPTY_LIST, compute_entity_tag
+from ghmirror_tw.github.media_types import _JSON_ACCEPTED, _media_types
+from ghmirror_tw.http.entity_tags import parse_entity_tags, weakly_equal
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.request import Request
 
 #: Content of candidates beyond this many bytes in all is not hashed.
 CANDIDATE_BYTES: Final = 8 * 1024 * 1024
-
-#: What the grant says, unless the 304 does.
-_OF_GRANT: Final = frozenset({b"etag", b"last-modified", b"link"})
-#: What a 304 doesn't replace: it would speak of its own missing content.
-_OF_CONTENT: Final = frozenset({b"content-type", b"content-language", b"content-disposition"})
-
-#: Media types whose empty list is the two bytes `[]`.
-_JSON: Final = frozenset(
-    {b"application/json", b"application/vnd.github+json", b"application/vnd.github.v3+json"}
-)
-_JSON_ACCEPTED: Final = _JSON | {b"*/*"}
 
 
 class ValidatorKind(Enum):
@@ -59,7 +50,7 @@ class Validator:
 
 #: The representation of an empty list of which nothing else is known.
 EMPTY_FIELDS: Final = Fields(((b"content-type", b"application/json; charset=utf-8"),))
-EMPTY_DIGEST: Final = digest_of(entity_tags.EMPTY_LIST, EMPTY_FIELDS)
+EMPTY_DIGEST: Final = digest_of(EMPTY_LIST, EMPTY_FIELDS)
 
 
 def may_have_candidates(known: Known) -> bool:
@@ -102,7 +93,7 @@ def candidates(
     return tuple(chosen)
 
 
-def of_client(request: Request) -> tuple[Validator, ...]:
+def client_validators(request: Request) -> tuple[Validator, ...]:
     """Return the client's own entity-tags, for when nothing else is known.
 
     GitHub's 304 to one of them is its answer to the client, though not one that can be stored.
@@ -112,28 +103,19 @@ def of_client(request: Request) -> tuple[Validator, ...]:
         return ()
     return tuple(
         Validator(tag, ValidatorKind.CLIENT, "")
-        for tag in entity_tags.parse_list(value)[:RECENCY_LENGTH]
+        for tag in parse_entity_tags(value)[:RECENCY_LENGTH]
     )
 
 
-def may_be_empty(request: Request) -> bool:
+def may_be_empty_list(request: Request) -> bool:
     """Tell whether the answer to a question, if it is an empty list, is the two bytes `[]`."""
     accept = request.fields.get(b"accept")
-    return accept is None or _kinds(accept) <= _JSON_ACCEPTED
+    return accept is None or _media_types(accept) <= _JSON_ACCEPTED
 
 
-def asks_for_json(accept: bytes | None) -> bool:
-    """Tell whether an `Accept` value names JSON, and nothing else."""
-    return accept is not None and _kinds(accept) <= _JSON
-
-
-def _kinds(accept: bytes) -> frozenset[bytes]:
-    return frozenset([part.split(b";")[0].strip().lower() for part in accept.split(b",")])
-
-
-def computed(request: Request, representation: Representation, content: bytes) -> bytes:
+def computed_tag(request: Request, representation: Representation, content: bytes) -> bytes:
     """Return the tag that GitHub would give to *content* for the credential of *request*."""
-    return entity_tags.compute(
+    return compute_entity_tag(
         content,
         representation.fields.combined(b"vary"),
         accept=request.fields.get(b"accept"),
@@ -141,17 +123,17 @@ def computed(request: Request, representation: Representation, content: bytes) -
     )
 
 
-def empty_tag(request: Request) -> bytes:
+def empty_list_tag(request: Request) -> bytes:
     """Return the tag that GitHub would give to `[]` for the credential of *request*."""
-    return entity_tags.compute(
-        entity_tags.EMPTY_LIST,
+    return compute_entity_tag(
+        EMPTY_LIST,
         None,
         accept=request.fields.get(b"accept"),
         authorization=request.authorization,
     )
 
 
-def conditions(validators: Sequence[Validator], grant: Grant | None) -> Fields:
+def condition_fields(validators: Sequence[Validator], grant: Grant | None) -> Fields:
     """Return the request fields of a conditional request (RFC 9110, section 13.1).
 
     `If-Modified-Since` only where the grant has no entity-tag, and nothing else is sent.
@@ -163,7 +145,7 @@ def conditions(validators: Sequence[Validator], grant: Grant | None) -> Fields:
     return Fields()
 
 
-def confirmed(validators: Sequence[Validator], etag: bytes | None) -> Validator | None:
+def confirmed_validator(validators: Sequence[Validator], etag: bytes | None) -> Validator | None:
     """Return the validator that a 304 with *etag* confirms; None where it doesn't say.
 
     Where one was sent, there is no other that could be meant (RFC 9110, section 15.4.5), whatever
@@ -174,32 +156,11 @@ def confirmed(validators: Sequence[Validator], etag: bytes | None) -> Validator 
     if etag is None:
         return None
     for item in validators:
-        if item.tag == etag or entity_tags.weakly_equal(item.tag, etag):
+        if item.tag == etag or weakly_equal(item.tag, etag):
             return item
     return None
 
 
 def was_ignored(validators: Sequence[Validator], etag: bytes | None) -> bool:
     """Tell whether a 200 carries one of the tags that were sent, so that it should be a 304."""
-    return etag is not None and any(entity_tags.weakly_equal(item.tag, etag) for item in validators)
-
-
-def freshen(stored: Fields, grant: Grant, answer: Fields) -> Fields:
-    """Return the fields of an answer from the store (RFC 9111, section 4.3.4).
-
-    The representation's, then the grant's, then those of GitHub's 304 to this very question; but
-    what the stored content is, the 304 can't change, and what describes the 304 stays with it.
-    """
-    said = ((b"etag", grant.etag), (b"last-modified", grant.last_modified), (b"link", grant.link))
-    lines, described = stored.once(_of_stored)
-    newer = [line for line in answer.lines if line[0] not in described]
-    names = {name for name, _ in newer}
-    kept = [line for line in lines if line[0] not in names]
-    granted = [(name, value) for name, value in said if value is not None and name not in names]
-    return Fields.of((*kept, *granted, *newer))
-
-
-def _of_stored(stored: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], frozenset[bytes]]:
-    """Return the lines that are no grant's, and which fields of a 304 say nothing beside them."""
-    described = frozenset([name for name, _ in stored]) & _OF_CONTENT
-    return stored.without(_OF_GRANT).lines, described | MESSAGE_FIELDS
+    return etag is not None and any(weakly_equal(item.tag, etag) for item in validators)

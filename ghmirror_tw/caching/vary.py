@@ -27,19 +27,19 @@ def _named(vary: bytes) -> tuple[bytes, ...]:
     return tuple([name for name in _CHOSEN if name in listed])
 
 
-def beyond_key(response: Fields) -> tuple[bytes, ...]:
+def fields_beyond_key(response: Fields) -> tuple[bytes, ...]:
     """Return the request fields that `Vary` of a *response* names and the cache key lacks."""
     vary = response.combined(b"vary")
     return () if vary is None else _named(vary)
 
 
-def varied(sent: Fields, *responses: Fields) -> bytes | None:
+def variant_id(sent: Fields, *responses: Fields) -> bytes | None:
     """Return names and hash of the fields in *sent* that a response varies by; None: no field.
 
     *sent* are the fields of the forwarded request. *responses* are the fields of the stored
     response and of the 304 that confirms it. The result is stored in the grant.
     """
-    names = sorted({name for each in responses for name in beyond_key(each)})
+    names = sorted({name for each in responses for name in fields_beyond_key(each)})
     return _hashed(tuple(names), sent) if names else None
 
 
@@ -51,7 +51,7 @@ def _hashed(names: tuple[bytes, ...], sent: Fields) -> bytes:
     return b",".join(names) + b"=" + hashed.hexdigest()[:32].encode("ascii")
 
 
-def known_for(sent: Fields, known: Known) -> Known:
+def without_other_variant(sent: Fields, known: Known) -> Known:
     """Return *known* without a grant that is for another variant than fields *sent* select."""
     grant = known.grant
     if grant is None or grant.varied is None:

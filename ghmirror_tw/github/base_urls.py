@@ -6,11 +6,13 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from ghmirror_tw.github.url_rewriting import Base
+from ghmirror_tw.github.url_rewriting import BaseUrls
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.targets import UPLOADS, parse_host
+from ghmirror_tw.http.host import parse_host
+from ghmirror_tw.http.targets import UPLOADS_PREFIX
 
 _HTTP: frozenset[bytes] = frozenset({b"http", b"https"})
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -38,7 +40,7 @@ def _split(host: bytes) -> tuple[bytes, int | None]:
 
 
 @frozen
-class Addressing:
+class BaseUrlSelector:
     """Chooses the base URLs for each client.
 
     *api_url* and *uploads_url* are GitHub's; some servers have no *uploads_url*. *public_url* is
@@ -59,7 +61,7 @@ class Addressing:
 
     def base(
         self, host: bytes, fields: Fields, prefix: bytes, *, secure: bool, trusted: bool
-    ) -> Base:
+    ) -> BaseUrls:
         """Return what replaces GitHub's URLs in the response to a request with *fields*.
 
         *host*: the valid host of the request. *prefix*: that of its target. *secure*: it came over
@@ -76,9 +78,9 @@ class Addressing:
             scheme = proto if proto in _HTTP else scheme
         name, port = _split(host)
         if self._is_github(name, port):
-            return Base(self.api_url, self.uploads_url or b"")
+            return BaseUrls(self.api_url, self.uploads_url or b"")
         root = self.public_url if self._is_public(name, port, trusted) else scheme + b"://" + host
-        return Base(root + prefix, root + UPLOADS)
+        return BaseUrls(root + prefix, root + UPLOADS_PREFIX)
 
     def ignores(self, fields: Fields, *, trusted: bool) -> bool:
         """Tell whether a request has `X-Forwarded-Proto`, and no option for proxies is set."""

@@ -14,6 +14,7 @@ from ghmirror_tw.runtime.bounded_tables import CredentialTable
 
 #: GitHub has some twenty resources; beyond this number, those of a token are dropped.
 _MOST_RESOURCES: Final = 64
+
 #: How long a value of `X-RateLimit-Remaining` is used while other replicas may send requests of
 #: the same token, in seconds.
 _SHARED_S: Final = 5.0
@@ -34,7 +35,7 @@ class _Token:
 
 
 @define(eq=False)
-class Charges:
+class ChargeDetector:
     """Tracks the remaining quota of each token.
 
     Each request is `sent` and `ended`; in between, its response may be `received`.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from ghmirror_tw.http.entity_tags import opaque
+from ghmirror_tw.http.entity_tags import opaque_tag
 from ghmirror_tw.http.fields import Fields
 
 #: The field by which each answer of such a server says its version.
@@ -20,12 +20,12 @@ _META: Final = b"/meta"
 _READING: Final = frozenset({b"GET", b"HEAD"})
 
 
-def tells_version(method: bytes, path: bytes) -> bool:
+def holds_version(method: bytes, path: bytes) -> bool:
     """Tell whether the answer to a request holds the version; *path* is without `/api/v3`."""
     return method in _READING and path == _META
 
 
-def with_version(content: bytes, version: bytes) -> bytes:
+def with_installed_version(content: bytes, version: bytes) -> bytes:
     """Return the JSON object *content* with *version* in it; what is no object stays as it is.
 
     The version that the content has, if GitHub is itself an Enterprise Server, is replaced.
@@ -40,8 +40,8 @@ def with_version(content: bytes, version: bytes) -> bytes:
     return json.dumps(said, separators=(",", ":")).encode("ascii")
 
 
-def told(fields: Fields, version: bytes) -> Fields:
-    """Return the fields of a representation as they stand beside content `with_version`.
+def versioned_fields(fields: Fields, version: bytes) -> Fields:
+    """Return the fields of a representation as they stand beside content `with_installed_version`.
 
     It is another representation than GitHub's, and another for each version, so its entity-tag is
     its own: nobody who has the one is told that it is the other (RFC 9110, section 8.8.1). It is
@@ -49,5 +49,5 @@ def told(fields: Fields, version: bytes) -> Fields:
     """
     etag = fields.get(b"etag")
     if etag is not None:
-        etag = b'W/%s-%s"' % (opaque(etag)[:-1], version)
+        etag = b'W/%s-%s"' % (opaque_tag(etag)[:-1], version)
     return fields.with_line(b"etag", etag).without(frozenset({b"last-modified"}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 
 
 def is_graphql(request: Request) -> bool:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from attrs import evolve, frozen
 
 from ghmirror_tw.github.graphql import is_graphql
-from ghmirror_tw.http.messages import Request
-from ghmirror_tw.http.targets import PREFIX, UPLOADS, is_upload
+from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.targets import API_PREFIX, UPLOADS_PREFIX, is_upload
 
 #: The path to which the asset of a release is uploaded.
 _ASSETS: Final = re.compile(
@@ -18,7 +18,7 @@ _ASSETS: Final = re.compile(
 )
 
 
-def is_asset(request: Request) -> bool:
+def is_asset_upload(request: Request) -> bool:
     """Tell whether a request uploads the asset of a release without the prefix for uploads."""
     return request.method == b"POST" and _ASSETS.fullmatch(request.path) is not None
 
@@ -42,7 +42,9 @@ class Origin:
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         path = parts.path.rstrip("/").encode("ascii")
-        return cls(secure, parts.hostname, port, path, path.removesuffix(PREFIX) + UPLOADS)
+        return cls(
+            secure, parts.hostname, port, path, path.removesuffix(API_PREFIX) + UPLOADS_PREFIX
+        )
 
     @property
     def authority(self) -> bytes:
@@ -63,7 +65,7 @@ class Origin:
     def uploads_url(self) -> bytes | None:
         """How GitHub calls what clients know by `UPLOADS`, if it has a URL of its own."""
         uploads = self.uploads
-        if uploads == self and not self.base_path.endswith(PREFIX):
+        if uploads == self and not self.base_path.endswith(API_PREFIX):
             return None
         scheme = b"https://" if self.secure else b"http://"
         return scheme + uploads.authority + uploads.uploads_path
@@ -75,14 +77,14 @@ class Origin:
         clients send them to the API's host: they use no host but that of their base URL, or add a
         prefix of their own.
         """
-        if self.uploads_url is not None and is_asset(request):
-            return evolve(request, target=UPLOADS + request.target)
+        if self.uploads_url is not None and is_asset_upload(request):
+            return evolve(request, target=UPLOADS_PREFIX + request.target)
         return request
 
     def target(self, request: Request) -> bytes:
         """Return the request target of a question, byte for byte but for the base path."""
         if is_upload(request.target):
-            return self.uploads_path + request.target.removeprefix(UPLOADS)
+            return self.uploads_path + request.target.removeprefix(UPLOADS_PREFIX)
         if self.base_path.endswith(b"/api/v3") and is_graphql(request):
             return self.base_path.removesuffix(b"v3") + b"graphql"
         return self.base_path + request.target

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import unquote_to_bytes
+
+from ghmirror_tw.github.path_credentials import without_credentials
 
 #: A word of the API itself; any other segment is a name.
 _WORD: Final = re.compile(rb"[a-z][a-z_-]{0,39}")
+
 #: How many names follow a word, though they may look like words (GitHub: REST API, paths).
 _NAMES: Final = {
     **dict.fromkeys((b"repos", b"starred", b"packages"), 2),
@@ -33,42 +35,13 @@ _NAMES: Final = {
         1,
     ),
 }
+
 #: The rest of the path behind one of these words is one name, which may contain slashes.
 _PATHS: Final = frozenset(
     {b"contents", b"readme", b"ref", b"refs", b"matching-refs", b"compare", b"zipball", b"tarball"}
 )
+
 _MOST_SEGMENTS: Final = 12
-
-_HIDDEN: Final = b"***"
-#: What a server may take for the end of a segment.
-_ENDS: Final = re.compile(rb"(/|\\|%2[Ff]|%5[Cc])")
-#: Words that all paths with a credential contain, decoded and in lower case.
-_HINTS: Final = (b"app-manifests", b"applications")
-_OF_APPLICATIONS: Final = frozenset({b"token", b"tokens", b"grant", b"grants"})
-
-
-def without_credentials(path: bytes) -> bytes:
-    """Return a *path* (without a query) with ``***`` in place of credentials.
-
-    They are the code of an App's manifest, ``/app-manifests/CODE/conversions``, and the tokens of
-    an OAuth App, ``/applications/ID/tokens/TOKEN`` (GitHub: Apps, OAuth authorizations). Any
-    prefix, percent-encoding, and upper or lower case are recognised.
-    """
-    decoded = unquote_to_bytes(path).lower()
-    if not any(hint in decoded for hint in _HINTS):
-        return path
-    parts = _ENDS.split(path)
-    words: list[bytes] = []
-    for at in range(0, len(parts), 2):
-        word = unquote_to_bytes(parts[at]).lower()
-        if not word:
-            continue
-        is_code = words[-1:] == [b"app-manifests"]
-        follows = b"applications" in words and not _OF_APPLICATIONS.isdisjoint(words)
-        if is_code or follows:
-            parts[at] = _HIDDEN
-        words.append(word)
-    return b"".join(parts)
 
 
 def path_pattern(path: bytes) -> str:

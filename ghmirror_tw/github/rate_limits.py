@@ -13,9 +13,6 @@ GraphQL uses the same statuses. It also reports a primary limit in a 200, with a
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from math import ceil
 from typing import Final
@@ -23,78 +20,22 @@ from typing import Final
 from attrs import field, frozen
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
-from ghmirror_tw.http.remembered import remembered
-from ghmirror_tw.runtime.numbers import whole_number
 
-#: How long a limit lasts where GitHub does not say so, in seconds; it doubles each time.
-UNSAID_S: Final = 60.0
 #: No limit lasts longer than GitHub's longest window; then there is a trial at least.
 LONGEST_S: Final = 3600.0
-_SHORTEST_S: Final = 1.0
-_MOST_DOUBLINGS: Final = 6
-
-CORE: Final = "core"
-GRAPHQL: Final = "graphql"
-_OWNED: Final = rb"/(?:repos/[^/]+/[^/]+|orgs/[^/]+|enterprises/[^/]+)"
-#: Methods (None: any) and paths of what does not count as core, the first that fits.
-_BUCKETS: Final = tuple(
-    (methods, re.compile(path), bucket)
-    for methods, path, bucket in (
-        (None, rb"/search/code", "code_search"),
-        (None, rb"/search/.*", "search"),
-        (None, rb"/graphql", GRAPHQL),
-        (b"POST", rb"/app-manifests/[^/]+/conversions", "integration_manifest"),
-        (b"POST", _OWNED + rb"/actions/runners/registration-token", "actions_runner_registration"),
-        (None, rb"/scim/.*", "scim"),
-        (b"POST", rb"/repos/[^/]+/[^/]+/dependency-graph/snapshots", "dependency_snapshots"),
-        (None, rb"/(?:orgs|enterprises)/[^/]+/audit-log", "audit_log"),
-    )
-)
-#: Resources with a name of their own that share the quota of another one.
-_SHARED: Final = {"code_scanning_upload": CORE}
-#: No time is later than this, in seconds.
-_MOST_SECONDS: Final = 10**15 - 1
-_RESOURCE: Final = re.compile(rb"[a-z0-9_]{1,64}")
 
 #: The scope of a limit for all requests of a credential, and of one for requests that create
 #: content. No name of a resource has a hyphen.
 EVERYTHING: Final = ""
 CONTENT_CREATION: Final = "content-creation"
-_CREATING: Final = frozenset({b"POST", b"PUT", b"PATCH"})
-
 _DOCUMENTATION: Final = "https://docs.github.com"
+
 #: The links in GitHub's own limited responses. Clients tell the two apart by the end of the URL.
 _PRIMARY_URL: Final = f"{_DOCUMENTATION}/rest/overview/rate-limits-for-the-rest-api"
 _SECONDARY_URL: Final = (
     f"{_DOCUMENTATION}/free-pro-team@latest/rest/overview/rate-limits-for-the-rest-api"
     "#about-secondary-rate-limits"
 )
-_PRIMARY_MESSAGE: Final = re.compile(r"rate limit (?:already )?exceeded|rate limit reached")
-_CONTENT_MESSAGE: Final = "blocked from content creation"
-_LOGIN_MESSAGE: Final = "login attempts exceeded"
-_SECONDARY_MESSAGES: Final = (
-    *("secondary rate limit", "abuse detection", _CONTENT_MESSAGE, _LOGIN_MESSAGE),
-)
-#: The ends of URLs to the documentation of secondary limits, in old and new responses.
-_SECONDARY_ENDS: Final = ("secondary-rate-limits", "abuse-rate-limits")
-#: Parts of messages that refuse a request, whatever fields the response has.
-_REFUSALS: Final = (
-    *("not accessible by", "saml", "must have admin", "bad credentials", "not found"),
-    *("forbids access", "ip allow list"),
-)
-#: Fields of a limited response that are repeated to clients while the limit lasts.
-_KEPT: Final = frozenset(
-    {
-        *(b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"),
-        *(b"x-ratelimit-used", b"x-ratelimit-resource", b"retry-after", b"content-type"),
-        *(b"x-oauth-scopes", b"x-accepted-oauth-scopes", b"x-oauth-client-id"),
-        *(b"x-accepted-github-permissions", b"x-github-sso", b"x-github-media-type"),
-        b"x-github-api-version-selected",
-    }
-)
-_LONGEST_VALUE: Final = 512
-_LONGEST_CONTENT: Final = 1024
 
 
 class LimitKind(Enum):
@@ -160,37 +101,6 @@ class Limit:
         return json.dumps(value).encode()
 
 
-@frozen
-class Meaning:
-    """The meaning of a 403 or 429.
-
-    *refuses*: GitHub refuses this request for good. It may report a *limit* as well, when the quota
-    is empty: the limit applies to other requests, and this response stays a refusal.
-    """
-
-    limit: Limit | None
-    refuses: bool
-
-
-def scopes_of(method: bytes, path: bytes, *, creates: bool) -> tuple[str, ...]:
-    """Return the scopes of all limits for a request; `/rate_limit` counts for no resource.
-
-    *path* is without query and prefix. *creates*: whether it creates content.
-    """
-    if path.rstrip(b"/") == b"/rate_limit":
-        return (EVERYTHING,)
-    bucket = bucket_of(method, path)
-    return (EVERYTHING, bucket, CONTENT_CREATION) if creates else (EVERYTHING, bucket)
-
-
-def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:
-    """Tell whether a request creates content (GitHub: secondary rate limits).
-
-    GraphQL is always sent as POST, and creates content only where it *mutates*.
-    """
-    return mutates if graphql else method in _CREATING
-
-
 def latest_of_each_scope(one: tuple[Limit, ...], other: tuple[Limit, ...]) -> tuple[Limit, ...]:
     """Return the limits of both; for each scope only the one that ends last."""
     if not one or not other:
@@ -201,177 +111,3 @@ def latest_of_each_scope(one: tuple[Limit, ...], other: tuple[Limit, ...]) -> tu
         if known is None or known.until < limit.until:
             latest[limit.scope] = limit
     return tuple(latest.values())
-
-
-def bucket_of(method: bytes, path: bytes) -> str:
-    """Return to which resource's quota a question counts (GitHub: rate limits).
-
-    *path* is without query and prefix. GitHub's own word, `X-RateLimit-Resource`, counts for more.
-    """
-    return _bucket_of(path, method)
-
-
-@remembered
-def _bucket_of(path: bytes, method: bytes) -> str:
-    path = path.rstrip(b"/")
-    for methods, shape, bucket in _BUCKETS:
-        if methods in {None, method} and shape.fullmatch(path):
-            return bucket
-    return CORE
-
-
-def resource_of(request: Request, fields: Fields) -> str:
-    """Return to which resource's quota an answer says that it counts; else, what is known."""
-    return _resource(fields) or bucket_of(request.method, request.path)
-
-
-def _resource(fields: Fields) -> str | None:
-    """Return the resource that a response names, or the one whose quota it shares."""
-    said = fields.get(b"x-ratelimit-resource")
-    if said is None or not _RESOURCE.fullmatch(said):
-        return None
-    name = said.decode("ascii")
-    return _SHARED.get(name, name)
-
-
-def meaning_of(  # noqa: PLR0913, PLR0917 - a whole response, and when it was received
-    request: Request, status: int, fields: Fields, content: bytes, now: float, strikes: int
-) -> Meaning:
-    """Return what a response means: whether it refuses, and which limit it reports.
-
-    *content* is without coding, or its beginning. *strikes*: how many limits in a row this
-    credential has met before this one, without a good response in between. Malformed parts count
-    as absent.
-    """
-    if status not in {403, 429}:
-        return Meaning(None, refuses=False)
-    message, documented = _message(content)
-    kind, refuses = _kind(status, fields, message, documented=documented)
-    if kind is None:
-        return Meaning(None, refuses=refuses)
-    pause_s, hinted = _pause(kind, fields, now, strikes)
-    scope = _scope(kind, request, fields, message)
-    kept = tuple([line for line in fields if line[0] in _KEPT and len(line[1]) <= _LONGEST_VALUE])
-    # The content of a refusal concerns one target, and must not be sent for another.
-    repeated = b"" if refuses or not message or len(content) > _LONGEST_CONTENT else content
-    limit = Limit(kind, scope, now + pause_s, status, kept, repeated, hinted)
-    return Meaning(limit, refuses=refuses)
-
-
-def _message(content: bytes) -> tuple[str, bool]:
-    """Return the message in lower case, and whether it is GitHub's: that of an error in JSON.
-
-    Content that is not JSON is the message itself. A URL to the documentation of secondary limits
-    counts as part of the message.
-    """
-    try:
-        error = json.loads(content)
-        message, url = error["message"].lower(), error.get("documentation_url")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return content.decode("latin-1").lower(), False
-    if isinstance(url, str) and url.lower().endswith(_SECONDARY_ENDS):
-        return f"{message} (secondary rate limit)", True
-    return message, bool(message)
-
-
-def _kind(
-    status: int, fields: Fields, message: str, *, documented: bool
-) -> tuple[LimitKind | None, bool]:
-    """Return which limit was met, if any, and whether the response is a refusal.
-
-    *documented*: the message is GitHub's own; it refuses unless it names a limit.
-    """
-    if any(words in message for words in _SECONDARY_MESSAGES):
-        return LimitKind.SECONDARY, False
-    if _PRIMARY_MESSAGE.search(message):
-        return LimitKind.PRIMARY, False
-    used_up = LimitKind.PRIMARY if fields.get(b"x-ratelimit-remaining") == b"0" else None
-    if status == 403:  # noqa: PLR2004
-        retries = fields.get(b"retry-after") is not None
-        # Content may be missing (HEAD) or no JSON; that authorization is wanted is in a field, too.
-        named = any(words in message for words in _REFUSALS) or _wants_sso(fields)
-        if named or (documented and not retries):
-            return used_up, True
-        if not retries:
-            return used_up, used_up is None
-        return LimitKind.SECONDARY, False
-    return used_up or LimitKind.SECONDARY, False
-
-
-def _wants_sso(fields: Fields) -> bool:
-    """Tell whether an organization refuses a credential without single sign-on (GitHub: SAML)."""
-    return (fields.get(b"x-github-sso") or b"").startswith(b"required")
-
-
-def _scope(kind: LimitKind, request: Request, fields: Fields, message: str) -> str:
-    """Return the scope of a limit."""
-    if kind is LimitKind.PRIMARY:
-        return resource_of(request, fields)
-    if _CONTENT_MESSAGE in message:
-        return CONTENT_CREATION
-    if _LOGIN_MESSAGE in message:
-        return EVERYTHING
-    return _resource(fields) or EVERYTHING
-
-
-def _pause(kind: LimitKind, fields: Fields, now: float, strikes: int) -> tuple[float, bool]:
-    """Return how many seconds a limit lasts, and whether the response says so.
-
-    `X-RateLimit-Reset` of a quota that is not empty does not concern the limit.
-    """
-    pause_s = retry_after(fields, now)
-    if kind is LimitKind.PRIMARY and fields.get(b"x-ratelimit-remaining") in {b"0", None}:
-        reset, sent_at = _seconds(fields.get(b"x-ratelimit-reset")), _sent_at(fields, now)
-        if reset is not None and reset > sent_at:
-            pause_s = _bounded(reset - sent_at)
-    if pause_s is not None:
-        return pause_s, True
-    return _bounded(UNSAID_S * 2 ** min(max(strikes, 0), _MOST_DOUBLINGS)), False
-
-
-def retry_after(fields: Fields, now: float) -> float | None:
-    """Return for how many seconds not to come again (RFC 9110, section 10.2.3), or None.
-
-    At least one, and at most as long as any limit of GitHub's lasts.
-    """
-    value = fields.get(b"retry-after")
-    seconds = _seconds(value)
-    if seconds is not None:
-        return _bounded(seconds)
-    at, sent_at = _date(value), _sent_at(fields, now)
-    return _bounded(at - sent_at) if at is not None and at > sent_at else None
-
-
-def _sent_at(fields: Fields, now: float) -> float:
-    """Return when an answer was sent by the sender's own clock, where it shows it.
-
-    Ours may be wrong, and what is counted from the sender's must end by the sender's.
-    """
-    return _date(fields.get(b"date")) or now
-
-
-def _seconds(value: bytes | None) -> float | None:
-    """Return a number of seconds, which has no sign and no fraction."""
-    seconds = whole_number(value, _MOST_SECONDS)
-    return None if seconds is None else float(seconds)
-
-
-def _date(value: bytes | None) -> float | None:
-    """Return a time as seconds since the epoch (RFC 9110, section 5.6.7), or None."""
-    if value is None:
-        return None
-    try:
-        at = parsedate_to_datetime(value.decode("ascii"))
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, _SHORTEST_S), LONGEST_S)
-
-
-def asks_for_limits(request: Request) -> bool:
-    """Tell whether a request asks what is left of the quota, which costs nothing."""
-    target = request.target
-    return target.startswith(b"/rate_limit") and request.path.rstrip(b"/") == b"/rate_limit"

@@ -14,21 +14,17 @@ back a few hundred bytes at most.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.github.pagination import LINK_VALUE
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.links import LINK_VALUE
 from ghmirror_tw.http.scanning import REST_OF_STRING, STRING, end_of
-
-#: Media types of GitHub's whose content is a user's file or page, whatever their suffix says
-#: (GitHub: media types). Text with the suffix `+json` that is not JSON must not be touched.
-_NOT_JSON: Final = frozenset({b"raw", b"diff", b"patch", b"html", b"sha", b"base64"})
 
 #: White space between tokens. More of it than this between a name and its value is not GitHub's.
 _SPACE: Final = rb"[ \t\r\n]{0,64}+"
+
 #: As many bytes as white space, a colon, quotation mark and boundary take at most.
 _MOST_SPACE: Final = 64 + 1 + 64 + 1 + 6
 
@@ -42,8 +38,10 @@ _UNINTERESTING: Final = re.compile(
     rb'(?s:(?:[^"]++|%s(?<!url")(?<!"href")(?<!"_links")(?<!"config")(?<!"files")(?<!"payload")'
     rb'(?<!"custom_properties")(?<!"tags"))*+)' % STRING
 )
+
 #: Everything up to a bracket, or to a string that has no end yet.
 _NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s)*+)' % STRING)
+
 #: Everything up to a token that says where a string stands, or up to a string.
 _NO_TOKENS: Final = re.compile(rb'[^"{}\[\]:,]*+')
 _WHOLE_STRING: Final = re.compile(rb"(?s:%s)" % STRING)
@@ -51,8 +49,10 @@ _REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % REST_OF_STRING)
 
 #: What stands between a name and its value.
 _COLON: Final = re.compile(_SPACE + b":" + _SPACE)
+
 #: A string that is longer than this is no name of interest, in bytes.
 _LONGEST_NAME: Final = 128
+
 #: Objects and arrays below `_links` are at most so deep; deeper content is not GitHub's.
 _DEEPEST: Final = 100
 
@@ -62,28 +62,16 @@ _OF_HOOKS: Final = re.compile(
     rb"/(?:repos/[^/]+/[^/]+|(?:repositories|orgs|organizations|enterprises)/[^/]+|app|admin)"
     rb"/hooks?(?:/[^/]+)?/(?:deliveries|config)(?:/|\Z)"
 )
+
 _OF_DEPLOYMENTS: Final = re.compile(rb"/deployments(?:/|\Z)")
 _URLS: Final = frozenset({b'"url"', b'"href"'})
 _LINKS: Final = b'"_links"'
+
 #: Only an object with such a name holds a user's data: the files of a commit, unlike those of a
 #: gist, are an array, whose URLs are GitHub's.
 _OBJECTS: Final = frozenset({b'"files"', b'"custom_properties"', b'"tags"'})
 _OPAQUE: Final = frozenset({b'"config"'}) | _OBJECTS
 _OPAQUE_IN_DEPLOYMENTS: Final = _OPAQUE | {b'"payload"'}
-
-
-@lru_cache(64)
-def is_json(content_type: bytes | None) -> bool:
-    """Tell whether content is JSON of GitHub's making, by its media type (RFC 6839, section 3.1).
-
-    `application/vnd.github.raw+json` and its like are not: their content is a user's file.
-    """
-    essence = (content_type or b"").partition(b";")[0].strip(b" \t").lower()
-    subtype = essence.partition(b"/")[2]
-    if subtype != b"json" and not subtype.endswith(b"+json"):
-        return False
-    kinds = re.split(rb"[.+]", subtype) if subtype.startswith(b"vnd.github.") else ()
-    return _NOT_JSON.isdisjoint(kinds)
 
 
 def opaque_names(path: bytes) -> frozenset[bytes] | None:
@@ -97,7 +85,7 @@ def opaque_names(path: bytes) -> frozenset[bytes] | None:
 
 
 @frozen
-class Base:
+class BaseUrls:
     """The URLs that a client gets in place of GitHub's, without a slash at their end."""
 
     api: bytes
@@ -125,11 +113,11 @@ class Rewriter:
         object.__setattr__(self, "_in_json", re.compile(rb'"(?:%s)%s' % (in_json, _BOUNDARY)))
         object.__setattr__(self, "_hosts", tuple({url.split(b"/")[2] for url in urls}))
 
-    def changes(self, base: Base, path: bytes = b"") -> bool:
+    def changes(self, base: BaseUrls, path: bytes = b"") -> bool:
         """Tell whether rewriting can change JSON for *path* at all."""
         return base.api != self.api_url and opaque_names(path) is not None
 
-    def content(self, body: bytes, base: Base, path: bytes = b"") -> bytes:
+    def content(self, body: bytes, base: BaseUrls, path: bytes = b"") -> bytes:
         """Return JSON *body*, a response for *path*, with *base* in place of GitHub's URLs.
 
         All other bytes stay as they are.
@@ -139,7 +127,7 @@ class Rewriter:
         stream = self.stream(base, path)
         return stream.feed(body) + stream.close()
 
-    def stream(self, base: Base, path: bytes = b"") -> RewritingStream:
+    def stream(self, base: BaseUrls, path: bytes = b"") -> RewritingStream:
         """Return a scanner that does to content in pieces what `content` does to all of it."""
         opaque = opaque_names(path) if self.changes(base, path) else None
         longest = max(map(len, (self.api_url, self.uploads_url or b"")))
@@ -147,7 +135,7 @@ class Rewriter:
             opaque, self._in_json, (base.api, base.uploads), _MOST_SPACE + 6 * longest
         )
 
-    def fields(self, fields: Fields, base: Base) -> Fields:
+    def fields(self, fields: Fields, base: BaseUrls) -> Fields:
         """Return *fields* with *base* in place of GitHub's URLs in `Link` and `Location`."""
         if base.api == self.api_url or (
             fields.get(b"link") is None and fields.get(b"location") is None
@@ -155,7 +143,7 @@ class Rewriter:
             return fields
         return Fields.of(tuple([(name, self._field(name, value, base)) for name, value in fields]))
 
-    def _field(self, name: bytes, value: bytes, base: Base) -> bytes:
+    def _field(self, name: bytes, value: bytes, base: BaseUrls) -> bytes:
         if name == b"location":
             return self._target(value, base)
         if name == b"link":
@@ -164,7 +152,7 @@ class Rewriter:
             )
         return value
 
-    def _target(self, target: bytes, base: Base) -> bytes:
+    def _target(self, target: bytes, base: BaseUrls) -> bytes:
         found = self._in_text.match(target)
         if found is None:
             return target

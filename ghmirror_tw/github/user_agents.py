@@ -12,7 +12,7 @@ _INDENTED: Final = re.compile(rb"curl|Wget|Safari|Firefox")
 _PRETTY: Final = re.compile(rb"(?i)(c)(url)|(w)(get)|(s)(afari)|(f)(irefox)")
 
 
-def respelled(user_agent: bytes) -> bytes:
+def without_indenting_names(user_agent: bytes) -> bytes:
     """Return *user_agent* with the names split for which GitHub pretty-prints JSON.
 
     Pretty-printed content has the entity-tag of the content before, so nobody could tell by its
@@ -21,7 +21,7 @@ def respelled(user_agent: bytes) -> bytes:
     return _PRETTY.sub(lambda found: b"_".join(part for part in found.groups() if part), user_agent)
 
 
-def is_indented(fields: Fields) -> bool:
+def gets_indented_json(fields: Fields) -> bool:
     """Tell whether GitHub indents JSON for the `User-Agent` in *fields*."""
     return fields.once(_is_indented)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ghmirror_tw.http.fields import Fields, tokens
 
 
@@ -31,3 +33,13 @@ def _accepts_gzip(fields: Fields) -> bool:
         weights[coding.strip()] = _weight(parameters)
     gzip = weights.get(b"gzip", weights.get(b"x-gzip", weights.get(b"*", 0.0)))
     return gzip > 0.0 and gzip >= weights.get(b"identity", 0.0)
+
+
+@lru_cache(256)
+def vary_with_accept_encoding(vary: bytes | None) -> bytes:
+    """Return a `Vary` value that names `Accept-Encoding`."""
+    if vary is None:
+        return b"Accept-Encoding"
+    if {b"*", b"accept-encoding"} & set(tokens(vary)):
+        return vary
+    return vary + b", Accept-Encoding"

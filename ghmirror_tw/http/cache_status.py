@@ -40,9 +40,11 @@ _FIXED: Final = {
 #: Why a request went forward, where nobody says it and there is a status to report.
 _FORWARD: Final = {Outcome.STALE: "stale", Outcome.PASS: "uri-miss", Outcome.ERROR: "uri-miss"}
 
+
 _FROM_STORE: Final = frozenset(
     {Outcome.REVALIDATED, Outcome.SHARED, Outcome.EMPTY, Outcome.FRESH, Outcome.STALE}
 )
+
 
 #: Modes of responses that were stored.
 _STORED_MODES: Final = {Outcome.MISS: b"MISS", Outcome.CHANGED: b"CHANGED"}
@@ -115,7 +117,7 @@ def x_cache_mode(outcome: Outcome, *, forward: str | None = None, collapsed: boo
     return _STORED_MODES.get(outcome, b"NO-STORE")
 
 
-def own_fields(
+def cache_status_fields(
     outcome: Outcome,
     *,
     status: int | None = None,

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address
 
-from ghmirror_tw.http.targets import BadRequestError, parse_host
+from ghmirror_tw.http.host import parse_host
+from ghmirror_tw.http.request import BadRequestError
 
 
-def is_expected(values: Sequence[bytes], names: frozenset[str]) -> bool:
+def is_expected_host(values: Sequence[bytes], names: frozenset[str]) -> bool:
     """Tell whether the values of `Host` are one address, localhost, or one of *names*.
 
     *names* are in lower case. Ports do not matter: a browser sends them as the page has them.

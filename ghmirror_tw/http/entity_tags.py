@@ -2,80 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 
-from ghmirror_tw.http.fields import Fields, tokens
+from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.scanning import end_of
-
-#: The content of an empty list, whose entity-tag can be computed without ever having seen it.
-EMPTY_LIST: Final = b"[]"
 
 #: `entity-tag` of RFC 9110, section 8.8.3: any visible byte but a quotation mark, between two.
 _ENTITY_TAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-
 _ETAG: Final = frozenset({b"etag"})
 _BETWEEN_MEMBERS: Final = re.compile(rb"[ \t,]*+")
 _SPACES: Final = re.compile(rb"[ \t]*+")
 
 
-def compute(
-    content: bytes,
-    vary: bytes | None,
-    *,
-    accept: bytes | None,
-    authorization: bytes | None,
-) -> bytes:
-    """Return the strong entity-tag that GitHub gives *content* for a request with these fields.
-
-    The rule is observed, not documented: SHA-256 over the value and a colon of each of `Accept`
-    and `Authorization` that the request had and that *vary* names, then the content as it was
-    before any coding. A *vary* of `*`, an empty one and None name all. `Cookie` would count too,
-    but no request is sent with it.
-    """
-    named = tokens(vary or b"*")
-    every = not named or b"*" in named
-    hashed = hashlib.sha256()
-    for name, value in ((b"accept", accept), (b"authorization", authorization)):
-        if value is not None and (every or name in named):
-            hashed.update(value + b":")
-    hashed.update(content)
-    return b'"%s"' % hashed.hexdigest().encode()
-
-
-def well_formed(tag: bytes) -> bool:
+def is_entity_tag(tag: bytes) -> bool:
     """Tell whether *tag* is one entity-tag, weak or strong (RFC 9110, section 8.8.3)."""
     return _ENTITY_TAG.fullmatch(tag) is not None
 
 
-def with_valid_tag(fields: Fields) -> Fields:
+def without_invalid_etag(fields: Fields) -> Fields:
     """Return the fields of a response, without `ETag` where it is not one entity-tag.
 
     An invalid value, such as `*`, could match any representation when it is sent as a validator.
     """
     values = fields.get_all(b"etag")
-    if not values or (len(values) == 1 and well_formed(values[0])):
+    if not values or (len(values) == 1 and is_entity_tag(values[0])):
         return fields
     return fields.without(_ETAG)
 
 
-def opaque(tag: bytes) -> bytes:
+def opaque_tag(tag: bytes) -> bytes:
     """Return the opaque-tag: *tag* with its quotation marks, without the mark of weakness."""
     return tag.removeprefix(b"W/")
 
 
-def weak(tag: bytes) -> bytes:
+def as_weak(tag: bytes) -> bytes:
     """Return *tag* as a weak one, for content that is equivalent but not the same bytes."""
-    return b"W/" + opaque(tag)
+    return b"W/" + opaque_tag(tag)
 
 
 def weakly_equal(a: bytes, b: bytes) -> bool:
     """Compare two entity-tags weakly: by opaque-tag alone (RFC 9110, section 8.8.3.2)."""
-    return opaque(a) == opaque(b)
+    return opaque_tag(a) == opaque_tag(b)
 
 
-def parse_list(value: bytes) -> tuple[bytes, ...]:
+def parse_entity_tags(value: bytes) -> tuple[bytes, ...]:
     """Return the entity-tags of an `If-None-Match` list (RFC 9110, section 13.1.2).
 
     A comma inside quotation marks belongs to its tag. Members that are no entity-tags, and empty
@@ -96,7 +67,7 @@ def parse_list(value: bytes) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def matches(if_none_match: bytes, tag: bytes | None) -> bool:
+def if_none_match_matches(if_none_match: bytes, tag: bytes | None) -> bool:
     """Tell whether a current representation tagged *tag* is one that the client has already.
 
     `*` matches any current representation, one without a tag (None) too; a list matches by weak
@@ -106,4 +77,4 @@ def matches(if_none_match: bytes, tag: bytes | None) -> bool:
         return True
     if tag is None:
         return False
-    return any(weakly_equal(member, tag) for member in parse_list(if_none_match))
+    return any(weakly_equal(member, tag) for member in parse_entity_tags(if_none_match))

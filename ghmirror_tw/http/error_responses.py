@@ -14,6 +14,7 @@ from attrs import frozen
 from ghmirror_tw.runtime.quantities import duration, size
 
 _DOCUMENTATION_URL = "https://docs.github.com/rest"
+
 #: The largest `Retry-After` in seconds, however long the cause lasts: clients sleep for all of it.
 LONGEST_RETRY_S: Final = 60
 
@@ -190,7 +191,7 @@ _BUDGETS: Final = {
 }
 
 
-def no_room(use: str, limit: str, retry_after: int) -> MirrorError:
+def byte_budget_exhausted(use: str, limit: str, retry_after: int) -> MirrorError:
     """Return 503: the bytes held for *use* have reached *limit* (a size, or an option with one)."""
     what = _BUDGETS.get(use, f"for {use}")
     return MirrorError(
@@ -255,7 +256,7 @@ def internal() -> MirrorError:
     )
 
 
-def unanswered(reason: str, limit: str) -> MirrorError:
+def upstream_error(reason: str, limit: str) -> MirrorError:
     """Return 504 for a *reason* of ``timeout``, else 502; *limit* is the one that was exceeded."""
     if reason == "timeout":
         return timed_out(limit)

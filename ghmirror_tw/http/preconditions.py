@@ -6,12 +6,11 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from ghmirror_tw.http.entity_tags import matches
+from ghmirror_tw.http.entity_tags import if_none_match_matches
 from ghmirror_tw.http.fields import Fields
 
 #: The request fields that we judge, and so take off before a question goes to GitHub.
 PRECONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
-
 _MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _SHORT: Final = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG: Final = rb"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
@@ -32,7 +31,7 @@ _DATES: Final = tuple(
 _PIVOT: Final = 69
 
 
-def http_date(value: bytes) -> int | None:
+def parse_http_date(value: bytes) -> int | None:
     """Return an HTTP-date in seconds since the epoch, or None for what isn't one.
 
     All three formats of RFC 9110, section 5.6.7, are understood. A year of two digits is read as
@@ -58,7 +57,7 @@ def http_date(value: bytes) -> int | None:
     return int(moment.timestamp()) + leap
 
 
-def not_modified(fields: Fields, etag: bytes | None, last_modified: bytes | None) -> bool:
+def is_not_modified(fields: Fields, etag: bytes | None, last_modified: bytes | None) -> bool:
     """Tell whether a GET or HEAD with *fields* is to be answered 304 (RFC 9110, section 13.2.2).
 
     *etag* and *last_modified* are those of the current representation. `If-None-Match` alone
@@ -67,11 +66,11 @@ def not_modified(fields: Fields, etag: bytes | None, last_modified: bytes | None
     """
     if_none_match = fields.combined(b"if-none-match")
     if if_none_match is not None:
-        return matches(if_none_match, etag)
+        return if_none_match_matches(if_none_match, etag)
     if last_modified is None:
         return False
     since = fields.get_all(b"if-modified-since")
     if len(since) != 1:
         return False
-    client, current = http_date(since[0]), http_date(last_modified)
+    client, current = parse_http_date(since[0]), parse_http_date(last_modified)
     return client is not None and current is not None and current <= client

@@ -14,14 +14,16 @@ from ghmirror_tw.http.fields import tokens
 from ghmirror_tw.runtime.numbers import whole_number
 
 #: The largest head, in bytes; a line has no limit of its own, since `Link` repeats a whole query.
-MOST_HEAD: Final = 256 * 1024
+MOST_HEAD_BYTES: Final = 256 * 1024
+
 #: So many interim answers (1xx) may come before one answer.
 MOST_INTERIM: Final = 16
-
 _END: Final = b"\r\n\r\n"
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+
 #: Section 4: a reason may be left out, and by some is with its space.
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?")
+
 #: Section 5: a token, at once a colon, and neither CR, LF nor any other control but tabs.
 _FIELD_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
 _SWITCHING: Final = 101
@@ -42,7 +44,6 @@ _CONTROL: Final = frozenset(
         b"proxy-connection",
     }
 )
-
 
 #: Fields that say the same in one answer after another, and nothing that is anybody's.
 _SAME: Final = frozenset(
@@ -65,6 +66,7 @@ _SAME: Final = frozenset(
         b"x-xss-protection",
     }
 )
+
 #: Their lines that were read before, if not too long; all are forgotten when there are too many.
 #: What is made of a line is the same for ever, so that all connections may share them.
 _read_before: Final[dict[bytes, tuple[bytes, bytes]]] = {}
@@ -91,8 +93,8 @@ class ResponseHead:
     __slots__ = ("chunked", "length", "lines", "persistent", "status")
 
     def __init__(self, block: bytes, *, to_head: bool) -> None:
-        if len(block) > MOST_HEAD:
-            raise OverLimitError(f"all fields may take {MOST_HEAD} bytes")
+        if len(block) > MOST_HEAD_BYTES:
+            raise OverLimitError(f"all fields may take {MOST_HEAD_BYTES} bytes")
         status_line, *lines = block[: -len(_END)].split(b"\r\n")
         status = _STATUS_LINE.fullmatch(status_line)
         if status is None:
@@ -180,8 +182,8 @@ class ResponseParser:
     def _wait(self, seen: int) -> None:
         """Wait for more, unless what is here is no head already; *seen* bytes were looked at."""
         received = self._received
-        if len(received) > MOST_HEAD:
-            raise OverLimitError(f"all fields may take {MOST_HEAD} bytes")
+        if len(received) > MOST_HEAD_BYTES:
+            raise OverLimitError(f"all fields may take {MOST_HEAD_BYTES} bytes")
         if not any(each.startswith(received[: len(each)]) for each in _VERSIONS):
             raise MalformedResponseError("no status line of HTTP/1.1")
         if received.count(b"\n", seen) != received.count(b"\r\n", max(seen - 1, 0)):

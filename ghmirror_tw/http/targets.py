@@ -7,22 +7,20 @@ could name another host or be read differently by whoever reads it next.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from attrs import evolve, frozen
 
-from ghmirror_tw.http.remembered import remembered
-from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.http.host import valid_host
+from ghmirror_tw.http.request import BadRequestError
+from ghmirror_tw.http.target_memo import memoised_by_target
 
 #: Where clients of GitHub Enterprise Server look for the API, and beside it for GraphQL and for
 #: where to upload to, which at GitHub.com is another host.
-PREFIX: Final = b"/api/v3"
+API_PREFIX: Final = b"/api/v3"
 _GRAPHQL: Final = b"/api/graphql"
-UPLOADS: Final = b"/api/uploads"
-
+UPLOADS_PREFIX: Final = b"/api/uploads"
 _NOT_IN_A_TARGET: Final = re.compile(rb"[^\x21-\x7e]|#|%00")
 _NO_PLACE: Final = "The URL holds a character that has no place in a URL"
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
@@ -31,28 +29,16 @@ _UNENCODED: Final = (
     "The URL holds bytes that are not ASCII: percent-encode them, each byte of their UTF-8 (%C3%A4"
     " for the letter ä)"
 )
+
 #: The absolute-form of a target (RFC 9112, section 3.2.2): scheme, authority, and the rest.
 _ABSOLUTE: Final = re.compile(rb"(?is)(https?)://([^/?#]*+)(.*)")
+
 #: A prefix behind the prefix: no path of GitHub's API begins with it.
 _PREFIX_AGAIN: Final = re.compile(rb"/api/(?:v3|graphql|uploads)(?:/|\Z)")
 _BAD_ENCODING: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SLASHES: Final = re.compile(rb"/|%2f|%5c", re.IGNORECASE)
 _ENCODED_DOT: Final = re.compile(rb"%2e", re.IGNORECASE)
-
-_HOST: Final = re.compile(rb"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?")
-_LONGEST_HOST: Final = 255
-_LAST_PORT: Final = 65535
-
 _SECRETS: Final = frozenset({b"access_token", b"client_secret"})
-
-_VIA_PIECE: Final = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
-
-
-@frozen
-class BadRequestError(Exception):
-    """A request that nobody may forward; *message* says what is wrong with it."""
-
-    message: str
 
 
 class NoSuchPathError(BadRequestError):
@@ -63,7 +49,7 @@ class NoSuchPathError(BadRequestError):
 class Target:
     """Where a request goes: *prefix* as the client has it, *target* as GitHub gets it.
 
-    The target of an upload keeps its own prefix, `UPLOADS`, by which it is known as one.
+    The target of an upload keeps its own prefix, `UPLOADS_PREFIX`, by which it is known as one.
     *authority*: where the client has a whole URL, that stands for its `Host`; *secure*: `https:`.
     """
 
@@ -74,10 +60,10 @@ class Target:
 
 
 def _split_prefix(path: bytes) -> Target:
-    for start, replacement in ((PREFIX, b""), (_GRAPHQL, b"/graphql")):
+    for start, replacement in ((API_PREFIX, b""), (_GRAPHQL, b"/graphql")):
         if path == start or path.startswith(start + b"/"):
-            return Target(PREFIX, replacement + path[len(start) :] or b"/")
-    return Target(PREFIX if is_upload(path) else b"", path)
+            return Target(API_PREFIX, replacement + path[len(start) :] or b"/")
+    return Target(API_PREFIX if is_upload(path) else b"", path)
 
 
 def parse_target(uri: bytes) -> Target:
@@ -97,7 +83,7 @@ def parse_target(uri: bytes) -> Target:
     absolute = _ABSOLUTE.fullmatch(uri)
     if absolute is None:
         raise BadRequestError("The request target must be a path, starting with a slash, or a URL")
-    authority = _valid_host(absolute[2], "The URL of the request")
+    authority = valid_host(absolute[2], "The URL of the request")
     rest = absolute[3]
     split = _parse_origin_form(rest if rest.startswith(b"/") else b"/" + rest)
     return evolve(split, authority=authority, secure=len(absolute[1]) == len(b"https"))
@@ -138,7 +124,7 @@ def _check_bytes(part: bytes) -> None:
         raise BadRequestError(_UNENCODED if _NOT_ASCII.search(part) else _NO_PLACE)
 
 
-@remembered
+@memoised_by_target
 def _parse_path(uri: bytes) -> Target:
     _check_bytes(uri)
     split = _split_prefix(uri)
@@ -159,7 +145,7 @@ def _check_base(path: bytes, split: Target) -> None:
 
     GitHub would send a 404 without the cause. Raises NoSuchPathError.
     """
-    rest = split.target.removeprefix(UPLOADS) if is_upload(split.target) else split.target
+    rest = split.target.removeprefix(UPLOADS_PREFIX) if is_upload(split.target) else split.target
     if path.startswith(b"//") or rest.startswith(b"//"):
         raise NoSuchPathError(
             "Not Found: the path has an empty segment (//). The client's base URL has a slash at"
@@ -174,34 +160,7 @@ def _check_base(path: bytes, split: Target) -> None:
 
 def is_upload(target: bytes) -> bool:
     """Tell whether a target is one for where GitHub takes uploads."""
-    return target.startswith(UPLOADS + b"/")
-
-
-def parse_host(values: Sequence[bytes]) -> bytes:
-    """Return the one value of `Host`, if it is a host with or without a port.
-
-    It is a name, an IPv4 address or an IPv6 address in brackets (RFC 3986, section 3.2.2), and a
-    port from 1 to 65535. A request with none, or with several, is malformed (RFC 9112, section
-    3.2). Raises BadRequest.
-    """
-    if len(values) != 1:
-        raise BadRequestError("The request must have exactly one Host field")
-    return _valid_host(values[0], "The Host field")
-
-
-def _valid_host(value: bytes, what: str) -> bytes:
-    """Return *value*, the host of *what*, if it is one. Raises BadRequest."""
-    found = _HOST.fullmatch(value)
-    if found is None or len(value) > _LONGEST_HOST:
-        raise BadRequestError(f"{what} names no host")
-    if found[2] is not None:
-        try:
-            IPv6Address(found[2].decode())
-        except AddressValueError:
-            raise BadRequestError(f"{what} holds no valid address") from None
-    if found[3] is not None and not whole_number(found[3], _LAST_PORT):
-        raise BadRequestError(f"{what} holds no valid port")
-    return value
+    return target.startswith(UPLOADS_PREFIX + b"/")
 
 
 def has_secret_in_query(target: bytes) -> bool:
@@ -211,24 +170,3 @@ def has_secret_in_query(target: bytes) -> bool:
         return False
     names = (parameter.partition(b"=")[0] for parameter in query.split(b"&"))
     return any(unquote_to_bytes(name) in _SECRETS for name in names)
-
-
-def _without_comments(value: bytes) -> bytes:
-    """Return *value* without comments, which nest; one that never ends is none."""
-    kept, depth = [], 0
-    for piece in _VIA_PIECE.findall(value):
-        depth += piece == b"("
-        if depth == 0:
-            kept.append(piece)
-        depth -= piece == b")" and depth > 0
-    return value if depth else b"".join(kept)
-
-
-def loops(via: Sequence[bytes], pseudonym: bytes) -> bool:
-    """Tell whether a request has been through *pseudonym* before (RFC 9110, section 7.6.3).
-
-    *via* are the values of all its `Via` lines; comments in them say nothing.
-    """
-    members = (member.split() for value in via for member in _without_comments(value).split(b","))
-    wanted = pseudonym.lower()
-    return any(len(words) > 1 and words[1].lower() == wanted for words in members)

@@ -9,21 +9,23 @@ from typing import Final
 from attrs import field, frozen
 
 #: A proxy that says more before the tunnel is open talks of something else, in bytes.
-MOST_BYTES: Final = 16 * 1024
+MOST_RESPONSE_BYTES: Final = 16 * 1024
 _LONGEST_PHRASE: Final = 100
-
 _END: Final = re.compile(rb"\r?\n\r?\n")
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?\r?(?:\n|\Z)")
 _BEGINNING: Final = b"HTTP/1."
+
 #: Fields that announce content (RFC 9112, section 6).
 _CONTENT: Final = re.compile(
     rb"\n(?:Transfer-Encoding[ \t]*:|Content-Length[ \t]*:[ \t]*0*[1-9])", re.IGNORECASE
 )
+
 _UNPRINTABLE: Final = re.compile(rb"[^\x20-\x7e]")
 _INTERIM: Final = 100
 _SUCCESS: Final = 200
 _REDIRECTION: Final = 300
 _DENIED: Final = 403
+
 #: 401 is for origins, but some proxies say it to a wrong password.
 _WANTS_A_PASSWORD: Final = frozenset({401, 407})
 
@@ -80,7 +82,7 @@ class OutboundProxy:
             if end is None:
                 if received[: len(_BEGINNING)] != _BEGINNING[: len(received)]:
                     raise TunnelError("its answer to CONNECT is no HTTP/1.1")
-                if len(received) > MOST_BYTES:
+                if len(received) > MOST_RESPONSE_BYTES:
                     raise TunnelError("its answer to CONNECT has no end")
                 return False
             head, rest = received[: end.start()], received[end.end() :]

@@ -13,7 +13,7 @@ from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.exchange import MirrorOptions
 from ghmirror_tw.upstream.outgoing_request import Upload
 from ghmirror_tw.upstream.response import BufferedContent, Response

@@ -15,11 +15,12 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ghmirror_tw.caching.acceptance import accepts, is_checkable
-from ghmirror_tw.caching.forwarded_fields import OWN_AGENT
-from ghmirror_tw.caching.validators import asks_for_json
+from ghmirror_tw.caching.acceptance import response_shows_acceptance
+from ghmirror_tw.caching.forwarded_fields import DEFAULT_USER_AGENT
+from ghmirror_tw.github.credentials import is_validated
+from ghmirror_tw.github.media_types import accepts_only_json
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.revalidation import passed_on
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
@@ -58,7 +59,7 @@ class CredentialChecks:
         return (
             authorization is not None
             and self.now() >= self._off_until
-            and is_checkable(authorization)
+            and is_validated(authorization)
             and not is_app_jwt(authorization)
         )
 
@@ -81,13 +82,13 @@ class CredentialChecks:
     ) -> Response | None:
         authorization, accept = request.authorization or b"", request.fields.get(b"accept")
         # GitHub's 401 is in the media type that the request accepts.
-        if accept is None or not asks_for_json(accept):
+        if accept is None or not accepts_only_json(accept):
             accept = _JSON
         fields = Fields(
             (
                 (b"authorization", authorization),
                 (b"accept", accept),
-                (b"user-agent", OWN_AGENT),
+                (b"user-agent", DEFAULT_USER_AGENT),
             )
         )
         try:
@@ -104,7 +105,7 @@ class CredentialChecks:
             return evolve(response, body=BufferedContent(content or b"", response.coding))
         if reply.status == _NOT_FOUND:
             self._off_until = self.now() + _NO_LIMITS_S
-        accepted = accepts(reply.status, authorization)
+        accepted = response_shows_acceptance(reply.status, authorization)
         self.metrics.credential_checked("accepted" if accepted else "unclear")
         return None
 

@@ -7,14 +7,15 @@ from math import inf
 
 from attrs import evolve, field, frozen
 
-from ghmirror_tw.caching.forwarded_fields import canonical
+from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Grant, Known, Representation
-from ghmirror_tw.caching.validators import Validator, ValidatorKind, conditions
-from ghmirror_tw.caching.validators import confirmed as confirmed_by_304
-from ghmirror_tw.github.pagination import page_number
-from ghmirror_tw.github.rate_limits import EVERYTHING, bucket_of
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.caching.validators import Validator, ValidatorKind, condition_fields
+from ghmirror_tw.caching.validators import confirmed_validator as confirmed_by_304
+from ghmirror_tw.github.page_parameters import page_number
+from ghmirror_tw.github.rate_limit_resources import resource_of_path
+from ghmirror_tw.github.rate_limits import EVERYTHING
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.link_proofs import Walk
 from ghmirror_tw.runtime.single_flight import Departure
 from ghmirror_tw.store.store_interface import Deadline
@@ -83,7 +84,7 @@ class Lookup:
     @property
     def scopes(self) -> tuple[str, ...]:
         """The scopes of the limits that stop it."""
-        return EVERYTHING, bucket_of(b"GET", self.request.path)
+        return EVERYTHING, resource_of_path(b"GET", self.request.path)
 
     @property
     def first_page(self) -> bool:
@@ -131,8 +132,8 @@ class ConditionalRequest:
 
     def as_sent(self, request: Request) -> Request:
         """Return a question as GitHub gets it: our preconditions in place of the client's."""
-        fields = request.fields.once(canonical)
-        preconditions = conditions(self.validators, self.dated)
+        fields = request.fields.once(canonical_request_fields)
+        preconditions = condition_fields(self.validators, self.dated)
         return Request(request.method, request.target, fields.plus(preconditions))
 
 

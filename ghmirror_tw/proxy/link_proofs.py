@@ -10,14 +10,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.github.pagination import (
-    Demand,
-    list_identity,
-    next_page,
-    page_number,
-    page_size,
-    with_page,
-)
+from ghmirror_tw.github.link_conditions import LinkConditions, next_page
+from ghmirror_tw.github.page_parameters import list_identity, page_number, page_size, with_page
 from ghmirror_tw.runtime.recent_cache import Lately
 
 #: How long a walk through the pages of a list uses a proof, in seconds, each page once.
@@ -116,7 +110,7 @@ class Proofs:
             self._empty.put(name, False)
             self._linked.put(name, self.now() + _ABSENT_S)
 
-    async def prove(self, walk: Walk, demand: Demand, request: RequestPage) -> bool | None:
+    async def prove(self, walk: Walk, demand: LinkConditions, request: RequestPage) -> bool | None:
         """Tell whether *demand* holds for the list of *walk*; None where no response shows it.
 
         The page of the walk itself is validated by the caller, and not requested here.

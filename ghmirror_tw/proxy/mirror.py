@@ -15,32 +15,29 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ghmirror_tw.caching import staleness
-from ghmirror_tw.caching.acceptance import fleet_knows, is_checkable
-from ghmirror_tw.caching.content_codings import ContentTooLargeError, UndecodableError, identity
-from ghmirror_tw.caching.forwarded_fields import canonical
-from ghmirror_tw.caching.generations import Generations
-from ghmirror_tw.caching.order import HybridClock, new_epoch
+from ghmirror_tw.caching.acceptance import lookup_shows_acceptance
+from ghmirror_tw.caching.bypass import bypass_reason
+from ghmirror_tw.caching.epochs import new_epoch
+from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
+from ghmirror_tw.caching.freshness import requires_validation
+from ghmirror_tw.caching.hybrid_clock import HybridClock
+from ghmirror_tw.caching.invalidation import Generations, is_write
 from ghmirror_tw.caching.records import Known, Representation
-from ghmirror_tw.caching.storability import (
-    forbids_guessing,
-    is_write,
-    refuses,
-    why_not_storable,
-)
-from ghmirror_tw.caching.vary import beyond_key, known_for
+from ghmirror_tw.caching.refusals import refused_scope
+from ghmirror_tw.caching.vary import fields_beyond_key, without_other_variant
+from ghmirror_tw.github.credentials import is_validated
 from ghmirror_tw.github.graphql import is_graphql, is_mutation
 from ghmirror_tw.github.path_patterns import path_pattern
-from ghmirror_tw.github.rate_limits import (
-    bucket_of,
-)
+from ghmirror_tw.github.rate_limit_resources import resource_of_path
 from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.accept_encoding import accepts_gzip
 from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
-from ghmirror_tw.http.preconditions import not_modified
+from ghmirror_tw.http.preconditions import is_not_modified
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.access import AccessControl
 from ghmirror_tw.proxy.credential_check import TIMEOUT_S, CredentialChecks
 from ghmirror_tw.proxy.exchange import Lookup, MirrorOptions
@@ -204,7 +201,7 @@ class Mirror:
             if refused is not None:
                 return refused
         try:
-            forward = why_not_storable(request, has_content=upload is not None)
+            forward = bypass_reason(request, has_content=upload is not None)
             if forward is not None:
                 return await self._pass_by(request, upload, requester, forward, deadline)
             response = await self._answer_storable(
@@ -238,7 +235,7 @@ class Mirror:
         limit = error.limit
         if error.reason == "timeout" and not limit:
             limit = f"[github] timeout = {duration(self.options.timeout)}"
-        return error_responses.unanswered(error.reason, limit)
+        return error_responses.upstream_error(error.reason, limit)
 
     def _log_unanswered(self, request: Request, reason: str, why: str) -> None:
         _log.warn(
@@ -308,7 +305,7 @@ class Mirror:
                 return b""
             content = collected
         try:
-            return identity(content, coding, limit)
+            return decoded(content, coding, limit)
         except (UndecodableError, ContentTooLargeError):
             return b""
 
@@ -391,7 +388,7 @@ class Mirror:
         """Remember what is refused to a request that passed by; it is no less refused."""
         if status is None or (status != 401 and request.method not in _READING):  # noqa: PLR2004
             return
-        what = refuses(status)
+        what = refused_scope(status)
         if what == "credential" and request.authorization is not None:
             self.revoked(request.fields, requester, asked_at)
         elif what == "key":
@@ -492,7 +489,7 @@ class Mirror:
             requester=requester,
             generation=self._current_generation(requester),
             deadline=deadline,
-            guess=not forbids_guessing(request.fields),
+            guess=not requires_validation(request.fields),
             store_deadline=store_deadline,
             probing=probing,
             stale_by=stale_by,
@@ -753,8 +750,8 @@ class Mirror:
         # Patience of its own: it decides between an answer and none.
         store_deadline = self.store.store_deadline()
         known = await self.store.look_up(asked.key, asked.credential, store_deadline, current=True)
-        known = known_for(asked.request.fields.once(canonical), known)
-        grant = staleness.usable(known, self.now(), self.options.stale_limit)
+        known = without_other_variant(asked.request.fields.once(canonical_request_fields), known)
+        grant = staleness.stale_grant(known, self.now(), self.options.stale_limit)
         if grant is None:
             return None
         found = await fetched(
@@ -767,14 +764,14 @@ class Mirror:
             current=True,
         )
         stored = found.get(grant.digest)
-        if stored is None or not staleness.may_serve(stored):
+        if stored is None or not staleness.may_serve_stale(stored):
             return None
         quota = self.sender.accounting.quotas.last(
-            asked.requester.token, bucket_of(b"GET", asked.request.path)
+            asked.requester.token, resource_of_path(b"GET", asked.request.path)
         )
         return Response(
             200,
-            staleness.fields(stored, grant, quota),
+            staleness.stale_response_fields(stored, grant, quota),
             Outcome.STALE,
             stored,
             asked=status,
@@ -796,12 +793,12 @@ class Mirror:
                     asked.key, credential, asked.store_deadline, current=current, token=token
                 )
         self._catch_up(asked.requester, known)
-        if not self.credentials.is_accepted(token) and fleet_knows(known):
+        if not self.credentials.is_accepted(token) and lookup_shows_acceptance(known):
             authorization = asked.request.authorization
             # What GitHub does not validate is granted what requests without a credential are.
-            if authorization is not None and is_checkable(authorization):
+            if authorization is not None and is_validated(authorization):
                 self.credentials.accept(token)
-        return known_for(asked.request.fields.once(canonical), known)
+        return without_other_variant(asked.request.fields.once(canonical_request_fields), known)
 
     def _up_to_date(self, asked: Lookup) -> Lookup:
         """Return *asked* with the current generation, before it is sent."""
@@ -878,7 +875,7 @@ class Mirror:
             return None
         return Response(
             200,
-            staleness.without_exchange(stored, grant),
+            staleness.stored_response_fields(stored, grant),
             Outcome.FRESH,
             stored,
             age_s=max(int(self.now() - grant.validated_at), 0),
@@ -931,11 +928,11 @@ def _is_not_for(asked: Lookup, response: Response) -> bool:
     It varies by a field in which the two may differ. Or it is a 304 for an entity-tag that the
     client has not sent.
     """
-    if beyond_key(response.fields):
+    if fields_beyond_key(response.fields):
         return True
     if response.body is not None or response.status != 304:  # noqa: PLR2004
         return False
-    return not not_modified(asked.request.fields, response.fields.get(b"etag"), None)
+    return not is_not_modified(asked.request.fields, response.fields.get(b"etag"), None)
 
 
 def _unwanted(said: Response | Failure) -> None:

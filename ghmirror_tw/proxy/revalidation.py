@@ -9,43 +9,40 @@ from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
-from ghmirror_tw.caching import update
+from ghmirror_tw.caching import grant_lifetime, update
 from ghmirror_tw.caching import validators as reuse
-from ghmirror_tw.caching.content_codings import (
-    ContentTooLargeError,
-    UndecodableError,
-    identity,
-    pack,
-    represent,
-    unpacked_size,
-)
-from ghmirror_tw.caching.forwarded_fields import canonical
+from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwarded_response_fields
 from ghmirror_tw.caching.records import Entry, Known, Representation
-from ghmirror_tw.caching.storability import (
-    has_short_lived_urls,
-    of_this_answer,
-    refuses,
-    why_unstorable,
-)
+from ghmirror_tw.caching.refusals import refused_scope
+from ghmirror_tw.caching.representations import representation_of
+from ghmirror_tw.caching.storability import has_short_lived_urls, reason_not_to_store
 from ghmirror_tw.caching.update import ResponseMetadata
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator, ValidatorKind
-from ghmirror_tw.github.pagination import (
+from ghmirror_tw.github import entity_tag_rule
+from ghmirror_tw.github.link_conditions import (
     NOTHING,
     UNPROVABLE,
-    Demand,
-    leads_elsewhere,
-    most_items,
-    what_must_hold,
+    LinkConditions,
+    conditions_of_link,
 )
+from ghmirror_tw.github.media_types import is_json
+from ghmirror_tw.github.operations import most_items_of_page
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.github.sharing import Sharing
-from ghmirror_tw.github.url_rewriting import is_json
 from ghmirror_tw.http import entity_tags, error_responses
 from ghmirror_tw.http.cache_status import Outcome
+from ghmirror_tw.http.content_codings import (
+    ContentTooLargeError,
+    UndecodableError,
+    compress,
+    decoded,
+    estimated_size,
+)
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.links import has_foreign_page
 from ghmirror_tw.http.preconditions import PRECONDITIONS
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.exchange import (
     ConditionalRequest,
     Exchange,
@@ -68,7 +65,9 @@ from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseErr
 from ghmirror_tw.upstream.sender import Sender
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError, UpstreamResponse
 
-_EMPTY: Final = Representation(EMPTY_DIGEST, EMPTY_FIELDS, pack(entity_tags.EMPTY_LIST), 2, 0)
+_EMPTY: Final = Representation(
+    EMPTY_DIGEST, EMPTY_FIELDS, compress(entity_tag_rule.EMPTY_LIST), 2, 0
+)
 #: GitHub's statuses for a page of a list that has no numbered pages.
 _NO_PAGES: Final = frozenset({400, 404})
 _CONFIRMED: Final = {
@@ -180,7 +179,7 @@ class Revalidation:
 
     def _guesses(self, asked: Lookup, known: Known, now: float) -> tuple[Validator, ...]:
         """Return validators where there is nothing to validate: the client's own, or `[]`."""
-        own = reuse.of_client(asked.request)
+        own = reuse.client_validators(asked.request)
         if own:
             return own if self.sharing.lists_enabled(now) else own[:1]
         if known.grant is not None or known.entries:
@@ -189,9 +188,11 @@ class Revalidation:
             # A proof is GitHub's word on the list, not a guess at the client's answer.
             (asked.probing or (asked.guess and asked.first_page and not asked.head))
             and self.sharing.single.is_on(now)
-            and reuse.may_be_empty(asked.request)
+            and reuse.may_be_empty_list(asked.request)
         ):
-            return (Validator(reuse.empty_tag(asked.request), ValidatorKind.EMPTY, EMPTY_DIGEST),)
+            return (
+                Validator(reuse.empty_list_tag(asked.request), ValidatorKind.EMPTY, EMPTY_DIGEST),
+            )
         return ()
 
     def _note_departure(self, asked: Lookup) -> None:
@@ -243,9 +244,9 @@ class Revalidation:
         asked, fields = turn.asked, turn.reply.fields
         authorization, limit_s = asked.request.authorization, self.world.options.stale_limit
         now = self.world.now()
-        expires_at = update.expires_at(authorization, fields, now, limit_s)
+        expires_at = grant_lifetime.grant_expires_at(authorization, fields, now, limit_s)
         login = self.world.login(asked.credential)
-        sent = asked.request.fields.once(canonical)
+        sent = asked.request.fields.once(canonical_request_fields)
         epoch = self.world.epoch(asked, turn.known)
         return ResponseMetadata(fields, turn.asked_at, now, login, expires_at, sent, epoch)
 
@@ -253,7 +254,7 @@ class Revalidation:
         self, turn: Exchange, beside: Deferred[bool | None] | None
     ) -> tuple[Response | None, ConditionalRequest]:
         """Take a 304: return the answer that it confirms, or how to ask again."""
-        asked, plan, own = turn.asked, turn.plan, of_this_answer(turn.reply.fields)
+        asked, plan, own = turn.asked, turn.plan, forwarded_response_fields(turn.reply.fields)
         etag = own.get(b"etag")
         validator = plan.confirmed(etag)
         if validator is None:
@@ -265,9 +266,9 @@ class Revalidation:
         stored = (
             _EMPTY if validator.kind is ValidatorKind.EMPTY else plan.stored.get(validator.digest)
         )
-        if stored is None or leads_elsewhere(own.combined(b"link"), self.world.options.api_url):
+        if stored is None or has_foreign_page(own.combined(b"link"), self.world.options.api_url):
             return None, ConditionalRequest()
-        grant, entry = update.confirmed(turn.known, validator, stored, self._word(turn))
+        grant, entry = update.from_304(turn.known, validator, stored, self._word(turn))
         demand = self._demand(asked, turn.known, stored, grant.link, validator.kind)
         if demand is not NOTHING:
             if beside is not None and validator.kind is ValidatorKind.OWN:
@@ -284,7 +285,7 @@ class Revalidation:
             self.store.freshen(asked.key, asked.credential, grant, entry)
         elif asked.first_page:
             self.store.store_response(asked.key, asked.credential, stored, grant, entry)
-        fields = reuse.freshen(stored.fields, grant, own)
+        fields = update.freshened(stored.fields, grant, own)
         outcome, granted = _CONFIRMED[validator.kind], turn.known.grant is not None
         response = Response(200, fields, outcome, stored, asked=304, granted=granted)
         return (evolve(response, charged=True) if turn.reply.charged else response), plan
@@ -298,10 +299,10 @@ class Revalidation:
         stored: Representation,
         link: bytes | None,
         kind: ValidatorKind,
-    ) -> Demand:
+    ) -> LinkConditions:
         if asked.probing or kind is ValidatorKind.EMPTY:
             return NOTHING
-        demand = what_must_hold(
+        demand = conditions_of_link(
             asked.request.target,
             stored.items,
             link,
@@ -316,7 +317,7 @@ class Revalidation:
             return UNPROVABLE
         return demand
 
-    def _own_demand(self, asked: Lookup, known: Known, plan: ConditionalRequest) -> Demand:
+    def _own_demand(self, asked: Lookup, known: Known, plan: ConditionalRequest) -> LinkConditions:
         """Return what must be proved if the grant's own validator is confirmed."""
         grant = known.grant
         stored = plan.stored.get(grant.digest) if grant is not None else None
@@ -325,7 +326,7 @@ class Revalidation:
         return self._demand(asked, known, stored, grant.link, ValidatorKind.OWN)
 
     def _is_unprovable(
-        self, asked: Lookup, known: Known, plan: ConditionalRequest, own: Demand
+        self, asked: Lookup, known: Known, plan: ConditionalRequest, own: LinkConditions
     ) -> bool:
         """Tell whether what GitHub is likely to confirm could not be used anyway.
 
@@ -340,7 +341,7 @@ class Revalidation:
         )
 
     def _prove_beside(
-        self, asked: Lookup, known: Known, own: Demand
+        self, asked: Lookup, known: Known, own: LinkConditions
     ) -> Deferred[bool | None] | None:
         """Prove beside the main question what must hold if the grant's own tag is confirmed."""
         if own is NOTHING or own.unprovable:
@@ -367,7 +368,7 @@ class Revalidation:
             raise NoPagesError
         return response.body.items if isinstance(response.body, Representation) else None
 
-    async def _prove(self, asked: Lookup, known: Known, demand: Demand) -> bool | None:
+    async def _prove(self, asked: Lookup, known: Known, demand: LinkConditions) -> bool | None:
         return await self.proofs.prove(
             asked.walk(known), demand, lambda target: self._request_page(asked, target)
         )
@@ -453,7 +454,7 @@ class Revalidation:
         self._refused(turn.asked, turn.reply.status, turn.asked_at)
         self._weigh(turn)
         api_url = self.world.options.api_url
-        why = why_unstorable(turn.asked.request, turn.reply.status, turn.reply.fields, api_url)
+        why = reason_not_to_store(turn.asked.request, turn.reply.status, turn.reply.fields, api_url)
         if why is not None:
             self._ends_grant(turn)
         return why
@@ -486,7 +487,7 @@ class Revalidation:
         asked, known, fields = turn.asked, turn.known, turn.reply.fields
         try:
             represented = await self.threads.run(
-                unpacked_size(content, _coding(turn.reply)),
+                estimated_size(content, _coding(turn.reply)),
                 _represented,
                 asked.request,
                 fields,
@@ -501,7 +502,7 @@ class Revalidation:
             return "short-lived-urls"
         stored, shareable = represented
         self.world.budgets.keep(stored, stored.packed)
-        grant, entry = update.brought(known, stored, self._word(turn), shareable=shareable)
+        grant, entry = update.from_200(known, stored, self._word(turn), shareable=shareable)
         self.store.store_response(asked.key, asked.credential, stored, grant, entry)
         if stored.items is not None and not asked.probing:
             self.proofs.answered(asked.walk(known))
@@ -510,7 +511,9 @@ class Revalidation:
         cold = known.grant is None and not known.entries
         outcome = Outcome.MISS if cold else Outcome.CHANGED
         granted = known.grant is not None
-        return Response(200, of_this_answer(fields), outcome, stored, asked=200, granted=granted)
+        return Response(
+            200, forwarded_response_fields(fields), outcome, stored, asked=200, granted=granted
+        )
 
     def _ends_grant(self, turn: Exchange) -> None:
         """End the grant, since GitHub's response neither confirms nor replaces it.
@@ -519,7 +522,7 @@ class Revalidation:
         concern the grant, do not get here.
         """
         asked, grant = turn.asked, turn.known.grant
-        if grant is not None and refuses(turn.reply.status) is None:
+        if grant is not None and refused_scope(turn.reply.status) is None:
             self.store.deny(asked.key, asked.credential, turn.asked_at)
 
     def _refused(self, asked: Lookup, status: int, asked_at: float) -> None:
@@ -527,7 +530,7 @@ class Revalidation:
 
         *status* is that of a response without a rate limit.
         """
-        what = refuses(status)
+        what = refused_scope(status)
         if what == "credential" and asked.request.authorization is not None:
             self.world.revoked(asked.request.fields, asked.requester, asked_at)
         elif what is not None:
@@ -540,7 +543,7 @@ def _coding(reply: UpstreamResponse) -> bytes:
 
 
 def _computed(request: Request, candidate: Representation) -> bytes:
-    return reuse.computed(request, candidate, candidate.content())
+    return reuse.computed_tag(request, candidate, candidate.content())
 
 
 def _represented(
@@ -551,10 +554,12 @@ def _represented(
     None where it must not be stored: it contains URLs that expire before the tag changes.
     """
     coding = b", ".join(fields.listed(b"content-encoding"))
-    stored, plain = represent(fields, content, coding, limit, most_items(request.target))
+    stored, plain = representation_of(
+        fields, content, coding, limit, most_items_of_page(request.target)
+    )
     etag = fields.get(b"etag")
     shareable = etag is not None and entity_tags.weakly_equal(
-        etag, reuse.computed(request, stored, plain)
+        etag, reuse.computed_tag(request, stored, plain)
     )
     if not shareable and is_json(fields.get(b"content-type")) and has_short_lived_urls(plain):
         return None
@@ -569,7 +574,7 @@ def limited_answer(reply: UpstreamResponse, limit: Limit, now: float) -> Respons
     content = reply.content.content if isinstance(reply.content, HeldContent) else b""
     response = passed_on(reply, BufferedContent(content, _coding(reply)))
     try:
-        readable = bool(identity(content, _coding(reply), LIMIT_CONTENT_BYTES))
+        readable = bool(decoded(content, _coding(reply), LIMIT_CONTENT_BYTES))
     except (UndecodableError, ContentTooLargeError):
         readable = False
     if readable:
@@ -583,7 +588,7 @@ def passed_on(reply: UpstreamResponse, body: BufferedContent | IncomingContent |
     """Return GitHub's answer as it is."""
     return Response(
         reply.status,
-        of_this_answer(reply.fields),
+        forwarded_response_fields(reply.fields),
         Outcome.PASS,
         body,
         coding=_coding(reply),

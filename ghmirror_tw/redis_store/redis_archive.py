@@ -14,7 +14,7 @@ from twisted.internet.defer import gatherResults
 from txredisapi import ResponseError
 from zope.interface import implementer
 
-from ghmirror_tw.caching.records import Entry, ranked
+from ghmirror_tw.caching.records import Entry, recency_list
 from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
@@ -106,7 +106,7 @@ class RedisArchive:
             opened = (self.records.codec.open_entry(name, blob) for blob in mine)
             contents += [
                 (entry.size, _content_of(name, entry))
-                for entry in ranked(each for each in opened if each is not None)
+                for entry in recency_list(each for each in opened if each is not None)
             ]
         yield pairs
         for names in _by_size(contents):

@@ -36,7 +36,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
-from ghmirror_tw.caching.order import SETTLING_S
+from ghmirror_tw.caching.epochs import SETTLING_S
 from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.redis_store.redis_records import RedisRecords

@@ -12,10 +12,12 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from ghmirror_tw.caching.epochs import epoch_shows_acceptance
+from ghmirror_tw.caching.hybrid_clock import clamped
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.order import clamped, shows_acceptance
-from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, ranked
-from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, bucket_of
+from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, recency_list
+from ghmirror_tw.github.rate_limit_resources import resource_of_path
+from ghmirror_tw.github.rate_limits import EVERYTHING, Limit
 from ghmirror_tw.redis.servers_interface import (
     Command,
     IServers,
@@ -139,7 +141,7 @@ class RedisRecords:
         keys = self.keys(grant, refusal, recency)
         epoch = self.key(names.epoch(credential, self.history or b""))
         limits = self.keys(
-            names.limit(token, EVERYTHING), names.limit(token, bucket_of(b"GET", key.path))
+            names.limit(token, EVERYTHING), names.limit(token, resource_of_path(b"GET", key.path))
         )
         slot, whose = names.slot_of_key(key), names.slot_of_credential(credential)
         question = scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))
@@ -222,13 +224,13 @@ class RedisRecords:
         limits: tuple[Limit, ...] = ()
         if any(isinstance(part, list) and any(part) for part in parts):
             sealed, *stopping = _flat(parts)
-            scopes = EVERYTHING, bucket_of(b"GET", key.path)
+            scopes = EVERYTHING, resource_of_path(b"GET", key.path)
             limits = self._opened(own.token, scopes, stopping)
             if self.history is not None and sealed:
                 epoch = self.codec.open_epoch(names.epoch(credential, self.history), sealed)
         known = Known(
             grant=self.codec.open_grant(own.grant, grant),
-            entries=tuple(entries) if len(entries) < _SEVERAL else ranked(entries),
+            entries=tuple(entries) if len(entries) < _SEVERAL else recency_list(entries),
             epoch=epoch,
             refused_at=refused_at,
             unstorable=bool(unstorable),
@@ -380,7 +382,7 @@ class RedisRecords:
             raise RedisUnavailableError("history", "Redis: its history is not known yet")
         name = names.epoch(credential, self.history)
         keys = self.keys(name)
-        begins = over is not EpochWrite.IF_PRESENT and not shows_acceptance(epoch)
+        begins = over is not EpochWrite.IF_PRESENT and not epoch_shows_acceptance(epoch)
         life = self.life(_UNACCEPTED_S if begins else self.outweighing_life_s)
         sealed = self.codec.epoch(name, epoch)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from ghmirror_tw.caching.order import MOST_AHEAD_S
+from ghmirror_tw.caching.hybrid_clock import MOST_AHEAD_S
 from ghmirror_tw.caching.records import RECENCY_LENGTH
 from ghmirror_tw.redis.servers_interface import Command
 from ghmirror_tw.store.codec import MAGIC, VERSION

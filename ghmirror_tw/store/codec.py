@@ -25,10 +25,10 @@ import msgpack
 from attrs import field, frozen
 from attrs import fields as attributes
 
-from ghmirror_tw.caching.content_codings import ContentTooLargeError, UndecodableError, unpack
 from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
-from ghmirror_tw.http.entity_tags import well_formed
+from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decompress
+from ghmirror_tw.http.entity_tags import is_entity_tag
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.runtime.recent_cache import Lately
 
@@ -102,7 +102,7 @@ def _text(value: Any) -> str:
 def _tag(value: Any) -> bytes | None:
     """Return an entity-tag or None. Raises `_MalformedRecordError` for any other value."""
     tag: bytes | None = _take(value, bytes, None)
-    if tag is not None and not well_formed(tag):
+    if tag is not None and not is_entity_tag(tag):
         raise _MalformedRecordError
     return tag
 
@@ -425,7 +425,7 @@ def _encoded(login: str | None) -> bytes | None:
 def is_whole(stored: Representation) -> bool:
     """Tell whether a representation's content and fields are those that its digest covers."""
     try:
-        content = unpack(stored.packed, stored.size)
+        content = decompress(stored.packed, stored.size)
     except (UndecodableError, ContentTooLargeError, zlib.error):
         return False
     return digest_of(content, stored.fields) == stored.digest

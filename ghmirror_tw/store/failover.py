@@ -17,8 +17,8 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from ghmirror_tw.caching.epochs import epoch_shows_acceptance, new_epoch
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.order import new_epoch, shows_acceptance
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.redis.server_figures import Figures
@@ -250,7 +250,7 @@ class FailoverStore:
         async def put() -> None:
             if self.redis.history is None and self.redis.servers.writing:
                 await self.history.looked(self.writes.timeout_s)
-            own = at_once.pop() if at_once else new_epoch(accepted=shows_acceptance(epoch))
+            own = at_once.pop() if at_once else new_epoch(accepted=epoch_shows_acceptance(epoch))
             if own != epoch and self.memory.epoch(credential) is not None:
                 self.memory.set_epoch(credential, own)
             stored = await self.redis.put_epoch(credential, own, self.writes.timeout_s, over)

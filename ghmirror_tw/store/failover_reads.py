@@ -170,8 +170,8 @@ class FailoverReads:
         lost = grant is None or grant.epoch is None
         if known.current and lost and not self.writes.is_in_flight(grant_name(key, credential)):
             # A grant that Redis has lost may have been lost together with a refusal.
-            own = own.doubted()
-        return known.with_all_of(own).weighed(self.reads.reactor.seconds())
+            own = own.unvalidated()
+        return known.merged(own).effective(self.reads.reactor.seconds())
 
     def _with_epoch(
         self, known: Known, own: bytes | None, credential: str, *, current: bool

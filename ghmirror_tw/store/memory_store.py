@@ -13,8 +13,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, ranked, refreshed
-from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, bucket_of
+from ghmirror_tw.caching.records import (
+    Entry,
+    Grant,
+    Known,
+    Representation,
+    recency_list,
+    with_entry,
+)
+from ghmirror_tw.github.rate_limit_resources import resource_of_path
+from ghmirror_tw.github.rate_limits import EVERYTHING, Limit
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
     EPOCH,
@@ -60,7 +68,7 @@ def _newer(old: Record | None, record: Record) -> Record | None:
         keeps = isinstance(old, float) and old >= record
     elif isinstance(record, tuple):
         before = old if isinstance(old, tuple) else ()
-        record = ranked((*before, *record))
+        record = recency_list((*before, *record))
         keeps = record == before
     else:
         keeps = old is not None
@@ -204,7 +212,7 @@ class MemoryStore:
     ) -> Deferred[Known]:
         """Return what is known, the grant only if no refusal outweighs it."""
         known = self.known(key, credential, token=token)
-        return succeed(known.weighed(self.reactor.seconds()))
+        return succeed(known.effective(self.reactor.seconds()))
 
     def known(
         self, key: CacheKey, credential: str, since: float = -inf, token: str | None = None
@@ -221,7 +229,7 @@ class MemoryStore:
         refused_at = self._refused_at(of, whose)
         limits: tuple[Limit, ...] = ()
         if self._limits:
-            bucket = bucket_of(b"GET", key.path)
+            bucket = resource_of_path(b"GET", key.path)
             limits = self.limits_known(token or credential, (EVERYTHING, bucket))
         return Known(
             grant=None if grant is None else grant_of(grant),
@@ -333,7 +341,7 @@ class MemoryStore:
         # What a refusal outweighs must not outlive it: it would be the one used last.
         if grant.asked_at > max(latest, self._refused_at(of, whose)):
             self._put(name, grant)
-        self._put(LIST + of, refreshed(self._entries(of), entry))
+        self._put(LIST + of, with_entry(self._entries(of), entry))
         self._evict()
 
     def deny(self, key: CacheKey, credential: str, asked_at: float) -> None:

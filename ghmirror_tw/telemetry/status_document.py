@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import define
 
-from ghmirror_tw.github.rate_limits import CORE
+from ghmirror_tw.github.rate_limit_resources import CORE
 from ghmirror_tw.telemetry.busiest import HALF_LIFE_S, Busiest
 from ghmirror_tw.telemetry.last_hour import LastHour, TotalsSample
 from ghmirror_tw.telemetry.metric_readings import MetricReadings, RequestTotals

@@ -144,7 +144,7 @@ class ByteBudget:
         """Return the error response for a request that finds no room, and count it."""
         self.refusals += 1
         limit = f"{self.name} = {size_text(self.limit)}" if self.name else size_text(self.limit)
-        return error_responses.no_room(self.use, limit, RETRY_S)
+        return error_responses.byte_budget_exhausted(self.use, limit, RETRY_S)
 
     # How bytes come back.
 

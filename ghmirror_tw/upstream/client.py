@@ -23,9 +23,9 @@ from zope.interface import implementer
 
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.entity_tags import with_valid_tag
+from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields, serialised
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.response_parser import OverLimitError
 from ghmirror_tw.http.targets import is_upload
 from ghmirror_tw.http.tunnels import OutboundProxy
@@ -273,7 +273,7 @@ class _Asking:
     def answered(self, answer: Any) -> None:
         """Give the reply, and free the connection when its content is there."""
         self._end()
-        fields = with_valid_tag(Fields.of(tuple(answer.lines)))
+        fields = without_invalid_etag(Fields.of(tuple(answer.lines)))
         if answer.length == 0:
             # The connection is free already.
             self.client.freed()

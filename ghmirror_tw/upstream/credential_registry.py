@@ -11,9 +11,10 @@ from typing import Final
 
 from attrs import define, field
 
-from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.caching.credential_names import CredentialNames
+from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.recent_cache import Lately
 from ghmirror_tw.upstream.outgoing_request import Requester
 

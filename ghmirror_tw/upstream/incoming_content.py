@@ -16,7 +16,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
-from ghmirror_tw.caching.content_codings import UndecodableError, Unpacking
+from ghmirror_tw.http.content_codings import GzipDecompressor, UndecodableError
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.runtime.quantities import duration
 from ghmirror_tw.upstream.byte_budget import Room
@@ -56,7 +56,7 @@ class CollectedContent(Protocol):
     _room: Room | None = None
     #: What waits for more room.
     _growing: Deferred[None] | None = None
-    _unpacking: Unpacking | None = None
+    _unpacking: GzipDecompressor | None = None
     _done: Failure | None = None
     _asked_for: bool = False
     _stopped: bool = False
@@ -80,7 +80,7 @@ class CollectedContent(Protocol):
             waiting.callback(None)
             return waiting
         self._limit, self._room = limit_bytes, room
-        self._unpacking = Unpacking() if coding in {b"gzip", b"x-gzip"} else None
+        self._unpacking = GzipDecompressor() if coding in {b"gzip", b"x-gzip"} else None
         self._waiting = Deferred(lambda _: self.abort())
         collected = self._waiting.addCallback(
             lambda complete: b"".join(self._chunks) if complete else None

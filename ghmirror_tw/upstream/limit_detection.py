@@ -7,9 +7,9 @@ from typing import Final
 
 from attrs import evolve
 
-from ghmirror_tw.caching.content_codings import ContentTooLargeError, UndecodableError, identity
-from ghmirror_tw.github.rate_limits import meaning_of
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.github.limited_responses import meaning_of
+from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream.incoming_content import HeldContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 
@@ -37,7 +37,7 @@ async def with_limit(
         broken = error
     try:
         coding = response.fields.combined(b"content-encoding")
-        plain = identity(content or b"", coding, LIMIT_CONTENT_BYTES)
+        plain = decoded(content or b"", coding, LIMIT_CONTENT_BYTES)
     except (UndecodableError, ContentTooLargeError):
         plain = b""
     meaning = meaning_of(request, response.status, response.fields, plain, now(), strikes)

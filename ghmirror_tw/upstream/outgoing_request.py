@@ -10,8 +10,8 @@ from attrs import field, frozen
 from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.github.graphql import is_graphql
-from ghmirror_tw.github.rate_limits import bucket_of, creates_content, scopes_of
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.github.rate_limit_resources import creates_content, resource_of_path, scopes_of
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream.rate_limiter import Slot
 
 _SAFE: Final = frozenset({b"GET", b"HEAD"})
@@ -69,7 +69,7 @@ class OutgoingRequest:
     @property
     def bucket(self) -> str:
         """The bucket of GitHub's quota that it is charged to."""
-        return bucket_of(self.request.method, self.request.path)
+        return resource_of_path(self.request.method, self.request.path)
 
     @property
     def is_read(self) -> bool:

@@ -8,9 +8,9 @@ from typing import Final, Protocol
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
-from ghmirror_tw.github.charged_304s import Charges
-from ghmirror_tw.github.rate_limits import asks_for_limits, bucket_of, resource_of
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.github.charged_304s import ChargeDetector
+from ghmirror_tw.github.rate_limit_resources import is_quota_request, resource_of, resource_of_path
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.numbers import whole_number
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.outgoing_request import Requester
@@ -47,7 +47,7 @@ class QuotaAccounting:
     login: Callable[[str], str | None]
     now: Callable[[], float]
     quotas: Quotas = field(factory=Quotas)
-    _charges: Charges = field(factory=Charges)
+    _charges: ChargeDetector = field(factory=ChargeDetector)
     _has_charged: bool = False
 
     def sent(self, token: str) -> None:
@@ -65,7 +65,7 @@ class QuotaAccounting:
         token = requester.token
         known = self.credentials.is_accepted(token)
         if known:
-            bucket = bucket_of(request.method, request.path)
+            bucket = resource_of_path(request.method, request.path)
             self.quotas.note(token, bucket, response.fields)
         remaining = whole_number(response.fields.get(b"x-ratelimit-remaining"))
         reset = whole_number(response.fields.get(b"x-ratelimit-reset"))
@@ -81,7 +81,7 @@ class QuotaAccounting:
             token, resource, remaining, reset, self.now(), alone=alone
         )
         if response.status != 304 or request.authorization is None:  # noqa: PLR2004
-            if not asks_for_limits(request):
+            if not is_quota_request(request):
                 self.metrics.spent(login)
             return response
         if not one_less:

@@ -20,9 +20,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.github.graphql import is_graphql
-from ghmirror_tw.github.rate_limits import GRAPHQL, asks_for_limits
+from ghmirror_tw.github.rate_limit_resources import GRAPHQL, is_quota_request
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.fleet_shares import Share
 from ghmirror_tw.store.store_interface import Budget, IBudgets, Part
@@ -77,7 +77,7 @@ def spends(request: Request) -> bool:
 
     Without a credential a 304 costs, too; asking for the rate limit costs nothing.
     """
-    if request.method not in {b"GET", b"HEAD"} or asks_for_limits(request):
+    if request.method not in {b"GET", b"HEAD"} or is_quota_request(request):
         return False
     fields = request.fields
     return request.authorization is None or (

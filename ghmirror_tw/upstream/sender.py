@@ -16,12 +16,13 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.caching.acceptance import accepts
-from ghmirror_tw.caching.storability import is_as_accepted
+from ghmirror_tw.caching.acceptance import response_shows_acceptance
+from ghmirror_tw.github.media_types import is_as_accepted
 from ghmirror_tw.github.path_patterns import path_pattern
-from ghmirror_tw.github.rate_limits import LimitKind, asks_for_limits
+from ghmirror_tw.github.rate_limit_resources import is_quota_request
+from ghmirror_tw.github.rate_limits import LimitKind
 from ghmirror_tw.http.error_responses import MirrorError
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.backoff import Backoffs
 from ghmirror_tw.runtime.evidence import Observation
 from ghmirror_tw.store.store_interface import IStore
@@ -131,7 +132,7 @@ class Sender:
         """
         request, unknown = outgoing.request, ""
         if not self.credentials.is_accepted(outgoing.token):
-            unknown = CHECKS if asks_for_limits(request) else UNKNOWN
+            unknown = CHECKS if is_quota_request(request) else UNKNOWN
         points = READ_POINTS
         if not outgoing.is_read:
             points = points_of(request, mutates=outgoing.writes)
@@ -199,7 +200,7 @@ class Sender:
     def _note_failure(
         self, outgoing: OutgoingRequest, error: UpstreamError, began: float, *, cut_short: bool
     ) -> None:
-        if not error.is_ours and not cut_short and not asks_for_limits(outgoing.request):
+        if not error.is_ours and not cut_short and not is_quota_request(outgoing.request):
             self.availability.failed(self._observation(outgoing), began, self.now())
         if error.reason == "timeout":
             self._note_timeout(outgoing, began, cut_short=cut_short)
@@ -212,7 +213,7 @@ class Sender:
             self._note_timeout(outgoing, began)
         elif self.backoffs.any_known:
             self.backoffs.responded(self.credentials.key(request).name, outgoing.token)
-        if asks_for_limits(request):
+        if is_quota_request(request):
             return  # it does not show whether GitHub responds to other requests
         if response.status >= 500:  # noqa: PLR2004
             self.availability.failed(self._observation(outgoing), began, ended)
@@ -249,7 +250,7 @@ class Sender:
         """Note that GitHub has accepted a token, if this response is the first to show it."""
         request, token = outgoing.request, outgoing.token
         if (
-            accepts(response.status, request.authorization)
+            response_shows_acceptance(response.status, request.authorization)
             and not _is_foreign(request, response)
             and not self.credentials.is_accepted(token)
         ):

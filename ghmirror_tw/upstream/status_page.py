@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, ContentDecoderAgent, GzipDecoder, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from ghmirror_tw.github.rate_limits import retry_after
-from ghmirror_tw.http.entity_tags import with_valid_tag
+from ghmirror_tw.github.limited_responses import retry_after
+from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.runtime.twisted_headers import lines_of
@@ -197,7 +197,7 @@ class StatusPage:
         return self._said(response, collected)
 
     def _said(self, response: Any, content: bytes | None) -> str:
-        fields = with_valid_tag(Fields(lines_of(response.headers)))
+        fields = without_invalid_etag(Fields(lines_of(response.headers)))
         if response.code == 304 and self._etag is not None:  # noqa: PLR2004
             return self._tagged
         if response.code != 200:  # noqa: PLR2004

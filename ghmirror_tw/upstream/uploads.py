@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 
 
 @implementer(IAgent)

@@ -12,7 +12,7 @@ from zope.interface import Interface
 
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream.byte_budget import Room
 
 

@@ -8,8 +8,8 @@ from urllib.parse import unquote_to_bytes
 from attrs import define, field
 from twisted.logger import Logger
 
-from ghmirror_tw.github.path_patterns import without_credentials
-from ghmirror_tw.http.remembered import remembered
+from ghmirror_tw.github.path_credentials import without_credentials
+from ghmirror_tw.http.target_memo import memoised_by_target
 from ghmirror_tw.telemetry.logs import scrub
 
 #: How long a path may be in the log, and a method.
@@ -35,7 +35,7 @@ def shown_path(target: bytes) -> str:
     return _shown(target[: 4 * _PATH_LENGTH].partition(b"?")[0].partition(b"#")[0])
 
 
-@remembered
+@memoised_by_target
 def _shown(path: bytes) -> str:
     if not path.startswith(b"/"):
         _, scheme, rest = path.partition(b"://")

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.web.server import NOT_DONE_YET
 
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.http.dns_rebinding import is_expected
+from ghmirror_tw.http.dns_rebinding import is_expected_host
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.web import health
@@ -119,7 +119,7 @@ class _Pages:
         hosts = request.fields.get_all(b"host")
         # A browser sends a `Host` with each request, and no request of HTTP/1.0.
         unnamed = not hosts and request.clientproto == b"HTTP/1.0"
-        if unnamed or health.is_health(request.uri) or is_expected(hosts, self.hosts):
+        if unnamed or health.is_health(request.uri) or is_expected_host(hosts, self.hosts):
             return self.pages.render(request)
         return health.send(request, _error(error_responses.unexpected_host()))
 

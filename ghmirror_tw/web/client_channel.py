@@ -20,7 +20,8 @@ from twisted.web.server import Site
 
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
-from ghmirror_tw.http.targets import BadRequestError, check_request_line
+from ghmirror_tw.http.request import BadRequestError
+from ghmirror_tw.http.targets import check_request_line
 from ghmirror_tw.runtime.numbers import MOST_DIGITS, whole_number
 from ghmirror_tw.runtime.outbox import LARGE_BYTES, Outbox, send_now
 from ghmirror_tw.runtime.twisted_headers import lines_of

@@ -10,30 +10,25 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
-from ghmirror_tw.caching.content_codings import (
-    ContentTooLargeError,
-    UndecodableError,
-    Unpacking,
-    identity,
-    pack,
-    unpacked_size,
-)
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.caching.storability import adds_accept_encoding
 from ghmirror_tw.github import cors, enterprise
 from ghmirror_tw.github.indenting import IndentingStream, indented
-from ghmirror_tw.github.url_rewriting import (
-    Base,
-    Rewriter,
-    is_json,
-    opaque_names,
-)
-from ghmirror_tw.github.user_agents import is_indented
+from ghmirror_tw.github.media_types import is_json
+from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter, opaque_names
+from ghmirror_tw.github.user_agents import gets_indented_json
 from ghmirror_tw.http import entity_tags
-from ghmirror_tw.http.accept_encoding import accepts_gzip
-from ghmirror_tw.http.cache_status import Outcome, own_fields
+from ghmirror_tw.http.accept_encoding import accepts_gzip, vary_with_accept_encoding
+from ghmirror_tw.http.cache_status import Outcome, cache_status_fields
+from ghmirror_tw.http.content_codings import (
+    ContentTooLargeError,
+    GzipDecompressor,
+    UndecodableError,
+    compress,
+    decoded,
+    estimated_size,
+)
 from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
-from ghmirror_tw.http.preconditions import not_modified
+from ghmirror_tw.http.preconditions import is_not_modified
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.runtime.thread_pool import LARGE_BYTES, ContentThreads
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
@@ -63,7 +58,7 @@ _REPLACED: Final = {
     for storable, aged, anew in product((False, True), repeat=3)
 }
 #: GitHub has but a few values of `Vary`.
-_adds_accept_encoding: Final = lru_cache(64)(adds_accept_encoding)
+_adds_accept_encoding: Final = lru_cache(64)(vary_with_accept_encoding)
 _OK: Final = 200
 _PARTIAL: Final = 206
 #: What content may have at most that is to say a version and comes in pieces, in bytes.
@@ -84,7 +79,7 @@ class View:
     """
 
     method: bytes
-    base: Base
+    base: BaseUrls
     fields: Fields = field(repr=False)
     version: bytes = b""
     #: The path of the request, as GitHub gets it.
@@ -107,7 +102,7 @@ class View:
     @property
     def indents(self) -> bool:
         """Whether it gets JSON indented."""
-        return not self.passed_by and is_indented(self.fields)
+        return not self.passed_by and gets_indented_json(self.fields)
 
     @property
     def gzip(self) -> bool:
@@ -196,7 +191,7 @@ class ClientResponseBuilder:
                 if content is not None:
                     body = BufferedContent(content, response.coding)
                     self.budgets.keep(body, content)
-        fields = enterprise.told(response.fields, view.version)
+        fields = enterprise.versioned_fields(response.fields, view.version)
         return evolve(response, body=body, fields=fields)
 
     def _told(
@@ -216,7 +211,7 @@ class ClientResponseBuilder:
         fields = self.rewriter.fields(response.fields, view.base)
         replaced = _REPLACED[response.storable, response.age_s is not None, anew]
         lines = [line for line in fields.lines if line[0] not in replaced]
-        lines += own_fields(
+        lines += cache_status_fields(
             response.outcome,
             status=response.asked,
             detail=response.detail,
@@ -236,7 +231,7 @@ class ClientResponseBuilder:
         if anew:
             etag = fields.get(b"etag")
             if etag is not None:
-                lines.append((b"etag", entity_tags.weak(etag)))
+                lines.append((b"etag", entity_tags.as_weak(etag)))
             lines.append(vary)
             if coding is not None:
                 lines.append((b"content-encoding", coding))
@@ -250,7 +245,7 @@ class ClientResponseBuilder:
         be older than the client's date.
         """
         modified = response.fields.get(b"last-modified") if response.granted else None
-        return response.status == _OK and not_modified(
+        return response.status == _OK and is_not_modified(
             view.fields, response.fields.get(b"etag"), modified
         )
 
@@ -324,7 +319,7 @@ class ClientResponseBuilder:
             fields,
             length=form.size,
             incoming=HeldContent(content),
-            conversion=Conversion(Unpacking()),
+            conversion=Conversion(GzipDecompressor()),
             form=form,
             made=made,
         )
@@ -340,7 +335,11 @@ class ClientResponseBuilder:
         if not changes(body.packed, self._streams(view)):
             return Variant(None, changed=False, size=body.size)
         size = 0
-        rewritten, packs, packed = Conversion(Unpacking(), self._streams(view)), compressor(), []
+        rewritten, packs, packed = (
+            Conversion(GzipDecompressor(), self._streams(view)),
+            compressor(),
+            [],
+        )
         for step in converted(body.packed, rewritten):
             size += len(step)
             packed.append(packs.compress(step))
@@ -361,13 +360,13 @@ class ClientResponseBuilder:
             return rewritten, changed
         if not changed and packed is not None:
             return packed, False
-        return pack(rewritten), changed
+        return compress(rewritten), changed
 
     def _rewritten(self, plain: bytes, view: View) -> bytes:
         """Return JSON as one client sees it."""
         content = self.rewriter.content(plain, view.base, view.path)
         if view.version:
-            content = enterprise.with_version(content, view.version)
+            content = enterprise.with_installed_version(content, view.version)
         return indented(content) if view.indents else content
 
     def _streams(self, view: View) -> tuple[ContentStream, ...]:
@@ -393,7 +392,7 @@ class ClientResponseBuilder:
             return ClientResponse(response.status, fields, length=body.length, incoming=body)
         packs = unpacks and view.gzip
         conversion = Conversion(
-            Unpacking() if unpacks else None,
+            GzipDecompressor() if unpacks else None,
             self._streams(view) if rewrites else (),
             compressor() if packs else None,
         )
@@ -414,7 +413,7 @@ def _size_of(body: Representation | BufferedContent) -> int:
     """Return about how many bytes content has when it is unpacked."""
     if isinstance(body, Representation):
         return body.size
-    return unpacked_size(body.content, body.coding)
+    return estimated_size(body.content, body.coding)
 
 
 def _packed(body: Representation | BufferedContent) -> bytes | None:
@@ -427,7 +426,7 @@ def _plain(body: Representation | BufferedContent) -> bytes:
     if isinstance(body, Representation):
         return body.content()
     try:
-        return identity(body.content, body.coding, _MOST_UNPACKED)
+        return decoded(body.content, body.coding, _MOST_UNPACKED)
     except (UndecodableError, ContentTooLargeError) as error:
         raise UpstreamError("broken-answer", repr(error)) from error
 
@@ -438,7 +437,7 @@ def _date(now: float) -> tuple[bytes, bytes]:
 
 def preflight_answer(now: float) -> ClientResponse:
     """Return the response to a preflight, which depends neither on a credential nor on a path."""
-    told = own_fields(Outcome.ERROR, detail="preflight")
+    told = cache_status_fields(Outcome.ERROR, detail="preflight")
     return ClientResponse(204, Fields.of((*cors.ON_PREFLIGHT, *told, _date(now))))
 
 
@@ -449,7 +448,7 @@ def own_answer(
     lines = [
         (b"content-type", b"application/json; charset=utf-8"),
         (b"cache-control", b"no-store"),
-        *own_fields(Outcome.ERROR, detail=reason),
+        *cache_status_fields(Outcome.ERROR, detail=reason),
         _date(now),
     ]
     if retry_after is not None:

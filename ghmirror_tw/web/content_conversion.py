@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from attrs import define, field
 
-from ghmirror_tw.caching.content_codings import LEVEL, Unpacking
+from ghmirror_tw.http.content_codings import LEVEL, GzipDecompressor
 
 #: How much is converted in one step, in bytes: a piece of gzip may unpack to any size.
 STEP_BYTES: Final = 64 * 1024
@@ -37,7 +37,7 @@ class Conversion:
     Raises `Undecodable` for content that does not unpack.
     """
 
-    unpacking: Unpacking | None = None
+    unpacking: GzipDecompressor | None = None
     rewriting: tuple[ContentStream, ...] = ()
     packing: Any = None
     _fed: bytes = field(default=b"", init=False)
@@ -103,7 +103,7 @@ def converted(content: bytes, conversion: Conversion) -> Iterator[bytes]:
 def changes(packed: bytes, rewriting: tuple[ContentStream, ...]) -> bool:
     """Tell whether *rewriting* changes the content that is *packed*; it is compared in steps."""
     plain = b""
-    unpacked, rewritten = Conversion(Unpacking()), Conversion(rewriting=rewriting)
+    unpacked, rewritten = Conversion(GzipDecompressor()), Conversion(rewriting=rewriting)
     for step in converted(packed, unpacked):
         plain += step
         rewritten.feed(step)

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ghmirror_tw.caching.content_codings import UndecodableError
+from ghmirror_tw.http.content_codings import UndecodableError
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError
 from ghmirror_tw.web.content_conversion import STEP_BYTES, Conversion
 

@@ -13,28 +13,22 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from ghmirror_tw.caching.forwarded_fields import forwarded
-from ghmirror_tw.github.base_urls import Addressing
+from ghmirror_tw.caching.forwarded_fields import forwarded_request_fields
+from ghmirror_tw.github.base_urls import BaseUrlSelector
 from ghmirror_tw.github.cors import is_preflight
-from ghmirror_tw.github.enterprise import VERSION_FIELD, tells_version
+from ghmirror_tw.github.enterprise import VERSION_FIELD, holds_version
 from ghmirror_tw.github.indenting import indented
-from ghmirror_tw.github.url_rewriting import Base
-from ghmirror_tw.github.user_agents import is_indented
+from ghmirror_tw.github.url_rewriting import BaseUrls
+from ghmirror_tw.github.user_agents import gets_indented_json
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.host import parse_host
 from ghmirror_tw.http.preconditions import PRECONDITIONS
-from ghmirror_tw.http.targets import (
-    BadRequestError,
-    NoSuchPathError,
-    Target,
-    loops,
-    parse_host,
-    parse_target,
-    path_of,
-)
+from ghmirror_tw.http.request import BadRequestError, Request
+from ghmirror_tw.http.targets import NoSuchPathError, Target, parse_target, path_of
+from ghmirror_tw.http.via import has_passed
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.metrics import Metrics
@@ -89,7 +83,7 @@ class MirrorResource:
     readiness: health.Readiness
     pseudonym: bytes
     max_request_size: int
-    addressing: Addressing
+    addressing: BaseUrlSelector
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     #: The version of GitHub Enterprise Server that the mirror is below `/api/v3`; empty: none.
     enterprise_version: bytes = b""
@@ -212,7 +206,7 @@ class MirrorResource:
             _drop_frames(error)
             error = error_responses.internal()
         _drop_frames(error)
-        body = indented(error.body()) if is_indented(fields) else error.body()
+        body = indented(error.body()) if gets_indented_json(fields) else error.body()
         now = self.reactor.seconds()
         return own_answer(error.status, body, error.reason, error.retry_after, now)
 
@@ -228,17 +222,17 @@ class MirrorResource:
                 " OPTIONS"
             )
         via = fields.get_all(b"via")
-        if via and loops(via, self.pseudonym):
+        if via and has_passed(via, self.pseudonym):
             raise error_responses.loop()
         if self.closing is not None:
             raise error_responses.shutting_down(self.closing)
         if request.channel.is_reserved:
             raise error_responses.overloaded("of connections of clients", _NO_CONNECTION_S)
-        sent = fields.once(forwarded)
+        sent = fields.once(forwarded_request_fields)
         question = Request(request.method, target.target, sent)
         told.credential = self.mirror.credential_of(sent)
         version = b""
-        if told.enterprise and tells_version(question.method, question.path):
+        if told.enterprise and holds_version(question.method, question.path):
             version = self.enterprise_version
         if version:
             # GitHub knows no such representation; it is we who judge what the client has of it.
@@ -253,7 +247,7 @@ class MirrorResource:
             if response.incoming is not None:
                 response.incoming.abort()
             if isinstance(error, UpstreamError):
-                raise error_responses.unanswered(error.reason, error.limit) from error
+                raise error_responses.upstream_error(error.reason, error.limit) from error
             raise
 
     def _is_trusted(self, request: MirrorRequest) -> bool:
@@ -268,7 +262,7 @@ class MirrorResource:
         peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer in network for network in self.trusted_proxies)
 
-    def _base(self, request: MirrorRequest, target: Target, trusted: bool) -> Base:
+    def _base(self, request: MirrorRequest, target: Target, trusted: bool) -> BaseUrls:
         """Return the URLs that replace GitHub's in the response; the host is always validated."""
         fields = request.fields
         if request.clientproto == b"HTTP/1.0" and fields.get(b"host") is None:
@@ -300,7 +294,7 @@ class MirrorResource:
             for name in {name for name, _ in fitted.fields} | {b"content-length"}:
                 request.responseHeaders.removeHeader(name)
             fitted = self._sorry(
-                error_responses.unanswered(error.reason, error.limit), request.fields
+                error_responses.upstream_error(error.reason, error.limit), request.fields
             )
             told.status = fitted.status
             await self._send(request, fitted, told)

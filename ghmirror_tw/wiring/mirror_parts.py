@@ -7,9 +7,10 @@ from typing import Any, Literal, cast
 
 from attrs import frozen
 
-from ghmirror_tw.caching.key import CredentialNames, origin_of
+from ghmirror_tw.caching.credential_names import CredentialNames
+from ghmirror_tw.caching.key import server_id
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.github.base_urls import Addressing
+from ghmirror_tw.github.base_urls import BaseUrlSelector
 from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.proxy.exchange import MirrorOptions
@@ -160,7 +161,7 @@ def _build_mirror(  # noqa: PLR0913, PLR0917 - the parts that it connects
         build_measured_store(stores, metrics),
         client,
         threads,
-        CredentialRegistry(CredentialNames(secret, origin_of(settings.github.api_url))),
+        CredentialRegistry(CredentialNames(secret, server_id(settings.github.api_url))),
         Users(),
         metrics,
         _mirror_options(settings),
@@ -217,7 +218,7 @@ def _build_resource(  # noqa: PLR0913, PLR0917 - the parts that it connects
         readiness,
         pseudonym=pseudonym,
         max_request_size=server.max_request_size,
-        addressing=Addressing(api_url, uploads_url, server.public_url.encode()),
+        addressing=BaseUrlSelector(api_url, uploads_url, server.public_url.encode()),
         trusted_proxies=server.trusted_proxies,
         enterprise_version=server.enterprise_version.encode(),
     )

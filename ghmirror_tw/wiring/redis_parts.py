@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import define
 
-from ghmirror_tw.caching.update import LEAST_S
+from ghmirror_tw.caching.grant_lifetime import SHORTEST_LIFETIME_S
 from ghmirror_tw.config.address_kinds import RedisAddress
 from ghmirror_tw.config.settings import Redis, Settings
 from ghmirror_tw.redis.address import Address, Credentials
@@ -154,6 +154,6 @@ def build_redis_records(  # noqa: PLR0913, PLR0917 - the parts that they connect
         reactor.seconds,
         redis.key_prefix,
         redis.ttl,
-        max(cache.stale_limit, LEAST_S),
+        max(cache.stale_limit, SHORTEST_LIFETIME_S),
         rewrite_s,
     )

@@ -7,7 +7,7 @@ from typing import Final
 from attrs import evolve, frozen
 from twisted.logger import Logger
 
-from ghmirror_tw.caching.key import CredentialNames
+from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.store.codec import Codec

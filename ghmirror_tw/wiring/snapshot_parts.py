@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ghmirror_tw.caching.key import origin_of
+from ghmirror_tw.caching.key import server_id
 from ghmirror_tw.config.settings import Settings, Snapshot
 from ghmirror_tw.snapshots.aws_service import Access, Service, load
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
@@ -49,7 +49,7 @@ def snapshot_owner(settings: Settings, codec: Codec) -> str:
         names = [settings.redis.key_prefix]
     else:
         names = [socket.gethostname(), _port(settings.server.listen)]
-    parts = [kind, *names, codec.fingerprint, origin_of(settings.github.api_url).decode()]
+    parts = [kind, *names, codec.fingerprint, server_id(settings.github.api_url).decode()]
     return owner_of("-".join(part for part in parts if part))
 
 

@@ -9,14 +9,15 @@ import zlib
 from contextlib import suppress
 from typing import Any, Final
 
-from ghmirror_tw.caching import content_codings as codings
 from ghmirror_tw.caching.records import digest_of
 from ghmirror_tw.caching.storability import has_short_lived_urls
-from ghmirror_tw.github.enterprise import with_version
+from ghmirror_tw.github.enterprise import with_installed_version
 from ghmirror_tw.github.graphql import is_mutation
 from ghmirror_tw.github.indenting import IndentingStream, indented
-from ghmirror_tw.github.pagination import count_items
-from ghmirror_tw.github.url_rewriting import Base, Rewriter, is_json, opaque_names
+from ghmirror_tw.github.item_count import count_items
+from ghmirror_tw.github.media_types import is_json
+from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter, opaque_names
+from ghmirror_tw.http import content_codings as codings
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 from ghmirror_tw.upstream.status_page import UnreadableStatusError, parse_components
 from ghmirror_tw.upstream.users import parse_app, parse_login, parse_viewer
@@ -26,7 +27,7 @@ from tests.fuzz.given import Given, ways
 API: Final = "https://api.github.com"
 UPLOADS: Final = "https://uploads.github.com"
 REWRITER: Final = Rewriter(API.encode(), UPLOADS.encode())
-BASE: Final = Base(b"http://mirror/api/v3", b"http://mirror/api/uploads")
+BASE: Final = BaseUrls(b"http://mirror/api/v3", b"http://mirror/api/uploads")
 PATHS: Final = (b"/repos/o/r", b"/repos/o/r/deployments/1", b"/repos/o/r/hooks/1/config")
 #: Deeper JSON is not compared, and below `_links` not rewritten.
 DEEPEST: Final = 90
@@ -175,9 +176,9 @@ def indenting(raw: bytes) -> None:
 
 def converting(raw: bytes) -> None:
     """Content is unpacked, rewritten, indented and packed in pieces as in one."""
-    packed = codings.pack(raw)
+    packed = codings.compress(raw)
     expected = indented(REWRITER.content(raw, BASE, PATHS[0]))
-    for coded, unpacking in ((raw, None), (packed, codings.Unpacking)):
+    for coded, unpacking in ((raw, None), (packed, codings.GzipDecompressor)):
         for pieces in ways(coded):
             conversion = Conversion(
                 unpacking and unpacking(),
@@ -208,7 +209,7 @@ def documents(raw: bytes) -> None:
         assert login is None or re.fullmatch(r"[A-Za-z0-9_.-]{1,100}(\[bot\])?", login)
     with suppress(UnreadableStatusError):
         assert isinstance(parse_components(raw), str)
-    told = with_version(raw, b"3.17.0")
+    told = with_installed_version(raw, b"3.17.0")
     if isinstance(value, dict):
         assert json.loads(told) == {**value, "installed_version": "3.17.0"} or b"NaN" in told
     if b"mutation" in raw.lower() and b"mutation" in raw:
@@ -222,7 +223,7 @@ def documents(raw: bytes) -> None:
 def gzipped(raw: bytes) -> None:
     """Unpacking never gives more than its limit, and gives what gzip gives, in whatever pieces."""
     try:
-        whole: bytes | None = codings.unpack(raw, 1 << 16)
+        whole: bytes | None = codings.decompress(raw, 1 << 16)
     except codings.UndecodableError:
         whole = None
     except codings.ContentTooLargeError:
@@ -235,7 +236,7 @@ def gzipped(raw: bytes) -> None:
         # gzip of Python takes other headers of members for the end of the stream, and zeros.
         assert whole is None or expected is None or whole == expected
     for pieces in ways(raw):
-        unpacking, made, fails = codings.Unpacking(), b"", False
+        unpacking, made, fails = codings.GzipDecompressor(), b"", False
         try:
             for piece in pieces:
                 unpacking.feed(piece)
@@ -248,12 +249,12 @@ def gzipped(raw: bytes) -> None:
         assert fails is (whole is None)
         assert fails or made == whole
     for coding in (None, b"", b"identity"):
-        assert codings.identity(raw, coding, 10) == raw
-    assert codings.unpacked_size(raw, None) == len(raw)
-    assert codings.unpacked_size(raw, b"gzip") >= len(raw)
-    assert codings.unpack(codings.pack(raw), len(raw)) == raw
+        assert codings.decoded(raw, coding, 10) == raw
+    assert codings.estimated_size(raw, None) == len(raw)
+    assert codings.estimated_size(raw, b"gzip") >= len(raw)
+    assert codings.decompress(codings.compress(raw), len(raw)) == raw
     members = [gzip.compress(part, 1) + bytes(len(part) % 3) for part in raw.split(b"\0", 9)]
-    assert codings.unpack(b"".join(members), len(raw)) == raw.replace(b"\0", b"", 9)
+    assert codings.decompress(b"".join(members), len(raw)) == raw.replace(b"\0", b"", 9)
 
 
 def digests(raw: bytes) -> None:

@@ -10,27 +10,49 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from ghmirror_tw.caching import acceptance, key, order, storability, update, validators
+from ghmirror_tw.caching import (
+    acceptance,
+    bypass,
+    epochs,
+    forwarded_fields,
+    freshness,
+    grant_lifetime,
+    invalidation,
+    key,
+    storability,
+    validators,
+)
 from ghmirror_tw.caching import vary as varying
-from ghmirror_tw.caching.forwarded_fields import canonical, forwarded
-from ghmirror_tw.caching.key import CacheKey, CredentialNames
+from ghmirror_tw.caching.credential_names import CredentialNames
+from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwarded_request_fields
+from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github import (
     cors,
     enterprise,
+    entity_tag_rule,
     graphql,
+    limited_responses,
+    link_conditions,
+    media_types,
+    operations,
     origin,
-    pagination,
+    page_parameters,
+    path_credentials,
     path_patterns,
+    rate_limit_resources,
     rate_limits,
 )
 from ghmirror_tw.github import user_agents as agents
-from ghmirror_tw.github.base_urls import Addressing
-from ghmirror_tw.github.url_rewriting import Base, Rewriter
-from ghmirror_tw.http import accept_encoding, dns_rebinding, preconditions, targets
+from ghmirror_tw.github.base_urls import BaseUrlSelector
+from ghmirror_tw.github.credentials import is_validated, token_in
+from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
+from ghmirror_tw.http import accept_encoding, dns_rebinding, preconditions, targets, via
 from ghmirror_tw.http import entity_tags as tags
 from ghmirror_tw.http.cache_status import Outcome, cache_status
 from ghmirror_tw.http.fields import Fields, serialised, tokens
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.host import parse_host
+from ghmirror_tw.http.links import has_foreign_page, parse_links
+from ghmirror_tw.http.request import BadRequestError, Request
 from ghmirror_tw.runtime.numbers import MOST_DIGITS, whole_number
 from ghmirror_tw.telemetry.logs import as_json, as_text, scrub
 from ghmirror_tw.web.access_log import shown_path
@@ -53,25 +75,25 @@ def request_targets(raw: bytes) -> None:
     shown = shown_path(raw)
     assert re.fullmatch(r"[\x21-\x7e]{0,2048}", shown)
     targets.check_request_line(b"GET / HTTP/1.1")
-    with suppress(targets.BadRequestError):
+    with suppress(BadRequestError):
         targets.check_request_line(raw)
     path = targets.path_of(raw)
     assert path in raw
     try:
         parsed = targets.parse_target(raw)
-    except targets.BadRequestError:
+    except BadRequestError:
         return
     target = parsed.target
     assert _TARGET.fullmatch(target)
-    if origin.is_asset(Request(b"POST", target, Fields())):
+    if origin.is_asset_upload(Request(b"POST", target, Fields())):
         assert target.startswith(b"/repos/")
     assert b"#" not in target
     assert raw.endswith(target.removeprefix(b"/graphql").removeprefix(b"/"))
-    assert parsed.prefix in {b"", targets.PREFIX}
+    assert parsed.prefix in {b"", targets.API_PREFIX}
     if parsed.authority is None:
         assert raw.startswith(b"/")
     else:
-        assert targets.parse_host([parsed.authority]) == parsed.authority
+        assert parse_host([parsed.authority]) == parsed.authority
     sent = target.partition(b"?")[0]
     for decoded in (sent, unquote_to_bytes(sent)):
         assert not {b".", b".."} & set(re.split(rb"[/\\]", decoded))
@@ -89,37 +111,41 @@ def _facts_of(target: bytes) -> None:
     pattern = path_patterns.path_pattern(path)
     assert re.fullmatch(r"/[a-z_*/-]*", pattern), pattern
     assert len(pattern) < 600
-    hidden = path_patterns.without_credentials(path)
-    assert path_patterns.without_credentials(hidden) == hidden
+    hidden = path_credentials.without_credentials(path)
+    assert path_credentials.without_credentials(hidden) == hidden
     request = Request(b"GET", target, Fields())
-    scopes = rate_limits.scopes_of(b"GET", path, creates=False)
-    assert rate_limits.resource_of(request, Fields()) in scopes or rate_limits.asks_for_limits(
-        request
-    )
+    scopes = rate_limit_resources.scopes_of(b"GET", path, creates=False)
+    assert rate_limit_resources.resource_of(
+        request, Fields()
+    ) in scopes or rate_limit_resources.is_quota_request(request)
     for method in (b"GET", b"POST"):
-        assert rate_limits.bucket_of(method, path) == rate_limits.bucket_of(method, path + b"/")
-        rate_limits.creates_content(method, graphql=graphql.is_graphql(request), mutates=False)
-        storability.is_write(Request(method, target, Fields()))
-        enterprise.tells_version(method, path)
-    assert storability.why_not_storable(request) == (
+        assert rate_limit_resources.resource_of_path(
+            method, path
+        ) == rate_limit_resources.resource_of_path(method, path + b"/")
+        rate_limit_resources.creates_content(
+            method, graphql=graphql.is_graphql(request), mutates=False
+        )
+        invalidation.is_write(Request(method, target, Fields()))
+        enterprise.holds_version(method, path)
+    assert bypass.bypass_reason(request) == (
         "bypass"
-        if rate_limits.asks_for_limits(request) or targets.has_secret_in_query(target)
+        if rate_limit_resources.is_quota_request(request) or targets.has_secret_in_query(target)
         else None
     )
     for page in (1, 2, 999_999_999):
-        other = pagination.with_page(target, page)
+        other = page_parameters.with_page(target, page)
         assert _TARGET.fullmatch(other)
-        assert pagination.page_of(other) == page == pagination.page_number(other)
+        assert page_parameters.page_of(other) == page == page_parameters.page_number(other)
         # An empty parameter at the end gives way to that of the page.
-        same = pagination.list_identity(target).rstrip(b"&?")
-        assert pagination.list_identity(other).rstrip(b"&?") == same
-        assert pagination.asks_for_page(other)
-    identity = pagination.list_identity(target)
-    assert pagination.list_identity(identity) == identity
-    operation = pagination.operation_of(target)
-    assert 1 <= pagination.page_size(target) <= max(operation.most, operation.size)
-    pagination.uses_cursor(target)
-    number = pagination.page_number(target)
+        same = page_parameters.list_identity(target).rstrip(b"&?")
+        assert page_parameters.list_identity(other).rstrip(b"&?") == same
+        assert page_parameters.asks_for_page(other)
+    identity = page_parameters.list_identity(target)
+    assert page_parameters.list_identity(identity) == identity
+    operation = operations.operation_of(target)
+    assert 1 <= page_parameters.page_size(target) <= max(operation.most, operation.size)
+    page_parameters.uses_cursor(target)
+    number = page_parameters.page_number(target)
     assert number is None or number >= 1
 
 
@@ -127,20 +153,20 @@ def hosts(raw: bytes) -> None:
     """The URLs of a response lead to one valid host, whatever `Host` and `X-Forwarded-*` hold."""
     fields = fields_of(raw)
     values = fields.get_all(b"host")
-    dns_rebinding.is_expected(values, frozenset({"mirror"}))
+    dns_rebinding.is_expected_host(values, frozenset({"mirror"}))
     for addressing in (
-        Addressing(API, b"https://uploads.github.com"),
-        Addressing(API, None, b"https://mirror:8443/base"),
+        BaseUrlSelector(API, b"https://uploads.github.com"),
+        BaseUrlSelector(API, None, b"https://mirror:8443/base"),
     ):
         for secure in (False, True):
             for trusted in (False, True):
                 addressing.ignores(fields, trusted=trusted)
                 try:
-                    host = targets.parse_host(values)
+                    host = parse_host(values)
                     base = addressing.base(
-                        host, fields, targets.PREFIX, secure=secure, trusted=trusted
+                        host, fields, targets.API_PREFIX, secure=secure, trusted=trusted
                     )
-                except targets.BadRequestError:
+                except BadRequestError:
                     continue
                 if base.api == API:
                     continue
@@ -151,7 +177,7 @@ def hosts(raw: bytes) -> None:
                         url,
                     )
                 if not trusted:
-                    root = base.api.removesuffix(targets.PREFIX)
+                    root = base.api.removesuffix(targets.API_PREFIX)
                     assert root in {
                         b"http://" + host,
                         b"https://" + host,
@@ -163,56 +189,56 @@ def request_fields(raw: bytes) -> None:
     """What follows from the fields of a request is the same however they are spread over lines."""
     fields = fields_of(raw)
     request = Request(b"GET", b"/user/repos?page=2", fields)
-    for sent in (forwarded(fields), canonical(fields)):
+    for sent in (forwarded_request_fields(fields), canonical_request_fields(fields)):
         block = serialised(sent)
         assert block.count(b"\r\n") == block.count(b"\r") == block.count(b"\n") == len(sent.lines)
         names = {name for name, _ in sent}
         assert not names & {b"connection", b"transfer-encoding", b"cookie", b"forwarded"}
         assert not any(name.startswith(b"x-forwarded-") for name in names)
-    kept = {name for name, _ in canonical(fields)}
+    kept = {name for name, _ in canonical_request_fields(fields)}
     assert kept - {b"authorization", b"user-agent", b"accept-encoding"} <= {
         name for name, _ in fields if key.is_key_field(name)
     }
-    assert not agents.is_indented(canonical(fields))
-    storable = storability.why_not_storable(request) is None
+    assert not agents.gets_indented_json(canonical_request_fields(fields))
+    storable = bypass.bypass_reason(request) is None
     if storable:
         assert len(fields.get_all(b"authorization")) <= 1
         # Nothing that is not forwarded can make a difference to what is stored.
         credentials = CredentialNames(b"s")
-        other = Fields(canonical(fields).lines)
+        other = Fields(canonical_request_fields(fields).lines)
         assert CacheKey.of(request.target, fields) == CacheKey.of(request.target, other)
         assert credentials(fields) == credentials(other)
     spread = _spread(fields)
     for decide in (
-        storability.forbids_guessing,
+        freshness.requires_validation,
         accept_encoding.accepts_gzip,
-        storability._pass_by,
+        bypass._has_bypass_fields,
     ):
-        if decide is not storability._pass_by or storable:
+        if decide is not bypass._has_bypass_fields or storable:
             assert decide(fields) == decide(spread), decide
     cors.is_preflight(b"OPTIONS", fields)
-    for tag in validators.of_client(request):
-        assert tags.well_formed(tag.tag)
-    validators.may_be_empty(request)
-    assert tags.well_formed(validators.empty_tag(request))
-    preconditions.not_modified(fields, b'"a"', b"Mon, 30 Nov 2026 08:00:00 GMT")
+    for tag in validators.client_validators(request):
+        assert tags.is_entity_tag(tag.tag)
+    validators.may_be_empty_list(request)
+    assert tags.is_entity_tag(validators.empty_list_tag(request))
+    preconditions.is_not_modified(fields, b'"a"', b"Mon, 30 Nov 2026 08:00:00 GMT")
     CredentialNames().writers_of(fields)
     value = fields.get(b"authorization")
     if value is not None:
-        assert key.token_in(value) in value or value.lower().startswith(b"basic ")
-        assert acceptance.accepts(200, value) is acceptance.is_checkable(value)
-        assert order.shows_acceptance(value) is (len(value) <= 8)
-        assert update.expires_at(value, fields, _NOW, 60.0) >= _NOW
-    assert all(isinstance(each, bytes) for each in varying.beyond_key(fields))
-    varying.varied(fields, Fields(((b"vary", b"User-Agent"),)))
-    targets.loops(fields.get_all(b"via"), b"ghmirror")
+        assert token_in(value) in value or value.lower().startswith(b"basic ")
+        assert acceptance.response_shows_acceptance(200, value) is is_validated(value)
+        assert epochs.epoch_shows_acceptance(value) is (len(value) <= 8)
+        assert grant_lifetime.grant_expires_at(value, fields, _NOW, 60.0) >= _NOW
+    assert all(isinstance(each, bytes) for each in varying.fields_beyond_key(fields))
+    varying.variant_id(fields, Fields(((b"vary", b"User-Agent"),)))
+    via.has_passed(fields.get_all(b"via"), b"ghmirror")
     _check_loop(fields)
 
 
 def _check_loop(fields: Fields) -> None:
     """What the mirror adds to `Via` is found again, whatever it was added to."""
     values = [*fields.get_all(b"via"), b"1.1 ghmirror-0"]
-    assert targets.loops(values, b"GHMIRROR-0")
+    assert via.has_passed(values, b"GHMIRROR-0")
 
 
 def _spread(fields: Fields) -> Fields:
@@ -231,31 +257,31 @@ def response_fields(raw: bytes) -> None:
     """What is made of the fields of a response can be stored, and be sent to clients."""
     fields = fields_of(raw)
     request = Request(b"GET", b"/user/repos", Fields(((b"accept", b"application/json"),)))
-    passed = storability.of_this_answer(fields)
+    passed = forwarded_fields.forwarded_response_fields(fields)
     assert not {name for name, _ in passed} & {b"set-cookie", b"connection", b"content-length"}
     serialised(passed)
-    valid = tags.with_valid_tag(fields)
+    valid = tags.without_invalid_etag(fields)
     etag = valid.get(b"etag")
-    assert etag is None or tags.well_formed(etag)
+    assert etag is None or tags.is_entity_tag(etag)
     for status in (200, 304, 404):
-        why = storability.why_unstorable(request, status, valid, b"https://api.github.com")
+        why = storability.reason_not_to_store(request, status, valid, b"https://api.github.com")
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")
-    told = enterprise.told(valid, b"3.17.0")
+    told = enterprise.versioned_fields(valid, b"3.17.0")
     if etag is not None:
         changed = told.get(b"etag")
         assert changed is not None
-        assert tags.well_formed(changed)
+        assert tags.is_entity_tag(changed)
         assert not tags.weakly_equal(changed, etag)
     content_type = fields.get(b"content-type")
-    storability.is_as_accepted(b"application/json", content_type)
-    vary = storability.adds_accept_encoding(fields.combined(b"vary"))
+    media_types.is_as_accepted(b"application/json", content_type)
+    vary = accept_encoding.vary_with_accept_encoding(fields.combined(b"vary"))
     assert {b"*", b"accept-encoding"} & set(tokens(vary))
     sent = Fields(((b"user-agent", b"a"),))
-    varied = varying.varied(sent, fields)
+    varied = varying.variant_id(sent, fields)
     assert (varied is None) is (b"user-agent" not in fields.listed(b"vary"))
-    assert update.expires_at(b"token a", fields, _NOW, 60.0) >= _NOW + 60.0
+    assert grant_lifetime.grant_expires_at(b"token a", fields, _NOW, 60.0) >= _NOW + 60.0
     _check_quota(fields)
 
 
@@ -273,14 +299,14 @@ def limited(raw: bytes) -> None:
     """
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
-    pause_s = rate_limits.retry_after(fields, _NOW)
+    pause_s = limited_responses.retry_after(fields, _NOW)
     assert pause_s is None or 1.0 <= pause_s <= rate_limits.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         request = Request(method, target, Fields())
-        resource = rate_limits.resource_of(request, fields)
+        resource = rate_limit_resources.resource_of(request, fields)
         assert re.fullmatch(r"[a-z0-9_]{1,64}", resource)
         for status in (200, 403, 429):
-            meaning = rate_limits.meaning_of(request, status, fields, content, _NOW, 3)
+            meaning = limited_responses.meaning_of(request, status, fields, content, _NOW, 3)
             limit = meaning.limit
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:
@@ -302,13 +328,13 @@ def limited(raw: bytes) -> None:
 
 def links(raw: bytes) -> None:
     """Links are the same before and after rewriting, and what is proved is a target of GitHub's."""
-    base = Base(b"http://mirror/api/v3", b"http://mirror/api/uploads")
+    base = BaseUrls(b"http://mirror/api/v3", b"http://mirror/api/uploads")
     rewriter = Rewriter(API, b"https://uploads.github.com")
     value = fields_of(b"link: " + raw.replace(b"\n", b" ")).get(b"link")
     assert value is not None
-    sent = pagination.links(value)
+    sent = parse_links(value)
     rewritten = rewriter.fields(Fields(((b"link", value),)), base).get(b"link")
-    read = pagination.links(rewritten)
+    read = parse_links(rewritten)
     assert [rels for _, rels in read.members] == [rels for _, rels in sent.members]
     for (before, _), (after, _) in zip(sent.members, read.members, strict=True):
         assert after == before or before.startswith((API, b"https://uploads.github.com"))
@@ -316,24 +342,24 @@ def links(raw: bytes) -> None:
             assert after == base.api + before.removeprefix(API)
     location = rewriter.fields(Fields(((b"location", raw),)), base).get(b"location")
     assert location == raw or raw.startswith(b"https://")
-    following = pagination.next_page(value, API)
+    following = link_conditions.next_page(value, API)
     assert following is None or targets.parse_target(following).target == following
-    if pagination.leads_elsewhere(value, API):
+    if has_foreign_page(value, API):
         assert any(not page.startswith(API + b"/") for page in sent.paging())
     pages = {page for page in sent.paging() if page.startswith(API + b"/")}
     for target in (b"/repos/o/r/issues?page=2", b"/users?since=1", *sorted(pages)[:3]):
         try:
             requested = targets.parse_target(target.removeprefix(API)).target
-        except targets.BadRequestError:
+        except BadRequestError:
             continue
-        assert 0 <= pagination.most_items(requested) <= 1000
+        assert 0 <= operations.most_items_of_page(requested) <= 1000
         _check_demands(requested, value)
 
 
 def _check_demands(target: bytes, link: bytes) -> None:
     for items in (None, 0, 29, 30, 100):
         for shared in (False, True):
-            demand = pagination.what_must_hold(
+            demand = link_conditions.conditions_of_link(
                 target,
                 items,
                 link,
@@ -350,33 +376,35 @@ def _check_demands(target: bytes, link: bytes) -> None:
 def entity_tags(raw: bytes) -> None:
     """Members of `If-None-Match` are entity-tags; empty members and white space say nothing."""
     value = raw.replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"").strip(b" \t")
-    found = tags.parse_list(value)
+    found = tags.parse_entity_tags(value)
     assert all(_ENTITY_TAG.fullmatch(tag) for tag in found)
-    assert tags.well_formed(value) is (_ENTITY_TAG.fullmatch(value) is not None)
+    assert tags.is_entity_tag(value) is (_ENTITY_TAG.fullmatch(value) is not None)
     assert all(tag in value for tag in found)
-    assert tags.parse_list(b", ".join(found)) == found
-    assert tags.parse_list(b" ,\t," + value + b",, ") == found
-    assert tags.parse_list(value + b', "last"')[-1:] == (b'"last"',) or value.count(b'"') % 2
+    assert tags.parse_entity_tags(b", ".join(found)) == found
+    assert tags.parse_entity_tags(b" ,\t," + value + b",, ") == found
+    assert tags.parse_entity_tags(value + b', "last"')[-1:] == (b'"last"',) or value.count(b'"') % 2
     for tag in found:
-        assert tags.matches(value, tag)
-        assert tags.matches(value, tags.weak(tag))
-        assert tags.weakly_equal(tag, tags.opaque(tag))
-    assert tags.matches(value, None) is (value == b"*")
-    assert tags.matches(value, b'"never sent"') is (
-        value == b"*" or any(tags.opaque(tag) == b'"never sent"' for tag in found)
+        assert tags.if_none_match_matches(value, tag)
+        assert tags.if_none_match_matches(value, tags.as_weak(tag))
+        assert tags.weakly_equal(tag, tags.opaque_tag(tag))
+    assert tags.if_none_match_matches(value, None) is (value == b"*")
+    assert tags.if_none_match_matches(value, b'"never sent"') is (
+        value == b"*" or any(tags.opaque_tag(tag) == b'"never sent"' for tag in found)
     )
-    assert tags.well_formed(tags.compute(b"", value, accept=value, authorization=None))
+    assert tags.is_entity_tag(
+        entity_tag_rule.compute_entity_tag(b"", value, accept=value, authorization=None)
+    )
 
 
 def dates(raw: bytes) -> None:
     """A date is the one that Python's own parser reads; what is none is none."""
-    at = preconditions.http_date(raw)
+    at = preconditions.parse_http_date(raw)
     if at is None:
         return
     text = raw.decode("ascii")
     assert _FIRST <= at <= _LAST
     if b":60" in raw:
-        assert preconditions.http_date(raw.replace(b":60", b":59")) == at - 1
+        assert preconditions.parse_http_date(raw.replace(b":60", b":59")) == at - 1
     # Python takes a year before 100 for one of two digits.
     elif raw.endswith(b"GMT") and b"-" not in raw and at >= _YEAR_100:
         assert parsedate_to_datetime(text).timestamp() == at
@@ -385,9 +413,9 @@ def dates(raw: bytes) -> None:
 def user_agents(raw: bytes) -> None:
     """A `User-Agent` is spelled so that GitHub does not indent, and only then changed."""
     value = fields_of(b"user-agent: " + raw.replace(b"\n", b"")).get(b"user-agent") or b""
-    spelled = agents.respelled(value)
-    assert not agents.is_indented(Fields(((b"user-agent", spelled),)))
-    assert agents.respelled(spelled) == spelled
+    spelled = agents.without_indenting_names(value)
+    assert not agents.gets_indented_json(Fields(((b"user-agent", spelled),)))
+    assert agents.without_indenting_names(spelled) == spelled
     assert spelled.replace(b"_", b"") == value.replace(b"_", b"")
 
 

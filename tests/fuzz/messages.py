@@ -16,7 +16,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
-from ghmirror_tw.caching.forwarded_fields import canonical, forwarded
+from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwarded_request_fields
 from ghmirror_tw.http.fields import Fields, serialised
 from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHead, ResponseParser
 from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
@@ -127,7 +127,7 @@ def request_heads(raw: bytes) -> None:
         assert received([piece for piece in pieces if piece]) == (seen, ended)
     for _, _, _, lines, _ in seen:
         fields = Fields(lines)
-        for sent in (forwarded(fields), canonical(fields), fields):
+        for sent in (forwarded_request_fields(fields), canonical_request_fields(fields), fields):
             _is_written(sent)
 
 

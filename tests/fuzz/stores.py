@@ -14,9 +14,9 @@ from attrs import astuple, has
 from attrs import fields as attributes
 from txredisapi import ResponseError
 
-from ghmirror_tw.caching.content_codings import pack
 from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
 from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.error_replies import code_of, trouble
@@ -209,7 +209,7 @@ def _record(given: Given, kind: RecordKind) -> Any:
         content = given.some()
         fields = Fields(lines)
         digest = digest_of(content, fields)
-        return Representation(digest, fields, pack(content), len(content), items)
+        return Representation(digest, fields, compress(content), len(content), items)
     described: dict[RecordKind, type[Any]] = {RecordKind.GRANT: Grant, RecordKind.ENTRY: Entry}
     return _made(given, described[kind]) if kind in described else given.some()
 

@@ -25,9 +25,9 @@ import pytest
 import ghmirror_tw
 from ghmirror_tw import caching, github, http
 from ghmirror_tw.github.indenting import IndentingStream
-from ghmirror_tw.github.url_rewriting import Base, Rewriter
+from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.response_parser import ResponseParser
 from ghmirror_tw.redis.resp import ReplyParser
 from ghmirror_tw.snapshots.snapshot_format import MAGIC, START, VERSION, Header
@@ -49,14 +49,14 @@ FRONTS: Final = (b"", b'"', b"<", b"{", b"a=", b"https://", b'[{"url":"', b"HTTP
 
 #: Functions that take bytes and are not driven here, each with the reason.
 EXEMPT: Final = {
-    "remembered.remembered": "a decorator",
-    "validators.computed": "takes a representation; hashes its content",
-    "validators.confirmed": "compares for equality",
+    "target_memo.memoised_by_target": "a decorator",
+    "validators.computed_tag": "takes a representation; hashes its content",
+    "validators.confirmed_validator": "compares for equality",
     "validators.was_ignored": "compares for equality",
-    "validators.freshen": "takes a grant; joins fields",
-    "staleness.fields": "takes a grant; joins fields",
-    "vary.known_for": "takes records; its fields go through `varying` elsewhere",
-    "content_codings.represent": "compresses and hashes, which zlib and hashlib do in proportion",
+    "update.freshened": "takes a grant; joins fields",
+    "staleness.stale_response_fields": "takes a grant; joins fields",
+    "vary.without_other_variant": "takes records; its fields go through `vary` elsewhere",
+    "representations.representation_of": "compresses and hashes in proportion",
 }
 
 
@@ -296,7 +296,7 @@ def _feed_head(raw: bytes) -> None:
 
 
 def _feed_rewriting(raw: bytes) -> None:
-    stream = Rewriter(b"https://api.github.com").stream(Base(b"http://mirror", b""))
+    stream = Rewriter(b"https://api.github.com").stream(BaseUrls(b"http://mirror", b""))
     for piece in pieces(b"[" + raw):
         stream.feed(piece)
     stream.close()

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream import limit_probes
 from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester
 from ghmirror_tw.upstream.rate_limiter import RateLimiter

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from ghmirror_tw.caching.acceptance import accepts, fleet_knows
-from ghmirror_tw.caching.order import new_epoch
+from ghmirror_tw.caching.acceptance import lookup_shows_acceptance, response_shows_acceptance
+from ghmirror_tw.caching.epochs import new_epoch
 from ghmirror_tw.caching.records import Grant, Known
 
 GRANT = Grant("d", None, None, None, 1.0, 1.0, epoch=b"e")
@@ -16,38 +16,38 @@ GRANT = Grant("d", None, None, None, 1.0, 1.0, epoch=b"e")
 @pytest.mark.parametrize("authorization", [b"token x", b"Bearer x", b"basic eDp5", b"TOKEN x"])
 def test_good_responses(status: int, authorization: bytes) -> None:
     """Any 2xx and 304, to a scheme that GitHub validates."""
-    assert accepts(status, authorization)
+    assert response_shows_acceptance(status, authorization)
 
 
 @pytest.mark.parametrize("status", [100, 301, 302, 401, 403, 404, 422, 429, 500, 503])
 def test_other_responses(status: int) -> None:
     """They may be those to a credential that is not valid."""
-    assert not accepts(status, b"token x")
+    assert not response_shows_acceptance(status, b"token x")
 
 
 @pytest.mark.parametrize("authorization", [None, b"", b"Whatever x", b"x", b"Digest a=b"])
 def test_what_github_does_not_validate(authorization: bytes | None) -> None:
     """A response to it is that to a request without a credential."""
-    assert not accepts(200, authorization)
+    assert not response_shows_acceptance(200, authorization)
 
 
 def test_a_grant_shows_it() -> None:
     """If it is of the current epoch: after a 401 and a restore it is not."""
-    assert fleet_knows(Known(grant=GRANT, epoch=b"e"))
-    assert fleet_knows(Known(grant=GRANT, epoch=b"f")) is None
-    assert fleet_knows(Known(grant=GRANT)) is None
+    assert lookup_shows_acceptance(Known(grant=GRANT, epoch=b"e"))
+    assert lookup_shows_acceptance(Known(grant=GRANT, epoch=b"f")) is None
+    assert lookup_shows_acceptance(Known(grant=GRANT)) is None
 
 
 def test_an_epoch_shows_it() -> None:
     """Its absence shows the opposite only where it was read from the primary."""
-    assert fleet_knows(Known(epoch=b"e"))
-    assert fleet_knows(Known(epoch=new_epoch()))
-    assert fleet_knows(Known()) is False
-    assert fleet_knows(Known(current=False)) is None
+    assert lookup_shows_acceptance(Known(epoch=b"e"))
+    assert lookup_shows_acceptance(Known(epoch=new_epoch()))
+    assert lookup_shows_acceptance(Known()) is False
+    assert lookup_shows_acceptance(Known(current=False)) is None
 
 
 def test_an_epoch_that_began_without_a_good_response_does_not_show_it() -> None:
     """That of a write whose response never came, and that after a 401."""
     epoch = new_epoch(accepted=False)
-    assert fleet_knows(Known(epoch=epoch)) is False
-    assert fleet_knows(Known(grant=evolve(GRANT, epoch=epoch), epoch=epoch))
+    assert lookup_shows_acceptance(Known(epoch=epoch)) is False
+    assert lookup_shows_acceptance(Known(grant=evolve(GRANT, epoch=epoch), epoch=epoch))

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.forwarded_fields import OWN_AGENT, canonical, forwarded
+from ghmirror_tw.caching import forwarded_fields
+from ghmirror_tw.caching.forwarded_fields import (
+    DEFAULT_USER_AGENT,
+    canonical_request_fields,
+    forwarded_request_fields,
+)
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.http.fields import Fields
 
@@ -22,7 +27,7 @@ from ghmirror_tw.http.fields import Fields
 def test_what_is_never_forwarded(name: bytes) -> None:
     """By which a server might take another host, path, method or client for the request's own."""
     kept = ((b"x-forwarded", b"1"), (b"accept-language", b"de"))
-    assert forwarded(Fields((*kept, (name, b"x")))) == Fields(kept)
+    assert forwarded_request_fields(Fields((*kept, (name, b"x")))) == Fields(kept)
 
 
 def test_a_storable_request_is_canonical() -> None:
@@ -44,7 +49,7 @@ def test_a_storable_request_is_canonical() -> None:
             (b"X-Requested-With", b"b"),
         )
     )
-    assert canonical(fields) == Fields(
+    assert canonical_request_fields(fields) == Fields(
         (
             (b"accept", b"a"),
             (b"authorization", b"token x"),
@@ -60,7 +65,7 @@ def test_a_storable_request_is_canonical() -> None:
 @pytest.mark.parametrize("agent", [(), ((b"user-agent", b""),)])
 def test_github_always_knows_an_agent(agent: tuple[tuple[bytes, bytes], ...]) -> None:
     """It refuses requests without one, and such a refusal would be everybody's."""
-    assert canonical(Fields(agent)).get(b"user-agent") == OWN_AGENT
+    assert canonical_request_fields(Fields(agent)).get(b"user-agent") == DEFAULT_USER_AGENT
 
 
 names = st.sampled_from(
@@ -76,4 +81,25 @@ def test_what_is_the_same_here_is_the_same_for_github(one: Fields, other: Fields
     """Requests with one cache key and credential reach GitHub alike."""
     same_key = CacheKey.of(b"/", one) == CacheKey.of(b"/", other)
     same = same_key and one.get(b"authorization") == other.get(b"authorization")
-    assert same is (sorted(canonical(one)) == sorted(canonical(other)))
+    assert same is (
+        sorted(canonical_request_fields(one)) == sorted(canonical_request_fields(other))
+    )
+
+
+def lines(*pairs: tuple[bytes, bytes]) -> Fields:
+    return Fields(pairs)
+
+
+ETAG = (b"etag", b'"a"')
+
+
+def test_what_passes_on_is_not_what_delimits() -> None:
+    """Framing and hop-by-hop fields are each connection's own."""
+    sent = lines((b"content-length", b"1"), (b"connection", b"x-hop"), (b"x-hop", b"1"), ETAG)
+    assert forwarded_fields.forwarded_response_fields(sent) == lines(ETAG)
+
+
+def test_a_cookie_is_not_passed_on() -> None:
+    """Nor is what belongs to one connection; all else is."""
+    fields = Fields(((b"Set-Cookie", b"a=b"), (b"Content-Length", b"1"), (b"X-Own", b"1")))
+    assert forwarded_fields.forwarded_response_fields(fields).lines == ((b"x-own", b"1"),)

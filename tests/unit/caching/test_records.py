@@ -15,8 +15,8 @@ from ghmirror_tw.caching.records import (
     Known,
     Representation,
     digest_of,
-    ranked,
-    refreshed,
+    recency_list,
+    with_entry,
 )
 from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
@@ -41,7 +41,7 @@ entries = st.builds(
 
 def recency(found: list[Entry]) -> tuple[Entry, ...]:
     empty: tuple[Entry, ...] = ()
-    return reduce(refreshed, found, empty)
+    return reduce(with_entry, found, empty)
 
 
 @given(st.binary(max_size=4), st.binary(max_size=4), field_lines, field_lines)
@@ -88,7 +88,7 @@ def test_a_recency_list_is_short_and_newest_first(found: list[Entry]) -> None:
 def test_the_later_word_on_a_representation_wins(found: list[Entry], entry: Entry) -> None:
     """The newer of two entries is kept, with the time of the later 200."""
     before = {old.digest: old for old in recency(found)}
-    after = {new.digest: new for new in refreshed(recency(found), entry)}
+    after = {new.digest: new for new in with_entry(recency(found), entry)}
     if entry.digest in before:
         old = before[entry.digest]
         newer = entry if entry.validated_at >= old.validated_at else old
@@ -101,7 +101,7 @@ def test_the_later_word_on_a_representation_wins(found: list[Entry], entry: Entr
 def test_nothing_newer_is_lost_for_something_older(found: list[Entry], entry: Entry) -> None:
     """What a full list loses was validated no later than all that it keeps."""
     before = recency(found)
-    after = refreshed(before, entry)
+    after = with_entry(before, entry)
     lost = {old.digest for old in (*before, entry)} - {new.digest for new in after}
     oldest = min(new.validated_at for new in after)
     assert all(e.validated_at <= oldest for e in (*before, entry) if e.digest in lost)
@@ -110,9 +110,9 @@ def test_nothing_newer_is_lost_for_something_older(found: list[Entry], entry: En
 @given(st.lists(entries, max_size=20), entries)
 def test_the_same_word_twice_is_said_once(found: list[Entry], entry: Entry) -> None:
     """Writing an entry again, as after write-back, changes nothing."""
-    once = refreshed(recency(found), entry)
+    once = with_entry(recency(found), entry)
     if entry.digest in {kept.digest for kept in once}:
-        assert {e.digest: e for e in refreshed(once, entry)} == {e.digest: e for e in once}
+        assert {e.digest: e for e in with_entry(once, entry)} == {e.digest: e for e in once}
 
 
 def test_nothing_known() -> None:
@@ -129,21 +129,21 @@ def test_a_refusal_outweighs_what_was_asked_no_later() -> None:
     for asked_at, stays in ((1.0, False), (2.0, False), (2.5, True)):
         known = Known(grant=granted(asked_at), refused_at=2.0)
         assert known.refused
-        assert (known.weighed(3.0).grant is not None) is stays
+        assert (known.effective(3.0).grant is not None) is stays
 
 
 def test_a_grant_expires() -> None:
     """At its time, and not before."""
     known = Known(grant=granted(1.0, expires_at=5.0))
-    assert known.weighed(4.9) == known
-    assert known.weighed(5.0).grant is None
+    assert known.effective(4.9) == known
+    assert known.effective(5.0).grant is None
 
 
 grants = st.none() | st.builds(granted, st.floats(0, 9))
 knowns = st.builds(
     Known,
     grant=grants,
-    entries=st.lists(entries, max_size=4).map(ranked),
+    entries=st.lists(entries, max_size=4).map(recency_list),
     epoch=st.none() | st.sampled_from([b"1", b"2"]),
     refused_at=st.floats(0, 9),
     unstorable=st.booleans(),
@@ -154,21 +154,21 @@ knowns = st.builds(
 @given(knowns, knowns)
 def test_of_two_sources_the_newer_word_counts(one: Known, other: Known) -> None:
     """The first one says how current it is, and which epoch it is."""
-    both = one.with_all_of(other)
+    both = one.merged(other)
     asked = [each.grant.asked_at for each in (one, other) if each.grant is not None]
     assert (both.grant.asked_at if both.grant else None) == max(asked, default=None)
     assert both.epoch == one.epoch
     assert both.refused_at == max(one.refused_at, other.refused_at)
     assert both.unstorable == (one.unstorable or other.unstorable)
     assert both.current == one.current
-    assert set(both.entries) == set(ranked((*one.entries, *other.entries)))
+    assert set(both.entries) == set(recency_list((*one.entries, *other.entries)))
 
 
 @given(knowns)
 def test_the_same_source_twice_says_nothing_new(known: Known) -> None:
     """Nor does one that knows nothing."""
-    assert known.with_all_of(known) == known
-    assert known.with_all_of(Known()) == known
+    assert known.merged(known) == known
+    assert known.merged(Known()) == known
 
 
 def test_what_permits() -> None:
@@ -180,7 +180,7 @@ def test_what_permits() -> None:
         Known(grant=grant, epoch=b"2"),
         Known(grant=granted(1.0)),
         Known(grant=granted(1.0), epoch=b"1"),
-        Known(grant=grant, epoch=b"1").doubted(),
+        Known(grant=grant, epoch=b"1").unvalidated(),
         Known(grant=grant, epoch=b"1", refused_at=1.0),
         Known(epoch=b"1"),
     ):
@@ -195,5 +195,5 @@ def test_the_later_end_of_a_limit_counts() -> None:
 
     one = Known(limits=(limit("", 5.0), limit("core", 1.0)))
     other = Known(limits=(limit("", 2.0), limit("core", 3.0), limit("search", 4.0)))
-    both = {each.scope: each.until for each in one.with_all_of(other).limits}
+    both = {each.scope: each.until for each in one.merged(other).limits}
     assert both == {"": 5.0, "core": 3.0, "search": 4.0}

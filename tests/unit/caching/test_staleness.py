@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from ghmirror_tw.caching.content_codings import represent
 from ghmirror_tw.caching.records import Grant, Known, Representation
-from ghmirror_tw.caching.staleness import fields, may_serve, usable, without_exchange
+from ghmirror_tw.caching.representations import representation_of
+from ghmirror_tw.caching.staleness import (
+    may_serve_stale,
+    stale_grant,
+    stale_response_fields,
+    stored_response_fields,
+)
 from ghmirror_tw.http.fields import Fields
 
 NOW = 1000.0
@@ -16,40 +21,40 @@ KNOWN = Known(grant=GRANT, epoch=b"1")
 
 def stored(vary: bytes = b"Accept") -> Representation:
     described = Fields(((b"content-type", b"text/plain"), (b"vary", vary)))
-    return represent(described, b"content", None, 1000)[0]
+    return representation_of(described, b"content", None, 1000)[0]
 
 
 def test_a_grant_is_usable_for_so_long() -> None:
     """Up to `stale_limit` after GitHub last confirmed it."""
-    assert usable(KNOWN, NOW, 99.0) == GRANT
-    assert usable(KNOWN, NOW, 98.9) is None
+    assert stale_grant(KNOWN, NOW, 99.0) == GRANT
+    assert stale_grant(KNOWN, NOW, 98.9) is None
 
 
 def test_what_is_missing_or_refused_is_not() -> None:
     """No grant, one out of a snapshot, a refusal since, or one that might have been missed."""
-    assert usable(Known(), NOW, 99.0) is None
-    assert usable(evolve(KNOWN, grant=evolve(GRANT, epoch=None)), NOW, 99.0) is None
-    assert usable(evolve(KNOWN, refused_at=900.0), NOW, 99.0) is None
-    assert usable(evolve(KNOWN, refused_at=899.9), NOW, 99.0) == GRANT
-    assert usable(evolve(KNOWN, current=False), NOW, 99.0) is None
+    assert stale_grant(Known(), NOW, 99.0) is None
+    assert stale_grant(evolve(KNOWN, grant=evolve(GRANT, epoch=None)), NOW, 99.0) is None
+    assert stale_grant(evolve(KNOWN, refused_at=900.0), NOW, 99.0) is None
+    assert stale_grant(evolve(KNOWN, refused_at=899.9), NOW, 99.0) == GRANT
+    assert stale_grant(evolve(KNOWN, current=False), NOW, 99.0) is None
 
 
 def test_another_epoch_ends_it() -> None:
     """After a write, a 401, or a loss in the store."""
-    assert usable(evolve(KNOWN, epoch=b"2"), NOW, 99.0) is None
-    assert usable(evolve(KNOWN, epoch=None), NOW, 99.0) is None
+    assert stale_grant(evolve(KNOWN, epoch=b"2"), NOW, 99.0) is None
+    assert stale_grant(evolve(KNOWN, epoch=None), NOW, 99.0) is None
 
 
 def test_what_varies_with_everything_is_not_served() -> None:
     """Nobody can tell whether it would be the same (RFC 9111, section 4.1)."""
-    assert may_serve(stored())
-    assert not may_serve(stored(b"*"))
+    assert may_serve_stale(stored())
+    assert not may_serve_stale(stored(b"*"))
 
 
 def test_a_stale_answer_says_that_it_is_from_the_store() -> None:
     """And what is stored with it, and what was last known of the quota."""
     quota = Fields(((b"x-ratelimit-remaining", b"7"),))
-    told = fields(stored(), GRANT, quota)
+    told = stale_response_fields(stored(), GRANT, quota)
     assert told.get(b"x-from-cache") == b"1"
     assert told.get(b"etag") == b'"t"'
     assert told.get(b"link") == b"<l>"
@@ -64,7 +69,7 @@ def test_without_a_request_to_github_the_grants_last_fields_are_sent() -> None:
         (bare, [None] * 3),
         (full, [b"repo", b"partial-results", b"60"]),
     ):
-        told = without_exchange(stored(), grant)
+        told = stored_response_fields(stored(), grant)
         names = (b"x-oauth-scopes", b"x-github-sso", b"x-poll-interval")
         assert [told.get(name) for name in names] == expected
         assert told.get(b"x-from-cache") is None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.caching.forwarded_fields import canonical
+from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.records import Grant, Known
-from ghmirror_tw.caching.vary import beyond_key, known_for, varied
+from ghmirror_tw.caching.vary import fields_beyond_key, variant_id, without_other_variant
 from ghmirror_tw.http.fields import Fields
 
 
 def sent(agent: bytes, **more: bytes) -> Fields:
     """Return a request as GitHub gets it."""
     fields = ((b"user-agent", agent), *[(name.encode(), each) for name, each in more.items()])
-    return canonical(Fields(fields))
+    return canonical_request_fields(Fields(fields))
 
 
 def vary(value: bytes | None) -> Fields:
@@ -33,31 +33,31 @@ def vary(value: bytes | None) -> Fields:
 )
 def test_what_is_the_same_in_all_requests(named: bytes | None) -> None:
     """Fields of the key, and those that GitHub never gets, make no difference."""
-    assert beyond_key(vary(named)) == ()
-    assert varied(sent(b"a", origin=b"https://a.test"), vary(named)) is None
+    assert fields_beyond_key(vary(named)) == ()
+    assert variant_id(sent(b"a", origin=b"https://a.test"), vary(named)) is None
 
 
 def test_the_agent_makes_a_difference() -> None:
     """Where `Vary` of the stored response, or of the one that confirms it, names it."""
     for named in (vary(b"Accept, User-Agent"), Fields(((b"vary", b"a"), (b"vary", b"USER-AGENT")))):
-        one, other = varied(sent(b"a"), named), varied(sent(b"b"), named)
+        one, other = variant_id(sent(b"a"), named), variant_id(sent(b"b"), named)
         assert one is not None
-        assert one == varied(sent(b"a", accept=b"x"), vary(None), named)
+        assert one == variant_id(sent(b"a", accept=b"x"), vary(None), named)
         assert one != other
         grant = Grant("00", None, None, None, 1.0, 1.0, varied=one)
-        assert known_for(sent(b"a"), Known(grant)).grant is grant
-        assert known_for(sent(b"b"), Known(grant)).grant is None
+        assert without_other_variant(sent(b"a"), Known(grant)).grant is grant
+        assert without_other_variant(sent(b"b"), Known(grant)).grant is None
 
 
 def test_other_grants_count_for_all() -> None:
     """And so does knowing of none."""
     grant = Grant("00", None, None, None, 1.0, 1.0)
-    assert known_for(sent(b"a"), Known(grant)).grant is grant
-    assert known_for(sent(b"a"), Known()) == Known()
+    assert without_other_variant(sent(b"a"), Known(grant)).grant is grant
+    assert without_other_variant(sent(b"a"), Known()) == Known()
 
 
 def test_a_record_that_names_others() -> None:
     """What another version has found to differ is compared as well."""
     fields = Fields(((b"origin", b"a"), (b"user-agent", b"x")))
     grant = Grant("00", None, None, None, 1.0, 1.0, varied=b"origin=00")
-    assert known_for(fields, Known(grant)).grant is None
+    assert without_other_variant(fields, Known(grant)).grant is None

@@ -2,15 +2,15 @@
 
 import pytest
 
-from ghmirror_tw.github.base_urls import Addressing
-from ghmirror_tw.github.url_rewriting import Base
+from ghmirror_tw.github.base_urls import BaseUrlSelector
+from ghmirror_tw.github.url_rewriting import BaseUrls
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.targets import BadRequestError
+from ghmirror_tw.http.request import BadRequestError
 
 API = b"https://api.github.com"
 UPLOADS = b"https://uploads.github.com"
 PUBLIC = b"https://m.example:8443/x"
-GITHUB = Base(API, UPLOADS)
+GITHUB = BaseUrls(API, UPLOADS)
 
 
 def base(
@@ -20,8 +20,8 @@ def base(
     forwarded: str | None = None,
     secure: bool = False,
     trusted: bool = False,
-    addressing: Addressing = Addressing(API, UPLOADS),  # noqa: B008 - a value
-) -> Base:
+    addressing: BaseUrlSelector = BaseUrlSelector(API, UPLOADS),  # noqa: B008 - a value
+) -> BaseUrls:
     fields = [
         (name, value.encode())
         for name, value in ((b"X-Forwarded-Proto", proto), (b"X-Forwarded-Host", forwarded))
@@ -31,8 +31,8 @@ def base(
     return addressing.base(host.encode(), given, b"/api/v3", secure=secure, trusted=trusted)
 
 
-def at(root: str) -> Base:
-    return Base(f"{root}/api/v3".encode(), f"{root}/api/uploads".encode())
+def at(root: str) -> BaseUrls:
+    return BaseUrls(f"{root}/api/v3".encode(), f"{root}/api/uploads".encode())
 
 
 @pytest.mark.parametrize(
@@ -79,16 +79,16 @@ def test_hosts() -> None:
 )
 def test_the_host_of_github(api: str, host: str, same: bool) -> None:
     """A client that used it, through a transparent proxy, gets GitHub's URLs as they are."""
-    addressing = Addressing(api.encode(), UPLOADS, PUBLIC)
-    expected = Base(api.encode(), UPLOADS)
+    addressing = BaseUrlSelector(api.encode(), UPLOADS, PUBLIC)
+    expected = BaseUrls(api.encode(), UPLOADS)
     assert (base(host, addressing=addressing) == expected) is same
     assert (base(host, addressing=addressing, trusted=True) == expected) is same
 
 
 def test_without_uploads() -> None:
     """GitHub may have no URL for uploads."""
-    addressing = Addressing(API, None)
-    assert base("api.github.com", addressing=addressing) == Base(API, b"")
+    addressing = BaseUrlSelector(API, None)
+    assert base("api.github.com", addressing=addressing) == BaseUrls(API, b"")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_without_uploads() -> None:
 )
 def test_public_url(host: str, trusted: bool, public: bool) -> None:
     """It counts for requests with its host and through trusted proxies."""
-    addressing = Addressing(API, UPLOADS, PUBLIC)
+    addressing = BaseUrlSelector(API, UPLOADS, PUBLIC)
     expected = at(PUBLIC.decode() if public else f"http://{host}")
     assert base(host, addressing=addressing, trusted=trusted) == expected
 
@@ -120,4 +120,4 @@ def test_public_url(host: str, trusted: bool, public: bool) -> None:
 def test_ignored_fields(proto: str | None, trusted: bool, public: bytes, ignored: bool) -> None:
     """A proxy that the mirror is not set up for is one to be told of."""
     fields = Fields(() if proto is None else ((b"X-Forwarded-Proto", proto.encode()),))
-    assert Addressing(API, UPLOADS, public).ignores(fields, trusted=trusted) is ignored
+    assert BaseUrlSelector(API, UPLOADS, public).ignores(fields, trusted=trusted) is ignored

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.github.charged_304s import Charges
+from ghmirror_tw.github.charged_304s import ChargeDetector
 
 RESET = 1000
 
 
 def ask(
-    charges: Charges, remaining: int, *, now: float = 0.0, reset: int = RESET, alone: bool = True
+    charges: ChargeDetector,
+    remaining: int,
+    *,
+    now: float = 0.0,
+    reset: int = RESET,
+    alone: bool = True,
 ) -> bool:
     """Have a request sent and answered by itself."""
     charges.sent("a")
@@ -19,7 +24,7 @@ def ask(
 
 def test_one_less_is_a_charge() -> None:
     """If nothing else can have taken it, and in the same window."""
-    charges = Charges()
+    charges = ChargeDetector()
     assert [ask(charges, left) for left in (60, 60, 59, 59)] == [False, False, True, False]
     assert not ask(charges, 57)
     assert not ask(charges, 56, reset=RESET + 3600)
@@ -29,7 +34,7 @@ def test_one_less_is_a_charge() -> None:
 
 def test_resources_are_bounded() -> None:
     """A server that makes up names of resources fills no memory."""
-    charges = Charges()
+    charges = ChargeDetector()
     charges.sent("a")
     for number in range(1_000):
         charges.received("a", f"r{number}", 60, RESET, 0.0, alone=True)
@@ -38,7 +43,7 @@ def test_resources_are_bounded() -> None:
 
 def test_others_may_have_taken_it() -> None:
     """Requests that overlap, those without a response, and those of other resources."""
-    charges = Charges()
+    charges = ChargeDetector()
     ask(charges, 60)
     charges.sent("a")
     charges.sent("a")
@@ -60,7 +65,7 @@ def test_others_may_have_taken_it() -> None:
 
 def test_other_replicas_may_have_taken_it() -> None:
     """Where there may be some, what remained is soon forgotten."""
-    charges = Charges()
+    charges = ChargeDetector()
     ask(charges, 60)
     assert not ask(charges, 59, now=60.0, alone=False)
     assert ask(charges, 58, now=61.0, alone=False)
@@ -68,7 +73,7 @@ def test_other_replicas_may_have_taken_it() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     """The token that was used longest ago goes first."""
-    charges = Charges()
+    charges = ChargeDetector()
     charges._tokens.most = 1
     charges.sent("a")
     charges.sent("b")

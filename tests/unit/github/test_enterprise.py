@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.enterprise import tells_version, told, with_version
+from ghmirror_tw.github.enterprise import holds_version, versioned_fields, with_installed_version
 from ghmirror_tw.http import entity_tags
 from ghmirror_tw.http.fields import Fields
 
@@ -24,7 +24,7 @@ def test_an_object_gets_the_version(meta: dict[str, object], ascii_only: bool) -
     """It has all that it had, and the version once, also where it had another."""
     for had in (meta, {"installed_version": "2.0.0", **meta}):
         content = json.dumps(had, ensure_ascii=ascii_only).encode(errors="surrogatepass")
-        said = with_version(content, VERSION)
+        said = with_installed_version(content, VERSION)
         assert json.loads(said) == {**had, "installed_version": "3.17.0"}
         assert said.count(b'"3.17.0"') >= 1
 
@@ -34,7 +34,7 @@ def test_an_object_gets_the_version(meta: dict[str, object], ascii_only: bool) -
 )
 def test_what_is_no_object_stays_as_it_is(content: bytes) -> None:
     """Lists, scalars and what is no JSON are left alone, byte for byte."""
-    assert with_version(content, VERSION) == content
+    assert with_installed_version(content, VERSION) == content
 
 
 def test_its_tag_is_its_own() -> None:
@@ -43,17 +43,17 @@ def test_its_tag_is_its_own() -> None:
     for tag in (b'"abc"', b'W/"abc"'):
         fields = Fields(((b"etag", tag), (b"last-modified", b"x"), (b"vary", b"Accept")))
         for version in (b"3.17.0", b"3.17.1"):
-            changed = told(fields, version)
+            changed = versioned_fields(fields, version)
             etag = changed.get(b"etag")
             assert etag is not None
-            assert entity_tags.well_formed(etag)
+            assert entity_tags.is_entity_tag(etag)
             assert etag.startswith(b'W/"')
             assert not entity_tags.weakly_equal(etag, tag)
             assert changed.get(b"vary") == b"Accept"
             assert changed.get(b"last-modified") is None
             seen.append(etag)
     assert len(set(seen)) == 2
-    assert told(Fields(), VERSION) == Fields()
+    assert versioned_fields(Fields(), VERSION) == Fields()
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_its_tag_is_its_own() -> None:
 )
 def test_where_it_is_told(method: bytes, path: bytes, expected: bool) -> None:
     """In what is read at /meta, and nowhere else."""
-    assert tells_version(method, path) is expected
+    assert holds_version(method, path) is expected

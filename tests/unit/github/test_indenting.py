@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.github.indenting import IndentingStream, indented
-from ghmirror_tw.github.user_agents import is_indented
+from ghmirror_tw.github.user_agents import gets_indented_json
 from ghmirror_tw.http.fields import Fields
 
 texts = st.text(max_size=8) | st.sampled_from(['"', "\\", '\\"', "{", "[],:", " ", "\n"])
@@ -81,7 +81,7 @@ def test_the_same_document(document: Any, ascii_only: bool, cuts: list[int]) -> 
 def test_agents(agent: str | None, indents: bool) -> None:
     """By the names that GitHub looks for."""
     lines = () if agent is None else ((b"User-Agent", agent.encode()),)
-    assert is_indented(Fields(lines)) is indents
+    assert gets_indented_json(Fields(lines)) is indents
 
 
 def test_depth() -> None:

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.url_rewriting import Base, Rewriter, is_json
+from ghmirror_tw.github.media_types import is_json
+from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
 from ghmirror_tw.http.fields import Fields
 
 URL = "https://api.github.com"
 UPLOADS = "https://uploads.github.com"
 API = "http://mirror:8080/api/v3"
-BASE = Base(API.encode(), b"http://mirror:8080/api/uploads")
+BASE = BaseUrls(API.encode(), b"http://mirror:8080/api/uploads")
 REWRITER = Rewriter(URL.encode(), UPLOADS.encode())
 DELIVERY = "/repos/o/r/hooks/1/deliveries/2"
 DEPLOYMENTS = "/repos/o/r/deployments"
@@ -215,13 +216,13 @@ def test_github_enterprise_server() -> None:
         b'{"url":"https://ghe.example:8443/api/v3/x","a_url":"https://ghe.example:8443/api/v30"}'
     )
     after = b'{"url":"http://mirror/x","a_url":"https://ghe.example:8443/api/v30"}'
-    assert rewriter.content(before, Base(b"http://mirror", b"")) == after
+    assert rewriter.content(before, BaseUrls(b"http://mirror", b"")) == after
 
 
 def test_the_same_base_changes_nothing() -> None:
     """Where the mirror goes by GitHub's own URL, everything stays, even escaped slashes."""
     body, url = rb'{"url":"https:\/\/api.github.com\/x"}', URL.encode()
-    base = Base(url, UPLOADS.encode())
+    base = BaseUrls(url, UPLOADS.encode())
     fields = Fields(((b"Location", url),))
     assert REWRITER.content(body, base) == body
     assert REWRITER.fields(fields, base) == fields
@@ -388,7 +389,7 @@ def test_media_types(content_type: bytes | None, expected: bool) -> None:
 
 def test_content_that_breaks_off_below_links() -> None:
     """Nothing is held back where the content ends between two tokens below `_links`."""
-    stream = Rewriter(b"https://api.github.com").stream(Base(b"http://mirror", b""))
+    stream = Rewriter(b"https://api.github.com").stream(BaseUrls(b"http://mirror", b""))
     begun = b'{"_links":{"a":"https://api.github.com/x"'
     made = stream.feed(begun) + stream.feed(b" \n") + stream.close()
     assert made == b'{"_links":{"a":"http://mirror/x" \n'

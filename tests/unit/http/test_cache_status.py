@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ghmirror_tw.http.cache_status import (
     Outcome,
     cache_status,
-    own_fields,
+    cache_status_fields,
     x_cache,
     x_cache_mode,
 )
@@ -111,5 +111,5 @@ def test_x_cache_mode(outcome: str, forward: str | None, mode: str) -> None:
 def test_what_came_from_the_store_is_free_in_either_field() -> None:
     """`X-Cache` and `X-Cache-Mode` agree, for each outcome."""
     for outcome in Outcome:
-        fields = dict(own_fields(outcome))
+        fields = dict(cache_status_fields(outcome))
         assert (fields[b"x-cache"] == b"HIT") is (fields[b"x-cache-mode"] == b"REVALIDATED")

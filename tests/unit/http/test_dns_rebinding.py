@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.http.dns_rebinding import is_expected
+from ghmirror_tw.http.dns_rebinding import is_expected_host
 
 NAMES = frozenset({"mirror.example"})
 
@@ -37,10 +37,10 @@ NAMES = frozenset({"mirror.example"})
 )
 def test_hosts(host: bytes, expected: bool) -> None:
     """Addresses, localhost, and names that are given; nothing that is no host."""
-    assert is_expected([host], NAMES) is expected
+    assert is_expected_host([host], NAMES) is expected
 
 
 def test_there_is_one() -> None:
     """None, or two, are nothing that can be judged."""
-    assert not is_expected([], NAMES)
-    assert not is_expected([b"localhost", b"localhost"], NAMES)
+    assert not is_expected_host([], NAMES)
+    assert not is_expected_host([b"localhost", b"localhost"], NAMES)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.preconditions import PRECONDITIONS, http_date, not_modified
+from ghmirror_tw.http.preconditions import PRECONDITIONS, is_not_modified, parse_http_date
 
 MODIFIED = b"Sun, 06 Nov 1994 08:49:37 GMT"
 LATER = b"Sun, 06 Nov 1994 08:49:38 GMT"
@@ -32,7 +32,7 @@ def asks(*lines: tuple[bytes, bytes]) -> Fields:
 )
 def test_the_three_formats_mean_the_same(value: bytes) -> None:
     """The three examples of RFC 9110, section 5.6.7, are one moment."""
-    assert http_date(value) == 784111777
+    assert parse_http_date(value) == 784111777
 
 
 @pytest.mark.parametrize(
@@ -56,22 +56,22 @@ def test_the_three_formats_mean_the_same(value: bytes) -> None:
 )
 def test_what_is_no_date(value: bytes) -> None:
     """Anything but the three formats, and any date that never was, is no date."""
-    assert http_date(value) is None
+    assert parse_http_date(value) is None
 
 
 def test_a_leap_second_is_a_second() -> None:
     """The sixtieth second of a minute is the first of the next."""
-    assert http_date(b"Sat, 31 Dec 2016 23:59:60 GMT") == http_date(
+    assert parse_http_date(b"Sat, 31 Dec 2016 23:59:60 GMT") == parse_http_date(
         b"Sun, 01 Jan 2017 00:00:00 GMT"
     )
 
 
 def test_two_digit_years_span_1969_to_2068() -> None:
     """A year of two digits is read as POSIX reads it."""
-    assert http_date(b"Sunday, 01-Jan-68 00:00:00 GMT") == http_date(
+    assert parse_http_date(b"Sunday, 01-Jan-68 00:00:00 GMT") == parse_http_date(
         b"Sun, 01 Jan 2068 00:00:00 GMT"
     )
-    assert http_date(b"Sunday, 01-Jan-69 00:00:00 GMT") == http_date(
+    assert parse_http_date(b"Sunday, 01-Jan-69 00:00:00 GMT") == parse_http_date(
         b"Sun, 01 Jan 1969 00:00:00 GMT"
     )
 
@@ -81,39 +81,41 @@ def test_dates_are_read_as_they_were_written(moment: datetime) -> None:
     """IMF-fixdate and asctime-date name the moment they were made of."""
     seconds = int(moment.timestamp())
     year = moment.strftime("%Y").zfill(4)
-    assert http_date(moment.strftime(f"%a, %d %b {year} %H:%M:%S GMT").encode()) == seconds
-    assert http_date(moment.strftime(f"%a %b %e %H:%M:%S {year}").encode()) == seconds
+    assert parse_http_date(moment.strftime(f"%a, %d %b {year} %H:%M:%S GMT").encode()) == seconds
+    assert parse_http_date(moment.strftime(f"%a %b %e %H:%M:%S {year}").encode()) == seconds
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_a_date_or_none(value: bytes) -> None:
     """No value makes the parser fail."""
-    assert http_date(value) is None
+    assert parse_http_date(value) is None
 
 
 def test_without_preconditions_content_is_sent() -> None:
     """A request that does not ask for 304 does not get one."""
-    assert not not_modified(asks(), b'"a"', MODIFIED)
+    assert not is_not_modified(asks(), b'"a"', MODIFIED)
 
 
 def test_if_none_match_decides_by_weak_comparison() -> None:
     """A weak tag matches the strong one, in a list too."""
-    assert not_modified(asks((b"If-None-Match", b'"x", W/"a"')), b'"a"', None)
-    assert not not_modified(asks((b"If-None-Match", b'"b"')), b'"a"', None)
+    assert is_not_modified(asks((b"If-None-Match", b'"x", W/"a"')), b'"a"', None)
+    assert not is_not_modified(asks((b"If-None-Match", b'"b"')), b'"a"', None)
 
 
 def test_repeated_if_none_match_is_one_list() -> None:
     """A tag on a second line counts like one on the first."""
-    assert not_modified(asks((b"If-None-Match", b'"b"'), (b"If-None-Match", b'"a"')), b'"a"', None)
+    assert is_not_modified(
+        asks((b"If-None-Match", b'"b"'), (b"If-None-Match", b'"a"')), b'"a"', None
+    )
 
 
 @pytest.mark.parametrize("value", [b'"b"', b"", b"malformed"])
 def test_if_none_match_wins_over_if_modified_since(value: bytes) -> None:
     """With `If-None-Match`, matching or not, a date is not even looked at."""
     fields = asks((b"If-Modified-Since", LATER), (b"If-None-Match", value))
-    assert not not_modified(fields, b'"a"', MODIFIED)
+    assert not is_not_modified(fields, b'"a"', MODIFIED)
     matching = asks((b"If-Modified-Since", EARLIER), (b"If-None-Match", b'"a"'))
-    assert not_modified(matching, b'"a"', MODIFIED)
+    assert is_not_modified(matching, b'"a"', MODIFIED)
 
 
 @pytest.mark.parametrize(
@@ -121,15 +123,15 @@ def test_if_none_match_wins_over_if_modified_since(value: bytes) -> None:
 )
 def test_if_modified_since_compares_dates(since: bytes, unchanged: bool) -> None:
     """What was last modified then or before is not modified; an invalid date says nothing."""
-    assert not_modified(asks((b"If-Modified-Since", since)), b'"a"', MODIFIED) is unchanged
+    assert is_not_modified(asks((b"If-Modified-Since", since)), b'"a"', MODIFIED) is unchanged
 
 
 def test_if_modified_since_needs_one_date_on_each_side() -> None:
     """Two dates of the client's, none of GitHub's or an invalid one, decide nothing."""
     once, twice = asks((b"If-Modified-Since", LATER)), [(b"If-Modified-Since", LATER)] * 2
-    assert not not_modified(asks(*twice), None, MODIFIED)
-    assert not not_modified(once, None, None)
-    assert not not_modified(once, None, b"yesterday")
+    assert not is_not_modified(asks(*twice), None, MODIFIED)
+    assert not is_not_modified(once, None, None)
+    assert not is_not_modified(once, None, b"yesterday")
 
 
 @given(moments, moments)
@@ -139,7 +141,7 @@ def test_if_modified_since_is_an_order(modified: datetime, since: datetime) -> N
         m.strftime(f"%a, %d %b {m.year:04} %H:%M:%S GMT").encode() for m in (modified, since)
     )
     fields = asks((b"If-Modified-Since", date))
-    assert not_modified(fields, None, last_modified) is (modified <= since)
+    assert is_not_modified(fields, None, last_modified) is (modified <= since)
 
 
 def test_the_fields_that_are_judged_here() -> None:

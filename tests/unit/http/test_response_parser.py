@@ -22,7 +22,7 @@ from twisted.web.http_headers import Headers
 
 from ghmirror_tw.http import response_parser
 from ghmirror_tw.http.response_parser import (
-    MOST_HEAD,
+    MOST_HEAD_BYTES,
     MOST_INTERIM,
     MalformedResponseError,
     ResponseHead,
@@ -425,13 +425,13 @@ def test_limits() -> None:
         taken = [len(value) for _, values in got.fields for value in values]
         assert (got.end, taken) == ("uncertain", list(sizes))
     lines = (b"A: " + b"x" * 1000 + b"\r\n") * 100
-    rest = MOST_HEAD - len(OK + lines) - len(b"A: ") - 4
+    rest = MOST_HEAD_BYTES - len(OK + lines) - len(b"A: ") - 4
     fits = OK + lines + b"A: " + b"x" * rest + b"\r\n\r\n"
-    assert len(fits) == MOST_HEAD
+    assert len(fits) == MOST_HEAD_BYTES
     assert ours(fits, b"GET", [70_000, 200_000]).end == "uncertain"
     for data in (fits[:-4] + b"x\r\n\r\n", fits[:-4] + b"x" * 10):
-        assert ours(data, b"GET", []).why == f"all fields may take {MOST_HEAD} bytes"
-        assert ours(data, b"GET", [70_000]).why == f"all fields may take {MOST_HEAD} bytes"
+        assert ours(data, b"GET", []).why == f"all fields may take {MOST_HEAD_BYTES} bytes"
+        assert ours(data, b"GET", [70_000]).why == f"all fields may take {MOST_HEAD_BYTES} bytes"
 
 
 def test_interim_answers() -> None:

@@ -6,14 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ghmirror_tw.http.request import BadRequestError
 from ghmirror_tw.http.targets import (
-    BadRequestError,
     NoSuchPathError,
     Target,
     check_request_line,
     has_secret_in_query,
-    loops,
-    parse_host,
     parse_target,
     path_of,
 )
@@ -257,75 +255,6 @@ def test_any_bytes_are_a_target_or_refused(uri: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "host",
-    [
-        *(
-            b"localhost",
-            b"localhost:8080",
-            b"Mirror.Example.com",
-            b"my_mirror-1:1",
-            b"127.0.0.1:65535",
-        ),
-        *(b"[::1]", b"[2001:DB8::1]:443", b"[::ffff:10.0.0.1]:80"),
-    ],
-)
-def test_hosts(host: bytes) -> None:
-    """Names and addresses, with a port or without, are taken as they are."""
-    assert parse_host([host]) == host
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [],
-        [b"a", b"a"],
-        [b""],
-        [b":80"],
-        [b"a:"],
-        [b"a:0"],
-        [b"a:65536"],
-        [b"a:999999"],
-        [b"a:b"],
-        [b"a:80:80"],
-        [b"a/b"],
-        [b"a@b"],
-        [b"a b"],
-        [b"a,b"],
-        [b"a?b"],
-        [b"a#b"],
-        [b'a"b'],
-        [b"a\\b"],
-        [b"a<b"],
-        [b"a%41"],
-        [b"a\n"],
-        [b"\xc3\xa9"],
-        [b"::1"],
-        [b"[::1"],
-        [b"[]"],
-        [b"[:::1]"],
-        [b"[127.0.0.1]"],
-        [b"[fe80::1%eth0]"],
-        [b"[v1.x]"],
-        [b"a" * 256],
-    ],
-)
-def test_hosts_that_are_refused(values: list[bytes]) -> None:
-    """None, two, and all that is not a host with a valid port, since it lands in answers."""
-    with pytest.raises(BadRequestError):
-        parse_host(values)
-
-
-@given(st.binary())
-def test_any_host_is_harmless_or_refused(value: bytes) -> None:
-    """What is taken can stand in a URL in JSON and in a field."""
-    try:
-        host = parse_host([value])
-    except BadRequestError:
-        return
-    assert urlsplit(b"http://" + host + b"/x").netloc == host
-
-
-@pytest.mark.parametrize(
     ("target", "secret"),
     [
         (b"/x", False),
@@ -340,36 +269,3 @@ def test_any_host_is_harmless_or_refused(value: bytes) -> None:
 def test_secrets_in_the_query(target: bytes, secret: bool) -> None:
     """A credential in the query is noticed however its name is spelled."""
     assert has_secret_in_query(target) is secret
-
-
-@pytest.mark.parametrize(
-    ("via", "looped"),
-    [
-        ([], False),
-        ([b"1.1 proxy.example"], False),
-        ([b"1.1 ghmirror-7"], True),
-        ([b"HTTP/1.1 GHMirror-7"], True),
-        ([b"1.0 fred, 1.1  ghmirror-7 (x)"], True),
-        ([b"1.0 fred", b"1.1\tghmirror-7"], True),
-        ([b"1.1 (x, 1.1 y) ghmirror-7"], True),
-        ([b"1.1 fred (1.1 ghmirror-7)"], False),
-        ([b"1.1 fred (a (nested) , 1.1 ghmirror-7 , )"], False),
-        ([b"1.1 fred (a \\) , 1.1 ghmirror-7 , )"], False),
-        ([b"1.1 fred (a, 1.1 ghmirror-7"], True),
-        ([b"1.1 fred), 1.1 ghmirror-7"], True),
-        ([b"1.1 fred), 1.1 x (a, 1.1 ghmirror-7 , b)"], False),
-        ([b"1.1 fred \\, 1.1 ghmirror-7"], True),
-        ([b"\\"], False),
-        ([b"1.1 ghmirror-77, ghmirror-7, 1.1"], False),
-        ([b"(" * 100_000], False),
-    ],
-)
-def test_loops(via: list[bytes], looped: bool) -> None:
-    """A request that came through us says so as a receiver, not in a comment."""
-    assert loops(via, b"ghmirror-7") is looped
-
-
-@given(st.lists(st.binary()))
-def test_any_via_is_read(via: list[bytes]) -> None:
-    """No value makes the parser fail, and our own line is found after all of them."""
-    assert loops([*via, b"1.1 ghmirror-7"], b"ghmirror-7")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.http.tunnels import MOST_BYTES, OutboundProxy, TunnelError
+from ghmirror_tw.http.tunnels import MOST_RESPONSE_BYTES, OutboundProxy, TunnelError
 
 PROXY = OutboundProxy("proxy.test", 3128, "user", "hunter2")
 
@@ -65,7 +65,7 @@ def test_an_open_tunnel(answer: bytes, sealed: bool) -> None:
         b"HTTP/1.1 99\r\n\r\n",
         b"HTTP/1.1 x\r\n\r\n",
         b"HTTP/1.1 102 x\r\n\r\nnonsense",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * MOST_BYTES,
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * MOST_RESPONSE_BYTES,
         b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
     ],

@@ -8,9 +8,9 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.caching.content_codings import represent
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Known, Representation
+from ghmirror_tw.caching.representations import representation_of
 from ghmirror_tw.github.rate_limits import CONTENT_CREATION, EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
@@ -23,7 +23,9 @@ ALICE, BOB = "a" * 32, "b" * 32
 
 
 def held(content: bytes = b"[1]") -> Representation:
-    return represent(Fields(((b"content-type", b"application/json"),)), content, None, 10**7)[0]
+    return representation_of(
+        Fields(((b"content-type", b"application/json"),)), content, None, 10**7
+    )[0]
 
 
 HELD = held()

@@ -10,8 +10,9 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.content_codings import pack, represent
 from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.caching.representations import representation_of
+from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.store.codec import MAGIC, VERSION, Codec, is_whole
 
@@ -55,7 +56,7 @@ ENTRIES = st.builds(
 
 def represented(content: bytes, *more: tuple[bytes, bytes]) -> Representation:
     fields = Fields(((b"content-type", b"text/plain"), *more))
-    return represent(fields, content, None, 10**7)[0]
+    return representation_of(fields, content, None, 10**7)[0]
 
 
 REPRESENTATIONS = st.builds(
@@ -214,7 +215,7 @@ def test_what_does_not_unpack_to_its_digest_is_not_whole() -> None:
     stored = represented(b"content")
     assert is_whole(stored)
     for changes in (
-        {"packed": pack(b"other")},
+        {"packed": compress(b"other")},
         {"fields": Fields()},
         {"size": 3},
         {"packed": b"none"},

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream.client import UpstreamClient
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 from tests.unit.upstream.doors import UNMODIFIED, WHOLE, Doors, Upload

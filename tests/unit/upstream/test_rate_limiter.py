@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.store.memory_budgets import MemoryBudgets
 from ghmirror_tw.store.store_interface import IBudgets
 from ghmirror_tw.upstream import rate_limiter

@@ -3,7 +3,7 @@
 import pytest
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.messages import Request
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream.client import Origin
 
 TARGET = b"/repos/o/r/releases/1/assets?name=a%20b&label="

@@ -7,8 +7,8 @@ import gzip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.content_codings import Unpacking, pack
-from ghmirror_tw.github.url_rewriting import Base, Rewriter
+from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
+from ghmirror_tw.http.content_codings import GzipDecompressor, compress
 from ghmirror_tw.web.content_conversion import (
     STEP_BYTES,
     Conversion,
@@ -19,7 +19,7 @@ from ghmirror_tw.web.content_conversion import (
 
 API = b"http://api.test"
 REWRITER = Rewriter(API)
-BASE = Base(b"http://m", b"http://m/api/uploads")
+BASE = BaseUrls(b"http://m", b"http://m/api/uploads")
 #: JSON with URLs in it or not, some of it longer than a step.
 CONTENTS = st.lists(
     st.sampled_from((b'{"url":"%s/x"}' % API, b'"text"', b'"%s"' % (b"x" * 40_000))), max_size=8
@@ -30,11 +30,11 @@ CONTENTS = st.lists(
 def test_steps(content: bytes, packed: bool, rewrites: bool, packs: bool) -> None:
     """Whatever a conversion has to do."""
     conversion = Conversion(
-        Unpacking() if packed else None,
+        GzipDecompressor() if packed else None,
         (REWRITER.stream(BASE),) if rewrites else (),
         compressor() if packs else None,
     )
-    steps = list(converted(pack(content) if packed else content, conversion))
+    steps = list(converted(compress(content) if packed else content, conversion))
     made = b"".join(steps)
     expected = content.replace(API, b"http://m") if rewrites else content
     assert (gzip.decompress(made) if packs else made) == expected
@@ -44,5 +44,5 @@ def test_steps(content: bytes, packed: bool, rewrites: bool, packs: bool) -> Non
 @given(CONTENTS)
 def test_changes(content: bytes) -> None:
     """Rewriting changes content if there is a URL in it, wherever that is."""
-    assert changes(pack(content), (REWRITER.stream(BASE),)) is (API in content)
-    assert not changes(pack(content), (REWRITER.stream(Base(API, b"")),))
+    assert changes(compress(content), (REWRITER.stream(BASE),)) is (API in content)
+    assert not changes(compress(content), (REWRITER.stream(BaseUrls(API, b"")),))

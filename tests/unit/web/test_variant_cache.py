@@ -7,14 +7,14 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.caching.content_codings import pack
 from ghmirror_tw.caching.records import Representation
+from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.web import client_response
 from ghmirror_tw.web.variant_cache import Variant, VariantCache, VariantKey
 from tests.harness.home import Home, open_home
 
-STORED = Representation("digest", Fields(), pack(b"content"), 7)
+STORED = Representation("digest", Fields(), compress(b"content"), 7)
 
 
 def name(number: int, *, gzip: bool = True) -> VariantKey:
@@ -85,7 +85,7 @@ class Views(TestCase):
         self.home = await open_home(self)
         self.github = self.home.github
         self.packed = 0
-        pack_it = pack
+        pack_it = compress
 
         def packs(content: bytes) -> bytes:
             self.packed += 1

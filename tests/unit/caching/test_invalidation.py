@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.caching.generations import Generations
+from ghmirror_tw.caching import (
+    invalidation,
+)
+from ghmirror_tw.caching.invalidation import Generations
+from ghmirror_tw.github import graphql
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.request import Request
 
 
 def test_a_write_begins_one() -> None:
@@ -59,3 +65,17 @@ def test_unknown_credentials_share_theirs() -> None:
         generations.begin(credential, known=False)
         assert generations.of(credential, known=False) > first
     assert generations.of("real") == before
+
+
+def lines(*pairs: tuple[bytes, bytes]) -> Fields:
+    return Fields(pairs)
+
+
+def test_what_writes() -> None:
+    """Unsafe methods do; GraphQL is told by its path and its content."""
+    assert invalidation.is_write(Request(b"DELETE", b"/x", lines()))
+    assert not invalidation.is_write(Request(b"OPTIONS", b"/x", lines()))
+    assert graphql.is_graphql(Request(b"POST", b"/graphql?x", lines()))
+    assert not graphql.is_graphql(Request(b"POST", b"/graphqlx", lines()))
+    assert graphql.is_mutation(b'{"query":"mutation {x}"}')
+    assert not graphql.is_mutation(b'{"query":"{x}"}')

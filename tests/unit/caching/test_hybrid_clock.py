@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from ghmirror_tw.caching.order import (
-    MOST_AHEAD_S,
-    HybridClock,
-    clamped,
-    new_epoch,
-    shows_acceptance,
-)
+from ghmirror_tw.caching.hybrid_clock import MOST_AHEAD_S, HybridClock, clamped
 from ghmirror_tw.caching.records import Grant, Known
 
 
@@ -41,16 +35,3 @@ def test_a_wrong_time_counts_as_now() -> None:
     near = Known(grant=Grant("d", None, None, None, 150.0, 1.0, epoch=b"e"), refused_at=160.0)
     assert clamped(near, 100.0) == near
     assert clamped(Known(), 100.0) == Known()
-
-
-def test_an_epoch_is_random() -> None:
-    """None comes twice."""
-    for accepted in (True, False):
-        assert len({new_epoch(accepted=accepted) for _ in range(1000)}) == 1000
-
-
-def test_an_epoch_shows_whether_its_credential_was_accepted() -> None:
-    """One of an earlier version does."""
-    assert shows_acceptance(new_epoch())
-    assert shows_acceptance(b"e")
-    assert not shows_acceptance(new_epoch(accepted=False))

@@ -10,9 +10,18 @@ from typing import Final
 
 from attrs import define, field
 
+from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.bounded_tables import store_recent
 
 _MOST: Final = 10_000
+
+
+def is_write(request: Request) -> bool:
+    """Tell whether a request may change what GitHub answers (RFC 9110, section 9.2.1).
+
+    GraphQL is judged by its content instead; see `is_mutation`.
+    """
+    return request.method not in {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
 
 
 @define(eq=False)

@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.caching.content_codings import (
+from ghmirror_tw.caching.representations import representation_of
+from ghmirror_tw.http import content_codings
+from ghmirror_tw.http.content_codings import (
     ContentTooLargeError,
+    GzipDecompressor,
     UndecodableError,
-    Unpacking,
-    identity,
-    pack,
-    represent,
-    unpack,
-    unpacked_size,
+    compress,
+    decoded,
+    decompress,
+    estimated_size,
 )
 from ghmirror_tw.http.fields import Fields
 
@@ -28,7 +29,7 @@ MEMBERS = st.lists(st.binary(max_size=300) | st.integers(0, 3).map(lambda n: byt
 
 def in_pieces(packed: bytes, size: int, most: int) -> bytes:
     """Return what a gzip stream unpacks to that comes in pieces of *size* bytes."""
-    unpacking, unpacked = Unpacking(), []
+    unpacking, unpacked = GzipDecompressor(), []
     for start in range(0, len(packed), size):
         unpacking.feed(packed[start : start + size])
         while piece := unpacking.take(most):
@@ -46,19 +47,19 @@ def test_a_stream_of_members(members: list[bytes], zeros: int, size: int, most: 
     packed = b"".join(gzip.compress(member) + bytes(zeros) for member in (b"x", *members))
     content = b"x" + b"".join(members)
     assert in_pieces(packed, size, most) == content
-    assert unpack(packed, len(content)) == content
+    assert decompress(packed, len(content)) == content
     with pytest.raises(ContentTooLargeError):
-        unpack(packed, len(content) - 1)
+        decompress(packed, len(content) - 1)
 
 
 @pytest.mark.parametrize("limit", [-1, -2, -(1 << 70)])
 def test_a_limit_below_nothing(limit: int) -> None:
     """A size below nothing, as a damaged record can claim it, is no lack of a limit."""
-    packed = pack(bytes(10_000_000))
+    packed = compress(bytes(10_000_000))
     tracemalloc.start()
     try:
         with pytest.raises(ContentTooLargeError):
-            unpack(packed, limit)
+            decompress(packed, limit)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -67,7 +68,7 @@ def test_a_limit_below_nothing(limit: int) -> None:
 @pytest.mark.parametrize("limit", [(1 << 63) - 1, 1 << 64])
 def test_a_limit_beyond_all_sizes(limit: int) -> None:
     """It is as good as any that is large enough."""
-    assert unpack(pack(b"abc"), limit) == b"abc"
+    assert decompress(compress(b"abc"), limit) == b"abc"
 
 
 @given(st.binary(min_size=1, max_size=300), st.data())
@@ -79,7 +80,7 @@ def test_a_stream_that_breaks_off(content: bytes, data: st.DataObject) -> None:
     with pytest.raises(UndecodableError):
         in_pieces(second[:cut], 50, 100)
     with pytest.raises(UndecodableError):
-        unpack(second[:cut], 10_000)
+        decompress(second[:cut], 10_000)
     with pytest.raises(UndecodableError):
         in_pieces(packed + b"no member", 50, 100)
 
@@ -87,7 +88,7 @@ def test_a_stream_that_breaks_off(content: bytes, data: st.DataObject) -> None:
 def test_what_is_taken_is_what_is_unpacked() -> None:
     """No more than that is in memory, though 64 kB may stand for 64 MB."""
     packed = zlib.compress(bytes(50_000_000), wbits=31)
-    unpacking = Unpacking()
+    unpacking = GzipDecompressor()
     unpacking.feed(packed)
     size = 0
     while piece := unpacking.take(65_536):
@@ -100,26 +101,26 @@ def test_what_is_taken_is_what_is_unpacked() -> None:
 def test_codings() -> None:
     """gzip by either name, or none; any other was not asked for."""
     for coding in (None, b"", b"identity"):
-        assert identity(b"content", coding, 3) == b"content"
+        assert decoded(b"content", coding, 3) == b"content"
     for coding in (b"gzip", b"x-gzip"):
-        assert identity(pack(b"content"), coding, 7) == b"content"
+        assert decoded(compress(b"content"), coding, 7) == b"content"
     with pytest.raises(UndecodableError):
-        identity(b"content", b"br", 7)
+        decoded(b"content", b"br", 7)
 
 
 def test_a_size_before_unpacking() -> None:
     """It is what the stream says, but never less than text usually unpacks to."""
-    assert unpacked_size(b"abc", None) == 3
-    assert unpacked_size(pack(bytes(1_000_000)), b"gzip") == 1_000_000
-    assert unpacked_size(pack(b"abc"), b"gzip") == 8 * len(pack(b"abc"))
+    assert estimated_size(b"abc", None) == 3
+    assert estimated_size(compress(bytes(1_000_000)), b"gzip") == 1_000_000
+    assert estimated_size(compress(b"abc"), b"gzip") == 8 * len(compress(b"abc"))
 
 
 def test_a_representation_is_packed_once() -> None:
     """Content that came packed is kept as it came."""
     came = gzip.compress(b"[1,2]", 1)
-    stored, plain = represent(Fields(), came, b"gzip", 5)
+    stored, plain = representation_of(Fields(), came, b"gzip", 5)
     assert (stored.packed, stored.size, plain) == (came, 5, b"[1,2]")
-    stored, plain = represent(Fields(), b"[1,2]", None, 5)
+    stored, plain = representation_of(Fields(), b"[1,2]", None, 5)
     assert (stored.content(), stored.size, plain) == (b"[1,2]", 5, b"[1,2]")
 
 
@@ -135,24 +136,24 @@ def test_a_representation_is_packed_once() -> None:
 )
 def test_only_items_of_pages_are_counted(kind: bytes, most: int, items: int | None) -> None:
     """A user's file is no page of a list, and neither is a long array."""
-    stored, _ = represent(Fields(((b"content-type", kind),)), b"[1,2]", None, 5, most)
+    stored, _ = representation_of(Fields(((b"content-type", kind),)), b"[1,2]", None, 5, most)
     assert stored.items == items
 
 
 def test_tiny_members_are_refused() -> None:
     """Each costs as much as kilobytes of content, so only some may be tiny."""
     empty, filled = gzip.compress(b""), gzip.compress(bytes(1000))
-    assert unpack(100 * empty, 10) == b""
-    assert unpack(2000 * filled + 90 * empty, 2_000_000) == bytes(2_000_000)
+    assert decompress(100 * empty, 10) == b""
+    assert decompress(2000 * filled + 90 * empty, 2_000_000) == bytes(2_000_000)
     for packed in (101 * empty, 200_000 * empty, 2000 * filled + 4000 * empty):
         with pytest.raises(UndecodableError, match="tiny members"):
-            unpack(packed, 2_000_000)
+            decompress(packed, 2_000_000)
 
 
 def test_what_zlib_leaves_is_copied_in_small_parts() -> None:
     """Else members of a long stream would take time by its square."""
     packed, left = 1000 * gzip.compress(bytes(1000)), 0
-    unpacking = Unpacking(packed)
+    unpacking = GzipDecompressor(packed)
     while unpacking.take(65536):
         left = max(left, len(unpacking._part))
     assert 0 < left <= 16 * 1024
@@ -162,4 +163,26 @@ def test_padding_of_any_size() -> None:
     """Zeros between members may be longer than what is handed to zlib at a time."""
     padding = bytes(100_000)
     packed = gzip.compress(b"first") + padding + gzip.compress(b"second") + padding
-    assert unpack(packed, 100) == b"firstsecond"
+    assert decompress(packed, 100) == b"firstsecond"
+
+
+def test_how_much_content_unpacks_to() -> None:
+    """A gzip stream says so; what says less is not believed."""
+    packed = gzip.compress(b"x" * 100_000)
+    assert content_codings.estimated_size(packed, b"gzip") == 100_000
+    assert content_codings.estimated_size(packed + b"\0" * 4, b"gzip") == 8 * (len(packed) + 4)
+    assert content_codings.estimated_size(packed, b"") == len(packed)
+
+
+def test_what_does_not_unpack() -> None:
+    """Broken, cut off, too large, or coded in another way."""
+    packed = gzip.compress(b"x" * 1000)
+    for bad in (b"no gzip", packed[:-9]):
+        with pytest.raises(content_codings.UndecodableError):
+            content_codings.decoded(bad, b"gzip", 2000)
+    with pytest.raises(content_codings.ContentTooLargeError):
+        content_codings.decoded(packed, b"gzip", 999)
+    with pytest.raises(content_codings.UndecodableError):
+        content_codings.decoded(b"x", b"br", 10)
+    two = gzip.compress(b"a") + gzip.compress(b"b") + b"\0\0"
+    assert content_codings.decoded(two, b"x-gzip", 10) == b"ab"

@@ -30,20 +30,13 @@ not advance the clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from secrets import token_bytes
 from typing import Final
 
-from attrs import define, evolve, field
-
-from ghmirror_tw.caching.records import Known
-
-#: Times of other replicas that are further in the future count as now, in seconds.
-MOST_AHEAD_S: Final = 86_400.0
 #: How long after an interruption other replicas may still store refusals, in seconds.
 SETTLING_S: Final = 10.0
-_INSTANT_S: Final = 1e-6
 _EPOCH_BYTES: Final = 8
+
 #: Begins the epochs of credentials that GitHub had not accepted.
 _UNACCEPTED: Final = b"?"
 
@@ -56,40 +49,9 @@ def new_epoch(*, accepted: bool = True) -> bytes:
     return token_bytes(_EPOCH_BYTES) if accepted else _UNACCEPTED + token_bytes(_EPOCH_BYTES)
 
 
-def shows_acceptance(epoch: bytes) -> bool:
+def epoch_shows_acceptance(epoch: bytes) -> bool:
     """Tell whether GitHub had accepted the credential when its epoch began.
 
     A write with a made-up credential begins an epoch, too, where no response shows that it is one.
     """
     return len(epoch) <= _EPOCH_BYTES
-
-
-@define(eq=False)
-class HybridClock:
-    """Gives each request a time, in seconds, that is later than all times that were read."""
-
-    now: Callable[[], float]
-    _latest: float = field(init=False, default=0.0)
-
-    def tick(self) -> float:
-        """Return a time that is later than every time returned or read before."""
-        self._latest = max(self.now(), self._latest + _INSTANT_S)
-        return self._latest
-
-    def read(self, at: float) -> None:
-        """Advance beyond a time that was read from a record, unless it is wrong."""
-        if self._latest < at <= self.now() + MOST_AHEAD_S:
-            self._latest = at
-
-
-def clamped(known: Known, now: float) -> Known:
-    """Return *known* with each time that is wrong replaced by *now*.
-
-    A grant with a wrong time loses its epoch, so it permits nothing until it is validated.
-    """
-    latest, grant = now + MOST_AHEAD_S, known.grant
-    if grant is not None and grant.asked_at > latest:
-        known = evolve(known, grant=evolve(grant, asked_at=now, epoch=None))
-    if known.refused_at > latest:
-        known = evolve(known, refused_at=now)
-    return known

@@ -9,18 +9,13 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from ghmirror_tw.caching.records import Representation, digest_of
-from ghmirror_tw.github.pagination import count_items
-from ghmirror_tw.github.url_rewriting import is_json
-from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
-
 #: The level at which we compress: what more costs isn't worth what it saves.
 LEVEL: Final = 5
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
-
 #: How much is handed to zlib at a time, in bytes.
 _PART_BYTES: Final = 16 * 1024
+
 #: So many members may be of any size; on average, others unpack to so many bytes.
 _MOST_TINY: Final = 100
 _TINY_BYTES: Final = 512
@@ -34,13 +29,13 @@ class ContentTooLargeError(Exception):
     """Content that unpacks to more than may be stored."""
 
 
-def pack(content: bytes) -> bytes:
+def compress(content: bytes) -> bytes:
     """Return *content* gzip-compressed, the same bytes each time."""
     return gzip.compress(content, LEVEL, mtime=0)
 
 
 @define(eq=False)
-class Unpacking:
+class GzipDecompressor:
     """Unpacks a gzip stream that comes in pieces, and no more of it at a time than is taken.
 
     A stream may have several members, whose contents follow each other (RFC 1952, section 2.2),
@@ -100,7 +95,7 @@ class Unpacking:
             raise UndecodableError("the gzip stream breaks off")
 
 
-def unpack(packed: bytes, limit_bytes: int) -> bytes:
+def decompress(packed: bytes, limit_bytes: int) -> bytes:
     """Return gzip-compressed content of at most *limit_bytes*.
 
     Raises `UndecodableError` for what is no whole gzip stream, `ContentTooLargeError` beyond the
@@ -109,7 +104,7 @@ def unpack(packed: bytes, limit_bytes: int) -> bytes:
     if limit_bytes < 0:
         raise ContentTooLargeError  # for zlib, room for nothing is room for everything
     limit_bytes = min(limit_bytes, sys.maxsize - 1)
-    unpacking, unpacked = Unpacking(packed), bytearray()
+    unpacking, unpacked = GzipDecompressor(packed), bytearray()
     while piece := unpacking.take(limit_bytes + 1 - len(unpacked)):
         unpacked += piece
         if len(unpacked) > limit_bytes:
@@ -118,7 +113,7 @@ def unpack(packed: bytes, limit_bytes: int) -> bytes:
     return bytes(unpacked)
 
 
-def unpacked_size(content: bytes, coding: bytes | None) -> int:
+def estimated_size(content: bytes, coding: bytes | None) -> int:
     """Return about how many bytes *content* has without its *coding*, before it is unpacked.
 
     A gzip stream ends with that number (RFC 1952, section 2.3.1), though not everybody's does; it
@@ -129,7 +124,7 @@ def unpacked_size(content: bytes, coding: bytes | None) -> int:
     return max(8 * len(content), int.from_bytes(content[-4:], "little"))
 
 
-def identity(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
+def decoded(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
     """Return content without its *coding*, which is gzip or none (RFC 9110, section 8.4.1).
 
     Raises `UndecodableError` or `ContentTooLargeError`.
@@ -137,29 +132,5 @@ def identity(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
     if coding in {None, b"", b"identity"}:
         return content
     if coding in {b"gzip", b"x-gzip"}:
-        return unpack(content, limit_bytes)
+        return decompress(content, limit_bytes)
     raise UndecodableError(f"content coding {coding!r} was not asked for")
-
-
-def represent(
-    fields: Fields, content: bytes, coding: bytes | None, limit_bytes: int, items: int = 0
-) -> tuple[Representation, bytes]:
-    """Return what an answer's content is, as a representation, and the content itself.
-
-    *items*: how many items a page of the requested list may have, 0 where it has no pages. Raises
-    `UndecodableError` or `ContentTooLargeError`.
-    """
-    plain = identity(content, coding, limit_bytes)
-    described = fields.only(CONTENT_FIELDS)
-    packed = content if plain is not content else pack(plain)
-    is_list = items > 0 and is_json(fields.get(b"content-type"))
-    return (
-        Representation(
-            digest=digest_of(plain, described),
-            fields=described,
-            packed=packed,
-            size=len(plain),
-            items=count_items(plain, items) if is_list else None,
-        ),
-        plain,
-    )

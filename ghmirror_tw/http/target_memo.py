@@ -19,6 +19,7 @@ _HINTS: Final = re.compile(
 )
 
 P = ParamSpec("P")
+
 R = TypeVar("R")
 
 
@@ -26,7 +27,7 @@ class _NotRememberedError(Exception):
     """It may hold a credential, or is long."""
 
 
-def remembered(
+def memoised_by_target(
     make: Callable[Concatenate[bytes, P], R],
 ) -> Callable[Concatenate[bytes, P], R]:
     """Return a function that remembers what *make* made of a target.

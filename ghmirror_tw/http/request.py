@@ -1,10 +1,17 @@
-"""What a client asks and what the mirror answers, as values."""
+"""A request as a value, and the error for one that cannot be forwarded."""
 
 from __future__ import annotations
 
 from attrs import field, frozen
 
 from ghmirror_tw.http.fields import Fields
+
+
+@frozen
+class BadRequestError(Exception):
+    """A request that nobody may forward; *message* says what is wrong with it."""
+
+    message: str
 
 
 @frozen

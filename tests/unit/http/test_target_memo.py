@@ -2,14 +2,14 @@
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.remembered import LONGEST_BYTES, remembered
+from ghmirror_tw.http.target_memo import LONGEST_BYTES, memoised_by_target
 
 
 def test_once_for_each() -> None:
     """The same question is not asked twice; another is, and one of a long target always."""
     asked = []
 
-    @remembered
+    @memoised_by_target
     def length(target: bytes, times: int = 1) -> int:
         asked.append(target)
         return len(target) * times

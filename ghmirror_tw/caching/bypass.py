@@ -1,0 +1,49 @@
+"""Requests that bypass the cache (RFC 9211, section 2.2)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ghmirror_tw.caching.key import is_key_field
+from ghmirror_tw.github.rate_limit_resources import is_quota_request
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.targets import has_secret_in_query
+
+#: Request fields whose mere presence makes a request pass by.
+_BYPASS_FIELDS: Final = (
+    b"range",
+    b"x-github-otp",
+    b"if-match",
+    b"if-unmodified-since",
+    b"if-range",
+)
+
+
+def bypass_reason(request: Request, *, has_content: bool = False) -> str | None:
+    """Return why a request passes by: ``method`` or ``bypass`` as in RFC 9211, or None."""
+    if request.method not in {b"GET", b"HEAD"}:
+        return "method"
+    if (
+        has_content
+        or request.fields.once(_has_bypass_fields)
+        or is_quota_request(request)
+        or has_secret_in_query(request.target)
+    ):
+        return "bypass"
+    return None
+
+
+def _has_bypass_fields(fields: Fields) -> bool:
+    """Tell whether a request with these fields passes by, whatever it asks for."""
+    return (
+        any(fields.get(name) is not None for name in _BYPASS_FIELDS)
+        or b"no-store" in fields.listed(b"cache-control")
+        or _repeats_key_fields(fields)
+    )
+
+
+def _repeats_key_fields(fields: Fields) -> bool:
+    """Tell whether a field of the key, or the credential, comes more than once."""
+    names = [name for name, _ in fields.lines if name == b"authorization" or is_key_field(name)]
+    return len(names) > len(set(names))

@@ -1,0 +1,16 @@
+"""Requests that a stored response satisfies only after validation (RFC 9111, section 5.2.1.4)."""
+
+from __future__ import annotations
+
+from ghmirror_tw.http.fields import Fields
+
+
+def requires_validation(fields: Fields) -> bool:
+    """Tell whether the client wants a validation and nothing less (RFC 9111, section 5.2.1.4)."""
+    return fields.once(_requires_validation)
+
+
+def _requires_validation(fields: Fields) -> bool:
+    if b"no-cache" in fields.listed(b"cache-control"):
+        return True
+    return fields.get(b"cache-control") is None and b"no-cache" in fields.listed(b"pragma")

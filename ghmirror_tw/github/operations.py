@@ -1,0 +1,128 @@
+"""How each GET operation of GitHub is paginated: a tree of path templates from the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final
+
+from attrs import define, field, frozen
+
+from ghmirror_tw.github import pagination_table
+from ghmirror_tw.http.target_memo import memoised_by_target
+
+#: GitHub's page size where a request names none, and the largest one, for nearly all operations.
+DEFAULT_SIZE: Final = 30
+LARGEST_SIZE: Final = 100
+
+#: No template of the table has so many segments.
+_MOST_SEGMENTS: Final = 24
+
+
+class Paging(Enum):
+    """How the pages of an operation are named."""
+
+    NUMBERED = "NUMBERED"
+    CURSORS = "CURSORS"
+    NONE = "NONE"
+    UNKNOWN = "UNKNOWN"
+
+
+@frozen
+class Operation:
+    """How an operation is paginated, with the items of a page by default (*size*) and at *most*."""
+
+    paging: Paging
+    size: int = DEFAULT_SIZE
+    most: int = LARGEST_SIZE
+
+
+_UNKNOWN: Final = Operation(Paging.UNKNOWN)
+
+
+@define(eq=False)
+class _Node:
+    """A node in the tree of path templates, with its children by their segment."""
+
+    literals: dict[bytes, _Node] = field(factory=dict)
+    parameter: _Node | None = None
+    operation: Operation | None = None
+    #: The operation with a last parameter that stands for all segments from here on, or for none.
+    rest: Operation | None = None
+
+    def add(self, segments: Sequence[bytes], operation: Operation) -> None:
+        """Add a path template below this node."""
+        if not segments:
+            self.operation = operation
+        elif segments[0] == b"{+}":
+            self.rest = operation
+        elif segments[0] == b"{}":
+            self.parameter = self.parameter or _Node()
+            self.parameter.add(segments[1:], operation)
+        else:
+            self.literals.setdefault(segments[0], _Node()).add(segments[1:], operation)
+
+    def find(self, segments: Sequence[bytes]) -> Operation | None:
+        """Return the operation of a path below this node; a literal segment goes before `{}`."""
+        if not segments:
+            return self.operation or self.rest
+        for node in (self.literals.get(segments[0]), self.parameter):
+            found = None if node is None else node.find(segments[1:])
+            if found is not None:
+                return found
+        return self.rest
+
+
+def _tree() -> _Node:
+    root = _Node()
+    for paging in (Paging.NUMBERED, Paging.CURSORS, Paging.NONE):
+        for line in getattr(pagination_table, paging.value).splitlines():
+            template, *sizes = line.split()
+            root.add(template.encode().split(b"/"), Operation(paging, *map(int, sizes)))
+    return root
+
+
+_OPERATIONS: Final = _tree()
+
+
+def _by_name(segments: Sequence[bytes]) -> Sequence[bytes] | None:
+    """Return a path with names in place of the number of an owner, as GitHub's own links have it.
+
+    `Link` names ``/repositories/1/issues`` for ``/repos/o/r/issues``, likewise
+    ``/organizations/1`` and ``/user/1``.
+    """
+    if len(segments) <= 2 or not segments[2].isdigit():  # noqa: PLR2004 - empty, noun, number
+        return None
+    match segments[1]:
+        case b"repositories":
+            return [b"", b"repos", b"{}", b"{}", *segments[3:]]
+        case b"user":
+            return [b"", b"users", b"{}", *segments[3:]]
+        case b"organizations" if segments[3:4] == [b"team"]:
+            return [b"", b"orgs", b"{}", b"teams", *segments[4:]]
+        case b"organizations":
+            return [b"", b"orgs", b"{}", *segments[3:]]
+    return None
+
+
+@memoised_by_target
+def operation_of(target: bytes) -> Operation:
+    """Return how the GET operation of *target* is paginated, by the table of GitHub's operations.
+
+    The work is bounded by the size of the table, whatever the target.
+    """
+    segments = target.partition(b"?")[0].split(b"/", _MOST_SEGMENTS)
+    found = _OPERATIONS.find(segments)
+    if found is None:
+        named = _by_name(segments)
+        found = None if named is None else _OPERATIONS.find(named)
+    return found or _UNKNOWN
+
+
+def most_items_of_page(target: bytes) -> int:
+    """Return how many items a page of *target* may have; 0 where the operation has no pages.
+
+    An operation that the table does not know may have pages.
+    """
+    operation = operation_of(target)
+    return 0 if operation.paging is Paging.NONE else operation.most

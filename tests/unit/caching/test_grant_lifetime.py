@@ -1,0 +1,50 @@
+"""The lifetime of grants."""
+
+from __future__ import annotations
+
+import base64
+
+from ghmirror_tw.caching.grant_lifetime import grant_expires_at
+from ghmirror_tw.http.fields import Fields
+
+DAY = 86_400.0
+
+
+TOLD = b"github-authentication-token-expiration"
+
+
+def until(
+    authorization: bytes | None, told: bytes | None = None, limit_s: float = 7 * DAY
+) -> float:
+    fields = Fields() if told is None else Fields(((TOLD, told),))
+    return grant_expires_at(authorization, fields, 1000.0, limit_s)
+
+
+def test_a_grant_is_kept_as_long_as_it_may_be_needed() -> None:
+    """As long as stale answers, and a day at least; nobody's grants too."""
+    for authorization in (b"token abc", b"Bearer abc", b"Basic !", b"Basic abcde", b"", None):
+        assert until(authorization) == 1000.0 + 7 * DAY
+        assert until(authorization, limit_s=60.0) == 1000.0 + DAY
+
+
+def test_an_installations_grant_is_kept_for_an_hour() -> None:
+    """Its token lives no longer, however it is sent."""
+    basic = b"Basic " + base64.b64encode(b"x-access-token:ghs_abc")
+    for authorization in (b"token ghs_abc", b"Bearer ghs_abc", basic):
+        assert until(authorization) == 1000.0 + 3600.0
+
+
+def test_grants_do_not_outlive_the_tokens_of_apps() -> None:
+    """A token that an App has for a user lives eight hours, and the App's own ten minutes."""
+    assert until(b"Bearer ghu_abc") == 1000.0 + 8 * 3600.0
+    assert until(b"Bearer eyJhbGciOiJSUzI1NiJ9.e30.abc") == 1000.0 + 600.0
+    assert until(b"token gho_abc") == 1000.0 + 7 * DAY
+
+
+def test_a_grant_does_not_outlive_its_token() -> None:
+    """Where GitHub tells when that ends; what it tells in another way is not understood."""
+    assert until(b"token abc", b"1970-01-01 02:00:00 UTC") == 7200.0
+    assert until(b"token abc", b"1970-01-01 04:00:00 +0200") == 7200.0
+    assert until(b"token abc", b"1970-01-01 00:00:00 UTC") == 1060.0
+    for other in (b"tomorrow", b"9999-12-31 23:59:59 UTC", b"\xff", b"0001-01-01 00:00:00 +2359"):
+        assert until(b"token abc", other) >= 1060.0

@@ -1,0 +1,21 @@
+"""Statuses that refuse a credential or a key."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghmirror_tw.caching import (
+    refusals,
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"),
+    [
+        *((401, "credential"), (403, "key"), (404, "key"), (410, "key"), (451, "key")),
+        *((200, None), (304, None), (429, None), (500, None)),
+    ],
+)
+def test_what_refuses(status: int, refused: str | None) -> None:
+    """GitHub's word that a credential may see nothing, or may not see this."""
+    assert refusals.refused_scope(status) == refused

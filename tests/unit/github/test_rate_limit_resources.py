@@ -1,0 +1,70 @@
+"""The resource of each request, and the scopes of its limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghmirror_tw.github.rate_limit_resources import (
+    creates_content,
+    resource_of,
+    resource_of_path,
+    scopes_of,
+)
+from ghmirror_tw.github.rate_limits import (
+    CONTENT_CREATION,
+)
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.request import Request
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "bucket"),
+    [
+        (b"GET", b"/repos/o/r", "core"),
+        (b"GET", b"/", "core"),
+        (b"GET", b"/search/code", "code_search"),
+        (b"HEAD", b"/search/code/", "code_search"),
+        (b"GET", b"/search/codes", "search"),
+        (b"GET", b"/search/issues", "search"),
+        (b"GET", b"/searching", "core"),
+        (b"POST", b"/graphql", "graphql"),
+        (b"POST", b"/app-manifests/c0de/conversions", "integration_manifest"),
+        (b"POST", b"/repos/o/r/code-scanning/sarifs", "core"),
+        (b"GET", b"/repos/o/r/code-scanning/sarifs", "core"),
+        (b"POST", b"/repos/o/r/actions/runners/registration-token", "actions_runner_registration"),
+        (b"POST", b"/orgs/o/actions/runners/registration-token", "actions_runner_registration"),
+        (b"GET", b"/orgs/o/actions/runners", "core"),
+        (b"GET", b"/scim/v2/organizations/o/Users", "scim"),
+        (b"POST", b"/repos/o/r/dependency-graph/snapshots", "dependency_snapshots"),
+        (b"GET", b"/enterprises/e/audit-log", "audit_log"),
+        (b"GET", b"/orgs/o/audit-log", "audit_log"),
+        (b"GET", b"/repos/search/code", "core"),
+    ],
+)
+def test_what_counts_to_what(method: bytes, path: bytes, bucket: str) -> None:
+    """Each of GitHub's resources is known by its paths; the rest is core."""
+    assert resource_of_path(method, path) == bucket
+
+
+def test_scopes() -> None:
+    """What may stop a request: everything, its resource, and what creates content."""
+    assert scopes_of(b"GET", b"/search/issues", creates=False) == ("", "search")
+    assert scopes_of(b"POST", b"/repos/o/r/issues", creates=True) == ("", "core", CONTENT_CREATION)
+    assert scopes_of(b"GET", b"/rate_limit/", creates=False) == ("",)
+    upload = Fields(((b"x-ratelimit-resource", b"code_scanning_upload"),))
+    assert resource_of(Request(b"POST", b"/x", Fields()), upload) == "core"
+
+
+@pytest.mark.parametrize(
+    ("method", "graphql", "mutates", "creates"),
+    [
+        (b"POST", False, True, True),
+        (b"PATCH", False, True, True),
+        (b"DELETE", False, True, False),
+        (b"POST", True, False, False),
+        (b"POST", True, True, True),
+    ],
+)
+def test_what_creates_content(method: bytes, graphql: bool, mutates: bool, creates: bool) -> None:
+    """GraphQL by its mutations; to delete something creates nothing."""
+    assert creates_content(method, graphql=graphql, mutates=mutates) is creates

@@ -1,0 +1,43 @@
+"""Counterevidence switches computed entity-tags off, and lists of them."""
+
+from __future__ import annotations
+
+from ghmirror_tw.github.sharing import RETRY_S, WINDOW_S, Sharing
+
+
+def test_sharing_is_switched_off_slowly_and_tried_again() -> None:
+    """Three keys and two credentials within ten minutes; an hour later it is on again."""
+    sharing = Sharing()
+    assert sharing.ignored(1, "k1", "a", 0.0) is None
+    assert sharing.ignored(1, "k2", "a", 1.0) is None
+    assert sharing.ignored(1, "k3", "a", 2.0) is None
+    assert sharing.enabled(2.0)
+    assert sharing.ignored(1, "k3", "b", 3.0) == "sharing"
+    assert not sharing.enabled(3.0)
+    assert sharing.ignored(1, "k4", "b", 4.0) is None
+    assert sharing.enabled(3.0 + RETRY_S)
+
+
+def test_old_evidence_counts_for_nothing() -> None:
+    """Only what was seen within ten minutes does."""
+    sharing = Sharing()
+    for number, key in enumerate(("k1", "k2", "k3")):
+        at = number * WINDOW_S
+        assert sharing.ignored(1, key, key, at) is None
+    assert sharing.enabled(2 * WINDOW_S)
+
+
+def test_lists_are_switched_off_alone() -> None:
+    """A list that is ignored says nothing of a single tag."""
+    sharing = Sharing()
+    believed = []
+    for sent in (1, 2):
+        sharing.honoured(sent)
+        believed.append(sharing.proven)
+    assert believed == [False, True]
+    for key in ("k1", "k2"):
+        assert sharing.ignored(2, key, "a", 0.0) is None
+    assert not sharing.proven
+    assert sharing.ignored(2, "k3", "b", 0.0) == "lists"
+    assert (sharing.enabled(0.0), sharing.lists_enabled(0.0)) == (True, False)
+    assert not Sharing(wanted=False).lists_enabled(0.0)
