@@ -1,1 +1,1 @@
-"""RFC 9111 on the records of this cache, one rule a module. No reactor, no clock."""
+"""RFC 9111 as pure functions on the records of this cache, one rule a module."""

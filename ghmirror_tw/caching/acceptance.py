@@ -1,6 +1,7 @@
-"""What shows that GitHub has accepted a credential.
+"""Evidence that GitHub has accepted a credential.
 
-A client can make up credentials; those that GitHub has not accepted get less (see `pacing`).
+A client can invent credentials. The rate limiter gives fewer slots to a credential without such
+evidence.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ _NOT_MODIFIED: Final = 304
 def response_shows_acceptance(status: int, authorization: bytes | None) -> bool:
     """Tell whether a response with *status* shows that GitHub has accepted a credential.
 
-    GitHub responds with 401 to a credential that is not valid, whatever the target is. It ignores
-    `Authorization` with a scheme that it does not know: the response shows nothing then.
+    GitHub responds with 401 to an invalid credential, for every target. It ignores `Authorization`
+    with an unknown scheme, and such a response shows nothing.
     """
     if not (200 <= status < 300 or status == _NOT_MODIFIED):  # noqa: PLR2004
         return False
@@ -26,12 +27,11 @@ def response_shows_acceptance(status: int, authorization: bytes | None) -> bool:
 
 
 def lookup_shows_acceptance(known: Known) -> bool | None:
-    """Tell by a look-up whether the fleet knows the credential: it has an epoch.
+    """Tell whether a look-up shows that GitHub has accepted the credential; None: undecided.
 
-    None where the look-up cannot tell: the primary did not respond to it, or there is a grant of
-    another epoch than the current one, as after a restore or a 401. An epoch shows it only where
-    it began after a good response: not after a 401, or a write of which it is not known whether
-    GitHub accepted the credential.
+    A grant of the current epoch shows it, and so does an epoch that began after a successful
+    response. It is undecided if the primary did not respond, or if the grant has another epoch,
+    as after a restore or a 401.
     """
     if known.grant is not None:
         return True if known.permits else None

@@ -10,7 +10,7 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.targets import has_secret_in_query
 
-#: Request fields whose mere presence makes a request pass by.
+#: Request fields whose presence alone makes a request bypass the cache.
 _BYPASS_FIELDS: Final = (
     b"range",
     b"x-github-otp",
@@ -21,7 +21,7 @@ _BYPASS_FIELDS: Final = (
 
 
 def bypass_reason(request: Request, *, has_content: bool = False) -> str | None:
-    """Return why a request passes by: ``method`` or ``bypass`` as in RFC 9211, or None."""
+    """Return why a request bypasses the cache: ``method`` or ``bypass``; None: it does not."""
     if request.method not in {b"GET", b"HEAD"}:
         return "method"
     if (
@@ -35,7 +35,7 @@ def bypass_reason(request: Request, *, has_content: bool = False) -> str | None:
 
 
 def _has_bypass_fields(fields: Fields) -> bool:
-    """Tell whether a request with these fields passes by, whatever it asks for."""
+    """Tell whether a request with these fields bypasses the cache, for every target."""
     return (
         any(fields.get(name) is not None for name in _BYPASS_FIELDS)
         or b"no-store" in fields.listed(b"cache-control")
@@ -44,6 +44,6 @@ def _has_bypass_fields(fields: Fields) -> bool:
 
 
 def _repeats_key_fields(fields: Fields) -> bool:
-    """Tell whether a field of the key, or the credential, comes more than once."""
+    """Tell whether a field of the cache key, or `Authorization`, occurs more than once."""
     names = [name for name, _ in fields.lines if name == b"authorization" or is_key_field(name)]
     return len(names) > len(set(names))

@@ -14,32 +14,32 @@ from ghmirror_tw.http.fields import Fields
 
 @frozen(eq=False)
 class CredentialNames:
-    """Names credentials by a keyed hash, so that the credential itself is never remembered.
+    """Names credentials by a keyed hash, so that no credential is stored.
 
-    HMAC-SHA-256 with *secret*; plain SHA-256 where there is none. 32 hex digits; the same
-    credential has the same name in every replica that has the same secret and *origin*.
-    `Fields.once` memoizes names by this object, so a new one is made only for another secret.
+    A name is HMAC-SHA-256 with *secret* (plain SHA-256 without one), in 32 hex digits. Replicas
+    with the same secret and *origin* compute the same names. `Fields.once` memoises names by this
+    object, so one object serves a whole process.
     """
 
     secret: bytes = field(default=b"", repr=False)
     origin: bytes = b""
 
     def of(self, fields: Fields) -> str:
-        """Return the name of the credential in a request's *fields*: of the unchanged value."""
+        """Return the name of the unchanged `Authorization` value in *fields*."""
         return fields.once(self)[0]
 
     def token_of(self, fields: Fields) -> str:
-        """Return the name of the token in a request's *fields*, with any scheme.
+        """Return the name of the token in *fields*, which is the same with every scheme.
 
-        GitHub's limits belong to the token. Its entity-tags belong to the literal value.
+        GitHub's rate limits apply to the token. Its entity-tags depend on the literal value.
         """
         return fields.once(self)[1]
 
     def writers_of(self, fields: Fields) -> frozenset[str]:
-        """Return the names of all credentials for which a request with *fields* is their own write.
+        """Return the names of all credentials whose responses a write with *fields* may change.
 
-        That is the value as it is, and the token behind the schemes that clients send it with: one
-        program may write with one and read with another.
+        These are the literal value, and its token with each usual scheme: a program may write with
+        one scheme and read with another.
         """
         authorization = fields.get(b"authorization")
         names = {self.of(fields)}
@@ -56,7 +56,7 @@ class CredentialNames:
         return name, name if not token or usual == authorization else self.name(usual)
 
     def name(self, authorization: bytes | None) -> str:
-        """Return the name of an `Authorization` value; None is who asks without one."""
+        """Return the name of an `Authorization` value; None: a request without a credential."""
         value = b"credential\0" + length_prefixed(authorization)
         if self.origin:
             value = b"origin" + length_prefixed(self.origin) + value

@@ -1,4 +1,4 @@
-"""The fields of a client's request that are forwarded to GitHub.
+"""The fields that are forwarded: of a request to GitHub, of a response to the client.
 
 A storable request is forwarded with a canonical set of fields. No other field of one client's
 request can then influence the response that other clients receive.
@@ -15,7 +15,7 @@ from ghmirror_tw.http.fields import FRAMING, HOP_BY_HOP, Fields
 #: The `User-Agent` for a client that sends none: GitHub refuses requests without one.
 DEFAULT_USER_AGENT: Final = b"ghmirror"
 
-#: Fields of the connection between client and mirror; cookies are of other sites of its domain.
+#: Fields for the mirror itself; cookies belong to other sites of its domain.
 _OWN: Final = frozenset({b"host", b"content-length", b"expect", b"cookie"})
 
 #: Fields that make some servers replace the host, path, method or client address of a request.
@@ -28,13 +28,13 @@ _OVERRIDING: Final = frozenset(
 
 _OVERRIDING_PREFIXES: Final = (b"x-forwarded-", b"x-original-")
 
-#: Response fields that are not passed on: those of one connection, and cookies. A cookie would
+#: Response fields that are not forwarded: those of one connection, and cookies. A cookie would
 #: reach every client that shares the response, and no client of the API uses one.
 _NOT_FORWARDED: Final = HOP_BY_HOP | FRAMING | {b"set-cookie"}
 
 
 def forwarded_request_fields(fields: Fields) -> Fields:
-    """Return those *fields* of any request that are forwarded (RFC 9110, section 7.6.1)."""
+    """Return the *fields* of a request that are forwarded (RFC 9110, section 7.6.1)."""
     return Fields.of(
         tuple(
             [
@@ -51,8 +51,8 @@ def forwarded_request_fields(fields: Fields) -> Fields:
 def canonical_request_fields(fields: Fields) -> Fields:
     """Return the fields that a storable request is forwarded with, without preconditions.
 
-    They are those of the cache key, `Authorization`, `User-Agent` and `Accept-Encoding`. `Via` is
-    added later, to every request.
+    They are the fields of the cache key, `Authorization`, `User-Agent` and `Accept-Encoding`.
+    `Via` is added later to every request.
     """
     kept = [line for line in fields.lines if is_key_field(line[0]) or line[0] == b"authorization"]
     agent = without_indenting_names(fields.get(b"user-agent") or DEFAULT_USER_AGENT)
@@ -60,7 +60,7 @@ def canonical_request_fields(fields: Fields) -> Fields:
 
 
 def forwarded_response_fields(fields: Fields) -> Fields:
-    """Return the fields of GitHub's own answer as they pass on: without framing and cookies."""
+    """Return the *fields* of a response of GitHub that are forwarded: no framing, no cookies."""
     if fields.get(b"connection") is None:
         return fields.without(_NOT_FORWARDED)
     return fields.without(_NOT_FORWARDED.union(fields.listed(b"connection")))

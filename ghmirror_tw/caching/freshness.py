@@ -6,7 +6,7 @@ from ghmirror_tw.http.fields import Fields
 
 
 def requires_validation(fields: Fields) -> bool:
-    """Tell whether the client wants a validation and nothing less (RFC 9111, section 5.2.1.4)."""
+    """Tell whether a request has `no-cache`, in `Cache-Control` or else in `Pragma`."""
     return fields.once(_requires_validation)
 
 

@@ -1,31 +1,10 @@
-"""The order of grants and refusals, and what permits a response that GitHub does not confirm now.
+"""The hybrid logical clock that orders the grants and refusals of one cache key.
 
-Such a response (``fresh``, ``stale``) needs permission. A permission has to be found; it never
-follows from the absence of a refusal:
-
-- **Epoch.** A random number for each credential, in the store that all replicas share. A grant
-  carries the epoch that was current when its request was sent. It permits a response while that
-  epoch is the current one. A write by the credential and a 401 replace the epoch, so they end the
-  permission of all earlier grants at once, whatever any clock shows. A lost epoch ends it as well.
-  An epoch is written at once or never. If that fails, another one takes its place later, since
-  other replicas may have replaced the epoch meanwhile.
-- **History.** A random number for the content of the shared store (see ``store.redis.history``).
-  An epoch belongs to one history. If the store restarts, is emptied, is restored from an earlier
-  copy or gets another primary, refusals may be lost. So a new history begins, and all epochs end.
-- **Refusal.** A 403, 404, 410 or 451 for one key is stored, and the same step removes the grant.
-  A refusal also outweighs a grant that is stored later, if the grant's request was sent earlier.
-- **Settled.** After an interruption another replica may hold refusals that it could not store. No
-  such response is sent until all replicas have stored theirs. If one has not within `SETTLING_S`,
-  a new history begins.
-
-Without permission a grant still has validators, and GitHub decides whether they match.
-
-Grants and refusals of one key are ordered by the times at which their requests were sent, on a
-hybrid logical clock (Kulkarni and others: Logical Physical Clocks, 2014): the time of this machine,
-but later than all times that were read. Before a request is sent, the records of its key and
-credential are read. So the times of one key and credential rise in the whole fleet, however its
-clocks differ. A time more than `MOST_AHEAD_S` in the future is wrong: it counts as now, and does
-not advance the clock.
+It shows the time of this machine, but always a later one than all times that it has read (Kulkarni
+et al.: Logical Physical Clocks, 2014). Before a request is sent, the records of its key and
+credential are read. So the times of their requests rise in the whole fleet, although clocks differ.
+A time more than `MOST_AHEAD_S` in the future is wrong: it counts as now, and does not advance the
+clock.
 """
 
 from __future__ import annotations
@@ -37,14 +16,14 @@ from attrs import define, evolve, field
 
 from ghmirror_tw.caching.records import Known
 
-#: Times of other replicas that are further in the future count as now, in seconds.
+#: Times that are further in the future count as now, in seconds.
 MOST_AHEAD_S: Final = 86_400.0
 _INSTANT_S: Final = 1e-6
 
 
 @define(eq=False)
 class HybridClock:
-    """Gives each request a time, in seconds, that is later than all times that were read."""
+    """Gives each request a time in seconds, later than all times before and all that were read."""
 
     now: Callable[[], float]
     _latest: float = field(init=False, default=0.0)
@@ -55,13 +34,13 @@ class HybridClock:
         return self._latest
 
     def read(self, at: float) -> None:
-        """Advance beyond a time that was read from a record, unless it is wrong."""
+        """Advance to a time that was read from a record, unless it is wrong."""
         if self._latest < at <= self.now() + MOST_AHEAD_S:
             self._latest = at
 
 
 def clamped(known: Known, now: float) -> Known:
-    """Return *known* with each time that is wrong replaced by *now*.
+    """Return *known* with *now* in place of each wrong time.
 
     A grant with a wrong time loses its epoch, so it permits nothing until it is validated.
     """

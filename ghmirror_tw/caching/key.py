@@ -1,4 +1,4 @@
-"""Under what a stored response is found again, and how a credential is named without being kept."""
+"""The cache key (RFC 9111, section 2)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from attrs import field, frozen
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.target_memo import memoised_by_target
 
-#: Request fields that, with the target, select a representation; each may come once.
+#: Request fields of the cache key; each may occur once.
 KEY_FIELDS: Final = (b"accept", b"x-github-api-version", b"x-requested-with")
 
-#: Other fields of GitHub's own belong to it, too: `X-GitHub-Next-Global-ID` changes content.
+#: GitHub's other own fields belong to it, too: `X-GitHub-Next-Global-ID` changes content.
 _PREFIX: Final = b"x-github-"
 
-#: A one-time password is a credential; requests with one are not stored.
+#: A one-time password is a credential; a request with one bypasses the cache.
 _OTP: Final = b"x-github-otp"
 _GITHUB_COM: Final = "https://api.github.com"
 
@@ -24,8 +24,8 @@ _GITHUB_COM: Final = "https://api.github.com"
 def server_id(api_url: str) -> bytes:
     """Return the identifier of the server at *api_url* in the names of records.
 
-    Mirrors of different servers may share one Redis or one bucket, and no record of one server is
-    found by a mirror of another. GitHub.com's is empty.
+    Mirrors of different servers may share one Redis or one bucket, and their records have different
+    names. The identifier of GitHub.com is empty.
     """
     url = api_url.lower().rstrip("/")
     return b"" if url == _GITHUB_COM else url.encode()
@@ -43,11 +43,11 @@ def length_prefixed(value: bytes | None) -> bytes:
 
 @frozen(cache_hash=True)
 class CacheKey:
-    """The cache key (RFC 9111, section 2): target byte for byte, and the fields that select.
+    """The cache key: the target byte for byte, and the values of the fields of the key.
 
-    *others* are further fields of GitHub's own, in the order of their names; *origin* is the server
-    (see `server_id`). An absent field and an empty one are different keys, and no two keys share an
-    encoding.
+    *others* are GitHub's other own fields, sorted by name. *origin* is the server (see
+    `server_id`). *name* is a hash of an unambiguous encoding; an absent field and an empty one
+    differ.
     """
 
     target: bytes
@@ -75,10 +75,10 @@ class CacheKey:
     @classmethod
     def of(cls, target: bytes, fields: Fields, origin: bytes = b"") -> CacheKey:
         """Return the key of a request to *origin* for *target* with *fields*."""
-        selecting, others = fields.once(_selecting)
+        values, others = fields.once(_key_values)
         if others:
-            return CacheKey(target, *selecting, others, origin)
-        return _key(target, *selecting, origin)
+            return CacheKey(target, *values, others, origin)
+        return _key(target, *values, origin)
 
 
 @memoised_by_target
@@ -92,7 +92,7 @@ def _key(
     return CacheKey(target, accept, api_version, requested_with, origin=origin)
 
 
-def _selecting(
+def _key_values(
     fields: Fields,
 ) -> tuple[tuple[bytes | None, bytes | None, bytes | None], tuple[tuple[bytes, bytes], ...]]:
     accept, version, requested_with = map(fields.get, KEY_FIELDS)

@@ -21,7 +21,7 @@ RECENCY_LENGTH: Final = 8
 
 
 def digest_of(content: bytes, fields: Fields) -> str:
-    """Return what identifies a representation: a hash of its content and its content fields."""
+    """Return the identifier of a representation: a hash of its content and content fields."""
     hashed = hashlib.sha256()
     for name, value in sorted(fields.only(CONTENT_FIELDS)):
         hashed.update(b"%d:%s%d:%s" % (len(name), name, len(value), value))
@@ -32,10 +32,10 @@ def digest_of(content: bytes, fields: Fields) -> str:
 
 @frozen
 class Representation:
-    """Content as GitHub made it, gzip-compressed, with the fields that describe it.
+    """Content as GitHub sent it, gzip-compressed, with the fields that describe it.
 
-    *digest* covers content and fields, so a representation never changes. *size* is in bytes of
-    content. *items* is how many elements a top-level JSON array holds, else None.
+    *digest* covers content and fields, so a representation never changes. *size* is the number of
+    bytes before compression. *items* is the number of elements of a top-level JSON array, or None.
     """
 
     digest: str
@@ -51,15 +51,14 @@ class Representation:
 
 @frozen
 class Grant:
-    """GitHub's word that a credential may see a representation under a cache key.
+    """The permission that GitHub gave a credential to see a representation under a cache key.
 
-    *asked_at* is when the question was asked that brought it or last confirmed it,
-    *validated_at* when the answer came. *shareable*: its entity-tag is the one that we compute.
-    *principal* is the login, where known. *epoch* is that of the credential when the question was
-    asked; None: it permits nothing before GitHub has confirmed it (see `order`), as after a
-    restore. *expires_at*: it is of no use after that, unless it is confirmed again.
-    *scopes*, *sso* and *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and
-    `X-Poll-Interval` that came with it.
+    *asked_at* is the time of the last request that received or validated it, and *validated_at* the
+    time of its response. *shareable*: the entity-tag follows GitHub's rule (see `entity_tag_rule`).
+    *principal* is the login, if known. *epoch* is the credential's when the request was sent. None
+    permits no response before GitHub validates the grant (see `epochs`), as after a restore. The
+    grant is of no use after *expires_at*, unless it is validated again. *scopes*, *sso* and
+    *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and `X-Poll-Interval`.
     """
 
     digest: str
@@ -74,18 +73,19 @@ class Grant:
     scopes: bytes | None = None
     sso: bytes | None = None
     poll_interval: bytes | None = None
-    #: Names and hash of fields, for a response that varies by more than its key (see `varying`).
+    #: Names and hash of the fields by which the response varies beyond its key (see `vary`).
     varied: bytes | None = None
     epoch: bytes | None = None
 
 
 @frozen
 class Entry:
-    """A representation in the recency list of its cache key, and what was learned of it.
+    """A representation in the recency list of its cache key.
 
-    *brought_at*: when a 200 last brought it; *validated_at*: when GitHub last confirmed it to
-    anybody; *shareable*: its entity-tag is the one that we compute; *link* and *last_modified*:
-    as last sent with it; *supersedes*: the digest that its bringer had before.
+    *brought_at* is the time of the last 200 with it, and *validated_at* the time when GitHub last
+    confirmed it to any credential. *shareable*: its entity-tag follows GitHub's rule. *link* and
+    *last_modified* are the last that were sent with it. *supersedes* is the digest that the
+    receiver of the 200 had before.
     """
 
     digest: str
@@ -99,7 +99,7 @@ class Entry:
     supersedes: str | None = None
 
     def validated(self, at: float, login: str | None) -> Entry:
-        """Return this as it is after GitHub has confirmed it to *login* (where known)."""
+        """Return the entry after a validation at time *at*, for the user *login* if known."""
         return Entry(
             self.digest,
             self.brought_at,
@@ -114,7 +114,7 @@ class Entry:
 
 
 def _merged(one: Entry, other: Entry) -> Entry:
-    """Return the later of two entries for one representation, with the later 200."""
+    """Return the later of two entries of one representation, with the time of the later 200."""
     newer, older = (one, other) if one.validated_at >= other.validated_at else (other, one)
     if newer.brought_at >= older.brought_at:
         return newer
@@ -122,10 +122,9 @@ def _merged(one: Entry, other: Entry) -> Entry:
 
 
 def recency_list(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return the recency list that *entries* make: newest validation first, at most 8.
+    """Return the recency list of *entries*: the latest validation first, at most 8.
 
-    There may be several for one representation: the later one wins, and the later 200 is kept
-    with it. What is older than all of a full list is left out.
+    Entries of one representation are merged.
     """
     entries = tuple(entries)
     if len(entries) == 2 and entries[0].digest == entries[1].digest:  # noqa: PLR2004
@@ -145,13 +144,12 @@ def with_entry(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
 
 @frozen
 class Known:
-    """What a store knows of a cache key for one credential.
+    """The result of a look-up in a store: all records of one cache key and one credential.
 
-    *grant* is None where there is none. *epoch* is that of the credential (None: there is none).
-    *refused_at* is when the last request was sent for which GitHub refused this key to the
-    credential (0.0: never). *unstorable*: answers to this key have lately proved not to be
-    storable. *limits*: those that stop the credential, or what counts as this key does. *current*:
-    it was read where it is written, so that no refusal is missing that was stored before.
+    *epoch* is the credential's. *refused_at* is the time of the last request for which GitHub
+    refused this key to the credential (0.0: never). *unstorable*: recent responses to this key
+    were not storable. *limits* are the rate limits in force for the credential and for the resource
+    of this key. *current*: it was read from the primary, so that no stored refusal is missing.
     """
 
     grant: Grant | None = None
@@ -163,7 +161,7 @@ class Known:
     current: bool = True
 
     def entry_of(self, digest: str) -> Entry | None:
-        """Return the entry of a representation, if it is listed."""
+        """Return the entry of a representation, or None."""
         for entry in self.entries:
             if entry.digest == digest:
                 return entry
@@ -171,12 +169,12 @@ class Known:
 
     @property
     def refused(self) -> bool:
-        """Whether GitHub has refused this to the credential before."""
+        """Whether GitHub has refused this key to the credential."""
         return self.refused_at > 0
 
     @property
     def permits(self) -> bool:
-        """Whether the grant permits a response that GitHub does not confirm now (see `order`)."""
+        """Whether the grant permits a response that GitHub does not validate now (see `epochs`)."""
         grant = self.grant
         if grant is None or grant.epoch is None or grant.epoch != self.epoch:
             return False
@@ -184,14 +182,14 @@ class Known:
 
     @property
     def latest_at(self) -> float:
-        """The time of the latest request among those of the grant and the refusal."""
+        """The time of the latest request, of those of the grant and of the refusal."""
         asked_at = 0.0 if self.grant is None else self.grant.asked_at
         return max(asked_at, self.refused_at)
 
     def effective(self, now: float) -> Known:
-        """Return this without a grant that has expired, or that a refusal outweighs.
+        """Return the records without a grant that has expired, or that a refusal outweighs.
 
-        A refusal outweighs what was asked for before it, or at the same time.
+        A refusal outweighs a grant whose request was sent earlier, or at the same time.
         """
         grant = self.grant
         if grant is None or (grant.asked_at > self.refused_at and grant.expires_at > now):
@@ -199,21 +197,21 @@ class Known:
         return evolve(self, grant=None)
 
     def unvalidated(self) -> Known:
-        """Return this with a grant that permits nothing before GitHub has confirmed it."""
+        """Return the records with a grant that permits no response before GitHub validates it."""
         grant = self.grant
         return self if grant is None else evolve(self, grant=evolve(grant, epoch=None))
 
     def merged(self, other: Known) -> Known:
-        """Return what this and *other* know of the same: always the newer of two words.
+        """Return the newer records of this look-up and of *other*, which is of the same key.
 
-        It is as current as this one, and has its epoch.
+        The result has the epoch of this look-up, and is as current as it.
         """
         grant = self.grant
         if grant is None or (other.grant is not None and other.grant.asked_at > grant.asked_at):
             grant = other.grant
         entries, others = self.entries, other.entries
         if entries != others:
-            # mostly there is one, and the other's is the later word on the same
+            # Mostly there is one entry of one representation, and that of *other* is later.
             single = len(entries) == len(others) == 1
             if single or not set(others) <= set(entries):
                 entries = recency_list((*entries, *others))

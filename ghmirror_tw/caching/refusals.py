@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Statuses that refuse a key, unless they tell of a rate limit.
+#: Statuses that refuse a cache key to a credential, unless they report a rate limit.
 _REFUSING: Final = frozenset({403, 404, 410, 451})
 
 
 def refused_scope(status: int) -> str | None:
-    """Return what a response refuses: ``credential`` (401), ``key`` (403, 404), or None.
+    """Return what a response refuses: ``credential`` (401), ``key`` (403, 404, 410, 451), or None.
 
-    The response tells of no rate limit (see `limits.meaning_of`). What is gone (410) or must not be
-    shown (451) is refused like a target that is not found.
+    The response must not report a rate limit (see `limited_responses`).
     """
     if status == 401:  # noqa: PLR2004
         return "credential"

@@ -12,10 +12,10 @@ from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 def representation_of(
     fields: Fields, content: bytes, coding: bytes | None, limit_bytes: int, items: int = 0
 ) -> tuple[Representation, bytes]:
-    """Return what an answer's content is, as a representation, and the content itself.
+    """Return the representation in a response, and its content without *coding*.
 
-    *items*: how many items a page of the requested list may have, 0 where it has no pages. Raises
-    `UndecodableError` or `ContentTooLargeError`.
+    *items* is the largest number of items on a page of the requested list, 0 without pages.
+    Raises `UndecodableError` or `ContentTooLargeError`.
     """
     plain = decoded(content, coding, limit_bytes)
     described = fields.only(CONTENT_FIELDS)

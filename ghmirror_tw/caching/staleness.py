@@ -1,7 +1,8 @@
-"""When a stale answer may be given, and what it says (RFC 9111, section 4.2.4).
+"""Stale responses: their condition, and their fields (RFC 9111, section 4.2.4).
 
-On purpose stricter than the RFC: only to a credential that GitHub has itself shown this very
-representation, not too long ago, that GitHub has not refused since, and that has not written since.
+The condition is stricter than the RFC's. GitHub must have shown the representation to this very
+credential, within the limit. Since then it must not have refused it, and the credential must not
+have written.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ _FROM_CACHE: Final = (b"x-from-cache", b"1")
 
 
 def stale_grant(known: Known, now: float, stale_limit_s: float) -> Grant | None:
-    """Return the grant with which a stale answer may be given, or None.
+    """Return the grant that permits a stale response, or None (see `epochs`).
 
-    The grant must permit one (see `order`), and *known* must be current: else a refusal may be
-    missing.
+    *known* must be current: else a refusal may be missing.
     """
     grant = known.grant
     if grant is None or not known.permits or not known.current:
@@ -29,15 +29,15 @@ def stale_grant(known: Known, now: float, stale_limit_s: float) -> Grant | None:
 
 
 def may_serve_stale(stored: Representation) -> bool:
-    """Tell whether a representation may be given stale: not where it varies with everything."""
+    """Tell whether a representation may be served stale: not with `Vary: *`."""
     return b"*" not in stored.fields.listed(b"vary")
 
 
 def stored_response_fields(stored: Representation, grant: Grant) -> Fields:
-    """Return the fields of a response from the store alone, without those of the quota.
+    """Return the fields of a response that is built from the store alone.
 
-    They are those of the representation, of the grant, and the last fields of the credential that
-    clients rely on.
+    They are those of the representation and the grant, with the last `X-OAuth-Scopes`,
+    `X-GitHub-SSO` and `X-Poll-Interval` of the credential.
     """
     fields = freshened(stored.fields, grant, Fields())
     last = (
@@ -45,10 +45,10 @@ def stored_response_fields(stored: Representation, grant: Grant) -> Fields:
         (b"x-github-sso", grant.sso),
         (b"x-poll-interval", grant.poll_interval),
     )
-    known = [(name, value) for name, value in last if value is not None]
-    return Fields.of((*fields.lines, *known))
+    present = [(name, value) for name, value in last if value is not None]
+    return Fields.of((*fields.lines, *present))
 
 
 def stale_response_fields(stored: Representation, grant: Grant, quota: Fields) -> Fields:
-    """Return the fields of a stale response; *quota* is the last known of its credential."""
+    """Return the fields of a stale response; *quota* are the last `X-RateLimit-*` fields."""
     return Fields.of((*stored_response_fields(stored, grant).lines, *quota.lines, _FROM_CACHE))

@@ -1,4 +1,4 @@
-"""What may be stored, and what passes by (RFC 9111, section 3)."""
+"""Storability of responses (RFC 9111, section 3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
 from ghmirror_tw.http.request import Request
 
-#: A URL that is a whole JSON string, and a query parameter of URLs that expire within minutes.
+#: The URL at the beginning of a JSON string, and a query parameter of URLs that expire soon.
 _URL: Final = re.compile(rb'(?<!\\)"https?://[^"\s]*+')
 _SHORT_LIVED: Final = re.compile(rb"(?i)[?&;](?:token|jwt|x-amz-signature)=")
 
@@ -18,12 +18,11 @@ _SHORT_LIVED: Final = re.compile(rb"(?i)[?&;](?:token|jwt|x-amz-signature)=")
 def reason_not_to_store(
     request: Request, status: int, fields: Fields, api_url: bytes
 ) -> str | None:
-    """Return why the response to a storable GET may not be stored, by its fields; None: it may.
+    """Return why the response to a GET must not be stored; None: it may be stored.
 
-    A 200 may, with a validator, without `no-store`, with a media type that was accepted, and with
-    no link to a page at another server than that of *api_url*. `Vary` may name any field: one that
-    is neither in the key nor forwarded is the same in all forwarded requests, and for the rest see
-    `varying`. The reasons are labels of a metric.
+    A storable response is a 200 with a validator, without `no-store`, with an accepted media type,
+    and without a link to a page at another server than that of *api_url*. `Vary` may name any
+    field (see `vary`). The reasons are labels of a metric.
     """
     if status != 200:  # noqa: PLR2004
         return "status"
@@ -40,9 +39,9 @@ def reason_not_to_store(
 
 
 def has_short_lived_urls(content: bytes) -> bool:
-    """Tell whether JSON holds URLs with tokens, as `download_url` of private files has them.
+    """Tell whether JSON holds URLs with tokens, such as the `download_url` of a private file.
 
-    Where the entity-tag does not cover them, a 304 would confirm tokens that have expired.
+    The entity-tag may not cover the tokens. A 304 would then confirm expired ones.
     """
     if _SHORT_LIVED.search(content) is None:
         return False

@@ -1,4 +1,8 @@
-"""What GitHub's answer grants: the records that a 304 confirms and that a 200 brings."""
+"""Update of the records by a 200 or a 304 (RFC 9111, sections 3 and 4.3.4).
+
+A response of GitHub gives a credential a *grant*: the permission to see one representation under
+one cache key. It also gives the representation an entry in the recency list of the key.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +27,21 @@ _SCOPES: Final = b"x-oauth-scopes"
 _SSO: Final = b"x-github-sso"
 _POLL_INTERVAL: Final = b"x-poll-interval"
 
-#: What the grant says, unless the 304 does.
+#: Fields that are stored in the grant, not in the representation.
 _GRANT_FIELDS: Final = frozenset({b"etag", b"last-modified", b"link"})
 
-#: What a 304 doesn't replace: it would speak of its own missing content.
+#: Fields of stored content that a 304 does not replace: there, they describe its empty content.
 _CONTENT_FIELDS: Final = frozenset({b"content-type", b"content-language", b"content-disposition"})
 
 
 @frozen
 class ResponseMetadata:
-    """GitHub's word on one question: what it said, when it was asked and when it said so.
+    """The facts of one exchange with GitHub that its records are made from.
 
-    *fields* are those of its answer; times in seconds; *login* is who asked, where known. What it
-    grants is good until *expires_at*. *sent* are the fields of the request as GitHub got it.
-    *epoch* is that of the credential when the request was sent, None where it is not known.
+    *fields* are those of the response. *asked_at* and *came_at* are the times of request and
+    response in seconds. *login* is the user of the credential, if known. The grant is stored until
+    *expires_at*. *sent* are the fields of the forwarded request. *epoch* is the credential's at the
+    time of the request, None if unknown.
     """
 
     fields: Fields
@@ -49,17 +54,17 @@ class ResponseMetadata:
 
 
 def from_304(
-    known: Known, validator: Validator, stored: Representation, word: ResponseMetadata
+    known: Known, validator: Validator, stored: Representation, metadata: ResponseMetadata
 ) -> tuple[Grant, Entry]:
-    """Return the grant that a 304 gives, and the representation's entry in the recency list.
+    """Return the grant from a 304, and the entry of the confirmed representation.
 
-    What the 304 leaves out is the credential's own from before, or that of whoever the
-    representation was last sent to (RFC 9111, section 4.3.4).
+    Fields that the 304 lacks are taken from the credential's own grant, else from the entry, which
+    has them from the last response with the representation.
     """
     entry = known.entry_of(stored.digest)
     own = known.grant if validator.kind is ValidatorKind.OWN else None
     source = own or entry
-    fields = word.fields
+    fields = metadata.fields
     etag = fields.get(b"etag")
     grant = Grant(
         digest=stored.digest,
@@ -67,83 +72,88 @@ def from_304(
         last_modified=fields.get(b"last-modified")
         or (None if source is None else source.last_modified),
         link=fields.combined(b"link") or (None if source is None else source.link),
-        asked_at=word.asked_at,
-        validated_at=word.came_at,
-        # With another entity-tag in its 304, the server does not follow the rule of computed ones.
+        asked_at=metadata.asked_at,
+        validated_at=metadata.came_at,
+        # A server with another entity-tag in its 304 does not follow the rule of computed tags.
         shareable=(own is None or own.shareable)
         and (etag is None or weakly_equal(etag, validator.tag)),
-        principal=word.login,
-        expires_at=word.expires_at,
+        principal=metadata.login,
+        expires_at=metadata.expires_at,
         scopes=fields.get(_SCOPES) or (None if own is None else own.scopes),
         sso=fields.get(_SSO) or (None if own is None else own.sso),
         poll_interval=fields.get(_POLL_INTERVAL) or (None if own is None else own.poll_interval),
-        varied=variant_id(word.sent, stored.fields, fields),
-        epoch=word.epoch,
+        varied=variant_id(metadata.sent, stored.fields, fields),
+        epoch=metadata.epoch,
     )
     if entry is None:
         entry = Entry(
             stored.digest,
-            brought_at=word.came_at if validator.kind is ValidatorKind.EMPTY else 0.0,
-            validated_at=word.came_at,
+            brought_at=metadata.came_at if validator.kind is ValidatorKind.EMPTY else 0.0,
+            validated_at=metadata.came_at,
             shareable=grant.shareable,
             size=stored.size,
             link=grant.link,
             last_modified=grant.last_modified,
         )
-    return grant, entry.validated(word.came_at, word.login)
+    return grant, entry.validated(metadata.came_at, metadata.login)
 
 
 def from_200(
-    known: Known, stored: Representation, word: ResponseMetadata, *, shareable: bool
+    known: Known, stored: Representation, metadata: ResponseMetadata, *, shareable: bool
 ) -> tuple[Grant, Entry]:
-    """Return the grant that a 200 gives, and the representation's entry in the recency list."""
-    link = word.fields.combined(b"link")
+    """Return the grant from a 200, and the entry of the received representation."""
+    link = metadata.fields.combined(b"link")
     grant = Grant(
         digest=stored.digest,
-        etag=word.fields.get(b"etag"),
-        last_modified=word.fields.get(b"last-modified"),
+        etag=metadata.fields.get(b"etag"),
+        last_modified=metadata.fields.get(b"last-modified"),
         link=link,
-        asked_at=word.asked_at,
-        validated_at=word.came_at,
+        asked_at=metadata.asked_at,
+        validated_at=metadata.came_at,
         shareable=shareable,
-        principal=word.login,
-        expires_at=word.expires_at,
-        scopes=word.fields.get(_SCOPES),
-        sso=word.fields.get(_SSO),
-        poll_interval=word.fields.get(_POLL_INTERVAL),
-        varied=variant_id(word.sent, stored.fields),
-        epoch=word.epoch,
+        principal=metadata.login,
+        expires_at=metadata.expires_at,
+        scopes=metadata.fields.get(_SCOPES),
+        sso=metadata.fields.get(_SSO),
+        poll_interval=metadata.fields.get(_POLL_INTERVAL),
+        varied=variant_id(metadata.sent, stored.fields),
+        epoch=metadata.epoch,
     )
     entry = Entry(
         stored.digest,
-        brought_at=word.came_at,
-        validated_at=word.came_at,
+        brought_at=metadata.came_at,
+        validated_at=metadata.came_at,
         shareable=shareable,
         size=stored.size,
         link=link,
         last_modified=grant.last_modified,
-        principal=word.login,
+        principal=metadata.login,
         supersedes=known.grant.digest if known.grant is not None else None,
     )
     return grant, entry
 
 
-def freshened(stored: Fields, grant: Grant, answer: Fields) -> Fields:
-    """Return the fields of an answer from the store (RFC 9111, section 4.3.4).
+def freshened(stored: Fields, grant: Grant, not_modified: Fields) -> Fields:
+    """Return the fields of a stored response, freshened by a 304 (RFC 9111, section 4.3.4).
 
-    The representation's, then the grant's, then those of GitHub's 304 to this very question; but
-    what the stored content is, the 304 can't change, and what describes the 304 stays with it.
+    Fields of the 304 (*not_modified*) replace those of the grant and of the representation. Two
+    kinds are left out: those that describe the stored content, and those that describe the 304
+    itself (section 3.2).
     """
-    said = ((b"etag", grant.etag), (b"last-modified", grant.last_modified), (b"link", grant.link))
-    lines, described = stored.once(_stored_lines)
-    newer = [line for line in answer.lines if line[0] not in described]
+    of_grant = (
+        (b"etag", grant.etag),
+        (b"last-modified", grant.last_modified),
+        (b"link", grant.link),
+    )
+    lines, not_replaced = stored.once(_stored_lines)
+    newer = [line for line in not_modified.lines if line[0] not in not_replaced]
     names = {name for name, _ in newer}
     kept = [line for line in lines if line[0] not in names]
-    granted = [(name, value) for name, value in said if value is not None and name not in names]
+    granted = [(name, value) for name, value in of_grant if value is not None and name not in names]
     return Fields.of((*kept, *granted, *newer))
 
 
 def _stored_lines(stored: Fields) -> tuple[tuple[tuple[bytes, bytes], ...], frozenset[bytes]]:
-    """Return the lines that are no grant's, and which fields of a 304 say nothing beside them."""
+    """Return the lines that are not the grant's, and the names that a 304 does not replace."""
     described = frozenset([name for name, _ in stored]) & _CONTENT_FIELDS
     return stored.without(_GRANT_FIELDS).lines, described | MESSAGE_FIELDS

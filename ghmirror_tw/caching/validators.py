@@ -1,7 +1,8 @@
-"""With which validators a stored response is validated, and what a 304 confirms.
+"""Validators: the entity-tags of a conditional request, and the one that a 304 confirms.
 
-RFC 9111, sections 4.3.1 and 4.3.3; the tags for other credentials' representations follow the
-rule observed of GitHub (see `tags`).
+RFC 9111, sections 4.3.1 and 4.3.3. A request may have validators of representations that other
+credentials received: their tags are computed for the requesting credential by GitHub's rule (see
+`entity_tag_rule`), and a 304 proves that it may see the representation, too.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from ghmirror_tw.caching.records import (
     digest_of,
 )
 from ghmirror_tw.github.entity_tag_rule import EMPTY_LIST, compute_entity_tag
-from ghmirror_tw.github.media_types import _JSON_ACCEPTED, _media_types
+from ghmirror_tw.github.media_types import accepts_only_json_or_any
 from ghmirror_tw.http.entity_tags import parse_entity_tags, weakly_equal
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 
-#: Content of candidates beyond this many bytes in all is not hashed.
+#: The content of all candidates together, in bytes; the rest is not hashed.
 CANDIDATE_BYTES: Final = 8 * 1024 * 1024
 
 
 class ValidatorKind(Enum):
-    """Whose word a validator is."""
+    """The source of a validator: the own grant, GitHub's rule, an empty list, or the client."""
 
     OWN = "own"
     COMPUTED = "computed"
@@ -41,20 +42,20 @@ class ValidatorKind(Enum):
 
 @frozen
 class Validator:
-    """An entity-tag to be sent, and the representation that it stands for."""
+    """An entity-tag to be sent, and the digest of its representation."""
 
     tag: bytes
     kind: ValidatorKind
     digest: str
 
 
-#: The representation of an empty list of which nothing else is known.
+#: The representation of an empty list that GitHub has not sent yet.
 EMPTY_FIELDS: Final = Fields(((b"content-type", b"application/json; charset=utf-8"),))
 EMPTY_DIGEST: Final = digest_of(EMPTY_LIST, EMPTY_FIELDS)
 
 
 def may_have_candidates(known: Known) -> bool:
-    """Tell whether `candidates` may return any; mostly there is nothing but the grant's own."""
+    """Tell whether `candidates` may return any; a quick test that mostly fails."""
     grant, entries = known.grant, known.entries
     if grant is None or len(entries) != 1:
         return bool(entries)
@@ -66,27 +67,27 @@ def candidates(
 ) -> tuple[Entry, ...]:
     """Return the representations whose computed tags are worth sending, best first.
 
-    With a grant: those that a 200 has brought since it was last validated. Without one: all.
-    Those last granted to the same principal come first, then the most recently validated.
-    Without *lists*, or while lists are not *proven* and a list could cost a request that the
-    grant's own tag alone would not, there is at most one, and none beside a grant.
+    With a grant these are the ones received by a 200 since its last validation, else all. Those
+    last granted to the same principal precede the others. Without *lists*, one tag is sent at most.
+    While lists are not *proven*, a tag is sent beside the grant's own only if its representation
+    has replaced the granted one: else the list could cost a request that the own tag does not.
     """
     grant = known.grant
-    fitting = [entry for entry in known.entries if entry.shareable]
+    eligible = [entry for entry in known.entries if entry.shareable]
     if grant is not None:
-        fitting = [
+        eligible = [
             entry
-            for entry in fitting
+            for entry in eligible
             if entry.digest != grant.digest and entry.brought_at > grant.asked_at
         ]
-    fitting.sort(key=lambda entry: principal is None or entry.principal != principal)
+    eligible.sort(key=lambda entry: principal is None or entry.principal != principal)
     if not lists:
-        fitting = [] if grant is not None else fitting[:1]
+        eligible = [] if grant is not None else eligible[:1]
     elif grant is not None and not proven:
-        fitting = [entry for entry in fitting if entry.supersedes == grant.digest]
+        eligible = [entry for entry in eligible if entry.supersedes == grant.digest]
     chosen: list[Entry] = []
     total = 0
-    for entry in fitting:
+    for entry in eligible:
         total += entry.size
         if total <= CANDIDATE_BYTES:
             chosen.append(entry)
@@ -94,9 +95,9 @@ def candidates(
 
 
 def client_validators(request: Request) -> tuple[Validator, ...]:
-    """Return the client's own entity-tags, for when nothing else is known.
+    """Return the client's own entity-tags, as validators where the store has none.
 
-    GitHub's 304 to one of them is its answer to the client, though not one that can be stored.
+    A 304 to one of them is forwarded to the client; it cannot be stored.
     """
     value = request.fields.combined(b"if-none-match")
     if value is None:
@@ -108,13 +109,12 @@ def client_validators(request: Request) -> tuple[Validator, ...]:
 
 
 def may_be_empty_list(request: Request) -> bool:
-    """Tell whether the answer to a question, if it is an empty list, is the two bytes `[]`."""
-    accept = request.fields.get(b"accept")
-    return accept is None or _media_types(accept) <= _JSON_ACCEPTED
+    """Tell whether the content of an empty list, in response to *request*, is `[]`."""
+    return accepts_only_json_or_any(request.fields.get(b"accept"))
 
 
 def computed_tag(request: Request, representation: Representation, content: bytes) -> bytes:
-    """Return the tag that GitHub would give to *content* for the credential of *request*."""
+    """Return the entity-tag that GitHub computes of *content* for *request*."""
     return compute_entity_tag(
         content,
         representation.fields.combined(b"vary"),
@@ -124,7 +124,7 @@ def computed_tag(request: Request, representation: Representation, content: byte
 
 
 def empty_list_tag(request: Request) -> bytes:
-    """Return the tag that GitHub would give to `[]` for the credential of *request*."""
+    """Return the entity-tag that GitHub computes of `[]` for *request*."""
     return compute_entity_tag(
         EMPTY_LIST,
         None,
@@ -134,9 +134,9 @@ def empty_list_tag(request: Request) -> bytes:
 
 
 def condition_fields(validators: Sequence[Validator], grant: Grant | None) -> Fields:
-    """Return the request fields of a conditional request (RFC 9110, section 13.1).
+    """Return the precondition of a request with *validators* (RFC 9110, section 13.1).
 
-    `If-Modified-Since` only where the grant has no entity-tag, and nothing else is sent.
+    `If-Modified-Since` is sent only if there are no validators, and the grant has no entity-tag.
     """
     if validators:
         return Fields.of(((b"if-none-match", b", ".join([item.tag for item in validators])),))
@@ -146,10 +146,10 @@ def condition_fields(validators: Sequence[Validator], grant: Grant | None) -> Fi
 
 
 def confirmed_validator(validators: Sequence[Validator], etag: bytes | None) -> Validator | None:
-    """Return the validator that a 304 with *etag* confirms; None where it doesn't say.
+    """Return the validator that a 304 with *etag* confirms (RFC 9111, section 4.3.4), or None.
 
-    Where one was sent, there is no other that could be meant (RFC 9110, section 15.4.5), whatever
-    tag the server has made for the same content by now.
+    A 304 to one validator confirms that one, even with another *etag*: the server may have given
+    the same content a new tag.
     """
     if len(validators) == 1:
         return validators[0]
@@ -162,5 +162,5 @@ def confirmed_validator(validators: Sequence[Validator], etag: bytes | None) -> 
 
 
 def was_ignored(validators: Sequence[Validator], etag: bytes | None) -> bool:
-    """Tell whether a 200 carries one of the tags that were sent, so that it should be a 304."""
+    """Tell whether a 200 has the tag of a sent validator, so that it should have been a 304."""
     return etag is not None and any(weakly_equal(item.tag, etag) for item in validators)

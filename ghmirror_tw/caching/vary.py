@@ -1,9 +1,9 @@
 """`Vary` beyond the cache key (RFC 9111, section 4.1).
 
-GitHub's `Vary` names fields of the key, the credential, and fields that no storable request is
-forwarded with. A load balancer before an Enterprise server may add others. Of those, only
-`User-Agent` can differ between forwarded requests (see `forwarding`). Where `Vary` names it, a
-grant holds a hash of its value, and is used only for requests with the same value.
+GitHub's `Vary` names fields of the key, the credential, and fields that are not forwarded. A load
+balancer before an Enterprise server may add others. Of those, only `User-Agent` can differ between
+forwarded requests (see `forwarded_fields`). If `Vary` names it, the grant has a hash of its value,
+and is used only for requests with the same value.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from attrs import evolve
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.http.fields import Fields, tokens
 
-#: Fields of forwarded requests that clients choose, besides the key and the credential.
-_CHOSEN: Final = (b"user-agent",)
+#: Forwarded fields beyond the key and the credential whose values clients choose.
+_CLIENT_CHOSEN: Final = (b"user-agent",)
 
 
 @lru_cache(256)
 def _named(vary: bytes) -> tuple[bytes, ...]:
     listed = tokens(vary)
-    return tuple([name for name in _CHOSEN if name in listed])
+    return tuple([name for name in _CLIENT_CHOSEN if name in listed])
 
 
 def fields_beyond_key(response: Fields) -> tuple[bytes, ...]:
@@ -34,10 +34,10 @@ def fields_beyond_key(response: Fields) -> tuple[bytes, ...]:
 
 
 def variant_id(sent: Fields, *responses: Fields) -> bytes | None:
-    """Return names and hash of the fields in *sent* that a response varies by; None: no field.
+    """Return names and hash of the fields in *sent* by which a response varies; None: no field.
 
     *sent* are the fields of the forwarded request. *responses* are the fields of the stored
-    response and of the 304 that confirms it. The result is stored in the grant.
+    response, and of the 304 that confirms it. The result is stored in the grant.
     """
     names = sorted({name for each in responses for name in fields_beyond_key(each)})
     return _hashed(tuple(names), sent) if names else None
@@ -52,7 +52,7 @@ def _hashed(names: tuple[bytes, ...], sent: Fields) -> bytes:
 
 
 def without_other_variant(sent: Fields, known: Known) -> Known:
-    """Return *known* without a grant that is for another variant than fields *sent* select."""
+    """Return *known* without its grant, if that is of another variant than fields *sent* select."""
     grant = known.grant
     if grant is None or grant.varied is None:
         return known

@@ -1,4 +1,4 @@
-"""Credentials as GitHub defines them: schemes, tokens, lifetimes."""
+"""Credentials as GitHub defines them: schemes, tokens and their lifetimes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from datetime import datetime
 from math import inf
 from typing import Final
 
-#: The schemes that GitHub knows, in lower case.
+from ghmirror_tw.http.fields import Fields
+
+#: The schemes whose credentials GitHub validates, in lower case.
 _VALIDATED_SCHEMES: Final = frozenset({b"token", b"bearer", b"basic"})
 
-#: What clients send as a password beside a token that is the user, and as a user beside one that is
-#: the password.
+#: Passwords of Basic authentication that mean: the user is the token.
 _NO_PASSWORD: Final = frozenset({b"", b"x-oauth-basic"})
 
-#: With what clients send a token, letter by letter: GitHub takes both, in any case.
+#: The usual spellings of the schemes for a token; GitHub accepts any case.
 TOKEN_SCHEMES: Final = (b"token ", b"Bearer ", b"bearer ")
 
-#: The lifetime of tokens in seconds, by prefix: tokens of installations, tokens of Apps for users,
-#: and JSON Web Tokens of Apps (GitHub: authenticating with an App).
+#: The lifetime of tokens in seconds, by prefix: of installations, of Apps for users, and JSON Web
+#: Tokens of Apps (GitHub: authenticating with an App).
 _LIFETIMES_S: Final = ((b"ghs_", 3600.0), (b"ghu_", 8 * 3600.0), (b"eyJ", 600.0))
 _EXPIRATION: Final = b"github-authentication-token-expiration"
 
 
 def token_in(authorization: bytes) -> bytes:
-    """Return the token in an `Authorization` value: behind the scheme, or in Basic's pair.
+    """Return the token in an `Authorization` value.
 
-    In Basic it is the password, or the user where the password says nothing (GitHub: basic
-    authentication with a token).
+    In Basic authentication it is the password, or the user if the password is a placeholder
+    (GitHub: basic authentication with a token).
     """
     scheme, _, value = authorization.partition(b" ")
     if scheme.lower() != b"basic":
@@ -45,10 +46,21 @@ def is_validated(authorization: bytes) -> bool:
     return authorization.partition(b" ")[0].lower() in _VALIDATED_SCHEMES
 
 
-def _time_of(told: bytes) -> float:
-    """Return when a token ends, as GitHub writes it; what isn't a time is never."""
+def lifetime_s(token: bytes) -> float:
+    """Return the longest lifetime of a token in seconds, by its prefix; infinite if unknown."""
+    return min((life for prefix, life in _LIFETIMES_S if token.startswith(prefix)), default=inf)
+
+
+def token_expires_at(fields: Fields) -> float:
+    """Return the time at which the token expires by a response with *fields*; infinite: never."""
+    value = fields.get(_EXPIRATION)
+    return inf if value is None else _time_of(value)
+
+
+def _time_of(value: bytes) -> float:
+    """Return the time at which a token expires, in GitHub's format; infinite if invalid."""
     try:
-        text = told.decode("latin-1").replace("UTC", "+0000")
+        text = value.decode("latin-1").replace("UTC", "+0000")
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S %z").timestamp()
     except (ValueError, OverflowError):
         return inf
