@@ -1,1 +1,1 @@
-"""What is known of GitHub, each fact with its source. No reactor, no clock."""
+"""Facts about GitHub as pure functions, each with its source."""

@@ -1,4 +1,4 @@
-"""The base URLs that replace GitHub's in responses, by the URL that the client uses."""
+"""Selection of the base URLs that replace GitHub's in responses, by the URL of the request."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def _split(host: bytes) -> tuple[bytes, int | None]:
 
 @frozen
 class BaseUrlSelector:
-    """Chooses the base URLs for each client.
+    """Selects the base URLs for each client.
 
     *api_url* and *uploads_url* are GitHub's; some servers have no *uploads_url*. *public_url* is
-    the mirror's, for requests with its host or through a trusted proxy; empty: it is not set. None
-    of them ends in a slash.
+    the mirror's, for requests with its host or through a trusted proxy; it may be empty. No URL
+    ends in a slash.
     """
 
     api_url: bytes
@@ -62,12 +62,12 @@ class BaseUrlSelector:
     def base(
         self, host: bytes, fields: Fields, prefix: bytes, *, secure: bool, trusted: bool
     ) -> BaseUrls:
-        """Return what replaces GitHub's URLs in the response to a request with *fields*.
+        """Return the URLs that replace GitHub's in the response to a request with *fields*.
 
-        *host*: the valid host of the request. *prefix*: that of its target. *secure*: it came over
-        TLS. *trusted*: it came through a trusted proxy, and `X-Forwarded-Host` names the host.
-        `X-Forwarded-Proto: https` counts from every client, since it changes only that client's
-        URLs, from `http:` to `https:`. Raises BadRequest.
+        *host* is the valid host of the request, *prefix* that of its target. *secure*: it was
+        received over TLS. *trusted*: it was received from a trusted proxy, and `X-Forwarded-Host`
+        names the host. `X-Forwarded-Proto: https` is accepted from every client, since it only
+        changes that client's URLs from `http:` to `https:`. Raises `BadRequestError`.
         """
         proto = _first(fields.get(b"x-forwarded-proto")).lower()
         scheme = b"https" if secure or proto == b"https" else b"http"
@@ -83,7 +83,7 @@ class BaseUrlSelector:
         return BaseUrls(root + prefix, root + UPLOADS_PREFIX)
 
     def ignores(self, fields: Fields, *, trusted: bool) -> bool:
-        """Tell whether a request has `X-Forwarded-Proto`, and no option for proxies is set."""
+        """Tell whether `X-Forwarded-Proto` is ignored, since no option for proxies is set."""
         return not (trusted or self.public_url) and fields.get(b"x-forwarded-proto") is not None
 
     def _is_github(self, name: bytes, port: int | None) -> bool:

@@ -38,7 +38,7 @@ class _Token:
 class ChargeDetector:
     """Tracks the remaining quota of each token.
 
-    Each request is `sent` and `ended`; in between, its response may be `received`.
+    The caller notes each request when it is `sent` and has `ended`, and between them its response.
     """
 
     _tokens: CredentialTable[str, _Token] = field(init=False, factory=CredentialTable)

@@ -1,4 +1,4 @@
-"""How GitHub computes the entity-tag of content: an observed rule, not a documented one."""
+"""GitHub's rule for entity-tags, which is observed and not documented."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from ghmirror_tw.http.fields import tokens
 
-#: The content of an empty list, whose entity-tag can be computed without ever having seen it.
+#: The content of an empty list, whose entity-tag can be computed before GitHub has sent it.
 EMPTY_LIST: Final = b"[]"
 
 
@@ -20,10 +20,9 @@ def compute_entity_tag(
 ) -> bytes:
     """Return the strong entity-tag that GitHub gives *content* for a request with these fields.
 
-    The rule is observed, not documented: SHA-256 over the value and a colon of each of `Accept`
-    and `Authorization` that the request had and that *vary* names, then the content as it was
-    before any coding. A *vary* of `*`, an empty one and None name all. `Cookie` would count too,
-    but no request is sent with it.
+    It is SHA-256 over these: of each of `Accept` and `Authorization` that the request has and that
+    *vary* names, the value and a colon; then the content without coding. A *vary* of `*`, an empty
+    one and None name all fields. `Cookie` would count too, but is never forwarded.
     """
     named = tokens(vary or b"*")
     every = not named or b"*" in named

@@ -1,15 +1,15 @@
-"""How GitHub spells the names of its fields over HTTP/1.1.
+"""GitHub's spelling of field names over HTTP/1.1.
 
 Names are case-insensitive (RFC 9110, section 5.1), but some clients compare them case-sensitively.
-The mirror speaks HTTP/1.1 to clients, so it spells names as api.github.com does in recorded
-HTTP/1.1 responses; in HTTP/2 all names are lower case (RFC 9113, section 8.2).
+Over HTTP/1.1 the mirror spells them as api.github.com does in recorded responses; in HTTP/2 all
+names are lower case (RFC 9113, section 8.2).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Spellings other than a capital at the beginning of each word, by lower-case name.
+#: Spellings by lower-case name, where not simply each part begins with a capital.
 SPELLINGS: Final = {
     name.lower(): name
     for name in (

@@ -6,17 +6,16 @@ from ghmirror_tw.http.request import Request
 
 
 def is_graphql(request: Request) -> bool:
-    """Tell whether a request goes to GraphQL."""
+    """Tell whether the target of a request is GraphQL."""
     target = request.target
     return target.startswith(b"/graphql") and request.path.rstrip(b"/") == b"/graphql"
 
 
 def is_mutation(content: bytes) -> bool:
-    r"""Tell whether the content of a GraphQL request may write: all but certain queries may.
+    r"""Tell whether the content of a GraphQL request may be a mutation; in doubt it is one.
 
-    A query is JSON in UTF-8 without the word, and without an encoding that could hide it: `\u006d`
-    for a letter, UTF-16 (which has NULs), a form, a content coding. A query that mentions the word
-    counts as a write, which costs little and is safe.
+    Content without mutation is JSON in UTF-8 that does not contain the word, and no encoding that
+    could hide it: `\u006d` for a letter, UTF-16 (which has NULs), a form, a content coding.
     """
     if b"mutation" in content or b"\\u" in content or b"\0" in content:
         return True

@@ -1,4 +1,4 @@
-"""JSON indented as GitHub indents it for people (see policy/agents).
+"""JSON indented as GitHub indents it for people (see `user_agents`).
 
 The form is that of recorded responses of api.github.com, from 2014 to 2026: two spaces a level,
 ``"key": value``, an empty line within an empty array or object, and a line feed at the end. The
@@ -30,13 +30,13 @@ _BREAKS: Final = tuple(b"\n" + b"  " * level for level in range(_DEEPEST + 1))
 
 @define
 class IndentingStream:
-    """Indents JSON that comes in pieces: `feed` each of them, then `close`."""
+    """Indents JSON that is received in pieces: `feed` each of them, then `close`."""
 
     _level: int = field(default=0, init=False)
     #: Whether the last token opened an object or array.
     _opened: bool = field(default=False, init=False)
     _in_string: bool = field(default=False, init=False)
-    #: A backslash at the end of a piece, which is kept for the next one.
+    #: A backslash at the end of a piece, held back for the next one.
     _held: bytes = field(default=b"", init=False)
     _any: bool = field(default=False, init=False)
 
@@ -44,54 +44,54 @@ class IndentingStream:
         """Return *chunk*, indented."""
         chunk = self._held + chunk
         self._held = b""
-        made: list[bytes] = []
-        at = self._leave_string(chunk, 0, made) if self._in_string else 0
+        pieces: list[bytes] = []
+        at = self._copy_rest_of_string(chunk, 0, pieces) if self._in_string else 0
         tokens = _TOKEN.findall(chunk, at)
         if not tokens:
-            return b"".join(made)
+            return b"".join(pieces)
         self._any = True
         last = tokens[-1]
         if last.startswith(b'"') and not _STRING.fullmatch(last):
             self._in_string = True
             tokens[-1] = b'"'
         for token in tokens:
-            self._add(token, made)
+            self._add(token, pieces)
         if self._in_string:
-            self._leave_string(last, 1, made)
-        return b"".join(made)
+            self._copy_rest_of_string(last, 1, pieces)
+        return b"".join(pieces)
 
     def close(self) -> bytes:
         """Return the end: a line feed, if there was any content."""
         return self._held + b"\n" if self._any else b""
 
-    def _leave_string(self, chunk: bytes, at: int, made: list[bytes]) -> int:
-        """Pass on the rest of a string, as far as it is in *chunk*; return where that ends."""
+    def _copy_rest_of_string(self, chunk: bytes, at: int, pieces: list[bytes]) -> int:
+        """Copy the rest of a string, as far as it is in *chunk*; return where that ends."""
         end = end_of(_REST_OF_STRING, chunk, at)
         if chunk[end : end + 1] == b'"':
             self._in_string = False
             end += 1
-            made.append(chunk[at:end])
+            pieces.append(chunk[at:end])
             return end
-        made.append(chunk[at:end])
+        pieces.append(chunk[at:end])
         self._held = chunk[end:]
         return len(chunk)
 
-    def _add(self, token: bytes, made: list[bytes]) -> None:
+    def _add(self, token: bytes, pieces: list[bytes]) -> None:
         if token in _CLOSING:
             if self._opened:
-                made.append(b"\n")
+                pieces.append(b"\n")
             self._level = max(self._level - 1, 0)
-            made.append(self._break())
+            pieces.append(self._break())
         elif self._opened:
-            made.append(self._break())
-        made.append(token)
+            pieces.append(self._break())
+        pieces.append(token)
         self._opened = token in _OPENING
         if self._opened:
             self._level += 1
         elif token == b",":
-            made.append(self._break())
+            pieces.append(self._break())
         elif token == b":":
-            made.append(b" ")
+            pieces.append(b" ")
 
     def _break(self) -> bytes:
         return _BREAKS[min(self._level, _DEEPEST)]

@@ -13,8 +13,8 @@ _ARRAY: Final = re.compile(rb"[ \t\r\n]*+\[[ \t\r\n]*+")
 #: An object or array without others in it.
 _FLAT: Final = rb'[{\[](?:[^"{}\[\]]++|%s)*[}\]]' % STRING
 
-#: Everything up to a bracket of what is not flat, or to a string that has no end; in the top-level
-#: array up to a comma.
+#: Everything up to a bracket of a nested value, or to a string without end; in the top-level array
+#: up to a comma.
 _NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s|%s)*)' % (STRING, _FLAT))
 _IN_ITEM: Final = re.compile(rb'(?s:(?:[^"{}\[\],]++|%s|%s)*)' % (STRING, _FLAT))
 
@@ -36,10 +36,10 @@ def _decoded_items(content: bytes, most: int) -> int | None:
 
 
 def count_items(content: bytes, most: int) -> int | None:
-    """Return how many elements a top-level JSON array has; None beyond *most* elements.
+    """Return the number of elements of a top-level JSON array; None for other content.
 
-    None for other content, too. The content is scanned in linear time and not decoded, so for a
-    malformed array the result has no meaning.
+    None beyond *most* elements, too. Large content is scanned in linear time instead of decoded;
+    then the number of elements of a malformed array has no meaning.
     """
     found = _ARRAY.match(content)
     if found is None or not most:

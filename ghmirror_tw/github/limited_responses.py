@@ -1,13 +1,11 @@
-"""What GitHub says about its limits: which one was met, and until when (GitHub: rate limits).
+"""Interpretation of a 403 or 429: the rate limit that it reports (GitHub: rate limits).
 
-Only a 403 or 429 can mean a rate limit. Its message decides, then `Retry-After`. An empty quota
-(`X-RateLimit-Remaining: 0`) decides only where neither does, since GitHub also refuses requests for
-other reasons while the quota is empty. A primary limit applies to one resource of a credential. A
-secondary limit has a scope: requests that create content, one resource, or the whole credential
-where the response does not name it.
+Only these statuses can report a rate limit. The message decides, then `Retry-After`. An empty quota
+(`X-RateLimit-Remaining: 0`) decides only without both, since GitHub also refuses requests for other
+reasons while the quota is empty.
 
 GraphQL uses the same statuses. It also reports a primary limit in a 200, with an error of the type
-``RATE_LIMITED``: that response is passed on and never stored.
+``RATE_LIMITED``: that response is forwarded and never stored.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.numbers import whole_number
 
-#: How long a limit lasts where GitHub does not say so, in seconds; it doubles each time.
+#: The duration of a limit without a hint from GitHub, in seconds; it doubles each time.
 DEFAULT_PAUSE_S: Final = 60.0
 _SHORTEST_S: Final = 1.0
 _MOST_DOUBLINGS: Final = 6
@@ -50,7 +48,7 @@ _REFUSALS: Final = (
 )
 
 #: Fields of a limited response that are repeated to clients while the limit lasts.
-_KEPT: Final = frozenset(
+_REPEATED_FIELDS: Final = frozenset(
     {
         *(b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset"),
         *(b"x-ratelimit-used", b"x-ratelimit-resource", b"retry-after", b"content-type"),
@@ -65,39 +63,40 @@ _LONGEST_CONTENT: Final = 1024
 
 
 @frozen
-class Meaning:
-    """The meaning of a 403 or 429.
+class Interpretation:
+    """The interpretation of a response.
 
-    *refuses*: GitHub refuses this request for good. It may report a *limit* as well, when the quota
-    is empty: the limit applies to other requests, and this response stays a refusal.
+    *refuses*: GitHub refuses this request permanently. With an empty quota it may report a *limit*
+    as well: that applies to other requests, and this response is a refusal all the same.
     """
 
     limit: Limit | None
     refuses: bool
 
 
-def meaning_of(  # noqa: PLR0913, PLR0917 - a whole response, and when it was received
+def interpretation_of(  # noqa: PLR0913, PLR0917 - a whole response, and its time
     request: Request, status: int, fields: Fields, content: bytes, now: float, strikes: int
-) -> Meaning:
-    """Return what a response means: whether it refuses, and which limit it reports.
+) -> Interpretation:
+    """Return whether a response refuses, and which limit it reports.
 
-    *content* is without coding, or its beginning. *strikes*: how many limits in a row this
-    credential has met before this one, without a good response in between. Malformed parts count
-    as absent.
+    *content* is without coding, or its beginning. *strikes* is the number of consecutive limits of
+    this credential before this response. Malformed parts count as absent.
     """
     if status not in {403, 429}:
-        return Meaning(None, refuses=False)
+        return Interpretation(None, refuses=False)
     message, documented = _message(content)
     kind, refuses = _kind(status, fields, message, documented=documented)
     if kind is None:
-        return Meaning(None, refuses=refuses)
-    pause_s, hinted = _pause(kind, fields, now, strikes)
+        return Interpretation(None, refuses=refuses)
+    pause_s, hinted = _duration(kind, fields, now, strikes)
     scope = _scope(kind, request, fields, message)
-    kept = tuple([line for line in fields if line[0] in _KEPT and len(line[1]) <= _LONGEST_VALUE])
+    repeated_fields = tuple(
+        [line for line in fields if line[0] in _REPEATED_FIELDS and len(line[1]) <= _LONGEST_VALUE]
+    )
     # The content of a refusal concerns one target, and must not be sent for another.
     repeated = b"" if refuses or not message or len(content) > _LONGEST_CONTENT else content
-    limit = Limit(kind, scope, now + pause_s, status, kept, repeated, hinted)
-    return Meaning(limit, refuses=refuses)
+    limit = Limit(kind, scope, now + pause_s, status, repeated_fields, repeated, hinted)
+    return Interpretation(limit, refuses=refuses)
 
 
 def _message(content: bytes) -> tuple[str, bool]:
@@ -130,8 +129,8 @@ def _kind(
     used_up = LimitKind.PRIMARY if fields.get(b"x-ratelimit-remaining") == b"0" else None
     if status == 403:  # noqa: PLR2004
         retries = fields.get(b"retry-after") is not None
-        # Content may be missing (HEAD) or no JSON; that authorization is wanted is in a field, too.
-        named = any(words in message for words in _REFUSALS) or _wants_sso(fields)
+        # Content may be missing (HEAD) or no JSON; a field shows that authorization is missing.
+        named = any(words in message for words in _REFUSALS) or _requires_sso(fields)
         if named or (documented and not retries):
             return used_up, True
         if not retries:
@@ -140,7 +139,7 @@ def _kind(
     return used_up or LimitKind.SECONDARY, False
 
 
-def _wants_sso(fields: Fields) -> bool:
+def _requires_sso(fields: Fields) -> bool:
     """Tell whether an organization refuses a credential without single sign-on (GitHub: SAML)."""
     return (fields.get(b"x-github-sso") or b"").startswith(b"required")
 
@@ -156,8 +155,8 @@ def _scope(kind: LimitKind, request: Request, fields: Fields, message: str) -> s
     return named_resource(fields) or EVERYTHING
 
 
-def _pause(kind: LimitKind, fields: Fields, now: float, strikes: int) -> tuple[float, bool]:
-    """Return how many seconds a limit lasts, and whether the response says so.
+def _duration(kind: LimitKind, fields: Fields, now: float, strikes: int) -> tuple[float, bool]:
+    """Return the duration of a limit in seconds, and whether the response has it.
 
     `X-RateLimit-Reset` of a quota that is not empty does not concern the limit.
     """
@@ -172,9 +171,9 @@ def _pause(kind: LimitKind, fields: Fields, now: float, strikes: int) -> tuple[f
 
 
 def retry_after(fields: Fields, now: float) -> float | None:
-    """Return for how many seconds not to come again (RFC 9110, section 10.2.3), or None.
+    """Return the seconds until a retry (RFC 9110, section 10.2.3), or None.
 
-    At least one, and at most as long as any limit of GitHub's lasts.
+    At least one second, and at most `LONGEST_S`.
     """
     value = fields.get(b"retry-after")
     seconds = _seconds(value)
@@ -185,9 +184,9 @@ def retry_after(fields: Fields, now: float) -> float | None:
 
 
 def _sent_at(fields: Fields, now: float) -> float:
-    """Return when an answer was sent by the sender's own clock, where it shows it.
+    """Return the time of a response by the clock of the sender, if it has `Date`.
 
-    Ours may be wrong, and what is counted from the sender's must end by the sender's.
+    The clock of this machine may be wrong, and other fields refer to the sender's.
     """
     return _date(fields.get(b"date")) or now
 

@@ -1,4 +1,4 @@
-"""Pages of a list: the links between them, and what must be proved before a stored `Link` is used.
+"""The conditions under which a stored `Link` is used again with a list.
 
 GitHub's entity-tags cover content only, and a 304 has no `Link`. So a stored `Link` may be outdated
 while the content is current (GitHub: using pagination in the REST API; RFC 8288).
@@ -12,11 +12,11 @@ from attrs import frozen
 
 from ghmirror_tw.github.operations import DEFAULT_SIZE, Paging, operation_of
 from ghmirror_tw.github.page_parameters import (
-    asks_for_page,
+    has_cursor,
+    has_page_parameter,
     page_number,
     page_of,
     page_size,
-    uses_cursor,
     with_page,
 )
 from ghmirror_tw.http.links import Links, parse_links
@@ -26,11 +26,11 @@ from ghmirror_tw.http.targets import is_sendable
 
 @frozen
 class LinkConditions:
-    """What must hold at GitHub, for the requesting credential, before a stored `Link` is used.
+    """Conditions that must hold for the requesting credential before a stored `Link` is used.
 
     *next_page* is the target of a page that must be empty. *last_page* is the target of a page that
     must be the last one: it has items, and it is not full, or the page after it is empty.
-    *linked_page* is the target of a page that must have items. *unprovable*: a condition must hold
+    *linked_page* is the target of a page that must have items. *unprovable*: there is a condition
     that no free request can prove.
     """
 
@@ -40,29 +40,28 @@ class LinkConditions:
     linked_page: bytes | None = None
 
 
-#: There is nothing to prove.
-NOTHING: Final = LinkConditions()
+NO_CONDITIONS: Final = LinkConditions()
 
 
 UNPROVABLE: Final = LinkConditions(unprovable=True)
 
 
 def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
-    """Tell whether a page is full and has no next one, in a list that may have pages."""
+    """Tell whether a page is full and without a next page, in a list that may have pages."""
     if items < page_size(target) or sent.target(b"next") is not None:
         return False
     if sent.paging():
         return True
     paging = operation_of(target).paging
     if paging is Paging.UNKNOWN:
-        return asks_for_page(target) or items == DEFAULT_SIZE
+        return has_page_parameter(target) or items == DEFAULT_SIZE
     return paging is not Paging.NONE
 
 
 def _has_numbers(target: bytes, sent: Links) -> bool:
-    """Tell whether the pages of a list are numbered: by its own links, else by the table."""
+    """Tell whether the pages of a list are numbered, by its links or else by the table."""
     pages = sent.paging()
-    if any(map(uses_cursor, (target, *pages))):
+    if any(map(has_cursor, (target, *pages))):
         return False
     if pages:
         return all(page_of(page) is not None for page in pages)
@@ -72,7 +71,7 @@ def _has_numbers(target: bytes, sent: Links) -> bool:
 def _linked(url: bytes, api_url: bytes) -> bytes | None:
     """Return the target of a link below *api_url*, or None for any other link.
 
-    The mirror will request it, so it must be a target that a client may send.
+    The mirror requests it, so it must be a target that a client may send.
     """
     target = url.removeprefix(api_url)
     return target if target != url and is_sendable(target) else None
@@ -84,17 +83,17 @@ def next_page(link: bytes | None, api_url: bytes) -> bytes | None:
     return None if following is None else _linked(following, api_url)
 
 
-def _leads_on(sent: Links, api_url: bytes, *, authorised: bool) -> LinkConditions:
-    """Return what must be proved of a next page to which another credential has the link."""
+def _condition_of_next_page(sent: Links, api_url: bytes, *, authorised: bool) -> LinkConditions:
+    """Return the condition for a next page that the `Link` of another credential names."""
     following = sent.target(b"next")
     if following is None:
-        return NOTHING
+        return NO_CONDITIONS
     linked = _linked(following, api_url) if authorised else None
     return UNPROVABLE if linked is None else LinkConditions(linked_page=linked)
 
 
 @memoised_by_target
-def conditions_of_link(  # noqa: PLR0913 - each is a fact of its own
+def conditions_of_link(  # noqa: PLR0913 - independent facts
     target: bytes,
     items: int | None,
     link: bytes | None,
@@ -104,32 +103,36 @@ def conditions_of_link(  # noqa: PLR0913 - each is a fact of its own
     authorised: bool,
     api_url: bytes,
 ) -> LinkConditions:
-    """Return what must be proved before *link* is used again with a list of *items* elements.
+    """Return the conditions under which *link* is used again with a list of *items* elements.
 
-    For `rel=next`: a full page without a next one still has none. For `rel=last`: the last page is
-    still the last one. Without *verify_last* that is proved only for the link of another credential
-    (*shared*). Without a last page, that credential's next page is proved too: this one may see
-    fewer items. Without a credential (not *authorised*) no proof is free. *items* is None for
-    content that is not an array. The last page is requested by the target of GitHub's own link
-    (below *api_url*), as clients that follow links do.
+    For `rel=next`: a full page without a next page still has none. For `rel=last`: the last page is
+    still the last. Without *verify_last* this condition is only that of a link from another
+    credential (*shared*). If such a link has no last page, its next page must have items, since the
+    requesting credential may see fewer. Without a credential (not *authorised*) no proof is free.
+    *items* is None for content that is not an array. The last page is requested by the target of
+    GitHub's own link (below *api_url*), as by clients that follow links.
     """
     sent = parse_links(link)
     if items is None:
         # An object that contains a page also contains a total, unless its pages have cursors.
         ends = shared or sent.target(b"next") is None
         has_cursors = operation_of(target).paging is Paging.CURSORS
-        return UNPROVABLE if ends and has_cursors else NOTHING
+        return UNPROVABLE if ends and has_cursors else NO_CONDITIONS
     last = sent.target(b"last") if shared or verify_last else None
     grown = _may_have_grown(target, items, sent)
     if last is None and not grown:
-        return _leads_on(sent, api_url, authorised=authorised) if shared else NOTHING
+        return (
+            _condition_of_next_page(sent, api_url, authorised=authorised)
+            if shared
+            else NO_CONDITIONS
+        )
     here = page_number(target)
     end = here if last is None else page_of(last)
     if here is None or end is None or not authorised or not _has_numbers(target, sent):
         return UNPROVABLE
     if end != here:
-        # A full page without a next one contradicts a last page elsewhere.
+        # A full page without a next page contradicts a last page elsewhere.
         if grown or last is None:
             return UNPROVABLE
         return LinkConditions(last_page=_linked(last, api_url) or with_page(target, end))
-    return LinkConditions(next_page=with_page(target, here + 1)) if grown else NOTHING
+    return LinkConditions(next_page=with_page(target, here + 1)) if grown else NO_CONDITIONS

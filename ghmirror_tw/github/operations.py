@@ -1,4 +1,4 @@
-"""How each GET operation of GitHub is paginated: a tree of path templates from the table."""
+"""The pagination of each GET operation of GitHub, by a tree of path templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from ghmirror_tw.github import pagination_table
 from ghmirror_tw.http.target_memo import memoised_by_target
 
-#: GitHub's page size where a request names none, and the largest one, for nearly all operations.
+#: The default page size, and the largest one, of nearly all operations.
 DEFAULT_SIZE: Final = 30
 LARGEST_SIZE: Final = 100
 
@@ -20,7 +20,7 @@ _MOST_SEGMENTS: Final = 24
 
 
 class Paging(Enum):
-    """How the pages of an operation are named."""
+    """The way in which an operation names its pages."""
 
     NUMBERED = "NUMBERED"
     CURSORS = "CURSORS"
@@ -30,7 +30,7 @@ class Paging(Enum):
 
 @frozen
 class Operation:
-    """How an operation is paginated, with the items of a page by default (*size*) and at *most*."""
+    """The pagination of an operation: items of a page by default (*size*), and at *most*."""
 
     paging: Paging
     size: int = DEFAULT_SIZE
@@ -47,7 +47,7 @@ class _Node:
     literals: dict[bytes, _Node] = field(factory=dict)
     parameter: _Node | None = None
     operation: Operation | None = None
-    #: The operation with a last parameter that stands for all segments from here on, or for none.
+    #: The operation whose last parameter stands for all further segments, or for none.
     rest: Operation | None = None
 
     def add(self, segments: Sequence[bytes], operation: Operation) -> None:
@@ -63,7 +63,7 @@ class _Node:
             self.literals.setdefault(segments[0], _Node()).add(segments[1:], operation)
 
     def find(self, segments: Sequence[bytes]) -> Operation | None:
-        """Return the operation of a path below this node; a literal segment goes before `{}`."""
+        """Return the operation of a path below this node; a literal segment precedes `{}`."""
         if not segments:
             return self.operation or self.rest
         for node in (self.literals.get(segments[0]), self.parameter):
@@ -73,7 +73,7 @@ class _Node:
         return self.rest
 
 
-def _tree() -> _Node:
+def _build_tree() -> _Node:
     root = _Node()
     for paging in (Paging.NUMBERED, Paging.CURSORS, Paging.NONE):
         for line in getattr(pagination_table, paging.value).splitlines():
@@ -82,13 +82,13 @@ def _tree() -> _Node:
     return root
 
 
-_OPERATIONS: Final = _tree()
+_OPERATIONS: Final = _build_tree()
 
 
-def _by_name(segments: Sequence[bytes]) -> Sequence[bytes] | None:
-    """Return a path with names in place of the number of an owner, as GitHub's own links have it.
+def _with_placeholders(segments: Sequence[bytes]) -> Sequence[bytes] | None:
+    """Return a path with placeholders in place of the number of an owner, or None.
 
-    `Link` names ``/repositories/1/issues`` for ``/repos/o/r/issues``, likewise
+    GitHub's own `Link` names ``/repositories/1/issues`` for ``/repos/o/r/issues``, likewise
     ``/organizations/1`` and ``/user/1``.
     """
     if len(segments) <= 2 or not segments[2].isdigit():  # noqa: PLR2004 - empty, noun, number
@@ -107,22 +107,22 @@ def _by_name(segments: Sequence[bytes]) -> Sequence[bytes] | None:
 
 @memoised_by_target
 def operation_of(target: bytes) -> Operation:
-    """Return how the GET operation of *target* is paginated, by the table of GitHub's operations.
+    """Return the pagination of the GET operation of *target*, by the table of operations.
 
     The work is bounded by the size of the table, whatever the target.
     """
     segments = target.partition(b"?")[0].split(b"/", _MOST_SEGMENTS)
     found = _OPERATIONS.find(segments)
     if found is None:
-        named = _by_name(segments)
+        named = _with_placeholders(segments)
         found = None if named is None else _OPERATIONS.find(named)
     return found or _UNKNOWN
 
 
 def most_items_of_page(target: bytes) -> int:
-    """Return how many items a page of *target* may have; 0 where the operation has no pages.
+    """Return the largest number of items on a page of *target*; 0 if the operation has no pages.
 
-    An operation that the table does not know may have pages.
+    An operation that is not in the table may have pages.
     """
     operation = operation_of(target)
     return 0 if operation.paging is Paging.NONE else operation.most

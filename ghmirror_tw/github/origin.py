@@ -1,4 +1,4 @@
-"""Where GitHub is, and how its targets look there."""
+"""The origin server, and the request targets there."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def is_asset_upload(request: Request) -> bool:
 
 @frozen
 class Origin:
-    """Where `api_url` leads: with its `uploads`, the only place that anything is ever sent to."""
+    """The server of `api_url`. Requests are sent only to it, and to its `uploads`."""
 
     secure: bool
     host: str
     port: int
     base_path: bytes
-    #: What stands here in the place of `UPLOADS`.
+    #: The path in place of `UPLOADS_PREFIX`.
     uploads_path: bytes
 
     @classmethod
     def of(cls, api_url: str) -> Origin:
-        """Return the origin of an http(s) URL; its path comes before every target."""
+        """Return the origin of an http(s) URL; its path precedes every target."""
         parts = urlsplit(api_url)
         assert parts.hostname is not None
         secure = parts.scheme == "https"
@@ -55,7 +55,7 @@ class Origin:
 
     @property
     def uploads(self) -> Origin:
-        """Where GitHub takes uploads: at GitHub.com, a host for nothing else."""
+        """The server for uploads, which is a host of its own at GitHub.com."""
         host = self.host.removeprefix("api.")
         if self.host == "api.github.com" or (host != self.host and host.endswith(".ghe.com")):
             return evolve(self, host=f"uploads.{host}", uploads_path=b"")
@@ -63,7 +63,7 @@ class Origin:
 
     @property
     def uploads_url(self) -> bytes | None:
-        """How GitHub calls what clients know by `UPLOADS`, if it has a URL of its own."""
+        """GitHub's URL in place of `UPLOADS_PREFIX`; None if it has none."""
         uploads = self.uploads
         if uploads == self and not self.base_path.endswith(API_PREFIX):
             return None
@@ -71,7 +71,7 @@ class Origin:
         return scheme + uploads.authority + uploads.uploads_path
 
     def routed(self, request: Request) -> Request:
-        """Return the upload of an asset with the prefix `UPLOADS`, any other request unchanged.
+        """Return the upload of an asset with `UPLOADS_PREFIX`, and any other request unchanged.
 
         GitHub accepts assets only at the host for uploads (GitHub: upload a release asset). Some
         clients send them to the API's host: they use no host but that of their base URL, or add a
@@ -82,7 +82,7 @@ class Origin:
         return request
 
     def target(self, request: Request) -> bytes:
-        """Return the request target of a question, byte for byte but for the base path."""
+        """Return the target of the forwarded request: with the base path, else byte for byte."""
         if is_upload(request.target):
             return self.uploads_path + request.target.removeprefix(UPLOADS_PREFIX)
         if self.base_path.endswith(b"/api/v3") and is_graphql(request):

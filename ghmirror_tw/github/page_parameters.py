@@ -11,10 +11,10 @@ from ghmirror_tw.github.operations import operation_of
 from ghmirror_tw.http.target_memo import memoised_by_target
 from ghmirror_tw.runtime.numbers import whole_number
 
-#: The largest page number; larger ones are not taken for one.
+#: The largest page number; larger values are no page numbers.
 _MOST_NUMBER: Final = 999_999_999
 
-#: Query parameters that hold a cursor: an opaque position in a list, which only links give.
+#: Query parameters that hold a cursor: an opaque position in a list, known from links only.
 _CURSORS: Final = frozenset({b"cursor", b"starting_after", b"ending_before"})
 _MAYBE_CURSORS: Final = frozenset({b"after", b"before"})
 _DATE: Final = re.compile(rb"\d{4}-\d\d-\d\d")
@@ -44,13 +44,13 @@ def _positive(value: bytes) -> int | None:
 
 
 def page_of(target: bytes) -> int | None:
-    """Return the page that *target* names, or None where it names none or not by a number."""
+    """Return the page that *target* names by a number, or None."""
     return _positive(_last(target, b"page") or b"")
 
 
 @memoised_by_target
 def page_number(target: bytes) -> int | None:
-    """Return the page that *target* requests: 1 where it names none, None for no number."""
+    """Return the page that *target* requests: 1 by default, None if it is no number."""
     value = _last(target, b"page")
     return 1 if value is None else _positive(value)
 
@@ -58,18 +58,18 @@ def page_number(target: bytes) -> int | None:
 def with_page(target: bytes, page: int) -> bytes:
     """Return *target* with *page* as its page, and all other bytes unchanged."""
     path, parameters = _split(target)
-    wanted = b"page=%d" % page
-    changed = [wanted if _name(parameter) == b"page" else parameter for parameter in parameters]
-    if wanted not in changed:
+    new = b"page=%d" % page
+    changed = [new if _name(parameter) == b"page" else parameter for parameter in parameters]
+    if new not in changed:
         if changed[-1:] == [b""]:
             changed.pop()
-        changed.append(wanted)
+        changed.append(new)
     return path + b"?" + b"&".join(changed)
 
 
 @memoised_by_target
 def list_identity(target: bytes) -> bytes:
-    """Return *target* without its page, which is the same for all pages of a list."""
+    """Return *target* without its page: the same for all pages of a list."""
     path, parameters = _split(target)
     kept = [parameter for parameter in parameters if _name(parameter) != b"page"]
     return path + b"?" + b"&".join(kept) if kept else path
@@ -79,7 +79,8 @@ def list_identity(target: bytes) -> bytes:
 def page_size(target: bytes) -> int:
     """Return the largest number of items on a page of *target*: `per_page` within its bounds.
 
-    GitHub may read a value that is no number, such as `5x`, as one: then any page may be full.
+    GitHub may read a malformed value, such as `5x`, as a number. Then any page may be full, and the
+    size is 1.
     """
     operation = operation_of(target)
     value = _last(target, b"per_page")
@@ -91,12 +92,12 @@ def page_size(target: bytes) -> int:
     return operation.most if size is None else size or operation.size
 
 
-def asks_for_page(target: bytes) -> bool:
+def has_page_parameter(target: bytes) -> bool:
     """Tell whether *target* has a parameter for the page, or for the size of pages."""
     return any(name in {b"page", b"per_page"} for name, _ in _parameters(target))
 
 
-def uses_cursor(target: bytes) -> bool:
+def has_cursor(target: bytes) -> bool:
     """Tell whether *target* names its position in a list by a cursor instead of a page number.
 
     `before` and `after` are filters where they hold a date, as on notifications, and so is

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 _HIDDEN: Final = b"***"
 
-#: What a server may take for the end of a segment.
+#: Bytes that a server may read as the end of a segment.
 _ENDS: Final = re.compile(rb"(/|\\|%2[Ff]|%5[Cc])")
 
 #: Words that all paths with a credential contain, decoded and in lower case.
@@ -17,9 +17,9 @@ _OF_APPLICATIONS: Final = frozenset({b"token", b"tokens", b"grant", b"grants"})
 
 
 def without_credentials(path: bytes) -> bytes:
-    """Return a *path* (without a query) with ``***`` in place of credentials.
+    """Return a *path* (without query) with ``***`` in place of credentials.
 
-    They are the code of an App's manifest, ``/app-manifests/CODE/conversions``, and the tokens of
+    These are the code of an App's manifest, ``/app-manifests/CODE/conversions``, and the tokens of
     an OAuth App, ``/applications/ID/tokens/TOKEN`` (GitHub: Apps, OAuth authorizations). Any
     prefix, percent-encoding, and upper or lower case are recognised.
     """

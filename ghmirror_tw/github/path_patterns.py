@@ -1,7 +1,7 @@
-"""Path patterns: one for all paths of an operation, such as ``/repos/*/*/issues/*``.
+"""Path patterns: one pattern for all paths of an operation, such as ``/repos/*/*/issues/*``.
 
-An asterisk replaces each name of a repository, user or other thing. Metrics and logs by pattern
-are then bounded in number, and reveal nothing of one repository or user.
+An asterisk replaces each name of a repository, user or other thing. So metrics and logs have a
+bounded number of patterns, which reveal no name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ghmirror_tw.github.path_credentials import without_credentials
 #: A word of the API itself; any other segment is a name.
 _WORD: Final = re.compile(rb"[a-z][a-z_-]{0,39}")
 
-#: How many names follow a word, though they may look like words (GitHub: REST API, paths).
+#: The number of names after a word, which may look like words (GitHub: REST API, paths).
 _NAMES: Final = {
     **dict.fromkeys((b"repos", b"starred", b"packages"), 2),
     **dict.fromkeys(

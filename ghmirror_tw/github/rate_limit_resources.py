@@ -1,4 +1,4 @@
-"""The resources that have a quota at GitHub, and the resource of each request (rate limits)."""
+"""The resources that have a quota, and the resource of each request (GitHub: rate limits)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ CORE: Final = "core"
 GRAPHQL: Final = "graphql"
 _OWNED: Final = rb"/(?:repos/[^/]+/[^/]+|orgs/[^/]+|enterprises/[^/]+)"
 
-#: Methods (None: any) and paths of what does not count as core, the first that fits.
+#: Methods (None: any) and paths of the requests to resources other than core; the first match
+#: decides.
 _RESOURCES: Final = tuple(
-    (methods, re.compile(path), bucket)
-    for methods, path, bucket in (
+    (methods, re.compile(path), resource)
+    for methods, path, resource in (
         (None, rb"/search/code", "code_search"),
         (None, rb"/search/.*", "search"),
         (None, rb"/graphql", GRAPHQL),
@@ -29,21 +30,21 @@ _RESOURCES: Final = tuple(
     )
 )
 
-#: Resources with a name of their own that share the quota of another one.
+#: Resources that share the quota of another resource.
 _SHARED: Final = {"code_scanning_upload": CORE}
 _NAME: Final = re.compile(rb"[a-z0-9_]{1,64}")
 _CREATING: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
 def scopes_of(method: bytes, path: bytes, *, creates: bool) -> tuple[str, ...]:
-    """Return the scopes of all limits for a request; `/rate_limit` counts for no resource.
+    """Return the scopes of all limits that apply to a request; `/rate_limit` has no resource.
 
     *path* is without query and prefix. *creates*: whether it creates content.
     """
     if path.rstrip(b"/") == b"/rate_limit":
         return (EVERYTHING,)
-    bucket = resource_of_path(method, path)
-    return (EVERYTHING, bucket, CONTENT_CREATION) if creates else (EVERYTHING, bucket)
+    resource = resource_of_path(method, path)
+    return (EVERYTHING, resource, CONTENT_CREATION) if creates else (EVERYTHING, resource)
 
 
 def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:
@@ -55,9 +56,9 @@ def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:
 
 
 def resource_of_path(method: bytes, path: bytes) -> str:
-    """Return to which resource's quota a question counts (GitHub: rate limits).
+    """Return the resource of a request, by method and path (GitHub: rate limits).
 
-    *path* is without query and prefix. GitHub's own word, `X-RateLimit-Resource`, counts for more.
+    *path* is without query and prefix. `X-RateLimit-Resource` of the response is more reliable.
     """
     return _resource_of_path(path, method)
 
@@ -65,27 +66,27 @@ def resource_of_path(method: bytes, path: bytes) -> str:
 @memoised_by_target
 def _resource_of_path(path: bytes, method: bytes) -> str:
     path = path.rstrip(b"/")
-    for methods, shape, bucket in _RESOURCES:
-        if methods in {None, method} and shape.fullmatch(path):
-            return bucket
+    for methods, pattern, resource in _RESOURCES:
+        if methods in {None, method} and pattern.fullmatch(path):
+            return resource
     return CORE
 
 
 def resource_of(request: Request, fields: Fields) -> str:
-    """Return to which resource's quota an answer says that it counts; else, what is known."""
+    """Return the resource that a response names, or else that of the request's path."""
     return named_resource(fields) or resource_of_path(request.method, request.path)
 
 
 def named_resource(fields: Fields) -> str | None:
-    """Return the resource that a response names, or the one whose quota it shares."""
-    said = fields.get(b"x-ratelimit-resource")
-    if said is None or not _NAME.fullmatch(said):
+    """Return the resource that a response names, or the resource whose quota it shares."""
+    value = fields.get(b"x-ratelimit-resource")
+    if value is None or not _NAME.fullmatch(value):
         return None
-    name = said.decode("ascii")
+    name = value.decode("ascii")
     return _SHARED.get(name, name)
 
 
 def is_quota_request(request: Request) -> bool:
-    """Tell whether a request asks what is left of the quota, which costs nothing."""
+    """Tell whether a request is for the remaining quota, which costs nothing."""
     target = request.target
     return target.startswith(b"/rate_limit") and request.path.rstrip(b"/") == b"/rate_limit"

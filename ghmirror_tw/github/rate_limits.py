@@ -1,13 +1,7 @@
-"""What GitHub says about its limits: which one was met, and until when (GitHub: rate limits).
+"""Rate limits of GitHub that are in force, and the responses that report them.
 
-Only a 403 or 429 can mean a rate limit. Its message decides, then `Retry-After`. An empty quota
-(`X-RateLimit-Remaining: 0`) decides only where neither does, since GitHub also refuses requests for
-other reasons while the quota is empty. A primary limit applies to one resource of a credential. A
-secondary limit has a scope: requests that create content, one resource, or the whole credential
-where the response does not name it.
-
-GraphQL uses the same statuses. It also reports a primary limit in a 200, with an error of the type
-``RATE_LIMITED``: that response is passed on and never stored.
+A primary limit applies to one resource of a credential. A secondary limit has a scope: requests
+that create content, one resource, or the whole credential (GitHub: rate limits).
 """
 
 from __future__ import annotations
@@ -21,7 +15,7 @@ from attrs import field, frozen
 
 from ghmirror_tw.http.fields import Fields
 
-#: No limit lasts longer than GitHub's longest window; then there is a trial at least.
+#: The longest limit, in seconds: GitHub's longest window. A probe is sent at its end.
 LONGEST_S: Final = 3600.0
 
 #: The scope of a limit for all requests of a credential, and of one for requests that create
@@ -39,24 +33,24 @@ _SECONDARY_URL: Final = (
 
 
 class LimitKind(Enum):
-    """What is limited: the quota of a resource, or how requests are sent."""
+    """Primary limits are quotas of resources; secondary ones protect GitHub from overload."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
 
     @property
     def reason(self) -> str:
-        """What stale answers say of it."""
+        """The reason in `Cache-Status` of a stale response."""
         return f"{self.value}-limit"
 
 
 @frozen
 class Limit:
-    """A limit that was met, *until* a time in seconds since the epoch.
+    """A rate limit in force *until* a time in seconds since the epoch.
 
     *scope*: GitHub's name of the resource, `EVERYTHING` or `CONTENT_CREATION`. *status*, *fields*
     and *content* are those of GitHub's response, which is repeated to clients; without content,
-    GitHub's usual message is sent. *hinted*: the response said when the limit ends.
+    GitHub's usual message is sent. *hinted*: the response had the time of the end.
     """
 
     kind: LimitKind
@@ -79,9 +73,9 @@ class Limit:
         if self.content:
             return self.status, fields, self.content
         fields = fields.with_line(b"content-type", b"application/json; charset=utf-8")
-        return self.status, fields, self._words()
+        return self.status, fields, self._usual_content()
 
-    def _words(self) -> bytes:
+    def _usual_content(self) -> bytes:
         """Return GitHub's usual content for such a limit."""
         primary = self.kind is LimitKind.PRIMARY
         if primary:
@@ -101,12 +95,12 @@ class Limit:
         return json.dumps(value).encode()
 
 
-def latest_of_each_scope(one: tuple[Limit, ...], other: tuple[Limit, ...]) -> tuple[Limit, ...]:
-    """Return the limits of both; for each scope only the one that ends last."""
-    if not one or not other:
-        return one or other
+def latest_of_each_scope(limits: tuple[Limit, ...], more: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    """Return the limits of both, for each scope only the limit that ends last."""
+    if not limits or not more:
+        return limits or more
     latest: dict[str, Limit] = {}
-    for limit in (*one, *other):
+    for limit in (*limits, *more):
         known = latest.get(limit.scope)
         if known is None or known.until < limit.until:
             latest[limit.scope] = limit

@@ -28,8 +28,8 @@ _SPACE: Final = rb"[ \t\r\n]{0,64}+"
 #: As many bytes as white space, a colon, quotation mark and boundary take at most.
 _MOST_SPACE: Final = 64 + 1 + 64 + 1 + 6
 
-#: A slash in a JSON string, and what may follow the API's URL, lest it be the beginning of
-#: another host's name.
+#: A slash in a JSON string, and the bytes that may follow the API's URL: others would continue the
+#: name of another host.
 _SLASH: Final = rb"(?:/|\\/|\\u002[fF])"
 _BOUNDARY: Final = rb'(?=[/?#{"]|\\/|\\u002[fF])'
 
@@ -42,12 +42,12 @@ _UNINTERESTING: Final = re.compile(
 #: Everything up to a bracket, or to a string that has no end yet.
 _NO_BRACKETS: Final = re.compile(rb'(?s:(?:[^"{}\[\]]++|%s)*+)' % STRING)
 
-#: Everything up to a token that says where a string stands, or up to a string.
+#: Everything up to a token or a string.
 _NO_TOKENS: Final = re.compile(rb'[^"{}\[\]:,]*+')
 _WHOLE_STRING: Final = re.compile(rb"(?s:%s)" % STRING)
 _REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % REST_OF_STRING)
 
-#: What stands between a name and its value.
+#: The bytes between a name and its value.
 _COLON: Final = re.compile(_SPACE + b":" + _SPACE)
 
 #: A string that is longer than this is no name of interest, in bytes.

@@ -1,4 +1,4 @@
-"""How a `User-Agent` is spelled so that GitHub does not pretty-print (see GitHub's answers)."""
+"""The effect of `User-Agent` on GitHub's responses: JSON is indented for browsers and `curl`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Final
 
 from ghmirror_tw.http.fields import Fields
 
-#: As GitHub compares them, letter by letter.
+#: Names for which GitHub indents JSON; it compares them case-sensitively.
 _INDENTED: Final = re.compile(rb"curl|Wget|Safari|Firefox")
-_PRETTY: Final = re.compile(rb"(?i)(c)(url)|(w)(get)|(s)(afari)|(f)(irefox)")
+_NAMES: Final = re.compile(rb"(?i)(c)(url)|(w)(get)|(s)(afari)|(f)(irefox)")
 
 
 def without_indenting_names(user_agent: bytes) -> bytes:
-    """Return *user_agent* with the names split for which GitHub pretty-prints JSON.
+    """Return *user_agent* with those names split for which GitHub indents JSON.
 
-    Pretty-printed content has the entity-tag of the content before, so nobody could tell by its
-    tag what it is.
+    Indented content has the same entity-tag as other content, so a validator could not tell them
+    apart.
     """
-    return _PRETTY.sub(lambda found: b"_".join(part for part in found.groups() if part), user_agent)
+    return _NAMES.sub(lambda found: b"_".join(part for part in found.groups() if part), user_agent)
 
 
 def gets_indented_json(fields: Fields) -> bool:

@@ -20,7 +20,7 @@ from ghmirror_tw.caching.update import ResponseMetadata
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator, ValidatorKind
 from ghmirror_tw.github import entity_tag_rule
 from ghmirror_tw.github.link_conditions import (
-    NOTHING,
+    NO_CONDITIONS,
     UNPROVABLE,
     LinkConditions,
     conditions_of_link,
@@ -203,7 +203,7 @@ class Revalidation:
         plan = await self._plan(asked, known)
         own = self._own_demand(asked, known, plan)
         if self._is_unprovable(asked, known, plan, own):
-            plan, own = ConditionalRequest(), NOTHING
+            plan, own = ConditionalRequest(), NO_CONDITIONS
         beside = self._prove_beside(asked, known, own)
         sending = partial(self._note_departure, asked)
         try:
@@ -259,7 +259,7 @@ class Revalidation:
         validator = plan.confirmed(etag)
         if validator is None:
             return None, plan.narrowed()
-        self.sharing.honoured(len(plan.validators))
+        self.sharing.note_confirmed(len(plan.validators))
         if validator.kind is ValidatorKind.CLIENT:
             fields = own.with_line(b"etag", etag or validator.tag)
             return Response(304, fields, Outcome.REVALIDATED, None), plan
@@ -270,7 +270,7 @@ class Revalidation:
             return None, ConditionalRequest()
         grant, entry = update.from_304(turn.known, validator, stored, self._word(turn))
         demand = self._demand(asked, turn.known, stored, grant.link, validator.kind)
-        if demand is not NOTHING:
+        if demand is not NO_CONDITIONS:
             if beside is not None and validator.kind is ValidatorKind.OWN:
                 held = await beside
             else:
@@ -301,7 +301,7 @@ class Revalidation:
         kind: ValidatorKind,
     ) -> LinkConditions:
         if asked.probing or kind is ValidatorKind.EMPTY:
-            return NOTHING
+            return NO_CONDITIONS
         demand = conditions_of_link(
             asked.request.target,
             stored.items,
@@ -311,7 +311,7 @@ class Revalidation:
             authorised=asked.request.authorization is not None,
             api_url=self.world.options.api_url,
         )
-        if demand is not NOTHING and self.proofs.has_no_pages(asked.walk(known)):
+        if demand is not NO_CONDITIONS and self.proofs.has_no_pages(asked.walk(known)):
             return UNPROVABLE
         if self.proofs.leads_nowhere(asked.walk(known), link, self.world.options.api_url):
             return UNPROVABLE
@@ -322,7 +322,7 @@ class Revalidation:
         grant = known.grant
         stored = plan.stored.get(grant.digest) if grant is not None else None
         if grant is None or stored is None or not plan.conditional:
-            return NOTHING
+            return NO_CONDITIONS
         return self._demand(asked, known, stored, grant.link, ValidatorKind.OWN)
 
     def _is_unprovable(
@@ -344,7 +344,7 @@ class Revalidation:
         self, asked: Lookup, known: Known, own: LinkConditions
     ) -> Deferred[bool | None] | None:
         """Prove beside the main question what must hold if the grant's own tag is confirmed."""
-        if own is NOTHING or own.unprovable:
+        if own is NO_CONDITIONS or own.unprovable:
             return None
         # It would be one question more than the one that may try whether a limit has ended.
         if self.sender.limits.is_unsettled(asked.requester.token, asked.scopes):
@@ -467,7 +467,7 @@ class Revalidation:
         if len(sent) == 1 and sent[0].kind not in {ValidatorKind.COMPUTED, ValidatorKind.EMPTY}:
             return
         now = self.world.now()
-        off = self.sharing.ignored(len(sent), turn.asked.key.name, turn.asked.credential, now)
+        off = self.sharing.note_ignored(len(sent), turn.asked.key.name, turn.asked.credential, now)
         if off is not None:
             self._log.warn(
                 "GitHub ignores validators that it should honour; {what} off for an hour",

@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import evolve
 
-from ghmirror_tw.github.limited_responses import meaning_of
+from ghmirror_tw.github.limited_responses import interpretation_of
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream.incoming_content import HeldContent
@@ -40,7 +40,7 @@ async def with_limit(
         plain = decoded(content or b"", coding, LIMIT_CONTENT_BYTES)
     except (UndecodableError, ContentTooLargeError):
         plain = b""
-    meaning = meaning_of(request, response.status, response.fields, plain, now(), strikes)
+    meaning = interpretation_of(request, response.status, response.fields, plain, now(), strikes)
     response = evolve(response, limit=meaning.limit, refuses=meaning.refuses)
     if response.limited and content is None:
         response.content.abort()

@@ -165,7 +165,7 @@ def _build_mirror(  # noqa: PLR0913, PLR0917 - the parts that it connects
         Users(),
         metrics,
         _mirror_options(settings),
-        Sharing(wanted=settings.cache.share),
+        Sharing(configured=settings.cache.share),
         stores.barrier,
         availability,
         limiter,

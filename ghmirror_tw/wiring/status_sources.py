@@ -62,7 +62,7 @@ class StatusSources:
         now = self.reactor.seconds()
         sharing = self.mirror.sharing
         return {
-            "wanted": sharing.wanted,
+            "wanted": sharing.configured,
             "enabled": sharing.enabled(now),
             "lists": sharing.lists_enabled(now),
         }

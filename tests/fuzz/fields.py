@@ -139,12 +139,12 @@ def _facts_of(target: bytes) -> None:
         # An empty parameter at the end gives way to that of the page.
         same = page_parameters.list_identity(target).rstrip(b"&?")
         assert page_parameters.list_identity(other).rstrip(b"&?") == same
-        assert page_parameters.asks_for_page(other)
+        assert page_parameters.has_page_parameter(other)
     identity = page_parameters.list_identity(target)
     assert page_parameters.list_identity(identity) == identity
     operation = operations.operation_of(target)
     assert 1 <= page_parameters.page_size(target) <= max(operation.most, operation.size)
-    page_parameters.uses_cursor(target)
+    page_parameters.has_cursor(target)
     number = page_parameters.page_number(target)
     assert number is None or number >= 1
 
@@ -306,7 +306,7 @@ def limited(raw: bytes) -> None:
         resource = rate_limit_resources.resource_of(request, fields)
         assert re.fullmatch(r"[a-z0-9_]{1,64}", resource)
         for status in (200, 403, 429):
-            meaning = limited_responses.meaning_of(request, status, fields, content, _NOW, 3)
+            meaning = limited_responses.interpretation_of(request, status, fields, content, _NOW, 3)
             limit = meaning.limit
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:

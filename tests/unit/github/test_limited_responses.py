@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.limited_responses import Meaning, meaning_of
+from ghmirror_tw.github.limited_responses import Interpretation, interpretation_of
 from ghmirror_tw.github.rate_limits import (
     CONTENT_CREATION,
     EVERYTHING,
@@ -77,9 +77,9 @@ def meant(
     content: bytes = b"",
     strikes: int = 0,
     target: bytes = b"/repos/o/r?x",
-) -> Meaning:
+) -> Interpretation:
     request = Request(b"GET", target, Fields())
-    return meaning_of(request, status, Fields(lines), content, NOW, strikes)
+    return interpretation_of(request, status, Fields(lines), content, NOW, strikes)
 
 
 def met(
@@ -192,7 +192,7 @@ def test_a_limit_is_known_by_its_words_alone(left: list[tuple[bytes, bytes]]) ->
 def test_a_refusal_with_nothing_left_is_both(content: bytes) -> None:
     """It refuses, and the quota is used up; its words are sent for nothing else."""
     lines = NOTHING_LEFT, reset(NOW + 1800), (b"x-ratelimit-limit", b"5000")
-    assert meant(403, content=content) == Meaning(None, refuses=True)
+    assert meant(403, content=content) == Interpretation(None, refuses=True)
     meaning = meant(403, *lines, content=content)
     assert meaning.refuses
     assert met(403, *lines, content=content) == primary(1800)
@@ -204,7 +204,7 @@ def test_a_refusal_with_nothing_left_is_both(content: bytes) -> None:
 
 def test_a_refusal_is_one_whatever_else_is_said() -> None:
     """GitHub's known words count for more than `Retry-After`; other words do not."""
-    assert meant(403, retry_after(b"9"), content=REFUSAL) == Meaning(None, refuses=True)
+    assert meant(403, retry_after(b"9"), content=REFUSAL) == Interpretation(None, refuses=True)
     assert met(403, retry_after(b"9"), content=UNKNOWN) == secondary(9)
     assert met(403, NOTHING_LEFT, retry_after(b"9")) == secondary(9)
 
@@ -215,7 +215,7 @@ def test_a_refusal_is_one_whatever_else_is_said() -> None:
 def test_content_without_a_message_says_nothing(content: bytes) -> None:
     """The fields have to do."""
     assert met(403, NOTHING_LEFT, content=content) == primary(60)
-    assert meant(403, content=content) == Meaning(None, refuses=True)
+    assert meant(403, content=content) == Interpretation(None, refuses=True)
 
 
 def test_a_secondary_limit_is_known_by_when_to_come_again() -> None:
@@ -323,7 +323,7 @@ def test_whatever_comes_is_bounded(
 ) -> None:
     """No answer crashes it, stops anything for ever, or lets it ask again at once."""
     request = Request(b"GET", b"/x", Fields())
-    meaning = meaning_of(request, status, Fields(tuple(lines)), content, now, strikes)
+    meaning = interpretation_of(request, status, Fields(tuple(lines)), content, now, strikes)
     limit = meaning.limit
     assert (limit is not None or meaning.refuses) is (status in {403, 429})
     if limit is not None:

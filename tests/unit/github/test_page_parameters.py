@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.github.page_parameters import (
-    asks_for_page,
+    has_cursor,
+    has_page_parameter,
     list_identity,
     page_number,
     page_of,
     page_size,
-    uses_cursor,
     with_page,
 )
 
@@ -79,7 +79,7 @@ def test_with_page_round_trip(target: bytes, page: int) -> None:
     assert page_of(changed) == page_number(changed) == page
     assert with_page(changed, page) == changed
     assert page_size(changed) == page_size(target)
-    assert asks_for_page(changed)
+    assert has_page_parameter(changed)
     ours, theirs = (list_identity(t).rstrip(b"?&") for t in (changed, target))
     assert ours == theirs
 
@@ -129,7 +129,7 @@ def test_page_sizes(query: bytes, size: int) -> None:
 )
 def test_asking_for_a_page(query: bytes, asks: bool) -> None:
     """Either parameter says that the client thinks of pages."""
-    assert asks_for_page(b"/x" + query) is asks
+    assert has_page_parameter(b"/x" + query) is asks
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_asking_for_a_page(query: bytes, asks: bool) -> None:
 )
 def test_cursors(query: bytes, cursor: bool) -> None:
     """A place that can't be computed is a cursor; a date is a filter."""
-    assert uses_cursor(b"/x" + query) is cursor
+    assert has_cursor(b"/x" + query) is cursor
 
 
 @pytest.mark.parametrize(

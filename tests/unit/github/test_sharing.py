@@ -8,13 +8,13 @@ from ghmirror_tw.github.sharing import RETRY_S, WINDOW_S, Sharing
 def test_sharing_is_switched_off_slowly_and_tried_again() -> None:
     """Three keys and two credentials within ten minutes; an hour later it is on again."""
     sharing = Sharing()
-    assert sharing.ignored(1, "k1", "a", 0.0) is None
-    assert sharing.ignored(1, "k2", "a", 1.0) is None
-    assert sharing.ignored(1, "k3", "a", 2.0) is None
+    assert sharing.note_ignored(1, "k1", "a", 0.0) is None
+    assert sharing.note_ignored(1, "k2", "a", 1.0) is None
+    assert sharing.note_ignored(1, "k3", "a", 2.0) is None
     assert sharing.enabled(2.0)
-    assert sharing.ignored(1, "k3", "b", 3.0) == "sharing"
+    assert sharing.note_ignored(1, "k3", "b", 3.0) == "sharing"
     assert not sharing.enabled(3.0)
-    assert sharing.ignored(1, "k4", "b", 4.0) is None
+    assert sharing.note_ignored(1, "k4", "b", 4.0) is None
     assert sharing.enabled(3.0 + RETRY_S)
 
 
@@ -23,7 +23,7 @@ def test_old_evidence_counts_for_nothing() -> None:
     sharing = Sharing()
     for number, key in enumerate(("k1", "k2", "k3")):
         at = number * WINDOW_S
-        assert sharing.ignored(1, key, key, at) is None
+        assert sharing.note_ignored(1, key, key, at) is None
     assert sharing.enabled(2 * WINDOW_S)
 
 
@@ -32,12 +32,12 @@ def test_lists_are_switched_off_alone() -> None:
     sharing = Sharing()
     believed = []
     for sent in (1, 2):
-        sharing.honoured(sent)
+        sharing.note_confirmed(sent)
         believed.append(sharing.proven)
     assert believed == [False, True]
     for key in ("k1", "k2"):
-        assert sharing.ignored(2, key, "a", 0.0) is None
+        assert sharing.note_ignored(2, key, "a", 0.0) is None
     assert not sharing.proven
-    assert sharing.ignored(2, "k3", "b", 0.0) == "lists"
+    assert sharing.note_ignored(2, "k3", "b", 0.0) == "lists"
     assert (sharing.enabled(0.0), sharing.lists_enabled(0.0)) == (True, False)
-    assert not Sharing(wanted=False).lists_enabled(0.0)
+    assert not Sharing(configured=False).lists_enabled(0.0)
