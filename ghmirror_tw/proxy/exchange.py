@@ -20,7 +20,7 @@ from ghmirror_tw.proxy.link_proofs import Walk
 from ghmirror_tw.runtime.single_flight import Departure
 from ghmirror_tw.store.store_interface import Deadline
 from ghmirror_tw.upstream.outgoing_request import Requester
-from ghmirror_tw.upstream.rate_limiter import Slot
+from ghmirror_tw.upstream.request_queue import Slot
 from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
 

@@ -56,10 +56,8 @@ from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.limits import RateLimitedError
 from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester, Upload
-from ghmirror_tw.upstream.rate_limiter import (
-    RateLimiter,
-    Slot,
-)
+from ghmirror_tw.upstream.rate_limiter import RateLimiter
+from ghmirror_tw.upstream.request_queue import Slot
 from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.sender import Sender
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
@@ -157,7 +155,7 @@ class Mirror:
             self._owner,
         )
         self._checks = CredentialChecks(self.metrics, self.now)
-        self.metrics.watch_unknown(lambda: self.limiter.unknown_in_flight)
+        self.metrics.watch_unknown(lambda: self.limiter.unverified_in_flight)
         self.proofs = Proofs(self.now)
         self._validation = Revalidation(
             self, self.store, self.threads, self.sharing, self.proofs, self.credentials, self.sender
@@ -214,7 +212,7 @@ class Mirror:
         except UpstreamError as error:
             raise self._sorry(request, error) from error
         except RateLimitedError as error:
-            return error.stop.again(self.now())
+            return error.active.response(self.now())
         except NoUpstreamResponseError as error:
             if isinstance(error.otherwise, Response):
                 return error.otherwise
@@ -271,7 +269,7 @@ class Mirror:
                 raise LoginUnknownError(await self._in_full(error.otherwise)) from error
             return await self._in_full(response)
         except RateLimitedError as error:
-            raise LoginUnknownError(error.stop.again(self.now())) from error
+            raise LoginUnknownError(error.active.response(self.now())) from error
         except UpstreamError as error:
             raise LoginUnknownError(self._sorry(request, error)) from error
         except MirrorError as error:
@@ -578,7 +576,7 @@ class Mirror:
             if fresh is not None:
                 return fresh
         if known.limits:
-            self.sender.limits.learned(asked.requester.token, known.limits, self.now())
+            self.sender.limits.merge(asked.requester.token, known.limits, self.now())
         refused = await self._check(asked.request, asked.requester, asked.deadline)
         if refused is not None:
             return refused
@@ -641,7 +639,7 @@ class Mirror:
         """Return a stale response where no request is sent to GitHub now; None: one is sent."""
         now, stop = self.now(), None
         if self.sender.limits.any_known:
-            stop = self.sender.limits.now_stopped(asked.requester.token, asked.scopes, now)
+            stop = self.sender.limits.applying(asked.requester.token, asked.scopes, now)
         if has_grant and (stop is not None or self.availability.offline):
             reason = "offline" if stop is None else stop.limit.kind.reason
             stale = await self._stale(asked, reason, None)
@@ -675,7 +673,7 @@ class Mirror:
                 error.reason, error.status, self._unanswered(error)
             ) from error
         except RateLimitedError as error:
-            reason, again = error.stop.limit.kind.reason, error.stop.again(self.now())
+            reason, again = error.active.limit.kind.reason, error.active.response(self.now())
             raise NoUpstreamResponseError(reason, None, again) from error
 
     async def _in_time(self, asked: Lookup, known: Known) -> Response:
@@ -783,7 +781,7 @@ class Mirror:
 
     async def _look_up(self, asked: Lookup, *, current: bool = False) -> Known:
         look_up, (credential, token) = self.store.look_up, asked.requester
-        if self.limiter.budgets.alone or not self.credentials.is_accepted(token):
+        if self.limiter.semaphores is None or not self.credentials.is_accepted(token):
             known = await look_up(
                 asked.key, credential, asked.store_deadline, current=current, token=token
             )
@@ -842,7 +840,7 @@ class Mirror:
             tries[subject] += 1
             if tries[subject] > _MOST_CLAIMS:
                 break
-            if self.sender.limits.now_stopped(asked.requester.token, asked.scopes, self.now()):
+            if self.sender.limits.applying(asked.requester.token, asked.scopes, self.now()):
                 break  # nothing will be sent
             if slot.permit is None:
                 outgoing = OutgoingRequest(asked.request, asked.requester, asked.deadline)

@@ -347,7 +347,7 @@ class Revalidation:
         if own is NO_CONDITIONS or own.unprovable:
             return None
         # It would be one question more than the one that may try whether a limit has ended.
-        if self.sender.limits.is_unsettled(asked.requester.token, asked.scopes):
+        if self.sender.limits.has_any(asked.requester.token, asked.scopes):
             return None
         # The proof may be older than the main request, which may have to wait for a connection.
         self._note_departure(asked)

@@ -69,13 +69,13 @@ def limit(token: str, scope: str) -> bytes:
     return b"{%s}:s:%s" % (slot_of_credential(token), scope.encode("ascii"))
 
 
-def budget(credential: str, kind: str) -> bytes:
-    """Return the name of what all replicas hold of a budget of *credential*'s."""
+def semaphore(credential: str, kind: str) -> bytes:
+    """Return the name of the leases of all replicas on permits of *credential*."""
     return b"{%s}:b:%s" % (slot_of_credential(credential), kind.encode("ascii"))
 
 
-def complaint(credential: str) -> bytes:
-    """Return the name of the note that GitHub complained of how *credential* asks."""
+def secondary_limit(credential: str) -> bytes:
+    """Return the name of the note that *credential* has met a secondary limit of GitHub."""
     return b"{%s}:c" % slot_of_credential(credential)
 
 

@@ -1,4 +1,8 @@
-"""Who must not ask GitHub now, because GitHub said so."""
+"""Rate limits in force: those that GitHub has reported to a credential, until they have ended.
+
+GitHub says when a limit ends. From then on it is half-open: one request is the probe, and others
+are rejected until it ends. A response without a limit removes the limit.
+"""
 
 from __future__ import annotations
 
@@ -12,43 +16,43 @@ from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
 from ghmirror_tw.upstream.response import BufferedContent, Response
 
-#: How long others wait while somebody tries whether a limit has ended, in seconds.
-_ON_TRIAL_S: Final = 1
+#: How long requests are rejected while another replica probes, in seconds.
+_PROBED_ELSEWHERE_S: Final = 1
 #: The same limit ends a little earlier or later by the clocks of different replicas, in seconds.
 _SAME_S: Final = 0.5
 
 
 @define(eq=False)
 class ActiveLimit:
-    """A limit that was met.
+    """A limit that GitHub has reported, whose end no response has shown yet.
 
-    *on_trial*: somebody here tries whether it ended; *elsewhere_until*: another replica does,
-    and may be done by then.
+    *probed*: a probe of this process is under way; *probed_elsewhere_until*: one of another replica
+    is, and may have ended by then.
     """
 
     limit: Limit
-    on_trial: bool = False
-    elsewhere_until: float = 0.0
+    probed: bool = False
+    probed_elsewhere_until: float = 0.0
 
-    def holds(self, now: float) -> bool:
-        """Tell whether nobody may ask, or try."""
-        return self.on_trial or now < max(self.limit.until, self.elsewhere_until)
+    def applies(self, now: float) -> bool:
+        """Tell whether requests are rejected now."""
+        return self.probed or now < max(self.limit.until, self.probed_elsewhere_until)
 
-    def again(self, now: float) -> Response:
+    def response(self, now: float) -> Response:
         """Return GitHub's response as it would be now."""
         return limited(self.limit, now)
 
 
 class RateLimitedError(Exception):
-    """Nothing was sent, because of a limit that was met before."""
+    """A request was not sent, because *active* applies to it."""
 
-    def __init__(self, stop: ActiveLimit) -> None:
-        super().__init__(stop.limit.kind.reason)
-        self.stop = stop
+    def __init__(self, active: ActiveLimit) -> None:
+        super().__init__(active.limit.kind.reason)
+        self.active = active
 
 
 def limited(limit: Limit, now: float) -> Response:
-    """Return GitHub's response to what a limit stops, wherever the limit was learned."""
+    """Return GitHub's response to a limited request, wherever the limit was learned."""
     status, fields, content = limit.response(now)
     return Response(
         status, fields, Outcome.ERROR, BufferedContent(content), detail=limit.kind.reason
@@ -56,128 +60,120 @@ def limited(limit: Limit, now: float) -> Response:
 
 
 @frozen(eq=False)
-class Entry:
-    """Leave to ask once: what was known when it was given.
+class LimitCheck:
+    """The limits of a credential when a request of it was sent.
 
-    *credential* is the name of a token. *over*: the limits that have ended, and whose end this
-    question tries. *strikes*: how many limits in a row the credential had met, of those whose end
-    GitHub does not always say.
+    *ended*: the limits whose end the request probes. *strikes*: how many limits in a row the
+    credential had met, of those whose end GitHub does not always tell.
     """
 
     credential: str
     scopes: tuple[str, ...]
     strikes: int
-    over: tuple[ActiveLimit, ...]
+    ended: tuple[ActiveLimit, ...]
 
 
 @define(eq=False)
 class ActiveLimits:
-    """Limits by credential and scope, and who tries when they end.
+    """The limits in force, by credential and scope. Times are seconds since the epoch.
 
-    Who asks enters and leaves; in between, what came of it is told.
-
-    Times are seconds since the epoch. *is_known* tells whether GitHub has accepted a token.
+    *is_accepted* tells whether GitHub has accepted a credential.
     """
 
-    is_known: Callable[[str], bool] = lambda _: True
-    _stops: CredentialTable[tuple[str, str], ActiveLimit] = field(
+    is_accepted: Callable[[str], bool] = lambda _: True
+    _limits: CredentialTable[tuple[str, str], ActiveLimit] = field(
         init=False, factory=CredentialTable
     )
     _strikes: CredentialTable[str, int] = field(init=False, factory=CredentialTable)
 
     def _of(self, credential: str, scopes: tuple[str, ...]) -> list[ActiveLimit]:
-        if not self._stops:
+        if not self._limits:
             return []
-        stops = [self._stops.get((credential, scope)) for scope in scopes]
-        return [stop for stop in stops if stop is not None]
-
-    def now_stopped(
-        self, credential: str, scopes: tuple[str, ...], now: float
-    ) -> ActiveLimit | None:
-        """Return what keeps a credential from asking now; it is not a trial."""
-        for stop in self._of(credential, scopes):
-            if stop.holds(now):
-                return stop
-        return None
-
-    def in_force(self, now: float) -> list[tuple[str, Limit]]:
-        """Return the limits that have not ended yet, each with the credential that met it."""
-        return [
-            (credential, stop.limit)
-            for (credential, _), stop in self._stops.items()
-            if now < stop.limit.until
-        ]
-
-    def is_unsettled(self, credential: str, scopes: tuple[str, ...]) -> bool:
-        """Tell whether a limit was met of which nobody has seen the end."""
-        return bool(self._of(credential, scopes))
+        limits = [self._limits.get((credential, scope)) for scope in scopes]
+        return [each for each in limits if each is not None]
 
     @property
     def any_known(self) -> bool:
-        """Whether a limit was met, by any credential, of which nobody has seen the end."""
-        return bool(self._stops)
+        """Whether there is a limit of any credential."""
+        return bool(self._limits)
 
-    def enter(self, credential: str, scopes: tuple[str, ...], now: float) -> Entry:
-        """Return leave to ask, or raise `RateLimitedError` if a credential must not ask now.
+    def in_force(self, now: float) -> list[tuple[str, Limit]]:
+        """Return the limits that have not ended yet, each with its credential."""
+        return [
+            (credential, active.limit)
+            for (credential, _), active in self._limits.items()
+            if now < active.limit.until
+        ]
 
-        After the end of a limit one may, and all others wait until `left` is called.
+    def has_any(self, credential: str, scopes: tuple[str, ...]) -> bool:
+        """Tell whether a credential has a limit, in force or half-open."""
+        return bool(self._of(credential, scopes))
+
+    def applying(self, credential: str, scopes: tuple[str, ...], now: float) -> ActiveLimit | None:
+        """Return the limit because of which a request would be rejected, or None."""
+        return next((each for each in self._of(credential, scopes) if each.applies(now)), None)
+
+    def latest(self, credential: str, scopes: tuple[str, ...]) -> ActiveLimit | None:
+        """Return the limit that ends last, in force or half-open, or None."""
+        return max(self._of(credential, scopes), key=lambda each: each.limit.until, default=None)
+
+    def check(self, credential: str, scopes: tuple[str, ...], now: float) -> LimitCheck:
+        """Return the limits that a request probes; raise `RateLimitedError` where one applies.
+
+        Until `end_probe`, other requests to which these limits apply are rejected.
         """
-        stop = self.now_stopped(credential, scopes, now)
-        if stop is not None:
-            raise RateLimitedError(stop)
-        over = tuple(self._of(credential, scopes))
-        for each in over:
-            each.on_trial = True
-        return Entry(credential, scopes, self._strikes.get(credential) or 0, over)
+        active = self.applying(credential, scopes, now)
+        if active is not None:
+            raise RateLimitedError(active)
+        ended = tuple(self._of(credential, scopes))
+        for each in ended:
+            each.probed = True
+        return LimitCheck(credential, scopes, self._strikes.get(credential) or 0, ended)
 
-    def left(self, entry: Entry) -> None:
-        """Take note that a question has ended, whatever came of it: another may be tried."""
-        for stop in entry.over:
-            stop.on_trial = False
+    def end_probe(self, check: LimitCheck) -> None:
+        """Let another request be the probe."""
+        for active in check.ended:
+            active.probed = False
 
-    def lost(self, entry: Entry, now: float) -> None:
-        """Take note that another replica tries."""
-        for stop in entry.over:
-            stop.elsewhere_until = now + _ON_TRIAL_S
+    def probed_elsewhere(self, check: LimitCheck, now: float) -> None:
+        """Note that another replica has the probe."""
+        for active in check.ended:
+            active.probed_elsewhere_until = now + _PROBED_ELSEWHERE_S
 
-    def passed(self, entry: Entry) -> None:
-        """Take note of an answer that tells of no limit.
+    def clear(self, check: LimitCheck) -> None:
+        """Remove the limits that a request has probed: its response reports no limit.
 
-        It says nothing of a limit that was met after its question was put.
+        A limit that was met after the request was sent stays.
         """
-        credential = entry.credential
-        if self._strikes.get(credential) == entry.strikes:
+        credential = check.credential
+        if self._strikes.get(credential) == check.strikes:
             self._strikes.pop(credential)
-        for stop in entry.over:
-            name = (credential, stop.limit.scope)
-            if self._stops.get(name) is stop:
-                self._stops.pop(name)
+        for active in check.ended:
+            name = (credential, active.limit.scope)
+            if self._limits.get(name) is active:
+                self._limits.pop(name)
 
-    def met(self, entry: Entry, limit: Limit) -> None:
-        """Take note of a limit that GitHub told of.
+    def set(self, check: LimitCheck, limit: Limit) -> None:
+        """Store a limit that a response reports.
 
-        All that were asked before it was known are one strike, however many they are.
+        All requests that were sent before it was known count as one strike.
         """
-        credential = entry.credential
+        credential = check.credential
         if limit.kind is LimitKind.SECONDARY or not limit.hinted:
-            strikes = max(entry.strikes + 1, self._strikes.get(credential) or 0)
-            self._strikes.put(credential, strikes, known=self.is_known(credential))
-        known = self._stops.get((credential, limit.scope))
+            strikes = max(check.strikes + 1, self._strikes.get(credential) or 0)
+            self._strikes.put(credential, strikes, known=self.is_accepted(credential))
+        known = self._limits.get((credential, limit.scope))
         if known is not None and known.limit.until > limit.until:
             limit = known.limit
-        self._put(credential, ActiveLimit(limit))
+        self._put(credential, limit)
 
-    def newest(self, credential: str, scopes: tuple[str, ...]) -> ActiveLimit | None:
-        """Return the limit that lasts longest of those that were met, ended or not."""
-        return max(self._of(credential, scopes), key=lambda stop: stop.limit.until, default=None)
-
-    def learned(self, credential: str, limits: Iterable[Limit], now: float) -> None:
-        """Take note of limits that other replicas have met."""
+    def merge(self, credential: str, limits: Iterable[Limit], now: float) -> None:
+        """Store limits that other replicas have met, where they end later than those known."""
         for limit in limits:
-            known = self._stops.get((credential, limit.scope))
+            known = self._limits.get((credential, limit.scope))
             if limit.until > now and (known is None or known.limit.until + _SAME_S < limit.until):
-                self._put(credential, ActiveLimit(limit))
+                self._put(credential, limit)
 
-    def _put(self, credential: str, stop: ActiveLimit) -> None:
-        name = (credential, stop.limit.scope)
-        self._stops.put(name, stop, known=self.is_known(credential))
+    def _put(self, credential: str, limit: Limit) -> None:
+        known = self.is_accepted(credential)
+        self._limits.put((credential, limit.scope), ActiveLimit(limit), known=known)

@@ -12,7 +12,7 @@ from twisted.web.iweb import IBodyProducer
 from ghmirror_tw.github.graphql import is_graphql
 from ghmirror_tw.github.rate_limit_resources import creates_content, resource_of_path, scopes_of
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.upstream.rate_limiter import Slot
+from ghmirror_tw.upstream.request_queue import Slot
 
 _SAFE: Final = frozenset({b"GET", b"HEAD"})
 

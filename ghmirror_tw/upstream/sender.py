@@ -33,15 +33,10 @@ from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.limits import ActiveLimits, RateLimitedError
 from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, limit_scopes
 from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
-from ghmirror_tw.upstream.rate_limiter import (
-    CHECKS,
-    READ_POINTS,
-    UNKNOWN,
-    Permit,
-    RateLimiter,
-    points_of,
-    spends,
-)
+from ghmirror_tw.upstream.rate_limiter import RateLimiter
+from ghmirror_tw.upstream.request_cost import READ_POINTS, points_of, spends
+from ghmirror_tw.upstream.request_queue import Permit
+from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
 
 _READING: Final = frozenset({b"GET", b"HEAD"})
@@ -107,22 +102,22 @@ class Sender:
         token, scopes = outgoing.token, outgoing.scopes
         # A rate limited request does not wait for a slot. A limit that begins while a request
         # waits applies to it as well.
-        limit = self.limits.now_stopped(token, scopes, self.now())
+        limit = self.limits.applying(token, scopes, self.now())
         if limit is not None:
             raise RateLimitedError(limit)
         if spends(outgoing.request):
-            self.limiter.keep_reserve(token, outgoing.bucket)
+            self.limiter.check_reserve(token, outgoing.bucket)
         permit = outgoing.slot.take() or await self.acquire(outgoing)
         try:
-            probe = self._probes.enter_at_once(token, scopes) or await self._probes.enter(
+            probe = self._probes.admit_at_once(token, scopes) or await self._probes.admit(
                 token, scopes
             )
             try:
                 return await self._send(outgoing, permit, probe)
             finally:
-                probe.leave()
+                probe.end()
         except BaseException:
-            permit.leave()
+            permit.release()
             raise
 
     async def acquire(self, outgoing: OutgoingRequest) -> Permit:
@@ -130,25 +125,25 @@ class Sender:
 
         All tokens that GitHub has not accepted share their lanes.
         """
-        request, unknown = outgoing.request, ""
+        request, unverified = outgoing.request, ""
         if not self.credentials.is_accepted(outgoing.token):
-            unknown = CHECKS if is_quota_request(request) else UNKNOWN
+            unverified = CHECKS if is_quota_request(request) else UNVERIFIED
         points = READ_POINTS
         if not outgoing.is_read:
             points = points_of(request, mutates=outgoing.writes)
         try:
-            entering = self.limiter.enter(
+            entering = self.limiter.acquire(
                 outgoing.token,
                 outgoing.bucket,
                 points,
                 timeout_s=outgoing.deadline - self.now(),
-                unknown=unknown,
+                unverified=unverified,
             )
             if not entering.called:
                 self.github.make_room()
             return await entering
         except MirrorError:
-            if unknown:
+            if unverified:
                 self.metrics.unknown_overloaded()
             raise
 
@@ -159,7 +154,7 @@ class Sender:
         self.accounting.sent(token)
         try:
             outgoing.sending()
-            response = await self._exchange(outgoing, permit, probe.entry.strikes)
+            response = await self._exchange(outgoing, permit, probe.check.strikes)
             answered = True
             self._note_acceptance(outgoing, permit, response)
             response = self.accounting.received(outgoing.request, outgoing.requester, response)
@@ -181,7 +176,7 @@ class Sender:
                 request,
                 None if upload is None else upload.producer(),
                 timeout_s,
-                permit.leave,
+                permit.release,
                 lambda: permit.is_wanted,
             )
             status = response.status
@@ -239,7 +234,7 @@ class Sender:
         Failures of all credentials that may be made up count as those of one.
         """
         request, token = outgoing.request, outgoing.token
-        credential = token if self.credentials.is_accepted(token) else UNKNOWN
+        credential = token if self.credentials.is_accepted(token) else UNVERIFIED
         method = "GET" if outgoing.is_read else request.method.decode("latin-1")
         operation = f"{method} {path_pattern(request.path)}"
         return Observation(request.path.decode("latin-1"), credential, operation)
@@ -255,7 +250,7 @@ class Sender:
             and not self.credentials.is_accepted(token)
         ):
             self.credentials.accept(token)
-            self.limiter.accepted(token, permit)
+            self.limiter.note_accepted(token, permit)
 
     def _note_limit(
         self, outgoing: OutgoingRequest, probe: LimitProbe, response: UpstreamResponse
@@ -267,11 +262,11 @@ class Sender:
         if limit is None:
             self._probes.passed(probe)
             return
-        self.limits.met(probe.entry, limit)
+        self.limits.set(probe.check, limit)
         if self.credentials.is_accepted(token):
             self.store.set_limit(token, limit)
             if limit.kind is LimitKind.SECONDARY:
-                self.limiter.complained(token)
+                self.limiter.note_secondary_limit(token)
         _log.warn(
             "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
             " retry_in={seconds}s",
@@ -285,14 +280,14 @@ class Sender:
 
     def expecting(self, token: str) -> AbstractContextManager[None]:
         """Prepare a slot for a token; nothing is shared in the fleet for an unknown one."""
-        return self.limiter.expecting(token) if self.credentials.is_accepted(token) else _NOTHING
+        return self.limiter.prefetch(token) if self.credentials.is_accepted(token) else _NOTHING
 
     async def learn_limits(self, request: Request, token: str, *, writes: bool) -> None:
         """Learn from the store which rate limits other replicas have met."""
         scopes = limit_scopes(request, writes=writes)
         with self.expecting(token):
             limits = await self.store.limits(token, scopes, self.store.store_deadline())
-        self.limits.learned(token, limits, self.now())
+        self.limits.merge(token, limits, self.now())
 
 
 def _is_foreign(request: Request, response: UpstreamResponse) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from ghmirror_tw.config.settings import GitHub
-from ghmirror_tw.store.store_interface import IBudgets
+from ghmirror_tw.store.semaphore_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.client import Origin, UpstreamClient
@@ -76,11 +76,11 @@ def build_client(reactor: Any, github: GitHub, via: bytes) -> UpstreamClient:
     )
 
 
-def build_limiter(reactor: Any, github: GitHub, budgets: IBudgets) -> RateLimiter:
+def build_limiter(reactor: Any, github: GitHub, semaphores: IFleetSemaphores | None) -> RateLimiter:
     """Return the limiter of requests that are sent to GitHub."""
     return RateLimiter(
         reactor,
-        budgets,
+        semaphores,
         github.max_connections,
         github.max_in_flight_per_credential,
         github.points_per_minute,

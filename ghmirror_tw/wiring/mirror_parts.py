@@ -46,9 +46,9 @@ from ghmirror_tw.wiring.status_sources import StatusSources, build_status_docume
 from ghmirror_tw.wiring.store_parts import (
     BuildRedis,
     StoreParts,
-    build_budgets,
     build_failover_store,
     build_measured_store,
+    build_semaphores,
     build_store_parts,
     variant_cache_size,
 )
@@ -114,7 +114,7 @@ def build_mirror_parts(
     stores = build_store_parts(reactor, settings, threads, metrics, build_redis)
     pseudonym = _via_pseudonym(github.api_url)
     client = build_client(reactor, github, _via(pseudonym))
-    limiter = build_limiter(reactor, github, build_budgets(settings, stores.redis))
+    limiter = build_limiter(reactor, github, build_semaphores(settings, stores.redis))
     mirror = _build_mirror(
         reactor, settings, metrics, budgets, threads, availability, stores, client, limiter
     )

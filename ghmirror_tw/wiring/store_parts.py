@@ -11,17 +11,16 @@ from attrs import define, frozen
 
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
 from ghmirror_tw.redis_store.redis_history import history_of
+from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.certificate_authorities import Replaceable
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_archive import MemoryArchive
-from ghmirror_tw.store.memory_budgets import MemoryBudgets
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.restore_barrier import RestoreBarrier
-from ghmirror_tw.store.store_interface import IBudgets
+from ghmirror_tw.store.semaphore_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metric_catalogue import StoreFigures
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.wiring.redis_parts import build_redis_records, build_redis_trust
@@ -116,11 +115,11 @@ def build_measured_store(stores: StoreParts, metrics: Metrics) -> Any:
     return stores.redis or measured(memory, memory.name, metrics.store, time.perf_counter)
 
 
-def build_budgets(settings: Settings, redis: FailoverStore | None) -> IBudgets:
-    """Return the budgets of requests in flight: those of the fleet, or of this process."""
+def build_semaphores(settings: Settings, redis: FailoverStore | None) -> IFleetSemaphores | None:
+    """Return the semaphores that the fleet shares; None: this process shares them with no other."""
     if redis is None:
-        return MemoryBudgets()
-    return RedisBudgets(redis.redis, settings.redis.timeout, redis.history)
+        return None
+    return RedisSemaphores(redis.redis, settings.redis.timeout, redis.history)
 
 
 def build_failover_store(  # noqa: PLR0913, PLR0917 - the parts that it connects

@@ -458,8 +458,7 @@ class Slots(TestCase):
     def waiting(self, home: Home, token: str) -> int:
         """Return how many requests of a token wait for a slot."""
         name = home.house.mirror.credentials.names.name(f"token {token}".encode())
-        lane = home.house.limiter._lanes.get(name)
-        return 0 if lane is None else lane.length
+        return home.house.limiter.waiting_of(name)
 
     async def test_who_waits_for_a_slot_locks_nothing(self) -> None:
         """All slots of one client are in use: what it wants next, others get at once."""
@@ -512,9 +511,9 @@ class Slots(TestCase):
         await until(lambda: self.one.house.resource.in_flight == 2)
         waiting.cancel()
         gone.cancel()
-        await until(lambda: self.one.house.limiter._connections == 0)
+        await until(lambda: self.one.house.limiter.in_flight == 0)
         barrier.open()
         self.github.fault("/things/1", "secondary-limit", times=1)
         assert (await self.one.get("/things/1", token="alice-1")).status == 403
         assert (await self.one.get("/things/2", token="alice-1")).status == 403
-        assert self.one.house.limiter._connections == 0
+        assert self.one.house.limiter.in_flight == 0

@@ -507,7 +507,7 @@ class Fleet(TestCase):
             barrier.open()
             for each in asked:
                 assert (await each).outcome.endswith("detail=revalidated")
-            assert not self.other.house.mirror.sender.limits._stops
+            assert not self.other.house.mirror.sender.limits.any_known
 
     async def test_who_tries_next_knows_what_came_of_it(self) -> None:
         """One whose turn came late doesn't ask into a limit that another has met meanwhile."""
@@ -517,7 +517,7 @@ class Fleet(TestCase):
         trial = start(self.one.get("/thing", token="alice-1", headers=NO_CACHE))
         await barrier.arrived(1)
         turn: Deferred[None] = Deferred()
-        enter = self.other.house.mirror.limiter.enter
+        enter = self.other.house.mirror.limiter.acquire
         waiting: list[bool] = []
 
         async def late(*given: Any, **more: Any) -> Any:
@@ -528,7 +528,7 @@ class Fleet(TestCase):
 
         self.patch(
             RateLimiter,
-            "enter",
+            "acquire",
             lambda _, *given, **more: Deferred.fromCoroutine(late(*given, **more)),
         )
         other = start(self.other.get("/more", token="alice-1"))

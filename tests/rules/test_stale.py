@@ -290,10 +290,10 @@ class Late(TestCase):
         await until(lambda: bool(looked))
         barrier.open()
         await until(lambda: not mirror._going._flights)
-        assert mirror.limiter._connections == 1
+        assert mirror.limiter.in_flight == 1
         asked.cancel()
         await self.assertFailure(asked, Exception)
-        await until(lambda: mirror.limiter._connections == 0)
+        await until(lambda: mirror.limiter.in_flight == 0)
 
     async def test_a_restore_takes_none_of_githubs_time(self) -> None:
         """Who waited for the store to be filled still has GitHub's answer to wait for."""

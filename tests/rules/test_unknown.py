@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 import ghmirror_tw
 from ghmirror_tw.runtime.bounded_tables import MOST_UNKNOWN, CredentialTable
 from ghmirror_tw.upstream import client, rate_limiter
+from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
 from tests.harness.home import Home, Raw, open_github, open_home, reactor, start, until
 from tests.harness.redis_house import settled
 from tests.harness.redis_servers import RedisServer, start_redis
@@ -198,7 +199,7 @@ class Flood(TestCase):
         assert self.keys() <= stored
         kept = alice.tables()
         # Its slots were not in use, and are not held for it.
-        lanes = id(self.home.house.limiter._lanes)
+        lanes = id(self.home.house.limiter.queues.accepted)
         gone = [shown for each, shown in before.items() if each not in kept and each != lanes]
         assert gone == []
         assert mirror.login(mirror.credentials.names.name(b"token alice-1")) == "alice"
@@ -244,8 +245,8 @@ class Slots(TestCase):
         barrier = self.github.hold("/rate_limit")
         asked = self.made_up(120)
         await barrier.arrived(50)
-        lanes = self.home.house.limiter._unknown
-        await until(lambda: lanes[rate_limiter.CHECKS].length == 70)
+        limiter = self.home.house.limiter
+        await until(lambda: limiter.waiting_of(CHECKS) == 70)
         assert barrier.waiting == 50
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         assert (await self.home.get("/things/1")).status == 200
@@ -260,8 +261,8 @@ class Slots(TestCase):
         barrier = self.github.hold("/things/2")
         asked = self.made_up(30, shape=JWT, target="/things/2")
         await barrier.arrived(10)
-        lanes = self.home.house.limiter._unknown
-        await until(lambda: lanes[rate_limiter.UNKNOWN].length == 20)
+        limiter = self.home.house.limiter
+        await until(lambda: limiter.waiting_of(UNVERIFIED) == 20)
         assert barrier.waiting == 10
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
@@ -281,7 +282,7 @@ class Slots(TestCase):
             held.append(connection)
             closed.append(connection.ended.addErrback(lambda _: None))
         await until(lambda: self.home.house.resource.in_flight == 24)
-        await until(lambda: self.home.house.limiter.unknown_in_flight == 10)
+        await until(lambda: self.home.house.limiter.unverified_in_flight == 10)
         headers = {"Authorization": JWT.format("another")}
         assert (await self.home.ask("POST", "/things/0", headers=headers, body=b"{}")).status == 401
         for connection in held:
@@ -291,12 +292,12 @@ class Slots(TestCase):
 
     async def test_beyond_them_there_is_a_503(self) -> None:
         """It says when to come again; a known credential waits in its own place."""
-        self.patch(rate_limiter, "MOST_UNKNOWN", 5)
+        self.patch(rate_limiter, "MOST_UNVERIFIED", 5)
         barrier = self.github.hold("/rate_limit")
         asked = self.made_up(60)
         await barrier.arrived(50)
-        lanes = self.home.house.limiter._unknown
-        await until(lambda: lanes[rate_limiter.CHECKS].length == 5)
+        limiter = self.home.house.limiter
+        await until(lambda: limiter.waiting_of(CHECKS) == 5)
         got = await self.home.get("/things/1", token="bob-1")
         assert (got.status, got.field("retry-after")) == (503, "1")
         assert b"not accepted yet" in got.content

@@ -22,13 +22,14 @@ from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis.slots import slot_of_tag
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.redis_store.redis_budgets import RedisBudgets
 from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
+from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.remote_interface import EpochWrite
-from ghmirror_tw.store.store_interface import Bid, Budget, LockName, Pair
+from ghmirror_tw.store.semaphore_interface import Capacity, LeaseRequest
+from ghmirror_tw.store.store_interface import LockName, Pair
 from tests.harness.home import reactor
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.harness.redis_servers import RedisServer, start_redis
@@ -87,7 +88,7 @@ class LeastPrivilege(TestCase):
         self.server.ask("ACL", "LOG", "RESET")
         records = await self.connect(database)
         history = History(reactor, records.servers, b"me", lambda: False, records.change_history)
-        budgets = RedisBudgets(records, SOON, history)
+        semaphores = RedisSemaphores(records, SOON, history)
         history.look()
         subject = LockName(KEY)
         listed = [
@@ -109,7 +110,7 @@ class LeastPrivilege(TestCase):
             records.put_epoch(ALICE, EPOCH, SOON, EpochWrite.ALWAYS),
             history.close(),
             *(
-                budgets.bid(Budget(ALICE, "f", 2), Bid(owner, 1, 0, 1, 1, 1, 0.001))
+                semaphores.renew(Capacity(ALICE, "f", 2), LeaseRequest(owner, 1, 0, 1, 1, 1, 0.001))
                 for owner in ("me", "another")
             ),
         ]

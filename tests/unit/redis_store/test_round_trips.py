@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.store import fleet_shares
+from ghmirror_tw.store import fleet_semaphore
 from tests.harness.home import Home, open_home, reactor, until
 from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
@@ -20,7 +20,7 @@ class RoundTrips(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         # What is told in the background, now and then, is nobody's round trip.
-        self.patch(fleet_shares, "_RENEW_S", 3600.0)
+        self.patch(fleet_semaphore, "_RENEW_S", 3600.0)
         self.server = start_redis(self)
         self.redis = self.server.client()
         self.addCleanup(self.redis.close)

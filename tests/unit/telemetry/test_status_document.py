@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw import __version__
 from ghmirror_tw.github.rate_limits import Limit, LimitKind
 from ghmirror_tw.runtime.evidence import Observation
-from ghmirror_tw.upstream.limits import Entry
+from ghmirror_tw.upstream.limits import LimitCheck
 from tests.harness.home import Home, open_github, open_home, until
 from tests.harness.redis_servers import start_redis
 
@@ -101,11 +101,11 @@ class FiguresTests(TestCase):
         home.github.put_search("/search/issues", [])
         assert (await home.get("/search/issues?q=1", token="alice-1")).status == 403
         now = home.house.reactor.seconds()
-        stops = home.house.mirror.sender.limits
+        limits = home.house.mirror.sender.limits
         name = home.house.mirror.credentials.names.name
         until_ = round(now) + 600.0
         for token in (b"token bob-1", b"token bob-2", b"token carol-1"):
-            stops.learned(name(token), [Limit(LimitKind.SECONDARY, "", until_)], now)
+            limits.merge(name(token), [Limit(LimitKind.SECONDARY, "", until_)], now)
         shown = await figures(home)
         secondary, primary = shown["stops"]
         if primary["kind"] != "primary":
@@ -128,11 +128,11 @@ class FiguresTests(TestCase):
         """Though nobody has tried yet whether it has."""
         home = await open_home(self)
         now = home.house.reactor.seconds()
-        stops = home.house.mirror.sender.limits
-        stops.learned("somebody", [Limit(LimitKind.PRIMARY, "core", now + 60.0)], now)
-        assert stops.in_force(now + 61.0) == []
-        assert stops.is_unsettled("somebody", ("core",))
-        assert isinstance(stops.enter("somebody", ("core",), now + 61.0), Entry)
+        limits = home.house.mirror.sender.limits
+        limits.merge("somebody", [Limit(LimitKind.PRIMARY, "core", now + 60.0)], now)
+        assert limits.in_force(now + 61.0) == []
+        assert limits.has_any("somebody", ("core",))
+        assert isinstance(limits.check("somebody", ("core",), now + 61.0), LimitCheck)
 
     async def test_unavailable_github(self) -> None:
         """As its answers tell; and the page's own words, with when they were read."""

@@ -21,59 +21,59 @@ def secondary(until: float) -> Limit:
 
 
 def met(
-    stops: ActiveLimits, limit: Limit, *, scopes: tuple[str, ...] = CORE, now: float = 0.0
+    limits: ActiveLimits, limit: Limit, *, scopes: tuple[str, ...] = CORE, now: float = 0.0
 ) -> None:
     """Have somebody ask, and be told of a limit."""
-    entry = stops.enter("a", scopes, now)
-    stops.left(entry)
-    stops.met(entry, limit)
+    check = limits.check("a", scopes, now)
+    limits.end_probe(check)
+    limits.set(check, limit)
 
 
-def strikes(stops: ActiveLimits, credential: str = "a") -> int:
-    return stops.enter(credential, ("another",), 1e9).strikes
+def strikes(limits: ActiveLimits, credential: str = "a") -> int:
+    return limits.check(credential, ("another",), 1e9).strikes
 
 
 def test_a_primary_limit_stops_one_bucket_of_one_credential() -> None:
     """Until its end; other buckets and other credentials go on."""
-    stops = ActiveLimits()
-    met(stops, primary(10.0))
+    limits = ActiveLimits()
+    met(limits, primary(10.0))
     with pytest.raises(RateLimitedError):
-        stops.enter("a", CORE, 9.9)
-    stops.enter("a", SEARCH, 9.9)
-    stops.enter("b", CORE, 9.9)
-    assert stops.is_unsettled("a", CORE)
-    assert not stops.is_unsettled("a", SEARCH)
-    stops.enter("a", CORE, 10.0)
+        limits.check("a", CORE, 9.9)
+    limits.check("a", SEARCH, 9.9)
+    limits.check("b", CORE, 9.9)
+    assert limits.has_any("a", CORE)
+    assert not limits.has_any("a", SEARCH)
+    limits.check("a", CORE, 10.0)
 
 
 def test_a_secondary_limit_stops_a_credential() -> None:
     """Whatever it asks for."""
-    stops = ActiveLimits()
-    met(stops, secondary(10.0), scopes=SEARCH)
+    limits = ActiveLimits()
+    met(limits, secondary(10.0), scopes=SEARCH)
     for scopes in (CORE, SEARCH, (EVERYTHING,)):
         with pytest.raises(RateLimitedError):
-            stops.enter("a", scopes, 9.9)
-    stops.enter("b", CORE, 9.9)
+            limits.check("a", scopes, 9.9)
+    limits.check("b", CORE, 9.9)
 
 
 def test_what_creates_content_has_a_limit_of_its_own() -> None:
     """Reading goes on."""
-    stops = ActiveLimits()
-    met(stops, Limit(LimitKind.SECONDARY, CONTENT_CREATION, 10.0))
+    limits = ActiveLimits()
+    met(limits, Limit(LimitKind.SECONDARY, CONTENT_CREATION, 10.0))
     with pytest.raises(RateLimitedError):
-        stops.enter("a", (*CORE, CONTENT_CREATION), 9.9)
-    stops.enter("a", CORE, 9.9)
+        limits.check("a", (*CORE, CONTENT_CREATION), 9.9)
+    limits.check("a", CORE, 9.9)
 
 
 def test_githubs_own_words_are_said_again() -> None:
     """With the time that is left, a second at least, where GitHub sent one."""
-    stops = ActiveLimits()
+    limits = ActiveLimits()
     fields = ((b"x-ratelimit-limit", b"y"), (b"retry-after", b"10"))
-    met(stops, Limit(LimitKind.PRIMARY, "core", 10.0, 429, fields, b"{}"))
-    stop = stops.now_stopped("a", CORE, 9.0)
-    assert stop is not None
+    met(limits, Limit(LimitKind.PRIMARY, "core", 10.0, 429, fields, b"{}"))
+    active = limits.applying("a", CORE, 9.0)
+    assert active is not None
     for now, left in ((1.5, b"9"), (9.9, b"1"), (11.0, b"1")):
-        again = stop.again(now)
+        again = active.response(now)
         assert (again.status, again.body, again.fields.get(b"x-ratelimit-limit")) == (
             429,
             BufferedContent(b"{}"),
@@ -85,87 +85,87 @@ def test_githubs_own_words_are_said_again() -> None:
 
 def test_after_the_end_one_tries() -> None:
     """The others wait for what comes of it: a good answer, another limit, or none."""
-    stops = ActiveLimits()
-    met(stops, primary(10.0))
-    trial = stops.enter("a", CORE, 10.0)
+    limits = ActiveLimits()
+    met(limits, primary(10.0))
+    trial = limits.check("a", CORE, 10.0)
     with pytest.raises(RateLimitedError):
-        stops.enter("a", CORE, 10.1)
-    stops.left(trial)
-    trial = stops.enter("a", CORE, 10.2)
-    stops.left(trial)
-    stops.met(trial, primary(20.0))
+        limits.check("a", CORE, 10.1)
+    limits.end_probe(trial)
+    trial = limits.check("a", CORE, 10.2)
+    limits.end_probe(trial)
+    limits.set(trial, primary(20.0))
     with pytest.raises(RateLimitedError):
-        stops.enter("a", CORE, 19.9)
-    trial = stops.enter("a", CORE, 20.0)
-    stops.left(trial)
-    stops.passed(trial)
-    assert stops.enter("a", CORE, 20.1).over == ()
-    stops.enter("a", CORE, 20.1)
+        limits.check("a", CORE, 19.9)
+    trial = limits.check("a", CORE, 20.0)
+    limits.end_probe(trial)
+    limits.clear(trial)
+    assert limits.check("a", CORE, 20.1).ended == ()
+    limits.check("a", CORE, 20.1)
 
 
 def test_an_answer_from_before_a_limit_does_not_end_it() -> None:
     """Its question was put when nobody knew; nor does it end the strikes."""
-    stops = ActiveLimits()
-    early = stops.enter("a", CORE, 0.0)
-    met(stops, secondary(10.0))
-    stops.left(early)
-    stops.passed(early)
+    limits = ActiveLimits()
+    early = limits.check("a", CORE, 0.0)
+    met(limits, secondary(10.0))
+    limits.end_probe(early)
+    limits.clear(early)
     with pytest.raises(RateLimitedError):
-        stops.enter("a", CORE, 9.9)
-    assert strikes(stops) == 1
+        limits.check("a", CORE, 9.9)
+    assert strikes(limits) == 1
 
 
 def test_strikes_are_counted_in_a_row() -> None:
     """Only of secondary limits; many in flight are one; something that is answered ends it."""
-    stops = ActiveLimits()
+    limits = ActiveLimits()
     for number in (1, 2, 3):
-        entry = stops.enter("a", CORE, 100.0 * number)
-        stops.left(entry)
-        stops.met(entry, secondary(100.0 * number + 10))
-        trial = stops.enter("a", CORE, 100.0 * number + 20)
-        stops.left(trial)
+        check = limits.check("a", CORE, 100.0 * number)
+        limits.end_probe(check)
+        limits.set(check, secondary(100.0 * number + 10))
+        trial = limits.check("a", CORE, 100.0 * number + 20)
+        limits.end_probe(trial)
         assert trial.strikes == number
-    stops.passed(trial)
-    assert strikes(stops) == 0
-    first, second = (stops.enter("c", CORE, 0.0) for _ in (1, 2))
-    for entry in (first, second):
-        stops.met(entry, secondary(10.0))
-    assert strikes(stops, "c") == 1
+    limits.clear(trial)
+    assert strikes(limits) == 0
+    first, second = (limits.check("c", CORE, 0.0) for _ in (1, 2))
+    for check in (first, second):
+        limits.set(check, secondary(10.0))
+    assert strikes(limits, "c") == 1
 
 
 def test_a_later_end_is_kept() -> None:
     """Of two answers that tell of a limit."""
-    stops = ActiveLimits()
-    first, second = (stops.enter("a", CORE, 0.0) for _ in (1, 2))
-    stops.met(first, secondary(30.0))
-    stops.met(second, secondary(20.0))
+    limits = ActiveLimits()
+    first, second = (limits.check("a", CORE, 0.0) for _ in (1, 2))
+    limits.set(first, secondary(30.0))
+    limits.set(second, secondary(20.0))
     with pytest.raises(RateLimitedError):
-        stops.enter("a", CORE, 29.9)
+        limits.check("a", CORE, 29.9)
 
 
 def test_what_others_have_met_counts_too() -> None:
     """If it is not over, and later than what is known; the words are made here."""
-    stops = ActiveLimits()
-    stops.learned("a", (primary(10.0),), 10.0)
-    stops.enter("a", CORE, 10.0)
-    stops.learned("a", (secondary(30.0),), 10.0)
+    limits = ActiveLimits()
+    limits.merge("a", (primary(10.0),), 10.0)
+    limits.check("a", CORE, 10.0)
+    limits.merge("a", (secondary(30.0),), 10.0)
     with pytest.raises(RateLimitedError) as caught:
-        stops.enter("a", CORE, 10.0)
-    answer = caught.value.stop.again(10.0)
+        limits.check("a", CORE, 10.0)
+    answer = caught.value.active.response(10.0)
     assert answer.status == 403
     assert isinstance(answer.body, BufferedContent)
     assert b"secondary rate limit" in answer.body.content
-    stops.learned("a", (secondary(25.0),), 10.0)
+    limits.merge("a", (secondary(25.0),), 10.0)
     with pytest.raises(RateLimitedError):
-        stops.enter("a", CORE, 29.0)
+        limits.check("a", CORE, 29.0)
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """The oldest goes first."""
-    stops = ActiveLimits()
-    stops._stops.most = stops._strikes.most = 2
-    entries = [stops.enter(credential, CORE, 0.0) for credential in "abc"]
-    for entry in entries:
-        stops.met(entry, secondary(10.0))
-    stops.enter("a", CORE, 1.0)
-    assert [strikes(stops, credential) for credential in "abc"] == [0, 1, 1]
+    limits = ActiveLimits()
+    limits._limits.most = limits._strikes.most = 2
+    entries = [limits.check(credential, CORE, 0.0) for credential in "abc"]
+    for check in entries:
+        limits.set(check, secondary(10.0))
+    limits.check("a", CORE, 1.0)
+    assert [strikes(limits, credential) for credential in "abc"] == [0, 1, 1]

@@ -8,23 +8,16 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from zope.interface.verify import verifyObject
 
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.store.memory_budgets import MemoryBudgets
-from ghmirror_tw.store.store_interface import IBudgets
-from ghmirror_tw.upstream import rate_limiter
-from ghmirror_tw.upstream.rate_limiter import (
-    CHECKS,
-    COMPLAINT_S,
-    LONGEST_WAIT_S,
-    UNKNOWN,
-    Permit,
-    RateLimiter,
-    points_of,
-)
+from ghmirror_tw.upstream import points_limit, rate_limiter, request_cost, request_queues
+from ghmirror_tw.upstream.points_limit import COUNTED_S
+from ghmirror_tw.upstream.rate_limiter import LONGEST_WAIT_S, RateLimiter
+from ghmirror_tw.upstream.request_cost import points_of
+from ghmirror_tw.upstream.request_queue import Permit
+from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
 
 ALICE, BOB, CAROL = "a" * 32, "b" * 32, "c" * 32
 
@@ -42,8 +35,7 @@ class Queue:
             "reserve": 0,
             **more,
         }
-        self.budgets = MemoryBudgets()
-        self.limiter = RateLimiter(self.clock, self.budgets, **values, chance=lambda: 0.5)
+        self.limiter = RateLimiter(self.clock, None, **values, chance=lambda: 0.5)
         #: Who went, in this order.
         self.went: list[str] = []
         self.permits: list[Permit] = []
@@ -60,11 +52,11 @@ class Queue:
     ) -> Deferred[Permit]:
         if spends:
             try:
-                self.limiter.keep_reserve(who, bucket)
+                self.limiter.check_reserve(who, bucket)
             except MirrorError:
                 self.refused.append(Failure())
                 return Deferred()
-        asked = self.limiter.enter(who, bucket, points, **more)
+        asked = self.limiter.acquire(who, bucket, points, **more)
 
         def goes(permit: Permit) -> None:
             self.went.append(who)
@@ -80,9 +72,9 @@ class Queue:
         for each in who:
             self.enter(each, **more)
 
-    def leave(self, count: int = 1) -> None:
+    def release(self, count: int = 1) -> None:
         for _ in range(count):
-            self.permits.pop(0).leave()
+            self.permits.pop(0).release()
 
     def errors(self) -> list[MirrorError]:
         """Return how many were refused, and why; each is told once."""
@@ -96,13 +88,11 @@ class Queue:
     def finish(self) -> None:
         """Let everybody leave; then nothing may be left behind."""
         for _ in range(3):
-            self.leave(len(self.permits))
+            self.release(len(self.permits))
             self.clock.advance(60)
-        lanes = self.limiter._lanes.values()
-        assert all(share.idle for lane in lanes for share in lane.shares)
-        assert not self.limiter._ready
-        assert not self.limiter._connections
-        assert not self.limiter._waiting
+        assert all(queue.idle for queue in self.limiter.queues.accepted.values())
+        assert not self.limiter.in_flight
+        assert not self.limiter.waiting
         assert not self.clock.getDelayedCalls()
 
 
@@ -111,7 +101,6 @@ def test_it_gives_leave_at_once() -> None:
     queue = Queue()
     queue.enter_all(ALICE, BOB, ALICE)
     assert queue.went == [ALICE, BOB, ALICE]
-    verifyObject(IBudgets, queue.budgets)
     queue.finish()
 
 
@@ -120,9 +109,9 @@ def test_so_many_of_a_credential_at_a_time() -> None:
     queue = Queue(max_in_flight=2)
     queue.enter_all(ALICE, ALICE, ALICE, ALICE, BOB)
     assert queue.went == [ALICE, ALICE, BOB]
-    queue.leave()
+    queue.release()
     assert queue.went == [ALICE, ALICE, BOB, ALICE]
-    queue.leave()
+    queue.release()
     assert len(queue.went) == 5
     queue.finish()
 
@@ -132,8 +121,8 @@ def test_leaving_twice_is_leaving_once() -> None:
     queue = Queue(max_in_flight=1)
     queue.enter_all(ALICE, ALICE, ALICE)
     first = queue.permits[0]
-    first.leave()
-    first.leave()
+    first.release()
+    first.release()
     assert queue.went == [ALICE, ALICE]
     queue.finish()
 
@@ -143,7 +132,7 @@ def test_credentials_take_turns() -> None:
     queue = Queue(max_connections=1)
     queue.enter_all(ALICE, ALICE, ALICE, ALICE, BOB, BOB, CAROL)
     for _ in range(6):
-        queue.leave()
+        queue.release()
     assert queue.went == [ALICE, ALICE, BOB, CAROL, ALICE, BOB, ALICE]
     queue.finish()
 
@@ -158,9 +147,9 @@ def test_within_a_credential_the_first_is_first() -> None:
         queue.permits.append(permit)
 
     for number, bucket in enumerate(("core", "graphql", "search", "graphql", "core")):
-        queue.limiter.enter(ALICE, bucket, 5 - number).addCallback(goes, number)
+        queue.limiter.acquire(ALICE, bucket, 5 - number).addCallback(goes, number)
     for _ in range(5):
-        queue.leave()
+        queue.release()
     assert order == [0, 1, 2, 3, 4]
     queue.finish()
 
@@ -175,8 +164,8 @@ def test_who_goes_away_leaves_the_queue() -> None:
     first.cancel()
     (gone,) = queue.refused
     assert gone.check(CancelledError)
-    assert queue.limiter._waiting == 1
-    queue.leave()
+    assert queue.limiter.waiting == 1
+    queue.release()
     assert len(queue.went) == 2
     queue.finish()
 
@@ -191,7 +180,7 @@ def test_nobody_waits_for_ever() -> None:
     assert (error.status, error.reason, error.retry_after) == (503, "overloaded", 1)
     queue.clock.advance(LONGEST_WAIT_S - 3.0)
     assert len(queue.errors()) == 1
-    assert queue.limiter._waiting == 0
+    assert queue.limiter.waiting == 0
     queue.finish()
 
 
@@ -204,17 +193,17 @@ def test_no_more_wait_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(queue.errors()) == 1
     queue.enter_all(BOB, BOB, BOB)
     assert len(queue.errors()) == 1
-    assert queue.limiter._waiting == 3
+    assert queue.limiter.waiting == 3
     queue.finish()
 
 
 def test_no_more_credentials_are_kept_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are idle go."""
-    monkeypatch.setattr(rate_limiter, "_KEPT", 2)
+    monkeypatch.setattr(request_queues, "_KEPT", 2)
     queue = Queue()
     queue.enter_all(*(f"{number:032}" for number in range(9)))
     queue.finish()
-    assert len(queue.limiter._lanes) == 2
+    assert len(queue.limiter.queues.accepted) == 2
 
 
 # Points.
@@ -226,7 +215,7 @@ def test_so_many_points_in_a_minute() -> None:
     queue.enter_all(*[ALICE] * 12)
     assert len(queue.went) == 10
     queue.clock.advance(5.0)
-    queue.leave(10)
+    queue.release(10)
     queue.clock.advance(4.0)
     assert len(queue.went) == 10
     queue.enter(BOB)
@@ -262,12 +251,12 @@ def test_a_write_that_costs_more_than_there_is_takes_all() -> None:
 def test_graphql_has_points_of_its_own() -> None:
     """GitHub's own number, and REST doesn't wait for it."""
     queue = Queue(points_per_minute=1, max_in_flight=10_000, max_connections=10_000)
-    for _ in range(rate_limiter.GRAPHQL_POINTS):
+    for _ in range(points_limit.GRAPHQL_POINTS):
         queue.enter(ALICE, bucket="graphql")
-    assert len(queue.went) == rate_limiter.GRAPHQL_POINTS
+    assert len(queue.went) == points_limit.GRAPHQL_POINTS
     queue.enter(ALICE, bucket="graphql")
     queue.enter(ALICE)
-    assert len(queue.went) == rate_limiter.GRAPHQL_POINTS + 1
+    assert len(queue.went) == points_limit.GRAPHQL_POINTS + 1
     queue.finish()
 
 
@@ -293,18 +282,18 @@ def test_what_takes_how_many_points(
 def test_points_count_for_an_hour_after_a_complaint() -> None:
     """Those of the credential that GitHub complained of, where nothing else is set."""
     queue = Queue(points_per_minute="auto", max_in_flight=10_000, max_connections=10_000)
-    many = rate_limiter.AUTO_POINTS + 1
+    many = points_limit.AUTO_POINTS + 1
     queue.enter_all(*[ALICE] * many)
     assert len(queue.went) == many
-    queue.limiter.complained(ALICE)
+    queue.limiter.note_secondary_limit(ALICE)
     queue.enter_all(*[ALICE] * many, *[BOB] * many)
-    assert queue.went.count(ALICE) == many + rate_limiter.AUTO_POINTS
+    assert queue.went.count(ALICE) == many + points_limit.AUTO_POINTS
     assert queue.went.count(BOB) == many
     queue.finish()
     queue.errors()
-    queue.clock.advance(COMPLAINT_S)
+    queue.clock.advance(COUNTED_S)
     queue.enter_all(*[ALICE] * many)
-    assert queue.went.count(ALICE) == 2 * many + rate_limiter.AUTO_POINTS
+    assert queue.went.count(ALICE) == 2 * many + points_limit.AUTO_POINTS
     queue.finish()
 
 
@@ -312,7 +301,7 @@ def test_points_count_for_an_hour_after_a_complaint() -> None:
 def test_a_complaint_changes_nothing_that_was_set(points: int, limit: int) -> None:
     """Neither a number nor that there is to be none."""
     queue = Queue(points_per_minute=points, max_in_flight=10_000, max_connections=10_000)
-    queue.limiter.complained(ALICE)
+    queue.limiter.note_secondary_limit(ALICE)
     queue.enter_all(*[ALICE] * 1000)
     assert len(queue.went) == min(limit, 1000)
     queue.finish()
@@ -325,8 +314,8 @@ def test_the_reserve_is_kept_for_writes() -> None:
     """What spends it is refused until the reset, and nothing else is; by credential and bucket."""
     queue = Queue(reserve=100)
     now = queue.clock.seconds()
-    queue.limiter.heard(ALICE, "core", 100, now + 600.5)
-    queue.limiter.heard(BOB, "core", 101, now + 600)
+    queue.limiter.note_quota(ALICE, "core", 100, now + 600.5)
+    queue.limiter.note_quota(BOB, "core", 101, now + 600)
     queue.enter(ALICE, spends=True)
     (error,) = queue.errors()
     assert (error.status, error.reason, error.retry_after) == (503, "reserve", 60)
@@ -354,13 +343,13 @@ def test_the_reserve_is_kept_for_writes() -> None:
 def test_what_spends(method: bytes, target: bytes, lines: list[bytes], charged: bool) -> None:
     """A read that can't be answered with a free 304."""
     request = Request(method, target, Fields([(name, b"x") for name in lines]))
-    assert rate_limiter.spends(request) is charged
+    assert request_cost.spends(request) is charged
 
 
 def test_without_a_reserve_nothing_is_kept() -> None:
     """Not even when nothing remains: 304s may still be free."""
     queue = Queue()
-    queue.limiter.heard(ALICE, "core", 0, queue.clock.seconds() + 600)
+    queue.limiter.note_quota(ALICE, "core", 0, queue.clock.seconds() + 600)
     queue.enter(ALICE, spends=True)
     assert queue.went == [ALICE]
     queue.finish()
@@ -373,13 +362,13 @@ def test_unknown_credentials_share_a_lane() -> None:
     """A tenth of the connections; the others have the rest, and wait for none of them."""
     queue = Queue(max_connections=50, max_in_flight=80)
     for number in range(8):
-        queue.enter(f"made up {number}", unknown=UNKNOWN)
+        queue.enter(f"made up {number}", unverified=UNVERIFIED)
     assert len(queue.went) == 5
-    assert queue.limiter.unknown_in_flight == 5
+    assert queue.limiter.unverified_in_flight == 5
     for _ in range(45):
         queue.enter(ALICE)
     assert queue.went[5:] == [ALICE] * 45
-    queue.leave()
+    queue.release()
     assert queue.went[50:] == ["made up 5"]
     queue.finish()
 
@@ -388,20 +377,20 @@ def test_checks_have_half_of_what_others_leave() -> None:
     """As it is when they are sent, and a tenth in any case."""
     queue = Queue(max_connections=50, max_in_flight=80)
     queue.enter_all(*[ALICE] * 20)
-    queue.enter_all(*[f"made up {number}" for number in range(40)], unknown=CHECKS)
+    queue.enter_all(*[f"made up {number}" for number in range(40)], unverified=CHECKS)
     assert len(queue.went) == 20 + 15
     queue.enter_all(*[BOB] * 15)
     assert queue.went[35:] == [BOB] * 15
     # What others leave, checks get.
-    queue.leave(20)
-    assert queue.limiter.unknown_in_flight == 17
+    queue.release(20)
+    assert queue.limiter.unverified_in_flight == 17
     queue.finish()
 
 
 def test_a_small_mirror_has_four_for_them() -> None:
     """However few connections there are."""
     queue = Queue(max_connections=10, max_in_flight=80)
-    queue.enter_all(*[f"made up {number}" for number in range(9)], unknown=UNKNOWN)
+    queue.enter_all(*[f"made up {number}" for number in range(9)], unverified=UNVERIFIED)
     assert len(queue.went) == 4
     queue.finish()
 
@@ -409,41 +398,41 @@ def test_a_small_mirror_has_four_for_them() -> None:
 def test_what_is_accepted_leaves_the_lane_at_once() -> None:
     """With what it has on its way, and what waits; others move up."""
     queue = Queue(max_connections=50, max_in_flight=80)
-    queue.enter_all(*[ALICE] * 7, BOB, unknown=UNKNOWN)
+    queue.enter_all(*[ALICE] * 7, BOB, unverified=UNVERIFIED)
     assert queue.went == [ALICE] * 5
-    queue.limiter.accepted(ALICE, queue.permits[0])
+    queue.limiter.note_accepted(ALICE, queue.permits[0])
     assert sorted(queue.went) == [ALICE] * 7 + [BOB]
     # The others that were on their way are still there, until they end.
-    assert queue.limiter.unknown_in_flight == 5
-    queue.leave(4)
-    queue.leave(4)
-    assert queue.limiter.unknown_in_flight == 0
-    assert not queue.limiter._connections
+    assert queue.limiter.unverified_in_flight == 5
+    queue.release(4)
+    queue.release(4)
+    assert queue.limiter.unverified_in_flight == 0
+    assert not queue.limiter.in_flight
     queue.finish()
 
 
 def test_a_permit_that_was_left_is_not_moved() -> None:
     """Nor is that of a check, which ends soon."""
     queue = Queue(max_connections=50, max_in_flight=80)
-    queue.enter(ALICE, unknown=CHECKS)
-    queue.enter(ALICE, unknown=UNKNOWN)
+    queue.enter(ALICE, unverified=CHECKS)
+    queue.enter(ALICE, unverified=UNVERIFIED)
     check, other = queue.permits
-    queue.limiter.accepted(ALICE, check)
-    assert queue.limiter.unknown_in_flight == 2
-    other.leave()
-    queue.limiter.accepted(ALICE, other)
-    assert queue.limiter.unknown_in_flight == 1
-    check.leave()
+    queue.limiter.note_accepted(ALICE, check)
+    assert queue.limiter.unverified_in_flight == 2
+    other.release()
+    queue.limiter.note_accepted(ALICE, other)
+    assert queue.limiter.unverified_in_flight == 1
+    check.release()
     queue.permits.clear()
     queue.finish()
 
 
 def test_too_many_unknown_credentials_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """At once, or when they have waited for long; none of the others is."""
-    monkeypatch.setattr(rate_limiter, "MOST_UNKNOWN", 2)
+    monkeypatch.setattr(rate_limiter, "MOST_UNVERIFIED", 2)
     monkeypatch.setattr(rate_limiter, "MOST_OF_ALL", 1)
     queue = Queue(max_connections=50, max_in_flight=1)
-    queue.enter_all(*[f"made up {number}" for number in range(8)], unknown=UNKNOWN)
+    queue.enter_all(*[f"made up {number}" for number in range(8)], unverified=UNVERIFIED)
     (error,) = queue.errors()
     assert (error.status, error.retry_after) == (503, 1)
     assert "not accepted yet" in error.message
@@ -458,9 +447,9 @@ def test_unknown_credentials_have_no_budget_of_points() -> None:
     """Nothing is counted for what may be made up; known ones have theirs."""
     queue = Queue(max_connections=50, max_in_flight=80, points_per_minute=5)
     for number in range(5):
-        queue.enter(f"made up {number}", unknown=UNKNOWN, points=5)
+        queue.enter(f"made up {number}", unverified=UNVERIFIED, points=5)
     assert len(queue.went) == 5
-    assert not queue.limiter._lanes
+    assert not queue.limiter.queues.accepted
     queue.finish()
 
 
@@ -475,5 +464,5 @@ def test_at_the_end_nobody_waits() -> None:
     queue.enter(BOB)
     assert [error.reason for error in queue.errors()] == ["shutting-down"] * 2
     assert closed.called
-    queue.leave()
+    queue.release()
     assert not queue.clock.getDelayedCalls()

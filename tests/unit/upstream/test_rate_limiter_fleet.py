@@ -1,4 +1,4 @@
-"""Many processes that share one Redis ask GitHub no more than one process may."""
+"""Many replicas that share one Redis send GitHub no more than one replica may."""
 
 from __future__ import annotations
 
@@ -15,28 +15,35 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.http.error_responses import MirrorError
-from ghmirror_tw.store import fleet_shares
-from ghmirror_tw.store.fleet_shares import Share
-from ghmirror_tw.upstream import rate_limiter
-from ghmirror_tw.upstream.rate_limiter import Permit, RateLimiter
+from ghmirror_tw.store import fleet_semaphore
+from ghmirror_tw.store.fleet_semaphore import FleetSemaphore
+from ghmirror_tw.upstream import points_limit, rate_limiter, request_queues
+from ghmirror_tw.upstream.rate_limiter import RateLimiter
+from ghmirror_tw.upstream.request_queue import Permit
 from tests.fakes.interposer import Interposer, interpose
 from tests.harness.home import reactor, turn, until
 from tests.harness.redis_house import SOON, at_rest
 from tests.harness.redis_servers import RedisServer, start_redis
-from tests.unit.redis_store.test_redis_budgets import ALICE, open_budgets
+from tests.unit.redis_store.test_redis_semaphores import ALICE, open_semaphores
 
 BOB = "b" * 32
 
 
-def share_of(lane: rate_limiter._Lane) -> Share:
-    """Return what a lane has of the slots of its credential."""
-    assert isinstance(lane.slots, Share)
-    return lane.slots
+def slots_of(replica: RateLimiter, credential: str = ALICE) -> FleetSemaphore:
+    """Return the semaphore of requests in flight of a credential."""
+    in_flight = replica.queues.of(credential).in_flight
+    assert isinstance(in_flight, FleetSemaphore)
+    return in_flight
+
+
+def redis_of(replica: RateLimiter) -> Any:
+    """Return the semaphores in Redis."""
+    return replica.semaphores
 
 
 @define(eq=False)
 class Counting:
-    """GitHub, as far as its secondary limits go: how much is in flight, and in a window."""
+    """GitHub's secondary limits: counts the requests in flight, and the points of a window."""
 
     window_s: float = 60.0
     takes_s: float = 0.005
@@ -48,7 +55,7 @@ class Counting:
     _sum: int = 0
 
     async def answer(self, who: Any, points: int) -> None:
-        """Take a question of *who*'s."""
+        """Respond to a request of *who*."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         now = reactor.seconds()
@@ -65,7 +72,7 @@ class Counting:
 
 
 class Fleet(TestCase):
-    """Several pacings, one Redis, one GitHub."""
+    """Several rate limiters, one Redis, one GitHub."""
 
     server: RedisServer
 
@@ -94,36 +101,36 @@ class Fleet(TestCase):
         }
         started = []
         for _ in range(count):
-            budgets = await open_budgets(self, server or self.server, turn_ms=50)
+            semaphores = await open_semaphores(self, server or self.server, turn_ms=50)
             if counted:
-                budgets.history.look()
-                await budgets.history.looked(SOON)
-            started.append(RateLimiter(reactor, budgets, **values))
+                semaphores.history.look()
+                await semaphores.history.looked(SOON)
+            started.append(RateLimiter(reactor, semaphores, **values))
         for each in started:
             self.addCleanup(each.close)
         self.fleet += started
         return started
 
     async def ask(self, replica: RateLimiter, who: str = ALICE, points: int = 1) -> None:
-        """Put one question by way of a replica, after it has looked something up."""
-        with replica.expecting(who):
+        """Send one request by way of a replica, after a look-up."""
+        with replica.prefetch(who):
             await turn()
-        permit = await replica.enter(who, "core", points)
+        permit = await replica.acquire(who, "core", points)
         try:
             await self.github.answer(replica, points)
         finally:
-            permit.leave()
+            permit.release()
 
     def ask_all(
         self, times: int, *, fleet: list[RateLimiter] | None = None, **more: Any
     ) -> Deferred[Any]:
-        """Put so many questions by way of each replica, all at once."""
+        """Send so many requests by way of each replica, all at once."""
         chosen = self.fleet if fleet is None else fleet
         asked = [start(self.ask(each, **more)) for each in chosen for _ in range(times)]
         return DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
 
     async def poll(self, replica: RateLimiter, who: str = ALICE) -> None:
-        """Put one question after the other, until told to stop."""
+        """Send one request after the other, until `stopping`."""
         while not self.stopping:
             try:
                 await self.ask(replica, who)
@@ -190,87 +197,85 @@ class Fleet(TestCase):
     async def test_what_is_in_use_is_not_given_away(self) -> None:
         """Whoever needs it more must wait until it is over."""
         first, second = await self.start(2)
-        permits = [await first.enter(ALICE, "core") for _ in range(8)]
-        asked = second.enter(ALICE, "core")
-        slots = share_of(first._lanes[ALICE])
-        await until(lambda: slots._target < 8)
-        before = self.bids()
-        await until(lambda: self.bids() > before + 10)
+        permits = [await first.acquire(ALICE, "core") for _ in range(8)]
+        asked = second.acquire(ALICE, "core")
+        before = self.renewals()
+        await until(lambda: self.renewals() > before + 20)
         assert not asked.called
-        permits.pop().leave()
-        (await asked).leave()
+        permits.pop().release()
+        (await asked).release()
         for permit in permits:
-            permit.leave()
+            permit.release()
 
-    def bids(self) -> int:
-        """Return how many the server has heard."""
+    def renewals(self) -> int:
+        """Return how many renewals of leases the server has received."""
         told = self.server.ask("INFO", "commandstats").decode()
         return sum(map(int, re.findall(r"cmdstat_evalsha:calls=(\d+)", told)))
 
     async def test_credentials_are_not_in_each_other_s_way(self) -> None:
         """Each has its own limit."""
         first, second = await self.start(2, max_in_flight=2)
-        permits = [await first.enter(ALICE, "core") for _ in range(2)]
-        alice = start(second.enter(ALICE, "core"))
+        permits = [await first.acquire(ALICE, "core") for _ in range(2)]
+        alice = start(second.acquire(ALICE, "core"))
         await self.ask_all(10, who=BOB)
         assert not alice.called
         for permit in permits:
-            permit.leave()
-        (await alice).leave()
+            permit.release()
+        (await alice).release()
         assert self.github.most_in_flight <= 2
 
     async def test_what_is_idle_is_given_back(self) -> None:
         """Then there is nothing of it in Redis, nor in the process."""
         await self.start(2)
         await self.ask_all(10)
-        await until(lambda: not any(each._lanes for each in self.fleet))
+        await until(lambda: not any(each.queues.accepted for each in self.fleet))
         assert self.server.ask("KEYS", "*:b:*") == []
 
     async def test_what_the_dead_held_is_free_again(self) -> None:
         """When its lease has run out; until then, the others do with the rest."""
-        self.patch(fleet_shares, "LEASE_S", 1.0)
+        self.patch(fleet_semaphore, "LEASE_S", 1.0)
         dead, alive = await self.start(2)
-        permits = [await dead.enter(ALICE, "core") for _ in range(8)]
-        for lane in dead._lanes.values():  # it says nothing from now on
-            share_of(lane).close()
-        asked = start(alive.enter(ALICE, "core"))
-        await until(lambda: bool(alive._lanes) and share_of(alive._lanes[ALICE])._short)
+        permits = [await dead.acquire(ALICE, "core") for _ in range(8)]
+        slots_of(dead).close()  # it renews nothing from now on
+        asked = start(alive.acquire(ALICE, "core"))
+        before = self.renewals()
+        await until(lambda: self.renewals() > before + 2)
         assert not asked.called
-        (await asked).leave()
-        assert not self.server.ask("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", dead._owner)
+        (await asked).release()
+        assert not self.server.ask("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", slots_of(dead).owner)
         assert len(permits) == 8
 
     async def test_what_is_closed_gives_back_at_once(self) -> None:
         """A replica that ends in peace is in nobody's way."""
         first, second = await self.start(2)
         for _ in range(8):
-            (await first.enter(ALICE, "core")).leave()
+            (await first.acquire(ALICE, "core")).release()
         await first.close()
         assert self.server.ask("KEYS", "*:b:*") == []
-        (await second.enter(ALICE, "core")).leave()
+        (await second.acquire(ALICE, "core")).release()
 
     async def test_what_is_expected_is_asked_for_at_once(self) -> None:
-        """However late Redis answers, it needn't be asked again for what came meanwhile."""
+        """However late Redis responds: two round trips suffice for a burst of requests."""
         (one,) = await self.start(1, max_in_flight=80)
+        before = self.renewals()
         self.server.pause()
         with ExitStack() as expected:
             for _ in range(30):
-                expected.enter_context(one.expecting(ALICE))
-            slots = share_of(one._lanes[ALICE])
-            assert slots._bids < 10
+                expected.enter_context(one.prefetch(ALICE))
+            in_flight = slots_of(one)
             self.server.resume()
-            await until(lambda: not slots._bids)
-            assert slots.available >= 30
-        asked = [one.enter(ALICE, "core") for _ in range(30)]
+            await until(lambda: in_flight.available >= 30)
+            assert self.renewals() <= before + 3  # and one for a script that is not known yet
+        asked = [one.acquire(ALICE, "core") for _ in range(30)]
         assert all(each.called for each in asked)
         for each in asked:
-            (await each).leave()
+            (await each).release()
 
     # Points.
 
     async def test_the_fleet_spends_no_more_points_than_one(self) -> None:
         """In any window; here it is not a minute long. Writes get on, too."""
-        self.patch(rate_limiter, "_MINUTE_S", 0.5)
+        self.patch(request_queues, "_MINUTE_S", 0.5)
         self.github.window_s = 0.5
         await self.start(4, points_per_minute=40, max_in_flight=80)
         await DeferredList([self.ask_all(20), self.ask_all(4, points=5)], fireOnOneErrback=True)
@@ -279,7 +284,7 @@ class Fleet(TestCase):
 
     async def test_writes_get_on_where_there_is_less_than_one_for_each(self) -> None:
         """They take turns to have five points."""
-        self.patch(rate_limiter, "_MINUTE_S", 0.2)
+        self.patch(request_queues, "_MINUTE_S", 0.2)
         self.github.window_s = 0.2
         await self.start(4, points_per_minute=10)
         await self.ask_all(5, points=5)
@@ -288,15 +293,15 @@ class Fleet(TestCase):
 
     async def test_what_github_complains_of_is_known_to_all(self) -> None:
         """From then on the fleet counts points."""
-        self.patch(rate_limiter, "AUTO_POINTS", 30)
-        self.patch(rate_limiter, "_MINUTE_S", 0.5)
+        self.patch(points_limit, "AUTO_POINTS", 30)
+        self.patch(request_queues, "_MINUTE_S", 0.5)
         self.github.window_s = 0.5
         first, second = await self.start(2, points_per_minute="auto")
         await self.ask_all(100, fleet=[first])
         assert self.github.most_in_window > 30
-        first.complained(ALICE)
+        first.note_secondary_limit(ALICE)
         polling = start(self.poll(second))
-        await until(lambda: ALICE in second._complaints)
+        await until(lambda: second.points.counts(ALICE))
         await deferLater(reactor, 0.5)
         self.github.most_in_window = 0
         await self.ask_all(30)
@@ -318,9 +323,8 @@ class Fleet(TestCase):
         assert not self.refused
         self.server.restart()
         await until(lambda: bool(self.server.ask("KEYS", "*:b:*")))
-        lanes = [share_of(each._lanes[ALICE]) for each in self.fleet]
-        await until(lambda: not any(lane._alone for lane in lanes))
-        await until(lambda: sum(lane._held for lane in lanes) <= 8)
+        await until(lambda: all(slots_of(each).is_connected for each in self.fleet))
+        await until(lambda: sum(slots_of(each).allowed() for each in self.fleet) <= 8)
         self.github.most_in_flight = 0
         done = sum(self.github.answered.values())
         await until(lambda: sum(self.github.answered.values()) > done + 200)
@@ -331,16 +335,16 @@ class Fleet(TestCase):
 
     async def lose_redis(self, settled_for_s: float = 0.0) -> None:
         """Kill it once each replica has counted the others, and let all of them notice."""
-        fleet: list[Any] = [each.budgets for each in self.fleet]
-        for budgets in fleet:
-            budgets.history.look()
-            await until(lambda b=budgets: b.members == len(fleet))  # type: ignore[misc]
+        fleet: list[Any] = [each.semaphores for each in self.fleet]
+        for semaphores in fleet:
+            semaphores.history.look()
+            await until(lambda s=semaphores: s.members == len(fleet))  # type: ignore[misc]
         self.server.kill()
-        for budgets in fleet:
-            await until(lambda b=budgets: not b.records.servers.writing)  # type: ignore[misc]
+        for semaphores in fleet:
+            await until(lambda s=semaphores: not s.records.servers.writing)  # type: ignore[misc]
             # All leases may have ended long before the next request of a client.
-            budgets.history.looked_at -= settled_for_s
-            budgets._bid_at -= settled_for_s
+            semaphores.history.looked_at -= settled_for_s
+            semaphores._responded_at -= settled_for_s
 
     async def test_without_redis_the_fleet_has_no_more_in_flight_than_one(self) -> None:
         """Though no replica had any of this credential's requests before."""
@@ -355,14 +359,14 @@ class Fleet(TestCase):
         """Its lease is still good: until it ends, the others take little."""
         self.github.takes_s = 0.05
         first, *others = await self.start(8, max_in_flight=80)
-        permits = [await first.enter(ALICE, "core") for _ in range(80)]
+        permits = [await first.acquire(ALICE, "core") for _ in range(80)]
         self.github.in_flight += len(permits)
         await self.lose_redis()
         await self.ask_all(30, fleet=others)
         assert self.github.answered == dict.fromkeys(others, 30)
         assert 80 < self.github.most_in_flight < 100
         for permit in permits:
-            permit.leave()
+            permit.release()
 
     async def test_more_replicas_than_there_is_for_all_have_one_each(self) -> None:
         """Nobody starves."""
@@ -388,7 +392,7 @@ class Fleet(TestCase):
         (one,) = await self.start(1, points_per_minute=900, max_in_flight=80)
         await self.ask_all(30)
         self.server.kill()
-        await until(lambda: not one.budgets.records.servers.writing)  # type: ignore[attr-defined]
+        await until(lambda: not redis_of(one).records.servers.writing)
         await self.ask_all(60)
         assert self.github.answered == {one: 90}
 
@@ -397,39 +401,41 @@ class Fleet(TestCase):
         (big,) = await self.start(1, max_in_flight=20)
         between = interpose(self, self.server.address)
         (small,) = await self.start(1, max_in_flight=20, server=between)
-        budgets: Any = small.budgets
-        mine = [await small.enter(ALICE, "core")]
-        slots = share_of(small._lanes[ALICE])
-        theirs = [await big.enter(ALICE, "core") for _ in range(17)]
+        semaphores = redis_of(small)
+        mine = [await small.acquire(ALICE, "core")]
+        in_flight = slots_of(small)
+        theirs = [await big.acquire(ALICE, "core") for _ in range(17)]
         for accident in ("late", "lost"):
             # it befalls the next bid and no other, nor what is on its way from before
-            await at_rest(*budgets.records.servers.nodes())
+            await at_rest(*semaphores.records.servers.nodes())
             if accident == "late":
-                budgets.timeout_s = 0.25
+                semaphores.timeout_s = 0.25
                 between.silent = True
             else:
                 between.cut_after = 1
-            waiting = [small.enter(ALICE, "core")]
+            waiting = [small.acquire(ALICE, "core")]
             while waiting[-1].called:
-                waiting.append(small.enter(ALICE, "core"))
-            await until(lambda: slots._bids > 0 or slots._doubts > 0 or slots._alone > 0)
-            budgets.timeout_s = SOON
-            await until(lambda: slots._doubts > 0 or slots._alone > 0)
-            waiting += [small.enter(ALICE, "core") for _ in range(10)]
+                waiting.append(small.acquire(ALICE, "core"))
+            await until(lambda: in_flight._renewing is not None or in_flight._failures > 0)
+            semaphores.timeout_s = SOON
+            await until(lambda: in_flight._failures > 0)
+            waiting += [small.acquire(ALICE, "core") for _ in range(10)]
             between.silent = False
-            await until(lambda: not slots._doubts)
-            assert not slots._alone
+            failures = in_flight._failures
+            await until(lambda: not in_flight._failures)
+            assert failures == 1
+            assert in_flight.is_connected
             assert len(mine + theirs) + sum(each.called for each in waiting) <= 20
             for each in waiting:
                 each.addErrback(lambda _: None)
                 each.cancel()
         for permit in mine + theirs:
-            permit.leave()
+            permit.release()
 
     async def test_a_slow_redis_is_no_leave_to_take_it_all(self) -> None:
         """Others may be there, and have their parts; nobody waits for long to be told of them."""
         (slow,) = await self.start(1, counted=False, max_in_flight=40)
-        slow.budgets.timeout_s = 0.05  # type: ignore[attr-defined]
+        redis_of(slow).timeout_s = 0.05
         self.server.pause()
         self.addCleanup(self.server.resume)
         await self.ask_all(60)
@@ -438,13 +444,14 @@ class Fleet(TestCase):
     async def test_what_was_not_heard_does_no_harm_later(self) -> None:
         """What a share that is gone has told, and could not take back, is told anew."""
         (one,) = await self.start(1)
-        self.patch(fleet_shares, "LEASE_S", 3600.0)
+        self.patch(fleet_semaphore, "LEASE_S", 3600.0)
         await self.ask_all(1)
         key = f"ghmirror:{{{ALICE}}}:b:f"
         (row,) = self.server.ask("HVALS", key)
-        await until(lambda: not one._lanes)
-        self.server.ask("HSET", key, one._owner, row.replace(row.split()[0], b"0", 1))
-        (await one.enter(ALICE, "core")).leave()
+        owner = slots_of(one).owner
+        await until(lambda: not one.queues.accepted)
+        self.server.ask("HSET", key, owner, row.replace(row.split()[0], b"0", 1))
+        (await one.acquire(ALICE, "core")).release()
 
     async def test_redis_that_never_was_there_is_not_missed(self) -> None:
         """One process may do what it may without."""

@@ -1,0 +1,154 @@
+"""The queues of all credentials: created on demand, dropped when idle.
+
+A credential that GitHub has accepted has a queue of its own, with semaphores that the fleet shares.
+All others share two queues, one for checks of credentials and one for other requests, whose slots
+are a part of the connections of this process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from uuid import uuid4
+
+from attrs import define, field
+
+from ghmirror_tw.runtime.semaphore import Semaphore
+from ghmirror_tw.store.fleet_semaphore import FleetSemaphore
+from ghmirror_tw.store.semaphore_interface import Capacity, IFleetSemaphores, PermitLease
+from ghmirror_tw.upstream.points_limit import PointsLimit
+from ghmirror_tw.upstream.request_queue import IN_FLIGHT, RequestQueue
+
+#: The queues of unverified credentials: for checks of them (`credential_check`), and for the rest.
+CHECKS: Final = "checks"
+UNVERIFIED: Final = "unverified"
+#: Each of the two has this fraction of all connections in any case, and at least so many.
+_UNVERIFIED_FRACTION: Final = 10
+_UNVERIFIED_LEAST: Final = 4
+#: How many queues are kept while they are idle, where no other replica needs their permits.
+_KEPT: Final = 1000
+_MINUTE_S: Final = 60.0
+
+
+@define(eq=False, kw_only=True)
+class RequestQueues:
+    """Creates the queues. *connections* returns how many requests are in flight.
+
+    *semaphores*: those of the fleet; None: this process shares them with no other. *on_change* is
+    called with a queue for which permits may be free.
+    """
+
+    clock: Any
+    semaphores: IFleetSemaphores | None
+    max_connections: int
+    max_in_flight: int
+    points: PointsLimit
+    connections: Callable[[], int]
+    on_change: Callable[[RequestQueue], object]
+    chance: Callable[[], float] = field(factory=lambda: random.SystemRandom().random)
+    #: The queues of accepted credentials, by credential.
+    accepted: dict[str, RequestQueue] = field(init=False, factory=dict)
+    #: The two queues of unverified credentials, by name.
+    unverified: dict[str, RequestQueue] = field(init=False)
+    _owner: str = field(init=False, factory=lambda: uuid4().hex[:16])
+    _numbers: Iterator[int] = field(init=False, factory=lambda: itertools.count(1))
+
+    def __attrs_post_init__(self) -> None:
+        limits = {CHECKS: self._limit_of_checks, UNVERIFIED: self._limit_of_unverified}
+        self.unverified = {
+            name: RequestQueue(name, Semaphore(clock=self.clock, limit=limit), unverified=True)
+            for name, limit in limits.items()
+        }
+
+    def _limit_of_unverified(self) -> int:
+        return max(self.max_connections // _UNVERIFIED_FRACTION, _UNVERIFIED_LEAST)
+
+    def _limit_of_checks(self) -> int:
+        # Half of the connections that others do not use, for many new credentials at once.
+        used = self.connections() - self.unverified[CHECKS].in_flight.used
+        return max(self._limit_of_unverified(), (self.max_connections - used) // 2)
+
+    def of(self, credential: str) -> RequestQueue:
+        """Return the queue of an accepted credential."""
+        queue = self.accepted.get(credential)
+        if queue is None:
+            queue = self.accepted[credential] = self._create(credential)
+        self.count_points(queue)
+        return queue
+
+    def _create(self, credential: str) -> RequestQueue:
+        capacity = Capacity(credential, IN_FLIGHT, self.max_in_flight)
+        slots = self._semaphore(capacity, lambda: queue.length, lambda: 1)
+        queue = RequestQueue(credential, slots)
+        return queue
+
+    def _semaphore(
+        self, capacity: Capacity, waiting: Callable[[], int], least: Callable[[], int]
+    ) -> Semaphore:
+        credential = capacity.credential
+
+        def on_free() -> None:
+            queue = self.accepted.get(credential)
+            if queue is not None:
+                self.on_change(queue)
+
+        def on_lease(lease: PermitLease) -> None:
+            if lease.limited_s:
+                self.points.note_secondary_limit(credential, lease.limited_s)
+
+        common: dict[str, Any] = {
+            "clock": self.clock,
+            "limit": lambda: capacity.limit,
+            "cooldown_s": capacity.cooldown_s,
+            "on_free": on_free,
+        }
+        if self.semaphores is None:
+            return Semaphore(**common)
+        return FleetSemaphore(
+            **common,
+            semaphores=self.semaphores,
+            capacity=capacity,
+            owner=self._owner,
+            numbers=self._numbers,
+            waiting=waiting,
+            least=least,
+            on_lease=on_lease,
+            chance=self.chance,
+        )
+
+    def count_points(self, queue: RequestQueue) -> None:
+        """Begin or end to count points, as `PointsLimit` tells, for the requests of a queue."""
+        if queue.unverified or not (self.points.in_use or queue.points):
+            return
+        for kind, waiting in queue.waiting.items():
+            limit = self.points.of(queue.name, kind)
+            if not limit:
+                points = queue.points.pop(kind, None)
+                if points is not None:
+                    points.close()
+            elif kind not in queue.points and waiting:
+                queue.points[kind] = self._points(queue, kind, limit)
+
+    def _points(self, queue: RequestQueue, kind: str, limit: int) -> Semaphore:
+        return self._semaphore(
+            Capacity(queue.name, kind, limit, _MINUTE_S),
+            lambda: queue.points_waiting(kind),
+            lambda: queue.points_of_next(kind),
+        )
+
+    def drop_idle(self, queue: RequestQueue) -> None:
+        """Drop a queue if it is idle, and the fleet or the bound on idle queues requires it."""
+        if self.semaphores is None and len(self.accepted) <= _KEPT:
+            return
+        if queue.idle and self.accepted.get(queue.name) is queue:
+            del self.accepted[queue.name]
+            for semaphore in queue.semaphores:
+                semaphore.close()
+
+    def close(self) -> list[RequestQueue]:
+        """Return all queues, of which none is used any more."""
+        queues = [*self.accepted.values(), *self.unverified.values()]
+        self.accepted = {}
+        return queues
