@@ -40,7 +40,7 @@ _WORDS: Final = tuple(
 
 
 @frozen
-class Made:
+class SnapshotSizes:
     """What belongs to one representation."""
 
     key: CacheKey
@@ -88,7 +88,7 @@ def _content(rng: random.Random) -> bytes:
     return b"[" + ",".join(issues).encode() + b"]"
 
 
-def make(count: int, names: CredentialNames, credentials: int = 2) -> Iterator[Made]:
+def make(count: int, names: CredentialNames, credentials: int = 2) -> Iterator[SnapshotSizes]:
     """Make so many representations, each listed and granted to so many *credentials*."""
     rng = random.Random(1)
     fields = Fields(_LINES)
@@ -111,7 +111,7 @@ def make(count: int, names: CredentialNames, credentials: int = 2) -> Iterator[M
         modified = b"Wed, 25 Nov 2026 07:28:00 GMT"
         at = now - (count - number) / 1000
         grant = Grant(stored.digest, tag, modified, None, at, at, True, "octocat")
-        yield Made(
+        yield SnapshotSizes(
             CacheKey(b"/repos/octo/project/issues?page=%d" % number, b"application/json"),
             stored,
             Entry(stored.digest, at, at, True, stored.size, None, modified, "octocat"),

@@ -33,13 +33,13 @@ from twisted.logger import (
 from twisted.protocols.basic import LineReceiver
 from twisted.web.server import Site
 
-from benchmarks.filling import Made, make
+from benchmarks.filling import SnapshotSizes, make
 from benchmarks.starving import waited
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.runtime.garbage_collection import leave_alone
-from ghmirror_tw.snapshots.aws_service import load
+from ghmirror_tw.snapshots.aws_service import load_boto3
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.web.client_channel import MirrorSite
@@ -210,7 +210,7 @@ class Filled:
             Site(house.admin, reactor=self.reactor),
             interface="127.0.0.1",
         )
-        load()  # as it is where S3 is the target
+        load_boto3()  # as it is where S3 is the target
         gc.collect()
         leave_alone()  # as the service does
         self.held_up.open()
@@ -244,7 +244,7 @@ class Filled:
         ctypes.CDLL(None).malloc_trim(0)
         return {"plain": plain, "packed": packed}
 
-    async def _put(self, made: Made) -> None:
+    async def _put(self, made: SnapshotSizes) -> None:
         redis = self.house.redis
         for number, (user, grant) in enumerate(made.grants):
             if redis is None:

@@ -37,7 +37,7 @@ from benchmarks.bars import MIB, Bars
 from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, poll_all
 from benchmarks.figures import Spread, forget_most, resident
 from benchmarks.house import Told
-from ghmirror_tw.snapshots.aws_service import Access
+from ghmirror_tw.snapshots.aws_service import AwsAccess
 from tests.fakes.s3 import ENVIRONMENT, serving
 from tests.harness.redis_servers import RedisServer
 from tests.harness.running import ROOT
@@ -172,7 +172,7 @@ class Snapshot:
 def make_bucket(endpoint: str) -> str:
     """Make a bucket at *endpoint*; return its name."""
     os.environ.update(ENVIRONMENT)
-    client = Access("us-east-1", endpoint).client("s3")
+    client = AwsAccess("us-east-1", endpoint).client("s3")
     client.create_bucket(Bucket="benchmark")
     client.close()
     return "benchmark"

@@ -18,7 +18,6 @@ from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.thread_pool import ContentThreads
-from ghmirror_tw.snapshots.copies import Copies
 from ghmirror_tw.snapshots.lease import LeaseLostError
 from ghmirror_tw.snapshots.snapshot_errors import (
     DamagedError,
@@ -35,7 +34,8 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     TargetError,
     TruncatedError,
 )
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
+from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
 from ghmirror_tw.telemetry.logs import scrub
 from ghmirror_tw.wiring.redis_parts import build_redis_records, build_redis_trust
 from ghmirror_tw.wiring.snapshot_parts import TargetAccess, build_codec, server_of
@@ -95,17 +95,17 @@ class Desk:
     out: Output
     access: TargetAccess
     target: MeteredTarget = field(init=False)
-    copies: Copies = field(init=False)
+    repository: SnapshotRepository = field(init=False)
     replica: str = field(init=False, factory=lambda: f"command-{uuid4().hex}")
     now: Callable[[], float] = time.time
 
     def __attrs_post_init__(self) -> None:
-        self.target = MeteredTarget(self.access.copies.target, self.out.progress)
-        self.copies = Copies(
+        self.target = MeteredTarget(self.access.repository.target, self.out.progress)
+        self.repository = SnapshotRepository(
             self.reactor, self.target, self.access.codec, api_url=self.access.api_url
         )
 
-    async def listing(self) -> tuple[Stored, ...]:
+    async def listing(self) -> tuple[StoredSnapshot, ...]:
         """Return what is at the target; a directory that is not there is an error here."""
         directory = self.settings.snapshot.directory
         if directory is not None and await self.access.threads.run(_is_missing, directory):
@@ -113,7 +113,7 @@ class Desk:
             raise CommandError("target", text, Status.UNREACHABLE)
         return await self.target.listing()
 
-    async def named(self, text: str) -> Stored:
+    async def named(self, text: str) -> StoredSnapshot:
         """Return the snapshot that somebody calls *text*."""
         name = _name(text)
         for stored in await self.listing():

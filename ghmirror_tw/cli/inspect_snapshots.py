@@ -17,7 +17,7 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     UnusableError,
 )
 from ghmirror_tw.snapshots.snapshot_format import Pair, Summary
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
 from ghmirror_tw.store.record_names import Sort, parse
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 
@@ -71,7 +71,7 @@ async def show_list(desk: Desk) -> Status:
 class _Verified:
     """What was found out of one snapshot."""
 
-    stored: Stored
+    stored: StoredSnapshot
     word: str
     text: str
     summary: Summary | None = None
@@ -93,9 +93,9 @@ class _Verified:
         }
 
 
-async def _verified(desk: Desk, stored: Stored) -> _Verified:
+async def _verified(desk: Desk, stored: StoredSnapshot) -> _Verified:
     try:
-        summary = await desk.copies.check_usable(stored)
+        summary = await desk.repository.check_usable(stored)
     except UnusableError as error:
         fault = {"code": word_for(error), "message": str(error), "at_byte": error.at}
         return _Verified(stored, "unusable", str(error), error.summary, fault)
@@ -122,7 +122,7 @@ async def verify(desk: Desk, names: Sequence[str], *, newest: bool) -> Status:
     else:
         chosen = await desk.listing()
         if newest:
-            ours = snapshot_owner(desk.settings, desk.copies.codec)
+            ours = snapshot_owner(desk.settings, desk.repository.codec)
             chosen = (tuple(each for each in chosen if each.name.owner == ours) or chosen)[:1]
     if not chosen:
         raise CommandError("no-snapshot", f"{desk.target.where}: there are no snapshots")
@@ -195,7 +195,7 @@ async def show(desk: Desk, text: str) -> Status:
     tally, summary = _Tally(), None
     fault: SnapshotError | None = None
     try:
-        summary = await desk.copies.check_usable(stored, tally.see)
+        summary = await desk.repository.check_usable(stored, tally.see)
     except UnusableError as error:
         summary, fault = error.summary, error
     except SnapshotError as error:
@@ -223,7 +223,11 @@ async def show(desk: Desk, text: str) -> Status:
 
 
 def _shown(
-    desk: Desk, stored: Stored, tally: _Tally, summary: Summary | None, fault: SnapshotError | None
+    desk: Desk,
+    stored: StoredSnapshot,
+    tally: _Tally,
+    summary: Summary | None,
+    fault: SnapshotError | None,
 ) -> dict[str, Any]:
     header = None
     if summary is not None:

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.cli.progress import Progress
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
 from ghmirror_tw.snapshots.target_interface import ITarget
 from ghmirror_tw.store.store_interface import Pair
 
@@ -32,9 +32,9 @@ class MeteredTarget:
         where: str = self.target.where
         return where
 
-    async def listing(self) -> tuple[Stored, ...]:
+    async def listing(self) -> tuple[StoredSnapshot, ...]:
         """Return what is there."""
-        listed: tuple[Stored, ...] = await self.target.listing()
+        listed: tuple[StoredSnapshot, ...] = await self.target.listing()
         self._sizes = {each.name: each.size_bytes for each in listed}
         return listed
 

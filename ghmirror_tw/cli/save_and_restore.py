@@ -10,9 +10,9 @@ from ghmirror_tw.cli.context import Desk
 from ghmirror_tw.cli.exit_status import CommandError, Status
 from ghmirror_tw.cli.inspect_snapshots import about
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.snapshots.copies import Whole
-from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, kept
-from ghmirror_tw.snapshots.restorer import put_back
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, run_with_lease
+from ghmirror_tw.snapshots.restorer import restore_records
+from ghmirror_tw.snapshots.snapshot_repository import CheckedSnapshot
 from ghmirror_tw.wiring.snapshot_parts import build_saver, snapshot_owner
 
 
@@ -29,7 +29,7 @@ async def save(desk: Desk) -> Status:
             desk.reactor,
             desk.settings,
             archive,
-            desk.copies,
+            desk.repository,
             desk.replica,
             lambda: unfilled.append(True),
             desk.now,
@@ -76,7 +76,7 @@ async def _not_our_turn(desk: Desk) -> CommandError:
     """Return that somebody else saves the store, and what they have saved last."""
     recently = text_format.period(desk.settings.snapshot.interval)
     text = f"another replica has the lease: it saves the store now, or has within {recently}"
-    ours = snapshot_owner(desk.settings, desk.copies.codec)
+    ours = snapshot_owner(desk.settings, desk.repository.codec)
     for stored in await desk.target.listing():
         if stored.name.owner == ours:
             ago = text_format.period(max(0.0, desk.now() - stored.name.at_ms / 1000))
@@ -115,31 +115,35 @@ async def restore(desk: Desk, text: str | None) -> Status:
     return Status.OK if restored else Status.FAULT
 
 
-async def _chosen(desk: Desk, text: str | None) -> Whole:
+async def _chosen(desk: Desk, text: str | None) -> CheckedSnapshot:
     """Return the snapshot of that name if it is whole, or else what a mirror would take."""
     desk.target.doing = "Checking"
     if text is not None:
         stored = await desk.named(text)
-        return Whole(stored, await desk.copies.check_usable(stored))
+        return CheckedSnapshot(stored, await desk.repository.check_usable(stored))
     await desk.listing()
-    found = await desk.copies.newest_usable(snapshot_owner(desk.settings, desk.copies.codec))
+    found = await desk.repository.newest_usable(
+        snapshot_owner(desk.settings, desk.repository.codec)
+    )
     if found is None:
         raise CommandError("no-snapshot", f"{desk.target.where}: there is no usable snapshot")
     return found
 
 
-async def _put_back(desk: Desk, archive: Any, whole: Whole) -> int:
+async def _put_back(desk: Desk, archive: Any, whole: CheckedSnapshot) -> int:
     if not await archive.acquire_lease(RESTORE, desk.replica, LEASE_S):
         raise CommandError("lease", "another replica has the lease: it fills the store now")
     try:
-        return await kept(desk.reactor, archive, RESTORE, desk.replica, _fill(desk, archive, whole))
+        return await run_with_lease(
+            desk.reactor, archive, RESTORE, desk.replica, _fill(desk, archive, whole)
+        )
     finally:
         with suppress(RedisUnavailableError):
             await archive.release_lease(RESTORE, desk.replica)
 
 
-async def _fill(desk: Desk, archive: Any, whole: Whole) -> int:
-    restored = await put_back(archive, desk.copies, whole)
+async def _fill(desk: Desk, archive: Any, whole: CheckedSnapshot) -> int:
+    restored = await restore_records(archive, desk.repository, whole)
     if restored:
         await archive.mark_filled()
     return restored

@@ -1,1 +1,1 @@
-"""Copies of a store at a target."""
+"""Snapshots: copies of a store at a target, made on a schedule, and restored from there."""

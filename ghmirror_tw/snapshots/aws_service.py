@@ -1,8 +1,9 @@
-"""Asking AWS, and services that speak like it, through boto3: always in a thread."""
+"""Clients of AWS and compatible services through boto3; all calls are made in threads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from threading import Lock
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -20,10 +21,10 @@ R = TypeVar("R")
 
 _DENIED: Final = "access is denied to the credentials in use"
 _UNKNOWN: Final = "the credentials in use are not valid"
-_BUSY: Final = "the service asks to slow down"
+_BUSY: Final = "the service throttles requests"
 _ELSEWHERE: Final = "the bucket is in another region; see s3_region"
 
-#: What error codes mean, in our own words: what a service says may repeat credentials.
+#: Texts for error codes: the messages of a service may repeat credentials.
 _MEANINGS: Final = {
     **dict.fromkeys(("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403"), _DENIED),
     **dict.fromkeys(
@@ -56,23 +57,22 @@ _MEANINGS: Final = {
     "SnapshotAlreadyExistsFault": "a snapshot of that name exists",
 }
 
-#: Where the service's own words are needed to know what to do (which of a bucket's permissions
-#: ElastiCache misses), and tell no secret.
-_SAID: Final = {"InvalidParameterValue", "InvalidParameterCombination"}
-_SAID_LENGTH: Final = 300
+#: Codes whose own message is shown: it names the permission that is missing, and has no secret.
+_SHOWN: Final = {"InvalidParameterValue", "InvalidParameterCombination"}
+_SHOWN_LENGTH: Final = 300
 
 _GONE: Final = {"NoSuchKey", "404", "NotFound", "SnapshotNotFoundFault"}
 
-#: What botocore itself raises, by the names of its classes.
+#: Texts for the exceptions of botocore itself, by class name.
 _LOCAL: Final = {
     "NoCredentialsError": "there are no credentials",
     "PartialCredentialsError": "the credentials are not complete",
-    "CredentialRetrievalError": "no credentials could be got",
-    "TokenRetrievalError": "no credentials could be got",
+    "CredentialRetrievalError": "no credentials could be retrieved",
+    "TokenRetrievalError": "no credentials could be retrieved",
     "NoRegionError": "no region is known; see s3_region",
     "EndpointConnectionError": "no connection",
     "ConnectTimeoutError": "no connection in time",
-    "ReadTimeoutError": "no answer in time",
+    "ReadTimeoutError": "no response in time",
     "ConnectionClosedError": "the connection was closed",
     "ConnectionError": "the connection failed",
     "HTTPClientError": "the connection failed",
@@ -82,7 +82,7 @@ _LOCAL: Final = {
     "ValueError": "an address in the settings is not valid",
 }
 
-#: Codes and classes of failures that are permanent until settings or permissions change.
+#: Codes and classes of failures that last until settings or permissions change.
 _PERMANENT: Final = frozenset(
     {
         *(code for code, text in _MEANINGS.items() if text in {_DENIED, _UNKNOWN, _ELSEWHERE}),
@@ -96,16 +96,17 @@ _PERMANENT: Final = frozenset(
 )
 
 
-def load() -> None:
-    """Import boto3 now, where it is needed anyway, while nobody waits for anything yet."""
+def load_boto3() -> None:
+    """Import boto3, which takes 0.3 s, before any request is served."""
+    import_module("boto3.session")
 
 
 @frozen
-class Access:
-    """How a service is reached; credentials come from where boto3 always finds them.
+class AwsAccess:
+    """Region, endpoint and timeouts of a service; boto3 finds the credentials itself.
 
-    With an *endpoint_url* buckets are addressed by path, and checksums are sent only where they
-    are required: not everything that speaks S3 knows the newer ones.
+    With an *endpoint_url*, buckets are addressed by path and checksums are sent only where they
+    are required, because not every S3-compatible service supports the newer ones.
     """
 
     region: str = ""
@@ -115,11 +116,8 @@ class Access:
     read_timeout_s: float = 20.0
 
     def client(self, service: str) -> Any:
-        """Return a client of boto3. Importing it takes a third of a second: not before it's needed.
-
-        Raises what boto3 raises; see `explain`.
-        """
-        import boto3.session  # noqa: PLC0415 - see above
+        """Return a client of boto3. Raises the exceptions of boto3; see `explain`."""
+        import boto3.session  # noqa: PLC0415 - it takes 0.3 s, and most mirrors do not need it
         from botocore.config import Config  # noqa: PLC0415
 
         config: dict[str, Any] = {
@@ -137,8 +135,8 @@ class Access:
             endpoint_url=self.endpoint_url or None,
             config=Config(**config),
         )
-        # urllib3's own matching takes a bare wildcard for any single label, and the common name
-        # for a host's (RFC 9525, section 2); OpenSSL does neither. botocore has no option for it.
+        # urllib3 accepts a bare wildcard for any single label, and the common name as a host name
+        # (against RFC 9525, section 2). OpenSSL accepts neither; botocore has no option for it.
         manager = client._endpoint.http_session._manager  # noqa: SLF001 - see above
         context = manager.connection_pool_kw["ssl_context"]
         context.check_hostname = True
@@ -147,13 +145,13 @@ class Access:
 
 
 @define(eq=False)
-class Service:
-    """A service of AWS, and its one client: making it is slow, and not safe to do twice at a time.
+class AwsService:
+    """A service of AWS with one client, whose creation is slow and not thread-safe.
 
     For use in threads only.
     """
 
-    access: Access
+    access: AwsAccess
     name: str
     _client: Any = field(init=False, default=None)
     _lock: Any = field(init=False, factory=Lock)
@@ -167,14 +165,14 @@ class Service:
             return self._client
 
     def close(self) -> None:
-        """Let go of connections, when the threads have ended that use them."""
+        """Close the connections, after the threads that use them have ended."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
 
 
-def ask(tried: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Return what *work* returns; what botocore raises in it becomes a `TargetError`."""
+def call_aws(tried: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Return the result of *work*; an exception of botocore becomes a `TargetError`."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - slow
 
     try:
@@ -184,22 +182,22 @@ def ask(tried: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def code_of(error: Exception) -> str:
-    """Return the code by which a service calls an error, or ""."""
+    """Return the error code of a service, or ""."""
     response = getattr(error, "response", None)
-    said = response.get("Error", {}) if isinstance(response, dict) else {}
-    return str(said.get("Code", ""))
+    error_fields = response.get("Error", {}) if isinstance(response, dict) else {}
+    return str(error_fields.get("Code", ""))
 
 
 def explain(error: Exception, tried: str) -> TargetError:
-    """Return an error that says what was tried and why it failed, without any secret."""
+    """Return an error with the operation *tried* and the reason, without any secret."""
     code = code_of(error)
     if code in _GONE:
-        return NoSuchSnapshotError(f"{tried}: it is not there")
+        return NoSuchSnapshotError(f"{tried}: it does not exist")
     if code:
         meaning = _MEANINGS.get(code, "")
-        if code in _SAID:
-            said: str = getattr(error, "response", {}).get("Error", {}).get("Message", "")
-            meaning = " ".join(said.split())[:_SAID_LENGTH]
+        if code in _SHOWN:
+            message: str = getattr(error, "response", {}).get("Error", {}).get("Message", "")
+            meaning = " ".join(message.split())[:_SHOWN_LENGTH]
         kind = PermanentTargetError if code in _PERMANENT else TargetError
         return kind(f"{tried}: {meaning} ({code})" if meaning else f"{tried}: {code}")
     names = [each.__name__ for each in type(error).__mro__]
@@ -209,7 +207,7 @@ def explain(error: Exception, tried: str) -> TargetError:
 
 
 def is_interruption(error: Exception) -> bool:
-    """Whether an answer broke off while it was read, which boto3 does not ask for again."""
-    from botocore import exceptions  # noqa: PLC0415 - only where it's in use already
+    """Return whether a response was interrupted while it was read; boto3 does not retry those."""
+    from botocore import exceptions  # noqa: PLC0415 - it is loaded by then
 
     return isinstance(error, exceptions.HTTPClientError | exceptions.IncompleteReadError)

@@ -1,4 +1,4 @@
-"""Threads for what blocks: files and boto3. Never the reactor's own, which resolve names."""
+"""Threads for blocking calls (files and boto3); the reactor's own threads resolve host names."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ _THREADS: Final = 2
 
 @define(eq=False)
 class BlockingThreads:
-    """A bounded thread pool whose calls are never left behind."""
+    """A bounded thread pool; closing it waits for all calls."""
 
     reactor: Any
     pool: ThreadPool = field(factory=lambda: ThreadPool(0, _THREADS, name="snapshots"))
-    _under_way: set[Deferred[None]] = field(init=False, factory=set)
+    _in_progress: set[Deferred[None]] = field(init=False, factory=set)
 
     def open(self) -> None:
         """Start the pool."""
         self.pool.start()
 
     async def close(self) -> None:
-        """Stop the pool when what runs in it has ended, without holding up the reactor.
+        """Stop the pool after all calls have ended, without blocking the reactor.
 
-        Whoever was at it may clean up first; who has nothing running has to be ended before.
+        A caller whose call ends may make further calls to clean up.
         """
-        while self._under_way:
-            await DeferredList(list(self._under_way))
-            await deferLater(self.reactor, 0)  # what comes next of it has begun by now
+        while self._in_progress:
+            await DeferredList(list(self._in_progress))
+            await deferLater(self.reactor, 0)  # by now, a caller has started its next call
         if self.pool.started and not self.pool.joined:
             self.pool.stop()
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return what *work* returns, done in a thread.
+        """Return the result of *work*, which is called in a thread.
 
-        A thread can't be interrupted: cancelling this is heard when the work has ended, so that
-        nothing goes on behind the back of who cleans up after it.
+        A thread cannot be interrupted. So cancellation takes effect when the call has ended, and
+        the caller can clean up without a call in progress.
         """
         if self.pool.joined:
-            raise TargetError("nothing is kept any more: the mirror stops")
+            raise TargetError("the mirror is shutting down")
         outcome: list[R | Failure] = []
         ended: Deferred[None] = Deferred()
-        self._under_way.add(ended)
+        self._in_progress.add(ended)
 
         def end(result: R | Failure) -> None:
             outcome.append(result)
-            self._under_way.discard(ended)
+            self._in_progress.discard(ended)
             ended.callback(None)
 
         deferToThreadPool(self.reactor, self.pool, work, *args, **kwargs).addBoth(end)

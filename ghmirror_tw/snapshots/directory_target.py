@@ -1,4 +1,4 @@
-"""Snapshots in a directory: temporary files that are renamed when they are whole."""
+"""Snapshots in a directory: temporary files that are renamed when they are complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ghmirror_tw.snapshots.snapshot_names import (
     CHUNK_BYTES,
     LEFTOVER_S,
     SnapshotName,
-    Stored,
+    StoredSnapshot,
     newest_first,
 )
 from ghmirror_tw.snapshots.target_interface import ITarget
@@ -38,7 +38,7 @@ R = TypeVar("R")
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
-#: The disk is full, or the user's part of it.
+#: The disk or the user's quota is full.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TEMPORARY: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.tmp", re.ASCII)
 
@@ -46,24 +46,24 @@ _TEMPORARY: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.tmp", re.ASCII)
 @implementer(ITarget)
 @define(eq=False)
 class DirectoryTarget:
-    """Keeps snapshots as files that only their owner can read; all file IO is done by *workers*."""
+    """Snapshots as files that only their owner can read; all file IO is done in *threads*."""
 
-    workers: BlockingThreads
+    threads: BlockingThreads
     directory: Path
     now: Callable[[], float] = field(default=time.time)
 
     @property
     def where(self) -> str:
-        """What logs call it."""
+        """The URL of the directory."""
         return self.directory.as_uri()
 
-    async def listing(self) -> tuple[Stored, ...]:
-        """Return what is there; a directory that isn't there yet holds nothing."""
+    async def listing(self) -> tuple[StoredSnapshot, ...]:
+        """Return the snapshots, newest first; a missing directory has none."""
         return await self._run("listed", self._list)
 
     async def write(self, name: SnapshotName, chunks: AsyncIterator[bytes]) -> int:
-        """Write a temporary file, have the disk keep it, and rename it."""
-        writing = _Writing(self.directory, name.text)
+        """Write a temporary file, flush it to disk, and rename it."""
+        writing = TemporaryFile(self.directory, name.text)
         try:
             await self._run("written to", writing.begin)
             async for chunk in chunks:
@@ -74,8 +74,8 @@ class DirectoryTarget:
             raise
 
     async def read(self, name: SnapshotName) -> AsyncGenerator[bytes]:
-        """Give a file in chunks."""
-        # What a thread has opened is closed, even if nobody waits for it any more by then.
+        """Yield the content of a file in chunks."""
+        # A file that a thread has opened is closed even if this was cancelled meanwhile.
         opened: list[IO[bytes]] = []
         try:
             await self._run("read", lambda: opened.append(self._open(name)))
@@ -83,27 +83,30 @@ class DirectoryTarget:
                 yield chunk
         finally:
             for file in opened:
-                await self.workers.run(file.close)
+                await self.threads.run(file.close)
 
     async def delete(self, name: SnapshotName) -> None:
         """Unlink a file."""
         await self._run("cleaned up", self._path(name).unlink, missing_ok=True)
 
     async def clean(self) -> int:
-        """Unlink the old temporary files of ours."""
+        """Unlink old temporary files of the mirror."""
         return await self._run("cleaned up", self._clean)
 
-    async def _discard(self, writing: _Writing) -> None:
+    async def _discard(self, writing: TemporaryFile) -> None:
         try:
             await self._run("cleaned up", writing.discard)
         except TargetError as error:
-            _log.warn("{error}; it is tried again after a day", error=str(error))
+            _log.warn(
+                "Unfinished snapshot not removed, will be retried after a day: error={error}",
+                error=str(error),
+            )
 
     async def _run(self, tried: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return await self.workers.run(work, *args, **kwargs)
+            return await self.threads.run(work, *args, **kwargs)
         except OSError as error:
-            text = f"{self.where} can't be {tried}: {error.strerror or type(error).__name__}"
+            text = f"{self.where} cannot be {tried}: {error.strerror or type(error).__name__}"
             if error.errno in _FULL:
                 raise FullTargetError(text) from None
             permanent = isinstance(error, PermissionError | NotADirectoryError)
@@ -115,9 +118,9 @@ class DirectoryTarget:
     # In a thread.
 
     def _entries(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield the regular files that are there, ours or root's, and did not vanish meanwhile.
+        """Yield the regular files that belong to this user or root.
 
-        What somebody else has put there, as anybody can in some directories, is not believed.
+        Files of other users are not trusted: some directories are writable for all users.
         """
         owners = {0, os.geteuid()}
         try:
@@ -131,11 +134,11 @@ class DirectoryTarget:
                     if stat.S_ISREG(status.st_mode) and status.st_uid in owners:
                         yield entry.name, status
 
-    def _list(self) -> tuple[Stored, ...]:
+    def _list(self) -> tuple[StoredSnapshot, ...]:
         found = [(SnapshotName.parse(name), status) for name, status in self._entries()]
         return newest_first(
             [
-                Stored(name, status.st_size, status.st_mtime)
+                StoredSnapshot(name, status.st_size, status.st_mtime)
                 for name, status in found
                 if name is not None
             ]
@@ -145,7 +148,7 @@ class DirectoryTarget:
         try:
             return self._path(name).open("rb")
         except FileNotFoundError:
-            raise NoSuchSnapshotError(f"{self.where}: there is no {name.text}") from None
+            raise NoSuchSnapshotError(f"{self.where}: {name.text} does not exist") from None
 
     def _clean(self) -> int:
         removed = 0
@@ -159,32 +162,35 @@ class DirectoryTarget:
 
 
 @define(eq=False)
-class _Writing:
-    """One file on its way; all of it runs in threads, one call at a time."""
+class TemporaryFile:
+    """A snapshot that is being written; its methods run in threads, one call at a time."""
 
     directory: Path
     name: str
     size: int = 0
     _file: IO[bytes] | None = None
-    _temporary: Path | None = None
+    _path: Path | None = None
     _renamed: bool = False
 
     def begin(self) -> None:
+        """Create the file."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._temporary = self.directory / f".{self.name}.{uuid.uuid4().hex}.tmp"
+        self._path = self.directory / f".{self.name}.{uuid.uuid4().hex}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        self._file = os.fdopen(os.open(self._temporary, flags, 0o600), "wb")
+        self._file = os.fdopen(os.open(self._path, flags, 0o600), "wb")
 
     def write(self, chunk: bytes) -> None:
+        """Append *chunk*."""
         self._opened.write(chunk)
         self.size += len(chunk)
 
     def finish(self) -> int:
+        """Flush the file to disk and rename it; return its size in bytes."""
         self._opened.flush()
         os.fsync(self._opened.fileno())
         self._opened.close()
-        assert self._temporary is not None
-        self._temporary.replace(self.directory / self.name)
+        assert self._path is not None
+        self._path.replace(self.directory / self.name)
         self._renamed = True
         directory = os.open(self.directory, os.O_RDONLY)
         try:
@@ -194,12 +200,12 @@ class _Writing:
         return self.size
 
     def discard(self) -> None:
-        """Leave nothing, however far it has come."""
+        """Remove the file, whether it was renamed or not."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # what could not be flushed is not wanted any more
+            with contextlib.suppress(OSError):  # a failing flush does not matter here
                 self._file.close()
         for path, made in (
-            (self._temporary, self._temporary is not None),
+            (self._path, self._path is not None),
             (self.directory / self.name, self._renamed),
         ):
             if made and path is not None:

@@ -1,9 +1,9 @@
-"""ElastiCache's own snapshots: made, exported to a bucket, and deleted when newer ones are there.
+"""Snapshots by ElastiCache itself: created, exported to a bucket, and deleted when superseded.
 
 AWS API reference, ElastiCache 2015-02-02: `CreateSnapshot`, `CopySnapshot`, `DescribeSnapshots`,
-`DeleteSnapshot`. An export is a copy of a snapshot with a `TargetBucket`; while it is made the
-snapshot is ``exporting``, and afterwards the bucket has one object for each shard, called as the
-snapshot with a number and ``.rdb`` behind it. AWS knows no prefix: they stand at the bucket's top.
+`DeleteSnapshot`. An export is a copy of a snapshot with a `TargetBucket`. Meanwhile the snapshot
+has the status ``exporting``; then the bucket has one object for each shard, with the name of the
+snapshot, a number and ``.rdb``. AWS has no prefix for exports: they are at the bucket's top level.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ghmirror_tw.snapshots.aws_service import Service, ask
+from ghmirror_tw.snapshots.aws_service import AwsService, call_aws
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
 
@@ -28,24 +28,24 @@ R = TypeVar("R")
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
-#: How often to look whether a snapshot is due: the interval counts across restarts. In seconds.
+#: The interval of checks whether a snapshot is due, in seconds.
 CHECK_S: Final = 600.0
 
 _POLL_S: Final = 15.0
-_PATIENCE_S: Final = 3600.0
+_TIMEOUT_S: Final = 3600.0
 _CHANGING: Final = {"creating", "copying", "exporting", "restoring"}
 _TIME: Final = "%Y%m%dt%H%M%Sz"
 
 
 @frozen
-class Named:
-    """How snapshots of a replication group are called, and their exports; AWS has lower case."""
+class ElastiCacheNames:
+    """The names of a replication group's snapshots and exports, which AWS lower-cases."""
 
     group: str
 
     @property
     def prefix(self) -> str:
-        """What they all begin with; so do those of groups with longer names."""
+        """The prefix of all names; names of groups with longer IDs may have it as well."""
         return f"ghmirror-{self.group.lower()}-"
 
     def at(self, seconds: float) -> str:
@@ -53,7 +53,7 @@ class Named:
         return self.prefix + datetime.fromtimestamp(seconds, UTC).strftime(_TIME)
 
     def time_of(self, name: str) -> float | None:
-        """Return the time in a name, or None: then it is not ours, and is never touched."""
+        """Return the time in a name, or None if it is not a name of the mirror's."""
         text = name.removeprefix(self.prefix)
         if not re.fullmatch(r"\d{8}t\d{6}z", text, re.ASCII):
             return None
@@ -63,58 +63,59 @@ class Named:
             return None
 
     def exported(self, key: str) -> str | None:
-        """Return the snapshot that an object in the bucket is an export of, or None."""
+        """Return the snapshot of which an object in the bucket is an export, or None."""
         match = re.fullmatch(r"(?P<name>.+?)(-\d{4})?\.rdb", key, re.ASCII)
         return match["name"] if match and self.time_of(match["name"]) is not None else None
 
 
 @frozen
-class _Held:
-    """A snapshot that ElastiCache holds."""
+class ElastiCacheSnapshot:
+    """A snapshot in ElastiCache."""
 
     name: str
     status: str
     shards: int
 
     @classmethod
-    def of(cls, said: dict[str, Any]) -> _Held:
-        shards = said.get("NumNodeGroups") or len(said.get("NodeSnapshots") or ()) or 1
-        return cls(said["SnapshotName"], said.get("SnapshotStatus", ""), shards)
+    def of(cls, described: dict[str, Any]) -> ElastiCacheSnapshot:
+        """Return a snapshot as `DescribeSnapshots` has it."""
+        shards = described.get("NumNodeGroups") or len(described.get("NodeSnapshots") or ()) or 1
+        return cls(described["SnapshotName"], described.get("SnapshotStatus", ""), shards)
 
 
 @define(eq=False)
 class ElastiCacheSnapshots:
     """Keeps the *keep* newest snapshots of a replication group, and as many exports in a bucket.
 
-    `run` is what a `Schedule` calls every `CHECK_S`. It does nothing until *interval_s* have
-    passed since the newest one was made, whoever made it. What an earlier run has left half-done
-    is gone on with. *now* is the time in seconds since the epoch.
+    A `Schedule` calls `run` every `CHECK_S`. It does nothing until *interval_s* after the newest
+    snapshot, which any replica may have made before a restart. It resumes an incomplete run.
+    *now* returns seconds since the epoch.
     """
 
     reactor: IReactorTime
-    workers: BlockingThreads
-    elasticache: Service
-    s3: Service
+    threads: BlockingThreads
+    elasticache: AwsService
+    s3: AwsService
     group: str
     bucket: str
     keep: int
     interval_s: float
     now: Callable[[], float]
     poll_s: float = _POLL_S
-    patience_s: float = _PATIENCE_S
-    _named: Named = field(init=False)
+    timeout_s: float = _TIMEOUT_S
+    _named: ElastiCacheNames = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._named = Named(self.group)
+        self._named = ElastiCacheNames(self.group)
 
     async def run(self) -> None:
-        """Make, export and delete what is due. Raises `TargetError`; the next run goes on."""
+        """Create, export and delete what is due. Raises `TargetError`; the next run resumes."""
         held = await self._held()
         name = held[0].name if held else None
         if name is None or self._is_due(name):
             name = self._named.at(self.now())
             await self._do("creating a snapshot", self._create, name)
-            _log.info("ElastiCache makes the snapshot {name}", name=name)
+            _log.info("ElastiCache snapshot started: name={name}", name=name)
         snapshot = await self._available(name)
         await self._export(snapshot)
         await self._prune(name)
@@ -122,53 +123,59 @@ class ElastiCacheSnapshots:
     def _is_due(self, newest: str) -> bool:
         return self.now() - (self._named.time_of(newest) or 0.0) >= self.interval_s
 
-    async def _held(self) -> list[_Held]:
-        """Return what ElastiCache holds of ours, newest first."""
+    async def _held(self) -> list[ElastiCacheSnapshot]:
+        """Return the mirror's snapshots in ElastiCache, newest first."""
         held = await self._do("listing snapshots", self._describe)
         return sorted(held, key=lambda each: each.name, reverse=True)
 
-    async def _available(self, name: str) -> _Held:
-        """Return a snapshot when it has been made."""
-        deadline = self.reactor.seconds() + self.patience_s
+    async def _available(self, name: str) -> ElastiCacheSnapshot:
+        """Return a snapshot when it is available."""
+        deadline = self.reactor.seconds() + self.timeout_s
         while True:
             snapshot = await self._do(f"looking at {name}", self._describe_one, name)
             if snapshot.status == "available":
                 return snapshot
             if snapshot.status not in _CHANGING:
-                raise TargetError(f"{self._where}: {name} can't be used: it is {snapshot.status}")
-            await self._later(deadline, f"{name} is still {snapshot.status}")
+                raise TargetError(
+                    f"{self._where}: {name} cannot be used, its status is {snapshot.status}"
+                )
+            await self._poll_again(deadline, f"{name} is still {snapshot.status}")
 
-    async def _later(self, deadline: float, otherwise: str) -> None:
+    async def _poll_again(self, deadline: float, otherwise: str) -> None:
         if self.reactor.seconds() >= deadline:
-            text = f"{self._where}: {otherwise} after {self.patience_s:.0f} s"
-            raise TargetError(f"{text}; the next run goes on with it")
+            text = f"{self._where}: {otherwise} after {self.timeout_s:.0f} s"
+            raise TargetError(f"{text}; the next run resumes")
         await deferLater(self.reactor, self.poll_s)
 
-    async def _export(self, snapshot: _Held) -> None:
-        """Export an available snapshot, unless it has been; parts of an export are replaced."""
+    async def _export(self, snapshot: ElastiCacheSnapshot) -> None:
+        """Export an available snapshot if it is not exported; a partial export is replaced."""
         keys = (await self._exports()).get(snapshot.name, [])
         if len(keys) >= snapshot.shards:
             return
-        # AWS refuses to export over an object that is there.
-        await self._do("removing half an export", self._remove, keys)
+        # AWS does not overwrite an existing object.
+        await self._do("removing a partial export", self._remove, keys)
         await self._do(f"exporting {snapshot.name}", self._copy, snapshot.name)
-        deadline = self.reactor.seconds() + self.patience_s
+        deadline = self.reactor.seconds() + self.timeout_s
         while True:
             await self._available(snapshot.name)
             keys = (await self._exports()).get(snapshot.name, [])
             if len(keys) >= snapshot.shards:
                 break
-            await self._later(deadline, f"the export of {snapshot.name} is not whole")
+            await self._poll_again(deadline, f"the export of {snapshot.name} is not complete")
         _log.info(
-            "ElastiCache's snapshot {name} is in {bucket}", name=snapshot.name, bucket=self.bucket
+            "ElastiCache snapshot exported: name={name} bucket={bucket}",
+            name=snapshot.name,
+            bucket=self.bucket,
         )
 
     async def _prune(self, current: str) -> None:
-        """Delete what is superseded, and what is left of exports that never became whole."""
+        """Delete superseded snapshots and exports, and incomplete exports."""
         held = await self._held()
         for each in held[self.keep :]:
             if each.status not in {*_CHANGING, "deleting"}:
-                await self._forgive(self._do(f"deleting {each.name}", self._delete, each.name))
+                await self._ignore_missing(
+                    self._do(f"deleting {each.name}", self._delete, each.name)
+                )
         shards = {each.name: each.shards for each in held if each.status == "available"}
         whole = 0
         for name, keys in sorted((await self._exports()).items(), reverse=True):
@@ -177,14 +184,14 @@ class ElastiCacheSnapshots:
             if name != current and (whole > self.keep or not is_whole):
                 await self._do("deleting exports", self._remove, keys)
 
-    async def _forgive(self, deleting: Any) -> None:
+    async def _ignore_missing(self, deleting: Any) -> None:
         try:
             await deleting
         except NoSuchSnapshotError:
             return
 
     async def _exports(self) -> dict[str, list[str]]:
-        """Return the keys of our exports by snapshot."""
+        """Return the keys of the mirror's exports by snapshot."""
         return await self._do(f"listing s3://{self.bucket}", self._list)
 
     @property
@@ -193,7 +200,7 @@ class ElastiCacheSnapshots:
 
     async def _do(self, tried: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         where = f"{self._where}: {tried}"
-        return await self.workers.run(lambda: ask(where, work, *args, **kwargs))
+        return await self.threads.run(lambda: call_aws(where, work, *args, **kwargs))
 
     # In a thread.
 
@@ -208,19 +215,19 @@ class ElastiCacheSnapshots:
     def _delete(self, name: str) -> None:
         self.elasticache.client.delete_snapshot(SnapshotName=name)
 
-    def _snapshots(self, **which: str) -> Iterator[_Held]:
+    def _snapshots(self, **which: str) -> Iterator[ElastiCacheSnapshot]:
         pages = self.elasticache.client.get_paginator("describe_snapshots")
         for page in pages.paginate(**which):
-            yield from (_Held.of(each) for each in page.get("Snapshots", ()))
+            yield from (ElastiCacheSnapshot.of(each) for each in page.get("Snapshots", ()))
 
-    def _describe(self) -> list[_Held]:
+    def _describe(self) -> list[ElastiCacheSnapshot]:
         every = self._snapshots(SnapshotSource="user")
         return [each for each in every if self._named.time_of(each.name) is not None]
 
-    def _describe_one(self, name: str) -> _Held:
+    def _describe_one(self, name: str) -> ElastiCacheSnapshot:
         for each in self._snapshots(SnapshotName=name):
             return each
-        raise NoSuchSnapshotError(f"{self._where}: {name} is gone")
+        raise NoSuchSnapshotError(f"{self._where}: {name} no longer exists")
 
     def _list(self) -> dict[str, list[str]]:
         found: defaultdict[str, list[str]] = defaultdict(list)

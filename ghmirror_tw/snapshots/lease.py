@@ -1,4 +1,4 @@
-"""Leases for work that one replica does at a time; a lease is renewed while the work lasts."""
+"""Leases in the store for work of one replica at a time, renewed while the work lasts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 
 R = TypeVar("R")
 
-#: What leases are for.
+#: The names of the leases.
 SAVE: Final = "save"
 RESTORE: Final = "restore"
 #: How long a lease lasts, in seconds, if its replica does not renew it.
 LEASE_S: Final = 15.0
-_KEEP_ON_S: Final = LEASE_S / 3
+_RENEW_S: Final = LEASE_S / 3
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
@@ -27,38 +27,46 @@ class LeaseLostError(Exception):
     """Another replica has the lease: this one did not renew it in time."""
 
 
-async def kept(
+async def run_with_lease(
     reactor: Any, archive: Any, what: str, owner: str, work: Coroutine[Deferred[Any], Any, R]
 ) -> R:
-    """Return the result of *work*, while the lease on *what* that *owner* has is renewed.
+    """Return the result of *work*, during which *owner* renews its lease on *what*.
 
-    Raises `LeaseLostError`, and cancels the work, when another replica has the lease by then.
+    If another replica has acquired the lease, the work is cancelled. Raises `LeaseLostError`.
     """
     working = Deferred.fromCoroutine(work)
     lost: list[bool] = []
 
-    async def keep_on() -> None:
+    async def renew() -> None:
         try:
-            has_it = await archive.acquire_lease(what, owner, LEASE_S)
+            has_lease = await archive.acquire_lease(what, owner, LEASE_S)
         except RedisUnavailableError:
-            return  # the work will notice
-        except Exception:  # noqa: BLE001 - the next time it may go better
-            _log.failure("The lease to {what} was not kept on", what=what)
+            return  # the work fails by itself
+        except Exception:  # noqa: BLE001 - the next renewal may succeed
+            _log.failure("Lease not renewed: lease={what}", what=what)
             return
-        if not has_it:
+        if not has_lease:
             lost.append(True)
             working.cancel()
 
-    loop = LoopingCall(lambda: Deferred.fromCoroutine(keep_on()))
+    loop = LoopingCall(lambda: Deferred.fromCoroutine(renew()))
     loop.clock = reactor
-    ended = loop.start(_KEEP_ON_S, now=False)
+    ended = loop.start(_RENEW_S, now=False)
     try:
         return await working
     except CancelledError:
         if lost:
-            raise LeaseLostError(f"another replica is at it now: {what}") from None
+            raise LeaseLostError(f"another replica has the lease: {what}") from None
         raise
     finally:
         loop.stop()
         # A renewal under way must not take the lease after it was released.
         await ended
+
+
+async def release(archive: Any, what: str, owner: str) -> None:
+    """Release the lease on *what*; if the store is unavailable, the lease expires by itself."""
+    try:
+        await archive.release_lease(what, owner)
+    except RedisUnavailableError:
+        return

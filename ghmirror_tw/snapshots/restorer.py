@@ -1,4 +1,4 @@
-"""Filling a store from its newest usable snapshot, while the mirror serves."""
+"""Restores a store from its newest usable snapshot while the mirror serves."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.snapshots.copies import Copies, Whole
-from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, kept
-from ghmirror_tw.snapshots.schedule import Report
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, release, run_with_lease
+from ghmirror_tw.snapshots.schedule import SnapshotMetrics
 from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError, SnapshotError, TargetError
+from ghmirror_tw.snapshots.snapshot_repository import CheckedSnapshot, SnapshotRepository
 from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
-#: How often it is checked whether another replica has filled the store, in seconds.
-_LOOK_S: Final = 0.5
-#: Requests wait no longer once nothing has been read from the target for so long, in seconds.
-_SILENT_S: Final = 5.0
-#: After a failure it is tried again: soon, then ever less often, in seconds.
-_FIRST_S: Final = 2.0
-_LAST_S: Final = 60.0
+#: The interval of checks whether another replica has restored the store, in seconds.
+_CHECK_S: Final = 0.5
+#: The time without progress after which requests no longer wait, in seconds.
+_STALLED_S: Final = 5.0
+#: Exponential backoff after failures, in seconds.
+_FIRST_BACKOFF_S: Final = 2.0
+_LAST_BACKOFF_S: Final = 60.0
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
-async def put_back(archive: Any, copies: Copies, whole: Whole) -> int:
-    """Put the records of *whole* into the store of *archive*; return how many are new.
+async def restore_records(
+    archive: Any, repository: SnapshotRepository, whole: CheckedSnapshot
+) -> int:
+    """Store the records of *whole* in *archive*; return the number of new records.
 
-    The caller must have the lease for it.
+    The caller must have the lease.
     """
     admitted = 0
-    async with aclosing(copies.pairs(whole)) as batches:
+    async with aclosing(repository.pairs(whole)) as batches:
         async for pairs in batches:
             admitted += await archive.admit(pairs)
             if archive.is_full():
@@ -46,52 +48,52 @@ async def put_back(archive: Any, copies: Copies, whole: Whole) -> int:
 
 @define(eq=False)
 class Restorer:
-    """Fills the store of *archive* from a snapshot; *barrier* is shut while it is not filled.
+    """Restores the store of *archive* from a snapshot; *barrier* is closed until then.
 
-    Snapshots of *owner* are preferred. Without any, the newest of another owner will do, since
+    Snapshots of *owner* are preferred. Without any, the newest of another owner is used, since
     records are bound to their secret and to their names. *replica* is the name of this replica.
-    *report* takes what was done, at *now*.
+    *metrics* count restores, at *now*.
     """
 
     reactor: Any
     archive: Any
-    copies: Copies
+    repository: SnapshotRepository
     barrier: RestoreBarrier
     owner: str
     replica: str
-    report: Report
+    metrics: SnapshotMetrics
     now: Callable[[], float]
-    #: Whether anything is restored at all, or the store counts as filled as it is.
+    #: Whether records are restored, or the store counts as restored as it is.
     restores: bool = True
-    #: Whether the store has a mark; the memory store that stands in for Redis has none.
+    #: Whether the store has a mark; the memory store that replaces Redis has none.
     marks: bool = True
     _running: Deferred[None] | None = field(init=False, default=None)
-    #: When records last came in, here or in another replica, as far as known; and the next check.
+    #: The time of the last progress in this or another replica, and the timer of the next check.
     _active_at: float = field(init=False, default=0.0)
-    _looking: IDelayedCall | None = field(init=False, default=None)
-    #: Whether records of other mirrors in the store have been logged.
+    _progress_timer: IDelayedCall | None = field(init=False, default=None)
+    #: Whether the warning about records of other mirrors was logged.
     _reported: bool = field(init=False, default=False)
-    #: The attempt under way is being cancelled; another one has to follow it.
+    #: Whether the attempt in progress is being cancelled, and whether another one must follow.
     _stopping: bool = field(init=False, default=False)
     _again: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
 
     def fill(self) -> None:
-        """Fill the store, unless that is under way here; the gate is shut meanwhile."""
+        """Restore the store, unless that is in progress; the barrier is closed meanwhile."""
         if self._running is not None or self._closed:
             self._again = self._stopping
             return
         self.barrier.shut(id(self))
         self._active_at = self.reactor.seconds()
-        self._looking = self.reactor.callLater(_SILENT_S, self._look_for_progress)
+        self._progress_timer = self.reactor.callLater(_STALLED_S, self._check_progress)
         self._running = Deferred.fromCoroutine(self._run())
         if not self._running.called:
             self._running.addBoth(self._ran)
         else:
             self._ran(None)
 
-    async def look(self) -> None:
-        """Fill the store if it has lost its mark: it may have been emptied."""
+    async def check_mark(self) -> None:
+        """Restore the store if it has lost its mark, because it was emptied."""
         if self._running is not None or self._closed:
             return
         try:
@@ -101,46 +103,48 @@ class Restorer:
         if mark is None:
             self.fill()
 
-    def _look_for_progress(self) -> None:
-        """Open the gate if no records come in; the attempt continues."""
-        self._looking = None
-        active_at = max(self._active_at, self.copies.read_at)
-        silent_s = self.reactor.seconds() - active_at
-        if silent_s < _SILENT_S:
-            self._looking = self.reactor.callLater(_SILENT_S - silent_s, self._look_for_progress)
+    def _check_progress(self) -> None:
+        """Open the barrier if there is no progress; the attempt continues."""
+        self._progress_timer = None
+        active_at = max(self._active_at, self.repository.read_at)
+        stalled_s = self.reactor.seconds() - active_at
+        if stalled_s < _STALLED_S:
+            self._progress_timer = self.reactor.callLater(
+                _STALLED_S - stalled_s, self._check_progress
+            )
         elif self.barrier.is_shut:
-            what = "Requests wait no longer for a restore without progress: silent={silent}s"
-            _log.warn(what, silent=round(silent_s, 1))
+            text = "Restore stalled, requests wait no longer: stalled={seconds}s"
+            _log.warn(text, seconds=round(stalled_s, 1))
             self.barrier.open(id(self))
 
     def _ran(self, _: object) -> None:
         self._running = None
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
+        timer, self._progress_timer = self._progress_timer, None
+        if timer is not None:
+            timer.cancel()
         self.barrier.open(id(self))
         again, self._again, self._stopping = self._again, False, False
         if again:
             self.fill()
 
     def stop(self) -> None:
-        """Cancel the attempt under way."""
+        """Cancel the attempt in progress."""
         self._again = False
         if self._running is not None:
             self._stopping = True
             self._running.cancel()
 
     async def close(self) -> None:
-        """End it for good."""
+        """Cancel the attempt and start no other."""
         self._closed = True
         self.stop()
 
     async def _run(self) -> None:
         failures = 0
         while True:
-            pause_s = _LOOK_S
+            pause_s = _CHECK_S
             try:
-                if await self._once():
+                if await self._attempt():
                     return
             except CancelledError:
                 return
@@ -149,13 +153,13 @@ class Restorer:
             except (TargetError, SnapshotError) as error:
                 self._failed(str(error))
                 if isinstance(error, PermanentTargetError):
-                    # It is permanent, so requests wait no longer; attempts continue.
+                    # The failure is permanent, so requests wait no longer; attempts continue.
                     self.barrier.open(id(self))
-                pause_s = min(_FIRST_S * 2**failures, _LAST_S)
+                pause_s = min(_FIRST_BACKOFF_S * 2**failures, _LAST_BACKOFF_S)
                 failures += 1
-            except Exception:  # noqa: BLE001 - whatever it is, the mirror serves without it
-                self.report.snapshot_failed(RESTORE)
-                _log.failure("Restoring failed")
+            except Exception:  # noqa: BLE001 - the mirror serves without a restore
+                self.metrics.snapshot_failed(RESTORE)
+                _log.failure("Restore failed")
                 return
             try:
                 await deferLater(self.reactor, pause_s)
@@ -163,26 +167,26 @@ class Restorer:
                 return
 
     def _failed(self, why: str) -> None:
-        self.report.snapshot_failed(RESTORE)
-        _log.error("The store can't be filled from a snapshot yet: {why}", why=why)
+        self.metrics.snapshot_failed(RESTORE)
+        _log.error("Restore failed, will be retried: error={why}", why=why)
 
-    async def _once(self) -> bool:
-        """Return whether the store is filled by now; False: another replica fills it."""
+    async def _attempt(self) -> bool:
+        """Return whether the store is restored; False if another replica restores it."""
         if self.marks and await self.archive.mark() is not None:
             return True
         if not await self.archive.acquire_lease(RESTORE, self.replica, LEASE_S):
             self._active_at = self.reactor.seconds()
             return False
         try:
-            await kept(self.reactor, self.archive, RESTORE, self.replica, self._fill())
+            await run_with_lease(self.reactor, self.archive, RESTORE, self.replica, self._fill())
         except LeaseLostError:
             return False
         finally:
-            await self._let_go()
+            await release(self.archive, RESTORE, self.replica)
         return True
 
     async def _fill(self) -> None:
-        # The replica that had the lease before may just have finished.
+        # The previous owner of the lease may have restored the store meanwhile.
         if self.marks and await self.archive.mark() is not None:
             return
         if self.marks:
@@ -194,36 +198,30 @@ class Restorer:
             await self.archive.mark_filled()
 
     async def _report_others(self) -> None:
-        """Warn once where the store was filled by mirrors of another server or secret."""
+        """Warn once if mirrors of another server or secret have restored the store."""
         others = None if self._reported else await self.archive.filled_by_others()
         if others is not None:
             self._reported = True
             _log.warn(
-                "The store was filled by other mirrors, whose records are not used: {others};"
-                " [redis] key_prefix keeps them apart",
+                "Records of other mirrors in the store are not used: {others};"
+                " [redis] key_prefix separates mirrors",
                 others=others,
             )
 
-    async def _let_go(self) -> None:
-        try:
-            await self.archive.release_lease(RESTORE, self.replica)
-        except RedisUnavailableError:
-            return
+    async def _newest(self) -> CheckedSnapshot | None:
+        await self.repository.clean()
+        return await self.repository.newest_usable(self.owner)
 
-    async def _newest(self) -> Whole | None:
-        await self.copies.clean()
-        return await self.copies.newest_usable(self.owner)
-
-    async def _restore(self, whole: Whole) -> None:
+    async def _restore(self, whole: CheckedSnapshot) -> None:
         began = self.reactor.seconds()
-        admitted = await put_back(self.archive, self.copies, whole)
+        admitted = await restore_records(self.archive, self.repository, whole)
         seconds = self.reactor.seconds() - began
         size = whole.stored.size_bytes
-        self.report.snapshot(
+        self.metrics.snapshot(
             RESTORE, at=self.now(), seconds=seconds, size_bytes=size, records=admitted
         )
         _log.info(
-            "{records} of {all} records were restored from {name} in {seconds} s",
+            "Restored: name={name} records={records} of={all} seconds={seconds}",
             records=admitted,
             all=whole.summary.records,
             name=whole.stored.name.text,

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from ghmirror_tw.snapshots.snapshot_format import may_hold_records
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored, newest_first
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot, newest_first
 
 
-def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
+def superseded(stored: Iterable[StoredSnapshot], keep: int) -> tuple[SnapshotName, ...]:
     """Return which to delete, oldest first: those older than the *keep* newest of their owner.
 
     A snapshot without records does not count among the newest, so that empty ones never displace
@@ -18,10 +18,10 @@ def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
     """
     if keep < 1:
         raise ValueError("at least one snapshot is kept")
-    by_owner: defaultdict[str, list[Stored]] = defaultdict(list)
+    by_owner: defaultdict[str, list[StoredSnapshot]] = defaultdict(list)
     for each in set(stored):
         by_owner[each.name.owner].append(each)
-    old: list[Stored] = []
+    old: list[StoredSnapshot] = []
     for group in by_owner.values():
         usable = _usable(group)
         if usable:
@@ -31,28 +31,28 @@ def superseded(stored: Iterable[Stored], keep: int) -> tuple[SnapshotName, ...]:
     return tuple([each.name for each in reversed(newest_first(old))])
 
 
-def lost_most(stored: Iterable[Stored]) -> tuple[Stored, Stored] | None:
-    """Return an owner's newest snapshot and the one before, if it is less than half as large."""
+def shrunk(stored: Iterable[StoredSnapshot]) -> tuple[StoredSnapshot, StoredSnapshot] | None:
+    """Return the two newest snapshots if the newest is less than half as large as the other."""
     newest = _usable(stored)[:2]
     if len(newest) < 2 or _is_full(newest[0], newest[1].size_bytes):  # noqa: PLR2004 - a pair
         return None
     return newest[0], newest[1]
 
 
-def _usable(stored: Iterable[Stored]) -> Sequence[Stored]:
+def _usable(stored: Iterable[StoredSnapshot]) -> Sequence[StoredSnapshot]:
     return newest_first(
         [each for each in stored if may_hold_records(each.name.owner, each.size_bytes)]
     )
 
 
-def _is_full(stored: Stored, size_bytes: int) -> bool:
+def _is_full(stored: StoredSnapshot, size_bytes: int) -> bool:
     """Tell whether a snapshot has at least half of *size_bytes*.
 
-    The size stands for the number of records, which is only at the end of a snapshot.
+    The size is compared because the number of records is only at the end of a snapshot.
     """
     return 2 * stored.size_bytes >= size_bytes
 
 
-def _newest_full(usable: Sequence[Stored]) -> Stored:
+def _newest_full(usable: Sequence[StoredSnapshot]) -> StoredSnapshot:
     largest = max(each.size_bytes for each in usable)
     return next(each for each in usable if _is_full(each, largest))

@@ -1,4 +1,4 @@
-"""Snapshots in a bucket of S3, or of what speaks like it."""
+"""Snapshots in a bucket of S3 or of a compatible service."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from attrs import define, field
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from ghmirror_tw.snapshots.aws_service import Service, ask, code_of, is_interruption
+from ghmirror_tw.snapshots.aws_service import AwsService, call_aws, code_of, is_interruption
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
 from ghmirror_tw.snapshots.snapshot_names import (
     CHUNK_BYTES,
     LEFTOVER_S,
     SnapshotName,
-    Stored,
+    StoredSnapshot,
     newest_first,
 )
 from ghmirror_tw.snapshots.target_interface import ITarget
@@ -28,8 +28,8 @@ R = TypeVar("R")
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
-#: What is sent and fetched at once, and held a few times over on its way through boto3. S3 takes no
-#: parts below 5 MiB, and not more than 10,000; it gives them in any size.
+#: The bytes that one request uploads or fetches; boto3 holds a few copies of them. S3 accepts up to
+#: 10,000 parts of at least 5 MiB, and returns ranges of any size.
 PART_BYTES: Final = 5 * 1024 * 1024
 FETCHED_BYTES: Final = 2 * 1024 * 1024
 
@@ -37,13 +37,13 @@ FETCHED_BYTES: Final = 2 * 1024 * 1024
 @implementer(ITarget)
 @define(eq=False)
 class S3Target:
-    """Keeps snapshots as objects of *bucket*, under *prefix* (no slashes around it).
+    """Snapshots as objects of *bucket* under *prefix* (without slashes around it).
 
-    boto3 is only ever called by *workers*. A write holds two parts at most, a read one.
+    boto3 is called only in *threads*. A write holds up to two parts in memory, a read one.
     """
 
-    workers: BlockingThreads
-    service: Service
+    threads: BlockingThreads
+    service: AwsService
     bucket: str
     prefix: str = ""
     sse: str = ""
@@ -53,16 +53,16 @@ class S3Target:
 
     @property
     def where(self) -> str:
-        """What logs call it."""
+        """The URL of bucket and prefix."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
-    async def listing(self) -> tuple[Stored, ...]:
-        """Return what is there."""
+    async def listing(self) -> tuple[StoredSnapshot, ...]:
+        """Return the snapshots, newest first."""
         return await self._run("listing", self._list)
 
     async def write(self, name: SnapshotName, chunks: AsyncIterator[bytes]) -> int:
-        """Upload an object: at once, or in parts if it is large. S3 shows it when it's whole."""
-        upload = _Upload(self, self._key(name))
+        """Upload an object, in parts if it is large; S3 lists it when it is complete."""
+        upload = ObjectUpload(self, self._key(name))
         held = bytearray()
         try:
             async for chunk in chunks:
@@ -74,11 +74,11 @@ class S3Target:
                     await self._run("writing", upload.part, part)
             return await self._run("writing", upload.finish, bytes(held))
         except Exception:
-            await self._take_back(upload)
+            await self._undo(upload)
             raise
 
     async def read(self, name: SnapshotName) -> AsyncGenerator[bytes]:
-        """Give an object in chunks, fetched in parts: one that breaks off is fetched again."""
+        """Yield an object in chunks; it is fetched in ranges, and an interrupted one again."""
         key = self._key(name)
         size, tag = await self._run("reading", self._head, key)
         step = min(self.part_bytes, FETCHED_BYTES)
@@ -93,18 +93,21 @@ class S3Target:
         await self._run("deleting", self._delete, self._key(name))
 
     async def clean(self) -> int:
-        """Abort the old uploads of ours."""
+        """Abort old uploads of the mirror."""
         return await self._run("cleaning up", self._clean)
 
     async def _run(self, tried: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         where = f"{self.where}: {tried}"
-        return await self.workers.run(lambda: ask(where, work, *args, **kwargs))
+        return await self.threads.run(lambda: call_aws(where, work, *args, **kwargs))
 
-    async def _take_back(self, upload: _Upload) -> None:
+    async def _undo(self, upload: ObjectUpload) -> None:
         try:
-            await self._run("taking back what was written", upload.take_back)
+            await self._run("removing an unfinished snapshot", upload.undo)
         except TargetError as error:
-            _log.warn("{error}; it is tried again after a day", error=str(error))
+            _log.warn(
+                "Unfinished snapshot not removed, will be retried after a day: error={error}",
+                error=str(error),
+            )
 
     def _key(self, name: SnapshotName) -> str:
         return f"{self.prefix}/{name.text}".lstrip("/")
@@ -117,9 +120,9 @@ class S3Target:
 
     @property
     def encryption(self) -> dict[str, str]:
-        """How S3 is told to encrypt what is written."""
-        said = {"ServerSideEncryption": self.sse, "SSEKMSKeyId": self.kms_key_id}
-        return {name: value for name, value in said.items() if value}
+        """The parameters of S3 for encryption."""
+        parameters = {"ServerSideEncryption": self.sse, "SSEKMSKeyId": self.kms_key_id}
+        return {name: value for name, value in parameters.items() if value}
 
     def _pages(self, operation: str, entries: str) -> Iterator[Any]:
         prefix = f"{self.prefix}/ghmirror-".lstrip("/")
@@ -127,12 +130,12 @@ class S3Target:
         for page in pages.paginate(Bucket=self.bucket, Prefix=prefix):
             yield from page.get(entries, ())
 
-    def _list(self) -> tuple[Stored, ...]:
+    def _list(self) -> tuple[StoredSnapshot, ...]:
         objects = self._pages("list_objects_v2", "Contents")
         found = [(self._name(each["Key"]), each) for each in objects]
         return newest_first(
             [
-                Stored(name, each["Size"], each["LastModified"].timestamp())
+                StoredSnapshot(name, each["Size"], each["LastModified"].timestamp())
                 for name, each in found
                 if name is not None
             ]
@@ -145,12 +148,13 @@ class S3Target:
     def _fetch(self, key: str, tag: str, start: int, end: int) -> bytes:
         span = f"bytes={start}-{end - 1}"
         for left in reversed(range(self.service.access.attempts)):
-            answer = self.service.client.get_object(
+            response = self.service.client.get_object(
                 Bucket=self.bucket, Key=key, Range=span, IfMatch=tag
             )
             try:
-                # entering the body itself would give what lies beneath it, with other errors
-                with closing(answer["Body"]) as body:
+                # As a context manager, the body would return the stream beneath it, with other
+                # errors.
+                with closing(response["Body"]) as body:
                     part: bytes = body.read()
             except Exception as error:
                 if not left or not is_interruption(error):
@@ -177,15 +181,15 @@ class S3Target:
 
 
 @define(eq=False)
-class _Upload:
-    """One object on its way; all of it runs in threads, one call at a time."""
+class ObjectUpload:
+    """An object that is being uploaded; its methods run in threads, one call at a time."""
 
     target: S3Target
     key: str
     size: int = 0
     _id: str = ""
     _parts: list[dict[str, Any]] = field(factory=list)
-    _may_be_there: bool = False
+    _may_exist: bool = False
 
     @property
     def _at(self) -> dict[str, str]:
@@ -204,34 +208,34 @@ class _Upload:
         self.size += len(content)
 
     def finish(self, rest: bytes) -> int:
-        """Upload the rest, and have S3 make it one object. Returns the bytes of it all."""
+        """Upload the rest and complete the upload; return the bytes of the object."""
         client = self.target.service.client
         if not self._id:
-            self._may_be_there = True
+            self._may_exist = True
             client.put_object(**self._at, Body=rest, **self.target.encryption)
             return len(rest)
         if rest:
             self.part(rest)
-        self._may_be_there = True
+        self._may_exist = True
         try:
             client.complete_multipart_upload(
                 **self._at, UploadId=self._id, MultipartUpload={"Parts": self._parts}
             )
         except Exception as error:
-            # The upload is gone when it was completed and only the answer was lost.
-            if code_of(error) != "NoSuchUpload" or not self._is_there():
+            # The upload no longer exists if it was completed and only the response was lost.
+            if code_of(error) != "NoSuchUpload" or not self._exists():
                 raise
         return self.size
 
-    def _is_there(self) -> bool:
+    def _exists(self) -> bool:
         try:
             head = self.target.service.client.head_object(**self._at)
-        except Exception:  # noqa: BLE001 - what went wrong before is what to tell
+        except Exception:  # noqa: BLE001 - the first error is the one to report
             return False
         return bool(head["ContentLength"] == self.size)
 
-    def take_back(self) -> None:
-        """Leave nothing, however far it has come."""
+    def undo(self) -> None:
+        """Abort the upload, or delete its object."""
         client = self.target.service.client
         try:
             if self._id:
@@ -240,5 +244,5 @@ class _Upload:
             if code_of(error) != "NoSuchUpload":
                 raise
         finally:
-            if self._may_be_there:
+            if self._may_exist:
                 client.delete_object(**self._at)

@@ -1,4 +1,4 @@
-"""When snapshots are made."""
+"""Runs saves at an interval, and once more at shutdown."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ from ghmirror_tw.snapshots.snapshot_errors import StoreEmptiedError, TargetError
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
-class Made(Protocol):
-    """What a run that has made a snapshot tells of it; see `copies.Saved`."""
+class SnapshotSizes(Protocol):
+    """The size of a snapshot that was made; see `SavedSnapshot`."""
 
     @property
     def size_bytes(self) -> int:
-        """Bytes as they are kept."""
+        """Bytes at the target."""
 
     @property
     def records(self) -> int:
-        """How many records it holds."""
+        """The number of records."""
 
 
-class Report(Protocol):
-    """Shows what was done; see `metrics.Metrics`."""
+class SnapshotMetrics(Protocol):
+    """Counts saves and restores; see `telemetry.metrics.Metrics`."""
 
     def snapshot(
         self, operation: str, *, at: float, seconds: float, size_bytes: int, records: int
     ) -> None:
-        """Take a snapshot that was made."""
+        """Show a completed save or restore."""
 
     def snapshot_failed(self, operation: str) -> None:
-        """Count one that failed."""
+        """Count a failure."""
 
 
-Save = Callable[[], Coroutine[Deferred[Any], Any, Made | None]]
-"""Makes a snapshot; returns None where there was nothing to do, such as another replica's turn."""
+Save = Callable[[], Coroutine[Deferred[Any], Any, SnapshotSizes | None]]
+"""Makes a snapshot; returns None if there was nothing to do, such as if another replica saves."""
 
 
 @define(eq=False)
 class Schedule:
-    """Runs *save* every *interval_s*, one at a time, whatever becomes of it.
+    """Runs *save* every *interval_s*, one run at a time; a failure does not end the schedule.
 
-    The first run comes after *first_after_s*, or the interval. With *at_end* there is a last one
-    when it closes. Closing waits *patience_s* for what is under way, then cancels it.
+    The first run is after *first_after_s*, or the interval. With *at_end* there is a last run at
+    closing. Closing waits up to *grace_s* for a run in progress, then cancels it.
     """
 
     reactor: IReactorTime
     save: Save
     interval_s: float
-    report: Report
+    metrics: SnapshotMetrics
     now: Callable[[], float]
     first_after_s: float | None = None
     at_end: bool = False
-    patience_s: float = 20.0
+    grace_s: float = 20.0
     what: str = "snapshot"
     _loop: LoopingCall = field(init=False)
     _running: Deferred[None] | None = field(init=False, default=None)
-    _waiting: list[Deferred[None]] = field(init=False, factory=list)
+    _closing: list[Deferred[None]] = field(init=False, factory=list)
     _start: Any = field(init=False, default=None)
     _closed: bool = field(init=False, default=False)
 
@@ -73,13 +73,13 @@ class Schedule:
         self._loop.clock = self.reactor
 
     def open(self) -> None:
-        """Begin to wait for the first run."""
+        """Schedule the first run."""
         after = self.interval_s if self.first_after_s is None else self.first_after_s
         self._start = self.reactor.callLater(after, self._begin)
 
     @property
     def due_at(self) -> float | None:
-        """When the next run begins; None while one is under way, or if there is none."""
+        """The time of the next run; None during a run, or if there is none."""
         next_call = self._loop.call if self._loop.running else self._start
         if next_call is None or not next_call.active():
             return None
@@ -90,7 +90,7 @@ class Schedule:
         self._loop.start(self.interval_s)
 
     async def close(self) -> None:
-        """End it. May be called again."""
+        """Stop the schedule; may be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -98,19 +98,19 @@ class Schedule:
             self._start.cancel()
         if self._loop.running:
             self._loop.stop()
-        deadline = self.reactor.seconds() + self.patience_s
+        deadline = self.reactor.seconds() + self.grace_s
         await self._end(deadline)
         if self.at_end:
             self._run()
             await self._end(deadline)
 
     async def _end(self, deadline: float) -> None:
-        """Wait for the run under way, and cut it off at the deadline."""
+        """Wait for the run in progress, and cancel it at the deadline."""
         running = self._running
         if running is None:
             return
         ended: Deferred[None] = Deferred()
-        self._waiting.append(ended)
+        self._closing.append(ended)
         timer = self.reactor.callLater(max(0.0, deadline - self.reactor.seconds()), running.cancel)
         try:
             await ended
@@ -124,7 +124,7 @@ class Schedule:
 
     def _ran(self, _: object) -> None:
         self._running = None
-        waiting, self._waiting = self._waiting, []
+        waiting, self._closing = self._closing, []
         for each in waiting:
             if not each.called:
                 each.callback(None)
@@ -134,28 +134,30 @@ class Schedule:
         try:
             made = await self.save()
         except CancelledError:
-            _log.warn("The {what} under way was given up", what=self.what)
-        except Exception as error:  # noqa: BLE001 - the next run must come, whatever this one did
+            _log.warn("Save cancelled at shutdown: kind={what}", what=self.what)
+        except Exception as error:  # noqa: BLE001 - a failure must not end the schedule
             self._failed(error)
         else:
             if made is not None:
                 self._made(made, self.reactor.seconds() - began)
 
     def _failed(self, error: Exception) -> None:
-        self.report.snapshot_failed("save")
+        self.metrics.snapshot_failed("save")
         if isinstance(error, TargetError):
-            _log.error("The {what} failed: {error}", what=self.what, error=str(error))
+            _log.error("Save failed: kind={what} error={error}", what=self.what, error=str(error))
         elif isinstance(error, StoreEmptiedError):
-            _log.warn("Not published: {what}; {why}", what=self.what, why=str(error))
+            _log.warn("Save discarded: kind={what} reason={why}", what=self.what, why=str(error))
         elif isinstance(error, RedisUnavailableError):
             _log.warn(
-                "Not made: {what}; the store is unavailable: {why}", what=self.what, why=error.why
+                "Save skipped, store unavailable: kind={what} reason={why}",
+                what=self.what,
+                why=error.why,
             )
         else:
-            _log.failure("The {what} failed", what=self.what)
+            _log.failure("Save failed: kind={what}", what=self.what)
 
-    def _made(self, made: Made, seconds: float) -> None:
-        self.report.snapshot(
+    def _made(self, made: SnapshotSizes, seconds: float) -> None:
+        self.metrics.snapshot(
             "save",
             at=self.now(),
             seconds=seconds,
@@ -163,7 +165,7 @@ class Schedule:
             records=made.records,
         )
         _log.info(
-            "A {what} of {records} records was made ({size} bytes, {seconds} s)",
+            "Saved: kind={what} records={records} bytes={size} seconds={seconds}",
             what=self.what,
             records=made.records,
             size=made.size_bytes,

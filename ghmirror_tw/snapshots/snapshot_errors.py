@@ -1,4 +1,4 @@
-"""What can be wrong with a snapshot, and with the place where snapshots are kept."""
+"""Errors of snapshots and of targets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class SnapshotError(Exception):
-    """A file can't be used as a snapshot; *at* is the byte up to which it was understood."""
+    """A file cannot be used as a snapshot; *at* is the byte up to which it was valid."""
 
     def __init__(self, what: str, at: int) -> None:
         super().__init__(f"{what} (at byte {at})")
@@ -17,11 +17,11 @@ class SnapshotError(Exception):
 
 
 class EmptySnapshotError(SnapshotError):
-    """There is nothing in the file."""
+    """The file is empty."""
 
 
 class NotASnapshotError(SnapshotError):
-    """The file is something else: it does not begin as snapshots do."""
+    """The file does not begin like a snapshot."""
 
 
 class NewerVersionError(SnapshotError):
@@ -33,18 +33,15 @@ class TruncatedError(SnapshotError):
 
 
 class DamagedError(SnapshotError):
-    """It is not what was written: the checksum, a count or the structure is wrong."""
+    """The checksum, a count or the structure is wrong."""
 
 
 class RecordTooLargeError(SnapshotError):
-    """A record claims to be larger than this reader takes."""
+    """A record claims to be larger than this reader accepts."""
 
 
 class UnusableError(SnapshotError):
-    """The file is a whole snapshot, but no record of it can be restored here.
-
-    *summary* is that of its content.
-    """
+    """The snapshot is undamaged, but none of its records can be restored here."""
 
     def __init__(self, what: str, at: int, summary: Summary) -> None:
         super().__init__(what, at)
@@ -52,7 +49,7 @@ class UnusableError(SnapshotError):
 
 
 class NoRecordsError(UnusableError):
-    """It holds no records."""
+    """It contains no records."""
 
 
 class OtherSecretError(UnusableError):
@@ -64,20 +61,20 @@ class OtherServerError(UnusableError):
 
 
 class StoreEmptiedError(Exception):
-    """The store lost records while it was copied, so that the copy is not whole."""
+    """The store lost records during the copy, which is therefore incomplete."""
 
 
 class TargetError(Exception):
-    """The target did not do what was requested; the text holds no secret."""
+    """An operation on the target failed; the text has no secret."""
 
 
 class PermanentTargetError(TargetError):
-    """A failure that does not pass by itself: denied, no such bucket, no credentials."""
+    """A failure that persists: denied, no such bucket, no credentials."""
 
 
 class FullTargetError(TargetError):
-    """There is no room for another snapshot."""
+    """The target has no space for another snapshot."""
 
 
 class NoSuchSnapshotError(TargetError):
-    """There is no such snapshot, or not any more."""
+    """The snapshot does not exist, or no longer."""

@@ -1,4 +1,4 @@
-"""How snapshots are called, wherever they are kept."""
+"""The names of snapshots at all targets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 
 from attrs import frozen
 
-#: So many bytes are read at once.
+#: The bytes of one read.
 CHUNK_BYTES: Final = 256 * 1024
 
-#: What a write has left behind is a crash's when it is older than this, in seconds.
+#: The age from which an unfinished write counts as interrupted by a crash, in seconds.
 LEFTOVER_S: Final = 86_400.0
 
 _OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", re.ASCII)
@@ -25,10 +25,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def owner_of(text: str) -> str:
-    """Return how *text*, such as a host's or a store's name, is written as an owner.
+    """Return an owner for *text*, such as the name of a host or a store.
 
-    What may stand in file names everywhere stays as it is; anything else is replaced, and a part
-    of its hash keeps different texts apart.
+    Characters that are not valid in all file names are replaced; then a part of the hash of *text*
+    is appended, so that different texts have different owners.
     """
     if _OWNER.fullmatch(text):
         return text
@@ -38,24 +38,24 @@ def owner_of(text: str) -> str:
 
 @frozen(order=True)
 class SnapshotName:
-    """Whose snapshot, and of when (ms since the epoch); names of an owner sort by time."""
+    """The owner and the time (ms since the epoch); names of an owner sort by time."""
 
     owner: str
     at_ms: int
 
     def __attrs_post_init__(self) -> None:
         if not _OWNER.fullmatch(self.owner):
-            raise ValueError("the owner can't stand in a name; see owner_of")
+            raise ValueError("the owner is not valid in a name; see owner_of")
 
     @property
     def text(self) -> str:
-        """The name as it is written."""
+        """The name as text."""
         at = _EPOCH + timedelta(milliseconds=self.at_ms)
         return f"ghmirror-{self.owner}-{at.strftime(_TIME)}.{self.at_ms % 1000:03}Z.snap"
 
     @classmethod
     def parse(cls, text: str) -> SnapshotName | None:
-        """Return the name that *text* is, or None: then it is not ours, and is never touched."""
+        """Return the parsed name, or None for other files, which are never changed."""
         match = _NAME.fullmatch(text)
         if match is None:
             return None
@@ -68,8 +68,8 @@ class SnapshotName:
 
 
 @frozen
-class Stored:
-    """A snapshot at a target; *written_at*: when, in seconds, by the clock of the target."""
+class StoredSnapshot:
+    """A snapshot at a target; *written_at* is in seconds by the clock of the target."""
 
     name: SnapshotName
     size_bytes: int
@@ -77,13 +77,13 @@ class Stored:
 
     @property
     def order(self) -> tuple[float, int, str]:
-        """The key to sort by: the target's time, and the name where that is equal.
+        """The sort key: the target's time, then the name.
 
-        The time in a name is that of a replica, whose clock may be hours ahead.
+        The time in a name is that of a replica, whose clock may be wrong.
         """
         return (self.written_at, self.name.at_ms, self.name.owner)
 
 
-def newest_first(stored: list[Stored]) -> tuple[Stored, ...]:
-    """Return snapshots of all owners, the newest first."""
+def newest_first(stored: list[StoredSnapshot]) -> tuple[StoredSnapshot, ...]:
+    """Return snapshots of all owners, newest first."""
     return tuple(sorted(stored, key=lambda each: each.order, reverse=True))

@@ -1,4 +1,4 @@
-"""Getting the records out of a snapshot, piece by piece: no files, no sockets, no clock."""
+"""Incremental decoder of snapshots, without IO."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from ghmirror_tw.snapshots.snapshot_format import (
 
 
 @define(eq=False)
-class Reader:
-    """Gives back the records of a snapshot, and finds whatever is wrong with it.
+class SnapshotReader:
+    """Decodes a snapshot and detects any damage.
 
-    Holds what it was fed, a block, and a record of at most *largest_bytes*: never more, whatever
-    the file says. All its methods raise `SnapshotError`s; after one there is nothing more to read.
+    It holds the bytes that were fed, one block, and a record of at most *largest_bytes*, whatever
+    the file claims. All methods raise `SnapshotError`, after which the reader cannot be used.
     """
 
     largest_bytes: int = LARGEST_BYTES
@@ -61,17 +61,17 @@ class Reader:
         self._next = self._start
 
     def feed(self, chunk: bytes) -> Iterator[list[Pair]]:
-        """Take the next bytes; give their records block by block.
+        """Decode the next bytes; yield their records block by block.
 
-        A step of this iterator unpacks one block at most, so the caller may do other things
-        between two steps; a list may be empty. It must come to its end before more is fed.
+        Each step decompresses at most one block, so that the caller can return to the reactor
+        between steps. A list may be empty. The iterator must be exhausted before the next call.
         """
         self._input += chunk
         while (pairs := self._next()) is not None:
             yield pairs
 
     def finish(self) -> Summary:
-        """Return what was read, when there is no more to feed. Only now it can be believed."""
+        """Return a summary at the end of the file; only then the records are verified."""
         if not self._at and not self._input:
             raise EmptySnapshotError("it is empty", 0)
         if not self._ended or self.header is None:
@@ -79,7 +79,7 @@ class Reader:
         return Summary(self.header, self.records, self.size_bytes)
 
     def _take(self, size: int, *, hashed: bool = True) -> bytes | None:
-        """Return the next *size* bytes, or None while they have not come."""
+        """Return the next *size* bytes, or None if there are fewer."""
         if len(self._input) < size:
             return None
         taken = bytes(self._input[:size])
@@ -89,7 +89,7 @@ class Reader:
             self._hashed.update(taken)
         return taken
 
-    # The steps: each returns records when it has done something, and None to wait for more.
+    # The states: each returns records if it has made progress, and None if it needs more bytes.
 
     def _start(self) -> list[Pair] | None:
         if not MAGIC.startswith(bytes(self._input[: len(MAGIC)])):
@@ -100,7 +100,7 @@ class Reader:
         _, version, length = START.unpack(raw)
         if version > VERSION:
             raise NewerVersionError(
-                f"it has version {version}; versions up to {VERSION} are known", self._at
+                f"it has version {version}; versions up to {VERSION} are supported", self._at
             )
         if version < 1:
             raise DamagedError(f"there is no version {version}", self._at)
@@ -135,17 +135,17 @@ class Reader:
         try:
             size = zstandard.frame_content_size(packed)
             if not 0 < size <= BLOCK_BYTES:
-                raise DamagedError("a block does not hold what a block may hold", self._at)
+                raise DamagedError("the size of a block is not valid", self._at)
             block = self._zstd.decompress(packed, allow_extra_data=False)
         except zstandard.ZstdError:
-            raise DamagedError("a block can't be decompressed", self._at) from None
+            raise DamagedError("a block cannot be decompressed", self._at) from None
         self.size_bytes += len(block)
         self._held += block
         self._next = self._length
         return self._records()
 
     def _records(self) -> list[Pair]:
-        """Take the whole records out of what is held."""
+        """Return the complete records of the decompressed bytes."""
         pairs: list[Pair] = []
         at = 0
         with memoryview(self._held) as held:
@@ -174,7 +174,7 @@ class Reader:
         if self._take(DIGEST_BYTES, hashed=False) != self._hashed.digest():
             raise DamagedError("its checksum is wrong", self._at)
         if COUNTS.unpack(counts) != (self.records, self.size_bytes):
-            raise DamagedError("its trailer counts other records than there are", self._at)
+            raise DamagedError("the counts of its trailer are wrong", self._at)
         if self._held:
             raise DamagedError("it ends inside a record", self._at)
         self._ended = True
@@ -183,5 +183,5 @@ class Reader:
 
     def _nothing(self) -> list[Pair] | None:
         if self._input:
-            raise DamagedError("something follows its end", self._at)
+            raise DamagedError("bytes follow its end", self._at)
         return None

@@ -1,4 +1,4 @@
-"""Making a snapshot of records, piece by piece: no files, no sockets, no clock."""
+"""Incremental encoder of snapshots, without IO."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _LEVEL: Final = 3
 
 
 @define(eq=False)
-class Writer:
-    """Makes a snapshot of records, in the order in which they come.
+class SnapshotWriter:
+    """Encodes records in the given order.
 
-    Holds less than a block, and the record that it was given last. Records larger than
-    *largest_bytes* are left out and counted: a copy without them is better than none.
+    It holds less than a block and the last record. Records larger than *largest_bytes* are omitted
+    and counted.
     """
 
     header: Header
@@ -46,10 +46,10 @@ class Writer:
     )
 
     def add(self, pairs: Iterable[Pair]) -> Iterator[bytes]:
-        """Take records; give what there is to write by now, perhaps nothing.
+        """Encode records; yield the blocks that are complete.
 
-        A step of this iterator packs one block at most, so the caller may do other things between
-        two steps. It must come to its end before more is added.
+        Each step compresses at most one block, so that the caller can return to the reactor between
+        steps. The iterator must be exhausted before the next call.
         """
         for name, blob in pairs:
             if len(name) + len(blob) > self.largest_bytes:
@@ -63,7 +63,7 @@ class Writer:
                 yield self._written(self._begin(), *self._block())
 
     def finish(self) -> bytes:
-        """Return the end of the snapshot; it is whole with that, and nothing more may be added."""
+        """Return the end of the snapshot; no more records may be added."""
         rest = self._block() if self._held else ()
         counts = COUNTS.pack(self.records, self.size_bytes)
         end = self._written(self._begin(), *rest, LENGTH.pack(0), counts)

@@ -1,4 +1,4 @@
-"""What every place does where snapshots are kept."""
+"""The interface of targets: places where snapshots are stored."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
 
 
 class ITarget(Interface):
-    """Keeps snapshots under their names, each whole or not at all.
+    """Stores snapshots under their names; a snapshot is stored completely or not at all.
 
-    What is not called as a snapshot of ours is neither listed nor touched. All methods raise
-    `TargetError`, whose text says what was tried and why it failed, and never a secret. They are
-    coroutines that may be cancelled; that takes effect when the blocking call under way has ended.
+    Files with other names are neither listed nor changed. All methods raise `TargetError`, whose
+    text has the operation and the reason, and no secret. They are coroutines that may be cancelled,
+    which takes effect when the blocking call in progress has ended.
     """
 
-    where: str = Attribute("What logs call this place.")
+    where: str = Attribute("The name of the target in logs.")
 
-    def listing() -> Coroutine[Deferred[Any], Any, tuple[Stored, ...]]:
-        """Return what is there, newest first."""
+    def listing() -> Coroutine[Deferred[Any], Any, tuple[StoredSnapshot, ...]]:
+        """Return the snapshots, newest first."""
 
     def write(
         name: SnapshotName, chunks: AsyncIterator[bytes]
     ) -> Coroutine[Deferred[Any], Any, int]:
-        """Keep what *chunks* gives, and return how many bytes that were.
+        """Store the bytes of *chunks*, and return their number.
 
-        The snapshot is there when this returns. When it fails, by its own fault, that of *chunks*,
-        or by cancelling, nothing stays.
+        The snapshot exists when this returns. After a failure of the target or of *chunks*, or
+        after cancellation, it does not.
         """
 
     def read(name: SnapshotName) -> AsyncGenerator[bytes]:
-        """Give what is kept, in chunks of at most `CHUNK_BYTES`.
+        """Yield the content in chunks of at most `CHUNK_BYTES`.
 
-        Use it within `contextlib.aclosing`: what it holds open is closed by `aclose` only.
-        Raises `NoSuchSnapshotError` at the first chunk if it isn't there.
+        Use it within `contextlib.aclosing`, which closes its file or connection. Raises
+        `NoSuchSnapshotError` at the first chunk if it does not exist.
         """
 
     def delete(name: SnapshotName) -> Coroutine[Deferred[Any], Any, None]:
-        """Delete a snapshot; it is no error if it isn't there."""
+        """Delete a snapshot; a missing one is no error."""
 
     def clean() -> Coroutine[Deferred[Any], Any, int]:
-        """Remove what writes that were cut off by a crash have left; return how many it was.
+        """Remove the files of writes that a crash interrupted; return their number.
 
-        Only what is called as ours and older than `LEFTOVER_S`: others may be writing now.
+        Only files of the mirror older than `LEFTOVER_S`: other replicas may be writing now.
         """

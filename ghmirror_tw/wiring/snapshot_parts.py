@@ -14,16 +14,16 @@ from twisted.logger import Logger
 
 from ghmirror_tw.caching.key import server_id
 from ghmirror_tw.config.settings import Settings, Snapshot
-from ghmirror_tw.snapshots.aws_service import Access, Service, load
+from ghmirror_tw.snapshots.aws_service import AwsAccess, AwsService, load_boto3
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
-from ghmirror_tw.snapshots.copies import Copies
 from ghmirror_tw.snapshots.directory_target import DirectoryTarget
 from ghmirror_tw.snapshots.elasticache import CHECK_S, ElastiCacheSnapshots
 from ghmirror_tw.snapshots.restorer import Restorer
 from ghmirror_tw.snapshots.s3_target import S3Target
 from ghmirror_tw.snapshots.saver import Saver
-from ghmirror_tw.snapshots.schedule import Report, Schedule
+from ghmirror_tw.snapshots.schedule import Schedule, SnapshotMetrics
 from ghmirror_tw.snapshots.snapshot_names import owner_of
+from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
@@ -75,12 +75,14 @@ class TargetAccess:
     codec: Codec
     api_url: str
     threads: BlockingThreads = field(init=False)
-    services: list[Service] = field(init=False, factory=list)
-    copies: Copies = field(init=False)
+    services: list[AwsService] = field(init=False, factory=list)
+    repository: SnapshotRepository = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.threads = BlockingThreads(self.reactor)
-        self.copies = Copies(self.reactor, self._target(), self.codec, api_url=self.api_url)
+        self.repository = SnapshotRepository(
+            self.reactor, self._target(), self.codec, api_url=self.api_url
+        )
 
     def _target(self) -> DirectoryTarget | S3Target:
         settings = self.settings
@@ -96,16 +98,16 @@ class TargetAccess:
             kms_key_id=settings.s3_kms_key_id,
         )
 
-    def service(self, name: str, endpoint_url: str = "") -> Service:
+    def service(self, name: str, endpoint_url: str = "") -> AwsService:
         """Return a service of AWS."""
-        service = Service(Access(self.settings.s3_region, endpoint_url), name)
+        service = AwsService(AwsAccess(self.settings.s3_region, endpoint_url), name)
         self.services.append(service)
         return service
 
     def open(self) -> None:
         """Start the threads."""
         if self.services:
-            load()
+            load_boto3()
         self.threads.open()
 
     async def close(self) -> None:
@@ -119,7 +121,7 @@ def build_saver(  # noqa: PLR0913, PLR0917 - the parts that it connects
     reactor: Any,
     settings: Settings,
     archive: Any,
-    copies: Copies,
+    repository: SnapshotRepository,
     replica: str,
     fill: Callable[[], None],
     now: Callable[[], float],
@@ -128,9 +130,9 @@ def build_saver(  # noqa: PLR0913, PLR0917 - the parts that it connects
     return Saver(
         reactor,
         archive,
-        copies,
+        repository,
         settings.cache.backend,
-        snapshot_owner(settings, copies.codec),
+        snapshot_owner(settings, repository.codec),
         replica,
         settings.snapshot.keep,
         settings.snapshot.interval,
@@ -153,7 +155,7 @@ class Snapshots:
     archive: Any
     substitute_archive: Any
     barrier: RestoreBarrier
-    report: Report
+    metrics: SnapshotMetrics
     now: Callable[[], float]
     replica: str
     access: TargetAccess = field(init=False)
@@ -176,7 +178,7 @@ class Snapshots:
             self.reactor,
             self.settings,
             self.archive,
-            self.access.copies,
+            self.access.repository,
             self.replica,
             self.restorer.fill,
             self.now,
@@ -186,10 +188,10 @@ class Snapshots:
                 self.reactor,
                 self.saver.save,
                 snapshot.interval,
-                self.report,
+                self.metrics,
                 self.now,
                 at_end=self.settings.cache.backend == "memory",
-                patience_s=self.settings.server.shutdown_grace,
+                grace_s=self.settings.server.shutdown_grace,
             )
         )
         if snapshot.elasticache_replication_group:
@@ -199,11 +201,11 @@ class Snapshots:
         return Restorer(
             self.reactor,
             archive,
-            self.access.copies,
+            self.access.repository,
             self.barrier,
             snapshot_owner(self.settings, self.access.codec),
             self.replica,
-            self.report,
+            self.metrics,
             self.now,
             restores=self.settings.snapshot.restore,
             marks=marks,
@@ -224,7 +226,7 @@ class Snapshots:
             self.now,
         )
         return Schedule(
-            self.reactor, managed.run, CHECK_S, self.report, self.now, what="ElastiCache snapshot"
+            self.reactor, managed.run, CHECK_S, self.metrics, self.now, what="ElastiCache snapshot"
         )
 
     @property
@@ -242,14 +244,14 @@ class Snapshots:
             self._mark_checks.start(_CHECK_MARK_S, now=False)
 
     def _check_mark(self) -> Deferred[None]:
-        checked = Deferred.fromCoroutine(self.restorer.look())
+        checked = Deferred.fromCoroutine(self.restorer.check_mark())
         return checked.addErrback(
             lambda failure: _log.failure("Check for an emptied store failed", failure=failure)
         )
 
     def use(self, codec: Codec) -> None:
         """Open and seal records with another secret from now on."""
-        self.access.copies.codec = codec
+        self.access.repository.codec = codec
         self.saver.owner = self.restorer.owner = snapshot_owner(self.settings, codec)
         if self.substitute is not None:
             self.substitute.owner = self.restorer.owner

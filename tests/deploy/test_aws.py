@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ghmirror_tw.config.settings_loader import load
-from ghmirror_tw.snapshots.elasticache import Named
+from ghmirror_tw.snapshots.elasticache import ElastiCacheNames
 from tests.harness.running import ROOT
 
 TEMPLATE = ROOT / "conf" / "aws" / "ghmirror.yaml"
@@ -59,7 +59,7 @@ EXPORTS = {
     "describe_snapshots": ("elasticache:DescribeSnapshots", "snapshot"),
 }
 
-_NAMED = Named("fleet")
+_NAMED = ElastiCacheNames("fleet")
 RESOURCES = {
     "bucket": BUCKET,
     "object": f"{BUCKET}/ghmirror/ghmirror-redis-20261125T101112.123Z.snap",

@@ -30,7 +30,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from ghmirror_tw.snapshots.aws_service import Access
+from ghmirror_tw.snapshots.aws_service import AwsAccess
 from tests.fakes.s3 import Bucket
 
 reactor: Any = global_reactor
@@ -163,10 +163,10 @@ class ElastiCache:
     port: int = 0
     model: Model = field(factory=Model)
 
-    def access(self, **more: Any) -> Access:
+    def access(self, **more: Any) -> AwsAccess:
         """How to reach it."""
         url = f"http://127.0.0.1:{self.port}"
-        return Access(**{"region": "us-east-1", "endpoint_url": url, "attempts": 2, **more})
+        return AwsAccess(**{"region": "us-east-1", "endpoint_url": url, "attempts": 2, **more})
 
     def add(self, name: str, group: str, **more: Any) -> Snapshot:
         """Let there be a snapshot."""

@@ -35,7 +35,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from ghmirror_tw.snapshots.aws_service import Access, Service
+from ghmirror_tw.snapshots.aws_service import AwsAccess, AwsService
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import S3Target
 from tests.harness.home import Got, fetch
@@ -315,13 +315,15 @@ class Bucket:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.way.port}"
 
-    def access(self, **more: Any) -> Access:
-        return Access(**{"region": "us-east-1", "endpoint_url": self.url, "attempts": 2, **more})
+    def access(self, **more: Any) -> AwsAccess:
+        return AwsAccess(**{"region": "us-east-1", "endpoint_url": self.url, "attempts": 2, **more})
 
     def target(self, workers: BlockingThreads, prefix: str = "", **more: Any) -> S3Target:
         name = more.pop("bucket", self.name)
         access = more.pop("access", None) or self.access()
-        return S3Target(workers, Service(access, "s3"), name, prefix, part_bytes=PART_BYTES, **more)
+        return S3Target(
+            workers, AwsService(access, "s3"), name, prefix, part_bytes=PART_BYTES, **more
+        )
 
     async def ask(self, method: str, target: str = "", body: bytes | None = None) -> Got:
         """Ask the server itself; no fault is on this way."""

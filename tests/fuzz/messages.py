@@ -224,7 +224,7 @@ def _facts(head: ResponseHead | None) -> Any:
     return head and (head.status, head.lines, head.persistent, head.chunked, head.length)
 
 
-class Reader(Protocol):
+class SnapshotReader(Protocol):
     """Takes the content of a response."""
 
     def __init__(self) -> None:
@@ -257,7 +257,7 @@ class Requester:
 
     answer: Any = None
     failure: Failure | None = None
-    reader: Reader = field(factory=Reader)
+    reader: SnapshotReader = field(factory=SnapshotReader)
 
     def answered(self, answer: Any) -> None:
         assert self.answer is self.failure is None

@@ -36,8 +36,8 @@ from ghmirror_tw.snapshots.snapshot_format import (
     new_hash,
 )
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, owner_of
-from ghmirror_tw.snapshots.snapshot_reader import Reader
-from ghmirror_tw.snapshots.snapshot_writer import Writer
+from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
+from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store import codec as codecs
 from ghmirror_tw.store.codec import Codec, RecordKind
 from ghmirror_tw.store.record_names import parse
@@ -298,7 +298,7 @@ def _damaged(given: Given, secret: bytes) -> None:
 
 def _read(pieces: list[bytes], largest_bytes: int = 1 << 20) -> tuple[list[Pair], Summary | str]:
     """Return the records of a snapshot, and its summary or what is wrong with it."""
-    reader = Reader(largest_bytes)
+    reader = SnapshotReader(largest_bytes)
     pairs: list[Pair] = []
     try:
         for piece in pieces:
@@ -312,7 +312,7 @@ def _read(pieces: list[bytes], largest_bytes: int = 1 << 20) -> tuple[list[Pair]
 
 
 def _written(header: Header, pairs: list[Pair]) -> bytes:
-    writer = Writer(header)
+    writer = SnapshotWriter(header)
     return b"".join([*writer.add(pairs), writer.finish()])
 
 

@@ -31,7 +31,7 @@ from ghmirror_tw.http.request import Request
 from ghmirror_tw.http.response_parser import ResponseParser
 from ghmirror_tw.redis.resp import ReplyParser
 from ghmirror_tw.snapshots.snapshot_format import MAGIC, START, VERSION, Header
-from ghmirror_tw.snapshots.snapshot_reader import Reader
+from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 
 SIZE: Final = 2 * 1024
 TIMES: Final = 4
@@ -318,7 +318,7 @@ def _feed_redis(raw: bytes) -> None:
 
 
 def _feed_snapshot(raw: bytes) -> None:
-    reader = Reader()
+    reader = SnapshotReader()
     header = Header("owner", "memory", 0).encode()
     for piece in pieces(START.pack(MAGIC, VERSION, len(header)) + header + raw):
         list(reader.feed(piece))

@@ -149,8 +149,8 @@ class Drill(TestCase):
         (records,) = filter(None, shown)
         assert 0 < records <= saved["records"]
         said = "".join(each.log_text for each in mirrors)
-        found = re.findall(r"(\d+) of (\d+) records were restored from (\S+)", said)
-        assert found == [(f"{records:.0f}", str(saved["records"]), saved["name"])]
+        found = re.findall(r"Restored: name=(\S+) records=(\d+) of=(\d+)", said)
+        assert found == [(saved["name"], f"{records:.0f}", str(saved["records"]))]
         for mirror in mirrors:
             assert await mirror.stop() == STOPPED
 

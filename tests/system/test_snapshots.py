@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.snapshots.directory_target import _Writing
+from ghmirror_tw.snapshots.directory_target import TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import FullTargetError
 from ghmirror_tw.snapshots.snapshot_names import owner_of
 from ghmirror_tw.store.codec import Codec
@@ -155,7 +155,7 @@ class InMemory(Kept):
         await self.poll(mirror)
         await mirror.stop()
         mirror = await self.start(interval="1h")
-        await mirror.logged("records were restored")
+        await mirror.logged("Restored: ")
         await mirror.stop()
         good, damaged = self.snapshots()
         content = bytearray(damaged.read_bytes())
@@ -165,8 +165,8 @@ class InMemory(Kept):
         mirror = await self.start(interval="1h")
         await self.poll(mirror)
         assert self.github.total_paid == 0
-        await mirror.logged(f"{damaged.name} can't be used")
-        await mirror.logged(f"records were restored from {good.name}")
+        await mirror.logged(f"Snapshot not usable: name={damaged.name}")
+        await mirror.logged(f"Restored: name={good.name}")
         assert damaged.read_bytes() == bytes(content)
 
     async def test_restore_no(self) -> None:
@@ -199,19 +199,19 @@ class InMemory(Kept):
         await snapshots.settled()
         for path in PATHS:
             await home.get(path, token="alice-1")
-        save, write = snapshots.schedules[0].save, _Writing.write
+        save, write = snapshots.schedules[0].save, TemporaryFile.write
         for _ in range(3):
             await save()
         first, usable, damaged = self.snapshots()
         damaged.write_bytes(b"")
         full = [True]
 
-        def once_full(writing: _Writing, chunk: bytes) -> None:
+        def once_full(writing: TemporaryFile, chunk: bytes) -> None:
             if full.pop() if full else len(self.snapshots()) > 2:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             write(writing, chunk)
 
-        self.patch(_Writing, "write", once_full)
+        self.patch(TemporaryFile, "write", once_full)
         await save()
         assert not first.exists()
         assert len(self.snapshots()) == 3
@@ -256,7 +256,7 @@ class InMemory(Kept):
         denied = self.directory / "file"
         denied.write_text("")
         mirror = await self.start(target=f"file://{denied}", restore_wait="1h")
-        await mirror.logged("can't be listed: Not a directory")
+        await mirror.logged("cannot be listed: Not a directory")
         await self.ask(mirror, PATHS[0], TOKENS[0])
 
 
@@ -387,9 +387,9 @@ class InRedis(Kept):
         await snapshots.settled()
         warned = [each for each in logged if "other mirrors" in each or "another mirror" in each]
         assert len(warned) == 2
-        assert warned[0].startswith("The store was filled by other mirrors, whose records are not")
+        assert warned[0].startswith("Records of other mirrors in the store are not used")
         assert f"count=1 newest={own.name}" in warned[1]
-        assert not [each for each in logged if "were restored" in each]
+        assert not [each for each in logged if "Restored: " in each]
         await self.saved(second)
         assert self.snapshots() == [own]
         await self.poll(second)

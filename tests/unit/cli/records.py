@@ -11,7 +11,7 @@ from pathlib import Path
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.snapshots.snapshot_format import Header
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName
-from ghmirror_tw.snapshots.snapshot_writer import Writer
+from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.store_interface import Pair
@@ -53,7 +53,7 @@ def packed(
     pairs: Sequence[Pair], owner: str = OWNER, at_ms: int = AT_MS, codec: Codec = CODEC
 ) -> bytes:
     """Return a snapshot whose records *codec* has sealed."""
-    writer = Writer(Header(owner, "redis", at_ms, codec.fingerprint, API_URL))
+    writer = SnapshotWriter(Header(owner, "redis", at_ms, codec.fingerprint, API_URL))
     return b"".join(writer.add(pairs)) + writer.finish()
 
 

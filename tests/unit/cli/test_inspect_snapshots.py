@@ -96,7 +96,7 @@ def test_a_directory_that_is_a_file(operator: Operator, kept: Path) -> None:
     kept.write_text("")
     ended = operator.run("snapshot", "list")
     assert (ended.status, ended.out) == (3, "")
-    assert ended.err == f"error: {kept.as_uri()} can't be listed: Not a directory\n"
+    assert ended.err == f"error: {kept.as_uri()} cannot be listed: Not a directory\n"
 
 
 # Verifying.
@@ -112,10 +112,14 @@ def damaged(whole: bytes) -> dict[str, tuple[bytes, str, str]]:
     return {
         "empty": (b"", "empty", "it is empty (at byte 0)"),
         "other": (b"PK" + whole, "not-a-snapshot", "it does not begin as a snapshot does"),
-        "newer": (bytes(begun), "newer-version", "it has version 9; versions up to 3 are known"),
+        "newer": (
+            bytes(begun),
+            "newer-version",
+            "it has version 9; versions up to 3 are supported",
+        ),
         "cut": (whole[:middle], "truncated", f"it ends without a trailer (at byte {middle})"),
         "bit": (bytes(flipped), "damaged", f"its checksum is wrong (at byte {len(whole)})"),
-        "more": (whole + b"x", "damaged", "something follows its end"),
+        "more": (whole + b"x", "damaged", "bytes follow its end"),
     }
 
 
@@ -155,7 +159,7 @@ def test_what_cannot_be_restored_here_is_unusable(
 ) -> None:
     """Without records, of another secret, or not sealed at all: named, and status 1."""
     cases = {
-        packed([]): ("no-records", "it holds no records"),
+        packed([]): ("no-records", "it contains no records"),
         packed(some(), codec=Codec(b"another secret")): (
             "other-secret",
             "its records are sealed with another [cache] credential_secret",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ghmirror_tw.snapshots.snapshot_format import Pair
-from ghmirror_tw.snapshots.snapshot_reader import Reader
+from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import Codec
 from tests.harness.redis_servers import RedisServer
@@ -30,7 +30,7 @@ LEASES = {what: f"ghmirror:{{{what}}}:lease:{FLEET}" for what in ("save", "resto
 
 def pairs_in(path: Path) -> list[Pair]:
     """Return what a snapshot holds."""
-    reader = Reader()
+    reader = SnapshotReader()
     pairs = [pair for some in reader.feed(path.read_bytes()) for pair in some]
     reader.finish()
     return pairs
@@ -212,7 +212,9 @@ def test_the_newest_that_is_whole(operator: Operator, kept: Path, redis: RedisSe
     assert ended.status == 0, ended.err
     assert ended.json["name"] == good
     (warning,) = ended.json["warnings"]
-    assert warning.startswith(f"The snapshot {damaged} can't be used: it ends without a trailer")
+    assert warning.startswith(
+        f"Snapshot not usable: name={damaged} error=it ends without a trailer"
+    )
     assert f"warning: {warning}\n" in ended.err
     assert keys_of(redis) == with_mark(pairs)
 
@@ -299,7 +301,7 @@ def test_a_directory_that_cannot_be_written(
     store_some(redis)
     ended = operator.run("snapshot", "save", "--quiet")
     assert (ended.status, ended.out) == (3, "")
-    assert ended.err == f"error: {kept.as_uri()} can't be written to: File exists\n"
+    assert ended.err == f"error: {kept.as_uri()} cannot be written to: File exists\n"
     assert not redis.ask("EXISTS", LEASES["save"])
 
 

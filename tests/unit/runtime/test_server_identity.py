@@ -37,7 +37,7 @@ from ghmirror_tw.cli.exit_status import CommandError
 from ghmirror_tw.redis.address import Credentials
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.server_identity import ServerIdentityError, VerifiedTLS, names_host
-from ghmirror_tw.snapshots.aws_service import Access, Service
+from ghmirror_tw.snapshots.aws_service import AwsAccess, AwsService
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import S3Target
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
@@ -266,8 +266,10 @@ class Places(TestCase):
         self.addCleanup(workers.close)
 
         async def connect(host: str, port: int) -> None:
-            access = Access(endpoint_url=f"https://{host}:{port}", region="us-east-1", attempts=1)
-            target = S3Target(workers, Service(access, "s3"), "bucket")
+            access = AwsAccess(
+                endpoint_url=f"https://{host}:{port}", region="us-east-1", attempts=1
+            )
+            target = S3Target(workers, AwsService(access, "s3"), "bucket")
             with pytest.raises(TargetError):
                 await target.listing()
 

@@ -20,28 +20,28 @@ class Threads(TestCase):
     """A pool."""
 
     def setUp(self) -> None:
-        self.workers = BlockingThreads(reactor)
-        self.workers.open()
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.workers.close()))
+        self.threads = BlockingThreads(reactor)
+        self.threads.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.threads.close()))
 
-    async def test_results_and_errors_come_back(self) -> None:
+    async def test_results_and_errors_are_returned(self) -> None:
         """From a thread."""
-        assert await self.workers.run(lambda a, b: a + b, 1, b=2) == 3
+        assert await self.threads.run(lambda a, b: a + b, 1, b=2) == 3
         with pytest.raises(ZeroDivisionError):
-            await self.workers.run(lambda: 1 // 0)
-        assert await self.workers.run(threading.get_ident) != threading.get_ident()
+            await self.threads.run(lambda: 1 // 0)
+        assert await self.threads.run(threading.get_ident) != threading.get_ident()
 
     async def test_no_more_than_two_at_a_time(self) -> None:
         """Others wait for them."""
         go = threading.Event()
-        running = [Deferred.fromCoroutine(self.workers.run(go.wait)) for _ in range(8)]
-        assert len(self.workers.pool.threads) == 2
+        running = [Deferred.fromCoroutine(self.threads.run(go.wait)) for _ in range(8)]
+        assert len(self.threads.pool.threads) == 2
         go.set()
         for each in running:
             assert await each
-        assert len(self.workers.pool.threads) == 2
+        assert len(self.threads.pool.threads) == 2
 
-    async def test_cancelling_is_heard_when_the_work_has_ended(self) -> None:
+    async def test_cancellation_takes_effect_after_the_call(self) -> None:
         """Again and again, and whatever came of the work."""
         for outcome in (lambda: 1, lambda: 1 // 0):
             go = threading.Event()
@@ -53,7 +53,7 @@ class Threads(TestCase):
                 done.append(1)
                 outcome()
 
-            running = Deferred.fromCoroutine(self.workers.run(work))
+            running = Deferred.fromCoroutine(self.threads.run(work))
             running.addErrback(ended.append)
             running.cancel()
             running.cancel()
@@ -63,44 +63,44 @@ class Threads(TestCase):
             assert done == [1]
             assert ended[0].check(CancelledError)
 
-    async def test_closing_waits_for_what_runs(self) -> None:
+    async def test_closing_waits_for_running_calls(self) -> None:
         """Without holding up the reactor; and it may be called again."""
         go = threading.Event()
-        running = Deferred.fromCoroutine(self.workers.run(go.wait))
-        closing = Deferred.fromCoroutine(self.workers.close())
+        running = Deferred.fromCoroutine(self.threads.run(go.wait))
+        closing = Deferred.fromCoroutine(self.threads.close())
         reactor.callLater(0, go.set)
         await closing
         assert await running
-        await self.workers.close()
+        await self.threads.close()
 
-    async def test_who_is_at_it_may_end(self) -> None:
+    async def test_caller_may_make_further_calls_during_close(self) -> None:
         """One thing after the other; what comes when the pool has stopped is refused."""
         done: list[int] = []
 
         async def both() -> None:
             for number in (1, 2, 3):
-                await self.workers.run(done.append, number)
+                await self.threads.run(done.append, number)
 
         running = Deferred.fromCoroutine(both())
-        await self.workers.close()
+        await self.threads.close()
         await running
         assert done == [1, 2, 3]
-        with pytest.raises(TargetError, match="the mirror stops"):
-            await self.workers.run(done.append, 4)
+        with pytest.raises(TargetError, match="the mirror is shutting down"):
+            await self.threads.run(done.append, 4)
 
-    async def test_who_is_cancelled_may_clean_up(self) -> None:
+    async def test_cancelled_caller_may_clean_up(self) -> None:
         """Even if the pool began to close before that."""
         go = threading.Event()
         done: list[str] = []
 
         async def work() -> None:
             try:
-                await self.workers.run(go.wait)
+                await self.threads.run(go.wait)
             except CancelledError:
-                await self.workers.run(done.append, "cleaned up")
+                await self.threads.run(done.append, "cleaned up")
 
         running = Deferred.fromCoroutine(work())
-        closing = Deferred.fromCoroutine(self.workers.close())
+        closing = Deferred.fromCoroutine(self.threads.close())
         running.cancel()
         go.set()
         await closing

@@ -22,7 +22,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
-from ghmirror_tw.snapshots.directory_target import DirectoryTarget, _Writing
+from ghmirror_tw.snapshots.directory_target import DirectoryTarget, TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
 from ghmirror_tw.snapshots.snapshot_names import CHUNK_BYTES, LEFTOVER_S, SnapshotName
 from ghmirror_tw.snapshots.target_interface import ITarget
@@ -47,8 +47,8 @@ async def content_of(target: DirectoryTarget, name: SnapshotName = NAME) -> byte
 def kill_while_it_writes(directory: Path) -> None:
     program = (
         "import sys, pathlib\n"
-        "from ghmirror_tw.snapshots.directory_target import _Writing\n"
-        "writing = _Writing(pathlib.Path(sys.argv[1]), sys.argv[2])\n"
+        "from ghmirror_tw.snapshots.directory_target import TemporaryFile\n"
+        "writing = TemporaryFile(pathlib.Path(sys.argv[1]), sys.argv[2])\n"
         "writing.begin(); writing.write(bytes(10**6)); print(flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -68,10 +68,10 @@ class Directory(TestCase):
 
     def setUp(self) -> None:
         self.base = Path(tempfile.mkdtemp(dir=self.mktemp_parent()))
-        self.workers = BlockingThreads(reactor)
-        self.workers.open()
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.workers.close()))
-        self.target = DirectoryTarget(self.workers, self.base / "a" / "b")
+        self.threads = BlockingThreads(reactor)
+        self.threads.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.threads.close()))
+        self.target = DirectoryTarget(self.threads, self.base / "a" / "b")
 
     def mktemp_parent(self) -> str:
         made = tempfile.TemporaryDirectory()
@@ -85,7 +85,7 @@ class Directory(TestCase):
     def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
-    async def test_the_time_of_the_file_counts(self) -> None:
+    async def test_order_is_by_the_time_of_the_file(self) -> None:
         """The time in the name is by the clock of the replica that gave it."""
         ahead = SnapshotName("a", 9_000_000)
         for name, at in ((ahead, 1), (SnapshotName("a", 5), 2)):
@@ -94,12 +94,12 @@ class Directory(TestCase):
         assert [each.written_at for each in await self.target.listing()] == [2.0, 1.0]
         assert (await self.target.listing())[1].name == ahead
 
-    async def test_it_is_a_target(self) -> None:
+    async def test_target_provides_the_interface(self) -> None:
         """It does all that a target does."""
         assert verifyObject(ITarget, self.target)
         assert self.target.where == self.target.directory.as_uri()
 
-    async def test_what_is_written_is_kept(self) -> None:
+    async def test_written_snapshot_is_stored(self) -> None:
         """In a directory that is made, in a file that only we can read, in chunks."""
         assert await self.target.listing() == ()
         assert await self.target.clean() == 0
@@ -113,7 +113,7 @@ class Directory(TestCase):
         async with aclosing(self.target.read(SnapshotName("o", 0))) as read:
             assert all([0 < len(chunk) <= CHUNK_BYTES async for chunk in read])
 
-    async def test_what_somebody_else_put_there_is_not_believed(self) -> None:
+    async def test_files_of_other_users_are_ignored(self) -> None:
         """In a directory that anybody can write to, only our files are snapshots, and root's."""
         await self.target.write(NAME, chunks(CONTENT))
         path = self.target.directory / NAME.text
@@ -131,7 +131,7 @@ class Directory(TestCase):
             os.chown(path, 12345, 12345)
             assert await self.target.listing() == ()
 
-    async def test_it_appears_as_a_whole(self) -> None:
+    async def test_snapshot_is_listed_only_when_complete(self) -> None:
         """While it is written it is not there, under no name that is ours."""
         waits: Deferred[bytes] = Deferred()
         reached: Deferred[None] = Deferred()
@@ -151,7 +151,7 @@ class Directory(TestCase):
         await writing
         assert self.files() == [NAME.text]
 
-    async def test_it_is_on_the_disk_before_it_has_its_name(self) -> None:
+    async def test_file_is_flushed_before_it_is_renamed(self) -> None:
         """The file is synchronised before it is renamed, the directory afterwards."""
         done: list[str] = []
         sync, replace = os.fsync, Path.replace
@@ -170,7 +170,7 @@ class Directory(TestCase):
         await self.target.write(NAME, chunks(CONTENT))
         assert done == ["sync file", "rename", "sync directory"]
 
-    async def test_files_are_only_touched_in_our_threads(self) -> None:
+    async def test_files_are_accessed_only_in_threads(self) -> None:
         """A disk may be slow: the reactor never waits for one."""
         reactors = threading.get_ident()
         seen: list[str] = []
@@ -193,7 +193,7 @@ class Directory(TestCase):
             watching = False
         assert {"open", "os.rename", "os.scandir", "os.remove", "os.mkdir"} <= set(seen)
 
-    async def test_trouble_leaves_nothing(self) -> None:
+    async def test_failed_write_leaves_no_file(self) -> None:
         """Of the disk at any step, of what gives the content, or by being cancelled."""
 
         async def failing() -> AsyncGenerator[bytes]:
@@ -209,23 +209,23 @@ class Directory(TestCase):
 
         for owner, name in ((os, "fsync"), (Path, "replace")):
             patch = self.patch(owner, name, full)
-            with pytest.raises(TargetError, match="can't be written to: No space left on device"):
+            with pytest.raises(TargetError, match="cannot be written to: No space left on device"):
                 await self.target.write(NAME, chunks(CONTENT))
             patch.restore()
             assert self.files() == []
 
-    async def test_cleaning_up_may_fail(self) -> None:
+    async def test_clean_up_may_fail(self) -> None:
         """The first trouble is what is told; the rest is logged and goes later."""
 
         def full(*_: Any) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        def stuck(writing: _Writing) -> None:
+        def stuck(writing: TemporaryFile) -> None:
             writing._opened.close()
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
         self.patch(os, "fsync", full)
-        patch = self.patch(_Writing, "discard", stuck)
+        patch = self.patch(TemporaryFile, "discard", stuck)
         with pytest.raises(TargetError, match="No space left on device"):
             await self.target.write(NAME, chunks(CONTENT))
         patch.restore()
@@ -235,7 +235,7 @@ class Directory(TestCase):
         assert await self.target.clean() == 1
         assert self.files() == []
 
-    async def test_cancelling_leaves_nothing(self) -> None:
+    async def test_cancelled_write_leaves_nothing(self) -> None:
         """While content is awaited, and while the disk is written to, even once it is renamed."""
         reached: Deferred[None] = Deferred()
 
@@ -271,7 +271,7 @@ class Directory(TestCase):
             await writing
         assert self.files() == []
 
-    async def test_what_a_crash_leaves(self) -> None:
+    async def test_files_of_a_crash_are_removed_later(self) -> None:
         """A process that is killed while it writes leaves no snapshot; its rest goes later."""
         kill_while_it_writes(self.target.directory)
         (left,) = self.files()
@@ -282,7 +282,7 @@ class Directory(TestCase):
         assert await self.target.clean() == 1
         assert self.files() == []
 
-    async def test_what_is_not_ours_is_left_alone(self) -> None:
+    async def test_other_files_are_not_changed(self) -> None:
         """Other files, directories and links, however they are called and however old."""
         directory = self.target.directory
         directory.mkdir(parents=True)
@@ -298,19 +298,19 @@ class Directory(TestCase):
         assert await self.target.clean() == 0
         assert self.files() == before
 
-    async def test_what_is_not_there(self) -> None:
+    async def test_missing_snapshot(self) -> None:
         """Reading it is an error of its own, deleting it is none."""
         with pytest.raises(NoSuchSnapshotError, match=NAME.text):
             await content_of(self.target)
         await self.target.delete(NAME)
 
-    async def test_a_path_that_is_no_directory(self) -> None:
+    async def test_path_that_is_not_a_directory(self) -> None:
         """Said so, with the path and the system's own words."""
         self.target.directory = Path("/dev/null/x")
-        with pytest.raises(TargetError, match="file:///dev/null/x can't be written to: Not a dir"):
+        with pytest.raises(TargetError, match="file:///dev/null/x cannot be written to: Not a dir"):
             await self.target.write(NAME, chunks(CONTENT))
         self.target.directory = Path("/dev/null")
-        with pytest.raises(TargetError, match="file:///dev/null can't be listed: Not a directory"):
+        with pytest.raises(TargetError, match="file:///dev/null cannot be listed: Not a directory"):
             await self.target.listing()
 
     async def test_a_reader_may_stop(self) -> None:

@@ -12,9 +12,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.snapshots.aws_service import Service
+from ghmirror_tw.snapshots.aws_service import AwsService
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
-from ghmirror_tw.snapshots.elasticache import CHECK_S, ElastiCacheSnapshots, Named
+from ghmirror_tw.snapshots.elasticache import CHECK_S, ElastiCacheNames, ElastiCacheSnapshots
 from ghmirror_tw.snapshots.schedule import Schedule
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
 from ghmirror_tw.telemetry.metrics import Metrics
@@ -26,7 +26,7 @@ reactor: Any = global_reactor
 HOUR = 3600.0
 NOON = 1_795_608_000.0
 GROUP = "Sessions"
-NAMED = Named(GROUP)
+NAMED = ElastiCacheNames(GROUP)
 NAME = "ghmirror-sessions-20261125t120000z"
 
 groups = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,39}", fullmatch=True).filter(str.isascii)
@@ -34,16 +34,16 @@ times = st.integers(0, 253_402_300_799)
 
 
 @given(groups, times, groups)
-def test_names_come_back(group: str, at: int, other: str) -> None:
+def test_names_round_trip(group: str, at: int, other: str) -> None:
     """With their exports; and none is taken for that of another group."""
-    named = Named(group)
+    named = ElastiCacheNames(group)
     name = named.at(at)
     assert named.time_of(name) == at
     for key in (f"{name}.rdb", f"{name}-0001.rdb"):
         assert named.exported(key) == name
     if other.lower() != group.lower():
-        assert Named(other).time_of(name) is None
-        assert Named(other).exported(f"{name}.rdb") is None
+        assert ElastiCacheNames(other).time_of(name) is None
+        assert ElastiCacheNames(other).exported(f"{name}.rdb") is None
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_names_come_back(group: str, at: int, other: str) -> None:
         "ghmirror-20261125t120000z",
     ],
 )
-def test_what_is_not_ours(text: str) -> None:
+def test_other_names_are_not_parsed(text: str) -> None:
     """It is nothing to us, and neither is what looks like its export."""
     assert NAMED.time_of(text) is None
     for key in (f"{text}.rdb", f"{text}-0001.rdb", f"{text}.rdb.bak", f"a/{text}.rdb"):
@@ -99,11 +99,11 @@ class Snapshots(TestCase):
         self.elasticache = open_elasticache(self, self.bucket)
         self.elasticache.groups = {GROUP: 2, "other": 1}
         self.clock = Leaping()
-        workers = BlockingThreads(reactor)
-        workers.open()
-        self.addCleanup(lambda: Deferred.fromCoroutine(workers.close()))
-        elasticache = Service(self.elasticache.access(), "elasticache")
-        s3 = Service(self.bucket.access(), "s3")
+        threads = BlockingThreads(reactor)
+        threads.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(threads.close()))
+        elasticache = AwsService(self.elasticache.access(), "elasticache")
+        s3 = AwsService(self.bucket.access(), "s3")
         for service in (elasticache, s3):
             self.addCleanup(service.close)
         settings: dict[str, Any] = {
@@ -114,7 +114,7 @@ class Snapshots(TestCase):
             "now": lambda: NOON + self.clock.seconds(),
             **more,
         }
-        return ElastiCacheSnapshots(self.clock, workers, elasticache, s3, **settings)
+        return ElastiCacheSnapshots(self.clock, threads, elasticache, s3, **settings)
 
     async def fails(self, snapshots: ElastiCacheSnapshots) -> str:
         try:
@@ -129,7 +129,7 @@ class Snapshots(TestCase):
     def keys(self, *times: float, shards: tuple[int, ...] = (1, 2)) -> list[str]:
         return [f"{NAMED.at(at)}-000{shard}.rdb" for at in times for shard in shards]
 
-    async def test_one_is_made_and_exported(self) -> None:
+    async def test_snapshot_is_created_and_exported(self) -> None:
         """All shards are in the bucket when it's done; the waiting was polite."""
         snapshots = await self.opened()
         await snapshots.run()
@@ -139,7 +139,7 @@ class Snapshots(TestCase):
         assert self.clock.seconds() >= 2 * snapshots.poll_s
         assert self.clock.getDelayedCalls() == []
 
-    async def test_the_next_one_is_made_when_it_is_due(self) -> None:
+    async def test_next_snapshot_is_created_when_due(self) -> None:
         """Not before: the interval counts from the name, whoever asks and after any restart."""
         snapshots = await self.opened()
         await snapshots.run()
@@ -153,7 +153,7 @@ class Snapshots(TestCase):
         assert list(self.elasticache.snapshots) == [NAME, NAMED.at(NOON + 6 * HOUR)]
         assert await self.bucket.keys() == self.keys(NOON, NOON + 6 * HOUR)
 
-    async def test_superseded_ones_go_from_both(self) -> None:
+    async def test_superseded_snapshots_and_exports_are_deleted(self) -> None:
         """As many as are kept stay, snapshots and exports; others' are not touched."""
         snapshots = await self.opened()
         olds = [NOON - number * 12 * HOUR for number in (4, 3, 2, 1)]
@@ -187,7 +187,7 @@ class Snapshots(TestCase):
         await snapshots.run()
         assert "CreateSnapshot" not in self.elasticache.actions()
 
-    async def test_what_an_earlier_run_has_begun_is_gone_on_with(self) -> None:
+    async def test_incomplete_run_is_resumed(self) -> None:
         """Whether it died while the snapshot was made, before its export, or during it."""
         for status, exported in (("creating", 0), ("available", 0), ("exporting", 0)):
             snapshots = await self.opened()
@@ -197,7 +197,7 @@ class Snapshots(TestCase):
             assert self.elasticache.actions() == ["CopySnapshot"][: status != "exporting"]
             assert await self.bucket.keys() == self.keys(at), exported
 
-    async def test_half_an_export_is_made_anew(self) -> None:
+    async def test_partial_export_is_replaced(self) -> None:
         """AWS refuses to write over what is there, so it goes first."""
         snapshots = await self.opened()
         at = NOON - HOUR
@@ -207,7 +207,7 @@ class Snapshots(TestCase):
         assert await self.bucket.keys() == self.keys(at)
         assert (await self.bucket.ask("GET", f"/{self.keys(at)[0]}")).content == b"REDIS0011"
 
-    async def test_half_an_export_of_an_older_one_goes(self) -> None:
+    async def test_partial_export_of_an_older_snapshot_is_deleted(self) -> None:
         """It would only take the place of a whole one."""
         snapshots = await self.opened()
         for at, shards in ((NOON - 7 * HOUR, (2,)), (NOON - 14 * HOUR, (1, 2))):
@@ -217,7 +217,7 @@ class Snapshots(TestCase):
         await snapshots.run()
         assert await self.bucket.keys() == self.keys(NOON - 14 * HOUR, NOON)
 
-    async def test_waiting_has_an_end(self) -> None:
+    async def test_waiting_has_a_timeout(self) -> None:
         """Then it is reported, and the next run goes on with it: nothing is made twice."""
         snapshots = await self.opened(interval_s=24 * HOUR)
         self.elasticache.looks = 10**6
@@ -230,24 +230,24 @@ class Snapshots(TestCase):
         assert self.elasticache.actions() == ["CreateSnapshot", "CopySnapshot"]
         assert await self.bucket.keys() == self.keys(NOON)
 
-    async def test_an_export_that_never_becomes_whole(self) -> None:
+    async def test_export_that_is_never_completed(self) -> None:
         """It is reported; the next run makes it anew."""
         snapshots = await self.opened(interval_s=24 * HOUR)
         self.elasticache.loses_shards = 1
         said = await self.fails(snapshots)
-        assert f"the export of {NAME} is not whole after 3600 s" in said
+        assert f"the export of {NAME} is not complete after 3600 s" in said
         self.elasticache.loses_shards = 0
         await snapshots.run()
         assert await self.bucket.keys() == self.keys(NOON)
 
-    async def test_a_snapshot_that_failed(self) -> None:
+    async def test_failed_snapshot(self) -> None:
         """It is reported by its state, and no other is made before the interval has passed."""
         snapshots = await self.opened()
         self.elasticache.add(NAMED.at(NOON - HOUR), GROUP, status="failed")
-        assert "can't be used: it is failed" in await self.fails(snapshots)
+        assert "cannot be used, its status is failed" in await self.fails(snapshots)
         assert self.elasticache.actions() == []
 
-    async def test_a_snapshot_that_somebody_deletes(self) -> None:
+    async def test_snapshot_that_is_deleted_meanwhile(self) -> None:
         """It is reported."""
         snapshots = await self.opened()
 
@@ -256,9 +256,9 @@ class Snapshots(TestCase):
                 self.elasticache.snapshots.clear()
 
         self.elasticache.react = gone
-        assert "it is not there" in await self.fails(snapshots)
+        assert "it does not exist" in await self.fails(snapshots)
 
-    async def test_what_is_gone_need_not_be_deleted(self) -> None:
+    async def test_deletion_of_a_missing_snapshot_is_no_error(self) -> None:
         """Another replica may have been faster."""
         snapshots = await self.opened(keep=1)
         olds = [NAMED.at(NOON - number * 12 * HOUR) for number in (1, 2)]
@@ -309,7 +309,7 @@ class Snapshots(TestCase):
         assert await self.bucket.keys() == self.keys(NOON)
         assert list(elasticache.snapshots) == [NAME]
 
-    async def test_trouble_ends_no_schedule(self) -> None:
+    async def test_failure_does_not_end_the_schedule(self) -> None:
         """It is counted, and the next run does what is due."""
         snapshots = await self.opened()
         clock = Clock()
@@ -329,7 +329,7 @@ class Snapshots(TestCase):
         failed = "ghmirror_snapshot_failures_total"
         assert metrics.registry.get_sample_value(failed, {"operation": "save"}) == 1
 
-    async def test_a_group_that_is_not_there(self) -> None:
+    async def test_missing_replication_group(self) -> None:
         """Or that is busy with another snapshot."""
         snapshots = await self.opened()
         self.elasticache.add("nightly", GROUP, status="creating", left=100)
@@ -337,7 +337,7 @@ class Snapshots(TestCase):
         self.elasticache.groups.clear()
         assert "there is no such replication group" in await self.fails(snapshots)
 
-    async def test_cancelling_ends_the_waiting(self) -> None:
+    async def test_cancellation_ends_the_wait(self) -> None:
         """The next run goes on."""
         snapshots = await self.opened()
         clock = snapshots.reactor = Noticing()

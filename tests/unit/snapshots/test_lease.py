@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, kept
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, run_with_lease
 from ghmirror_tw.snapshots.restorer import Restorer
 from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError
 from ghmirror_tw.store.restore_barrier import RestoreBarrier
@@ -81,31 +81,31 @@ class Keeping(SynchronousTestCase):
         self.clock = Clock()
         self.leases = Leases()
         self.step: Deferred[str] = Deferred()
-        self.kept = self.keep(self.step)
+        self.run_with_lease = self.keep(self.step)
 
     def keep(self, step: Deferred[str]) -> Deferred[str]:
         async def work() -> str:
             return await step
 
-        return Deferred.fromCoroutine(kept(self.clock, self.leases, "x", "me", work()))
+        return Deferred.fromCoroutine(run_with_lease(self.clock, self.leases, "x", "me", work()))
 
-    def test_it_is_kept_on_while_one_step_takes_long(self) -> None:
+    def test_lease_is_renewed_during_the_work(self) -> None:
         """It never runs out; and no timer is left afterwards."""
         self.clock.pump([1.0] * 60)
         assert self.leases.taken == [("x", "me", LEASE_S)] * 12
         self.step.callback("done")
-        assert self.successResultOf(self.kept) == "done"
+        assert self.successResultOf(self.run_with_lease) == "done"
         assert self.clock.getDelayedCalls() == []
 
-    def test_when_another_has_it_the_work_is_given_up(self) -> None:
+    def test_work_is_cancelled_when_another_replica_has_the_lease(self) -> None:
         """They go on with it."""
         self.leases.has_it = False
         self.clock.advance(LEASE_S)
-        self.failureResultOf(self.kept, LeaseLostError)
+        self.failureResultOf(self.run_with_lease, LeaseLostError)
         assert self.step.called
         assert self.clock.getDelayedCalls() == []
 
-    def test_trouble_with_it_is_no_end(self) -> None:
+    def test_failed_renewal_does_not_end_the_work(self) -> None:
         """The next time it may go better."""
         for trouble in (RedisUnavailableError("open", "it is away"), ValueError("broken")):
             self.leases.has_it = trouble
@@ -115,21 +115,21 @@ class Keeping(SynchronousTestCase):
         self.clock.advance(LEASE_S / 3)
         assert len(self.leases.taken) == 3
         self.step.errback(ZeroDivisionError())
-        self.failureResultOf(self.kept, ZeroDivisionError)
+        self.failureResultOf(self.run_with_lease, ZeroDivisionError)
 
-    def test_it_is_not_taken_after_the_end(self) -> None:
+    def test_lease_is_not_renewed_after_the_work(self) -> None:
         """What is on its way is waited for, so that nobody has it who is through with it."""
         self.leases.has_it = Deferred()
         self.clock.advance(LEASE_S / 3)
         self.step.callback("done")
-        self.assertNoResult(self.kept)
+        self.assertNoResult(self.run_with_lease)
         self.leases.has_it.callback(True)
-        assert self.successResultOf(self.kept) == "done"
+        assert self.successResultOf(self.run_with_lease) == "done"
 
-    def test_who_works_may_be_stopped(self) -> None:
+    def test_work_may_be_cancelled(self) -> None:
         """That is no lost lease."""
-        self.kept.cancel()
-        self.failureResultOf(self.kept, CancelledError)
+        self.run_with_lease.cancel()
+        self.failureResultOf(self.run_with_lease, CancelledError)
         for done in (succeed("done"), fail(ZeroDivisionError())):
             self.keep(done).addErrback(lambda failure: failure.trap(ZeroDivisionError))
         assert self.clock.getDelayedCalls() == []
@@ -140,14 +140,14 @@ class Filling(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.leases, self.copies = Leases(), Slow()
+        self.leases, self.repository = Leases(), Slow()
         self.barrier = RestoreBarrier(self.clock, 1000.0)
         nobody: Any = None
-        copies: Any = self.copies
+        repository: Any = self.repository
         self.restorer = Restorer(
             self.clock,
             self.leases,
-            copies,
+            repository,
             self.barrier,
             "owner",
             "me",
@@ -155,17 +155,17 @@ class Filling(SynchronousTestCase):
             self.clock.seconds,
         )
 
-    def test_nobody_takes_over_while_a_snapshot_is_checked(self) -> None:
+    def test_lease_is_renewed_while_a_snapshot_is_checked(self) -> None:
         """Or a fleet would check one that takes longer than a lease again and again, for ever."""
         self.restorer.fill()
         self.clock.pump([1.0] * 60)
         assert self.leases.taken == [(RESTORE, "me", LEASE_S)] * 13
-        self.copies.listings[0].callback(None)
+        self.repository.listings[0].callback(None)
         assert self.leases.marked
         assert self.leases.let_go_of == [RESTORE]
         assert self.clock.getDelayedCalls() == []
 
-    def test_it_is_filled_again_after_it_was_given_up(self) -> None:
+    def test_restore_is_repeated_after_cancellation(self) -> None:
         """Though that had not ended yet when it was asked for."""
         self.leases.has_it = Deferred()
         self.restorer.fill()
@@ -180,40 +180,40 @@ class Filling(SynchronousTestCase):
         assert self.leases.marked
         assert not self.barrier.is_shut
 
-    def test_requests_do_not_wait_for_what_waiting_cannot_help(self) -> None:
+    def test_requests_do_not_wait_after_a_permanent_failure(self) -> None:
         """The gate opens at once; the attempts go on beside the requests, and may succeed."""
         failed: list[str] = []
         report: Any = SimpleNamespace(snapshot_failed=failed.append)
         denied: Any = Denied()
-        self.restorer.report, self.restorer.copies = report, denied
+        self.restorer.metrics, self.restorer.repository = report, denied
         self.restorer.fill()
         assert failed == [RESTORE]
         assert not self.barrier.is_shut
-        working: Any = self.copies
-        self.restorer.copies = working
+        working: Any = self.repository
+        self.restorer.repository = working
         self.clock.advance(60.0)
-        self.copies.listings[0].callback(None)
+        self.repository.listings[0].callback(None)
         assert self.leases.marked
 
     def requests_wait(self) -> bool:
         return self.barrier.is_shut
 
-    def test_requests_wait_only_while_something_comes_in(self) -> None:
+    def test_requests_wait_only_while_a_restore_progresses(self) -> None:
         """They do not wait for a target that hangs; what comes late is used all the same."""
         self.restorer.fill()
         for _ in range(4):
             self.clock.advance(4.0)
-            self.copies.read_at = self.clock.seconds()
+            self.repository.read_at = self.clock.seconds()
             assert self.requests_wait()
         self.clock.pump([1.0] * 4)
         assert self.requests_wait()
         self.clock.advance(1.0)
         assert not self.requests_wait()
-        self.copies.listings[0].callback(None)
+        self.repository.listings[0].callback(None)
         assert self.leases.marked
         assert self.clock.getDelayedCalls() == []
 
-    def test_requests_wait_while_another_replica_fills_the_store(self) -> None:
+    def test_requests_wait_while_another_replica_restores_the_store(self) -> None:
         """What comes in there is not seen here."""
         self.leases.has_it = False
         self.restorer.fill()
@@ -224,7 +224,7 @@ class Filling(SynchronousTestCase):
         assert not self.requests_wait()
         assert self.clock.getDelayedCalls() == []
 
-    def test_what_was_given_up_for_good_stays_so(self) -> None:
+    def test_closed_restorer_does_not_restore(self) -> None:
         """Nobody waits any more."""
         self.restorer.fill()
         self.restorer.stop()

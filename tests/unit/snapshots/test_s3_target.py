@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.snapshots.aws_service import Service
+from ghmirror_tw.snapshots.aws_service import AwsService
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import FETCHED_BYTES, S3Target
 from ghmirror_tw.snapshots.snapshot_errors import NoSuchSnapshotError, TargetError
@@ -71,10 +71,10 @@ class WithBucket(TestCase):
 
     async def opened(self, prefix: str = "", **more: Any) -> tuple[Bucket, S3Target]:
         bucket = await open_bucket(self)
-        workers = BlockingThreads(reactor)
-        workers.open()
-        self.addCleanup(lambda: Deferred.fromCoroutine(workers.close()))
-        target = bucket.target(workers, prefix, **more)
+        threads = BlockingThreads(reactor)
+        threads.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(threads.close()))
+        target = bucket.target(threads, prefix, **more)
         self.addCleanup(target.service.close)
         return bucket, target
 
@@ -98,7 +98,7 @@ class WithBucket(TestCase):
 class Keeping(WithBucket):
     """What a target does."""
 
-    async def test_the_time_of_the_object_counts(self) -> None:
+    async def test_order_is_by_the_time_of_the_object(self) -> None:
         """The time in the name is by the clock of the replica that gave it."""
         _, target = await self.opened()
         names = (SnapshotName("a", 9_000_000), SnapshotName("a", 5))
@@ -114,13 +114,13 @@ class Keeping(WithBucket):
             (names[0], 1.0),
         ]
 
-    async def test_it_is_a_target(self) -> None:
+    async def test_target_provides_the_interface(self) -> None:
         """It does all that a target does, and is called without secrets."""
         _, target = await self.opened("a/b")
         assert verifyObject(ITarget, target)
         assert target.where == f"s3://{target.bucket}/a/b"
 
-    async def test_what_is_written_is_kept(self) -> None:
+    async def test_written_snapshot_is_stored(self) -> None:
         """A small one at once, a large one in parts, one of exactly a part, and one of nothing."""
         bucket, target = await self.opened("some/prefix")
         exact = LARGE[:PART_BYTES]
@@ -137,14 +137,14 @@ class Keeping(WithBucket):
         parts = [each for each in bucket.way.asked if "partNumber" in each.query]
         assert [each.size for each in parts] == [PART_BYTES, PART_BYTES, 12_345]
 
-    async def test_what_is_read_is_cut_small(self) -> None:
+    async def test_content_is_read_in_small_chunks(self) -> None:
         """No chunk is larger than is promised."""
         _, target = await self.opened()
         await target.write(NAME, chunks(LARGE))
         async with aclosing(target.read(NAME)) as read:
             assert all([0 < len(chunk) <= CHUNK_BYTES async for chunk in read])
 
-    async def test_what_is_not_ours_is_left_alone(self) -> None:
+    async def test_other_files_are_not_changed(self) -> None:
         """Other objects, other prefixes, names that are almost ours: neither listed nor deleted."""
         bucket, target = await self.opened("p")
         others = [
@@ -173,7 +173,7 @@ class Keeping(WithBucket):
             assert got.status == 200
         assert [each.name.at_ms for each in await target.listing()] == list(range(1000, -1, -1))
 
-    async def test_it_is_encrypted_as_asked(self) -> None:
+    async def test_encryption_options_are_sent(self) -> None:
         """Small or in parts, S3 is told how, and only if it is set."""
         for sse, key in (("AES256", ""), ("aws:kms", "alias/k"), ("aws:kms", ""), ("", "")):
             bucket, target = await self.opened(sse=sse, kms_key_id=key)
@@ -187,7 +187,7 @@ class Keeping(WithBucket):
                 assert asked.fields.get("x-amz-server-side-encryption", "") == sse
                 assert asked.fields.get("x-amz-server-side-encryption-aws-kms-key-id", "") == key
 
-    async def test_boto3_is_only_asked_in_our_threads(self) -> None:
+    async def test_boto3_is_called_only_in_threads(self) -> None:
         """Not on the reactor, and not in its pool, which resolves names."""
         _, target = await self.opened()
         seen = set()
@@ -232,7 +232,7 @@ class Keeping(WithBucket):
 class Trouble(WithBucket):
     """What goes wrong, and what is left then."""
 
-    async def test_a_busy_service_is_asked_again(self) -> None:
+    async def test_throttled_request_is_retried(self) -> None:
         """503 SlowDown once, in a part and in a small object: nobody notices."""
         bucket, target = await self.opened()
         for content in (SMALL, LARGE):
@@ -241,22 +241,22 @@ class Trouble(WithBucket):
             assert await content_of(target) == content
         assert await bucket.uploads() == []
 
-    async def test_a_service_that_stays_busy(self) -> None:
+    async def test_service_that_keeps_throttling(self) -> None:
         """503 SlowDown again and again: said so, and nothing left."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(503, "SlowDown"))
         said = await self.fails(target.write(NAME, chunks(LARGE)))
-        assert said == f"s3://{bucket.name}: writing: the service asks to slow down (SlowDown)"
+        assert said == f"s3://{bucket.name}: writing: the service throttles requests (SlowDown)"
         await self.nothing_is_left(bucket)
 
-    async def test_a_connection_that_breaks_in_a_part_is_made_anew(self) -> None:
+    async def test_interrupted_upload_of_a_part_is_retried(self) -> None:
         """The part is sent again, as a whole."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(after_bytes=1_000_000), 1)
         await target.write(NAME, chunks(LARGE))
         assert await content_of(target) == LARGE
 
-    async def test_connections_that_break_in_a_part(self) -> None:
+    async def test_upload_of_a_part_that_is_always_interrupted(self) -> None:
         """Every time: said so, and nothing left."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(after_bytes=1_000_000))
@@ -284,7 +284,7 @@ class Trouble(WithBucket):
                 assert code in said
                 await self.nothing_is_left(bucket)
 
-    async def test_a_bucket_that_is_not_there(self) -> None:
+    async def test_missing_bucket(self) -> None:
         """Found by the real server, whatever is asked."""
         bucket, target = await self.opened(bucket="nowhere-at-all")
         for coroutine in (
@@ -296,23 +296,23 @@ class Trouble(WithBucket):
             assert "there is no such bucket (NoSuchBucket)" in await self.fails(coroutine)
         assert bucket.way.asked
 
-    async def test_nobody_listens(self) -> None:
+    async def test_refused_connection(self) -> None:
         """No connection: said so, without the address's secrets."""
         bucket, _ = await self.opened()
-        workers = BlockingThreads(reactor)
-        workers.open()
-        self.addCleanup(lambda: Deferred.fromCoroutine(workers.close()))
+        threads = BlockingThreads(reactor)
+        threads.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(threads.close()))
         access = bucket.access(endpoint_url="http://user:password@127.0.0.1:1")
-        target = bucket.target(workers, access=access)
+        target = bucket.target(threads, access=access)
         said = await self.fails(target.listing())
         assert said == f"s3://{bucket.name}: listing: no connection"
 
-    async def test_settings_that_are_not_valid(self) -> None:
+    async def test_invalid_settings(self) -> None:
         """Addresses and names that botocore refuses: said so, without them."""
         bucket, target = await self.opened(bucket="no bucket/at all")
         assert "a name in the settings is not valid" in await self.fails(target.listing())
         access = bucket.access(endpoint_url=f"x{KEY_ID}")
-        target.service = Service(access, "s3")
+        target.service = AwsService(access, "s3")
         assert "an address in the settings is not valid" in await self.fails(target.listing())
 
     async def test_no_credentials(self) -> None:
@@ -328,7 +328,7 @@ class Trouble(WithBucket):
         with pytest.raises(NoSuchSnapshotError):
             await content_of(target)
 
-    async def test_a_completion_whose_answer_is_lost(self) -> None:
+    async def test_completion_whose_response_is_lost(self) -> None:
         """S3 has done it, and does not know the upload any more: it's there, that is enough."""
         bucket, target = await self.opened()
         bucket.way.fault(completes, Fault(lose_answer=True), 1)
@@ -336,21 +336,21 @@ class Trouble(WithBucket):
         assert await target.write(NAME, chunks(LARGE)) == len(LARGE)
         assert await content_of(target) == LARGE
 
-    async def test_a_completion_that_was_none(self) -> None:
+    async def test_failed_completion(self) -> None:
         """An upload that somebody aborted meanwhile is no success."""
         bucket, target = await self.opened()
         bucket.way.fault(completes, Fault(404, "NoSuchUpload"))
         assert "NoSuchUpload" in await self.fails(target.write(NAME, chunks(LARGE)))
         await self.nothing_is_left(bucket)
 
-    async def test_what_was_done_and_not_heard_is_taken_back(self) -> None:
+    async def test_object_is_deleted_after_a_lost_response(self) -> None:
         """A write that is reported as failed is not there, even if S3 has it."""
         bucket, target = await self.opened()
         bucket.way.fault(puts, Fault(lose_answer=True))
         assert "writing: the connection" in await self.fails(target.write(NAME, chunks(SMALL)))
         await self.nothing_is_left(bucket)
 
-    async def test_taking_back_may_fail(self) -> None:
+    async def test_undo_may_fail(self) -> None:
         """The first trouble is what is told; the rest is logged and cleaned up a day later."""
         bucket, target = await self.opened()
         bucket.way.fault(second_part, Fault(403, "AccessDenied"))
@@ -367,7 +367,7 @@ class Trouble(WithBucket):
         assert await target.clean() == 1
         await self.nothing_is_left(bucket)
 
-    async def test_uploads_of_others_are_not_cleaned_up(self) -> None:
+    async def test_uploads_of_other_programs_are_not_aborted(self) -> None:
         """However old they are."""
         bucket, target = await self.opened("p")
         for key in (f"/{NAME.text}", "/p/other", f"/p/{NAME.text}.x"):
@@ -376,7 +376,7 @@ class Trouble(WithBucket):
         assert await target.clean() == 0
         assert len(await bucket.uploads()) == 3
 
-    async def test_what_gives_the_content_may_fail(self) -> None:
+    async def test_source_of_the_content_may_fail(self) -> None:
         """Its error is what the writer gets, and nothing is left."""
         bucket, target = await self.opened()
 
@@ -390,7 +390,7 @@ class Trouble(WithBucket):
                 await target.write(NAME, failing(content))
             await self.nothing_is_left(bucket)
 
-    async def test_cancelling_leaves_nothing(self) -> None:
+    async def test_cancelled_write_leaves_nothing(self) -> None:
         """While a part, the completion or a small object is on its way, even if it arrives."""
         for content, step in ((LARGE, second_part), (LARGE, completes), (SMALL, puts)):
             bucket, target = await self.opened()
@@ -409,7 +409,7 @@ class Trouble(WithBucket):
             assert ended[0].check(CancelledError)
             await self.nothing_is_left(bucket)
 
-    async def test_cancelling_while_content_is_awaited(self) -> None:
+    async def test_cancellation_while_content_is_awaited(self) -> None:
         """Nobody has to wait for it then."""
         bucket, target = await self.opened()
         waits: Deferred[bytes] = Deferred()
@@ -429,7 +429,7 @@ class Trouble(WithBucket):
             await writing
         await self.nothing_is_left(bucket)
 
-    async def test_an_answer_that_breaks_off_is_asked_for_again(self) -> None:
+    async def test_interrupted_response_is_retried(self) -> None:
         """The part, not the whole object."""
         bucket, target = await self.opened()
         await target.write(NAME, chunks(LARGE))
@@ -442,7 +442,7 @@ class Trouble(WithBucket):
         parts = -(-len(LARGE) // FETCHED_BYTES)
         assert len([*filter(fetches, bucket.way.asked)]) == parts + 1
 
-    async def test_answers_that_always_break_off(self) -> None:
+    async def test_response_that_is_always_interrupted(self) -> None:
         """Said so."""
         bucket, target = await self.opened()
         await target.write(NAME, chunks(SMALL))
@@ -450,7 +450,7 @@ class Trouble(WithBucket):
         assert "reading: " in await self.fails(content_of(target))
         assert len([*filter(fetches, bucket.way.asked)]) == 2
 
-    async def test_an_object_that_changes_while_it_is_read(self) -> None:
+    async def test_object_that_changes_during_the_read(self) -> None:
         """Two halves of different objects are not one."""
         bucket, target = await self.opened()
         await target.write(NAME, chunks(LARGE))

@@ -11,13 +11,13 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.snapshots.copies import Saved
 from ghmirror_tw.snapshots.schedule import Schedule
 from ghmirror_tw.snapshots.snapshot_errors import StoreEmptiedError, TargetError
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName
+from ghmirror_tw.snapshots.snapshot_repository import SavedSnapshot
 from ghmirror_tw.telemetry.metrics import Metrics
 
-SAVED = Saved(SnapshotName("o", 0), 1234, 56, 0)
+SAVED = SavedSnapshot(SnapshotName("o", 0), 1234, 56, 0)
 INTERVAL = 900.0
 
 
@@ -27,7 +27,7 @@ class Scheduled(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.metrics = Metrics(self.clock.seconds)
-        self.runs: list[Deferred[Saved | None]] = []
+        self.runs: list[Deferred[SavedSnapshot | None]] = []
         self.began: list[float] = []
         self.logged: list[str] = []
         observer: Any = self.log
@@ -38,9 +38,9 @@ class Scheduled(SynchronousTestCase):
         if event.get("log_namespace") == "ghmirror.snapshots":
             self.logged.append(formatEvent(event))
 
-    async def save(self) -> Saved | None:
+    async def save(self) -> SavedSnapshot | None:
         self.began.append(self.clock.seconds())
-        run: Deferred[Saved | None] = Deferred()
+        run: Deferred[SavedSnapshot | None] = Deferred()
         self.runs.append(run)
         return await run
 
@@ -78,7 +78,7 @@ class Scheduled(SynchronousTestCase):
         assert self.metric("bytes") == 1234
         assert self.metric("records") == 56
         assert self.metric("failures_total") == 0
-        assert self.logged == ["A snapshot of 56 records was made (1234 bytes, 2.5 s)"]
+        assert self.logged == ["Saved: kind=snapshot records=56 bytes=1234 seconds=2.5"]
         self.clock.pump([INTERVAL] * 2)
         self.runs[1].callback(SAVED)
         self.clock.advance(INTERVAL)
@@ -101,12 +101,12 @@ class Scheduled(SynchronousTestCase):
         self.clock.advance(INTERVAL)
         assert len(self.runs) == 2
 
-    def test_failures_are_counted_and_end_nothing(self) -> None:
+    def test_failures_are_counted_and_do_not_end_the_schedule(self) -> None:
         """Trouble with the target is one line; what nobody expected has its traceback, too."""
         self.schedule()
         self.clock.advance(INTERVAL)
         self.runs[0].errback(TargetError("s3://b: writing: access is denied"))
-        assert self.logged == ["The snapshot failed: s3://b: writing: access is denied"]
+        assert self.logged == ["Save failed: kind=snapshot error=s3://b: writing: access is denied"]
         assert self.flushLoggedErrors() == []
         self.clock.advance(INTERVAL)
         self.runs[1].errback(ZeroDivisionError("unheard of"))
@@ -120,14 +120,14 @@ class Scheduled(SynchronousTestCase):
         self.clock.advance(INTERVAL)
         self.runs[4].errback(StoreEmptiedError("the store was emptied while it was copied"))
         assert self.logged[-2:] == [
-            "Not made: snapshot; the store is unavailable: r:1 refuses connections",
-            "Not published: snapshot; the store was emptied while it was copied",
+            "Save skipped, store unavailable: kind=snapshot reason=r:1 refuses connections",
+            "Save discarded: kind=snapshot reason=the store was emptied during the copy",
         ]
         assert self.flushLoggedErrors() == []
         assert self.metric("failures_total") == 4
         assert self.metric("records") == 56
 
-    def test_nothing_to_do_is_nothing_to_show(self) -> None:
+    def test_run_without_snapshot_is_not_counted(self) -> None:
         """It was another replica's turn."""
         self.schedule()
         self.clock.advance(INTERVAL)
@@ -153,7 +153,7 @@ class Scheduled(SynchronousTestCase):
         self.successResultOf(self.closed(schedule))
         assert self.clock.getDelayedCalls() == []
 
-    def test_closing_waits_for_what_is_under_way(self) -> None:
+    def test_closing_waits_for_a_run_in_progress(self) -> None:
         """What was begun is shown."""
         schedule = self.schedule()
         self.clock.advance(INTERVAL)
@@ -165,11 +165,11 @@ class Scheduled(SynchronousTestCase):
         assert self.metric("records") == 56
         assert self.clock.getDelayedCalls() == []
 
-    def test_closing_has_only_so_much_patience(self) -> None:
+    def test_closing_cancels_a_run_after_the_grace(self) -> None:
         """Then what is under way is cancelled, waited for, and not counted as a failure."""
         cleaned: Deferred[None] = Deferred()
 
-        async def save() -> Saved | None:
+        async def save() -> SavedSnapshot | None:
             try:
                 return await self.save()
             except CancelledError:
@@ -183,11 +183,11 @@ class Scheduled(SynchronousTestCase):
         self.assertNoResult(closing)
         cleaned.callback(None)
         self.successResultOf(closing)
-        assert self.logged == ["The snapshot under way was given up"]
+        assert self.logged == ["Save cancelled at shutdown: kind=snapshot"]
         assert self.metric("failures_total") == 0
         assert self.clock.getDelayedCalls() == []
 
-    def test_a_last_run_at_the_end(self) -> None:
+    def test_last_run_at_closing(self) -> None:
         """After what was under way, within the same patience."""
         schedule = self.schedule(at_end=True)
         self.clock.advance(INTERVAL)
@@ -200,12 +200,12 @@ class Scheduled(SynchronousTestCase):
         self.assertNoResult(closing)
         self.clock.advance(1)
         self.successResultOf(closing)
-        assert self.logged[-1] == "The snapshot under way was given up"
+        assert self.logged[-1] == "Save cancelled at shutdown: kind=snapshot"
 
-    def test_a_last_run_may_be_done_at_once(self) -> None:
+    def test_last_run_may_complete_immediately(self) -> None:
         """A run that never waits is a run, too."""
 
-        async def save() -> Saved | None:
+        async def save() -> SavedSnapshot | None:
             self.began.append(self.clock.seconds())
             return SAVED
 

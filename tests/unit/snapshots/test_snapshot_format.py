@@ -30,8 +30,8 @@ from ghmirror_tw.snapshots.snapshot_format import (
     Pair,
     Summary,
 )
-from ghmirror_tw.snapshots.snapshot_reader import Reader
-from ghmirror_tw.snapshots.snapshot_writer import Writer
+from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
+from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 
 HEADER = Header("redis-1", "redis", 1_795_598_400_123)
 PAIRS = [(b"grant:%d" % number, bytes([number]) * number * 7) for number in range(40)]
@@ -39,12 +39,12 @@ START = struct.Struct(">8sHH")
 
 
 def written(pairs: list[Pair], header: Header = HEADER) -> bytes:
-    writer = Writer(header)
+    writer = SnapshotWriter(header)
     return b"".join(writer.add(pairs)) + writer.finish()
 
 
 def read(raw: bytes, step: int = 1000, largest: int = 10**6) -> tuple[list[Pair], Summary]:
-    reader = Reader(largest)
+    reader = SnapshotReader(largest)
     found: list[Pair] = []
     for at in range(0, len(raw), step):
         for pairs in reader.feed(raw[at : at + step]):
@@ -78,11 +78,11 @@ blobs = st.one_of(
     st.lists(st.integers(0, 12)),
     st.integers(1, 100_000),
 )
-def test_what_is_written_is_read(
+def test_snapshots_round_trip(
     pairs: list[Pair], header: Header, cuts: list[int], step: int
 ) -> None:
     """Every record in its order, however it was given and however it is fed."""
-    writer = Writer(header)
+    writer = SnapshotWriter(header)
     raw, last = b"", 0
     for cut in [*sorted(cuts), len(pairs)]:
         raw += b"".join(writer.add(pairs[last:cut]))
@@ -94,7 +94,7 @@ def test_what_is_written_is_read(
 
 
 @pytest.mark.parametrize("at", range(len(written(PAIRS))))
-def test_any_changed_byte_is_found(at: int) -> None:
+def test_any_changed_byte_is_detected(at: int) -> None:
     """Wherever a bit has flipped."""
     raw = bytearray(written(PAIRS))
     for bit in range(8):
@@ -105,7 +105,7 @@ def test_any_changed_byte_is_found(at: int) -> None:
 
 
 @given(st.lists(st.tuples(names, blobs), max_size=5), st.data())
-def test_a_changed_byte_is_found_in_any_snapshot(pairs: list[Pair], data: st.DataObject) -> None:
+def test_changed_byte_is_detected_in_any_snapshot(pairs: list[Pair], data: st.DataObject) -> None:
     """And so is one that is missing or too much."""
     raw = written(pairs)
     at = data.draw(st.integers(0, len(raw) - 1))
@@ -121,7 +121,7 @@ def test_a_changed_byte_is_found_in_any_snapshot(pairs: list[Pair], data: st.Dat
 
 
 @pytest.mark.parametrize("step", [1, 7, 100_000])
-def test_any_truncation_is_found(step: int) -> None:
+def test_any_truncation_is_detected(step: int) -> None:
     """Whatever has come, the end is missed; an empty file is called empty."""
     raw = written(PAIRS)
     for end in range(1, len(raw), 1 if step > 1 else 37):
@@ -140,7 +140,7 @@ def test_any_truncation_is_found(step: int) -> None:
         (
             START.pack(MAGIC, VERSION + 1, 0),
             NewerVersionError,
-            r"version 4; versions up to 3 are known \(at byte 12\)",
+            r"version 4; versions up to 3 are supported \(at byte 12\)",
         ),
         (START.pack(MAGIC, 0, 0), DamagedError, "no version 0"),
         (START.pack(MAGIC, 1, 3) + b"abc", DamagedError, "header is damaged: it is too short"),
@@ -148,16 +148,24 @@ def test_any_truncation_is_found(step: int) -> None:
         (START.pack(MAGIC, 1, 12) + bytes(8) + b"\1\xff\1a", DamagedError, "header is damaged"),
         (sealed(b"\xff\xff\xff\xff", (0, 0)), DamagedError, "no block is 4294967295 bytes"),
         (sealed(block(b"")[:4] + b"not zstd at all!!!!!!!!!!", (0, 0)), DamagedError, "decompress"),
-        (sealed(block(b"") + END, (0, 0)), DamagedError, "what a block may hold"),
+        (sealed(block(b"") + END, (0, 0)), DamagedError, "the size of a block is not valid"),
         (
             sealed(block(bytes(BLOCK_BYTES + 1)) + END, (0, 0)),
             DamagedError,
-            "what a block may hold",
+            "the size of a block is not valid",
         ),
         (sealed(block(bytes(7)) + END, (0, 7)), DamagedError, "inside a record"),
-        (sealed(block(bytes(16)) + END, (3, 16)), DamagedError, "counts other records"),
-        (sealed(block(bytes(16)) + END, (2, 15)), DamagedError, "counts other records"),
-        (written(PAIRS) + b"\n", DamagedError, "something follows its end"),
+        (
+            sealed(block(bytes(16)) + END, (3, 16)),
+            DamagedError,
+            "the counts of its trailer are wrong",
+        ),
+        (
+            sealed(block(bytes(16)) + END, (2, 15)),
+            DamagedError,
+            "the counts of its trailer are wrong",
+        ),
+        (written(PAIRS) + b"\n", DamagedError, "bytes follow its end"),
         (
             sealed(block(struct.pack(">II", 999_999, 2)), (1, 8)),
             RecordTooLargeError,
@@ -165,13 +173,13 @@ def test_any_truncation_is_found(step: int) -> None:
         ),
     ],
 )
-def test_each_fault_has_its_name(raw: bytes, kind: type[SnapshotError], text: str) -> None:
+def test_each_fault_has_its_error_class(raw: bytes, kind: type[SnapshotError], text: str) -> None:
     """What is wrong, and where, even with a true checksum."""
     with pytest.raises(kind, match=text):
         read(raw)
 
 
-def test_a_wrong_checksum_is_called_so() -> None:
+def test_wrong_checksum_has_its_message() -> None:
     """When all else fits."""
     raw = bytearray(written(PAIRS))
     raw[-1] ^= 1
@@ -179,11 +187,11 @@ def test_a_wrong_checksum_is_called_so() -> None:
         read(bytes(raw))
 
 
-def test_nothing_is_believed_before_the_end() -> None:
+def test_reader_is_not_finished_before_the_trailer() -> None:
     """Records come out of a damaged snapshot, too; only finish tells that it is one."""
     raw = bytearray(written(PAIRS))
     raw[-1] ^= 1
-    reader = Reader()
+    reader = SnapshotReader()
     found = [pair for pairs in reader.feed(bytes(raw[:-1])) for pair in pairs]
     assert found == PAIRS
     with pytest.raises(TruncatedError):
@@ -194,9 +202,9 @@ def test_nothing_is_believed_before_the_end() -> None:
         reader.finish()
 
 
-def test_what_is_too_large_is_left_out() -> None:
+def test_too_large_records_are_omitted() -> None:
     """One record at the limit is kept, one above it is counted and missing."""
-    writer = Writer(HEADER, largest_bytes=100)
+    writer = SnapshotWriter(HEADER, largest_bytes=100)
     pairs = [(b"a" * 50, b"b" * 50), (b"a" * 50, b"b" * 51), (b"", b"")]
     raw = b"".join(writer.add(pairs)) + writer.finish()
     assert read(raw, largest=100)[0] == [pairs[0], pairs[2]]
@@ -207,7 +215,7 @@ def test_a_header_has_bounds() -> None:
     """What does not fit into it is refused when it's written."""
     for header in (Header("x" * 256, "k", 1), Header("o", "é" * 128, 1)):
         with pytest.raises(ValueError, match="longer than 255 bytes"):
-            Writer(header).finish()
+            SnapshotWriter(header).finish()
 
 
 def bombs() -> Iterator[tuple[str, bytes, type[SnapshotError]]]:
@@ -238,7 +246,7 @@ BOMBS = list(bombs())
 
 
 def read_away(raw: bytes) -> Summary:
-    reader = Reader(16_000_000)
+    reader = SnapshotReader(16_000_000)
     for at in range(0, len(raw), 65_536):
         for _ in reader.feed(raw[at : at + 65_536]):
             pass
@@ -246,7 +254,7 @@ def read_away(raw: bytes) -> Summary:
 
 
 @pytest.mark.parametrize(("raw", "kind"), [b[1:] for b in BOMBS], ids=[b[0] for b in BOMBS])
-def test_bombs_do_not_fill_the_memory(raw: bytes, kind: type[SnapshotError]) -> None:
+def test_decompression_bombs_are_rejected(raw: bytes, kind: type[SnapshotError]) -> None:
     """A reader holds a block, a record and what it was fed, whatever the file says."""
     tracemalloc.start()
     try:
@@ -258,7 +266,7 @@ def test_bombs_do_not_fill_the_memory(raw: bytes, kind: type[SnapshotError]) -> 
     assert peak < 2 * 16_000_000 + 2 * BLOCK_BYTES
 
 
-def test_a_step_gives_one_block() -> None:
+def test_a_step_yields_one_block() -> None:
     """However much a few bytes become: 64 kB of input that hold 400 MB come out bit by bit."""
     content = (struct.pack(">II", 0, BLOCK_BYTES - 8) + bytes(BLOCK_BYTES - 8),)
     body = block(content[0]) * 1500
@@ -266,7 +274,7 @@ def test_a_step_gives_one_block() -> None:
     assert len(raw) < 65_536
     tracemalloc.start()
     try:
-        reader = Reader()
+        reader = SnapshotReader()
         for pairs in reader.feed(raw):
             assert len(pairs) <= 1
         _, peak = tracemalloc.get_traced_memory()
@@ -276,9 +284,9 @@ def test_a_step_gives_one_block() -> None:
     assert peak < 8 * BLOCK_BYTES
 
 
-def test_a_large_record_is_packed_bit_by_bit() -> None:
+def test_large_record_is_compressed_in_blocks() -> None:
     """However large it is, a step packs one block."""
-    writer = Writer(HEADER)
+    writer = SnapshotWriter(HEADER)
     pair = (b"x", os.urandom(10_000_000))
     steps = list(writer.add([pair, pair]))
     assert len(steps) == 20_000_018 // BLOCK_BYTES
@@ -288,7 +296,7 @@ def test_a_large_record_is_packed_bit_by_bit() -> None:
 
 def test_writing_needs_little_memory() -> None:
     """A writer holds less than a block."""
-    writer = Writer(HEADER)
+    writer = SnapshotWriter(HEADER)
     batch = [(b"name", bytes(50_000))] * 3
     tracemalloc.start()
     try:

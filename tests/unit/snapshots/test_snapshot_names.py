@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.snapshots.retention import lost_most, superseded
+from ghmirror_tw.snapshots.retention import shrunk, superseded
 from ghmirror_tw.snapshots.snapshot_format import Header, may_hold_records
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored, newest_first, owner_of
-from ghmirror_tw.snapshots.snapshot_writer import Writer
+from ghmirror_tw.snapshots.snapshot_names import (
+    SnapshotName,
+    StoredSnapshot,
+    newest_first,
+    owner_of,
+)
+from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.record_names import RecordName, Sort
 
@@ -18,7 +23,7 @@ times = st.integers(0, 253_402_300_799_999)
 names = st.builds(SnapshotName, owners, times)
 
 
-def test_a_name_is_written_like_this() -> None:
+def test_format_of_a_name() -> None:
     """As operators see it."""
     assert SnapshotName("redis-1", 1_795_599_000_123).text == (
         "ghmirror-redis-1-20261125T093000.123Z.snap"
@@ -26,7 +31,7 @@ def test_a_name_is_written_like_this() -> None:
 
 
 @given(names)
-def test_names_come_back(name: SnapshotName) -> None:
+def test_names_round_trip(name: SnapshotName) -> None:
     """What is written is understood."""
     assert SnapshotName.parse(name.text) == name
 
@@ -61,13 +66,13 @@ def test_names_of_an_owner_sort_by_time(owner: str, one: int, other: int) -> Non
         "Ghmirror-a-20261125T093000.123Z.snap",
     ],
 )
-def test_what_is_not_ours(text: str) -> None:
+def test_other_names_are_not_parsed(text: str) -> None:
     """It is nothing to us, however near it comes."""
     assert SnapshotName.parse(text) is None
 
 
 @given(st.text())
-def test_what_is_ours_is_written_so(text: str) -> None:
+def test_parsed_names_are_canonical(text: str) -> None:
     """Nothing is understood that we would not write."""
     for each in (text, f"ghmirror-{text}-20261125T093000.123Z.snap", f"ghmirror-a-{text}.snap"):
         parsed = SnapshotName.parse(each)
@@ -75,13 +80,13 @@ def test_what_is_ours_is_written_so(text: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_any_text_makes_an_owner(one: str, other: str) -> None:
+def test_any_text_becomes_an_owner(one: str, other: str) -> None:
     """It may stand in a name, and different texts are different owners."""
     assert SnapshotName(owner_of(one), 0).owner == owner_of(one)
     assert (owner_of(one) == owner_of(other)) == (one == other)
 
 
-def test_host_names_stay_as_they_are() -> None:
+def test_host_names_are_not_changed() -> None:
     """So that operators find theirs."""
     assert owner_of("ghmirror-7d9f-x2.prod") == "ghmirror-7d9f-x2.prod"
     assert owner_of("redis://h:1/0").startswith("redis-h-1-0-")
@@ -94,12 +99,12 @@ FULL, EMPTY = 1000, 90
 
 
 @given(st.lists(names.map(lambda name: SnapshotName(name.owner[:1], name.at_ms))), st.data())
-def test_the_newest_of_each_owner_stay(
+def test_newest_of_each_owner_are_kept(
     given_names: list[SnapshotName], data: st.DataObject
 ) -> None:
     """As many as are kept, and none of them is older than one that goes."""
     keep = data.draw(st.integers(1, 4))
-    gone = set(superseded([Stored(name, FULL) for name in given_names], keep))
+    gone = set(superseded([StoredSnapshot(name, FULL) for name in given_names], keep))
     for owner in {name.owner for name in given_names}:
         own = {name for name in given_names if name.owner == owner}
         stay = own - gone
@@ -108,20 +113,20 @@ def test_the_newest_of_each_owner_stay(
     assert gone <= set(given_names)
 
 
-def test_the_oldest_go_first() -> None:
+def test_oldest_are_deleted_first() -> None:
     """Whoever is interrupted has deleted what mattered least; and one is always kept."""
     given_names = [SnapshotName(owner, at) for at in (3, 1, 2) for owner in "ab"]
-    assert superseded([Stored(name, FULL) for name in given_names], 1) == tuple(
+    assert superseded([StoredSnapshot(name, FULL) for name in given_names], 1) == tuple(
         SnapshotName(owner, at) for at in (1, 2) for owner in "ab"
     )
     with pytest.raises(ValueError, match="at least one"):
         superseded([], 0)
 
 
-def test_empty_ones_push_nothing_out() -> None:
+def test_empty_snapshots_supersede_nothing() -> None:
     """Those without records neither count among the newest, nor stay when newer ones are full."""
     sizes = {1: FULL, 2: EMPTY, 3: FULL, 4: EMPTY, 5: EMPTY}
-    stored = [Stored(SnapshotName("a", at), size) for at, size in sizes.items()]
+    stored = [StoredSnapshot(SnapshotName("a", at), size) for at, size in sizes.items()]
     assert superseded(stored, 1) == (SnapshotName("a", 1), SnapshotName("a", 2))
     assert superseded(stored, 2) == ()
     assert superseded([each for each in stored if each.size_bytes == EMPTY], 1) == ()
@@ -130,31 +135,31 @@ def test_empty_ones_push_nothing_out() -> None:
 @given(
     st.sampled_from(["memory", "redis"]), st.sampled_from(["", "0123abcd"]), st.text(max_size=40)
 )
-def test_a_size_tells_whether_there_are_records(kind: str, fingerprint: str, text: str) -> None:
+def test_size_shows_whether_there_are_records(kind: str, fingerprint: str, text: str) -> None:
     """For each header, and for the smallest record that a store can seal."""
     owner = owner_of(text)
     codec = Codec(b"")
     name = RecordName(Sort.REFUSAL, "0" * 40, "0" * 32).encode()
     for secret_fingerprint, pairs in ((fingerprint, []), ("", [(name, codec.time(name, 0.0))])):
-        writer = Writer(Header(owner, kind, 0, secret_fingerprint))
+        writer = SnapshotWriter(Header(owner, kind, 0, secret_fingerprint))
         size = sum(map(len, writer.add(pairs))) + len(writer.finish())
         assert may_hold_records(owner, size) == bool(pairs)
 
 
-def test_the_clock_of_the_target_counts() -> None:
+def test_order_is_by_the_clock_of_the_target() -> None:
     """A replica whose clock is hours ahead gives its snapshots names of the future."""
-    ahead = Stored(SnapshotName("a", 9_000_000), FULL, 1.0)
-    others = [Stored(SnapshotName("a", at), FULL, 1.0 + at) for at in (1, 2)]
+    ahead = StoredSnapshot(SnapshotName("a", 9_000_000), FULL, 1.0)
+    others = [StoredSnapshot(SnapshotName("a", at), FULL, 1.0 + at) for at in (1, 2)]
     assert newest_first([ahead, *others]) == (*reversed(others), ahead)
     assert superseded([ahead, *others], 2) == (ahead.name,)
     assert superseded([ahead, *others], 1) == (ahead.name, others[0].name)
 
 
-def test_the_newest_full_one_stays_besides() -> None:
+def test_newest_full_snapshot_is_kept_as_well() -> None:
     """Snapshots of a store that has lost most of its records do not push out the last full one."""
 
     def kept(keep: int, *sizes: int) -> list[int]:
-        stored = [Stored(SnapshotName("a", at), size) for at, size in enumerate(sizes)]
+        stored = [StoredSnapshot(SnapshotName("a", at), size) for at, size in enumerate(sizes)]
         gone = superseded(stored, keep)
         return [each.size_bytes for each in stored if each.name not in gone]
 
@@ -165,16 +170,18 @@ def test_the_newest_full_one_stays_besides() -> None:
     assert kept(2, 1000, 9000, 9001, 9002) == [9001, 9002]
 
 
-def test_a_loss_of_most_records_is_noticed() -> None:
+def test_loss_of_most_records_is_detected() -> None:
     """Once, by comparison with the snapshot before; empty ones do not count."""
     sizes = (9000, EMPTY, 4000, 4001)
-    stored = [Stored(SnapshotName("a", at), size) for at, size in enumerate(sizes)]
-    assert lost_most(stored[:2]) is None
-    assert lost_most(stored[:3]) == (stored[2], stored[0])
-    assert lost_most(stored) is None
+    stored = [StoredSnapshot(SnapshotName("a", at), size) for at, size in enumerate(sizes)]
+    assert shrunk(stored[:2]) is None
+    assert shrunk(stored[:3]) == (stored[2], stored[0])
+    assert shrunk(stored) is None
 
 
 def test_the_newest_is_listed_first() -> None:
     """Whoever the owner is."""
-    stored = [Stored(SnapshotName(owner, at), 0) for owner, at in (("a", 2), ("b", 3), ("a", 1))]
+    stored = [
+        StoredSnapshot(SnapshotName(owner, at), 0) for owner, at in (("a", 2), ("b", 3), ("a", 1))
+    ]
     assert [each.name.at_ms for each in newest_first(stored)] == [3, 2, 1]

@@ -18,8 +18,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
-from ghmirror_tw.snapshots.copies import Copies
-from ghmirror_tw.snapshots.directory_target import DirectoryTarget, _Writing
+from ghmirror_tw.snapshots.directory_target import DirectoryTarget, TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import (
     DamagedError,
     NoSuchSnapshotError,
@@ -28,7 +27,8 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     TruncatedError,
 )
 from ghmirror_tw.snapshots.snapshot_format import BLOCK_BYTES, MAGIC, START, VERSION, Header, Pair
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
+from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
 from ghmirror_tw.store.codec import Codec
 from tests.unit.snapshots.test_snapshot_format import written
 
@@ -49,11 +49,11 @@ class Copying(TestCase):
         made = tempfile.TemporaryDirectory()
         self.addCleanup(made.cleanup)
         self.directory = Path(made.name)
-        self.workers = BlockingThreads(reactor)
-        self.workers.open()
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.workers.close()))
-        self.target = DirectoryTarget(self.workers, self.directory)
-        self.copies = Copies(reactor, self.target, largest_bytes=100_000)
+        self.threads = BlockingThreads(reactor)
+        self.threads.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.threads.close()))
+        self.target = DirectoryTarget(self.threads, self.directory)
+        self.repository = SnapshotRepository(reactor, self.target, largest_bytes=100_000)
         self.logged: list[str] = []
         observer = cast("ILogObserver", self.log)
         globalLogPublisher.addObserver(observer)
@@ -67,28 +67,28 @@ class Copying(TestCase):
         self, owner: str, at_ms: int, pairs: Sequence[Pair] = PAIRS, api_url: str = ""
     ) -> SnapshotName:
         header = Header(owner, "memory", at_ms, api_url=api_url)
-        saved = await self.copies.save(header, batches(pairs))
+        saved = await self.repository.save(header, batches(pairs))
         assert saved is not None
         assert saved.records == len(pairs) - saved.left_out
         assert saved.size_bytes == (self.directory / saved.name.text).stat().st_size
         return saved.name
 
     async def restored(self, owner: str | None = None) -> list[Pair]:
-        whole = await self.copies.newest_usable(owner)
+        whole = await self.repository.newest_usable(owner)
         assert whole is not None
-        async with aclosing(self.copies.pairs(whole)) as lists:
+        async with aclosing(self.repository.pairs(whole)) as lists:
             return [pair async for pairs in lists for pair in pairs]
 
-    async def test_what_is_saved_is_restored(self) -> None:
+    async def test_saved_records_are_restored(self) -> None:
         """In its order; the newest of one owner, or of anybody."""
-        assert await self.copies.newest_usable() is None
+        assert await self.repository.newest_usable() is None
         await self.save("a", 1, PAIRS[:1])
         await self.save("b", 2, PAIRS)
         await self.save("a", 3, PAIRS[:2])
         assert await self.restored("b") == PAIRS
         assert await self.restored("a") == await self.restored("c") == PAIRS[:2]
         assert await self.restored() == PAIRS[:2]
-        whole = await self.copies.newest_usable("b")
+        whole = await self.repository.newest_usable("b")
         assert whole is not None
         assert whole.summary.header == Header("b", "memory", 2)
         assert whole.summary.records == len(PAIRS)
@@ -96,7 +96,7 @@ class Copying(TestCase):
     async def test_without_records_nothing_is_written(self) -> None:
         """So that an empty snapshot never stands before a full one."""
         await self.save("a", 1, PAIRS)
-        assert await self.copies.save(Header("a", "memory", 2), batches([])) is None
+        assert await self.repository.save(Header("a", "memory", 2), batches([])) is None
         assert len(list(self.directory.iterdir())) == 1
 
     def put(self, at_ms: int, pairs: Sequence[Pair], version: int, codec: Codec) -> SnapshotName:
@@ -113,10 +113,10 @@ class Copying(TestCase):
         (self.directory / name.text).write_bytes(raw)
         return name
 
-    async def test_what_cannot_be_used_does_not_count(self) -> None:
+    async def test_unusable_snapshots_are_skipped(self) -> None:
         """Of another secret, sealed or not, or without records: reported, and older ones tried."""
         ours, other, plain = Codec(b"ours"), Codec(b"other"), Codec()
-        self.copies.codec = ours
+        self.repository.codec = ours
         record = b"{%s}:w" % (b"0" * 32)
         good = [(record, ours.time(record, 1.0))]
         for version in (1, 2, 3):
@@ -125,25 +125,25 @@ class Copying(TestCase):
             newest = self.put(3, [(record, plain.time(record, 1.0))], version, plain)
             self.put(4, [], version, ours)
             self.logged.clear()
-            found = await self.copies.newest_usable()
+            found = await self.repository.newest_usable()
             assert found is not None
             assert found.stored.name == name
             assert found.summary.header.fingerprint == (None if version == 1 else ours.fingerprint)
             no_records, of_others = self.logged
-            assert "it holds no records" in no_records
+            assert "it contains no records" in no_records
             assert of_others.startswith(
                 f"Snapshots of another mirror are not used: count=2 newest={newest.text}: "
             )
             assert "[cache] credential_secret" in of_others
-        self.copies.codec = plain
-        found = await self.copies.newest_usable()
+        self.repository.codec = plain
+        found = await self.repository.newest_usable()
         assert found is not None
         assert found.stored.name.at_ms == 3
 
     async def test_records_of_another_server_are_not_used(self) -> None:
         """By the header; a snapshot of an older version does not name the server, and is used."""
-        self.copies.api_url = "https://github.example.org/api/v3"
-        ours = await self.save("a", 1, PAIRS[:1], api_url=self.copies.api_url)
+        self.repository.api_url = "https://github.example.org/api/v3"
+        ours = await self.save("a", 1, PAIRS[:1], api_url=self.repository.api_url)
         theirs = await self.save("a", 2, PAIRS, api_url="https://api.github.com")
         read: list[SnapshotName] = []
         reading = self.target.read
@@ -153,7 +153,7 @@ class Copying(TestCase):
             return reading(name)
 
         self.patch(DirectoryTarget, "read", counted)
-        whole = await self.copies.newest_usable("a")
+        whole = await self.repository.newest_usable("a")
         assert whole is not None
         assert whole.stored.name == ours
         assert read == [theirs, ours]
@@ -164,10 +164,10 @@ class Copying(TestCase):
             " https://github.example.org/api/v3 (at byte 0)"
         )
         with pytest.raises(OtherServerError):
-            await self.copies.check_usable(Stored(theirs, 0))
+            await self.repository.check_usable(StoredSnapshot(theirs, 0))
         record = b"{%s}:w" % (b"0" * 32)
         self.put(3, [(record, Codec().time(record, 1.0))], 2, Codec())
-        found = await self.copies.newest_usable("a")
+        found = await self.repository.newest_usable("a")
         assert found is not None
         assert found.stored.name.at_ms == 3
 
@@ -175,10 +175,10 @@ class Copying(TestCase):
         """An unusable one of this owner, too, is checked once."""
         (self.directory / SnapshotName("a", 1).text).write_bytes(b"")
         (self.directory / SnapshotName("b", 2).text).write_bytes(b"")
-        assert await self.copies.newest_usable("a") is None
+        assert await self.repository.newest_usable("a") is None
         assert len(self.logged) == 2
 
-    async def test_a_damaged_one_is_passed_over(self) -> None:
+    async def test_damaged_snapshot_is_skipped(self) -> None:
         """Older ones in turn; each is reported by name, and stays."""
         names = [await self.save("a", at, PAIRS[:at]) for at in range(1, 5)]
         path = self.directory / names[3].text
@@ -190,27 +190,27 @@ class Copying(TestCase):
         for at, name in enumerate(names):
             os.utime(self.directory / name.text, (at, at))
         assert await self.restored() == PAIRS[:1]
-        wrong = [f"The snapshot {name.text} can't be used: it" for name in names[:0:-1]]
+        wrong = [f"Snapshot not usable: name={name.text} error=it" for name in names[:0:-1]]
         assert [each.split(" it")[0] + " it" for each in self.logged] == wrong
         assert len(list(self.directory.iterdir())) == 4
 
-    async def test_nothing_of_a_damaged_one_is_given(self) -> None:
+    async def test_no_record_of_a_damaged_snapshot_is_yielded(self) -> None:
         """It is read to its end before its first record is."""
         name = await self.save("a", 1)
         path = self.directory / name.text
         path.write_bytes(path.read_bytes()[:-1] + b"x")
-        assert await self.copies.newest_usable() is None
+        assert await self.repository.newest_usable() is None
 
-    async def test_one_that_changes_between_the_two_readings(self) -> None:
+    async def test_snapshot_that_changes_between_the_two_readings(self) -> None:
         """The second reading finds out."""
         name = await self.save("a", 1)
-        whole = await self.copies.newest_usable()
+        whole = await self.repository.newest_usable()
         assert whole is not None
         path = self.directory / name.text
         path.write_bytes(path.read_bytes()[:-1] + b"x")
 
         async def again() -> None:
-            async with aclosing(self.copies.pairs(whole)) as lists:
+            async with aclosing(self.repository.pairs(whole)) as lists:
                 async for _ in lists:
                     pass
 
@@ -223,7 +223,7 @@ class Copying(TestCase):
         with pytest.raises(NoSuchSnapshotError):
             await again()
 
-    async def test_one_that_goes_while_we_look(self) -> None:
+    async def test_snapshot_that_is_deleted_during_the_check(self) -> None:
         """Somebody else may delete what is superseded; the next one is tried."""
         await self.save("a", 1, PAIRS[:1])
         listing = self.target.listing
@@ -234,26 +234,26 @@ class Copying(TestCase):
             read = staticmethod(self.target.read)
 
             @staticmethod
-            async def listing() -> tuple[Stored, ...]:
-                return (Stored(SnapshotName("a", 2), 9), *await listing())
+            async def listing() -> tuple[StoredSnapshot, ...]:
+                return (StoredSnapshot(SnapshotName("a", 2), 9), *await listing())
 
-        self.copies.target = Late()
+        self.repository.target = Late()
         assert await self.restored() == PAIRS[:1]
         assert not self.logged
 
-    async def test_what_is_too_large_is_told(self) -> None:
+    async def test_too_large_records_are_logged(self) -> None:
         """The copy is made without it."""
         pairs = [(b"a", bytes(100_000)), (b"b", bytes(99_999))]
         await self.save("a", 1, pairs)
         assert await self.restored() == pairs[1:]
-        assert "1 records above 100000 bytes are not in" in self.logged[0]
+        assert "count=1 larger_than=100000 name=" in self.logged[0]
 
-    async def test_only_our_own_are_pruned(self) -> None:
+    async def test_only_snapshots_of_the_owner_are_pruned(self) -> None:
         """As many as are kept stay; other owners' all do."""
         for at in range(5):
             for owner in ("a", "a-b"):
                 await self.save(owner, at, PAIRS[:1])
-        assert await self.copies.prune("a", 2) == 3
+        assert await self.repository.prune("a", 2) == 3
         left = [each.name for each in await self.target.listing()]
         assert [name.at_ms for name in left if name.owner == "a"] == [4, 3]
         assert len(left) == 7
@@ -262,15 +262,15 @@ class Copying(TestCase):
         """The full one stays, beside the newest."""
         for at, pairs in ((1, PAIRS), (2, PAIRS), (3, PAIRS[:9]), (4, PAIRS[:9])):
             name = await self.save("a", at, pairs)
-            await self.copies.prune("a", 1)
+            await self.repository.prune("a", 1)
             if at == 3:
                 (logged,) = self.logged
-                assert "less than half of the one before, which is kept" in logged
+                assert "less than half as large as the one before, which is kept" in logged
                 assert f"name={name.text} bytes=" in logged
         assert len(self.logged) == 1
         assert [each.name.at_ms for each in await self.target.listing()] == [4, 2]
 
-    async def test_trouble_with_cleaning_up_is_only_logged(self) -> None:
+    async def test_failure_of_clean_up_is_only_logged(self) -> None:
         """It must not keep a snapshot from being made; and what was removed is told."""
         cleaned: list[Any] = [2, 0, TargetError("the disk is read-only")]
 
@@ -282,15 +282,15 @@ class Copying(TestCase):
                     raise said
                 return int(said)
 
-        self.copies.target = Cleaning()
+        self.repository.target = Cleaning()
         for _ in range(3):
-            await self.copies.clean()
+            await self.repository.clean()
         assert self.logged == [
-            "2 unfinished snapshots were removed",
-            "Not cleaned up: the disk is read-only",
+            "Unfinished snapshots removed: count=2",
+            "Unfinished snapshots not removed: error=the disk is read-only",
         ]
 
-    async def test_the_store_is_told_when_saving_fails(self) -> None:
+    async def test_source_is_closed_when_saving_fails(self) -> None:
         """What gives the records is closed, so that it lets go of what it holds."""
         closed: list[bool] = []
 
@@ -303,13 +303,13 @@ class Copying(TestCase):
 
         self.target.directory = Path("/dev/null")
         with pytest.raises(TargetError):
-            await self.copies.save(Header("a", "memory", 1), giving())
+            await self.repository.save(Header("a", "memory", 1), giving())
         self.target.directory = self.directory
 
         def full(*_: Any) -> None:
             raise OSError
 
-        self.patch(_Writing, "write", full)
+        self.patch(TemporaryFile, "write", full)
 
         async def ending() -> AsyncGenerator[Sequence[Pair]]:
             try:
@@ -320,20 +320,20 @@ class Copying(TestCase):
                 closed.append(True)
 
         with pytest.raises(TargetError):
-            await self.copies.save(Header("a", "memory", 1), ending())
+            await self.repository.save(Header("a", "memory", 1), ending())
         assert closed == [True, True]
         assert list(self.directory.iterdir()) == []
 
-    async def test_the_reactor_has_its_turn_after_each_block(self) -> None:
+    async def test_control_returns_to_the_reactor_after_each_block(self) -> None:
         """However little there is to transfer."""
         await self.save("a", 1, [(b"zeros", bytes(90_000))] * 100)
-        whole = await self.copies.newest_usable()
+        whole = await self.repository.newest_usable()
         assert whole is not None
         turns: list[int] = []
         turning = LoopingCall(turns.append, 1)
         turning.start(0)
         try:
-            async with aclosing(self.copies.pairs(whole)) as lists:
+            async with aclosing(self.repository.pairs(whole)) as lists:
                 seen = [len(turns) async for _ in lists]
         finally:
             turning.stop()

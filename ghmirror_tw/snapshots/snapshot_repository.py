@@ -1,4 +1,4 @@
-"""Making a copy of records at a target, and reading one back."""
+"""Writes snapshots to a target, lists and deletes them, checks them and reads their records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ghmirror_tw.snapshots.retention import lost_most, superseded
+from ghmirror_tw.snapshots.retention import shrunk, superseded
 from ghmirror_tw.snapshots.snapshot_errors import (
     NoRecordsError,
     NoSuchSnapshotError,
@@ -22,17 +22,17 @@ from ghmirror_tw.snapshots.snapshot_errors import (
     UnusableError,
 )
 from ghmirror_tw.snapshots.snapshot_format import LARGEST_BYTES, Header, Pair, Summary
-from ghmirror_tw.snapshots.snapshot_names import SnapshotName, Stored
-from ghmirror_tw.snapshots.snapshot_reader import Reader
-from ghmirror_tw.snapshots.snapshot_writer import Writer
+from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
+from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
+from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store.codec import Codec
 
 _log: Final = Logger(namespace="ghmirror.snapshots")
 
 
 @frozen
-class Saved:
-    """A snapshot that was made; *left_out* records were too large for it."""
+class SavedSnapshot:
+    """A snapshot that was written; *left_out* records were too large for it."""
 
     name: SnapshotName
     size_bytes: int
@@ -41,23 +41,23 @@ class Saved:
 
 
 @frozen
-class Whole:
-    """A snapshot that has been read to its end once, and is what was written."""
+class CheckedSnapshot:
+    """A snapshot that was read to its end and is undamaged."""
 
-    stored: Stored
+    stored: StoredSnapshot
     summary: Summary
 
 
 @define(eq=False)
-class Copies:
+class SnapshotRepository:
     """Snapshots of stores at *target* (an `ITarget`).
 
-    A snapshot is read twice, first to check it and then to use it: its records go into a store
-    while it is read, and none of a damaged one may. The second transfer needs no disk, which many
-    containers don't have, and little memory. Each reading checks the whole snapshot.
+    A snapshot is read twice, first to check it and then to restore it: records are stored while the
+    snapshot is read, and none of a damaged one may be stored. A second transfer needs no disk,
+    which many containers lack, and little memory. Each reading checks the whole snapshot.
 
-    The reactor gets its turn after every block that is packed or unpacked. *codec* has the secret
-    and *api_url* the server that the records of a usable snapshot belong to.
+    Control returns to the reactor after each block. Records of a usable snapshot are sealed with
+    the secret of *codec* and come from the server *api_url*.
     """
 
     reactor: IReactorTime
@@ -65,40 +65,42 @@ class Copies:
     codec: Codec = field(factory=Codec)
     largest_bytes: int = LARGEST_BYTES
     api_url: str = ""
-    #: When something was last read from the target, by the reactor's clock.
+    #: The time of the last read from the target, by the reactor's clock.
     read_at: float = field(init=False, default=0.0)
 
-    async def save(self, header: Header, batches: AsyncGenerator[Sequence[Pair]]) -> Saved | None:
-        """Write a snapshot of what *batches* gives, hottest first. Raises `TargetError`.
+    async def save(
+        self, header: Header, batches: AsyncGenerator[Sequence[Pair]]
+    ) -> SavedSnapshot | None:
+        """Write a snapshot of the records of *batches*, most recently used first.
 
-        The header's owner is one that may stand in a name; see `targets.owner_of`. Without any
-        records nothing is written, and None is returned: an empty snapshot never counts.
+        The header's owner must be valid in a name; see `owner_of`. Without any records nothing is
+        written, and None is returned. Raises `TargetError`.
         """
-        writer = Writer(header, self.largest_bytes)
+        writer = SnapshotWriter(header, self.largest_bytes)
         name = SnapshotName(header.owner, header.written_at_ms)
         async with aclosing(batches):
             first = await anext((batch async for batch in batches if batch), None)
             if first is None:
                 return None
-            async with aclosing(_written(self.reactor, writer, first, batches)) as chunks:
+            async with aclosing(_chunks(self.reactor, writer, first, batches)) as chunks:
                 size = await self.target.write(name, chunks)
         if writer.left_out:
             _log.warn(
-                "{n} records above {most} bytes are not in {name}",
+                "Records omitted from a snapshot: count={n} larger_than={most} name={name}",
                 n=writer.left_out,
                 most=self.largest_bytes,
                 name=name.text,
             )
-        return Saved(name, size, writer.records, writer.left_out)
+        return SavedSnapshot(name, size, writer.records, writer.left_out)
 
     async def prune(self, owner: str, keep: int) -> int:
-        """Delete the snapshots of *owner* that are `superseded`; return the number."""
+        """Delete the `superseded` snapshots of *owner*; return their number."""
         stored = [each for each in await self.target.listing() if each.name.owner == owner]
-        lost = lost_most(stored)
+        lost = shrunk(stored)
         if lost is not None:
             _log.warn(
-                "Snapshot holds less than half of the one before, which is kept until there is"
-                " another as large: name={name} bytes={size} before={before}",
+                "Snapshot is less than half as large as the one before, which is kept until another"
+                " is as large: name={name} bytes={size} before={before}",
                 name=lost[0].name.text,
                 size=lost[0].size_bytes,
                 before=lost[1].size_bytes,
@@ -109,7 +111,7 @@ class Copies:
         return len(old)
 
     async def make_room(self, owner: str) -> int:
-        """Delete the snapshots of *owner* before its newest usable one; return the number."""
+        """Delete the snapshots of *owner* older than its newest usable one; return their number."""
         whole = await self.newest_usable(owner)
         if whole is None or whole.stored.name.owner != owner:
             return 0
@@ -123,22 +125,22 @@ class Copies:
         return len(old)
 
     async def clean(self) -> None:
-        """Remove what crashed writes have left. Trouble with that is logged and goes no further."""
+        """Remove the files of interrupted writes; a failure is only logged."""
         try:
             removed = await self.target.clean()
         except TargetError as error:
-            _log.warn("Not cleaned up: {error}", error=str(error))
+            _log.warn("Unfinished snapshots not removed: error={error}", error=str(error))
         else:
             if removed:
-                _log.info("{n} unfinished snapshots were removed", n=removed)
+                _log.info("Unfinished snapshots removed: count={n}", n=removed)
 
-    async def newest_usable(self, owner: str | None = None) -> Whole | None:
-        """Return the newest usable snapshot of *owner*, or else of any owner; None without one.
+    async def newest_usable(self, owner: str | None = None) -> CheckedSnapshot | None:
+        """Return the newest usable snapshot of *owner*, or else of any owner, or None.
 
-        An unusable one is logged and skipped. Those of other servers or secrets are logged
-        together. Raises `TargetError` when the target fails.
+        Unusable ones are logged and skipped; those of other servers or secrets are logged
+        together. Raises `TargetError`.
         """
-        foreign: list[tuple[Stored, UnusableError]] = []
+        foreign: list[tuple[StoredSnapshot, UnusableError]] = []
         try:
             return await self._newest_usable(owner, foreign)
         finally:
@@ -153,56 +155,56 @@ class Copies:
                 )
 
     async def _newest_usable(
-        self, owner: str | None, foreign: list[tuple[Stored, UnusableError]]
-    ) -> Whole | None:
+        self, owner: str | None, foreign: list[tuple[StoredSnapshot, UnusableError]]
+    ) -> CheckedSnapshot | None:
         listed = await self.target.listing()
         for stored in sorted(listed, key=lambda each: each.name.owner != owner):
             try:
-                return Whole(stored, await self.check_usable(stored, by_header=True))
+                return CheckedSnapshot(stored, await self.check_usable(stored, by_header=True))
             except (OtherSecretError, OtherServerError) as error:
                 foreign.append((stored, error))
             except SnapshotError as error:
                 _log.error(
-                    "The snapshot {name} can't be used: {error}",
+                    "Snapshot not usable: name={name} error={error}",
                     name=stored.name.text,
                     error=str(error),
                 )
             except NoSuchSnapshotError:
-                continue  # superseded and deleted meanwhile
+                continue  # another replica has deleted it
         return None
 
     async def check(
         self,
-        stored: Stored,
-        see: Callable[[list[Pair]], object] = lambda _: None,
-        see_header: Callable[[Header], object] = lambda _: None,
+        stored: StoredSnapshot,
+        on_records: Callable[[list[Pair]], object] = lambda _: None,
+        on_header: Callable[[Header], object] = lambda _: None,
     ) -> Summary:
-        """Read a snapshot to its end. Raises `SnapshotError` if it isn't whole, and `TargetError`.
+        """Read a snapshot to its end. Raises `SnapshotError` if it is damaged, and `TargetError`.
 
-        *see* is called with its records, which may be wrong until this has returned. *see_header*
-        is called with the header, and may raise a `SnapshotError` to stop.
+        *on_records* is called with its records, which are unverified until this returns.
+        *on_header* is called with the header, and may raise a `SnapshotError` to stop.
         """
-        reader, header_seen = Reader(self.largest_bytes), False
+        reader, header_seen = SnapshotReader(self.largest_bytes), False
         async with aclosing(self._read(reader, stored)) as lists:
             async for pairs in lists:
                 if reader.header is not None and not header_seen:
                     header_seen = True
-                    see_header(reader.header)
-                see(pairs)
+                    on_header(reader.header)
+                on_records(pairs)
         return reader.finish()
 
     async def check_usable(
         self,
-        stored: Stored,
-        see: Callable[[list[Pair]], None] | None = None,
+        stored: StoredSnapshot,
+        on_records: Callable[[list[Pair]], None] | None = None,
         *,
         by_header: bool = False,
     ) -> Summary:
         """Read a snapshot to its end, and check that records can be restored from it.
 
-        Raises `UnusableError`, and the errors of `check`. With *by_header*, a snapshot is read no
-        further if its header names another server or secret. One of version 1 has no fingerprint
-        of its secret: there, one record that opens is enough.
+        Raises `UnusableError`, and the errors of `check`. With *by_header*, reading stops
+        if the header names another server or secret. A snapshot of version 1 has no fingerprint of
+        its secret: it is usable if one record can be opened.
         """
         opened = False
 
@@ -214,21 +216,21 @@ class Copies:
         def open_one(pairs: list[Pair]) -> None:
             nonlocal opened
             opened = opened or any(self.codec.opens(*pair) for pair in pairs)
-            if see is not None:
-                see(pairs)
+            if on_records is not None:
+                on_records(pairs)
 
         summary = await self.check(stored, open_one, check_header)
         if not summary.records:
-            raise NoRecordsError("it holds no records", stored.size_bytes, summary)
+            raise NoRecordsError("it contains no records", stored.size_bytes, summary)
         foreign = self._foreign(summary, stored.size_bytes, opened=opened)
         if foreign is not None:
             raise foreign
         return summary
 
     def _foreign(self, summary: Summary, at: int, *, opened: bool) -> UnusableError | None:
-        """Return the error for records of another server or secret; None where they are ours.
+        """Return an error if the records have another server or secret than this mirror.
 
-        *opened*: whether a record opens, which decides where the header has no fingerprint.
+        *opened*: whether a record could be opened, which decides if the header has no fingerprint.
         """
         fingerprint, api_url = summary.header.fingerprint, summary.header.api_url
         if api_url not in {None, self.api_url}:
@@ -244,19 +246,21 @@ class Copies:
             summary,
         )
 
-    async def pairs(self, whole: Whole) -> AsyncGenerator[list[Pair]]:
-        """Give what a checked snapshot holds, hottest first. Use it within `aclosing`.
+    async def pairs(self, whole: CheckedSnapshot) -> AsyncGenerator[list[Pair]]:
+        """Yield the records of a checked snapshot, most recently used first. Use `aclosing`.
 
-        Raises `SnapshotError` if it has changed since it was checked, `TargetError`.
+        Raises `SnapshotError` if it has changed since it was checked, and `TargetError`.
         """
-        reader = Reader(self.largest_bytes)
+        reader = SnapshotReader(self.largest_bytes)
         async with aclosing(self._read(reader, whole.stored)) as lists:
             async for pairs in lists:
                 if pairs:
                     yield pairs
         reader.finish()
 
-    async def _read(self, reader: Reader, stored: Stored) -> AsyncGenerator[list[Pair]]:
+    async def _read(
+        self, reader: SnapshotReader, stored: StoredSnapshot
+    ) -> AsyncGenerator[list[Pair]]:
         async with aclosing(self.target.read(stored.name)) as chunks:
             async for chunk in chunks:
                 self.read_at = self.reactor.seconds()
@@ -265,9 +269,9 @@ class Copies:
                     await deferLater(self.reactor, 0)
 
 
-async def _written(
+async def _chunks(
     reactor: IReactorTime,
-    writer: Writer,
+    writer: SnapshotWriter,
     first: Sequence[Pair],
     batches: AsyncGenerator[Sequence[Pair]],
 ) -> AsyncGenerator[bytes]:
