@@ -26,7 +26,7 @@ def bypass_reason(request: Request, *, has_content: bool = False) -> str | None:
         return "method"
     if (
         has_content
-        or request.fields.once(_has_bypass_fields)
+        or request.fields.memoised(_has_bypass_fields)
         or is_quota_request(request)
         or has_secret_in_query(request.target)
     ):

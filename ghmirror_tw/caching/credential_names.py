@@ -17,8 +17,8 @@ class CredentialNames:
     """Names credentials by a keyed hash, so that no credential is stored.
 
     A name is HMAC-SHA-256 with *secret* (plain SHA-256 without one), in 32 hex digits. Replicas
-    with the same secret and *origin* compute the same names. `Fields.once` memoises names by this
-    object, so one object serves a whole process.
+    with the same secret and *origin* compute the same names. `Fields.memoised` identifies the
+    function by this object, so one object serves a whole process.
     """
 
     secret: bytes = field(default=b"", repr=False)
@@ -26,14 +26,14 @@ class CredentialNames:
 
     def of(self, fields: Fields) -> str:
         """Return the name of the unchanged `Authorization` value in *fields*."""
-        return fields.once(self)[0]
+        return fields.memoised(self)[0]
 
     def token_of(self, fields: Fields) -> str:
         """Return the name of the token in *fields*, which is the same with every scheme.
 
         GitHub's rate limits apply to the token. Its entity-tags depend on the literal value.
         """
-        return fields.once(self)[1]
+        return fields.memoised(self)[1]
 
     def writers_of(self, fields: Fields) -> frozenset[str]:
         """Return the names of all credentials whose responses a write with *fields* may change.
@@ -48,7 +48,7 @@ class CredentialNames:
         return frozenset(names)
 
     def __call__(self, fields: Fields) -> tuple[str, str]:
-        """Return both names; called by `Fields.once`, which memoizes the result."""
+        """Return both names; called by `Fields.memoised`, which memoizes the result."""
         authorization = fields.get(b"authorization")
         name = self.name(authorization)
         token = b"" if authorization is None else token_in(authorization)

@@ -7,7 +7,7 @@ from ghmirror_tw.http.fields import Fields
 
 def requires_validation(fields: Fields) -> bool:
     """Tell whether a request has `no-cache`, in `Cache-Control` or else in `Pragma`."""
-    return fields.once(_requires_validation)
+    return fields.memoised(_requires_validation)
 
 
 def _requires_validation(fields: Fields) -> bool:

@@ -75,7 +75,7 @@ class CacheKey:
     @classmethod
     def of(cls, target: bytes, fields: Fields, origin: bytes = b"") -> CacheKey:
         """Return the key of a request to *origin* for *target* with *fields*."""
-        values, others = fields.once(_key_values)
+        values, others = fields.memoised(_key_values)
         if others:
             return CacheKey(target, *values, others, origin)
         return _key(target, *values, origin)

@@ -145,7 +145,7 @@ def freshened(stored: Fields, grant: Grant, not_modified: Fields) -> Fields:
         (b"last-modified", grant.last_modified),
         (b"link", grant.link),
     )
-    lines, not_replaced = stored.once(_stored_lines)
+    lines, not_replaced = stored.memoised(_stored_lines)
     newer = [line for line in not_modified.lines if line[0] not in not_replaced]
     names = {name for name, _ in newer}
     kept = [line for line in lines if line[0] not in names]

@@ -50,7 +50,7 @@ def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
     """Tell whether a page is full and without a next page, in a list that may have pages."""
     if items < page_size(target) or sent.target(b"next") is not None:
         return False
-    if sent.paging():
+    if sent.page_targets():
         return True
     paging = operation_of(target).paging
     if paging is Paging.UNKNOWN:
@@ -60,7 +60,7 @@ def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
 
 def _has_numbers(target: bytes, sent: Links) -> bool:
     """Tell whether the pages of a list are numbered, by its links or else by the table."""
-    pages = sent.paging()
+    pages = sent.page_targets()
     if any(map(has_cursor, (target, *pages))):
         return False
     if pages:

@@ -23,7 +23,7 @@ def without_indenting_names(user_agent: bytes) -> bytes:
 
 def gets_indented_json(fields: Fields) -> bool:
     """Tell whether GitHub indents JSON for the `User-Agent` in *fields*."""
-    return fields.once(_is_indented)
+    return fields.memoised(_is_indented)
 
 
 def _is_indented(fields: Fields) -> bool:

@@ -1,1 +1,1 @@
-"""HTTP as values: requests, fields, targets, entity-tags and heads. No reactor, no clock."""
+"""HTTP messages as values and pure functions: no sockets, no reactor, no clock."""

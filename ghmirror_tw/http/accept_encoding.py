@@ -1,4 +1,4 @@
-"""Which content coding a client takes (RFC 9110, section 12.5.3)."""
+"""Negotiation of the gzip coding with a client (RFC 9110, section 12.5.3)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _weight(parameters: list[bytes]) -> float:
 
 
 def accepts_gzip(fields: Fields) -> bool:
-    """Tell whether gzip is acceptable, and no less welcome than no coding at all."""
-    return fields.once(_accepts_gzip)
+    """Tell whether gzip is acceptable, with a weight of at least that of no coding."""
+    return fields.memoised(_accepts_gzip)
 
 
 def _accepts_gzip(fields: Fields) -> bool:
@@ -37,7 +37,7 @@ def _accepts_gzip(fields: Fields) -> bool:
 
 @lru_cache(256)
 def vary_with_accept_encoding(vary: bytes | None) -> bytes:
-    """Return a `Vary` value that names `Accept-Encoding`."""
+    """Return *vary* with `Accept-Encoding` in it."""
     if vary is None:
         return b"Accept-Encoding"
     if {b"*", b"accept-encoding"} & set(tokens(vary)):

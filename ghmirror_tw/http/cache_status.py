@@ -1,4 +1,4 @@
-"""Fields for how the mirror made a response: `Cache-Status` (RFC 9211) and older ones."""
+"""The fields that show how the mirror made a response: `Cache-Status` (RFC 9211) and older ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 
 class Outcome(StrEnum):
-    """How a request ended; the values are those of metrics and logs.
+    """The outcome of a request; the values are those of metrics and logs.
 
-    REVALIDATED, SHARED, EMPTY: GitHub answered 304, to the credential's own validator, to a
-    computed entity-tag, to that of `[]`. MISS, CHANGED: 200, of what was unknown, or other than
-    what was known. FRESH, STALE: from the store without GitHub's word, because it is recent, or
-    because GitHub could not or would not say. PASS: forwarded and not stored. ERROR: our own.
+    REVALIDATED, SHARED, EMPTY: a 304 of GitHub to the credential's own validator, to a computed
+    entity-tag, to that of `[]`. MISS, CHANGED: a 200, without or with an earlier stored response.
+    FRESH, STALE: from the store without validation, since the response is recent, or since GitHub
+    is unavailable or limits the credential. PASS: forwarded and not stored. ERROR: the mirror's.
     """
 
     REVALIDATED = "revalidated"
@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-#: What is always the same.
+#: Values without parameters that vary.
 _FIXED: Final = {
     Outcome.REVALIDATED: b"ghmirror; fwd=stale; fwd-status=304; detail=revalidated",
     Outcome.SHARED: b"ghmirror; fwd=vary-miss; fwd-status=304; detail=shared",
@@ -37,7 +37,7 @@ _FIXED: Final = {
     Outcome.FRESH: b"ghmirror; hit; detail=fresh",
 }
 
-#: Why a request went forward, where nobody says it and there is a status to report.
+#: The reason of `fwd` where the caller has none and there is a status.
 _FORWARD: Final = {Outcome.STALE: "stale", Outcome.PASS: "uri-miss", Outcome.ERROR: "uri-miss"}
 
 
@@ -49,7 +49,7 @@ _FROM_STORE: Final = frozenset(
 #: Modes of responses that were stored.
 _STORED_MODES: Final = {Outcome.MISS: b"MISS", Outcome.CHANGED: b"CHANGED"}
 
-#: `sf-token` (RFC 8941, section 3.3.4), and what an `sf-string` can't hold (section 3.3.3).
+#: `sf-token` (RFC 8941, section 3.3.4), and bytes that `sf-string` excludes (section 3.3.3).
 _TOKEN: Final = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+\-.^_`|~:/]*")
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
@@ -71,10 +71,10 @@ def cache_status(
 ) -> bytes:
     """Return the `Cache-Status` value for *outcome* (RFC 9211, section 2).
 
-    STALE, PASS and ERROR say more: *status* is GitHub's, None where it gave none; *detail* is the
-    reason. *forward* is why GitHub was asked: `method`, `bypass` or `uri-miss` for PASS. STALE
-    and ERROR without *status* and *forward* mean that GitHub was not asked at all. *collapsed*:
-    the answer was to another request's question.
+    STALE, PASS and ERROR have more parameters: *status* of GitHub's response, *detail* for the
+    reason, and *forward* for the reason of forwarding (`method`, `bypass` or `uri-miss`). STALE and
+    ERROR with neither *status* nor *forward* were not forwarded. *collapsed*: the request shared
+    the response to another request.
     """
     value = _FIXED.get(outcome) or _varying(outcome, status, detail, forward)
     return value + b"; collapsed" if collapsed else value
@@ -87,7 +87,7 @@ def _varying(
     if forward is not None or status is not None or outcome is Outcome.PASS:
         forward = forward or _FORWARD[outcome]
         parts.append(f"fwd={forward}")
-        # What passes by on purpose says nothing of its status, which anybody can see.
+        # The status of a request that bypassed the cache is that of the response itself.
         if status is not None and forward not in {"method", "bypass"}:
             parts.append(f"fwd-status={status}")
     elif outcome is Outcome.STALE:
@@ -103,9 +103,9 @@ def x_cache(outcome: Outcome) -> bytes:
 
 
 def x_cache_mode(outcome: Outcome, *, forward: str | None = None, collapsed: bool = False) -> bytes:
-    """Return the `X-Cache-Mode` value, in the words of ghproxy (kubernetes/test-infra, ghcache).
+    """Return the `X-Cache-Mode` value of ghproxy (kubernetes/test-infra, ghcache).
 
-    Its clients count a response as free of charge for `COALESCED` and `REVALIDATED` alone.
+    Its clients count only `COALESCED` and `REVALIDATED` responses as free of charge.
     *forward* and *collapsed* are those of `cache_status`.
     """
     if collapsed:
@@ -125,7 +125,7 @@ def cache_status_fields(
     collapsed: bool = False,
     forward: str | None = None,
 ) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the fields for how the mirror made a response; see `cache_status`."""
+    """Return all three fields; see `cache_status`."""
     value = cache_status(
         outcome, status=status, detail=detail, collapsed=collapsed, forward=forward
     )

@@ -1,4 +1,4 @@
-"""Content and its codings: how an answer becomes a representation (RFC 9110, section 8.4)."""
+"""Content codings: gzip or none (RFC 9110, section 8.4)."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from typing import Any, Final
 
 from attrs import define, field
 
-#: The level at which we compress: what more costs isn't worth what it saves.
+#: The level of compression: higher ones take much more time for little.
 LEVEL: Final = 5
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
-#: How much is handed to zlib at a time, in bytes.
+#: The input of one call of zlib, in bytes.
 _PART_BYTES: Final = 16 * 1024
 
-#: So many members may be of any size; on average, others unpack to so many bytes.
+#: This many members may be of any size; the content of further ones has this size on average.
 _MOST_TINY: Final = 100
 _TINY_BYTES: Final = 512
 
 
 class UndecodableError(Exception):
-    """Content that does not unpack, or is coded in a way that was not asked for."""
+    """Content that is no valid gzip stream, or has a coding that was not requested."""
 
 
 class ContentTooLargeError(Exception):
-    """Content that unpacks to more than may be stored."""
+    """Content that is larger than the limit without its coding."""
 
 
 def compress(content: bytes) -> bytes:
-    """Return *content* gzip-compressed, the same bytes each time."""
+    """Return *content* gzip-compressed; the result is deterministic."""
     return gzip.compress(content, LEVEL, mtime=0)
 
 
 @define(eq=False)
 class GzipDecompressor:
-    """Unpacks a gzip stream that comes in pieces, and no more of it at a time than is taken.
+    """Decompresses a gzip stream in pieces, with a bound for each step.
 
     A stream may have several members, whose contents follow each other (RFC 1952, section 2.2),
-    and zeros between and behind them. Raises `UndecodableError` for what is no gzip stream, and for
-    members that are tiny on average: each takes as much time as kilobytes of content.
+    and zeros between and behind them. Raises `UndecodableError` for an invalid stream, and for too
+    many tiny members: each takes as much time as kilobytes of content.
     """
 
     _packed: bytes = b""
-    #: The part of `_packed` that is being unpacked; zlib copies what it leaves of it.
+    #: The current input of zlib, which copies the rest at each call.
     _part: bytes = field(init=False, default=b"")
-    #: Where the rest of `_packed` begins.
+    #: The position of the rest in `_packed`.
     _position: int = field(init=False, default=0)
     _member: Any = field(init=False, factory=lambda: zlib.decompressobj(_GZIP))
-    #: How many members have begun, and how many bytes were unpacked.
+    #: The number of members so far, and of bytes of content.
     _members: int = field(init=False, default=1)
     _unpacked: int = field(init=False, default=0)
 
     def feed(self, packed: bytes) -> None:
-        """Add a piece."""
+        """Add a piece of the stream."""
         self._packed = self._packed[self._position :] + packed
         self._position = 0
 
     def take(self, most: int) -> bytes:
-        """Return up to *most* bytes, at least one of which there must be room for; b"": feed it."""
+        """Return up to *most* bytes of content (*most* > 0); b"": more input is needed."""
         while True:
             if not self._part:
                 self._part = self._packed[self._position : self._position + _PART_BYTES]
@@ -90,7 +90,7 @@ class GzipDecompressor:
         self._member = zlib.decompressobj(_GZIP)
 
     def finish(self) -> None:
-        """Raise `UndecodableError` unless the stream has ended, now that nothing more comes."""
+        """Raise `UndecodableError` unless the stream is complete, at the end of the input."""
         if not self._member.eof:
             raise UndecodableError("the gzip stream breaks off")
 
@@ -98,11 +98,11 @@ class GzipDecompressor:
 def decompress(packed: bytes, limit_bytes: int) -> bytes:
     """Return gzip-compressed content of at most *limit_bytes*.
 
-    Raises `UndecodableError` for what is no whole gzip stream, `ContentTooLargeError` beyond the
-    limit.
+    Raises `UndecodableError` for an invalid or incomplete stream, and `ContentTooLargeError` beyond
+    the limit.
     """
     if limit_bytes < 0:
-        raise ContentTooLargeError  # for zlib, room for nothing is room for everything
+        raise ContentTooLargeError  # zlib takes 0 for no limit
     limit_bytes = min(limit_bytes, sys.maxsize - 1)
     unpacking, unpacked = GzipDecompressor(packed), bytearray()
     while piece := unpacking.take(limit_bytes + 1 - len(unpacked)):
@@ -114,10 +114,10 @@ def decompress(packed: bytes, limit_bytes: int) -> bytes:
 
 
 def estimated_size(content: bytes, coding: bytes | None) -> int:
-    """Return about how many bytes *content* has without its *coding*, before it is unpacked.
+    """Return an estimate of the size of *content* without its *coding*, before decompression.
 
-    A gzip stream ends with that number (RFC 1952, section 2.3.1), though not everybody's does; it
-    is never taken to be less than what text usually unpacks to.
+    A gzip stream ends with its size (RFC 1952, section 2.3.1), but the sender may lie. So the
+    estimate is at least the usual size of text.
     """
     if not coding:
         return len(content)
@@ -125,7 +125,7 @@ def estimated_size(content: bytes, coding: bytes | None) -> int:
 
 
 def decoded(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
-    """Return content without its *coding*, which is gzip or none (RFC 9110, section 8.4.1).
+    """Return *content* without its *coding*, gzip or none (RFC 9110, section 8.4.1).
 
     Raises `UndecodableError` or `ContentTooLargeError`.
     """
@@ -133,4 +133,4 @@ def decoded(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
         return content
     if coding in {b"gzip", b"x-gzip"}:
         return decompress(content, limit_bytes)
-    raise UndecodableError(f"content coding {coding!r} was not asked for")
+    raise UndecodableError(f"content coding {coding!r} was not requested")

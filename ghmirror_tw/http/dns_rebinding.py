@@ -1,8 +1,8 @@
-"""Check of `Host` against DNS rebinding.
+"""Protection against DNS rebinding, by `Host`.
 
 A page in a browser may read responses of its own origin. An attacker can point the name of that
 origin at an address inside another network, and so read the server there. Such a request has the
-attacker's name in `Host`, and not an address, localhost or a configured name.
+attacker's name in `Host`: no address, no localhost, no configured name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ghmirror_tw.http.request import BadRequestError
 def is_expected_host(values: Sequence[bytes], names: frozenset[str]) -> bool:
     """Tell whether the values of `Host` are one address, localhost, or one of *names*.
 
-    *names* are in lower case. Ports do not matter: a browser sends them as the page has them.
+    *names* are in lower case. Ports do not matter, since the page chooses them.
     """
     try:
         host = parse_host(values).decode("ascii").lower()

@@ -1,4 +1,4 @@
-"""Entity-tags: what they say, which match, and how GitHub makes them (RFC 9110, section 8.8.3)."""
+"""Entity-tags: syntax and weak comparison (RFC 9110, section 8.8.3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.scanning import end_of
 
-#: `entity-tag` of RFC 9110, section 8.8.3: any visible byte but a quotation mark, between two.
+#: `entity-tag` of RFC 9110, section 8.8.3: visible bytes between quotation marks.
 _ENTITY_TAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _ETAG: Final = frozenset({b"etag"})
 _BETWEEN_MEMBERS: Final = re.compile(rb"[ \t,]*+")
@@ -21,7 +21,7 @@ def is_entity_tag(tag: bytes) -> bool:
 
 
 def without_invalid_etag(fields: Fields) -> Fields:
-    """Return the fields of a response, without `ETag` where it is not one entity-tag.
+    """Return the fields of a response, without an `ETag` that is not exactly one entity-tag.
 
     An invalid value, such as `*`, could match any representation when it is sent as a validator.
     """
@@ -37,7 +37,7 @@ def opaque_tag(tag: bytes) -> bytes:
 
 
 def as_weak(tag: bytes) -> bytes:
-    """Return *tag* as a weak one, for content that is equivalent but not the same bytes."""
+    """Return *tag* as a weak entity-tag, for content that is equivalent but not identical."""
     return b"W/" + opaque_tag(tag)
 
 
@@ -49,8 +49,8 @@ def weakly_equal(a: bytes, b: bytes) -> bool:
 def parse_entity_tags(value: bytes) -> tuple[bytes, ...]:
     """Return the entity-tags of an `If-None-Match` list (RFC 9110, section 13.1.2).
 
-    A comma inside quotation marks belongs to its tag. Members that are no entity-tags, and empty
-    ones, are left out: at worst the client gets content that it did not need.
+    A comma inside quotation marks belongs to its tag. Malformed members are ignored: at worst the
+    client receives content that it has already.
     """
     found = []
     at = end_of(_BETWEEN_MEMBERS, value, 0)
@@ -68,10 +68,10 @@ def parse_entity_tags(value: bytes) -> tuple[bytes, ...]:
 
 
 def if_none_match_matches(if_none_match: bytes, tag: bytes | None) -> bool:
-    """Tell whether a current representation tagged *tag* is one that the client has already.
+    """Tell whether an `If-None-Match` value matches a representation with *tag*.
 
-    `*` matches any current representation, one without a tag (None) too; a list matches by weak
-    comparison (RFC 9110, section 13.1.2).
+    `*` matches any representation, even without a tag (None). A list matches by weak comparison
+    (RFC 9110, section 13.1.2).
     """
     if if_none_match.strip(b" \t") == b"*":
         return True

@@ -1,6 +1,6 @@
 """The mirror's own error responses, in the form of GitHub's (GitHub: troubleshooting the REST API).
 
-Each message says what is wrong and what to do, with the option or the number concerned. No message
+Each message names the fault and the remedy, with the option or the number concerned. No message
 depends on stored responses or on other clients.
 """
 
@@ -34,16 +34,16 @@ class MirrorError(Exception):
 
     def body(self) -> bytes:
         """Return the content, JSON like that of GitHub's errors."""
-        said = {
+        error = {
             "message": self.message,
             "documentation_url": _DOCUMENTATION_URL,
             "status": str(self.status),
         }
-        return json.dumps(said, separators=(",", ":")).encode()
+        return json.dumps(error, separators=(",", ":")).encode()
 
 
 def malformed(message: str) -> MirrorError:
-    """Return 400: the request is not one that could be forwarded (RFC 9110, section 15.5.1)."""
+    """Return 400: the request is malformed and cannot be forwarded (RFC 9110, section 15.5.1)."""
     return MirrorError(400, "malformed", message)
 
 
@@ -135,7 +135,7 @@ def not_implemented(message: str) -> MirrorError:
     return MirrorError(501, "not-implemented", message)
 
 
-#: The message for each reason why there is no response of GitHub's to pass on.
+#: The message for each reason why there is no response of GitHub to forward.
 _UPSTREAM: Final = {
     "connect-error": "The mirror could not connect to GitHub ([github] api_url). Try again; if it"
     " lasts, the mirror's log says why",
@@ -145,7 +145,7 @@ _UPSTREAM: Final = {
 
 
 def upstream_failed(reason: str) -> MirrorError:
-    """Return 502: GitHub sent no response that can be passed on.
+    """Return 502: GitHub sent no response that can be forwarded.
 
     *reason* is one of those for which stale responses are served, such as `connect-error`.
     """
@@ -155,7 +155,7 @@ def upstream_failed(reason: str) -> MirrorError:
 def over_own_limit(limit: str) -> MirrorError:
     """Return 502: a response of GitHub's exceeds *limit* (text, or an option and its value)."""
     return MirrorError(
-        502, "broken-answer", f"GitHub's response is larger than this mirror takes: {limit}"
+        502, "broken-answer", f"GitHub's response is larger than this mirror accepts: {limit}"
     )
 
 
@@ -182,7 +182,7 @@ def overloaded(limit: str, retry_after: int) -> MirrorError:
     )
 
 
-#: The use of each budget of bytes, as clients read it.
+#: The use of each byte budget, in the words of the message.
 _BUDGETS: Final = {
     "small": "for content of responses under way",
     "large": "for large content of responses under way",
@@ -252,7 +252,7 @@ def loop() -> MirrorError:
 def internal() -> MirrorError:
     """Return 500: the mirror has failed; the details are in its log alone."""
     return MirrorError(
-        500, "internal", "The mirror failed to answer this request; its log says why"
+        500, "internal", "The mirror failed to respond to this request; its log has the cause"
     )
 
 

@@ -32,8 +32,8 @@ class Links:
         """Return the target of the first link with relation type *rel* (lower case), or None."""
         return next((target for target, rels in self.members if rel in rels), None)
 
-    def paging(self) -> tuple[bytes, ...]:
-        """Return the targets that are other pages of the same list."""
+    def page_targets(self) -> tuple[bytes, ...]:
+        """Return the targets of the links to other pages of the list."""
         return tuple(target for target, rels in self.members if rels & _PAGE_RELATIONS)
 
 
@@ -45,7 +45,7 @@ def _relations(parameters: bytes) -> frozenset[bytes]:
 
 
 def parse_links(value: bytes | None) -> Links:
-    """Return the links in a `Link` value; None and malformed parts have none (RFC 8288)."""
+    """Return the links in a `Link` value (RFC 8288); malformed parts are ignored."""
     found = LINK_VALUE.finditer(value or b"")
     return Links(tuple((link[1], _relations(link[2])) for link in found))
 
@@ -60,12 +60,12 @@ def _server(url: bytes) -> tuple[bytes, bytes]:
 def has_foreign_page(link: bytes | None, api_url: bytes) -> bool:
     """Tell whether *link* names a page of a list at another server than that of *api_url*.
 
-    A server may take its name from a field of one client's request, which must not reach other
-    clients. Links with other relations, as to documentation, may lead anywhere.
+    A server may derive its name from a field of one client's request. Such a response must not be
+    sent to other clients. Links with other relations, as to documentation, may lead anywhere.
     """
     server = _server(api_url)
     return any(
         _server(page) != server
-        for page in parse_links(link).paging()
+        for page in parse_links(link).page_targets()
         if _ON_SAME_SERVER.match(page) is None
     )

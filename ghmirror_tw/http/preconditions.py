@@ -1,4 +1,4 @@
-"""A client's own preconditions, judged against what is current (RFC 9110, section 13)."""
+"""Evaluation of a client's preconditions (RFC 9110, section 13)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from ghmirror_tw.http.entity_tags import if_none_match_matches
 from ghmirror_tw.http.fields import Fields
 
-#: The request fields that we judge, and so take off before a question goes to GitHub.
+#: The preconditions that the mirror evaluates, and does not forward.
 PRECONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since"})
 _MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _SHORT: Final = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
@@ -27,16 +27,15 @@ _DATES: Final = tuple(
     )
 )
 
-#: Two-digit years from here on belong to the twentieth century, as POSIX has it.
+#: Two-digit years from here on belong to the twentieth century, as in POSIX.
 _PIVOT: Final = 69
 
 
 def parse_http_date(value: bytes) -> int | None:
-    """Return an HTTP-date in seconds since the epoch, or None for what isn't one.
+    """Return an HTTP-date in seconds since the epoch, or None if invalid.
 
-    All three formats of RFC 9110, section 5.6.7, are understood. A year of two digits is read as
-    POSIX reads it, 1969 to 2068, which needs no clock and agrees with the RFC's fifty years for
-    every date that can stand for a change at GitHub.
+    All three formats of RFC 9110, section 5.6.7, are parsed. A year of two digits is one of 1969 to
+    2068, as in POSIX. That needs no clock, and agrees with the RFC for every change at GitHub.
     """
     for pattern in _DATES:
         found = pattern.fullmatch(value)
@@ -58,11 +57,11 @@ def parse_http_date(value: bytes) -> int | None:
 
 
 def is_not_modified(fields: Fields, etag: bytes | None, last_modified: bytes | None) -> bool:
-    """Tell whether a GET or HEAD with *fields* is to be answered 304 (RFC 9110, section 13.2.2).
+    """Tell whether the response to a GET or HEAD with *fields* is 304 (RFC 9110, section 13.2.2).
 
-    *etag* and *last_modified* are those of the current representation. `If-None-Match` alone
-    decides where there is one, all its lines as one list. `If-Modified-Since` counts only as a
-    single valid date, and only where the representation has one too (section 13.1.3).
+    *etag* and *last_modified* are those of the current representation. `If-None-Match`, all its
+    lines as one list, takes precedence. `If-Modified-Since` counts only as a single valid date, and
+    only if the representation has a date, too (section 13.1.3).
     """
     if_none_match = fields.combined(b"if-none-match")
     if if_none_match is not None:

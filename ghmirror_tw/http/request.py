@@ -9,14 +9,14 @@ from ghmirror_tw.http.fields import Fields
 
 @frozen
 class BadRequestError(Exception):
-    """A request that nobody may forward; *message* says what is wrong with it."""
+    """A request that must not be forwarded; *message* names its fault."""
 
     message: str
 
 
 @frozen
 class Request:
-    """A request as it is to be put to GitHub.
+    """A request of a client to GitHub.
 
     *method* and *target* are byte for byte the client's, *target* without the `/api/v3` prefix;
     *fields* are its end-to-end fields, without `Host`.
@@ -28,7 +28,7 @@ class Request:
 
     @property
     def authorization(self) -> bytes | None:
-        """The credential, as sent; None for who asks without one."""
+        """The value of `Authorization`; None: a request without a credential."""
         return self.fields.get(b"authorization")
 
     @property

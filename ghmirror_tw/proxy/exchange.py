@@ -132,7 +132,7 @@ class ConditionalRequest:
 
     def as_sent(self, request: Request) -> Request:
         """Return a question as GitHub gets it: our preconditions in place of the client's."""
-        fields = request.fields.once(canonical_request_fields)
+        fields = request.fields.memoised(canonical_request_fields)
         preconditions = condition_fields(self.validators, self.dated)
         return Request(request.method, request.target, fields.plus(preconditions))
 

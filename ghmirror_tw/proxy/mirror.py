@@ -748,7 +748,9 @@ class Mirror:
         # Patience of its own: it decides between an answer and none.
         store_deadline = self.store.store_deadline()
         known = await self.store.look_up(asked.key, asked.credential, store_deadline, current=True)
-        known = without_other_variant(asked.request.fields.once(canonical_request_fields), known)
+        known = without_other_variant(
+            asked.request.fields.memoised(canonical_request_fields), known
+        )
         grant = staleness.stale_grant(known, self.now(), self.options.stale_limit)
         if grant is None:
             return None
@@ -796,7 +798,7 @@ class Mirror:
             # What GitHub does not validate is granted what requests without a credential are.
             if authorization is not None and is_validated(authorization):
                 self.credentials.accept(token)
-        return without_other_variant(asked.request.fields.once(canonical_request_fields), known)
+        return without_other_variant(asked.request.fields.memoised(canonical_request_fields), known)
 
     def _up_to_date(self, asked: Lookup) -> Lookup:
         """Return *asked* with the current generation, before it is sent."""

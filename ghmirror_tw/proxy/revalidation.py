@@ -246,7 +246,7 @@ class Revalidation:
         now = self.world.now()
         expires_at = grant_lifetime.grant_expires_at(authorization, fields, now, limit_s)
         login = self.world.login(asked.credential)
-        sent = asked.request.fields.once(canonical_request_fields)
+        sent = asked.request.fields.memoised(canonical_request_fields)
         epoch = self.world.epoch(asked, turn.known)
         return ResponseMetadata(fields, turn.asked_at, now, login, expires_at, sent, epoch)
 

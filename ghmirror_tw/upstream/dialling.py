@@ -104,7 +104,7 @@ class Tunnel:
             elif isinstance(error, (CancelledError, ConnectingCancelledError)):
                 raise
             else:
-                why = error.why if isinstance(error, TunnelError) else reason_of(error)
+                why = error.reason if isinstance(error, TunnelError) else reason_of(error)
             where = f"{self.host}:{self.port}"
             raise ProxyError(f"the proxy {proxy.name} leads not to {where}: {why}") from None
         finally:
@@ -145,7 +145,7 @@ class _Opening(Protocol):
     def open(self, host: str, port: int) -> Deferred[IProtocol]:
         """Return the protocol at this end, when there is a tunnel. Fails with `TunnelError`."""
         assert self.transport is not None
-        self.transport.write(self._proxy.request(host, port))
+        self.transport.write(self._proxy.connect_request(host, port))
         return self._opened
 
     def _abort(self) -> None:
@@ -161,7 +161,7 @@ class _Opening(Protocol):
             return
         self._received += data
         try:
-            if not self._proxy.opened(self._received, sealed=self._sealed):
+            if not self._proxy.is_open(self._received, sealed=self._sealed):
                 return
         except TunnelError as error:
             self._opened.errback(error)

@@ -228,7 +228,7 @@ class MirrorResource:
             raise error_responses.shutting_down(self.closing)
         if request.channel.is_reserved:
             raise error_responses.overloaded("of connections of clients", _NO_CONNECTION_S)
-        sent = fields.once(forwarded_request_fields)
+        sent = fields.memoised(forwarded_request_fields)
         question = Request(request.method, target.target, sent)
         told.credential = self.mirror.credential_of(sent)
         version = b""
@@ -268,7 +268,7 @@ class MirrorResource:
         if request.clientproto == b"HTTP/1.0" and fields.get(b"host") is None:
             host = parse_host([_authority(request.getHost())])
         else:
-            host = fields.once(_host)
+            host = fields.memoised(_host)
         if not self._warned and self.addressing.ignores(fields, trusted=trusted):
             self._warned = True
             self._log.warn(

@@ -345,8 +345,8 @@ def links(raw: bytes) -> None:
     following = link_conditions.next_page(value, API)
     assert following is None or targets.parse_target(following).target == following
     if has_foreign_page(value, API):
-        assert any(not page.startswith(API + b"/") for page in sent.paging())
-    pages = {page for page in sent.paging() if page.startswith(API + b"/")}
+        assert any(not page.startswith(API + b"/") for page in sent.page_targets())
+    pages = {page for page in sent.page_targets() if page.startswith(API + b"/")}
     for target in (b"/repos/o/r/issues?page=2", b"/users?since=1", *sorted(pages)[:3]):
         try:
             requested = targets.parse_target(target.removeprefix(API)).target

@@ -318,18 +318,18 @@ _PROXY = OutboundProxy("proxy", 3128, "someone", "swordfish")
 
 def _opened(pieces: list[bytes], *, sealed: bool) -> bool | None:
     """Return whether the tunnel is open after the last piece; None: there is none."""
-    so_far, opened, why = b"", False, ""
+    so_far, opened, reason = b"", False, ""
     for piece in pieces:
         assert not opened
         so_far += piece
         try:
-            opened = _PROXY.opened(so_far, sealed=sealed)
+            opened = _PROXY.is_open(so_far, sealed=sealed)
         except TunnelError as error:
-            why = error.why
+            reason = error.reason
             break
-    assert why == "" or why.isprintable()
-    assert "swordfish" not in why
-    return None if why else opened
+    assert reason == "" or reason.isprintable()
+    assert "swordfish" not in reason
+    return None if reason else opened
 
 
 def tunnels(raw: bytes) -> None:

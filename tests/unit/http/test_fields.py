@@ -93,7 +93,7 @@ def test_what_is_made_of_them_is_made_once() -> None:
         raise ValueError
 
     for _ in range(2):
-        fields.once(nothing)
+        fields.memoised(nothing)
         with pytest.raises(ValueError):  # noqa: PT011
-            fields.once(failing)
+            fields.memoised(failing)
     assert len(asked) == 3

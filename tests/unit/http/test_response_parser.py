@@ -34,18 +34,18 @@ STRICTER = {
     # Lines end in CR LF, and neither stands anywhere else (RFC 9112, section 2.2); no line goes on
     # in the next one: who passes an answer on may refuse that (section 5.2); names are tokens, at
     # once followed by a colon (section 5.1), and values have no control characters.
-    "a line that doesn't end in CR LF",
+    "a line that does not end in CR LF",
     "a line that is no field",
     # A status line has a version of HTTP/1, a status of three digits, and a reason without control
     # characters (section 4).
     "no status line of HTTP/1.1",
     # Nobody asks for another protocol, so that none is switched to (RFC 9110, section 15.2.2).
-    "another protocol, which nobody asked for",
+    "another protocol, which was not requested",
     # One length or one coding says where content ends (section 6.3), also where there is none;
     # there, what the coding is matters to nobody.
     "more than one length or coding",
-    "a length that is none",
-    "a transfer coding that has no name",
+    "a length that is no number",
+    "a transfer coding without a name",
     "a transfer coding that is not chunked",
     # There is an end to it.
     "the fields are too large",
@@ -359,7 +359,7 @@ def test_each_line_is_read_as_it_is() -> None:
 def test_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that say the same in most answers and nothing of anybody, some hundreds of them."""
     known: dict[bytes, tuple[bytes, bytes]] = {}
-    monkeypatch.setattr(response_parser, "_read_before", known)
+    monkeypatch.setattr(response_parser, "_parsed_lines", known)
     personal = b"ETag: x\r\nLink: <x>\r\nX-OAuth-Scopes: repo\r\nLocation: https://x/?token=y\r\n"
     for number in range(3000):
         ResponseHead(OK + b"Server: s\r\nDate: %d\r\n%b\r\n" % (number, personal), to_head=False)
@@ -439,7 +439,7 @@ def test_interim_answers() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     got = ours(interim * MOST_INTERIM + OK + b"Content-Length: 0\r\n\r\n", b"GET", [])
     assert (got.end, got.status, got.fields) == ("complete", 200, ())
-    assert refused(interim * (MOST_INTERIM + 1)) == f"more than {MOST_INTERIM} interim answers"
+    assert refused(interim * (MOST_INTERIM + 1)) == f"more than {MOST_INTERIM} interim responses"
 
 
 def test_what_may_be_used_again() -> None:

@@ -1,4 +1,4 @@
-"""A proxy is asked as it wants to be, and nothing that it says is taken for the origin's."""
+"""A proxy is asked as it requires to be, and nothing that it says is taken for the origin's."""
 
 import base64
 import re
@@ -15,15 +15,19 @@ PROXY = OutboundProxy("proxy.test", 3128, "user", "hunter2")
 def test_what_asks_for_a_tunnel() -> None:
     """Host and port of the origin, and credentials where there are some."""
     basic = base64.b64encode(b"user:hunter2")
-    assert PROXY.request("api.github.com", 443) == (
+    assert PROXY.connect_request("api.github.com", 443) == (
         b"CONNECT api.github.com:443 HTTP/1.1\r\nHost: api.github.com:443\r\n"
         b"Proxy-Authorization: Basic %s\r\n\r\n" % basic
     )
-    assert OutboundProxy("p", 1).request("::1", 80) == (
+    assert OutboundProxy("p", 1).connect_request("::1", 80) == (
         b"CONNECT [::1]:80 HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"
     )
-    assert b"Basic " + base64.b64encode(b":x") in OutboundProxy("p", 1, "", "x").request("h", 1)
-    assert base64.b64encode("ü:é".encode()) in OutboundProxy("p", 1, "ü", "é").request("h", 1)
+    assert b"Basic " + base64.b64encode(b":x") in OutboundProxy("p", 1, "", "x").connect_request(
+        "h", 1
+    )
+    assert base64.b64encode("ü:é".encode()) in OutboundProxy("p", 1, "ü", "é").connect_request(
+        "h", 1
+    )
 
 
 def test_how_it_is_called() -> None:
@@ -47,10 +51,10 @@ def test_how_it_is_called() -> None:
 )
 def test_an_open_tunnel(answer: bytes, sealed: bool) -> None:
     """Any 2xx opens it, as soon as all of the answer is there and not before."""
-    assert PROXY.opened(answer, sealed=sealed)
+    assert PROXY.is_open(answer, sealed=sealed)
     for end in range(len(answer)):
         # A line that ends in LF alone makes the end of the answer one byte longer than needed.
-        if not PROXY.opened(answer[:end], sealed=sealed):
+        if not PROXY.is_open(answer[:end], sealed=sealed):
             continue
         raise AssertionError(answer[:end])
 
@@ -74,25 +78,25 @@ def test_an_open_tunnel(answer: bytes, sealed: bool) -> None:
 def test_nonsense(answer: bytes, sealed: bool) -> None:
     """What is no HTTP/1.1, has no end, or goes on after its end, opens nothing."""
     with pytest.raises(TunnelError):
-        PROXY.opened(answer, sealed=sealed)
+        PROXY.is_open(answer, sealed=sealed)
 
 
 @pytest.mark.parametrize("field", [b"content-length: 10", b"Transfer-Encoding: chunked"])
 def test_content_that_is_only_announced(field: bytes) -> None:
     """It is ignored where TLS would refuse it, and nothing is opened where nothing would."""
     answer = b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n"
-    assert PROXY.opened(answer, sealed=True)
+    assert PROXY.is_open(answer, sealed=True)
     with pytest.raises(TunnelError, match="content of its own"):
-        PROXY.opened(answer, sealed=False)
+        PROXY.is_open(answer, sealed=False)
 
 
 @pytest.mark.parametrize(
     ("proxy", "status", "words"),
     [
         (PROXY, b"403 Filtered", "403 Filtered: it does not allow this host or port"),
-        (PROXY, b"407 No", "407 No: it wants another user or password"),
-        (PROXY, b"401 No", "401 No: it wants another user or password"),
-        (OutboundProxy("p", 1), b"407 No", "407 No: it wants a user and a password"),
+        (PROXY, b"407 No", "407 No: it requires another user or password"),
+        (PROXY, b"401 No", "401 No: it requires another user or password"),
+        (OutboundProxy("p", 1), b"407 No", "407 No: it requires a user and a password"),
         (PROXY, b"502 Bad Gateway", "502 Bad Gateway"),
         (PROXY, b"301", "301"),
         (PROXY, b"500 a\x1b[0m\xff hunter2 dXNlcjpodW50ZXIy", "500 a?[0m? *** ***"),
@@ -102,8 +106,8 @@ def test_content_that_is_only_announced(field: bytes) -> None:
 def test_refusals(proxy: OutboundProxy, status: bytes, words: str) -> None:
     """The reason is what the proxy said, fit for a log, without the password, and what to do."""
     with pytest.raises(TunnelError) as caught:
-        proxy.opened(b"HTTP/1.1 " + status + b"\r\nX: 1\r\n\r\n<html>", sealed=True)
-    assert caught.value.why == f"it answered CONNECT with {words}"
+        proxy.is_open(b"HTTP/1.1 " + status + b"\r\nX: 1\r\n\r\n<html>", sealed=True)
+    assert caught.value.reason == f"it responded to CONNECT with {words}"
     assert not re.search("hunter2|dXNlcj", str(caught.value))
 
 
@@ -111,7 +115,7 @@ def test_refusals(proxy: OutboundProxy, status: bytes, words: str) -> None:
 def test_whatever_it_says(received: bytes, sealed: bool) -> None:
     """There is a tunnel, or none, or more has to come; nothing else happens."""
     try:
-        opened = PROXY.opened(received, sealed=sealed)
+        opened = PROXY.is_open(received, sealed=sealed)
     except TunnelError:
         return
     assert not opened or received.startswith(b"HTTP/1.")

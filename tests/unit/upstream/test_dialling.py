@@ -131,7 +131,7 @@ class Tunnels(TestCase):
             await until(lambda: any("can't be read" in formatEvent(event) for event in events))
         assert not home.house.availability.offline
         said = "\n".join(map(formatEvent, events))
-        assert "leads not to status.test:443: it answered CONNECT with 403 No" in said
+        assert "leads not to status.test:443: it responded to CONNECT with 403 No" in said
         assert not [secret for secret in SECRETS if secret in said]
 
     async def test_what_it_refuses(self) -> None:
@@ -141,10 +141,18 @@ class Tunnels(TestCase):
         github = await open_home(self)
         port = github.github.api_url.rpartition(":")[2]
         for login, api_url, words in (
-            (LOGIN, github.github.api_url, f"127.0.0.1:{port}: it answered CONNECT with 403"),
-            ("user:hunter2x", "http://127.0.0.1:1", "with 401 Unauthorized: it wants another"),
-            ("", "http://127.0.0.1:1", "with 407 Proxy Authentication Required: it wants a user"),
-            (LOGIN, "http://127.0.0.1:1", "127.0.0.1:1: it answered CONNECT with 500 Unable to"),
+            (LOGIN, github.github.api_url, f"127.0.0.1:{port}: it responded to CONNECT with 403"),
+            ("user:hunter2x", "http://127.0.0.1:1", "with 401 Unauthorized: it requires another"),
+            (
+                "",
+                "http://127.0.0.1:1",
+                "with 407 Proxy Authentication Required: it requires a user",
+            ),
+            (
+                LOGIN,
+                "http://127.0.0.1:1",
+                "127.0.0.1:1: it responded to CONNECT with 500 Unable to",
+            ),
         ):
             url = f"http://{login}@{where}" if login else f"http://{where}"
             home = await open_home(self, github.github, github={"api_url": api_url, "proxy": url})
