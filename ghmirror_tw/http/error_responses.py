@@ -120,13 +120,14 @@ def target_too_long(limit_bytes: int) -> MirrorError:
     )
 
 
-def fields_too_large(line_bytes: int, all_bytes: int) -> MirrorError:
+def fields_too_large(line_bytes: int, all_bytes: int, most: int) -> MirrorError:
     """Return 431: more field lines, or longer ones, than the mirror accepts (RFC 6585)."""
     return MirrorError(
         431,
         "fields-too-large",
-        f"The header fields of the request are too large: a line may take {line_bytes} bytes, all"
-        f" of them together {all_bytes}. Send fewer or shorter fields",
+        f"The header fields of the request are too many or too large: a line may take {line_bytes}"
+        f" bytes, all of them together {all_bytes}, and there may be {most} of them. Send fewer or"
+        " shorter fields",
     )
 
 

@@ -36,8 +36,8 @@ class MirrorRequest(server.Request):
     begun = False
     #: What was wrong with its content, once that is known.
     fault: MirrorError | None = None
-    #: Whether its response holds content that budgets count.
-    holds_content = False
+    #: Since when its response holds content that budgets count, in seconds of the channel's clock.
+    content_held_since: float | None = None
     #: What is to be done if the client goes away before it has its answer.
     on_lost: Callable[[], object] | None = None
 
@@ -85,6 +85,10 @@ class MirrorRequest(server.Request):
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()
+
+    def note_held_content(self) -> None:
+        """Note that from now on the response holds content that budgets count."""
+        self.content_held_since = self.channel.factory.reactor.seconds()
 
     def parseCookies(self) -> None:
         """Leave cookies alone."""

@@ -305,7 +305,7 @@ class MirrorResource:
             request.channel.persistent = False
         held = fitted.held
         if len(held) > FREE_BYTES:
-            request.holds_content = True
+            request.note_held_content()
             budgets = self.budgets
             budget = budgets.forms if fitted.made else budgets.of_size(len(held))
             budget.keep(fitted, held)
@@ -336,7 +336,10 @@ class MirrorResource:
         """
         content = fitted.incoming
         assert content is not None
-        working = 0 if fitted.conversion is None else fitted.conversion.size_bytes
+        working = 0
+        if fitted.conversion is not None:
+            working = fitted.conversion.size_bytes
+            request.note_held_content()
         try:
             with self.budgets.forms.charge(working):
                 await pour(request, content, fitted.conversion, self.reactor.callLater)

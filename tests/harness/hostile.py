@@ -263,10 +263,9 @@ def endless(url: str, count: int) -> list[int]:
     return statuses
 
 
-def heads(url: str, count: int) -> list[int]:
-    """Send 16 kB of fields of a few bytes, and never end."""
-    fields = b"".join(b"%x:1\r\n" % n for n in range(499))
-    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + fields + b"Long: " + b"x" * 11_000
+def _heads(url: str, count: int, fields: bytes) -> list[int]:
+    """Send the head of a request without its end, on so many connections."""
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + fields
     ends = []
     for _ in range(count):
         ends.append(end := connect(url))
@@ -275,6 +274,17 @@ def heads(url: str, count: int) -> list[int]:
     time.sleep(1)  # for the mirror to have read it all
     close(ends)
     return []
+
+
+def heads(url: str, count: int) -> list[int]:
+    """Send 16 kB of as many fields as are accepted, and never end."""
+    fields = b"".join(b"%x:1\r\n" % n for n in range(98))
+    return _heads(url, count, fields + b"Long: " + b"x" * 15_000)
+
+
+def fields(url: str, count: int) -> list[int]:
+    """Send 16 kB of folded lines of three bytes."""
+    return _heads(url, count, b"Folded:\r\n" + 3_200 * b" x\r\n")
 
 
 def uploads(url: str, count: int) -> list[int]:
@@ -317,6 +327,7 @@ ATTACKS: Final[dict[str, tuple[Callable[[str, int], list[int]], int, int]]] = {
     "aborts": (aborts, 100, 12),
     "endless": (endless, 50, 8),
     "heads": (heads, 3000, 300),
+    "fields": (fields, 3000, 300),
     "uploads": (uploads, 300, 30),
     "tokens": (tokens, 3000, 200),
     "connections": (connections, 3000, 300),

@@ -7,8 +7,10 @@ import json
 import random
 from typing import Any
 
+from twisted.internet.task import Clock
+
 from ghmirror_tw.upstream.byte_budget import SMALL_BYTES
-from ghmirror_tw.web.client_channel import UNREAD_EACH_BYTES
+from ghmirror_tw.web.client_channel import LEAST_PACE, UNREAD_EACH_BYTES
 from tests.fakes.scripted import answer
 from tests.harness.home import Got, start, until
 from tests.unit.web.test_misbehaving import Wire, get
@@ -16,7 +18,7 @@ from tests.unit.web.test_streamed_answers import ETAG, GZIP, JSON, TEXT, Scripte
 
 #: More than small content, with and without gzip.
 LARGE = random.Random(1).randbytes(2_000_000)
-MANY = b"".join(b"x%d: 1\r\n" % number for number in range(300))
+MANY = b"".join(b"x%d: %b\r\n" % (number, b"y" * 100) for number in range(90))
 
 
 class Content(Scripted):
@@ -177,8 +179,34 @@ class Connections(Scripted):
         large.limit = large.held + 1
         waits = start(self.home.get("/x", token="bob-1"))
         await until(lambda: bool(large.waits))
-        site.drop_stalled()
+        site.make_room()
         assert channel in site.channels
         channel.unread_since -= 10
         assert (await waits).status == 200
         assert channel not in site.channels
+
+    async def test_slow_clients_make_room_where_others_wait(self) -> None:
+        """A client that reads a little again and again cannot hold a budget for long."""
+        items = [{"url": "%s/y", "text": LARGE[:1_200_000].hex()}]
+        await self.open(answer(TEXT))
+        content = json.dumps(items).replace("%s", self.server.url).encode()
+        self.server.answer = answer(JSON, ETAG, content=content)
+        site, forms = self.home.site, self.home.house.budgets.forms
+        site.reactor = Clock()  # a client that has just read something is never stalled
+        wire = await self.unread()
+        (channel,) = site.channels
+        request: Any = channel.requests[0]
+        assert forms.held
+        forms.limit = forms.held
+        waits = start(self.home.get("/x", token="alice-1", headers={"Host": "other"}))
+        await until(lambda: bool(forms.waits))
+        # A fast client keeps its room.
+        request.content_held_since -= 6
+        request.sentLength, sent = 6 * LEAST_PACE + 1000000, request.sentLength
+        site.make_room()
+        assert channel in site.channels
+        # A slow one has read something just now, but too little since its response began.
+        request.sentLength = sent
+        assert (await waits).status == 200
+        assert channel not in site.channels
+        wire.socket.close()

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import random
+import socket
 from importlib.util import find_spec
 from typing import Any
 from unittest import skipUnless
@@ -63,6 +64,8 @@ class Scripted(TestCase):
 
         await until(connected)
         (channel,) = set(self.home.site.channels) - known
+        # The system's own buffers would take megabytes.
+        channel.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         await full(channel)
         return wire
 
