@@ -26,7 +26,7 @@ from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import RECENCY_LENGTH, Entry, Grant, Representation
 from ghmirror_tw.caching.representations import representation_of
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
@@ -194,7 +194,7 @@ async def measure(reactor: Any, server: RedisServer, count: int) -> None:
     """Measure on *server*, which must be empty."""
     threads = ContentThreads(reactor)
     threads.open()
-    servers = Single(node_at(server.address))
+    servers = SingleServer(node_at(server.address))
     records = RedisRecords(
         servers, Codec(SECRET), threads, reactor.seconds, PREFIX, 30 * DAY_S, 7 * DAY_S
     )

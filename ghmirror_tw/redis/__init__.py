@@ -1,1 +1,38 @@
-"""A Redis client for Twisted over txredisapi's protocol; it knows nothing of the mirror."""
+"""A Redis client for Twisted over txredisapi's protocol: pipelining, failover, cluster.
+
+Other packages use only the names below. `IServers` is the interface of all four kinds of servers.
+"""
+
+from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.cluster import Cluster
+from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.primary_finder import PrimaryFinder
+from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.server_statistics import ServerStatistics
+from ghmirror_tw.redis.servers_interface import (
+    Command,
+    IServers,
+    Purpose,
+    RedisUnavailableError,
+    Reply,
+)
+from ghmirror_tw.redis.shards import Shards
+from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
+
+__all__ = [
+    "Address",
+    "Cluster",
+    "Command",
+    "Credentials",
+    "IServers",
+    "Node",
+    "PrimaryAndReader",
+    "PrimaryFinder",
+    "Purpose",
+    "RedisUnavailableError",
+    "Reply",
+    "Sentinels",
+    "ServerStatistics",
+    "Shards",
+    "SingleServer",
+]

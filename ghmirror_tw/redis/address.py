@@ -1,7 +1,8 @@
-"""Where a Redis server is, and how one gets there."""
+"""Where a Redis server is, how to connect to it, and with which credentials."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
@@ -15,12 +16,25 @@ from ghmirror_tw.runtime.certificate_authorities import Replaceable
 from ghmirror_tw.runtime.server_identity import VerifiedTLS
 
 
+class RedisConnectError(Exception):
+    """An attempt to connect has failed; the text is a reason without secrets."""
+
+
 @frozen
 class Credentials:
-    """Whom one says to be: nobody without a *password*; the default user without a *username*."""
+    """Credentials for AUTH: none without a *password*; the default user without a *username*."""
 
     username: str = ""
     password: str | None = field(default=None, repr=False)
+
+
+def read_credentials(read: Callable[[], Credentials]) -> Credentials:
+    """Return what *read* returns. Raises `RedisConnectError` if it raises."""
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 - it reads a file of the operator's
+        # The error's text may contain the secret.
+        raise RedisConnectError(f"the password cannot be read ({type(error).__name__})") from None
 
 
 @frozen
@@ -39,25 +53,25 @@ class Address:
     def endpoint(
         self, reactor: Any, trust: IOpenSSLTrustRoot | None, timeout_s: float
     ) -> IStreamClientEndpoint:
-        """Return how to connect, within *timeout_s* once the name is known.
+        """Return the endpoint, which connects within *timeout_s* after the name is resolved.
 
-        A name is looked up again at each attempt. With *trust*, TLS is spoken, and the server's
-        certificate must be by somebody who is trusted then and for this very host.
+        The name is resolved again at each attempt. With *trust*, the connection uses TLS, and the
+        server's certificate must be signed by an authority trusted at that time, for this host.
         """
         if self.path:
             return UNIXClientEndpoint(reactor, self.path, timeout=timeout_s)
         plain = HostnameEndpoint(reactor, self.host, self.port, timeout=timeout_s)
         if trust is None:
             return plain
-        return _Secure(self.host, trust, plain)
+        return _TLSEndpoint(self.host, trust, plain)
 
 
 @implementer(IStreamClientEndpoint)
 @define(eq=False)
-class _Secure:
-    """Speaks TLS with a host; whom to trust is looked at anew for each connection.
+class _TLSEndpoint:
+    """Connects with TLS, by the certificate authorities that are trusted at that time.
 
-    The authorities are read from disk only when others are to be trusted: that takes a while.
+    The context of TLS is made only when the authorities have changed: reading them takes time.
     """
 
     host: str

@@ -1,4 +1,7 @@
-"""A store whose servers are a Redis Cluster."""
+"""A Redis Cluster: commands are sent to the shard of their keys, and follow redirections.
+
+https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as Late
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.task import deferLater
 from txredisapi import ResponseError
 from zope.interface import implementer
@@ -26,25 +29,25 @@ from ghmirror_tw.redis.servers_interface import (
 from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.slots import read_redirection, slot_of_tag
 
-#: So often one asking is sent on; a cluster that sends it round in circles would do so for ever.
-REDIRECTIONS: Final = 5
-#: Keys that are on their way are asked for again after so long.
-_PAUSE_S: Final = 0.01
-#: With less time than this a node is not asked a second time: it would be blamed for being late.
-_FAIR_S: Final = 0.02
-#: After these the map may be out of date.
+#: So many redirections are followed, so that a loop ends.
+MAX_REDIRECTIONS: Final = 5
+#: The delay before commands for keys that are being migrated are sent again, in seconds.
+_MIGRATION_PAUSE_S: Final = 0.01
+#: With less time left than this, no other node is tried: its circuit would count the timeout.
+_MIN_TIME_S: Final = 0.02
+#: After these failures the slot map may be outdated.
 _OUTDATED: Final = frozenset({"lost", "timeout", "clusterdown"})
 
-#: Who is to be asked: an address, and whether to say ASKING there. None: whoever has the slot.
-_Way: TypeAlias = tuple[Address, bool] | None
+#: The destination of commands: an address, and whether to send ASKING. None: the slot's owner.
+_Route: TypeAlias = tuple[Address, bool] | None
 
 
 @implementer(IServers)
 @define(eq=False)
 class Cluster:
-    """Asks the primary that has the keys, and goes where it is sent.
+    """Sends commands to the primary of their slot.
 
-    A shard that is away makes only its own slots `RedisUnavailableError`.
+    While a shard is unavailable, only its own slots fail with `RedisUnavailableError`.
     """
 
     shards: Shards
@@ -54,17 +57,17 @@ class Cluster:
 
     @property
     def reading(self) -> bool:
-        """Whether each slot has an owner, and all of them answer questions."""
+        """Whether all slots have an owner that can be read."""
         return self.shards.reading
 
     @property
     def writing(self) -> bool:
-        """Whether each slot has an owner, and all of them take changes."""
+        """Whether all slots have an owner that can be written."""
         return self.shards.writing
 
     @property
     def returns(self) -> int:
-        """How often a shard has come back, or another server has become its primary."""
+        """How often a primary was available again, or replaced."""
         return self.shards.returns
 
     def open(self) -> None:
@@ -72,14 +75,14 @@ class Cluster:
         self.shards.open()
 
     def settled(self) -> Deferred[None]:
-        """Fire when it is known for the first time which shards can be asked."""
+        """Fire when the availability of the shards is known for the first time."""
         return self.shards.settled()
 
     def ask(
         self, slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
     ) -> Deferred[list[Reply]]:
-        """Send *commands* together, and return a reply to each; *slot* is their hash tag."""
-        asking = _Asking(
+        """Send *commands* together; *slot* is the hash tag of their keys."""
+        pipeline = _ClusterPipeline(
             self.shards,
             self.reactor,
             slot_of_tag(slot),
@@ -87,7 +90,7 @@ class Cluster:
             purpose,
             self.reactor.seconds() + timeout_s,
         )
-        return Deferred.fromCoroutine(asking.carry_out())
+        return Deferred.fromCoroutine(pipeline.run())
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the primaries of all shards."""
@@ -103,8 +106,8 @@ class Cluster:
 
 
 @define(eq=False)
-class _Asking:
-    """Commands, wherever they have to go until the clock is at *deadline*."""
+class _ClusterPipeline:
+    """Commands for one slot, which are sent on until *deadline* by the reactor's clock."""
 
     shards: Shards
     reactor: Any
@@ -123,74 +126,74 @@ class _Asking:
         left_s: float = self.deadline - self.reactor.seconds()
         return left_s
 
-    async def carry_out(self) -> list[Reply]:
-        """Return all replies; only what was not carried out is ever sent again."""
-        todo: dict[_Way, list[int]] = {None: list(range(len(self.commands)))}
-        while todo:
-            way = next(iter(todo))
-            later = await self._send(way, todo.pop(way))
-            for other, indices in later.items():
-                todo[other] = sorted([*todo.get(other, ()), *indices])
-            if None in later:
+    async def run(self) -> list[Reply]:
+        """Return all replies. Only commands that were not executed are sent again."""
+        pending: dict[_Route, list[int]] = {None: list(range(len(self.commands)))}
+        while pending:
+            route = next(iter(pending))
+            redirected = await self._send(route, pending.pop(route))
+            for other, indices in redirected.items():
+                pending[other] = sorted([*pending.get(other, ()), *indices])
+            if None in redirected:
                 await self._pause()
-            elif later:
+            elif redirected:
                 self.redirections += 1
-                if self.redirections > REDIRECTIONS:
-                    self._fail("redirections", "one shard sends on to the other")
-                if self.left_s < _FAIR_S:
-                    self._fail("timeout", "no time left to ask another shard")
+                if self.redirections > MAX_REDIRECTIONS:
+                    self._fail("redirections", "shards redirect to each other")
+                if self.left_s < _MIN_TIME_S:
+                    self._fail("timeout", "no time is left for another shard")
         return self.replies
 
-    async def _send(self, way: _Way, indices: Sequence[int]) -> dict[_Way, list[int]]:
-        """Send some of the commands to one node; return those that have to go elsewhere."""
-        node = await self._reach(way)
-        asked = [self.commands[index] for index in indices]
-        asking = way is not None and way[1]
+    async def _send(self, route: _Route, indices: Sequence[int]) -> dict[_Route, list[int]]:
+        """Send some of the commands to one node; return those to be sent again, by route."""
+        node = await self._node_for(route)
+        commands = [self.commands[index] for index in indices]
+        asking = route is not None and route[1]
         try:
-            replies = await node.ask(asked, self.purpose, self.left_s, asking=asking)
+            replies = await node.ask(commands, self.purpose, self.left_s, asking=asking)
         except RedisUnavailableError as error:
             if error.reason in _OUTDATED:
                 self.shards.refresh()
             raise
-        later: dict[_Way, list[int]] = {}
+        redirected: dict[_Route, list[int]] = {}
         for index, reply in zip(indices, replies, strict=True):
             if isinstance(reply, ResponseError):
-                sent_on, other = self._judge(str(reply), node)
-                if sent_on:
-                    later.setdefault(other, []).append(index)
+                again, other = self._redirection(str(reply), node)
+                if again:
+                    redirected.setdefault(other, []).append(index)
                     continue
             self.replies[index] = reply
-        return later
+        return redirected
 
-    async def _reach(self, way: _Way) -> Node:
-        """Return the node to ask, as soon as it is known whether it can be asked."""
+    async def _node_for(self, route: _Route) -> Node:
+        """Return the node of a route, as soon as its availability is known."""
         if not self.shards.known:
             self._fail("unconnected", "its shards are not known yet")
-        node = self.shards.owner(self.slot) if way is None else self.shards.node(way[0])
+        node = self.shards.owner(self.slot) if route is None else self.shards.node(route[0])
         if node is None:
             self.shards.refresh()
-            self._fail("clusterdown", f"nobody has slot {self.slot}")
-        works = node.writing if self.purpose is Purpose.WRITE else node.reading
-        if not works and self.left_s > 0:
-            # at once, unless it is a new one
-            with suppress(Late):
+            self._fail("clusterdown", f"no shard has slot {self.slot}")
+        available = node.writing if self.purpose is Purpose.WRITE else node.reading
+        if not available and self.left_s > 0:
+            # This waits only for a node that is new.
+            with suppress(DeferredTimeoutError):
                 await node.settled().addTimeout(self.left_s, self.reactor)
-            if self.left_s < _FAIR_S:
+            if self.left_s < _MIN_TIME_S:
                 self._fail("unconnected", f"{node.address} has not been reached yet")
         return node
 
-    def _judge(self, error: str, node: Node) -> tuple[bool, _Way]:
-        """Return whether an error says to ask again, and whom."""
+    def _redirection(self, error: str, node: Node) -> tuple[bool, _Route]:
+        """Return whether a command has to be sent again after *error*, and by which route."""
         code = code_of(error)
         if code == "UNSERVED":
             self.shards.refresh()
-            self._fail("clusterdown", f"{node.address} says that nobody has slot {self.slot}")
+            self._fail("clusterdown", f"no shard has slot {self.slot}, by {node.address}")
         if code == "TRYAGAIN":
             return True, None
         try:
             redirection = read_redirection(error, node.address)
         except ValueError as wrong:
-            self._fail("redirections", f"{node.address} sends on to nobody: {wrong}")
+            self._fail("redirections", f"invalid redirection from {node.address}: {wrong}")
         if redirection is None:
             return False, None
         if not redirection.once:
@@ -198,9 +201,9 @@ class _Asking:
         return True, (redirection.address, redirection.once)
 
     async def _pause(self) -> None:
-        await deferLater(self.reactor, min(_PAUSE_S, max(0.0, self.left_s)))
-        if self.left_s < _FAIR_S:
-            self._fail("tryagain", "keys are on their way to another shard")
+        await deferLater(self.reactor, min(_MIGRATION_PAUSE_S, max(0.0, self.left_s)))
+        if self.left_s < _MIN_TIME_S:
+            self._fail("tryagain", "the keys are being migrated to another shard")
 
     def _fail(self, reason: str, why: str) -> NoReturn:
         raise RedisUnavailableError(reason, f"Redis Cluster: {why}")

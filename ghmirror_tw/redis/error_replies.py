@@ -1,4 +1,8 @@
-"""What an error reply says: about one key, about the whole server, or that somebody else knows."""
+"""Error replies of Redis: their codes, and whether they concern one key or the whole server.
+
+The first word of an error reply is its code
+(https://redis.io/docs/latest/develop/reference/protocol-spec); redis/src/server.c lists them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from ghmirror_tw.redis.servers_interface import Purpose
 
 
 class ErrorReplyKind(Enum):
-    """What does not work any more, by an error reply that does not speak of one key.
+    """Which commands fail, after an error reply that does not concern one key.
 
-    PASSING: a cluster is moving the slot of these keys, or nobody has it; the server is well.
+    PASSING: a cluster is moving the slot of the keys, or no node has it; the server is healthy.
     """
 
     WRITING = "writing"
@@ -20,8 +24,7 @@ class ErrorReplyKind(Enum):
     PASSING = "passing"
 
 
-#: The server still answers questions (https://redis.io/docs/latest/develop/reference/protocol-spec
-#: calls the first word of an error its prefix; these are those of redis/src/server.c).
+#: Codes with which the server can still be read.
 _WRITING: Final = frozenset({"READONLY", "OOM", "MISCONF", "NOREPLICAS"})
 
 _BOTH: Final = frozenset(
@@ -31,64 +34,71 @@ _BOTH: Final = frozenset(
     }
 )
 
-#: Where the user may not use this command, reading may still work.
+#: If the user lacks permission for one of these, reading may still work.
 _CHANGES: Final = frozenset({Purpose.WRITE, Purpose.REMOVE})
 
 _PASSING: Final = frozenset({"TRYAGAIN", "UNSERVED"})
 
 _CODES: Final = _WRITING | _BOTH | _PASSING | {"MOVED", "ASK"}
 
-#: Up to Redis 6, and in servers made from it, the error of a command inside a script is wrapped:
+#: Up to Redis 6, and in its forks, the error of a command inside a script is wrapped:
 #: ``ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY …``. Redis 7
-#: wraps what a script raises itself: ``ERR user_script:1: -READONLY …``. The hyphen begins an error
-#: reply of the server's own; words of a script have none.
+#: wraps errors that a script raises: ``ERR user_script:1: -READONLY …``. A hyphen precedes error
+#: replies of the server itself; texts of a script have none.
 _FROM_SCRIPTS: Final = ("Error running script", "user_script", "user_function")
 _IN_SCRIPT: Final = re.compile(r"[\s:]-(?=[A-Z])")
 
-#: No code, and no error of `_OURS`, takes more characters.
-_LONGEST: Final = 64
+#: The longest prefix that decides on a code, in characters.
+_PREFIX_LENGTH: Final = 64
 
-#: How scripts say that the user may not: Redis 6 to 7.0, and later ones.
+#: Missing permissions inside a script, in Redis 6 to 7.0 and in later ones.
 _FORBIDDEN_IN_SCRIPT: Final = (
     "The user executing the script can't",
     "ACL failure in script",
 )
 
-#: Errors without a code of their own, and the one that means two things.
-_OURS: Final = {
+#: Errors without a code of their own, and CLUSTERDOWN where only one slot is concerned.
+_SPECIAL: Final = {
     "ERR max number of clients": "NOCLIENTS",
     "CLUSTERDOWN Hash slot not served": "UNSERVED",
 }
 
 
 def code_of(error: str) -> str:
-    """Return the code of an error reply, in capitals: its own, or that from inside a script."""
-    code = _own_code(error)
+    """Return the code of an error reply, or of the error inside a script that it wraps."""
+    code = _leading_code(error)
     if code != "ERR":
         return code
     if any(text in error for text in _FROM_SCRIPTS):
         for found in _IN_SCRIPT.finditer(error):
-            code = _own_code(error[found.end() : found.end() + _LONGEST])
+            code = _leading_code(error[found.end() : found.end() + _PREFIX_LENGTH])
             if code in _CODES:
                 return code
     return "NOPERM" if any(text in error for text in _FORBIDDEN_IN_SCRIPT) else "ERR"
 
 
-def _own_code(error: str) -> str:
-    """Return the code that an error begins with."""
-    for text, code in _OURS.items():
+def _leading_code(error: str) -> str:
+    for text, code in _SPECIAL.items():
         if error.startswith(text):
             return code
     return error.partition(" ")[0]
 
 
-def trouble(code: str, purpose: Purpose) -> ErrorReplyKind | None:
-    """Return what a *code* means for the server as a whole.
+def kind_of(code: str, purpose: Purpose) -> ErrorReplyKind | None:
+    """Return which commands fail after an error with this *code*.
 
-    None: it speaks of one key, or of who else has it (MOVED, ASK).
+    None: the error concerns one key, or redirects to another node (MOVED, ASK).
     """
     if code in _WRITING or (code == "NOPERM" and purpose in _CHANGES):
         return ErrorReplyKind.WRITING
     if code in _PASSING:
         return ErrorReplyKind.PASSING
     return ErrorReplyKind.BOTH if code in _BOTH else None
+
+
+def redacted(error: object) -> str:
+    """Return the text of an error reply without the arguments of the command.
+
+    A server without AUTH repeats the password in its error.
+    """
+    return str(error).partition(", with args")[0]

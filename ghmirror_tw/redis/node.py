@@ -1,4 +1,4 @@
-"""One Redis server: asked while it answers, left alone while it does not, tried meanwhile."""
+"""One Redis server: its connections, its health, and the commands sent to it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from ghmirror_tw.redis.address import Address, Credentials
-from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, trouble
-from ghmirror_tw.redis.pipeline import exchange
-from ghmirror_tw.redis.redis_connection import RedisConnection, plain
+from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, kind_of, redacted
+from ghmirror_tw.redis.pipeline import send_pipeline
+from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.redis_pool import RedisPool
-from ghmirror_tw.redis.server_trials import Trials
+from ghmirror_tw.redis.server_health import ServerHealth
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
-from ghmirror_tw.redis.settling import Settling
+from ghmirror_tw.runtime.event import Event
 
-#: A connection without a reply for this long is given up: seconds at least, and timeouts.
+#: A connection without a reply is aborted after so many seconds at least, and so many timeouts.
 _PATIENCE_S: Final = 1.0
 _PATIENCE_TIMEOUTS: Final = 4
-#: More than this is not put into a connection that has replies to come.
+#: A connection with more bytes outstanding accepts no more commands.
 _FULL_BYTES: Final = 16 << 20
 
 
@@ -32,12 +32,12 @@ _FULL_BYTES: Final = 16 << 20
 class Node:
     """The server at *address*.
 
-    *timeout_s*: what a trial may take; connections are given up by it too. *credentials* is
-    called at each attempt to connect, and may raise. *trust*: whom to trust for TLS; None: no TLS.
-    *primary*: whether it is written to; of one that is not, writing is not tried. *probe_key*:
-    the key that trials read and write, to be changed by `probe` (a cluster's node must have it).
-    *changed* is called with the node after a breaker opened or closed. *random* gives numbers from
-    0 to 1.
+    *timeout_s* limits probes, and sets when connections without replies are aborted. *credentials*
+    is called at each attempt to connect, and may raise. *trust*: the certificate authorities for
+    TLS; None: no TLS. *primary*: whether it accepts writes; else writes are not probed.
+    *clustered*: it belongs to a Redis Cluster. *probe_key*: the key that probes read and write
+    (see `probe`). *changed* is called with the node after its health has changed, *connected* after
+    each new connection, which may lead to another server. *random* gives numbers from 0 to 1.
     """
 
     reactor: Any
@@ -54,16 +54,16 @@ class Node:
     clustered: bool = False
     lifetime_s: float = 600.0
     idle_s: float = 15.0
-    #: Called when there is a new connection, which may lead to another server.
     connected: Callable[[], object] = lambda: None
-    #: How often it has come back.
+    #: How often it could be read or written again after a failure.
     returns: int = field(default=0, init=False)
     _pool: RedisPool = field(init=False)
-    _trials: Trials = field(init=False)
+    _health: ServerHealth = field(init=False)
     _closing: bool = field(default=False, init=False)
-    _settling: Settling = field(factory=Settling, init=False)
-    _said: str | None = field(default=None, init=False)
-    _told: tuple[bool, bool] = field(default=(False, False), init=False)
+    _settled: Event = field(factory=Event, init=False)
+    _logged: tuple[str, str] | None = field(default=None, init=False)
+    #: Reading and writing, as of the last call of *changed*.
+    _notified: tuple[bool, bool] = field(default=(False, False), init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -78,51 +78,51 @@ class Node:
             credentials=self.credentials,
             database=self.database,
             random=self.random,
-            gained=self._gained,
-            missed=self._missed,
+            on_connected=self._connected,
+            on_missing=self._missing,
         )
-        self._trials = Trials(
+        self._health = ServerHealth(
             reactor=self.reactor,
             pick=self._pool.pick,
             timeout_s=self.timeout_s,
-            key=self.probe_key,
-            primary=self.primary,
+            probe_key=self.probe_key,
+            is_primary=self.primary,
             random=self.random,
-            turned=self._turned,
-            not_primary=self._pool.renew,
+            on_change=self._health_changed,
+            on_demoted=self._pool.renew,
         )
 
     @property
     def reading(self) -> bool:
-        """Whether it answers questions now, as far as is known."""
-        return self._trials.reading.closed
+        """Whether it can be read, by its last probes."""
+        return self._health.reads.is_closed
 
     @property
     def writing(self) -> bool:
-        """Whether it takes changes now, as far as is known."""
-        return self._trials.writing.closed
+        """Whether it can be written, by its last probes."""
+        return self._health.writes.is_closed
 
     @property
-    def why(self) -> str:
-        """Why it can't be read, or else written, in a sentence without secrets."""
-        return (self._trials.writing if self.reading else self._trials.reading).why
+    def reason(self) -> str:
+        """Why it cannot be read, or else not written: a sentence without secrets."""
+        return (self._health.writes if self.reading else self._health.reads).reason
 
     @property
     def mark_key(self) -> bytes:
-        """A key of this server's own, for the mark that it has been filled."""
+        """The key of this server's own mark."""
         return self.own_key(b"filled")
 
     def own_key(self, name: bytes) -> bytes:
-        """Return a key of this server's own, for what concerns it as a whole."""
-        return b"%s:%s" % (self._trials.key, name)
+        """Return a key for data about this server as a whole."""
+        return b"%s:%s" % (self._health.probe_key, name)
 
     def open(self) -> None:
-        """Begin to connect, and go on until `close`; never fails."""
+        """Begin to connect, and to reconnect until `close`; never fails."""
         self._pool.open()
 
     def settled(self) -> Deferred[None]:
-        """Fire when it is known for the first time whether the server can be asked."""
-        return self._settling.wait()
+        """Fire when it is known for the first time whether the server can be read and written."""
+        return self._settled.wait()
 
     def ask(
         self,
@@ -132,116 +132,115 @@ class Node:
         *,
         asking: bool = False,
     ) -> Deferred[list[Reply]]:
-        """Send *commands* together, and return a reply to each; see ``IServers.ask``.
+        """Send *commands* together; fire with a reply to each (see ``IServers.ask``).
 
-        MOVED and ASK stand in their place as ``ResponseError`` and count as answers; in a cluster
-        (*clustered*) so does what else is said of a slot, since only those commands may be sent
-        again that were put off. *asking*: say ASKING before each command. A server that said
-        READONLY is not the primary any more, so it is not asked for what is CURRENT until it can
-        be written again.
+        Redirections (MOVED, ASK) are replies, in place as ``ResponseError``. In a cluster, so are
+        all errors that concern one slot: only the commands that failed may be sent again. *asking*:
+        send ASKING before each command. CURRENT fails on a server that has responded with READONLY,
+        until it has been written again.
 
-        The reason of `RedisUnavailableError` is ``open`` (it did not answer before, and is left
-        alone), ``unconnected``, ``full`` (too much is on its way), ``timeout``, ``lost``,
-        ``closed``, or the code of the server's error in lower case.
+        The reason of `RedisUnavailableError` is ``open`` (the circuit is open), ``unconnected``,
+        ``full`` (too many bytes are outstanding), ``timeout``, ``lost``, ``closed``, or the code of
+        the error reply in lower case.
         """
         connection = self._pool.pick()
-        refusal = self._refusal(connection, purpose, timeout_s)
-        if refusal is not None or connection is None:
-            return fail(refusal)
-        replies = exchange(connection, commands, timeout_s, asking=asking)
-        return replies.addCallbacks(self._judge, self._failed, callbackArgs=(purpose,))
+        unavailable = self._unavailable(connection, purpose, timeout_s)
+        if unavailable is not None or connection is None:
+            return fail(unavailable)
+        replies = send_pipeline(connection, commands, timeout_s, asking=asking)
+        return replies.addCallbacks(self._check, self._failed, callbackArgs=(purpose,))
 
-    def _refusal(
+    def _unavailable(
         self, connection: RedisConnection | None, purpose: Purpose, timeout_s: float
     ) -> RedisUnavailableError | None:
-        """Return why nothing is sent at all."""
-        breaker = self._trials.of(purpose)
-        refusal = None
+        """Return why no commands are sent; None: they are."""
+        circuit = self._health.circuit_for(purpose)
         if self._closing:
-            refusal = "closed", "closed"
-        elif not breaker.closed:
-            refusal = "open", breaker.why
-        elif purpose is Purpose.CURRENT and self._trials.demoted:
-            refusal = "readonly", "it is not the primary any more"
+            found = "closed", "closed"
+        elif not circuit.is_closed:
+            found = "open", circuit.reason
+        elif purpose is Purpose.CURRENT and self._health.is_demoted:
+            found = "readonly", "it is no longer the primary"
         elif connection is None:
-            refusal = "unconnected", "no connection"
+            found = "unconnected", "no connection"
         elif connection.outstanding_bytes > _FULL_BYTES:
-            refusal = "full", "too much is on its way"
+            found = "full", "too many bytes are outstanding"
         elif timeout_s <= 0:
-            refusal = "timeout", "no time is left"
-        if refusal is None:
+            found = "timeout", "no time is left"
+        else:
             return None
-        reason, why = refusal
+        reason, why = found
         return RedisUnavailableError(reason, f"Redis at {self.address}: {why}")
 
     def renew(self) -> None:
-        """Make all connections anew, to wherever the address leads now; none is missed for it."""
+        """Replace all connections one by one, by an address that is resolved anew."""
         self._pool.renew()
 
     def probe(self, key: bytes) -> None:
-        """Let trials read and write *key* from now on."""
-        self._trials.key = key
+        """Let probes read and write *key* from now on."""
+        self._health.probe_key = key
 
     def close(self) -> Deferred[None]:
-        """Close all connections; what has been sent is waited for, but not for long."""
+        """Close all connections, after a short time for outstanding replies."""
         self._closing = True
-        self._trials.close()
-        self._settling.settle()
+        self._health.close()
+        self._settled.set()
         return self._pool.close()
 
-    def _judge(self, replies: list[Reply], purpose: Purpose) -> list[Reply]:
-        """Give the replies, unless one of them speaks of the server."""
+    def _check(self, replies: list[Reply], purpose: Purpose) -> list[Reply]:
+        """Return *replies*. Raises `RedisUnavailableError` for an error of the whole server."""
         for reply in replies:
             if isinstance(reply, ResponseError):
                 code = code_of(str(reply))
-                what = trouble(code, purpose)
-                if what is ErrorReplyKind.PASSING and self.clustered:
+                kind = kind_of(code, purpose)
+                if kind is ErrorReplyKind.PASSING and self.clustered:
                     continue
-                if what is not None:
-                    why = plain(reply)
-                    self._trials.bad(what, code, why)
-                    raise RedisUnavailableError(code.lower(), f"Redis at {self.address} says {why}")
-        self._trials.of(purpose).good()
+                if kind is not None:
+                    why = redacted(reply)
+                    self._health.failed(kind, code, why)
+                    raise RedisUnavailableError(code.lower(), f"Redis at {self.address}: {why}")
+        self._health.circuit_for(purpose).succeeded()
         return replies
 
     def _failed(self, failure: Failure) -> Failure:
-        # a lost connection is told of by the pool, once, however many waited for it
+        # The pool reports a lost connection once, however many commands were outstanding.
         error = failure.value
         if isinstance(error, RedisUnavailableError) and error.reason == "timeout":
-            self._trials.bad(ErrorReplyKind.BOTH, "", error.why)
+            self._health.failed(ErrorReplyKind.BOTH, "", error.why)
         return failure
 
-    def _gained(self) -> None:
-        self._trials.reached()
+    def _connected(self) -> None:
+        self._health.reachable()
         self.connected()
 
-    def _missed(self, why: str) -> None:
+    def _missing(self, reason: str) -> None:
         if self._closing or self._pool.connections:
             return
-        self._trials.unreachable(why)
-        self._say(f"can't be reached: {why}")
-        self._settling.settle()
+        self._health.unreachable(reason)
+        self._log_once("Redis unreachable", reason)
+        self._settled.set()
 
-    def _turned(self) -> None:
-        """Tell that a breaker opened or closed, or was tried."""
-        (read, written), self._told = self._told, (self.reading, self.writing)
-        turned = self._told != (read, written)
+    def _health_changed(self) -> None:
+        (read, written), now = self._notified, (self.reading, self.writing)
+        self._notified = now
         self.returns += (self.reading and not read) or (self.writing and not written)
-        if not self._trials.untried:
-            self._settling.settle()
+        if self._health.is_known:
+            self._settled.set()
             if self.reading and (self.writing or not self.primary):
-                self._say("")
+                self._log_once("Redis available", "")
             else:
-                self._say(f"can't be {'written' if self.reading else 'read'}: {self.why}")
-        if turned:
+                verb = "written" if self.reading else "read"
+                self._log_once(f"Redis cannot be {verb}", self.reason)
+        if now != (read, written):
             self.changed(self)
 
-    def _say(self, fault: str) -> None:
-        """Log what is wrong with it, or that nothing is; once for as long as it stays like that."""
-        if fault == self._said:
+    def _log_once(self, event: str, reason: str) -> None:
+        """Log a change of the server's health; not again while it stays the same."""
+        if (event, reason) == self._logged:
             return
-        self._said = fault
-        if fault:
-            self._log.warn("Redis at {address} {fault}", address=self.address, fault=fault)
+        self._logged = event, reason
+        values = {"event": event, "address": self.address, "reason": reason}
+        if reason:
+            self._log.warn("{event}: address={address} reason={reason}", **values)
         else:
-            self._log.info("Redis at {address} works", address=self.address)
+            self._log.info("{event}: address={address}", **values)

@@ -1,4 +1,7 @@
-"""Commands that are sent together over one connection, and their replies."""
+"""Pipelining: several commands sent together over one connection, and their replies.
+
+https://redis.io/docs/latest/develop/using-commands/pipelining.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +11,41 @@ from typing import Final
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from txredisapi import ConnectionError as Lost
+from txredisapi import ConnectionError as ConnectionClosedError
 from txredisapi import ResponseError
 
 from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.resp import encode_command
 from ghmirror_tw.redis.servers_interface import Command, RedisUnavailableError, Reply
 
-#: A timeout passes in so many steps. What the reactor is held up by something else takes one
-#: step, however long it is, so that it isn't taken for the slowness of Redis.
+#: A timeout passes in so many steps (see `step_timer`).
 _STEPS: Final = 4
 
 _ASKING: Final = encode_command((b"ASKING",))
-#: The number of what is said before a command.
-_NOBODYS: Final = -1
+#: The index of a command whose reply is ignored.
+_IGNORED: Final = -1
 
 
-def exchange(
+def send_pipeline(
     connection: RedisConnection,
     commands: Sequence[Command],
     timeout_s: float,
     *,
     asking: bool = False,
 ) -> Deferred[list[Reply]]:
-    """Send *commands* and return their replies in order, errors in place as ``ResponseError``.
+    """Send *commands*; fire with their replies in order, errors in place as ``ResponseError``.
 
-    Fails with `RedisUnavailableError` (``timeout`` or ``lost``). A script that the server does not
-    know is sent to it. *asking*: each command is one that a cluster's node must carry out although
-    the slot is only on its way to it (ASK). Cancelling gives up waiting.
+    Fails with `RedisUnavailableError` (``timeout`` or ``lost``). The source of a script that the
+    server does not have is sent. *asking*: send ASKING before each command, for a slot that a
+    cluster is migrating to this node. Cancelling ignores late replies.
     """
-    under_way = _Exchange(connection, commands, timeout_s, asking)
-    under_way.begin()
-    return under_way.result
+    pipeline = _Pipeline(connection, commands, timeout_s, asking)
+    pipeline.send()
+    return pipeline.result
 
 
 @define(eq=False)
-class _Exchange:
+class _Pipeline:
     connection: RedisConnection
     commands: Sequence[Command]
     timeout_s: float
@@ -51,7 +53,7 @@ class _Exchange:
     replies: list[Reply] = field(init=False)
     missing: int = field(init=False)
     large: bool = False
-    steps: int = _STEPS
+    steps_left: int = _STEPS
     due: float = 0.0
     result: Deferred[list[Reply]] = field(init=False)
 
@@ -60,74 +62,68 @@ class _Exchange:
         self.missing = len(self.commands)
         self.replies = [None] * self.missing
 
-    def begin(self) -> None:
-        """Send all in one piece."""
-        written_ones, numbers = [], []
-        for number, command in enumerate(self.commands):
-            written_ones.append(command.written())
-            numbers.append(number)
-            if command.large:
-                self.large = True
-        self._post(written_ones, numbers)
+    def send(self) -> None:
+        """Send all commands in one write."""
+        encoded = [command.encoded() for command in self.commands]
+        self.large = any(command.large for command in self.commands)
+        self._write(encoded, range(len(encoded)))
         if not self.missing:
             self._end(self.replies)
         elif not self.result.called:
-            self.connection.steps.wait(self, self.timeout_s / _STEPS)
+            self.connection.step_timer.schedule(self, self.timeout_s / _STEPS)
 
-    def _post(self, commands: Sequence[bytes], numbers: Iterable[int]) -> None:
+    def _write(self, encoded: Sequence[bytes], indices: Iterable[int]) -> None:
         if self.asking:
-            commands = [part for each in commands for part in (_ASKING, each)]
-            numbers = [part for each in numbers for part in (_NOBODYS, each)]
+            encoded = [part for command in encoded for part in (_ASKING, command)]
+            indices = [part for index in indices for part in (_IGNORED, index)]
         try:
-            self.connection.post(commands, self._take, numbers, self.timeout_s, large=self.large)
-        except Lost:
-            self._lost()
+            self.connection.write(encoded, self._receive, indices, self.timeout_s, large=self.large)
+        except ConnectionClosedError:
+            self._connection_lost()
 
-    def _take(self, index: int, reply: Reply) -> None:
-        if index < 0:
+    def _receive(self, index: int, reply: Reply) -> None:
+        if index == _IGNORED:
             return
         if isinstance(reply, Exception):
             if not isinstance(reply, ResponseError):
-                self._lost()
+                self._connection_lost()
                 return
-            if self._send_script(index, reply):
+            if self._send_source(index, reply):
                 return
         self.replies[index] = reply
         self.missing -= 1
         if not self.missing:
             self._end(self.replies)
 
-    def _send_script(self, index: int, error: ResponseError) -> bool:
-        """Send a script that the server does not know, if that is what it says."""
+    def _send_source(self, index: int, error: ResponseError) -> bool:
+        """Send the source of a script if *error* is NOSCRIPT; return whether it was sent."""
         script = self.commands[index].script
         if script is None or self.result.called or not str(error).startswith("NOSCRIPT"):
             return False
         name, _hash, *arguments = self.commands[index].parts
-        known = name.upper().replace(b"EVALSHA", b"EVAL")
-        self._post([encode_command((known, script, *arguments))], (index,))
+        eval_name = name.upper().replace(b"EVALSHA", b"EVAL")
+        self._write([encode_command((eval_name, script, *arguments))], (index,))
         return True
 
     def step(self) -> None:
-        """Let a part of the time pass."""
-        self.steps -= 1
-        # after the last one, a turn for what has come in meanwhile
-        if self.steps >= 0:
-            wait_s = 0.0 if self.steps == 0 else self.timeout_s / _STEPS
-            self.connection.steps.wait(self, wait_s)
+        """Advance the timeout by a step."""
+        self.steps_left -= 1
+        # The last step is an iteration of the reactor, for replies that have arrived already.
+        if self.steps_left >= 0:
+            delay_s = 0.0 if self.steps_left == 0 else self.timeout_s / _STEPS
+            self.connection.step_timer.schedule(self, delay_s)
         else:
             self._end(
                 Failure(RedisUnavailableError("timeout", f"no reply within {self.timeout_s:.3g} s"))
             )
 
-    def _lost(self) -> None:
-        self._end(
-            Failure(RedisUnavailableError("lost", f"the connection broke: {self.connection.why}"))
-        )
+    def _connection_lost(self) -> None:
+        self._end(Failure(RedisUnavailableError("lost", self.connection.close_reason)))
 
     def _end(self, result: list[Reply] | Failure) -> None:
-        self.connection.steps.stop(self)
+        self.connection.step_timer.cancel(self)
         if not self.result.called:
             self.result.callback(result)
 
     def _cancelled(self, _: Deferred[list[Reply]]) -> None:
-        self.connection.steps.stop(self)
+        self.connection.step_timer.cancel(self)

@@ -1,4 +1,4 @@
-"""The connections to one server: made one at a time, made again, replaced when they are old."""
+"""The connections to one server: opened one at a time, reopened, and replaced when they are old."""
 
 from __future__ import annotations
 
@@ -10,29 +10,27 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from ghmirror_tw.redis.address import Credentials
-from ghmirror_tw.redis.redis_connection import (
-    ConnectionFactory,
-    RedisConnectError,
-    RedisConnection,
-)
-from ghmirror_tw.redis.server_breaker import grown, jittered
+from ghmirror_tw.redis.address import Credentials, read_credentials
+from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
+from ghmirror_tw.runtime.jittered_backoff import JitteredBackoff
 
-#: An idle connection is tried so often.
+#: PING is sent on a connection after so many seconds without traffic.
 _IDLE_S: Final = 15.0
-#: So long, at most, is waited after a loss, so that replicas don't come back as one.
+#: The longest delay after a loss, in seconds, so that replicas do not reconnect all at once.
 _SPREAD_S: Final = 0.1
-#: The last replies are waited for so long when all is closed.
+#: How long `close` waits for outstanding replies, in seconds.
 _CLOSING_S: Final = 1.0
 
 
 @define(eq=False, kw_only=True)
 class RedisPool:
-    """Keeps *size* connections, and tells its owner what becomes of them.
+    """Maintains *size* connections.
 
-    Only one attempt to connect is under way at a time: a server that comes back is not rushed
-    at, and a name that can't be looked up holds one thread only. A connection that is *lifetime_s*
-    old (10 % more or less) is replaced: first there is a new one, then the old one retires.
+    Only one attempt to connect is under way at a time. So a server that is back gets few at once,
+    and a name that cannot be resolved occupies one thread. A connection older than *lifetime_s*
+    (10 % more or less) is replaced: it retires after the new one is ready. *on_connected* is called
+    after each new connection; *on_missing* with a reason after each loss and each failed attempt.
+    *random* gives numbers from 0 to 1.
     """
 
     reactor: Any
@@ -44,18 +42,19 @@ class RedisPool:
     database: int
     random: Callable[[], float]
     idle_s: float = _IDLE_S
-    #: There is one more connection.
-    gained: Callable[[], object]
-    #: There is one less, or an attempt came to nothing, and why.
-    missed: Callable[[str], object]
+    on_connected: Callable[[], object]
+    on_missing: Callable[[str], object]
     connections: list[RedisConnection] = field(factory=list, init=False)
-    _leaving: list[RedisConnection] = field(factory=list, init=False)
+    _retiring: list[RedisConnection] = field(factory=list, init=False)
     _attempt: Deferred[RedisConnection] | None = field(default=None, init=False)
     _greeting: RedisConnection | None = field(default=None, init=False)
     _timer: Any = field(default=None, init=False)
-    _delay_s: float = field(default=0.0, init=False)
+    _backoff: JitteredBackoff = field(init=False)
     _opened: bool = field(default=False, init=False)
-    _empty: Deferred[None] | None = field(default=None, init=False)
+    _all_closed: Deferred[None] | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._backoff = JitteredBackoff(self.random)
 
     def open(self) -> None:
         """Begin to connect."""
@@ -63,48 +62,48 @@ class RedisPool:
         self._fill()
 
     def pick(self) -> RedisConnection | None:
-        """Return the first connection that is swift, or else the one that has the least to do.
+        """Return the first swift connection, or else the one with the least load.
 
-        So what is sent in one turn of the reactor goes in one piece, and its replies come in one.
-        Those that are to be replaced come last.
+        So the commands of one iteration of the reactor are sent together, and their replies arrive
+        together. Stale connections are the last choice.
         """
         now = self.reactor.seconds()
         for connection in self.connections:
             if connection.is_swift(now):
                 return connection
         usable = [connection for connection in self.connections if connection.usable]
-        return min(usable, key=lambda one: (one.stale, one.burden_bytes), default=None)
+        return min(usable, key=lambda one: (one.stale, one.load_bytes), default=None)
 
     def renew(self) -> None:
-        """Replace all connections by new ones, to wherever the name leads by now."""
+        """Replace all connections, by an address that is resolved anew."""
         for connection in self.connections:
             connection.stale = True
         self._fill()
 
     def close(self) -> Deferred[None]:
-        """Close all; what has been sent is waited for, but not for long."""
+        """Close all connections, after a short time for outstanding replies."""
         self._opened = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._attempt is not None:
             if self._greeting is not None:
-                self._leaving.append(self._greeting)
+                self._retiring.append(self._greeting)
             self._attempt.cancel()
         for connection in list(self.connections):
             self._retire(connection)
-        if not self._leaving:
+        if not self._retiring:
             return succeed(None)
-        self._empty = Deferred()
-        late = self.reactor.callLater(_CLOSING_S, self._abort_all)
-        return self._empty.addBoth(lambda _: late.cancel() if late.active() else None)
+        self._all_closed = Deferred()
+        timer = self.reactor.callLater(_CLOSING_S, self._abort_all)
+        return self._all_closed.addBoth(lambda _: timer.cancel() if timer.active() else None)
 
     def _abort_all(self) -> None:
-        for connection in list(self._leaving):
-            connection.abort("it was closed")
+        for connection in list(self._retiring):
+            connection.abort("the pool was closed")
 
     def _fill(self) -> None:
-        """Connect, if something is missing or stale, and no attempt is under way or due."""
+        """Connect, if a connection is missing or stale, and no attempt is under way or due."""
         if not self._opened or self._attempt is not None or self._timer is not None:
             return
         stale = any(connection.stale for connection in self.connections)
@@ -114,11 +113,7 @@ class RedisPool:
         attempt.addBoth(self._attempted)
 
     async def _connect(self) -> RedisConnection:
-        try:
-            credentials = self.credentials()
-        except Exception as error:  # noqa: BLE001 - it is somebody else's
-            # its text may have the secret in it
-            raise RedisConnectError(f"the password can't be had ({type(error).__name__})") from None
+        credentials = read_credentials(self.credentials)
         factory = ConnectionFactory(
             self.reactor,
             self.patience_s,
@@ -128,20 +123,19 @@ class RedisPool:
             credentials.password,
         )
         connection = cast("RedisConnection", await self.endpoint.connect(factory))
-        connection.gone = self._gone
+        connection.on_closed = self._closed
         self._greeting = connection
         return await connection.ready
 
     def _attempted(self, result: RedisConnection | Failure) -> None:
         self._attempt = self._greeting = None
         if isinstance(result, RedisConnection):
-            self._delay_s = 0.0
+            self._backoff.reset()
             self._add(result)
             self._fill()
         elif self._opened:
-            self._delay_s = grown(self._delay_s)
-            self._fill_later(jittered(self._delay_s, self.random))
-            self.missed(result.getErrorMessage())
+            self._fill_later(self._backoff.next_s())
+            self.on_missing(result.getErrorMessage())
 
     def _add(self, connection: RedisConnection) -> None:
         self.connections.append(connection)
@@ -149,32 +143,32 @@ class RedisPool:
         if old is not None and len(self.connections) > self.size:
             self._retire(old)
         lifetime_s = self.lifetime_s * (0.9 + self.random() / 5)
-        connection.age = self.reactor.callLater(lifetime_s, self._aged, connection)
-        self.gained()
+        connection.lifetime_timer = self.reactor.callLater(lifetime_s, self._expired, connection)
+        self.on_connected()
 
-    def _aged(self, connection: RedisConnection) -> None:
+    def _expired(self, connection: RedisConnection) -> None:
         connection.stale = True
         self._fill()
 
     def _retire(self, connection: RedisConnection) -> None:
         self.connections.remove(connection)
-        self._leaving.append(connection)
+        self._retiring.append(connection)
         connection.retire()
 
-    def _gone(self, connection: RedisConnection) -> None:
-        if connection.age is not None and connection.age.active():
-            connection.age.cancel()
-        if connection in self._leaving:
-            self._leaving.remove(connection)
-            if not self._leaving and self._empty is not None:
-                empty, self._empty = self._empty, None
-                empty.callback(None)
+    def _closed(self, connection: RedisConnection) -> None:
+        if connection.lifetime_timer is not None and connection.lifetime_timer.active():
+            connection.lifetime_timer.cancel()
+        if connection in self._retiring:
+            self._retiring.remove(connection)
+            if not self._retiring and self._all_closed is not None:
+                all_closed, self._all_closed = self._all_closed, None
+                all_closed.callback(None)
             return
         if connection not in self.connections:
-            return  # it never got so far; the attempt tells
+            return  # it was never ready: the attempt has failed
         self.connections.remove(connection)
         self._fill_later(_SPREAD_S * self.random())
-        self.missed(connection.why)
+        self.on_missing(connection.close_reason)
 
     def _fill_later(self, delay_s: float) -> None:
         if self._opened and self._timer is None and self._attempt is None:

@@ -1,4 +1,4 @@
-"""A store whose primary is named by Sentinels."""
+"""Servers under Sentinel: the primary is discovered, and followed after a failover."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.internet.defer import TimeoutError as Late
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.rounds import Rounds
-from ghmirror_tw.redis.sentinel_queries import Finder
+from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.servers_interface import (
     Command,
     IServers,
@@ -22,11 +21,12 @@ from ghmirror_tw.redis.servers_interface import (
     RedisUnavailableError,
     Reply,
 )
-from ghmirror_tw.redis.settling import Settling
+from ghmirror_tw.runtime.event import Event
+from ghmirror_tw.runtime.periodic_task import PeriodicTask
 
-#: While all is well Sentinels are asked so often: a primary may be demoted and stay reachable.
+#: How often Sentinels are queried while all is well: a demoted primary may stay reachable.
 _CHECK_S: Final = 10.0
-#: How long who is said to be the primary may take to be reached and to say so itself.
+#: The timeout for connecting to a new primary and for its ROLE, in seconds.
 _TIMEOUT_S: Final = 2.0
 
 _ROLE: Final = Command((b"ROLE",))
@@ -35,16 +35,16 @@ _ROLE: Final = Command((b"ROLE",))
 @implementer(IServers)
 @define(eq=False, kw_only=True)
 class Sentinels:
-    """Asks the primary that *finder* finds, once it has said itself that it is one.
+    """Sends commands to the primary that *finder* has found, and that confirms its role.
 
-    It is looked for when connections to it break, when it says that it is none, when it is left
-    alone for its failures, and every *check_s*. As long as nobody knows better, the last one is
-    asked. *make*: `Node`, with everything given but ``address`` and ``changed``. *changed* is
-    called when another server has become the primary. *random* gives numbers from 0 to 1.
+    It is looked for when connections to the primary break, when the primary responds that it is
+    none, when its circuit opens, and every *check_s*. Until another one is found, the last primary
+    is used. *make* makes a `Node`, given ``address`` and ``changed``. *changed* is called when
+    another server has become the primary. *random* gives numbers from 0 to 1.
     """
 
     reactor: Any
-    finder: Finder
+    finder: PrimaryFinder
     make: Callable[..., Node]
     random: Callable[[], float]
     changed: Callable[[], object] = lambda: None
@@ -52,46 +52,50 @@ class Sentinels:
     sharded: bool = False
     reads_primary: bool = True
     _node: Node | None = field(default=None, init=False)
-    #: How often the primary was another one, and how often earlier ones had come back.
-    _changes: int = field(default=0, init=False)
-    _rounds: Rounds = field(init=False)
-    _leaving: set[Deferred[None]] = field(factory=set, init=False)
-    _settling: Settling = field(factory=Settling, init=False)
-    _said: str = field(default="", init=False)
+    #: Changes of the primary, and returns of former primaries.
+    _past_returns: int = field(default=0, init=False)
+    _search: PeriodicTask = field(init=False)
+    _closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
+    _settled: Event = field(factory=Event, init=False)
+    _logged: str = field(default="", init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rounds = Rounds(
-            reactor=self.reactor, act=self._look, seldom_s=self.check_s, random=self.random
+        self._search = PeriodicTask(
+            name="search for the Redis primary",
+            reactor=self.reactor,
+            task=self._find,
+            interval_s=self.check_s,
+            random=self.random,
         )
 
     @property
     def primary(self) -> Address | None:
-        """Where the primary is, as far as is known."""
+        """The address of the primary, if it is known."""
         return None if self._node is None else self._node.address
 
     @property
     def reading(self) -> bool:
-        """Whether the primary answers questions."""
+        """Whether the primary can be read."""
         return self._node is not None and self._node.reading
 
     @property
     def writing(self) -> bool:
-        """Whether the primary takes changes."""
+        """Whether the primary can be written."""
         return self._node is not None and self._node.writing
 
     @property
     def returns(self) -> int:
-        """How often the primary has come back, or another server has become it."""
-        return self._changes + (0 if self._node is None else self._node.returns)
+        """How often the primary was available again, or replaced."""
+        return self._past_returns + (0 if self._node is None else self._node.returns)
 
     def open(self) -> None:
         """Begin to look for the primary."""
-        self._rounds.hurry()
+        self._search.run_soon()
 
     def settled(self) -> Deferred[None]:
-        """Fire when it is known for the first time whether there is a primary to ask."""
-        return self._settling.wait()
+        """Fire when it is known for the first time whether there is a primary."""
+        return self._settled.wait()
 
     def ask(
         self,
@@ -100,15 +104,15 @@ class Sentinels:
         purpose: Purpose,
         timeout_s: float,
     ) -> Deferred[list[Reply]]:
-        """Send *commands* together, and return a reply to each."""
+        """Send *commands* together."""
         if self._node is None:
-            return fail(RedisUnavailableError("unconnected", "Redis: the primary is not known yet"))
+            return fail(_unknown_primary())
         return self._node.ask(commands, purpose, timeout_s)
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the primary."""
         if self._node is None:
-            raise RedisUnavailableError("unconnected", "Redis: the primary is not known yet")
+            raise _unknown_primary()
         return (self._node,)
 
     def primaries(self) -> tuple[Node, ...]:
@@ -116,51 +120,51 @@ class Sentinels:
         return self.nodes()
 
     def close(self) -> Deferred[None]:
-        """Close all connections; what has been sent is waited for, but not for long."""
-        self._rounds.close()
+        """Close all connections, after a short time for outstanding replies."""
+        self._search.close()
         if self._node is not None:
-            self._leave(self._node)
-        self._settling.settle()
-        return DeferredList(list(self._leaving)).addCallback(lambda _: None)
+            self._close_node(self._node)
+        self._settled.set()
+        return DeferredList(list(self._closing_nodes)).addCallback(lambda _: None)
 
     def _changed(self, node: Node) -> None:
         if node is self._node and not (node.reading and node.writing):
-            self._rounds.hurry()
+            self._search.run_soon()
 
-    async def _look(self) -> bool:
-        """Find the primary, and go over to it; return whether there is one that works."""
+    async def _find(self) -> bool:
+        """Find the primary; return whether there is one that can be read and written."""
         address = await self.finder.find()
         if address is None:
-            self._say(self.finder.why)
+            self._log_once(self.finder.reason)
         elif address != self.primary:
             await self._try(address)
         else:
-            self._said = ""
-        self._settling.settle()
+            self._logged = ""
+        self._settled.set()
         return self.reading and self.writing
 
     async def _try(self, address: Address) -> None:
-        """Go over to *address*, if who is there is a primary indeed."""
+        """Use the server at *address*, if it confirms that it is a primary."""
         node = self.make(address=address, changed=self._changed)
         node.open()
-        left: Node | None = node
+        unused: Node | None = node
         try:
             await node.settled().addTimeout(_TIMEOUT_S, self.reactor)
             if await self._is_primary(node):
-                left, self._node = self._node, node
-                self._changes += 1 + (0 if left is None else left.returns)
-                self._said = ""
-                self._log.info("Redis: the primary is {address}", address=address)
+                unused, self._node = self._node, node
+                self._past_returns += 1 + (0 if unused is None else unused.returns)
+                self._logged = ""
+                self._log.info("Redis primary found: address={address}", address=address)
                 self.changed()
             else:
-                self._say(f"Sentinels name {address}, which is no primary")
+                self._log_once(f"Sentinels name {address}, which is not a primary")
         except RedisUnavailableError as error:
-            self._say(error.why)
-        except Late:
-            self._say(f"Sentinels name {address}, which can't be reached")
+            self._log_once(error.why)
+        except DeferredTimeoutError:
+            self._log_once(f"Sentinels name {address}, which cannot be reached")
         finally:
-            if left is not None:
-                self._leave(left)
+            if unused is not None:
+                self._close_node(unused)
 
     async def _is_primary(self, node: Node) -> bool:
         try:
@@ -168,15 +172,19 @@ class Sentinels:
         except RedisUnavailableError as error:
             if error.reason != "noperm":
                 raise
-            return node.writing  # who may not ask for it has written something there, at least
+            return node.writing  # without permission for ROLE, a successful write is the proof
         return isinstance(reply, list) and reply[:1] == [b"master"]
 
-    def _leave(self, node: Node) -> None:
+    def _close_node(self, node: Node) -> None:
         closing = node.close()
-        self._leaving.add(closing)
-        closing.addBoth(lambda _: self._leaving.discard(closing))
+        self._closing_nodes.add(closing)
+        closing.addBoth(lambda _: self._closing_nodes.discard(closing))
 
-    def _say(self, why: str) -> None:
-        if why != self._said:
-            self._said = why
-            self._log.warn("Redis: {why}", why=why)
+    def _log_once(self, reason: str) -> None:
+        if reason != self._logged:
+            self._logged = reason
+            self._log.warn("Redis primary not found: reason={reason}", reason=reason)
+
+
+def _unknown_primary() -> RedisUnavailableError:
+    return RedisUnavailableError("unconnected", "Redis: the primary is not known yet")

@@ -1,4 +1,4 @@
-"""The shards of a Redis Cluster: who has which slots, and a node for each primary."""
+"""The shards of a Redis Cluster: the map of slots, and a node for each primary."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.defer import TimeoutError as Late
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 
 from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.rounds import Rounds
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError
-from ghmirror_tw.redis.settling import Settling
 from ghmirror_tw.redis.slots import SlotMap, read_slots
+from ghmirror_tw.runtime.event import Event
+from ghmirror_tw.runtime.periodic_task import PeriodicTask
 
-#: While all is well the map is fetched so often, so that a shard that was added is found.
-_SLOWLY_S: Final = 60.0
-#: What a node may take to say who has which slots.
+#: How often the map is fetched while all is well, in seconds, so that a new shard is found.
+_INTERVAL_S: Final = 60.0
+#: The timeout for CLUSTER SLOTS, in seconds.
 _TIMEOUT_S: Final = 1.0
-#: How long the configured address may take to be found, name and all.
+#: The timeout for connecting to the configured address, with the resolution of its name.
 _SEED_TIMEOUT_S: Final = 5.0
-#: How long primaries that are new may take to be reached, before others are asked about them.
-_SETTLING_S: Final = 1.0
+#: How long new primaries are waited for before the map is fetched again, in seconds.
+_NEW_PRIMARIES_S: Final = 1.0
 
 _SLOTS: Final = Command((b"CLUSTER", b"SLOTS"))
+_UNSERVED: Final = "there are slots without a shard"
 
 
 @define(eq=False, kw_only=True)
 class Shards:
-    """Keeps the map of slots, and connections to all primaries in it.
+    """Maintains the map of slots, and connections to all primaries in it.
 
-    *seed*: the configured address. It is asked first, and again when no primary can be asked.
-    *make*: `Node`, with everything given but ``address``, ``changed`` and what differs from node
+    *seed*: the configured address. The map is fetched from it at first, and whenever no primary
+    can be read. *make* makes a `Node`, given ``address``, ``changed`` and what differs from node
     to node. *random* gives numbers from 0 to 1.
     """
 
@@ -46,75 +47,77 @@ class Shards:
     _complete: bool = field(default=False, init=False)
     _primaries: frozenset[Address] = field(default=frozenset(), init=False)
     _nodes: dict[Address, Node] = field(factory=dict, init=False)
-    #: Who was asked since the map was last fetched, and what they said of single slots meanwhile.
-    _asked: set[Address] = field(factory=set, init=False)
-    _news: dict[int, Address] = field(factory=dict, init=False)
+    #: The nodes used since the map was last fetched, and redirections of single slots since then.
+    _used: set[Address] = field(factory=set, init=False)
+    _moved: dict[int, Address] = field(factory=dict, init=False)
     _seed_node: Node | None = field(default=None, init=False)
-    _rounds: Rounds = field(init=False)
-    _settling: Settling = field(factory=Settling, init=False)
-    _leaving: set[Deferred[None]] = field(factory=set, init=False)
-    #: How often other servers became the primaries, and how often those came back that were left.
-    _changes: int = field(default=0, init=False)
-    _said: str = field(default="", init=False)
+    _refresh: PeriodicTask = field(init=False)
+    _settled: Event = field(factory=Event, init=False)
+    _closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
+    #: Changes of the primaries, and returns of former ones.
+    _past_returns: int = field(default=0, init=False)
+    _logged: str = field(default="", init=False)
     _closed: bool = field(default=False, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._rounds = Rounds(
-            reactor=self.reactor, act=self._fetch, seldom_s=_SLOWLY_S, random=self.random
+        self._refresh = PeriodicTask(
+            name="fetching the Redis Cluster's slots",
+            reactor=self.reactor,
+            task=self._fetch,
+            interval_s=_INTERVAL_S,
+            random=self.random,
         )
 
     @property
     def known(self) -> bool:
-        """Whether there is a map at all."""
+        """Whether a map has been fetched."""
         return bool(self._primaries)
 
     @property
     def reading(self) -> bool:
-        """Whether each slot has an owner, and all of them answer questions."""
+        """Whether all slots have an owner that can be read."""
         return self._all(lambda node: node.reading)
 
     @property
     def writing(self) -> bool:
-        """Whether each slot has an owner, and all of them take changes."""
+        """Whether all slots have an owner that can be written."""
         return self._all(lambda node: node.writing)
 
     @property
     def returns(self) -> int:
-        """How often a primary has come back, or another server has become one."""
-        return self._changes + sum(node.returns for node in self._nodes.values())
+        """How often a primary was available again, or replaced."""
+        return self._past_returns + sum(node.returns for node in self._nodes.values())
 
-    def _all(self, holds: Callable[[Node], bool]) -> bool:
+    def _all(self, condition: Callable[[Node], bool]) -> bool:
         return (
             self._complete
             and not self._closed
-            and all(holds(self._nodes[address]) for address in self._primaries)
+            and all(condition(self._nodes[address]) for address in self._primaries)
         )
 
     def open(self) -> None:
-        """Begin to find out who there is."""
+        """Begin to find the shards."""
         self.refresh()
 
     def settled(self) -> Deferred[None]:
-        """Fire when it is known for the first time which shards can be asked."""
-        return self._settling.wait()
+        """Fire when the availability of the shards is known for the first time."""
+        return self._settled.wait()
 
     def owner(self, slot: int) -> Node | None:
-        """Return the primary of *slot*, if anybody has it."""
+        """Return the primary of *slot*; None: no shard has it."""
         address = self._map.owner(slot)
         return None if address is None else self.node(address)
 
     def all(self) -> tuple[Node, ...]:
         """Return the primaries of all slots. Raises `RedisUnavailableError` if a slot has none."""
         if not self._complete or self._closed:
-            raise RedisUnavailableError(
-                "clusterdown", "Redis Cluster: there are slots that nobody has"
-            )
+            raise RedisUnavailableError("clusterdown", f"Redis Cluster: {_UNSERVED}")
         return tuple(self.node(address) for address in sorted(self._primaries, key=str))
 
     def node(self, address: Address) -> Node:
-        """Return the node at *address*, which may have begun to connect only now."""
-        self._asked.add(address)
+        """Return the node at *address*; a new one begins to connect."""
+        self._used.add(address)
         node = self._nodes.get(address)
         if node is None:
             node = self._nodes[address] = self.make(
@@ -124,55 +127,53 @@ class Shards:
         return node
 
     def moved(self, slot: int, address: Address) -> Node:
-        """Take note that *slot* is at *address* now, and return the node there."""
-        self._news[slot] = address
-        self._map.take(slot, slot, address)
+        """Note that *slot* has moved to *address*, and return the node there."""
+        self._moved[slot] = address
+        self._map.assign(slot, slot, address)
         self._primaries |= {address}
         node = self.node(address)
-        self._give_probe_key(node)
+        self._set_probe_key(node)
         self.refresh()
         return node
 
     def refresh(self) -> None:
-        """See to it that the map is fetched soon, but never twice at a time or in a row."""
-        self._rounds.hurry()
+        """Fetch the map soon, with backoff."""
+        self._refresh.run_soon()
 
     def close(self) -> Deferred[None]:
-        """Close all connections; what has been sent is waited for, but not for long."""
+        """Close all connections, after a short time for outstanding replies."""
         self._closed = True
-        self._rounds.close()
+        self._refresh.close()
         for node in self._nodes.values():
-            self._leave(node)
-        self._leave_seed()
-        self._settling.settle()
-        return DeferredList(list(self._leaving)).addCallback(lambda _: None)
+            self._close_node(node)
+        self._close_seed()
+        self._settled.set()
+        return DeferredList(list(self._closing_nodes)).addCallback(lambda _: None)
 
     def _changed(self, node: Node) -> None:
         if not (node.reading and node.writing):
             self.refresh()
 
-    # Fetching the map
-
     async def _fetch(self) -> bool:
-        """Find out who has which slots; return whether all of it is known and works."""
-        await self._ask_around()
-        nodes = [self._nodes[address].settled() for address in self._primaries]
-        await DeferredList(nodes, consumeErrors=True).addTimeout(_SETTLING_S, self.reactor)
-        self._settling.settle()
-        return self.reading and self.writing and not self._news
+        """Fetch the map; return whether it is complete and all primaries are available."""
+        await self._fetch_from_any()
+        settled = [self._nodes[address].settled() for address in self._primaries]
+        await DeferredList(settled, consumeErrors=True).addTimeout(_NEW_PRIMARIES_S, self.reactor)
+        self._settled.set()
+        return self.reading and self.writing and not self._moved
 
-    async def _ask_around(self) -> None:
-        """Take the map of whoever has one: a primary of the last one, or else the seed."""
-        news, self._news = self._news, {}
-        last = next(reversed(news.values()), None)  # who was said to have something new knows it
+    async def _fetch_from_any(self) -> None:
+        """Fetch the map from the first node that has one: a primary, or else the seed."""
+        moved, self._moved = self._moved, {}
+        last = next(reversed(moved.values()), None)  # this node has a newer map
         nodes = [node for node in self._nodes.values() if node.reading]
 
         def order(node: Node) -> tuple[bool, bool, float]:
             return node.address != last, node.address not in self._primaries, self.random()
 
         for node in sorted(nodes, key=order):
-            if await self._take_from(node):
-                self._leave_seed()
+            if await self._fetch_from(node):
+                self._close_seed()
                 return
         if self._seed_node is None:
             self._seed_node = self.make(
@@ -181,63 +182,63 @@ class Shards:
             self._seed_node.open()
         try:
             await self._seed_node.settled().addTimeout(_SEED_TIMEOUT_S, self.reactor)
-        except Late:
-            self._say("its configured address can't be found")
+        except DeferredTimeoutError:
+            self._log_once("the configured address cannot be reached")
             return
-        if await self._take_from(self._seed_node):
-            self._leave_seed()
+        if await self._fetch_from(self._seed_node):
+            self._close_seed()
         else:
-            self._seed_node.renew()  # its name may lead elsewhere by then
+            self._seed_node.renew()  # its name may be resolved to another address by then
 
-    async def _take_from(self, node: Node) -> bool:
-        """Ask *node* who has which slots; return whether it knew."""
+    async def _fetch_from(self, node: Node) -> bool:
+        """Fetch the map from *node*; return whether it has one."""
         try:
             (reply,) = await node.ask([_SLOTS], Purpose.READ, _TIMEOUT_S)
             slots = read_slots(reply, node.address)
         except RedisUnavailableError as error:
-            self._say(error.why)
+            self._log_once(error.why)
             return False
         except ValueError as error:
-            self._say(f"what {node.address} says of its slots is not understood: {error}")
+            self._log_once(f"invalid CLUSTER SLOTS from {node.address}: {error}")
             return False
         if not slots.primaries:
-            self._say(f"{node.address} knows nobody who has slots")
+            self._log_once(f"{node.address} knows no shards")
             return False
-        self._take(slots)
+        self._use(slots)
         return True
 
-    def _take(self, slots: SlotMap) -> None:
-        for slot, address in self._news.items():  # later than what was asked for
-            slots.take(slot, slot, address)
+    def _use(self, slots: SlotMap) -> None:
+        for slot, address in self._moved.items():  # these are later than the fetched map
+            slots.assign(slot, slot, address)
         before, self._primaries = self._primaries, slots.primaries
         self._map, self._complete = slots, slots.is_complete
         if self._primaries != before:
-            self._changes += 1
-            shown = ", ".join(sorted(map(str, self._primaries)))
-            self._log.info("Redis Cluster: the shards are {shards}", shards=shown)
-        for address in self._nodes.keys() - self._primaries - self._asked:
-            self._leave(self._nodes.pop(address))
+            self._past_returns += 1
+            shown = ",".join(sorted(map(str, self._primaries)))
+            self._log.info("Redis Cluster shards found: addresses={addresses}", addresses=shown)
+        for address in self._nodes.keys() - self._primaries - self._used:
+            self._close_node(self._nodes.pop(address))
         for address in self._primaries:
-            self._give_probe_key(self.node(address))
-        self._asked.clear()
-        self._say("" if self._complete else "there are slots that nobody has")
+            self._set_probe_key(self.node(address))
+        self._used.clear()
+        self._log_once("" if self._complete else _UNSERVED)
 
-    def _give_probe_key(self, node: Node) -> None:
-        """Let *node* be tried with a key that it has itself."""
+    def _set_probe_key(self, node: Node) -> None:
+        """Let probes of *node* use a key of its own slots."""
         node.probe(b"%s{%s}" % (node.probe_key, self._map.tag(node.address)))
 
-    def _leave(self, node: Node) -> None:
-        self._changes += node.returns
+    def _close_node(self, node: Node) -> None:
+        self._past_returns += node.returns
         closing = node.close()
-        self._leaving.add(closing)
-        closing.addBoth(lambda _: self._leaving.discard(closing))
+        self._closing_nodes.add(closing)
+        closing.addBoth(lambda _: self._closing_nodes.discard(closing))
 
-    def _leave_seed(self) -> None:
+    def _close_seed(self) -> None:
         if self._seed_node is not None:
             node, self._seed_node = self._seed_node, None
-            self._leave(node)
+            self._close_node(node)
 
-    def _say(self, why: str) -> None:
-        if why and why != self._said:
-            self._log.warn("Redis Cluster: {why}", why=why)
-        self._said = why
+    def _log_once(self, reason: str) -> None:
+        if reason and reason != self._logged:
+            self._log.warn("Redis Cluster incomplete: reason={reason}", reason=reason)
+        self._logged = reason

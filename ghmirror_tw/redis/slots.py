@@ -1,4 +1,4 @@
-"""Which shard of a Redis Cluster has which keys, and what its redirections say.
+"""Hash slots of a Redis Cluster: the slot of a key, the map of slots, and redirections.
 
 Pure: bytes and replies in, values out. The rules are those of the Redis Cluster specification
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/).
@@ -30,8 +30,8 @@ def slot_of_tag(tag: bytes) -> int:
 def slot_of_key(key: bytes) -> int:
     """Return the hash slot of *key*.
 
-    What stands between its first ``{`` and the first ``}`` after that is its hash tag, unless
-    there is nothing; without one the whole key is hashed.
+    The text between its first ``{`` and the first ``}`` after that is its hash tag, unless it is
+    empty. A key without a hash tag is hashed as a whole.
     """
     _, opened, rest = key.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
@@ -40,26 +40,26 @@ def slot_of_key(key: bytes) -> int:
 
 @define
 class SlotMap:
-    """The primary of each slot, as far as it is known."""
+    """The primary of each slot, where it is known."""
 
     _owners: list[Address | None] = field(factory=lambda: [None] * SLOTS)
 
     def owner(self, slot: int) -> Address | None:
-        """Return where the primary is that has *slot*, or None if nobody has it."""
+        """Return the address of the primary of *slot*; None: no shard has it."""
         return self._owners[slot]
 
-    def take(self, first: int, last: int, owner: Address) -> None:
-        """Remember that *owner* has the slots from *first* to *last*."""
+    def assign(self, first: int, last: int, owner: Address) -> None:
+        """Assign the slots from *first* to *last* to *owner*."""
         self._owners[first : last + 1] = [owner] * (last + 1 - first)
 
     def tag(self, owner: Address) -> bytes:
-        """Return some hash tag whose slot *owner* has; it must have one."""
+        """Return a hash tag whose slot belongs to *owner*; at least one must."""
         tags = (b"%d" % number for number in count())
         return next(tag for tag in tags if self._owners[slot_of_tag(tag)] == owner)
 
     @property
     def primaries(self) -> frozenset[Address]:
-        """Where all primaries are that have slots."""
+        """The addresses of all primaries with slots."""
         return frozenset(owner for owner in self._owners if owner is not None)
 
     @property
@@ -68,74 +68,74 @@ class SlotMap:
         return None not in self._owners
 
 
-def read_slots(reply: Any, asked: Address) -> SlotMap:
-    """Return what a reply to ``CLUSTER SLOTS`` says; *asked* is where it came from.
+def read_slots(reply: Any, source: Address) -> SlotMap:
+    """Return the map in a reply to ``CLUSTER SLOTS`` from *source*.
 
-    Replicas are left out. Raises ValueError for what is no such reply.
+    Replicas are left out. Raises ValueError for an invalid reply.
     """
     slots = SlotMap()
     for first, last, primary in _ranges(reply):
         host, port, about = primary[0], primary[1], primary[3] if len(primary) > 3 else None  # noqa: PLR2004
-        slots.take(first, last, Address(_host(host, about, asked), _port(port)))
+        slots.assign(first, last, Address(_host(host, about, source), _port(port)))
     return slots
 
 
 def _ranges(reply: Any) -> Iterator[tuple[int, int, list[Any]]]:
     if not isinstance(reply, list):
-        raise ValueError("it is no list")  # noqa: TRY004 - it came from outside
+        raise ValueError("not a list")  # noqa: TRY004 - it is input
     for entry in reply:
         match entry:
             case [int(first), int(last), [_, _, *_] as primary, *_] if 0 <= first <= last < SLOTS:
                 yield first, last, primary
             case _:
-                raise ValueError("a range of slots in it can't be read")
+                raise ValueError("invalid range of slots")
 
 
-def _host(endpoint: Any, about: Any, asked: Address) -> str:
-    """Return the host that an endpoint means.
+def _host(endpoint: Any, about: Any, source: Address) -> str:
+    """Return the host of an endpoint.
 
-    NULL and empty mean the one that was asked: the node does not know how it is reached. ``?``
-    means that hostnames shall be used but this node has none; then its address may stand beside.
+    NULL and empty mean the host of *source*: the node does not know its own address. ``?`` means
+    that hostnames are preferred but the node has none; *about* may have its IP address.
     """
     if endpoint is None or endpoint == b"":
-        return asked.host
+        return source.host
     if endpoint == b"?":
         pairs = about if isinstance(about, list) else []
         # Compared, not looked up: a name may be a list, which is no key of a dict.
         hosts = (host for name, host in zip(pairs[::2], pairs[1::2], strict=False) if name == b"ip")
-        endpoint = next(hosts, None) or asked.host.encode()
+        endpoint = next(hosts, None) or source.host.encode()
     if not isinstance(endpoint, bytes):
-        raise ValueError("a host in it can't be read")  # noqa: TRY004 - it came from outside
+        raise ValueError("invalid host")  # noqa: TRY004 - it is input
     return _text(endpoint)
 
 
 def _text(host: bytes) -> str:
     text = host.decode("ascii")  # a UnicodeDecodeError is a ValueError
     if not text.isprintable() or " " in text:
-        raise ValueError("a host in it can't be read")
+        raise ValueError("invalid host")
     return text
 
 
 def _port(port: Any) -> int:
     if not isinstance(port, int) or not 0 < port <= _MAX_PORT:
-        raise ValueError("a port in it can't be read")
+        raise ValueError("invalid port")
     return port
 
 
 @frozen
 class Redirection:
-    """A node says that another one has *slot*: for good, or for this command only (*once*)."""
+    """A redirection of *slot* to *address*: permanent, or for this command only (*once*)."""
 
     slot: int
     address: Address
     once: bool
 
 
-def read_redirection(message: str, asked: Address) -> Redirection | None:
-    """Return what an error reply from *asked* says, or None if it is no redirection.
+def read_redirection(message: str, source: Address) -> Redirection | None:
+    """Return the redirection in an error reply from *source*; None: it has none.
 
-    ``MOVED 3999 127.0.0.1:6381`` (for good) or ``ASK …`` (once); without a host, or with ``?``, it
-    is the host that was asked. Raises ValueError for a redirection that cannot be understood.
+    ``MOVED 3999 127.0.0.1:6381`` is permanent, ``ASK …`` is for one command. Without a host, or
+    with ``?``, the host is that of *source*. Raises ValueError for an invalid redirection.
     """
     word, _, rest = message.partition(" ")
     if word not in {"MOVED", "ASK"}:
@@ -144,7 +144,7 @@ def read_redirection(message: str, asked: Address) -> Redirection | None:
     host, colon, port = endpoint.partition(" ")[0].rpartition(":")
     number = whole_number(slot, SLOTS - 1)
     if number is None or not colon:
-        raise ValueError("the slot can't be read")
+        raise ValueError("invalid slot")
     host = host.removeprefix("[").removesuffix("]")
-    known = asked.host if host in {"", "?"} else _text(host.encode())
-    return Redirection(number, Address(known, _port(whole_number(port))), once=word == "ASK")
+    named = source.host if host in {"", "?"} else _text(host.encode())
+    return Redirection(number, Address(named, _port(whole_number(port))), once=word == "ASK")

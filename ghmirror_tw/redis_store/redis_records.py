@@ -25,9 +25,9 @@ from ghmirror_tw.redis.servers_interface import (
     RedisUnavailableError,
     Reply,
 )
-from ghmirror_tw.redis.together import together
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.renewals import is_listed, is_recent
+from ghmirror_tw.runtime.gather import gather
 from ghmirror_tw.runtime.recent_cache import Lately
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store import record_names as names
@@ -193,7 +193,7 @@ class RedisRecords:
                 )
                 for slot, question in own.questions
             ]
-            asked = Deferred.fromCoroutine(together(parts)).addCallback(_first_of_each)
+            asked = Deferred.fromCoroutine(gather(parts)).addCallback(_first_of_each)
         else:
             questions = [question for _, question in own.questions]
             asked = self._ask(own.slot, questions, purpose, timeout_s)

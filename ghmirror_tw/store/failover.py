@@ -21,7 +21,7 @@ from ghmirror_tw.caching.epochs import epoch_shows_acceptance, new_epoch
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit
-from ghmirror_tw.redis.server_figures import Figures
+from ghmirror_tw.redis.server_statistics import ServerStatistics
 from ghmirror_tw.runtime.lag import Lag
 from ghmirror_tw.runtime.waiting import waiting, wake
 from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads, epoch_name
@@ -71,7 +71,7 @@ class FailoverStore:
     name: str = "redis"
     grace_s: float = 0.0
     history: Any = field(init=False)
-    figures: Figures = field(init=False)
+    figures: ServerStatistics = field(init=False)
     availability: RemoteAvailability = field(init=False)
     reads: DeadlineReads = field(init=False)
     writes: RemoteWrites = field(init=False)
@@ -84,7 +84,7 @@ class FailoverStore:
         look_ups = measured(redis, self.name, self.report, self.clock)
         queue = WriteBehind(reactor, self.can_flush, self.resize, redis.chance)
         self.history = self.make_history(owes=lambda: queue.has_durable)
-        self.figures = Figures(reactor, servers)
+        self.figures = ServerStatistics(reactor, servers)
         self.availability = RemoteAvailability(
             reactor, servers, self.history, write_s, self._settled
         )

@@ -11,14 +11,18 @@ from attrs import define
 from ghmirror_tw.caching.grant_lifetime import SHORTEST_LIFETIME_S
 from ghmirror_tw.config.address_kinds import RedisAddress
 from ghmirror_tw.config.settings import Redis, Settings
-from ghmirror_tw.redis.address import Address, Credentials
-from ghmirror_tw.redis.cluster import Cluster
-from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.sentinel import Sentinels
-from ghmirror_tw.redis.sentinel_queries import Finder
-from ghmirror_tw.redis.servers_interface import IServers
-from ghmirror_tw.redis.shards import Shards
-from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
+from ghmirror_tw.redis import (
+    Address,
+    Cluster,
+    Credentials,
+    IServers,
+    Node,
+    PrimaryAndReader,
+    PrimaryFinder,
+    Sentinels,
+    Shards,
+    SingleServer,
+)
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.codec import Codec
@@ -105,7 +109,7 @@ def build_redis_servers(nodes: NodeBuilder) -> IServers:
         )
         return Cluster(shards, nodes.reactor)
     if settings.sentinels:
-        finder = Finder(
+        finder = PrimaryFinder(
             reactor=nodes.reactor,
             sentinels=[Address(*each) for each in settings.sentinels],
             service=url.host,
@@ -121,7 +125,7 @@ def build_redis_servers(nodes: NodeBuilder) -> IServers:
     primary = nodes.build(address=_address(url))
     reader = settings.reader_address
     if reader is None:
-        return Single(primary)
+        return SingleServer(primary)
     replica = nodes.build(reader, address=_address(reader), primary=False)
     return PrimaryAndReader(primary, replica, nodes.reactor)
 

@@ -19,7 +19,7 @@ from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.address import Address
-from ghmirror_tw.redis.error_replies import code_of, trouble
+from ghmirror_tw.redis.error_replies import code_of, kind_of
 from ghmirror_tw.redis.resp import ReplyParser, encode_command
 from ghmirror_tw.redis.servers_interface import Purpose
 from ghmirror_tw.redis.slots import SLOTS, read_redirection, read_slots
@@ -101,7 +101,7 @@ def redis_errors(raw: bytes) -> None:
     text = raw.decode("utf-8", "replace")
     code = code_of(text)
     for purpose in Purpose:
-        trouble(code, purpose)
+        kind_of(code, purpose)
     with suppress(ValueError):
         redirection = read_redirection(text, _ASKED)
         if redirection is not None:

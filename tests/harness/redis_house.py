@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.servers_interface import IServers
-from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_history import history_of
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.thread_pool import ContentThreads
@@ -79,7 +79,7 @@ async def open_store(
 ) -> FailoverStore:
     """Return a store in Redis that has been connected to, or found not to be there."""
     if isinstance(servers, tuple):
-        servers = Single(node_at(servers))
+        servers = SingleServer(node_at(servers))
     threads = ContentThreads(reactor)
     threads.open()
     records = RedisRecords(

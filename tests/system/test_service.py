@@ -126,7 +126,7 @@ class Service(TestCase):
         await mirror.logged("certificate verify failed")
         path.write_text(authority.pem)
         mirror.signal(signal.SIGHUP)
-        await mirror.logged(f"Redis at 127.0.0.1:{server.port} works")
+        await mirror.logged(f"Redis available: address=127.0.0.1:{server.port}")
         path.write_text("nothing")
         mirror.signal(signal.SIGHUP)
         await mirror.logged(r"Configuration not reloaded: \[redis\] tls_ca_path: ")

@@ -310,5 +310,5 @@ def test_the_log_can_be_read(operator: Operator, kept: Path, redis: RedisServer)
     put(kept, packed(some()))
     ended = operator.run("snapshot", "restore", "--verbose", "--json")
     assert ended.json["restored"] == 12
-    address = f"Redis at 127.0.0.1:{redis.port} works"
+    address = f"Redis available: address=127.0.0.1:{redis.port}"
     assert f"info ghmirror.store {address}\n" in ended.err

@@ -87,18 +87,18 @@ class Watched:
 
     def watch(self, node: Node) -> None:
         self.node = node
-        gained, missed = node._pool.gained, node._pool.missed
+        connected, missing = node._pool.on_connected, node._pool.on_missing
 
-        def on_gained() -> None:
-            gained()
+        def on_connected() -> None:
+            connected()
             self.look()
 
-        def on_missed(why: str) -> None:
+        def on_missing(why: str) -> None:
             self.failures.append(why)
-            missed(why)
+            missing(why)
             self.look()
 
-        node._pool.gained, node._pool.missed = on_gained, on_missed
+        node._pool.on_connected, node._pool.on_missing = on_connected, on_missing
 
     def ask(self, *commands: Command, purpose: Purpose = READ) -> Deferred[list[Reply]]:
         return self.node.ask(commands, purpose, self.node.timeout_s)

@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.circuit_breaker import CircuitState
 from ghmirror_tw.runtime.certificate_authorities import Replaceable, trust_root
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import free_port, start_redis
@@ -119,7 +120,7 @@ class Passwords(TestCase):
         watched.node.open()
         await watched.until(lambda: len(watched.failures) >= 3)
         assert all("WRONGPASS" in why for why in watched.failures)
-        assert sum("can't be reached" in line for line in lines) == 1
+        assert sum("Redis unreachable" in line for line in lines) == 1
         current[0] = "right-one"
         await watched.works()
         assert await watched.outcome(GET) == [None]
@@ -131,7 +132,7 @@ class Passwords(TestCase):
         watched = watched_node(self, server.address)
         watched.node.open()
         await watched.node.settled()
-        assert "NOAUTH" in watched.node.why
+        assert "NOAUTH" in watched.node.reason
 
     async def test_changed(self) -> None:
         """One that is changed is used as soon as there is a new connection."""
@@ -160,7 +161,7 @@ class Passwords(TestCase):
         watched = watched_node(self, server.address, credentials=credentials)
         watched.node.open()
         await watched.works()
-        assert watched.failures == ["the password can't be had (ValueError)"] * 2
+        assert watched.failures == ["the password cannot be read (ValueError)"] * 2
         assert not [line for line in lines if "hunter2" in line]
         assert "hunter2" not in repr(Credentials("", "hunter2"))
 
@@ -173,8 +174,8 @@ class Passwords(TestCase):
         )
         watched.node.open()
         await watched.node.settled()
-        assert "unknown command" in watched.node.why
-        assert "hunter2" not in watched.node.why
+        assert "unknown command" in watched.node.reason
+        assert "hunter2" not in watched.node.reason
         assert not [line for line in lines if "hunter2" in line]
 
 
@@ -197,9 +198,9 @@ class Users(TestCase):
         await watched.node.settled()
         assert watched.node.reading
         assert not watched.node.writing
-        assert "NOPERM" in watched.node.why
+        assert "NOPERM" in watched.node.reason
         script = command("EVAL", "return redis.call('SET', KEYS[1], 'x')", "1", "t:a")
-        watched.node._trials.writing.tried(0.0, None)
+        watched.node._health.writes.state = CircuitState.CLOSED
         assert await watched.outcome(script, purpose=WRITE) == "noperm"
         assert await watched.outcome(GET) == [None]
 
@@ -211,7 +212,7 @@ class Users(TestCase):
         await watched.node.settled()
         assert not watched.node.reading
         assert not watched.node.writing
-        assert "NOPERM" in watched.node.why
+        assert "NOPERM" in watched.node.reason
 
     async def test_who_may_not_select(self) -> None:
         """The attempt fails and not those after it: when it is allowed, it works."""
@@ -235,7 +236,7 @@ class Users(TestCase):
         watched = watched_node(self, server.address, credentials=lambda: Credentials("m", "s"))
         watched.node.open()
         await watched.node.settled()
-        assert "'ping'" in watched.node.why
+        assert "'ping'" in watched.node.reason
 
 
 class Sockets(TestCase):
@@ -332,6 +333,6 @@ class Resolving(TestCase):
         watched = watched_node(self, ("redis.example", server.port))
         watched.node.open()
         await watched.until(lambda: len(watched.failures) >= 2)
-        assert "redis.example" in watched.node.why
+        assert "redis.example" in watched.node.reason
         names.addresses = ["127.0.0.1"]
         await watched.works()

@@ -242,7 +242,7 @@ class Troubled(TestCase):
         await until(lambda: cluster.reading and cluster.writing)
         # Whoever has no slots any more is closed when nobody has asked it for a while.
         while address(former) in cluster.shards._nodes:
-            await cluster.shards._ask_around()
+            await cluster.shards._fetch_from_any()
         assert len(cluster.shards._nodes) == 3
 
     async def test_unnoticed(self) -> None:

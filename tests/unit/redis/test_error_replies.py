@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, trouble
+from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, kind_of
 from ghmirror_tw.redis.servers_interface import Purpose
 
 READ, WRITE = Purpose.READ, Purpose.WRITE
@@ -61,7 +61,7 @@ SIX = "ERR Error running script (call to f_b1946ac92492d2347c6235b4d2611184b1946
 def test_what_they_speak_of(error: str, code: str, what: ErrorReplyKind | None) -> None:
     """The server as a whole, writing to it, or one key; a script's own words are its own."""
     assert code_of(error) == code
-    assert trouble(code, READ) is what
+    assert kind_of(code, READ) is what
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_what_they_speak_of(error: str, code: str, what: ErrorReplyKind | None) 
 def test_what_is_forbidden(error: str) -> None:
     """Who may not write may still read; who may not read can do nothing."""
     assert code_of(error) == "NOPERM"
-    assert trouble("NOPERM", WRITE) is WRITING
-    assert trouble("NOPERM", READ) is BOTH
+    assert kind_of("NOPERM", WRITE) is WRITING
+    assert kind_of("NOPERM", READ) is BOTH

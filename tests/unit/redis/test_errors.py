@@ -89,7 +89,7 @@ class Errors(TestCase):
         server.wait_for("Loading RDB")
         await watched.until(lambda: any("LOADING" in why for why in watched.failures))
         assert await watched.outcome(GET) == "open"
-        assert "LOADING" in watched.node.why
+        assert "LOADING" in watched.node.reason
         server.ask("CONFIG", "SET", "key-load-delay", "0")
         await watched.works()
         assert await watched.outcome(command("GET", "t:1")) == [b"x" * 1000]

@@ -15,11 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
+from ghmirror_tw.redis.address import RedisConnectError
 from ghmirror_tw.redis.redis_connection import (
     ConnectionFactory,
-    RedisConnectError,
+    ConnectionState,
     RedisConnection,
-    State,
 )
 
 PATIENCE_S, IDLE_S = 1.0, 15.0
@@ -46,7 +46,7 @@ class One:
         self.ready: list[Any] = []
         self.gone: list[RedisConnection] = []
         self.connection.ready.addBoth(self.ready.append)
-        self.connection.gone = self.gone.append
+        self.connection.on_closed = self.gone.append
         self.connection.makeConnection(self.transport)
 
     def sent(self) -> bytes:
@@ -154,7 +154,7 @@ class Greeting(SynchronousTestCase):
             assert expected in one.sent()
             one.answer(answer + b"\r\n")
         assert one.ready == [one.connection]
-        assert one.connection.state is State.READY
+        assert one.connection.state is ConnectionState.READY
 
     def test_nothing_to_say(self) -> None:
         """Without a password, in database 0, it says PING, so that it knows of somebody there."""
@@ -200,7 +200,7 @@ class Greeting(SynchronousTestCase):
         one.wait(2 * PATIENCE_S)
         assert one.transport.disconnecting
         one.lose()
-        assert str(one.ready[0].value) == "it does not answer"
+        assert str(one.ready[0].value) == "no reply"
 
 
 class Closing(SynchronousTestCase):
@@ -229,7 +229,7 @@ class Closing(SynchronousTestCase):
             assert not one.connection.usable
             one.lose()
             assert isinstance(got[0].value, Lost)
-            assert "RESP2" in one.connection.why
+            assert "RESP2" in one.connection.close_reason
 
     def test_unasked(self) -> None:
         """A reply to nothing ends it: the next one would be taken for another's."""

@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ghmirror_tw.redis.address import Credentials
-from ghmirror_tw.redis.redis_connection import State
+from ghmirror_tw.redis.redis_connection import ConnectionState
 from ghmirror_tw.redis.redis_pool import RedisPool
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import RedisServer, start_redis
@@ -91,8 +91,8 @@ class Attempts(TestCase):
                 credentials=Credentials,
                 database=0,
                 random=itertools.repeat(chance).__next__,
-                gained=lambda: None,
-                missed=missed.append,
+                on_connected=lambda: None,
+                on_missing=missed.append,
             )
             pool.open()
             clock.pump([0.025] * 1000)
@@ -225,7 +225,7 @@ class Closing(TestCase):
         while (greeting := watched.node._pool._greeting) is None:
             await deferLater(watched.node.reactor, 0)
         await watched.node.close()
-        assert greeting.state is State.CLOSED
+        assert greeting.state is ConnectionState.CLOSED
         assert await watched.outcome(GET) == "closed"
 
     async def test_never_opened(self) -> None:

@@ -14,8 +14,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.sentinel import Sentinels
-from ghmirror_tw.redis.sentinel_queries import Finder
 from ghmirror_tw.redis.servers_interface import IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from tests.fakes.interposer import interpose
@@ -35,7 +35,7 @@ def watched(case: TestCase, servers: SentinelSet, **changes: Any) -> Sentinels:
     check_s = changes.pop("check_s", NEVER_S)
     service = changes.pop("service", SERVICE)
     places = changes.pop("places", servers.places)
-    finder = Finder(
+    finder = PrimaryFinder(
         reactor=reactor,
         sentinels=[Address(*place) for place in places],
         service=service,
@@ -154,7 +154,7 @@ class Found(TestCase):
         for sentinel in servers.sentinels:
             await aside(sentinel.start)
         await until(lambda: state(sentinels) == at(servers.servers[0]))
-        await until(lambda: "knows no service" in other.finder.why)
+        await until(lambda: "knows no service" in other.finder.reason)
         assert other.primary is None
 
     async def test_majority(self) -> None:
@@ -215,8 +215,8 @@ class Found(TestCase):
         sentinels.open()
         await sentinels.settled()
         assert sentinels.primary is None
-        assert "unlikely" not in repr(sentinels) + sentinels.finder.why + sentinels._said
-        assert "WRONGPASS" in sentinels.finder.why
+        assert "unlikely" not in repr(sentinels) + sentinels.finder.reason + sentinels._logged
+        assert "WRONGPASS" in sentinels.finder.reason
 
     async def test_tls(self) -> None:
         """With a trust root the data are under TLS, and verified; Sentinels are asked without."""
@@ -255,7 +255,7 @@ class FailedOver(TestCase):
         assert not writer.wrong
         assert state(sentinels) == at(successor)
         assert not await writer.lost(successor, since)
-        await until(lambda: not sentinels._leaving)
+        await until(lambda: not sentinels._closing_nodes)
 
     async def test_paused(self) -> None:
         """What a primary that hung is sent is not believed when it goes on as one."""
@@ -323,7 +323,7 @@ class FailedOver(TestCase):
         await sentinels.settled()
         assert sentinels.primary is None
         assert not sentinels.reading
-        await until(lambda: "is no primary" in sentinels._said)
+        await until(lambda: "is not a primary" in sentinels._logged)
         await aside(replica.ask, "REPLICAOF", "NO", "ONE")
         await until(lambda: state(sentinels) == at(replica))
 
@@ -335,7 +335,7 @@ class FailedOver(TestCase):
         for sentinel in servers.sentinels:
             sentinel.kill()
         await writer.goes_on()
-        await until(lambda: "can't be asked" in sentinels._said)
+        await until(lambda: "Connection was refused" in sentinels._logged)
         await aside(servers.servers[0].ask, "CLIENT", "KILL", "TYPE", "normal")
         await until(lambda: bool(writer.failures))
         await writer.goes_on()

@@ -208,7 +208,7 @@ def test_unreadable_redirections_are_refused(message: str) -> None:
 def test_a_moved_slot_moves_alone() -> None:
     """Taking one slot leaves its neighbours where they were."""
     slots = read_slots([[0, SLOTS - 1, node(b"a")]], ASKED)
-    slots.take(7, 7, Address("b", 1))
+    slots.assign(7, 7, Address("b", 1))
     assert [slots.owner(slot) for slot in (6, 7, 8)] == [
         Address(host, port) for host, port in (("a", 6379), ("b", 1), ("a", 6379))
     ]

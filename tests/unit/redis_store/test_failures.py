@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, DeferredList
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.redis.pipeline import _Exchange
+from ghmirror_tw.redis.pipeline import _Pipeline
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import start_redis
 from tests.unit.redis.nodes import (
@@ -29,7 +29,7 @@ from tests.unit.redis.nodes import (
 def exchanges() -> int:
     """Count what still waits for replies, or is kept by somebody although it does not."""
     gc.collect()
-    return sum(isinstance(each, _Exchange) for each in gc.get_objects())
+    return sum(isinstance(each, _Pipeline) for each in gc.get_objects())
 
 
 class Gone(TestCase):
@@ -126,7 +126,7 @@ class Silent(TestCase):
         await DeferredList([watched.ask(GET) for _ in range(3)], consumeErrors=True)
         assert not watched.node.reading
         for _ in range(5):
-            watched.node._trials.reached()
+            watched.node._health.reachable()
             await deferLater(watched.node.reactor, 0)
         assert sum(len(connection._sent) for connection in watched.connections) == 3 + 2
 
@@ -137,7 +137,7 @@ class Silent(TestCase):
         watched = await working_node(self, between.address, idle_s=0.5, timeout_s=SOON_S)
         between.silent = True
         await watched.fails()
-        assert "it does not answer" in watched.failures
+        assert "no reply" in watched.failures
         between.silent = False
         await watched.works()
 

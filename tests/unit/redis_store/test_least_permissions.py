@@ -15,12 +15,12 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.caching.records import RECENCY_LENGTH
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
+from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.sentinel import Sentinels
-from ghmirror_tw.redis.sentinel_queries import Finder
 from ghmirror_tw.redis.servers_interface import Purpose, RedisUnavailableError
 from ghmirror_tw.redis.shards import Shards
-from ghmirror_tw.redis.single_server import Single
 from ghmirror_tw.redis.slots import slot_of_tag
+from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
@@ -130,7 +130,7 @@ class LeastPrivilege(TestCase):
             credentials=lambda: USER,
             database=database,
         )
-        servers = Single(node)
+        servers = SingleServer(node)
         self.addCleanup(servers.close)
         servers.open()
         await servers.settled()
@@ -236,7 +236,7 @@ class Sets(TestCase):
     async def test_sentinels_take_more(self) -> None:
         """Who is said to be the primary is asked whether it is."""
         servers = await open_sentinels(self)
-        finder = Finder(
+        finder = PrimaryFinder(
             reactor=reactor,
             sentinels=[Address(*place) for place in servers.places],
             service=SERVICE,

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
+from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from ghmirror_tw.store import write_behind as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
@@ -35,7 +35,7 @@ class Lost(TestCase):
             for store in made:
                 store.changed()
 
-        store = await open_store(self, Single(node_at(self.server.address, changed=changed)))
+        store = await open_store(self, SingleServer(node_at(self.server.address, changed=changed)))
         made.append(store)
         store.changed()
         return store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.servers_interface import IServers
-from ghmirror_tw.redis.single_server import PrimaryAndReader
+from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Stopped, reactor

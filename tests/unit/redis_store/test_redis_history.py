@@ -11,10 +11,10 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.redis.address import Address, Credentials
+from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.sentinel import Sentinels
-from ghmirror_tw.redis.sentinel_queries import Finder
 from ghmirror_tw.redis.servers_interface import IServers
-from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store import redis_history as history_module
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.failover import FailoverStore
@@ -75,7 +75,7 @@ class Mirrors(TestCase):
             connected=connected,
             timeout_s=self.node_timeout_s,
         )
-        made.append(await open_store(self, Single(node), timeout_s=self.node_timeout_s))
+        made.append(await open_store(self, SingleServer(node), timeout_s=self.node_timeout_s))
         return made[0]
 
 
@@ -390,7 +390,7 @@ class Primaries(TestCase):
 
         sentinels = Sentinels(
             reactor=reactor,
-            finder=Finder(
+            finder=PrimaryFinder(
                 reactor=reactor,
                 sentinels=[Address(*place) for place in servers.places],
                 service=SERVICE,

@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
@@ -39,7 +39,7 @@ async def open_semaphores(
     case: TestCase, server: RedisServer | Interposer, **more: Any
 ) -> RedisSemaphores:
     """Return semaphores in a server, which is connected."""
-    servers = Single(node_at(server.address))
+    servers = SingleServer(node_at(server.address))
     records = RedisRecords(
         servers, Codec(b""), ContentThreads(reactor), reactor.seconds, PREFIX, DAY_S, DAY_S
     )

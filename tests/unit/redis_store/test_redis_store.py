@@ -6,7 +6,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.redis.server_figures import total
+from ghmirror_tw.redis.server_statistics import total
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.store.store_interface import IStore
 from tests.harness.home import reactor
@@ -38,14 +38,14 @@ class Shown(TestCase):
         """Bytes and evictions, for all servers together; nothing where nobody can be asked."""
         server = start_redis(self)
         store = await open_store(self, server.address)
-        await store.figures.ask()
+        await store.figures.read()
         assert (store.figures.used_bytes or 0) > 100_000
         assert store.figures.evictions == 0
         server.kill()
         while store.available:
             await deferLater(reactor, 0.01)
         try:
-            await store.figures.ask()
+            await store.figures.read()
         except RedisUnavailableError:
             assert store.figures.used_bytes is None
         assert total("used_memory", [b"a:1\r\nused_memory:5\r\n", b"used_memory:7", None]) == 12

@@ -24,16 +24,16 @@ class Together(TestCase):
 
     async def test_small_questions_share_one(self) -> None:
         """So they go in one piece."""
-        self.patch(connection_module, "_LATELY_S", 60.0)
+        self.patch(connection_module, "_SWIFT_REPLY_S", 60.0)
         asked = [self.watched.ask(GET) for _ in range(20)]
         assert self.busy() == [20, 0]
         assert await DeferredList(asked) == [(True, [None])] * 20
         assert self.busy() == [0, 0]
-        assert [each.burden_bytes for each in self.watched.connections] == [0, 0]
+        assert [each.load_bytes for each in self.watched.connections] == [0, 0]
 
     async def test_nothing_queues_behind_content(self) -> None:
         """Neither behind what is sent, nor behind what may come."""
-        self.patch(connection_module, "_LATELY_S", 60.0)
+        self.patch(connection_module, "_SWIFT_REPLY_S", 60.0)
         for large in (command("SET", "t:b", "x" * 100_000), Command((b"GET", b"t:b"), large=True)):
             first = self.watched.ask(large)
             small = [self.watched.ask(GET) for _ in range(5)]
@@ -42,7 +42,7 @@ class Together(TestCase):
 
     async def test_who_is_slow_gets_no_more(self) -> None:
         """What waits for its reply for longer than usual is not joined by all that comes."""
-        self.patch(connection_module, "_LATELY_S", 0.0)
+        self.patch(connection_module, "_SWIFT_REPLY_S", 0.0)
         self.server.pause()
         asked = [self.watched.ask(GET)]
         await deferLater(self.watched.node.reactor, 0.001)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Grant, Known
-from ghmirror_tw.redis.single_server import Single
+from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.store_interface import Deadline
@@ -30,7 +30,7 @@ class Turns(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.server = start_redis(self)
         self.node = node_at(self.server.address, pool_size=1)
-        self.store = await open_store(self, Single(self.node))
+        self.store = await open_store(self, SingleServer(self.node))
         while self.under_way():  # its own figures
             await deferLater(reactor, 0.0)
 

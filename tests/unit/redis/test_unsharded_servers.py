@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from ghmirror_tw.redis.servers_interface import Command, IServers, RedisUnavailableError
-from ghmirror_tw.redis.single_server import PrimaryAndReader, Single
+from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from tests.fakes.interposer import interpose
 from tests.harness.redis_servers import RedisServer, start_redis
 from tests.unit.redis.nodes import (
@@ -41,7 +41,7 @@ class One(TestCase):
         """It is asked for everything, and says how it is."""
         server = start_redis(self)
         watched = watched_node(self, server.address)
-        servers: Any = Single(watched.node)
+        servers: Any = SingleServer(watched.node)
         assert verifyObject(IServers, servers)
         assert not servers.reading
         servers.open()

@@ -6,21 +6,21 @@ from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.redis.steps import Steps
+from ghmirror_tw.redis.step_timer import StepTimer
 
 
 @define(eq=False, slots=False)
 class Waiter:
     """Takes so many steps, so far apart, and notes when."""
 
-    steps: Steps
+    steps: StepTimer
     pause_s: float
     left: int
     due: float = 0.0
     at: list[float] = field(factory=list)
 
     def begin(self) -> None:
-        self.steps.wait(self, self.pause_s)
+        self.steps.schedule(self, self.pause_s)
 
     def step(self) -> None:
         self.at.append(self.steps.reactor.seconds())
@@ -34,7 +34,7 @@ class Passing(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.steps = Steps(self.clock)
+        self.steps = StepTimer(self.clock)
 
     def waiter(self, pause_s: float, left: int = 3) -> Waiter:
         waiter = Waiter(self.steps, pause_s, left)
@@ -42,7 +42,7 @@ class Passing(SynchronousTestCase):
         return waiter
 
     def test_each_has_its_own_time(self) -> None:
-        """Steps come when they are due, whoever began first."""
+        """StepTimer come when they are due, whoever began first."""
         slow = self.waiter(2.0)
         self.clock.advance(0.5)
         quick = self.waiter(0.25)
@@ -70,7 +70,7 @@ class Passing(SynchronousTestCase):
     def test_who_has_stopped(self) -> None:
         """No step comes any more, not even where another's step has stopped it."""
         one, other = self.waiter(1.0), self.waiter(1.0)
-        one.step = lambda: self.steps.stop(other)  # type: ignore[method-assign]
+        one.step = lambda: self.steps.cancel(other)  # type: ignore[method-assign]
         self.clock.pump([0.5] * 10)
         assert other.at == []
         assert not self.clock.getDelayedCalls()

@@ -1,4 +1,4 @@
-"""The simple ways to have a store's servers: one, or a primary and a reader."""
+"""Servers without shards: a single one, or a primary with an endpoint of its replicas."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ghmirror_tw.redis.servers_interface import (
     Reply,
 )
 
-#: After these nobody knows whether the server carried the commands out.
-_UNKNOWN: Final = frozenset({"timeout", "lost"})
+#: After these failures the server may have executed the commands.
+_MAYBE_EXECUTED: Final = frozenset({"timeout", "lost"})
 
 
 @implementer(IServers)
 @define(eq=False)
-class Single:
-    """One server for everything."""
+class SingleServer:
+    """One server for all purposes."""
 
     node: Node
     sharded: bool = False
@@ -34,17 +34,17 @@ class Single:
 
     @property
     def reading(self) -> bool:
-        """Whether it answers questions."""
+        """Whether it can be read."""
         return self.node.reading
 
     @property
     def writing(self) -> bool:
-        """Whether it takes changes."""
+        """Whether it can be written."""
         return self.node.writing
 
     @property
     def returns(self) -> int:
-        """How often it has come back."""
+        """How often it was available again."""
         return self.node.returns
 
     def open(self) -> None:
@@ -52,7 +52,7 @@ class Single:
         self.node.open()
 
     def settled(self) -> Deferred[None]:
-        """Fire when it is known for the first time whether the server can be asked."""
+        """Fire when its availability is known for the first time."""
         return self.node.settled()
 
     def ask(
@@ -62,15 +62,15 @@ class Single:
         purpose: Purpose,
         timeout_s: float,
     ) -> Deferred[list[Reply]]:
-        """Send *commands* together, and return a reply to each."""
+        """Send *commands* together."""
         return self.node.ask(commands, purpose, timeout_s)
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the one that there is."""
+        """Return the one node."""
         return (self.node,)
 
     def primaries(self) -> tuple[Node, ...]:
-        """Return the one that there is."""
+        """Return the one node."""
         return (self.node,)
 
     def close(self) -> Deferred[None]:
@@ -81,9 +81,9 @@ class Single:
 @implementer(IServers)
 @define(eq=False)
 class PrimaryAndReader:
-    """A primary, and an endpoint of its replicas for what may lag.
+    """A primary, and an endpoint of its replicas for READ.
 
-    What the reader can't answer, and has not begun to, the primary is asked.
+    If the reader has not executed the commands, they are sent to the primary.
     """
 
     primary: Node
@@ -94,17 +94,17 @@ class PrimaryAndReader:
 
     @property
     def reading(self) -> bool:
-        """Whether the primary answers questions: some are for nobody else."""
+        """Whether the primary can be read: it alone replies to CURRENT."""
         return self.primary.reading
 
     @property
     def writing(self) -> bool:
-        """Whether the primary takes changes."""
+        """Whether the primary can be written."""
         return self.primary.writing
 
     @property
     def returns(self) -> int:
-        """How often the primary has come back."""
+        """How often the primary was available again."""
         return self.primary.returns
 
     def open(self) -> None:
@@ -113,7 +113,7 @@ class PrimaryAndReader:
         self.reader.open()
 
     def settled(self) -> Deferred[None]:
-        """Fire when it is known for the first time of both whether they can be asked."""
+        """Fire when the availability of both is known for the first time."""
         both = DeferredList([self.primary.settled(), self.reader.settled()])
         return both.addCallback(lambda _: None)
 
@@ -124,23 +124,23 @@ class PrimaryAndReader:
         purpose: Purpose,
         timeout_s: float,
     ) -> Deferred[list[Reply]]:
-        """Send *commands* together, and return a reply to each."""
+        """Send *commands* together."""
         if purpose is not Purpose.READ or not self.reader.reading:
             return self.primary.ask(commands, purpose, timeout_s)
         began = self.reactor.seconds()
 
-        def refused(failure: Failure) -> Deferred[list[Reply]]:
+        def send_to_primary(failure: Failure) -> Deferred[list[Reply]]:
             error = failure.value
-            if not isinstance(error, RedisUnavailableError) or error.reason in _UNKNOWN:
+            if not isinstance(error, RedisUnavailableError) or error.reason in _MAYBE_EXECUTED:
                 return fail(failure)
             left_s = timeout_s - (self.reactor.seconds() - began)
             return self.primary.ask(commands, purpose, left_s)
 
-        asked = self.reader.ask(commands, purpose, timeout_s)
-        return asked.addErrback(refused)
+        replies = self.reader.ask(commands, purpose, timeout_s)
+        return replies.addErrback(send_to_primary)
 
     def nodes(self) -> tuple[Node, ...]:
-        """Return the reader, or the primary if that one doesn't answer."""
+        """Return the reader, or the primary if the reader is unavailable."""
         return (self.reader if self.reader.reading else self.primary,)
 
     def primaries(self) -> tuple[Node, ...]:
