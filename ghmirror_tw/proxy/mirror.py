@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 from math import ceil, inf
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -46,9 +47,9 @@ from ghmirror_tw.proxy.revalidation import Revalidation, passed_on
 from ghmirror_tw.proxy.stored_content import fetched
 from ghmirror_tw.runtime.patient import Patient
 from ghmirror_tw.runtime.quantities import duration
+from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.runtime.single_flight import Departure, SingleFlight
 from ghmirror_tw.runtime.thread_pool import ContentThreads
-from ghmirror_tw.store.restore_barrier import RestoreBarrier, looks
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.availability import Availability
@@ -604,12 +605,13 @@ class Mirror:
 
         The time for GitHub's answer isn't used up by what is no fault of GitHub's.
         """
-        if self._is_cold(known):
-            asked = evolve(asked, deadline=asked.deadline + self.barrier.longest_s)
-        pauses = looks()
-        while self.barrier.is_shut and self._is_cold(known) and not asked.probing:
-            await self.barrier.opened(next(pauses))
-            known = await self._look_up(asked, current=True)
+        if not self._is_cold(known):
+            return asked, known
+        asked = evolve(asked, deadline=asked.deadline + self.barrier.longest_s)
+        if not asked.probing:
+            known = await self.barrier.until_found(
+                partial(self._look_up, asked, current=True), lambda known: not self._is_cold(known)
+            )
         return asked, known
 
     # When GitHub doesn't say.

@@ -52,8 +52,8 @@ from ghmirror_tw.proxy.exchange import (
 from ghmirror_tw.proxy.link_proofs import NoPagesError, NoSuchPageError, Proofs
 from ghmirror_tw.proxy.stored_content import fetched
 from ghmirror_tw.runtime.quantities import size
+from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.runtime.thread_pool import ContentThreads
-from ghmirror_tw.store.restore_barrier import RestoreBarrier, looks
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.byte_budget import Budgets, Room
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
@@ -167,15 +167,14 @@ class Revalidation:
 
         While a store is being filled, what is listed may come before its content does.
         """
-        pauses, barrier, grant = looks(), self.world.barrier, known.grant
-        while True:
-            stored = await fetched(
-                self.store, self.world.budgets, known, asked.key, wanted, asked.store_deadline
-            )
-            there = bool(stored) if grant is None else grant.digest in stored
-            if there or asked.probing or not barrier.is_shut:
-                return stored
-            await barrier.opened(next(pauses))
+        grant = known.grant
+
+        def is_found(stored: dict[str, Representation]) -> bool:
+            return asked.probing or (bool(stored) if grant is None else grant.digest in stored)
+
+        budgets, deadline = self.world.budgets, asked.store_deadline
+        fetch = partial(fetched, self.store, budgets, known, asked.key, wanted, deadline)
+        return await self.world.barrier.until_found(fetch, is_found)
 
     def _guesses(self, asked: Lookup, known: Known, now: float) -> tuple[Validator, ...]:
         """Return validators where there is nothing to validate: the client's own, or `[]`."""

@@ -13,11 +13,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, release, run_with_lease
 from ghmirror_tw.snapshots.schedule import SnapshotMetrics
 from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError, SnapshotError, TargetError
 from ghmirror_tw.snapshots.snapshot_repository import CheckedSnapshot, SnapshotRepository
-from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
 #: The interval of checks whether another replica has restored the store, in seconds.
 _CHECK_S: Final = 0.5

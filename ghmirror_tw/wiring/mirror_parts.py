@@ -16,10 +16,10 @@ from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.proxy.exchange import MirrorOptions
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.runtime.certificate_authorities import Replaceable
+from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.restore_barrier import RestoreBarrier
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.telemetry.status_document import StatusDocument
 from ghmirror_tw.upstream.availability import Availability

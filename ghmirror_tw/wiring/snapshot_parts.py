@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.caching.key import server_id
 from ghmirror_tw.config.settings import Settings, Snapshot
+from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.snapshots.aws_service import AwsAccess, AwsService, load_boto3
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.directory_target import DirectoryTarget
@@ -25,7 +26,6 @@ from ghmirror_tw.snapshots.schedule import Schedule, SnapshotMetrics
 from ghmirror_tw.snapshots.snapshot_names import owner_of
 from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
 #: The interval of checks for a Redis that was emptied without becoming unavailable, in seconds.
 _CHECK_MARK_S: Final = 5.0

@@ -301,7 +301,7 @@ class Late(TestCase):
         barrier.shut("somebody")
         self.github.put("/new", {"b": 1})
         asked = start(self.home.get("/new", token="alice-1"))
-        await until(lambda: bool(barrier._waiters))
+        await until(lambda: barrier.waiting > 0)
         self.home.move_on(31.0)
         barrier.open("somebody")
         assert (await asked).status == 200

@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, run_with_lease
 from ghmirror_tw.snapshots.restorer import Restorer
 from ghmirror_tw.snapshots.snapshot_errors import PermanentTargetError
-from ghmirror_tw.store.restore_barrier import RestoreBarrier
 
 
 @define
