@@ -300,7 +300,7 @@ class Offline(TestCase):
             for token in ("alice-1", "bob-1"):
                 got = await self.home.get(f"/repos/o/{number}", token=token)
                 assert (got.status, got.outcome) == (502, "detail=broken-answer")
-                assert "larger than this mirror takes" in got.json["message"]
+                assert "larger than this mirror accepts" in got.json["message"]
         assert not self.home.house.availability.failures
 
     async def test_who_had_no_time_left_proves_nothing(self) -> None:
