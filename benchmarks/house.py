@@ -38,7 +38,7 @@ from benchmarks.starving import waited
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.runtime.garbage_collection import leave_alone
+from ghmirror_tw.runtime.garbage_collection import freeze_objects
 from ghmirror_tw.snapshots.aws_service import load_boto3
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive
@@ -212,7 +212,7 @@ class Filled:
         )
         load_boto3()  # as it is where S3 is the target
         gc.collect()
-        leave_alone()  # as the service does
+        freeze_objects()  # as the service does
         self.held_up.open()
         return f"http://127.0.0.1:{port.getHost().port}"
 

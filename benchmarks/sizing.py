@@ -28,7 +28,7 @@ from ghmirror_tw.caching.representations import representation_of
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_records import RedisRecords
-from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.harness.redis_servers import Client, RedisServer

@@ -19,7 +19,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from ghmirror_tw.runtime.garbage_collection import leave_alone
+from ghmirror_tw.runtime.garbage_collection import freeze_objects
 from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.mirror_resource import MirrorResource
@@ -205,7 +205,7 @@ class MirrorService(MultiService):
         # All that is there by now stays: the collector would go through it again and again, and
         # through the records of a store, which hang on it.
         gc.collect()
-        leave_alone()
+        freeze_objects()
         self.reactor.callWhenRunning(self._take_signals)
 
     def _when_settled(self) -> None:

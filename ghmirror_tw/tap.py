@@ -35,7 +35,7 @@ def makeService(options: Options) -> MultiService:
     """Return the service that twistd runs."""
     from twisted.internet import reactor  # noqa: PLC0415 - twistd chooses it before this call
 
-    SteadyClock().rule(reactor)
+    SteadyClock().install(reactor)
     twistd = getattr(options, "parent", None) or {}
     try:
         return build_service(reactor, options.settings, options["config"], twistd)

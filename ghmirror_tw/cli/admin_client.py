@@ -96,7 +96,7 @@ class _Endpoints:
         host = uri.host.decode("ascii").strip("[]")
         endpoint = HostnameEndpoint(self.reactor, host, uri.port)
         if uri.scheme == b"https":
-            return VerifiedTLS.to(host, trust_root("")).over(endpoint)
+            return VerifiedTLS.for_host(host, trust_root("")).wrap(endpoint)
         return endpoint
 
 

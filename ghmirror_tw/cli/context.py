@@ -17,7 +17,7 @@ from ghmirror_tw.cli.output import Output
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.snapshots.lease import LeaseLostError
 from ghmirror_tw.snapshots.snapshot_errors import (
     DamagedError,

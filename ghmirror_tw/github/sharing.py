@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ghmirror_tw.runtime.evidence import Evidence, Observation, Quorum
+from ghmirror_tw.runtime.quorum import Evidence, Observation, Quorum
 
 #: The age of the oldest counterevidence that counts, in seconds.
 WINDOW_S: Final = 600.0

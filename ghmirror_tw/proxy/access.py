@@ -15,18 +15,16 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.exchange import MirrorOptions
-from ghmirror_tw.upstream.outgoing_request import Upload
-from ghmirror_tw.upstream.response import BufferedContent, Response
-from ghmirror_tw.upstream.users import (
+from ghmirror_tw.upstream.login_responses import (
     VIEWER_QUERY,
-    BadCredentialError,
-    LoginUnknownError,
-    Users,
     is_app_jwt,
     parse_app,
     parse_login,
     parse_viewer,
 )
+from ghmirror_tw.upstream.outgoing_request import Upload
+from ghmirror_tw.upstream.response import BufferedContent, Response
+from ghmirror_tw.upstream.users import BadCredentialError, LoginUnknownError, Users
 
 #: Sends a request of the mirror's own and returns the whole response. Raises `LoginUnknownError`.
 AskSelf = Callable[[Request, Upload | None], Awaitable[Response]]
@@ -82,7 +80,7 @@ class AccessControl:
         if request.authorization is None:
             raise error_responses.no_credential()
         try:
-            may_use = await self.users.may_use(
+            may_use = await self.users.is_allowed(
                 credential,
                 lambda: self._login_of(request),
                 allowed,

@@ -25,9 +25,9 @@ from ghmirror_tw.proxy.revalidation import passed_on
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.limits import RateLimitedError
+from ghmirror_tw.upstream.login_responses import is_app_jwt
 from ghmirror_tw.upstream.response import BufferedContent, Response
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
-from ghmirror_tw.upstream.users import is_app_jwt
 
 TARGET: Final = b"/rate_limit"
 _JSON: Final = b"application/vnd.github+json"

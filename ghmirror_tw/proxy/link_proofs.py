@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from ghmirror_tw.github.link_conditions import LinkConditions, next_page
 from ghmirror_tw.github.page_parameters import list_identity, page_number, page_size, with_page
-from ghmirror_tw.runtime.recent_cache import Lately
+from ghmirror_tw.runtime.recent_cache import RecentCache
 
 #: How long a walk through the pages of a list uses a proof, in seconds, each page once.
 WALK_S: Final = 10.0
@@ -66,16 +66,16 @@ class Proofs:
 
     now: Callable[[], float]
     #: By page: the number of its items, and when the request for it was sent (seconds).
-    _seen: Lately[Hashable, tuple[int, float]] = field(factory=lambda: Lately(_MOST))
+    _seen: RecentCache[Hashable, tuple[int, float]] = field(factory=lambda: RecentCache(_MOST))
     #: By page: when the client last received it.
-    _answered: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
+    _answered: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: Until when a page, or a list with numbered pages, is known not to exist.
-    _absent: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
+    _absent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: By page: whether it came without items when a client followed a link to it.
-    _empty: Lately[Hashable, bool] = field(factory=lambda: Lately(_MOST))
+    _empty: RecentCache[Hashable, bool] = field(factory=lambda: RecentCache(_MOST))
     _any_empty: bool = False
     #: Until when it is known that GitHub sends a link to a page although that is empty.
-    _linked: Lately[Hashable, float] = field(factory=lambda: Lately(_MOST))
+    _linked: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
 
     def has_no_pages(self, walk: Walk) -> bool:
         """Tell whether GitHub has recently refused numbered pages of the list."""

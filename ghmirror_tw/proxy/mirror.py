@@ -45,24 +45,25 @@ from ghmirror_tw.proxy.exchange import Lookup, MirrorOptions
 from ghmirror_tw.proxy.link_proofs import Proofs
 from ghmirror_tw.proxy.revalidation import Revalidation, passed_on
 from ghmirror_tw.proxy.stored_content import fetched
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.patient import Patient
 from ghmirror_tw.runtime.quantities import duration
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.runtime.single_flight import Departure, SingleFlight
-from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.availability import Availability
-from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
+from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limits import RateLimitedError
+from ghmirror_tw.upstream.login_responses import parse_login
 from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester, Upload
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_queue import Slot
 from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.sender import Sender
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
-from ghmirror_tw.upstream.users import LoginUnknownError, Users, parse_login
+from ghmirror_tw.upstream.users import LoginUnknownError, Users
 
 R = TypeVar("R")
 
@@ -117,9 +118,9 @@ class Mirror:
     options: MirrorOptions
     sharing: Sharing
     barrier: RestoreBarrier
-    availability: Availability
+    github_breaker: GitHubBreaker
     limiter: RateLimiter
-    budgets: Budgets
+    budgets: ByteBudgets
     sender: Sender = field(init=False)
     proofs: Proofs = field(init=False)
     _flights: SingleFlight[Response] = field(factory=lambda: SingleFlight(_unwanted))
@@ -147,7 +148,7 @@ class Mirror:
             self.store,
             self.credentials,
             self.limiter,
-            self.availability,
+            self.github_breaker,
             self.metrics,
             self.options.timeout,
             self.login,
@@ -195,7 +196,7 @@ class Mirror:
         deadline = began + self.options.timeout
         if self.options.allowed_users:
             refused = await self._admission.admit(
-                request, requester.credential, self.options, offline=self.availability.offline
+                request, requester.credential, self.options, offline=self.github_breaker.is_open
             )
             if refused is not None:
                 return refused
@@ -452,7 +453,7 @@ class Mirror:
         if (
             authorization is None
             or self.credentials.is_accepted(requester.token)
-            or self.availability.offline
+            or self.github_breaker.is_open
             or request.fields.get(b"x-github-otp") is not None
             or not self._checks.may_check(authorization)
         ):
@@ -642,11 +643,11 @@ class Mirror:
         now, stop = self.now(), None
         if self.sender.limits.any_known:
             stop = self.sender.limits.applying(asked.requester.token, asked.scopes, now)
-        if has_grant and (stop is not None or self.availability.offline):
+        if has_grant and (stop is not None or self.github_breaker.is_open):
             reason = "offline" if stop is None else stop.limit.kind.reason
             stale = await self._stale(asked, reason, None)
             if stale is not None:
-                if stop is None and self.availability.takes_trial(now):
+                if stop is None and self.github_breaker.acquire_probe(now):
                     self._ask_aside(asked, known)
                 return stale
         if stop is None and self.sender.backoffs.any_known:
@@ -907,7 +908,7 @@ class Mirror:
             self._generations.begin(name, known=known)
             self.store.revoke(name, new_epoch(accepted=False))
         # The hybrid clock may be ahead of the machine's, by which later logins are noted.
-        self.users.revoke(credential, min(asked_at, self.now()))
+        self.users.note_rejection(credential, min(asked_at, self.now()))
 
     async def _learn_login(self, asked: Lookup, response: Response) -> None:
         """Remember whose credential this is, when GitHub has just said so."""
@@ -921,7 +922,7 @@ class Mirror:
         login = parse_login(await self._plain(response))
         if login is not None and not asked.head:
             for name in set(asked.requester):
-                self.users.learn(name, login, self.now())
+                self.users.note_login(name, login, self.now())
 
 
 def _is_not_for(asked: Lookup, response: Response) -> bool:
@@ -946,7 +947,7 @@ def _unwanted(said: Response | Failure) -> None:
         said.incoming.abort()
 
 
-async def _mutates(request: Request, upload: Upload | None, budgets: Budgets) -> bool:
+async def _mutates(request: Request, upload: Upload | None, budgets: ByteBudgets) -> bool:
     """Tell whether a request may change later responses; for GraphQL, its content is read.
 
     Not where it is large and there is no room for it: it counts as a mutation then.

@@ -51,16 +51,16 @@ from ghmirror_tw.proxy.exchange import (
 )
 from ghmirror_tw.proxy.link_proofs import NoPagesError, NoSuchPageError, Proofs
 from ghmirror_tw.proxy.stored_content import fetched
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.quantities import size
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
-from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.store_interface import IStore
-from ghmirror_tw.upstream.byte_budget import Budgets, Room
+from ghmirror_tw.upstream.byte_budget import ByteBudgets, GrowingReservation
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
-from ghmirror_tw.upstream.incoming_content import HeldContent
 from ghmirror_tw.upstream.limit_detection import LIMIT_CONTENT_BYTES
 from ghmirror_tw.upstream.limits import RateLimitedError, limited
 from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester
+from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseError, Response
 from ghmirror_tw.upstream.sender import Sender
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError, UpstreamResponse
@@ -89,7 +89,7 @@ class RevalidationContext(Protocol):
         """Whether the store is being filled."""
 
     @property
-    def budgets(self) -> Budgets:
+    def budgets(self) -> ByteBudgets:
         """How many bytes of content may be held."""
 
     def now(self) -> float:
@@ -404,16 +404,16 @@ class Revalidation:
                 self.world.unstorable(asked, why)
             return passed_on(reply, self._body(reply, content))
 
-    async def _collect(self, reply: UpstreamResponse) -> tuple[bytes | None, Room]:
+    async def _collect(self, reply: UpstreamResponse) -> tuple[bytes | None, GrowingReservation]:
         """Return the content, or None where it is too large to be held, and the room it takes."""
         limit, budgets = self.world.options.max_stored_size, self.world.budgets
-        room = budgets.room(limit, reply.content.length)
+        room = budgets.growing_reservation(limit, reply.content.length)
         try:
             content = await reply.content.collect(limit, _coding(reply), room)
         except BaseException:
             room.release()
             raise
-        return content, (budgets.room(0, 0) if content is None else room)
+        return content, (budgets.growing_reservation(0, 0) if content is None else room)
 
     def _body(
         self, reply: UpstreamResponse, content: bytes | None
@@ -422,7 +422,7 @@ class Revalidation:
         if content is None:
             return reply.content
         whole = BufferedContent(content, _coding(reply))
-        self.world.budgets.keep(whole, content)
+        self.world.budgets.track(whole, content)
         return whole
 
     async def _server_error(self, turn: Exchange) -> Response | MirrorError:
@@ -477,7 +477,7 @@ class Revalidation:
         """Store the content of a 200, if it is complete and not too large; else return why not."""
         if content is None:
             return "too-large"
-        if not turn.reply.content.certain:
+        if not turn.reply.content.is_delimited:
             return "uncertain-end"
         return await self._store(turn, content)
 
@@ -500,7 +500,7 @@ class Revalidation:
         if represented is None:
             return "short-lived-urls"
         stored, shareable = represented
-        self.world.budgets.keep(stored, stored.packed)
+        self.world.budgets.track(stored, stored.packed)
         grant, entry = update.from_200(known, stored, self._word(turn), shareable=shareable)
         self.store.store_response(asked.key, asked.credential, stored, grant, entry)
         if stored.items is not None and not asked.probing:
@@ -570,7 +570,7 @@ def limited_answer(reply: UpstreamResponse, limit: Limit, now: float) -> Respons
 
     Where its content is missing (HEAD), or does not unpack, GitHub's usual content replaces it.
     """
-    content = reply.content.content if isinstance(reply.content, HeldContent) else b""
+    content = reply.content.content if isinstance(reply.content, ReceivedContent) else b""
     response = passed_on(reply, BufferedContent(content, _coding(reply)))
     try:
         readable = bool(decoded(content, _coding(reply), LIMIT_CONTENT_BYTES))

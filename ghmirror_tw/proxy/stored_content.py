@@ -9,12 +9,12 @@ from twisted.internet.defer import Deferred
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known, Representation
 from ghmirror_tw.store.store_interface import Deadline, IStore
-from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
+from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
 
 
 def fetched(  # noqa: PLR0913, PLR0917 - the parameters of `IStore.fetch`, and two more
     store: IStore,
-    budgets: Budgets,
+    budgets: ByteBudgets,
     known: Known,
     key: CacheKey,
     digests: tuple[str, ...],
@@ -37,7 +37,7 @@ def fetched(  # noqa: PLR0913, PLR0917 - the parameters of `IStore.fetch`, and t
 
 async def _fetched(  # noqa: PLR0913, PLR0917 - see above
     store: Any,
-    budgets: Budgets,
+    budgets: ByteBudgets,
     size: int,
     key: CacheKey,
     digests: tuple[str, ...],
@@ -56,5 +56,5 @@ async def _fetched(  # noqa: PLR0913, PLR0917 - see above
         )
         # The reservation was for the size without gzip.
         for representation in found.values():
-            budgets.keep(representation, representation.packed)
+            budgets.track(representation, representation.packed)
         return found

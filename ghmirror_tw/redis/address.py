@@ -12,7 +12,7 @@ from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
 
-from ghmirror_tw.runtime.certificate_authorities import Replaceable
+from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust
 from ghmirror_tw.runtime.server_identity import VerifiedTLS
 
 
@@ -81,9 +81,9 @@ class _TLSEndpoint:
     _wrapped: Any = field(init=False, default=None)
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        trust = self.trust.current if isinstance(self.trust, Replaceable) else self.trust
+        trust = self.trust.current if isinstance(self.trust, ReplaceableTrust) else self.trust
         if trust is not self._trusted:
-            self._wrapped = VerifiedTLS.to(self.host, trust).over(self.plain)
+            self._wrapped = VerifiedTLS.for_host(self.host, trust).wrap(self.plain)
             self._trusted = trust
         connected: Deferred[IProtocol] = self._wrapped.connect(factory)
         return connected

@@ -41,7 +41,7 @@ from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import BEAT
-from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.remote_interface import MakeHistory
 
 #: How often each mirror sends a beat, in seconds.
@@ -169,7 +169,9 @@ class History:
 
     def looked(self, timeout_s: float) -> Deferred[None]:
         """Fire when the history is known, or when *timeout_s* has passed."""
-        return succeed(None) if self.is_known else waiting(self.reactor, self._waiters, timeout_s)
+        return (
+            succeed(None) if self.is_known else add_waiter(self.reactor, self._waiters, timeout_s)
+        )
 
     async def close(self) -> None:
         """Take no part any more, and tell the servers so."""

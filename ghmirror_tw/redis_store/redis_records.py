@@ -27,9 +27,9 @@ from ghmirror_tw.redis.servers_interface import (
 )
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.renewals import is_listed, is_recent
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.gather import gather
-from ghmirror_tw.runtime.recent_cache import Lately
-from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.store import record_names as names
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.remote_interface import EpochWrite
@@ -93,7 +93,7 @@ class RedisRecords:
     history: bytes | None = field(init=False, default=None)
     _prefix: bytes = field(init=False)
     # by the names of key and credential: what may be secret in them is not kept
-    _own: Lately[tuple[str, str], _Own] = field(init=False, factory=lambda: Lately(_OWN))
+    _own: RecentCache[tuple[str, str], _Own] = field(init=False, factory=lambda: RecentCache(_OWN))
 
     def __attrs_post_init__(self) -> None:
         self._prefix = self.prefix.encode("ascii") + b":"
@@ -107,7 +107,7 @@ class RedisRecords:
         """Set the current history. Epochs of other ones are not found any more."""
         if history != self.history:
             self.history = history
-            self._own = Lately(_OWN)
+            self._own = RecentCache(_OWN)
 
     def key(self, name: bytes) -> bytes:
         """Return the key of a record."""

@@ -1,1 +1,1 @@
-"""Small tools over the reactor."""
+"""Small tools over the reactor: time, Deferreds, threads, bounded tables, TLS."""

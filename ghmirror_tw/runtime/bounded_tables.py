@@ -1,4 +1,4 @@
-"""Bounded tables, which evict the entry that was stored least recently.
+"""Bounded tables that evict the least recently used entry (LRU).
 
 In those by credential, made-up credentials evict only entries of each other.
 """
@@ -16,8 +16,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 #: The largest number of entries, and of those of credentials that GitHub has not accepted yet.
-MOST: Final = 10_000
-MOST_UNKNOWN: Final = 200
+MAX_KNOWN: Final = 10_000
+MAX_UNKNOWN: Final = 200
 
 
 def store_recent(table: OrderedDict[K, V], key: K, value: V, most: int) -> tuple[K, V] | None:
@@ -35,8 +35,8 @@ class CredentialTable(Generic[K, V]):
     make up any number of them.
     """
 
-    most: int = MOST
-    most_unknown: int = MOST_UNKNOWN
+    most: int = MAX_KNOWN
+    most_unknown: int = MAX_UNKNOWN
     _known: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
     _unknown: OrderedDict[K, V] = field(init=False, factory=OrderedDict)
 

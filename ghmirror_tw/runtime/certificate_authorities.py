@@ -1,4 +1,4 @@
-"""Whom TLS connections trust: the platform's certificate authorities, and more of one's own."""
+"""Trust roots of TLS connections: the platform's certificate authorities, and configured ones."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _END = "-----END CERTIFICATE-----"
 
 @implementer(IOpenSSLTrustRoot)
 @frozen
-class PlatformAndMore:
-    """Trusts the platform's certificate authorities and those of a PEM bundle.
+class CombinedTrust:
+    """Trusts the platform's certificate authorities, and *additional* ones.
 
-    Twisted has either the one or the other; this asks both of its trust roots to do their part.
+    Twisted has a trust root for either; this one adds those of both.
     """
 
-    more: tuple[Any, ...]
+    additional: tuple[Any, ...]
 
     def _addCACertsToContext(self, context: Any) -> None:
-        for root in (platformTrust(), trustRootFromCertificates(self.more)):
+        for root in (platformTrust(), trustRootFromCertificates(self.additional)):
             root._addCACertsToContext(context)  # noqa: SLF001
 
 
 @implementer(IOpenSSLTrustRoot)
 @define(eq=False)
-class Replaceable:
-    """Trusts whom *current* does, which may be another one at the next connection."""
+class ReplaceableTrust:
+    """Trusts what *current* does, which can be replaced for the next connections."""
 
     current: IOpenSSLTrustRoot
 
@@ -39,18 +39,18 @@ class Replaceable:
 
 
 def trust_root(ca_pem: str) -> IOpenSSLTrustRoot:
-    """Return whom to trust: the platform, and the certificates of *ca_pem* (empty: none).
+    """Return the trust root: the platform's, with the certificates of *ca_pem* (empty: none).
 
-    Raises ValueError for what is no PEM certificate.
+    Raises ValueError for anything but PEM certificates.
     """
     if not ca_pem:
         platform: IOpenSSLTrustRoot = platformTrust()
         return platform
     blocks = [block + _END for block in ca_pem.split(_END)[:-1]]
     try:
-        more = tuple(Certificate.loadPEM(block.encode("ascii")) for block in blocks)
+        additional = tuple(Certificate.loadPEM(block.encode("ascii")) for block in blocks)
     except Exception as error:
         raise ValueError("a certificate in it can't be read") from error
-    if not more:
+    if not additional:
         raise ValueError("there is no PEM certificate in it")
-    return PlatformAndMore(more)
+    return CombinedTrust(additional)

@@ -1,31 +1,31 @@
-"""How many files and connections this process may have open, and how many its clients."""
+"""The limit of open files and connections of this process, and the share of its clients."""
 
 from __future__ import annotations
 
 import resource
 from typing import Final
 
-#: More than this are not asked for, even where the machine would give them.
-_MOST: Final = 65_536
-#: Kept for what is open besides connections: the log, listening ports, Redis, snapshots.
-_KEPT: Final = 128
+#: The limit is not raised above this, even where the system allows it.
+_MAX_DESCRIPTORS: Final = 65_536
+#: Reserved for other files than connections: the log, listening ports, Redis, snapshots.
+_RESERVED: Final = 128
 #: Clients get at least so many connections, whatever the limit is.
-_LEAST: Final = 64
+_MIN_CLIENTS: Final = 64
 
 
-def raise_limit() -> int:
-    """Have as many descriptors as may be had without being root; return how many."""
+def raise_descriptor_limit() -> int:
+    """Raise the limit as far as possible without being root; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
-    return wanted if soft == resource.RLIM_INFINITY else soft
+    target = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        return target
+    return target if soft == resource.RLIM_INFINITY else soft
 
 
-def for_clients(descriptors: int, to_github: int) -> int:
-    """Return how many connections clients may have, so that GitHub can still be asked.
+def max_client_connections(descriptors: int, to_github: int) -> int:
+    """Return how many connections clients may have, beside those *to_github*.
 
-    A quarter of what is left is for large uploads, which are kept in files.
+    A quarter of the rest is reserved for large uploads, which are stored in files.
     """
-    return max((descriptors - to_github - _KEPT) * 3 // 4, _LEAST)
+    return max((descriptors - to_github - _RESERVED) * 3 // 4, _MIN_CLIENTS)

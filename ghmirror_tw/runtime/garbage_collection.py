@@ -1,6 +1,6 @@
-"""What stays as long as the process, which the garbage collector needn't go through again.
+"""Objects that live as long as the process, which the garbage collector can skip.
 
-CPython's is told so; PyPy's goes through what is old seldom enough, and in steps.
+CPython is told so by `gc.freeze`. PyPy collects old objects rarely, and in steps.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import TypeVar
 R = TypeVar("R")
 
 
-def leave_alone() -> None:
-    """Leave all that is there by now, from here on."""
+def freeze_objects() -> None:
+    """Exclude all objects that exist now from garbage collection."""
     if hasattr(gc, "freeze"):
         gc.freeze()
 
 
-def made_to_stay(make: Callable[[], R]) -> R:
-    """Return what *make* makes, some hundred thousand objects that the garbage collector leaves.
+def build_permanent(build: Callable[[], R]) -> R:
+    """Return what *build* builds of some hundred thousand permanent objects.
 
-    They are there for as long as the process, and it would hold up everything to look at them.
+    Without this, collections would stop the process for as long as it takes to visit them.
     """
-    collects = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
-        made = make()
-        leave_alone()
-        return made
+        built = build()
+        freeze_objects()
+        return built
     finally:
-        if collects:
+        if was_enabled:
             gc.enable()

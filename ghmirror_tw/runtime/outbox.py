@@ -8,7 +8,7 @@ from attrs import define, field
 from twisted.internet.tcp import Connection
 
 #: So many messages wait for the end of a turn at most: a turn that is long must not hold up all.
-MOST_WAITING: Final = 16
+MAX_QUEUED: Final = 16
 #: Where fewer answers or questions are under way, each message is sent at once.
 SEVERAL: Final = 3
 #: So much is worth a system call of its own, whenever it is there.
@@ -83,7 +83,7 @@ class Outbox:
         transport._tempDataBuffer.append(data)  # noqa: SLF001
         transport._tempDataLen += len(data)  # noqa: SLF001
         self._waiting.append((transport, data))
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_QUEUED:
             self._send_all()
         elif not self._called:
             self._called = True

@@ -1,4 +1,4 @@
-"""What was made lately and may be wanted again, so that it need not be made anew."""
+"""A cache of recent values in two generations: an approximate LRU for the price of a dict."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ V = TypeVar("V")
 
 
 @define(eq=False)
-class Lately(Generic[K, V]):
-    """Holds the last *most* values that were put, and up to so many before them.
+class RecentCache(Generic[K, V]):
+    """Stores the last *max_recent* values at least, and twice as many at most.
 
-    What went is made again by who wants it. None stands for nothing.
+    Evicted values can be computed again. None is no value.
     """
 
-    most: int
+    max_recent: int
     _recent: dict[K, V] = field(init=False, factory=dict)
     _older: dict[K, V] = field(init=False, factory=dict)
 
     def put(self, key: K, value: V) -> None:
-        """Hold *value*."""
-        if key not in self._recent and len(self._recent) >= self.most:
+        """Store a value."""
+        if key not in self._recent and len(self._recent) >= self.max_recent:
             self._recent, self._older = {}, self._recent
         self._recent[key] = value
 
     def get(self, key: K) -> V | None:
-        """Return what was put lately, or None."""
+        """Return the value of a key, or None."""
         value = self._recent.get(key)
         return self._older.get(key) if value is None else value
 
     def pop(self, key: K) -> V | None:
-        """Remove a key; return what was put lately, or None."""
+        """Remove a key; return its value, or None."""
         value, older = self._recent.pop(key, None), self._older.pop(key, None)
         return older if value is None else value

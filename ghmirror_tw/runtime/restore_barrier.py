@@ -10,7 +10,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
-from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.runtime.waiters import add_waiter, wake
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class RestoreBarrier:
         return bool(self._timers)
 
     @property
-    def waiting(self) -> int:
+    def add_waiter(self) -> int:
         """How many requests wait."""
         return len(self._waiters)
 
@@ -73,7 +73,7 @@ class RestoreBarrier:
         """Fire when the barrier is open, or when *timeout_s* has passed."""
         if not self.is_shut:
             return succeed(None)
-        return waiting(self.reactor, self._waiters, timeout_s)
+        return add_waiter(self.reactor, self._waiters, timeout_s)
 
     async def until_found(
         self, look_up: Callable[[], Awaitable[T]], is_found: Callable[[T], object]

@@ -1,11 +1,10 @@
-"""TLS to servers: a connection carries no byte before the server's certificate names the host.
+"""TLS to servers: no byte is sent before the server's certificate was found to name the host.
 
-All TLS connections of Twisted's as a client are made here; those to S3 are botocore's (see
-snapshots/aws). Twisted's own verification of names ignores exceptions in its callback, so that
-only OpenSSL's result for the chain counts. A trusted authority's certificate without
-`subjectAltName`, or with a malformed name, then passes for any host. Here a certificate is accepted
-only if one of its names matches (RFC 9525, sections 6.3 and 6.5). Every other result, an
-exception included, ends the handshake.
+All TLS client connections of Twisted are made here; those to S3 are botocore's. Twisted's own
+verification of names ignores exceptions in its callback, so that only OpenSSL's result for the
+chain counts. A trusted authority's certificate without `subjectAltName`, or with a malformed name,
+then passes for any host. Here a certificate is accepted only if one of its names matches (RFC 9525,
+sections 6.3 and 6.5). Every other result, an exception included, ends the handshake.
 """
 
 from __future__ import annotations
@@ -51,10 +50,10 @@ def names_host(certificate: x509.Certificate, host: str) -> bool:
     address = _address(host)
     if address is not None:
         return address in names.get_values_for_type(x509.IPAddress)
-    wanted = DNS_ID(host)
+    identity = DNS_ID(host)
     for name in names.get_values_for_type(x509.DNSName):
         with suppress(CertificateError):
-            if wanted.verify(DNSPattern.from_bytes(name.encode("latin-1"))):
+            if identity.verify(DNSPattern.from_bytes(name.encode("latin-1"))):
                 return True
     return False
 
@@ -98,13 +97,13 @@ class _VerifiedConnection(SSL.Connection):
 @implementer(IOpenSSLClientConnectionCreator)
 @frozen
 class VerifiedTLS:
-    """TLS settings for *host* (ASCII, without brackets): made by `to`, applied by `over`."""
+    """TLS settings for *host* (ASCII, without brackets): made by `for_host`, applied by `wrap`."""
 
     host: str
     context: SSL.Context
 
     @classmethod
-    def to(cls, host: str, trust: Any) -> VerifiedTLS:
+    def for_host(cls, host: str, trust: Any) -> VerifiedTLS:
         """Return the settings for a host that must present a certificate under *trust*.
 
         *host* is a DNS name or an IP address without brackets, *trust* one of Twisted's trust
@@ -115,7 +114,7 @@ class VerifiedTLS:
             host = DNS_ID(host).hostname.decode("ascii")
         return cls(host, CertificateOptions(trustRoot=trust).getContext())
 
-    def over(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
+    def wrap(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
         """Return *endpoint* with TLS on its connections."""
         wrapped: IStreamClientEndpoint = wrapClientTLS(self, endpoint)
         return wrapped

@@ -9,7 +9,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from attrs import define, field, frozen
 
-from ghmirror_tw.runtime.garbage_collection import made_to_stay
+from ghmirror_tw.runtime.garbage_collection import build_permanent
 from ghmirror_tw.snapshots.snapshot_errors import (
     NoSuchSnapshotError,
     PermanentTargetError,
@@ -161,7 +161,7 @@ class AwsService:
         """The client of boto3."""
         with self._lock:
             if self._client is None:
-                self._client = made_to_stay(lambda: self.access.client(self.name))
+                self._client = build_permanent(lambda: self.access.client(self.name))
             return self._client
 
     def close(self) -> None:

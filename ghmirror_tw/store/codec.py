@@ -30,7 +30,7 @@ from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decompress
 from ghmirror_tw.http.entity_tags import is_entity_tag
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.runtime.recent_cache import Lately
+from ghmirror_tw.runtime.recent_cache import RecentCache
 
 #: What is written. The version before it is read, too; a newer one is neither read nor replaced.
 VERSION: Final = 1
@@ -47,7 +47,7 @@ _NOTHING_MORE: Final = (None, None, None, None, None)
 #: So many records are remembered as they were sealed or opened.
 _LATELY: Final = 2048
 
-_Values: TypeAlias = Lately[tuple[bytes, bytes], tuple[Any, ...]]
+_Values: TypeAlias = RecentCache[tuple[bytes, bytes], tuple[Any, ...]]
 
 T = TypeVar("T")
 
@@ -158,8 +158,10 @@ class Codec:
     #: The values of grants, and those of entries, by name and all of their bytes, so that each is
     #: looked into only once. They end with this codec, so nothing that another secret has sealed is
     #: among them. The garbage collector leaves such tuples alone, but not what is made of them.
-    _grants: _Values = field(init=False, eq=False, repr=False, factory=lambda: Lately(_LATELY))
-    _entries: _Values = field(init=False, eq=False, repr=False, factory=lambda: Lately(_LATELY))
+    _grants: _Values = field(init=False, eq=False, repr=False, factory=lambda: RecentCache(_LATELY))
+    _entries: _Values = field(
+        init=False, eq=False, repr=False, factory=lambda: RecentCache(_LATELY)
+    )
     _keyed: hmac.HMAC = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

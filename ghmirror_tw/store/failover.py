@@ -22,8 +22,8 @@ from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.redis.server_statistics import ServerStatistics
-from ghmirror_tw.runtime.lag import Lag
-from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.runtime.reactor_lag import ReactorLag
+from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads, epoch_name
 from ghmirror_tw.store.fleet_lock import FleetLock
 from ghmirror_tw.store.measured_store import LookupTimes, measured
@@ -88,7 +88,7 @@ class FailoverStore:
         self.availability = RemoteAvailability(
             reactor, servers, self.history, write_s, self._settled
         )
-        self.reads = DeadlineReads(reactor, self.clock, Lag(reactor), self.availability)
+        self.reads = DeadlineReads(reactor, self.clock, ReactorLag(reactor), self.availability)
         self.writes = RemoteWrites(reactor, redis, memory, queue, write_s, self.resize)
         self._records = FailoverReads(
             look_ups,
@@ -269,7 +269,7 @@ class FailoverStore:
             return succeed(None)
         waiters: list[Deferred[None]] = []
         sent.addCallback(lambda _: wake(waiters))
-        return waiting(self.reactor, waiters, self.timeout_s)
+        return add_waiter(self.reactor, waiters, self.timeout_s)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, in the whole fleet."""

@@ -17,7 +17,7 @@ from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known, Representation
 from ghmirror_tw.github.rate_limits import Limit, latest_of_each_scope
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.runtime.lag import Lag
+from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_availability import RemoteAvailability
 from ghmirror_tw.store.remote_interface import IRemoteHistory
@@ -42,7 +42,7 @@ class DeadlineReads:
 
     reactor: Any
     clock: Callable[[], float]
-    lag: Lag
+    lag: ReactorLag
     availability: RemoteAvailability
 
     async def retried(self, deadline: Deadline, look_up: Callable[[float], Deferred[R]]) -> R:

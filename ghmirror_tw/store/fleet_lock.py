@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.failover_reads import DeadlineReads
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_interface import IRemoteRecords
@@ -95,7 +95,7 @@ class LockPolls:
         return len(self._polled)
 
     @property
-    def waiting(self) -> int:
+    def add_waiter(self) -> int:
         """How many requests wait."""
         return sum(len(polled.waiters) for polled in self._polled.values())
 
@@ -112,7 +112,9 @@ class LockPolls:
     def released(self, lock: LockName, timeout_s: float) -> Deferred[None]:
         """Fire when the lock has been released, or when *timeout_s* has passed."""
         polled = self._polled.get(lock.text)
-        return succeed(None) if polled is None else waiting(self.reactor, polled.waiters, timeout_s)
+        return (
+            succeed(None) if polled is None else add_waiter(self.reactor, polled.waiters, timeout_s)
+        )
 
     def _schedule(self, polled: _PolledLock) -> None:
         pause_s = polled.pause_s * (0.5 + self.chance())

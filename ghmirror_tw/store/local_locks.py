@@ -6,7 +6,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.store_interface import LockName
 
 
@@ -37,7 +37,7 @@ class LocalLocks:
     def released(self, lock: LockName, timeout_s: float) -> Deferred[None]:
         """Fire when the lock has been released, or when *timeout_s* has passed."""
         held = self._held.get(lock.text)
-        return succeed(None) if held is None else waiting(self.reactor, held.waiters, timeout_s)
+        return succeed(None) if held is None else add_waiter(self.reactor, held.waiters, timeout_s)
 
     def close(self) -> None:
         """Release all locks."""

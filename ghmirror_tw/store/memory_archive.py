@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from ghmirror_tw.caching.records import Entry, Grant, Representation
-from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.compact_records import Name, Record, long
 from ghmirror_tw.store.memory_store import MemoryStore

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.remote_interface import IRemoteHistory
 
 
@@ -60,7 +60,7 @@ class RemoteAvailability:
         """Fire when the first availability is known, or when *timeout_s* has passed."""
         if self.is_settled:
             return succeed(None)
-        return waiting(self.reactor, self._waiters, timeout_s)
+        return add_waiter(self.reactor, self._waiters, timeout_s)
 
     def changed(self) -> None:
         """Note that Redis went away or came back, and may have lost records meanwhile."""

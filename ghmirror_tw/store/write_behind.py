@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.runtime.bounded_tables import store_recent
-from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.runtime.waiters import add_waiter, wake
 
 #: How many durable writes, and how many others, are queued; beyond that the oldest is dropped.
 MAX_QUEUED: Final = 50_000
@@ -70,13 +70,13 @@ class WriteBehind:
         """Fire when no durable write is left, or when *timeout_s* has passed."""
         if not self.has_durable:
             return succeed(None)
-        return waiting(self.reactor, self._durable_waiters, timeout_s)
+        return add_waiter(self.reactor, self._durable_waiters, timeout_s)
 
     def flushed(self, timeout_s: float = inf) -> Deferred[None]:
         """Fire when the queue is empty and all of it is written, or when *timeout_s* has passed."""
         if not self and not self._flushing:
             return succeed(None)
-        return waiting(self.reactor, self._waiters, timeout_s)
+        return add_waiter(self.reactor, self._waiters, timeout_s)
 
     def enqueue(self, name: Hashable, write: Write, *, durable: bool = False) -> None:
         """Queue *write*, in place of an earlier one of that *name*."""

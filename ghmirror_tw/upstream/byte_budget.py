@@ -1,9 +1,9 @@
-"""Budgets of bytes: how much content all requests together may hold, and what waits beyond that.
+"""Byte budgets: semaphores that bound the content that all requests together hold in memory.
 
-A budget is a semaphore that counts bytes. It is acquired before content is received, fetched from
-a store or converted, so that a request in the queue holds none of them. There is one for each use,
-in an order (small, large, forms, conversion). A request that holds bytes of one waits only for
-bytes of a later one, so there is no deadlock.
+A budget is acquired before content is received, fetched from a store or converted, so that a
+queued request holds no content. There is one budget for each use, in an order (small, large,
+forms, conversion). A request that holds bytes of one budget waits only for bytes of a later one,
+so there is no deadlock.
 
 Content outlives the call that received it: a flight passes it to all requests that joined, and
 those to their clients. So content is counted while any object that holds it is alive, and once for
@@ -31,78 +31,80 @@ from ghmirror_tw.runtime.quantities import size as size_text
 FREE_BYTES: Final = 64 * 1024
 #: Content of at most so many bytes never waits for larger content.
 SMALL_BYTES: Final = 1024 * 1024
-#: How long a request waits for its turn, in seconds. Clients that read release bytes sooner.
-WAIT_S: Final = 10.0
-#: `Retry-After` of a request that was refused, in seconds.
-RETRY_S: Final = 5
-#: How often room is made while requests wait, in seconds.
-_ROUND_S: Final = 0.5
+#: How long a request is queued, in seconds. Clients that read release bytes sooner.
+MAX_QUEUED_S: Final = 10.0
+#: `Retry-After` of a refused request, in seconds.
+RETRY_AFTER_S: Final = 5
+#: How often bytes are reclaimed while requests are queued, in seconds.
+_ADMISSION_INTERVAL_S: Final = 0.5
 #: Without reference counting, only the garbage collector finds objects that are no longer used.
-_COLLECTS: Final = sys.implementation.name == "pypy"
+_NEEDS_COLLECTOR: Final = sys.implementation.name == "pypy"
 
 
 @define(eq=False)
 class Reservation:
-    """Bytes that a budget counts until they are released, by hand or at the end of a `with`."""
+    """Bytes that a budget counts until `release`, or the end of a `with` block."""
 
     _budget: ByteBudget
     size: int
 
     def __enter__(self) -> Self:
-        """Return it."""
+        """Return the reservation."""
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Release it."""
+        """Release the reservation."""
         self.release()
 
     def resize(self, size: int) -> None:
         """Count *size* bytes from now on, whatever the limit is."""
-        more, self.size = size - self.size, size
-        if more > 0:
-            self._budget.held += more
-        elif more:
-            self._budget._give_back(-more)  # noqa: SLF001 - the other half of one thing
+        added, self.size = size - self.size, size
+        if added > 0:
+            self._budget.held += added
+        elif added:
+            self._budget.release(-added)
 
     def release(self) -> None:
-        """Give the bytes back; at most once."""
+        """Release the bytes; later calls do nothing."""
         size, self.size = self.size, 0
         if size:
-            self._budget._give_back(size)  # noqa: SLF001 - the other half of one thing
+            self._budget.release(size)
 
 
 @define(eq=False)
 class _Waiter:
-    """A request in the queue, with the bytes that it needs."""
+    """A queued request, with the bytes that it needs."""
 
     size: int
-    turn: Deferred[Reservation]
+    acquired: Deferred[Reservation]
     timeout: IDelayedCall | None = None
 
 
 @define(eq=False)
 class ByteBudget:
-    """Bounds the bytes that are held for one *use*; first come, first served.
+    """A FIFO semaphore over the bytes that are held for one *use*.
 
-    *wait_s*: after so long in the queue a request is refused; None: it never is. *name*: the option
-    that sets the limit, for the message of a refusal. *make_room* is called while requests wait.
+    *wait_s*: a request that is queued for so long is refused; None: never. *name*: the option that
+    sets the limit, for the message of a refusal. *reclaim* is called while requests are queued.
     """
 
     reactor: Any
     use: str
     limit: int
-    wait_s: float | None = WAIT_S
+    wait_s: float | None = MAX_QUEUED_S
     name: str = ""
-    make_room: Callable[[], object] = bool
+    reclaim: Callable[[], object] = bool
     #: Bytes that are held now.
     held: int = field(default=0, init=False)
-    #: How many requests have waited, and how many of them were refused.
+    #: How many requests were queued, and how many of them were refused.
     waits: int = field(default=0, init=False)
     refusals: int = field(default=0, init=False)
     _queue: deque[_Waiter] = field(factory=deque, init=False)
-    #: By identity and length of content: how many objects hold it, and what is counted for it.
-    _kept: dict[tuple[int, int], tuple[list[None], Reservation]] = field(factory=dict, init=False)
-    _round: IDelayedCall | None = field(default=None, init=False)
+    #: By identity and length of content: one item for each owner, and the reservation.
+    _tracked: dict[tuple[int, int], tuple[list[None], Reservation]] = field(
+        factory=dict, init=False
+    )
+    _admission: IDelayedCall | None = field(default=None, init=False)
     _thread: int = field(factory=get_ident, init=False)
 
     def charge(self, size: int) -> Reservation:
@@ -115,7 +117,7 @@ class ByteBudget:
         return bool(self._queue) or self.held + size > self.limit
 
     def acquire(self, size: int) -> Deferred[Reservation]:
-        """Fire with a reservation of *size* bytes, of the whole limit at most, once they fit.
+        """Reserve *size* bytes, the whole limit at most, once they fit.
 
         Fails with `MirrorError` (503) after `wait_s`. May be cancelled.
         """
@@ -123,94 +125,96 @@ class ByteBudget:
         if not self.is_full(size):
             return succeed(self.charge(size))
         self.waits += 1
-        waiter = _Waiter(size, Deferred(lambda _: self._leave(waiter)))
+        waiter = _Waiter(size, Deferred(lambda _: self._cancel(waiter)))
         self._queue.append(waiter)
         if self.wait_s is not None:
             waiter.timeout = self.reactor.callLater(self.wait_s, self._refuse, waiter)
-        if self._round is None:
-            self._round = self.reactor.callLater(0, self._go_round)
-        return waiter.turn
+        if self._admission is None:
+            self._admission = self.reactor.callLater(0, self._admit)
+        return waiter.acquired
 
-    def keep(self, owner: object, content: bytes) -> None:
-        """Count *content* until *owner* is gone; for several owners it is counted once."""
+    def track(self, owner: object, content: bytes) -> None:
+        """Count *content* until *owner* is finalised; for several owners it is counted once."""
         key = (id(content), len(content))
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = self._kept[key] = ([], self.charge(len(content)))
-        kept[0].append(None)
-        weakref.finalize(owner, self._lose, key).atexit = False
+        tracked = self._tracked.get(key)
+        if tracked is None:
+            tracked = self._tracked[key] = ([], self.charge(len(content)))
+        tracked[0].append(None)
+        weakref.finalize(owner, self._finalised, key).atexit = False
 
-    def refused(self) -> error_responses.MirrorError:
-        """Return the error response for a request that finds no room, and count it."""
+    def refusal(self) -> error_responses.MirrorError:
+        """Return the error response for a request whose bytes do not fit, and count it."""
         self.refusals += 1
         limit = f"{self.name} = {size_text(self.limit)}" if self.name else size_text(self.limit)
-        return error_responses.byte_budget_exhausted(self.use, limit, RETRY_S)
+        return error_responses.byte_budget_exhausted(self.use, limit, RETRY_AFTER_S)
 
-    # How bytes come back.
-
-    def _lose(self, key: tuple[int, int]) -> None:
-        """Note that an owner is gone. The last reference to it may be dropped in any thread."""
-        if get_ident() == self._thread:
-            self._lost(key)
-        else:
-            self.reactor.callFromThread(self._lost, key)
-
-    def _lost(self, key: tuple[int, int]) -> None:
-        owners, reservation = self._kept[key]
-        owners.pop()
-        if not owners:
-            del self._kept[key]
-            reservation.release()
-
-    def _give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
+        """Count *size* bytes less; called by reservations."""
         self.held -= size
         # In the next turn of the reactor: content that is passed on in this one has its next owner.
-        if self._queue and (self._round is None or self._round.getTime() > self.reactor.seconds()):
-            if self._round is not None:
-                self._round.cancel()
-            self._round = self.reactor.callLater(0, self._go_round)
+        if self._queue and (
+            self._admission is None or self._admission.getTime() > self.reactor.seconds()
+        ):
+            self._cancel_admission()
+            self._admission = self.reactor.callLater(0, self._admit)
+
+    def _finalised(self, key: tuple[int, int]) -> None:
+        """Note that an owner is gone. Any thread may drop the last reference to it."""
+        if get_ident() == self._thread:
+            self._untrack(key)
+        else:
+            self.reactor.callFromThread(self._untrack, key)
+
+    def _untrack(self, key: tuple[int, int]) -> None:
+        owners, reservation = self._tracked[key]
+        owners.pop()
+        if not owners:
+            del self._tracked[key]
+            reservation.release()
 
     # The queue.
 
-    def _go_round(self) -> None:
-        """Admit the requests that fit. While others wait, make room, and repeat."""
-        self._round = None
-        self._let_in()
+    def _admit(self) -> None:
+        """Admit the requests that fit. While others are queued, reclaim bytes, and repeat."""
+        self._admission = None
+        self._admit_fitting()
         if self._queue:
-            self.make_room()
-            if _COLLECTS:
+            self.reclaim()
+            if _NEEDS_COLLECTOR:
                 gc.collect()
-        if self._queue and self._round is None:
-            self._round = self.reactor.callLater(_ROUND_S, self._go_round)
+        if self._queue and self._admission is None:
+            self._admission = self.reactor.callLater(_ADMISSION_INTERVAL_S, self._admit)
 
-    def _let_in(self) -> None:
+    def _admit_fitting(self) -> None:
         while self._queue and self.held + self._queue[0].size <= self.limit:
             waiter = self._queue.popleft()
-            self._stop(waiter)
-            waiter.turn.callback(self.charge(waiter.size))
+            self._stop_timeout(waiter)
+            waiter.acquired.callback(self.charge(waiter.size))
 
     def _refuse(self, waiter: _Waiter) -> None:
         waiter.timeout = None
         self._queue.remove(waiter)
-        waiter.turn.errback(self.refused())
-        self._let_in()
-        self._rest()
+        waiter.acquired.errback(self.refusal())
+        self._queue_shrank()
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _cancel(self, waiter: _Waiter) -> None:
         if waiter in self._queue:
             self._queue.remove(waiter)
-            self._stop(waiter)
-            self._let_in()
-            self._rest()
+            self._stop_timeout(waiter)
+            self._queue_shrank()
 
-    def _rest(self) -> None:
-        """Stop the rounds once no request waits."""
-        if not self._queue and self._round is not None:
-            self._round.cancel()
-            self._round = None
+    def _queue_shrank(self) -> None:
+        self._admit_fitting()
+        if not self._queue:
+            self._cancel_admission()
+
+    def _cancel_admission(self) -> None:
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.cancel()
 
     @staticmethod
-    def _stop(waiter: _Waiter) -> None:
+    def _stop_timeout(waiter: _Waiter) -> None:
         timeout, waiter.timeout = waiter.timeout, None
         if timeout is not None:
             timeout.cancel()
@@ -218,7 +222,7 @@ class ByteBudget:
 
 #: The option that bounds all content of requests under way.
 _OPTION: Final = "[memory] max_content_size"
-#: What each use gets of it, in eighths.
+#: The share of each use in it, in eighths.
 _SMALL, _LARGE, _FORMS, _CONVERSION = 1, 3, 2, 2
 #: Connections with a response that their client does not read may hold so many bytes.
 UNREAD_BYTES: Final = 64 * 1024 * 1024
@@ -227,12 +231,12 @@ HEADS_BYTES: Final = 16 * 1024 * 1024
 
 
 @define(eq=False)
-class Budgets:
-    """The budgets of one mirror.
+class ByteBudgets:
+    """The byte budgets of one mirror.
 
     *small* and *large* are for content that is received from GitHub or fetched from a store;
-    *forms* for content rewritten for clients; *conversion* for content in threads. *unread* and
-    *heads* are for connections, which never wait: beyond the limit some are closed.
+    *forms* for variants made for clients; *conversion* for content in threads. *unread* and
+    *heads* are for connections, which are never queued: beyond the limit some are closed.
     """
 
     small: ByteBudget
@@ -243,18 +247,18 @@ class Budgets:
     heads: ByteBudget
 
     @classmethod
-    def of(cls, reactor: Any, content_bytes: int) -> Budgets:
+    def of(cls, reactor: Any, content_bytes: int) -> ByteBudgets:
         """Return budgets that bound content to *content_bytes*."""
         eighth = content_bytes // 8
 
-        def part(use: str, parts: int, wait_s: float | None = WAIT_S) -> ByteBudget:
+        def part(use: str, parts: int, wait_s: float | None = MAX_QUEUED_S) -> ByteBudget:
             return ByteBudget(reactor, use, parts * eighth, wait_s, _OPTION)
 
         return cls(
             part("small", _SMALL),
             part("large", _LARGE),
             part("forms", _FORMS),
-            # It is the last in the order, so each request gets its turn, and none is refused.
+            # The last in the order: each request is admitted in the end, and none is refused.
             part("conversion", _CONVERSION, None),
             ByteBudget(reactor, "unread", UNREAD_BYTES),
             ByteBudget(reactor, "heads", HEADS_BYTES),
@@ -268,34 +272,34 @@ class Budgets:
         """Return the budget for content of *size* bytes."""
         return self.small if size <= SMALL_BYTES else self.large
 
-    def keep(self, owner: object, content: bytes) -> None:
-        """Count received or stored content until *owner* is gone."""
+    def track(self, owner: object, content: bytes) -> None:
+        """Count received or stored content until *owner* is finalised."""
         if len(content) > FREE_BYTES:
-            self.of_size(len(content)).keep(owner, content)
+            self.of_size(len(content)).track(owner, content)
 
-    def room(self, most: int, length: int | None) -> Room:
-        """Return room for content that is received: of *length* bytes, or of *most* at most."""
-        return Room(self, most, length)
+    def growing_reservation(self, limit: int, length: int | None) -> GrowingReservation:
+        """Return a reservation for incoming content of *length* bytes, or *limit* at most."""
+        return GrowingReservation(self, limit, length)
 
 
 @define(eq=False)
-class Room:
-    """Room for content that is received, of *length* bytes or of *most* at most.
+class GrowingReservation:
+    """A reservation for incoming content: of *length* bytes, or of *limit* at most.
 
     Up to `FREE_BYTES` nothing is reserved. Where the length is unknown, `SMALL_BYTES` are reserved
-    first, and *most* only if that is not enough.
+    first, and *limit* only if that is not enough.
     """
 
-    _budgets: Budgets
-    _most: int
+    _budgets: ByteBudgets
+    _limit: int
     _length: int | None
-    #: How many bytes there is room for.
+    #: How many bytes may be received.
     size: int = field(default=FREE_BYTES, init=False)
     _reservation: Reservation | None = field(default=None, init=False)
 
     async def grow(self) -> None:
         """Reserve more. Raises `MirrorError` (503) if that takes too long."""
-        size = self._most if self._length is None else self._length
+        size = self._limit if self._length is None else self._length
         is_last = self._length is not None or self.size >= SMALL_BYTES or size <= SMALL_BYTES
         size = size if is_last else SMALL_BYTES
         reservation = await self._budgets.of_size(size).acquire(size)
@@ -304,15 +308,15 @@ class Room:
         self.size = sys.maxsize if is_last else size
 
     def __enter__(self) -> Self:
-        """Return it."""
+        """Return the reservation."""
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Release it."""
+        """Release the reservation."""
         self.release()
 
     def release(self) -> None:
-        """Release all of it."""
+        """Release all its bytes."""
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
             reservation.release()

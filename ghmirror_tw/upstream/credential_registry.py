@@ -15,7 +15,7 @@ from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.recent_cache import Lately
+from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.upstream.outgoing_request import Requester
 
 #: The least number of tokens that are known as accepted, those that were used last. Any other token
@@ -29,7 +29,7 @@ class CredentialRegistry:
     """Names credentials by *names*, which SIGHUP may replace; knows the accepted tokens."""
 
     names: CredentialNames
-    _tokens: Lately[str, bool] = field(init=False, factory=lambda: Lately(CAPACITY))
+    _tokens: RecentCache[str, bool] = field(init=False, factory=lambda: RecentCache(CAPACITY))
 
     def requester(self, fields: Fields) -> Requester:
         """Return the sender of a request with *fields*."""

@@ -1,9 +1,8 @@
-"""One connection to GitHub: a question goes out, an answer comes in, and then the next question.
+"""An HTTP/1.1 connection to GitHub: one exchange after the other.
 
-It does what Twisted's client does with its connections, and fails as that does; it asks less of
-the reactor and makes less on the way. The content is taken apart by Twisted's own decoders, which
-tell to the byte where it ends. That they do not look at trailers matters to nobody: trailers are
-dropped.
+It does what the client connections of Twisted do, and fails with the same exceptions. It needs
+fewer calls of the reactor and fewer objects for an exchange. Twisted's own decoders delimit the
+content, exactly to the byte. They ignore trailers, and so does the mirror.
 """
 
 from __future__ import annotations
@@ -34,251 +33,254 @@ from ghmirror_tw.runtime.outbox import send_now
 from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
 
-class ExchangeOwner(Protocol):
-    """Who has put a question: one of these is called, once."""
+class ResponseReceiver(Protocol):
+    """The receiver of the result of a request: one of its methods is called, once."""
 
-    def answered(self, answer: IncomingResponse) -> None:
-        """Take an answer; the connection may be in use for another question by now."""
+    def response_received(self, response: IncomingResponse) -> None:
+        """Receive a response; its connection may be in use for another exchange by now."""
 
-    def failed(self, reason: Failure) -> None:
-        """Take why there is none."""
+    def request_failed(self, reason: Failure) -> None:
+        """Receive the reason why there is no response."""
 
 
 class HTTPConnection(protocol.Protocol):
-    """A connection; *freed* is told when it can take the next question, *lost* when it is gone.
+    """A connection for one exchange at a time.
 
-    *send* sends a question that has no content.
+    *on_idle* is called when it can be used for the next exchange, *on_lost* when it is closed.
+    *write* sends the bytes of a request without content.
     """
 
     transport: Any
-    #: Since when it is idle, in seconds of the reactor's clock; kept by who keeps it.
+    #: Since when it is idle, in seconds of the reactor's clock; set by the pool.
     idle_since = 0.0
-    #: Whether a question can be put, now or when the one under way has its answer.
+    #: Whether a request can be sent, now or after the exchange under way.
     is_open = True
-    _gone = False
-    _asker: ExchangeOwner | None = None
+    _is_lost = False
+    _receiver: ResponseReceiver | None = None
     _persistent = False
-    #: Whether any bytes of an answer came.
-    _begun = False
-    _heads: ResponseParser
-    _answer: IncomingResponse | None = None
-    #: What takes the content apart; None: there is none under way.
-    _content: Any = None
-    #: Whether only the end of the connection ends the content.
-    _to_the_end = False
-    #: A question whose content is being sent, and what tells when it is.
-    _request: Request | None = None
-    _sending: Deferred[None] | None = None
+    #: Whether any byte of a response was received.
+    _response_begun = False
+    _parser: ResponseParser
+    _response: IncomingResponse | None = None
+    #: The decoder of the content that is being received, or None.
+    _decoder: Any = None
+    #: Whether only the end of the connection delimits the content.
+    _close_delimited = False
+    #: A request with content that is being sent; the Deferred fires at the end of its content.
+    _upload: Request | None = None
+    _upload_sent: Deferred[None] | None = None
 
     def __init__(
         self,
-        freed: Callable[[HTTPConnection], object],
-        lost: Callable[[HTTPConnection], object],
-        send: Callable[[Any, bytes], None] = send_now,
+        on_idle: Callable[[HTTPConnection], object],
+        on_lost: Callable[[HTTPConnection], object],
+        write: Callable[[Any, bytes], None] = send_now,
     ) -> None:
-        self._freed = freed
-        self._lost = lost
-        self._send = send
+        self._on_idle = on_idle
+        self._on_lost = on_lost
+        self._write = write
         self._closed: list[Deferred[None]] = []
 
     def connectionMade(self) -> None:
-        """Send short messages at once."""
+        """Send short messages without delay."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
 
-    # Asking.
+    # The request.
 
-    def ask(self, request: bytes, asker: ExchangeOwner, *, to_head: bool, persistent: bool) -> None:
-        """Put a question that has no content; *request* is all of it.
+    def send(
+        self, request: bytes, receiver: ResponseReceiver, *, is_head: bool, persistent: bool
+    ) -> None:
+        """Send a request without content; *request* is all of it.
 
-        *persistent*: whether the connection may be kept when there is an answer.
+        *persistent*: whether the connection may be used again after the response.
         """
-        self._begin(asker, to_head=to_head, persistent=persistent)
-        self._send(self.transport, request)
+        self._begin(receiver, is_head=is_head, persistent=persistent)
+        self._write(self.transport, request)
 
-    def send(self, request: Request, asker: ExchangeOwner) -> None:
-        """Put a question with content; the connection is closed after it."""
-        self._begin(asker, to_head=request.method == b"HEAD", persistent=False)
-        self._request = request
+    def send_upload(self, request: Request, receiver: ResponseReceiver) -> None:
+        """Send a request with content; the connection is closed after it."""
+        self._begin(receiver, is_head=request.method == b"HEAD", persistent=False)
+        self._upload = request
         try:
-            sending = request.writeTo(self.transport)
+            sent = request.writeTo(self.transport)
         except Exception:  # noqa: BLE001 - whatever a producer raises
-            sending = fail()
-        self._sending = sending
-        sending.addCallbacks(self._sent, self._unsent)
+            sent = fail()
+        self._upload_sent = sent
+        sent.addCallbacks(self._upload_done, self._upload_failed)
 
-    def _begin(self, asker: ExchangeOwner, *, to_head: bool, persistent: bool) -> None:
-        self._asker = asker
+    def _begin(self, receiver: ResponseReceiver, *, is_head: bool, persistent: bool) -> None:
+        self._receiver = receiver
         self._persistent = persistent
-        self._begun = False
-        self._heads = ResponseParser(to_head=to_head)
+        self._response_begun = False
+        self._parser = ResponseParser(to_head=is_head)
+
+    def _upload_done(self, _: object) -> None:
+        self._upload_sent = self._upload = None
+
+    def _upload_failed(self, failure: Failure) -> None:
+        self._upload_sent = self._upload = None
+        # After a response, the rest of the content is not needed.
+        if self._receiver is not None:
+            self.abortConnection()
+            self._fail(RequestGenerationFailed([failure]))
 
     def cancel(self) -> None:
-        """Close the connection: nobody waits for the answer any more."""
-        if self._sending is not None:
-            self._sending.cancel()
-        elif self._asker is not None:
+        """Close the connection, since the response is not needed any more."""
+        if self._upload_sent is not None:
+            self._upload_sent.cancel()
+        elif self._receiver is not None:
             self.abortConnection()
-            self._fail(self._unreceived(Failure(CancelledError())))
+            self._fail(self._response_error(Failure(CancelledError())))
 
-    # What an answer may do with it, as long as it is the one that comes.
+    # The transport of the response, as long as it is being received.
 
     def pauseProducing(self) -> None:
-        """Read no more for now."""
+        """Stop reading for now."""
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Go on reading."""
+        """Continue to read."""
         self.transport.resumeProducing()
 
     def loseConnection(self) -> None:
-        """Close it, and ask nothing more over it."""
+        """Close the connection after pending writes."""
         self.is_open = False
         self.transport.loseConnection()
 
     def abortConnection(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         self.is_open = False
         self.transport.abortConnection()
 
     def close(self) -> Deferred[None]:
-        """Close it when idle; return when it is closed."""
+        """Close the idle connection; the Deferred fires when it is closed."""
         closed: Deferred[None] = Deferred()
-        if self._gone:
+        if self._is_lost:
             closed.callback(None)
         else:
             self._closed.append(closed)
             self.loseConnection()
         return closed
 
-    # How the content of a question gets away.
-
-    def _sent(self, _: object) -> None:
-        self._sending = self._request = None
-
-    def _unsent(self, failure: Failure) -> None:
-        self._sending = self._request = None
-        # There may be an answer already: then nobody wants the rest of the question.
-        if self._asker is not None:
-            self.abortConnection()
-            self._fail(RequestGenerationFailed([failure]))
-
-    # How the answer comes.
+    # The response.
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what comes."""
-        if self._content is not None:
-            self._take_content(data)
-        elif self._asker is None:
-            # Nobody has asked for that, and who asks next must not take it for an answer.
+        """Parse the head of a response, or decode its content."""
+        if self._decoder is not None:
+            self._decode(data)
+        elif self._receiver is None:
+            # Unsolicited bytes must not become the response to the next request.
             self.loseConnection()
         else:
-            self._begun = True
+            self._response_begun = True
             try:
-                found = self._heads.find(data)
+                found = self._parser.find(data)
             except MalformedResponseError:
-                self._give_up(Failure())
+                self._break_off(Failure())
                 return
             if found is not None:
-                self._take(*found)
+                self._head_received(*found)
 
-    def _take(self, head: ResponseHead, rest: bytes) -> None:
-        answer = self._answer = IncomingResponse(head, self)
+    def _head_received(self, head: ResponseHead, rest: bytes) -> None:
+        response = self._response = IncomingResponse(head, self)
         self._persistent = self._persistent and head.persistent
         if head.length == 0:
-            self._finish(rest)
+            self._response_complete(rest)
             return
         if head.chunked:
-            self._content = _ChunkedTransferDecoder(answer.take, self._finish)
+            self._decoder = _ChunkedTransferDecoder(
+                response.content_received, self._response_complete
+            )
         else:
-            self._to_the_end = head.length is None
-            self._content = _IdentityTransferDecoder(head.length, answer.take, self._finish)
+            self._close_delimited = head.length is None
+            self._decoder = _IdentityTransferDecoder(
+                head.length, response.content_received, self._response_complete
+            )
         if rest:
-            self._take_content(rest)
-        if self._answer is answer:
+            self._decode(rest)
+        if self._response is response:
             # No content is read before a consumer wants it. A response may come before all content
             # of the request has been sent (RFC 9112, section 9.3); most of those are refusals.
-            answer.pause()
-            self._deliver()
+            response.pause()
+            self._deliver(response)
 
-    def _take_content(self, data: bytes) -> None:
-        content = self._content
+    def _decode(self, data: bytes) -> None:
+        decoder = self._decoder
         try:
-            content.dataReceived(data)
-        except Exception:  # whatever is wrong with it, or with who takes it
-            if self._content is not content:
+            decoder.dataReceived(data)
+        except Exception:  # malformed content, or a fault of its consumer
+            if self._decoder is not decoder:
                 raise
-            self._give_up(Failure())
+            self._break_off(Failure())
 
-    def _deliver(self) -> None:
-        answer, asker, self._asker = self._answer, self._asker, None
-        assert answer is not None
-        assert asker is not None
-        asker.answered(answer)
+    def _deliver(self, response: IncomingResponse) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.response_received(response)
 
-    def _finish(self, rest: bytes) -> None:
-        """Take note that the answer is complete; *rest* came behind it."""
-        answer, self._answer = self._answer, None
-        assert answer is not None
-        asker, self._asker = self._asker, None
-        self._content = None
-        answer.let_go()
-        if self._sending is not None:
+    def _response_complete(self, rest: bytes) -> None:
+        """End the exchange; *rest* was received after the response."""
+        response, self._response = self._response, None
+        assert response is not None
+        receiver, self._receiver = self._receiver, None
+        self._decoder = None
+        response.detach()
+        if self._upload_sent is not None:
             # The response is complete, and GitHub does not read the rest of the request's content.
-            self._stop_sending()
+            self._stop_upload()
             self.abortConnection()
         elif self._persistent and not rest and self.is_open:
-            self._freed(self)
+            self._on_idle(self)
         else:
             self.loseConnection()
-        answer.end()
-        if asker is not None:
-            asker.answered(answer)
+        response.end()
+        if receiver is not None:
+            receiver.response_received(response)
 
-    # How it ends otherwise.
+    # Failures.
 
-    def _give_up(self, reason: Failure) -> None:
+    def _break_off(self, reason: Failure) -> None:
         self.loseConnection()
-        self._end(reason)
+        self._end_exchange(reason)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell who waits."""
+        """End the exchange, and notify the pool."""
         self.is_open = False
-        self._gone = True
-        self._lost(self)
-        self._end(reason)
+        self._is_lost = True
+        self._on_lost(self)
+        self._end_exchange(reason)
         closed, self._closed = self._closed, []
         for each in closed:
             each.callback(None)
 
-    def _end(self, reason: Failure) -> None:
-        answer, self._answer = self._answer, None
-        self._content = None
-        if answer is not None:
-            answer.let_go()
-            failure = PotentialDataLoss() if self._to_the_end else ResponseFailed([reason], answer)
-            answer.end(Failure(failure))
-        if self._request is not None:
+    def _end_exchange(self, reason: Failure) -> None:
+        response, self._response = self._response, None
+        self._decoder = None
+        if response is not None:
+            response.detach()
+            error = (
+                PotentialDataLoss() if self._close_delimited else ResponseFailed([reason], response)
+            )
+            response.end(Failure(error))
+        if self._upload is not None:
             self._fail(RequestTransmissionFailed([reason]))
-            self._stop_sending()
-        elif self._asker is None:
-            return
-        elif answer is not None:
-            # It broke off in the bytes that its head came in.
-            asker, self._asker = self._asker, None
-            asker.answered(answer)
+            self._stop_upload()
+        elif response is not None:
+            # The content broke off in the bytes that its head was received with, or later.
+            self._deliver(response)
         else:
-            self._fail(self._unreceived(reason))
+            self._fail(self._response_error(reason))
 
-    def _stop_sending(self) -> None:
-        request, self._request, self._sending = self._request, None, None
-        if request is not None:
-            request.stopWriting()
+    def _stop_upload(self) -> None:
+        upload, self._upload, self._upload_sent = self._upload, None, None
+        if upload is not None:
+            upload.stopWriting()
 
-    def _unreceived(self, reason: Failure) -> ResponseFailed:
-        return (ResponseFailed if self._begun else ResponseNeverReceived)([reason])
+    def _response_error(self, reason: Failure) -> ResponseFailed:
+        return (ResponseFailed if self._response_begun else ResponseNeverReceived)([reason])
 
-    def _fail(self, why: Exception) -> None:
-        asker, self._asker = self._asker, None
-        if asker is not None:
-            asker.failed(Failure(why))
+    def _fail(self, error: Exception) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.request_failed(Failure(error))

@@ -1,4 +1,4 @@
-"""An answer of GitHub's: its status and fields, and its content as it comes."""
+"""A response from GitHub: its status and fields, and its content as it is received."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from ghmirror_tw.http.response_parser import ResponseHead
 
 @implementer(IResponse, IPushProducer)
 class IncomingResponse:
-    """One answer, for treq and for whoever else takes a response of Twisted's client.
+    """A response, also with the interface that treq and Twisted require.
 
-    *lines* are its fields in order, names in lower case. To who is delivered the content it is
-    the transport: it pauses, resumes and aborts the connection, as long as this is its answer.
+    *lines* are its fields in order, names in lower case. For the protocol that receives the
+    content it is the transport: it pauses, resumes and closes the connection, as long as the
+    connection receives this response.
     """
 
     __slots__ = (
         "_end",
         "_headers",
-        "_held_back",
-        "_over",
-        "_paused",
+        "_is_over",
+        "_paused_by_reader",
+        "_paused_transport",
         "_pieces",
         "_reader",
         "_transport",
@@ -47,10 +48,11 @@ class IncomingResponse:
         self.previousResponse: Any = None
         self._transport = transport
         self._headers: Headers | None = None
+        #: Content that was received before there was a reader.
         self._pieces: list[bytes] = []
         self._reader: Any = None
         self._end: Failure | None = None
-        self._over = self._paused = self._held_back = False
+        self._is_over = self._paused_transport = self._paused_by_reader = False
 
     @property
     def headers(self) -> Headers:
@@ -62,11 +64,11 @@ class IncomingResponse:
         return self._headers
 
     def setPreviousResponse(self, response: Any) -> None:
-        """Take note of the answer that led to this one."""
+        """Store the response that redirected here; see `IResponse`."""
         self.previousResponse = response
 
     def deliverBody(self, protocol: Any) -> None:
-        """Give the content to *protocol*, now and as it comes."""
+        """Deliver the content to *protocol*, now and as it is received."""
         assert self._reader is None
         self._reader = protocol
         protocol.makeConnection(self)
@@ -74,63 +76,63 @@ class IncomingResponse:
         try:
             for piece in pieces:
                 protocol.dataReceived(piece)
-        except Exception:  # noqa: BLE001 - it is the content's fault, as when it comes later
+        except Exception:  # noqa: BLE001 - a fault of the reader, as with later pieces
             self._break_off(Failure(ResponseFailed([Failure()], self)))
             return
-        if self._over:
+        if self._is_over:
             protocol.connectionLost(self._end or _done())
-        elif not self._held_back:
+        elif not self._paused_by_reader:
             self.resumeProducing()
 
     def _break_off(self, failure: Failure) -> None:
         self.abortConnection()
-        self._over = True
+        self._is_over = True
         self._end = failure
         self._reader.connectionLost(failure)
 
-    # What the connection calls.
+    # Called by the connection.
 
-    def take(self, piece: bytes) -> None:
-        """Take a piece of the content."""
+    def content_received(self, piece: bytes) -> None:
+        """Deliver a piece of the content, or buffer it until there is a reader."""
         if self._reader is None:
             self._pieces.append(piece)
-        elif not self._over:
+        elif not self._is_over:
             self._reader.dataReceived(piece)
 
     def pause(self) -> None:
-        """Read no more until there is somebody who takes it."""
-        self._paused = True
+        """Pause the connection until a reader resumes it."""
+        self._paused_transport = True
         self._transport.pauseProducing()
 
-    def let_go(self) -> None:
-        """Have no more to do with the connection."""
+    def detach(self) -> None:
+        """Drop the connection, which is used for other exchanges from now on."""
         transport, self._transport = self._transport, None
-        if self._paused and transport is not None:
-            self._paused = False
+        if self._paused_transport and transport is not None:
+            self._paused_transport = False
             transport.resumeProducing()
 
     def end(self, failure: Failure | None = None) -> None:
-        """Take note that no more comes, and why, unless it is complete."""
-        if self._over:
+        """End the content: it is complete, or broke off with *failure*."""
+        if self._is_over:
             return
-        self._over = True
+        self._is_over = True
         self._end = failure
         if self._reader is not None:
             self._reader.connectionLost(failure or _done())
 
-    # What who takes the content calls.
+    # Called by the reader.
 
     def pauseProducing(self) -> None:
-        """Read no more for now."""
-        self._held_back = True
+        """Stop reading for now."""
+        self._paused_by_reader = True
         if self._transport is not None:
             self.pause()
 
     def resumeProducing(self) -> None:
-        """Go on reading."""
-        self._held_back = False
+        """Continue to read."""
+        self._paused_by_reader = False
         if self._transport is not None:
-            self._paused = False
+            self._paused_transport = False
             self._transport.resumeProducing()
 
     def stopProducing(self) -> None:

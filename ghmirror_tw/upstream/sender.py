@@ -23,11 +23,11 @@ from ghmirror_tw.github.rate_limit_resources import is_quota_request
 from ghmirror_tw.github.rate_limits import LimitKind
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.backoff import Backoffs
-from ghmirror_tw.runtime.evidence import Observation
+from ghmirror_tw.runtime.quorum import Observation
+from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoffs
 from ghmirror_tw.store.store_interface import IStore
-from ghmirror_tw.upstream.availability import Availability
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limit_detection import with_limit
 from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.limits import ActiveLimits, RateLimitedError
@@ -73,7 +73,7 @@ class Sender:
     store: IStore
     credentials: CredentialRegistry
     limiter: RateLimiter
-    availability: Availability
+    github_breaker: GitHubBreaker
     metrics: SenderMetrics
     timeout_s: float
     login: Callable[[str], str | None]
@@ -81,7 +81,7 @@ class Sender:
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
     owner: Callable[[], str]
     limits: ActiveLimits = field(init=False)
-    backoffs: Backoffs = field(init=False, factory=Backoffs)
+    backoffs: TimeoutBackoffs = field(init=False, factory=TimeoutBackoffs)
     accounting: QuotaAccounting = field(init=False)
     _probes: LimitProbes = field(init=False)
 
@@ -140,7 +140,7 @@ class Sender:
                 unverified=unverified,
             )
             if not entering.called:
-                self.github.make_room()
+                self.github.reclaim_stalled()
             return await entering
         except MirrorError:
             if unverified:
@@ -172,7 +172,7 @@ class Sender:
         status: int | str = "cancelled"
         try:
             upload = outgoing.upload
-            response = await self.github.ask(
+            response = await self.github.send(
                 request,
                 None if upload is None else upload.producer(),
                 timeout_s,
@@ -195,8 +195,8 @@ class Sender:
     def _note_failure(
         self, outgoing: OutgoingRequest, error: UpstreamError, began: float, *, cut_short: bool
     ) -> None:
-        if not error.is_ours and not cut_short and not is_quota_request(outgoing.request):
-            self.availability.failed(self._observation(outgoing), began, self.now())
+        if not error.is_local_limit and not cut_short and not is_quota_request(outgoing.request):
+            self.github_breaker.note_failure(self._observation(outgoing), began, self.now())
         if error.reason == "timeout":
             self._note_timeout(outgoing, began, cut_short=cut_short)
 
@@ -211,9 +211,9 @@ class Sender:
         if is_quota_request(request):
             return  # it does not show whether GitHub responds to other requests
         if response.status >= 500:  # noqa: PLR2004
-            self.availability.failed(self._observation(outgoing), began, ended)
+            self.github_breaker.note_failure(self._observation(outgoing), began, ended)
         elif not _is_foreign(request, response):
-            self.availability.answered(limited=response.limited, now=ended)
+            self.github_breaker.note_response(limited=response.limited, now=ended)
 
     def _note_timeout(
         self, outgoing: OutgoingRequest, began: float, *, cut_short: bool = False

@@ -1,4 +1,7 @@
-"""GitHub's status page, read now and then (Statuspage: status API, components)."""
+"""GitHub's status page, read at an interval for the circuit breaker.
+
+See https://www.githubstatus.com/api: the components of Statuspage.
+"""
 
 from __future__ import annotations
 
@@ -18,68 +21,70 @@ from ghmirror_tw.github.limited_responses import retry_after
 from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.tunnels import OutboundProxy
+from ghmirror_tw.runtime.timeouts import fail_after
 from ghmirror_tw.runtime.twisted_headers import lines_of
-from ghmirror_tw.upstream.availability import Availability
-from ghmirror_tw.upstream.dialling import Ways, reason_of
-from ghmirror_tw.upstream.incoming_content import CollectedContent
+from ghmirror_tw.upstream.connection_errors import connection_error_text
+from ghmirror_tw.upstream.endpoint_factory import EndpointFactory
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
+from ghmirror_tw.upstream.upstream_content import UpstreamContent
 
 #: The component of the page that the mirror depends on.
 COMPONENT: Final = "API Requests"
-#: A page that takes longer, or is larger, can't be read.
+#: A page that takes longer, or is larger, is unreadable.
 TIMEOUT_S: Final = 10.0
-MOST_BYTES: Final = 1024 * 1024
-#: A page that can't be read is read less and less often, down to this.
-LONGEST_S: Final = 600.0
-_MOST_DOUBLINGS: Final = 8
-#: Replicas read it at times of their own, a tenth sooner or later.
-_SPREAD: Final = 0.1
+MAX_PAGE_BYTES: Final = 1024 * 1024
+#: The interval doubles while the page is unreadable, up to this.
+MAX_INTERVAL_S: Final = 600.0
+_MAX_DOUBLINGS: Final = 8
+#: Jitter: each replica reads the page up to a tenth of the interval sooner or later.
+_JITTER: Final = 0.1
 
 
 class UnreadableStatusError(Exception):
-    """The page can't be read, for a reason in words; *pause_s*: it said when to come again."""
+    """The page is unreadable; *pause_s*: its `Retry-After`."""
 
-    def __init__(self, why: str, pause_s: float = 0.0) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, text: str, pause_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.text = text
         self.pause_s = pause_s
 
 
 def parse_components(content: bytes) -> str:
-    """Return what a page says of `COMPONENT`. Raises `UnreadableStatusError`."""
+    """Return the status of `COMPONENT` on a page. Raises `UnreadableStatusError`."""
     try:
         page = json.loads(content)
     except (ValueError, RecursionError):
-        raise UnreadableStatusError("it is no JSON") from None
+        raise UnreadableStatusError("no JSON") from None
     components = page.get("components") if isinstance(page, dict) else None
     for each in components if isinstance(components, list) else ():
         if isinstance(each, dict) and each.get("name") == COMPONENT:
             status = each.get("status")
             if isinstance(status, str):
                 return status
-    raise UnreadableStatusError(f"it says nothing of {COMPONENT}")
+    raise UnreadableStatusError(f"no component {COMPONENT}")
 
 
 @define(eq=False)
 class StatusPage:
-    """Reads the page at *url* every *interval_s* seconds, and tells *availability* what it says.
+    """Reads the page at *url* every *interval_s* seconds, and notifies *breaker* of its status.
 
-    On connections of its own: what ails GitHub's mustn't ail these. *trust* and *proxy*: see
-    `Ways`. *chance*: a number from 0 to 1. What is wrong with the page is logged once, and means
-    nothing for GitHub.
+    It has connections of its own, so that trouble of those to GitHub does not affect it. *trust*
+    and *proxy*: see `EndpointFactory`. *random* returns a number from 0 to 1. An unreadable page is
+    logged once, and is no evidence against GitHub.
     """
 
     reactor: Any
     url: str
     interval_s: float
-    availability: Availability
+    breaker: GitHubBreaker
     trust: Any
-    chance: Callable[[], float]
+    random: Callable[[], float]
     timeout_s: float = TIMEOUT_S
     proxy: Callable[[], OutboundProxy] | None = None
     _agent: ContentDecoderAgent = field(init=False)
     _etag: bytes | None = field(init=False, default=None)
-    #: What the page said that the entity-tag is of.
-    _tagged: str = field(init=False, default="")
+    #: The status on the page with that entity-tag.
+    _validated_status: str = field(init=False, default="")
     _status: str = field(init=False, default="")
     _failures: int = field(init=False, default=0)
     _timer: IDelayedCall | None = field(init=False, default=None)
@@ -91,22 +96,22 @@ class StatusPage:
         self.use(self.trust)
 
     def use(self, trust: Any) -> None:
-        """Trust *trust* from the next connection on."""
+        """Use another trust root for new connections."""
         self.trust = trust
         agent = Agent.usingEndpointFactory(
             self.reactor,
-            Ways(self.reactor, self.timeout_s, trust, self.proxy),
+            EndpointFactory(self.reactor, self.timeout_s, trust, self.proxy),
             pool=HTTPConnectionPool(self.reactor, persistent=False),
         )
-        # Not treq, which takes no IPv6 address for a host.
+        # treq supports no IPv6 address as host.
         self._agent = ContentDecoderAgent(agent, [(b"gzip", GzipDecoder)])
 
     def open(self) -> None:
-        """Begin to read it, at once."""
+        """Start to read it, at once."""
         self._read()
 
     def close(self) -> None:
-        """Stop reading it."""
+        """Stop to read it."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -114,98 +119,89 @@ class StatusPage:
         if self._reading is not None:
             self._reading.cancel()
 
-    # One reading after the other.
+    # The loop.
 
     def _read(self) -> None:
         self._timer = None
-        self._reading = Deferred.fromCoroutine(self._take())
+        self._reading = Deferred.fromCoroutine(self._update())
         self._reading.addErrback(self._failed)
-        self._reading.addCallback(self._read_later)
+        self._reading.addCallback(self._schedule)
 
     def _failed(self, failure: Failure) -> float:
-        self._log.failure("Reading GitHub's status page failed", failure=failure)
-        return self._spread(LONGEST_S)
+        self._log.failure("Reading GitHub status page failed: url={url}", failure, url=self.url)
+        return self._jittered(MAX_INTERVAL_S)
 
-    def _read_later(self, pause_s: float) -> None:
+    def _schedule(self, pause_s: float) -> None:
         self._reading = None
         if not self._closed:
             self._timer = self.reactor.callLater(pause_s, self._read)
 
-    async def _take(self) -> float:
-        """Read the page once, tell what it says, and return when to read it again."""
+    async def _update(self) -> float:
+        """Read the page once, and return the pause before the next time."""
         try:
-            status = await self._within()
+            status = await self._content_status()
         except UnreadableStatusError as error:
-            return 0.0 if self._closed else self._missed(error)
+            return 0.0 if self._closed else self._unreadable(error)
         self._failures = 0
         if status != self._status:
             self._log.info(
-                "GitHub's status page says {status} of {component}",
-                status=status,
+                "GitHub status page read: component={component!r} status={status}",
                 component=COMPONENT,
+                status=status,
             )
         self._status = status
-        self.availability.page_says(status, self.reactor.seconds())
-        return self._spread(self.interval_s)
+        self.breaker.note_page_status(status, self.reactor.seconds())
+        return self._jittered(self.interval_s)
 
-    def _missed(self, error: UnreadableStatusError) -> float:
+    def _unreadable(self, error: UnreadableStatusError) -> float:
         if not self._failures:
-            self._log.warn("GitHub's status page can't be read: {why}", why=error.why)
-        # When it can be read again, that is worth a line, whatever it says.
+            self._log.warn("GitHub status page unreadable: reason={reason}", reason=error.text)
+        # The next status is logged, whatever it is.
         self._status = ""
         self._failures += 1
-        self.availability.page_unreadable(self.reactor.seconds())
-        longest_s = max(LONGEST_S, self.interval_s)
-        pause_s = self.interval_s * 2 ** min(self._failures, _MOST_DOUBLINGS)
-        return self._spread(max(min(pause_s, longest_s), error.pause_s))
+        self.breaker.note_page_unreadable(self.reactor.seconds())
+        longest_s = max(MAX_INTERVAL_S, self.interval_s)
+        pause_s = self.interval_s * 2 ** min(self._failures, _MAX_DOUBLINGS)
+        return self._jittered(max(min(pause_s, longest_s), error.pause_s))
 
-    def _spread(self, seconds: float) -> float:
-        return seconds * (1.0 + _SPREAD * (2 * self.chance() - 1))
+    def _jittered(self, seconds: float) -> float:
+        return seconds * (1.0 + _JITTER * (2 * self.random() - 1))
 
-    async def _within(self) -> str:
-        """Return the content of the page. Raises `UnreadableStatusError` for every failure."""
-        timed_out: list[bool] = []
-        asked = Deferred.fromCoroutine(self._ask())
+    # One reading.
 
-        def time_out() -> None:
-            timed_out.append(True)
-            asked.cancel()
-
-        timer = self.reactor.callLater(self.timeout_s, time_out)
+    async def _content_status(self) -> str:
+        """Return the status. Raises `UnreadableStatusError` for every failure."""
+        timeout = UnreadableStatusError(f"no response within {self.timeout_s:g} s")
+        reading = Deferred.fromCoroutine(self._request())
         try:
-            return await asked
+            return await fail_after(reading, self.reactor, self.timeout_s, timeout)
         except UnreadableStatusError:
             raise
         except Exception as error:
-            if timed_out:
-                raise UnreadableStatusError(f"not within {self.timeout_s:g} s") from None
-            raise UnreadableStatusError(reason_of(error)) from error
-        finally:
-            if timer.active():
-                timer.cancel()
+            raise UnreadableStatusError(connection_error_text(error)) from error
 
-    async def _ask(self) -> str:
+    async def _request(self) -> str:
         headers = Headers({b"User-Agent": [b"ghmirror"], b"Accept": [b"application/json"]})
         if self._etag is not None:
             headers.addRawHeader(b"If-None-Match", self._etag)
         response = await self._agent.request(b"GET", self.url.encode("ascii"), headers)
-        content = CollectedContent(self.reactor, response, self.timeout_s, None)
+        content = UpstreamContent(self.reactor, response, self.timeout_s, None)
         try:
-            collected = await content.collect(MOST_BYTES)
+            collected = await content.collect(MAX_PAGE_BYTES)
         finally:
             content.abort()
-        return self._said(response, collected)
+        return self._parse(response, collected)
 
-    def _said(self, response: Any, content: bytes | None) -> str:
+    def _parse(self, response: Any, content: bytes | None) -> str:
         fields = without_invalid_etag(Fields(lines_of(response.headers)))
         if response.code == 304 and self._etag is not None:  # noqa: PLR2004
-            return self._tagged
+            return self._validated_status
         if response.code != 200:  # noqa: PLR2004
             pause_s = retry_after(fields, self.reactor.seconds()) or 0.0
-            raise UnreadableStatusError(f"its answer is {response.code}", pause_s)
+            raise UnreadableStatusError(f"status {response.code}", pause_s)
         if content is None:
-            raise UnreadableStatusError(f"it is larger than {MOST_BYTES} bytes")
+            raise UnreadableStatusError(f"larger than {MAX_PAGE_BYTES} bytes")
         self._etag = None
-        self._tagged = parse_components(content)
+        self._validated_status = parse_components(content)
         self._etag = fields.get(b"etag")
-        return self._tagged
+        return self._validated_status

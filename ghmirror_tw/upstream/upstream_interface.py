@@ -1,4 +1,4 @@
-"""How the mirror asks GitHub, so that it need not know by what."""
+"""The interface to GitHub: a request is sent, and a response is returned or an error raised."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from zope.interface import Interface
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.upstream.byte_budget import Room
+from ghmirror_tw.upstream.byte_budget import GrowingReservation
 
 
 class UpstreamError(Exception):
-    """GitHub gave no whole answer: *reason* is timeout, connect-error or broken-answer.
+    """There is no complete response: *reason* is timeout, connect-error or broken-answer.
 
-    *status*: that of the response, where its head was received. *limit*: the limit of the mirror
-    that was exceeded (text, or an option and its value); empty: ``[github] timeout``, or none.
+    *why*: the text for logs. *status*: that of the response, where its head was received. *limit*:
+    the limit of the mirror that was exceeded (text, or an option and its value); empty:
+    ``[github] timeout``, or none.
     """
 
     def __init__(self, reason: str, why: str, status: int | None = None, limit: str = "") -> None:
@@ -31,7 +32,7 @@ class UpstreamError(Exception):
         self.limit = limit
 
     @property
-    def is_ours(self) -> bool:
+    def is_local_limit(self) -> bool:
         """Whether a limit of the mirror was exceeded, which is no failure of GitHub."""
         return self.reason == "broken-answer" and bool(self.limit)
 
@@ -40,26 +41,27 @@ class UpstreamError(Exception):
 
 
 class IncomingContent(Protocol):
-    """Content on its way from GitHub; see `content.Content`."""
+    """The content of a response while it is received; see `upstream_content.UpstreamContent`."""
 
     @property
     def length(self) -> int | None:
-        """Bytes to come, where known beforehand."""
+        """The length in bytes, if GitHub sent it."""
 
     @property
-    def certain(self) -> bool:
-        """Whether its end was certain."""
+    def is_delimited(self) -> bool:
+        """False for content that only the end of the connection delimits (after its end)."""
 
     def collect(
-        self, limit_bytes: int, coding: bytes = b"", room: Room | None = None
+        self, limit_bytes: int, coding: bytes = b"", reservation: GrowingReservation | None = None
     ) -> Deferred[bytes | None]:
-        """Return it all, or None where it is longer, unpacked if *coding* is gzip.
+        """Return all content, or None where it is longer than *limit_bytes*.
 
-        Not more is received at a time than there is *room* for; None where there is none in time.
+        With *coding* gzip, its decoded bytes are counted. It is received no faster than
+        *reservation* grows; None where that takes too long.
         """
 
-    def pass_on(self, sink: Callable[[bytes], None]) -> Deferred[bool]:
-        """Give it to *sink*, piece by piece."""
+    def stream_to(self, sink: Callable[[bytes], None]) -> Deferred[bool]:
+        """Pass it to *sink*, piece by piece."""
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -68,7 +70,7 @@ class IncomingContent(Protocol):
         """Stop reading for now."""
 
     def resumeProducing(self) -> None:
-        """Go on reading."""
+        """Continue to read."""
 
     def stopProducing(self) -> None:
         """Abort."""
@@ -76,11 +78,12 @@ class IncomingContent(Protocol):
 
 @frozen
 class UpstreamResponse:
-    """GitHub's answer, its content still to come.
+    """A response from GitHub, with its content yet to be received.
 
-    *fields* are end-to-end, with `Content-Encoding`, without what delimits the message. *limit*:
-    the rate limit that it reports, once its content was examined. *refuses*: it refuses the request
-    for good, though it may report an empty quota as well. *charged*: a 304 that was counted.
+    *fields* are end-to-end, with `Content-Encoding`, without fields that delimit the message.
+    *limit*: the rate limit that it reports, once its content was examined. *refuses*: it refuses
+    the request for good, though it may report an empty quota as well. *charged*: a 304 that was
+    counted.
     """
 
     status: int
@@ -97,22 +100,22 @@ class UpstreamResponse:
 
 
 class IUpstream(Interface):
-    """Somebody who puts questions to GitHub."""
+    """A client for GitHub."""
 
-    def ask(
+    def send(
         request: Request,
         content: IBodyProducer | None,
         timeout_s: float,
-        ended: Callable[[], object] = ...,
-        is_wanted: Callable[[], bool] = ...,
+        on_end: Callable[[], object] = ...,
+        is_contended: Callable[[], bool] = ...,
     ) -> Deferred[UpstreamResponse]:
-        """Return the answer once its fields have come, within *timeout_s* seconds.
+        """Return the response once its fields were received, within *timeout_s* seconds.
 
-        Whoever gets a reply must collect, pass on or abort its content. Cancelling closes the
-        connection. Fails with `UpstreamError`. *ended* is called when the connection is free again,
-        or there will be none. *is_wanted* tells whether another request waits for it to end: then
-        it is aborted if its client is stalled.
+        The caller must collect, stream or abort its content. Cancelling closes the connection.
+        Fails with `UpstreamError`. *on_end* is called when the connection is free again or closed.
+        *is_contended* tells whether another request waits for the end of this exchange: then it is
+        aborted if its client is stalled.
         """
 
-    def make_room() -> None:
-        """Note that a request waits: look for exchanges that are wanted and stalled."""
+    def reclaim_stalled() -> None:
+        """Look for contended exchanges with stalled clients, and abort them, as a request waits."""

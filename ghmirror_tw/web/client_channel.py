@@ -23,10 +23,10 @@ from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import BadRequestError
 from ghmirror_tw.http.targets import check_request_line
-from ghmirror_tw.runtime.numbers import MOST_DIGITS, whole_number
+from ghmirror_tw.runtime.numbers import MAX_DIGITS, whole_number
 from ghmirror_tw.runtime.outbox import LARGE_BYTES, Outbox, send_now
 from ghmirror_tw.runtime.twisted_headers import lines_of
-from ghmirror_tw.upstream.byte_budget import Budgets, ByteBudget, Reservation
+from ghmirror_tw.upstream.byte_budget import ByteBudget, ByteBudgets, Reservation
 from ghmirror_tw.web.client_response import own_answer
 from ghmirror_tw.web.header_block_cache import Front, Heard
 from ghmirror_tw.web.mirror_request import MirrorRequest
@@ -358,7 +358,7 @@ class Channel(HTTPChannel):
             self._count_head(size)
             heads = self.factory.budgets.heads
             if heads.held > heads.limit:
-                self.refuse(heads.refused())
+                self.refuse(heads.refusal())
                 return
         super().allHeadersReceived()
         if self.length != 0 and not self._refused:
@@ -621,7 +621,7 @@ class Channel(HTTPChannel):
             self.length = None
             return False
         if header == b"Content-Length" and data.isdigit() and whole_number(data) is None:
-            data = b"9" * MOST_DIGITS  # as good as any length that is too large
+            data = b"9" * MAX_DIGITS  # as good as any length that is too large
         chosen: bool = super()._maybeChooseTransferDecoder(header, data)
         return chosen
 
@@ -661,9 +661,9 @@ class MirrorSite(Site):
         self.for_any_origin = for_any_origin
         self.outbox = Outbox()
         #: How many bytes connections may hold; the admin listener has budgets of its own.
-        self.budgets: Budgets = getattr(resource, "budgets", None) or Budgets.of(reactor, 0)
+        self.budgets: ByteBudgets = getattr(resource, "budgets", None) or ByteBudgets.of(reactor, 0)
         for budget in (self.budgets.small, self.budgets.large, self.budgets.forms):
-            budget.make_room = self.make_room
+            budget.reclaim = self.make_room
         #: Connections with an incomplete head, and those whose client does not read; the longest
         #: so come first.
         self.heads: dict[Channel, None] = {}

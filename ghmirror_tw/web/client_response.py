@@ -29,10 +29,10 @@ from ghmirror_tw.http.content_codings import (
 )
 from ghmirror_tw.http.fields import MESSAGE_FIELDS, Fields
 from ghmirror_tw.http.preconditions import is_not_modified
+from ghmirror_tw.runtime.content_threads import LARGE_BYTES, ContentThreads
 from ghmirror_tw.runtime.single_flight import SingleFlight
-from ghmirror_tw.runtime.thread_pool import LARGE_BYTES, ContentThreads
-from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
-from ghmirror_tw.upstream.incoming_content import HeldContent
+from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
+from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.response import BufferedContent, Response
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError
 from ghmirror_tw.web.content_conversion import (
@@ -132,7 +132,7 @@ class ClientResponse:
     def held(self) -> bytes:
         """The content, or the part of it that is held in memory."""
         incoming = self.incoming
-        return incoming.content if isinstance(incoming, HeldContent) else self.content
+        return incoming.content if isinstance(incoming, ReceivedContent) else self.content
 
 
 @frozen
@@ -143,7 +143,7 @@ class ClientResponseBuilder:
     threads: ContentThreads
     via: bytes
     forms: VariantCache
-    budgets: Budgets
+    budgets: ByteBudgets
     _making: SingleFlight[Variant] = field(
         init=False, eq=False, factory=lambda: SingleFlight(_unwanted)
     )
@@ -185,12 +185,12 @@ class ClientResponseBuilder:
         """Return an answer of which the content will say *view*'s version, with fields for that."""
         body = response.body
         if response.incoming is not None and not view.head:
-            room = self.budgets.room(_MOST_TELLING, response.incoming.length)
+            room = self.budgets.growing_reservation(_MOST_TELLING, response.incoming.length)
             with room:
                 content = await response.incoming.collect(_MOST_TELLING, response.coding, room)
                 if content is not None:
                     body = BufferedContent(content, response.coding)
-                    self.budgets.keep(body, content)
+                    self.budgets.track(body, content)
         fields = enterprise.versioned_fields(response.fields, view.version)
         return evolve(response, body=body, fields=fields)
 
@@ -261,7 +261,7 @@ class ClientResponseBuilder:
         if not view.version and _size_of(body) > LARGE_BYTES:
             if isinstance(body, Representation):
                 return await self._large(response, body, view, now)
-            return self._incoming(response, HeldContent(body.content), body.coding, view, now)
+            return self._incoming(response, ReceivedContent(body.content), body.coding, view, now)
         rewrites = response.status != _PARTIAL and is_json(response.fields.get(b"content-type"))
         content, changed = await self._form(body, view if rewrites else None, gzip=gzip)
         coding = b"gzip" if content and gzip else None
@@ -318,7 +318,7 @@ class ClientResponseBuilder:
             response.status,
             fields,
             length=form.size,
-            incoming=HeldContent(content),
+            incoming=ReceivedContent(content),
             conversion=Conversion(GzipDecompressor()),
             form=form,
             made=made,

@@ -56,7 +56,7 @@ class _Pouring:
 
     def start(self) -> None:
         """Have the source send."""
-        self._passing = self.source.pass_on(self._take)
+        self._passing = self.source.stream_to(self._take)
         self._passing.addCallbacks(self._ended, self._broke_off)
 
     def end(self) -> None:

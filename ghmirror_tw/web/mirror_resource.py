@@ -32,8 +32,8 @@ from ghmirror_tw.http.via import has_passed
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.byte_budget import FREE_BYTES, Budgets
-from ghmirror_tw.upstream.incoming_content import HeldContent
+from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
+from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web import health
 from ghmirror_tw.web.access_log import AccessLog, shown_path
@@ -102,7 +102,7 @@ class MirrorResource:
         self.metrics.in_flight.set_function(lambda: self.in_flight)
 
     @property
-    def budgets(self) -> Budgets:
+    def budgets(self) -> ByteBudgets:
         """How many bytes of content may be held."""
         return self.fitter.budgets
 
@@ -308,7 +308,7 @@ class MirrorResource:
             request.note_held_content()
             budgets = self.budgets
             budget = budgets.forms if fitted.made else budgets.of_size(len(held))
-            budget.keep(fitted, held)
+            budget.track(fitted, held)
         whole = fitted.incoming is None and len(fitted.content) <= PIECE_BYTES
         if whole and request.send_response(
             fitted.status, fitted.fields, fitted.content, fitted.length
@@ -325,7 +325,7 @@ class MirrorResource:
         elif fitted.incoming is not None:
             await self._relay(request, fitted, told)
         else:
-            await pour(request, HeldContent(fitted.content), None, self.reactor.callLater)
+            await pour(request, ReceivedContent(fitted.content), None, self.reactor.callLater)
         request.finish()
 
     async def _relay(self, request: MirrorRequest, fitted: ClientResponse, told: _Told) -> None:

@@ -11,10 +11,10 @@ from twisted.logger import Logger
 from ghmirror_tw.config.settings import GitHub
 from ghmirror_tw.store.semaphore_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.availability import Availability
-from ghmirror_tw.upstream.client import Origin, UpstreamClient
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.status_page import StatusPage
+from ghmirror_tw.upstream.upstream_client import Origin, UpstreamClient
 from ghmirror_tw.wiring.outbound_proxy import build_outbound_proxy
 from ghmirror_tw.wiring.tls_trust import build_trust
 
@@ -29,9 +29,9 @@ def build_github_trust(github: GitHub) -> Any:
     return build_trust("github", "ca_path", github.ca_path)
 
 
-def build_availability(metrics: Metrics) -> Availability:
+def build_availability(metrics: Metrics) -> GitHubBreaker:
     """Return the circuit breaker of GitHub, which logs its changes and shows them in *metrics*."""
-    return Availability(_availability_observer(metrics))
+    return GitHubBreaker(_availability_observer(metrics))
 
 
 def _availability_observer(metrics: Metrics) -> Callable[[bool], None]:
@@ -46,7 +46,7 @@ def _availability_observer(metrics: Metrics) -> Callable[[bool], None]:
 
 
 def build_status_page(
-    reactor: Any, github: GitHub, availability: Availability
+    reactor: Any, github: GitHub, github_breaker: GitHubBreaker
 ) -> StatusPage | None:
     """Return the poller of GitHub's status page, or None if that is not configured."""
     if not github.status_url:
@@ -55,7 +55,7 @@ def build_status_page(
         reactor,
         github.status_url,
         github.status_interval,
-        availability,
+        github_breaker,
         build_github_trust(github),
         random.random,
         proxy=build_outbound_proxy(github),

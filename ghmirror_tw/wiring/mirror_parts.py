@@ -15,19 +15,19 @@ from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.proxy.exchange import MirrorOptions
 from ghmirror_tw.proxy.mirror import Mirror
-from ghmirror_tw.runtime.certificate_authorities import Replaceable
+from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
-from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.telemetry.status_document import StatusDocument
-from ghmirror_tw.upstream.availability import Availability
-from ghmirror_tw.upstream.byte_budget import Budgets
-from ghmirror_tw.upstream.client import Origin, UpstreamClient
+from ghmirror_tw.upstream.byte_budget import ByteBudgets
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.status_page import StatusPage
+from ghmirror_tw.upstream.upstream_client import Origin, UpstreamClient
 from ghmirror_tw.upstream.users import Users
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.admin_site import Admin
@@ -62,14 +62,14 @@ class MirrorParts:
     settings: Settings
     metrics: Metrics
     readiness: Readiness
-    budgets: Budgets
+    budgets: ByteBudgets
     threads: ContentThreads
     memory: MemoryStore
     redis: FailoverStore | None
-    redis_trust: Replaceable | None
+    redis_trust: ReplaceableTrust | None
     barrier: RestoreBarrier
     snapshots: Snapshots | None
-    availability: Availability
+    github_breaker: GitHubBreaker
     status_page: StatusPage | None
     client: UpstreamClient
     limiter: RateLimiter
@@ -106,7 +106,7 @@ def build_mirror_parts(
     github = settings.github
     metrics = Metrics(reactor.seconds)
     readiness = Readiness()
-    budgets = Budgets.of(reactor, settings.memory.max_content_size)
+    budgets = ByteBudgets.of(reactor, settings.memory.max_content_size)
     metrics.watch_budgets(budgets)
     threads = ContentThreads(reactor, budgets.conversion)
     availability = build_availability(metrics)
@@ -133,7 +133,7 @@ def build_mirror_parts(
         redis_trust=stores.redis_trust,
         barrier=stores.barrier,
         snapshots=stores.snapshots,
-        availability=availability,
+        github_breaker=availability,
         status_page=status_page,
         client=client,
         limiter=limiter,
@@ -148,9 +148,9 @@ def _build_mirror(  # noqa: PLR0913, PLR0917 - the parts that it connects
     reactor: Any,
     settings: Settings,
     metrics: Metrics,
-    budgets: Budgets,
+    budgets: ByteBudgets,
     threads: ContentThreads,
-    availability: Availability,
+    github_breaker: GitHubBreaker,
     stores: StoreParts,
     client: UpstreamClient,
     limiter: RateLimiter,
@@ -167,7 +167,7 @@ def _build_mirror(  # noqa: PLR0913, PLR0917 - the parts that it connects
         _mirror_options(settings),
         Sharing(configured=settings.cache.share),
         stores.barrier,
-        availability,
+        github_breaker,
         limiter,
         budgets,
     )
@@ -195,7 +195,7 @@ def _build_resource(  # noqa: PLR0913, PLR0917 - the parts that it connects
     reactor: Any,
     settings: Settings,
     metrics: Metrics,
-    budgets: Budgets,
+    budgets: ByteBudgets,
     readiness: Readiness,
     mirror: Mirror,
     pseudonym: bytes,

@@ -8,7 +8,7 @@ from ghmirror_tw.config.address_kinds import proxy_at
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import GitHub
 from ghmirror_tw.http.tunnels import OutboundProxy
-from ghmirror_tw.upstream.dialling import ProxyError
+from ghmirror_tw.upstream.connection_errors import ProxyError
 
 
 def build_outbound_proxy(github: GitHub) -> Callable[[], OutboundProxy] | None:

@@ -24,7 +24,7 @@ from ghmirror_tw.redis import (
     SingleServer,
 )
 from ghmirror_tw.redis_store.redis_records import RedisRecords
-from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.wiring.tls_trust import build_trust
 

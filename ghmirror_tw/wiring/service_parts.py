@@ -13,7 +13,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.python.logfile import LogFile
 
 from ghmirror_tw.config.settings import Server, Settings
-from ghmirror_tw.runtime.file_descriptors import for_clients, raise_limit
+from ghmirror_tw.runtime.file_descriptors import max_client_connections, raise_descriptor_limit
 from ghmirror_tw.service import Listener, MirrorService, SharingPorts, with_backlog
 from ghmirror_tw.telemetry import logs
 from ghmirror_tw.web.admin_site import admin_site
@@ -32,7 +32,7 @@ def build_service(
     """
     parts = build_mirror_parts(reactor, settings)
     server = settings.server
-    most = for_clients(raise_limit(), settings.github.max_connections)
+    most = max_client_connections(raise_descriptor_limit(), settings.github.max_connections)
     site = MirrorSite(parts.resource, MirrorRequest, reactor, most)
     service = MirrorService(
         reactor,

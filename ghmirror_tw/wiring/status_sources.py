@@ -69,13 +69,13 @@ class StatusSources:
 
     def github(self) -> dict[str, Any]:
         """Return the state of GitHub's circuit breaker and of its status page."""
-        availability = self.mirror.availability
-        status, at = availability.page or (None, None)
+        github_breaker = self.mirror.github_breaker
+        status, at = github_breaker.page_status or (None, None)
         has_page = bool(self.settings.github.status_url)
         return {
             "api_url": self.settings.github.api_url,
-            "available": not availability.offline,
-            "failures": availability.failures,
+            "available": not github_breaker.is_open,
+            "failures": github_breaker.failures,
             "page": {"status": status, "at": at} if has_page else None,
         }
 
@@ -84,7 +84,7 @@ class StatusSources:
         now = self.reactor.seconds()
         by_user: dict[tuple[str, str, str], list[Limit]] = {}
         for credential, limit in self.mirror.sender.limits.in_force(now):
-            user = self.mirror.users.known(credential, now) or "unknown"
+            user = self.mirror.users.peek_login(credential, now) or "unknown"
             by_user.setdefault((user, limit.kind.value, limit.scope), []).append(limit)
         return by_user
 

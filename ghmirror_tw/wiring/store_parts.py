@@ -13,9 +13,9 @@ from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_history import history_of
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
-from ghmirror_tw.runtime.certificate_authorities import Replaceable
+from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
-from ghmirror_tw.runtime.thread_pool import ContentThreads
 from ghmirror_tw.store.failover import FailoverStore, Sizes
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_archive import MemoryArchive
@@ -36,7 +36,7 @@ class StoreParts:
 
     memory: MemoryStore
     redis: FailoverStore | None
-    redis_trust: Replaceable | None
+    redis_trust: ReplaceableTrust | None
     barrier: RestoreBarrier
     snapshots: Snapshots | None
 
@@ -68,7 +68,7 @@ class RedisEvents:
 
 
 BuildRedis = Callable[
-    [Any, Settings, ContentThreads, RedisEvents, Replaceable, MemoryStore], FailoverStore
+    [Any, Settings, ContentThreads, RedisEvents, ReplaceableTrust, MemoryStore], FailoverStore
 ]
 
 
@@ -83,9 +83,9 @@ def build_store_parts(
     memory = MemoryStore(reactor, settings.memory.max_size - variant_cache_size(settings))
     barrier = RestoreBarrier(reactor, settings.snapshot.restore_wait)
     events = RedisEvents(metrics)
-    trust: Replaceable | None = None
+    trust: ReplaceableTrust | None = None
     if settings.cache.backend == "redis":
-        trust = Replaceable(build_redis_trust(settings.redis))
+        trust = ReplaceableTrust(build_redis_trust(settings.redis))
         events.store = build_redis(reactor, settings, threads, events, trust, memory)
     if settings.snapshot.target:
         events.snapshots = _build_snapshots(
@@ -127,7 +127,7 @@ def build_failover_store(  # noqa: PLR0913, PLR0917 - the parts that it connects
     settings: Settings,
     threads: ContentThreads,
     events: RedisEvents,
-    trust: Replaceable,
+    trust: ReplaceableTrust,
     memory: MemoryStore,
 ) -> FailoverStore:
     """Return the store in Redis, with the memory store as cache and as substitute."""

@@ -10,7 +10,7 @@ from attrs import define, field, fields, has
 from twisted.internet.defer import maybeDeferred
 
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.runtime.lag import Lag
+from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.mirror_request import MirrorRequest
@@ -106,7 +106,7 @@ def _build_redis(clock: Clock, *others: Any) -> FailoverStore:
     """Return a store with the time of the dialogue; the connections to Redis have real time."""
     store = build_failover_store(clock.real, *others)
     for part in parts_of(store):
-        if getattr(part, "reactor", None) is clock.real and not isinstance(part, Lag):
+        if getattr(part, "reactor", None) is clock.real and not isinstance(part, ReactorLag):
             part.reactor = clock
     store.redis.now = clock.seconds
     return store

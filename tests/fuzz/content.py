@@ -19,8 +19,8 @@ from ghmirror_tw.github.media_types import is_json
 from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter, opaque_names
 from ghmirror_tw.http import content_codings as codings
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
+from ghmirror_tw.upstream.login_responses import parse_app, parse_login, parse_viewer
 from ghmirror_tw.upstream.status_page import UnreadableStatusError, parse_components
-from ghmirror_tw.upstream.users import parse_app, parse_login, parse_viewer
 from ghmirror_tw.web.content_conversion import Conversion, changes, compressor
 from tests.fuzz.given import Given, ways
 

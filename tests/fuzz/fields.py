@@ -53,7 +53,7 @@ from ghmirror_tw.http.fields import Fields, serialised, tokens
 from ghmirror_tw.http.host import parse_host
 from ghmirror_tw.http.links import has_foreign_page, parse_links
 from ghmirror_tw.http.request import BadRequestError, Request
-from ghmirror_tw.runtime.numbers import MOST_DIGITS, whole_number
+from ghmirror_tw.runtime.numbers import MAX_DIGITS, whole_number
 from ghmirror_tw.telemetry.logs import as_json, as_text, scrub
 from ghmirror_tw.web.access_log import shown_path
 from tests.fuzz.given import fields_of
@@ -289,7 +289,7 @@ def _check_quota(fields: Fields) -> None:
     for name in (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"retry-after"):
         value = fields.get(name)
         number = whole_number(value)
-        assert number is None or (value is not None and int(value) == number < 10**MOST_DIGITS)
+        assert number is None or (value is not None and int(value) == number < 10**MAX_DIGITS)
 
 
 def limited(raw: bytes) -> None:

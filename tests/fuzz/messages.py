@@ -259,12 +259,12 @@ class Requester:
     failure: Failure | None = None
     reader: SnapshotReader = field(factory=SnapshotReader)
 
-    def answered(self, answer: Any) -> None:
+    def response_received(self, answer: Any) -> None:
         assert self.answer is self.failure is None
         self.answer = answer
         answer.deliverBody(self.reader)
 
-    def failed(self, reason: Failure) -> None:
+    def request_failed(self, reason: Failure) -> None:
         assert self.answer is self.failure is None
         self.failure = reason
 
@@ -276,7 +276,7 @@ def responded(pieces: list[bytes], *, to_head: bool) -> Response:
     transport = StringTransport()
     connection.makeConnection(transport)
     requester = Requester()
-    connection.ask(b"", requester, to_head=to_head, persistent=True)
+    connection.send(b"", requester, is_head=to_head, persistent=True)
     for piece in pieces:
         if transport.disconnecting:
             break

@@ -32,8 +32,8 @@ OTHERS: Final = {
     "ghmirror_tw.config.file_kinds:read_text": "configuration",
     "ghmirror_tw.cli.context:open_desk": "opens a store",
     "ghmirror_tw.config.settings_loader:read_settings": "configuration",
-    "ghmirror_tw.upstream.dialling:_Opening.dataReceived": "passes on to `Proxy.opened`",
-    "ghmirror_tw.upstream.incoming_content:CollectedContent.dataReceived": "gathers content",
+    "ghmirror_tw.upstream.proxy_tunnel:_TunnelProtocol.dataReceived": "passes on to `Proxy.opened`",
+    "ghmirror_tw.upstream.upstream_content:UpstreamContent.dataReceived": "gathers content",
     "ghmirror_tw.redis.resp:StrictProtocol.dataReceived": "passes on to `ReplyParser`",
     "ghmirror_tw.web.content_conversion:ContentStream.feed": "a type",
 }

@@ -274,13 +274,13 @@ class Offline(TestCase):
         """It is a balancer's 200, and not GitHub's."""
         wrong = self.github.fault(None, "503")
         await self.fails()
-        assert self.home.house.availability.offline
+        assert self.home.house.github_breaker.is_open
         wrong.end()
         self.github.put("/page", b"<html>Back soon</html>", content_type="text/html")
         assert (await self.home.get("/page", token="bob-1")).status == 200
-        assert self.home.house.availability.offline
+        assert self.home.house.github_breaker.is_open
         assert (await self.home.get("/thing", token="bob-1")).status == 200
-        assert not self.home.house.availability.offline
+        assert not self.home.house.github_breaker.is_open
 
     async def test_one_broken_endpoint_is_no_outage(self) -> None:
         """However often it is asked for, by however many: others get GitHub's word of now."""
@@ -291,7 +291,7 @@ class Offline(TestCase):
             await self.home.get("/thing", token=token)
         got = await self.home.get("/steady", token="bob-1")
         assert got.outcome.endswith("detail=revalidated")
-        assert not self.home.house.availability.offline
+        assert not self.home.house.github_breaker.is_open
 
     async def test_what_is_over_a_limit_of_the_mirrors_is_no_outage(self) -> None:
         """It says nothing of GitHub; the client is told which limit it was."""
@@ -301,7 +301,7 @@ class Offline(TestCase):
                 got = await self.home.get(f"/repos/o/{number}", token=token)
                 assert (got.status, got.outcome) == (502, "detail=broken-answer")
                 assert "larger than this mirror accepts" in got.json["message"]
-        assert not self.home.house.availability.failures
+        assert not self.home.house.github_breaker.failures
 
     async def test_who_had_no_time_left_proves_nothing(self) -> None:
         """A request that waited for long, and then timed out at once, says nothing of GitHub."""
@@ -312,7 +312,7 @@ class Offline(TestCase):
             requester = Requester(f"{number}", f"{number}")
             left = mirror.sender.send(OutgoingRequest(request, requester, mirror.now() + 0.01))
             await self.assertFailure(Deferred.fromCoroutine(left), UpstreamError)
-        assert not self.home.house.availability.failures
+        assert not self.home.house.github_breaker.failures
 
     async def test_clients_that_go_away_are_no_failures(self) -> None:
         """Whenever they go: while GitHub's name is looked up, for one."""
@@ -320,12 +320,12 @@ class Offline(TestCase):
         home = await open_home(self, self.github, github={"api_url": named})
         for number in range(6):
             asked = start(home.get(f"/new/{number}", token="alice-1"))
-            await until(lambda: home.house.client._held > 0)
+            await until(lambda: home.house.client.open_exchanges > 0)
             asked.cancel()
             await self.assertFailure(asked, Exception)
             await until(lambda: home.house.resource.in_flight == 0)
-        assert not home.house.availability.failures
-        assert not home.house.availability.offline
+        assert not home.house.github_breaker.failures
+        assert not home.house.github_breaker.is_open
 
     async def test_it_sees_by_itself_that_github_is_back(self) -> None:
         """Though there is a stored answer to all that is asked: now and then one is tried."""
@@ -334,7 +334,7 @@ class Offline(TestCase):
         wrong.end()
         self.home.move_on(6.0)
         assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
-        await until(lambda: not self.home.house.availability.offline)
+        await until(lambda: not self.home.house.github_breaker.is_open)
         got = await self.home.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
@@ -364,12 +364,12 @@ class Page(TestCase):
     async def test_a_major_outage(self) -> None:
         """Makes GitHub offline, until the page or GitHub itself says something else."""
         self.says("major_outage")
-        await until(lambda: self.home.house.availability.offline)
+        await until(lambda: self.home.house.github_breaker.is_open)
         assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
         self.says("partial_outage")
-        await until(lambda: not self.home.house.availability.offline)
+        await until(lambda: not self.home.house.github_breaker.is_open)
         self.says("major_outage")
-        await until(lambda: self.home.house.availability.offline)
+        await until(lambda: self.home.house.github_breaker.is_open)
         assert (await self.home.get("/thing", token="bob-1")).status == 200
         await self.read_again()
         got = await self.home.get("/thing", token="alice-1")

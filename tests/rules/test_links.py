@@ -295,7 +295,7 @@ class Links(TestCase):
             self.home.move_on(3700.0)
             await self.home.get(path, token="alice-1")
             assert self.asked("page=2", path) == 2, status
-        assert not self.home.house.availability.offline
+        assert not self.home.house.github_breaker.is_open
 
     async def test_a_page_that_github_does_not_count_to_is_none(self) -> None:
         """A 422 to a proof is remembered: there is no such page, so there is no link to it."""

@@ -120,7 +120,7 @@ class Stale(TestCase):
     async def test_it_teaches_nobodys_login(self) -> None:
         """What `/user` said once is not GitHub's word on who somebody is now."""
         await self.home.get("/user", token="alice-1")
-        self.home.house.mirror.users._words = CredentialTable()
+        self.home.house.mirror.users._records = CredentialTable()
         assert (await self.while_away("/user")).status == 200
         name = self.home.house.mirror.credentials.names.name(b"token alice-1")
         assert self.home.house.mirror.login(name) is None
@@ -232,7 +232,7 @@ class Late(TestCase):
         assert (await asked).status == 200
         assert barrier.waiting == 1
         await self.home.close()
-        assert not self.home.house.mirror.users._asking._flights
+        assert not self.home.house.mirror.users._requests._flights
         await until(lambda: barrier.waiting == 0)
 
     async def test_without_a_usable_grant_it_waits(self) -> None:
@@ -311,7 +311,7 @@ class Late(TestCase):
         wrong = self.github.fault(None, "refuse")
         for number in range(5):
             await self.home.get(f"/nowhere/{number}", token=("alice-1", "bob-1")[number % 2])
-        assert self.home.house.availability.offline
+        assert self.home.house.github_breaker.is_open
         wrong.end()
         self.home.move_on(301.0)
         barrier = self.github.hold("/user")

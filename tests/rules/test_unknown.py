@@ -16,8 +16,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
 import ghmirror_tw
-from ghmirror_tw.runtime.bounded_tables import MOST_UNKNOWN, CredentialTable
-from ghmirror_tw.upstream import client, rate_limiter
+from ghmirror_tw.runtime.bounded_tables import MAX_UNKNOWN, CredentialTable
+from ghmirror_tw.upstream import rate_limiter, upstream_client
 from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
 from tests.harness.home import Home, Raw, open_github, open_home, reactor, start, until
 from tests.harness.redis_house import settled
@@ -195,7 +195,7 @@ class Flood(TestCase):
         assert statuses[401] > MADE_UP // 2
 
         made_up = Names(self.home, map(authorization, range(MADE_UP)))
-        assert made_up.tables(most=MOST_UNKNOWN) == {}
+        assert made_up.tables(most=MAX_UNKNOWN) == {}
         assert self.keys() <= stored
         kept = alice.tables()
         # Its slots were not in use, and are not held for it.
@@ -211,12 +211,12 @@ class Flood(TestCase):
             mirror.credentials.names.name(authorization(each).encode()) for each in range(MADE_UP)
         ]
         made_up = Names(self.home, map(authorization, range(MADE_UP)))
-        assert made_up.tables(most=MOST_UNKNOWN) == {}
-        mirror.sender.backoffs._known.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
-        assert len(made_up.tables(most=MOST_UNKNOWN)) == 1
-        mirror.sender.backoffs._known.clear()
+        assert made_up.tables(most=MAX_UNKNOWN) == {}
+        mirror.sender.backoffs._by_key.update({(name, "x"): 1 for name in names})  # type: ignore[misc]
+        assert len(made_up.tables(most=MAX_UNKNOWN)) == 1
+        mirror.sender.backoffs._by_key.clear()
         mirror.credentials._tokens._recent.update(dict.fromkeys(names, True))
-        assert len(made_up.tables(most=MOST_UNKNOWN)) == 1
+        assert len(made_up.tables(most=MAX_UNKNOWN)) == 1
 
 
 class Slots(TestCase):
@@ -271,7 +271,7 @@ class Slots(TestCase):
 
     async def test_clients_that_send_no_content_hold_no_slot(self) -> None:
         """Nor for more content than is received before it is sent: they give way."""
-        self.patch(client, "_PAUSED_S", 0.0)
+        self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
         held, closed = [], []
         for number in range(24):
             endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.home.port)

@@ -138,4 +138,4 @@ class Ipv6(TestCase):
         mirror = await start_mirror(
             self, {"github": {"api_url": self.github.api_url, "status_url": status}}
         )
-        await mirror.logged("status page says operational")
+        await mirror.logged("status=operational")

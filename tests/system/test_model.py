@@ -154,7 +154,7 @@ class Model(RuleBasedStateMachine):
         self, replica: int, token: str | None, path: str, method: str, *, no_cache: bool
     ) -> None:
         home = self.homes[replica % len(self.homes)]
-        offline = home.house.availability.offline
+        offline = home.house.github_breaker.is_open
         excused = bool(self.github._faults) or self.is_limited(token) or offline
         headers = {"Cache-Control": "no-cache"} if no_cache else {}
         self.github.log.clear()

@@ -90,13 +90,13 @@ class Told:
     reason: Failure | None = None
     collector: Collector = field(factory=Collector)
 
-    def answered(self, answer: Any) -> None:
+    def response_received(self, answer: Any) -> None:
         assert self.answer is None
         assert self.reason is None
         self.answer = answer
         answer.deliverBody(self.collector)
 
-    def failed(self, reason: Failure) -> None:
+    def request_failed(self, reason: Failure) -> None:
         assert self.answer is None
         assert self.reason is None
         self.reason = reason
@@ -156,7 +156,7 @@ def twisted(data: bytes, method: bytes, cuts: list[int]) -> Outcome:
     headers = Headers({b"Host": [b"h"]})
     told = Told()
     asked = protocol.request(Request(method, b"/", headers, None, persistent=True))
-    asked.addCallbacks(told.answered, told.failed)
+    asked.addCallbacks(told.response_received, told.request_failed)
     # What comes for an idle connection has it log a failure of its own.
     for piece in pieces(data, cuts):
         if transport.disconnecting or reused:
@@ -174,7 +174,7 @@ def ours(data: bytes, method: bytes, cuts: list[int]) -> Outcome:
     transport = StringTransport()
     connection.makeConnection(transport)
     told = Told()
-    connection.ask(b"", told, to_head=method == b"HEAD", persistent=True)
+    connection.send(b"", told, is_head=method == b"HEAD", persistent=True)
     feed(connection, transport, data, cuts)
     reused = bool(freed) and connection.is_open
     connection.connectionLost(Failure(ConnectionDone()))

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.circuit_breaker import CircuitState
-from ghmirror_tw.runtime.certificate_authorities import Replaceable, trust_root
+from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust, trust_root
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import free_port, start_redis
 from tests.unit.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_node, working_node
@@ -58,7 +58,7 @@ class Tls(TestCase):
         """Who is trusted may change: connections that are made before stay, later ones heed it."""
         authority = Authority.new()
         server = start_redis(self, authority=authority)
-        trust = Replaceable(trust_root(authority.pem))
+        trust = ReplaceableTrust(trust_root(authority.pem))
         watched = await working_node(self, server.address, trust=trust)
         trust.current = trust_root(Authority.new().pem)
         assert await watched.outcome(GET) == [None]

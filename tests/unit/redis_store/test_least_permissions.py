@@ -25,7 +25,7 @@ from ghmirror_tw.redis_store.redis_archive import RedisArchive
 from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
-from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.semaphore_interface import Capacity, LeaseRequest

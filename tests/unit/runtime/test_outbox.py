@@ -27,7 +27,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.runtime.outbox import LARGE_BYTES, MOST_WAITING, SEVERAL, Outbox, send_now
+from ghmirror_tw.runtime.outbox import LARGE_BYTES, MAX_QUEUED, SEVERAL, Outbox, send_now
 from tests.fakes.producers import Producer
 from tests.harness.home import reactor, turn, until
 from tests.unit.upstream.test_tls import made_certificate
@@ -239,7 +239,7 @@ class Sending(TestCase):
         assert far.transport.socket.recv(100) == b"x"
         outbox.send(near.transport, b"y" * LARGE_BYTES, SEVERAL)
         assert far.transport.socket.recv(100) == b"y" * 100
-        others = [await self.ends() for _ in range(MOST_WAITING)]
+        others = [await self.ends() for _ in range(MAX_QUEUED)]
         for one, other in others:
             other.transport.pauseProducing()
             outbox.send(one.transport, b"z", SEVERAL)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ghmirror_tw.caching.records import Entry, Grant
-from ghmirror_tw.runtime.recent_cache import Lately
+from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.store.codec import Codec
 from tests.unit.store.test_codec import ENTRIES, GRANTS, SECRETS
 
@@ -15,7 +15,7 @@ NAME, OTHER_NAME = b"{0123}:g:abc", b"{0123}:g:abd"
 
 def test_the_last_ones_are_held() -> None:
     """As many as it is told to at least, and twice as many at most; a later value counts."""
-    lately: Lately[int, int] = Lately(10)
+    lately: RecentCache[int, int] = RecentCache(10)
     for number in range(100):
         lately.put(number, -number)
         assert all(lately.get(each) == -each for each in range(max(number - 9, 0), number + 1))
@@ -27,7 +27,7 @@ def test_the_last_ones_are_held() -> None:
 
 def test_a_value_that_is_removed() -> None:
     """It is gone from both generations; a value that replaces another one evicts nothing."""
-    lately: Lately[int, int] = Lately(2)
+    lately: RecentCache[int, int] = RecentCache(2)
     for number in (1, 2, 3):
         lately.put(number, -number)
     lately.put(1, 7)

@@ -41,7 +41,7 @@ from ghmirror_tw.snapshots.aws_service import AwsAccess, AwsService
 from ghmirror_tw.snapshots.blocking_threads import BlockingThreads
 from ghmirror_tw.snapshots.s3_target import S3Target
 from ghmirror_tw.snapshots.snapshot_errors import TargetError
-from ghmirror_tw.upstream.availability import Availability
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.status_page import StatusPage
 from tests.fakes.github import GitHub
 from tests.fakes.proxies import start_proxy
@@ -224,8 +224,8 @@ class Places(TestCase):
 
         async def connect(host: str, port: int) -> None:
             url = f"https://{host}:{port}/components.json"
-            availability = Availability(lambda _: None)
-            page = StatusPage(reactor, url, 3600.0, availability, self.trust, lambda: 0.5)
+            github_breaker = GitHubBreaker(lambda _: None)
+            page = StatusPage(reactor, url, 3600.0, github_breaker, self.trust, lambda: 0.5)
             page.open()
             await until(lambda: page._failures > 0)
             page.close()
@@ -334,7 +334,7 @@ async def send_secret(host: str, port: int, trust: Any) -> Failure:
     plain = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
     sending = Factory.forProtocol(_Sending)
     sending.noisy = False
-    protocol: Any = await VerifiedTLS.to(host, trust).over(plain).connect(sending)
+    protocol: Any = await VerifiedTLS.for_host(host, trust).wrap(plain).connect(sending)
     (reason,) = await protocol.lost
     assert isinstance(reason, Failure)
     return reason
@@ -344,7 +344,7 @@ def test_a_host_that_no_certificate_can_name() -> None:
     """It is refused before anything is connected."""
     for host in ("", "a b", "exa\0mple"):
         with pytest.raises(ValueError, match="DNS-ID"):
-            VerifiedTLS.to(host, trust_root(""))
+            VerifiedTLS.for_host(host, trust_root(""))
 
 
 def test_addresses_of_version_6() -> None:

@@ -40,7 +40,7 @@ class Steady(SynchronousTestCase):
     def test_a_reactor_goes_by_it(self) -> None:
         """Its timers are neither late nor early when the machine's clock is set."""
         reactor: Any = Clock()
-        self.clock.rule(reactor)
+        self.clock.install(reactor)
         assert reactor.seconds() == 1_000.0
         self.offset -= 60.0
         self.passed += 1.0

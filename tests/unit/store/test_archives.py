@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.redis_store import redis_archive
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.runtime.thread_pool import ContentThreads
+from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import VERSION, Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive

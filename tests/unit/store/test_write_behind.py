@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.runtime.lag import Lag
-from ghmirror_tw.runtime.waiting import waiting, wake
+from ghmirror_tw.runtime.reactor_lag import ReactorLag
+from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store import write_behind as write_behind_module
 from ghmirror_tw.store.write_behind import BATCH, MAX_QUEUED, PAUSE_S, WriteBehind
 
@@ -153,11 +153,11 @@ class Waits(SynchronousTestCase):
         """It waits until it is woken, with no timer."""
         waiters: list[Deferred[None]] = []
         clock = Clock()
-        waiter = waiting(clock, waiters)
+        waiter = add_waiter(clock, waiters)
         assert clock.getDelayedCalls() == []
         wake(waiters)
         self.successResultOf(waiter)
-        gone = waiting(clock, waiters)
+        gone = add_waiter(clock, waiters)
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
         assert waiters == []
@@ -165,7 +165,7 @@ class Waits(SynchronousTestCase):
     def test_lag_is_what_timers_are_late_by(self) -> None:
         """Nothing while all goes well."""
         clock = Clock()
-        lag = Lag(clock)
+        lag = ReactorLag(clock)
         lag.open()
         clock.pump([0.025] * 10)
         assert lag.total_s < 1e-9
@@ -178,7 +178,7 @@ class Waits(SynchronousTestCase):
     def test_lag_is_there_before_the_late_timer_is_called(self) -> None:
         """Whoever looks in that moment sees all of it; calling the timer adds nothing."""
         clock = Clock()
-        lag = Lag(clock)
+        lag = ReactorLag(clock)
         lag.open()
         clock.rightNow += 1.025
         assert abs(lag.total_s - 1.0) < 1e-9

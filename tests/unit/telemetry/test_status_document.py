@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import __version__
 from ghmirror_tw.github.rate_limits import Limit, LimitKind
-from ghmirror_tw.runtime.evidence import Observation
+from ghmirror_tw.runtime.quorum import Observation
 from ghmirror_tw.upstream.limits import LimitCheck
 from tests.harness.home import Home, open_github, open_home, until
 from tests.harness.redis_servers import start_redis
@@ -138,8 +138,8 @@ class FiguresTests(TestCase):
         """As its answers tell; and the page's own words, with when they were read."""
         home = await open_home(self, github={"status_url": "http://127.0.0.1:1/components.json"})
         assert (await figures(home))["github"]["page"] == {"status": None, "at": None}
-        home.house.availability.page_says("major_outage", 5.0)
-        home.house.availability.failed(Observation("/a", "alice"), 6.0, 6.0)
+        home.house.github_breaker.note_page_status("major_outage", 5.0)
+        home.house.github_breaker.note_failure(Observation("/a", "alice"), 6.0, 6.0)
         assert (await figures(home))["github"] == {
             "api_url": home.github.api_url,
             "available": False,

@@ -12,17 +12,17 @@ from twisted.internet.task import Clock
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.upstream.byte_budget import (
     FREE_BYTES,
+    MAX_QUEUED_S,
     SMALL_BYTES,
-    WAIT_S,
-    Budgets,
     ByteBudget,
+    ByteBudgets,
     Reservation,
 )
 
 MIB = 1024 * 1024
 
 
-def budget(clock: Clock, limit: int = 100, wait_s: float | None = WAIT_S) -> ByteBudget:
+def budget(clock: Clock, limit: int = 100, wait_s: float | None = MAX_QUEUED_S) -> ByteBudget:
     return ByteBudget(clock, "small", limit, wait_s, "[memory] max_content_size")
 
 
@@ -64,7 +64,7 @@ def test_first_come_first_served() -> None:
     result(second).release()
     result(third).release()
     assert (bytes_.held, bytes_.waits, bytes_.refusals) == (0, 2, 0)
-    clock.advance(WAIT_S)
+    clock.advance(MAX_QUEUED_S)
     assert not clock.getDelayedCalls()
 
 
@@ -92,7 +92,7 @@ def test_a_request_that_waits_for_too_long_is_refused() -> None:
     large = bytes_.acquire(50)
     clock.advance(1)
     small = bytes_.acquire(10)
-    clock.advance(WAIT_S - 1)
+    clock.advance(MAX_QUEUED_S - 1)
     refused = result(large)
     error = refused.value
     assert refused.check(MirrorError)
@@ -124,7 +124,7 @@ def test_a_request_that_goes_away_leaves_the_queue() -> None:
     assert result(large).check(CancelledError)
     assert result(small) is not None
     first.release()
-    clock.advance(WAIT_S)
+    clock.advance(MAX_QUEUED_S)
     assert not clock.getDelayedCalls()
 
 
@@ -141,7 +141,7 @@ def test_room_is_made_while_requests_wait() -> None:
     clock, made = Clock(), []
     bytes_ = budget(clock)
     first = result(bytes_.acquire(100))
-    bytes_.make_room = lambda: made.append(clock.seconds())
+    bytes_.reclaim = lambda: made.append(clock.seconds())
     waits = bytes_.acquire(1)
     clock.pump([0, 0.5, 0.5])
     assert made == [0, 0.5, 1.0]
@@ -164,8 +164,8 @@ def test_content_is_counted_once_for_as_long_as_it_is_held() -> None:
     content = bytes(70)
     owners = [Owner(content), Owner(content)]
     for owner in owners:
-        bytes_.keep(owner, owner.content)
-    bytes_.keep(other := Owner(bytes(5)), other.content)
+        bytes_.track(owner, owner.content)
+    bytes_.track(other := Owner(bytes(5)), other.content)
     assert bytes_.held == 75
     owners.pop()
     assert bytes_.held == 75
@@ -187,7 +187,7 @@ def test_a_reservation_can_change() -> None:
 
 def test_small_content_never_waits_for_large() -> None:
     """It has a budget of its own."""
-    budgets = Budgets.of(Clock(), 64 * MIB)
+    budgets = ByteBudgets.of(Clock(), 64 * MIB)
     result(budgets.large.acquire(budgets.large.limit))
     assert not budgets.of_size(SMALL_BYTES + 1).acquire(1).called
     assert budgets.of_size(SMALL_BYTES).acquire(SMALL_BYTES).called
@@ -196,8 +196,8 @@ def test_small_content_never_waits_for_large() -> None:
 @pytest.mark.parametrize("length", [None, FREE_BYTES, SMALL_BYTES, SMALL_BYTES + 1])
 def test_room_for_what_is_received(length: int | None) -> None:
     """It is reserved at once where the length is known, else in steps; and given back."""
-    budgets = Budgets.of(Clock(), 64 * MIB)
-    with budgets.room(8 * MIB, length) as room:
+    budgets = ByteBudgets.of(Clock(), 64 * MIB)
+    with budgets.growing_reservation(8 * MIB, length) as room:
         steps = []
         while room.size <= 8 * MIB:
             result(Deferred.fromCoroutine(room.grow()))  # type: ignore[arg-type]

@@ -19,11 +19,10 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IResponse
-from zope.interface.verify import verifyObject
 
-from ghmirror_tw.upstream.connection_pool import KEPT_S, ConnectionPool, PendingExchange
-from tests.unit.upstream.doors import UNMODIFIED, WHOLE, Doors, Reader, Told, Upload
+from ghmirror_tw.upstream.connection_pool import MAX_IDLE_S, ConnectionPool, PooledRequest
+from ghmirror_tw.upstream.uploads import VerbatimAgent
+from tests.unit.upstream.connections import UNMODIFIED, WHOLE, Doors, Reader, Told, Upload
 
 
 @define(eq=False)
@@ -32,21 +31,21 @@ class House:
 
     clock: Clock = field(factory=Clock)
     doors: Doors = field(factory=Doors)
-    agent: ConnectionPool = field(init=False)
+    pool: ConnectionPool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.agent = ConnectionPool(self.clock, self.doors, b"api.test", 3)
+        self.pool = ConnectionPool(self.clock, self.doors, b"api.test", 3)
 
-    def ask(self, method: bytes = b"GET", block: bytes = b"") -> tuple[Told, PendingExchange]:
+    def ask(self, method: bytes = b"GET", block: bytes = b"") -> tuple[Told, PooledRequest]:
         """Ask without content."""
         told = Told()
-        return told, self.agent.ask(method, b"/x", block, told)
+        return told, self.pool.send(method, b"/x", block, told)
 
     def upload(self, producer: Upload, method: bytes = b"POST") -> tuple[list[Any], Deferred[Any]]:
         """Ask with content; what becomes of it is listed."""
         got: list[Any] = []
-        headers = Headers({b"X-A": [b"1"]})
-        asked = self.agent.request(method, b"/x", headers, producer)
+        agent = VerbatimAgent(self.pool, b"/x", Headers({b"X-A": [b"1"]}))
+        asked = agent.request(method, b"http://elsewhere/", None, producer)
         asked.addBoth(lambda result: got.append(getattr(result, "value", result)))
         return got, asked
 
@@ -98,33 +97,8 @@ def test_nothing_is_smuggled_in(method: bytes, target: bytes, block: bytes) -> N
     """What would be another question is not sent, and takes no connection."""
     house = House()
     with pytest.raises(ValueError, match=r"no request line|made here"):
-        house.agent.ask(method, target, block, Told())
+        house.pool.send(method, target, block, Told())
     assert not house.doors.connections
-
-
-def test_as_an_agent() -> None:
-    """It is an agent for treq, whose idea of the host counts for nothing."""
-    house = House()
-    verifyObject(IAgent, house.agent)
-    got: list[Any] = []
-    headers = Headers({b"Host": [b"elsewhere"], b"X-A": [b"1", b"2"]})
-    house.agent.request(b"GET", b"/x", headers).addCallback(got.append)
-    sent = house.doors.wire().value()
-    assert sent.lower() == b"get /x http/1.1\r\nhost: api.test\r\nx-a: 1\r\nx-a: 2\r\n\r\n"
-    house.doors.come(b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 0\r\na: 2\r\n\r\n")
-    [answer] = got
-    verifyObject(IResponse, answer)
-    assert answer.headers.getRawHeaders(b"a") == [b"1", b"2"]
-    assert (answer.code, answer.length) == (200, 0)
-    reader = Reader()
-    answer.deliverBody(reader)
-    assert reader.ends[0].check(ResponseDone)
-    answer.setPreviousResponse(answer)
-    assert answer.previousResponse is answer
-    house.agent.request(b"GET", b"/x")
-    assert len(house.doors.connections) == 1
-    with pytest.raises(ValueError, match="no request line"):
-        house.agent.request(b"GET", b"/ /", Headers())
 
 
 # Connections that are kept.
@@ -157,8 +131,8 @@ def test_not_for_ever() -> None:
     house.clock.advance(10)
     told, _ = house.ask()
     house.doors.come(UNMODIFIED, 1)
-    assert told.answer.code == 304
-    house.clock.advance(KEPT_S - 10.1)
+    assert told.response.code == 304
+    house.clock.advance(MAX_IDLE_S - 10.1)
     assert not any(each.transport.disconnecting for each in house.doors.connections)
     house.clock.advance(0.2)
     assert [each.transport.disconnecting for each in house.doors.connections] == [True, False]
@@ -175,18 +149,18 @@ def test_closed() -> None:
     house.kept(2)
     told, _ = house.ask()
     closed: list[object] = []
-    house.agent.close().addCallback(closed.append)
+    house.pool.close().addCallback(closed.append)
     assert [each.transport.disconnecting for each in house.doors.connections] == [True, False]
     assert not house.clock.getDelayedCalls()
     assert not closed
     house.doors.lose(0)
     assert closed == [None]
     house.doors.come(UNMODIFIED, 1)
-    assert told.answer.code == 304
+    assert told.response.code == 304
     assert house.doors.wire(1).disconnecting
     told, _ = house.ask()
     house.doors.come(UNMODIFIED)
-    assert told.answer.code == 304
+    assert told.response.code == 304
     assert house.doors.wire().disconnecting
     done: list[object] = []
     house.doors.connections[0].close().addCallback(done.append)
@@ -206,7 +180,7 @@ def test_an_idle_one_that_goes_away() -> None:
         told, _ = house.ask()
         assert len(house.doors.connections) == 2
         house.doors.come(UNMODIFIED)
-        assert told.answer.code == 304
+        assert told.response.code == 304
     assert house.doors.wire(0).disconnecting
 
 
@@ -224,7 +198,7 @@ def test_what_is_not_kept(data: bytes) -> None:
     house = House()
     told, _ = house.ask()
     house.doors.come(data)
-    assert told.answer is not None
+    assert told.response is not None
     assert house.doors.wire().disconnecting
     house.ask()
     assert len(house.doors.connections) == 2
@@ -284,7 +258,7 @@ def test_what_may_change_something_is_asked_once(method: bytes) -> None:
     assert len(house.doors.connections) == 2
     told, _ = house.ask(method)
     house.doors.come(WHOLE)
-    assert told.answer.code == 200
+    assert told.response.code == 200
     assert house.doors.wire().disconnecting
 
 
@@ -315,7 +289,7 @@ def test_cancelled_while_waiting() -> None:
         house.doors.come(b" OK\r\n\r\n")
         house.doors.lose()
         exchange.cancel()
-        assert told.answer is None
+        assert told.response is None
 
 
 # Content.
@@ -329,7 +303,7 @@ def test_content_waits_for_who_takes_it() -> None:
     reader = Reader()
     wire: Any = house.doors.wire()
     assert wire.paused
-    told.answer.deliverBody(reader)
+    told.response.deliverBody(reader)
     assert reader.content == b"ab"
     assert not wire.paused
     assert reader.transport is not None
@@ -363,14 +337,14 @@ def test_paused_at_its_end() -> None:
             transport.pauseProducing()
 
     reader = Full()
-    told.answer.deliverBody(reader)
+    told.response.deliverBody(reader)
     assert house.doors.wire().paused
     house.doors.come(b"cd")
     assert reader.ends[0].check(ResponseDone)
     assert not house.doors.wire().paused
     told, _ = house.ask()
     house.doors.come(UNMODIFIED)
-    assert told.answer.code == 304
+    assert told.response.code == 304
 
 
 @pytest.mark.parametrize(
@@ -391,7 +365,7 @@ def test_content_that_breaks_off(head: bytes, rest: bytes, end: type[Exception])
         told, _ = house.ask()
         house.doors.come(first)
         reader = Reader()
-        told.answer.deliverBody(reader)
+        told.response.deliverBody(reader)
         house.doors.come(second)
         house.doors.lose(reason=ConnectionLost())
         assert reader.content == b"ab"
@@ -412,7 +386,7 @@ def test_content_that_nobody_can_take() -> None:
         told, _ = house.ask()
         house.doors.come(first)
         reader = Fails()
-        told.answer.deliverBody(reader)
+        told.response.deliverBody(reader)
         if second:
             house.doors.come(second)
         [end] = reader.ends
@@ -430,11 +404,11 @@ def test_content_that_is_aborted() -> None:
     house = House()
     told, _ = house.ask()
     house.doors.come(WHOLE[:-2])
-    told.answer.abortConnection()
+    told.response.abortConnection()
     assert house.doors.wire().aborted
     told, _ = house.ask()
     house.doors.come(WHOLE[:-2])
-    told.answer.stopProducing()
+    told.response.stopProducing()
     assert house.doors.wire().disconnecting
 
 
@@ -575,7 +549,7 @@ def test_another_protocol() -> None:
     house.doors.come(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 0)
     house.doors.lose(0)
     assert isinstance(told.why, ResponseFailed)
-    assert told.answer is None
+    assert told.response is None
 
 
 # How many are under way.
@@ -585,31 +559,31 @@ def test_how_many_are_under_way() -> None:
     """Each question is counted until somebody is told what became of it, once."""
     house = House()
     house.kept(2)
-    assert house.agent.under_way == 0
+    assert house.pool.under_way == 0
     house.ask()
     house.ask()
     producer = Upload()
     got, _ = house.upload(producer)
-    assert house.agent.under_way == 3
+    assert house.pool.under_way == 3
     house.doors.come(UNMODIFIED, 0)
-    assert house.agent.under_way == 2
+    assert house.pool.under_way == 2
     house.doors.lose(1)  # and it is asked again
-    assert house.agent.under_way == 2
+    assert house.pool.under_way == 2
     house.doors.lose(3)
-    assert house.agent.under_way == 1
+    assert house.pool.under_way == 1
     producer.sent.errback(ConnectionLost())
     assert got
-    assert house.agent.under_way == 0
+    assert house.pool.under_way == 0
     _, exchange = house.ask()
     exchange.cancel()
     exchange.cancel()
-    assert house.agent.under_way == 0
+    assert house.pool.under_way == 0
     house.doors.slow = True
     for end in (
         lambda exchange: exchange.cancel(),
         lambda _: house.doors.waiting[-1].errback(ConnectError()),
     ):
         _, exchange = house.ask()
-        assert house.agent.under_way == 1
+        assert house.pool.under_way == 1
         end(exchange)
-        assert house.agent.under_way == 0
+        assert house.pool.under_way == 0

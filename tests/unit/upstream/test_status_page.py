@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import provider
 
 from ghmirror_tw.upstream import status_page
-from ghmirror_tw.upstream.availability import Availability
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.status_page import StatusPage, UnreadableStatusError, parse_components
 from tests.fakes.github import GitHub
 from tests.harness.home import reactor, until
@@ -87,7 +87,7 @@ class Reading(TestCase):
         self.addCleanup(self.server.close)
         self.server.put(PAGE, saying("operational"))
         self.told: list[bool] = []
-        self.availability = Availability(self.told.append)
+        self.github_breaker = GitHubBreaker(self.told.append)
         self.standing = Standing()
         self.chance = 0.5
         self.logged: list[str] = []
@@ -109,7 +109,7 @@ class Reading(TestCase):
             self.standing,
             self.server.api_url + PAGE,
             INTERVAL_S,
-            self.availability,
+            self.github_breaker,
             None,
             lambda: self.chance,
             timeout_s=60.0,
@@ -135,12 +135,12 @@ class Reading(TestCase):
         assert await self.pause() == INTERVAL_S
         self.server.put(PAGE, saying("major_outage"))
         assert await self.again() == INTERVAL_S
-        assert self.availability.offline
+        assert self.github_breaker.is_open
         await self.again()
         self.server.put(PAGE, saying("operational"))
         await self.again()
         assert self.told == [False, True]
-        assert [line.split()[-4] for line in self.logged] == [
+        assert [line.rpartition("status=")[2] for line in self.logged] == [
             "operational",
             "major_outage",
             "operational",
@@ -160,10 +160,10 @@ class Reading(TestCase):
         self.page()
         await self.again()
         assert [each.status for each in self.server.asked(PAGE)] == [200, 304]
-        assert self.availability.offline
+        assert self.github_breaker.is_open
         self.server.put(PAGE, {"components": []})
         assert await self.again() == 2 * INTERVAL_S
-        assert self.availability.offline
+        assert self.github_breaker.is_open
         self.server.put(PAGE, saying("operational"))
         assert await self.again() == INTERVAL_S
         last = self.server.asked(PAGE)[-1]
@@ -225,7 +225,7 @@ class Reading(TestCase):
 
     async def test_a_page_is_not_larger_than_it_may_be(self) -> None:
         """However it comes: coded or not, its length known or not. Nothing of it is kept."""
-        self.patch(status_page, "MOST_BYTES", 100_000)
+        self.patch(status_page, "MAX_PAGE_BYTES", 100_000)
         more = {"more": "x" * 200_000}
         self.server.put(PAGE, saying("major_outage", **more))
         self.page()
@@ -264,7 +264,7 @@ class Reading(TestCase):
         def fail(available: bool) -> None:
             raise ZeroDivisionError
 
-        self.availability.changed = fail
+        self.github_breaker.on_change = fail
         self.server.put(PAGE, saying("major_outage"))
         self.page()
         assert await self.pause() == 600.0

@@ -1,41 +1,50 @@
-"""Uploads go to where GitHub takes them, and nothing else does."""
+"""Requests with content are sent byte for byte, whatever treq would make of them."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+from zope.interface.verify import verifyObject
 
-from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.request import Request
-from ghmirror_tw.upstream.client import Origin
-
-TARGET = b"/repos/o/r/releases/1/assets?name=a%20b&label="
+from ghmirror_tw.upstream.connection_pool import ConnectionPool
+from ghmirror_tw.upstream.uploads import VerbatimAgent
+from tests.unit.upstream.connections import Doors, Reader, Upload
 
 
-@pytest.mark.parametrize(
-    ("api_url", "authority", "target", "url"),
-    [
-        ("https://api.github.com", b"uploads.github.com", TARGET, b"https://uploads.github.com"),
-        ("https://api.x.ghe.com", b"uploads.x.ghe.com", TARGET, b"https://uploads.x.ghe.com"),
-        (
-            "https://ghe.test:8443/api/v3",
-            b"ghe.test:8443",
-            b"/api/uploads" + TARGET,
-            b"https://ghe.test:8443/api/uploads",
-        ),
-        ("http://mirror:8080", b"mirror:8080", b"/api/uploads" + TARGET, None),
-        ("http://mirror:8080/x", b"mirror:8080", b"/x/api/uploads" + TARGET, None),
-        ("https://api.github.com.test", b"api.github.com.test", b"/api/uploads" + TARGET, None),
-        ("https://x.ghe.com", b"x.ghe.com", b"/api/uploads" + TARGET, None),
-        ("https://uploads.test", b"uploads.test", b"/api/uploads" + TARGET, None),
-    ],
-)
-def test_where_they_go(api_url: str, authority: bytes, target: bytes, url: bytes | None) -> None:
-    """At GitHub.com to a host of its own, elsewhere beside the API; all else stays as it is."""
-    origin = Origin.of(api_url)
-    request = Request(b"POST", b"/api/uploads" + TARGET, Fields())
-    assert origin.uploads.authority == authority
-    assert origin.uploads.target(request) == target
-    assert origin.uploads_url == url
-    asset = Request(b"POST", TARGET, Fields())
-    assert origin.routed(asset) == (asset if url is None else request)
-    assert origin.routed(request) == request
-    other = Request(b"GET", b"/zen", Fields())
-    assert origin.target(other) == origin.base_path + b"/zen"
+def test_agent_for_treq_ignores_its_target_and_fields() -> None:
+    """The response has the interface that treq requires, and no coding that treq would decode."""
+    doors = Doors()
+    pool = ConnectionPool(Clock(), doors, b"api.test", 3)
+    agent = VerbatimAgent(pool, b"/x", Headers({b"Host": [b"elsewhere"], b"X-A": [b"1", b"2"]}))
+    verifyObject(IAgent, agent)
+    got: list[Any] = []
+    agent.request(b"POST", b"http://y/", Headers({b"X-B": [b"1"]}), Upload(0)).addCallback(
+        got.append
+    )
+    sent = doors.wire().value().lower()
+    assert sent.startswith(b"post /x http/1.1\r\n")
+    for line in (b"host: api.test", b"x-a: 1", b"x-a: 2", b"content-length: 0"):
+        assert b"\r\n" + line + b"\r\n" in sent
+    assert b"elsewhere" not in sent
+    assert b"x-b" not in sent
+    doors.come(
+        b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 0\r\na: 2\r\nContent-Encoding: gzip\r\n\r\n"
+    )
+    [response] = got
+    verifyObject(IResponse, response)
+    assert response.headers.getRawHeaders(b"a") == [b"1", b"2"]
+    assert response.headers.getRawHeaders(b"content-encoding") is None
+    assert (b"content-encoding", b"gzip") in response.lines
+    assert (response.code, response.length) == (200, 0)
+    reader = Reader()
+    response.deliverBody(reader)
+    assert reader.ends[0].check(ResponseDone)
+    response.setPreviousResponse(response)
+    assert response.previousResponse is response
+    with pytest.raises(ValueError, match="Invalid URI"):
+        VerbatimAgent(pool, b"/ /", Headers()).request(b"POST", b"", None, Upload())

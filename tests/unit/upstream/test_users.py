@@ -11,17 +11,19 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.upstream.users import (
-    REMEMBERED_S,
-    SHOWN_S,
+from ghmirror_tw.upstream.login_responses import (
     VIEWER_QUERY,
-    BadCredentialError,
-    LoginUnknownError,
-    Users,
     is_app_jwt,
     parse_app,
     parse_login,
     parse_viewer,
+)
+from ghmirror_tw.upstream.users import (
+    DISPLAYED_S,
+    FRESH_S,
+    BadCredentialError,
+    LoginUnknownError,
+    Users,
 )
 
 ALLOWED = frozenset({"octocat", "Hubot"})
@@ -76,46 +78,46 @@ class LoginTests(SynchronousTestCase):
     def test_what_was_learned_is_known(self) -> None:
         """By the name of the credential."""
         users = Users()
-        users.learn("c1", "octocat", 1.0)
+        users.note_login("c1", "octocat", 1.0)
         assert users.login("c1", 2.0) == "octocat"
         assert users.login("c2", 2.0) is None
 
     def test_the_later_word_counts(self) -> None:
         """An answer to an earlier question changes nothing."""
         users = Users()
-        users.learn("c1", "renamed", 5.0)
-        users.learn("c1", "octocat", 4.0)
+        users.note_login("c1", "renamed", 5.0)
+        users.note_login("c1", "octocat", 4.0)
         assert users.login("c1", 5.0) == "renamed"
-        users.revoke("c1", 6.0)
+        users.note_rejection("c1", 6.0)
         assert users.login("c1", 6.0) is None
 
     def test_a_login_is_known_for_as_long_as_it_is_used(self) -> None:
         """However long ago it was learned."""
         users = Users()
-        users.learn("c1", "octocat", 0.0)
+        users.note_login("c1", "octocat", 0.0)
         for day in range(1, 20):
-            assert users.login("c1", day * SHOWN_S) == "octocat"
-        assert users.login("c1", 21 * SHOWN_S) is None
+            assert users.login("c1", day * DISPLAYED_S) == "octocat"
+        assert users.login("c1", 21 * DISPLAYED_S) is None
 
     def test_looking_is_no_use(self) -> None:
         """A page that shows logins keeps none of them alive."""
         users = Users(capacity=2)
-        users.learn("c1", "one", 0.0)
-        users.learn("c2", "two", 1.0)
-        assert users.known("c1", SHOWN_S) == "one"
-        assert users.known("c1", SHOWN_S + 1.0) is None
-        assert users.known("c3", 2.0) is None
-        users.learn("c3", "three", 3.0)
-        assert users.known("c1", 3.0) is None
-        assert users.known("c2", 3.0) == "two"
+        users.note_login("c1", "one", 0.0)
+        users.note_login("c2", "two", 1.0)
+        assert users.peek_login("c1", DISPLAYED_S) == "one"
+        assert users.peek_login("c1", DISPLAYED_S + 1.0) is None
+        assert users.peek_login("c3", 2.0) is None
+        users.note_login("c3", "three", 3.0)
+        assert users.peek_login("c1", 3.0) is None
+        assert users.peek_login("c2", 3.0) == "two"
 
     def test_the_least_recently_used_is_forgotten_first(self) -> None:
         """There is room for so many."""
         users = Users(capacity=2)
-        users.learn("c1", "one", 0.0)
-        users.learn("c2", "two", 1.0)
+        users.note_login("c1", "one", 0.0)
+        users.note_login("c2", "two", 1.0)
         users.login("c1", 2.0)
-        users.learn("c3", "three", 3.0)
+        users.note_login("c3", "three", 3.0)
         assert [users.login(each, 3.0) for each in ("c1", "c2", "c3")] == ["one", None, "three"]
 
 
@@ -133,7 +135,7 @@ class MayUseTests(SynchronousTestCase):
         ask: Callable[[], Awaitable[str]] | None = None,
     ) -> Deferred[bool]:
         return Deferred.fromCoroutine(
-            self.users.may_use(
+            self.users.is_allowed(
                 "c1",
                 ask or self.github.ask,
                 allowed,
@@ -168,7 +170,7 @@ class MayUseTests(SynchronousTestCase):
     def test_a_word_is_remembered_for_five_minutes(self) -> None:
         """Then GitHub is asked again."""
         self.may_use()
-        self.clock.advance(REMEMBERED_S - 1)
+        self.clock.advance(FRESH_S - 1)
         assert self.may_use() is True
         assert self.github.asked == 1
         self.clock.advance(1)
@@ -189,7 +191,7 @@ class MayUseTests(SynchronousTestCase):
     def test_a_401_ends_the_last_yes(self) -> None:
         """Though GitHub cannot be asked afterwards."""
         assert self.may_use() is True
-        self.clock.advance(REMEMBERED_S)
+        self.clock.advance(FRESH_S)
         self.github.login = None
         assert rejected(self.check())
         self.github.trouble = LoginUnknownError(SORRY)
@@ -212,9 +214,9 @@ class MayUseTests(SynchronousTestCase):
             check = self.check()
             self.clock.advance(1)
             if login is None:
-                self.users.revoke("c1", self.clock.seconds())
+                self.users.note_rejection("c1", self.clock.seconds())
             else:
-                self.users.learn("c1", login, self.clock.seconds())
+                self.users.note_login("c1", login, self.clock.seconds())
             self.github.pending.callback(None)
             if login is None:
                 assert rejected(check)
@@ -223,10 +225,10 @@ class MayUseTests(SynchronousTestCase):
 
     def test_what_was_learned_elsewhere_counts(self) -> None:
         """From an answer to the client's own `GET /user`; after a 401, GitHub is asked again."""
-        self.users.learn("c1", "hubot", 0.0)
+        self.users.note_login("c1", "hubot", 0.0)
         assert self.may_use() is True
         assert self.github.asked == 0
-        self.users.revoke("c1", 0.0)
+        self.users.note_rejection("c1", 0.0)
         assert self.may_use() is True
         assert self.github.asked == 1
 
@@ -251,7 +253,7 @@ class MayUseTests(SynchronousTestCase):
         """Neither of a credential never seen, nor of one that was refused a while ago."""
         self.github.trouble = LoginUnknownError(SORRY)
         assert unknown(self.check())
-        self.users.revoke("c1", 0.0)
+        self.users.note_rejection("c1", 0.0)
         assert unknown(self.check())
 
     def test_one_question_serves_all_who_wait(self) -> None:
@@ -269,7 +271,7 @@ class MayUseTests(SynchronousTestCase):
     def test_the_last_yes_ends_the_wait(self) -> None:
         """The question goes on, and its answer counts for who comes next."""
         assert self.may_use() is True
-        self.clock.advance(REMEMBERED_S)
+        self.clock.advance(FRESH_S)
         self.github.pending = Deferred()
         self.github.login = "somebody"
         first = self.check()
@@ -292,7 +294,7 @@ class MayUseTests(SynchronousTestCase):
         assert not first.called
         self.github.pending.callback(None)
         assert self.successResultOf(first) is True
-        self.clock.advance(STALE_LIMIT + REMEMBERED_S)
+        self.clock.advance(STALE_LIMIT + FRESH_S)
         self.github.pending = Deferred()
         later = self.check()
         self.clock.advance(10 * PATIENCE)
@@ -377,7 +379,7 @@ class MayUseTests(SynchronousTestCase):
             asked.append(1)
             self.clock.advance(1)
             if len(asked) == 1:
-                self.users.revoke("c1", self.clock.seconds())
+                self.users.note_rejection("c1", self.clock.seconds())
             return "octocat"
 
         assert self.successResultOf(self.check(ask=ask)) is True
@@ -388,7 +390,7 @@ class MayUseTests(SynchronousTestCase):
 
         async def ask() -> str:
             self.clock.advance(1)
-            self.users.revoke("c1", self.clock.seconds())
+            self.users.note_rejection("c1", self.clock.seconds())
             return "octocat"
 
         assert unknown(self.check(ask=ask), None)

@@ -32,7 +32,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.outbox import SEVERAL
-from ghmirror_tw.upstream import client
+from ghmirror_tw.upstream import upstream_client
 from ghmirror_tw.web.client_channel import (
     LINGER_S,
     PATIENCE_S,
@@ -160,8 +160,8 @@ class Misbehaving(TestCase):
         await until(lambda: not home.site.channels)
         await until(lambda: home.house.resource.in_flight == 0)
         mirror = home.house.mirror
-        await until(lambda: home.house.client._held == 0)
-        assert not home.house.client._coming
+        await until(lambda: home.house.client.open_exchanges == 0)
+        assert not home.house.client.receiving
         assert not mirror._flights._flights
         assert not mirror._going._flights
         assert not self.clock.getDelayedCalls()
@@ -324,8 +324,8 @@ class Misbehaving(TestCase):
             await wire.send(get(b"/_stream/30000000"))
             await full(channel)
             held.append(channel)
-        assert self.home.house.client._held == 2
-        self.patch(client, "_PAUSED_S", 0.0)
+        assert self.home.house.client.open_exchanges == 2
+        self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
         await self.well()
         await until(lambda: held[0] not in self.home.site.channels)
         self.clock.advance(PATIENCE_S)
@@ -338,8 +338,8 @@ class Misbehaving(TestCase):
             wire, channel = await self.connected(small=True)
             await wire.send(get(b"/_stream/30000000"))
             await full(channel)
-        assert self.home.house.client._held == 2
-        self.patch(client, "_PAUSED_S", 0.0)
+        assert self.home.house.client.open_exchanges == 2
+        self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
         assert (await self.home.get("/thing", token="alice-1")).status == 200
         self.clock.advance(PATIENCE_S)
         await self.nothing_left()

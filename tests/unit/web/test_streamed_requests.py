@@ -98,11 +98,11 @@ class Uploads(TestCase):
         await until(lambda: not self.home.site.channels)
         await until(lambda: not self.home.house.resource.in_flight)
         client = self.home.house.client
-        await until(lambda: client._held == 0)
+        await until(lambda: client.open_exchanges == 0)
         assert not client.sending
         assert not self.clock.getDelayedCalls()
         # Whatever a client does, it is no failure of GitHub's.
-        assert self.home.house.mirror.availability.failures == 0
+        assert self.home.house.mirror.github_breaker.failures == 0
 
     async def test_content_goes_on_as_it_comes(self) -> None:
         """With its length, or in chunks; GitHub has the first piece before the last is sent."""

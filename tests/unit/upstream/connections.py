@@ -79,16 +79,16 @@ class Doors:
 class Told:
     """Takes an answer, or why there is none."""
 
-    answer: Any = None
+    response: Any = None
     why: Any = field(default=None)
 
-    def answered(self, answer: Any) -> None:
-        assert self.answer is None
+    def response_received(self, response: Any) -> None:
+        assert self.response is None
         assert self.why is None
-        self.answer = answer
+        self.response = response
 
-    def failed(self, reason: Failure) -> None:
-        assert self.answer is None
+    def request_failed(self, reason: Failure) -> None:
+        assert self.response is None
         assert self.why is None
         self.why = reason.value
 

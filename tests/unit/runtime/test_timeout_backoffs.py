@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.runtime import backoff as backoff_module
-from ghmirror_tw.runtime.backoff import Backoffs
+from ghmirror_tw.runtime import timeout_backoffs
+from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoffs
 
 
 def test_after_the_first_timeout_one_goes_at_a_time() -> None:
     """The next request is the probe at once; the others wait for it, but not for ever."""
-    backoffs = Backoffs()
+    backoffs = TimeoutBackoffs()
     backoffs.timed_out("a", "alice", 0.0, 0.0)
     assert backoffs.holds("a", "alice", 0.0) is None
     held = backoffs.holds("a", "alice", 9.9)
@@ -22,7 +22,7 @@ def test_after_the_first_timeout_one_goes_at_a_time() -> None:
 
 def test_the_pause_doubles() -> None:
     """From the second timeout in a row on, up to five minutes; a response ends it."""
-    backoffs, now, pauses = Backoffs(), 0.0, []
+    backoffs, now, pauses = TimeoutBackoffs(), 0.0, []
     for _ in range(20):
         backoffs.timed_out("a", "alice", now, now)
         held = backoffs.holds("a", "alice", now)
@@ -41,7 +41,7 @@ def test_the_pause_doubles() -> None:
 
 def test_many_at_a_time_are_one() -> None:
     """They were sent when nobody knew."""
-    backoffs = Backoffs()
+    backoffs = TimeoutBackoffs()
     for _ in range(5):
         backoffs.timed_out("a", "alice", 0.0, 10.0)
         backoffs.timed_out("a", "alice", 1.0, 11.0)
@@ -50,8 +50,8 @@ def test_many_at_a_time_are_one() -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key that timed out longest ago goes first."""
-    monkeypatch.setattr(backoff_module, "_MOST", 2)
-    backoffs = Backoffs()
+    monkeypatch.setattr(timeout_backoffs, "MAX_KEYS", 2)
+    backoffs = TimeoutBackoffs()
     for key in "abc":
         for now in (0.0, 1.0):
             backoffs.timed_out(key, "alice", now, now)
@@ -60,7 +60,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_credential_holds_only_itself_and_two_hold_all() -> None:
     """What takes long for one credential may be quick for another."""
-    backoffs = Backoffs()
+    backoffs = TimeoutBackoffs()
     for now in (0.0, 1.0):
         backoffs.timed_out("a", "alice", now, now)
     assert backoffs.holds("a", "alice", 1.0) is not None

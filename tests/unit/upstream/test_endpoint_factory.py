@@ -114,8 +114,8 @@ class Tunnels(TestCase):
                 "proxy": proxy.url,
             }
             home = await open_home(self, plain.github, github=options)
-            availability = home.house.availability
-            await until(lambda: availability.offline)  # noqa: B023 - it is over before the next
+            github_breaker = home.house.github_breaker
+            await until(lambda: github_breaker.is_open)  # noqa: B023 - it is over before the next
             (where,) = proxy.asked[before:]
             assert where == github.api_url.partition("://")[2]
             await home.close()
@@ -128,10 +128,10 @@ class Tunnels(TestCase):
                 self,
                 github={"status_url": "https://status.test/", "proxy": script.url},
             )
-            await until(lambda: any("can't be read" in formatEvent(event) for event in events))
-        assert not home.house.availability.offline
+            await until(lambda: any("page unreadable" in formatEvent(event) for event in events))
+        assert not home.house.github_breaker.is_open
         said = "\n".join(map(formatEvent, events))
-        assert "leads not to status.test:443: it responded to CONNECT with 403 No" in said
+        assert "does not connect to status.test:443: it responded to CONNECT with 403 No" in said
         assert not [secret for secret in SECRETS if secret in said]
 
     async def test_what_it_refuses(self) -> None:
@@ -158,7 +158,7 @@ class Tunnels(TestCase):
             home = await open_home(self, github.github, github={"api_url": api_url, "proxy": url})
             got, said = await got_and_said(home)
             assert (got.status, got.outcome) == (502, "detail=connect-error")
-            assert f"connect-error: the proxy {where} leads not to " in said, said[-900:]
+            assert f"connect-error: the proxy {where} does not connect to " in said, said[-900:]
             assert words in said
             assert not [secret for secret in SECRETS if secret in said + str(got)]
         assert not github.github.log
@@ -169,7 +169,7 @@ class Tunnels(TestCase):
         home = await open_home(self, github=options)
         got, said = await got_and_said(home)
         assert (got.status, got.outcome) == (502, "detail=connect-error")
-        assert "the proxy 127.0.0.1:1 leads not to" in said
+        assert "the proxy 127.0.0.1:1 does not connect to" in said
         assert "refused" in said
         assert not home.github.log
 
@@ -238,8 +238,8 @@ class Nonsense(TestCase):
         for answer, hangs_up, words in (
             (b"SSH-2.0-OpenSSH_9.2\r\n", False, "is no HTTP/1.1"),
             (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, False, "has no end"),
-            (b"HTTP/1.1 200 OK\r\nX: 1\r\n", True, "it hung up on CONNECT"),
-            (b"", True, "it hung up on CONNECT"),
+            (b"HTTP/1.1 200 OK\r\nX: 1\r\n", True, "it closed the connection after CONNECT"),
+            (b"", True, "it closed the connection after CONNECT"),
             (forged, False, "content of its own"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", False, "content of its own"),
             (b"HTTP/1.1 200 OK\r\n\r\n" + forged, False, "content of its own"),

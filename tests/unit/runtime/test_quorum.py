@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.runtime.evidence import Evidence, Observation, Quorum
+from ghmirror_tw.runtime.quorum import Evidence, Observation, Quorum
 
 OUTAGE = Quorum(keys=3, credentials=2, observations=5, operations=2)
 SWITCH = Quorum(keys=3, credentials=2, window_s=600.0)

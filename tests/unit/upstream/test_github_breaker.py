@@ -5,27 +5,32 @@ from __future__ import annotations
 import pytest
 from attrs import define, field
 
-from ghmirror_tw.runtime.evidence import Observation
-from ghmirror_tw.upstream.availability import BELIEVED_S, MOST_FAILURES, TRIAL_S, Availability
+from ghmirror_tw.runtime.quorum import Observation
+from ghmirror_tw.upstream.github_breaker import (
+    FAILURE_THRESHOLD,
+    PAGE_VALID_S,
+    PROBE_INTERVAL_S,
+    GitHubBreaker,
+)
 
 OUTAGE, PARTIAL, FINE = "major_outage", "partial_outage", "operational"
 
 
 @define
 class Seen:
-    """An availability, the time, and what it has told."""
+    """An github_breaker, the time, and what it has told."""
 
     now: float = 1000.0
     number: int = 0
     told: list[bool] = field(factory=list)
-    availability: Availability = field(init=False)
+    github_breaker: GitHubBreaker = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.availability = Availability(self.told.append)
+        self.github_breaker = GitHubBreaker(self.told.append)
 
     def answered(self, *, limited: bool = False) -> None:
         self.now += 1
-        self.availability.answered(limited=limited, now=self.now)
+        self.github_breaker.note_response(limited=limited, now=self.now)
 
     def failed(self, times: int = 1, *, asked_at: float | None = None) -> None:
         """Let requests fail, each for another path and operation than the one before."""
@@ -38,15 +43,15 @@ class Seen:
     def sees(self, *failures: Observation, asked_at: float | None = None) -> None:
         for failure in failures:
             self.now += 1
-            self.availability.failed(failure, asked_at or self.now, self.now)
+            self.github_breaker.note_failure(failure, asked_at or self.now, self.now)
 
     def says(self, *statuses: str) -> None:
         for status in statuses:
             self.now += 1
-            self.availability.page_says(status, self.now)
+            self.github_breaker.note_page_status(status, self.now)
 
     def offline(self) -> bool:
-        return self.availability.offline
+        return self.github_breaker.is_open
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def test_it_is_there_until_known_better(seen: Seen) -> None:
 
 def test_five_failures_in_a_row_are_an_outage(seen: Seen) -> None:
     """Four are not; it is told once."""
-    seen.failed(MOST_FAILURES - 1)
+    seen.failed(FAILURE_THRESHOLD - 1)
     assert not seen.offline()
     seen.failed()
     assert seen.offline()
@@ -92,19 +97,19 @@ def test_one_broken_endpoint_proves_nothing(
 
 def test_one_good_answer_ends_it(seen: Seen) -> None:
     """Then it takes five failures again."""
-    seen.failed(MOST_FAILURES)
+    seen.failed(FAILURE_THRESHOLD)
     seen.answered()
     assert seen.told == [False, True]
-    seen.failed(MOST_FAILURES - 1)
+    seen.failed(FAILURE_THRESHOLD - 1)
     assert not seen.offline()
 
 
 def test_failures_must_be_in_a_row(seen: Seen) -> None:
     """A good answer in between, and it counts anew; so it does after a limit."""
     for limited in (False, True):
-        seen.failed(MOST_FAILURES - 1)
+        seen.failed(FAILURE_THRESHOLD - 1)
         seen.answered(limited=limited)
-        seen.failed(MOST_FAILURES - 1)
+        seen.failed(FAILURE_THRESHOLD - 1)
         assert not seen.offline()
         seen.answered()
 
@@ -113,7 +118,7 @@ def test_what_was_asked_before_the_last_good_answer_proves_nothing(seen: Seen) -
     """One endpoint is slow, and its questions time out together, while others answer."""
     asked_at = seen.now
     seen.answered()
-    seen.failed(MOST_FAILURES, asked_at=asked_at)
+    seen.failed(FAILURE_THRESHOLD, asked_at=asked_at)
     assert not seen.offline()
 
 
@@ -173,20 +178,20 @@ def test_a_limit_is_no_good_answer(seen: Seen) -> None:
 
 def test_the_page_ends_no_outage_that_is_seen(seen: Seen) -> None:
     """Pages are late."""
-    seen.failed(MOST_FAILURES)
+    seen.failed(FAILURE_THRESHOLD)
     seen.says(OUTAGE, FINE)
     assert seen.offline()
 
 
 def test_a_page_that_cannot_be_read_means_nothing(seen: Seen) -> None:
     """Neither an outage nor its end; but what it said long ago is believed no more."""
-    seen.availability.page_unreadable(seen.now)
+    seen.github_breaker.note_page_unreadable(seen.now)
     assert not seen.offline()
     seen.says(OUTAGE)
     said_at = seen.now
-    seen.availability.page_unreadable(said_at + BELIEVED_S - 1)
+    seen.github_breaker.note_page_unreadable(said_at + PAGE_VALID_S - 1)
     assert seen.offline()
-    seen.availability.page_unreadable(said_at + BELIEVED_S)
+    seen.github_breaker.note_page_unreadable(said_at + PAGE_VALID_S)
     assert not seen.offline()
     seen.says(OUTAGE)
     assert seen.offline()
@@ -196,20 +201,20 @@ def test_an_overruled_page_stays_so_when_it_was_unreadable(seen: Seen) -> None:
     """It has not said anything else meanwhile."""
     seen.says(OUTAGE)
     seen.answered()
-    seen.availability.page_unreadable(seen.now + 2 * BELIEVED_S)
+    seen.github_breaker.note_page_unreadable(seen.now + 2 * PAGE_VALID_S)
     seen.says(OUTAGE)
     assert not seen.offline()
 
 
 def test_one_question_at_a_time_is_let_through(seen: Seen) -> None:
     """Though there is a stored answer to it: not at once, not many, and only while it is away."""
-    takes = seen.availability.takes_trial
+    takes = seen.github_breaker.acquire_probe
     assert not takes(seen.now)
-    seen.failed(MOST_FAILURES)
-    assert not takes(seen.now + TRIAL_S - 1)
-    assert takes(seen.now + TRIAL_S)
-    assert not takes(seen.now + TRIAL_S)
-    assert not takes(seen.now + 2 * TRIAL_S - 1)
-    assert takes(seen.now + 2 * TRIAL_S)
+    seen.failed(FAILURE_THRESHOLD)
+    assert not takes(seen.now + PROBE_INTERVAL_S - 1)
+    assert takes(seen.now + PROBE_INTERVAL_S)
+    assert not takes(seen.now + PROBE_INTERVAL_S)
+    assert not takes(seen.now + 2 * PROBE_INTERVAL_S - 1)
+    assert takes(seen.now + 2 * PROBE_INTERVAL_S)
     seen.answered()
-    assert not takes(seen.now + 9 * TRIAL_S)
+    assert not takes(seen.now + 9 * PROBE_INTERVAL_S)

@@ -1,4 +1,4 @@
-"""Work on large content, done in a few threads of its own and never in the reactor."""
+"""Threads for work on large content, which would block the reactor."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ LARGE_BYTES: Final = 256 * 1024
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Content and the result of its conversion are in memory at the same time.
+_COPIES: Final = 2
 
-#: The content and the result of its conversion are held at the same time.
-_TIMES: Final = 2
 
-
-class Budget(Protocol):
-    """What bounds the bytes that are in conversion."""
+class ByteSemaphore(Protocol):
+    """A semaphore that bounds the bytes in conversion."""
 
     def acquire(self, size: int) -> Awaitable[AbstractContextManager[object]]:
-        """Return a reservation of *size* bytes once there is room for them."""
+        """Return a reservation of *size* bytes once they fit."""
 
 
 @define
 class ContentThreads:
-    """Runs functions over content: small ones at once, large ones in a bounded thread pool.
+    """Calls functions on content: small one at once, large one in a bounded thread pool.
 
-    *budget* bounds the bytes that are in conversion.
+    *budget* bounds the bytes in conversion.
     """
 
     reactor: IReactorFromThreads
-    budget: Budget | None = None
+    budget: ByteSemaphore | None = None
     pool: ThreadPool = field(factory=lambda: ThreadPool(0, 2, name="content"))
 
     def open(self) -> None:
@@ -45,19 +44,19 @@ class ContentThreads:
         self.pool.start()
 
     def close(self) -> None:
-        """Stop the pool; what runs in it ends first."""
+        """Stop the pool after the calls that run in it."""
         if self.pool.started and not self.pool.joined:
             self.pool.stop()
 
     async def run(
         self, size_bytes: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Return what *work* makes of its arguments, which hold *size_bytes* of content."""
+        """Return the result of *work*, whose arguments hold *size_bytes* of content."""
         if size_bytes <= LARGE_BYTES:
             return work(*args, **kwargs)
         if self.budget is None:
             return await self._run(work, *args, **kwargs)
-        with await self.budget.acquire(_TIMES * size_bytes):
+        with await self.budget.acquire(_COPIES * size_bytes):
             return await self._run(work, *args, **kwargs)
 
     async def _run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

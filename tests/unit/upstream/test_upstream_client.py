@@ -18,9 +18,9 @@ from zope.interface import implementer
 from ghmirror_tw.github.origin import Origin
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.upstream.client import UpstreamClient
+from ghmirror_tw.upstream.upstream_client import UpstreamClient
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
-from tests.unit.upstream.doors import UNMODIFIED, WHOLE, Doors, Upload
+from tests.unit.upstream.connections import UNMODIFIED, WHOLE, Doors, Upload
 
 
 @implementer(IReactorPluggableNameResolver)
@@ -44,8 +44,8 @@ class Asked:
 
     def __attrs_post_init__(self) -> None:
         self.client = UpstreamClient(self.clock, Origin.of("http://gh.test"), b"1.1 m", 5.0, 9.0, 2)
-        for agent in self.client._agents.values():
-            agent.endpoint = self.doors
+        for pool in self.client.pools.values():
+            pool.endpoint = self.doors
 
     def ask(
         self,
@@ -55,14 +55,14 @@ class Asked:
     ) -> Deferred[Any]:
         """Ask, with three seconds for an answer."""
         request = Request(method, b"/x", Fields(((b"A", b"1"),)))
-        asked = self.client.ask(
+        asked = self.client.send(
             request, content, 3.0, lambda: self.happened.append("ended"), is_wanted
         )
         return asked.addBoth(self._note)
 
     def _note(self, result: Any) -> None:
         self.happened.append(getattr(result, "value", result))
-        self.happened.append(self.client._held)
+        self.happened.append(self.client.open_exchanges)
 
     @property
     def replies(self) -> list[UpstreamResponse]:
@@ -87,10 +87,10 @@ def test_an_answer_without_content(method: bytes, data: bytes) -> None:
     [reply, held, ended] = asked.happened
     assert (held, ended) == (0, "ended")
     assert reply.content.length == 0
-    assert reply.content.certain
+    assert reply.content.is_delimited
     taken: list[Any] = []
     reply.content.collect(0).addCallback(taken.append)
-    reply.content.pass_on(taken.append).addCallback(taken.append)
+    reply.content.stream_to(taken.append).addCallback(taken.append)
     assert taken == [b"", True]
     for call in ("pauseProducing", "resumeProducing", "stopProducing", "abort"):
         getattr(reply.content, call)()
@@ -111,8 +111,8 @@ def test_an_answer_with_content() -> None:
     reply.content.collect(4).addCallback(taken.append)
     assert taken == [b"abcd"]
     assert asked.happened[2:] == ["ended"]
-    assert not asked.client._held
-    assert not asked.client._coming
+    assert not asked.client.open_exchanges
+    assert not asked.client.receiving
 
 
 def test_collecting_ends_where_too_much_is_unpacked() -> None:
@@ -142,7 +142,7 @@ def test_collecting_ends_where_too_much_is_unpacked() -> None:
             taken.append(piece)
             reply.content.pauseProducing()
 
-        reply.content.pass_on(sink)
+        reply.content.stream_to(sink)
         assert taken == [None, packed]
         assert asked.doors.wire().paused
         reply.content.resumeProducing()
@@ -185,7 +185,7 @@ def test_nobody_waits_any_more() -> None:
         asking.cancel()
         assert asked.happened[0] == "ended"
         assert isinstance(asked.happened[1], CancelledError)
-        assert not asked.client._held
+        assert not asked.client.open_exchanges
         assert slow or asked.doors.wire().aborted
         assert not asked.clock.getDelayedCalls()
 
@@ -268,7 +268,7 @@ def test_what_another_request_waits_for_gives_way() -> None:
         asked.clock.advance(0.1)
     asked.clock.pump([1.0] * 10)
     assert not asked.happened
-    asked.client.make_room()
+    asked.client.reclaim_stalled()
     asked.clock.advance(1.0)
     aborted = [asked.doors.wire(number).aborted for number in range(8)]
     assert aborted == [True] * 2 + [False] * 6
@@ -283,7 +283,7 @@ def test_what_cannot_be_sent() -> None:
     for fields in ((b"a", b"1\r\nb: 2"), (b"host", b"elsewhere")):
         asked = Asked()
         request = Request(b"GET", b"/x", Fields((fields,)))
-        asked.client.ask(request, None, 3.0, lambda: None).addBoth(asked._note)
+        asked.client.send(request, None, 3.0, lambda: None).addBoth(asked._note)
         [why, held] = asked.happened
         assert isinstance(why, UpstreamError)
         assert (why.reason, held) == ("broken-answer", 0)

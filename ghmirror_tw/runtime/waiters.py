@@ -1,4 +1,4 @@
-"""Waiting for something to end, or for the time to be up."""
+"""Lists of Deferreds that wait for the same event, each with a time limit of its own."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 
-def waiting(
+def add_waiter(
     reactor: IReactorTime, waiters: list[Deferred[None]], timeout_s: float = inf
 ) -> Deferred[None]:
-    """Return a Deferred that is among the *waiters* until it is called or has gone.
+    """Return a new Deferred of *waiters*, which is removed when it fires or is cancelled.
 
-    It is called when *timeout_s* has passed, if nobody does so before. Without one it waits on.
+    It fires at the next `wake`, or after *timeout_s* seconds.
     """
 
-    def leave(gone: Deferred[None]) -> None:
-        if gone in waiters:
-            waiters.remove(gone)
+    def remove(waiter: Deferred[None]) -> None:
+        if waiter in waiters:
+            waiters.remove(waiter)
 
-    waiter: Deferred[None] = Deferred(leave)
+    waiter: Deferred[None] = Deferred(remove)
     waiters.append(waiter)
     if timeout_s == inf:
         return waiter
 
-    def give_up() -> None:
-        leave(waiter)
+    def time_out() -> None:
+        remove(waiter)
         waiter.callback(None)
 
-    timer = reactor.callLater(timeout_s, give_up)
+    timer = reactor.callLater(timeout_s, time_out)
 
     def stop_timer(result: None) -> None:
         if timer.active():
@@ -40,7 +40,7 @@ def waiting(
 
 
 def wake(waiters: list[Deferred[None]]) -> None:
-    """Call all *waiters*; those who went away meanwhile were called by their cancellation."""
+    """Fire all *waiters* but those that are cancelled meanwhile."""
     woken = waiters[:]
     waiters.clear()
     for waiter in woken:

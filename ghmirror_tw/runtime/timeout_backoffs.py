@@ -1,0 +1,98 @@
+"""Exponential backoff for keys whose requests time out.
+
+GitHub itself times out after some ten seconds, and may charge such a request. After a first
+timeout, a key is requested once at a time. From the second timeout in a row on, there is a pause
+before the next request, which doubles each time. GitHub's work for a key may differ by credential
+(`/user/repos`): timeouts of one credential delay only its own requests, those of two delay all.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from attrs import define, field
+
+from ghmirror_tw.runtime.bounded_tables import store_recent
+
+#: The largest number of keys; the one that timed out least recently is evicted.
+MAX_KEYS: Final = 10_000
+#: The first pause, and the longest one, in seconds.
+_FIRST_S: Final = 5.0
+_LONGEST_S: Final = 300.0
+_MAX_DOUBLINGS: Final = 10
+#: How long a probe delays other requests for its key, in seconds.
+_PROBE_S: Final = 10.0
+
+
+@define(eq=False)
+class TimeoutBackoff:
+    """Timeouts of a key: how many *times* in a row, the last one *at*, and a pause *until*."""
+
+    times: int
+    at: float
+    until: float
+    #: The credentials whose requests have timed out, two of them at most.
+    credentials: frozenset[str] = frozenset()
+
+    @property
+    def repeated(self) -> bool:
+        """Whether there were at least two timeouts in a row."""
+        return self.times > 1
+
+    def concerns(self, credential: str) -> bool:
+        """Tell whether it delays requests of a credential."""
+        return len(self.credentials) > 1 or credential in self.credentials
+
+
+@define(eq=False)
+class TimeoutBackoffs:
+    """The backoff of each key that times out, by name. Times are in seconds."""
+
+    _by_key: OrderedDict[str, TimeoutBackoff] = field(init=False, factory=OrderedDict)
+
+    @property
+    def any_known(self) -> bool:
+        """Whether any key has a backoff."""
+        return bool(self._by_key)
+
+    def holds(self, key: str, credential: str, now: float) -> TimeoutBackoff | None:
+        """Return the backoff that delays *key* for *credential* now; None: send the request.
+
+        When the pause is over, the caller's request is the half-open probe: later callers get the
+        backoff until the probe has ended, or has taken too long.
+        """
+        backoff = self._by_key.get(key)
+        if backoff is None or not backoff.concerns(credential):
+            return None
+        if now < backoff.until:
+            return backoff
+        backoff.until = now + _PROBE_S
+        return None
+
+    def timed_out(self, key: str, credential: str, sent_at: float, now: float) -> None:
+        """Note the timeout of a request of *credential* that was sent at *sent_at*.
+
+        Concurrent requests count once: one that was sent before the last timeout is ignored.
+        """
+        backoff = self._by_key.get(key)
+        credentials = frozenset({credential})
+        if backoff is not None:
+            if not backoff.concerns(credential):
+                backoff.credentials |= credentials
+            credentials = backoff.credentials
+            if sent_at < backoff.at:
+                return
+        times = 1 if backoff is None else backoff.times + 1
+        pause_s = 0.0
+        if times > 1:
+            doublings = min(times - 2, _MAX_DOUBLINGS)
+            pause_s = min(_FIRST_S * 2**doublings, _LONGEST_S)
+        renewed = TimeoutBackoff(times, now, now + pause_s, credentials)
+        store_recent(self._by_key, key, renewed, MAX_KEYS)
+
+    def responded(self, key: str, credential: str) -> None:
+        """End the backoff of a key for *credential*, since a response came in time."""
+        backoff = self._by_key.get(key)
+        if backoff is not None and backoff.concerns(credential):
+            del self._by_key[key]

@@ -1,0 +1,177 @@
+"""The HTTP client for GitHub: a bounded number of connections, and a timeout for each response.
+
+Requests without content go straight to the connection pool: all time of a revalidated response is
+spent on this way. Requests with content go through treq.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from operator import itemgetter
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from ghmirror_tw.github.origin import Origin
+from ghmirror_tw.http.fields import Fields, serialised
+from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.targets import is_upload
+from ghmirror_tw.http.tunnels import OutboundProxy
+from ghmirror_tw.upstream.connection_pool import ConnectionPool
+from ghmirror_tw.upstream.endpoint_factory import EndpointFactory
+from ghmirror_tw.upstream.timed_request import Cancellable, TimedRequest
+from ghmirror_tw.upstream.uploads import send_upload
+from ghmirror_tw.upstream.upstream_content import UpstreamContent
+from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamResponse
+
+__all__ = ("Origin", "UpstreamClient")
+
+#: While all connections are in use, an exchange whose client has been stalled for so long is
+#: aborted, in seconds: as many slow clients as connections must not block all others. The same
+#: holds for as many as one credential may have requests under way: many clients may share it, or
+#: have none, or one that is not accepted yet.
+STALL_TIMEOUT_S: Final = 5.0
+#: The share of the stalled exchanges that is aborted at a time is one of so many.
+_ABORTED_SHARE: Final = 4
+#: How often stalled exchanges are looked for while a request waits, in seconds.
+_RECLAIM_INTERVAL_S: Final = 1.0
+
+
+@implementer(IUpstream)
+@define(eq=False)
+class UpstreamClient:
+    """Sends requests to the origin over up to *max_connections* persistent connections.
+
+    The caller bounds how many are open at a time. *trust* and *proxy*: see `EndpointFactory`.
+    """
+
+    reactor: Any
+    origin: Origin
+    via: bytes
+    connect_timeout_s: float
+    idle_timeout_s: float
+    max_connections: int
+    trust: Any = None
+    proxy: Callable[[], OutboundProxy] | None = None
+    uploads: Origin = field(init=False)
+    #: By origin.
+    pools: dict[Origin, ConnectionPool] = field(factory=dict, init=False)
+    #: Requests with content that is being sent.
+    sending: set[TimedRequest] = field(factory=set, init=False)
+    #: Content that is being received, and whether another request waits for its end.
+    receiving: dict[UpstreamContent, Callable[[], bool]] = field(factory=dict, init=False)
+    #: How many requests wait for a response, or receive its content.
+    open_exchanges: int = field(default=0, init=False)
+    _via: bytes = field(init=False)
+    _reclaiming: IDelayedCall | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.uploads = self.origin.uploads
+        self._via = serialised(Fields.of(((b"via", self.via),)))
+        self.use(self.trust)
+
+    def use(self, trust: Any) -> None:
+        """Use another trust root for new connections; exchanges under way continue."""
+        self.trust = trust
+        self._close_pools()
+        endpoints = EndpointFactory(self.reactor, self.connect_timeout_s, trust, self.proxy)
+        for origin in (self.origin, self.uploads):
+            endpoint = endpoints.endpoint(origin.host, origin.port, secure=origin.secure)
+            self.pools[origin] = ConnectionPool(
+                self.reactor, endpoint, origin.authority, self.max_connections
+            )
+
+    def send(
+        self,
+        request: Request,
+        content: IBodyProducer | None,
+        timeout_s: float,
+        on_end: Callable[[], object] = bool,
+        is_contended: Callable[[], bool] = bool,
+    ) -> Deferred[UpstreamResponse]:
+        """Send a request; see `IUpstream.send`."""
+        timed = TimedRequest(self, on_end, is_contended, max(timeout_s, 0.0))
+        self.open_exchanges += 1
+        if self._is_full:
+            self.reclaim_stalled()
+        timed.start(request, content)
+        return timed.response
+
+    def dispatch(
+        self, request: Request, content: IBodyProducer | None, timed: TimedRequest
+    ) -> Cancellable:
+        """Start to send the request of *timed*; return the object that cancels it."""
+        request = self.origin.routed(request)
+        origin = self.uploads if is_upload(request.target) else self.origin
+        pool, target = self.pools[origin], origin.target(request)
+        if content is None:
+            block = serialised(request.fields) + self._via
+            return pool.send(request.method, target, block, timed)
+        sent = send_upload(pool, request, target, self.via, content)
+        return sent.addCallbacks(timed.response_received, timed.request_failed)
+
+    def exchange_ended(self) -> None:
+        """Note that an exchange has ended, and its connection is free or closed."""
+        self.open_exchanges -= 1
+
+    def receive(
+        self, response: Any, on_end: Callable[[], object], is_contended: Callable[[], bool]
+    ) -> UpstreamContent:
+        """Return the content of a response, whose exchange ends with it."""
+
+        def end() -> None:
+            self.receiving.pop(content, None)
+            self.exchange_ended()
+            on_end()
+
+        length = None if response.length is UNKNOWN_LENGTH else response.length
+        content = UpstreamContent(self.reactor, response, self.idle_timeout_s, length, end)
+        self.receiving[content] = is_contended
+        return content
+
+    # Stalled exchanges.
+
+    def reclaim_stalled(self) -> None:
+        """Abort stalled exchanges soon; see `IUpstream.reclaim_stalled`."""
+        if self._reclaiming is None:
+            self._reclaiming = self.reactor.callLater(_RECLAIM_INTERVAL_S, self._abort_stalled)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.open_exchanges >= self.max_connections
+
+    def _abort_stalled(self) -> None:
+        """Abort the exchanges whose clients have been stalled for longest, and long enough."""
+        self._reclaiming = None
+        exchanges: list[tuple[float | None, Callable[[], bool], Callable[[], None]]] = [
+            *(
+                (each.paused_at, contended, each.preempt)
+                for each, contended in self.receiving.items()
+            ),
+            *((each.stalled_at, each.is_contended, each.preempt) for each in self.sending),
+        ]
+        full = self._is_full
+        candidates = [(at, preempt) for at, contended, preempt in exchanges if full or contended()]
+        latest = self.reactor.seconds() - STALL_TIMEOUT_S
+        stalled = [(at, preempt) for at, preempt in candidates if at is not None and at <= latest]
+        stalled.sort(key=itemgetter(0))
+        for _, preempt in stalled[: ceil(len(stalled) / _ABORTED_SHARE)]:
+            preempt()
+        if candidates:
+            self.reclaim_stalled()
+
+    def close(self) -> Deferred[None]:
+        """Close the idle connections."""
+        if self._reclaiming is not None:
+            self._reclaiming.cancel()
+            self._reclaiming = None
+        return self._close_pools()
+
+    def _close_pools(self) -> Deferred[None]:
+        closed = [pool.close() for pool in self.pools.values()]
+        return gatherResults(closed).addCallback(lambda _: None)
