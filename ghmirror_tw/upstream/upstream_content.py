@@ -11,7 +11,7 @@ from typing import Any, Final
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
@@ -22,6 +22,7 @@ from zope.interface import implementer
 from ghmirror_tw.http.content_codings import GzipDecompressor, UndecodableError
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.runtime.quantities import duration
+from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 from ghmirror_tw.upstream.byte_budget import GrowingReservation
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
@@ -29,6 +30,34 @@ from ghmirror_tw.upstream.upstream_interface import UpstreamError
 _MAX_PAUSE_TIMEOUTS: Final = 5
 #: How much is decoded at a time to count the size of content, in bytes.
 _DECODED_STEP_BYTES: Final = 64 * 1024
+
+
+_GZIP: Final = frozenset({b"gzip", b"x-gzip"})
+
+
+@define(eq=False)
+class _BoundedSize:
+    """The size of content, decoded where there is a decoder, as long as it is within *limit*."""
+
+    limit: int
+    decoder: GzipDecompressor | None = None
+    size: int = 0
+
+    @property
+    def is_exceeded(self) -> bool:
+        return self.size > self.limit
+
+    def add(self, data: bytes) -> None:
+        """Count a piece; decode only until the limit is exceeded."""
+        if self.decoder is None:
+            self.size += len(data)
+            return
+        try:
+            self.decoder.feed(data)
+            while not self.is_exceeded and (piece := self.decoder.take(_DECODED_STEP_BYTES)):
+                self.size += len(piece)
+        except UndecodableError:
+            self.decoder = None  # the consumer fails to decode it as well, and reports it
 
 
 @implementer(IPushProducer)
@@ -52,14 +81,11 @@ class UpstreamContent(Protocol):
     #: Since when its consumer has paused it, in seconds of the reactor's clock.
     paused_at: float | None = None
     _chunks: list[bytes] = field(factory=list)
-    #: The size of the chunks; of what they decode to, where there is a decoder.
-    _size: int = 0
-    _limit: int = 0
+    _size: _BoundedSize = field(factory=lambda: _BoundedSize(0))
     #: The size of the chunks as received, and the bytes that are reserved for them.
     _received: int = 0
     _reservation: GrowingReservation | None = None
     _growing: Deferred[None] | None = None
-    _decoder: GzipDecompressor | None = None
     #: Why the content has ended.
     _end: Failure | None = None
     _is_started: bool = False
@@ -67,7 +93,10 @@ class UpstreamContent(Protocol):
     #: True: the content was received. False: it is not to be collected.
     _result: Deferred[bool] | None = None
     _sink: Callable[[bytes], None] | None = None
-    _idle_timer: IDelayedCall | None = None
+    _idle_timer: RestartableTimer = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._idle_timer = RestartableTimer(self.reactor, self._time_out)
 
     def collect(
         self, limit_bytes: int, coding: bytes = b"", reservation: GrowingReservation | None = None
@@ -80,8 +109,8 @@ class UpstreamContent(Protocol):
         """
         if self._is_started or (self.length is not None and self.length > limit_bytes):
             return succeed(None)
-        self._limit, self._reservation = limit_bytes, reservation
-        self._decoder = GzipDecompressor() if coding in {b"gzip", b"x-gzip"} else None
+        self._size = _BoundedSize(limit_bytes, GzipDecompressor() if coding in _GZIP else None)
+        self._reservation = reservation
         self._result = Deferred(lambda _: self.abort())
         collected = self._result.addCallback(
             lambda complete: b"".join(self._chunks) if complete else None
@@ -98,7 +127,7 @@ class UpstreamContent(Protocol):
         finished: Deferred[bool] = Deferred(lambda _: self.abort())
         self._result = finished
         chunks, self._chunks = self._chunks, []
-        self._sink, self._decoder = sink, None
+        self._sink, self._size.decoder = sink, None
         self.paused_at = None
         for chunk in chunks:
             sink(chunk)
@@ -131,7 +160,7 @@ class UpstreamContent(Protocol):
             growing.cancel()
         self._drop()
         self._release_reservation()
-        self._stop_idle_timer()
+        self._idle_timer.stop()
         if self._end is not None:
             return
         if not self._is_started:
@@ -151,7 +180,7 @@ class UpstreamContent(Protocol):
 
     def _start(self) -> None:
         self._is_started = True
-        self._restart_idle_timer()
+        self._idle_timer.restart(self.idle_timeout_s)
         self.response.deliverBody(self)
 
     # Called by Twisted.
@@ -160,31 +189,19 @@ class UpstreamContent(Protocol):
         """Collect or pass on a piece."""
         if self._is_aborted:
             return
-        self._restart_idle_timer()
+        self._idle_timer.restart(self.idle_timeout_s)
         if self._sink is not None:
             self._sink(data)
             return
         self._chunks.append(data)
         self._received += len(data)
-        self._count(data)
+        self._size.add(data)
         reservation = self._reservation
-        if self._size > self._limit:
+        if self._size.is_exceeded:
             self.pauseProducing()
             self._succeed(complete=False)
         elif reservation is not None and self._received > reservation.size and not self._growing:
             self._grow(reservation)
-
-    def _count(self, data: bytes) -> None:
-        """Count collected bytes; decode only until the limit is exceeded."""
-        if self._decoder is None:
-            self._size += len(data)
-            return
-        try:
-            self._decoder.feed(data)
-            while self._size <= self._limit and (piece := self._decoder.take(_DECODED_STEP_BYTES)):
-                self._size += len(piece)
-        except UndecodableError:
-            self._decoder = None  # the consumer fails to decode it as well, and reports it
 
     def _grow(self, reservation: GrowingReservation) -> None:
         """Pause until more bytes are reserved."""
@@ -209,10 +226,10 @@ class UpstreamContent(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionLost())) -> None:  # noqa: B008
         """End the content."""
-        self._stop_idle_timer()
+        self._idle_timer.stop()
         self._end = reason
         self.on_end()
-        if self._growing is None and (self._sink is not None or self._size <= self._limit):
+        if self._growing is None and (self._sink is not None or not self._size.is_exceeded):
             self._finish(reason)
 
     def pauseProducing(self) -> None:
@@ -221,7 +238,7 @@ class UpstreamContent(Protocol):
             self.paused_at = self.reactor.seconds()
         if self._end is not None or self._is_aborted:
             return
-        self._restart_idle_timer(_MAX_PAUSE_TIMEOUTS * self.idle_timeout_s)
+        self._idle_timer.restart(_MAX_PAUSE_TIMEOUTS * self.idle_timeout_s)
         if self.transport is not None:
             IPushProducer(self.transport).pauseProducing()
 
@@ -231,7 +248,7 @@ class UpstreamContent(Protocol):
         if self._sink is not None:
             self._release_reservation()
         if self._end is None and not self._is_aborted and self.transport is not None:
-            self._restart_idle_timer()
+            self._idle_timer.restart(self.idle_timeout_s)
             IPushProducer(self.transport).resumeProducing()
 
     def stopProducing(self) -> None:
@@ -264,24 +281,9 @@ class UpstreamContent(Protocol):
 
     def _drop(self) -> None:
         """Drop the content and its consumer."""
-        self._chunks, self._sink, self._decoder = [], None, None
-
-    # Pauses between two pieces.
-
-    def _restart_idle_timer(self, timeout_s: float | None = None) -> None:
-        timeout_s = self.idle_timeout_s if timeout_s is None else timeout_s
-        if self._idle_timer is not None and self._idle_timer.active():
-            self._idle_timer.reset(timeout_s)
-        else:
-            self._idle_timer = self.reactor.callLater(timeout_s, self._time_out)
-
-    def _stop_idle_timer(self) -> None:
-        timer, self._idle_timer = self._idle_timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        self._chunks, self._sink, self._size.decoder = [], None, None
 
     def _time_out(self) -> None:
-        self._idle_timer = None
         result, self._result = self._result, None
         self.abort()
         self._result = result

@@ -23,7 +23,7 @@ def test_each_part_evicts_its_own_oldest_entry() -> None:
     assert (list(table), len(table)) == (["b", "c", "B", "C"], 4)
 
 
-def test_what_is_used_is_evicted_later() -> None:
+def test_touched_entry_is_evicted_later() -> None:
     """In both parts."""
     table = filled()
     for name in ("a", "A", "nothing"):
@@ -43,8 +43,8 @@ def test_a_credential_that_becomes_known_moves_once() -> None:
     assert table.get("A") == 8
 
 
-def test_keys() -> None:
-    """A key is found and removed in either part."""
+def test_key_is_found_in_either_part() -> None:
+    """And removed."""
     table = filled()
     assert ("a" in table, "A" in table, "c" in table) == (True, True, False)
     assert [table.get(name) for name in ("b", "B", "c")] == [1, 1, None]

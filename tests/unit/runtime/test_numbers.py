@@ -1,4 +1,4 @@
-"""Whole numbers in what comes from outside."""
+"""Whole numbers in input from outside."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ghmirror_tw.runtime.numbers import whole_number
         (b"9" * 5_000, None),
     ],
 )
-def test_what_is_a_number(value: bytes | str | None, number: int | None) -> None:
-    """Digits alone, and not too many."""
+def test_only_ascii_digits_are_a_number(value: bytes | str | None, number: int | None) -> None:
+    """And not too many of them."""
     assert whole_number(value) == number
 
 
-def test_a_bound() -> None:
-    """More than that is no such number."""
+def test_number_above_the_bound_is_none() -> None:
+    """The bound itself is a number."""
     assert whole_number(b"65535", 65535) == 65535
     assert whole_number(b"65536", 65535) is None

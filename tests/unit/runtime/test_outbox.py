@@ -1,4 +1,4 @@
-"""Sending at once: on real sockets, and only where nothing comes out of order by it."""
+"""Writing to sockets at once, or at the end of a turn of the reactor, always in order."""
 
 from __future__ import annotations
 
@@ -101,16 +101,16 @@ class Sending(TestCase):
                 each.transport.abortConnection()
         await until(lambda: all(each.lost for each in ends))
 
-    async def test_at_once(self) -> None:
-        """The other end has it before the reactor turns, and the socket is not watched for it."""
+    async def test_send_now_bypasses_the_reactor(self) -> None:
+        """The peer has the bytes before the reactor turns, and the socket is not watched for it."""
         for kind in ("tcp", "unix"):
             near, far = await self.ends(kind)
             send_now(near.transport, b"short")
             assert far.transport.socket.recv(100) == b"short"
             assert near.transport not in reactor.getWriters()
 
-    async def test_whole_and_in_order(self) -> None:
-        """However it is written, all of it comes as it was written."""
+    async def test_bytes_arrive_whole_and_in_order(self) -> None:
+        """However they are written."""
         for kind in ("tcp", "unix", "tls"):
             near, far = await self.ends(kind)
             send_now(near.transport, b"first")
@@ -124,8 +124,8 @@ class Sending(TestCase):
             await until(lambda far=far: far.lost)  # type: ignore[misc]
             assert far.received == b"firstsecondthird" + LARGE + b"last", kind
 
-    async def test_a_part(self) -> None:
-        """What the system does not take is sent when it does, and pauses a producer meanwhile."""
+    async def test_unsent_rest_is_buffered(self) -> None:
+        """It is sent when the socket is writable, and pauses a producer meanwhile."""
         near, far = await self.ends()
         far.transport.pauseProducing()
         producer = Producer()
@@ -140,8 +140,8 @@ class Sending(TestCase):
         assert far.received == LARGE
         near.transport.unregisterProducer()
 
-    async def test_a_producer_that_is_pulled(self) -> None:
-        """One that writes when it is asked to is asked again."""
+    async def test_pull_producer_is_resumed(self) -> None:
+        """After each write."""
         near, far = await self.ends()
         producer = Producer()
         near.transport.registerProducer(producer, False)
@@ -151,8 +151,8 @@ class Sending(TestCase):
         near.transport.unregisterProducer()
         await until(lambda: far.received == b"piece" * 3)
 
-    async def test_lost_while_sending(self) -> None:
-        """That a connection is lost is told later, once, as after a write."""
+    async def test_connection_lost_while_sending(self) -> None:
+        """It is notified later, once, as after a write."""
         for again in (False, True):
             near, far = await self.ends()
             near.transport.pauseProducing()
@@ -169,8 +169,8 @@ class Sending(TestCase):
             assert not near.transport.connected
             send_now(near.transport, b"nobody is there")
 
-    async def test_closing(self) -> None:
-        """What is sent before it is closed arrives; afterwards, as much as after a write."""
+    async def test_bytes_before_close_arrive(self) -> None:
+        """Bytes after it are dropped, as after a write."""
         for close, arrives in (
             ("loseConnection", b"beforeafter"),
             ("loseWriteConnection", b"beforeafter"),
@@ -184,16 +184,16 @@ class Sending(TestCase):
             assert far.received == arrives, close
             send_now(near.transport, b"much later")
 
-    async def test_lost(self) -> None:
-        """What is sent over a connection that is gone goes nowhere, as after a write."""
+    async def test_bytes_for_a_lost_connection_are_dropped(self) -> None:
+        """As after a write."""
         near, far = await self.ends()
         far.transport.loseConnection()
         await until(lambda: bool(near.lost))
         send_now(near.transport, b"nobody is there")
         assert near.transport not in reactor.getWriters()
 
-    async def test_what_is_no_socket(self) -> None:
-        """Another transport's own write does it, and a socket's on which TLS was begun."""
+    async def test_other_transports_use_their_own_write(self) -> None:
+        """So does a socket with TLS."""
 
         class Other:
             written = b""
@@ -214,8 +214,8 @@ class Sending(TestCase):
         send_now(near.transport, b"sealed")
         assert written == [b"sealed"]
 
-    async def test_at_the_end_of_the_turn(self) -> None:
-        """Short messages go out together then, and the sockets are not watched for that."""
+    async def test_short_messages_are_sent_at_the_end_of_the_turn(self) -> None:
+        """Together, without the sockets being watched."""
         outbox = Outbox()
         ends = [await self.ends(kind) for kind in ("tcp", "unix", "tcp")]
         for near, far in ends:
@@ -230,8 +230,8 @@ class Sending(TestCase):
             assert near.transport not in reactor.getWriters()
             assert not outbox.holds(near.transport)
 
-    async def test_not_at_the_end_of_the_turn(self) -> None:
-        """What is large, or hardly one of several, is sent at once, and so is what fills a turn."""
+    async def test_large_or_single_messages_are_sent_at_once(self) -> None:
+        """Or as many as fill a turn."""
         outbox = Outbox()
         near, far = await self.ends()
         far.transport.pauseProducing()
@@ -246,8 +246,8 @@ class Sending(TestCase):
         for _, other in others:
             assert other.transport.socket.recv(100) == b"z"
 
-    async def test_closing_before_the_end_of_the_turn(self) -> None:
-        """What is to be sent arrives before a connection is closed, as after a write."""
+    async def test_queued_message_arrives_before_close(self) -> None:
+        """As after a write."""
         for close, arrives in (
             ("loseConnection", b"beforeafter"),
             ("loseWriteConnection", b"beforeafter"),
@@ -268,8 +268,8 @@ class Sending(TestCase):
         await until(lambda: bool(far.lost))
         assert not outbox.holds(near.transport)
 
-    async def test_tls_begun_before_the_end_of_the_turn(self) -> None:
-        """What was sent before TLS was begun is not sealed."""
+    async def test_message_queued_before_tls_is_sent_in_the_clear(self) -> None:
+        """As it was written."""
         near, far = await self.ends()
         Outbox().send(far.transport, b"plain", SEVERAL)
         far.transport.startTLS(CertificateOptions())  # which waits for the client to begin
@@ -301,8 +301,8 @@ class Narrow(Connection):
     takes=st.lists(st.integers(0, 4), max_size=20),
     steps=st.lists(st.one_of(st.just("turn"), st.tuples(st.booleans(), st.binary(max_size=6)))),
 )
-def test_order(takes: list[int | None], steps: list[Any]) -> None:
-    """Whatever a socket takes, and when: what it was given is sent, in order."""
+def test_order_with_any_socket(takes: list[int | None], steps: list[Any]) -> None:
+    """Whatever a socket accepts, and when: its bytes are sent in order."""
     narrow = Narrow(takes)
     wanted = b""
     for step in steps:
@@ -332,8 +332,8 @@ def test_order(takes: list[int | None], steps: list[Any]) -> None:
         )
     ),
 )
-def test_order_at_the_end_of_a_turn(takes: list[int | None], steps: list[Any]) -> None:
-    """What waits for it is sent in order, too, and nothing waits for ever."""
+def test_order_of_queued_messages(takes: list[int | None], steps: list[Any]) -> None:
+    """Queued messages are sent in order, and none stays queued."""
     narrow, outbox, wanted = Narrow(takes), Outbox(), b""
     watched: set[Any] = set()
     clock: Any = narrow.reactor

@@ -1,4 +1,4 @@
-"""Evidence about everybody is never made by one client alone."""
+"""Evidence that concerns all clients needs several credentials or operations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def evidence(quorum: Quorum, *seen: tuple[str, str, str]) -> Evidence:
     return made
 
 
-def test_two_credentials_and_three_keys() -> None:
+def test_quorum_of_credentials_and_keys() -> None:
     """Each alone is not enough, however often."""
     assert not evidence(SWITCH, *[("/a", "alice", "")] * 9).is_enough(1.0)
     assert not evidence(SWITCH, *[(f"/{n}", "alice", "") for n in range(9)]).is_enough(1.0)
@@ -28,7 +28,7 @@ def test_two_credentials_and_three_keys() -> None:
     assert evidence(SWITCH, *both).is_enough(1.0)
 
 
-def test_operations_in_place_of_credentials() -> None:
+def test_operations_replace_credentials() -> None:
     """Only where the quorum has them."""
     seen = [("/a", "alice", "GET /a"), ("/b", "alice", "GET /a"), ("/c", "alice", "GET /c")]
     assert not evidence(SWITCH, *seen).is_enough(1.0)
@@ -38,8 +38,8 @@ def test_operations_in_place_of_credentials() -> None:
     assert not evidence(OUTAGE, *one).is_enough(1.0)
 
 
-def test_it_ages() -> None:
-    """What was seen again is as young as it was seen last."""
+def test_observations_expire() -> None:
+    """A repeated observation is as young as its last time."""
     made = evidence(SWITCH, ("/a", "alice", ""), ("/b", "bob", ""))
     made.add(Observation("/b", "bob"), 500.0)
     made.add(Observation("/c", "bob"), 600.5)
@@ -48,16 +48,16 @@ def test_it_ages() -> None:
     assert made.count == 3
 
 
-def test_it_is_forgotten() -> None:
-    """When the contrary has been seen."""
+def test_clear_removes_all_observations() -> None:
+    """After an observation of the contrary."""
     made = evidence(SWITCH, ("/a", "alice", ""), ("/b", "alice", ""), ("/c", "bob", ""))
     made.clear()
     assert (made.is_enough(1.0), made.count) == (False, 0)
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
-def test_one_credential_displaces_no_other(before: int, after: int) -> None:
-    """However much it brings, before or after, it is bounded, and the others' counts."""
+def test_one_credential_evicts_no_observations_of_others(before: int, after: int) -> None:
+    """However many it has, before or after."""
     flood = [(f"/{n}", "mallory", "") for n in range(before + after)]
     made = evidence(SWITCH, *flood[:before], ("/a", "alice", ""), *flood[before:])
     assert len(made._seen) <= 64

@@ -1,4 +1,4 @@
-"""What is kept of what was made lately, and what a codec makes of it."""
+"""The cache of recent values, and a codec that uses it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.unit.store.test_codec import ENTRIES, GRANTS, SECRETS
 NAME, OTHER_NAME = b"{0123}:g:abc", b"{0123}:g:abd"
 
 
-def test_the_last_ones_are_held() -> None:
-    """As many as it is told to at least, and twice as many at most; a later value counts."""
+def test_recent_values_are_cached() -> None:
+    """As many as the limit at least, twice as many at most; a later value replaces one."""
     lately: RecentCache[int, int] = RecentCache(10)
     for number in range(100):
         lately.put(number, -number)
@@ -25,8 +25,8 @@ def test_the_last_ones_are_held() -> None:
     assert lately.get(0) is None
 
 
-def test_a_value_that_is_removed() -> None:
-    """It is gone from both generations; a value that replaces another one evicts nothing."""
+def test_removed_value_is_gone() -> None:
+    """From both generations; a value that replaces another one evicts nothing."""
     lately: RecentCache[int, int] = RecentCache(2)
     for number in (1, 2, 3):
         lately.put(number, -number)
@@ -38,8 +38,8 @@ def test_a_value_that_is_removed() -> None:
 
 
 @given(GRANTS, ENTRIES, SECRETS)
-def test_it_makes_no_difference_who_opens(grant: Grant, entry: Entry, secret: bytes) -> None:
-    """Who sealed a record and who never saw it find the same in it, the first time and later."""
+def test_decoding_is_independent_of_the_cache(grant: Grant, entry: Entry, secret: bytes) -> None:
+    """With and without the record in its cache, a codec returns the same."""
     sealing, opening = Codec(secret), Codec(secret)
     sealed, listed = sealing.grant(NAME, grant), sealing.entry(NAME, entry)
     for codec in (sealing, opening, opening):
@@ -48,10 +48,10 @@ def test_it_makes_no_difference_who_opens(grant: Grant, entry: Entry, secret: by
 
 
 @given(GRANTS, ENTRIES, st.data())
-def test_what_is_known_vouches_for_nothing_else(
+def test_cached_record_authenticates_no_other(
     grant: Grant, entry: Entry, data: st.DataObject
 ) -> None:
-    """One bit, the name, the kind and the secret still count after a record has been opened."""
+    """Each bit, the name, the kind and the secret still count after a record has been decoded."""
     codec = Codec(b"secret")
     sealed, listed = codec.grant(NAME, grant), codec.entry(NAME, entry)
     assert codec.open_grant(NAME, sealed) == grant

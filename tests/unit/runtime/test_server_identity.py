@@ -210,17 +210,17 @@ class Places(TestCase):
 
         await self.each(connect)
 
-    async def test_github(self) -> None:
+    async def test_github_certificate_is_verified(self) -> None:
         """GitHub and its uploads."""
         await self.github()
 
-    async def test_github_through_a_proxy(self) -> None:
-        """The same at the end of a tunnel."""
+    async def test_github_certificate_is_verified_through_a_proxy(self) -> None:
+        """At the end of a tunnel."""
         proxy = await start_proxy(self)
         await self.github(proxy=proxy.url)
 
-    async def test_status_page(self) -> None:
-        """The status page, whose word stops requests."""
+    async def test_status_page_certificate_is_verified(self) -> None:
+        """Its status can open the circuit to GitHub."""
 
         async def connect(host: str, port: int) -> None:
             url = f"https://{host}:{port}/components.json"
@@ -232,8 +232,8 @@ class Places(TestCase):
 
         await self.each(connect)
 
-    async def test_redis(self) -> None:
-        """Redis, which gets a password first."""
+    async def test_redis_certificate_is_verified(self) -> None:
+        """Before the password is sent."""
 
         async def connect(host: str, port: int) -> None:
             watched = watched_node(
@@ -249,8 +249,8 @@ class Places(TestCase):
 
         await self.each(connect)
 
-    async def test_a_mirror_that_is_watched(self) -> None:
-        """What `ghmirror top --url https://…` reads; it trusts the platform's authorities."""
+    async def test_mirror_certificate_is_verified_by_the_command(self) -> None:
+        """As of `ghmirror top --url https://…`, which trusts the platform's authorities."""
 
         async def connect(host: str, port: int) -> None:
             with pytest.raises(CommandError):
@@ -259,8 +259,8 @@ class Places(TestCase):
         with patch.dict(os.environ, {"SSL_CERT_FILE": str(self.ca_path)}):
             await self.each(connect)
 
-    async def test_s3(self) -> None:
-        """S3, through boto3, in threads."""
+    async def test_s3_certificate_is_verified(self) -> None:
+        """Through boto3, in threads."""
         workers = BlockingThreads(reactor)
         workers.open()
         self.addCleanup(workers.close)
@@ -276,8 +276,8 @@ class Places(TestCase):
         with patch.dict(os.environ, {**ENVIRONMENT, "AWS_CA_BUNDLE": str(self.ca_path)}):
             await self.each(connect)
 
-    async def test_names_in_domains(self) -> None:
-        """A wildcard stands for one whole label, and only on the left."""
+    async def test_wildcard_stands_for_one_leftmost_label(self) -> None:
+        """For one whole label."""
         host = "api.github.example"
         names = {
             "*.github.example": True,
@@ -301,8 +301,8 @@ class Places(TestCase):
 
         await self.each(connect, cases)
 
-    async def test_an_exception_is_a_refusal(self) -> None:
-        """Whatever fails while a name is verified, the server is not believed."""
+    async def test_exception_during_verification_refuses_the_server(self) -> None:
+        """Whatever raises it."""
         good = evolve(ACCEPTED[0], accepted=False)
 
         async def connect(host: str, port: int) -> None:
@@ -340,15 +340,15 @@ async def send_secret(host: str, port: int, trust: Any) -> Failure:
     return reason
 
 
-def test_a_host_that_no_certificate_can_name() -> None:
-    """It is refused before anything is connected."""
+def test_invalid_host_name_is_refused() -> None:
+    """Before a connection is opened."""
     for host in ("", "a b", "exa\0mple"):
         with pytest.raises(ValueError, match="DNS-ID"):
             VerifiedTLS.for_host(host, trust_root(""))
 
 
-def test_addresses_of_version_6() -> None:
-    """They are compared as addresses, however they are written."""
+def test_ipv6_addresses_are_compared_as_addresses() -> None:
+    """However they are written."""
     context = Case("", (ip("2001:db8::1"),)).made(Authority.new())
     assert names_host(context.certificate, "2001:0db8:0::0001")
     assert not names_host(context.certificate, "2001:db8::2")
@@ -362,7 +362,7 @@ _TLS_CLIENTS: Final = re.compile(
 )
 
 
-def test_there_is_no_other_way_to_speak_tls() -> None:
+def test_no_other_module_speaks_tls() -> None:
     """Each TLS client uses `ghmirror_tw.runtime.server_identity`; an Agent names where its
     connections come from, since its own policy for HTTPS is Twisted's.
     """

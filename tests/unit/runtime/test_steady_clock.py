@@ -1,4 +1,4 @@
-"""The time of a process does not jump with the machine's."""
+"""The clock of the process does not jump with the machine's."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Steady(SynchronousTestCase):
         self.passed, self.offset = 0.0, 1_000.0
         self.clock = SteadyClock(lambda: self.passed, lambda: self.passed + self.offset)
 
-    def test_it_starts_with_the_machines_time(self) -> None:
-        """And goes on as time passes."""
+    def test_clock_starts_with_the_machines_time(self) -> None:
+        """And advances as time passes."""
         assert self.clock.seconds() == 1_000.0
         self.passed += 5.0
         assert self.clock.seconds() == 1_005.0
 
-    def test_a_clock_that_is_set(self) -> None:
-        """Back or forth: no jump, and slowly there."""
+    def test_machine_clock_is_approached_slowly(self) -> None:
+        """After it was set back or forth, without a jump."""
         for by in (-60.0, 90.0):
             self.offset += by
             before = self.clock.seconds()
@@ -37,8 +37,8 @@ class Steady(SynchronousTestCase):
                 before = now
             assert before == self.passed + self.offset
 
-    def test_a_reactor_goes_by_it(self) -> None:
-        """Its timers are neither late nor early when the machine's clock is set."""
+    def test_timers_of_the_reactor_use_the_clock(self) -> None:
+        """They are neither late nor early when the machine's clock is set."""
         reactor: Any = Clock()
         self.clock.install(reactor)
         assert reactor.seconds() == 1_000.0
@@ -48,8 +48,8 @@ class Steady(SynchronousTestCase):
         assert 1_000.9 < reactor.seconds() < 1_001.0
 
 
-def test_the_real_one() -> None:
-    """Of this machine."""
+def test_real_clock() -> None:
+    """The clock of this machine."""
     clock = SteadyClock()
     before = clock.seconds()
     assert abs(before - clock.machine()) < 1.0

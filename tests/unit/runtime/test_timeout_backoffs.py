@@ -1,4 +1,4 @@
-"""For how long a key that times out is not requested."""
+"""Backoff for keys whose requests time out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ghmirror_tw.runtime import timeout_backoffs
 from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoffs
 
 
-def test_after_the_first_timeout_one_goes_at_a_time() -> None:
-    """The next request is the probe at once; the others wait for it, but not for ever."""
+def test_first_timeout_admits_one_request_at_a_time() -> None:
+    """The next request is the probe at once; others are delayed, but not for ever."""
     backoffs = TimeoutBackoffs()
     backoffs.timed_out("a", "alice", 0.0, 0.0)
     assert backoffs.holds("a", "alice", 0.0) is None
@@ -20,7 +20,7 @@ def test_after_the_first_timeout_one_goes_at_a_time() -> None:
     assert backoffs.holds("a", "alice", 10.0) is None
 
 
-def test_the_pause_doubles() -> None:
+def test_pause_doubles() -> None:
     """From the second timeout in a row on, up to five minutes; a response ends it."""
     backoffs, now, pauses = TimeoutBackoffs(), 0.0, []
     for _ in range(20):
@@ -39,8 +39,8 @@ def test_the_pause_doubles() -> None:
     assert not backoffs.any_known
 
 
-def test_many_at_a_time_are_one() -> None:
-    """They were sent when nobody knew."""
+def test_concurrent_timeouts_count_once() -> None:
+    """Their requests were sent before the first timeout."""
     backoffs = TimeoutBackoffs()
     for _ in range(5):
         backoffs.timed_out("a", "alice", 0.0, 10.0)
@@ -48,8 +48,8 @@ def test_many_at_a_time_are_one() -> None:
     assert backoffs.holds("a", "alice", 11.0) is None
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key that timed out longest ago goes first."""
+def test_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key that timed out least recently is evicted."""
     monkeypatch.setattr(timeout_backoffs, "MAX_KEYS", 2)
     backoffs = TimeoutBackoffs()
     for key in "abc":
@@ -58,8 +58,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [backoffs.holds(key, "alice", 1.0) is not None for key in "abc"] == [False, True, True]
 
 
-def test_one_credential_holds_only_itself_and_two_hold_all() -> None:
-    """What takes long for one credential may be quick for another."""
+def test_timeouts_of_two_credentials_delay_all() -> None:
+    """Timeouts of one delay only its own requests."""
     backoffs = TimeoutBackoffs()
     for now in (0.0, 1.0):
         backoffs.timed_out("a", "alice", now, now)

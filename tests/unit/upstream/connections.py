@@ -1,4 +1,4 @@
-"""Connections to GitHub that are in memory, and who uses them."""
+"""Connections to GitHub in memory, and receivers of their responses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ UNMODIFIED = b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n'
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd"
 
 
-class Wire(StringTransport):
-    """A transport in memory; what happens to it is written down."""
+class MemoryTransport(StringTransport):
+    """A transport in memory that records calls."""
 
     aborted = False
 
@@ -41,8 +41,8 @@ class Wire(StringTransport):
 
 @implementer(IStreamClientEndpoint)
 @define(eq=False)
-class Doors:
-    """Connects at once, or, *slow*, when the test says so."""
+class MemoryEndpoint:
+    """An endpoint that connects at once or, if *slow*, when the test decides."""
 
     slow: bool = False
     connections: list[HTTPConnection] = field(factory=list)
@@ -54,20 +54,20 @@ class Doors:
             self.waiting.append(Deferred(self._cancelled))
             return self.waiting[-1]
         connection = protocolFactory.buildProtocol(None)
-        connection.makeConnection(Wire())
+        connection.makeConnection(MemoryTransport())
         self.connections.append(connection)
         return succeed(connection)
 
     def _cancelled(self, _: object) -> None:
         self.cancelled += 1
 
-    def wire(self, number: int = -1) -> Wire:
+    def wire(self, number: int = -1) -> MemoryTransport:
         """Return the transport of a connection."""
-        wire: Wire = self.connections[number].transport
+        wire: MemoryTransport = self.connections[number].transport
         return wire
 
-    def come(self, data: bytes, number: int = -1) -> None:
-        """Have bytes come."""
+    def receive(self, data: bytes, number: int = -1) -> None:
+        """Receive bytes on a connection."""
         self.connections[number].dataReceived(data)
 
     def lose(self, number: int = -1, reason: Exception | None = None) -> None:
@@ -76,25 +76,25 @@ class Doors:
 
 
 @define(eq=False)
-class Told:
-    """Takes an answer, or why there is none."""
+class Receiver:
+    """Receives a response or an error."""
 
     response: Any = None
-    why: Any = field(default=None)
+    error: Any = field(default=None)
 
     def response_received(self, response: Any) -> None:
         assert self.response is None
-        assert self.why is None
+        assert self.error is None
         self.response = response
 
     def request_failed(self, reason: Failure) -> None:
         assert self.response is None
-        assert self.why is None
-        self.why = reason.value
+        assert self.error is None
+        self.error = reason.value
 
 
 class Reader(Protocol):
-    """Takes content."""
+    """Receives content."""
 
     def __init__(self) -> None:
         self.content = b""
@@ -109,7 +109,7 @@ class Reader(Protocol):
 
 @implementer(IBodyProducer)
 class Upload(Producer):
-    """Content of a question, sent when the test says so."""
+    """Content of a request, sent when the test decides."""
 
     def __init__(self, length: Any = 4) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Budgets of bytes: what fits, what waits, what is refused, and how bytes come back."""
+"""Byte budgets admit, queue and refuse requests, and count content while it is held."""
 
 from __future__ import annotations
 
@@ -38,60 +38,60 @@ def turn(clock: Clock) -> None:
     clock.advance(0)
 
 
-def test_what_fits_does_not_wait() -> None:
-    """And what is released is there for others."""
+def test_fitting_request_is_admitted_at_once() -> None:
+    """Released bytes are available to others."""
     clock = Clock()
-    bytes_ = budget(clock)
-    with result(bytes_.acquire(60)):
-        assert bytes_.held == 60
-        with result(bytes_.acquire(40)):
-            assert bytes_.held == 100
-    assert (bytes_.held, bytes_.waits, bytes_.refusals) == (0, 0, 0)
+    semaphore = budget(clock)
+    with result(semaphore.acquire(60)):
+        assert semaphore.held == 60
+        with result(semaphore.acquire(40)):
+            assert semaphore.held == 100
+    assert (semaphore.held, semaphore.waits, semaphore.refusals) == (0, 0, 0)
     assert not clock.getDelayedCalls()
 
 
-def test_first_come_first_served() -> None:
-    """A small request does not pass a larger one of the same budget that came before."""
+def test_queue_is_first_in_first_out() -> None:
+    """A small request does not overtake a larger one of the same budget."""
     clock = Clock()
-    bytes_ = budget(clock)
-    first = result(bytes_.acquire(90))
-    second, third = bytes_.acquire(50), bytes_.acquire(10)
+    semaphore = budget(clock)
+    first = result(semaphore.acquire(90))
+    second, third = semaphore.acquire(50), semaphore.acquire(10)
     turn(clock)
-    assert bytes_.held == 90
+    assert semaphore.held == 90
     first.release()
     first.release()
     turn(clock)
     result(second).release()
     result(third).release()
-    assert (bytes_.held, bytes_.waits, bytes_.refusals) == (0, 2, 0)
+    assert (semaphore.held, semaphore.waits, semaphore.refusals) == (0, 2, 0)
     clock.advance(MAX_QUEUED_S)
     assert not clock.getDelayedCalls()
 
 
-def test_what_is_passed_on_in_one_turn_is_not_given_to_others() -> None:
+def test_bytes_passed_on_in_one_turn_admit_no_other_request() -> None:
     """A flight releases, and a request that joined it counts the same content a moment later."""
     clock = Clock()
-    bytes_ = budget(clock)
-    flight = result(bytes_.acquire(100))
-    waits = bytes_.acquire(100)
+    semaphore = budget(clock)
+    flight = result(semaphore.acquire(100))
+    waits = semaphore.acquire(100)
     turn(clock)
     flight.release()
-    sender = bytes_.charge(100)
+    sender = semaphore.charge(100)
     turn(clock)
-    assert bytes_.held == 100
+    assert semaphore.held == 100
     sender.release()
     turn(clock)
     assert result(waits) is not None
 
 
-def test_a_request_that_waits_for_too_long_is_refused() -> None:
-    """With 503, a short Retry-After, the option, and what to do. Those behind it go on."""
+def test_request_queued_for_too_long_is_refused() -> None:
+    """With 503, a short Retry-After, the option, and a hint. Requests behind it are admitted."""
     clock = Clock()
-    bytes_ = budget(clock)
-    result(bytes_.acquire(90))
-    large = bytes_.acquire(50)
+    semaphore = budget(clock)
+    result(semaphore.acquire(90))
+    large = semaphore.acquire(50)
     clock.advance(1)
-    small = bytes_.acquire(10)
+    small = semaphore.acquire(10)
     clock.advance(MAX_QUEUED_S - 1)
     refused = result(large)
     error = refused.value
@@ -99,27 +99,27 @@ def test_a_request_that_waits_for_too_long_is_refused() -> None:
     assert (error.status, error.reason, error.retry_after) == (503, "overloaded", 5)
     assert "[memory] max_content_size = 100" in error.message
     assert result(small) is not None
-    assert bytes_.refusals == 1
+    assert semaphore.refusals == 1
 
 
-def test_without_a_limit_of_time_none_is_refused() -> None:
-    """What waits for a thread has its turn."""
+def test_without_a_time_limit_no_request_is_refused() -> None:
+    """Content that waits for a thread is admitted in the end."""
     clock = Clock()
-    bytes_ = budget(clock, wait_s=None)
-    first = result(bytes_.acquire(100))
-    second = bytes_.acquire(100)
+    semaphore = budget(clock, wait_s=None)
+    first = result(semaphore.acquire(100))
+    second = semaphore.acquire(100)
     clock.pump([1.0] * 100)
     first.release()
     turn(clock)
     assert result(second) is not None
 
 
-def test_a_request_that_goes_away_leaves_the_queue() -> None:
-    """And those behind it go on."""
+def test_cancelled_request_leaves_the_queue() -> None:
+    """Requests behind it are admitted."""
     clock = Clock()
-    bytes_ = budget(clock)
-    first = result(bytes_.acquire(90))
-    large, small = bytes_.acquire(50), bytes_.acquire(10)
+    semaphore = budget(clock)
+    first = result(semaphore.acquire(90))
+    large, small = semaphore.acquire(50), semaphore.acquire(10)
     large.cancel()
     assert result(large).check(CancelledError)
     assert result(small) is not None
@@ -128,21 +128,21 @@ def test_a_request_that_goes_away_leaves_the_queue() -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_more_than_fits_gets_all_there_is() -> None:
+def test_request_above_the_limit_gets_the_whole_limit() -> None:
     """Alone: it is not refused for good."""
     clock = Clock()
-    bytes_ = budget(clock)
-    with result(bytes_.acquire(1000)):
-        assert bytes_.held == 100
+    semaphore = budget(clock)
+    with result(semaphore.acquire(1000)):
+        assert semaphore.held == 100
 
 
-def test_room_is_made_while_requests_wait() -> None:
-    """Again and again, and not any more after that."""
+def test_bytes_are_reclaimed_while_requests_are_queued() -> None:
+    """At an interval, and not afterwards."""
     clock, made = Clock(), []
-    bytes_ = budget(clock)
-    first = result(bytes_.acquire(100))
-    bytes_.reclaim = lambda: made.append(clock.seconds())
-    waits = bytes_.acquire(1)
+    semaphore = budget(clock)
+    first = result(semaphore.acquire(100))
+    semaphore.reclaim = lambda: made.append(clock.seconds())
+    waits = semaphore.acquire(1)
     clock.pump([0, 0.5, 0.5])
     assert made == [0, 0.5, 1.0]
     first.release()
@@ -158,34 +158,34 @@ class Owner:
     content: bytes
 
 
-def test_content_is_counted_once_for_as_long_as_it_is_held() -> None:
-    """By any number of owners."""
-    bytes_ = budget(Clock())
+def test_content_is_counted_once_while_it_has_owners() -> None:
+    """For any number of owners."""
+    semaphore = budget(Clock())
     content = bytes(70)
     owners = [Owner(content), Owner(content)]
     for owner in owners:
-        bytes_.track(owner, owner.content)
-    bytes_.track(other := Owner(bytes(5)), other.content)
-    assert bytes_.held == 75
+        semaphore.track(owner, owner.content)
+    semaphore.track(other := Owner(bytes(5)), other.content)
+    assert semaphore.held == 75
     owners.pop()
-    assert bytes_.held == 75
+    assert semaphore.held == 75
     del owner
     owners.pop()
-    assert bytes_.held == 5
+    assert semaphore.held == 5
 
 
-def test_a_reservation_can_change() -> None:
+def test_reservation_is_resized() -> None:
     """To more, whatever the limit is, and to less."""
-    bytes_ = budget(Clock())
-    reservation = bytes_.charge(0)
+    semaphore = budget(Clock())
+    reservation = semaphore.charge(0)
     for size in (500, 20, 20):
         reservation.resize(size)
-        assert bytes_.held == size
+        assert semaphore.held == size
     reservation.release()
-    assert bytes_.held == 0
+    assert semaphore.held == 0
 
 
-def test_small_content_never_waits_for_large() -> None:
+def test_small_content_never_waits_for_large_content() -> None:
     """It has a budget of its own."""
     budgets = ByteBudgets.of(Clock(), 64 * MIB)
     result(budgets.large.acquire(budgets.large.limit))
@@ -194,8 +194,8 @@ def test_small_content_never_waits_for_large() -> None:
 
 
 @pytest.mark.parametrize("length", [None, FREE_BYTES, SMALL_BYTES, SMALL_BYTES + 1])
-def test_room_for_what_is_received(length: int | None) -> None:
-    """It is reserved at once where the length is known, else in steps; and given back."""
+def test_growing_reservation(length: int | None) -> None:
+    """All at once where the length is known, else in steps; it is released at the end."""
     budgets = ByteBudgets.of(Clock(), 64 * MIB)
     with budgets.growing_reservation(8 * MIB, length) as room:
         steps = []

@@ -1,4 +1,4 @@
-"""Connections to GitHub: kept, used again, given up; with a clock and transports in memory."""
+"""The connection pool: reuse, expiry, resending and cancellation, on transports in memory."""
 
 from __future__ import annotations
 
@@ -22,47 +22,54 @@ from twisted.web.http_headers import Headers
 
 from ghmirror_tw.upstream.connection_pool import MAX_IDLE_S, ConnectionPool, PooledRequest
 from ghmirror_tw.upstream.uploads import VerbatimAgent
-from tests.unit.upstream.connections import UNMODIFIED, WHOLE, Doors, Reader, Told, Upload
+from tests.unit.upstream.connections import (
+    UNMODIFIED,
+    WHOLE,
+    MemoryEndpoint,
+    Reader,
+    Receiver,
+    Upload,
+)
 
 
 @define(eq=False)
-class House:
-    """An agent and what is around it."""
+class PoolScene:
+    """A pool of connections in memory."""
 
     clock: Clock = field(factory=Clock)
-    doors: Doors = field(factory=Doors)
+    endpoint: MemoryEndpoint = field(factory=MemoryEndpoint)
     pool: ConnectionPool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.pool = ConnectionPool(self.clock, self.doors, b"api.test", 3)
+        self.pool = ConnectionPool(self.clock, self.endpoint, b"api.test", 3)
 
-    def ask(self, method: bytes = b"GET", block: bytes = b"") -> tuple[Told, PooledRequest]:
-        """Ask without content."""
-        told = Told()
-        return told, self.pool.send(method, b"/x", block, told)
+    def send(self, method: bytes = b"GET", block: bytes = b"") -> tuple[Receiver, PooledRequest]:
+        """Send a request without content."""
+        receiver = Receiver()
+        return receiver, self.pool.send(method, b"/x", block, receiver)
 
     def upload(self, producer: Upload, method: bytes = b"POST") -> tuple[list[Any], Deferred[Any]]:
-        """Ask with content; what becomes of it is listed."""
+        """Send a request with content; its results are listed."""
         got: list[Any] = []
         agent = VerbatimAgent(self.pool, b"/x", Headers({b"X-A": [b"1"]}))
-        asked = agent.request(method, b"http://elsewhere/", None, producer)
-        asked.addBoth(lambda result: got.append(getattr(result, "value", result)))
-        return got, asked
+        sending = agent.request(method, b"http://elsewhere/", None, producer)
+        sending.addBoth(lambda result: got.append(getattr(result, "value", result)))
+        return got, sending
 
-    def kept(self, count: int) -> None:
-        """Have so many connections idle; the last one was used last."""
+    def idle(self, count: int) -> None:
+        """Make so many connections idle; the last one was used last."""
         for _ in range(count):
-            self.ask()
+            self.send()
         for number in range(count):
-            self.doors.come(UNMODIFIED, number)
+            self.endpoint.receive(UNMODIFIED, number)
 
 
-# What is sent.
+# Requests.
 
 
-def test_what_is_sent() -> None:
-    """One piece: the question as it is, to the origin, and nothing that delimits it but our own."""
-    house = House()
+def test_request_is_sent_with_host_and_own_framing() -> None:
+    """Other fields are sent as they are; the pool adds `Host` and delimits the request."""
+    scene = PoolScene()
     for method, own in (
         (b"GET", b""),
         (b"HEAD", b""),
@@ -72,8 +79,8 @@ def test_what_is_sent() -> None:
         (b"POST", b"Connection: close\r\nContent-Length: 0\r\n"),
         (b"PUT", b"Connection: close\r\nContent-Length: 0\r\n"),
     ):
-        house.ask(method, b"a: 1\r\n")
-        sent = house.doors.wire().value()
+        scene.send(method, b"a: 1\r\n")
+        sent = scene.endpoint.wire().value()
         assert sent == b"%b /x HTTP/1.1\r\n%bHost: api.test\r\na: 1\r\n\r\n" % (method, own)
 
 
@@ -93,95 +100,95 @@ def test_what_is_sent() -> None:
         (b"GET", b"/x", b"transfer-encoding: chunked\r\n"),
     ],
 )
-def test_nothing_is_smuggled_in(method: bytes, target: bytes, block: bytes) -> None:
-    """What would be another question is not sent, and takes no connection."""
-    house = House()
+def test_request_smuggling_is_refused(method: bytes, target: bytes, block: bytes) -> None:
+    """Bytes that would make another request are not sent, and no connection is opened."""
+    scene = PoolScene()
     with pytest.raises(ValueError, match=r"no request line|made here"):
-        house.pool.send(method, target, block, Told())
-    assert not house.doors.connections
+        scene.pool.send(method, target, block, Receiver())
+    assert not scene.endpoint.connections
 
 
-# Connections that are kept.
+# Idle connections.
 
 
-def test_used_again() -> None:
-    """The one that was used last is used next, and one is used for one question at a time."""
-    house = House()
-    house.kept(3)
+def test_last_used_connection_is_used_next() -> None:
+    """Each connection carries one exchange at a time."""
+    scene = PoolScene()
+    scene.idle(3)
     for number in (2, 1, 0):
-        house.ask(b"GET", b"a: 1\r\n")
-        assert house.doors.wire(number).value().count(b"a: 1") == 1
-    house.ask()
-    assert len(house.doors.connections) == 4
+        scene.send(b"GET", b"a: 1\r\n")
+        assert scene.endpoint.wire(number).value().count(b"a: 1") == 1
+    scene.send()
+    assert len(scene.endpoint.connections) == 4
 
 
-def test_not_too_many() -> None:
-    """The one that was idle for longest is closed for another."""
-    house = House()
-    house.kept(4)
-    assert [each.transport.disconnecting for each in house.doors.connections] == [True] + [
+def test_surplus_idle_connection_is_closed() -> None:
+    """The one that has been idle for longest is closed."""
+    scene = PoolScene()
+    scene.idle(4)
+    assert [each.transport.disconnecting for each in scene.endpoint.connections] == [True] + [
         False
     ] * 3
 
 
-def test_not_for_ever() -> None:
-    """Each is closed when it has been idle for as long as one is kept, and not before."""
-    house = House()
-    house.kept(2)
-    house.clock.advance(10)
-    told, _ = house.ask()
-    house.doors.come(UNMODIFIED, 1)
-    assert told.response.code == 304
-    house.clock.advance(MAX_IDLE_S - 10.1)
-    assert not any(each.transport.disconnecting for each in house.doors.connections)
-    house.clock.advance(0.2)
-    assert [each.transport.disconnecting for each in house.doors.connections] == [True, False]
-    house.clock.advance(9.8)
-    assert not house.doors.wire(1).disconnecting
-    house.clock.advance(0.2)
-    assert house.doors.wire(1).disconnecting
-    assert not house.clock.getDelayedCalls()
+def test_idle_connection_expires() -> None:
+    """It is closed at the end of the idle time, and not before."""
+    scene = PoolScene()
+    scene.idle(2)
+    scene.clock.advance(10)
+    receiver, _ = scene.send()
+    scene.endpoint.receive(UNMODIFIED, 1)
+    assert receiver.response.code == 304
+    scene.clock.advance(MAX_IDLE_S - 10.1)
+    assert not any(each.transport.disconnecting for each in scene.endpoint.connections)
+    scene.clock.advance(0.2)
+    assert [each.transport.disconnecting for each in scene.endpoint.connections] == [True, False]
+    scene.clock.advance(9.8)
+    assert not scene.endpoint.wire(1).disconnecting
+    scene.clock.advance(0.2)
+    assert scene.endpoint.wire(1).disconnecting
+    assert not scene.clock.getDelayedCalls()
 
 
-def test_closed() -> None:
-    """Idle ones are closed, what is under way goes on, and none is kept afterwards."""
-    house = House()
-    house.kept(2)
-    told, _ = house.ask()
+def test_close_ends_idle_connections() -> None:
+    """Exchanges under way continue, and their connections are closed afterwards."""
+    scene = PoolScene()
+    scene.idle(2)
+    receiver, _ = scene.send()
     closed: list[object] = []
-    house.pool.close().addCallback(closed.append)
-    assert [each.transport.disconnecting for each in house.doors.connections] == [True, False]
-    assert not house.clock.getDelayedCalls()
+    scene.pool.close().addCallback(closed.append)
+    assert [each.transport.disconnecting for each in scene.endpoint.connections] == [True, False]
+    assert not scene.clock.getDelayedCalls()
     assert not closed
-    house.doors.lose(0)
+    scene.endpoint.lose(0)
     assert closed == [None]
-    house.doors.come(UNMODIFIED, 1)
-    assert told.response.code == 304
-    assert house.doors.wire(1).disconnecting
-    told, _ = house.ask()
-    house.doors.come(UNMODIFIED)
-    assert told.response.code == 304
-    assert house.doors.wire().disconnecting
+    scene.endpoint.receive(UNMODIFIED, 1)
+    assert receiver.response.code == 304
+    assert scene.endpoint.wire(1).disconnecting
+    receiver, _ = scene.send()
+    scene.endpoint.receive(UNMODIFIED)
+    assert receiver.response.code == 304
+    assert scene.endpoint.wire().disconnecting
     done: list[object] = []
-    house.doors.connections[0].close().addCallback(done.append)
+    scene.endpoint.connections[0].close().addCallback(done.append)
     assert done == [None]
 
 
-def test_an_idle_one_that_goes_away() -> None:
-    """It is not used, whether GitHub closed it or said something that nobody asked for."""
+def test_closed_idle_connection_is_not_used() -> None:
+    """Neither is one on which GitHub sent unsolicited bytes."""
     for happens in (
-        lambda house: house.doors.lose(0),
-        lambda house: house.doors.come(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0),
-        lambda house: house.doors.come(b"\r\n", 0),
+        lambda scene: scene.endpoint.lose(0),
+        lambda scene: scene.endpoint.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0),
+        lambda scene: scene.endpoint.receive(b"\r\n", 0),
     ):
-        house = House()
-        house.kept(1)
-        happens(house)
-        told, _ = house.ask()
-        assert len(house.doors.connections) == 2
-        house.doors.come(UNMODIFIED)
-        assert told.response.code == 304
-    assert house.doors.wire(0).disconnecting
+        scene = PoolScene()
+        scene.idle(1)
+        happens(scene)
+        receiver, _ = scene.send()
+        assert len(scene.endpoint.connections) == 2
+        scene.endpoint.receive(UNMODIFIED)
+        assert receiver.response.code == 304
+    assert scene.endpoint.wire(0).disconnecting
 
 
 @pytest.mark.parametrize(
@@ -193,117 +200,117 @@ def test_an_idle_one_that_goes_away() -> None:
         WHOLE.replace(b"1.1", b"1.0"),
     ],
 )
-def test_what_is_not_kept(data: bytes) -> None:
-    """A connection that GitHub means to close, or on which more came than was asked for."""
-    house = House()
-    told, _ = house.ask()
-    house.doors.come(data)
-    assert told.response is not None
-    assert house.doors.wire().disconnecting
-    house.ask()
-    assert len(house.doors.connections) == 2
+def test_connection_is_not_reused_after_close_or_surplus_bytes(data: bytes) -> None:
+    """GitHub announced to close it, or sent more than the response."""
+    scene = PoolScene()
+    receiver, _ = scene.send()
+    scene.endpoint.receive(data)
+    assert receiver.response is not None
+    assert scene.endpoint.wire().disconnecting
+    scene.send()
+    assert len(scene.endpoint.connections) == 2
 
 
-# Asking again.
+# Resending.
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
-def test_asked_again_once(method: bytes) -> None:
-    """Over a new connection, where one that was idle turned out to be closed."""
-    house = House()
-    house.kept(2)
-    told, _ = house.ask(method)
-    house.doors.lose(1)
-    assert not told.why
-    assert len(house.doors.connections) == 3
-    assert house.doors.wire().value().startswith(method)
-    house.doors.lose()
-    assert isinstance(told.why, ResponseNeverReceived)
-    assert len(house.doors.connections) == 3
+def test_safe_request_is_resent_once(method: bytes) -> None:
+    """Over a new connection, if an idle one turned out to be closed."""
+    scene = PoolScene()
+    scene.idle(2)
+    receiver, _ = scene.send(method)
+    scene.endpoint.lose(1)
+    assert not receiver.error
+    assert len(scene.endpoint.connections) == 3
+    assert scene.endpoint.wire().value().startswith(method)
+    scene.endpoint.lose()
+    assert isinstance(receiver.error, ResponseNeverReceived)
+    assert len(scene.endpoint.connections) == 3
 
 
-def test_not_asked_again() -> None:
-    """Not if the connection was new, if a byte of an answer came, or if nobody waits for it."""
-    house = House()
-    told, _ = house.ask()
-    house.doors.lose()
-    assert isinstance(told.why, ResponseNeverReceived)
+def test_request_is_not_resent() -> None:
+    """Not over a new connection, after a byte of a response, or after its cancellation."""
+    scene = PoolScene()
+    receiver, _ = scene.send()
+    scene.endpoint.lose()
+    assert isinstance(receiver.error, ResponseNeverReceived)
     for data in (b"H", b"HTTP/1.1 100 Continue\r\n\r\n", b"x"):
-        house = House()
-        house.kept(1)
-        told, _ = house.ask()
-        house.doors.come(data)
-        house.doors.lose()
-        assert isinstance(told.why, ResponseFailed)
-        assert not isinstance(told.why, ResponseNeverReceived)
-        assert len(house.doors.connections) == 1
-    house = House()
-    house.kept(1)
-    told, exchange = house.ask()
+        scene = PoolScene()
+        scene.idle(1)
+        receiver, _ = scene.send()
+        scene.endpoint.receive(data)
+        scene.endpoint.lose()
+        assert isinstance(receiver.error, ResponseFailed)
+        assert not isinstance(receiver.error, ResponseNeverReceived)
+        assert len(scene.endpoint.connections) == 1
+    scene = PoolScene()
+    scene.idle(1)
+    receiver, exchange = scene.send()
     exchange.cancel()
-    assert told.why.reasons[0].check(CancelledError)
-    house.doors.lose()
-    assert len(house.doors.connections) == 1
+    assert receiver.error.reasons[0].check(CancelledError)
+    scene.endpoint.lose()
+    assert len(scene.endpoint.connections) == 1
 
 
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH", b"DELETE"])
-def test_what_may_change_something_is_asked_once(method: bytes) -> None:
-    """Over a connection of its own, so that there is no doubt whether it arrived."""
-    house = House()
-    house.kept(1)
-    told, _ = house.ask(method)
-    assert len(house.doors.connections) == 2
-    house.doors.lose()
-    assert isinstance(told.why, ResponseNeverReceived)
-    assert len(house.doors.connections) == 2
-    told, _ = house.ask(method)
-    house.doors.come(WHOLE)
-    assert told.response.code == 200
-    assert house.doors.wire().disconnecting
+def test_unsafe_request_is_sent_once(method: bytes) -> None:
+    """Over a new connection, so that it certainly was not sent to a closed one."""
+    scene = PoolScene()
+    scene.idle(1)
+    receiver, _ = scene.send(method)
+    assert len(scene.endpoint.connections) == 2
+    scene.endpoint.lose()
+    assert isinstance(receiver.error, ResponseNeverReceived)
+    assert len(scene.endpoint.connections) == 2
+    receiver, _ = scene.send(method)
+    scene.endpoint.receive(WHOLE)
+    assert receiver.response.code == 200
+    assert scene.endpoint.wire().disconnecting
 
 
 # Cancelling.
 
 
-def test_cancelled_while_connecting() -> None:
-    """The connection is not made."""
-    house = House(doors=Doors(slow=True))
-    told, exchange = house.ask()
+def test_cancel_while_connecting() -> None:
+    """The connection is not opened."""
+    scene = PoolScene(endpoint=MemoryEndpoint(slow=True))
+    receiver, exchange = scene.send()
     exchange.cancel()
-    assert house.doors.cancelled == 1
-    assert isinstance(told.why, CancelledError)
-    told, _ = house.ask()
-    house.doors.waiting[-1].errback(ConnectError())
-    assert isinstance(told.why, ConnectError)
+    assert scene.endpoint.cancelled == 1
+    assert isinstance(receiver.error, CancelledError)
+    receiver, _ = scene.send()
+    scene.endpoint.waiting[-1].errback(ConnectError())
+    assert isinstance(receiver.error, ConnectError)
 
 
-def test_cancelled_while_waiting() -> None:
-    """The connection is closed at once; what still comes is nobody's."""
+def test_cancel_while_waiting_for_response() -> None:
+    """The connection is aborted; bytes received later are ignored."""
     for first in (b"", b"HTTP/1.1 200"):
-        house = House()
-        told, exchange = house.ask()
-        house.doors.come(first)
+        scene = PoolScene()
+        receiver, exchange = scene.send()
+        scene.endpoint.receive(first)
         exchange.cancel()
-        assert house.doors.wire().aborted
-        assert told.why.reasons[0].check(CancelledError)
-        house.doors.come(b" OK\r\n\r\n")
-        house.doors.lose()
+        assert scene.endpoint.wire().aborted
+        assert receiver.error.reasons[0].check(CancelledError)
+        scene.endpoint.receive(b" OK\r\n\r\n")
+        scene.endpoint.lose()
         exchange.cancel()
-        assert told.response is None
+        assert receiver.response is None
 
 
 # Content.
 
 
-def test_content_waits_for_who_takes_it() -> None:
-    """Nothing more is read before that, and when it is enough for now."""
-    house = House()
-    told, _ = house.ask()
-    house.doors.come(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab")
+def test_content_waits_for_its_reader() -> None:
+    """The connection is paused until there is a reader, and whenever the reader pauses."""
+    scene = PoolScene()
+    receiver, _ = scene.send()
+    scene.endpoint.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab")
     reader = Reader()
-    wire: Any = house.doors.wire()
+    wire: Any = scene.endpoint.wire()
     assert wire.paused
-    told.response.deliverBody(reader)
+    receiver.response.deliverBody(reader)
     assert reader.content == b"ab"
     assert not wire.paused
     assert reader.transport is not None
@@ -312,23 +319,23 @@ def test_content_waits_for_who_takes_it() -> None:
     assert wire.paused
     producer.resumeProducing()
     assert not wire.paused
-    house.doors.come(b"cdefghij")
+    scene.endpoint.receive(b"cdefghij")
     assert reader.content == b"abcdefghij"
     assert reader.ends[0].check(ResponseDone)
     # It has no more to do with the connection.
-    house.ask()
+    scene.send()
     for call in ("pauseProducing", "loseConnection", "abortConnection", "stopProducing"):
         getattr(producer, call)()
     assert not wire.paused
     assert not wire.disconnecting
-    assert len(house.doors.connections) == 1
+    assert len(scene.endpoint.connections) == 1
 
 
-def test_paused_at_its_end() -> None:
-    """A connection that is used again is read again."""
-    house = House()
-    told, _ = house.ask()
-    house.doors.come(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+def test_connection_paused_at_the_end_of_content_is_resumed() -> None:
+    """It can be used for the next exchange."""
+    scene = PoolScene()
+    receiver, _ = scene.send()
+    scene.endpoint.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
 
     class Full(Reader):
         def dataReceived(self, data: bytes) -> None:
@@ -337,14 +344,14 @@ def test_paused_at_its_end() -> None:
             transport.pauseProducing()
 
     reader = Full()
-    told.response.deliverBody(reader)
-    assert house.doors.wire().paused
-    house.doors.come(b"cd")
+    receiver.response.deliverBody(reader)
+    assert scene.endpoint.wire().paused
+    scene.endpoint.receive(b"cd")
     assert reader.ends[0].check(ResponseDone)
-    assert not house.doors.wire().paused
-    told, _ = house.ask()
-    house.doors.come(UNMODIFIED)
-    assert told.response.code == 304
+    assert not scene.endpoint.wire().paused
+    receiver, _ = scene.send()
+    scene.endpoint.receive(UNMODIFIED)
+    assert receiver.response.code == 304
 
 
 @pytest.mark.parametrize(
@@ -357,139 +364,139 @@ def test_paused_at_its_end() -> None:
         (b"A: b", b"ab", PotentialDataLoss),
     ],
 )
-def test_content_that_breaks_off(head: bytes, rest: bytes, end: type[Exception]) -> None:
-    """Who has the answer is told, once, and gets what came before, wherever it is cut."""
+def test_truncated_content_fails_once(head: bytes, rest: bytes, end: type[Exception]) -> None:
+    """The reader gets the bytes before, wherever the content is cut."""
     data = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % head
     for first, second in ((data, rest), (data + rest, b"")):
-        house = House()
-        told, _ = house.ask()
-        house.doors.come(first)
+        scene = PoolScene()
+        receiver, _ = scene.send()
+        scene.endpoint.receive(first)
         reader = Reader()
-        told.response.deliverBody(reader)
-        house.doors.come(second)
-        house.doors.lose(reason=ConnectionLost())
+        receiver.response.deliverBody(reader)
+        scene.endpoint.receive(second)
+        scene.endpoint.lose(reason=ConnectionLost())
         assert reader.content == b"ab"
         assert [each.type for each in reader.ends] == [end]
-        house.ask()
-        assert len(house.doors.connections) == 2
+        scene.send()
+        assert len(scene.endpoint.connections) == 2
 
 
-def test_content_that_nobody_can_take() -> None:
-    """An error of who takes it ends the answer, whenever the content came."""
+def test_error_of_the_reader_ends_the_response() -> None:
+    """Whenever the content was received."""
 
     class Fails(Reader):
         def dataReceived(self, data: bytes) -> None:
             raise ZeroDivisionError
 
     for first, second in ((WHOLE[:-4], WHOLE[-4:]), (WHOLE[:-2], b""), (WHOLE, b"")):
-        house = House()
-        told, _ = house.ask()
-        house.doors.come(first)
+        scene = PoolScene()
+        receiver, _ = scene.send()
+        scene.endpoint.receive(first)
         reader = Fails()
-        told.response.deliverBody(reader)
+        receiver.response.deliverBody(reader)
         if second:
-            house.doors.come(second)
+            scene.endpoint.receive(second)
         [end] = reader.ends
         assert isinstance(end.value, ResponseFailed)
         assert end.value.reasons[0].check(ZeroDivisionError)
-        assert house.doors.wire().disconnecting is (first != WHOLE)
+        assert scene.endpoint.wire().disconnecting is (first != WHOLE)
         if first == WHOLE[:-2]:
-            house.doors.come(b"cd")
-        house.doors.lose()
+            scene.endpoint.receive(b"cd")
+        scene.endpoint.lose()
         assert len(reader.ends) == 1
 
 
-def test_content_that_is_aborted() -> None:
-    """The connection is closed at once."""
-    house = House()
-    told, _ = house.ask()
-    house.doors.come(WHOLE[:-2])
-    told.response.abortConnection()
-    assert house.doors.wire().aborted
-    told, _ = house.ask()
-    house.doors.come(WHOLE[:-2])
-    told.response.stopProducing()
-    assert house.doors.wire().disconnecting
+def test_aborted_response_closes_connection() -> None:
+    """At once."""
+    scene = PoolScene()
+    receiver, _ = scene.send()
+    scene.endpoint.receive(WHOLE[:-2])
+    receiver.response.abortConnection()
+    assert scene.endpoint.wire().aborted
+    receiver, _ = scene.send()
+    scene.endpoint.receive(WHOLE[:-2])
+    receiver.response.stopProducing()
+    assert scene.endpoint.wire().disconnecting
 
 
-# Questions with content.
+# Uploads.
 
 
-def test_content_is_sent() -> None:
+def test_upload_is_sent() -> None:
     """With its length or in chunks, over a connection of its own."""
-    house = House()
-    house.kept(1)
+    scene = PoolScene()
+    scene.idle(1)
     producer = Upload()
-    got, _ = house.upload(producer)
+    got, _ = scene.upload(producer)
     producer.consumer.write(b"abcd")
     producer.sent.callback(None)
-    sent = house.doors.wire().value()
+    sent = scene.endpoint.wire().value()
     expected = rb"POST /x HTTP/1\.1\r\nConnection: close\r\nContent-Length: 4\r\n(.*\r\n)+\r\nabcd"
     assert re.fullmatch(expected, sent)
     assert b"Host: api.test\r\n" in sent
     assert b"X-A: 1\r\n" in sent
-    house.doors.come(WHOLE)
+    scene.endpoint.receive(WHOLE)
     assert got[0].code == 200
-    assert house.doors.wire().disconnecting
+    assert scene.endpoint.wire().disconnecting
     producer = Upload("unknown")
-    got, _ = house.upload(producer)
+    got, _ = scene.upload(producer)
     producer.length = None
 
 
-def test_the_answer_comes_before_the_content_is_sent() -> None:
-    """It is given at once; when it is complete, nobody takes the rest of the content."""
-    house = House()
+def test_early_response_ends_upload() -> None:
+    """It is returned at once; after its end the rest of the upload is not sent."""
+    scene = PoolScene()
     producer = Upload()
-    got, _ = house.upload(producer)
-    house.doors.come(WHOLE)
+    got, _ = scene.upload(producer)
+    scene.endpoint.receive(WHOLE)
     assert got[0].code == 200
-    assert house.doors.wire().aborted
+    assert scene.endpoint.wire().aborted
     assert "stop" in producer.told
     producer.sent.callback(None)
-    house.doors.lose()
+    scene.endpoint.lose()
     producer = Upload()
-    got, _ = house.upload(producer)
-    house.doors.come(WHOLE[:-2])
+    got, _ = scene.upload(producer)
+    scene.endpoint.receive(WHOLE[:-2])
     assert got[0].code == 200
-    assert house.doors.wire().paused
+    assert scene.endpoint.wire().paused
     assert "stop" not in producer.told
     producer.consumer.write(b"abcd")
     producer.sent.callback(None)
     reader = Reader()
     got[0].deliverBody(reader)
-    house.doors.come(b"cd")
+    scene.endpoint.receive(b"cd")
     assert reader.content == b"abcd"
     assert reader.ends[0].check(ResponseDone)
     # An answer, and then an error: it is the answer that counts.
     producer = Upload()
-    got, _ = house.upload(producer)
-    house.doors.come(WHOLE)
+    got, _ = scene.upload(producer)
+    scene.endpoint.receive(WHOLE)
     producer.sent.errback(ZeroDivisionError())
     assert [each.code for each in got] == [200]
 
 
 def test_the_connection_is_lost_while_content_is_sent() -> None:
     """It is given up, and so is what sends it."""
-    house = House()
+    scene = PoolScene()
     producer = Upload()
-    got, _ = house.upload(producer)
-    house.doors.lose(reason=ConnectionLost())
+    got, _ = scene.upload(producer)
+    scene.endpoint.lose(reason=ConnectionLost())
     assert isinstance(got[0], RequestTransmissionFailed)
     assert "stop" in producer.told
-    house = House()
+    scene = PoolScene()
     producer = Upload()
-    got, _ = house.upload(producer)
-    house.doors.come(WHOLE[:-2])
+    got, _ = scene.upload(producer)
+    scene.endpoint.receive(WHOLE[:-2])
     reader = Reader()
     got[0].deliverBody(reader)
-    house.doors.lose(reason=ConnectionLost())
+    scene.endpoint.lose(reason=ConnectionLost())
     assert len(got) == 1
     assert reader.ends[0].check(ResponseFailed)
     assert "stop" in producer.told
 
 
-def test_content_that_fails() -> None:
-    """The connection is closed at once: GitHub must not take a part for the whole."""
+def test_failed_upload_aborts_connection() -> None:
+    """At once: GitHub must not take a part for the whole."""
 
     class Raises(Upload):
         def startProducing(self, consumer: Any) -> Deferred[None]:
@@ -505,85 +512,85 @@ def test_content_that_fails() -> None:
         producer.consumer.write(b"abcde")
 
     for fails in (breaks, too_short, too_long):
-        house = House()
+        scene = PoolScene()
         producer = Upload()
-        got, _ = house.upload(producer)
+        got, _ = scene.upload(producer)
         fails(producer)
         assert isinstance(got[0], RequestGenerationFailed)
-        assert house.doors.wire().aborted
-        house.doors.lose()
-    house = House()
-    got, _ = house.upload(Raises())
+        assert scene.endpoint.wire().aborted
+        scene.endpoint.lose()
+    scene = PoolScene()
+    got, _ = scene.upload(Raises())
     assert isinstance(got[0], RequestGenerationFailed)
-    assert house.doors.wire().aborted
+    assert scene.endpoint.wire().aborted
 
 
-def test_cancelled_while_content_is_sent() -> None:
-    """What sends it is cancelled, and the connection closed at once."""
-    house = House()
+def test_cancel_while_uploading() -> None:
+    """The producer is cancelled, and the connection aborted."""
+    scene = PoolScene()
     producer = Upload()
     cancelled: list[object] = []
     producer.sent = Deferred(cancelled.append)
-    got, asked = house.upload(producer)
-    asked.cancel()
+    got, sending = scene.upload(producer)
+    sending.cancel()
     assert cancelled
     assert isinstance(got[0], RequestGenerationFailed)
-    assert house.doors.wire().aborted
-    house.doors.lose()
+    assert scene.endpoint.wire().aborted
+    scene.endpoint.lose()
     assert len(got) == 1
 
 
-def test_a_broken_answer_while_content_is_sent() -> None:
-    """It is told at once."""
-    house = House()
-    got, _ = house.upload(Upload())
-    house.doors.come(b"no HTTP at all")
+def test_malformed_response_while_uploading() -> None:
+    """It fails at once."""
+    scene = PoolScene()
+    got, _ = scene.upload(Upload())
+    scene.endpoint.receive(b"no HTTP at all")
     assert isinstance(got[0], RequestTransmissionFailed)
-    assert house.doors.wire().disconnecting
+    assert scene.endpoint.wire().disconnecting
 
 
-def test_another_protocol() -> None:
-    """GitHub is asked for none; an answer that changes to one is broken, and logged as such."""
-    house = House()
-    told, _ = house.ask()
-    house.doors.come(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 0)
-    house.doors.lose(0)
-    assert isinstance(told.why, ResponseFailed)
-    assert told.response is None
+def test_switching_protocols_is_malformed() -> None:
+    """The mirror requests no upgrade."""
+    scene = PoolScene()
+    receiver, _ = scene.send()
+    scene.endpoint.receive(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", 0)
+    scene.endpoint.lose(0)
+    assert isinstance(receiver.error, ResponseFailed)
+    assert receiver.response is None
 
 
-# How many are under way.
+# Requests under way.
 
 
-def test_how_many_are_under_way() -> None:
-    """Each question is counted until somebody is told what became of it, once."""
-    house = House()
-    house.kept(2)
-    assert house.pool.under_way == 0
-    house.ask()
-    house.ask()
+def test_requests_under_way_are_counted() -> None:
+    """Each one until its response or failure, once."""
+    scene = PoolScene()
+    scene.idle(2)
+    assert scene.pool.under_way == 0
+    scene.send()
+    scene.send()
     producer = Upload()
-    got, _ = house.upload(producer)
-    assert house.pool.under_way == 3
-    house.doors.come(UNMODIFIED, 0)
-    assert house.pool.under_way == 2
-    house.doors.lose(1)  # and it is asked again
-    assert house.pool.under_way == 2
-    house.doors.lose(3)
-    assert house.pool.under_way == 1
+    got, _ = scene.upload(producer)
+    assert scene.pool.under_way == 3
+    scene.endpoint.receive(UNMODIFIED, 0)
+    assert scene.pool.under_way == 2
+    scene.endpoint.lose(1)  # and it is sent again
+    assert scene.pool.under_way == 2
+    scene.endpoint.lose(3)
+    assert scene.pool.under_way == 1
     producer.sent.errback(ConnectionLost())
     assert got
-    assert house.pool.under_way == 0
-    _, exchange = house.ask()
+    assert scene.pool.under_way == 0
+    _, exchange = scene.send()
     exchange.cancel()
     exchange.cancel()
-    assert house.pool.under_way == 0
-    house.doors.slow = True
+    assert scene.pool.under_way == 0
+    scene.endpoint.slow = True
     for end in (
         lambda exchange: exchange.cancel(),
-        lambda _: house.doors.waiting[-1].errback(ConnectError()),
+        lambda _: scene.endpoint.waiting[-1].errback(ConnectError()),
     ):
-        _, exchange = house.ask()
-        assert house.pool.under_way == 1
+        _, exchange = scene.send()
+        assert scene.pool.under_way == 1
         end(exchange)
-        assert house.pool.under_way == 0
+        assert scene.pool.under_way == 0

@@ -1,4 +1,4 @@
-"""GitHub is reached through a proxy, and what a proxy says is never taken for GitHub's."""
+"""GitHub is reached through a proxy, whose own responses are never taken for GitHub's."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def got_and_said(home: Home, target: str = "/zen") -> tuple[Got, str]:
 class Tunnels(TestCase):
     """A real proxy that wants a password."""
 
-    async def test_all_goes_through_it(self) -> None:
+    async def test_all_requests_use_the_proxy(self) -> None:
         """Reads share a connection, writes have their own; GitHub sees nothing of the proxy."""
         proxy = await start_proxy(self, LOGIN)
         github, authority = await open_tls(self)
@@ -70,8 +70,8 @@ class Tunnels(TestCase):
             assert not {each for each in names if each.startswith(b"proxy")}
             assert not {each for _, each in exchange.fields if b"hunter2" in each}
 
-    async def test_without_tls(self) -> None:
-        """GitHub in the clear is reached in the same way."""
+    async def test_plain_http_uses_a_tunnel(self) -> None:
+        """As TLS does."""
         proxy = await start_proxy(self, LOGIN)
         home = await open_home(self, github={"proxy": proxy.url})
         for _ in range(2):
@@ -79,8 +79,8 @@ class Tunnels(TestCase):
         assert proxy.asked == [home.github.api_url.removeprefix("http://")]
         assert home.github.connections_made == 1
 
-    async def test_large_content(self) -> None:
-        """Content goes through both ways as it is, with what it may not overtake."""
+    async def test_large_content_passes_the_tunnel(self) -> None:
+        """Unchanged in both directions."""
         proxy = await start_proxy(self, LOGIN)
         home = await open_home(self, github={"proxy": proxy.url})
         got = await home.get("/_stream/3000000", token="alice-1")
@@ -89,8 +89,8 @@ class Tunnels(TestCase):
         got = await home.ask("POST", "/_sink", token="alice-1", body=sent)
         assert got.json["bytes"] == len(sent)
 
-    async def test_ipv6(self) -> None:
-        """The proxy, GitHub, or both may have addresses of IPv6."""
+    async def test_ipv6_addresses(self) -> None:
+        """Of the proxy, of GitHub, or of both."""
         proxy = await start_proxy(self, LOGIN, host="[::1]")
         github, authority = await open_tls(self, "::1")
         options = {"api_url": github.api_url, "ca_path": authority, "proxy": proxy.url}
@@ -98,8 +98,8 @@ class Tunnels(TestCase):
         assert (await home.get("/zen", token="alice-1")).status == 200
         assert proxy.asked == [github.api_url.removeprefix("https://")]
 
-    async def test_the_status_page(self) -> None:
-        """It is read through the proxy, too, in the clear and with TLS."""
+    async def test_status_page_uses_the_proxy(self) -> None:
+        """With and without TLS."""
         proxy = await start_proxy(self, LOGIN)
         plain = await open_home(self)
         secure, authority = await open_tls(self)
@@ -120,8 +120,8 @@ class Tunnels(TestCase):
             assert where == github.api_url.partition("://")[2]
             await home.close()
 
-    async def test_the_status_page_behind_one_that_refuses(self) -> None:
-        """Why it can't be read is in the log, and means nothing for GitHub."""
+    async def test_status_page_behind_a_refusing_proxy(self) -> None:
+        """The reason is logged, and is no evidence against GitHub."""
         script = start_script(self, b"HTTP/1.1 403 No\r\n\r\n")
         with capturedLogs() as events:
             home = await open_home(
@@ -134,8 +134,8 @@ class Tunnels(TestCase):
         assert "does not connect to status.test:443: it responded to CONNECT with 403 No" in said
         assert not [secret for secret in SECRETS if secret in said]
 
-    async def test_what_it_refuses(self) -> None:
-        """The client is told that GitHub can't be reached, the log why, without the password."""
+    async def test_refusal_of_the_proxy(self) -> None:
+        """The client gets connect-error, the log the reason without the password."""
         proxy = await start_proxy(self, LOGIN, ports=[1, 443])
         where = proxy.url.partition("@")[2]
         github = await open_home(self)
@@ -163,8 +163,8 @@ class Tunnels(TestCase):
             assert not [secret for secret in SECRETS if secret in said + str(got)]
         assert not github.github.log
 
-    async def test_one_that_is_away(self) -> None:
-        """The log says that it is the proxy that can't be reached."""
+    async def test_unreachable_proxy(self) -> None:
+        """The log names the proxy."""
         options = {"proxy": f"http://{LOGIN}@127.0.0.1:1"}
         home = await open_home(self, github=options)
         got, said = await got_and_said(home)
@@ -173,8 +173,8 @@ class Tunnels(TestCase):
         assert "refused" in said
         assert not home.github.log
 
-    async def test_stale_answers(self) -> None:
-        """While the proxy refuses, what was granted is answered as if GitHub were away."""
+    async def test_refusing_proxy_leads_to_stale_responses(self) -> None:
+        """As if GitHub were unavailable."""
         folder = Path(mkdtemp(prefix="proxy-"))
         self.addCleanup(shutil.rmtree, folder)
         path = folder / "proxy"
@@ -188,8 +188,8 @@ class Tunnels(TestCase):
         assert (got.status, got.outcome) == (200, "fwd=stale; detail=connect-error")
         assert not [secret for secret in SECRETS if secret in said]
 
-    async def test_a_file(self) -> None:
-        """It is read at each connection: a new password is used at once, a missing file told."""
+    async def test_proxy_file_is_read_for_each_connection(self) -> None:
+        """A new password is used at once, a missing file is logged."""
         folder = Path(mkdtemp(prefix="proxy-"))
         self.addCleanup(shutil.rmtree, folder)
         path = folder / "proxy"
@@ -205,7 +205,7 @@ class Tunnels(TestCase):
         path.write_text(proxy.url + "\n")
         assert (await home.get("/zen", token="alice-1")).status == 200
 
-    async def test_certificates(self) -> None:
+    async def test_certificate_of_github_is_verified_through_the_tunnel(self) -> None:
         """It is GitHub's certificate that counts at the end of a tunnel; the log says what is
         wrong with it, and GitHub is told nothing.
         """
@@ -232,8 +232,8 @@ class Tunnels(TestCase):
 class Nonsense(TestCase):
     """Proxies that say what they should not."""
 
-    async def test_whatever_it_says(self) -> None:
-        """It is a proxy's answer, never GitHub's, and the connection is not used again."""
+    async def test_nonsense_of_the_proxy_is_not_from_github(self) -> None:
+        """Its connection is not used again."""
         forged = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
         for answer, hangs_up, words in (
             (b"SSH-2.0-OpenSSH_9.2\r\n", False, "is no HTTP/1.1"),
@@ -256,8 +256,8 @@ class Nonsense(TestCase):
             assert b"alice-1" not in asked
             await script.went
 
-    async def test_what_comes_after_tls_has_begun(self) -> None:
-        """A proxy that answers in GitHub's place is found out by TLS."""
+    async def test_proxy_that_answers_in_place_of_github(self) -> None:
+        """TLS fails."""
         script = start_script(self, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
         home = await open_home(
             self, github={"api_url": "https://127.0.0.1:1", "proxy": script.url, "timeout": 0.5}
@@ -268,8 +268,8 @@ class Nonsense(TestCase):
         assert connect.startswith(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n")
         assert hello.startswith(b"\x16\x03")
 
-    async def test_one_that_says_nothing(self) -> None:
-        """It has `connect_timeout` for all of it, and no more."""
+    async def test_silent_proxy_times_out(self) -> None:
+        """After `connect_timeout` in all."""
         script = start_script(self, b"")
         home = await open_home(self, github={"proxy": script.url, "connect_timeout": 0.05})
         got, said = await got_and_said(home)
@@ -277,8 +277,8 @@ class Nonsense(TestCase):
         assert "no tunnel within 0.05 s" in said
         await script.went
 
-    async def test_a_client_that_goes(self) -> None:
-        """Nobody waits for a tunnel any longer: the connection to the proxy is closed."""
+    async def test_cancelled_request_closes_connection_to_proxy(self) -> None:
+        """Its tunnel is not needed any more."""
         script = start_script(self, b"")
         home = await open_home(self, github={"proxy": script.url})
         getting = start(home.get("/zen", token="alice-1"))

@@ -1,4 +1,4 @@
-"""The status page is read over real connections, politely, and never taken for GitHub itself."""
+"""The status page is read over real connections, with backoff, apart from requests to GitHub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = "/api/v2/components.json"
 INTERVAL_S = 30.0
 
 
-def saying(said: Any, **more: Any) -> dict[str, Any]:
+def page_with(said: Any, **more: Any) -> dict[str, Any]:
     """Return a page as GitHub's is, shortened."""
     return {
         "page": {"name": "GitHub"},
@@ -33,10 +33,10 @@ def saying(said: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_it_speaks_of_one_component() -> None:
-    """What else is out is nothing to us."""
+def test_status_of_the_api_component_is_parsed() -> None:
+    """Other components are ignored."""
     for said in ("operational", "major_outage", "something new"):
-        assert parse_components(json.dumps(saying(said)).encode()) == said
+        assert parse_components(json.dumps(page_with(said)).encode()) == said
 
 
 @pytest.mark.parametrize(
@@ -49,20 +49,20 @@ def test_it_speaks_of_one_component() -> None:
         b"{}",
         b'{"components": {}}',
         b'{"components": [1, [], {"name": "Pages", "status": "major_outage"}]}',
-        json.dumps(saying(7)).encode(),
+        json.dumps(page_with(7)).encode(),
         b"[" * 100_000,
         b"\xff\xfe",
         b'{"components": ' + b"9" * 10_000 + b"}",
     ],
 )
-def test_anything_else_says_nothing(content: bytes) -> None:
-    """Whatever it is, it is unreadable, and crashes nothing."""
+def test_other_content_is_unreadable(content: bytes) -> None:
+    """Whatever it is, it crashes nothing."""
     with pytest.raises(UnreadableStatusError):
         parse_components(content)
 
 
-class Standing:
-    """The reactor, but for the pauses between readings: those are the test's to end."""
+class PausedReactor:
+    """The reactor, but the test ends the pauses between readings."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -77,7 +77,7 @@ class Standing:
 
 
 class Reading(TestCase):
-    """A page on a real server, and who reads it."""
+    """A page on a real server, and its reader."""
 
     server: GitHub
 
@@ -85,11 +85,11 @@ class Reading(TestCase):
         self.server = GitHub()
         await self.server.listen()
         self.addCleanup(self.server.close)
-        self.server.put(PAGE, saying("operational"))
-        self.told: list[bool] = []
-        self.github_breaker = GitHubBreaker(self.told.append)
-        self.standing = Standing()
-        self.chance = 0.5
+        self.server.put(PAGE, page_with("operational"))
+        self.changes: list[bool] = []
+        self.breaker = GitHubBreaker(self.changes.append)
+        self.paused = PausedReactor()
+        self.random = 0.5
         self.logged: list[str] = []
 
         @provider(ILogObserver)
@@ -106,12 +106,12 @@ class Reading(TestCase):
     def page(self) -> StatusPage:
         """Return the page, being read for the first time."""
         page = StatusPage(
-            self.standing,
+            self.paused,
             self.server.api_url + PAGE,
             INTERVAL_S,
-            self.github_breaker,
+            self.breaker,
             None,
-            lambda: self.chance,
+            lambda: self.random,
             timeout_s=60.0,
         )
         self.addCleanup(page.close)
@@ -120,78 +120,78 @@ class Reading(TestCase):
 
     async def pause(self) -> float:
         """Return how long it is until the next reading, when this one is done."""
-        await until(lambda: bool(self.standing.clock.getDelayedCalls()))
-        (call,) = self.standing.clock.getDelayedCalls()
-        return round(call.getTime() - self.standing.clock.seconds(), 3)
+        await until(lambda: bool(self.paused.clock.getDelayedCalls()))
+        (call,) = self.paused.clock.getDelayedCalls()
+        return round(call.getTime() - self.paused.clock.seconds(), 3)
 
     async def again(self) -> float:
         """Read it again; return how long it is until the reading after."""
-        self.standing.clock.advance(await self.pause())
+        self.paused.clock.advance(await self.pause())
         return await self.pause()
 
-    async def test_it_is_read_again_and_again(self) -> None:
-        """And what it says is told, and logged where it changes."""
+    async def test_page_is_read_at_an_interval(self) -> None:
+        """Its status is passed to the breaker, and logged when it changes."""
         self.page()
         assert await self.pause() == INTERVAL_S
-        self.server.put(PAGE, saying("major_outage"))
+        self.server.put(PAGE, page_with("major_outage"))
         assert await self.again() == INTERVAL_S
-        assert self.github_breaker.is_open
+        assert self.breaker.is_open
         await self.again()
-        self.server.put(PAGE, saying("operational"))
+        self.server.put(PAGE, page_with("operational"))
         await self.again()
-        assert self.told == [False, True]
+        assert self.changes == [False, True]
         assert [line.rpartition("status=")[2] for line in self.logged] == [
             "operational",
             "major_outage",
             "operational",
         ]
 
-    async def test_replicas_read_at_times_of_their_own(self) -> None:
-        """A tenth sooner or later."""
-        self.chance = 0.0
+    async def test_interval_has_jitter(self) -> None:
+        """A tenth of the interval."""
+        self.random = 0.0
         self.page()
         assert await self.pause() == 27.0
-        self.chance = 1.0
+        self.random = 1.0
         assert await self.again() == 33.0
 
-    async def test_what_has_not_changed_is_not_sent_again(self) -> None:
-        """A 304 says what was said before; after something unreadable, it is asked for whole."""
-        self.server.put(PAGE, saying("major_outage"))
+    async def test_page_is_validated_by_entity_tag(self) -> None:
+        """A 304 stands for the status before; an unreadable page is requested whole."""
+        self.server.put(PAGE, page_with("major_outage"))
         self.page()
         await self.again()
         assert [each.status for each in self.server.asked(PAGE)] == [200, 304]
-        assert self.github_breaker.is_open
+        assert self.breaker.is_open
         self.server.put(PAGE, {"components": []})
         assert await self.again() == 2 * INTERVAL_S
-        assert self.github_breaker.is_open
-        self.server.put(PAGE, saying("operational"))
+        assert self.breaker.is_open
+        self.server.put(PAGE, page_with("operational"))
         assert await self.again() == INTERVAL_S
         last = self.server.asked(PAGE)[-1]
         assert (last.status, last.field(b"if-none-match")) == (200, None)
-        assert self.told == [False, True]
+        assert self.changes == [False, True]
 
-    async def test_what_is_no_entity_tag_is_no_validator(self) -> None:
-        """An asterisk would match every page to come."""
+    async def test_invalid_entity_tag_is_no_validator(self) -> None:
+        """An asterisk would match every later page."""
         tags = ("*", "bare", '"a", "b"')
-        self.server.put(PAGE, saying("operational"), etag=False, fields={"ETag": tags[0]})
+        self.server.put(PAGE, page_with("operational"), etag=False, fields={"ETag": tags[0]})
         self.page()
         for tag in tags:
-            self.server.put(PAGE, saying("operational"), etag=False, fields={"ETag": tag})
+            self.server.put(PAGE, page_with("operational"), etag=False, fields={"ETag": tag})
             assert await self.again() == INTERVAL_S
             assert await self.again() == INTERVAL_S
             assert self.server.asked(PAGE)[-1].field(b"if-none-match") is None
 
-    async def test_no_credential_goes_there_and_no_cookie_is_kept(self) -> None:
-        """It is nobody's business who reads."""
-        self.server.put(PAGE, saying("operational"), fields={"Set-Cookie": "a=b"})
+    async def test_page_gets_no_credential_and_no_cookie(self) -> None:
+        """Requests for the page identify nobody."""
+        self.server.put(PAGE, page_with("operational"), fields={"Set-Cookie": "a=b"})
         self.page()
         await self.again()
         for each in self.server.asked(PAGE):
             assert each.field(b"cookie") is None
             assert each.field(b"authorization") is None
 
-    async def test_its_failures_are_not_github_s(self) -> None:
-        """However it fails, GitHub is not offline; it is asked less and less, and logged once."""
+    async def test_unreadable_page_is_no_evidence_against_github(self) -> None:
+        """It is read with exponential backoff, and logged once."""
         kinds = ("500", "reset", "malformed", "truncated", "refuse", "bad-gzip", "timeout", "500")
         page = self.page()
         pauses = [await self.pause()]
@@ -202,70 +202,70 @@ class Reading(TestCase):
             # It may have been given up before it came.
             self.server.clear_faults()
         assert pauses == [30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0, 600.0, 600.0]
-        assert not self.told
+        assert not self.changes
         assert len(self.logged) == 2
         assert await self.again() == INTERVAL_S
         assert len(self.logged) == 3
 
-    async def test_it_says_when_to_come_again(self) -> None:
-        """`Retry-After` is heeded, if it asks for more patience than we have anyway."""
+    async def test_retry_after_is_obeyed(self) -> None:
+        """If it is longer than the backoff."""
         self.server.put(PAGE, {}, status=429, fields={"Retry-After": "1000"})
         self.page()
         assert await self.pause() == 1000.0
         self.server.put(PAGE, {}, status=429, fields={"Retry-After": "1"})
         assert await self.again() == 120.0
-        assert not self.told
+        assert not self.changes
 
-    async def test_a_redirect_is_not_followed(self) -> None:
-        """Nothing leads us anywhere else."""
+    async def test_redirect_is_not_followed(self) -> None:
+        """It is an unreadable page."""
         self.server.put(PAGE, {}, status=302, fields={"Location": self.server.api_url + "/zen"})
         self.page()
         assert await self.pause() == 2 * INTERVAL_S
         assert not self.server.asked("/zen")
 
-    async def test_a_page_is_not_larger_than_it_may_be(self) -> None:
-        """However it comes: coded or not, its length known or not. Nothing of it is kept."""
+    async def test_oversized_page_is_unreadable(self) -> None:
+        """Coded or not, of known length or not. Its connection is closed."""
         self.patch(status_page, "MAX_PAGE_BYTES", 100_000)
         more = {"more": "x" * 200_000}
-        self.server.put(PAGE, saying("major_outage", **more))
+        self.server.put(PAGE, page_with("major_outage", **more))
         self.page()
         await self.pause()
         for self.server.gzip in (False, True):
             for self.server.chunked in (False, True):
                 await self.again()
-        assert not self.told
+        assert not self.changes
         await until(lambda: not self.server._connections)
 
-    async def test_closing_ends_it_at_once(self) -> None:
-        """In the middle of a reading, or between two; nothing is told or logged any more."""
+    async def test_close_cancels_reading(self) -> None:
+        """During a reading, or between two; nothing is logged afterwards."""
         barrier = self.server.hold(PAGE)
         page = self.page()
         await barrier.arrived()
         page.close()
         await until(lambda: not self.server._connections)
-        assert not self.standing.clock.getDelayedCalls()
+        assert not self.paused.clock.getDelayedCalls()
         assert not self.logged
         barrier.open()
         other = self.page()
         await self.pause()
         other.close()
-        assert not self.standing.clock.getDelayedCalls()
+        assert not self.paused.clock.getDelayedCalls()
 
-    async def test_who_cannot_be_reached_is_unreadable(self) -> None:
-        """Nobody listens there."""
+    async def test_refused_connection_is_an_unreadable_page(self) -> None:
+        """No server listens there."""
         await self.server.close()
         self.page()
         assert await self.pause() == 2 * INTERVAL_S
-        assert not self.told
+        assert not self.changes
 
-    async def test_a_fault_of_ours_does_not_end_it(self) -> None:
+    async def test_unexpected_error_does_not_end_the_loop(self) -> None:
         """It is logged, and the page is read again later."""
 
         def fail(available: bool) -> None:
             raise ZeroDivisionError
 
-        self.github_breaker.on_change = fail
-        self.server.put(PAGE, saying("major_outage"))
+        self.breaker.on_change = fail
+        self.server.put(PAGE, page_with("major_outage"))
         self.page()
         assert await self.pause() == 600.0
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1

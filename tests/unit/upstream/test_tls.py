@@ -1,4 +1,4 @@
-"""GitHub over TLS: its certificate is verified, by the platform's authorities and one's own."""
+"""GitHub over TLS: its certificate is verified by the platform's and configured authorities."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def made_certificate() -> tuple[str, Context]:
 class Tls(TestCase):
     """A stand-in with a certificate that no platform knows."""
 
-    async def test_verified(self) -> None:
-        """It is asked only if its authority is known, and only by the name it stands for."""
+    async def test_certificate_is_verified(self) -> None:
+        """GitHub is reached only with a known authority, and a certificate for its name."""
         pem, private = made_certificate()
         folder = Path(mkdtemp())
         good, wrong = folder / "good.pem", folder / "wrong.pem"
@@ -87,8 +87,8 @@ class Tls(TestCase):
                 home.house.client.use(home.house.client.trust)
                 assert (await home.get("/zen", token="alice-1")).status == 200
 
-    def test_what_is_no_certificate(self) -> None:
-        """It is said to be none."""
+    def test_invalid_pem_is_refused(self) -> None:
+        """With ValueError."""
         assert trust_root("") is not None
         for text in ("nothing", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"):
             with self.assertRaises(ValueError):

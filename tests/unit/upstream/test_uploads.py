@@ -13,26 +13,26 @@ from zope.interface.verify import verifyObject
 
 from ghmirror_tw.upstream.connection_pool import ConnectionPool
 from ghmirror_tw.upstream.uploads import VerbatimAgent
-from tests.unit.upstream.connections import Doors, Reader, Upload
+from tests.unit.upstream.connections import MemoryEndpoint, Reader, Upload
 
 
 def test_agent_for_treq_ignores_its_target_and_fields() -> None:
     """The response has the interface that treq requires, and no coding that treq would decode."""
-    doors = Doors()
-    pool = ConnectionPool(Clock(), doors, b"api.test", 3)
+    endpoint = MemoryEndpoint()
+    pool = ConnectionPool(Clock(), endpoint, b"api.test", 3)
     agent = VerbatimAgent(pool, b"/x", Headers({b"Host": [b"elsewhere"], b"X-A": [b"1", b"2"]}))
     verifyObject(IAgent, agent)
     got: list[Any] = []
     agent.request(b"POST", b"http://y/", Headers({b"X-B": [b"1"]}), Upload(0)).addCallback(
         got.append
     )
-    sent = doors.wire().value().lower()
+    sent = endpoint.wire().value().lower()
     assert sent.startswith(b"post /x http/1.1\r\n")
     for line in (b"host: api.test", b"x-a: 1", b"x-a: 2", b"content-length: 0"):
         assert b"\r\n" + line + b"\r\n" in sent
     assert b"elsewhere" not in sent
     assert b"x-b" not in sent
-    doors.come(
+    endpoint.receive(
         b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 0\r\na: 2\r\nContent-Encoding: gzip\r\n\r\n"
     )
     [response] = got

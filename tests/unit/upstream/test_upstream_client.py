@@ -1,4 +1,4 @@
-"""What becomes of a question: a reply or none, in time, and a connection that is free again."""
+"""A request ends with a response or an error, in time, and frees its connection."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.upstream.upstream_client import UpstreamClient
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
-from tests.unit.upstream.connections import UNMODIFIED, WHOLE, Doors, Upload
+from tests.unit.upstream.connections import UNMODIFIED, WHOLE, MemoryEndpoint, Upload
 
 
 @implementer(IReactorPluggableNameResolver)
 class Time(Clock):
-    """A clock that would know names, if it were asked."""
+    """A clock with the interface of a name resolver."""
 
     nameResolver: Any = None
 
@@ -34,31 +34,31 @@ class Time(Clock):
 
 
 @define(eq=False)
-class Asked:
-    """A client, and what becomes of its questions, in order."""
+class ClientScene:
+    """A client, and the results of its requests in order."""
 
     clock: Time = field(factory=Time)
-    doors: Doors = field(factory=Doors)
+    endpoint: MemoryEndpoint = field(factory=MemoryEndpoint)
     client: UpstreamClient = field(init=False)
     happened: list[Any] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.client = UpstreamClient(self.clock, Origin.of("http://gh.test"), b"1.1 m", 5.0, 9.0, 2)
         for pool in self.client.pools.values():
-            pool.endpoint = self.doors
+            pool.endpoint = self.endpoint
 
-    def ask(
+    def send(
         self,
         method: bytes = b"GET",
         content: Any = None,
         is_wanted: Callable[[], bool] = lambda: False,
     ) -> Deferred[Any]:
-        """Ask, with three seconds for an answer."""
+        """Send a request, with a timeout of three seconds."""
         request = Request(method, b"/x", Fields(((b"A", b"1"),)))
-        asked = self.client.send(
+        scene = self.client.send(
             request, content, 3.0, lambda: self.happened.append("ended"), is_wanted
         )
-        return asked.addBoth(self._note)
+        return scene.addBoth(self._note)
 
     def _note(self, result: Any) -> None:
         self.happened.append(getattr(result, "value", result))
@@ -66,7 +66,7 @@ class Asked:
 
     @property
     def replies(self) -> list[UpstreamResponse]:
-        """What replies there were."""
+        """The responses."""
         return [each for each in self.happened if isinstance(each, UpstreamResponse)]
 
 
@@ -79,12 +79,12 @@ class Asked:
         (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ],
 )
-def test_an_answer_without_content(method: bytes, data: bytes) -> None:
-    """Its connection is free before anybody hears of it, and no time is waited for any more."""
-    asked = Asked()
-    asked.ask(method)
-    asked.doors.come(data)
-    [reply, held, ended] = asked.happened
+def test_response_without_content_frees_connection_first(method: bytes, data: bytes) -> None:
+    """The timer is stopped, too."""
+    scene = ClientScene()
+    scene.send(method)
+    scene.endpoint.receive(data)
+    [reply, held, ended] = scene.happened
     assert (held, ended) == (0, "ended")
     assert reply.content.length == 0
     assert reply.content.is_delimited
@@ -94,29 +94,29 @@ def test_an_answer_without_content(method: bytes, data: bytes) -> None:
     assert taken == [b"", True]
     for call in ("pauseProducing", "resumeProducing", "stopProducing", "abort"):
         getattr(reply.content, call)()
-    asked.client.close()
-    assert not asked.clock.getDelayedCalls()
+    scene.client.close()
+    assert not scene.clock.getDelayedCalls()
 
 
-def test_an_answer_with_content() -> None:
-    """Its connection is held until the content has been taken."""
-    asked = Asked()
-    asked.ask()
-    asked.doors.come(WHOLE)
-    [reply, held] = asked.happened
+def test_content_holds_its_connection() -> None:
+    """Until it has been received."""
+    scene = ClientScene()
+    scene.send()
+    scene.endpoint.receive(WHOLE)
+    [reply, held] = scene.happened
     assert held == 1
     assert reply.fields.lines == ()
     assert reply.content.length == 4
     taken: list[Any] = []
     reply.content.collect(4).addCallback(taken.append)
     assert taken == [b"abcd"]
-    assert asked.happened[2:] == ["ended"]
-    assert not asked.client.open_exchanges
-    assert not asked.client.receiving
+    assert scene.happened[2:] == ["ended"]
+    assert not scene.client.open_exchanges
+    assert not scene.client.receiving
 
 
-def test_collecting_ends_where_too_much_is_unpacked() -> None:
-    """Nothing more is read then; what has come is passed on first, and then as it is taken."""
+def test_collecting_stops_at_the_decoded_limit() -> None:
+    """Collected bytes are streamed first, then later ones with backpressure."""
     packed = gzip.compress(bytes(3000))
     for limit, coding, collects in (
         (3000, b"gzip", True),
@@ -124,16 +124,16 @@ def test_collecting_ends_where_too_much_is_unpacked() -> None:
         (2999, b"", True),
         (len(packed) - 1, b"", False),
     ):
-        asked = Asked()
-        asked.ask()
-        asked.doors.come(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        [reply] = asked.replies
+        scene = ClientScene()
+        scene.send()
+        scene.endpoint.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        [reply] = scene.replies
         taken: list[Any] = []
         reply.content.collect(limit, coding).addCallback(taken.append)
-        asked.doors.come(b"%x\r\n%b\r\n" % (len(packed), packed))
-        assert asked.doors.wire().paused is not collects
+        scene.endpoint.receive(b"%x\r\n%b\r\n" % (len(packed), packed))
+        assert scene.endpoint.wire().paused is not collects
         if collects:
-            asked.doors.come(b"0\r\n\r\n")
+            scene.endpoint.receive(b"0\r\n\r\n")
             assert taken == [packed]
             continue
         assert taken == [None]
@@ -144,162 +144,162 @@ def test_collecting_ends_where_too_much_is_unpacked() -> None:
 
         reply.content.stream_to(sink)
         assert taken == [None, packed]
-        assert asked.doors.wire().paused
+        assert scene.endpoint.wire().paused
         reply.content.resumeProducing()
-        assert not asked.doors.wire().paused
+        assert not scene.endpoint.wire().paused
         reply.content.abort()
-        assert not asked.clock.getDelayedCalls()
+        assert not scene.clock.getDelayedCalls()
 
 
-def test_what_a_client_sends() -> None:
-    """The question's fields, and where it came by, on a connection that stays open."""
-    asked = Asked()
-    asked.ask()
-    sent = asked.doors.wire().value()
+def test_request_has_via() -> None:
+    """It is sent with the fields of the client, on a persistent connection."""
+    scene = ClientScene()
+    scene.send()
+    sent = scene.endpoint.wire().value()
     assert sent == b"GET /x HTTP/1.1\r\nHost: gh.test\r\na: 1\r\nvia: 1.1 m\r\n\r\n"
 
 
-def test_no_answer_in_time() -> None:
-    """It is given up, at each stage."""
+def test_response_timeout() -> None:
+    """At each stage."""
     for slow, data in ((True, b""), (False, b""), (False, b"HTTP/1.1 200 OK\r\n")):
-        asked = Asked(doors=Doors(slow=slow))
-        asked.ask()
+        scene = ClientScene(endpoint=MemoryEndpoint(slow=slow))
+        scene.send()
         if data:
-            asked.doors.come(data)
-        asked.clock.advance(2.9)
-        assert not asked.happened
-        asked.clock.advance(0.2)
-        [ended, why, held] = asked.happened
+            scene.endpoint.receive(data)
+        scene.clock.advance(2.9)
+        assert not scene.happened
+        scene.clock.advance(0.2)
+        [ended, why, held] = scene.happened
         assert isinstance(why, UpstreamError)
         assert (ended, why.reason, held) == ("ended", "timeout", 0)
-        assert not asked.clock.getDelayedCalls()
+        assert not scene.clock.getDelayedCalls()
 
 
-def test_nobody_waits_any_more() -> None:
-    """It is given up, at each stage; the client that asked is told so by its Deferred."""
+def test_cancelled_request_is_aborted() -> None:
+    """At each stage; the Deferred fails as a cancelled one."""
     for slow, data in ((True, b""), (False, b""), (False, b"HTTP/1.1 200 OK\r\n")):
-        asked = Asked(doors=Doors(slow=slow))
-        asking = asked.ask()
+        scene = ClientScene(endpoint=MemoryEndpoint(slow=slow))
+        asking = scene.send()
         if data:
-            asked.doors.come(data)
+            scene.endpoint.receive(data)
         asking.cancel()
-        assert asked.happened[0] == "ended"
-        assert isinstance(asked.happened[1], CancelledError)
-        assert not asked.client.open_exchanges
-        assert slow or asked.doors.wire().aborted
-        assert not asked.clock.getDelayedCalls()
+        assert scene.happened[0] == "ended"
+        assert isinstance(scene.happened[1], CancelledError)
+        assert not scene.client.open_exchanges
+        assert slow or scene.endpoint.wire().aborted
+        assert not scene.clock.getDelayedCalls()
 
 
-def test_an_upload_that_goes_on_is_not_late() -> None:
-    """Its time runs while GitHub takes nothing, and from when all has been sent."""
-    asked = Asked()
+def test_timeout_does_not_run_while_client_sends() -> None:
+    """It runs while GitHub does not read, and after the end of the upload."""
+    scene = ClientScene()
     producer = Upload()
-    asked.ask(b"POST", producer)
+    scene.send(b"POST", producer)
     for _ in range(4):
-        asked.clock.advance(2.0)
+        scene.clock.advance(2.0)
         producer.consumer.write(b"x")
-        asked.clock.advance(60.0)  # it is the client that sends nothing
-        watched: Any = asked.doors.wire().producer
+        scene.clock.advance(60.0)  # it is the client that sends nothing
+        watched: Any = scene.endpoint.wire().producer
         watched.pauseProducing()
-        asked.clock.advance(2.0)
+        scene.clock.advance(2.0)
         watched.resumeProducing()
-    assert not asked.happened
+    assert not scene.happened
     producer.sent.callback(None)
-    asked.clock.advance(2.0)
-    asked.doors.come(
+    scene.clock.advance(2.0)
+    scene.endpoint.receive(
         b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nz"
     )
-    [reply] = asked.replies
+    [reply] = scene.replies
     assert reply.status == 201
     assert reply.fields.lines == ((b"content-encoding", b"gzip"),)
-    assert b"via: 1.1 m\r\n" in asked.doors.wire().value().lower()
-    assert not asked.client.sending
+    assert b"via: 1.1 m\r\n" in scene.endpoint.wire().value().lower()
+    assert not scene.client.sending
 
 
-def test_an_upload_that_is_late() -> None:
-    """GitHub takes nothing for too long, or does not answer when it has taken all."""
+def test_upload_timeout() -> None:
+    """GitHub does not read for too long, or does not respond at the end."""
     for paused in (True, False):
-        asked = Asked()
+        scene = ClientScene()
         producer = Upload()
-        asked.ask(b"POST", producer)
+        scene.send(b"POST", producer)
         producer.consumer.write(b"abcd")
         if paused:
-            watched: Any = asked.doors.wire().producer
+            watched: Any = scene.endpoint.wire().producer
             watched.pauseProducing()
         else:
             producer.sent.callback(None)
-        asked.clock.advance(2.9)
-        assert not asked.happened
-        asked.clock.advance(0.2)
-        assert asked.happened[0] == "ended"
-        assert asked.happened[1].reason == "timeout"
-        assert asked.doors.wire().aborted
-        assert not asked.clock.getDelayedCalls()
+        scene.clock.advance(2.9)
+        assert not scene.happened
+        scene.clock.advance(0.2)
+        assert scene.happened[0] == "ended"
+        assert scene.happened[1].reason == "timeout"
+        assert scene.endpoint.wire().aborted
+        assert not scene.clock.getDelayedCalls()
 
 
-def test_uploads_whose_clients_send_nothing_give_way() -> None:
-    """Where they hold all connections, the next question gets that of the one idle for longest."""
-    asked = Asked()
+def test_stalled_upload_is_preempted_when_all_connections_are_used() -> None:
+    """The one that is stalled for longest."""
+    scene = ClientScene()
     producers = [Upload(100_000), Upload(100_000)]
     for producer in producers:
-        asked.ask(b"POST", producer)
-        asked.clock.advance(1.0)
+        scene.send(b"POST", producer)
+        scene.clock.advance(1.0)
     producers[0].consumer.write(bytes(16 * 1024))
-    asked.clock.pump([1.0] * 3)
+    scene.clock.pump([1.0] * 3)
     producers[1].consumer.write(b"as good as nothing")
-    assert not asked.happened
-    asked.clock.advance(1.0)
-    assert asked.happened[0] == "ended"
-    assert asked.happened[1].reason == "overloaded"
-    assert [asked.doors.wire(number).aborted for number in range(2)] == [False, True]
-    asked.ask()
-    asked.doors.come(UNMODIFIED)
-    assert [reply.status for reply in asked.replies] == [304]
+    assert not scene.happened
+    scene.clock.advance(1.0)
+    assert scene.happened[0] == "ended"
+    assert scene.happened[1].reason == "overloaded"
+    assert [scene.endpoint.wire(number).aborted for number in range(2)] == [False, True]
+    scene.send()
+    scene.endpoint.receive(UNMODIFIED)
+    assert [reply.status for reply in scene.replies] == [304]
 
 
-def test_what_another_request_waits_for_gives_way() -> None:
-    """Though there are connections left: the longest stalled first, and none that is not wanted."""
-    asked = Asked()
-    asked.client.max_connections = 100
+def test_contended_stalled_upload_is_preempted() -> None:
+    """Even with connections left: the longest stalled first, and no uncontended one."""
+    scene = ClientScene()
+    scene.client.max_connections = 100
     wanted = [Upload() for _ in range(6)]
     others = [Upload() for _ in range(2)]
     for producer in wanted + others:
-        asked.ask(b"POST", producer, partial(contains, wanted, producer))
-        asked.clock.advance(0.1)
-    asked.clock.pump([1.0] * 10)
-    assert not asked.happened
-    asked.client.reclaim_stalled()
-    asked.clock.advance(1.0)
-    aborted = [asked.doors.wire(number).aborted for number in range(8)]
+        scene.send(b"POST", producer, partial(contains, wanted, producer))
+        scene.clock.advance(0.1)
+    scene.clock.pump([1.0] * 10)
+    assert not scene.happened
+    scene.client.reclaim_stalled()
+    scene.clock.advance(1.0)
+    aborted = [scene.endpoint.wire(number).aborted for number in range(8)]
     assert aborted == [True] * 2 + [False] * 6
-    asked.clock.pump([1.0] * 10)
-    aborted = [asked.doors.wire(number).aborted for number in range(8)]
+    scene.clock.pump([1.0] * 10)
+    aborted = [scene.endpoint.wire(number).aborted for number in range(8)]
     assert aborted == [True] * 6 + [False] * 2
-    assert not asked.clock.getDelayedCalls()
+    assert not scene.clock.getDelayedCalls()
 
 
-def test_what_cannot_be_sent() -> None:
-    """It is not answered, and nothing stays behind."""
+def test_request_that_cannot_be_sent_fails() -> None:
+    """No connection and no timer is left."""
     for fields in ((b"a", b"1\r\nb: 2"), (b"host", b"elsewhere")):
-        asked = Asked()
+        scene = ClientScene()
         request = Request(b"GET", b"/x", Fields((fields,)))
-        asked.client.send(request, None, 3.0, lambda: None).addBoth(asked._note)
-        [why, held] = asked.happened
+        scene.client.send(request, None, 3.0, lambda: None).addBoth(scene._note)
+        [why, held] = scene.happened
         assert isinstance(why, UpstreamError)
         assert (why.reason, held) == ("broken-answer", 0)
-        assert not asked.doors.connections
-        assert not asked.clock.getDelayedCalls()
+        assert not scene.endpoint.connections
+        assert not scene.clock.getDelayedCalls()
 
 
-def test_new_trust() -> None:
-    """Idle connections made with the old one are closed, and so is what is under way, later."""
-    asked = Asked()
+def test_new_trust_closes_connections() -> None:
+    """Idle ones at once, those in use after their exchange."""
+    scene = ClientScene()
     for _ in range(2):
-        asked.ask()
-    asked.doors.come(UNMODIFIED, 0)
-    asked.client.use(None)
-    assert asked.doors.wire(0).disconnecting
-    assert not asked.doors.wire(1).disconnecting
-    asked.doors.come(UNMODIFIED, 1)
-    assert asked.doors.wire(1).disconnecting
-    assert len(asked.replies) == 2
+        scene.send()
+    scene.endpoint.receive(UNMODIFIED, 0)
+    scene.client.use(None)
+    assert scene.endpoint.wire(0).disconnecting
+    assert not scene.endpoint.wire(1).disconnecting
+    scene.endpoint.receive(UNMODIFIED, 1)
+    assert scene.endpoint.wire(1).disconnecting
+    assert len(scene.replies) == 2

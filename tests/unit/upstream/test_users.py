@@ -1,4 +1,4 @@
-"""Who a credential belongs to, and who may use the mirror."""
+"""The cache of logins, and the check against the allowed users."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ from ghmirror_tw.upstream.users import (
 
 ALLOWED = frozenset({"octocat", "Hubot"})
 STALE_LIMIT = 7 * 86_400.0
-PATIENCE = 5.0
-#: What stands for GitHub's 401, and for what it says where it does not tell.
-RESPONSE, SORRY = object(), object()
+STALE_AFTER_S = 5.0
+#: Stand-ins for GitHub's 401, and for a response without a login.
+RESPONSE, OTHER_RESPONSE = object(), object()
 
 
 class GitHub:
-    """Answers who somebody is, at once or when the test says so."""
+    """Returns a login, at once or when the test decides."""
 
     def __init__(self, login: str | None = "octocat") -> None:
         self.login = login
-        self.trouble: Exception | None = None
-        self.asked = 0
-        self.pending: Deferred[None] | None = None
+        self.error: Exception | None = None
+        self.requests = 0
+        self.response_held: Deferred[None] | None = None
 
-    async def ask(self) -> str:
-        self.asked += 1
-        if self.pending is not None:
-            await self.pending
-        if self.trouble is not None:
-            raise self.trouble
+    async def request_login(self) -> str:
+        self.requests += 1
+        if self.response_held is not None:
+            await self.response_held
+        if self.error is not None:
+            raise self.error
         if self.login is None:
             raise BadCredentialError(RESPONSE)
         return self.login
 
 
-def rejected(deferred: Deferred[bool]) -> bool:
+def is_rejected(deferred: Deferred[bool]) -> bool:
     """Tell whether a Deferred failed with GitHub's 401."""
     error = failure_of(deferred).value
     return isinstance(error, BadCredentialError) and error.response is RESPONSE
 
 
-def unknown(deferred: Deferred[bool], response: object = SORRY) -> bool:
-    """Tell whether a Deferred failed as GitHub does not tell, with a *response*."""
+def is_unknown(deferred: Deferred[bool], response: object = OTHER_RESPONSE) -> bool:
+    """Tell whether a Deferred failed with `LoginUnknownError` and a *response*."""
     error = failure_of(deferred).value
     return isinstance(error, LoginUnknownError) and error.response is response
 
@@ -73,17 +73,17 @@ def failure_of(deferred: Deferred[bool]) -> Failure:
 
 
 class LoginTests(SynchronousTestCase):
-    """What is remembered for display."""
+    """Logins for display."""
 
-    def test_what_was_learned_is_known(self) -> None:
+    def test_noted_login_is_returned(self) -> None:
         """By the name of the credential."""
         users = Users()
         users.note_login("c1", "octocat", 1.0)
         assert users.login("c1", 2.0) == "octocat"
         assert users.login("c2", 2.0) is None
 
-    def test_the_later_word_counts(self) -> None:
-        """An answer to an earlier question changes nothing."""
+    def test_later_result_replaces_earlier_one(self) -> None:
+        """A result of an earlier request changes nothing."""
         users = Users()
         users.note_login("c1", "renamed", 5.0)
         users.note_login("c1", "octocat", 4.0)
@@ -91,16 +91,16 @@ class LoginTests(SynchronousTestCase):
         users.note_rejection("c1", 6.0)
         assert users.login("c1", 6.0) is None
 
-    def test_a_login_is_known_for_as_long_as_it_is_used(self) -> None:
-        """However long ago it was learned."""
+    def test_login_is_displayed_while_credential_is_used(self) -> None:
+        """However old it is."""
         users = Users()
         users.note_login("c1", "octocat", 0.0)
         for day in range(1, 20):
             assert users.login("c1", day * DISPLAYED_S) == "octocat"
         assert users.login("c1", 21 * DISPLAYED_S) is None
 
-    def test_looking_is_no_use(self) -> None:
-        """A page that shows logins keeps none of them alive."""
+    def test_peeking_is_no_use_of_the_credential(self) -> None:
+        """A page that shows logins extends none of them."""
         users = Users(capacity=2)
         users.note_login("c1", "one", 0.0)
         users.note_login("c2", "two", 1.0)
@@ -111,8 +111,8 @@ class LoginTests(SynchronousTestCase):
         assert users.peek_login("c1", 3.0) is None
         assert users.peek_login("c2", 3.0) == "two"
 
-    def test_the_least_recently_used_is_forgotten_first(self) -> None:
-        """There is room for so many."""
+    def test_least_recently_used_login_is_evicted(self) -> None:
+        """At the capacity."""
         users = Users(capacity=2)
         users.note_login("c1", "one", 0.0)
         users.note_login("c2", "two", 1.0)
@@ -122,7 +122,7 @@ class LoginTests(SynchronousTestCase):
 
 
 class MayUseTests(SynchronousTestCase):
-    """Who may use the mirror."""
+    """The check against the allowed users."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -132,271 +132,271 @@ class MayUseTests(SynchronousTestCase):
     def check(
         self,
         allowed: frozenset[str] = ALLOWED,
-        ask: Callable[[], Awaitable[str]] | None = None,
+        request_login: Callable[[], Awaitable[str]] | None = None,
     ) -> Deferred[bool]:
         return Deferred.fromCoroutine(
             self.users.is_allowed(
                 "c1",
-                ask or self.github.ask,
+                request_login or self.github.request_login,
                 allowed,
                 self.clock.seconds,
                 STALE_LIMIT,
-                lambda late: self.clock.callLater(PATIENCE, late),
+                lambda late: self.clock.callLater(STALE_AFTER_S, late),
             )
         )
 
     def may_use(self, allowed: frozenset[str] = ALLOWED) -> bool:
         return self.successResultOf(self.check(allowed))
 
-    def test_anyone_may_where_nobody_is_listed(self) -> None:
-        """And nobody is asked."""
+    def test_empty_list_allows_every_credential(self) -> None:
+        """Without a request."""
         assert self.may_use(frozenset()) is True
-        assert self.github.asked == 0
+        assert self.github.requests == 0
 
-    def test_who_is_listed_may(self) -> None:
+    def test_listed_user_is_allowed(self) -> None:
         """Whatever the case of the login on either side."""
         for login, listed in (("octocat", "octocat"), ("HUBOT", "Hubot"), ("Mona", "mona")):
             self.users = Users()
             self.github.login = login
             assert self.may_use(frozenset({listed, "other"})) is True
 
-    def test_who_is_not_listed_may_not(self) -> None:
-        """It is known who they are, and that is remembered."""
+    def test_unlisted_user_is_rejected(self) -> None:
+        """The login is stored."""
         self.github.login = "stranger"
         for _ in range(2):
             assert self.may_use() is False
-        assert self.github.asked == 1
+        assert self.github.requests == 1
 
-    def test_a_word_is_remembered_for_five_minutes(self) -> None:
-        """Then GitHub is asked again."""
+    def test_login_is_fresh_for_five_minutes(self) -> None:
+        """Then it is requested again."""
         self.may_use()
         self.clock.advance(FRESH_S - 1)
         assert self.may_use() is True
-        assert self.github.asked == 1
+        assert self.github.requests == 1
         self.clock.advance(1)
         self.github.login = "stranger"
         assert self.may_use() is False
-        assert self.github.asked == 2
+        assert self.github.requests == 2
 
-    def test_a_401_is_not_remembered(self) -> None:
-        """A token that is too new to work soon does, and clients try again on a 401 alone."""
+    def test_401_is_not_stored(self) -> None:
+        """A token that is too new is accepted soon, and clients retry only after a 401."""
         self.github.login = None
         for _ in range(2):
-            assert rejected(self.check())
-        assert self.github.asked == 2
+            assert is_rejected(self.check())
+        assert self.github.requests == 2
         assert self.users.login("c1", 0.0) is None
         self.github.login = "octocat"
         assert self.may_use() is True
 
-    def test_a_401_ends_the_last_yes(self) -> None:
-        """Though GitHub cannot be asked afterwards."""
+    def test_401_removes_stored_login(self) -> None:
+        """Also for the time when no login can be requested."""
         assert self.may_use() is True
         self.clock.advance(FRESH_S)
         self.github.login = None
-        assert rejected(self.check())
-        self.github.trouble = LoginUnknownError(SORRY)
-        assert unknown(self.check())
+        assert is_rejected(self.check())
+        self.github.error = LoginUnknownError(OTHER_RESPONSE)
+        assert is_unknown(self.check())
 
-    def test_a_401_reaches_all_who_wait(self) -> None:
+    def test_401_reaches_all_waiting_callers(self) -> None:
         """Each with GitHub's own response."""
         self.github.login = None
-        self.github.pending = Deferred()
+        self.github.response_held = Deferred()
         checks = [self.check(), self.check()]
-        self.github.pending.callback(None)
-        assert all(rejected(each) for each in checks)
-        assert self.github.asked == 1
+        self.github.response_held.callback(None)
+        assert all(is_rejected(each) for each in checks)
+        assert self.github.requests == 1
 
-    def test_a_401_that_the_same_question_left_elsewhere_changes_nothing(self) -> None:
-        """The response to it is GitHub's all the same; a later yes outweighs it."""
+    def test_401_noted_meanwhile_changes_nothing(self) -> None:
+        """The response of the request is GitHub's all the same; a later login replaces it."""
         self.github.login = None
         for login in (None, "octocat"):
-            self.github.pending = Deferred()
+            self.github.response_held = Deferred()
             check = self.check()
             self.clock.advance(1)
             if login is None:
                 self.users.note_rejection("c1", self.clock.seconds())
             else:
                 self.users.note_login("c1", login, self.clock.seconds())
-            self.github.pending.callback(None)
+            self.github.response_held.callback(None)
             if login is None:
-                assert rejected(check)
+                assert is_rejected(check)
             else:
                 assert self.successResultOf(check) is True
 
-    def test_what_was_learned_elsewhere_counts(self) -> None:
-        """From an answer to the client's own `GET /user`; after a 401, GitHub is asked again."""
+    def test_login_noted_from_another_response_counts(self) -> None:
+        """From a client's own `GET /user`; after a 401, the login is requested again."""
         self.users.note_login("c1", "hubot", 0.0)
         assert self.may_use() is True
-        assert self.github.asked == 0
+        assert self.github.requests == 0
         self.users.note_rejection("c1", 0.0)
         assert self.may_use() is True
-        assert self.github.asked == 1
+        assert self.github.requests == 1
 
-    def test_another_list_takes_effect_at_once(self) -> None:
-        """What is remembered is who somebody is, not what they may."""
+    def test_removed_user_is_rejected_at_once(self) -> None:
+        """The login is stored, not the decision."""
         assert self.may_use() is True
         assert self.may_use(frozenset({"hubot"})) is False
         assert self.may_use(frozenset({"hubot", "octocat"})) is True
-        assert self.github.asked == 1
+        assert self.github.requests == 1
 
-    def test_the_last_yes_holds_while_github_cannot_be_asked(self) -> None:
-        """For as long as stale answers do."""
+    def test_stale_login_is_used_while_none_can_be_requested(self) -> None:
+        """As long as stale responses are."""
         self.may_use()
-        self.github.trouble = LoginUnknownError(SORRY)
+        self.github.error = LoginUnknownError(OTHER_RESPONSE)
         self.clock.advance(STALE_LIMIT)
         assert self.may_use() is True
         assert self.may_use(frozenset({"hubot"})) is False
         self.clock.advance(1)
-        assert unknown(self.check())
+        assert is_unknown(self.check())
 
-    def test_without_a_yes_nothing_is_known_while_github_cannot_be_asked(self) -> None:
-        """Neither of a credential never seen, nor of one that was refused a while ago."""
-        self.github.trouble = LoginUnknownError(SORRY)
-        assert unknown(self.check())
+    def test_without_a_stored_login_the_error_is_raised(self) -> None:
+        """For a new credential, and for one that was rejected earlier."""
+        self.github.error = LoginUnknownError(OTHER_RESPONSE)
+        assert is_unknown(self.check())
         self.users.note_rejection("c1", 0.0)
-        assert unknown(self.check())
+        assert is_unknown(self.check())
 
-    def test_one_question_serves_all_who_wait(self) -> None:
-        """Each of them gets the verdict."""
-        self.github.pending = Deferred()
+    def test_concurrent_callers_share_one_request(self) -> None:
+        """Each caller gets the result."""
+        self.github.response_held = Deferred()
         checks = [self.check(), self.check(), self.check(frozenset({"hubot"}))]
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         assert [self.successResultOf(each) for each in checks] == [
             True,
             True,
             False,
         ]
-        assert self.github.asked == 1
+        assert self.github.requests == 1
 
-    def test_the_last_yes_ends_the_wait(self) -> None:
-        """The question goes on, and its answer counts for who comes next."""
+    def test_stale_login_limits_the_wait(self) -> None:
+        """The request continues, and its result counts for later callers."""
         assert self.may_use() is True
         self.clock.advance(FRESH_S)
-        self.github.pending = Deferred()
+        self.github.response_held = Deferred()
         self.github.login = "somebody"
         first = self.check()
-        self.clock.advance(PATIENCE - 0.1)
+        self.clock.advance(STALE_AFTER_S - 0.1)
         second = self.check()
         assert not first.called
         self.clock.advance(0.1)
         assert self.successResultOf(first) is True
         assert not second.called
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         assert self.successResultOf(second) is False
         assert self.may_use() is False
-        assert self.github.asked == 2
+        assert self.github.requests == 2
 
-    def test_without_a_yes_there_is_no_end_to_the_wait(self) -> None:
-        """Nor with one that is too long ago."""
-        self.github.pending = Deferred()
+    def test_without_a_usable_login_the_wait_is_unlimited(self) -> None:
+        """An expired stale login is not usable."""
+        self.github.response_held = Deferred()
         first = self.check()
-        self.clock.advance(10 * PATIENCE)
+        self.clock.advance(10 * STALE_AFTER_S)
         assert not first.called
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         assert self.successResultOf(first) is True
         self.clock.advance(STALE_LIMIT + FRESH_S)
-        self.github.pending = Deferred()
+        self.github.response_held = Deferred()
         later = self.check()
-        self.clock.advance(10 * PATIENCE)
+        self.clock.advance(10 * STALE_AFTER_S)
         assert not later.called
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         assert self.successResultOf(later) is True
 
-    def test_who_goes_away_does_not_take_the_others_along(self) -> None:
-        """Neither the first, who made the question be asked, nor a later one."""
-        self.github.pending = Deferred()
+    def test_cancelled_caller_does_not_cancel_the_request(self) -> None:
+        """Neither the first caller nor a later one."""
+        self.github.response_held = Deferred()
         first, second, third = self.check(), self.check(), self.check()
         first.cancel()
         third.cancel()
         assert failure_of(first).check(CancelledError)
         assert failure_of(third).check(CancelledError)
         assert not second.called
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         assert self.successResultOf(second) is True
 
-    def test_one_who_is_told_may_send_another_away(self) -> None:
-        """Each of them is told once, or not at all."""
-        self.github.pending = Deferred()
+    def test_result_of_one_caller_may_cancel_another(self) -> None:
+        """Each caller gets one result."""
+        self.github.response_held = Deferred()
         first, second = self.check(), self.check()
         first.addCallback(lambda _: second.cancel())
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         self.successResultOf(first)
         assert failure_of(second).check(CancelledError)
 
-    def test_an_answer_that_nobody_waits_for_is_kept(self) -> None:
-        """It was asked for, and serves the next one."""
-        self.github.pending = Deferred()
+    def test_result_without_callers_is_stored(self) -> None:
+        """It serves the next caller."""
+        self.github.response_held = Deferred()
         check = self.check()
         check.cancel()
         assert failure_of(check).check(CancelledError)
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         assert self.users.login("c1", 0.0) == "octocat"
 
-    def test_trouble_of_another_kind_reaches_all(self) -> None:
-        """It is a fault, and whoever asks next asks anew."""
-        self.github.pending = Deferred()
-        self.github.trouble = RuntimeError("bug")
+    def test_unexpected_error_reaches_all_callers(self) -> None:
+        """The next caller sends a new request."""
+        self.github.response_held = Deferred()
+        self.github.error = RuntimeError("bug")
         checks = [self.check(), self.check()]
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         for each in checks:
             assert failure_of(each).check(RuntimeError)
-        self.github.trouble = self.github.pending = None
+        self.github.error = self.github.response_held = None
         assert self.may_use() is True
 
-    def test_trouble_that_nobody_waits_for_is_logged(self) -> None:
+    def test_unexpected_error_without_callers_is_logged(self) -> None:
         """Rather than lost."""
-        self.github.pending = Deferred()
-        self.github.trouble = RuntimeError("bug")
+        self.github.response_held = Deferred()
+        self.github.error = RuntimeError("bug")
         check = self.check()
         check.cancel()
         assert failure_of(check).check(CancelledError)
-        self.github.pending.callback(None)
+        self.github.response_held.callback(None)
         errors = self.flushLoggedErrors(RuntimeError)
         assert len(errors) == 1
 
-    def test_a_question_that_was_cancelled_says_nothing(self) -> None:
-        """To who waits for it, it is one that could not be asked."""
-        self.github.pending = Deferred()
+    def test_cancelled_request_leaves_the_login_unknown(self) -> None:
+        """To its callers."""
+        self.github.response_held = Deferred()
         check = self.check()
-        self.github.pending.cancel()
-        assert unknown(check, None)
+        self.github.response_held.cancel()
+        assert is_unknown(check, None)
 
-    def test_closing_gives_up_what_is_asked(self) -> None:
-        """Though its answer was to serve who comes next; who waits still gets a verdict."""
-        self.github.pending = Deferred()
+    def test_close_cancels_requests(self) -> None:
+        """Those without callers, too; waiting callers get an error."""
+        self.github.response_held = Deferred()
         gone, check = self.check(), self.check()
         gone.cancel()
         assert failure_of(gone).check(CancelledError)
         self.users.close()
-        assert unknown(check, None)
-        assert self.github.pending.called
+        assert is_unknown(check, None)
+        assert self.github.response_held.called
 
-    def test_a_refusal_meanwhile_outweighs_the_answer(self) -> None:
-        """A 401 after the question was asked is the later word, so GitHub is asked again."""
-        asked: list[int] = []
+    def test_401_during_the_request_replaces_its_result(self) -> None:
+        """It is later, so the login is requested again."""
+        requests: list[int] = []
 
-        async def ask() -> str:
-            asked.append(1)
+        async def request_login() -> str:
+            requests.append(1)
             self.clock.advance(1)
-            if len(asked) == 1:
+            if len(requests) == 1:
                 self.users.note_rejection("c1", self.clock.seconds())
             return "octocat"
 
-        assert self.successResultOf(self.check(ask=ask)) is True
-        assert len(asked) == 2
+        assert self.successResultOf(self.check(request_login=request_login)) is True
+        assert len(requests) == 2
 
-    def test_refusals_meanwhile_again_and_again_leave_it_unknown(self) -> None:
-        """GitHub is not asked for ever."""
+    def test_repeated_401s_leave_the_login_unknown(self) -> None:
+        """The number of requests is limited."""
 
-        async def ask() -> str:
+        async def request_login() -> str:
             self.clock.advance(1)
             self.users.note_rejection("c1", self.clock.seconds())
             return "octocat"
 
-        assert unknown(self.check(ask=ask), None)
+        assert is_unknown(self.check(request_login=request_login), None)
 
-    def test_a_credential_forgotten_meanwhile_still_gets_its_verdict(self) -> None:
-        """Even where there is room for none."""
+    def test_evicted_credential_still_gets_its_result(self) -> None:
+        """The caller that waited for it."""
         self.users = Users(capacity=0)
         assert self.may_use() is True
 
