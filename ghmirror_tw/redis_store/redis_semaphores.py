@@ -84,21 +84,16 @@ if scarce then
   -- less than each needs: replicas take turns, first those whose turn lasts, then by waiting time
   local over = me.held >= me.least and now - me.since >= turn
   if over then me.since = now end
-  for _, each in ipairs(all) do
-    each.waits = each.held < each.least or now - each.since >= turn or (each == me and over)
+  local function waits(each)
+    return (each == me and over) or each.held < each.least or now - each.since >= turn
   end
-  table.sort(all, function(a, b)
-    if a.waits ~= b.waits then return b.waits end
-    if a.since ~= b.since then return a.since < b.since end
-    return a.owner < b.owner
-  end)
-  local left = limit
+  local i_wait, ahead = waits(me), 0
   for _, each in ipairs(all) do
-    if each.least <= left then
-      left = left - each.least
-      if each == me then target = me.least end
-    end
+    local first = each.since < me.since or (each.since == me.since and each.owner < owner)
+    if waits(each) ~= i_wait then first = i_wait end
+    if first and each ~= me then ahead = ahead + each.least end
   end
+  if ahead + me.least <= limit then target = me.least end
 else
   -- a server that has lost its memory may learn of more than the limit
   contended = free < 0
