@@ -18,14 +18,15 @@ from ghmirror_tw.snapshots.snapshot_errors import (
 )
 from ghmirror_tw.snapshots.snapshot_format import Pair, Summary
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
-from ghmirror_tw.store.record_names import Sort, parse
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION, RecordKind
+from ghmirror_tw.store.record_names import parse
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 
-_SORTS: Final = {
-    Sort.REPRESENTATION: ("representations", "representations"),
-    Sort.GRANT: ("grants", "grants"),
-    Sort.RECENCY: ("recency_entries", "entries of recency lists"),
-    Sort.REFUSAL: ("refusals", "refusals of a key"),
+_SORTS: Final[dict[RecordKind[Any] | None, tuple[str, str]]] = {
+    REPRESENTATION: ("representations", "representations"),
+    GRANT: ("grants", "grants"),
+    ENTRY: ("recency_entries", "entries of recency lists"),
+    REFUSAL: ("refusals", "refusals of a key"),
     None: ("unknown", "of no known sort"),
 }
 _NOBODY_KNOWS: Final = {"records": None, "content_bytes": None}
@@ -159,14 +160,14 @@ def _judged(desk: Desk, found: Sequence[_Verified]) -> Status:
 class _Tally:
     """How many records of each sort there are, and how many bytes."""
 
-    counts: dict[Sort | None, int] = field(factory=lambda: dict.fromkeys(_SORTS, 0))
-    sizes: dict[Sort | None, int] = field(factory=lambda: dict.fromkeys(_SORTS, 0))
+    counts: dict[RecordKind[Any] | None, int] = field(factory=lambda: dict.fromkeys(_SORTS, 0))
+    sizes: dict[RecordKind[Any] | None, int] = field(factory=lambda: dict.fromkeys(_SORTS, 0))
 
     def see(self, pairs: Sequence[Pair]) -> None:
         """Count records."""
         for name, blob in pairs:
             parsed = parse(name)
-            sort = None if parsed is None else parsed.sort
+            sort = None if parsed is None else parsed.kind
             self.counts[sort] += 1
             self.sizes[sort] += len(name) + len(blob)
 

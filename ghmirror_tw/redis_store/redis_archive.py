@@ -20,6 +20,7 @@ from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailab
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.restore_commands import putting
+from ghmirror_tw.store.record_kinds import ENTRY
 from ghmirror_tw.store.store_interface import IArchive, Pair
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ class RedisArchive:
         for name, blobs in zip(found, listed, strict=True):
             mine = blobs if isinstance(blobs, list) else []
             pairs += [(name, blob) for blob in mine]
-            opened = (self.records.codec.open_entry(name, blob) for blob in mine)
+            opened = (self.records.codec.open(ENTRY, name, blob) for blob in mine)
             contents += [
                 (entry.size, _content_of(name, entry))
                 for entry in recency_list(each for each in opened if each is not None)

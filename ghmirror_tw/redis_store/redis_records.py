@@ -32,6 +32,7 @@ from ghmirror_tw.runtime.gather import gather
 from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.store import record_names as names
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_kinds import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION, limit_kind
 from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.store_interface import LockName, LockOutcome
 
@@ -216,8 +217,8 @@ class RedisRecords:
     ) -> Known | Deferred[Known]:
         found, *parts = replies
         grant, refusal, unstorable, blobs = _unpacked(found)
-        open_entry, recency = self.codec.open_entry, own.recency
-        entries = [entry for blob in blobs if (entry := open_entry(recency, blob)) is not None]
+        opened = [self.codec.open(ENTRY, own.recency, blob) for blob in blobs]
+        entries = [entry for entry in opened if entry is not None]
         now = self.now()
         refused_at = self.codec.refused_at(own.refusal, refusal, now) if refusal else 0.0
         epoch: bytes | None = None
@@ -227,9 +228,9 @@ class RedisRecords:
             scopes = EVERYTHING, resource_of_path(b"GET", key.path)
             limits = self._opened(own.token, scopes, stopping)
             if self.history is not None and sealed:
-                epoch = self.codec.open_epoch(names.epoch(credential, self.history), sealed)
+                epoch = self.codec.open(EPOCH, names.epoch(credential, self.history), sealed)
         known = Known(
-            grant=self.codec.open_grant(own.grant, grant),
+            grant=self.codec.open(GRANT, own.grant, grant),
             entries=tuple(entries) if len(entries) < _SEVERAL else recency_list(entries),
             epoch=epoch,
             refused_at=refused_at,
@@ -303,7 +304,7 @@ class RedisRecords:
             if blob is not None:
                 # What unpacks may be many times as large.
                 work = len(blob) * 8
-                opened = await self.threads.run(work, self.codec.open_representation, name, blob)
+                opened = await self.threads.run(work, self.codec.open, REPRESENTATION, name, blob)
                 if opened is not None and opened.digest == digest:
                     found[digest] = opened
         return found
@@ -327,8 +328,8 @@ class RedisRecords:
         if representation is not None:
             size = len(representation.packed)
             name = names.representation(key, grant.digest)
-            seal = self.codec.representation
-            content = await self.threads.run(size, seal, name, representation)
+            seal = self.codec.seal
+            content = await self.threads.run(size, seal, REPRESENTATION, name, representation)
         command = self.confirmation(key, credential, grant, entry, content)
         return bool(await self._write(names.slot_of_key(key), command, timeout_s))
 
@@ -346,10 +347,10 @@ class RedisRecords:
         own.known = None
         return scripts.FRESHEN.call(
             (*own.keys, self.key(names.representation(key, grant.digest)), own.unstorable),
-            self.codec.grant(own.grant, grant),
+            self.codec.seal(GRANT, own.grant, grant),
             self.life(max(left_s, 1.0)),
             bytes.fromhex(entry.digest),
-            self.codec.entry(own.recency, entry),
+            self.codec.seal(ENTRY, own.recency, entry),
             life,
             content,
             life,
@@ -368,7 +369,7 @@ class RedisRecords:
         keys = self.keys(name, names.grant(key, credential))
         self._of(key, credential).known = None
         life = self.life(self.outweighing_life_s)
-        command = scripts.ADVANCE.call(keys, self.codec.time(name, asked_at), life)
+        command = scripts.ADVANCE.call(keys, self.codec.seal(REFUSAL, name, asked_at), life)
         await self._write_or_remove(names.slot_of_key(key), command, keys[1], timeout_s)
 
     async def put_epoch(
@@ -384,14 +385,14 @@ class RedisRecords:
         keys = self.keys(name)
         begins = over is not EpochWrite.IF_PRESENT and not epoch_shows_acceptance(epoch)
         life = self.life(_UNACCEPTED_S if begins else self.outweighing_life_s)
-        sealed = self.codec.epoch(name, epoch)
+        sealed = self.codec.seal(EPOCH, name, epoch)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
         slot = names.slot_of_credential(credential)
         if over is EpochWrite.IF_ABSENT:
             reply = await self._write(slot, command, timeout_s)
         else:
             reply = await self._write_or_remove(slot, command, keys[0], timeout_s)
-        return self.codec.open_epoch(name, reply)
+        return self.codec.open(EPOCH, name, reply)
 
     async def _write_or_remove(
         self, slot: bytes, command: Command, key: bytes, timeout_s: float
@@ -414,7 +415,9 @@ class RedisRecords:
         name = names.limit(token, limit.scope)
         keys = self.keys(name)
         life = b"%d" % max(1, round((limit.until - self.now()) * 1000))
-        command = scripts.SET_LIMIT.call(keys, self.codec.limit(name, limit), life)
+        command = scripts.SET_LIMIT.call(
+            keys, self.codec.seal(limit_kind(limit.scope), name, limit), life
+        )
         await self._write(names.slot_of_credential(token), command, timeout_s)
 
     async def mark_unstorable(self, key: CacheKey, timeout_s: float) -> None:

@@ -37,7 +37,7 @@ class RestoreBarrier:
         return bool(self._timers)
 
     @property
-    def add_waiter(self) -> int:
+    def waiting(self) -> int:
         """How many requests wait."""
         return len(self._waiters)
 

@@ -95,7 +95,7 @@ class LockPolls:
         return len(self._polled)
 
     @property
-    def add_waiter(self) -> int:
+    def waiting(self) -> int:
         """How many requests wait."""
         return sum(len(polled.waiters) for polled in self._polled.values())
 

@@ -1,19 +1,45 @@
-"""Under what names records are kept where only bytes are: in Redis (behind a prefix), in snapshots.
+"""The names of records where only bytes are stored: in Redis (behind a prefix), in snapshots.
 
-What is in braces is the hash tag: all records of a cache key share a slot of a Redis Cluster, and
+The text in braces is the hash tag: all records of a cache key share a slot of a Redis Cluster, and
 so do those of a credential (Redis Cluster specification, hash tags).
 """
 
 from __future__ import annotations
 
 import re
-from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
 from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.store.record_kinds import (
+    ENTRY,
+    EPOCH,
+    GRANT,
+    KINDS,
+    REFUSAL,
+    REPRESENTATION,
+    RecordKind,
+)
 from ghmirror_tw.store.store_interface import LockName
+
+
+@frozen
+class RecordName:
+    """A name in its parts: the kind of record, the hash tag, and the rest.
+
+    *slot* is the name of the cache key. *rest* is a representation's digest, or the credential of
+    a grant or a refusal.
+    """
+
+    kind: RecordKind[Any]
+    slot: str
+    rest: str = ""
+
+    def encode(self) -> bytes:
+        """Return the name."""
+        rest = f":{self.rest}" if self.rest else ""
+        return f"{{{self.slot}}}:{self.kind.letter}{rest}".encode("ascii")
 
 
 def slot_of_key(key: CacheKey) -> bytes:
@@ -28,45 +54,45 @@ def slot_of_credential(credential: str) -> bytes:
 
 def representation(key: CacheKey, digest: str) -> bytes:
     """Return the name of a representation."""
-    return b"{%s}:r:%s" % (slot_of_key(key), digest.encode("ascii"))
+    return RecordName(REPRESENTATION, key.name, digest).encode()
 
 
 def grant(key: CacheKey, credential: str) -> bytes:
     """Return the name of a grant."""
-    return b"{%s}:g:%s" % (slot_of_key(key), credential.encode("ascii"))
+    return RecordName(GRANT, key.name, credential).encode()
 
 
 def refusal(key: CacheKey, credential: str) -> bytes:
     """Return the name of the refusal of *key* to *credential*."""
-    return b"{%s}:x:%s" % (slot_of_key(key), credential.encode("ascii"))
+    return RecordName(REFUSAL, key.name, credential).encode()
 
 
 def recency(key: CacheKey) -> bytes:
     """Return the name of the recency list, and of each entry in it."""
-    return b"{%s}:l" % slot_of_key(key)
-
-
-def unstorable(key: CacheKey) -> bytes:
-    """Return the name of the note that answers to *key* can't be stored."""
-    return b"{%s}:u" % slot_of_key(key)
-
-
-def claim(lock: LockName) -> bytes:
-    """Return the name of the claim to *lock*."""
-    name = b"{%s}:q" % slot_of_key(lock.key)
-    if lock.credential is None:
-        return name
-    return b"%s:%s" % (name, lock.credential.encode("ascii"))
+    return RecordName(ENTRY, key.name).encode()
 
 
 def epoch(credential: str, history: bytes) -> bytes:
     """Return the name of the epoch of *credential* in a *history* of the store."""
-    return b"{%s}:e:%s" % (slot_of_credential(credential), history)
+    return RecordName(EPOCH, credential).encode() + b":" + history
 
 
 def limit(token: str, scope: str) -> bytes:
     """Return the name of the limit that *token* has met in *scope*."""
     return b"{%s}:s:%s" % (slot_of_credential(token), scope.encode("ascii"))
+
+
+def unstorable(key: CacheKey) -> bytes:
+    """Return the name of the note that responses to *key* can't be stored."""
+    return b"{%s}:u" % slot_of_key(key)
+
+
+def claim(lock: LockName) -> bytes:
+    """Return the name of a lock."""
+    name = b"{%s}:q" % slot_of_key(lock.key)
+    if lock.credential is None:
+        return name
+    return b"%s:%s" % (name, lock.credential.encode("ascii"))
 
 
 def semaphore(credential: str, kind: str) -> bytes:
@@ -79,39 +105,17 @@ def secondary_limit(credential: str) -> bytes:
     return b"{%s}:c" % slot_of_credential(credential)
 
 
-class Sort(Enum):
-    """What a name is the name of."""
-
-    REPRESENTATION = "r"
-    GRANT = "g"
-    REFUSAL = "x"
-    RECENCY = "l"
-
-
-@frozen
-class RecordName:
-    """A name, taken apart: what it names; the cache key's name; and the rest.
-
-    *rest* is a representation's digest, or the credential of a grant or a refusal.
-    """
-
-    sort: Sort
-    slot: str
-    rest: str = ""
-
-    def encode(self) -> bytes:
-        """Return the name."""
-        rest = f":{self.rest}" if self.rest else ""
-        return f"{{{self.slot}}}:{self.sort.value}{rest}".encode("ascii")
-
-
-_OF_KEY: Final = re.compile(rb"\{([0-9a-f]{40})\}:(?:(r):([0-9a-f]{64})|([gx]):([0-9a-f]{32})|(l))")
+_BY_LETTER: Final = {kind.letter: kind for kind in KINDS if kind.rest is not None}
+_OF_KEY: Final = re.compile(
+    rb"\{([0-9a-f]{40})\}:(?:%s)"
+    % b"|".join(b"(%s)%s" % (k.letter.encode(), k.rest) for k in _BY_LETTER.values())
+)
 
 
 def parse(name: bytes) -> RecordName | None:
-    """Return a record's name taken apart; None for what is the name of no record."""
+    """Return the parts of the name of a record of a cache key; None for any other bytes."""
     found = _OF_KEY.fullmatch(name)
     if found is None:
         return None
-    slot, *parts = (part.decode("ascii") for part in found.groups() if part is not None)
-    return RecordName(Sort(parts[0]), slot, *parts[1:])
+    slot, letter, *rest = (part.decode("ascii") for part in found.groups() if part is not None)
+    return RecordName(_BY_LETTER[letter], slot, *rest)

@@ -192,7 +192,8 @@ def _watch(metrics: Metrics, memory: MemoryStore, redis: FailoverStore | None) -
     """Show the sizes of the stores in *metrics*."""
 
     def memory_figures() -> StoreFigures:
-        return memory.size, memory.representations, memory.grants, memory.evictions
+        records = memory.records
+        return records.size, records.representations, records.grants, records.evictions
 
     metrics.watch_store(memory.name, memory_figures)
     if redis is None:

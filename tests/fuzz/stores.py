@@ -39,7 +39,16 @@ from ghmirror_tw.snapshots.snapshot_names import SnapshotName, owner_of
 from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store import codec as codecs
-from ghmirror_tw.store.codec import Codec, RecordKind
+from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_kinds import (
+    ENTRY,
+    GRANT,
+    KINDS,
+    REFUSAL,
+    REPRESENTATION,
+    RecordKind,
+    limit_kind,
+)
 from ghmirror_tw.store.record_names import parse
 from tests.fuzz.given import Given, ways
 
@@ -138,20 +147,12 @@ SECRETS: Final = (b"", b"a secret of thirty-two characters")
 _ENTITY_TAGS: Final = (None, b'"a"', b'W/"a"', b'"' + b"f" * 64 + b'"')
 
 
-def _openers(codec: Codec) -> dict[RecordKind, tuple[Any, Any]]:
-    """Return what opens and what seals, for each kind."""
-    return {
-        kind: (getattr(codec, f"open_{kind.name.lower()}"), getattr(codec, kind.name.lower()))
-        for kind in RecordKind
-    }
-
-
-def _opened(blob: bytes, secret: bytes) -> dict[RecordKind, Any]:
+def _opened(blob: bytes, secret: bytes) -> dict[RecordKind[Any], Any]:
     """Return what *blob* is, for each kind that it is."""
-    found: dict[RecordKind, Any] = {}
+    found: dict[RecordKind[Any], Any] = {}
     codec = Codec(secret)
-    for kind, (opening, sealing) in _openers(codec).items():
-        value = opening(NAME, blob)
+    for kind in KINDS:
+        value = codec.open(kind, NAME, blob)
         if value is None:
             continue
         found[kind] = value
@@ -159,18 +160,20 @@ def _opened(blob: bytes, secret: bytes) -> dict[RecordKind, Any]:
         assert codec.opens(NAME, blob)
         # It is what was sealed, for a store that seals it anew, and under no other name.
         other = Codec(secret)
-        again = _openers(other)[kind][0](NAME, sealing(NAME, value))
+        again = other.open(kind, NAME, codec.seal(kind, NAME, value))
         assert _same(again, value)
         if secret:
-            assert _openers(other)[kind][0](NAME + b"x", blob) is None
-            assert _openers(Codec(secret + b"x"))[kind][0](NAME, blob) is None
-            assert _openers(Codec())[kind][0](NAME, blob) is None
+            assert other.open(kind, NAME + b"x", blob) is None
+            assert Codec(secret + b"x").open(kind, NAME, blob) is None
+            assert Codec().open(kind, NAME, blob) is None
     assert len(found) <= 1
     limit = codec.open_limit(NAME, blob, "core")
     if limit is not None:
-        assert RecordKind.TIME in found
-        assert _same(limit.until, found[RecordKind.TIME])
-        _same(codec.open_limit(NAME, codec.limit(NAME, limit), "core"), limit)
+        assert REFUSAL in found
+        assert _same(limit.until, found[REFUSAL])
+        _same(
+            codec.open_limit(NAME, codec.seal(limit_kind(limit.scope), NAME, limit), "core"), limit
+        )
         if math.isfinite(limit.until):  # a store drops what does not end later than now
             limit.response(limit.until)
     return found
@@ -190,27 +193,27 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _wrapped(
-    kind: RecordKind, times: bytes, payload: bytes, content: bytes, secret: bytes
+    kind: RecordKind[Any], times: bytes, payload: bytes, content: bytes, secret: bytes
 ) -> bytes:
     """Return a record with any payload, sealed as a store seals it."""
     codec = Codec(secret)
-    head = struct.pack(">BBcB", codecs.MAGIC, codecs.VERSION, kind.value, 1 if secret else 0)
+    head = struct.pack(">BBcB", codecs.MAGIC, codecs.VERSION, kind.mark, 1 if secret else 0)
     head += times.ljust(16, b"\0") + struct.pack(">I", len(payload)) + payload
     return head + codec._seal_of(NAME, head) + content
 
 
-def _record(given: Given, kind: RecordKind) -> Any:
+def _record(given: Given, kind: RecordKind[Any]) -> Any:
     """Return some record of a kind."""
-    if kind is RecordKind.TIME:
+    if kind is REFUSAL:
         return given.seconds()
-    if kind is RecordKind.REPRESENTATION:
+    if kind is REPRESENTATION:
         lines = tuple((b"content-type", given.some(30)) for _ in range(given.number(3)))
         items = given.number(1000) if given.flag() else None
         content = given.some()
         fields = Fields(lines)
         digest = digest_of(content, fields)
         return Representation(digest, fields, compress(content), len(content), items)
-    described: dict[RecordKind, type[Any]] = {RecordKind.GRANT: Grant, RecordKind.ENTRY: Entry}
+    described: dict[RecordKind[Any], type[Any]] = {GRANT: Grant, ENTRY: Entry}
     return _made(given, described[kind]) if kind in described else given.some()
 
 
@@ -241,12 +244,12 @@ def records(raw: bytes) -> None:
         if mode == b"r":
             _opened(rest, secret)
             for value in (rest, b"", None):
-                assert Codec(secret).open_time(b"", value) is None or value
+                assert Codec(secret).open(REFUSAL, b"", value) is None or value
         elif mode == b"p":
             given = Given(rest)
-            kind = list(RecordKind)[given.number(len(RecordKind))]
+            kind = KINDS[given.number(len(KINDS))]
             times = given.take(16)
-            content = given.some() if kind is RecordKind.REPRESENTATION else b""
+            content = given.some() if kind is REPRESENTATION else b""
             _opened(_wrapped(kind, times, given.rest(), content, secret), secret)
         else:
             _damaged(Given(rest), secret)
@@ -263,19 +266,19 @@ def limits_stored(raw: bytes) -> None:
             limit = Limit(
                 kind, scope, given.seconds(), given.number(1000), lines, given.some(), given.flag()
             )
-            blob = codec.limit(NAME, limit)
+            blob = codec.seal(limit_kind(limit.scope), NAME, limit)
             assert Codec(secret).open_limit(NAME, blob, scope) == limit
-            assert Codec(secret).open_time(NAME, blob) == limit.until
+            assert Codec(secret).open(REFUSAL, NAME, blob) == limit.until
 
 
 def _damaged(given: Given, secret: bytes) -> None:
-    kind = list(RecordKind)[given.number(len(RecordKind))]
+    kind = KINDS[given.number(len(KINDS))]
     value = _record(given, kind)
     codec = Codec(secret)
-    blob = _openers(codec)[kind][1](NAME, value)
+    blob = codec.seal(kind, NAME, value)
     fresh = Codec(secret)
-    assert _openers(fresh)[kind][0](NAME, blob) == value
-    assert _openers(fresh)[kind][0](NAME, blob) == value  # as it is remembered, too
+    assert fresh.open(kind, NAME, blob) == value
+    assert fresh.open(kind, NAME, blob) == value  # as it is remembered, too
     at, change = given.number(len(blob)), given.number(255) + 1
     damaged = bytearray(blob)
     damaged[at] ^= change
@@ -283,10 +286,10 @@ def _damaged(given: Given, secret: bytes) -> None:
         if other == blob:
             continue
         if secret:
-            opened = _openers(fresh)[kind][0](NAME, other)
+            opened = fresh.open(kind, NAME, other)
             # The packed content may be another one that unpacks to the same.
             assert opened is None or (
-                kind is RecordKind.REPRESENTATION
+                kind is REPRESENTATION
                 and (opened.digest, opened.fields, opened.content())
                 == (value.digest, value.fields, value.content())
             )

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.proxy.mirror import JOIN_WINDOW_S
-from ghmirror_tw.store.compact_records import short
+from ghmirror_tw.store.record_kinds import REPRESENTATION
 from tests.fakes.github import Gate
 from tests.harness.home import Got, Home, open_github, open_home, start, until
 from tests.harness.redis_house import settled
@@ -110,9 +110,9 @@ class Together(Asking):
         """However many wait, and though there is nothing stale that they could have instead."""
         await self.home.get("/thing", token="alice-1")
         for name in [
-            each for each in self.home.house.memory.names() if each[0] == "representation"
+            each for each in self.home.house.memory.names() if each.kind is REPRESENTATION
         ]:
-            self.home.house.memory._take(short(*name))
+            self.home.house.memory.remove(name)
         self.github.reset_counts()
         self.github.fault("/thing", "reset")
         barrier = self.github.hold("/thing")

@@ -108,7 +108,7 @@ class Memory(TestCase):
                     await home.get(target, token=who)
             await home.ask("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
             mirror, store = home.house.mirror, home.house.store
-            kept: list[Any] = [list(store._records.items()), list(store._unstorable)]
+            kept: list[Any] = [list(store.records._records.items()), list(store._unstorable)]
             kept += [mirror.proofs._seen, mirror.proofs._answered, mirror.proofs._absent]
             kept += [mirror.users._records, mirror._generations, mirror.sharing]
             found = pickle.dumps(kept)

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.store import record_names
+from ghmirror_tw.store.record_kinds import EPOCH
 from tests.harness.home import Home, open_home, start, until
 from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
@@ -126,7 +127,7 @@ class OwnWritesInTheFleet(TestCase):
         name = record_names.epoch(self.alice, records.history or b"")
         (key,) = self.server.ask("KEYS", f"*{{{self.alice}}}:e:*")
         assert key == b"ghmirror:" + name
-        epoch = records.codec.open_epoch(name, self.server.ask("GET", key))
+        epoch = records.codec.open(EPOCH, name, self.server.ask("GET", key))
         assert epoch == self.one.house.memory.epoch(self.alice)
 
     async def test_redis_that_does_not_answer_holds_up_no_write_for_long(self) -> None:

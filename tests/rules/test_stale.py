@@ -13,7 +13,6 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.caching.records import Grant
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
-from ghmirror_tw.store.compact_records import short
 from ghmirror_tw.wiring.settings_reload import SettingsReload
 from tests.fakes.github import GitHub
 from tests.harness.home import Got, Home, open_home, start, until
@@ -112,7 +111,8 @@ class Stale(TestCase):
         for name in store.names():
             record = store.peek(name)
             if isinstance(record, Grant):
-                store._put(short(*name), evolve(record, epoch=None))
+                store.remove(name)
+                assert store.admit(name, evolve(record, epoch=None))
         assert (await self.while_away()).status == 503
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
         assert (await self.while_away()).outcome == STALE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.store.compact_records import short
+from ghmirror_tw.store.record_kinds import REPRESENTATION
 from tests.harness.home import Home, open_home, start
 
 LIVE = "x-ratelimit-remaining"
@@ -156,8 +156,8 @@ class Outcomes(TestCase):
         """A grant without its representation validates nothing."""
         await self.said("/thing", "alice-1")
         store = self.home.house.store
-        for name in [n for n in store.names() if n[0] == "representation"]:
-            store._take(short(*name))
+        for name in [n for n in store.names() if n.kind is REPRESENTATION]:
+            store.remove(name)
         told = await self.said("/thing", "alice-1")
         assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 

@@ -25,6 +25,7 @@ from ghmirror_tw.snapshots.directory_target import TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import FullTargetError
 from ghmirror_tw.snapshots.snapshot_names import owner_of
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_kinds import REPRESENTATION
 from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket
@@ -295,7 +296,7 @@ class WhileFilling(Kept):
         home = await open_home(self, self.github)
         await home.get(PATHS[0], token="alice-1")
         house = home.house
-        [name] = [each for each in house.memory.names() if each[0] == "representation"]
+        [name] = [each for each in house.memory.names() if each.kind is REPRESENTATION]
         content = house.memory.peek(name)
         assert content is not None
         others = [(each, house.memory.peek(each)) for each in house.memory.names() if each != name]

@@ -14,6 +14,7 @@ from ghmirror_tw.snapshots.snapshot_names import SnapshotName
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REPRESENTATION
 from ghmirror_tw.store.store_interface import Pair
 from tests.unit.store.contract import ALICE, BOB, entry, grant, held
 
@@ -39,13 +40,15 @@ def some(number: int = 3, content: bytes = b"[%d]") -> list[Pair]:
         stored, listed = record_names.representation(key, made.digest), record_names.recency(key)
         granted = record_names.grant(key, ALICE)
         pairs += [
-            (stored, CODEC.representation(stored, made)),
-            (listed, CODEC.entry(listed, entry(now, made))),
-            (granted, CODEC.grant(granted, grant(now, made))),
+            (stored, CODEC.seal(REPRESENTATION, stored, made)),
+            (listed, CODEC.seal(ENTRY, listed, entry(now, made))),
+            (granted, CODEC.seal(GRANT, granted, grant(now, made))),
         ]
     for credential in (BOB, "c" * 32, "d" * 32):
         name = record_names.grant(CacheKey(b"/0"), credential)
-        pairs.append((name, CODEC.grant(name, grant(now, held(content.replace(b"%d", b"0"))))))
+        pairs.append(
+            (name, CODEC.seal(GRANT, name, grant(now, held(content.replace(b"%d", b"0")))))
+        )
     return pairs
 
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.store import record_names
+from ghmirror_tw.store.record_kinds import GRANT
 from tests.fakes.s3 import ENVIRONMENT, KEY_ID, Bucket, Fault, open_bucket
 from tests.fakes.s3 import SECRET as S3_SECRET
 from tests.harness.redis_servers import start_redis
@@ -120,7 +121,7 @@ class InABucket(TestCase):
         operator, _ = await self.home()
         redis = start_redis(self)
         name = record_names.grant(CacheKey(b"/no"), BOB)
-        redis.ask("SET", b"ghmirror:" + name, CODEC.grant(name, grant(time.time())))
+        redis.ask("SET", b"ghmirror:" + name, CODEC.seal(GRANT, name, grant(time.time())))
         redis.ask("SET", OWN_MARK_KEY, "1")
         operator.configure(
             {

@@ -10,6 +10,7 @@ from ghmirror_tw.snapshots.snapshot_format import Pair
 from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_kinds import GRANT
 from tests.harness.redis_servers import RedisServer
 from tests.unit.cli.command import Operator
 from tests.unit.cli.records import (
@@ -151,7 +152,7 @@ def test_a_store_that_was_not_filled_is_not_saved(
 def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisServer) -> None:
     """Not even when the store counts as filled and somebody insists."""
     name = record_names.grant(KEY, ALICE)
-    old, new = CODEC.grant(name, grant(1000.0)), CODEC.grant(name, grant(2000.0))
+    old, new = CODEC.seal(GRANT, name, grant(1000.0)), CODEC.seal(GRANT, name, grant(2000.0))
     stored = put(kept, packed([*some(1), (name, old)]))
     redis.ask("SET", b"ghmirror:" + name, new)
     redis.ask("SET", OWN_MARK_KEY, "1")
@@ -181,8 +182,8 @@ def test_a_restore_of_nothing_is_no_success(
 ) -> None:
     """Status 1, and the store does not count as filled."""
     name = record_names.grant(KEY, ALICE)
-    stored = put(kept, packed([(name, CODEC.grant(name, grant(1000.0)))]))
-    redis.ask("SET", b"ghmirror:" + name, CODEC.grant(name, grant(2000.0)))
+    stored = put(kept, packed([(name, CODEC.seal(GRANT, name, grant(1000.0)))]))
+    redis.ask("SET", b"ghmirror:" + name, CODEC.seal(GRANT, name, grant(2000.0)))
     ended = operator.run("snapshot", "restore")
     assert ended.status == 1, ended.err
     assert ended.out == (

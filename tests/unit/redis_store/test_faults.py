@@ -298,11 +298,11 @@ class WithoutFallback(TestCase):
         while store.available:
             assert (await home.get("/thing", token="alice-1")).status == 200
         home.github.put("/new", {"b": 1})
-        held = store.memory.representations
+        held = store.memory.records.representations
         for _ in range(2):
             assert (await home.get("/new", token="alice-1")).json == {"b": 1}
         assert home.github.total_paid >= 3
-        assert store.memory.representations == held
+        assert store.memory.records.representations == held
         server.restart()
         while not store.available:
             assert (await home.get("/thing", token="alice-1")).status == 200

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 from ghmirror_tw.store import write_behind as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.store.record_kinds import GRANT
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_house import node_at, open_store, settled
@@ -66,7 +67,7 @@ class Lost(TestCase):
         await settled(self.store)
         (name,) = self.server.ask("KEYS", "*:g:*")
         codec = self.store.redis.codec
-        blob = codec.grant(name.removeprefix(b"ghmirror:"), grant(1.0, epoch=None))
+        blob = codec.seal(GRANT, name.removeprefix(b"ghmirror:"), grant(1.0, epoch=None))
         self.server.ask("SET", name, blob)
         assert (await self.known(self.store)).grant == grant(2.0, epoch=None)
 

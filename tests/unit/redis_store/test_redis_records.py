@@ -13,6 +13,7 @@ from ghmirror_tw.redis.slots import slot_of_tag
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import VERSION, Codec
 from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.store.record_kinds import REFUSAL, REPRESENTATION, limit_kind
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
 from tests.harness.redis_house import DAY_S, PREFIX, SOON, open_store, settled
@@ -21,8 +22,8 @@ from tests.harness.redis_sets import open_cluster
 from tests.unit.redis.test_cluster import cluster_at
 from tests.unit.store.contract import ALICE, BOB, COLD, EPOCH, HELD, KEY, OTHER, entry, grant, held
 
-GRANT = record_names.grant(KEY, ALICE)
-REFUSAL = record_names.refusal(KEY, ALICE)
+GRANT_NAME = record_names.grant(KEY, ALICE)
+REFUSAL_NAME = record_names.refusal(KEY, ALICE)
 LIST = record_names.recency(KEY)
 CONTENT = record_names.representation(KEY, HELD.digest)
 CODEC = Codec(b"secret")
@@ -98,19 +99,23 @@ class Records(TestCase):
         until = reactor.seconds() + 60.0
         for scope in ("", "core"):
             name = record_names.limit(ALICE, scope)
-            self.ask("SET", at(name), CODEC.time(name, until), "PX", 60_000)
+            self.ask("SET", at(name), CODEC.seal(REFUSAL, name, until), "PX", 60_000)
         limits = (await self.known()).limits
         kinds = [(each.scope, each.kind) for each in limits]
         assert kinds == [("", LimitKind.SECONDARY), ("core", LimitKind.PRIMARY)]
         # What it reads, in turn, is the time.
         made = Limit(LimitKind.PRIMARY, "core", until, 429, ((b"a", b"b"),), b"{}")
         name = record_names.limit(ALICE, "core")
-        assert CODEC.open_time(name, CODEC.limit(name, made)) == until
+        assert CODEC.open(REFUSAL, name, CODEC.seal(limit_kind("core"), name, made)) == until
 
     async def test_a_limit_that_somebody_else_has_put_there(self) -> None:
         """It is as if it weren't there, and is replaced."""
         name = record_names.limit(ALICE, "core")
-        for strange in (b"", b"junk", Codec(b"other").time(name, reactor.seconds() + 60.0)):
+        for strange in (
+            b"",
+            b"junk",
+            Codec(b"other").seal(REFUSAL, name, reactor.seconds() + 60.0),
+        ):
             self.ask("SET", at(name), strange, "PX", 60_000)
             assert (await self.known()).limits == ()
         self.ask("DEL", at(name))
@@ -133,7 +138,7 @@ class Records(TestCase):
         await self.store.try_acquire(LockName(KEY, "e" * 32), "a", Deadline(SOON))
         await settled(self.store)
         lives_s = {
-            at(GRANT): 3600.0,
+            at(GRANT_NAME): 3600.0,
             at(record_names.grant(KEY, BOB)): DAY_S,
             at(LIST): 30 * DAY_S,
             at(CONTENT): 30 * DAY_S,
@@ -176,10 +181,10 @@ class Records(TestCase):
         await self.remember(asked_at=2.0)
         self.store.deny(KEY, ALICE, 1.0)
         await settled(self.store)
-        assert self.ask("EXISTS", at(GRANT)) == 1
+        assert self.ask("EXISTS", at(GRANT_NAME)) == 1
         self.store.deny(KEY, ALICE, 2.0)
         await settled(self.store)
-        assert self.ask("EXISTS", at(GRANT)) == 0
+        assert self.ask("EXISTS", at(GRANT_NAME)) == 0
 
     async def test_what_a_newer_version_wrote_is_left_alone(self) -> None:
         """It is not read, and not replaced by anything, however new."""
@@ -189,17 +194,17 @@ class Records(TestCase):
         refusal = at(record_names.refusal(KEY, BOB))
         newer = bytes([VERSION + 1])
         digest = bytes.fromhex(HELD.digest)
-        for key in (at(GRANT), refusal, at(CONTENT)):
+        for key in (at(GRANT_NAME), refusal, at(CONTENT)):
             self.ask("SETRANGE", key, 1, newer)
         listed = self.ask("HGET", at(LIST), digest)
         self.ask("HSET", at(LIST), digest, listed[:1] + newer + listed[2:])
-        before = [self.ask("GET", key) for key in (at(GRANT), refusal, at(CONTENT))]
+        before = [self.ask("GET", key) for key in (at(GRANT_NAME), refusal, at(CONTENT))]
         assert (await self.known()).grant is None
         store = await self.reader()
         store.store_response(KEY, ALICE, HELD, grant(9.0), entry(9.0))
         store.deny(KEY, BOB, 9.0)
         await settled(store)
-        assert [self.ask("GET", key) for key in (at(GRANT), refusal, at(CONTENT))] == before
+        assert [self.ask("GET", key) for key in (at(GRANT_NAME), refusal, at(CONTENT))] == before
         assert self.ask("HGET", at(LIST), digest)[1:2] == newer
 
     async def test_garbage_is_a_miss_and_is_replaced(self) -> None:
@@ -212,7 +217,7 @@ class Records(TestCase):
             lambda key: (self.ask("DEL", key), self.ask("LPUSH", key, b"garbage")),
             lambda key: (self.ask("DEL", key), self.ask("HSET", key, b"field", b"garbage")),
         ):
-            for key in (at(GRANT), at(REFUSAL), at(LIST), at(CONTENT)):
+            for key in (at(GRANT_NAME), at(REFUSAL_NAME), at(LIST), at(CONTENT)):
                 spoil(key)
             store = await self.reader()
             known = await store.look_up(KEY, ALICE, Deadline(SOON))
@@ -272,7 +277,7 @@ class Records(TestCase):
         store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(store)
         forged = evolve(held(b"[666]"), digest=HELD.digest)
-        self.ask("SET", at(CONTENT), Codec().representation(CONTENT, forged))
+        self.ask("SET", at(CONTENT), Codec().seal(REPRESENTATION, CONTENT, forged))
         reader = await self.reader(secret=b"")
         assert await reader.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {}
 

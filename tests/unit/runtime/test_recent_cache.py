@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ghmirror_tw.caching.records import Entry, Grant
 from ghmirror_tw.runtime.recent_cache import RecentCache
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT
 from tests.unit.store.test_codec import ENTRIES, GRANTS, SECRETS
 
 NAME, OTHER_NAME = b"{0123}:g:abc", b"{0123}:g:abd"
@@ -41,10 +42,10 @@ def test_removed_value_is_gone() -> None:
 def test_decoding_is_independent_of_the_cache(grant: Grant, entry: Entry, secret: bytes) -> None:
     """With and without the record in its cache, a codec returns the same."""
     sealing, opening = Codec(secret), Codec(secret)
-    sealed, listed = sealing.grant(NAME, grant), sealing.entry(NAME, entry)
+    sealed, listed = sealing.seal(GRANT, NAME, grant), sealing.seal(ENTRY, NAME, entry)
     for codec in (sealing, opening, opening):
-        assert codec.open_grant(NAME, sealed) == grant
-        assert codec.open_entry(NAME, listed) == entry
+        assert codec.open(GRANT, NAME, sealed) == grant
+        assert codec.open(ENTRY, NAME, listed) == entry
 
 
 @given(GRANTS, ENTRIES, st.data())
@@ -53,14 +54,14 @@ def test_cached_record_authenticates_no_other(
 ) -> None:
     """Each bit, the name, the kind and the secret still count after a record has been decoded."""
     codec = Codec(b"secret")
-    sealed, listed = codec.grant(NAME, grant), codec.entry(NAME, entry)
-    assert codec.open_grant(NAME, sealed) == grant
+    sealed, listed = codec.seal(GRANT, NAME, grant), codec.seal(ENTRY, NAME, entry)
+    assert codec.open(GRANT, NAME, sealed) == grant
     at = data.draw(st.integers(0, len(sealed) * 8 - 1))
     changed = bytearray(sealed)
     changed[at // 8] ^= 1 << at % 8
-    assert codec.open_grant(NAME, bytes(changed)) is None
-    assert codec.open_grant(OTHER_NAME, sealed) is None
-    assert codec.open_grant(NAME, listed) is None
-    assert codec.open_entry(NAME, sealed) is None
+    assert codec.open(GRANT, NAME, bytes(changed)) is None
+    assert codec.open(GRANT, OTHER_NAME, sealed) is None
+    assert codec.open(GRANT, NAME, listed) is None
+    assert codec.open(ENTRY, NAME, sealed) is None
     for secret in (b"", b"another"):
-        assert Codec(secret).open_grant(NAME, sealed) is None
+        assert Codec(secret).open(GRANT, NAME, sealed) is None

@@ -16,7 +16,8 @@ from ghmirror_tw.snapshots.snapshot_names import (
 )
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.record_names import RecordName, Sort
+from ghmirror_tw.store.record_kinds import REFUSAL
+from ghmirror_tw.store.record_names import RecordName
 
 owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", fullmatch=True).filter(str.isascii)
 times = st.integers(0, 253_402_300_799_999)
@@ -139,8 +140,11 @@ def test_size_shows_whether_there_are_records(kind: str, fingerprint: str, text:
     """For each header, and for the smallest record that a store can seal."""
     owner = owner_of(text)
     codec = Codec(b"")
-    name = RecordName(Sort.REFUSAL, "0" * 40, "0" * 32).encode()
-    for secret_fingerprint, pairs in ((fingerprint, []), ("", [(name, codec.time(name, 0.0))])):
+    name = RecordName(REFUSAL, "0" * 40, "0" * 32).encode()
+    for secret_fingerprint, pairs in (
+        (fingerprint, []),
+        ("", [(name, codec.seal(REFUSAL, name, 0.0))]),
+    ):
         writer = SnapshotWriter(Header(owner, kind, 0, secret_fingerprint))
         size = sum(map(len, writer.add(pairs))) + len(writer.finish())
         assert may_hold_records(owner, size) == bool(pairs)

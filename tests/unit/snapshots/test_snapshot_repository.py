@@ -30,6 +30,7 @@ from ghmirror_tw.snapshots.snapshot_format import BLOCK_BYTES, MAGIC, START, VER
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
 from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
 from ghmirror_tw.store.codec import Codec
+from ghmirror_tw.store.record_kinds import REFUSAL
 from tests.unit.snapshots.test_snapshot_format import written
 
 reactor: Any = global_reactor
@@ -118,11 +119,11 @@ class Copying(TestCase):
         ours, other, plain = Codec(b"ours"), Codec(b"other"), Codec()
         self.repository.codec = ours
         record = b"{%s}:w" % (b"0" * 32)
-        good = [(record, ours.time(record, 1.0))]
+        good = [(record, ours.seal(REFUSAL, record, 1.0))]
         for version in (1, 2, 3):
             name = self.put(1, good, version, ours)
-            self.put(2, [(record, other.time(record, 1.0))], version, other)
-            newest = self.put(3, [(record, plain.time(record, 1.0))], version, plain)
+            self.put(2, [(record, other.seal(REFUSAL, record, 1.0))], version, other)
+            newest = self.put(3, [(record, plain.seal(REFUSAL, record, 1.0))], version, plain)
             self.put(4, [], version, ours)
             self.logged.clear()
             found = await self.repository.newest_usable()
@@ -166,7 +167,7 @@ class Copying(TestCase):
         with pytest.raises(OtherServerError):
             await self.repository.check_usable(StoredSnapshot(theirs, 0))
         record = b"{%s}:w" % (b"0" * 32)
-        self.put(3, [(record, Codec().time(record, 1.0))], 2, Codec())
+        self.put(3, [(record, Codec().seal(REFUSAL, record, 1.0))], 2, Codec())
         found = await self.repository.newest_usable("a")
         assert found is not None
         assert found.stored.name.at_ms == 3

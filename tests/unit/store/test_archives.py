@@ -19,7 +19,8 @@ from ghmirror_tw.store import record_names
 from ghmirror_tw.store.codec import VERSION, Codec
 from ghmirror_tw.store.memory_archive import MemoryArchive
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.record_names import RecordName, Sort, parse
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.store_interface import Deadline, IArchive, Pair
 from tests.harness.home import reactor
 from tests.harness.redis_house import SOON, open_store, settled
@@ -31,9 +32,9 @@ HEX32 = st.text("0123456789abcdef", min_size=32, max_size=32)
 HEX40 = st.text("0123456789abcdef", min_size=40, max_size=40)
 HEX64 = st.text("0123456789abcdef", min_size=64, max_size=64)
 NAMES = (
-    st.builds(RecordName, st.just(Sort.REPRESENTATION), HEX40, HEX64)
-    | st.builds(RecordName, st.sampled_from([Sort.GRANT, Sort.REFUSAL]), HEX40, HEX32)
-    | st.builds(RecordName, st.just(Sort.RECENCY), HEX40)
+    st.builds(RecordName, st.just(REPRESENTATION), HEX40, HEX64)
+    | st.builds(RecordName, st.sampled_from([GRANT, REFUSAL]), HEX40, HEX32)
+    | st.builds(RecordName, st.just(ENTRY), HEX40)
 )
 
 
@@ -51,12 +52,12 @@ def test_what_is_no_name_is_none(name: bytes) -> None:
 
 def test_the_names_that_stores_use_are_names() -> None:
     """Claims and notes are none: they are of the moment."""
-    assert parse(record_names.grant(KEY, ALICE)) == RecordName(Sort.GRANT, KEY.name, ALICE)
-    assert parse(record_names.refusal(KEY, ALICE)) == RecordName(Sort.REFUSAL, KEY.name, ALICE)
-    assert parse(record_names.recency(KEY)) == RecordName(Sort.RECENCY, KEY.name)
+    assert parse(record_names.grant(KEY, ALICE)) == RecordName(GRANT, KEY.name, ALICE)
+    assert parse(record_names.refusal(KEY, ALICE)) == RecordName(REFUSAL, KEY.name, ALICE)
+    assert parse(record_names.recency(KEY)) == RecordName(ENTRY, KEY.name)
     digest = HELD.digest
     name = record_names.representation(KEY, digest)
-    assert parse(name) == RecordName(Sort.REPRESENTATION, KEY.name, digest)
+    assert parse(name) == RecordName(REPRESENTATION, KEY.name, digest)
     assert parse(record_names.unstorable(KEY)) is None
     assert parse(record_names.epoch(ALICE, b"0" * 16)) is None
 
@@ -88,8 +89,8 @@ class Archives:
         store, archive = await self.make()
         await self.fill(store)
         pairs = await self.dumped(archive)
-        sorts = sorted(parse(name).sort.name for name, _ in pairs)  # type: ignore[union-attr]
-        assert sorts == sorted(["REPRESENTATION", "GRANT", "RECENCY"] * 2)
+        sorts = sorted(parse(name).kind.letter for name, _ in pairs)  # type: ignore[union-attr]
+        assert sorts == sorted("rgl" * 2)
         for make in (self.make, self.make_memory, self.make_redis):
             other, into = await make()
             assert await into.admit(pairs) == len(pairs)
@@ -122,19 +123,25 @@ class Archives:
     async def test_what_is_not_ours_is_left_out(self: Any) -> None:
         """Garbage, other secrets and versions, other names, and what has expired."""
         name = record_names.grant(KEY, ALICE)
-        good = CODEC.grant(name, grant(reactor.seconds()))
+        good = CODEC.seal(GRANT, name, grant(reactor.seconds()))
         content = record_names.representation(KEY, HELD.digest)
         pairs = [
             (name, b"garbage"),
-            (name, Codec(b"other").grant(name, grant(reactor.seconds()))),
+            (name, Codec(b"other").seal(GRANT, name, grant(reactor.seconds()))),
             (name, good[:1] + bytes([VERSION + 1]) + good[2:]),
             (record_names.grant(KEY, BOB), good),
             (b"{}:g:x", good),
-            (name, CODEC.grant(name, grant(1.0, expires_at=2.0))),
+            (name, CODEC.seal(GRANT, name, grant(1.0, expires_at=2.0))),
             (content, b"garbage"),
-            (record_names.representation(KEY, OTHER.digest), CODEC.representation(content, HELD)),
+            (
+                record_names.representation(KEY, OTHER.digest),
+                CODEC.seal(REPRESENTATION, content, HELD),
+            ),
             (record_names.recency(KEY), b"garbage"),
-            (record_names.refusal(KEY, ALICE), CODEC.time(record_names.refusal(KEY, ALICE), 1.0)),
+            (
+                record_names.refusal(KEY, ALICE),
+                CODEC.seal(REFUSAL, record_names.refusal(KEY, ALICE), 1.0),
+            ),
         ]
         _, into = await self.make()
         assert await into.admit(pairs) == 0
@@ -167,7 +174,7 @@ class Archives:
             )
         await self.settle(store)
         pairs = await self.dumped(archive)
-        contents = [name for name, _ in pairs if parse(name).sort is Sort.REPRESENTATION]  # type: ignore[union-attr]
+        contents = [name for name, _ in pairs if parse(name).kind is REPRESENTATION]  # type: ignore[union-attr]
         expected = [
             record_names.representation(CacheKey(b"/%d" % number), held(b"[%d]" % number).digest)
             for number in reversed(range(count))
@@ -213,7 +220,7 @@ class Memory(Archives, Stores):
         into = MemoryArchive(reactor, store, CODEC, archive.threads)
         newest = store.names()[0]
         await into.admit(pairs)
-        assert store.size <= 10_000
+        assert store.records.size <= 10_000
         assert store.names()[0] == newest
 
 

@@ -14,7 +14,8 @@ from ghmirror_tw.caching.records import Entry, Grant, Representation
 from ghmirror_tw.caching.representations import representation_of
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.store.codec import MAGIC, VERSION, Codec, is_whole
+from ghmirror_tw.store.codec import MAGIC, VERSION, Codec
+from ghmirror_tw.store.record_kinds import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION, is_whole
 
 CODEC = Codec(b"secret")
 NAME = b"{0123}:g:abc"
@@ -68,39 +69,39 @@ REPRESENTATIONS = st.builds(
 def test_grants_come_back(secret: bytes, name: bytes, grant: Grant) -> None:
     """As they were, under their own name."""
     codec = Codec(secret)
-    assert codec.open_grant(name, codec.grant(name, grant)) == grant
+    assert codec.open(GRANT, name, codec.seal(GRANT, name, grant)) == grant
 
 
 @given(SECRETS, st.binary(max_size=40), ENTRIES)
 def test_entries_come_back(secret: bytes, name: bytes, entry: Entry) -> None:
     """As they were, under their own name."""
     codec = Codec(secret)
-    assert codec.open_entry(name, codec.entry(name, entry)) == entry
+    assert codec.open(ENTRY, name, codec.seal(ENTRY, name, entry)) == entry
 
 
 @given(SECRETS, st.binary(max_size=40), TIMES)
 def test_times_come_back(secret: bytes, name: bytes, at: float) -> None:
     """As they were, under their own name."""
     codec = Codec(secret)
-    assert codec.open_time(name, codec.time(name, at)) == at
+    assert codec.open(REFUSAL, name, codec.seal(REFUSAL, name, at)) == at
 
 
 @given(SECRETS, st.binary(max_size=40), REPRESENTATIONS)
 def test_representations_come_back(secret: bytes, name: bytes, stored: Representation) -> None:
     """As they were, under their own name."""
     codec = Codec(secret)
-    assert codec.open_representation(name, codec.representation(name, stored)) == stored
+    assert codec.open(REPRESENTATION, name, codec.seal(REPRESENTATION, name, stored)) == stored
 
 
 @given(GRANTS, st.data())
 def test_no_byte_of_a_sealed_grant_can_be_changed(grant: Grant, data: st.DataObject) -> None:
     """Whatever is changed, cut off or added, the grant is not there any more."""
-    blob = CODEC.grant(NAME, grant)
+    blob = CODEC.seal(GRANT, NAME, grant)
     at = data.draw(st.integers(0, len(blob) - 1))
     changed = data.draw(st.integers(1, 255))
     flipped = blob[:at] + bytes([blob[at] ^ changed]) + blob[at + 1 :]
     for other in (flipped, blob[:at], blob + b"\0"):
-        assert CODEC.open_grant(NAME, other) is None
+        assert CODEC.open(GRANT, NAME, other) is None
 
 
 @given(REPRESENTATIONS, st.data())
@@ -109,10 +110,10 @@ def test_no_byte_of_a_representation_can_be_changed(
 ) -> None:
     """Its content is what its digest covers, with a secret or without; only packing may differ."""
     for codec in (CODEC, Codec()):
-        blob = codec.representation(NAME, stored)
+        blob = codec.seal(REPRESENTATION, NAME, stored)
         at = data.draw(st.integers(0, len(blob) - 1))
         flipped = blob[:at] + bytes([blob[at] ^ data.draw(st.integers(1, 255))]) + blob[at + 1 :]
-        opened = codec.open_representation(NAME, flipped)
+        opened = codec.open(REPRESENTATION, NAME, flipped)
         if opened is not None:
             assert opened.content() == stored.content()
             assert opened.fields == stored.fields
@@ -124,11 +125,11 @@ def test_garbage_is_nothing(garbage: bytes) -> None:
     header = bytes([MAGIC, VERSION])
     for codec in (CODEC, Codec()):
         for blob in (garbage, header + garbage):
-            assert codec.open_grant(NAME, blob) is None
-            assert codec.open_entry(NAME, blob) is None
-            assert codec.open_representation(NAME, blob) is None
+            assert codec.open(GRANT, NAME, blob) is None
+            assert codec.open(ENTRY, NAME, blob) is None
+            assert codec.open(REPRESENTATION, NAME, blob) is None
     for nothing in (None, b""):
-        assert CODEC.open_time(NAME, nothing) is None
+        assert CODEC.open(REFUSAL, NAME, nothing) is None
 
 
 def unsealed(kind: bytes, *values: object) -> bytes:
@@ -141,8 +142,8 @@ def test_an_entry_of_an_earlier_version_is_read(complete: bool) -> None:
     """It tells of a full page whether it was complete; that is known in another way now."""
     blob = unsealed(b"E", b"d" * 32, True, 3, b"<x>", None, b"alice", None, complete)
     entry = Entry("64" * 32, 2.0, 1.0, True, 3, b"<x>", None, "alice")
-    assert Codec().open_entry(NAME, blob) == entry
-    assert Codec().entry(NAME, entry) == unsealed(
+    assert Codec().open(ENTRY, NAME, blob) == entry
+    assert Codec().seal(ENTRY, NAME, entry) == unsealed(
         b"E", b"d" * 32, True, 3, b"<x>", None, b"alice", None, False
     )
 
@@ -164,34 +165,34 @@ def test_an_entry_of_an_earlier_version_is_read(complete: bool) -> None:
 def test_a_payload_of_other_values_is_nothing(values: tuple[object, ...]) -> None:
     """Where there is no seal, each value is still of the type that it has to be."""
     good = (b"d" * 32, b'"t"', None, None, 1.0, True, None, False)
-    assert Codec().open_grant(NAME, unsealed(b"G", *good)) is not None
+    assert Codec().open(GRANT, NAME, unsealed(b"G", *good)) is not None
     blob = unsealed(b"G", *values)
     if values[1:2] == ('"text"',):  # MessagePack's texts are bytes to us, as good as any others
-        assert Codec().open_grant(NAME, blob) is not None
+        assert Codec().open(GRANT, NAME, blob) is not None
     else:
-        assert Codec().open_grant(NAME, blob) is None
+        assert Codec().open(GRANT, NAME, blob) is None
 
 
 def test_a_record_is_bound_to_its_name_its_kind_and_its_secret() -> None:
     """Copied elsewhere, or read by somebody with another secret or none, it is nothing."""
-    time = CODEC.time(NAME, 1.0)
-    assert CODEC.open_time(NAME + b"x", time) is None
-    assert CODEC.open_entry(NAME, time) is None
-    assert Codec(b"other").open_time(NAME, time) is None
-    assert Codec().open_time(NAME, time) is None
-    assert CODEC.open_time(NAME, Codec().time(NAME, 1.0)) is None
+    time = CODEC.seal(REFUSAL, NAME, 1.0)
+    assert CODEC.open(REFUSAL, NAME + b"x", time) is None
+    assert CODEC.open(ENTRY, NAME, time) is None
+    assert Codec(b"other").open(REFUSAL, NAME, time) is None
+    assert Codec().open(REFUSAL, NAME, time) is None
+    assert CODEC.open(REFUSAL, NAME, Codec().seal(REFUSAL, NAME, 1.0)) is None
 
 
 def test_a_newer_version_is_not_read() -> None:
     """Nobody knows what it means."""
-    blob = bytearray(Codec().time(NAME, 1.0))
+    blob = bytearray(Codec().seal(REFUSAL, NAME, 1.0))
     blob[1] = VERSION + 1
-    assert Codec().open_time(NAME, bytes(blob)) is None
+    assert Codec().open(REFUSAL, NAME, bytes(blob)) is None
 
 
 def test_a_refusal_of_a_newer_version_counts() -> None:
     """By its header, which all versions share, and now at the latest; nothing else counts."""
-    blob = bytearray(CODEC.time(NAME, 5.0))
+    blob = bytearray(CODEC.seal(REFUSAL, NAME, 5.0))
     assert CODEC.refused_at(NAME, bytes(blob), 9.0) == 5.0
     assert CODEC.refused_at(b"other", bytes(blob), 9.0) == 0.0
     blob[1] = VERSION + 1
@@ -203,11 +204,11 @@ def test_a_refusal_of_a_newer_version_counts() -> None:
 
 def test_an_epoch() -> None:
     """It is sealed for its name, as all records are."""
-    sealed = CODEC.epoch(NAME, b"12345678")
-    assert CODEC.open_epoch(NAME, sealed) == b"12345678"
-    for wrong in (None, b"junk", sealed[:-1], Codec(b"other").epoch(NAME, b"12345678")):
-        assert CODEC.open_epoch(NAME, wrong) is None
-    assert CODEC.open_epoch(b"other", sealed) is None
+    sealed = CODEC.seal(EPOCH, NAME, b"12345678")
+    assert CODEC.open(EPOCH, NAME, sealed) == b"12345678"
+    for wrong in (None, b"junk", sealed[:-1], Codec(b"other").seal(EPOCH, NAME, b"12345678")):
+        assert CODEC.open(EPOCH, NAME, wrong) is None
+    assert CODEC.open(EPOCH, b"other", sealed) is None
 
 
 def test_what_does_not_unpack_to_its_digest_is_not_whole() -> None:
@@ -231,7 +232,7 @@ def test_a_secret_is_not_shown() -> None:
 def test_records_are_small() -> None:
     """What is stored for a grant is a few hundred bytes."""
     grant = Grant("ab" * 32, b'"%s"' % (b"c" * 64), None, None, 1.0, 2.0, principal="octocat")
-    assert len(CODEC.grant(NAME, grant)) < 200
+    assert len(CODEC.seal(GRANT, NAME, grant)) < 200
 
 
 def test_grants_of_before_scopes_were_stored_are_read() -> None:
@@ -242,9 +243,9 @@ def test_grants_of_before_scopes_were_stored_are_read() -> None:
     )
     head = struct.pack(">BBcBddI", MAGIC, VERSION, b"G", 0, 1.0, grant.expires_at, len(payload))
     codec = Codec()
-    assert codec.open_grant(NAME, head + payload) == grant
+    assert codec.open(GRANT, NAME, head + payload) == grant
     # For them, what permits nothing was restored.
-    assert codec.grant(NAME, grant) == head + payload[:-1] + b"\xc3"
+    assert codec.seal(GRANT, NAME, grant) == head + payload[:-1] + b"\xc3"
 
 
 # Secrets.
@@ -262,7 +263,7 @@ def test_a_fingerprint_seals_nothing() -> None:
     """The keyed state is not used up by it, nor by a record."""
     codec = Codec(b"secret")
     assert codec.fingerprint == codec.fingerprint
-    assert codec.time(NAME, 1.0) == CODEC.time(NAME, 1.0)
+    assert codec.seal(REFUSAL, NAME, 1.0) == CODEC.seal(REFUSAL, NAME, 1.0)
     assert codec.fingerprint == CODEC.fingerprint
 
 
@@ -274,10 +275,10 @@ def test_records_of_any_kind_open(
     other, plain = Codec(b"other"), Codec()
     for codec in (CODEC, plain):
         for blob in (
-            codec.grant(NAME, grant),
-            codec.entry(NAME, entry),
-            codec.representation(NAME, representation),
-            codec.time(NAME, at),
+            codec.seal(GRANT, NAME, grant),
+            codec.seal(ENTRY, NAME, entry),
+            codec.seal(REPRESENTATION, NAME, representation),
+            codec.seal(REFUSAL, NAME, at),
         ):
             assert codec.opens(NAME, blob)
             assert not other.opens(NAME, blob)

@@ -14,6 +14,8 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import memory_store as memory_module
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
+from ghmirror_tw.store.record_kinds import GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
 from tests.harness.home import reactor
 from tests.unit.store.contract import (
@@ -54,17 +56,17 @@ class Bounds(SynchronousTestCase):
 
     def test_what_was_used_last_is_named_first(self) -> None:
         """And what came from a copy last of all, the first of it first, until it is used."""
-        names = [("representation", key.name, HELD.digest) for key in (KEY, OTHER_KEY)]
+        names = [RecordName(REPRESENTATION, key.name, HELD.digest) for key in (KEY, OTHER_KEY)]
         self.store.hold(KEY, HELD)
         self.store.hold(OTHER_KEY, HELD)
         assert self.store.names() == names[::-1]
         self.store.held(KEY, (HELD.digest,))
         assert self.store.names() == names
-        copied = [("refusal", KEY.name, ALICE), ("refusal", KEY.name, BOB)]
+        copied = [RecordName(REFUSAL, KEY.name, ALICE), RecordName(REFUSAL, KEY.name, BOB)]
         for name in copied:
             assert self.store.admit(name, 1.0)
         assert self.store.names() == names + copied
-        self.store.resize(self.store.size - 1)
+        self.store.resize(self.store.records.size - 1)
         assert self.store.names() == names + copied[:1]
         self.known()
         assert self.store.names() == [copied[0], *names]
@@ -73,10 +75,10 @@ class Bounds(SynchronousTestCase):
         """Of all kinds, and names: with many of them it would hold up everything for long."""
         self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         self.store.deny(OTHER_KEY, ALICE, 1.0)
-        self.store.admit(("refusal", KEY.name, BOB), 1.0)
+        self.store.admit(RecordName(REFUSAL, KEY.name, BOB), 1.0)
         for _ in "12":  # the first time it sees through names and fields, then through the rest
             gc.collect()
-        for records in (self.store._records, self.store._cold):
+        for records in (self.store.records._records, self.store.records._cold):
             assert records
             for name, kept in records.items():
                 assert not gc.is_tracked(name)
@@ -101,21 +103,21 @@ class Bounds(SynchronousTestCase):
         """What was used least recently goes first, and the figures say so."""
         store = self.store = MemoryStore(self.clock, 20_000)
         self.fill(20)
-        assert store.size <= 20_000
-        assert store.evictions > 0
+        assert store.records.size <= 20_000
+        assert store.records.evictions > 0
         assert self.known(key=CacheKey(b"/0")).grant is not None
         assert self.known(key=CacheKey(b"/1")) == Known()
-        assert store.grants < 20
+        assert store.records.grants < 20
 
     def test_made_smaller(self) -> None:
         """It lets go of what is too much bit by bit, so that it holds up nobody."""
         self.fill(400)
         self.store.resize(10_000)
-        assert self.store.evictions == 500
-        assert self.store.size > 10_000
+        assert self.store.records.evictions == 500
+        assert self.store.records.size > 10_000
         self.clock.advance(0)
         self.clock.advance(0)
-        assert self.store.size <= 10_000
+        assert self.store.records.size <= 10_000
         assert self.clock.getDelayedCalls() == []
 
     def test_closed_while_it_is_made_smaller(self) -> None:
@@ -146,11 +148,11 @@ class Bounds(SynchronousTestCase):
         self.store.freshen(KEY, ALICE, grant(1.0), entry())
         for number in range(40):
             self.store.freshen(CacheKey(b"/%d" % number), BOB, grant(1.0), entry())
-            assert ("grant", KEY.name, ALICE) not in self.store.names()
+            assert RecordName(GRANT, KEY.name, ALICE) not in self.store.names()
         self.store = MemoryStore(self.clock, 6_000)
         self.store.freshen(KEY, ALICE, grant(0.5), entry())
         self.store.deny(KEY, ALICE, 2.0)
-        assert self.store.grants == 0
+        assert self.store.records.grants == 0
 
     def test_only_so_many_beginnings_are_remembered(self) -> None:
         """Of the others, a request that found no epoch gets none."""
