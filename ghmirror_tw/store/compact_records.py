@@ -47,8 +47,8 @@ _REPRESENTATION_BYTES: Final = 420
 _ENCODED_BYTES: Final = 270
 _LINE_BYTES: Final = 120
 
-#: How many recency lists are cached as tuples of entries.
-_CACHED_LISTS: Final = 256
+#: How many records of each kind are cached decoded; it takes 4 µs to decode one.
+_CACHED: Final = 256
 #: How many different sets of fields are stored once for all representations that have them.
 _MOST_FIELDS: Final = 1000
 #: A field with a file name, which no other representation has.
@@ -139,9 +139,9 @@ def _encode_list(entries: tuple[Entry, ...]) -> bytes:
     return b"".join(parts)
 
 
-@lru_cache(_CACHED_LISTS)
+@lru_cache(_CACHED)
 def entries_of(compact: Any) -> tuple[Entry, ...]:
-    """Return a recency list. It is cached, because it is looked up and soon written again."""
+    """Return a recency list."""
     entries, position = [], 1
     while position < len(compact):
         *times, length = _TIMES_AND_LENGTH.unpack_from(compact, position)
@@ -152,11 +152,13 @@ def entries_of(compact: Any) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
+@lru_cache(_CACHED)
 def grant_of(compact: Any) -> Grant:
     """Return a grant."""
     return cast("Grant", _decode(GRANT, compact))
 
 
+@lru_cache(_CACHED)
 def epoch_of(compact: Any) -> bytes:
     """Return an epoch."""
     return cast("bytes", _decode(EPOCH, compact))

@@ -7,10 +7,11 @@ values are MessagePack. Only a representation has content behind them.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import isfinite
 from operator import attrgetter
+from types import NoneType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgpack
@@ -29,6 +30,13 @@ _NO_TIME: Final = 0.0
 _NO_TIMES: Final = (_NO_TIME, _NO_TIME)
 #: The optional values at the end of a grant; they are left out where all are None.
 _NOTHING_MORE: Final = (None, None, None, None, None)
+
+
+_BYTES: Final = frozenset({bytes})
+_OPTIONAL: Final = frozenset[Any]({bytes, NoneType})
+_FLOAT: Final = frozenset({float})
+_INT: Final = frozenset({int})
+_BOOL: Final = frozenset({bool})
 
 
 class MalformedRecordError(Exception):
@@ -73,26 +81,19 @@ def _take(value: Any, *types: type[Any] | None) -> Any:
     return value
 
 
-def _finite(value: Any) -> float:
-    at: float = _take(value, float)
-    if not isfinite(at):
-        raise MalformedRecordError
-    return at
-
-
 def _text(value: Any) -> str:
     return str(_take(value, bytes).decode("ascii"))
 
 
-def _entity_tag(value: Any) -> bytes | None:
-    tag: bytes | None = _take(value, bytes, None)
-    if tag is not None and not is_entity_tag(tag):
-        raise MalformedRecordError
-    return tag
+def _check(values: list[Any], types: Sequence[frozenset[Any]]) -> None:
+    """Check that each of the first *values* is of one of its *types*."""
+    for value, allowed in zip(values, types, strict=False):
+        if type(value) not in allowed:
+            raise MalformedRecordError
 
 
-def _login(value: Any) -> str | None:
-    return None if value is None else _text(value)
+def _decoded(login: bytes | None) -> str | None:
+    return None if login is None else login.decode("ascii")
 
 
 def _encoded(login: str | None) -> bytes | None:
@@ -147,27 +148,31 @@ def _values_of_grant(grant: Grant) -> tuple[Any, ...]:
     )
 
 
+_GRANT_TYPES: Final = (
+    *(_BYTES, _OPTIONAL, _OPTIONAL, _OPTIONAL, _FLOAT, _BOOL, _OPTIONAL, _BOOL),
+    *([_OPTIONAL] * len(_NOTHING_MORE)),
+)
+
+
 def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
-    digest, etag, modified, link, validated_at, shareable, principal, restored, *more = values
-    _take(restored, bool)
-    # Records that were written before these fields were stored have none of them.
-    more += _NOTHING_MORE[len(more) :]
-    scopes, sso, poll_interval, varied, epoch = more
+    # Records that were written before the last fields were stored have none of them.
+    values += [None] * (len(_GRANT_TYPES) - len(values))
+    _check(values, _GRANT_TYPES)
+    digest, etag, modified, link, validated_at, shareable, principal, _restored, *more = values
+    if not isfinite(validated_at) or not (etag is None or is_entity_tag(etag)):
+        raise MalformedRecordError
+    login = _decoded(principal)
     return Grant(
-        digest=_take(digest, bytes).hex(),
-        etag=_entity_tag(etag),
-        last_modified=_take(modified, bytes, None),
-        link=_take(link, bytes, None),
-        asked_at=asked_at,
-        validated_at=_finite(validated_at),
-        shareable=_take(shareable, bool),
-        principal=_login(principal),
-        expires_at=expires_at,
-        scopes=_take(scopes, bytes, None),
-        sso=_take(sso, bytes, None),
-        poll_interval=_take(poll_interval, bytes, None),
-        varied=_take(varied, bytes, None),
-        epoch=_take(epoch, bytes, None),
+        digest.hex(),
+        etag,
+        modified,
+        link,
+        asked_at,
+        validated_at,
+        shareable,
+        login,
+        expires_at,
+        *more,
     )
 
 
@@ -187,18 +192,22 @@ def _values_of_entry(entry: Entry) -> tuple[Any, ...]:
     )
 
 
+_ENTRY_TYPES: Final = (_BYTES, _BOOL, _INT, _OPTIONAL, _OPTIONAL, _OPTIONAL, _OPTIONAL)
+
+
 def _entry(validated_at: float, brought_at: float, values: list[Any], _: bytes) -> Entry:
+    _check(values, _ENTRY_TYPES)
     digest, shareable, size, link, modified, principal, supersedes, _ = values
     return Entry(
-        digest=_take(digest, bytes).hex(),
-        brought_at=brought_at,
-        validated_at=validated_at,
-        shareable=_take(shareable, bool),
-        size=_take(size, int),
-        link=_take(link, bytes, None),
-        last_modified=_take(modified, bytes, None),
-        principal=_login(principal),
-        supersedes=None if supersedes is None else _take(supersedes, bytes).hex(),
+        digest.hex(),
+        brought_at,
+        validated_at,
+        shareable,
+        size,
+        link,
+        modified,
+        _decoded(principal),
+        None if supersedes is None else supersedes.hex(),
     )
 
 
