@@ -1,1 +1,1 @@
-"""The records of the store in Redis: keys and Lua scripts."""
+"""The records of the store in Redis: keys, commands and Lua scripts, history, locks."""

@@ -1,4 +1,4 @@
-"""The records in Redis, to be copied and put back."""
+"""The records in Redis, to be copied to snapshots and restored from them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from txredisapi import ResponseError
 from zope.interface import implementer
 
 from ghmirror_tw.caching.records import Entry, recency_list
-from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
+from ghmirror_tw.redis import Command, Node, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.redis_records import RedisRecords
-from ghmirror_tw.redis_store.restore_commands import putting
+from ghmirror_tw.redis_store.restore_commands import restore_command
 from ghmirror_tw.store.record_kinds import ENTRY
 from ghmirror_tw.store.store_interface import IArchive, Pair
 
 T = TypeVar("T")
 
-#: Nobody waits for these, so they may take long, in seconds; but not for ever.
+#: The replies to commands that have stored a record. Not a set: some replies are not hashable.
+_STORED: Final = (1, "OK", b"OK")
+
+#: The timeout of each command, in seconds: no client waits for these.
 _TIMEOUT_S: Final = 10.0
-#: How many keys a server looks at in one step of going through all: less than a millisecond's work.
+#: How many keys one SCAN visits, which takes less than a millisecond.
 _SCAN: Final = 500
-#: How many small records, and how many bytes of content, are asked for at a time.
+#: How many small records, and how many bytes of content, are read in one pipeline.
 _BATCH: Final = 100
 _BATCH_BYTES: Final = 1024 * 1024
-#: How many names are put in order at a time: some milliseconds' work.
+#: How many names are sorted in one go, which takes some milliseconds.
 _SORTED_AT_ONCE: Final = 5000
 
 
@@ -51,114 +53,119 @@ class RedisArchive:
     # Copying: neither refusals nor epochs, since restored grants permit nothing.
 
     async def dump(self) -> AsyncGenerator[list[Pair]]:
-        """Give all records; of representations, those first that were validated last."""
+        """Yield all records, and representations in the order of their last validation."""
         async for pairs in self._contents():
             yield pairs
         async for pairs in self._values("{*}:g:*"):
             yield pairs
 
-    async def _ask(self, node: Node, *commands: Command) -> list[Reply]:
+    async def _read(self, node: Node, *commands: Command) -> list[Reply]:
         replies: list[Reply] = await node.ask(commands, Purpose.READ, _TIMEOUT_S)
         return replies
 
     async def _names(self, pattern: str) -> AsyncGenerator[tuple[Node, list[bytes]]]:
-        """Give the names that match, in batches, each with the server that has them."""
+        """Yield the names that match, in batches, each with its node."""
         prefix = self.records.key(b"")
         match = prefix + pattern.encode("ascii")
         for node in self.records.servers.nodes():
             cursor = b"0"
             while True:
                 scan = Command((b"SCAN", cursor, b"MATCH", match, b"COUNT", b"%d" % _SCAN))
-                (reply,) = await self._ask(node, scan)
+                (reply,) = await self._read(node, scan)
                 if isinstance(reply, ResponseError):
                     raise RedisUnavailableError("refused", str(reply))
                 cursor, keys = reply
-                for some in _batches(keys or (), _BATCH):
-                    yield node, [key.removeprefix(prefix) for key in some]
+                for batch in _batches(keys or (), _BATCH):
+                    yield node, [key.removeprefix(prefix) for key in batch]
                 if cursor == b"0":
                     break
 
     async def _values(self, pattern: str) -> AsyncGenerator[list[Pair]]:
-        """Give the small records whose names match."""
+        """Yield the small records whose names match."""
         async for node, found in self._names(pattern):
             gets = [Command((b"GET", self.records.key(name)), large=True) for name in found]
-            replies = await self._ask(node, *gets)
+            replies = await self._read(node, *gets)
             yield [pair for pair in zip(found, replies, strict=True) if isinstance(pair[1], bytes)]
 
     async def _contents(self) -> AsyncGenerator[list[Pair]]:
-        """Give recency lists and the representations in them."""
-        lists = _Ordered()
+        """Yield recency lists, and the representations in them."""
+        lists = _SortedNames()
         async for node, found in self._names("{*}:l"):
-            asked = [Command((b"HVALS", self.records.key(name)), large=True) for name in found]
-            for name, blobs in zip(found, await self._ask(node, *asked), strict=True):
+            reads = [Command((b"HVALS", self.records.key(name)), large=True) for name in found]
+            for name, blobs in zip(found, await self._read(node, *reads), strict=True):
                 if isinstance(blobs, list):
                     lists.add(max(map(_validated_at, blobs), default=0.0), name)
-        for some in _batches(lists.falling(), _BATCH):
-            async for pairs in self._of_lists([name for _, name in some]):
+        for batch in _batches(lists.latest_first(), _BATCH):
+            async for pairs in self._of_lists([name for _, name in batch]):
                 yield pairs
 
     async def _of_lists(self, found: list[bytes]) -> AsyncGenerator[list[Pair]]:
-        listed = await self._each(found, lambda name: (b"HVALS", self.records.key(name)))
+        listed = await self._read_each(found, lambda name: (b"HVALS", self.records.key(name)))
         contents: list[tuple[int, bytes]] = []
         pairs: list[Pair] = []
         for name, blobs in zip(found, listed, strict=True):
-            mine = blobs if isinstance(blobs, list) else []
-            pairs += [(name, blob) for blob in mine]
-            opened = (self.records.codec.open(ENTRY, name, blob) for blob in mine)
+            entry_blobs = blobs if isinstance(blobs, list) else []
+            pairs += [(name, blob) for blob in entry_blobs]
+            opened = (self.records.codec.open(ENTRY, name, blob) for blob in entry_blobs)
             contents += [
-                (entry.size, _content_of(name, entry))
+                (entry.size, _representation_name(name, entry))
                 for entry in recency_list(each for each in opened if each is not None)
             ]
         yield pairs
         for names in _by_size(contents):
-            blobs = await self._each(names, lambda name: (b"GET", self.records.key(name)))
+            blobs = await self._read_each(names, lambda name: (b"GET", self.records.key(name)))
             yield [pair for pair in zip(names, blobs, strict=True) if isinstance(pair[1], bytes)]
 
-    async def _each(self, names: Sequence[bytes], command: Any) -> list[Reply]:
-        """Ask about each name whoever has it."""
+    async def _read_each(self, names: Sequence[bytes], command: Any) -> list[Reply]:
+        """Return the reply to *command* for each name, from the node that has it."""
         servers = self.records.servers
         if not servers.sharded:
             (node,) = servers.nodes()
-            return await self._ask(node, *(Command(command(name), large=True) for name in names))
-        asked = [
+            return await self._read(node, *(Command(command(name), large=True) for name in names))
+        reads = [
             servers.ask(
                 _slot_of(name), (Command(command(name), large=True),), Purpose.READ, _TIMEOUT_S
             )
             for name in names
         ]
-        return [replies[0] for replies in await gatherResults(asked, consumeErrors=True)]
+        return [replies[0] for replies in await gatherResults(reads, consumeErrors=True)]
 
-    # Putting back.
+    # Restoring.
 
     async def admit(self, pairs: Sequence[Pair]) -> int:
-        """Put records back, over nothing or over older ones only."""
-        sent = [
+        """Restore records if none or older ones are stored; return how many were."""
+        commands = [
             (name, command)
             for name, blob in pairs
-            if (command := putting(self.records, name, blob))
+            if (command := restore_command(self.records, name, blob))
         ]
-        servers, admitted = self.records.servers, 0
-        for some in _batches(sent, _BATCH):
-            if servers.sharded:
-                asked = [
-                    servers.ask(_slot_of(name), (command,), Purpose.WRITE, _TIMEOUT_S)
-                    for name, command in some
-                ]
-                replies = [each[0] for each in await gatherResults(asked, consumeErrors=True)]
-            else:
-                commands = [command for _, command in some]
-                replies = await servers.ask(b"", commands, Purpose.WRITE, _TIMEOUT_S)
-            admitted += sum(reply == 1 or reply in {"OK", b"OK"} for reply in replies if reply)
+        admitted = 0
+        for batch in _batches(commands, _BATCH):
+            admitted += sum(map(_is_stored, await self._write_each(batch)))
         return admitted
 
+    async def _write_each(self, commands: Sequence[tuple[bytes, Command]]) -> list[Reply]:
+        """Return the reply to each command, from the node that has the name beside it."""
+        servers = self.records.servers
+        if not servers.sharded:
+            replies: list[Reply] = await servers.ask(
+                b"", [command for _, command in commands], Purpose.WRITE, _TIMEOUT_S
+            )
+            return replies
+        writes = [
+            servers.ask(_slot_of(name), (command,), Purpose.WRITE, _TIMEOUT_S)
+            for name, command in commands
+        ]
+        return [each[0] for each in await gatherResults(writes, consumeErrors=True)]
+
     def is_full(self) -> bool:
-        """Leave it to Redis what it keeps."""
+        """Return False: Redis evicts by its own policy."""
         return False
 
-    # The mark, one on each server, so that it is lost with what the server has.
+    # The mark, one on each server, so that it is lost together with the server's records.
 
     async def mark(self) -> str | None:
-        """Return the marks of all servers, whatever their order, and renew their lives."""
+        """Return the marks of all servers, sorted, and renew their lives."""
         life = self.records.life(self.records.ttl_s)
         marks = []
         for node in self._writable():
@@ -171,7 +178,7 @@ class RedisArchive:
         return " ".join(sorted(marks))
 
     async def mark_filled(self) -> None:
-        """Put a new mark on all servers."""
+        """Store a new mark on all servers."""
         life = self.records.life(self.records.ttl_s)
         mark = uuid4().hex.encode("ascii")
         for node in self._writable():
@@ -184,11 +191,11 @@ class RedisArchive:
                     raise RedisUnavailableError("refused", str(reply))
 
     async def filled_by_others(self) -> str | None:
-        """Return which other fleet filled a server last."""
+        """Return the other fleet that filled a server last; None: there is none."""
         for node in self._writable():
             command = Command((b"GET", node.mark_key))
             (found,) = await node.ask((command,), Purpose.WRITE, _TIMEOUT_S)
-            # A mark of a version that did not name the fleet has no equals sign.
+            # Marks of versions before the fleet was named in them have no equals sign.
             if isinstance(found, bytes) and b"=" in found and found != self._fleet.encode():
                 return found.decode("utf-8", "replace")
         return None
@@ -199,19 +206,19 @@ class RedisArchive:
         return f"api_url={self.api_url} fingerprint={self.records.codec.fingerprint or 'none'}"
 
     def _of_fleet(self, key: bytes) -> bytes:
-        """Return a key that no other fleet has."""
+        """Return a key of this fleet alone."""
         return key + b":" + hashlib.sha256(self._fleet.encode()).hexdigest()[:8].encode()
 
     def _writable(self) -> tuple[Any, ...]:
         nodes: tuple[Any, ...] = self.records.servers.primaries()
         return nodes
 
-    # Who does it.
+    # Leases.
 
     async def acquire_lease(self, what: str, owner: str, lease_s: float) -> bool:
         """Take a lease, or keep it on."""
         lease = b"%d" % round(lease_s * 1000)
-        return bool(await self._lease(scripts.TAKE, what, owner.encode(), lease))
+        return bool(await self._lease(scripts.ACQUIRE_LEASE, what, owner.encode(), lease))
 
     async def release_lease(self, what: str, owner: str) -> None:
         """End a lease."""
@@ -229,8 +236,8 @@ class RedisArchive:
 
 
 @define(eq=False)
-class _Ordered:
-    """Puts names in order, a part at a time: all at once would hold up the reactor."""
+class _SortedNames:
+    """Sorts names by time, in parts: sorting all of them at once would block the reactor."""
 
     _parts: list[list[tuple[float, bytes]]] = field(init=False, factory=lambda: [[]])
 
@@ -242,14 +249,14 @@ class _Ordered:
             last.sort(reverse=True)
             self._parts.append([])
 
-    def falling(self) -> Iterator[tuple[float, bytes]]:
-        """Give all, the latest first."""
+    def latest_first(self) -> Iterator[tuple[float, bytes]]:
+        """Yield all names, the latest first."""
         self._parts[-1].sort(reverse=True)
         return heapq.merge(*self._parts, reverse=True)
 
 
 def _validated_at(blob: bytes) -> float:
-    """Return when an entry was last validated, by the header that all versions share."""
+    """Return the last validation of an entry, from the header that all versions share."""
     try:
         (at,) = struct.unpack_from(">d", blob, 4)
     except struct.error:
@@ -257,8 +264,13 @@ def _validated_at(blob: bytes) -> float:
     return float(at)
 
 
-def _content_of(list_name: bytes, entry: Entry) -> bytes:
+def _representation_name(list_name: bytes, entry: Entry) -> bytes:
     return list_name.removesuffix(b"l") + b"r:" + entry.digest.encode("ascii")
+
+
+def _is_stored(reply: Reply) -> bool:
+    """Return whether a SET or a script has stored its record; a reply may be of any type."""
+    return reply in _STORED
 
 
 def _slot_of(name: bytes) -> bytes:
@@ -277,7 +289,7 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _by_size(contents: Iterable[tuple[int, bytes]]) -> Iterator[list[bytes]]:
-    """Give names in batches whose contents are not too large together."""
+    """Yield names in batches whose contents together are not too large."""
     batch: list[bytes] = []
     total = 0
     for size, name in contents:

@@ -1,22 +1,24 @@
-"""The history of Redis: it shows whether records may have been lost, and which mirrors take part.
+"""The history of Redis: it shows whether records may have been lost, and counts the mirrors.
 
-A Redis server loses records when it restarts from an earlier copy or from none, when it is
-emptied, and when a replica becomes its primary that had not received everything. A random number
-stands for the content of the servers, their history. It is stored with the content. Every `BEAT_S`
-each mirror runs one script on each primary, a beat. The script begins a new history in three cases.
-The stored run id is not the server's (restart, another primary). The stored number of beats is less
-than this mirror has seen (an earlier copy). There is none stored, since there was no beat for
-`_UNWATCHED_S`. A server that was emptied while it was watched keeps its history: it has lost all
-epochs as well. Epochs belong to a history (see ``policy.order``), so no grant of an earlier one
-permits anything.
+A Redis server loses records when it restarts from an earlier copy or from none, when it is emptied,
+and when a replica becomes its primary that had not received everything. The *history* is a random
+number for the content of the servers, and is stored with the content. Every `BEAT_S` each mirror
+runs one script on each primary, a heartbeat. The script begins a new history in three cases:
 
-The same script notes which mirrors take part, and which of them have refusals or epochs that they
-could not write yet: they owe them. After an interruption nothing is permitted until all mirrors
-that took part before have sent a beat and owe nothing. If one has not within `SETTLING_S`, what it
-owes counts as lost, and a new history begins. The script uses the server's clock.
+- The stored run id is not the server's: it was restarted, or another server is the primary.
+- The stored number of beats is less than this mirror has seen: the content is an earlier copy.
+- No history is stored, since there was no beat for `_UNWATCHED_S`.
 
-The number of mirrors that take part is also the one by which a limit of the fleet is divided while
-Redis is lost (see ``budgets``).
+A server that was emptied while it was watched keeps its history: it has lost all epochs as well.
+Epochs belong to a history (see ``caching.epochs``), so no grant of an earlier one permits anything.
+
+The script also notes which mirrors are members of the fleet, and which of them still have refusals
+or epochs to write. After an interruption nothing is permitted until all members from before it have
+sent a beat, and have written them. If a member has not within `SETTLING_S`, its writes count as
+lost, and a new history begins. The script uses the server's clock.
+
+While Redis is unavailable, the fleet's limits are divided by the number of members (see
+``redis_semaphores``).
 """
 
 from __future__ import annotations
@@ -37,8 +39,7 @@ from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from ghmirror_tw.caching.epochs import SETTLING_S
-from ghmirror_tw.redis.node import Node
-from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
+from ghmirror_tw.redis import Command, IServers, Node, Purpose, RedisUnavailableError
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import BEAT
 from ghmirror_tw.runtime.waiters import add_waiter, wake
@@ -46,19 +47,19 @@ from ghmirror_tw.store.remote_interface import MakeHistory
 
 #: How often each mirror sends a beat, in seconds.
 BEAT_S: Final = 2.0
-#: A mirror without a beat for so long takes no part any more, in seconds.
+#: A mirror without a beat for so long is no longer a member, in seconds.
 _LIVE_S: Final = 10.0
-#: For how long before the last response a number of mirrors counts, in seconds.
+#: How long a number of members counts, in seconds before the last response.
 _COUNTED_S: Final = 15.0
 #: Without a beat of any mirror for so long, a new history begins, in seconds.
 _UNWATCHED_S: Final = 30.0
-#: The same after a failure, and while a mirror waits for others, in seconds.
+#: The interval of beats after a failure, and while other members are waited for, in seconds.
 _AGAIN_S: Final = 0.25
 _TIMEOUT_S: Final = 2.0
 _INFO: Final = Command((b"INFO", b"server"))
 _RUN_ID: Final = re.compile(rb"^run_id:([0-9a-f]+)\r?$", re.MULTILINE)
 _KEY: Final = b"history"
-#: More beats than any history has: to claim that it has seen so many begins a new history.
+#: More beats than any history has: a mirror that has seen so many begins a new history.
 _BEYOND: Final = 1 << 53
 
 
@@ -70,23 +71,24 @@ class _Beat:
     count: int
     at_ms: int
     members: int
+    #: How many other members have writes that must not be lost.
     owing: int
-    #: How many mirrors have sent a beat since the time in the beat.
+    #: How many members have sent a beat since the time in this one.
     back: int
 
 
 def history_of(reactor: Any, records: RedisRecords) -> MakeHistory:
-    """Return what makes the history of *records* for a new instance of this mirror."""
+    """Return a factory of the history of *records*, for a new instance of this mirror."""
     instance = token_hex(8).encode()
     return partial(History, reactor, records.servers, instance, changed=records.change_history)
 
 
 @define(eq=False)
 class History:
-    """Finds out the history of *servers*, in which this mirror takes part as *instance*.
+    """Finds out the history of *servers*, as the member *instance* of the fleet.
 
-    *owes* tells whether this mirror has refusals or epochs that it could not write yet. *changed*
-    is called with the history when that changes; None: it is not known.
+    *owes* returns whether this mirror has refusals or epochs that it could not write yet. *changed*
+    is called with the history when it has changed; None: it is not known.
     """
 
     reactor: Any
@@ -97,27 +99,27 @@ class History:
     current: bytes | None = field(init=False, default=None)
     #: When all servers last responded.
     looked_at: float = field(init=False, default=-inf)
-    #: Until when other mirrors are waited for; None: for none.
+    #: Until when other members are waited for; None: they are not.
     _waits_until: float | None = field(init=False, default=None)
-    #: They did not come, so the next beat begins a new history.
+    #: Members are missing, so the next beat begins a new history.
     _renews: bool = field(init=False, default=False)
-    #: How many mirrors took part before the interruption, and when it ended, by each server.
+    #: The number of members before the interruption, and when it ended, by each server's clock.
     _before: int = field(init=False, default=0)
     _since_ms: dict[bytes, int] = field(init=False, factory=dict)
     _run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
-    #: The user may not use INFO; each refusal would count as a failure of the server.
+    #: The user has no permission for INFO; each error would count as a failure of the server.
     _without_info: bool = field(init=False, default=False)
     #: The run ids of the last beat.
-    _ran: dict[bytes, bytes] = field(init=False, factory=dict)
+    _last_run_ids: dict[bytes, bytes] = field(init=False, factory=dict)
     _members: int = field(init=False, default=0)
-    #: The numbers of members of the last `_COUNTED_S`, and when each was counted.
+    #: The numbers of members within the last `_COUNTED_S`, and when each was counted.
     _counts: deque[tuple[float, int]] = field(init=False, factory=deque)
     _seen: dict[bytes, _Beat] = field(init=False, factory=dict)
     #: The history before an interruption.
     _last: bytes | None = field(init=False, default=None)
     _timer: Any = field(init=False, default=None)
     _beating: bool = field(init=False, default=False)
-    #: Something happened during a beat, so another one follows at once.
+    #: Another beat was requested during a beat, and follows at once.
     _again: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
@@ -131,19 +133,19 @@ class History:
 
     @property
     def members(self) -> int:
-        """The largest number of mirrors counted before the last response; 0: none was counted.
+        """The largest number of members before the last response; 0: unknown.
 
-        A server that has lost records counts too few at first, until all mirrors have looked.
+        A server that has lost records counts too few at first, until all mirrors have sent a beat.
         """
         return max([self._before, *(number for _, number in self._counts)])
 
     @property
     def is_settled(self) -> bool:
-        """Whether no other mirror can still have refusals or epochs from an interruption."""
+        """Whether no other member can still have writes from before an interruption."""
         return self._waits_until is None
 
     def interrupted(self) -> None:
-        """Note that the servers were away, and may have lost records."""
+        """Note that the servers were unavailable, and may have lost records."""
         self._waits_until = self.reactor.seconds() + SETTLING_S
         self._since_ms.clear()
         self._run_ids.clear()
@@ -163,9 +165,9 @@ class History:
         if self._beating:
             self._again = True
             return
-        self._stop_timer()
+        self._cancel_timer()
         self._beating = True
-        Deferred.fromCoroutine(self._beat()).addBoth(self._looked)
+        Deferred.fromCoroutine(self._beat()).addBoth(self._ended)
 
     def looked(self, timeout_s: float) -> Deferred[None]:
         """Fire when the history is known, or when *timeout_s* has passed."""
@@ -174,9 +176,9 @@ class History:
         )
 
     async def close(self) -> None:
-        """Take no part any more, and tell the servers so."""
+        """Leave the fleet."""
         self._closed = True
-        self._stop_timer()
+        self._cancel_timer()
         wake(self._waiters)
         try:
             for node in self.servers.primaries():
@@ -185,23 +187,23 @@ class History:
         except RedisUnavailableError:
             return
 
-    def _stop_timer(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _looked(self, result: bool | Failure) -> None:
+    def _ended(self, result: bool | Failure) -> None:
         self._beating = False
         if self._closed:
             return
         again, self._again = self._again, False
         if isinstance(result, Failure):
-            self._log.failure("Looking at the history of Redis failed", failure=result)
+            self._log.failure("Redis history: beat failed", failure=result)
         if again:
             self.look()
         else:
-            later_s = BEAT_S if result is True and self.is_settled else _AGAIN_S
-            self._timer = self.reactor.callLater(later_s, self._due)
+            delay_s = BEAT_S if result is True and self.is_settled else _AGAIN_S
+            self._timer = self.reactor.callLater(delay_s, self._due)
 
     def _due(self) -> None:
         self._timer = None
@@ -216,15 +218,15 @@ class History:
         except (RedisUnavailableError, ValueError):
             return False
         if self._again:
-            # An interruption came meanwhile; these replies may be from before it.
+            # There was an interruption meanwhile; these replies may be from before it.
             return True
         first = not self._seen
         self._seen = beats
         self.looked_at = self.reactor.seconds()
         self._renews = False
-        self._settle(list(beats.values()), renewed=renews)
-        together = b"".join(key + beat.history for key, beat in sorted(beats.items()))
-        history = hashlib.sha256(together).hexdigest()[:16].encode()
+        self._count(list(beats.values()), renewed=renews)
+        joined = b"".join(key + beat.history for key, beat in sorted(beats.items()))
+        history = hashlib.sha256(joined).hexdigest()[:16].encode()
         if not first and self._last not in {None, history}:
             self._log.warn(
                 "Redis may have lost records (restart or failover): stored responses are"
@@ -240,9 +242,9 @@ class History:
         seen, since_ms = self._seen.get(key), self._since_ms.get(key)
         run_id = self._run_ids.get(key)
         if run_id is None:
-            run_id = self._run_ids[key] = await self._run_id_of(node)
-        same = self.is_known and not self._renews and run_id == self._ran.get(key)
-        beat = BEAT.call(
+            run_id = self._run_ids[key] = await self._read_run_id(node)
+        watched = self.is_known and not self._renews and run_id == self._last_run_ids.get(key)
+        command = BEAT.call(
             (key,),
             token_hex(8).encode(),
             run_id,
@@ -253,24 +255,24 @@ class History:
             b"%d" % self.owes(),
             b"%d" % (since_ms or 0),
             b"%d" % round(_LIVE_S * 1000),
-            # What empties the server takes the epochs along.
-            seen.history if same and seen is not None else token_hex(8).encode(),
+            # A command that empties the server deletes the epochs as well.
+            seen.history if watched and seen is not None else token_hex(8).encode(),
         )
-        (reply,) = await node.ask((beat,), Purpose.WRITE, _TIMEOUT_S)
+        (reply,) = await node.ask((command,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
             raise RedisUnavailableError("refused", str(reply))
         history, *numbers = reply
-        self._ran[key] = run_id
-        said = _Beat(bytes(history), *map(int, numbers))
+        self._last_run_ids[key] = run_id
+        beat = _Beat(bytes(history), *map(int, numbers))
         if since_ms is None:
-            # Those that came before now may have come before the interruption.
-            said = evolve(said, back=0)
+            # Beats before this one may be from before the interruption.
+            beat = evolve(beat, back=0)
         if not self._again:
-            self._since_ms.setdefault(key, said.at_ms)
-        return said
+            self._since_ms.setdefault(key, beat.at_ms)
+        return beat
 
-    async def _run_id_of(self, node: Node) -> bytes:
-        """Return the run id of a server; empty where the user may not use INFO."""
+    async def _read_run_id(self, node: Node) -> bytes:
+        """Return the run id of a server; empty if the user has no permission for INFO."""
         if self._without_info:
             return b""
         try:
@@ -287,8 +289,8 @@ class History:
         found = _RUN_ID.search(info) if isinstance(info, bytes) else None
         return b"" if found is None else found[1]
 
-    def _settle(self, beats: Sequence[_Beat], *, renewed: bool) -> None:
-        """Decide whether there are other mirrors to wait for."""
+    def _count(self, beats: Sequence[_Beat], *, renewed: bool) -> None:
+        """Count the members, and decide whether other members have to be waited for."""
         self._members = max(beat.members for beat in beats)
         now, owing = self.reactor.seconds(), any(beat.owing for beat in beats)
         self._before = max(self._before, self._members)

@@ -1,7 +1,7 @@
-"""What happens in one step on a Redis server: the rules of the records, in Lua.
+"""Lua scripts: writes that depend on what is stored, in one atomic step on the server.
 
-Scripts see records sealed, and go by their headers alone (see `codec`): magic, version, and two
-times. What has a newer version is left as it is. What is no record at all may be replaced.
+Scripts read only the headers of sealed records (see `codec`): magic, version and two times. Records
+of a newer version are not changed. Values that are not records may be replaced.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from attrs import field, frozen
 
 from ghmirror_tw.caching.hybrid_clock import MOST_AHEAD_S
 from ghmirror_tw.caching.records import RECENCY_LENGTH
-from ghmirror_tw.redis.servers_interface import Command
+from ghmirror_tw.redis import Command
 from ghmirror_tw.store.codec import MAGIC, VERSION
 
 
 @frozen
 class Script:
-    """A script, sent by its hash; a server that doesn't know it gets its source."""
+    """A script, called by its hash; its source is sent to a server that does not have it."""
 
     source: bytes = field(repr=False)
     digest: bytes = field(init=False)
@@ -29,12 +29,12 @@ class Script:
         object.__setattr__(self, "digest", digest.encode("ascii"))
 
     def call(self, keys: tuple[bytes, ...], *arguments: bytes) -> Command:
-        """Return the command that runs this with *keys* and *arguments*."""
+        """Return the command that runs the script with *keys* and *arguments*."""
         count = b"%d" % len(keys)
         return Command((b"EVALSHA", self.digest, count, *keys, *arguments), self.source)
 
 
-# version, first time and second time of a record; 0 for what is none, which may be an error
+# The version, first time and second time of a record; 0 for any other value, such as an error.
 _READ: Final = b"""
 local byte, unpack = string.byte, struct.unpack
 local function read(blob)
@@ -44,12 +44,12 @@ local function read(blob)
   return version, unpack('>dd', blob, 5)
 end
 local function newer(blob) return read(blob) > %d end
--- whether a stored time is at or after another; one that is wrong (see policy.order) is not
+-- Whether a stored time is at or after another one; a time too far ahead (see hybrid_clock) is not.
 local function as_late(stored, at) return stored and stored >= at and stored <= at + %d end
 """ % (MAGIC, VERSION, MOST_AHEAD_S)
 
-#: KEYS: grant, refusal, unstorable, recency list. Returns all there is, as one MessagePack array,
-#: because one reply is read faster than ten.
+#: KEYS: grant, refusal, unstorable, recency list. Returns all of them as one MessagePack array: one
+#: bulk string is parsed faster than ten.
 LOOK_UP: Final = Script(
     b"""
 local function get(key)
@@ -63,7 +63,7 @@ return cmsgpack.pack({get(KEYS[1]), get(KEYS[2]), redis.call('EXISTS', KEYS[3]),
 """
 )
 
-# a grant, over an older one only, and not over a refusal of what was asked no later
+# Stores a grant, unless a later one is stored, or a refusal of a request that was sent as late.
 _PUT_GRANT: Final = (
     b"""
 local function put_grant(key, refusal, grant, life)
@@ -81,9 +81,10 @@ end
     % VERSION
 )
 
-# an entry of a recency list: the latest validation stands for all; the latest 200 is kept beside
-# it, if it is another's; of more than there may be, those go that were validated longest ago; one
-# that is there is left as it is if this one is later by less than so many seconds
+# Stores an entry of a recency list. The entry with the latest validation is listed, and the one
+# with the latest 200 beside it, if that is another one. Of a list that is too long, the entries
+# with the oldest validations are removed. A listed entry is not replaced by a renewal, which is
+# later by less than so many seconds.
 _PUT_ENTRY: Final = b"""
 local function put_entry(list, digest, entry, life, again)
   local brought = 'b' .. digest
@@ -131,10 +132,10 @@ end
 """ % (VERSION, VERSION, RECENCY_LENGTH, RECENCY_LENGTH + 1)
 
 #: KEYS: grant, refusal, recency list, representation, unstorable. ARGV: grant, its life in ms;
-#: digest, its entry, the list's life; the representation (empty: it should be there), its life; by
-#: how many seconds at least the entry must be later than what is listed (0: it says something new).
-#: Returns whether the representation is there now.
-FRESHEN: Final = Script(
+#: digest, its entry, the list's life; the representation (empty: it should be stored), its life; by
+#: how many seconds the entry must be later than the listed one (0: it is not a renewal). Returns
+#: whether the representation is stored.
+CONFIRM: Final = Script(
     _READ
     + _PUT_GRANT
     + _PUT_ENTRY
@@ -154,19 +155,20 @@ return there
 """
 )
 
-#: KEYS: grant, refusal. ARGV: grant, its life in ms. Returns whether it was put.
+#: KEYS: grant, refusal. ARGV: grant, its life in ms. Returns whether it was stored.
 PUT_GRANT: Final = Script(
     _READ + _PUT_GRANT + b"return put_grant(KEYS[1], KEYS[2], ARGV[1], ARGV[2])"
 )
 
-#: KEYS: recency list. ARGV: digest, its entry, the list's life in ms. Returns whether it was put.
+#: KEYS: recency list. ARGV: digest, its entry, the list's life in ms. Returns whether the entry was
+#: stored.
 PUT_ENTRY: Final = Script(
     _READ + _PUT_ENTRY + b"return put_entry(KEYS[1], ARGV[1], ARGV[2], ARGV[3], 0)"
 )
 
 #: KEYS: a refusal, and the grant that it outweighs if it is later. ARGV: the refusal, its life.
-#: Returns whether it was put.
-ADVANCE: Final = Script(
+#: Returns whether it was stored.
+DENY: Final = Script(
     _READ
     + b"""
 local _, at = read(ARGV[1])
@@ -185,8 +187,8 @@ return put
 """
 )
 
-#: KEYS: an epoch. ARGV: the epoch, its life in ms, when it is stored (see `EpochWrite`).
-#: What is stored over another one lives no longer than that. Returns the epoch that is stored then,
+#: KEYS: an epoch. ARGV: the epoch, its life in ms, when it is stored (see `EpochWrite`). An epoch
+#: that replaces another one lives no longer than that one. Returns the epoch that is stored then,
 #: or false.
 PUT_EPOCH: Final = Script(
     b"""
@@ -201,9 +203,9 @@ return ARGV[1]
 """
 )
 
-#: KEYS: a limit. ARGV: the limit, how long it lasts in ms. A stored limit that lasts longer stays:
-#: by both its time to live and its end, since the clocks of replicas may differ.
-#: Returns whether it was stored.
+#: KEYS: a limit. ARGV: the limit, how long it lasts in ms. A stored limit that lasts longer is not
+#: replaced: by both its time to live and its end, since the clocks of replicas may differ. Returns
+#: whether the limit was stored.
 SET_LIMIT: Final = Script(
     _READ
     + b"""
@@ -217,9 +219,9 @@ return 1
 """
 )
 
-#: KEYS: claim, unstorable, what there is if something is known. ARGV: owner, lease in ms.
-#: Returns go, wait or known.
-CLAIM: Final = Script(
+#: KEYS: lock, unstorable, a record that exists if the key is known. ARGV: owner, lease in ms.
+#: Returns a `LockOutcome`.
+ACQUIRE: Final = Script(
     b"""
 if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 'known' end
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 'go' end
@@ -228,7 +230,7 @@ return 'wait'
 """
 )
 
-#: KEYS: claim, unstorable. ARGV: owner, lease in ms. A claim that was evicted is made again.
+#: KEYS: lock, unstorable. ARGV: owner, lease in ms. A lock that was evicted is acquired again.
 RENEW: Final = Script(
     b"""
 local owner = redis.call('GET', KEYS[1])
@@ -238,7 +240,7 @@ return 1
 """
 )
 
-#: KEYS: claim, unstorable. ARGV: owner.
+#: KEYS: lock, unstorable. ARGV: owner.
 RELEASE: Final = Script(
     b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
@@ -246,8 +248,8 @@ return 1
 """
 )
 
-#: KEYS: lease. ARGV: owner, lease in ms. Returns whether the owner has it now.
-TAKE: Final = Script(
+#: KEYS: lease. ARGV: owner, lease in ms. Returns whether *owner* holds it then.
+ACQUIRE_LEASE: Final = Script(
     b"""
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return 0 end
@@ -256,12 +258,12 @@ return 1
 """
 )
 
-#: KEYS: the history (see `history`). ARGV: a new history; the server's run id; the history that
-#: the caller has seen, and its number of beats; the life of a history in ms; the caller; whether it
-#: owes writes; a time in ms by this server's clock, or 0; for how many ms a member counts; the
-#: history to store where there is none. Returns the history, its number of beats, the time in ms,
-#: the number of members, of other members that owe writes, and of members with a beat since that
-#: time.
+#: KEYS: the history (see `redis_history`). ARGV: a new history; the server's run id; the history
+#: that the caller has seen, and its number of beats; the life of a history in ms; the caller;
+#: whether it owes writes; a time in ms by this server's clock, or 0; how many ms a member counts
+#: after its beat; the history to store where there is none. Returns the history, its number of
+#: beats, the time in ms, the number of members, of other members that owe writes, and of members
+#: with a beat since that time.
 BEAT: Final = Script(
     b"""
 local clock = redis.call('TIME')
@@ -270,7 +272,7 @@ if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local known = redis.call('HMGET', KEYS[1], 'history', 'count', 'run')
 local history, count = known[1], tonumber(known[2] or 0)
 if not history then
-  -- others may have seen more beats than the caller, which is no sign of an earlier copy then
+  -- Others may have seen more beats than the caller, which is not a sign of an earlier copy then.
   history, count = ARGV[10], tonumber(ARGV[4]) + 100000
 elseif not count or known[3] ~= ARGV[2]
   or (history == ARGV[3] and count < tonumber(ARGV[4])) then

@@ -90,7 +90,7 @@ async def open_store(
         PREFIX,
         30 * DAY_S,
         DAY_S,
-        more.get("again_s", 0.0),
+        more.get("renewal_interval_s", 0.0),
     )
     store = FailoverStore(
         reactor,

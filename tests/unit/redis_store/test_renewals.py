@@ -84,7 +84,7 @@ class Confirmations(TestCase):
         self.redis = self.server.client()
         self.addCleanup(self.redis.close)
         self.writer = await self.open()
-        self.store = await self.open(again_s=8.0)
+        self.store = await self.open(renewal_interval_s=8.0)
         self.writer.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(self.writer)
         await self.writer.look_up(KEY, BOB, Deadline(SOON))  # so that the server has the script
@@ -235,14 +235,14 @@ class Mirrors(TestCase):
 
     async def test_the_interval(self) -> None:
         """It is 10 s, or a hundredth of ``stale_limit``; none where responses are fresh."""
-        for cache, again_s in (
+        for cache, interval_s in (
             ({}, 10.0),
             ({"stale_limit": 500.0}, 5.0),
             ({"fresh_for": 1.0}, 0.0),
         ):
             store = (await self.another(**cache)).house.redis
             assert store is not None
-            assert store.redis.again_s == again_s
+            assert store.redis.renewal_interval_s == interval_s
 
     async def test_a_write_ends_freshness_in_all_mirrors(self) -> None:
         """A fresh response needs a look-up, which shows the write."""

@@ -33,7 +33,7 @@ class RoundTrips(TestCase):
         # One connection, so that nothing but what is asked for comes in.
         settings = {"url": f"redis://{host}:{port}", "timeout": 30.0, "pool_size": 1, **more}
         home = await open_home(self, *github, cache={"backend": "redis"}, redis=settings)
-        home.house.store.redis.again_s = 0.0  # each confirmation is written
+        home.house.store.redis.renewal_interval_s = 0.0  # each confirmation is written
         return home
 
     async def not_just_now(self) -> Home:

@@ -1,0 +1,67 @@
+"""The names of the records for one credential at one key, and the commands of a look-up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define
+
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.records import Known
+from ghmirror_tw.github.rate_limit_resources import resource_of_path
+from ghmirror_tw.github.rate_limits import EVERYTHING
+from ghmirror_tw.redis import Command
+from ghmirror_tw.redis_store import scripts
+from ghmirror_tw.store import record_names as names
+
+
+@define(eq=False)
+class LookupCommands:
+    """Names, keys and commands, built once: each request uses them twice, and so does the next.
+
+    *slot* is the hash tag of the key's records. *keys* are those of grant, refusal and recency
+    list. *commands* are pairs of a slot and a command: the records of the key; the epoch of the
+    credential and the limits of the token; and those limits, if they may be on another server.
+    """
+
+    slot: bytes
+    grant: bytes
+    refusal: bytes
+    recency: bytes
+    keys: tuple[bytes, ...]
+    unstorable: bytes
+    token: str
+    commands: tuple[tuple[bytes, Command], ...]
+    #: The result of the last look-up, unless this process has written these records since.
+    known: Known | None = None
+
+    @classmethod
+    def build(  # noqa: PLR0913 - the names' parts
+        cls,
+        key: CacheKey,
+        credential: str,
+        token: str,
+        *,
+        history: bytes,
+        key_of: Callable[[bytes], bytes],
+        sharded: bool,
+    ) -> LookupCommands:
+        """Build the names and commands; *key_of* returns the key of a record in Redis."""
+        grant, refusal = names.grant(key, credential), names.refusal(key, credential)
+        recency, unstorable = names.recency(key), key_of(names.unstorable(key))
+        keys = key_of(grant), key_of(refusal), key_of(recency)
+        epoch = key_of(names.epoch(credential, history))
+        scopes = EVERYTHING, resource_of_path(b"GET", key.path)
+        limits = [key_of(names.limit(token, scope)) for scope in scopes]
+        slot, credential_slot = names.slot_of_key(key), names.slot_of_credential(credential)
+        of_key = slot, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))
+        commands: tuple[tuple[bytes, Command], ...]
+        if sharded and token != credential:
+            commands = (
+                of_key,
+                (credential_slot, Command((b"MGET", epoch))),
+                (names.slot_of_credential(token), Command((b"MGET", *limits))),
+            )
+        else:
+            commands = of_key, (credential_slot, Command((b"MGET", epoch, *limits)))
+        return cls(slot, grant, refusal, recency, keys, unstorable, token, commands)

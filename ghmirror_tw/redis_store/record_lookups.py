@@ -1,0 +1,158 @@
+"""Look-ups of records in Redis, in one round trip each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import msgpack
+from attrs import define, evolve
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ghmirror_tw.caching.hybrid_clock import clamped
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, recency_list
+from ghmirror_tw.github.rate_limit_resources import resource_of_path
+from ghmirror_tw.github.rate_limits import EVERYTHING, Limit
+from ghmirror_tw.redis import Command, Purpose, Reply
+from ghmirror_tw.redis_store.lookup_commands import LookupCommands
+from ghmirror_tw.redis_store.redis_limits import RedisLimits
+from ghmirror_tw.redis_store.renewals import is_recent
+from ghmirror_tw.runtime.gather import gather
+from ghmirror_tw.store import record_names as names
+from ghmirror_tw.store.record_kinds import ENTRY, EPOCH, GRANT, REPRESENTATION
+
+#: A list with so many entries has an order.
+_SEVERAL: Final = 2
+#: Content may be so many times as large as its compressed form, for the choice of a thread.
+_INFLATION: Final = 8
+
+
+@define(eq=False)
+class RecordLookups(RedisLimits):
+    """Looks up what is known of a key, and fetches representations."""
+
+    def look_up(
+        self,
+        key: CacheKey,
+        credential: str,
+        timeout_s: float,
+        *,
+        current: bool,
+        token: str | None = None,
+    ) -> Deferred[Known]:
+        """Return what is known, refusals beside the grant that they may outweigh.
+
+        *current*: a replica that lags must not reply. The epoch and the limits are always read from
+        the primary.
+        """
+        lookup = self.commands_for(key, credential, token or credential)
+        purpose = Purpose.CURRENT if current else Purpose.READ
+        if self.servers.sharded or not self.servers.reads_primary:
+            parts = [
+                self.send(
+                    slot,
+                    (command,),
+                    purpose if slot == lookup.slot else Purpose.CURRENT,
+                    timeout_s,
+                )
+                for slot, command in lookup.commands
+            ]
+            replies = Deferred.fromCoroutine(gather(parts)).addCallback(_first_of_each)
+        else:
+            commands = [command for _, command in lookup.commands]
+            replies = self.send(lookup.slot, commands, purpose, timeout_s)
+
+        def failed(failure: Failure) -> Failure:
+            lookup.known = None
+            return failure
+
+        known = replies.addCallbacks(partial(self._known, key, credential, lookup), failed)
+        return known.addCallback(self._completed, lookup, timeout_s, current=current)
+
+    def _known(
+        self, key: CacheKey, credential: str, lookup: LookupCommands, replies: list[Reply]
+    ) -> Known:
+        """Return what the replies contain, with limits by the clocks of other replicas."""
+        of_key, *parts = replies
+        grant, refusal, unstorable, blobs = _unpacked(of_key)
+        opened = [self.codec.open(ENTRY, lookup.recency, blob) for blob in blobs]
+        entries = [entry for entry in opened if entry is not None]
+        now = self.now()
+        epoch: bytes | None = None
+        limits: tuple[Limit, ...] = ()
+        if any(isinstance(part, list) and any(part) for part in parts):
+            sealed, *limit_blobs = _flat(parts)
+            scopes = EVERYTHING, resource_of_path(b"GET", key.path)
+            limits = self.open_limits(lookup.token, scopes, limit_blobs)
+            if self.history is not None and sealed:
+                epoch = self.codec.open(EPOCH, names.epoch(credential, self.history), sealed)
+        known = Known(
+            grant=self.codec.open(GRANT, lookup.grant, grant),
+            entries=tuple(entries) if len(entries) < _SEVERAL else recency_list(entries),
+            epoch=epoch,
+            refused_at=self.codec.refused_at(lookup.refusal, refusal, now) if refusal else 0.0,
+            unstorable=bool(unstorable),
+            limits=limits,
+        )
+        return clamped(known, now)
+
+    def _completed(
+        self, known: Known, lookup: LookupCommands, timeout_s: float, *, current: bool
+    ) -> Known | Deferred[Known]:
+        lookup.known = known
+        if not (current or self.servers.reads_primary):
+            known = evolve(known, current=False)
+        if not known.limits:
+            return known
+        in_force = Deferred.fromCoroutine(self.in_force(lookup.token, known.limits, timeout_s))
+        return in_force.addCallback(lambda limits: evolve(known, limits=limits))
+
+    def has(self, key: CacheKey, credential: str, grant: Grant, entry: Entry) -> bool:
+        """Return whether the last look-up has read this grant and this entry, or recent ones."""
+        known = self.commands_for(key, credential).known
+        return known is not None and is_recent(known, grant, entry, self.renewal_interval_s)
+
+    async def fetch(
+        self, key: CacheKey, digests: Sequence[str], timeout_s: float, *, current: bool = False
+    ) -> dict[str, Representation]:
+        """Return those of the representations that are stored and intact."""
+        wanted = [names.representation(key, digest) for digest in digests]
+        command = Command((b"MGET", *self.keys(*wanted)), large=True)
+        slot = names.slot_of_key(key)
+        purpose = Purpose.CURRENT if current else Purpose.READ
+        (blobs,) = await self.send(slot, (command,), purpose, timeout_s)
+        if not isinstance(blobs, list):
+            return {}
+        found = {}
+        for digest, name, blob in zip(digests, wanted, blobs, strict=True):
+            if blob is not None:
+                work = len(blob) * _INFLATION
+                opened = await self.threads.run(work, self.codec.open, REPRESENTATION, name, blob)
+                if opened is not None and opened.digest == digest:
+                    found[digest] = opened
+        return found
+
+
+def _unpacked(reply: Reply) -> tuple[bytes, bytes, int, list[bytes]]:
+    """Return grant, refusal, whether it is unstorable, and entries, as the script packed them."""
+    if not isinstance(reply, bytes):
+        return b"", b"", 0, []
+    grant, refusal, unstorable, entries = msgpack.unpackb(reply, raw=True)
+    return grant, refusal, unstorable, entries or []
+
+
+def _flat(parts: Sequence[Reply]) -> list[Reply]:
+    """Return epoch and limits, from one reply or from two; None for those that failed."""
+    counts = (3,) if len(parts) == 1 else (1, 2)
+    return [
+        each
+        for part, count in zip(parts, counts, strict=True)
+        for each in (part if isinstance(part, list) else [None] * count)
+    ]
+
+
+def _first_of_each(replies: list[list[Reply]]) -> list[Reply]:
+    return [each[0] for each in replies]

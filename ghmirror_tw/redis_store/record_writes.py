@@ -1,0 +1,152 @@
+"""Writes of records to Redis: each is one command or one script, so it is atomic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from attrs import define
+from twisted.internet.defer import Deferred
+
+from ghmirror_tw.caching.epochs import epoch_shows_acceptance
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.records import Entry, Grant, Representation
+from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError, Reply
+from ghmirror_tw.redis_store import scripts
+from ghmirror_tw.redis_store.record_access import RecordAccess
+from ghmirror_tw.redis_store.renewals import is_listed
+from ghmirror_tw.store import record_names as names
+from ghmirror_tw.store.record_kinds import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.remote_interface import EpochWrite
+from ghmirror_tw.store.store_interface import LockName
+
+#: How long a key is known to have responses that cannot be stored, in seconds.
+UNSTORABLE_S: Final = 60.0
+#: How much longer refusals and epochs live than any grant that they concern, in seconds.
+_LONGER_S: Final = 86_400.0
+#: The life of the epoch of a credential that GitHub has not accepted, in seconds. It is longer than
+#: requests take that were sent before it began. Invalid credentials may have many such epochs.
+_UNACCEPTED_S: Final = 600.0
+
+
+@define(eq=False)
+class RecordWrites(RecordAccess):
+    """Stores grants, entries, representations, refusals and epochs."""
+
+    @property
+    def refusal_life_s(self) -> float:
+        """How long refusals and epochs are stored."""
+        return self.grant_life_s + _LONGER_S
+
+    async def freshen(  # noqa: PLR0913, PLR0917 - each is a record of its own
+        self,
+        key: CacheKey,
+        credential: str,
+        grant: Grant,
+        entry: Entry,
+        representation: Representation | None,
+        timeout_s: float,
+    ) -> bool:
+        """Store a grant and an entry, and a representation; None: it should be stored already.
+
+        Return whether the representation is stored.
+        """
+        content = b""
+        if representation is not None:
+            size = len(representation.packed)
+            name = names.representation(key, grant.digest)
+            seal = self.codec.seal
+            content = await self.threads.run(size, seal, REPRESENTATION, name, representation)
+        command = self.confirmation(key, credential, grant, entry, content)
+        return bool(await self.write(names.slot_of_key(key), command, timeout_s))
+
+    def confirmation(
+        self, key: CacheKey, credential: str, grant: Grant, entry: Entry, content: bytes = b""
+    ) -> Command:
+        """Return the command that stores a grant and an entry, and the sealed *content*, if any.
+
+        The reply is whether the representation is stored.
+        """
+        lookup = self.commands_for(key, credential)
+        left_s = min(grant.expires_at - self.now(), self.grant_life_s)
+        life = self.life(self.ttl_s)
+        renews = lookup.known is not None and is_listed(lookup.known, entry)
+        lookup.known = None
+        return scripts.CONFIRM.call(
+            (
+                *lookup.keys,
+                self.key(names.representation(key, grant.digest)),
+                lookup.unstorable,
+            ),
+            self.codec.seal(GRANT, lookup.grant, grant),
+            self.life(max(left_s, 1.0)),
+            bytes.fromhex(entry.digest),
+            self.codec.seal(ENTRY, lookup.recency, entry),
+            life,
+            content,
+            life,
+            b"%f" % (self.renewal_interval_s if renews else 0.0),
+        )
+
+    def confirm(
+        self, key: CacheKey, confirmations: Sequence[Command], timeout_s: float
+    ) -> Deferred[list[Reply]]:
+        """Send several confirmations together; all are of *key* where servers are sharded."""
+        return self.send(names.slot_of_key(key), confirmations, Purpose.WRITE, timeout_s)
+
+    async def deny(self, key: CacheKey, credential: str, asked_at: float, timeout_s: float) -> None:
+        """Store a refusal of a key to a credential, and delete the grant that it outweighs."""
+        name = names.refusal(key, credential)
+        keys = self.keys(name, names.grant(key, credential))
+        self.commands_for(key, credential).known = None
+        life = self.life(self.refusal_life_s)
+        command = scripts.DENY.call(keys, self.codec.seal(REFUSAL, name, asked_at), life)
+        await self._write_or_delete(names.slot_of_key(key), command, keys[1], timeout_s)
+
+    async def put_epoch(
+        self, credential: str, epoch: bytes, timeout_s: float, over: EpochWrite
+    ) -> bytes | None:
+        """Store an epoch of the current history; return the epoch that is stored then, if any.
+
+        Fails with `RedisUnavailableError` while the history is not known.
+        """
+        if self.history is None:
+            raise RedisUnavailableError("history", "Redis: its history is not known yet")
+        name = names.epoch(credential, self.history)
+        keys = self.keys(name)
+        begins = over is not EpochWrite.IF_PRESENT and not epoch_shows_acceptance(epoch)
+        life = self.life(_UNACCEPTED_S if begins else self.refusal_life_s)
+        sealed = self.codec.seal(EPOCH, name, epoch)
+        command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
+        slot = names.slot_of_credential(credential)
+        if over is EpochWrite.IF_ABSENT:
+            reply = await self.write(slot, command, timeout_s)
+        else:
+            reply = await self._write_or_delete(slot, command, keys[0], timeout_s)
+        return self.codec.open(EPOCH, name, reply)
+
+    async def _write_or_delete(
+        self, slot: bytes, command: Command, key: bytes, timeout_s: float
+    ) -> Reply:
+        """Write a record that ends a permission. If that fails, delete the grant or epoch at *key*.
+
+        A server whose memory is full stores no refusal, but deletes a grant. The failure is raised
+        in either case, so that the write is queued.
+        """
+        try:
+            return await self.write(slot, command, timeout_s)
+        except RedisUnavailableError:
+            if self.servers.reading:
+                with suppress(RedisUnavailableError):
+                    await self.send(slot, (Command((b"DEL", key)),), Purpose.REMOVE, timeout_s)
+            raise
+
+    async def mark_unstorable(self, key: CacheKey, timeout_s: float) -> None:
+        """Note that responses to *key* cannot be stored, and release any lock of it."""
+        slot = names.slot_of_key(key)
+        note = self.key(names.unstorable(key))
+        life = b"%d" % round(UNSTORABLE_S * 1000)
+        release = Command((b"DEL", self.key(names.claim(LockName(key)))))
+        commands = Command((b"SET", note, b"1", b"PX", life)), release
+        await self.send(slot, commands, Purpose.WRITE, timeout_s)
