@@ -28,7 +28,7 @@ class Credentials:
     password: str | None = field(default=None, repr=False)
 
 
-def read_credentials(read: Callable[[], Credentials]) -> Credentials:
+def credentials_from(read: Callable[[], Credentials]) -> Credentials:
     """Return what *read* returns. Raises `RedisConnectError` if it raises."""
     try:
         return read()

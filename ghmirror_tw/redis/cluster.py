@@ -78,7 +78,7 @@ class Cluster:
         """Fire when the availability of the shards is known for the first time."""
         return self.shards.settled()
 
-    def ask(
+    def send(
         self, slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
     ) -> Deferred[list[Reply]]:
         """Send *commands* together; *slot* is the hash tag of their keys."""
@@ -150,7 +150,7 @@ class _ClusterPipeline:
         commands = [self.commands[index] for index in indices]
         asking = route is not None and route[1]
         try:
-            replies = await node.ask(commands, self.purpose, self.left_s, asking=asking)
+            replies = await node.send(commands, self.purpose, self.left_s, asking=asking)
         except RedisUnavailableError as error:
             if error.reason in _OUTDATED:
                 self.shards.refresh()

@@ -107,11 +107,6 @@ class Node:
         """Why it cannot be read, or else not written: a sentence without secrets."""
         return (self._health.writes if self.reading else self._health.reads).reason
 
-    @property
-    def mark_key(self) -> bytes:
-        """The key of this server's own mark."""
-        return self.own_key(b"filled")
-
     def own_key(self, name: bytes) -> bytes:
         """Return a key for data about this server as a whole."""
         return b"%s:%s" % (self._health.probe_key, name)
@@ -124,7 +119,7 @@ class Node:
         """Fire when it is known for the first time whether the server can be read and written."""
         return self._settled.wait()
 
-    def ask(
+    def send(
         self,
         commands: Sequence[Command],
         purpose: Purpose,
@@ -132,7 +127,7 @@ class Node:
         *,
         asking: bool = False,
     ) -> Deferred[list[Reply]]:
-        """Send *commands* together; fire with a reply to each (see ``IServers.ask``).
+        """Send *commands* together; fire with a reply to each (see ``IServers.send``).
 
         Redirections (MOVED, ASK) are replies, in place as ``ResponseError``. In a cluster, so are
         all errors that concern one slot: only the commands that failed may be sent again. *asking*:
@@ -217,7 +212,7 @@ class Node:
         if self._closing or self._pool.connections:
             return
         self._health.unreachable(reason)
-        self._log_once("Redis unreachable", reason)
+        self._log_once("Redis unreachable: address={address} reason={reason}", reason)
         self._settled.set()
 
     def _health_changed(self) -> None:
@@ -227,20 +222,22 @@ class Node:
         if self._health.is_known:
             self._settled.set()
             if self.reading and (self.writing or not self.primary):
-                self._log_once("Redis available", "")
+                self._log_once("Redis available: address={address}")
+            elif self.reading:
+                self._log_once(
+                    "Redis cannot be written: address={address} reason={reason}", self.reason
+                )
             else:
-                verb = "written" if self.reading else "read"
-                self._log_once(f"Redis cannot be {verb}", self.reason)
+                self._log_once(
+                    "Redis cannot be read: address={address} reason={reason}", self.reason
+                )
         if now != (read, written):
             self.changed(self)
 
-    def _log_once(self, event: str, reason: str) -> None:
+    def _log_once(self, message: str, reason: str = "") -> None:
         """Log a change of the server's health; not again while it stays the same."""
-        if (event, reason) == self._logged:
+        if (message, reason) == self._logged:
             return
-        self._logged = event, reason
-        values = {"event": event, "address": self.address, "reason": reason}
-        if reason:
-            self._log.warn("{event}: address={address} reason={reason}", **values)
-        else:
-            self._log.info("{event}: address={address}", **values)
+        self._logged = message, reason
+        log = self._log.warn if reason else self._log.info
+        log(message, address=self.address, reason=reason)

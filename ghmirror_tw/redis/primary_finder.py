@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 
-from ghmirror_tw.redis.address import Address, Credentials, RedisConnectError, read_credentials
+from ghmirror_tw.redis.address import Address, Credentials, RedisConnectError, credentials_from
 from ghmirror_tw.redis.error_replies import redacted
 from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
 from ghmirror_tw.runtime.numbers import whole_number
@@ -110,7 +110,7 @@ class PrimaryFinder:
         try:
             return await self._connect_with(sentinel, Credentials())
         except RedisConnectError as error:
-            credentials = read_credentials(self.credentials)
+            credentials = credentials_from(self.credentials)
             if credentials.password is None or not _is_unauthorized(error):
                 raise
         try:

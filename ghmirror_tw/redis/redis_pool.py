@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from ghmirror_tw.redis.address import Credentials, read_credentials
+from ghmirror_tw.redis.address import Credentials, credentials_from
 from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
 from ghmirror_tw.runtime.jittered_backoff import JitteredBackoff
 
@@ -113,7 +113,7 @@ class RedisPool:
         attempt.addBoth(self._attempted)
 
     async def _connect(self) -> RedisConnection:
-        credentials = read_credentials(self.credentials)
+        credentials = credentials_from(self.credentials)
         factory = ConnectionFactory(
             self.reactor,
             self.patience_s,

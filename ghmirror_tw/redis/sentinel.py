@@ -97,7 +97,7 @@ class Sentinels:
         """Fire when it is known for the first time whether there is a primary."""
         return self._settled.wait()
 
-    def ask(
+    def send(
         self,
         slot: bytes,  # noqa: ARG002
         commands: Sequence[Command],
@@ -107,7 +107,7 @@ class Sentinels:
         """Send *commands* together."""
         if self._node is None:
             return fail(_unknown_primary())
-        return self._node.ask(commands, purpose, timeout_s)
+        return self._node.send(commands, purpose, timeout_s)
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the primary."""
@@ -168,7 +168,7 @@ class Sentinels:
 
     async def _is_primary(self, node: Node) -> bool:
         try:
-            (reply,) = await node.ask([_ROLE], Purpose.READ, _TIMEOUT_S)
+            (reply,) = await node.send([_ROLE], Purpose.READ, _TIMEOUT_S)
         except RedisUnavailableError as error:
             if error.reason != "noperm":
                 raise

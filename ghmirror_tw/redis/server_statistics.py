@@ -51,7 +51,7 @@ class ServerStatistics:
         self.used_bytes = self.evictions = None
         replies: list[Reply] = []
         for node in self.servers.primaries():
-            replies += await node.ask(_INFO, Purpose.READ, _TIMEOUT_S)
+            replies += await node.send(_INFO, Purpose.READ, _TIMEOUT_S)
         self.used_bytes = total("used_memory", replies)
         self.evictions = total("evicted_keys", replies)
 

@@ -73,7 +73,7 @@ class IServers(Interface):
     def settled() -> Deferred[None]:
         """Fire when it is known for the first time whether the servers are available."""
 
-    def ask(
+    def send(
         slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
     ) -> Deferred[list[Reply]]:
         """Send *commands* together; fire with a reply to each within *timeout_s* seconds.

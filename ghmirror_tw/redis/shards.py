@@ -193,7 +193,7 @@ class Shards:
     async def _fetch_from(self, node: Node) -> bool:
         """Fetch the map from *node*; return whether it has one."""
         try:
-            (reply,) = await node.ask([_SLOTS], Purpose.READ, _TIMEOUT_S)
+            (reply,) = await node.send([_SLOTS], Purpose.READ, _TIMEOUT_S)
             slots = read_slots(reply, node.address)
         except RedisUnavailableError as error:
             self._log_once(error.why)

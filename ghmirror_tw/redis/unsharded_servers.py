@@ -55,7 +55,7 @@ class SingleServer:
         """Fire when its availability is known for the first time."""
         return self.node.settled()
 
-    def ask(
+    def send(
         self,
         slot: bytes,  # noqa: ARG002
         commands: Sequence[Command],
@@ -63,7 +63,7 @@ class SingleServer:
         timeout_s: float,
     ) -> Deferred[list[Reply]]:
         """Send *commands* together."""
-        return self.node.ask(commands, purpose, timeout_s)
+        return self.node.send(commands, purpose, timeout_s)
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the one node."""
@@ -117,7 +117,7 @@ class PrimaryAndReader:
         both = DeferredList([self.primary.settled(), self.reader.settled()])
         return both.addCallback(lambda _: None)
 
-    def ask(
+    def send(
         self,
         slot: bytes,  # noqa: ARG002
         commands: Sequence[Command],
@@ -126,7 +126,7 @@ class PrimaryAndReader:
     ) -> Deferred[list[Reply]]:
         """Send *commands* together."""
         if purpose is not Purpose.READ or not self.reader.reading:
-            return self.primary.ask(commands, purpose, timeout_s)
+            return self.primary.send(commands, purpose, timeout_s)
         began = self.reactor.seconds()
 
         def send_to_primary(failure: Failure) -> Deferred[list[Reply]]:
@@ -134,9 +134,9 @@ class PrimaryAndReader:
             if not isinstance(error, RedisUnavailableError) or error.reason in _MAYBE_EXECUTED:
                 return fail(failure)
             left_s = timeout_s - (self.reactor.seconds() - began)
-            return self.primary.ask(commands, purpose, left_s)
+            return self.primary.send(commands, purpose, left_s)
 
-        replies = self.reader.ask(commands, purpose, timeout_s)
+        replies = self.reader.send(commands, purpose, timeout_s)
         return replies.addErrback(send_to_primary)
 
     def nodes(self) -> tuple[Node, ...]:

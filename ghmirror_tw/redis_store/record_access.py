@@ -92,7 +92,7 @@ class RecordAccess:
     ) -> Deferred[list[Reply]]:
         """Send *commands* to the servers (see `IServers`)."""
         servers: IServers = self.servers
-        return servers.ask(slot, commands, purpose, timeout_s)
+        return servers.send(slot, commands, purpose, timeout_s)
 
     async def write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
         """Send one command that writes; an error reply raises `RedisUnavailableError`, too."""

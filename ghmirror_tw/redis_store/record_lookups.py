@@ -86,7 +86,7 @@ class RecordLookups(RedisLimits):
         if any(isinstance(part, list) and any(part) for part in parts):
             sealed, *limit_blobs = _flat(parts)
             scopes = EVERYTHING, resource_of_path(b"GET", key.path)
-            limits = self.open_limits(lookup.token, scopes, limit_blobs)
+            limits = self.limits_in(lookup.token, scopes, limit_blobs)
             if self.history is not None and sealed:
                 epoch = self.codec.open(EPOCH, names.epoch(credential, self.history), sealed)
         known = Known(

@@ -24,6 +24,8 @@ from ghmirror_tw.store.store_interface import IArchive, Pair
 
 T = TypeVar("T")
 
+#: The name of the mark of a server that was filled.
+_MARK: Final = b"filled"
 #: The replies to commands that have stored a record. Not a set: some replies are not hashable.
 _STORED: Final = (1, "OK", b"OK")
 
@@ -60,7 +62,7 @@ class RedisArchive:
             yield pairs
 
     async def _read(self, node: Node, *commands: Command) -> list[Reply]:
-        replies: list[Reply] = await node.ask(commands, Purpose.READ, _TIMEOUT_S)
+        replies: list[Reply] = await node.send(commands, Purpose.READ, _TIMEOUT_S)
         return replies
 
     async def _names(self, pattern: str) -> AsyncGenerator[tuple[Node, list[bytes]]]:
@@ -123,7 +125,7 @@ class RedisArchive:
             (node,) = servers.nodes()
             return await self._read(node, *(Command(command(name), large=True) for name in names))
         reads = [
-            servers.ask(
+            servers.send(
                 _slot_of(name), (Command(command(name), large=True),), Purpose.READ, _TIMEOUT_S
             )
             for name in names
@@ -148,12 +150,12 @@ class RedisArchive:
         """Return the reply to each command, from the node that has the name beside it."""
         servers = self.records.servers
         if not servers.sharded:
-            replies: list[Reply] = await servers.ask(
+            replies: list[Reply] = await servers.send(
                 b"", [command for _, command in commands], Purpose.WRITE, _TIMEOUT_S
             )
             return replies
         writes = [
-            servers.ask(_slot_of(name), (command,), Purpose.WRITE, _TIMEOUT_S)
+            servers.send(_slot_of(name), (command,), Purpose.WRITE, _TIMEOUT_S)
             for name, command in commands
         ]
         return [each[0] for each in await gatherResults(writes, consumeErrors=True)]
@@ -169,9 +171,9 @@ class RedisArchive:
         life = self.records.life(self.records.ttl_s)
         marks = []
         for node in self._writable():
-            renew = Command((b"PEXPIRE", self._of_fleet(node.mark_key), life))
-            read = Command((b"GET", self._of_fleet(node.mark_key)))
-            renewed, mark = await node.ask((renew, read), Purpose.WRITE, _TIMEOUT_S)
+            renew = Command((b"PEXPIRE", self._of_fleet(node.own_key(_MARK)), life))
+            read = Command((b"GET", self._of_fleet(node.own_key(_MARK))))
+            renewed, mark = await node.send((renew, read), Purpose.WRITE, _TIMEOUT_S)
             if renewed != 1 or not isinstance(mark, bytes):
                 return None
             marks.append(mark.decode("ascii", "replace"))
@@ -183,18 +185,18 @@ class RedisArchive:
         mark = uuid4().hex.encode("ascii")
         for node in self._writable():
             commands = (
-                Command((b"SET", self._of_fleet(node.mark_key), mark, b"PX", life)),
-                Command((b"SET", node.mark_key, self._fleet.encode(), b"PX", life)),
+                Command((b"SET", self._of_fleet(node.own_key(_MARK)), mark, b"PX", life)),
+                Command((b"SET", node.own_key(_MARK), self._fleet.encode(), b"PX", life)),
             )
-            for reply in await node.ask(commands, Purpose.WRITE, _TIMEOUT_S):
+            for reply in await node.send(commands, Purpose.WRITE, _TIMEOUT_S):
                 if isinstance(reply, ResponseError):
                     raise RedisUnavailableError("refused", str(reply))
 
     async def filled_by_others(self) -> str | None:
         """Return the other fleet that filled a server last; None: there is none."""
         for node in self._writable():
-            command = Command((b"GET", node.mark_key))
-            (found,) = await node.ask((command,), Purpose.WRITE, _TIMEOUT_S)
+            command = Command((b"GET", node.own_key(_MARK)))
+            (found,) = await node.send((command,), Purpose.WRITE, _TIMEOUT_S)
             # Marks of versions before the fleet was named in them have no equals sign.
             if isinstance(found, bytes) and b"=" in found and found != self._fleet.encode():
                 return found.decode("utf-8", "replace")
@@ -209,8 +211,8 @@ class RedisArchive:
         """Return a key of this fleet alone."""
         return key + b":" + hashlib.sha256(self._fleet.encode()).hexdigest()[:8].encode()
 
-    def _writable(self) -> tuple[Any, ...]:
-        nodes: tuple[Any, ...] = self.records.servers.primaries()
+    def _writable(self) -> tuple[Node, ...]:
+        nodes: tuple[Node, ...] = self.records.servers.primaries()
         return nodes
 
     # Leases.
@@ -229,7 +231,7 @@ class RedisArchive:
         key = self._of_fleet(b"{%s}:lease" % slot)
         command = script.call(self.records.keys(key), *arguments)
         servers = self.records.servers
-        (reply,) = await servers.ask(slot, (command,), Purpose.WRITE, _TIMEOUT_S)
+        (reply,) = await servers.send(slot, (command,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
             raise RedisUnavailableError("refused", str(reply))
         return reply

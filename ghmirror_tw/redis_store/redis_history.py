@@ -183,7 +183,7 @@ class History:
         try:
             for node in self.servers.primaries():
                 leave = Command((b"HDEL", node.own_key(_KEY), b"member " + self.instance))
-                await node.ask((leave,), Purpose.WRITE, _TIMEOUT_S)
+                await node.send((leave,), Purpose.WRITE, _TIMEOUT_S)
         except RedisUnavailableError:
             return
 
@@ -258,7 +258,7 @@ class History:
             # A command that empties the server deletes the epochs as well.
             seen.history if watched and seen is not None else token_hex(8).encode(),
         )
-        (reply,) = await node.ask((command,), Purpose.WRITE, _TIMEOUT_S)
+        (reply,) = await node.send((command,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
             raise RedisUnavailableError("refused", str(reply))
         history, *numbers = reply
@@ -276,7 +276,7 @@ class History:
         if self._without_info:
             return b""
         try:
-            (info,) = await node.ask((_INFO,), Purpose.READ, _TIMEOUT_S)
+            (info,) = await node.send((_INFO,), Purpose.READ, _TIMEOUT_S)
         except RedisUnavailableError as error:
             if error.reason != "noperm":
                 raise

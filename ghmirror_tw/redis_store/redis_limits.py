@@ -29,7 +29,7 @@ class RedisLimits(RecordAccess):
         command = Command((b"MGET", *self.keys(*(names.limit(token, each) for each in scopes))))
         slot = names.slot_of_credential(token)
         (blobs,) = await self.send(slot, (command,), Purpose.CURRENT, timeout_s)
-        limits = self.open_limits(token, scopes, blobs) if isinstance(blobs, list) else ()
+        limits = self.limits_in(token, scopes, blobs) if isinstance(blobs, list) else ()
         return await self.in_force(token, limits, timeout_s) if limits else ()
 
     async def set_limit(self, token: str, limit: Limit, timeout_s: float) -> None:
@@ -41,7 +41,7 @@ class RedisLimits(RecordAccess):
         )
         await self.write(names.slot_of_credential(token), command, timeout_s)
 
-    def open_limits(
+    def limits_in(
         self, token: str, scopes: Sequence[str], blobs: Sequence[Reply]
     ) -> tuple[Limit, ...]:
         """Return the limits in *blobs*, with their ends by the clocks of other replicas."""

@@ -167,7 +167,7 @@ class RedisSemaphores:
     async def _ask(self, credential: str, command: Command) -> list[int]:
         slot = record_names.slot_of_credential(credential)
         servers = self.records.servers
-        (reply,) = await servers.ask(slot, (command,), Purpose.WRITE, self.timeout_s)
+        (reply,) = await servers.send(slot, (command,), Purpose.WRITE, self.timeout_s)
         if isinstance(reply, Exception):
             raise RedisUnavailableError("refused", str(reply))
         return list(reply)
@@ -183,5 +183,5 @@ class RedisSemaphores:
             if not failure.check(RedisUnavailableError):
                 self._log.failure("Writing to Redis failed", failure=failure)
 
-        storing = servers.ask(slot, (command,), Purpose.WRITE, self.timeout_s)
+        storing = servers.send(slot, (command,), Purpose.WRITE, self.timeout_s)
         storing.addErrback(failed)

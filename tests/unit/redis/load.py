@@ -1,4 +1,4 @@
-"""A store's servers that are asked all the time, and what came of it."""
+"""Workers that send commands to servers all the time, and note their failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAUSE_S = 0.002
 
 
 def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., Node]:
-    """Give what makes the nodes of a cluster, or of those whom Sentinels watch."""
+    """Return a factory for the nodes of a cluster, or of a service under Sentinels."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     given: dict[str, Any] = {
@@ -41,7 +41,7 @@ def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., Node]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return as soon as it holds; the reactor turns meanwhile."""
+    """Return as soon as the condition holds."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     while not condition():
@@ -49,7 +49,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def aside(act: Callable[..., Any], *arguments: Any) -> Any:
-    """Do in a thread what blocks, and return what came of it."""
+    """Run a blocking function in a thread, and return its result."""
     return await deferToThread(act, *arguments)
 
 
@@ -113,33 +113,33 @@ class Worker:
             self.wrong.append(f"{expected}: {got}")
 
     def ask(self, purpose: Purpose, *commands: Command) -> Deferred[list[Any]]:
-        return self.servers.ask(self.tag.encode(), commands, purpose, self.timeout_s)
+        return self.servers.send(self.tag.encode(), commands, purpose, self.timeout_s)
 
 
 @define(eq=False)
 class Load:
-    """Workers, each at a tag of its own or at a common one."""
+    """Workers, each with a hash tag of its own or with a common one."""
 
     workers: list[Worker]
     _ended: Deferred[Any] | None = None
 
     @classmethod
     def on(cls, case: TestCase, servers: IServers, *tags: str, **how: Any) -> Load:
-        """Begin to ask; it ends with the test, if not before."""
+        """Begin to send commands, until the end of the test at the latest."""
         load = cls([Worker(servers, tag, str(index), **how) for index, tag in enumerate(tags)])
         load._ended = gatherResults([Deferred.fromCoroutine(each.run()) for each in load.workers])
         case.addCleanup(load.stop)
         return load
 
     async def goes_on(self, turns: int = 20) -> None:
-        """Return when each worker has done so much more, or has met what it should not."""
+        """Return when each worker has done *turns* more, or has received a wrong reply."""
         goal = {id(worker): worker.done + turns for worker in self.workers}
         await until(
             lambda: all(worker.done >= goal[id(worker)] or worker.wrong for worker in self.workers)
         )
 
     def stop(self) -> Deferred[Any]:
-        """End it, and fire when nothing is asked any more."""
+        """Stop all workers, and fire when no command is under way."""
         for worker in self.workers:
             worker.stopped = True
         assert self._ended is not None
@@ -149,10 +149,10 @@ class Load:
 
     @property
     def failures(self) -> Counter[str]:
-        """Why something could not be asked, and how often."""
+        """How often commands failed, by reason."""
         return sum((worker.failures for worker in self.workers), Counter[str]())
 
     @property
     def wrong(self) -> list[str]:
-        """What came that never should."""
+        """Replies that are wrong."""
         return [text for worker in self.workers for text in worker.wrong]

@@ -1,4 +1,4 @@
-"""Nodes for tests: over real servers, and told of what happens to them."""
+"""Nodes over real servers, and conditions to wait for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMEOUT_S = 2.0
 
 
 def command(*parts: str | bytes, script: str | None = None) -> Command:
-    """Make a command of texts."""
+    """Return a command of strings."""
     encoded = tuple(part if isinstance(part, bytes) else part.encode() for part in parts)
     return Command(encoded, None if script is None else script.encode())
 
@@ -36,7 +36,7 @@ SET = command("SET", "t:a", "1")
 
 @define(eq=False)
 class Watched:
-    """A node, and what waits for something to become of it."""
+    """A node, and conditions that are checked at each of its changes."""
 
     node: Node = field(init=False)
     changes: list[tuple[bool, bool]] = field(factory=list)
@@ -52,7 +52,7 @@ class Watched:
         return sum(connection.outstanding_bytes for connection in self.connections)
 
     def until(self, condition: Callable[[], bool]) -> Deferred[None]:
-        """Fire when it holds; it is looked at whenever something happened to the node."""
+        """Fire when the condition holds."""
         done: Deferred[None] = Deferred()
         self._waiting.append((condition, done))
         self.look()
@@ -65,7 +65,7 @@ class Watched:
         return self.until(lambda: not self.node.reading and not self.node.writing)
 
     def full(self) -> Deferred[None]:
-        """Fire when it has all its connections, and none that is to be replaced."""
+        """Fire when it has all its connections, and none is stale."""
         return self.until(
             lambda: (
                 len(self.connections) == self.node.pool_size
@@ -101,10 +101,10 @@ class Watched:
         node._pool.on_connected, node._pool.on_missing = on_connected, on_missing
 
     def ask(self, *commands: Command, purpose: Purpose = READ) -> Deferred[list[Reply]]:
-        return self.node.ask(commands, purpose, self.node.timeout_s)
+        return self.node.send(commands, purpose, self.node.timeout_s)
 
     async def outcome(self, *commands: Command, purpose: Purpose = READ) -> Any:
-        """Return the replies, or the reason why there are none."""
+        """Return the replies, or the reason of the failure."""
         try:
             return await self.ask(*commands, purpose=purpose)
         except RedisUnavailableError as error:
@@ -112,7 +112,7 @@ class Watched:
 
 
 def watched_node(test: TestCase, address: Address | tuple[str, int], **changes: Any) -> Watched:
-    """Make a node that is closed when the test is over; it is not opened yet."""
+    """Return a node that is closed at the end of the test; it is not opened yet."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     watched = Watched()
@@ -136,7 +136,7 @@ def watched_node(test: TestCase, address: Address | tuple[str, int], **changes: 
 async def working_node(
     test: TestCase, address: Address | tuple[str, int], **changes: Any
 ) -> Watched:
-    """Make a node that works when this returns, with all its connections."""
+    """Return a node that is available, with all its connections."""
     watched = watched_node(test, address, **changes)
     watched.node.open()
     await watched.works()

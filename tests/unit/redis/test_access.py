@@ -1,4 +1,4 @@
-"""How one gets in: TLS, passwords, users, databases, sockets, names."""
+"""How a node gets access: TLS, passwords, users, databases, sockets, names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.unit.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_nod
 
 
 def logged(test: TestCase) -> list[str]:
-    """Give what is logged from now on."""
+    """Return a list of all later log messages."""
     lines: list[str] = []
 
     @implementer(ILogObserver)
@@ -36,10 +36,10 @@ def logged(test: TestCase) -> list[str]:
 
 
 class Tls(TestCase):
-    """A server's certificate is looked at."""
+    """The certificate of a server is verified."""
 
-    async def test_trusted(self) -> None:
-        """By whom is trusted, for the name or the IP address that is asked."""
+    async def test_trusted_certificates(self) -> None:
+        """A trusted authority has signed for the name or the IP address."""
         authority = Authority.new()
         server = start_redis(self, authority=authority, password="s")
         for host in ("127.0.0.1", "localhost"):
@@ -54,8 +54,8 @@ class Tls(TestCase):
             replies = await watched.ask(command("SET", "t:b", big), command("GET", "t:b"))
             assert replies == ["OK", big.encode()]
 
-    async def test_replaced(self) -> None:
-        """Who is trusted may change: connections that are made before stay, later ones heed it."""
+    async def test_replaced_authorities(self) -> None:
+        """Connections made before stay; later ones are verified by the new authorities."""
         authority = Authority.new()
         server = start_redis(self, authority=authority)
         trust = ReplaceableTrust(trust_root(authority.pem))
@@ -71,7 +71,7 @@ class Tls(TestCase):
         await watched.works()
 
     async def refused(self, address: tuple[str, int], authority: Authority) -> str:
-        """See that nothing is said to a server, and return why."""
+        """Assert that no command reaches a server, and return why."""
         watched = watched_node(
             self,
             address,
@@ -86,31 +86,31 @@ class Tls(TestCase):
         await watched.node.close()
         return watched.failures[0]
 
-    async def test_unknown_authority(self) -> None:
-        """Whom nobody knows is told nothing, not even the password."""
+    async def test_an_unknown_authority_is_rejected(self) -> None:
+        """The server receives nothing, not even the password."""
         server = start_redis(self, authority=Authority.new())
         why = await self.refused(server.address, Authority.new())
         assert "certificate verify failed" in why
 
-    async def test_another_name(self) -> None:
-        """A good certificate for another host is none for this one."""
+    async def test_a_certificate_for_another_host_is_rejected(self) -> None:
+        """Its authority is trusted."""
         authority = Authority.new()
         server = start_redis(self, authority=authority, names=("redis.example", "10.0.0.1"))
         for host in ("127.0.0.1", "localhost"):
             assert await self.refused((host, server.port), authority)
 
-    async def test_no_tls(self) -> None:
-        """Whoever does not speak TLS is not spoken to without it."""
+    async def test_a_server_without_tls_is_rejected(self) -> None:
+        """No command is sent without TLS."""
         server = start_redis(self)
         await self.refused(server.address, Authority.new())
         assert "hunter2" not in server.log_text
 
 
 class Passwords(TestCase):
-    """A password is asked for again at each attempt, and seen nowhere."""
+    """The password is read at each attempt, and appears nowhere."""
 
-    async def test_wrong_at_first(self) -> None:
-        """A wrong one ends the attempt and not the attempts; the right one is taken when there."""
+    async def test_a_wrong_password_fails_one_attempt(self) -> None:
+        """A later attempt uses the right one as soon as it is in the file."""
         lines = logged(self)
         server = start_redis(self, password="right-one")
         current = ["wrong-one"]
@@ -126,16 +126,16 @@ class Passwords(TestCase):
         assert await watched.outcome(GET) == [None]
         assert not [line for line in lines if "wrong-one" in line or "right-one" in line]
 
-    async def test_none_where_one_is_needed(self) -> None:
-        """It can't be used, and says why."""
+    async def test_a_missing_password(self) -> None:
+        """The node is unavailable, with the reason."""
         server = start_redis(self, password="s")
         watched = watched_node(self, server.address)
         watched.node.open()
         await watched.node.settled()
         assert "NOAUTH" in watched.node.reason
 
-    async def test_changed(self) -> None:
-        """One that is changed is used as soon as there is a new connection."""
+    async def test_a_changed_password_is_used_by_new_connections(self) -> None:
+        """Earlier connections stay."""
         server = start_redis(self, password="old")
         current = ["old"]
         watched = await working_node(
@@ -147,8 +147,8 @@ class Passwords(TestCase):
         await watched.fails()
         await watched.works()
 
-    async def test_can_not_be_had(self) -> None:
-        """A file that can't be read is a failed attempt; what was in it is not told."""
+    async def test_an_unreadable_password_file(self) -> None:
+        """The attempt fails, and the file's content is not in the message."""
         lines = logged(self)
         server = start_redis(self, password="s")
         files = [False, False, True]
@@ -165,8 +165,8 @@ class Passwords(TestCase):
         assert not [line for line in lines if "hunter2" in line]
         assert "hunter2" not in repr(Credentials("", "hunter2"))
 
-    async def test_repeated_by_the_server(self) -> None:
-        """A server without AUTH repeats what it was told; it is not told on."""
+    async def test_the_server_repeats_the_password(self) -> None:
+        """A server without AUTH does; the message is redacted."""
         lines = logged(self)
         server = start_redis(self, options=[("rename-command", 'AUTH ""')])
         watched = watched_node(
@@ -180,18 +180,18 @@ class Passwords(TestCase):
 
 
 class Users(TestCase):
-    """Users who may do some things."""
+    """Users with some permissions."""
 
-    async def test_enough(self) -> None:
-        """Keys under the prefix, and the commands that are needed."""
+    async def test_sufficient_permissions(self) -> None:
+        """Keys under the prefix, and the commands that are used."""
         server = start_redis(self, users=["m on >s ~t:* +@read +@write +@connection"])
         watched = await working_node(
             self, server.address, credentials=lambda: Credentials("m", "s")
         )
         assert await watched.outcome(SET, GET, purpose=WRITE) == ["OK", b"1"]
 
-    async def test_who_may_not_write(self) -> None:
-        """May still read; a script is told the same."""
+    async def test_a_user_who_may_only_read(self) -> None:
+        """Reads work; writes fail, in scripts as well."""
         server = start_redis(self, users=["m on >s ~t:* +@read +@connection +@scripting"])
         watched = watched_node(self, server.address, credentials=lambda: Credentials("m", "s"))
         watched.node.open()
@@ -204,8 +204,8 @@ class Users(TestCase):
         assert await watched.outcome(script, purpose=WRITE) == "noperm"
         assert await watched.outcome(GET) == [None]
 
-    async def test_who_may_not_read(self) -> None:
-        """Is known not to at once, though writing is not even tried then."""
+    async def test_a_user_who_may_not_read(self) -> None:
+        """This is known at once; writes are not even probed."""
         server = start_redis(self, users=["m on >s ~t:* +@all -get"])
         watched = watched_node(self, server.address, credentials=lambda: Credentials("m", "s"))
         watched.node.open()
@@ -214,8 +214,8 @@ class Users(TestCase):
         assert not watched.node.writing
         assert "NOPERM" in watched.node.reason
 
-    async def test_who_may_not_select(self) -> None:
-        """The attempt fails and not those after it: when it is allowed, it works."""
+    async def test_a_user_who_may_not_select(self) -> None:
+        """The attempt fails; a later one succeeds with the permission."""
         server = start_redis(self, users=["m on >s ~t:* +@all -select"])
         watched = watched_node(
             self, server.address, credentials=lambda: Credentials("m", "s"), database=3
@@ -230,8 +230,8 @@ class Users(TestCase):
             client.ask("SELECT", 3)
             assert client.ask("GET", "t:a") == b"1"
 
-    async def test_who_may_not_ping(self) -> None:
-        """Needs to be told."""
+    async def test_a_user_who_may_not_ping(self) -> None:
+        """The reason names the command."""
         server = start_redis(self, users=["m on >s ~t:* +@all -ping"])
         watched = watched_node(self, server.address, credentials=lambda: Credentials("m", "s"))
         watched.node.open()
@@ -240,10 +240,10 @@ class Users(TestCase):
 
 
 class Sockets(TestCase):
-    """A UNIX socket does as well."""
+    """UNIX sockets."""
 
-    async def test_socket(self) -> None:
-        """It works, and again after a restart; without one, it says so."""
+    async def test_a_unix_socket(self) -> None:
+        """It works, after a restart as well; without the socket, the reason is known."""
         server = start_redis(self)
         watched = await working_node(self, Address(path=str(server.socket)))
         assert await watched.outcome(SET, GET, purpose=WRITE) == ["OK", b"1"]
@@ -261,7 +261,7 @@ class Sockets(TestCase):
 @implementer(IHostnameResolver)
 @define(eq=False)
 class Names:
-    """Knows one name, which may lead elsewhere any time."""
+    """Resolves one name, to an address that may change at any time."""
 
     addresses: list[str]
     asked: int = 0
@@ -284,10 +284,10 @@ class Names:
 
 
 class Resolving(TestCase):
-    """Where a name leads is looked up again."""
+    """Names are resolved at each attempt."""
 
     def names(self, *addresses: str) -> Names:
-        """Have our name lead there, until the test is over."""
+        """Let the name be resolved to *addresses* until the end of the test."""
         from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
         names = Names(list(addresses))
@@ -295,8 +295,8 @@ class Resolving(TestCase):
         self.addCleanup(cast("Any", reactor).installNameResolver, before)
         return names
 
-    async def test_moved(self) -> None:
-        """At each attempt: a server that comes back elsewhere is found by its name."""
+    async def test_a_server_with_a_new_address_is_found(self) -> None:
+        """The name is resolved at each attempt."""
         port = free_port()
         one = start_redis(self, host="127.0.0.1", port=port)
         other = start_redis(self, host="127.0.0.2", port=port)
@@ -310,8 +310,8 @@ class Resolving(TestCase):
         await watched.works()
         assert await watched.outcome(GET) == [b"other"]
 
-    async def test_failed_over(self) -> None:
-        """A primary that became a replica is left for whom the name leads to by now."""
+    async def test_connections_leave_a_demoted_primary(self) -> None:
+        """They are replaced, by the address that the name has by then."""
         port = free_port()
         one = start_redis(self, host="127.0.0.1", port=port)
         other = start_redis(self, host="127.0.0.2", port=port)
@@ -326,8 +326,8 @@ class Resolving(TestCase):
         assert other.ask("GET", "t:a") == b"1"
         assert (False, False) not in watched.changes
 
-    async def test_unknown(self) -> None:
-        """A name that leads nowhere is tried again."""
+    async def test_a_name_that_cannot_be_resolved(self) -> None:
+        """It is tried again."""
         server = start_redis(self)
         names = self.names()
         watched = watched_node(self, ("redis.example", server.port))

@@ -1,4 +1,4 @@
-"""A real Redis Cluster whose slots move and whose shards fail, while it is asked all the time."""
+"""A real Redis Cluster whose slots move and whose shards fail, under load."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ PATIENT_S = 10.0
 
 
 def address(server: RedisServer) -> Address:
-    """Give where a server is, as nodes name it."""
+    """Return the address of a server."""
     return Address(*server.address)
 
 
 def cluster_at(case: TestCase, seed: RedisServer, **changes: Any) -> Cluster:
-    """Make what asks a cluster; it is closed when the test is over, and not opened yet."""
+    """Return a cluster that is closed at the end of the test; it is not opened yet."""
     where = changes.pop("where", address(seed))
     make = maker(Credentials(password=seed.password), **changes)
     shards = Shards(
@@ -51,7 +51,7 @@ def cluster_at(case: TestCase, seed: RedisServer, **changes: Any) -> Cluster:
 
 
 async def working(case: TestCase, servers: ClusterSet, **changes: Any) -> Cluster:
-    """Make what asks a cluster, and works when this returns."""
+    """Return a cluster that is available."""
     cluster = cluster_at(case, servers.servers[0], **changes)
     cluster.open()
     await until(lambda: cluster.reading and cluster.writing)
@@ -59,10 +59,10 @@ async def working(case: TestCase, servers: ClusterSet, **changes: Any) -> Cluste
 
 
 class Orderly(TestCase):
-    """A cluster that is well."""
+    """A healthy cluster."""
 
-    async def test_open(self) -> None:
-        """From one address all shards are found, and all slots can be read and written."""
+    async def test_all_shards_are_found_from_one_address(self) -> None:
+        """All slots can be read and written."""
         servers = await open_cluster(self)
         cluster = cluster_at(self, servers.servers[0])
         verifyObject(IServers, cluster)
@@ -76,8 +76,8 @@ class Orderly(TestCase):
         assert not load.wrong
         assert not load.failures
 
-    async def test_migration_step_by_step(self) -> None:
-        """While a slot moves, key by key, everything is answered at each step, and rightly."""
+    async def test_commands_during_a_migration(self) -> None:
+        """Keys are migrated one by one, and each reply is right."""
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         tag = servers.tag(0)
@@ -97,8 +97,8 @@ class Orderly(TestCase):
         assert not load.failures
         assert cluster.shards.owner(slot) is cluster.shards.node(address(target))
 
-    async def test_migration_of_pairs(self) -> None:
-        """Scripts that need two keys wait until both have moved."""
+    async def test_scripts_with_two_keys_during_a_migration(self) -> None:
+        """They wait until both keys have moved."""
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         tag = servers.tag(0)
@@ -112,8 +112,8 @@ class Orderly(TestCase):
         assert not load.wrong
         assert not load.failures
 
-    async def test_another_shard(self) -> None:
-        """A shard that is added is found as soon as one is sent there, and is asked at once."""
+    async def test_an_added_shard_is_found_by_a_redirection(self) -> None:
+        """It is used at once."""
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         tag = servers.tag(0)
@@ -127,8 +127,8 @@ class Orderly(TestCase):
         assert not load.failures
         assert address(added) in cluster.shards._primaries
 
-    async def test_orderly_failover(self) -> None:
-        """A replica that takes over by agreement is asked without a word about it."""
+    async def test_a_coordinated_failover_is_not_noticed(self) -> None:
+        """The replica takes over by agreement."""
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         load = Load.on(self, cluster, *[servers.tag(0)] * 4, timeout_s=PATIENT_S)
@@ -143,16 +143,16 @@ class Orderly(TestCase):
         assert not load.wrong
         assert not load.failures
 
-    async def test_access(self) -> None:
-        """With a password, and TLS that is verified, all shards work, and fail over."""
+    async def test_password_and_tls(self) -> None:
+        """All shards work with both, after a failover as well."""
         authority = Authority.new()
         servers = await open_cluster(self, password="correct-horse", authority=authority)
         cluster = await working(self, servers, trust=trust_root(authority.pem))
         await fails_over(self, servers, cluster)
         assert "correct-horse" not in repr(cluster_at(self, servers.servers[0]))
 
-    async def test_hostnames(self) -> None:
-        """Where nodes announce hostnames, TLS is verified by these."""
+    async def test_announced_hostnames_are_verified(self) -> None:
+        """TLS verifies the hostnames that nodes announce."""
         authority = Authority.new()
         options = [
             ("cluster-announce-hostname", "localhost"),
@@ -166,29 +166,29 @@ class Orderly(TestCase):
         await moves(self, servers, cluster)
         assert {each.host for each in cluster.shards._primaries} == {"localhost"}
 
-    async def test_unknown_endpoints(self) -> None:
-        """Where nodes don't say how they are reached, it is where they were reached before."""
+    async def test_nodes_without_an_announced_endpoint(self) -> None:
+        """The host of the configured address is used."""
         options = [("cluster-preferred-endpoint-type", "unknown-endpoint")]
         servers = await open_cluster(self, replicas=0, options=options)
         cluster = await working(self, servers)
         await moves(self, servers, cluster)
 
-    async def test_cancelled(self) -> None:
-        """Who gives up waiting, on keys that are on their way, is not waited for any more."""
+    async def test_cancelling_during_a_migration(self) -> None:
+        """No command is sent after it."""
         servers = await open_cluster(self, replicas=0)
         cluster = await working(self, servers)
         tag = servers.tag(0)
         keys = [f"t:{{{tag}}}:{part}" for part in "ab"]
         pair = command("MGET", *keys)
-        await cluster.ask(tag.encode(), [command("SET", key, "1") for key in keys], WRITE, 1.0)
+        await cluster.send(tag.encode(), [command("SET", key, "1") for key in keys], WRITE, 1.0)
         slot = slot_of_tag(tag.encode())
         moving = await aside(servers.begin_migration, slot, servers.servers[1])
         await aside(moving.take, keys[0])
         with self.assertRaises(RedisUnavailableError) as raised:
-            await cluster.ask(tag.encode(), [pair], READ, 1.0)
+            await cluster.send(tag.encode(), [pair], READ, 1.0)
         assert raised.exception.reason == "tryagain"
-        asked = cluster.ask(tag.encode(), [pair], READ, PATIENT_S)
-        await cluster.ask(tag.encode(), [command("PING")], READ, TIMEOUT_S)
+        asked = cluster.send(tag.encode(), [pair], READ, PATIENT_S)
+        await cluster.send(tag.encode(), [command("PING")], READ, TIMEOUT_S)
         asked.cancel()
         with self.assertRaises(CancelledError):
             await asked
@@ -196,7 +196,7 @@ class Orderly(TestCase):
 
 
 async def moves(case: TestCase, servers: ClusterSet, cluster: Cluster) -> None:
-    """Move a slot while it is asked for."""
+    """Move a slot under load."""
     tag = servers.tag(0)
     load = Load.on(case, cluster, *map(servers.tag, range(3)), timeout_s=PATIENT_S)
     await load.goes_on()
@@ -209,7 +209,7 @@ async def moves(case: TestCase, servers: ClusterSet, cluster: Cluster) -> None:
 
 
 async def fails_over(case: TestCase, servers: ClusterSet, cluster: Cluster) -> None:
-    """Have a shard fail over, and see to it that only that shard suffers, and only meanwhile."""
+    """Let a shard fail over; assert that only its slots are unavailable, and only meanwhile."""
     failing, *others = map(servers.tag, range(3))
     troubled = Load.on(case, cluster, *[failing] * 4, strict=False)
     spared = Load.on(case, cluster, *others * 2, timeout_s=PATIENT_S)
@@ -229,10 +229,10 @@ async def fails_over(case: TestCase, servers: ClusterSet, cluster: Cluster) -> N
 
 
 class Troubled(TestCase):
-    """A cluster with a shard in trouble."""
+    """A cluster with a failing shard."""
 
-    async def test_killed(self) -> None:
-        """A shard fails over: the others don't notice, and then all works again by itself."""
+    async def test_a_killed_primary_is_replaced(self) -> None:
+        """The other shards are not affected."""
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         await fails_over(self, servers, cluster)
@@ -245,8 +245,8 @@ class Troubled(TestCase):
             await cluster.shards._fetch_from_any()
         assert len(cluster.shards._nodes) == 3
 
-    async def test_unnoticed(self) -> None:
-        """A shard that fails over while nobody asks for it is found all the same."""
+    async def test_a_failover_without_commands_is_noticed(self) -> None:
+        """No command was sent to that shard meanwhile."""
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         servers.servers[0].kill()
@@ -255,8 +255,8 @@ class Troubled(TestCase):
         load = Load.on(self, cluster, *map(servers.tag, range(3)))
         await load.goes_on()
 
-    async def test_in_circles(self) -> None:
-        """Nodes that each say the other one has a slot are not asked for ever."""
+    async def test_a_loop_of_redirections_ends(self) -> None:
+        """Two nodes name each other as the owner of a slot."""
         servers = await open_cluster(self, replicas=0)
         cluster = await working(self, servers)
         tag = servers.tag(0, least=1000)  # nothing is in its slot, not even what trials write
@@ -265,7 +265,7 @@ class Troubled(TestCase):
         await aside(first.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
         await aside(second.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(first))
         with self.assertRaises(RedisUnavailableError) as raised:
-            await cluster.ask(tag.encode(), [command("GET", f"{{{tag}}}")], READ, PATIENT_S)
+            await cluster.send(tag.encode(), [command("GET", f"{{{tag}}}")], READ, PATIENT_S)
         assert raised.exception.reason == "redirections"
         await aside(second.ask, "CLUSTER", "SETSLOT", slot, "NODE", name_of(second))
         await aside(second.ask, "CLUSTER", "BUMPEPOCH")
@@ -273,8 +273,8 @@ class Troubled(TestCase):
         load = Load.on(self, cluster, tag)
         await load.goes_on()
 
-    async def test_paused(self) -> None:
-        """A shard that hangs fails over, and goes on as a replica later."""
+    async def test_a_hanging_primary_is_replaced(self) -> None:
+        """Later it continues as a replica."""
         servers = await open_cluster(self)
         cluster = await working(self, servers)
         failing, *others = map(servers.tag, range(3))
@@ -297,8 +297,8 @@ class Troubled(TestCase):
         assert not spared.failures
         assert not spared.wrong
 
-    async def test_cold_start(self) -> None:
-        """Starting while a shard is away, only its slots are unavailable, and only until then."""
+    async def test_a_start_while_a_shard_is_away(self) -> None:
+        """Only its slots are unavailable until it returns."""
         servers = await open_cluster(self, replicas=0)
         away = servers.servers[2]
         away.kill()
@@ -317,8 +317,8 @@ class Troubled(TestCase):
         load = Load.on(self, cluster, *map(servers.tag, range(3)))
         await load.goes_on()
 
-    async def test_seed_away(self) -> None:
-        """Starting while the configured address is away, it works when that is back."""
+    async def test_a_start_while_the_configured_address_is_away(self) -> None:
+        """The cluster is available when it returns."""
         servers = await open_cluster(self, replicas=0)
         seed = servers.servers[1]
         seed.kill()
@@ -331,8 +331,8 @@ class Troubled(TestCase):
         load = Load.on(self, cluster, *map(servers.tag, range(3)))
         await load.goes_on()
 
-    async def test_seed_as_last_resort(self) -> None:
-        """When no primary is left that is known, the configured address is asked again."""
+    async def test_the_configured_address_is_the_last_resort(self) -> None:
+        """It is queried when no known primary is left."""
         servers = await open_cluster(self, replicas=0)
         between = interpose(self, servers.servers[0].address)
         cluster = cluster_at(self, servers.servers[0], where=Address(*between.address))
@@ -346,8 +346,8 @@ class Troubled(TestCase):
         await until(lambda: cluster.reading and cluster.writing)
         assert cluster.shards._primaries == set(map(address, other.servers))
 
-    async def test_slot_without_owner(self) -> None:
-        """A slot that nobody has is unavailable alone, and found when somebody has it."""
+    async def test_a_slot_without_an_owner(self) -> None:
+        """It alone is unavailable, until a shard has it."""
         servers = await open_cluster(self, replicas=0)
         cluster = await working(self, servers)
         second = servers.servers[1]
@@ -374,8 +374,8 @@ class Troubled(TestCase):
         load = Load.on(self, cluster, tag)
         await load.goes_on()
 
-    async def test_no_storm(self) -> None:
-        """However much fails, the map is fetched one at a time, and less and less often."""
+    async def test_the_map_is_fetched_with_backoff(self) -> None:
+        """There is one query at a time, whatever fails."""
         servers = await open_cluster(self, replicas=0)
         cluster = await working(self, servers)
         servers.servers[2].kill()
@@ -390,13 +390,13 @@ class Troubled(TestCase):
 
 
 def fetched(servers: ClusterSet) -> int:
-    """Give how often the map was fetched from the servers that run."""
+    """Return how often the running servers were queried for the map."""
     said = b"".join(server.ask("INFO", "commandstats") for server in servers.running())
     return sum(map(int, re.findall(rb"cmdstat_cluster\|slots:calls=(\d+)", said)))
 
 
 async def refused(case: TestCase, cluster: Cluster, tag: str) -> None:
-    """See to it that a slot is unavailable, whatever is asked."""
+    """Assert that a slot is unavailable for all purposes."""
     for purpose in Purpose:
         with case.assertRaises(RedisUnavailableError):
-            await cluster.ask(tag.encode(), [command("GET", f"t:{{{tag}}}")], purpose, TIMEOUT_S)
+            await cluster.send(tag.encode(), [command("GET", f"t:{{{tag}}}")], purpose, TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What error replies say, in the words of several versions of Redis."""
+"""Error replies of several versions of Redis."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ SIX = "ERR Error running script (call to f_b1946ac92492d2347c6235b4d2611184b1946
         ("", "", None),
     ],
 )
-def test_what_they_speak_of(error: str, code: str, what: ErrorReplyKind | None) -> None:
-    """The server as a whole, writing to it, or one key; a script's own words are its own."""
+def test_kinds_of_errors(error: str, code: str, what: ErrorReplyKind | None) -> None:
+    """They concern the server, writes, or one key; errors made by a script are its own."""
     assert code_of(error) == code
     assert kind_of(code, READ) is what
 
@@ -73,8 +73,8 @@ def test_what_they_speak_of(error: str, code: str, what: ErrorReplyKind | None) 
         "ERR ACL failure in script: User m has no permissions to run the 'set' command",
     ],
 )
-def test_what_is_forbidden(error: str) -> None:
-    """Who may not write may still read; who may not read can do nothing."""
+def test_missing_permissions(error: str) -> None:
+    """Without permission to write, reads may work; not the other way round."""
     assert code_of(error) == "NOPERM"
     assert kind_of("NOPERM", WRITE) is WRITING
     assert kind_of("NOPERM", READ) is BOTH

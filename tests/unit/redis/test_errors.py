@@ -1,4 +1,4 @@
-"""What servers say that they can't do, and scripts that they don't know."""
+"""Error replies of real servers, and scripts that they do not have."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.unit.redis.nodes import (
 
 
 class Errors(TestCase):
-    """The server says what it can't do."""
+    """The server responds with an error."""
 
     async def refuses_writes(self, watched: Watched, *reasons: str) -> None:
-        """Ask until writing is left alone; reading goes on all the while."""
+        """Write until the circuit opens; reads work all the while."""
         outcomes = []
         while watched.node.writing:
             outcomes.append(await watched.outcome(SET, purpose=WRITE))
@@ -36,8 +36,8 @@ class Errors(TestCase):
         assert await watched.outcome(GET, purpose=CURRENT) == [None]
         assert watched.node.reading
 
-    async def test_out_of_memory(self) -> None:
-        """It can't be written, but read; and written again when there is room."""
+    async def test_full_memory_opens_the_circuit_of_writes(self) -> None:
+        """It closes when there is memory again."""
         server = start_redis(self, maxmemory="100mb", options=[("maxmemory-policy", "noeviction")])
         watched = await working_node(self, server.address)
         server.ask("CONFIG", "SET", "maxmemory", "1")
@@ -47,8 +47,8 @@ class Errors(TestCase):
         assert await watched.outcome(SET, purpose=WRITE) == ["OK"]
         assert (False, False) not in watched.changes
 
-    async def test_no_replicas(self) -> None:
-        """Neither while it has too few replicas."""
+    async def test_too_few_replicas_open_the_circuit_of_writes(self) -> None:
+        """It closes when there are enough."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
         server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
@@ -56,8 +56,8 @@ class Errors(TestCase):
         server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
         await watched.works()
 
-    async def test_not_primary_any_more(self) -> None:
-        """All connections are made anew, since the name may lead elsewhere by now."""
+    async def test_a_demoted_primary_loses_its_connections(self) -> None:
+        """They are replaced: the name may have another address."""
         server, other = start_redis(self), start_redis(self)
         watched = await working_node(self, server.address)
         before = set(watched.connections)
@@ -72,8 +72,8 @@ class Errors(TestCase):
         assert await watched.outcome(GET, purpose=CURRENT) == [None]
         assert (False, False) not in watched.changes
 
-    async def test_loading(self) -> None:
-        """A server that reads its data from disk is not there yet."""
+    async def test_a_loading_server_is_unavailable(self) -> None:
+        """It reads its data from disk."""
         options = [
             ("key-load-delay", "100000"),
             ("loading-process-events-interval-bytes", "1024"),
@@ -94,8 +94,8 @@ class Errors(TestCase):
         await watched.works()
         assert await watched.outcome(command("GET", "t:1")) == [b"x" * 1000]
 
-    async def test_inside_scripts(self) -> None:
-        """What a command inside a script is told of the server speaks of the server."""
+    async def test_server_errors_inside_scripts(self) -> None:
+        """They concern the server as outside."""
         script = "return redis.call('SET', KEYS[1], 'x')"
         writing = command("EVALSHA", "0" * 40, "1", "t:a", script=script)
         server, other = start_redis(self), start_redis(self)
@@ -115,8 +115,8 @@ class Errors(TestCase):
             await watched.works()
         assert await watched.outcome(writing, purpose=WRITE) == ["OK"]
 
-    async def test_of_one_key(self) -> None:
-        """They stand in their place, and count for nothing."""
+    async def test_errors_of_one_key(self) -> None:
+        """They are replies, and no failures of the server."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
         own = command("EVAL", "return redis.error_reply('MINE and no other')", "0")
@@ -131,8 +131,8 @@ class Errors(TestCase):
         assert watched.node.writing
         assert watched.node.reading
 
-    async def test_of_a_cluster(self) -> None:
-        """Who else has a key is for the cluster's layer to act on, and counts as an answer."""
+    async def test_errors_of_a_cluster(self) -> None:
+        """Redirections are replies, and no failures of the server."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address, pool_size=1)
@@ -149,8 +149,8 @@ class Errors(TestCase):
         assert watched.node.reading
         assert watched.node.writing
 
-    async def test_asking(self) -> None:
-        """Each command is preceded by ASKING, a script sent anew too."""
+    async def test_asking_precedes_each_command(self) -> None:
+        """It precedes the source of a script as well."""
         server = start_redis(self, options=[("cluster-enabled", "yes")])
         server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         server.wait_for("Cluster state changed: ok")
@@ -158,16 +158,16 @@ class Errors(TestCase):
         watched = await working_node(self, between.address)
         between.asked.clear()
         script = command("EVALSHA", "0" * 40, "1", "t:b", script="return 5")
-        replies = await watched.node.ask([SET, script, GET], WRITE, TIMEOUT_S, asking=True)
+        replies = await watched.node.send([SET, script, GET], WRITE, TIMEOUT_S, asking=True)
         assert replies == ["OK", 5, b"1"]
         assert between.asked.count(b"ASKING") == 4
 
 
 class Scripts(TestCase):
-    """A script goes to a server that does not know it."""
+    """The source of a script is sent to a server that does not have it."""
 
-    async def test_unknown(self) -> None:
-        """It is sent whole, once; the others' replies stay where they are."""
+    async def test_an_unknown_script(self) -> None:
+        """Its source is sent once; the other replies keep their places."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address)
@@ -181,8 +181,8 @@ class Scripts(TestCase):
             if between.asked.count(b"EVALSHA") == 2:
                 server.ask("SCRIPT", "FLUSH")
 
-    async def test_without_its_source(self) -> None:
-        """Who gives none gets the error."""
+    async def test_a_script_without_source(self) -> None:
+        """The error is the reply."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
         (reply,) = await watched.ask(command("EVALSHA", "0" * 40, "0"))

@@ -1,4 +1,4 @@
-"""One connection: what it takes for a reply, and what it closes itself for."""
+"""One connection: the replies that it accepts, and what makes it close."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_S, IDLE_S = 1.0, 15.0
 
 
 class Transport(StringTransport):
-    """Goes when it is told to, and says so."""
+    """Notes that it was aborted."""
 
     disconnecting: Any
 
@@ -50,7 +50,7 @@ class One:
         self.connection.makeConnection(self.transport)
 
     def sent(self) -> bytes:
-        """Give what was sent since this was last asked."""
+        """Return the bytes sent since the last call."""
         value = bytes(self.transport.value())
         self.transport.clear()
         return value
@@ -59,7 +59,7 @@ class One:
         self.connection.dataReceived(data)
 
     def ask(self, *parts: bytes) -> list[Any]:
-        """Send a command; its reply or failure will be in the list."""
+        """Send a command; the list will have its reply or failure."""
         got: list[Any] = []
         self.connection.send(parts).addBoth(got.append)
         return got
@@ -73,7 +73,7 @@ class One:
 
 
 def ready() -> One:
-    """Give one that takes commands."""
+    """Return a connection that accepts commands."""
     one = One()
     one.answer(b"+PONG\r\n")
     one.sent()
@@ -98,14 +98,14 @@ REPLIES: list[tuple[bytes, Any]] = [
 
 
 class Replies(SynchronousTestCase):
-    """What comes in, in whatever pieces, is what was sent."""
+    """Replies in pieces of any size."""
 
     @given(
         st.lists(st.sampled_from(REPLIES), min_size=1, max_size=12),
         st.lists(st.integers(1, 40), max_size=40),
     )
-    def test_pieces(self, replies: list[tuple[bytes, Any]], sizes: list[int]) -> None:
-        """Each command gets its own reply, bytes as bytes, and none waits for a reactor's turn."""
+    def test_replies_in_pieces(self, replies: list[tuple[bytes, Any]], sizes: list[int]) -> None:
+        """Each command gets its own reply, within the same iteration of the reactor."""
         one = ready()
         got = [one.ask(b"X") for _ in replies]
         data = b"".join(wire for wire, _ in replies)
@@ -117,8 +117,8 @@ class Replies(SynchronousTestCase):
         assert one.connection.outstanding_bytes == 0
         assert not one.transport.disconnecting
 
-    def test_errors(self) -> None:
-        """They fail their own command only."""
+    def test_error_replies(self) -> None:
+        """They fail only their own command."""
         one = ready()
         first, second = one.ask(b"A"), one.ask(b"B")
         one.answer(b"-WRONGTYPE no\r\n:1\r\n")
@@ -126,14 +126,14 @@ class Replies(SynchronousTestCase):
         assert str(first[0].value) == "WRONGTYPE no"
         assert second == [1]
 
-    def test_commands_are_written_whole(self) -> None:
-        """As RESP2 says: bytes as they are, texts as UTF-8, numbers in digits."""
+    def test_commands_are_encoded(self) -> None:
+        """Bytes as they are, texts as UTF-8, numbers as digits."""
         one = ready()
         one.connection.execute_command(b"SET", "ä", 12, b"\r\n\x00")
         assert one.sent() == b"*4\r\n$3\r\nSET\r\n$2\r\n\xc3\xa4\r\n$2\r\n12\r\n$3\r\n\r\n\x00\r\n"
 
-    def test_late_replies(self) -> None:
-        """The reply to what was given up is thrown away, and the next one finds its command."""
+    def test_a_late_reply_is_discarded(self) -> None:
+        """The next reply belongs to the next command."""
         one = ready()
         first: Deferred[Any] = one.connection.send((b"A",))
         second = one.ask(b"B")
@@ -144,10 +144,10 @@ class Replies(SynchronousTestCase):
 
 
 class Greeting(SynchronousTestCase):
-    """What happens before it takes commands."""
+    """Before it accepts commands."""
 
-    def test_answered(self) -> None:
-        """It is ready once it was let in and the server has answered."""
+    def test_it_is_ready_after_the_greeting(self) -> None:
+        """AUTH, SELECT and PING have succeeded."""
         one = One(username="m", password="s", database=3)
         for expected, answer in ((b"AUTH", b"+OK"), (b"SELECT", b"+OK"), (b"PING", b"+PONG")):
             assert one.ready == []
@@ -156,14 +156,14 @@ class Greeting(SynchronousTestCase):
         assert one.ready == [one.connection]
         assert one.connection.state is ConnectionState.READY
 
-    def test_nothing_to_say(self) -> None:
-        """Without a password, in database 0, it says PING, so that it knows of somebody there."""
+    def test_ping_is_the_shortest_greeting(self) -> None:
+        """It is sent without a password, in database 0."""
         one = One()
         assert one.sent() == b"*1\r\n$4\r\nPING\r\n"
         assert one.ready == []
 
-    def test_refused(self) -> None:
-        """An error at any step fails this attempt, with what was said, and nothing else."""
+    def test_an_error_in_the_greeting(self) -> None:
+        """It fails this attempt with the error's text."""
         steps = [b"+OK\r\n", b"+OK\r\n", b"+PONG\r\n"]
         for step in range(3):
             one = One(password="s", database=3)
@@ -174,8 +174,8 @@ class Greeting(SynchronousTestCase):
             assert "LOADING it is loading" in str(one.ready[0].value)
             assert one.gone == [one.connection]
 
-    def test_no_secrets(self) -> None:
-        """A server that does not know AUTH repeats its arguments; that goes nowhere."""
+    def test_the_password_is_redacted(self) -> None:
+        """A server without AUTH repeats it in its error."""
         one = One(username="m", password="hunter2")
         one.answer(
             b"-ERR unknown command 'AUTH', with args beginning with: 'm' 'hunter2' \r\n",
@@ -185,8 +185,8 @@ class Greeting(SynchronousTestCase):
         assert "hunter2" not in str(one.ready[0].value)
         assert "hunter2" not in repr(one.connection.factory)
 
-    def test_given_up(self) -> None:
-        """Who no longer waits for it has it closed."""
+    def test_a_cancelled_attempt_is_closed(self) -> None:
+        """A late greeting does not make it ready."""
         one = One()
         one.connection.ready.cancel()
         assert one.transport.disconnecting
@@ -194,8 +194,8 @@ class Greeting(SynchronousTestCase):
         one.lose()
         assert one.gone == [one.connection]
 
-    def test_nobody_there(self) -> None:
-        """Without an answer it is given up."""
+    def test_a_greeting_without_reply_times_out(self) -> None:
+        """The attempt fails."""
         one = One(password="s")
         one.wait(2 * PATIENCE_S)
         assert one.transport.disconnecting
@@ -204,10 +204,10 @@ class Greeting(SynchronousTestCase):
 
 
 class Closing(SynchronousTestCase):
-    """What it closes itself for."""
+    """Why it closes itself."""
 
-    def test_garbage(self) -> None:
-        """What is not RESP2 ends the connection, and whoever waits learns that it is lost."""
+    def test_anything_but_resp2_closes_it(self) -> None:
+        """All commands under way fail."""
         for garbage in (
             b"HTTP/1.1 400 Bad Request\r\n\r\n",
             b"\r\n",
@@ -231,14 +231,14 @@ class Closing(SynchronousTestCase):
             assert isinstance(got[0].value, Lost)
             assert "RESP2" in one.connection.close_reason
 
-    def test_unasked(self) -> None:
-        """A reply to nothing ends it: the next one would be taken for another's."""
+    def test_a_reply_without_a_command_closes_it(self) -> None:
+        """It would be taken for the next command's."""
         one = ready()
         one.answer(b"+OK\r\n")
         assert one.transport.disconnecting
 
-    def test_no_reply(self) -> None:
-        """A command without a reply ends it after a while, but not before."""
+    def test_a_command_without_reply_closes_it(self) -> None:
+        """Not before its time."""
         one = ready()
         one.wait(IDLE_S - 1)
         one.ask(b"A")
@@ -247,8 +247,8 @@ class Closing(SynchronousTestCase):
         one.wait(0.5)
         assert one.transport.disconnecting
 
-    def test_patience(self) -> None:
-        """Who has more time for a command gets it; every reply begins it anew."""
+    def test_a_command_may_have_more_time(self) -> None:
+        """Each reply begins it anew."""
         one = ready()
         one.connection.send((b"A",), 5.0).addErrback(lambda _: None)
         one.wait(4.5)
@@ -263,15 +263,15 @@ class Closing(SynchronousTestCase):
             assert not one.transport.disconnecting
             one.answer(b"+OK\r\n")
 
-    def test_held_up(self) -> None:
-        """A reactor that was busy for long does not take that for the server's silence."""
+    def test_a_blocked_reactor_times_nothing_out(self) -> None:
+        """The time it was blocked does not count."""
         one = ready()
         one.ask(b"A")
         one.clock.advance(10 * PATIENCE_S)
         assert not one.transport.disconnecting
 
-    def test_idle(self) -> None:
-        """When nothing happens it asks whether somebody is there, and closes if nobody is."""
+    def test_an_idle_connection_sends_ping(self) -> None:
+        """It closes without a reply."""
         one = ready()
         one.wait(IDLE_S - 0.25)
         assert one.sent() == b""
@@ -283,8 +283,8 @@ class Closing(SynchronousTestCase):
         one.wait(PATIENCE_S + 0.5)
         assert one.transport.disconnecting
 
-    def test_retired(self) -> None:
-        """It takes no more commands, and closes when the last reply is in."""
+    def test_a_retired_connection_closes_after_the_last_reply(self) -> None:
+        """It accepts no more commands."""
         one = ready()
         got = one.ask(b"A"), one.ask(b"B")
         one.connection.retire()
@@ -298,8 +298,8 @@ class Closing(SynchronousTestCase):
         assert one.gone == [one.connection]
         assert not one.clock.getDelayedCalls()
 
-    def test_what_is_sent_too_late(self) -> None:
-        """A closed connection says so at once."""
+    def test_a_closed_connection_raises(self) -> None:
+        """At once."""
         one = ready()
         one.lose()
         with self.assertRaises(Lost):

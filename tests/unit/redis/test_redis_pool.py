@@ -1,4 +1,4 @@
-"""The connections to one server: how many, which, and for how long."""
+"""The connections to one server: their number, choice and life."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.redis.nodes import GET, SET, SOON_S, WRITE, command, watched_nod
 
 
 def connected(server: RedisServer) -> int:
-    """Count who is connected to a server by its port."""
+    """Return the number of clients that are connected by the server's port."""
     listed = server.ask("CLIENT", "LIST", "TYPE", "normal").decode()
     return int(listed.count(f" laddr={server.host}:{server.port} "))
 
@@ -29,7 +29,7 @@ def connected(server: RedisServer) -> int:
 @implementer(IStreamClientEndpoint)
 @define(eq=False)
 class Refusing:
-    """Leads nowhere, and keeps when that was found out."""
+    """An endpoint that refuses connections, and notes when."""
 
     clock: Clock
     at: list[float] = field(factory=list)
@@ -42,8 +42,8 @@ class Refusing:
 class Attempts(TestCase):
     """How connections are made."""
 
-    async def test_one_at_a_time(self) -> None:
-        """However many are wanted, a server that does not answer has one attempt to bear."""
+    async def test_there_is_one_attempt_at_a_time(self) -> None:
+        """However many connections are missing."""
         server = start_redis(self)
         between = interpose(self, server.address)
         between.silent = True
@@ -55,8 +55,8 @@ class Attempts(TestCase):
         await watched.full()
         assert connected(server) == 8
 
-    async def test_asked_for_again(self) -> None:
-        """Nor does it become two when something else would have connections made anew."""
+    async def test_renewing_begins_no_second_attempt(self) -> None:
+        """While one is under way."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address, timeout_s=SOON_S)
@@ -66,8 +66,8 @@ class Attempts(TestCase):
         await watched.until(lambda: len(watched.failures) == 1)
         assert between.accepted == 4 + 1
 
-    async def test_too_many(self) -> None:
-        """A server that takes no more is used over those that there are."""
+    async def test_a_server_at_its_limit_of_clients(self) -> None:
+        """The connections that exist are used."""
         server = start_redis(self)
         server.ask("CONFIG", "SET", "maxclients", "3")
         watched = watched_node(self, server.address)
@@ -76,8 +76,8 @@ class Attempts(TestCase):
         assert watched.node.reading
         assert await watched.outcome(GET) == [None]
 
-    def test_waits_grow(self) -> None:
-        """Attempts become rarer, up to a few seconds, and spread by chance."""
+    def test_attempts_back_off(self) -> None:
+        """The delays double up to a few seconds, with jitter."""
         for chance, first_s, last_s in ((0.0, 0.05, 1.25), (1.0, 0.1, 2.5)):
             clock = Clock()
             endpoint = Refusing(clock)
@@ -108,8 +108,8 @@ class Attempts(TestCase):
 class Choice(TestCase):
     """Which connection is used."""
 
-    async def test_the_least_busy(self) -> None:
-        """Small questions don't queue behind large content."""
+    async def test_the_connection_with_the_least_load_is_used(self) -> None:
+        """Small commands do not queue behind large content."""
         server = start_redis(self)
         watched = await working_node(self, server.address, pool_size=2)
         server.pause()
@@ -121,8 +121,8 @@ class Choice(TestCase):
         assert await large == ["OK"]
         assert await DeferredList(small) == [(True, [None])] * 5
 
-    async def test_no_more_than_goes_out(self) -> None:
-        """What Redis does not take in is not piled up."""
+    async def test_a_full_connection_accepts_no_commands(self) -> None:
+        """Redis does not read them."""
         server = start_redis(self)
         watched = await working_node(self, server.address, pool_size=2, timeout_s=20.0)
         server.pause()
@@ -140,10 +140,10 @@ class Choice(TestCase):
 
 
 class Retirement(TestCase):
-    """Connections are not kept for ever."""
+    """Old connections are replaced."""
 
-    async def test_replaced(self) -> None:
-        """By new ones, one after another, with nothing asked in vain; the old ones are closed."""
+    async def test_connections_are_replaced_one_by_one(self) -> None:
+        """No command fails, and the old ones are closed."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address, lifetime_s=0.3)
@@ -154,8 +154,8 @@ class Retirement(TestCase):
         assert watched.changes == [(True, False), (True, True)]
         assert watched.failures == []
 
-    async def test_what_is_on_its_way(self) -> None:
-        """Replies that are due over an old connection still come over it."""
+    async def test_a_retiring_connection_receives_its_replies(self) -> None:
+        """It closes after the last one."""
         server = start_redis(self)
         watched = await working_node(self, server.address, pool_size=1, timeout_s=60.0)
         (old,) = watched.connections
@@ -168,8 +168,8 @@ class Retirement(TestCase):
         server.ask("LPUSH", "t:list", "old")
         assert await asked == [[b"t:list", b"old"]]
 
-    async def test_not_before_there_is_a_new_one(self) -> None:
-        """While none can be had, the old ones are good enough."""
+    async def test_an_old_connection_stays_until_there_is_a_new_one(self) -> None:
+        """The server refuses connections."""
         server = start_redis(self)
         current: list[Exception] = []
 
@@ -192,10 +192,10 @@ class Retirement(TestCase):
 
 
 class Closing(TestCase):
-    """The end."""
+    """Closing the pool."""
 
-    async def test_what_is_sent(self) -> None:
-        """Is waited for; nothing is sent any more."""
+    async def test_close_waits_for_replies(self) -> None:
+        """No more commands are accepted."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
         asked = watched.ask(SET, purpose=WRITE)
@@ -206,8 +206,8 @@ class Closing(TestCase):
         assert connected(server) == 0
         assert server.ask("GET", "t:a") == b"1"
 
-    async def test_not_for_long(self) -> None:
-        """A server that does not answer does not hold it up."""
+    async def test_close_does_not_wait_for_long(self) -> None:
+        """The server does not reply."""
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=60.0)
         server.pause()
@@ -215,8 +215,8 @@ class Closing(TestCase):
         results: Any = await DeferredList([asked, watched.node.close()], consumeErrors=True)
         assert results[0][1].value.reason == "lost"
 
-    async def test_while_connecting(self) -> None:
-        """An attempt under way ends, too, and nothing is left behind."""
+    async def test_close_ends_an_attempt(self) -> None:
+        """No connection is left."""
         server = start_redis(self)
         between = interpose(self, server.address)
         between.silent = True
@@ -228,7 +228,7 @@ class Closing(TestCase):
         assert greeting.state is ConnectionState.CLOSED
         assert await watched.outcome(GET) == "closed"
 
-    async def test_never_opened(self) -> None:
-        """There is nothing to close."""
+    async def test_a_pool_that_was_never_opened_closes(self) -> None:
+        """There is nothing to wait for."""
         server = start_redis(self)
         await watched_node(self, server.address).node.close()

@@ -1,4 +1,4 @@
-"""A real primary under Sentinels, which fails while it is asked all the time."""
+"""A real primary under Sentinels, which fails under load."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRET = "correct-horse"
 
 
 def watched(case: TestCase, servers: SentinelSet, **changes: Any) -> Sentinels:
-    """Make what finds the primary; it is closed when the test is over, and not opened yet."""
+    """Return servers that are closed at the end of the test; they are not opened yet."""
     who = Credentials(changes.pop("username", ""), changes.pop("password", None))
     check_s = changes.pop("check_s", NEVER_S)
     service = changes.pop("service", SERVICE)
@@ -53,7 +53,7 @@ def watched(case: TestCase, servers: SentinelSet, **changes: Any) -> Sentinels:
 
 
 async def working(case: TestCase, servers: SentinelSet, **changes: Any) -> Sentinels:
-    """Make what finds the primary, which works when this returns."""
+    """Return servers that are available."""
     sentinels = watched(case, servers, **changes)
     sentinels.open()
     await until(lambda: sentinels.reading and sentinels.writing)
@@ -61,18 +61,18 @@ async def working(case: TestCase, servers: SentinelSet, **changes: Any) -> Senti
 
 
 def state(sentinels: Sentinels) -> tuple[Address | None, bool, bool]:
-    """Give who is asked, and whether that can be read and written."""
+    """Return the primary, and whether it can be read and written."""
     return sentinels.primary, sentinels.reading, sentinels.writing
 
 
 def at(server: RedisServer) -> tuple[Address | None, bool, bool]:
-    """Give the state of who asks this server, and may."""
+    """Return the state in which this server is the primary and available."""
     return Address(*server.address), True, True
 
 
 @define(eq=False)
 class Writer:
-    """Writes one key after the other, and remembers which were said to be stored."""
+    """Writes one key after the other, and notes the successful ones."""
 
     sentinels: Sentinels
     stopped: bool = False
@@ -84,7 +84,7 @@ class Writer:
 
     @classmethod
     def on(cls, case: TestCase, sentinels: Sentinels) -> Writer:
-        """Begin; it ends with the test, if not before."""
+        """Begin to write, until the end of the test at the latest."""
         writer = cls(sentinels)
         writer.ended = Deferred.fromCoroutine(writer._run())
         case.addCleanup(writer.stop)
@@ -95,7 +95,7 @@ class Writer:
             self.number += 1
             written = command("SET", f"t:{self.number}", "1")
             try:
-                await self.sentinels.ask(b"t", [written], Purpose.WRITE, TIMEOUT_S)
+                await self.sentinels.send(b"t", [written], Purpose.WRITE, TIMEOUT_S)
             except RedisUnavailableError as error:
                 self.failures.append(error.reason)
                 await deferLater(reactor, 0.002)
@@ -106,29 +106,29 @@ class Writer:
                 self.stored.append(self.number)
 
     async def goes_on(self, count: int = 50) -> None:
-        """Return when so many more are stored, or something came that should not."""
+        """Return when so many more are stored, or a reply was wrong."""
         goal = len(self.stored) + count
         await until(lambda: len(self.stored) >= goal or bool(self.wrong))
 
     def stop(self) -> Deferred[None]:
-        """End it, and fire when nothing is written any more."""
+        """Stop, and fire when no write is under way."""
         self.stopped = True
         ended, self.ended = self.ended, Deferred()
         ended.chainDeferred(self.ended)
         return ended
 
     async def lost(self, server: RedisServer, since: int) -> Sequence[int]:
-        """Give those that were said to be stored, from a number on, and that a server lacks."""
+        """Return the successful writes since a number that a server does not have."""
         numbers = [number for number in self.stored if number >= since]
         got = await aside(server.ask, "MGET", *(f"t:{number}" for number in numbers))
         return [number for number, value in zip(numbers, got, strict=True) if value is None]
 
 
 class Found(TestCase):
-    """Who the primary is."""
+    """How the primary is found."""
 
-    async def test_open(self) -> None:
-        """The primary is found by any Sentinel, though others are away."""
+    async def test_any_sentinel_names_the_primary(self) -> None:
+        """Other Sentinels are away."""
         servers = await open_sentinels(self)
         servers.sentinels[0].pause()
         servers.sentinels[1].kill()
@@ -137,10 +137,10 @@ class Found(TestCase):
         sentinels.open()
         await sentinels.settled()
         assert state(sentinels) == at(servers.servers[0])
-        assert await sentinels.ask(b"t", [command("PING")], Purpose.READ, TIMEOUT_S) == ["PONG"]
+        assert await sentinels.send(b"t", [command("PING")], Purpose.READ, TIMEOUT_S) == ["PONG"]
 
-    async def test_none(self) -> None:
-        """While no Sentinel answers, or none knows the service, it fails at once; not for ever."""
+    async def test_commands_fail_while_the_primary_is_unknown(self) -> None:
+        """At once, until a Sentinel names it."""
         servers = await open_sentinels(self)
         for sentinel in servers.sentinels:
             sentinel.kill()
@@ -150,15 +150,15 @@ class Found(TestCase):
             each.open()
             await each.settled()
             with self.assertRaises(RedisUnavailableError):
-                await each.ask(b"t", [command("PING")], Purpose.READ, TIMEOUT_S)
+                await each.send(b"t", [command("PING")], Purpose.READ, TIMEOUT_S)
         for sentinel in servers.sentinels:
             await aside(sentinel.start)
         await until(lambda: state(sentinels) == at(servers.servers[0]))
         await until(lambda: "knows no service" in other.finder.reason)
         assert other.primary is None
 
-    async def test_majority(self) -> None:
-        """A single Sentinel that names another primary is not believed, even if it is one."""
+    async def test_the_majority_of_sentinels_decides(self) -> None:
+        """A single one that names another primary is outvoted."""
         servers = await open_sentinels(self)
         other = await aside(RedisServer)
         self.addCleanup(other.remove)
@@ -177,8 +177,8 @@ class Found(TestCase):
         await alone.settled()
         assert state(alone) == at(other)
 
-    async def test_password_of_the_data(self) -> None:
-        """A Sentinel that asks for no password is told none."""
+    async def test_sentinels_without_passwords_receive_none(self) -> None:
+        """The data servers require one."""
         servers = await open_sentinels(self, password=SECRET)
         between = [interpose(self, place) for place in servers.places]
         places = [each.address for each in between]
@@ -189,8 +189,8 @@ class Found(TestCase):
         assert b"AUTH" not in said
         assert SECRET.encode() not in said
 
-    async def test_passwords_of_all(self) -> None:
-        """A Sentinel that asks for a password is told it, as one user or as everybody."""
+    async def test_sentinels_that_require_a_password_receive_it(self) -> None:
+        """The user's, or the one of all clients."""
         servers = await open_sentinels(self, password=SECRET, sentinel_password=SECRET)
         user = f"mirror on >{SECRET} ~* &* +@all"
         for server in servers.servers:
@@ -208,8 +208,8 @@ class Found(TestCase):
         await writer.stop()
         assert not writer.wrong
 
-    async def test_wrong_password(self) -> None:
-        """A password that is refused is in no message."""
+    async def test_a_wrong_password_is_in_no_message(self) -> None:
+        """The Sentinels reject it."""
         servers = await open_sentinels(self, password="right", sentinel_password="right")
         sentinels = watched(self, servers, password="unlikely-to-be-right")
         sentinels.open()
@@ -218,8 +218,8 @@ class Found(TestCase):
         assert "unlikely" not in repr(sentinels) + sentinels.finder.reason + sentinels._logged
         assert "WRONGPASS" in sentinels.finder.reason
 
-    async def test_tls(self) -> None:
-        """With a trust root the data are under TLS, and verified; Sentinels are asked without."""
+    async def test_tls_is_for_the_data_only(self) -> None:
+        """Sentinels are queried without it."""
         authority = Authority.new()
         servers = await open_sentinels(self, authority=authority)
         sentinels = await working(self, servers, trust=trust_root(authority.pem))
@@ -234,10 +234,10 @@ class Found(TestCase):
 
 
 class FailedOver(TestCase):
-    """The primary fails, and another one takes over."""
+    """The primary fails, and a replica takes over."""
 
-    async def test_killed(self) -> None:
-        """It goes over to the new primary by itself; the old one is asked no more."""
+    async def test_a_killed_primary_is_replaced(self) -> None:
+        """The former one receives no more commands."""
         servers = await open_sentinels(self, replicas=2)
         former = servers.servers[0]
         sentinels = await working(self, servers)
@@ -257,8 +257,8 @@ class FailedOver(TestCase):
         assert not await writer.lost(successor, since)
         await until(lambda: not sentinels._closing_nodes)
 
-    async def test_paused(self) -> None:
-        """What a primary that hung is sent is not believed when it goes on as one."""
+    async def test_a_hanging_primary_is_replaced(self) -> None:
+        """Its late replies are not used when it continues."""
         servers = await open_sentinels(self)
         former = servers.servers[0]
         sentinels = await working(self, servers)
@@ -275,8 +275,8 @@ class FailedOver(TestCase):
         assert set(writer.failures) <= {"timeout", "lost", "open", "unconnected", "closed"}
         assert not await writer.lost(successor, since)
 
-    async def test_demoted(self) -> None:
-        """One that stays reachable, and does not know that it is demoted, is left all the same."""
+    async def test_a_demoted_primary_that_stays_reachable_is_left(self) -> None:
+        """It does not know that it is demoted."""
         servers = await open_sentinels(self)
         former = servers.servers[0]
         sentinels = await working(self, servers, check_s=0.2)
@@ -287,22 +287,22 @@ class FailedOver(TestCase):
         await until(lambda: state(sentinels) == at(successor))
         assert (await aside(former.ask, "ROLE"))[0] == b"master"
 
-    async def test_read_only(self) -> None:
-        """READONLY makes it look for the primary, without waiting for the next check."""
+    async def test_readonly_begins_a_search(self) -> None:
+        """Without waiting for the next check."""
         servers = await open_sentinels(self)
         former, successor = servers.servers
         sentinels = await working(self, servers)
         await aside(self.swap, servers)
         written = [command("SET", "t:x", "1")]
         with self.assertRaises(RedisUnavailableError) as raised:
-            await sentinels.ask(b"t", written, Purpose.WRITE, TIMEOUT_S)
+            await sentinels.send(b"t", written, Purpose.WRITE, TIMEOUT_S)
         assert raised.exception.reason == "readonly"
         assert state(sentinels) != at(former)
         await until(lambda: state(sentinels) == at(successor))
-        assert await sentinels.ask(b"t", written, Purpose.WRITE, TIMEOUT_S) == ["OK"]
+        assert await sentinels.send(b"t", written, Purpose.WRITE, TIMEOUT_S) == ["OK"]
 
     def swap(self, servers: SentinelSet) -> None:
-        """Let primary and replica change places, as told by us; their clients stay connected."""
+        """Exchange primary and replica by hand; their clients stay connected."""
         former, successor = servers.servers
         for sentinel in servers.sentinels:
             sentinel.ask("SENTINEL", "REMOVE", SERVICE)
@@ -311,8 +311,8 @@ class FailedOver(TestCase):
         for sentinel in servers.sentinels:
             sentinel.ask("SENTINEL", "MONITOR", SERVICE, *successor.address, "2")
 
-    async def test_no_primary(self) -> None:
-        """A replica is not believed to be the primary, whatever Sentinels say."""
+    async def test_a_replica_is_not_used_as_primary(self) -> None:
+        """Whatever Sentinels name."""
         servers = await open_sentinels(self)
         sentinels = watched(self, servers)
         replica = servers.servers[1]
@@ -327,8 +327,8 @@ class FailedOver(TestCase):
         await aside(replica.ask, "REPLICAOF", "NO", "ONE")
         await until(lambda: state(sentinels) == at(replica))
 
-    async def test_sentinels_away(self) -> None:
-        """Without Sentinels the last primary goes on being asked, though connections break."""
+    async def test_the_last_primary_is_used_without_sentinels(self) -> None:
+        """After its connections broke as well."""
         servers = await open_sentinels(self)
         sentinels = await working(self, servers, check_s=0.05)
         writer = Writer.on(self, sentinels)

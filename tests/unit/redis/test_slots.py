@@ -1,4 +1,4 @@
-"""Which shard has which keys, and what redirections say."""
+"""Hash slots of keys, the map of slots, and redirections."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def test_slots_are_crc16(key: bytes) -> None:
     st.binary(),
 )
 def test_a_tag_alone_decides(before: bytes, tag: bytes, after: bytes) -> None:
-    """What stands around a hash tag does not matter."""
+    """The text around a hash tag does not matter."""
     assert slot_of_key(before + b"{" + tag + b"}" + after) == slot_of_tag(tag)
 
 
 def node(host: Any, port: Any = 6379, about: Any = ()) -> list[Any]:
-    """Give a node as it stands in a reply to ``CLUSTER SLOTS``."""
+    """Return a node as in a reply to ``CLUSTER SLOTS``."""
     return [host, port, b"07c37dfeb235213a872192d90877d0cd55635b91", list(about)]
 
 
 @given(st.lists(addresses, min_size=1, max_size=8), st.data())
 def test_ranges_are_read(owners: list[Address], data: st.DataObject) -> None:
-    """Each slot in a range belongs to the first node of it, and no other slot to anybody."""
+    """Each slot in a range belongs to its first node, and other slots to no node."""
     edges = sorted(
         data.draw(
             st.lists(
@@ -120,14 +120,14 @@ def test_ranges_are_read(owners: list[Address], data: st.DataObject) -> None:
     ],
 )
 def test_endpoints(endpoint: bytes | None, about: list[Any], host: str) -> None:
-    """The preferred endpoint counts, whatever else is known; NULL is the host that was asked."""
+    """The preferred endpoint counts; NULL is the host of the reply's source."""
     slots = read_slots([[0, 9, node(endpoint, 7000, about)]], ASKED)
     assert slots.owner(9) == Address(host, 7000)
     assert not slots.is_complete
 
 
 def test_nodes_of_older_servers() -> None:
-    """Before Redis 4 a node had no name, and before Redis 7 nothing beside it."""
+    """Before Redis 4 nodes had no name, and before Redis 7 no further data."""
     slots = read_slots([[0, 9, [b"10.0.0.7", 7000]], [10, SLOTS - 1, node(b"::1")[:3]]], ASKED)
     assert slots.primaries == {Address("10.0.0.7", 7000), Address("::1", 6379)}
     assert slots.is_complete
@@ -141,7 +141,7 @@ json_like: st.SearchStrategy[Any] = st.recursive(
 
 @given(json_like)
 def test_other_replies_are_refused(reply: Any) -> None:
-    """Whatever comes is read, or refused with ValueError."""
+    """Any reply is parsed, or ValueError is raised."""
     try:
         slots = read_slots(reply, ASKED)
     except ValueError:
@@ -163,8 +163,8 @@ def test_other_replies_are_refused(reply: Any) -> None:
         [0, 8, node("ä".encode())],
     ],
 )
-def test_unreadable_ranges_are_refused(entry: list[Any]) -> None:
-    """A reply with a single range that makes no sense is not used at all."""
+def test_invalid_ranges_are_refused(entry: list[Any]) -> None:
+    """One invalid range makes the whole reply invalid."""
     with pytest.raises(ValueError, match=r".+"):
         read_slots([[0, 8, node(b"a")], entry], ASKED)
 
@@ -179,7 +179,7 @@ def test_redirections_are_read(slot: int, address: Address, once: bool, boxed: b
 
 @pytest.mark.parametrize("host", ["", "?"])
 def test_redirections_without_a_host(host: str) -> None:
-    """A node that does not know how others are reached means the host that was asked."""
+    """The host is that of the error's source."""
     assert read_redirection(f"MOVED 3999 {host}:6381", ASKED) == Redirection(
         3999, Address(ASKED.host, 6381), once=False
     )
@@ -199,14 +199,14 @@ def test_other_errors_are_none(message: str) -> None:
     + [f"MOVED 1 a:{'9' * digits}" for digits in (6, 5_000)]
     + [f"MOVED {'9' * 5_000} a:1"],
 )
-def test_unreadable_redirections_are_refused(message: str) -> None:
-    """A redirection that makes no sense is not taken for the answer to a command."""
+def test_invalid_redirections_are_refused(message: str) -> None:
+    """They are not taken for replies."""
     with pytest.raises(ValueError, match=r".+"):
         read_redirection(message, ASKED)
 
 
 def test_a_moved_slot_moves_alone() -> None:
-    """Taking one slot leaves its neighbours where they were."""
+    """Its neighbours keep their owners."""
     slots = read_slots([[0, SLOTS - 1, node(b"a")]], ASKED)
     slots.assign(7, 7, Address("b", 1))
     assert [slots.owner(slot) for slot in (6, 7, 8)] == [

@@ -1,4 +1,4 @@
-"""How time passes for those who wait for replies, by a clock."""
+"""Timeouts in steps, on a clock."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from ghmirror_tw.redis.step_timer import StepTimer
 
 
 @define(eq=False, slots=False)
-class Waiter:
-    """Takes so many steps, so far apart, and notes when."""
+class Stepped:
+    """Has so many steps, so far apart, and notes their times."""
 
-    steps: StepTimer
+    timer: StepTimer
     pause_s: float
     left: int
     due: float = 0.0
     at: list[float] = field(factory=list)
 
     def begin(self) -> None:
-        self.steps.schedule(self, self.pause_s)
+        self.timer.schedule(self, self.pause_s)
 
     def step(self) -> None:
-        self.at.append(self.steps.reactor.seconds())
+        self.at.append(self.timer.reactor.seconds())
         self.left -= 1
         if self.left:
             self.begin()
 
 
-class Passing(SynchronousTestCase):
-    """One timer, however many wait."""
+class Steps(SynchronousTestCase):
+    """One reactor timer for all timeouts."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.steps = StepTimer(self.clock)
+        self.timer = StepTimer(self.clock)
 
-    def waiter(self, pause_s: float, left: int = 3) -> Waiter:
-        waiter = Waiter(self.steps, pause_s, left)
+    def waiter(self, pause_s: float, left: int = 3) -> Stepped:
+        waiter = Stepped(self.timer, pause_s, left)
         waiter.begin()
         return waiter
 
-    def test_each_has_its_own_time(self) -> None:
-        """StepTimer come when they are due, whoever began first."""
+    def test_each_timeout_has_its_own_times(self) -> None:
+        """Steps are called when they are due, in any order of timeouts."""
         slow = self.waiter(2.0)
         self.clock.advance(0.5)
         quick = self.waiter(0.25)
@@ -52,14 +52,14 @@ class Passing(SynchronousTestCase):
         assert slow.at == [2.0, 4.0, 6.0]
         assert not self.clock.getDelayedCalls()
 
-    def test_what_held_it_up_is_one_step(self) -> None:
-        """However long it was, for each of them."""
+    def test_a_blocked_reactor_is_one_step(self) -> None:
+        """However long it was blocked."""
         waiters = [self.waiter(pause_s) for pause_s in (0.25, 0.5, 1.0)]
         self.clock.advance(100.0)
         assert [waiter.at for waiter in waiters] == [[100.0]] * 3
 
-    def test_a_turn_in_between(self) -> None:
-        """A step that is due at once comes in the next turn of the reactor, not in this one."""
+    def test_a_step_due_at_once_waits_for_the_next_iteration(self) -> None:
+        """It is not called in the current one."""
         waiter = self.waiter(0.0, 2)
         calls = self.clock.getDelayedCalls()
         assert waiter.at == []
@@ -67,18 +67,18 @@ class Passing(SynchronousTestCase):
         self.clock.advance(0.0)
         assert waiter.left < 2
 
-    def test_who_has_stopped(self) -> None:
-        """No step comes any more, not even where another's step has stopped it."""
+    def test_a_cancelled_timeout_has_no_more_steps(self) -> None:
+        """Another timeout's step may cancel it."""
         one, other = self.waiter(1.0), self.waiter(1.0)
-        one.step = lambda: self.steps.cancel(other)  # type: ignore[method-assign]
+        one.step = lambda: self.timer.cancel(other)  # type: ignore[method-assign]
         self.clock.pump([0.5] * 10)
         assert other.at == []
         assert not self.clock.getDelayedCalls()
 
-    def test_closed(self) -> None:
-        """Nothing is left of it."""
+    def test_close_cancels_all(self) -> None:
+        """No reactor timer is left."""
         waiter = self.waiter(1.0)
-        self.steps.close()
+        self.timer.close()
         assert not self.clock.getDelayedCalls()
         self.clock.advance(10.0)
         assert waiter.at == []

@@ -1,4 +1,4 @@
-"""One server, or a primary and a reader."""
+"""A single server, or a primary and a reader."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from tests.unit.redis.nodes import (
 
 
 async def outcome(servers: Any, command: Command, purpose: Any) -> Any:
-    """Return the reply to one command, or the reason why there is none."""
+    """Return the reply to one command, or the reason of its failure."""
     try:
-        asked: Deferred[Any] = servers.ask(b"", [command], purpose, TIMEOUT_S)
+        asked: Deferred[Any] = servers.send(b"", [command], purpose, TIMEOUT_S)
         (reply,) = await asked
     except RedisUnavailableError as error:
         return error.reason
     return reply
 
 
-class One(TestCase):
+class Single(TestCase):
     """A single server."""
 
-    async def test_for_everything(self) -> None:
-        """It is asked for everything, and says how it is."""
+    async def test_it_serves_all_purposes(self) -> None:
+        """Its availability is that of the store."""
         server = start_redis(self)
         watched = watched_node(self, server.address)
         servers: Any = SingleServer(watched.node)
@@ -57,11 +57,11 @@ class One(TestCase):
         assert await outcome(servers, GET, READ) == "closed"
 
 
-class Two(TestCase):
-    """A primary and a reader; here they share nothing, so that one sees who answered."""
+class PrimaryWithReader(TestCase):
+    """A primary and a reader without replication, so that replies show their source."""
 
     async def start(self) -> tuple[PrimaryAndReader, RedisServer, RedisServer]:
-        """Start both; each says who it is."""
+        """Start both servers; each has a value of its own."""
         started = []
         for name in ("primary", "reader"):
             server = start_redis(self)
@@ -78,11 +78,11 @@ class Two(TestCase):
         return servers, started[0], started[1]
 
     async def reads(self, watched: Watched, *, reading: bool) -> None:
-        """Return when it can, or can't, be read."""
+        """Return when the reader can be read, or cannot."""
         await watched.until(lambda: watched.node.reading is reading)
 
-    async def test_who_is_asked(self) -> None:
-        """What may lag goes to the reader, all else to the primary."""
+    async def test_only_read_uses_the_reader(self) -> None:
+        """The primary serves all other purposes."""
         servers, _, reader = await self.start()
         assert verifyObject(IServers, servers)
         assert servers.reading
@@ -95,8 +95,8 @@ class Two(TestCase):
         assert not self.reader.node.writing
         assert b"probe" not in b"".join(reader.ask("KEYS", "*"))
 
-    async def test_without_the_reader(self) -> None:
-        """The primary does its work until it is back."""
+    async def test_the_primary_replaces_the_reader(self) -> None:
+        """Until the reader is available."""
         servers, _, reader = await self.start()
         reader.kill()
         await self.reads(self.reader, reading=False)
@@ -107,20 +107,20 @@ class Two(TestCase):
         await self.reads(self.reader, reading=True)
         assert await outcome(servers, GET, READ) == b"reader"
 
-    async def test_what_the_reader_refuses(self) -> None:
-        """What it says that it did not do, the primary is asked at once."""
+    async def test_unexecuted_commands_are_sent_to_the_primary(self) -> None:
+        """At once."""
         servers, _, _ = await self.start()
         self.between.instead = b"-MASTERDOWN Link with MASTER is down\r\n"
         assert await outcome(servers, GET, READ) == b"primary"
 
-    async def test_what_nobody_knows(self) -> None:
-        """What may have been done is not asked again."""
+    async def test_maybe_executed_commands_are_not_sent_again(self) -> None:
+        """After a timeout, for one."""
         servers, _, _ = await self.start()
         self.between.cut_after = 1
         assert await outcome(servers, GET, READ) == "lost"
 
-    async def test_without_the_primary(self) -> None:
-        """Only what may lag can be read, and nothing written."""
+    async def test_without_the_primary_only_read_works(self) -> None:
+        """CURRENT and WRITE fail."""
         servers, primary, _ = await self.start()
         primary.kill()
         await self.reads(self.primary, reading=False)

@@ -226,11 +226,11 @@ class Sets(TestCase):
         tag, target = servers.tag(0).encode(), servers.servers[1]
         await aside(servers.begin_migration, slot_of_tag(tag), target)
         get = command("GET", b"ghmirror:{%s}:r:0" % tag)
-        assert await cluster.ask(tag, [get], Purpose.READ, SOON) == [None]
+        assert await cluster.send(tag, [get], Purpose.READ, SOON) == [None]
         assert not any(map(refused_by, servers.servers))
         target.ask("ACL", "SETUSER", "mirror", "-asking")
         with contextlib.suppress(RedisUnavailableError):
-            await cluster.ask(tag, [get], Purpose.READ, SOON)
+            await cluster.send(tag, [get], Purpose.READ, SOON)
         assert "asking" in refused_by(target)
 
     async def test_sentinels_take_more(self) -> None:

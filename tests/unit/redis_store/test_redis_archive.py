@@ -35,7 +35,7 @@ class Servers:
 
     sharded = False
 
-    def ask(self, _slot: bytes, commands: list[Command], *_: Any) -> Deferred[list[Any]]:
+    def send(self, _slot: bytes, commands: list[Command], *_: Any) -> Deferred[list[Any]]:
         assert len(commands) == len(REPLIES)
         return succeed([reply for reply, _ in REPLIES])
 
