@@ -21,7 +21,7 @@ PATHS = tuple(f"/things/{number}" for number in range(4))
 
 
 class Faults(TestCase):
-    """A mirror, a real Redis server, and somebody between them; two credentials poll."""
+    """A mirror, a real Redis server, and a proxy between them; two credentials poll."""
 
     server: RedisServer
     between: Interposer
@@ -39,7 +39,7 @@ class Faults(TestCase):
         await written(self.home.house.store)
 
     async def another(self, **more: Any) -> Home:
-        """Start a mirror on the same Redis; it does not know what the first one has learned."""
+        """Start another mirror with an empty memory store on the same Redis."""
         host, port = self.between.address
         redis = {"url": f"redis://{host}:{port}", "timeout": 0.1, "pool_size": 2, **more}
         github = (self.home.github,) if hasattr(self, "home") else ()
@@ -53,7 +53,7 @@ class Faults(TestCase):
         return await self.another(timeout=SOON)
 
     async def poll(self, home: Home | None = None) -> None:
-        """Have each credential ask for everything; all must get it."""
+        """Send each request with each credential; all must succeed."""
         for path in PATHS:
             for token in TOKENS:
                 got = await (home or self.home).get(path, token=token)
@@ -61,7 +61,7 @@ class Faults(TestCase):
                 self.answers += 1
 
     async def until(self, *, available: bool) -> None:
-        """Poll until the mirror has seen that Redis is there, or isn't."""
+        """Poll until the mirror has noticed that Redis is available, or is not."""
         while self.home.house.store.available is not available:
             await self.poll()
 
@@ -78,21 +78,21 @@ class Faults(TestCase):
         assert self.github.total_paid == 0
 
     async def learn(self) -> None:
-        """Let something change while Redis is away, so that there is something to be written."""
+        """Change content while Redis is away, so that there is something to write."""
         self.github.put("/new", {"a": 1})
         for token in TOKENS:
             assert (await self.home.get("/new", token=token)).json == {"a": 1}
 
     async def learned(self) -> None:
-        """Another mirror knows it from Redis."""
+        """Assert that another mirror reads the change from Redis."""
         self.github.reset_counts()
         other = await self.patient()
         for token in TOKENS:
             assert (await other.get("/new", token=token)).outcome.endswith("revalidated")
         assert self.github.total_paid == 0
 
-    async def test_killed_and_restarted_empty(self) -> None:
-        """Nothing is paid again for what this mirror knows, and Redis gets it back."""
+    async def test_redis_is_restarted_empty(self) -> None:
+        """The mirror pays for nothing again, and writes its records to Redis."""
         self.github.reset_counts()
         self.server.kill()
         await self.until(available=False)
@@ -104,8 +104,8 @@ class Faults(TestCase):
         await self.comes_back()
         await self.learned()
 
-    async def test_started_without_redis(self) -> None:
-        """Memory is the store until Redis is there."""
+    async def test_a_start_without_redis(self) -> None:
+        """The memory store is used until Redis is available."""
         self.server.kill()
         self.home = await self.another()
         assert not self.home.house.store.available
@@ -116,8 +116,8 @@ class Faults(TestCase):
         self.server.restart()
         await self.comes_back()
 
-    async def test_a_small_memory_stands_in(self) -> None:
-        """Though local copies beside Redis may be larger than it."""
+    async def test_the_memory_store_keeps_its_own_limit(self) -> None:
+        """Local copies beside Redis may be larger."""
         host, port = self.between.address
         home = await open_home(
             self,
@@ -134,8 +134,8 @@ class Faults(TestCase):
         await self.poll(home)
         assert self.github.total_paid == 0
 
-    async def test_stopped_and_continued(self) -> None:
-        """A process that hangs (SIGSTOP) is left alone until it goes on."""
+    async def test_a_hanging_redis_is_used_again_when_it_continues(self) -> None:
+        """It was stopped by SIGSTOP."""
         self.server.pause()
         self.addCleanup(self.server.resume)
         await self.until(available=False)
@@ -144,8 +144,8 @@ class Faults(TestCase):
         await self.comes_back()
         await self.learned()
 
-    async def test_out_of_memory(self) -> None:
-        """Without eviction, reads go on, and what can't be written is owed."""
+    async def test_full_memory_without_eviction(self) -> None:
+        """Reads work, and writes are queued."""
         self.server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
         self.server.ask("CONFIG", "SET", "maxmemory", "1")
         servers = self.home.house.store.redis.servers
@@ -158,16 +158,16 @@ class Faults(TestCase):
         await self.comes_back()
         await self.learned()
 
-    async def test_evicting_everything(self) -> None:
-        """With room for hardly anything, every answer is right, and none fails."""
+    async def test_hardly_any_memory(self) -> None:
+        """Every response is right, and none fails."""
         self.server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         self.server.ask("CONFIG", "SET", "maxmemory", "1")
         for _ in range(3):
             await self.poll()
         await self.learn()
 
-    async def test_read_only(self) -> None:
-        """A primary that was demoted is read; writing waits until there is one again."""
+    async def test_a_demoted_primary_is_read(self) -> None:
+        """Writes wait for a primary."""
         self.server.ask("REPLICAOF", "127.0.0.1", "1")
         servers = self.home.house.store.redis.servers
         while servers.writing:
@@ -177,8 +177,8 @@ class Faults(TestCase):
         await self.comes_back()
         await self.learned()
 
-    async def test_neither_read_nor_written(self) -> None:
-        """A replica that must not serve what may be old answers nothing: memory stands in."""
+    async def test_a_replica_that_serves_no_stale_data(self) -> None:
+        """The memory store is used."""
         self.server.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
         self.server.ask("REPLICAOF", "127.0.0.1", "1")
         await self.until(available=False)
@@ -187,8 +187,8 @@ class Faults(TestCase):
         await self.comes_back()
         await self.learned()
 
-    async def test_a_password_is_rotated(self) -> None:
-        """The file with it is read again at each connection, so no restart is needed."""
+    async def test_a_rotated_password_needs_no_restart(self) -> None:
+        """Its file is read at each connection."""
         operator = self.server.client()
         self.addCleanup(operator.close)
         path = self.password_file("old")
@@ -209,8 +209,8 @@ class Faults(TestCase):
         path.write_text(f"{password}\n")
         return path
 
-    async def test_a_connection_breaks_in_the_middle_of_a_reply(self) -> None:
-        """Another connection is asked, so that nothing is paid; and a new one is made."""
+    async def test_a_connection_breaks_within_a_reply(self) -> None:
+        """Another connection is used, so nothing is paid."""
         self.github.reset_counts()
         for cut_after in (1, 10, 100):
             other = await self.patient()
@@ -227,8 +227,8 @@ class Faults(TestCase):
                 await self.poll()
         await self.comes_back()
 
-    async def test_what_is_not_redis(self) -> None:
-        """A reply that makes no sense closes the connection."""
+    async def test_a_server_that_is_not_redis(self) -> None:
+        """An invalid reply closes the connection."""
         for reply in (
             b"HTTP/1.1 400 Bad Request\r\n\r\n",
             b"$99999999999\r\n",
@@ -240,8 +240,8 @@ class Faults(TestCase):
                 await self.poll()
         await self.comes_back()
 
-    async def test_late(self) -> None:
-        """Replies that come too late are thrown away, and soon nobody waits for them."""
+    async def test_late_replies_are_discarded(self) -> None:
+        """Soon no request waits for them."""
         self.between.delay_s = 1.0
         await self.until(available=False)
         await self.learn()
@@ -249,8 +249,8 @@ class Faults(TestCase):
         await self.comes_back()
         await self.learned()
 
-    async def test_a_black_hole(self) -> None:
-        """Connections that are taken and never answered."""
+    async def test_connections_without_replies(self) -> None:
+        """They are accepted, and no reply ever arrives."""
         self.between.silent = True
         await self.until(available=False)
         await self.learn()
@@ -259,7 +259,7 @@ class Faults(TestCase):
         await self.learned()
 
     async def test_garbage_in_every_key(self) -> None:
-        """It is as if nothing were there, and is replaced."""
+        """The records count as missing, and are replaced."""
         for key in self.server.ask("KEYS", "*"):
             self.server.ask("SET", key, b"\x47\x01garbage")
         await self.poll(await self.another())
@@ -267,7 +267,7 @@ class Faults(TestCase):
         await self.comes_back()
 
     async def test_every_key_is_of_a_newer_version(self) -> None:
-        """A mirror that is older than the others answers all the same, and spoils nothing."""
+        """A mirror of an older version responds, and changes no record."""
         for key in self.server.ask("KEYS", "*:[rgx]:*"):
             self.server.ask("SETRANGE", key, 1, bytes([VERSION + 1]))
         before = {key: self.server.ask("GET", key) for key in self.server.ask("KEYS", "*:[rgx]:*")}
@@ -278,10 +278,10 @@ class Faults(TestCase):
 
 
 class WithoutFallback(TestCase):
-    """`fallback = no`."""
+    """The option ``fallback = no``."""
 
-    async def test_it_answers_without_storing(self) -> None:
-        """While Redis is away everything is asked for; when it is back it is used again."""
+    async def test_requests_succeed_without_storing(self) -> None:
+        """Redis is used again when it is available."""
         server = start_redis(self)
         host, port = server.address
         home = await open_home(

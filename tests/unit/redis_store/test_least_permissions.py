@@ -1,4 +1,4 @@
-"""What the user may do whom the documentation tells to make: all that is needed, and no more."""
+"""The documented permissions of the Redis user: sufficient, and necessary."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def page() -> str:
 
 
 def more(*commands: str) -> list[str]:
-    """Return what gives the user these commands, too, as the documentation says it."""
+    """Return the command that adds these permissions, as documented."""
     given = " ".join(f"+{command}" for command in commands)
     assert f"``{given}``" in " ".join(page().split())
     return ["ACL", "SETUSER", "mirror", *given.split()]
 
 
 def refused_by(server: RedisServer) -> list[str]:
-    """Give what a server has refused to anybody, by the names of commands and keys."""
+    """Return the commands and keys that a server has refused, by its ACL LOG."""
     said = []
     for each in server.ask("ACL", "LOG"):
         shown = dict(zip(each[::2], each[1::2], strict=True))
@@ -66,13 +66,13 @@ def refused_by(server: RedisServer) -> list[str]:
 
 
 def documented() -> list[str]:
-    """Return the command that the documentation gives, which makes the user."""
+    """Return the documented command that creates the user."""
     (found,) = COMMAND.findall(page())
     return shlex.split(found.replace("\\\n", " ").replace("PASSWORD", PASSWORD))
 
 
 class LeastPrivilege(TestCase):
-    """A server with the user, and the store in it as that user."""
+    """A server with the user."""
 
     def setUp(self) -> None:
         self.server: RedisServer = start_redis(self)
@@ -82,7 +82,7 @@ class LeastPrivilege(TestCase):
         self.addCleanup(self.threads.close)
 
     async def do_all(self, database: int = 0) -> None:
-        """Do each thing that the mirror does with Redis, from the first connection on."""
+        """Send every command and script of the mirror, from the first connection on."""
         self.server.ask("FLUSHALL")
         self.server.ask("SCRIPT", "FLUSH")
         self.server.ask("ACL", "LOG", "RESET")
@@ -124,7 +124,7 @@ class LeastPrivilege(TestCase):
         await records.servers.close()
 
     async def connect(self, database: int = 0) -> RedisRecords:
-        """Return the records, which the user can reach when this returns, or can't."""
+        """Return the records, after the first attempt to connect."""
         node = node_at(
             self.server.address,
             credentials=lambda: USER,
@@ -142,14 +142,14 @@ class LeastPrivilege(TestCase):
     def log(self) -> list[str]:
         return refused_by(self.server)
 
-    async def test_the_user_may_do_all(self) -> None:
-        """The server refuses it nothing, and nothing fails."""
+    async def test_the_permissions_are_sufficient(self) -> None:
+        """The server refuses nothing."""
         await self.do_all()
         assert not self.log
         assert not self.refused
 
-    async def test_the_user_needs_all(self) -> None:
-        """Without any one of its commands, the server has to refuse it that command."""
+    async def test_each_permission_is_necessary(self) -> None:
+        """Without it, the server refuses its command."""
         commands = [each[1:] for each in documented() if each.startswith("+")]
         assert commands
         for each in commands:
@@ -158,14 +158,14 @@ class LeastPrivilege(TestCase):
             assert each in self.log, each
             self.server.ask("ACL", "SETUSER", "mirror", f"+{each}")
 
-    async def test_the_user_needs_its_keys(self) -> None:
-        """Other keys are not its own, and it needs those that it has."""
+    async def test_the_keys_are_necessary(self) -> None:
+        """The user has no access to other prefixes."""
         self.server.ask("ACL", "SETUSER", "mirror", "resetkeys", "~another:*")
         await self.do_all()
         assert self.log
         assert self.refused
 
-    async def test_another_database_takes_select(self) -> None:
+    async def test_another_database_needs_select(self) -> None:
         """And nothing else."""
         await self.do_all(database=1)
         assert set(self.log) == {"select"}
@@ -174,8 +174,8 @@ class LeastPrivilege(TestCase):
         assert not self.log
         assert not self.refused
 
-    async def test_snapshots_take_scan(self) -> None:
-        """And nothing else, to be made and to be put back."""
+    async def test_snapshots_need_scan(self) -> None:
+        """And nothing else, to save and to restore."""
         archive = RedisArchive(await self.connect())
         await archive.records.freshen(KEY, ALICE, grant(1.0), entry(), HELD, SOON)
         await archive.records.deny(KEY, ALICE, 1.0, SOON)
@@ -200,10 +200,10 @@ class LeastPrivilege(TestCase):
 
 
 class Sets(TestCase):
-    """Many servers, each of which knows the user."""
+    """Several servers with the user."""
 
-    async def test_cluster_mode_takes_more(self) -> None:
-        """Whoever may not ask for the slots finds nobody, and a slot may be moving."""
+    async def test_cluster_mode_needs_more(self) -> None:
+        """CLUSTER SLOTS, and ASKING during migrations."""
         servers = await open_cluster(self, replicas=0)
         shards = Shards(
             reactor=reactor,
@@ -233,8 +233,8 @@ class Sets(TestCase):
             await cluster.send(tag, [get], Purpose.READ, SOON)
         assert "asking" in refused_by(target)
 
-    async def test_sentinels_take_more(self) -> None:
-        """Who is said to be the primary is asked whether it is."""
+    async def test_sentinels_need_role(self) -> None:
+        """The named primary is asked for its role."""
         servers = await open_sentinels(self)
         finder = PrimaryFinder(
             reactor=reactor,

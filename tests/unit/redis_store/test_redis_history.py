@@ -1,4 +1,4 @@
-"""What permits a response without asking GitHub, when Redis loses records or is another one."""
+"""What permits a response without GitHub's confirmation, after Redis has lost records."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from tests.unit.store.contract import ALICE, ANOTHER, EPOCH, HELD, KEY, SOON, en
 
 
 async def known(store: FailoverStore) -> Known:
-    """Return what a store knows, as before a stale response."""
+    """Return the result of a look-up, as before a stale response."""
     return await store.look_up(KEY, ALICE, Deadline(SOON), current=True)
 
 
 async def usable(store: FailoverStore) -> bool:
-    """Tell whether a stale response may be sent."""
+    """Return whether a stale response may be sent."""
     found = await known(store)
     return found.permits and found.current
 
 
 async def granted(store: FailoverStore, at: float = 1.0) -> None:
-    """Store a grant, as after a good response of GitHub."""
+    """Store a grant, as after a successful response of GitHub."""
     epoch = (await known(store)).epoch or store.begin_epoch(ALICE, EPOCH, 0.0)
     store.store_response(KEY, ALICE, HELD, grant(at, epoch=epoch), entry(at))
     await settled(store)
@@ -82,8 +82,8 @@ class Mirrors(TestCase):
 class Histories(Mirrors):
     """A server that loses records."""
 
-    async def test_an_earlier_copy(self) -> None:
-        """The refusal is lost with the mirror that was told of it, and the grant is back."""
+    async def test_an_earlier_copy_permits_nothing(self) -> None:
+        """A refusal is missing in it, and the grant is there."""
         self.server.ask("SAVE")
         self.other.deny(KEY, ALICE, 2.0)
         self.other.revoke(ALICE, ANOTHER)
@@ -101,8 +101,8 @@ class Histories(Mirrors):
         await granted(self.one, 3.0)
         assert await usable(self.one)
 
-    async def test_a_mirror_that_starts_later(self) -> None:
-        """It finds that the server is another one, though it has seen nothing before."""
+    async def test_a_later_mirror_finds_another_server(self) -> None:
+        """By the run id: it has seen no beat before."""
         self.server.ask("SAVE")
         for store in (self.one, self.other):
             await store.close()
@@ -110,15 +110,15 @@ class Histories(Mirrors):
         self.server.start()
         assert not await usable(await self.mirror())
 
-    async def test_a_mirror_that_starts_meanwhile(self) -> None:
-        """A rolling update costs nothing."""
+    async def test_a_rolling_update_keeps_permissions(self) -> None:
+        """A mirror starts while another one runs."""
         assert await usable(await self.mirror())
         await self.one.close()
         assert await usable(self.other)
         assert await usable(await self.mirror())
 
-    async def test_nobody_watched(self) -> None:
-        """What happened while no mirror was there is not known."""
+    async def test_unwatched_time_ends_permissions(self) -> None:
+        """No mirror was running."""
         (key,) = self.server.ask("KEYS", "*:history")
         assert 20_000 < self.server.ask("PTTL", key) <= 30_000
         for store in (self.one, self.other):
@@ -126,8 +126,8 @@ class Histories(Mirrors):
         self.server.ask("DEL", key)
         assert not await usable(await self.mirror())
 
-    async def test_an_earlier_count(self) -> None:
-        """A copy that was put in the place of the content behind a running server."""
+    async def test_a_lower_number_of_beats_ends_permissions(self) -> None:
+        """The content was replaced by an earlier copy while the server ran."""
         (key,) = self.server.ask("KEYS", "*:history")
         before = self.one.redis.history
         self.server.ask("HSET", key, "count", "0")
@@ -135,8 +135,8 @@ class Histories(Mirrors):
         await until(lambda: self.one.redis.history != before)
         assert not await usable(self.one)
 
-    async def test_garbage(self) -> None:
-        """Whatever is in its place, a history begins."""
+    async def test_garbage_begins_a_history(self) -> None:
+        """Whatever is stored under the key."""
         (key,) = self.server.ask("KEYS", "*:history")
         for garbage in (("SET", key, "x"), ("RPUSH", key, "x"), ("HSET", key, "count", "x")):
             self.server.ask("DEL", key)
@@ -147,8 +147,8 @@ class Histories(Mirrors):
             await granted(self.one, reactor.seconds())
             assert await usable(self.one)
 
-    async def test_emptied(self) -> None:
-        """All epochs are gone with it, and all mirrors keep the history."""
+    async def test_an_emptied_server_keeps_the_history(self) -> None:
+        """All epochs are deleted with it."""
         before = self.one.redis.history
         for _ in range(3):
             self.other.history.look()
@@ -165,8 +165,8 @@ class Histories(Mirrors):
         assert await usable(self.other)
         assert self.one.redis.history == self.other.redis.history == before
 
-    async def test_a_user_who_may_not_use_info(self) -> None:
-        """It is told once, and the rest works."""
+    async def test_without_permission_for_info(self) -> None:
+        """It is logged once, and the rest works."""
         self.server.ask("ACL", "SETUSER", "default", "-info")
         store = await self.mirror()
         for _ in range(5):
@@ -176,8 +176,8 @@ class Histories(Mirrors):
         await granted(store, 4.0)
         assert await usable(store)
 
-    async def test_one_evicted_record(self) -> None:
-        """Without its epoch a grant permits nothing; without its refusal there is no grant."""
+    async def test_an_evicted_epoch_or_refusal_permits_nothing(self) -> None:
+        """A refusal has deleted the grant."""
         self.other.deny(KEY, ALICE, 2.0)
         await settled(self.other)
         self.server.ask("DEL", b"ghmirror:" + record_names.refusal(KEY, ALICE))
@@ -188,8 +188,8 @@ class Histories(Mirrors):
         self.server.ask("DEL", epoch)
         assert not await usable(self.one)
 
-    async def test_a_server_that_is_full(self) -> None:
-        """It does not store an epoch or a refusal, but removes what they end."""
+    async def test_a_full_server_deletes_grants_and_epochs(self) -> None:
+        """It cannot store the refusals and epochs that end them."""
         await granted(self.one, 5.0)
         self.server.ask("CONFIG", "SET", "maxmemory", "1")
         self.other.revoke(ALICE, ANOTHER)
@@ -207,7 +207,7 @@ class Histories(Mirrors):
 
 
 class Members(Mirrors):
-    """How many mirrors take part, by which a limit is divided while the server is away."""
+    """The number of mirrors, by which a limit is divided while the server is away."""
 
     async def members(self, expected: int) -> None:
         """Return when both mirrors count *expected* members."""
@@ -216,20 +216,20 @@ class Members(Mirrors):
         await until(lambda: self.one.history.members == self.other.history.members == expected)
 
     async def rows(self) -> int:
-        """Return how many members the server has."""
+        """Return the number of members on the server."""
         (key,) = self.server.ask("KEYS", "*:history")
         return sum(name.startswith(b"member ") for name in self.server.ask("HKEYS", key))
 
-    async def test_each_counts_all(self) -> None:
-        """Each mirror once, however often it looks."""
+    async def test_each_mirror_counts_once(self) -> None:
+        """However many beats it sends."""
         await self.members(2)
         await self.members(2)
         assert await self.rows() == 2
         await self.mirror()
         await self.members(3)
 
-    async def test_one_that_leaves_is_not_counted(self) -> None:
-        """Nor is one that has not looked for some time; the number of late still holds."""
+    async def test_a_leaving_mirror_is_not_counted(self) -> None:
+        """Nor is one without a recent beat; the recent number still counts."""
         await self.members(2)
         await self.other.close()
         assert await self.rows() == 1
@@ -244,8 +244,8 @@ class Members(Mirrors):
         assert self.one.history.members == 1
         assert await self.rows() == 1
 
-    async def test_an_emptied_server(self) -> None:
-        """It counts too few at first; the larger number from before holds for a while."""
+    async def test_an_emptied_server_counts_too_few_at_first(self) -> None:
+        """The number from before counts for a while."""
         await self.members(2)
         await self.other.close()
         self.server.ask("FLUSHALL")
@@ -255,8 +255,8 @@ class Members(Mirrors):
         assert await self.rows() == 1
         assert self.one.history.members == 2
 
-    async def test_while_the_server_is_away(self) -> None:
-        """The last number holds, and when it responded last."""
+    async def test_the_last_number_counts_while_the_server_is_away(self) -> None:
+        """So does the time of its last response."""
         await self.members(2)
         self.server.kill()
         await until(lambda: not self.one.available)
@@ -266,7 +266,7 @@ class Members(Mirrors):
         assert (self.one.history.members, self.one.history.looked_at) == (2, looked_at)
 
     async def test_an_error_is_no_response(self) -> None:
-        """Such as that of a server that is read only."""
+        """For example READONLY."""
         await self.members(2)
         self.server.ask("CONFIG", "SET", "min-replicas-to-write", "3")
         looked_at = self.one.history.looked_at
@@ -274,8 +274,8 @@ class Members(Mirrors):
         await until(lambda: not self.one.history._beating)
         assert (self.one.history.members, self.one.history.looked_at) == (2, looked_at)
 
-    async def test_a_mirror_that_waits_for_others(self) -> None:
-        """After an interruption the number from before it holds until they are back."""
+    async def test_the_number_before_an_interruption_counts(self) -> None:
+        """Until all members have returned."""
         self.patch(history_module, "_COUNTED_S", 0.0)
         await self.members(2)
         await self.other.close()
@@ -291,8 +291,8 @@ class Interruptions(Mirrors):
 
     node_timeout_s = 0.5
 
-    async def test_another_mirror_owes_refusals(self) -> None:
-        """After an interruption they are waited for, until that mirror owes nothing."""
+    async def test_refusals_of_another_mirror_are_waited_for(self) -> None:
+        """After an interruption, until it has written them."""
         self.server.pause()
         self.other.revoke(ALICE, ANOTHER)
         await until(lambda: not (self.one.available or self.other.available))
@@ -309,7 +309,7 @@ class Interruptions(Mirrors):
         assert not await usable(self.one)
 
     async def test_an_epoch_that_is_written_late_permits_nothing(self) -> None:
-        """The other mirror may have written meanwhile, and it does not matter which came later."""
+        """The other mirror may have sent a write meanwhile, in either order."""
         self.server.pause()
         self.one.replace_epoch(ALICE, ANOTHER)
         self.other.mark_unstorable(KEY)
@@ -324,8 +324,8 @@ class Interruptions(Mirrors):
             assert found.epoch not in {None, EPOCH, ANOTHER, b"epoch 03"}
             assert not await usable(store)
 
-    async def test_a_mirror_that_does_not_come_back(self) -> None:
-        """What it could not write is lost, so all permissions end."""
+    async def test_a_missing_mirror_ends_all_permissions(self) -> None:
+        """Its queued refusals are lost."""
         self.patch(history_module, "SETTLING_S", 0.5)
         self.server.pause()
         self.other.revoke(ALICE, ANOTHER)
@@ -342,8 +342,8 @@ class Interruptions(Mirrors):
         await granted(self.one, 4.0)
         assert await usable(self.one)
 
-    async def test_an_interruption_without_a_loss(self) -> None:
-        """When all mirrors are back and owe nothing, grants permit what they did."""
+    async def test_permissions_outlast_an_interruption(self) -> None:
+        """All mirrors have returned, and owe nothing."""
         self.server.pause()
         self.one.mark_unstorable(KEY)
         self.other.mark_unstorable(KEY)
@@ -353,8 +353,8 @@ class Interruptions(Mirrors):
         await self.one.history.looked(SOON)
         assert await usable(self.one)
 
-    async def test_the_end_waits_for_refusals(self) -> None:
-        """A mirror that is stopped writes what it owes, if Redis comes back in time."""
+    async def test_a_stopping_mirror_writes_its_refusals(self) -> None:
+        """If Redis returns in time."""
         self.other.grace_s = 30.0
         self.server.pause()
         self.other.revoke(ALICE, ANOTHER)
@@ -365,8 +365,8 @@ class Interruptions(Mirrors):
         await closing
         assert (await known(self.one)).epoch != EPOCH
 
-    async def test_the_end_waits_no_longer_than_it_may(self) -> None:
-        """Redis may stay away."""
+    async def test_a_stopping_mirror_waits_for_its_grace_period_only(self) -> None:
+        """Redis does not return."""
         self.other.grace_s = 0.01
         self.server.pause()
         self.other.revoke(ALICE, ANOTHER)
@@ -379,8 +379,8 @@ class Primaries(TestCase):
 
     timeout = 120
 
-    async def test_another_primary(self) -> None:
-        """Redis counts as back, and what it may have lost permits nothing."""
+    async def test_a_failover_ends_permissions(self) -> None:
+        """The replica had not received everything."""
         servers = await open_sentinels(self)
         made: list[FailoverStore] = []
 

@@ -1,4 +1,4 @@
-"""What stands in Redis: its keys, their lives, and what somebody else may have put there."""
+"""The records in Redis: keys, lives, and values that other programs have stored there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def at(name: bytes) -> str:
 
 
 class Records(TestCase):
-    """One server; a store that writes, and one that has seen nothing of it itself."""
+    """One server, a store that writes, and another one with an empty memory."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.server = start_redis(self)
@@ -57,8 +57,8 @@ class Records(TestCase):
         store = await self.reader(**more)
         return await store.look_up(KEY, credential, Deadline(SOON))
 
-    async def test_all_of_a_key_share_a_slot(self) -> None:
-        """So that a cluster can do in one step what belongs together."""
+    async def test_all_records_of_a_key_share_a_slot(self) -> None:
+        """So a script can use them together in a cluster."""
         await self.remember()
         self.store.deny(KEY, ALICE, 0.5)
         self.store.mark_unstorable(KEY)
@@ -69,15 +69,15 @@ class Records(TestCase):
         assert len(ours) >= 4
         assert {key.split("{")[1].split("}")[0] for key in ours} == {KEY.name}
 
-    async def test_no_credential_and_no_key_stands_in_it(self) -> None:
-        """Targets and credentials are hashes in the names."""
+    async def test_names_contain_only_hashes(self) -> None:
+        """Neither targets nor credentials."""
         await self.remember()
         everything = b" ".join(self.ask("KEYS", "*"))
         assert b"/x" not in everything
         assert KEY.name.encode() in everything
 
     async def test_a_limit_lasts_no_longer_by_another_clock(self) -> None:
-        """The end is by the clock of the replica that met it, which may be an hour ahead."""
+        """The clock of the replica that met the limit may be an hour ahead."""
         ahead = reactor.seconds() + 3600.0
         self.store.redis.now = lambda: ahead
         self.store.set_limit(ALICE, Limit(LimitKind.PRIMARY, "core", ahead + 60.0))
@@ -94,8 +94,8 @@ class Records(TestCase):
         assert limit.kind is LimitKind.SECONDARY
         assert now + 590 < limit.until <= now + 600
 
-    async def test_a_limit_that_an_earlier_version_stored(self) -> None:
-        """It is but a time; the kind follows from the name."""
+    async def test_a_limit_of_an_earlier_version(self) -> None:
+        """It has only a time; the kind follows from the name."""
         until = reactor.seconds() + 60.0
         for scope in ("", "core"):
             name = record_names.limit(ALICE, scope)
@@ -108,8 +108,8 @@ class Records(TestCase):
         name = record_names.limit(ALICE, "core")
         assert CODEC.open(REFUSAL, name, CODEC.seal(limit_kind("core"), name, made)) == until
 
-    async def test_a_limit_that_somebody_else_has_put_there(self) -> None:
-        """It is as if it weren't there, and is replaced."""
+    async def test_a_limit_of_another_program(self) -> None:
+        """It is ignored, and replaced."""
         name = record_names.limit(ALICE, "core")
         for strange in (
             b"",
@@ -126,8 +126,8 @@ class Records(TestCase):
         await settled(self.store)
         assert [each.scope for each in (await self.known()).limits] == ["core"]
 
-    async def test_every_key_ends(self) -> None:
-        """Spread upward by a tenth; grants no later than their tokens."""
+    async def test_every_key_has_a_life(self) -> None:
+        """Extended by up to a tenth; grants live no longer than their tokens."""
         now = reactor.seconds()
         self.store.store_response(KEY, ALICE, HELD, grant(now, expires_at=now + 3600), entry())
         self.store.freshen(KEY, BOB, grant(now), entry())
@@ -157,8 +157,8 @@ class Records(TestCase):
         refused_ms = self.ask("PTTL", at(record_names.refusal(KEY, "c" * 32)))
         assert refused_ms > self.ask("PTTL", at(record_names.grant(KEY, BOB)))
 
-    async def test_use_renews_a_life(self) -> None:
-        """A representation that is confirmed is kept on, and so is its list."""
+    async def test_a_confirmation_renews_lives(self) -> None:
+        """Those of the representation and of the recency list."""
         await self.remember()
         for key in (at(CONTENT), at(LIST)):
             self.ask("PEXPIRE", key, 60_000)
@@ -168,7 +168,7 @@ class Records(TestCase):
             assert self.ask("PTTL", key) > 29 * DAY_S * 1000
 
     async def test_a_lost_representation_is_written_again(self) -> None:
-        """When its grant is confirmed by somebody who still has it."""
+        """A replica that still has it confirms a grant."""
         await self.remember()
         self.ask("DEL", at(CONTENT))
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
@@ -176,8 +176,8 @@ class Records(TestCase):
         store = await self.reader()
         assert await store.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {HELD.digest: HELD}
 
-    async def test_a_refusal_takes_the_grant_along(self) -> None:
-        """Nobody needs it any more; a newer one stays."""
+    async def test_a_refusal_deletes_the_grant(self) -> None:
+        """A later grant stays."""
         await self.remember(asked_at=2.0)
         self.store.deny(KEY, ALICE, 1.0)
         await settled(self.store)
@@ -186,8 +186,8 @@ class Records(TestCase):
         await settled(self.store)
         assert self.ask("EXISTS", at(GRANT_NAME)) == 0
 
-    async def test_what_a_newer_version_wrote_is_left_alone(self) -> None:
-        """It is not read, and not replaced by anything, however new."""
+    async def test_records_of_a_newer_version_are_not_changed(self) -> None:
+        """They are neither read nor replaced, whatever the times are."""
         await self.remember()
         self.store.deny(KEY, BOB, 1.0)
         await settled(self.store)
@@ -208,7 +208,7 @@ class Records(TestCase):
         assert self.ask("HGET", at(LIST), digest)[1:2] == newer
 
     async def test_garbage_is_a_miss_and_is_replaced(self) -> None:
-        """Bytes that are no record, records cut short, and keys of another type."""
+        """Invalid bytes, incomplete records, and keys of another type."""
         await self.remember()
         for spoil in (
             lambda key: self.ask("SET", key, b"garbage"),
@@ -233,13 +233,13 @@ class Records(TestCase):
             assert fetched == {HELD.digest: HELD}
 
     async def test_garbage_in_the_list_of_entries_hides_no_others(self) -> None:
-        """What can't be read is left out."""
+        """Invalid entries are left out."""
         await self.remember()
         self.ask("HSET", at(LIST), b"x" * 32, b"garbage")
         assert (await self.known(BOB)).entries == (entry(),)
 
     async def test_a_full_list_of_garbage_makes_room(self) -> None:
-        """What is no entry goes first."""
+        """Invalid entries are removed first."""
         for number in range(RECENCY_LENGTH + 2):
             self.ask("HSET", at(LIST), bytes([number]) * 32, b"garbage")
         await self.remember()
@@ -247,7 +247,7 @@ class Records(TestCase):
         assert self.ask("HLEN", at(LIST)) == RECENCY_LENGTH
 
     async def test_a_key_copied_onto_another_is_a_miss(self) -> None:
-        """Who can write to Redis can't make one record stand for another."""
+        """A record is sealed for its own name."""
         await self.remember()
         other = evolve(KEY, target=b"/private")
         self.store.store_response(other, BOB, OTHER, grant(1.0, OTHER), entry(of=OTHER))
@@ -264,14 +264,14 @@ class Records(TestCase):
         assert (known.grant, known.entries) == (None, ())
         assert await store.fetch(other, (OTHER.digest,), Deadline(SOON)) == {}
 
-    async def test_another_secret_sees_nothing(self) -> None:
-        """Who changes `credential_secret` starts with an empty cache."""
+    async def test_another_secret_finds_nothing(self) -> None:
+        """After a change of ``credential_secret`` the cache is empty."""
         await self.remember()
         for secret in (b"another", b""):
             known = await self.known(secret=secret)
             assert (known.grant, known.entries) == (None, ())
 
-    async def test_without_a_secret_content_is_still_what_its_digest_says(self) -> None:
+    async def test_without_a_secret_content_must_match_its_digest(self) -> None:
         """Other content under the same digest is a miss."""
         store = await self.reader(secret=b"")
         store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
@@ -281,8 +281,8 @@ class Records(TestCase):
         reader = await self.reader(secret=b"")
         assert await reader.fetch(KEY, (HELD.digest,), Deadline(SOON)) == {}
 
-    async def test_two_records_of_one_representation(self) -> None:
-        """The later 200 is kept beside the later validation, and goes when it is overtaken."""
+    async def test_the_later_200_is_listed_beside_a_later_validation(self) -> None:
+        """Until it is overtaken."""
         digest = bytes.fromhex(HELD.digest)
         two = (entry(brought_at=5.0, validated_at=6.0), entry(brought_at=1.0, validated_at=9.0))
         for each in two:
@@ -293,8 +293,8 @@ class Records(TestCase):
         await settled(self.store)
         assert self.ask("HKEYS", at(LIST)) == [digest]
 
-    async def test_a_claim_ends_with_who_made_it(self) -> None:
-        """Its lease is renewed while the process lives, and runs out when it has died."""
+    async def test_a_lock_expires_with_its_owner(self) -> None:
+        """The lease is renewed while the process runs."""
         assert await self.store.try_acquire(COLD, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
         key = at(record_names.claim(COLD))
         self.ask("PEXPIRE", key, 1500)
@@ -308,8 +308,8 @@ class Records(TestCase):
         await waiting
         assert await other.try_acquire(COLD, "b", Deadline(SOON)) is LockOutcome.ACQUIRED
 
-    async def test_an_evicted_lease_is_made_again(self) -> None:
-        """As under `allkeys-lru`; unless somebody else has taken the claim by then."""
+    async def test_an_evicted_lock_is_acquired_again(self) -> None:
+        """Unless another owner has acquired it."""
         assert await self.store.try_acquire(COLD, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
         key = at(record_names.claim(COLD))
         self.ask("DEL", key)
@@ -321,7 +321,7 @@ class Records(TestCase):
         assert self.ask("GET", key) == b"b"
 
     async def turn(self) -> None:
-        """Let the reactor turn."""
+        """Wait for an iteration of the reactor."""
         await self.store.memory.released(COLD, 0.01)
 
 

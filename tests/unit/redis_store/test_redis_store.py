@@ -1,4 +1,4 @@
-"""The store in Redis keeps the rules that every store must keep, between replicas."""
+"""The rules of every store, for replicas on one Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.store.contract import Contract, Rules
 
 
 class Redis(Rules, Contract):
-    """Two replicas, and one real server."""
+    """Two replicas and one real server."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.server = start_redis(self)
@@ -27,15 +27,15 @@ class Redis(Rules, Contract):
         await settled(self.store, self.other)
 
     async def test_it_is_a_store(self) -> None:
-        """It does all that a store does."""
+        """It implements the interface."""
         assert verifyObject(IStore, self.store)
 
 
-class Shown(TestCase):
-    """What the servers tell of themselves."""
+class Statistics(TestCase):
+    """Statistics of the servers."""
 
-    async def test_the_figures_are_the_servers(self) -> None:
-        """Bytes and evictions, for all servers together; nothing where nobody can be asked."""
+    async def test_the_statistics_are_sums_over_servers(self) -> None:
+        """Unknown while a server is unavailable."""
         server = start_redis(self)
         store = await open_store(self, server.address)
         await store.figures.read()

@@ -36,8 +36,8 @@ class RoundTrips(TestCase):
         home.house.store.redis.renewal_interval_s = 0.0  # each confirmation is written
         return home
 
-    async def not_just_now(self) -> Home:
-        """Return a mirror that has all that it needs, and was not asked by alice just now."""
+    async def prepared(self) -> Home:
+        """Return a mirror with content and scripts, and without a recent request of alice's."""
         home = await self.another()
         self.github.put("/other", {"b": 1})
         await home.get("/thing", token="bob-1")
@@ -46,16 +46,16 @@ class RoundTrips(TestCase):
         return home
 
     def counted(self) -> dict[str, int]:
-        """Return what the server has been asked by clients since the last time, without scripts."""
+        """Return the commands of clients since the last call, without scripts."""
         ours = {"evalsha", "eval", "mget", "exists", "set", "get", "del"}
         return {name: calls for name, calls in self.redis.calls().items() if name in ours}
 
-    async def test_a_revalidated_answer_waits_for_one(self) -> None:
-        """It looks up once, before it asks GitHub; and after that, for nothing any more."""
+    async def test_a_revalidation_waits_for_one_round_trip(self) -> None:
+        """The look-up before the request to GitHub."""
         self.github.put("/thing", {"a": 1})
         await self.home.get("/thing", token="alice-1")
         await settled(self.home.house.store)
-        home = await self.not_just_now()
+        home = await self.prepared()
         barrier = self.github.hold("/thing")
         self.counted()
         asked = Deferred.fromCoroutine(home.get("/thing", token="alice-1"))
@@ -71,20 +71,20 @@ class RoundTrips(TestCase):
         await settled(home.house.store)
         assert self.counted()["evalsha"] == 1
 
-    async def test_the_commands_go_together(self) -> None:
-        """The server gets them in one piece, so it is one round trip for whatever is asked."""
+    async def test_the_commands_of_a_look_up_are_pipelined(self) -> None:
+        """The server receives them in one read."""
         self.github.put("/thing", {"a": 1})
         await self.home.get("/thing", token="alice-1")
         await settled(self.home.house.store)
-        home = await self.not_just_now()
+        home = await self.prepared()
         before = self.redis.reads()
         await home.get("/thing", token="alice-1")
         await settled(home.house.store)
         # one read for the question, one for the statement, and one for our own INFO
         assert self.redis.reads() - before == 3
 
-    async def test_a_local_copy_saves_fetching(self) -> None:
-        """Content is fetched once a process, and every time where there is no room for copies."""
+    async def test_a_local_copy_saves_fetching_content(self) -> None:
+        """Without space for copies, content is fetched each time."""
         self.github.put("/thing", {"a": "x" * 1000})
         await self.home.get("/thing", token="alice-1")
         await settled(self.home.house.store)
@@ -98,12 +98,8 @@ class RoundTrips(TestCase):
                 await settled(other.house.store)
             assert self.counted()["mget"] == 3 + fetches
 
-    async def test_one_asker_in_the_fleet(self) -> None:
-        """Of several mirrors that are asked for something new at once, one asks GitHub.
-
-        So it is for what is the same for all, and for what differs by user; it is paid for once,
-        and once a user.
-        """
+    async def test_one_mirror_of_the_fleet_sends_a_new_request(self) -> None:
+        """It is paid once for all users, or once for each if the content differs."""
         homes = [self.home, await self.another(), await self.another()]
         self.github.put("/thing", {"a": 1})
         self.github.put("/own", lambda login, _: {"of": login})
@@ -118,8 +114,8 @@ class RoundTrips(TestCase):
                 assert (await answer).status == 200
             assert self.github.total_paid == paid
 
-    async def test_who_has_no_access_holds_up_nobody(self) -> None:
-        """Its claim ends with its 404, and the next one asks."""
+    async def test_a_404_releases_the_lock(self) -> None:
+        """The next mirror sends its request."""
         self.github.put("/private", {"a": 1}, private_to=["alice"])
         other = await self.another()
         barrier = self.github.hold("/private")
@@ -132,8 +128,8 @@ class RoundTrips(TestCase):
         assert (await refused).status == 404
         assert (await waiting).json == {"a": 1}
 
-    async def test_what_cannot_be_stored_holds_up_nobody(self) -> None:
-        """A minute long the whole fleet knows."""
+    async def test_unstorable_keys_need_no_lock(self) -> None:
+        """All mirrors know for a minute."""
         self.github.put("/thing", {"a": 1}, etag=False)
         await self.home.get("/thing", token="alice-1")
         await settled(self.home.house.store)
@@ -173,17 +169,17 @@ class Reader(TestCase):
         return await open_home(self, *github, cache=cache, redis=redis)
 
     def is_replicated(self) -> bool:
-        """Tell whether the replica has all that the primary has."""
+        """Return whether the replica has received everything."""
         told = self.primary.ask("INFO", "replication").decode()
         offsets = set(re.findall(r"(?:master_repl_offset:|slave0:.*offset=)(\d+)", told))
         return "slave0:" in told and len(offsets) == 1
 
     def lag(self) -> None:
-        """From now on nothing reaches the replica; it goes on answering."""
+        """Let the replica receive nothing from now on; it still replies."""
         self.replica.ask("REPLICAOF", "127.0.0.1", "1")
 
-    async def test_reads_go_to_the_reader(self) -> None:
-        """What is there is used, and content too."""
+    async def test_the_reader_replies_to_look_ups(self) -> None:
+        """Content is fetched from it as well."""
         self.github.reset_counts()
         got = await self.reader.get(
             "/thing", token="alice-1", headers={"Cache-Control": "no-cache"}
@@ -192,8 +188,8 @@ class Reader(TestCase):
         assert self.github.total_paid == 0
         assert b"cmdstat_evalsha" in self.replica.ask("INFO", "commandstats")
 
-    async def test_a_refusal_is_never_forgotten(self) -> None:
-        """What another mirror was told is seen, though the reader does not know it yet."""
+    async def test_a_refusal_of_another_mirror_is_respected(self) -> None:
+        """The reader has not received it."""
         assert (await self.reader.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
         reader = await self.another(reader=True)
         self.lag()
@@ -203,8 +199,8 @@ class Reader(TestCase):
         await settled(self.writer.house.store)
         assert (await reader.get("/thing", token="alice-1")).status == 404
 
-    async def test_a_refusal_is_never_stale(self) -> None:
-        """While GitHub is away, what another mirror was refused is seen on the primary."""
+    async def test_a_refusal_of_another_mirror_prevents_stale_responses(self) -> None:
+        """It is looked up on the primary while GitHub is unavailable."""
         reader = await self.another(reader=True)
         no_cache = {"Cache-Control": "no-cache"}
         self.lag()
@@ -215,8 +211,8 @@ class Reader(TestCase):
         assert (await reader.get("/thing", token="alice-1")).status == 503
         assert (await self.reader.get("/thing", token="alice-1")).status == 503
 
-    async def test_a_grant_that_the_reader_lacks(self) -> None:
-        """While GitHub is away, it is found on the primary."""
+    async def test_a_grant_missing_on_the_reader(self) -> None:
+        """It is looked up on the primary while GitHub is unavailable."""
         self.lag()
         self.github.put("/new", {"b": 1})
         await self.writer.get("/new", token="alice-1")
@@ -226,8 +222,8 @@ class Reader(TestCase):
         assert (got.status, got.json) == (200, {"b": 1})
         assert (await self.reader.get("/new", token="bob-1")).status == 503
 
-    async def test_a_write_is_never_forgotten(self) -> None:
-        """It ends `fresh` for the credential in the whole fleet."""
+    async def test_a_write_through_another_mirror_ends_freshness(self) -> None:
+        """For its credential, in the whole fleet."""
         self.lag()
         body = b'{"query":"mutation{x}"}'
         await self.writer.ask("POST", "/graphql", token="alice-1", body=body)
@@ -235,8 +231,8 @@ class Reader(TestCase):
         got = await self.reader.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
-    async def test_it_costs_an_extra_question_at_most(self) -> None:
-        """Something new on the primary alone is found when somebody wants to go first."""
+    async def test_a_missing_record_costs_one_more_look_up(self) -> None:
+        """The primary has it."""
         self.lag()
         self.github.put("/new", {"b": 1})
         await self.writer.get("/new", token="alice-1")

@@ -1,4 +1,4 @@
-"""What becomes of refusals when Redis loses what it was told, and mirrors don't."""
+"""Refusals, when Redis or a replica of it lacks records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.store.contract import ALICE, ANOTHER, HELD, KEY, SOON, entry, gr
 
 
 class Lost(TestCase):
-    """Two replicas that were told different things, and a server that forgets."""
+    """Two mirrors with different knowledge, and a server that loses records."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.server = start_redis(self)
@@ -47,8 +47,8 @@ class Lost(TestCase):
     async def paid(self) -> None:
         await self.other.flushed()
 
-    async def test_a_grant_that_redis_has_lost_is_confirmed_first(self) -> None:
-        """A refusal by another replica may be lost with it: nothing is fresh or stale by it."""
+    async def test_a_lost_grant_permits_nothing(self) -> None:
+        """A refusal of another mirror may be lost with it."""
         self.other.deny(KEY, ALICE, 2.0)
         await settled(self.other)
         assert (await self.known(self.store)).grant is None
@@ -61,8 +61,8 @@ class Lost(TestCase):
         await settled(self.store)
         assert (await self.known(self.store)).grant == grant(3.0)
 
-    async def test_a_snapshots_grant_makes_nobody_elses_good(self) -> None:
-        """What was put back into Redis says nothing about what was refused since."""
+    async def test_a_restored_grant_permits_nothing(self) -> None:
+        """There may have been refusals since the snapshot."""
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await settled(self.store)
         (name,) = self.server.ask("KEYS", "*:g:*")
@@ -71,8 +71,8 @@ class Lost(TestCase):
         self.server.ask("SET", name, blob)
         assert (await self.known(self.store)).grant == grant(2.0, epoch=None)
 
-    async def test_what_cannot_be_written_by_others_is_not_known(self) -> None:
-        """While Redis only answers, what is read there is not current."""
+    async def test_a_look_up_in_a_server_without_writes_is_not_current(self) -> None:
+        """Refusals of other mirrors cannot be written there."""
         assert (await self.known(self.store)).current
         self.server.ask("CONFIG", "SET", "maxmemory", "1")
         while self.store.available:
@@ -84,7 +84,7 @@ class Lost(TestCase):
         assert not known.current
 
     async def test_an_epoch_that_was_read_is_known_while_redis_is_away(self) -> None:
-        """Memory, which stands in, has learned of it, though another replica forwarded a write."""
+        """The memory store has it, though another mirror has begun it."""
         self.other.replace_epoch(ALICE, ANOTHER)
         await settled(self.other)
         assert (await self.known(self.store)).epoch == ANOTHER
@@ -93,8 +93,8 @@ class Lost(TestCase):
         known = await self.known(self.store)
         assert (known.grant, known.epoch, known.current) == (grant(1.0), ANOTHER, False)
 
-    async def test_refusals_are_not_forgotten_for_grants(self) -> None:
-        """However much is owed when Redis is away."""
+    async def test_refusals_stay_in_a_full_queue(self) -> None:
+        """However many grants are queued."""
         self.patch(write_behind_module, "MAX_QUEUED", 3)
         self.server.kill()
         await until(lambda: not self.other.available)
@@ -108,10 +108,10 @@ class Lost(TestCase):
 
 
 class Lagging(TestCase):
-    """A reader that has not heard yet what the primary knows."""
+    """A reader that lags behind the primary."""
 
-    async def test_content_that_a_reader_does_not_have_is_the_primarys(self) -> None:
-        """It would have to be paid for otherwise."""
+    async def test_content_missing_on_the_reader_is_fetched_from_the_primary(self) -> None:
+        """Otherwise it would be paid again."""
         primary, reader = start_redis(self), start_redis(self)
         store = await open_store(self, primary.address)
         store.store_response(KEY, ALICE, HELD, grant(1.0), entry())

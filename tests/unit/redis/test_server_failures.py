@@ -1,4 +1,4 @@
-"""What Redis servers and networks do, and what becomes of what is asked meanwhile."""
+"""Failures of servers and networks, and the commands that are under way meanwhile."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from tests.unit.redis.nodes import (
 )
 
 
-def exchanges() -> int:
-    """Count what still waits for replies, or is kept by somebody although it does not."""
+def pipelines() -> int:
+    """Return the number of pipelines in memory, with or without replies to come."""
     gc.collect()
     return sum(isinstance(each, _Pipeline) for each in gc.get_objects())
 
 
-class Gone(TestCase):
-    """The server is not there."""
+class Unreachable(TestCase):
+    """The server is not running."""
 
-    async def test_never_there(self) -> None:
-        """What is asked fails at once, all of it, and nothing of it is kept."""
+    async def test_commands_to_an_unreachable_server_fail_at_once(self) -> None:
+        """No pipeline stays in memory."""
         server = start_redis(self)
         server.kill()
         watched = watched_node(self, server.address)
@@ -47,13 +47,13 @@ class Gone(TestCase):
         assert all(deferred.called for deferred in asked)
         results: Any = await DeferredList(asked, consumeErrors=True)
         assert not any(success for success, _ in results)
-        assert exchanges() == 0
+        assert pipelines() == 0
         server.start()
         await watched.works()
         assert await watched.outcome(GET) == [None]
 
-    async def test_killed(self) -> None:
-        """It is noticed at once, asks no more until it is back, and then works by itself."""
+    async def test_a_killed_server_is_used_again_after_a_restart(self) -> None:
+        """No command is sent meanwhile."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
         assert await watched.outcome(SET, GET, purpose=WRITE) == ["OK", b"1"]
@@ -69,8 +69,8 @@ class Gone(TestCase):
         assert watched.changes[-1] == (True, True)
         assert (False, False) in watched.changes
 
-    async def test_while_asked(self) -> None:
-        """Whoever waits for a reply when it dies learns so, before its time is up."""
+    async def test_a_killed_server_fails_commands_under_way(self) -> None:
+        """Before their timeout."""
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=60.0)
         server.pause()
@@ -81,10 +81,10 @@ class Gone(TestCase):
 
 
 class Silent(TestCase):
-    """The server is there and says nothing."""
+    """The server is running, and does not reply."""
 
-    async def test_paused(self) -> None:
-        """A few wait for their time to be up, nobody else does; what they sent is not kept."""
+    async def test_few_commands_wait_for_a_paused_server(self) -> None:
+        """After their timeouts the others fail at once; no pipeline stays in memory."""
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=SOON_S)
         server.pause()
@@ -95,15 +95,15 @@ class Silent(TestCase):
         for _ in range(1000):
             assert await watched.outcome(GET) == "open"
         await watched.until(lambda: not watched.connections)
-        assert exchanges() <= 1  # a trial
+        assert pipelines() <= 1  # a trial
         assert watched.outstanding_bytes == 0
         server.resume()
         await watched.works()
         await watched.full()
         assert await watched.outcome(GET) == [None]
 
-    async def test_nobody_is_the_guinea_pig(self) -> None:
-        """While it is left alone, only trials reach it, one at a time, for reading."""
+    async def test_only_probes_are_sent_while_the_circuit_is_open(self) -> None:
+        """One at a time, for reading."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address, pool_size=1, timeout_s=SOON_S)
@@ -118,8 +118,8 @@ class Silent(TestCase):
             b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$7\r\nt:probe\r\n"
         )
 
-    async def test_one_trial_at_a_time(self) -> None:
-        """However often there is reason for one."""
+    async def test_there_is_one_probe_at_a_time(self) -> None:
+        """However often the server is reachable."""
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=1.0)
         server.pause()
@@ -130,8 +130,8 @@ class Silent(TestCase):
             await deferLater(watched.node.reactor, 0)
         assert sum(len(connection._sent) for connection in watched.connections) == 3 + 2
 
-    async def test_noticed_when_idle(self) -> None:
-        """Even if nobody asks anything: an idle connection is tried now and then."""
+    async def test_a_failure_is_noticed_without_commands(self) -> None:
+        """Idle connections send PING."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address, idle_s=0.5, timeout_s=SOON_S)
@@ -141,8 +141,8 @@ class Silent(TestCase):
         between.silent = False
         await watched.works()
 
-    async def test_connections_that_lead_nowhere(self) -> None:
-        """They are aborted, so that what comes back does not wait behind what is lost."""
+    async def test_connections_without_replies_are_aborted(self) -> None:
+        """New commands do not queue behind lost ones."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address, timeout_s=SOON_S)
@@ -157,10 +157,10 @@ class Silent(TestCase):
 
 
 class Late(TestCase):
-    """Replies come, but not in time."""
+    """Replies arrive after the timeout."""
 
-    async def test_slow(self) -> None:
-        """Slowness counts as failing; it is over when a trial is in time again."""
+    async def test_a_slow_server_opens_the_circuit(self) -> None:
+        """A probe in time closes it."""
         server = start_redis(self)
         server.ask("SET", "t:a", "x")
         between = interpose(self, server.address)
@@ -172,8 +172,8 @@ class Late(TestCase):
         await watched.works()
         assert await watched.outcome(GET) == [b"x"]
 
-    async def test_own_replies(self) -> None:
-        """A reply that comes late is nobody else's, nor is one that somebody gave up."""
+    async def test_late_replies_belong_to_no_other_command(self) -> None:
+        """So do those to cancelled commands."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address, pool_size=1, timeout_s=SOON_S)
@@ -185,8 +185,8 @@ class Late(TestCase):
         self.failureResultOf(given_up, CancelledError)
         assert await watched.outcome(command("ECHO", "mine")) == [b"mine"]
 
-    async def test_a_reactor_that_is_held_up(self) -> None:
-        """What keeps this process busy is not taken for the slowness of Redis."""
+    async def test_a_blocked_reactor_is_no_failure_of_redis(self) -> None:
+        """Its time does not count for the timeout."""
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=SOON_S)
         for busy_s in (0.9 * SOON_S, 1.5 * SOON_S, 8 * SOON_S):
@@ -197,8 +197,8 @@ class Late(TestCase):
         assert watched.node.reading
         assert len(watched.connections) == 4
 
-    async def test_held_up_at_the_end(self) -> None:
-        """What has come in while this process was busy is looked at before it is called late."""
+    async def test_replies_during_the_last_block_are_in_time(self) -> None:
+        """They are read before the timeout ends."""
         server = start_redis(self)
         watched = await working_node(self, server.address, timeout_s=1.0)
         server.pause()
@@ -216,8 +216,8 @@ class Late(TestCase):
 class Broken(TestCase):
     """Connections break."""
 
-    async def test_half_way_through_a_reply(self) -> None:
-        """Half a reply is none, and the next one is whole."""
+    async def test_a_connection_breaks_within_a_reply(self) -> None:
+        """The command fails, and the next one succeeds."""
         server = start_redis(self)
         server.ask("SET", "t:a", "x" * 100_000)
         between = interpose(self, server.address)
@@ -227,8 +227,8 @@ class Broken(TestCase):
         assert await watched.outcome(GET) == [b"x" * 100_000]
         await watched.full()
 
-    async def test_all_at_once(self) -> None:
-        """It is made anew, and works."""
+    async def test_all_connections_break_at_once(self) -> None:
+        """They are replaced."""
         server = start_redis(self)
         watched = await working_node(self, server.address)
         server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -236,8 +236,8 @@ class Broken(TestCase):
         await watched.works()
         await watched.full()
 
-    async def test_not_redis(self) -> None:
-        """Whoever says what Redis never says is left."""
+    async def test_a_server_that_is_not_redis(self) -> None:
+        """The connection is closed."""
         server = start_redis(self)
         between = interpose(self, server.address)
         watched = await working_node(self, between.address)

@@ -1,4 +1,4 @@
-"""Which connection takes what is asked at the same time."""
+"""Which connection the commands of one moment use."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Together(TestCase):
     def busy(self) -> list[int]:
         return [len(connection._sent) for connection in self.watched.connections]
 
-    async def test_small_questions_share_one(self) -> None:
-        """So they go in one piece."""
+    async def test_small_commands_share_a_connection(self) -> None:
+        """They are sent together."""
         self.patch(connection_module, "_SWIFT_REPLY_S", 60.0)
         asked = [self.watched.ask(GET) for _ in range(20)]
         assert self.busy() == [20, 0]
@@ -31,8 +31,8 @@ class Together(TestCase):
         assert self.busy() == [0, 0]
         assert [each.load_bytes for each in self.watched.connections] == [0, 0]
 
-    async def test_nothing_queues_behind_content(self) -> None:
-        """Neither behind what is sent, nor behind what may come."""
+    async def test_no_command_queues_behind_content(self) -> None:
+        """Neither behind a large command, nor behind a large reply."""
         self.patch(connection_module, "_SWIFT_REPLY_S", 60.0)
         for large in (command("SET", "t:b", "x" * 100_000), Command((b"GET", b"t:b"), large=True)):
             first = self.watched.ask(large)
@@ -40,8 +40,8 @@ class Together(TestCase):
             assert self.busy() == [1, 5]
             await DeferredList([first, *small])
 
-    async def test_who_is_slow_gets_no_more(self) -> None:
-        """What waits for its reply for longer than usual is not joined by all that comes."""
+    async def test_a_slow_connection_gets_no_more_commands(self) -> None:
+        """Its reply is later than usual."""
         self.patch(connection_module, "_SWIFT_REPLY_S", 0.0)
         self.server.pause()
         asked = [self.watched.ask(GET)]

@@ -1,4 +1,4 @@
-"""What is confirmed is written at the end of a turn of the reactor, and never out of order."""
+"""Confirmations are written together at the end of an iteration of the reactor, in order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.store.contract import ALICE, BOB, HELD, KEY, entry, grant
 KEYS = [CacheKey(b"/%d" % number) for number in range(20)]
 
 
-class Turns(TestCase):
+class SingleConnection(TestCase):
     """One connection to one server."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
@@ -35,16 +35,16 @@ class Turns(TestCase):
             await deferLater(reactor, 0.0)
 
     def under_way(self) -> int:
-        """Return how many commands have been sent that have no reply yet."""
+        """Return the number of commands without a reply."""
         return sum(len(connection._sent) for connection in self.node._pool.connections)
 
     async def granted(self, key: CacheKey, credential: str = ALICE) -> Grant | None:
-        """Return what is in Redis, whatever the process itself knows."""
+        """Return the grant in Redis, without this process's own memory."""
         known: Known = await self.store.redis.look_up(key, credential, 60.0, current=True)
         return known.grant
 
-    async def test_many_together(self) -> None:
-        """Nothing is sent before the end of the turn, and all of it then."""
+    async def test_many_are_sent_together(self) -> None:
+        """At the end of the iteration, and none before."""
         for key in KEYS:
             self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
         assert self.under_way() == 0
@@ -55,8 +55,8 @@ class Turns(TestCase):
         for key in KEYS:
             assert await self.granted(key) == grant(2.0)
 
-    async def test_a_question_of_the_same_key_comes_later(self) -> None:
-        """Whoever asks; a question of another one need not wait for it, nor it for that."""
+    async def test_a_look_up_of_the_same_key_is_sent_after_them(self) -> None:
+        """By any credential; look-ups of other keys are independent."""
         for credential in (ALICE, BOB):
             self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
             other = self.store.look_up(KEYS[0], ALICE, Deadline(60.0))
@@ -67,8 +67,8 @@ class Turns(TestCase):
             assert [len(each.entries) for each in known] == [0, 1]
             await settled(self.store)
 
-    async def test_other_statements_come_later(self) -> None:
-        """A refusal is sent at once, and so is what was confirmed before it."""
+    async def test_a_refusal_is_sent_after_them(self) -> None:
+        """At once."""
         self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await settled(self.store)
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
@@ -77,8 +77,8 @@ class Turns(TestCase):
         await settled(self.store)
         assert await self.granted(KEY) is None
 
-    async def test_what_cannot_be_written_is_owed_at_once(self) -> None:
-        """Nobody waits for the end of a turn where nothing can be written."""
+    async def test_an_unavailable_redis_queues_them_at_once(self) -> None:
+        """Without waiting for the end of the iteration."""
         self.server.kill()
         while self.store.available:
             await deferLater(reactor, 0.01)
@@ -86,8 +86,8 @@ class Turns(TestCase):
         assert len(self.store.writes.queue) == 1
         assert not self.store.writes.in_flight
 
-    async def test_what_is_lost_at_the_end_is_owed(self) -> None:
-        """Redis went away in that very turn."""
+    async def test_a_connection_lost_at_the_end_queues_them(self) -> None:
+        """Redis became unavailable in that iteration."""
         for key in KEYS:
             self.store.freshen(key, ALICE, grant(2.0), entry(2.0))
         self.node._pool.connections[0].abort("this is a test")
@@ -96,16 +96,16 @@ class Turns(TestCase):
         await self.store.flushed()
         assert await self.granted(KEYS[-1]) == grant(2.0)
 
-    async def test_closing_writes_it(self) -> None:
-        """All that was confirmed is in Redis when the store has been closed."""
+    async def test_closing_the_store_writes_them(self) -> None:
+        """All of them are in Redis then."""
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         await self.store.close()
         later = await open_store(self, self.server.address)
         known = await later.look_up(KEY, ALICE, Deadline(60.0))
         assert known.grant == grant(2.0)
 
-    async def test_closing_writes_again_what_redis_has_lost(self) -> None:
-        """Also where there is so much of it that it is sealed in a thread; and nothing goes on."""
+    async def test_closing_writes_lost_content(self) -> None:
+        """Large content as well, which is sealed in a thread."""
         size = 300 * 1024
         large = evolve(HELD, packed=random.Random(1).randbytes(size), size=size)
         self.store.store_response(KEY, ALICE, large, grant(1.0), entry(1.0))
@@ -117,8 +117,8 @@ class Turns(TestCase):
         assert self.server.ask("EXISTS", name) == 1
         assert not self.store.writes.queue
 
-    async def test_what_is_refused_is_owed_alone(self) -> None:
-        """Of what is written together, one is answered with an error, and is written later."""
+    async def test_an_error_queues_one_of_them(self) -> None:
+        """The others are written."""
         patch = self.patch(RedisRecords, "life", lambda _self, _seconds: b"never")
         self.store.freshen(KEY, ALICE, grant(2.0), entry(2.0))
         patch.restore()
@@ -135,21 +135,21 @@ class Turns(TestCase):
 class Sharded(TestCase):
     """A cluster."""
 
-    async def test_each_to_its_shard(self) -> None:
-        """What is confirmed in one turn goes to where its slot is, and nothing anywhere else."""
+    async def test_each_shard_receives_its_own(self) -> None:
+        """No command is redirected."""
         servers = await open_cluster(self)
         store = await open_store(self, await working(self, servers))
 
-        def misled() -> list[str]:
-            """Return how many commands each server has sent to another one."""
+        def redirected() -> list[str]:
+            """Return how many commands each server has redirected."""
             said = (server.ask("INFO", "errorstats").decode() for server in servers.servers)
             return [line for each in said for line in each.split() if "MOVED" in line]
 
-        before = misled()
+        before = redirected()
         for key in KEYS:
             store.freshen(key, ALICE, grant(2.0), entry(2.0))
         await settled(store)
         for key in KEYS:
             known = await store.redis.look_up(key, ALICE, 60.0, current=True)
             assert known.grant == grant(2.0)
-        assert misled() == before
+        assert redirected() == before
