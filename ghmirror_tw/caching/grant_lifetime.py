@@ -12,7 +12,7 @@ SHORTEST_LIFETIME_S: Final = 86_400.0
 
 
 def grant_expires_at(
-    authorization: bytes | None, fields: Fields, asked_at: float, stale_limit_s: float
+    authorization: bytes | None, fields: Fields, requested_at: float, stale_limit_s: float
 ) -> float:
     """Return the time until which a grant is stored, unless it is validated again.
 
@@ -21,7 +21,7 @@ def grant_expires_at(
     """
     life_s = max(stale_limit_s, SHORTEST_LIFETIME_S)
     if authorization is None:
-        return asked_at + life_s
+        return requested_at + life_s
     life_s = min(life_s, lifetime_s(token_in(authorization)))
     # The token was valid for this request, even if it has expired by the clock of this machine.
-    return min(asked_at + life_s, max(token_expires_at(fields), asked_at + 60.0))
+    return min(requested_at + life_s, max(token_expires_at(fields), requested_at + 60.0))

@@ -45,8 +45,8 @@ def clamped(known: Known, now: float) -> Known:
     A grant with a wrong time loses its epoch, so it permits nothing until it is validated.
     """
     latest, grant = now + MOST_AHEAD_S, known.grant
-    if grant is not None and grant.asked_at > latest:
-        known = evolve(known, grant=evolve(grant, asked_at=now, epoch=None))
+    if grant is not None and grant.requested_at > latest:
+        known = evolve(known, grant=evolve(grant, requested_at=now, epoch=None))
     if known.refused_at > latest:
         known = evolve(known, refused_at=now)
     return known

@@ -53,19 +53,20 @@ class Representation:
 class Grant:
     """The permission that GitHub gave a credential to see a representation under a cache key.
 
-    *asked_at* is the time of the last request that received or validated it, and *validated_at* the
-    time of its response. *shareable*: the entity-tag follows GitHub's rule (see `entity_tag_rule`).
-    *principal* is the login, if known. *epoch* is the credential's when the request was sent. None
-    permits no response before GitHub validates the grant (see `epochs`), as after a restore. The
-    grant is of no use after *expires_at*, unless it is validated again. *scopes*, *sso* and
-    *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and `X-Poll-Interval`.
+    *requested_at* is the time of the last request that received or validated it, *validated_at*
+    that of its response. *shareable*: the entity-tag follows GitHub's rule (see
+    `entity_tag_rule`). *principal* is the login, if known. *epoch* is the credential's when the
+    request was sent. None permits no response before GitHub validates the grant (see `epochs`), as
+    after a restore. The grant is of no use after *expires_at*, unless it is validated again.
+    *scopes*, *sso* and *poll_interval* are the last `X-OAuth-Scopes`, `X-GitHub-SSO` and
+    `X-Poll-Interval`.
     """
 
     digest: str
     etag: bytes | None
     last_modified: bytes | None
     link: bytes | None
-    asked_at: float
+    requested_at: float
     validated_at: float
     shareable: bool = False
     principal: str | None = None
@@ -82,14 +83,14 @@ class Grant:
 class Entry:
     """A representation in the recency list of its cache key.
 
-    *brought_at* is the time of the last 200 with it, and *validated_at* the time when GitHub last
+    *received_at* is the time of the last 200 with it, and *validated_at* the time when GitHub last
     confirmed it to any credential. *shareable*: its entity-tag follows GitHub's rule. *link* and
     *last_modified* are the last that were sent with it. *supersedes* is the digest that the
     receiver of the 200 had before.
     """
 
     digest: str
-    brought_at: float
+    received_at: float
     validated_at: float
     shareable: bool
     size: int
@@ -102,7 +103,7 @@ class Entry:
         """Return the entry after a validation at time *at*, for the user *login* if known."""
         return Entry(
             self.digest,
-            self.brought_at,
+            self.received_at,
             at,
             self.shareable,
             self.size,
@@ -116,9 +117,9 @@ class Entry:
 def _merged(one: Entry, other: Entry) -> Entry:
     """Return the later of two entries of one representation, with the time of the later 200."""
     newer, older = (one, other) if one.validated_at >= other.validated_at else (other, one)
-    if newer.brought_at >= older.brought_at:
+    if newer.received_at >= older.received_at:
         return newer
-    return evolve(newer, brought_at=older.brought_at)
+    return evolve(newer, received_at=older.received_at)
 
 
 def recency_list(entries: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -178,13 +179,13 @@ class Known:
         grant = self.grant
         if grant is None or grant.epoch is None or grant.epoch != self.epoch:
             return False
-        return grant.asked_at > self.refused_at
+        return grant.requested_at > self.refused_at
 
     @property
     def latest_at(self) -> float:
         """The time of the latest request, of those of the grant and of the refusal."""
-        asked_at = 0.0 if self.grant is None else self.grant.asked_at
-        return max(asked_at, self.refused_at)
+        requested_at = 0.0 if self.grant is None else self.grant.requested_at
+        return max(requested_at, self.refused_at)
 
     def effective(self, now: float) -> Known:
         """Return the records without a grant that has expired, or that a refusal outweighs.
@@ -192,7 +193,7 @@ class Known:
         A refusal outweighs a grant whose request was sent earlier, or at the same time.
         """
         grant = self.grant
-        if grant is None or (grant.asked_at > self.refused_at and grant.expires_at > now):
+        if grant is None or (grant.requested_at > self.refused_at and grant.expires_at > now):
             return self
         return evolve(self, grant=None)
 
@@ -207,7 +208,9 @@ class Known:
         The result has the epoch of this look-up, and is as current as it.
         """
         grant = self.grant
-        if grant is None or (other.grant is not None and other.grant.asked_at > grant.asked_at):
+        if grant is None or (
+            other.grant is not None and other.grant.requested_at > grant.requested_at
+        ):
             grant = other.grant
         entries, others = self.entries, other.entries
         if entries != others:

@@ -38,15 +38,15 @@ _CONTENT_FIELDS: Final = frozenset({b"content-type", b"content-language", b"cont
 class ResponseMetadata:
     """The facts of one exchange with GitHub that its records are made from.
 
-    *fields* are those of the response. *asked_at* and *came_at* are the times of request and
-    response in seconds. *login* is the user of the credential, if known. The grant is stored until
-    *expires_at*. *sent* are the fields of the forwarded request. *epoch* is the credential's at the
-    time of the request, None if unknown.
+    *fields* are those of the response. *requested_at* and *received_at* are the times of request
+    and response in seconds. *login* is the user of the credential, if known. The grant is stored
+    until *expires_at*. *sent* are the fields of the forwarded request. *epoch* is the credential's
+    at the time of the request, None if unknown.
     """
 
     fields: Fields
-    asked_at: float
-    came_at: float
+    requested_at: float
+    received_at: float
     login: str | None = None
     expires_at: float = inf
     sent: Fields = _NOTHING
@@ -72,8 +72,8 @@ def from_304(
         last_modified=fields.get(b"last-modified")
         or (None if source is None else source.last_modified),
         link=fields.combined(b"link") or (None if source is None else source.link),
-        asked_at=metadata.asked_at,
-        validated_at=metadata.came_at,
+        requested_at=metadata.requested_at,
+        validated_at=metadata.received_at,
         # A server with another entity-tag in its 304 does not follow the rule of computed tags.
         shareable=(own is None or own.shareable)
         and (etag is None or weakly_equal(etag, validator.tag)),
@@ -88,14 +88,14 @@ def from_304(
     if entry is None:
         entry = Entry(
             stored.digest,
-            brought_at=metadata.came_at if validator.kind is ValidatorKind.EMPTY else 0.0,
-            validated_at=metadata.came_at,
+            received_at=metadata.received_at if validator.kind is ValidatorKind.EMPTY else 0.0,
+            validated_at=metadata.received_at,
             shareable=grant.shareable,
             size=stored.size,
             link=grant.link,
             last_modified=grant.last_modified,
         )
-    return grant, entry.validated(metadata.came_at, metadata.login)
+    return grant, entry.validated(metadata.received_at, metadata.login)
 
 
 def from_200(
@@ -108,8 +108,8 @@ def from_200(
         etag=metadata.fields.get(b"etag"),
         last_modified=metadata.fields.get(b"last-modified"),
         link=link,
-        asked_at=metadata.asked_at,
-        validated_at=metadata.came_at,
+        requested_at=metadata.requested_at,
+        validated_at=metadata.received_at,
         shareable=shareable,
         principal=metadata.login,
         expires_at=metadata.expires_at,
@@ -121,8 +121,8 @@ def from_200(
     )
     entry = Entry(
         stored.digest,
-        brought_at=metadata.came_at,
-        validated_at=metadata.came_at,
+        received_at=metadata.received_at,
+        validated_at=metadata.received_at,
         shareable=shareable,
         size=stored.size,
         link=link,

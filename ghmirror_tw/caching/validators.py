@@ -78,7 +78,7 @@ def candidates(
         eligible = [
             entry
             for entry in eligible
-            if entry.digest != grant.digest and entry.brought_at > grant.asked_at
+            if entry.digest != grant.digest and entry.received_at > grant.requested_at
         ]
     eligible.sort(key=lambda entry: principal is None or entry.principal != principal)
     if not lists:

@@ -145,4 +145,4 @@ class Exchange:
     known: Known
     plan: ConditionalRequest
     reply: UpstreamResponse
-    asked_at: float
+    requested_at: float

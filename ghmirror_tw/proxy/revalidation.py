@@ -104,7 +104,7 @@ class RevalidationContext(Protocol):
     async def page(self, request: Request, asked: Lookup) -> Response:
         """Answer a question of our own, of another page of what is *asked* for."""
 
-    def revoked(self, fields: Fields, requester: Requester, asked_at: float) -> None:
+    def revoked(self, fields: Fields, requester: Requester, requested_at: float) -> None:
         """Remember that GitHub refused a credential altogether, in a request with *fields*."""
 
     def epoch(self, asked: Lookup, known: Known) -> bytes | None:
@@ -207,7 +207,7 @@ class Revalidation:
         sending = partial(self._note_departure, asked)
         try:
             while True:
-                asked_at = self.world.tick()
+                requested_at = self.world.tick()
                 request = plan.as_sent(asked.request)
                 try:
                     reply = await self.sender.send(
@@ -221,9 +221,9 @@ class Revalidation:
                     )
                 except UpstreamError as error:
                     if error.status is not None:
-                        self._refused(asked, error.status, asked_at)
+                        self._refused(asked, error.status, requested_at)
                     raise
-                turn = Exchange(asked, known, plan, reply, asked_at)
+                turn = Exchange(asked, known, plan, reply, requested_at)
                 if reply.status != 304:  # noqa: PLR2004
                     return await self._take(turn)
                 if reply.content.length != 0:
@@ -247,7 +247,7 @@ class Revalidation:
         login = self.world.login(asked.credential)
         sent = asked.request.fields.memoised(canonical_request_fields)
         epoch = self.world.epoch(asked, turn.known)
-        return ResponseMetadata(fields, turn.asked_at, now, login, expires_at, sent, epoch)
+        return ResponseMetadata(fields, turn.requested_at, now, login, expires_at, sent, epoch)
 
     async def _confirm(
         self, turn: Exchange, beside: Deferred[bool | None] | None
@@ -450,7 +450,7 @@ class Revalidation:
 
         Return the reason why the response may not be stored; None: it may.
         """
-        self._refused(turn.asked, turn.reply.status, turn.asked_at)
+        self._refused(turn.asked, turn.reply.status, turn.requested_at)
         self._weigh(turn)
         api_url = self.world.options.api_url
         why = reason_not_to_store(turn.asked.request, turn.reply.status, turn.reply.fields, api_url)
@@ -522,18 +522,18 @@ class Revalidation:
         """
         asked, grant = turn.asked, turn.known.grant
         if grant is not None and refused_scope(turn.reply.status) is None:
-            self.store.deny(asked.key, asked.credential, turn.asked_at)
+            self.store.deny(asked.key, asked.credential, turn.requested_at)
 
-    def _refused(self, asked: Lookup, status: int, asked_at: float) -> None:
+    def _refused(self, asked: Lookup, status: int, requested_at: float) -> None:
         """Remember a refusal, so that it outweighs every grant from before.
 
         *status* is that of a response without a rate limit.
         """
         what = refused_scope(status)
         if what == "credential" and asked.request.authorization is not None:
-            self.world.revoked(asked.request.fields, asked.requester, asked_at)
+            self.world.revoked(asked.request.fields, asked.requester, requested_at)
         elif what is not None:
-            self.store.deny(asked.key, asked.credential, asked_at)
+            self.store.deny(asked.key, asked.credential, requested_at)
 
 
 def _coding(reply: UpstreamResponse) -> bytes:

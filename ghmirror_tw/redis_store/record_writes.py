@@ -95,13 +95,15 @@ class RecordWrites(RecordAccess):
         """Send several confirmations together; all are of *key* where servers are sharded."""
         return self.send(names.slot_of_key(key), confirmations, Purpose.WRITE, timeout_s)
 
-    async def deny(self, key: CacheKey, credential: str, asked_at: float, timeout_s: float) -> None:
+    async def deny(
+        self, key: CacheKey, credential: str, requested_at: float, timeout_s: float
+    ) -> None:
         """Store a refusal of a key to a credential, and delete the grant that it outweighs."""
         name = names.refusal(key, credential)
         keys = self.keys(name, names.grant(key, credential))
         self.commands_for(key, credential).known = None
         life = self.life(self.refusal_life_s)
-        command = scripts.DENY.call(keys, self.codec.seal(REFUSAL, name, asked_at), life)
+        command = scripts.DENY.call(keys, self.codec.seal(REFUSAL, name, requested_at), life)
         await self._write_or_delete(names.slot_of_key(key), command, keys[1], timeout_s)
 
     async def put_epoch(

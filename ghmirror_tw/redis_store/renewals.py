@@ -18,7 +18,7 @@ def _all_attributes_but(record: type, *names: str) -> attrgetter[tuple[Any, ...]
     return attrgetter(*[each.name for each in fields(record) if each.name not in names])
 
 
-_lasting_of_grant: Final = _all_attributes_but(Grant, "asked_at", "validated_at", "expires_at")
+_lasting_of_grant: Final = _all_attributes_but(Grant, "requested_at", "validated_at", "expires_at")
 _lasting_of_entry: Final = _all_attributes_but(Entry, "validated_at", "principal")
 
 

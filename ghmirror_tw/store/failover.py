@@ -215,13 +215,13 @@ class FailoverStore:
         else:
             self.writes.store(key, credential, None, grant, entry)
 
-    def deny(self, key: CacheKey, credential: str, asked_at: float) -> None:
+    def deny(self, key: CacheKey, credential: str, requested_at: float) -> None:
         """Store a refusal of a key; the write must not be lost."""
-        self.memory.deny(key, credential, asked_at)
+        self.memory.deny(key, credential, requested_at)
         self.writes.send(
             ("refusal", key.name, credential),
             key.name,
-            lambda: self.redis.deny(key, credential, asked_at, self.writes.timeout_s),
+            lambda: self.redis.deny(key, credential, requested_at, self.writes.timeout_s),
             durable=True,
         )
 

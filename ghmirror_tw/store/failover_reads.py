@@ -160,7 +160,7 @@ class FailoverReads:
     def _with_own(self, known: Known, key: CacheKey, credential: str, token: str | None) -> Known:
         """Return *known*, which Redis returned, with the records of this process."""
         grant = known.grant
-        since = -inf if grant is None else grant.asked_at
+        since = -inf if grant is None else grant.requested_at
         own = self.memory.known(key, credential, since, token)
         current = known.current
         if not (self.servers.writing and self.history.is_known and self.history.is_settled):

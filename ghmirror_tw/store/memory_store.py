@@ -48,7 +48,7 @@ _MOST_BEGUN: Final = 1000
 def _newer(old: Record | None, record: Record) -> Record | None:
     """Return the record to store in place of *old*, or None where that stays."""
     if isinstance(record, Grant):
-        stays = isinstance(old, Grant) and old.asked_at >= record.asked_at
+        stays = isinstance(old, Grant) and old.requested_at >= record.requested_at
     elif isinstance(record, float):
         stays = isinstance(old, float) and old >= record
     elif isinstance(record, tuple):
@@ -225,17 +225,17 @@ class MemoryStore:
         old = self.records.peek(name)
         latest = 0.0 if old is None else first_time(old)
         # A grant that a refusal outweighs must not outlive it: it would be the one used last.
-        if grant.asked_at > max(latest, self._refused_at(key, credential)):
+        if grant.requested_at > max(latest, self._refused_at(key, credential)):
             self.records.put(name, grant)
         self.records.put(short(ENTRY, key.name), with_entry(self._entries(key), entry))
 
-    def deny(self, key: CacheKey, credential: str, asked_at: float) -> None:
+    def deny(self, key: CacheKey, credential: str, requested_at: float) -> None:
         """Store a refusal of a key to a credential, and remove the grant that it outweighs."""
-        refused_at = max(asked_at, self._refused_at(key, credential))
+        refused_at = max(requested_at, self._refused_at(key, credential))
         self.records.put(short(REFUSAL, key.name, credential), refused_at)
         name = short(GRANT, key.name, credential)
         grant = self.records.peek(name)
-        if grant is not None and first_time(grant) <= asked_at:
+        if grant is not None and first_time(grant) <= requested_at:
             self.records.remove(name)
 
     def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:

@@ -154,7 +154,7 @@ _GRANT_TYPES: Final = (
 )
 
 
-def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
+def _grant(requested_at: float, expires_at: float, values: list[Any], _: bytes) -> Grant:
     # Records that were written before the last fields were stored have none of them.
     values += [None] * (len(_GRANT_TYPES) - len(values))
     _check(values, _GRANT_TYPES)
@@ -167,7 +167,7 @@ def _grant(asked_at: float, expires_at: float, values: list[Any], _: bytes) -> G
         etag,
         modified,
         link,
-        asked_at,
+        requested_at,
         validated_at,
         shareable,
         login,
@@ -195,12 +195,12 @@ def _values_of_entry(entry: Entry) -> tuple[Any, ...]:
 _ENTRY_TYPES: Final = (_BYTES, _BOOL, _INT, _OPTIONAL, _OPTIONAL, _OPTIONAL, _OPTIONAL)
 
 
-def _entry(validated_at: float, brought_at: float, values: list[Any], _: bytes) -> Entry:
+def _entry(validated_at: float, received_at: float, values: list[Any], _: bytes) -> Entry:
     _check(values, _ENTRY_TYPES)
     digest, shareable, size, link, modified, principal, supersedes, _ = values
     return Entry(
         digest.hex(),
-        brought_at,
+        received_at,
         validated_at,
         shareable,
         size,
@@ -268,7 +268,7 @@ GRANT: Final = RecordKind[Grant](
     "g",
     b"G",
     rb":([0-9a-f]{32})",
-    lambda grant: (grant.asked_at, grant.expires_at),
+    lambda grant: (grant.requested_at, grant.expires_at),
     _values_of_grant,
     _grant,
     Grant,
@@ -288,7 +288,7 @@ ENTRY: Final = RecordKind[Entry](
     "l",
     b"E",
     b"",
-    lambda entry: (entry.validated_at, entry.brought_at),
+    lambda entry: (entry.validated_at, entry.received_at),
     _values_of_entry,
     _entry,
     Entry,

@@ -80,7 +80,7 @@ class IRemoteRecords(Protocol):
         """Send several confirmations together; all are of *key* where servers are sharded."""
 
     def deny(
-        self, key: CacheKey, credential: str, asked_at: float, timeout_s: float
+        self, key: CacheKey, credential: str, requested_at: float, timeout_s: float
     ) -> Awaitable[None]:
         """Store a refusal of a key to a credential."""
 

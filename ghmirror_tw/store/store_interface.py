@@ -71,7 +71,7 @@ class IStore(Interface):
 
     A *credential* is always a name made by ``CredentialNames``, and so is a *token*, which is the
     same however the credential is sent. Grants and refusals are written only over older ones by
-    ``asked_at``, in one step.
+    ``requested_at``, in one step.
     """
 
     name: str = Attribute("The store's name in metrics and logs: ``memory`` or ``redis``.")
@@ -121,7 +121,7 @@ class IStore(Interface):
     def freshen(key: CacheKey, credential: str, grant: Grant, entry: Entry) -> None:
         """Store a 304 (RFC 9111, section 4.3.4): the grant, and the entry of the recency list."""
 
-    def deny(key: CacheKey, credential: str, asked_at: float) -> None:
+    def deny(key: CacheKey, credential: str, requested_at: float) -> None:
         """Store that GitHub refused *key* to *credential* (403, 404, 410 or 451)."""
 
     def begin_epoch(credential: str, epoch: bytes, since: float) -> bytes | None:

@@ -31,7 +31,7 @@ def test_a_wrong_time_counts_as_now() -> None:
     grant = Grant("d", None, None, None, far, 1.0, epoch=b"e")
     known = clamped(Known(grant=grant, epoch=b"e", refused_at=far), 100.0)
     assert known.grant is not None
-    assert (known.grant.asked_at, known.grant.epoch, known.refused_at) == (100.0, None, 100.0)
+    assert (known.grant.requested_at, known.grant.epoch, known.refused_at) == (100.0, None, 100.0)
     near = Known(grant=Grant("d", None, None, None, 150.0, 1.0, epoch=b"e"), refused_at=160.0)
     assert clamped(near, 100.0) == near
     assert clamped(Known(), 100.0) == Known()

@@ -32,7 +32,7 @@ times = st.integers(0, 20).map(float)
 entries = st.builds(
     Entry,
     digest=st.sampled_from("abcdefghijklm"),
-    brought_at=times,
+    received_at=times,
     validated_at=times,
     shareable=st.booleans(),
     size=st.just(1),
@@ -92,8 +92,8 @@ def test_the_later_word_on_a_representation_wins(found: list[Entry], entry: Entr
     if entry.digest in before:
         old = before[entry.digest]
         newer = entry if entry.validated_at >= old.validated_at else old
-        brought_at = max(entry.brought_at, old.brought_at)
-        assert after[entry.digest] == evolve(newer, brought_at=brought_at)
+        received_at = max(entry.received_at, old.received_at)
+        assert after[entry.digest] == evolve(newer, received_at=received_at)
         assert len(after) == len(before)
 
 
@@ -120,14 +120,14 @@ def test_nothing_known() -> None:
     assert Known() == Known(None, (), None, 0.0, unstorable=False)
 
 
-def granted(asked_at: float, **more: Any) -> Grant:
-    return Grant("d", b'"t"', None, None, asked_at, asked_at, **more)
+def granted(requested_at: float, **more: Any) -> Grant:
+    return Grant("d", b'"t"', None, None, requested_at, requested_at, **more)
 
 
 def test_a_refusal_outweighs_what_was_asked_no_later() -> None:
     """Up to the very moment; a grant that was asked for since counts."""
-    for asked_at, stays in ((1.0, False), (2.0, False), (2.5, True)):
-        known = Known(grant=granted(asked_at), refused_at=2.0)
+    for requested_at, stays in ((1.0, False), (2.0, False), (2.5, True)):
+        known = Known(grant=granted(requested_at), refused_at=2.0)
         assert known.refused
         assert (known.effective(3.0).grant is not None) is stays
 
@@ -155,8 +155,8 @@ knowns = st.builds(
 def test_of_two_sources_the_newer_word_counts(one: Known, other: Known) -> None:
     """The first one says how current it is, and which epoch it is."""
     both = one.merged(other)
-    asked = [each.grant.asked_at for each in (one, other) if each.grant is not None]
-    assert (both.grant.asked_at if both.grant else None) == max(asked, default=None)
+    asked = [each.grant.requested_at for each in (one, other) if each.grant is not None]
+    assert (both.grant.requested_at if both.grant else None) == max(asked, default=None)
     assert both.epoch == one.epoch
     assert both.refused_at == max(one.refused_at, other.refused_at)
     assert both.unstorable == (one.unstorable or other.unstorable)

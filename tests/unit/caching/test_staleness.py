@@ -15,7 +15,7 @@ from ghmirror_tw.caching.staleness import (
 from ghmirror_tw.http.fields import Fields
 
 NOW = 1000.0
-GRANT = Grant("d", b'"t"', None, b"<l>", asked_at=900.0, validated_at=901.0, epoch=b"1")
+GRANT = Grant("d", b'"t"', None, b"<l>", requested_at=900.0, validated_at=901.0, epoch=b"1")
 KNOWN = Known(grant=GRANT, epoch=b"1")
 
 

@@ -21,15 +21,15 @@ def stored(content: bytes = b"[1]") -> Representation:
 
 def grant(digest: str, **more: object) -> Grant:
     values = {"last_modified": b"then", "link": b"<x>; rel=next", "shareable": False, **more}
-    return Grant(digest, b'"old"', asked_at=1.0, validated_at=2.0, **values)  # type: ignore[arg-type]
+    return Grant(digest, b'"old"', requested_at=1.0, validated_at=2.0, **values)  # type: ignore[arg-type]
 
 
 def entry(digest: str, **more: object) -> Entry:
-    values = {"brought_at": 1.0, "validated_at": 2.0, "shareable": True, "size": 3, **more}
+    values = {"received_at": 1.0, "validated_at": 2.0, "shareable": True, "size": 3, **more}
     return Entry(digest, **values)  # type: ignore[arg-type]
 
 
-WORD = ResponseMetadata(Fields(), asked_at=10.0, came_at=11.0, login="alice")
+WORD = ResponseMetadata(Fields(), requested_at=10.0, received_at=11.0, login="alice")
 
 
 def test_an_own_validator_confirms_what_the_credential_had() -> None:
@@ -39,9 +39,9 @@ def test_an_own_validator_confirms_what_the_credential_had() -> None:
     validator = Validator(b'"tag"', ValidatorKind.OWN, held.digest)
     made, listed = from_304(known, validator, held, WORD)
     assert (made.etag, made.link, made.last_modified) == (b'"tag"', b"<x>; rel=next", b"then")
-    assert (made.asked_at, made.validated_at, made.principal) == (10.0, 11.0, "alice")
+    assert (made.requested_at, made.validated_at, made.principal) == (10.0, 11.0, "alice")
     assert not made.shareable
-    assert (listed.brought_at, listed.validated_at, listed.shareable) == (0.0, 11.0, False)
+    assert (listed.received_at, listed.validated_at, listed.shareable) == (0.0, 11.0, False)
 
 
 def test_a_304_says_more_than_what_was_stored() -> None:
@@ -52,7 +52,7 @@ def test_a_304_says_more_than_what_was_stored() -> None:
     validator = Validator(b'"tag"', ValidatorKind.OWN, held.digest)
     made, listed = from_304(known, validator, held, evolve(WORD, fields=fields, login=None))
     assert (made.etag, made.link, made.last_modified) == (b'W/"tag"', b"<y>", b"now")
-    assert (listed.principal, listed.brought_at) == ("bob", 1.0)
+    assert (listed.principal, listed.received_at) == ("bob", 1.0)
 
 
 def test_a_computed_tag_confirms_what_another_brought() -> None:
@@ -72,7 +72,7 @@ def test_a_guess_brings_the_empty_list() -> None:
     made, listed = from_304(
         Known(), Validator(b'"tag"', ValidatorKind.EMPTY, held.digest), held, WORD
     )
-    assert (made.link, listed.brought_at) == (None, 11.0)
+    assert (made.link, listed.received_at) == (None, 11.0)
 
 
 def test_a_date_confirms_without_a_tag() -> None:
@@ -92,7 +92,7 @@ def test_a_200_brings_a_grant_and_an_entry() -> None:
     word = evolve(WORD, fields=fields)
     made, listed = from_200(known, held, word, shareable=True)
     assert (made.etag, made.link, made.shareable) == (b'"new"', b"<a>", True)
-    assert (listed.supersedes, listed.link, listed.brought_at) == ("before", b"<a>", 11.0)
+    assert (listed.supersedes, listed.link, listed.received_at) == ("before", b"<a>", 11.0)
 
 
 def test_what_a_grant_is_good_for_is_in_it() -> None:

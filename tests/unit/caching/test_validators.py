@@ -15,13 +15,13 @@ JSON = Fields(((b"content-type", b"application/json"), (b"vary", b"Accept, Autho
 
 
 def entry(digest: str, **more: object) -> Entry:
-    values = {"brought_at": 5.0, "validated_at": 5.0, "shareable": True, "size": 3, **more}
+    values = {"received_at": 5.0, "validated_at": 5.0, "shareable": True, "size": 3, **more}
     return Entry(digest, **values)  # type: ignore[arg-type]
 
 
 def grant(digest: str = "own", **more: object) -> Grant:
     values = {"etag": b'"own"', "last_modified": None, "link": None, **more}
-    return Grant(digest, asked_at=1.0, validated_at=2.0, **values)  # type: ignore[arg-type]
+    return Grant(digest, requested_at=1.0, validated_at=2.0, **values)  # type: ignore[arg-type]
 
 
 def chosen(known: Known, principal: str | None = None, **more: bool) -> list[str]:
@@ -45,7 +45,7 @@ def test_without_a_grant_all_shareable_ones_are_candidates() -> None:
 
 def test_with_a_grant_only_what_was_brought_since_is() -> None:
     """A list that isn't proven is sent only where the grant's own is known to be superseded."""
-    old, own, new = entry("old", brought_at=0.5), entry("own"), entry("new", supersedes="own")
+    old, own, new = entry("old", received_at=0.5), entry("own"), entry("new", supersedes="own")
     known = Known(grant=grant(), entries=(old, own, new, entry("other")))
     assert chosen(known) == ["new", "other"]
     assert chosen(known, proven=False) == ["new"]

@@ -49,8 +49,8 @@ class Records(TestCase):
     async def reader(self, **more: Any) -> FailoverStore:
         return await open_store(self, self.server.address, **more)
 
-    async def remember(self, asked_at: float = 1.0) -> None:
-        self.store.store_response(KEY, ALICE, HELD, grant(asked_at), entry())
+    async def remember(self, requested_at: float = 1.0) -> None:
+        self.store.store_response(KEY, ALICE, HELD, grant(requested_at), entry())
         await settled(self.store)
 
     async def known(self, credential: str = ALICE, **more: Any) -> Any:
@@ -178,7 +178,7 @@ class Records(TestCase):
 
     async def test_a_refusal_deletes_the_grant(self) -> None:
         """A later grant stays."""
-        await self.remember(asked_at=2.0)
+        await self.remember(requested_at=2.0)
         self.store.deny(KEY, ALICE, 1.0)
         await settled(self.store)
         assert self.ask("EXISTS", at(GRANT_NAME)) == 1
@@ -284,7 +284,7 @@ class Records(TestCase):
     async def test_the_later_200_is_listed_beside_a_later_validation(self) -> None:
         """Until it is overtaken."""
         digest = bytes.fromhex(HELD.digest)
-        two = (entry(brought_at=5.0, validated_at=6.0), entry(brought_at=1.0, validated_at=9.0))
+        two = (entry(received_at=5.0, validated_at=6.0), entry(received_at=1.0, validated_at=9.0))
         for each in two:
             self.store.freshen(KEY, ALICE, grant(1.0), each)
             await settled(self.store)

@@ -32,17 +32,17 @@ class Comparison(SynchronousTestCase):
     def test_only_times_differ(self) -> None:
         """The stored records are recent within the interval, or if they are later."""
         known, later = self.known(), grant(104.0)
-        assert is_recent(known, later, entry(104.0, brought_at=100.0), 5.0)
-        assert is_recent(known, grant(96.0), entry(96.0, brought_at=100.0), 5.0)
-        assert not is_recent(known, grant(105.0), entry(104.0, brought_at=100.0), 5.0)
-        assert is_recent(known, grant(50.0), entry(50.0, brought_at=100.0), 5.0)
-        assert not is_recent(known, later, entry(105.0, brought_at=100.0), 5.0)
-        assert not is_recent(known, later, entry(104.0, brought_at=100.0), 0.0)
+        assert is_recent(known, later, entry(104.0, received_at=100.0), 5.0)
+        assert is_recent(known, grant(96.0), entry(96.0, received_at=100.0), 5.0)
+        assert not is_recent(known, grant(105.0), entry(104.0, received_at=100.0), 5.0)
+        assert is_recent(known, grant(50.0), entry(50.0, received_at=100.0), 5.0)
+        assert not is_recent(known, later, entry(105.0, received_at=100.0), 5.0)
+        assert not is_recent(known, later, entry(104.0, received_at=100.0), 0.0)
 
     def test_another_attribute_differs(self) -> None:
         """Any attribute but times has to be written."""
         known = self.known()
-        fitting = entry(104.0, brought_at=100.0)
+        fitting = entry(104.0, received_at=100.0)
         for other in (
             grant(104.0, OTHER),
             grant(104.0, shareable=True),
@@ -55,7 +55,7 @@ class Comparison(SynchronousTestCase):
             assert not is_recent(known, other, fitting, 5.0), other
         for changes in (
             {"link": b"<x>"},
-            {"brought_at": 104.0},
+            {"received_at": 104.0},
             {"shareable": False},
         ):
             changed = evolve(fitting, **changes)
@@ -71,7 +71,7 @@ class Comparison(SynchronousTestCase):
     def test_the_end_of_a_grant_is_a_time(self) -> None:
         """Two expiry times may differ by less than the interval."""
         known = self.known(expires_at=1_000.0)
-        fitting = entry(104.0, brought_at=100.0)
+        fitting = entry(104.0, received_at=100.0)
         assert is_recent(known, grant(104.0, expires_at=1_004.0), fitting, 5.0)
         assert not is_recent(known, grant(104.0, expires_at=1_005.0), fitting, 5.0)
 
@@ -98,8 +98,8 @@ class Confirmations(TestCase):
     async def in_redis(self) -> Known:
         return await self.look_up(await self.open())
 
-    async def confirm(self, at: float, brought_at: float = 1.0) -> None:
-        self.store.freshen(KEY, ALICE, grant(at), entry(at, brought_at=brought_at))
+    async def confirm(self, at: float, received_at: float = 1.0) -> None:
+        self.store.freshen(KEY, ALICE, grant(at), entry(at, received_at=received_at))
         await settled(self.store)
 
     async def test_a_renewal_is_written_after_the_interval(self) -> None:
@@ -110,7 +110,7 @@ class Confirmations(TestCase):
             assert (await self.in_redis()).grant == grant(1.0)
         known = await self.look_up()
         assert known.grant == grant(8.9)
-        assert known.entries == (entry(8.9, brought_at=1.0),)
+        assert known.entries == (entry(8.9, received_at=1.0),)
         await self.confirm(9.0)
         assert (await self.in_redis()).grant == grant(9.0)
 
@@ -142,7 +142,7 @@ class Confirmations(TestCase):
         """GitHub has sent another ``Link``."""
         await self.look_up()
         linked = evolve(grant(2.0), link=b"<x>")
-        self.store.freshen(KEY, ALICE, linked, entry(2.0, brought_at=1.0))
+        self.store.freshen(KEY, ALICE, linked, entry(2.0, received_at=1.0))
         await settled(self.store)
         assert (await self.in_redis()).grant == linked
 
@@ -151,7 +151,7 @@ class Confirmations(TestCase):
         for at, listed_at in ((8.9, 1.0), (9.0, 9.0)):
             await self.store.look_up(KEY, BOB, Deadline(SOON))
             self.store.freshen(
-                KEY, BOB, grant(at, principal="bob"), entry(at, brought_at=1.0, principal="bob")
+                KEY, BOB, grant(at, principal="bob"), entry(at, received_at=1.0, principal="bob")
             )
             await settled(self.store)
             now = await (await self.open()).look_up(KEY, BOB, Deadline(SOON))
@@ -161,7 +161,7 @@ class Confirmations(TestCase):
         """So is one that Redis has lost."""
         for change in ({"link": b"<x>"}, {"shareable": False}):
             await self.look_up()
-            new = entry(2.0, brought_at=1.0, **change)
+            new = entry(2.0, received_at=1.0, **change)
             self.store.freshen(KEY, ALICE, grant(2.0), new)
             await settled(self.store)
             assert (await self.in_redis()).entries == (new,)
@@ -174,12 +174,12 @@ class Confirmations(TestCase):
     async def test_a_later_200_is_noted_beside_a_later_confirmation(self) -> None:
         """Whatever the times are."""
         await self.look_up()
-        later = entry(5.0, brought_at=1.0)
+        later = entry(5.0, received_at=1.0)
         self.writer.freshen(KEY, BOB, grant(5.0), later)
         await settled(self.writer)
         self.store.store_response(KEY, ALICE, HELD, grant(4.0), entry(4.0))
         await settled(self.store)
-        assert (await self.in_redis()).entries == (evolve(later, brought_at=4.0),)
+        assert (await self.in_redis()).entries == (evolve(later, received_at=4.0),)
 
     async def test_a_confirmation_after_a_refusal_is_written(self) -> None:
         """The refusal has deleted the grant of the look-up."""

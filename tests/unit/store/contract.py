@@ -36,13 +36,13 @@ EPOCH = b"epoch 01"
 ANOTHER = b"epoch 02"
 
 
-def grant(asked_at: float, of: Representation = HELD, **more: Any) -> Grant:
+def grant(requested_at: float, of: Representation = HELD, **more: Any) -> Grant:
     values = {"epoch": EPOCH, **more}
-    return Grant(of.digest, b'"t"', None, None, asked_at, asked_at, **values)
+    return Grant(of.digest, b'"t"', None, None, requested_at, requested_at, **values)
 
 
 def entry(at: float = 1.0, of: Representation = HELD, **more: Any) -> Entry:
-    values = {"brought_at": at, "validated_at": at, "shareable": True, "size": of.size, **more}
+    values = {"received_at": at, "validated_at": at, "shareable": True, "size": of.size, **more}
     return Entry(of.digest, **values)
 
 
@@ -211,8 +211,8 @@ class Rules:
 
     async def test_the_later_validation_and_the_later_200_are_kept(self: Any) -> None:
         """Though different replicas tell of them, in any order."""
-        one = entry(brought_at=5.0, validated_at=6.0, link=b"<one>")
-        two = entry(brought_at=1.0, validated_at=9.0, link=b"<two>")
+        one = entry(received_at=5.0, validated_at=6.0, link=b"<one>")
+        two = entry(received_at=1.0, validated_at=9.0, link=b"<two>")
         for first, second in ((one, two), (two, one)):
             key = CacheKey(first.link or b"")
             self.store.freshen(key, ALICE, grant(1.0), first)
@@ -221,7 +221,7 @@ class Rules:
             await self.settled()
             for store in (self.store, self.other):
                 (kept,) = (await self.known(key=key, store=store)).entries
-                assert (kept.brought_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
+                assert (kept.received_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
 
     async def claim(self: Any, owner: str, store: Any = None) -> LockOutcome:
         said: LockOutcome = await (store or self.store).try_acquire(COLD, owner, Deadline(SOON))

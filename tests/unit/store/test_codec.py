@@ -31,7 +31,7 @@ GRANTS = st.builds(
     etag=st.none() | st.from_regex(rb'\A(W/)?"[!#-~]{0,50}"\Z'),
     last_modified=VALUES,
     link=VALUES,
-    asked_at=TIMES,
+    requested_at=TIMES,
     validated_at=TIMES,
     shareable=st.booleans(),
     principal=LOGINS,
@@ -44,7 +44,7 @@ GRANTS = st.builds(
 ENTRIES = st.builds(
     Entry,
     digest=DIGESTS,
-    brought_at=TIMES,
+    received_at=TIMES,
     validated_at=TIMES,
     shareable=st.booleans(),
     size=st.integers(0, 2**40),

@@ -95,7 +95,7 @@ def test_records(given: tuple[RecordKind[Any], Any]) -> None:
     assert not is_representation(compact)
     assert [each for each in KINDS if is_of(each, compact)] == [kind]
     if isinstance(record, Grant):
-        assert first_time(compact) == record.asked_at
+        assert first_time(compact) == record.requested_at
 
 
 @given(st.lists(representations, max_size=4))
