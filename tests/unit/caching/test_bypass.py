@@ -19,7 +19,7 @@ def why(method: bytes = b"GET", target: bytes = b"/x", *pairs: tuple[bytes, byte
     return bypass.bypass_reason(Request(method, target, lines(*pairs)))
 
 
-def test_reads_are_storable_and_nothing_else_is() -> None:
+def test_methods_other_than_get_and_head_bypass() -> None:
     """Other methods pass by as such."""
     assert why() is None
     assert why(b"HEAD") is None
@@ -35,12 +35,12 @@ def test_reads_are_storable_and_nothing_else_is() -> None:
         (b"if-match", b'"a"'),
     ],
 )
-def test_what_asks_for_something_of_its_own_passes_by(line: tuple[bytes, bytes]) -> None:
+def test_bypassing_fields(line: tuple[bytes, bytes]) -> None:
     """Each of these fields is reason enough."""
     assert why(b"GET", b"/x", line) == "bypass"
 
 
-def test_what_has_no_one_meaning_passes_by() -> None:
+def test_ambiguous_requests_bypass() -> None:
     """Repeated fields, the rate limit, secrets in the query, and content with a GET."""
     repeated = ((b"accept", b"a"), (b"accept", b"b"))
     assert why(b"GET", b"/x", *repeated) == "bypass"

@@ -16,7 +16,9 @@ parts = st.sampled_from([b"", b"-", b"1:", b"1:a", b"a", b"--", b"0:", b"2:a-"])
 
 
 @given(st.none() | parts, st.none() | parts, parts)
-def test_credentials_are_told_apart(a: bytes | None, b: bytes | None, secret: bytes) -> None:
+def test_different_credentials_have_different_names(
+    a: bytes | None, b: bytes | None, secret: bytes
+) -> None:
     """Two credentials have two names, with a secret and without; one has one."""
     names = CredentialNames(secret)
     assert (names.name(a) == names.name(b)) is (a == b)
@@ -56,7 +58,7 @@ def _basic(pair: bytes) -> bytes:
         _basic(b"abc:x-oauth-basic"),
     ],
 )
-def test_a_token_is_the_same_however_it_is_sent(authorization: bytes) -> None:
+def test_a_token_has_one_name_with_any_scheme(authorization: bytes) -> None:
     """Its limits are; its literal value, on which entity-tags depend, is not."""
     names = CredentialNames(b"s3cret")
     fields = Fields(((b"authorization", authorization),))
@@ -66,7 +68,7 @@ def test_a_token_is_the_same_however_it_is_sent(authorization: bytes) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, b"", b"abc", b"Basic !", b"Basic OmE", b"token "])
-def test_what_holds_no_token_is_a_credential_of_its_own(authorization: bytes | None) -> None:
+def test_a_value_without_a_token_has_its_own_name(authorization: bytes | None) -> None:
     """Whatever it is, it shares no limits with anything else."""
     names = CredentialNames()
     lines = () if authorization is None else ((b"authorization", authorization),)

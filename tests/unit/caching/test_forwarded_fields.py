@@ -1,4 +1,4 @@
-"""What GitHub gets of a client's fields, and what it never gets."""
+"""The fields that are forwarded, in both directions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ghmirror_tw.http.fields import Fields
         *(b"X-Method-Override", b"X-Real-IP", b"Cookie", b"Host", b"Connection", b"Expect"),
     ],
 )
-def test_what_is_never_forwarded(name: bytes) -> None:
+def test_fields_that_are_never_forwarded(name: bytes) -> None:
     """By which a server might take another host, path, method or client for the request's own."""
     kept = ((b"x-forwarded", b"1"), (b"accept-language", b"de"))
     assert forwarded_request_fields(Fields((*kept, (name, b"x")))) == Fields(kept)
@@ -63,7 +63,7 @@ def test_a_storable_request_is_canonical() -> None:
 
 
 @pytest.mark.parametrize("agent", [(), ((b"user-agent", b""),)])
-def test_github_always_knows_an_agent(agent: tuple[tuple[bytes, bytes], ...]) -> None:
+def test_a_user_agent_is_always_forwarded(agent: tuple[tuple[bytes, bytes], ...]) -> None:
     """It refuses requests without one, and such a refusal would be everybody's."""
     assert canonical_request_fields(Fields(agent)).get(b"user-agent") == DEFAULT_USER_AGENT
 
@@ -77,7 +77,7 @@ requests = st.dictionaries(names, st.sampled_from([b"", b"a", b"b"])).map(
 
 
 @given(requests, requests)
-def test_what_is_the_same_here_is_the_same_for_github(one: Fields, other: Fields) -> None:
+def test_equal_keys_and_credentials_have_equal_canonical_fields(one: Fields, other: Fields) -> None:
     """Requests with one cache key and credential reach GitHub alike."""
     same_key = CacheKey.of(b"/", one) == CacheKey.of(b"/", other)
     same = same_key and one.get(b"authorization") == other.get(b"authorization")
@@ -93,13 +93,13 @@ def lines(*pairs: tuple[bytes, bytes]) -> Fields:
 ETAG = (b"etag", b'"a"')
 
 
-def test_what_passes_on_is_not_what_delimits() -> None:
+def test_framing_of_responses_is_not_forwarded() -> None:
     """Framing and hop-by-hop fields are each connection's own."""
     sent = lines((b"content-length", b"1"), (b"connection", b"x-hop"), (b"x-hop", b"1"), ETAG)
     assert forwarded_fields.forwarded_response_fields(sent) == lines(ETAG)
 
 
-def test_a_cookie_is_not_passed_on() -> None:
+def test_cookies_of_responses_are_not_forwarded() -> None:
     """Nor is what belongs to one connection; all else is."""
     fields = Fields(((b"Set-Cookie", b"a=b"), (b"Content-Length", b"1"), (b"X-Own", b"1")))
     assert forwarded_fields.forwarded_response_fields(fields).lines == ((b"x-own", b"1"),)

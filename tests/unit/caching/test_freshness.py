@@ -12,7 +12,7 @@ def lines(*pairs: tuple[bytes, bytes]) -> Fields:
     return Fields(pairs)
 
 
-def test_no_cache_forbids_guessing() -> None:
+def test_no_cache_requires_validation() -> None:
     """`Pragma` says the same where there is no `Cache-Control`."""
     assert freshness.requires_validation(lines((b"cache-control", b"no-cache")))
     assert freshness.requires_validation(lines((b"pragma", b"no-cache")))

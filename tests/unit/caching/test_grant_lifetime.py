@@ -20,14 +20,14 @@ def until(
     return grant_expires_at(authorization, fields, 1000.0, limit_s)
 
 
-def test_a_grant_is_kept_as_long_as_it_may_be_needed() -> None:
+def test_a_grant_is_stored_as_long_as_stale_responses_need_it() -> None:
     """As long as stale answers, and a day at least; nobody's grants too."""
     for authorization in (b"token abc", b"Bearer abc", b"Basic !", b"Basic abcde", b"", None):
         assert until(authorization) == 1000.0 + 7 * DAY
         assert until(authorization, limit_s=60.0) == 1000.0 + DAY
 
 
-def test_an_installations_grant_is_kept_for_an_hour() -> None:
+def test_a_grant_of_an_installation_is_stored_for_an_hour() -> None:
     """Its token lives no longer, however it is sent."""
     basic = b"Basic " + base64.b64encode(b"x-access-token:ghs_abc")
     for authorization in (b"token ghs_abc", b"Bearer ghs_abc", basic):

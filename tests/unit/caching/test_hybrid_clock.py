@@ -1,4 +1,4 @@
-"""Which word is later: the hybrid clock, and times that are wrong."""
+"""The hybrid logical clock, and times that are wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_the_clock_rises() -> None:
     assert (ticks[0], ticks[-1]) == (5.0, 9.0)
 
 
-def test_it_is_later_than_what_was_read() -> None:
+def test_the_clock_is_later_than_all_times_read() -> None:
     """However far that is ahead, but for what is wrong."""
     clock = HybridClock(lambda: 100.0)
     for at in (700.0, 50.0):

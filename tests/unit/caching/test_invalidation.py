@@ -1,4 +1,4 @@
-"""Generations of a credential's requests: what begins one, and that none recurs."""
+"""Invalidation: writes, and the generations that they begin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 
 
-def test_a_write_begins_one() -> None:
+def test_a_write_begins_a_generation() -> None:
     """For its credential alone."""
     generations = Generations()
     before = generations.of("a"), generations.of("b")
@@ -20,7 +20,7 @@ def test_a_write_begins_one() -> None:
     assert generations.of("b") == before[1]
 
 
-def test_another_epoch_begins_one() -> None:
+def test_another_epoch_begins_a_generation() -> None:
     """Where one was seen before, even none; not one that this replica began itself."""
     generations = Generations()
     first = generations.of("a")
@@ -53,7 +53,7 @@ def test_a_generation_never_recurs() -> None:
     assert generations.of("a") > last
 
 
-def test_unknown_credentials_share_theirs() -> None:
+def test_unknown_credentials_share_their_generations() -> None:
     """And take no place; a known one has its own."""
     generations = Generations(1)
     generations.begin("real")
@@ -71,7 +71,7 @@ def lines(*pairs: tuple[bytes, bytes]) -> Fields:
     return Fields(pairs)
 
 
-def test_what_writes() -> None:
+def test_unsafe_methods_are_writes() -> None:
     """Unsafe methods do; GraphQL is told by its path and its content."""
     assert invalidation.is_write(Request(b"DELETE", b"/x", lines()))
     assert not invalidation.is_write(Request(b"OPTIONS", b"/x", lines()))

@@ -1,4 +1,4 @@
-"""Different questions have different keys, and credentials are named without being kept."""
+"""Different requests have different cache keys."""
 
 import hashlib
 
@@ -56,7 +56,7 @@ def test_the_key_of_a_request() -> None:
     assert key == CacheKey.of(b"/a?b=%2F", fields.with_line(b"authorization", b"token y"))
 
 
-def test_other_fields_of_githubs_own_select_too() -> None:
+def test_other_own_fields_of_github_are_part_of_the_key() -> None:
     """All but a one-time password, in whatever order they come."""
     one, other = (b"X-GitHub-Next-Global-ID", b"1"), (b"X-GitHub-Else", b"")
     key = CacheKey.of(b"/a", Fields((one, other)))
@@ -74,12 +74,12 @@ def test_names_of_keys_are_stable() -> None:
 @pytest.mark.parametrize(
     ("target", "path"), [(b"/a?b?c", b"/a"), (b"/a", b"/a"), (b"/?", b"/"), (b"/a%3Fb", b"/a%3Fb")]
 )
-def test_the_path_of_a_question(target: bytes, path: bytes) -> None:
+def test_the_path_of_a_request(target: bytes, path: bytes) -> None:
     """The path ends at the first question mark."""
     assert Request(b"GET", target, Fields()).path == path
 
 
-def test_the_credential_of_a_question() -> None:
+def test_the_credential_of_a_request() -> None:
     """It is the `Authorization` value as sent, and is not shown."""
     request = Request(b"GET", b"/", Fields(((b"Authorization", b"token s3cret"),)))
     assert request.authorization == b"token s3cret"

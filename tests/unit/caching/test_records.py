@@ -1,4 +1,4 @@
-"""What is remembered is named by all that it is, and the newest is kept."""
+"""Records: their identity, their merging, and the permission of grants."""
 
 import gzip
 from functools import reduce
@@ -68,7 +68,7 @@ def test_fields_are_not_confused_with_content() -> None:
 
 
 @given(st.binary())
-def test_content_is_kept(content: bytes) -> None:
+def test_content_is_stored_unchanged(content: bytes) -> None:
     """What was packed is what comes out, and is not shown."""
     kept = Representation("d", Fields(), gzip.compress(content), len(content))
     assert kept.content() == content
@@ -85,7 +85,7 @@ def test_a_recency_list_is_short_and_newest_first(found: list[Entry]) -> None:
 
 
 @given(st.lists(entries, max_size=RECENCY_LENGTH, unique_by=lambda entry: entry.digest), entries)
-def test_the_later_word_on_a_representation_wins(found: list[Entry], entry: Entry) -> None:
+def test_the_later_entry_of_a_representation_wins(found: list[Entry], entry: Entry) -> None:
     """The newer of two entries is kept, with the time of the later 200."""
     before = {old.digest: old for old in recency(found)}
     after = {new.digest: new for new in with_entry(recency(found), entry)}
@@ -98,7 +98,7 @@ def test_the_later_word_on_a_representation_wins(found: list[Entry], entry: Entr
 
 
 @given(st.lists(entries, max_size=20), entries)
-def test_nothing_newer_is_lost_for_something_older(found: list[Entry], entry: Entry) -> None:
+def test_no_newer_entry_is_replaced_by_an_older_one(found: list[Entry], entry: Entry) -> None:
     """What a full list loses was validated no later than all that it keeps."""
     before = recency(found)
     after = with_entry(before, entry)
@@ -108,14 +108,14 @@ def test_nothing_newer_is_lost_for_something_older(found: list[Entry], entry: En
 
 
 @given(st.lists(entries, max_size=20), entries)
-def test_the_same_word_twice_is_said_once(found: list[Entry], entry: Entry) -> None:
+def test_equal_entries_are_merged(found: list[Entry], entry: Entry) -> None:
     """Writing an entry again, as after write-back, changes nothing."""
     once = with_entry(recency(found), entry)
     if entry.digest in {kept.digest for kept in once}:
         assert {e.digest: e for e in with_entry(once, entry)} == {e.digest: e for e in once}
 
 
-def test_nothing_known() -> None:
+def test_an_empty_look_up() -> None:
     """By default nothing is known, no epoch has begun, and nothing is unstorable."""
     assert Known() == Known(None, (), None, 0.0, unstorable=False)
 
@@ -124,7 +124,7 @@ def granted(requested_at: float, **more: Any) -> Grant:
     return Grant("d", b'"t"', None, None, requested_at, requested_at, **more)
 
 
-def test_a_refusal_outweighs_what_was_asked_no_later() -> None:
+def test_a_refusal_outweighs_grants_of_earlier_requests() -> None:
     """Up to the very moment; a grant that was asked for since counts."""
     for requested_at, stays in ((1.0, False), (2.0, False), (2.5, True)):
         known = Known(grant=granted(requested_at), refused_at=2.0)
@@ -152,7 +152,7 @@ knowns = st.builds(
 
 
 @given(knowns, knowns)
-def test_of_two_sources_the_newer_word_counts(one: Known, other: Known) -> None:
+def test_the_newer_record_of_two_look_ups_counts(one: Known, other: Known) -> None:
     """The first one says how current it is, and which epoch it is."""
     both = one.merged(other)
     asked = [each.grant.requested_at for each in (one, other) if each.grant is not None]
@@ -165,13 +165,13 @@ def test_of_two_sources_the_newer_word_counts(one: Known, other: Known) -> None:
 
 
 @given(knowns)
-def test_the_same_source_twice_says_nothing_new(known: Known) -> None:
+def test_a_look_up_merged_with_itself_is_unchanged(known: Known) -> None:
     """Nor does one that knows nothing."""
     assert known.merged(known) == known
     assert known.merged(Known()) == known
 
 
-def test_what_permits() -> None:
+def test_the_permission_of_a_grant() -> None:
     """A grant of the current epoch, later than any refusal; an epoch has to be found."""
     grant = granted(1.0, epoch=b"1")
     assert Known(grant=grant, epoch=b"1").permits

@@ -16,6 +16,6 @@ from ghmirror_tw.caching import (
         *((200, None), (304, None), (429, None), (500, None)),
     ],
 )
-def test_what_refuses(status: int, refused: str | None) -> None:
+def test_statuses_that_refuse(status: int, refused: str | None) -> None:
     """GitHub's word that a credential may see nothing, or may not see this."""
     assert refusals.refused_scope(status) == refused

@@ -11,7 +11,7 @@ from ghmirror_tw.http.fields import Fields
 JSON = Fields(((b"content-type", b"application/json"), (b"vary", b"Accept, Authorization")))
 
 
-def test_packed_content_is_kept_as_it_came() -> None:
+def test_compressed_content_is_stored_as_received() -> None:
     """A representation is the same whether it came packed or not."""
     packed = gzip.compress(b"[1, 2]")
     held, plain = representations.representation_of(JSON, packed, b"gzip", 100, 2)

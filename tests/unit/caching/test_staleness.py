@@ -1,4 +1,4 @@
-"""When a stale answer may be given."""
+"""The condition and the fields of stale responses."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def stored(vary: bytes = b"Accept") -> Representation:
     return representation_of(described, b"content", None, 1000)[0]
 
 
-def test_a_grant_is_usable_for_so_long() -> None:
+def test_a_grant_permits_stale_responses_within_the_limit() -> None:
     """Up to `stale_limit` after GitHub last confirmed it."""
     assert stale_grant(KNOWN, NOW, 99.0) == GRANT
     assert stale_grant(KNOWN, NOW, 98.9) is None
 
 
-def test_what_is_missing_or_refused_is_not() -> None:
+def test_missing_refused_and_outdated_grants_permit_none() -> None:
     """No grant, one out of a snapshot, a refusal since, or one that might have been missed."""
     assert stale_grant(Known(), NOW, 99.0) is None
     assert stale_grant(evolve(KNOWN, grant=evolve(GRANT, epoch=None)), NOW, 99.0) is None
@@ -39,19 +39,19 @@ def test_what_is_missing_or_refused_is_not() -> None:
     assert stale_grant(evolve(KNOWN, current=False), NOW, 99.0) is None
 
 
-def test_another_epoch_ends_it() -> None:
+def test_another_epoch_ends_the_permission() -> None:
     """After a write, a 401, or a loss in the store."""
     assert stale_grant(evolve(KNOWN, epoch=b"2"), NOW, 99.0) is None
     assert stale_grant(evolve(KNOWN, epoch=None), NOW, 99.0) is None
 
 
-def test_what_varies_with_everything_is_not_served() -> None:
+def test_vary_star_is_not_served_stale() -> None:
     """Nobody can tell whether it would be the same (RFC 9111, section 4.1)."""
     assert may_serve_stale(stored())
     assert not may_serve_stale(stored(b"*"))
 
 
-def test_a_stale_answer_says_that_it_is_from_the_store() -> None:
+def test_the_fields_of_a_stale_response() -> None:
     """And what is stored with it, and what was last known of the quota."""
     quota = Fields(((b"x-ratelimit-remaining", b"7"),))
     told = stale_response_fields(stored(), GRANT, quota)

@@ -1,4 +1,4 @@
-"""What may be stored, what passes by, what refuses."""
+"""Storable responses, and the reasons against others."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ JSON = (b"content-type", b"application/json; charset=utf-8")
         (304, [ETAG], "status"),
     ],
 )
-def test_what_may_be_stored(
+def test_storable_responses(
     status: int, pairs: list[tuple[bytes, bytes]], reason: str | None
 ) -> None:
     """A whole 200 with a validator, whatever `Vary` names."""
@@ -73,7 +73,7 @@ def test_what_may_be_stored(
         (b"text/html,application/xhtml+xml,*/*;q=0.8", b"application/json", True),
     ],
 )
-def test_what_is_no_answer_of_githubs(
+def test_responses_of_other_media_types_are_not_stored(
     accept: bytes | None, content_type: bytes | None, fits: bool
 ) -> None:
     """A page in HTML is a balancer's, unless one of GitHub's own media types asks for it."""
@@ -99,7 +99,7 @@ def test_what_is_no_answer_of_githubs(
         (b"", False),
     ],
 )
-def test_urls_that_are_good_for_minutes(content: bytes, holds: bool) -> None:
+def test_short_lived_urls(content: bytes, holds: bool) -> None:
     """By their parameters, where a string is such a URL; not in text that quotes one."""
     assert storability.has_short_lived_urls(content) is holds
 

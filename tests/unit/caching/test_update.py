@@ -1,4 +1,4 @@
-"""What a 304 confirms and a 200 brings, as records."""
+"""The records from a 304 and from a 200."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def entry(digest: str, **more: object) -> Entry:
 WORD = ResponseMetadata(Fields(), requested_at=10.0, received_at=11.0, login="alice")
 
 
-def test_an_own_validator_confirms_what_the_credential_had() -> None:
+def test_an_own_validator_confirms_the_own_grant() -> None:
     """What a 304 leaves out is kept from the credential's own grant."""
     held = stored()
     known = Known(grant=grant(held.digest))
@@ -44,7 +44,7 @@ def test_an_own_validator_confirms_what_the_credential_had() -> None:
     assert (listed.received_at, listed.validated_at, listed.shareable) == (0.0, 11.0, False)
 
 
-def test_a_304_says_more_than_what_was_stored() -> None:
+def test_fields_of_a_304_replace_stored_fields() -> None:
     """Fields of the 304 itself outweigh those from before."""
     held = stored()
     fields = Fields(((b"etag", b'W/"tag"'), (b"link", b"<y>"), (b"last-modified", b"now")))
@@ -55,7 +55,7 @@ def test_a_304_says_more_than_what_was_stored() -> None:
     assert (listed.principal, listed.received_at) == ("bob", 1.0)
 
 
-def test_a_computed_tag_confirms_what_another_brought() -> None:
+def test_a_computed_tag_confirms_a_shared_representation() -> None:
     """The `Link` of a shared answer is that of the recency list, and never the grant's."""
     held = stored()
     known = Known(grant=grant("other"), entries=(entry(held.digest, link=b"<z>"),))
@@ -66,7 +66,7 @@ def test_a_computed_tag_confirms_what_another_brought() -> None:
     assert listed.principal == "alice"
 
 
-def test_a_guess_brings_the_empty_list() -> None:
+def test_a_304_to_the_empty_list_creates_an_entry() -> None:
     """What `[]` confirms is new to the recency list."""
     held = stored(b"[]")
     made, listed = from_304(
@@ -84,7 +84,7 @@ def test_a_date_confirms_without_a_tag() -> None:
     )
 
 
-def test_a_200_brings_a_grant_and_an_entry() -> None:
+def test_a_200_creates_a_grant_and_an_entry() -> None:
     """Both name the representation; the entry says what it came in place of."""
     held = stored()
     fields = Fields(((b"etag", b'"new"'), (b"link", b"<a>"), (b"last-modified", b"now")))
@@ -95,7 +95,7 @@ def test_a_200_brings_a_grant_and_an_entry() -> None:
     assert (listed.supersedes, listed.link, listed.received_at) == ("before", b"<a>", 11.0)
 
 
-def test_what_a_grant_is_good_for_is_in_it() -> None:
+def test_a_grant_holds_its_expiry_variant_and_epoch() -> None:
     """Whether it was confirmed or brought."""
     held = stored()
     word = evolve(WORD, expires_at=99.0)
@@ -121,7 +121,7 @@ def test_a_tag_that_the_server_has_changed_is_not_the_computed_one() -> None:
             assert (made.etag, made.shareable) == (tag, shareable)
 
 
-def test_scopes_sso_and_poll_interval_are_those_that_came_last() -> None:
+def test_scopes_sso_and_poll_interval_are_the_last_received() -> None:
     """A 304 that leaves them out changes nothing; those of another credential are not taken."""
     held = stored()
     fields = Fields(
@@ -139,7 +139,7 @@ def test_scopes_sso_and_poll_interval_are_those_that_came_last() -> None:
         assert (made.scopes, made.sso, made.poll_interval) == expected
 
 
-def test_a_304_freshens_what_may_be_freshened() -> None:
+def test_a_304_freshens_all_but_the_fields_of_the_content() -> None:
     """What the content is stays; all else is the answer's own."""
     given = grant("own", link=b"<a>")
     answer = Fields(
@@ -152,7 +152,7 @@ def test_a_304_freshens_what_may_be_freshened() -> None:
 
 
 @pytest.mark.parametrize("name", [b"status", b"content-range", b"content-digest"])
-def test_what_describes_the_304_stays_with_it(name: bytes) -> None:
+def test_fields_that_describe_the_304_are_not_merged(name: bytes) -> None:
     """Also where the stored response has no such field."""
     answer = Fields(((name, b"304 Not Modified"), (b"date", b"now")))
     assert update.freshened(JSON, grant("own"), answer).get(name) is None

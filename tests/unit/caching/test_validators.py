@@ -1,4 +1,4 @@
-"""With what a stored response is validated, what a 304 confirms, what is believed."""
+"""The validators that are sent, and the one that a 304 confirms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def request(*lines: tuple[bytes, bytes]) -> Request:
     return Request(b"GET", b"/x", Fields(lines))
 
 
-def test_without_a_grant_all_shareable_ones_are_candidates() -> None:
+def test_without_a_grant_all_shareable_entries_are_candidates() -> None:
     """Those last granted to the same principal come first."""
     known = Known(
         entries=(entry("a"), entry("b", principal="me"), entry("c", shareable=False)),
@@ -43,7 +43,7 @@ def test_without_a_grant_all_shareable_ones_are_candidates() -> None:
     assert chosen(known, lists=False) == ["a"]
 
 
-def test_with_a_grant_only_what_was_brought_since_is() -> None:
+def test_with_a_grant_only_later_representations_are_candidates() -> None:
     """A list that isn't proven is sent only where the grant's own is known to be superseded."""
     old, own, new = entry("old", received_at=0.5), entry("own"), entry("new", supersedes="own")
     known = Known(grant=grant(), entries=(old, own, new, entry("other")))
@@ -67,13 +67,13 @@ def test_candidates_are_bounded_by_their_content() -> None:
         (b"application/vnd.github.raw", False),
     ],
 )
-def test_only_json_is_guessed_to_be_empty(accept: bytes | None, may: bool) -> None:
+def test_only_json_may_be_the_empty_list(accept: bytes | None, may: bool) -> None:
     """A raw file of two brackets has another media type."""
     asked = request() if accept is None else request((b"accept", accept))
     assert validators.may_be_empty_list(asked) is may
 
 
-def test_a_client_s_own_tags() -> None:
+def test_the_validators_of_a_client() -> None:
     """They are taken as they are, up to eight of them."""
     assert validators.client_validators(request()) == ()
     many = b", ".join(b'"%d"' % number for number in range(9))
@@ -83,7 +83,7 @@ def test_a_client_s_own_tags() -> None:
     ]
 
 
-def test_conditions() -> None:
+def test_the_precondition_of_validators() -> None:
     """Tags go before dates; a date is sent only for a grant without a tag."""
     both = (
         Validator(b'"a"', ValidatorKind.OWN, "a"),
@@ -96,7 +96,7 @@ def test_conditions() -> None:
     assert validators.condition_fields((), None).lines == ()
 
 
-def test_what_a_304_confirms() -> None:
+def test_the_validator_that_a_304_confirms() -> None:
     """Its tag says; without one, one validator can only mean itself."""
     one = Validator(b'"a"', ValidatorKind.OWN, "a")
     two = (one, Validator(b'"b"', ValidatorKind.COMPUTED, "b"))
@@ -110,7 +110,7 @@ def test_what_a_304_confirms() -> None:
     assert not validators.was_ignored(two, None)
 
 
-def test_tags_are_computed_for_who_asks() -> None:
+def test_tags_are_computed_for_the_requesting_credential() -> None:
     """By the representation's `Vary`; `[]` by all fields."""
     asked = request((b"authorization", b"token a"), (b"accept", b"*/*"))
     held = representations.representation_of(JSON, b"[1]", None, 100)[0]

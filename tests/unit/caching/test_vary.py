@@ -1,4 +1,4 @@
-"""A grant counts for requests that GitHub can't tell from the one that brought it."""
+"""Variants beyond the cache key."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def vary(value: bytes | None) -> Fields:
         b"X-GitHub-Next-Global-ID",
     ],
 )
-def test_what_is_the_same_in_all_requests(named: bytes | None) -> None:
+def test_fields_that_are_equal_in_all_forwarded_requests(named: bytes | None) -> None:
     """Fields of the key, and those that GitHub never gets, make no difference."""
     assert fields_beyond_key(vary(named)) == ()
     assert variant_id(sent(b"a", origin=b"https://a.test"), vary(named)) is None
 
 
-def test_the_agent_makes_a_difference() -> None:
+def test_the_user_agent_selects_a_variant() -> None:
     """Where `Vary` of the stored response, or of the one that confirms it, names it."""
     for named in (vary(b"Accept, User-Agent"), Fields(((b"vary", b"a"), (b"vary", b"USER-AGENT")))):
         one, other = variant_id(sent(b"a"), named), variant_id(sent(b"b"), named)
@@ -49,14 +49,14 @@ def test_the_agent_makes_a_difference() -> None:
         assert without_other_variant(sent(b"b"), Known(grant)).grant is None
 
 
-def test_other_grants_count_for_all() -> None:
+def test_grants_without_a_variant_are_used_for_all_requests() -> None:
     """And so does knowing of none."""
     grant = Grant("00", None, None, None, 1.0, 1.0)
     assert without_other_variant(sent(b"a"), Known(grant)).grant is grant
     assert without_other_variant(sent(b"a"), Known()) == Known()
 
 
-def test_a_record_that_names_others() -> None:
+def test_a_grant_with_unknown_fields_is_compared() -> None:
     """What another version has found to differ is compared as well."""
     fields = Fields(((b"origin", b"a"), (b"user-agent", b"x")))
     grant = Grant("00", None, None, None, 1.0, 1.0, varied=b"origin=00")

@@ -1,4 +1,4 @@
-"""Clients get URLs that lead to where they sent their request, or to GitHub itself."""
+"""The URLs in responses lead to the host of the request, or to GitHub."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whether a 304 was charged for, as seen from what remains."""
+"""Detection of charged 304s by the remaining quota."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_resources_are_bounded() -> None:
     assert len(charges._tokens._known["a"].remaining) <= 64
 
 
-def test_others_may_have_taken_it() -> None:
+def test_overlapping_requests_prove_no_charge() -> None:
     """Requests that overlap, those without a response, and those of other resources."""
     charges = ChargeDetector()
     ask(charges, 60)
@@ -63,7 +63,7 @@ def test_others_may_have_taken_it() -> None:
     assert ask(charges, 55)
 
 
-def test_other_replicas_may_have_taken_it() -> None:
+def test_requests_of_other_replicas_prove_no_charge() -> None:
     """Where there may be some, what remained is soon forgotten."""
     charges = ChargeDetector()
     ask(charges, 60)
@@ -71,7 +71,7 @@ def test_other_replicas_may_have_taken_it() -> None:
     assert ask(charges, 58, now=61.0, alone=False)
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_tokens_are_bounded() -> None:
     """The token that was used longest ago goes first."""
     charges = ChargeDetector()
     charges._tokens.most = 1

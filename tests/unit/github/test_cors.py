@@ -1,4 +1,4 @@
-"""What browsers are told, in GitHub's words."""
+"""Cross-origin requests have the fields that GitHub sends."""
 
 import pytest
 

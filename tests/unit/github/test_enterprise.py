@@ -1,4 +1,4 @@
-"""What says its version does so truthfully, and in nothing else than in its place."""
+"""The version of an Enterprise Server: its place, and nothing else changes."""
 
 import json
 
@@ -20,7 +20,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), values, max_size=4), st.booleans())
-def test_an_object_gets_the_version(meta: dict[str, object], ascii_only: bool) -> None:
+def test_an_object_receives_the_version(meta: dict[str, object], ascii_only: bool) -> None:
     """It has all that it had, and the version once, also where it had another."""
     for had in (meta, {"installed_version": "2.0.0", **meta}):
         content = json.dumps(had, ensure_ascii=ascii_only).encode(errors="surrogatepass")
@@ -32,12 +32,12 @@ def test_an_object_gets_the_version(meta: dict[str, object], ascii_only: bool) -
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"[{}]", b'"x"', b"null", b"{", b"{} x", b"\xff{}", b"[" * 100_000]
 )
-def test_what_is_no_object_stays_as_it_is(content: bytes) -> None:
+def test_other_content_is_unchanged(content: bytes) -> None:
     """Lists, scalars and what is no JSON are left alone, byte for byte."""
     assert with_installed_version(content, VERSION) == content
 
 
-def test_its_tag_is_its_own() -> None:
+def test_each_version_has_an_entity_tag() -> None:
     """It is weak and well-formed, and matches neither GitHub's nor that of another version."""
     seen = []
     for tag in (b'"abc"', b'W/"abc"'):
@@ -66,6 +66,6 @@ def test_its_tag_is_its_own() -> None:
         (b"GET", b"/", False),
     ],
 )
-def test_where_it_is_told(method: bytes, path: bytes, expected: bool) -> None:
+def test_targets_with_the_version(method: bytes, path: bytes, expected: bool) -> None:
     """In what is read at /meta, and nowhere else."""
     assert holds_version(method, path) is expected

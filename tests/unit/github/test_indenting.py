@@ -1,4 +1,4 @@
-"""JSON is indented as GitHub indents it, in any pieces, and says the same as before."""
+"""Indented JSON has the form of GitHub's, in any pieces, and the same values."""
 
 import json
 from itertools import pairwise
@@ -47,14 +47,16 @@ def in_pieces(content: bytes, cuts: list[int]) -> bytes:
         ('["a\\', '[\n  "a\\\n'),
     ],
 )
-def test_the_form(compact: str, expected: str) -> None:
+def test_the_form_of_indented_json(compact: str, expected: str) -> None:
     """It is that of recorded responses; what is no JSON is passed on somehow."""
     assert indented(compact.encode()).decode() == expected
     assert in_pieces(compact.encode(), list(range(len(compact)))).decode() == expected
 
 
 @given(documents, st.booleans(), st.lists(st.integers(0, 500), max_size=8))
-def test_the_same_document(document: Any, ascii_only: bool, cuts: list[int]) -> None:
+def test_indented_json_is_the_same_document(
+    document: Any, ascii_only: bool, cuts: list[int]
+) -> None:
     """It is what Python's encoder makes, but for empty arrays and objects, in any pieces."""
     compact = json.dumps(document, separators=(",", ":"), ensure_ascii=ascii_only).encode()
     made = indented(compact)
@@ -78,12 +80,12 @@ def test_the_same_document(document: Any, ascii_only: bool, cuts: list[int]) -> 
         (None, False),
     ],
 )
-def test_agents(agent: str | None, indents: bool) -> None:
+def test_user_agents_for_which_json_is_indented(agent: str | None, indents: bool) -> None:
     """By the names that GitHub looks for."""
     lines = () if agent is None else ((b"User-Agent", agent.encode()),)
     assert gets_indented_json(Fields(lines)) is indents
 
 
-def test_depth() -> None:
+def test_the_depth_is_bounded() -> None:
     """Brackets in brackets take no more than a bounded number of spaces each."""
     assert len(indented(b"[" * 10_000)) < 10_000 * 210

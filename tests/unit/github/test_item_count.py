@@ -35,7 +35,7 @@ def test_items_are_counted_without_decoding(value: list[object], indent: int | N
     assert count_items(content, 1000) == len(value)
 
 
-def test_more_than_a_page_has_no_number_of_items() -> None:
+def test_more_items_than_a_page_are_not_counted() -> None:
     """The scan ends there; 0 means that there are no pages."""
     assert count_items(b"[1,2,3]", 3) == 3
     assert count_items(b"[1,2,3,4]", 3) is None
@@ -60,7 +60,7 @@ def test_more_than_a_page_has_no_number_of_items() -> None:
         b"[[" + b"[[]]," * 250_000 + b"1]]",
     ],
 )
-def test_what_is_no_array(content: bytes) -> None:
+def test_other_content_has_no_number_of_items(content: bytes) -> None:
     """Truncated, deeply nested or other content has no number of items."""
     assert count_items(content, 100) is None
 

@@ -103,7 +103,7 @@ def secondary(seconds: float, scope: str = EVERYTHING) -> tuple[LimitKind, str, 
 
 
 @pytest.mark.parametrize("status", [200, 304, 401, 404, 422, 500, 503])
-def test_only_a_403_or_429_means_limited(status: int) -> None:
+def test_only_403_and_429_report_limits(status: int) -> None:
     """A relayed count, a `Retry-After` of a 503, and GraphQL's 200 do not."""
     lines = (NOTHING_LEFT, reset(NOW + 60), retry_after(b"60"))
     graphql = b'{"errors":[{"type":"RATE_LIMITED"}]}'
@@ -129,7 +129,7 @@ def test_a_primary_limit_stops_one_resource() -> None:
         assert met(403, NOTHING_LEFT, (b"x-ratelimit-resource", word)) == primary(60)
 
 
-def test_a_reset_goes_by_the_clock_of_the_answer() -> None:
+def test_a_reset_refers_to_the_date_of_the_response() -> None:
     """Where our clock is an hour ahead, GitHub's limit would seem to be over; it isn't."""
     theirs = NOW - 3600
     lines = (NOTHING_LEFT, (b"date", date(theirs)), reset(theirs + 600))
@@ -138,12 +138,12 @@ def test_a_reset_goes_by_the_clock_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"-1", b"1e3", b"soon", b"9" * 16, b"0", b"1700000000"])
-def test_a_reset_that_makes_no_sense_is_none(value: bytes) -> None:
+def test_an_invalid_reset_is_ignored(value: bytes) -> None:
     """What is no number, or past, counts as not said."""
     assert met(403, NOTHING_LEFT, (b"x-ratelimit-reset", value)) == primary(60)
 
 
-def test_no_limit_lasts_for_ever_or_no_time_at_all() -> None:
+def test_the_duration_of_a_limit_is_bounded() -> None:
     """Decades are an hour, and nothing is a second."""
     assert met(403, NOTHING_LEFT, reset(NOW + 1e9)) == primary(LONGEST_S)
     assert met(429, retry_after(b"999999999999")) == secondary(LONGEST_S)
@@ -179,7 +179,7 @@ def test_a_secondary_limit_has_a_scope() -> None:
 
 
 @pytest.mark.parametrize("left", [[], [(b"x-ratelimit-remaining", b"4999"), reset(NOW + 1800)]])
-def test_a_limit_is_known_by_its_words_alone(left: list[tuple[bytes, bytes]]) -> None:
+def test_a_limit_is_known_by_its_message(left: list[tuple[bytes, bytes]]) -> None:
     """The reset of a quota that is not used up says nothing of when it ends."""
     for content in (PRIMARY, ALREADY):
         assert met(403, *left, content=content) == primary(60)
@@ -189,7 +189,7 @@ def test_a_limit_is_known_by_its_words_alone(left: list[tuple[bytes, bytes]]) ->
 
 
 @pytest.mark.parametrize("content", [REFUSAL, SAML, UNKNOWN])
-def test_a_refusal_with_nothing_left_is_both(content: bytes) -> None:
+def test_a_refusal_with_an_empty_quota_is_both(content: bytes) -> None:
     """It refuses, and the quota is used up; its words are sent for nothing else."""
     lines = NOTHING_LEFT, reset(NOW + 1800), (b"x-ratelimit-limit", b"5000")
     assert meant(403, content=content) == Interpretation(None, refuses=True)
@@ -202,7 +202,7 @@ def test_a_refusal_with_nothing_left_is_both(content: bytes) -> None:
     assert json.loads(words)["message"] == "API rate limit exceeded"
 
 
-def test_a_refusal_is_one_whatever_else_is_said() -> None:
+def test_a_refusal_is_known_by_its_message() -> None:
     """GitHub's known words count for more than `Retry-After`; other words do not."""
     assert meant(403, retry_after(b"9"), content=REFUSAL) == Interpretation(None, refuses=True)
     assert met(403, retry_after(b"9"), content=UNKNOWN) == secondary(9)
@@ -212,13 +212,13 @@ def test_a_refusal_is_one_whatever_else_is_said() -> None:
 @pytest.mark.parametrize(
     "content", [b"[]", b"{}", b'{"message": 1}', b"{", b"\xff", b'{"message": ""}', b"[" * 50_000]
 )
-def test_content_without_a_message_says_nothing(content: bytes) -> None:
+def test_content_without_a_message_decides_nothing(content: bytes) -> None:
     """The fields have to do."""
     assert met(403, NOTHING_LEFT, content=content) == primary(60)
     assert meant(403, content=content) == Interpretation(None, refuses=True)
 
 
-def test_a_secondary_limit_is_known_by_when_to_come_again() -> None:
+def test_a_secondary_limit_is_known_by_retry_after() -> None:
     """`Retry-After` alone says it, as seconds or as a date; a 429 says it by itself."""
     assert met(403, retry_after(b"30")) == secondary(30)
     assert met(403, retry_after(date(NOW + 90))) == secondary(90)
@@ -231,12 +231,12 @@ def test_a_secondary_limit_is_known_by_when_to_come_again() -> None:
 @pytest.mark.parametrize(
     "value", [b"soon", b"-5", b"", b"1.5", b"\xff", date(NOW - 5), b"Wed, 99 Foo 2027 99:99:99 GMT"]
 )
-def test_a_retry_after_that_makes_no_sense_is_none(value: bytes) -> None:
+def test_an_invalid_retry_after_is_ignored(value: bytes) -> None:
     """That it is there still means that there is a limit."""
     assert met(403, retry_after(value)) == secondary(60)
 
 
-def test_what_is_not_said_doubles() -> None:
+def test_a_limit_without_a_hint_doubles() -> None:
     """With each strike in a row, to an hour at most; what is said is believed."""
     waits = [limit[2] for n in range(9) if (limit := met(429, strikes=n))]
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
@@ -244,7 +244,7 @@ def test_what_is_not_said_doubles() -> None:
     assert met(429, strikes=-3) == secondary(60)
 
 
-def test_what_is_said_again() -> None:
+def test_the_repeated_response() -> None:
     """GitHub's own status, words and fields of limits; `Retry-After` is counted down."""
     lines = NOTHING_LEFT, reset(NOW + 90), (b"content-type", b"application/json")
     limit = meant(429, *lines, (b"date", b"now"), retry_after(b"90"), content=SENTENCE).limit
@@ -255,7 +255,7 @@ def test_what_is_said_again() -> None:
     assert limit.response(NOW + 100)[1].get(b"retry-after") == b"1"
 
 
-def test_retry_after_is_not_made_up() -> None:
+def test_retry_after_is_repeated_only_if_github_sent_it() -> None:
     """On a primary limit, clients would sleep for an hour that would have failed at once."""
     for content in (PRIMARY, SENTENCE, b""):
         limit = meant(403, NOTHING_LEFT, reset(NOW + 90), content=content).limit
@@ -279,7 +279,7 @@ def test_retry_after_is_not_made_up() -> None:
         ),
     ],
 )
-def test_words_where_there_are_none(limit: Limit, message: str, url: str) -> None:
+def test_the_usual_content_without_content_of_github(limit: Limit, message: str, url: str) -> None:
     """In which clients know the kind: by the message, or the end of the URL."""
     status, fields, content = limit.response(NOW)
     error = json.loads(content)
@@ -289,7 +289,7 @@ def test_words_where_there_are_none(limit: Limit, message: str, url: str) -> Non
     assert fields.get(b"content-type") == b"application/json; charset=utf-8"
 
 
-def test_what_is_long_is_not_kept() -> None:
+def test_long_values_are_not_repeated() -> None:
     """Neither a page nor a field: what is kept is stored for every credential that is limited."""
     page = b"<html>" + b" " * 2000 + ABUSE
     limit = meant(403, (b"x-ratelimit-limit", b"5" * 600), content=page).limit
@@ -318,7 +318,7 @@ LINES = st.lists(st.tuples(st.sampled_from((*NAMES, b"date")), VALUES), max_size
     now=st.floats(0, 4e9),
     strikes=st.integers(-(10**9), 10**9),
 )
-def test_whatever_comes_is_bounded(
+def test_any_response_has_a_bounded_limit(
     status: int, lines: list[tuple[bytes, bytes]], content: bytes, now: float, strikes: int
 ) -> None:
     """No answer crashes it, stops anything for ever, or lets it ask again at once."""

@@ -49,7 +49,7 @@ def demand(target: bytes, items: int | None, value: bytes | None, **given_: bool
     return conditions_of_link(target, items, value, api_url=API, **(switches | given_))
 
 
-def test_what_is_no_list_needs_no_proof() -> None:
+def test_other_content_than_lists_needs_no_proof() -> None:
     """Objects and files have no pages."""
     assert demand(b"/x?per_page=1", None, link(last=3), shared=True) == NOTHING
 
@@ -82,7 +82,7 @@ NO_PAGES = b"/repos/o/r/contents/src"
 LAST = LinkConditions(None, b"/repositories/1/issues?page=9")
 
 
-def test_a_full_page_with_a_next_one_needs_no_proof() -> None:
+def test_a_full_page_with_a_next_page_needs_no_proof() -> None:
     """That there is a next page does not change while this one is full."""
     assert demand(LISTS + b"?per_page=2", 2, link(next=2)) == NOTHING
     assert demand(CURSORS + b"?per_page=2", 2, link(next=b"after=zz")) == NOTHING
@@ -126,7 +126,7 @@ def test_an_operation_without_pages_needs_no_proof(target: bytes) -> None:
     assert demand(target, 30, None, authorised=False) == NOTHING
 
 
-def test_links_outweigh_the_table() -> None:
+def test_links_take_precedence_over_the_table() -> None:
     """Where the table is behind GitHub, what GitHub links to is how a list is paginated."""
     assert demand(NO_PAGES, 30, link(prev=1)) == LinkConditions(NO_PAGES + b"?page=2")
     assert demand(CURSORS + b"?page=2", 30, link(prev=1)) == LinkConditions(CURSORS + b"?page=3")
@@ -135,14 +135,14 @@ def test_links_outweigh_the_table() -> None:
 
 
 @pytest.mark.parametrize("target", [CURSORS, b"/unknown"])
-def test_a_full_end_of_what_has_no_numbers_is_unprovable(target: bytes) -> None:
+def test_a_full_last_page_without_a_number_is_unprovable(target: bytes) -> None:
     """With cursors, and where the table does not know, GitHub is asked without validators."""
     assert demand(target, 30, None) == UNPROVABLE
     assert demand(target + b"?per_page=3", 3, None) == UNPROVABLE
     assert demand(target, 29, None) == NOTHING
 
 
-def test_a_page_of_unknown_size_is_no_full_one() -> None:
+def test_a_page_of_unknown_size_is_not_full() -> None:
     """Of an unknown operation: 31 items that no request for pages has led to are all."""
     assert demand(b"/unknown", 31, None) == NOTHING
     assert demand(b"/unknown", 31, b'<https://docs>; rel="deprecation"') == NOTHING
@@ -186,7 +186,7 @@ def test_a_link_that_is_no_request_target_is_not_requested(path: bytes) -> None:
     assert demand(LISTS, 30, value, shared=True) == UNPROVABLE
 
 
-def test_the_own_last_page_is_replayed_on_demand() -> None:
+def test_the_last_page_of_the_own_link_is_proved_if_configured() -> None:
     """With `verify_last` off; that of another credential is proved none the less."""
     target = LISTS + b"?per_page=2"
     sent = link(next=2, last=9)
@@ -211,7 +211,7 @@ def test_cursors_are_unprovable() -> None:
     assert demand(LISTS + b"?after=zz&per_page=3", 2, None) == NOTHING
 
 
-def test_nothing_is_free_without_a_credential() -> None:
+def test_no_proof_is_free_without_a_credential() -> None:
     """Who asks without a credential pays for a proof, so there is none."""
     assert demand(LISTS, 30, None, authorised=False) == UNPROVABLE
     assert demand(LISTS, 1, link(next=2, last=9), authorised=False) == UNPROVABLE
@@ -231,7 +231,7 @@ def test_two_ends_of_one_list_are_one_or_unprovable() -> None:
     st.booleans(),
     st.booleans(),
 )
-def test_a_demand_is_for_one_page_or_unprovable(
+def test_conditions_are_of_one_page_or_unprovable(
     target: bytes, items: int | None, value: bytes | None, shared: bool, authorised: bool
 ) -> None:
     """What is unprovable names no page; else there is one page to begin with."""
@@ -244,7 +244,7 @@ def test_a_demand_is_for_one_page_or_unprovable(
 
 
 @pytest.mark.parametrize("padding", [0, 2000])
-def test_a_long_link_is_judged_as_a_short_one(padding: int) -> None:
+def test_a_long_link_has_the_same_conditions_as_a_short_one(padding: int) -> None:
     """Only the short one is remembered."""
     link = b'<https://api.github.com/x?per_page=1&page=9&q=%s>; rel="last"' % (b"y" * padding)
     for _ in range(2):

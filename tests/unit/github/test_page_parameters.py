@@ -67,7 +67,7 @@ def test_the_page_of_a_target(target: bytes, named: int | None, asked: int | Non
         (b"/x?page=5", b"/x?page=5"),
     ],
 )
-def test_another_page_leaves_all_else_alone(target: bytes, changed: bytes) -> None:
+def test_another_page_changes_no_other_byte(target: bytes, changed: bytes) -> None:
     """Only the page changes, in its place, or it is added at the end."""
     assert with_page(target, 5) == changed
 
@@ -127,7 +127,7 @@ def test_page_sizes(query: bytes, size: int) -> None:
         (b"?pages=1", False),
     ],
 )
-def test_asking_for_a_page(query: bytes, asks: bool) -> None:
+def test_page_parameters(query: bytes, asks: bool) -> None:
     """Either parameter says that the client thinks of pages."""
     assert has_page_parameter(b"/x" + query) is asks
 

@@ -1,4 +1,4 @@
-"""Path patterns hold no names, and are the same for the paths of one operation."""
+"""Path patterns hold no names, and are equal for all paths of an operation."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from ghmirror_tw.github.path_patterns import path_pattern
         (b"/caf%C3%A9", "/*"),
     ],
 )
-def test_each_shape(path: bytes, pattern: str) -> None:
+def test_the_pattern_of_each_kind_of_path(path: bytes, pattern: str) -> None:
     """Words of the API stay, names go."""
     assert path_pattern(path) == pattern
 
 
 @given(st.binary(max_size=300))
-def test_it_is_bounded(path: bytes) -> None:
+def test_patterns_are_bounded(path: bytes) -> None:
     """Whatever comes, in length and in what stands in it."""
     pattern = path_pattern(b"/" + path)
     assert len(pattern) <= 12 * 41

@@ -41,7 +41,7 @@ from ghmirror_tw.http.request import Request
         (b"GET", b"/repos/search/code", "core"),
     ],
 )
-def test_what_counts_to_what(method: bytes, path: bytes, bucket: str) -> None:
+def test_the_resource_of_each_path(method: bytes, path: bytes, bucket: str) -> None:
     """Each of GitHub's resources is known by its paths; the rest is core."""
     assert resource_of_path(method, path) == bucket
 
@@ -65,6 +65,8 @@ def test_scopes() -> None:
         (b"POST", True, True, True),
     ],
 )
-def test_what_creates_content(method: bytes, graphql: bool, mutates: bool, creates: bool) -> None:
+def test_requests_that_create_content(
+    method: bytes, graphql: bool, mutates: bool, creates: bool
+) -> None:
     """GraphQL by its mutations; to delete something creates nothing."""
     assert creates_content(method, graphql=graphql, mutates=mutates) is creates

@@ -1,4 +1,4 @@
-"""What a 403 or 429 says: which limit, of what, until when."""
+"""Limits in force: the latest of each scope, and their reasons."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ghmirror_tw.github.sharing import RETRY_S, WINDOW_S, Sharing
 
 
-def test_sharing_is_switched_off_slowly_and_tried_again() -> None:
+def test_sharing_is_off_after_enough_counterevidence_for_an_hour() -> None:
     """Three keys and two credentials within ten minutes; an hour later it is on again."""
     sharing = Sharing()
     assert sharing.note_ignored(1, "k1", "a", 0.0) is None
@@ -18,7 +18,7 @@ def test_sharing_is_switched_off_slowly_and_tried_again() -> None:
     assert sharing.enabled(3.0 + RETRY_S)
 
 
-def test_old_evidence_counts_for_nothing() -> None:
+def test_old_counterevidence_does_not_count() -> None:
     """Only what was seen within ten minutes does."""
     sharing = Sharing()
     for number, key in enumerate(("k1", "k2", "k3")):

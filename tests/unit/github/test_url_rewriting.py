@@ -1,4 +1,4 @@
-"""GitHub's URLs become the mirror's where they are URLs by name, and nothing else changes."""
+"""GitHub's URLs in members that are URLs by name are rewritten, and nothing else."""
 
 import json
 from itertools import pairwise
@@ -177,7 +177,7 @@ def test_members_that_are_urls_by_name(before: str, after: str) -> None:
         "",
     ],
 )
-def test_what_is_not_rewritten(body: str) -> None:
+def test_members_that_are_not_rewritten(body: str) -> None:
     """Other members, names, text that mentions the URL, other hosts, what a user wrote."""
     assert content(body) == body
 
@@ -279,7 +279,7 @@ def test_large_content_in_any_pieces(text: str) -> None:
 
 
 @pytest.mark.parametrize("length", [128, 129])
-def test_how_long_a_name_may_be(length: int) -> None:
+def test_the_longest_name(length: int) -> None:
     """A name is one of interest up to a length, quotation marks and all, in any pieces."""
     name = '_url"'.rjust(length - 1, "x")
     body = f'{{"{name}:"{URL}"}}'.encode()
@@ -288,7 +288,7 @@ def test_how_long_a_name_may_be(length: int) -> None:
     assert streamed(body, list(range(len(body)))) == whole
 
 
-def test_depth() -> None:
+def test_the_depth_is_bounded() -> None:
     """Below `_links` deeper content than GitHub's stays as it is, and so does all behind it."""
     deep = f'{{"_links":{"[" * 101}"{URL}"{"]" * 101},"url":"{URL}"}}'
     assert content(deep) == f'{{"_links":{"[" * 101}"{URL}"{"]" * 101},"url":"{API}"}}'

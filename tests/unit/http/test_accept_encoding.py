@@ -36,7 +36,7 @@ def test_vary_names_accept_encoding_once() -> None:
         (b"deflate", False),
     ],
 )
-def test_who_takes_gzip(value: bytes | None, takes: bool) -> None:
+def test_gzip_is_negotiated_by_its_weight(value: bytes | None, takes: bool) -> None:
     """It must be acceptable, and no less welcome than no coding."""
     fields = lines() if value is None else lines((b"accept-encoding", value))
     assert accepts_gzip(fields) is takes

@@ -1,4 +1,4 @@
-"""`Cache-Status` says what came about, in the words of RFC 9211."""
+"""`Cache-Status`, `X-Cache` and `X-Cache-Mode` of each outcome."""
 
 from typing import Any
 
@@ -108,7 +108,7 @@ def test_x_cache_mode(outcome: str, forward: str | None, mode: str) -> None:
     assert x_cache_mode(Outcome(outcome), forward=forward, collapsed=True) == b"COALESCED"
 
 
-def test_what_came_from_the_store_is_free_in_either_field() -> None:
+def test_stored_responses_are_free_of_charge_in_both_fields() -> None:
     """`X-Cache` and `X-Cache-Mode` agree, for each outcome."""
     for outcome in Outcome:
         fields = dict(cache_status_fields(outcome))

@@ -1,4 +1,4 @@
-"""Content is unpacked whole or in pieces, with the same result and in bounded memory."""
+"""Compression and decompression, whole or in pieces, in bounded memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_stream_of_members(members: list[bytes], zeros: int, size: int, most: 
 
 
 @pytest.mark.parametrize("limit", [-1, -2, -(1 << 70)])
-def test_a_limit_below_nothing(limit: int) -> None:
+def test_a_negative_limit(limit: int) -> None:
     """A size below nothing, as a damaged record can claim it, is no lack of a limit."""
     packed = compress(bytes(10_000_000))
     tracemalloc.start()
@@ -72,7 +72,7 @@ def test_a_limit_beyond_all_sizes(limit: int) -> None:
 
 
 @given(st.binary(min_size=1, max_size=300), st.data())
-def test_a_stream_that_breaks_off(content: bytes, data: st.DataObject) -> None:
+def test_an_incomplete_stream_is_refused(content: bytes, data: st.DataObject) -> None:
     """It is not taken for a whole one, and neither is what follows it that is no member."""
     packed = gzip.compress(content)
     second = packed + packed
@@ -85,7 +85,7 @@ def test_a_stream_that_breaks_off(content: bytes, data: st.DataObject) -> None:
         in_pieces(packed + b"no member", 50, 100)
 
 
-def test_what_is_taken_is_what_is_unpacked() -> None:
+def test_each_step_decompresses_no_more_than_requested() -> None:
     """No more than that is in memory, though 64 kB may stand for 64 MB."""
     packed = zlib.compress(bytes(50_000_000), wbits=31)
     unpacking = GzipDecompressor()
@@ -108,14 +108,14 @@ def test_codings() -> None:
         decoded(b"content", b"br", 7)
 
 
-def test_a_size_before_unpacking() -> None:
+def test_the_estimated_size() -> None:
     """It is what the stream says, but never less than text usually unpacks to."""
     assert estimated_size(b"abc", None) == 3
     assert estimated_size(compress(bytes(1_000_000)), b"gzip") == 1_000_000
     assert estimated_size(compress(b"abc"), b"gzip") == 8 * len(compress(b"abc"))
 
 
-def test_a_representation_is_packed_once() -> None:
+def test_content_is_compressed_once() -> None:
     """Content that came packed is kept as it came."""
     came = gzip.compress(b"[1,2]", 1)
     stored, plain = representation_of(Fields(), came, b"gzip", 5)
@@ -150,7 +150,7 @@ def test_tiny_members_are_refused() -> None:
             decompress(packed, 2_000_000)
 
 
-def test_what_zlib_leaves_is_copied_in_small_parts() -> None:
+def test_the_rest_of_the_input_is_copied_in_small_parts() -> None:
     """Else members of a long stream would take time by its square."""
     packed, left = 1000 * gzip.compress(bytes(1000)), 0
     unpacking = GzipDecompressor(packed)
@@ -166,7 +166,7 @@ def test_padding_of_any_size() -> None:
     assert decompress(packed, 100) == b"firstsecond"
 
 
-def test_how_much_content_unpacks_to() -> None:
+def test_the_estimate_is_at_least_the_usual_size() -> None:
     """A gzip stream says so; what says less is not believed."""
     packed = gzip.compress(b"x" * 100_000)
     assert content_codings.estimated_size(packed, b"gzip") == 100_000
@@ -174,7 +174,7 @@ def test_how_much_content_unpacks_to() -> None:
     assert content_codings.estimated_size(packed, b"") == len(packed)
 
 
-def test_what_does_not_unpack() -> None:
+def test_invalid_content_is_refused() -> None:
     """Broken, cut off, too large, or coded in another way."""
     packed = gzip.compress(b"x" * 1000)
     for bad in (b"no gzip", packed[:-9]):

@@ -1,4 +1,4 @@
-"""Which hosts cannot be names that a stranger has pointed here."""
+"""Hosts that no DNS rebinding can have, and others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_hosts(host: bytes, expected: bool) -> None:
     assert is_expected_host([host], NAMES) is expected
 
 
-def test_there_is_one() -> None:
+def test_exactly_one_host_is_required() -> None:
     """None, or two, are nothing that can be judged."""
     assert not is_expected_host([], NAMES)
     assert not is_expected_host([b"localhost", b"localhost"], NAMES)

@@ -1,4 +1,4 @@
-"""Entity-tags are made as GitHub makes them, and compared as RFC 9110 says."""
+"""Entity-tags: syntax, lists and weak comparison."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ from ghmirror_tw.http.fields import Fields
         ((b'"a"', b'"a"'), False),
     ],
 )
-def test_what_is_no_entity_tag_goes(values: tuple[bytes, ...], kept: bool) -> None:
+def test_an_invalid_etag_is_removed(values: tuple[bytes, ...], kept: bool) -> None:
     """All else that the response has stays."""
     other = (b"x", b"1")
     sent = Fields((other, *((b"etag", value) for value in values)))
@@ -58,13 +58,13 @@ def test_weak_comparison_table() -> None:
 @pytest.mark.parametrize(
     "value", [b"", b"abc", b'"', b'"a', b'"a b"', b'"a"b"', b'w/"a"', b'W/ "a"', b'"a"\n', b"*"]
 )
-def test_what_is_no_entity_tag(value: bytes) -> None:
+def test_invalid_entity_tags(value: bytes) -> None:
     """Quotation marks, no space, and an upper-case W make a tag; nothing else does."""
     assert not tags.is_entity_tag(value)
 
 
 @given(st.lists(entity_tags), st.sampled_from([b",", b", ", b" ,\t", b",,", b" , , "]))
-def test_a_list_is_read_as_it_was_written(members: list[bytes], comma: bytes) -> None:
+def test_a_list_is_parsed(members: list[bytes], comma: bytes) -> None:
     """Tags survive in a list, with commas inside them, and empty members don't count."""
     assert tags.parse_entity_tags(comma.join(members)) == tuple(members)
     assert tags.parse_entity_tags(comma + comma.join(members) + comma) == tuple(members)
@@ -96,14 +96,14 @@ def test_any_bytes_give_well_formed_members(value: bytes) -> None:
 
 
 @given(st.lists(entity_tags), entity_tags)
-def test_a_list_matches_what_it_holds(members: list[bytes], tag: bytes) -> None:
+def test_a_list_matches_its_members(members: list[bytes], tag: bytes) -> None:
     """A list matches a tag exactly if a member is weakly equal to it."""
     held = any(tags.opaque_tag(member) == tags.opaque_tag(tag) for member in members)
     assert tags.if_none_match_matches(b", ".join(members), tag) is held
     assert tags.if_none_match_matches(b", ".join([*members, tags.as_weak(tag)]), tag)
 
 
-def test_a_star_matches_whatever_is_current() -> None:
+def test_a_star_matches_any_representation() -> None:
     """`*` matches a representation without a tag too; a list does not."""
     assert tags.if_none_match_matches(b" * ", b'"a"')
     assert tags.if_none_match_matches(b"*", None)

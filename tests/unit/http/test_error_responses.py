@@ -1,4 +1,4 @@
-"""The mirror's own answers look like GitHub's and say nothing that they shouldn't."""
+"""The mirror's own error responses have the form of GitHub's, and reveal nothing else."""
 
 import json
 import re
@@ -88,19 +88,19 @@ def test_each_error(error: MirrorError, status: int, reason: str) -> None:
         (error_responses.shutting_down(5), "in 5 s"),
     ],
 )
-def test_what_to_do(error: MirrorError, words: str) -> None:
+def test_each_message_names_the_remedy(error: MirrorError, words: str) -> None:
     """A message names the option or the number that it is about."""
     assert words in error.message
 
 
-def test_a_retry_is_never_far_away() -> None:
+def test_retry_after_is_bounded() -> None:
     """A client sleeps for as long as it is told, and would fail at once otherwise."""
     assert error_responses.overloaded("x", 3600).retry_after == error_responses.LONGEST_RETRY_S
     assert error_responses.reserved(100, 0, 3600).retry_after == error_responses.LONGEST_RETRY_S
     assert error_responses.backed_off(300).retry_after == error_responses.LONGEST_RETRY_S
 
 
-def test_when_to_come_again() -> None:
+def test_retry_after_of_each_error() -> None:
     """Only what passes by itself names a time, in seconds."""
     named = {
         error.reason: error.retry_after for error, _, _ in ALL if error.retry_after is not None

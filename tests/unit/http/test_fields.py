@@ -1,4 +1,4 @@
-"""Field lines keep their order and bytes, and are found by lower-case names."""
+"""Fields keep their order and bytes, and are found by lower-case names."""
 
 import pytest
 from hypothesis import given
@@ -81,7 +81,7 @@ def test_equal_by_their_lines() -> None:
     assert one != ((b"a", b"1"),)
 
 
-def test_what_is_made_of_them_is_made_once() -> None:
+def test_derived_values_are_memoised() -> None:
     """Even if it is None; what raises is tried again."""
     fields, asked = Fields(), []
 

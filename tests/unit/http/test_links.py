@@ -56,7 +56,7 @@ def test_links_of_an_enterprise_server() -> None:
     assert not has_foreign_page(None, api_url)
 
 
-def test_link_as_github_sends_it() -> None:
+def test_links_of_recorded_responses() -> None:
     """The relations of a real value lead to their targets."""
     value = (
         b'<https://api.github.com/repositories/1/issues?per_page=1&page=2>; rel="next", '
@@ -88,7 +88,7 @@ def test_link_as_github_sends_it() -> None:
         (None, None),
     ],
 )
-def test_links_are_read_robustly(value: bytes | None, target: bytes | None) -> None:
+def test_malformed_links_are_ignored(value: bytes | None, target: bytes | None) -> None:
     """Targets with commas, quoted parameters, several relations, and what is no link at all."""
     assert parse_links(value).target(b"next") == target
 
@@ -99,7 +99,7 @@ def test_any_bytes_are_links_or_none(value: bytes) -> None:
     assert isinstance(parse_links(value), Links)
 
 
-def test_links_to_other_things_are_no_pages() -> None:
+def test_links_with_other_relations_are_no_pages() -> None:
     """A link to documentation of a deprecation says nothing about pages."""
     value = b'<https://docs>; rel="deprecation", ' + link(prev=1, last=4)
     assert parse_links(value).page_targets() == tuple(

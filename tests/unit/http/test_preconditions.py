@@ -1,4 +1,4 @@
-"""A client's preconditions are judged as RFC 9110, section 13.2.2, says."""
+"""Evaluation of preconditions (RFC 9110, section 13.2.2)."""
 
 from datetime import UTC, datetime
 
@@ -30,7 +30,7 @@ def asks(*lines: tuple[bytes, bytes]) -> Fields:
         b"Sun Nov  6 08:49:37 1994",
     ],
 )
-def test_the_three_formats_mean_the_same(value: bytes) -> None:
+def test_the_three_formats_of_a_date(value: bytes) -> None:
     """The three examples of RFC 9110, section 5.6.7, are one moment."""
     assert parse_http_date(value) == 784111777
 
@@ -54,7 +54,7 @@ def test_the_three_formats_mean_the_same(value: bytes) -> None:
         b"Sun, 06 Nov 1994 08:49:37 GMT\n",
     ],
 )
-def test_what_is_no_date(value: bytes) -> None:
+def test_invalid_dates(value: bytes) -> None:
     """Anything but the three formats, and any date that never was, is no date."""
     assert parse_http_date(value) is None
 
@@ -77,7 +77,7 @@ def test_two_digit_years_span_1969_to_2068() -> None:
 
 
 @given(moments)
-def test_dates_are_read_as_they_were_written(moment: datetime) -> None:
+def test_dates_are_parsed(moment: datetime) -> None:
     """IMF-fixdate and asctime-date name the moment they were made of."""
     seconds = int(moment.timestamp())
     year = moment.strftime("%Y").zfill(4)
@@ -144,6 +144,6 @@ def test_if_modified_since_is_an_order(modified: datetime, since: datetime) -> N
     assert is_not_modified(fields, None, last_modified) is (modified <= since)
 
 
-def test_the_fields_that_are_judged_here() -> None:
+def test_the_evaluated_preconditions() -> None:
     """Just these two are taken off before GitHub is asked."""
     assert {b"if-none-match", b"if-modified-since"} == PRECONDITIONS

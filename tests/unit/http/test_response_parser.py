@@ -1,4 +1,4 @@
-"""How answers are read, beside Twisted's own client on the same bytes."""
+"""The parser of response heads, compared with Twisted's client on the same bytes."""
 
 from __future__ import annotations
 
@@ -297,7 +297,9 @@ CUTS = st.lists(st.integers(0, 400), max_size=6)
 @example(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"HEAD", [])
 @example(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: x\r\n\r\n", b"GET", [1])
 @example(b"", b"GET", [])
-def test_as_twisted_reads_it(data: bytes, method: bytes, cuts: list[int]) -> None:
+def test_heads_are_parsed_as_by_twisted_or_refused(
+    data: bytes, method: bytes, cuts: list[int]
+) -> None:
     """The same status, fields, content and end; or it is refused, by one of both or for a name."""
     expected, got = twisted(data, method, cuts), ours(data, method, cuts)
     if got.end == "refused":
@@ -310,7 +312,7 @@ def test_as_twisted_reads_it(data: bytes, method: bytes, cuts: list[int]) -> Non
 
 @settings(deadline=None, max_examples=700)
 @given(data=answers(), method=METHODS, cuts=CUTS)
-def test_the_same_wherever_it_is_cut(data: bytes, method: bytes, cuts: list[int]) -> None:
+def test_pieces_make_no_difference_to_a_head(data: bytes, method: bytes, cuts: list[int]) -> None:
     """It does not matter in what pieces the bytes come: not even byte by byte."""
     whole = ours(data, method, [])
     for places in (cuts, list(range(len(data)))):
@@ -325,14 +327,14 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.mark.parametrize("coding", [b"chunked", b"Chunked", b"CHUNKED", b" chunked\t"])
-def test_codings_that_are_taken(coding: bytes) -> None:
+def test_accepted_codings(coding: bytes) -> None:
     """Names of codings have no case (RFC 9112, section 7); values may have space around them."""
     got = ours(OK + b"Transfer-Encoding:" + coding + b"\r\n\r\n2\r\nab\r\n0\r\n\r\n", b"GET", [])
     assert (got.end, got.content) == ("complete", b"ab")
 
 
 @pytest.mark.parametrize("length", [b"5", b"05", b" 5 ", b"\t5", b"000000000000000005"])
-def test_lengths_that_are_taken(length: bytes) -> None:
+def test_accepted_lengths(length: bytes) -> None:
     """A length is digits, however many (RFC 9110, section 8.6)."""
     got = ours(OK + b"Content-Length:" + length + b"\r\n\r\n12345", b"GET", [])
     assert (got.end, got.content) == ("complete", b"12345")
@@ -344,7 +346,7 @@ def test_the_longest_length() -> None:
     assert (got.end, got.content) == ("broken", b"12345")
 
 
-def test_each_line_is_read_as_it_is() -> None:
+def test_each_line_is_parsed_on_its_own() -> None:
     """Lines that were read before are known whole: by another value or another name they aren't."""
     for lines in ((b"Date: a", b"date: a"), (b"Date: b", b"DATE:a"), (b"Server: a", b"Date:  a ")):
         for _ in range(2):
@@ -356,7 +358,7 @@ def test_each_line_is_read_as_it_is() -> None:
             ]
 
 
-def test_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parsed_lines_are_memoised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that say the same in most answers and nothing of anybody, some hundreds of them."""
     known: dict[bytes, tuple[bytes, bytes]] = {}
     monkeypatch.setattr(response_parser, "_parsed_lines", known)
@@ -434,7 +436,7 @@ def test_limits() -> None:
         assert ours(data, b"GET", [70_000]).why == f"all fields may take {MOST_HEAD_BYTES} bytes"
 
 
-def test_interim_answers() -> None:
+def test_interim_responses() -> None:
     """They are skipped, but not for ever."""
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     got = ours(interim * MOST_INTERIM + OK + b"Content-Length: 0\r\n\r\n", b"GET", [])
@@ -442,7 +444,7 @@ def test_interim_answers() -> None:
     assert refused(interim * (MOST_INTERIM + 1)) == f"more than {MOST_INTERIM} interim responses"
 
 
-def test_what_may_be_used_again() -> None:
+def test_persistent_connections() -> None:
     """Only a connection that is to last, and brought a whole answer and nothing behind it."""
     whole = OK + b"Content-Length: 2\r\n\r\nab"
     chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"

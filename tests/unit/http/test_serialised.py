@@ -1,4 +1,4 @@
-"""Fields as they are sent: each is one line, whatever is in it."""
+"""Each serialised field is exactly one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ VALUES = st.binary().filter(lambda value: not set(value) & set(b"\r\n\0"))
 
 
 @given(st.lists(st.tuples(NAMES, VALUES)).map(tuple))
-def test_read_again(lines: tuple[tuple[bytes, bytes], ...]) -> None:
+def test_serialised_fields_are_parsed_to_the_same_fields(
+    lines: tuple[tuple[bytes, bytes], ...],
+) -> None:
     """Who reads the lines finds the same fields in the same order."""
     block = serialised(Fields.of(lines))
     read = [line.partition(b": ") for line in block.split(b"\r\n")]
@@ -28,7 +30,7 @@ def test_read_again(lines: tuple[tuple[bytes, bytes], ...]) -> None:
     st.binary(max_size=5),
     st.booleans(),
 )
-def test_no_other_line(
+def test_line_ends_are_refused(
     lines: list[tuple[bytes, bytes]], before: bytes, end: bytes, after: bytes, in_name: bool
 ) -> None:
     """What would end a line early isn't sent."""
@@ -40,7 +42,7 @@ def test_no_other_line(
 
 
 @pytest.mark.parametrize("name", [b" a", b"\ta"])
-def test_no_line_that_goes_on(name: bytes) -> None:
+def test_folded_lines_are_refused(name: bytes) -> None:
     """A field never becomes a part of the one before it."""
     for lines in (((name, b"1"),), ((b"b", b"2"), (name, b"1"))):
         with pytest.raises(ValueError, match="one line"):

@@ -1,11 +1,11 @@
-"""What follows from a target is made once, unless the target is long."""
+"""Memoisation by target: once for each, and never with a credential."""
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.target_memo import LONGEST_BYTES, memoised_by_target
 
 
-def test_once_for_each() -> None:
+def test_results_are_computed_once() -> None:
     """The same question is not asked twice; another is, and one of a long target always."""
     asked = []
 
@@ -21,7 +21,7 @@ def test_once_for_each() -> None:
     assert asked == [b"ab", b"ab", b"abc", long, long]
 
 
-def test_no_secret_is_remembered() -> None:
+def test_results_of_targets_with_a_credential_are_not_memoised() -> None:
     """A key whose query holds a credential is made anew each time; others are the same object."""
     fields = Fields(((b"accept", b"a"),))
     for target, remembers in (

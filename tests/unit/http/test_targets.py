@@ -1,4 +1,4 @@
-"""No request names another host, and none reaches GitHub other than it was sent."""
+"""No target names another host, and each is forwarded byte for byte."""
 
 from urllib.parse import urlsplit
 
@@ -73,7 +73,7 @@ def test_targets_pass_byte_for_byte(uri: bytes) -> None:
         (b"/api/graphql/", b"/graphql/"),
     ],
 )
-def test_prefixes_are_taken_off(uri: bytes, target: bytes) -> None:
+def test_prefixes_are_removed(uri: bytes, target: bytes) -> None:
     """Clients of GitHub Enterprise Server mean the same by their prefix."""
     assert parse_target(uri) == Target(b"/api/v3", target)
 
@@ -218,7 +218,7 @@ def test_raw_letters(uri: str) -> None:
 
 
 @given(near_targets)
-def test_no_target_steers_to_another_host(uri: bytes) -> None:
+def test_no_target_names_another_host(uri: bytes) -> None:
     """Whatever passes, put behind GitHub's URL, is a path at GitHub and has one reading."""
     try:
         split = parse_target(b"/" + uri)

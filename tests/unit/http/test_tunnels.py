@@ -1,4 +1,4 @@
-"""A proxy is asked as it requires to be, and nothing that it says is taken for the origin's."""
+"""The CONNECT request, and all kinds of responses of a proxy."""
 
 import base64
 import re
@@ -12,7 +12,7 @@ from ghmirror_tw.http.tunnels import MOST_RESPONSE_BYTES, OutboundProxy, TunnelE
 PROXY = OutboundProxy("proxy.test", 3128, "user", "hunter2")
 
 
-def test_what_asks_for_a_tunnel() -> None:
+def test_the_connect_request() -> None:
     """Host and port of the origin, and credentials where there are some."""
     basic = base64.b64encode(b"user:hunter2")
     assert PROXY.connect_request("api.github.com", 443) == (
@@ -30,7 +30,7 @@ def test_what_asks_for_a_tunnel() -> None:
     )
 
 
-def test_how_it_is_called() -> None:
+def test_the_address_in_logs() -> None:
     """By host and port; its password is not even in the repr."""
     assert PROXY.name == "proxy.test:3128"
     assert OutboundProxy("::1", 1).name == "[::1]:1"
@@ -49,7 +49,7 @@ def test_how_it_is_called() -> None:
         b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
     ],
 )
-def test_an_open_tunnel(answer: bytes, sealed: bool) -> None:
+def test_the_tunnel_is_open_after_a_complete_2xx(answer: bytes, sealed: bool) -> None:
     """Any 2xx opens it, as soon as all of the answer is there and not before."""
     assert PROXY.is_open(answer, sealed=sealed)
     for end in range(len(answer)):
@@ -75,14 +75,14 @@ def test_an_open_tunnel(answer: bytes, sealed: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("sealed", [False, True])
-def test_nonsense(answer: bytes, sealed: bool) -> None:
+def test_malformed_responses_are_refused(answer: bytes, sealed: bool) -> None:
     """What is no HTTP/1.1, has no end, or goes on after its end, opens nothing."""
     with pytest.raises(TunnelError):
         PROXY.is_open(answer, sealed=sealed)
 
 
 @pytest.mark.parametrize("field", [b"content-length: 10", b"Transfer-Encoding: chunked"])
-def test_content_that_is_only_announced(field: bytes) -> None:
+def test_announced_content_is_ignored_inside_tls_alone(field: bytes) -> None:
     """It is ignored where TLS would refuse it, and nothing is opened where nothing would."""
     answer = b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n"
     assert PROXY.is_open(answer, sealed=True)
@@ -103,7 +103,7 @@ def test_content_that_is_only_announced(field: bytes) -> None:
         (PROXY, b"500 " + b"x" * 5000, "500 " + "x" * 100),
     ],
 )
-def test_refusals(proxy: OutboundProxy, status: bytes, words: str) -> None:
+def test_the_reason_of_a_refusal(proxy: OutboundProxy, status: bytes, words: str) -> None:
     """The reason is what the proxy said, fit for a log, without the password, and what to do."""
     with pytest.raises(TunnelError) as caught:
         proxy.is_open(b"HTTP/1.1 " + status + b"\r\nX: 1\r\n\r\n<html>", sealed=True)
@@ -112,7 +112,7 @@ def test_refusals(proxy: OutboundProxy, status: bytes, words: str) -> None:
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_whatever_it_says(received: bytes, sealed: bool) -> None:
+def test_any_bytes_are_a_response_or_refused(received: bytes, sealed: bool) -> None:
     """There is a tunnel, or none, or more has to come; nothing else happens."""
     try:
         opened = PROXY.is_open(received, sealed=sealed)

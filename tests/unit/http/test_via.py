@@ -35,6 +35,6 @@ def test_loops(via: list[bytes], looped: bool) -> None:
 
 
 @given(st.lists(st.binary()))
-def test_any_via_is_read(via: list[bytes]) -> None:
+def test_any_bytes_of_via_are_parsed(via: list[bytes]) -> None:
     """No value makes the parser fail, and our own line is found after all of them."""
     assert has_passed([*via, b"1.1 ghmirror-7"], b"ghmirror-7")
