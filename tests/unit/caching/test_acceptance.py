@@ -47,7 +47,7 @@ def test_an_epoch_shows_acceptance() -> None:
 
 
 def test_an_epoch_without_a_successful_response_shows_nothing() -> None:
-    """That of a write whose response never came, and that after a 401."""
+    """Such as that of a write without a response, and that after a 401."""
     epoch = new_epoch(accepted=False)
     assert lookup_shows_acceptance(Known(epoch=epoch)) is False
     assert lookup_shows_acceptance(Known(grant=evolve(GRANT, epoch=epoch), epoch=epoch))

@@ -6,7 +6,7 @@ from ghmirror_tw.caching.epochs import epoch_shows_acceptance, new_epoch
 
 
 def test_an_epoch_is_random() -> None:
-    """None comes twice."""
+    """No two are equal."""
     for accepted in (True, False):
         assert len({new_epoch(accepted=accepted) for _ in range(1000)}) == 1000
 

@@ -64,7 +64,7 @@ def test_a_storable_request_is_canonical() -> None:
 
 @pytest.mark.parametrize("agent", [(), ((b"user-agent", b""),)])
 def test_a_user_agent_is_always_forwarded(agent: tuple[tuple[bytes, bytes], ...]) -> None:
-    """It refuses requests without one, and such a refusal would be everybody's."""
+    """GitHub refuses requests without one, and the refusal would be stored for other clients."""
     assert canonical_request_fields(Fields(agent)).get(b"user-agent") == DEFAULT_USER_AGENT
 
 

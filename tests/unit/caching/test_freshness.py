@@ -13,7 +13,7 @@ def lines(*pairs: tuple[bytes, bytes]) -> Fields:
 
 
 def test_no_cache_requires_validation() -> None:
-    """`Pragma` says the same where there is no `Cache-Control`."""
+    """`Pragma` counts only without `Cache-Control`."""
     assert freshness.requires_validation(lines((b"cache-control", b"no-cache")))
     assert freshness.requires_validation(lines((b"pragma", b"no-cache")))
     assert not freshness.requires_validation(

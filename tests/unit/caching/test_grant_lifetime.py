@@ -21,7 +21,7 @@ def until(
 
 
 def test_a_grant_is_stored_as_long_as_stale_responses_need_it() -> None:
-    """As long as stale answers, and a day at least; nobody's grants too."""
+    """And a day at least, with any credential or none."""
     for authorization in (b"token abc", b"Bearer abc", b"Basic !", b"Basic abcde", b"", None):
         assert until(authorization) == 1000.0 + 7 * DAY
         assert until(authorization, limit_s=60.0) == 1000.0 + DAY

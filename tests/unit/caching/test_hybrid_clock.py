@@ -26,7 +26,7 @@ def test_the_clock_is_later_than_all_times_read() -> None:
 
 
 def test_a_wrong_time_counts_as_now() -> None:
-    """Such a grant permits nothing, and such a refusal outweighs nothing that comes later."""
+    """Such a grant permits nothing, and such a refusal outweighs no later grant."""
     far = 200.0 + MOST_AHEAD_S
     grant = Grant("d", None, None, None, far, 1.0, epoch=b"e")
     known = clamped(Known(grant=grant, epoch=b"e", refused_at=far), 100.0)

@@ -72,7 +72,7 @@ def lines(*pairs: tuple[bytes, bytes]) -> Fields:
 
 
 def test_unsafe_methods_are_writes() -> None:
-    """Unsafe methods do; GraphQL is told by its path and its content."""
+    """For GraphQL, path and content decide."""
     assert invalidation.is_write(Request(b"DELETE", b"/x", lines()))
     assert not invalidation.is_write(Request(b"OPTIONS", b"/x", lines()))
     assert graphql.is_graphql(Request(b"POST", b"/graphql?x", lines()))

@@ -69,7 +69,7 @@ def test_fields_are_not_confused_with_content() -> None:
 
 @given(st.binary())
 def test_content_is_stored_unchanged(content: bytes) -> None:
-    """What was packed is what comes out, and is not shown."""
+    """It is decompressed to the same bytes, and is not in the representation's `repr`."""
     kept = Representation("d", Fields(), gzip.compress(content), len(content))
     assert kept.content() == content
     assert "packed" not in repr(kept)
@@ -125,7 +125,7 @@ def granted(requested_at: float, **more: Any) -> Grant:
 
 
 def test_a_refusal_outweighs_grants_of_earlier_requests() -> None:
-    """Up to the very moment; a grant that was asked for since counts."""
+    """Also of a request at the same time; a later grant counts."""
     for requested_at, stays in ((1.0, False), (2.0, False), (2.5, True)):
         known = Known(grant=granted(requested_at), refused_at=2.0)
         assert known.refused
@@ -153,7 +153,7 @@ knowns = st.builds(
 
 @given(knowns, knowns)
 def test_the_newer_record_of_two_look_ups_counts(one: Known, other: Known) -> None:
-    """The first one says how current it is, and which epoch it is."""
+    """Epoch and currency are those of the first look-up."""
     both = one.merged(other)
     asked = [each.grant.requested_at for each in (one, other) if each.grant is not None]
     assert (both.grant.requested_at if both.grant else None) == max(asked, default=None)

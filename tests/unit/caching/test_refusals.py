@@ -17,5 +17,5 @@ from ghmirror_tw.caching import (
     ],
 )
 def test_statuses_that_refuse(status: int, refused: str | None) -> None:
-    """GitHub's word that a credential may see nothing, or may not see this."""
+    """A 401 refuses everything to the credential, others the key."""
     assert refusals.refused_scope(status) == refused

@@ -12,7 +12,7 @@ JSON = Fields(((b"content-type", b"application/json"), (b"vary", b"Accept, Autho
 
 
 def test_compressed_content_is_stored_as_received() -> None:
-    """A representation is the same whether it came packed or not."""
+    """A representation is the same, received compressed or not."""
     packed = gzip.compress(b"[1, 2]")
     held, plain = representations.representation_of(JSON, packed, b"gzip", 100, 2)
     assert (held.packed, plain, held.items, held.size) == (packed, b"[1, 2]", 2, 6)

@@ -106,5 +106,5 @@ def test_short_lived_urls(content: bytes, holds: bool) -> None:
 
 @pytest.mark.parametrize("piece", [b'"', b'"http://', b"?token=", b'"https://?token ', b"\\", b"&"])
 def test_urls_are_found_in_one_pass(piece: bytes) -> None:
-    """No text that comes again and again makes it slow."""
+    """The search takes linear time."""
     assert not storability.has_short_lived_urls(piece * (1_000_000 // len(piece)))

@@ -85,7 +85,7 @@ def test_a_date_confirms_without_a_tag() -> None:
 
 
 def test_a_200_creates_a_grant_and_an_entry() -> None:
-    """Both name the representation; the entry says what it came in place of."""
+    """Both name the representation, and the entry names its predecessor."""
     held = stored()
     fields = Fields(((b"etag", b'"new"'), (b"link", b"<a>"), (b"last-modified", b"now")))
     known = Known(grant=grant("before"))

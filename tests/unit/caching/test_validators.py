@@ -97,7 +97,7 @@ def test_the_precondition_of_validators() -> None:
 
 
 def test_the_validator_that_a_304_confirms() -> None:
-    """Its tag says; without one, one validator can only mean itself."""
+    """The tag of the 304 selects it; a single validator needs no tag."""
     one = Validator(b'"a"', ValidatorKind.OWN, "a")
     two = (one, Validator(b'"b"', ValidatorKind.COMPUTED, "b"))
     assert validators.confirmed_validator(two, b'W/"b"') is two[1]

@@ -118,6 +118,6 @@ def test_public_url(host: str, trusted: bool, public: bool) -> None:
     ],
 )
 def test_ignored_fields(proto: str | None, trusted: bool, public: bytes, ignored: bool) -> None:
-    """A proxy that the mirror is not set up for is one to be told of."""
+    """They show a proxy for which the mirror is not configured."""
     fields = Fields(() if proto is None else ((b"X-Forwarded-Proto", proto.encode()),))
     assert BaseUrlSelector(API, UPLOADS, public).ignores(fields, trusted=trusted) is ignored

@@ -22,7 +22,7 @@ def test_a_preflight_is_known_by_method_and_field(
 
 
 def test_the_mirrors_own_fields_are_exposed_beside_githubs() -> None:
-    """Once each, so that scripts can read how a response came about."""
+    """Once each, so that scripts can read them."""
     exposed = EXPOSED.split(b", ")
     own = {b"Cache-Status", b"Age", b"X-Cache", b"X-From-Cache", b"X-Cache-Mode"}
     assert own | {b"Link", b"X-RateLimit-Remaining"} <= set(exposed)

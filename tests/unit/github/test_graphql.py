@@ -28,5 +28,5 @@ from ghmirror_tw.github import graphql
     ],
 )
 def test_only_plain_text_is_a_query(content: bytes, mutates: bool) -> None:
-    """What could spell the word in another way counts as a write."""
+    """Content that could hide the word counts as a write."""
     assert graphql.is_mutation(content) is mutates

@@ -113,7 +113,7 @@ def test_only_403_and_429_report_limits(status: int) -> None:
 
 @pytest.mark.parametrize("status", [403, 429])
 def test_a_primary_limit_ends_at_its_reset(status: int) -> None:
-    """Whatever `Retry-After` says; it says so where there is no reset, else it's a minute."""
+    """The reset precedes `Retry-After`; without both the limit lasts a minute."""
     lines = NOTHING_LEFT, retry_after(b"5")
     assert met(status, *lines, reset(NOW + 1800), content=PRIMARY) == primary(1800)
     assert met(status, *lines, content=ALREADY) == primary(5)
@@ -122,7 +122,7 @@ def test_a_primary_limit_ends_at_its_reset(status: int) -> None:
 
 
 def test_a_primary_limit_stops_one_resource() -> None:
-    """The answer says which; where it doesn't, or makes no sense, the path does."""
+    """The response names the resource; otherwise the path does."""
     assert met(403, NOTHING_LEFT, SEARCH) == primary(60, "search")
     assert met(403, NOTHING_LEFT, target=b"/search/code?q=x") == primary(60, "code_search")
     for word in (b"", b"Core\xff", b"x" * 65):
@@ -139,7 +139,7 @@ def test_a_reset_refers_to_the_date_of_the_response() -> None:
 
 @pytest.mark.parametrize("value", [b"", b"-1", b"1e3", b"soon", b"9" * 16, b"0", b"1700000000"])
 def test_an_invalid_reset_is_ignored(value: bytes) -> None:
-    """What is no number, or past, counts as not said."""
+    """So is a reset in the past."""
     assert met(403, NOTHING_LEFT, (b"x-ratelimit-reset", value)) == primary(60)
 
 
@@ -152,7 +152,7 @@ def test_the_duration_of_a_limit_is_bounded() -> None:
 
 @pytest.mark.parametrize("content", [SENTENCE, ABUSE, b"<p>" + ABUSE.upper() + b"</p>"])
 def test_a_secondary_limit_is_known_by_its_sentence(content: bytes) -> None:
-    """It lasts for as long as `Retry-After` says, even with nothing left."""
+    """It lasts as long as `Retry-After`, even with an empty quota."""
     assert met(403, content=content) == secondary(60)
     assert met(403, retry_after(b"7"), content=content) == secondary(7)
     lines = (NOTHING_LEFT, reset(NOW + 1800), retry_after(b"7"))
@@ -168,7 +168,7 @@ def test_a_secondary_limit_is_known_by_its_documentation() -> None:
 
 
 def test_a_secondary_limit_has_a_scope() -> None:
-    """What creates content; the resource that is told; else the credential."""
+    """Creation of content, else the resource in the response, else the credential."""
     assert met(403, SEARCH, content=CREATION) == secondary(60, CONTENT_CREATION)
     assert met(403, SEARCH, content=SENTENCE) == secondary(60, "search")
     assert met(429, SEARCH) == secondary(60, "search")
@@ -180,7 +180,7 @@ def test_a_secondary_limit_has_a_scope() -> None:
 
 @pytest.mark.parametrize("left", [[], [(b"x-ratelimit-remaining", b"4999"), reset(NOW + 1800)]])
 def test_a_limit_is_known_by_its_message(left: list[tuple[bytes, bytes]]) -> None:
-    """The reset of a quota that is not used up says nothing of when it ends."""
+    """The reset of a quota that is not empty does not count."""
     for content in (PRIMARY, ALREADY):
         assert met(403, *left, content=content) == primary(60)
         assert met(403, *left, content=content, strikes=2) == primary(240)
@@ -219,7 +219,7 @@ def test_content_without_a_message_decides_nothing(content: bytes) -> None:
 
 
 def test_a_secondary_limit_is_known_by_retry_after() -> None:
-    """`Retry-After` alone says it, as seconds or as a date; a 429 says it by itself."""
+    """As seconds or as a date; a 429 needs neither."""
     assert met(403, retry_after(b"30")) == secondary(30)
     assert met(403, retry_after(date(NOW + 90))) == secondary(90)
     assert met(403, retry_after(b"Wed, 15 Jan 2027 08:01:30")) == secondary(90)
@@ -237,7 +237,7 @@ def test_an_invalid_retry_after_is_ignored(value: bytes) -> None:
 
 
 def test_a_limit_without_a_hint_doubles() -> None:
-    """With each strike in a row, to an hour at most; what is said is believed."""
+    """With each consecutive limit, up to an hour; a hint of GitHub takes precedence."""
     waits = [limit[2] for n in range(9) if (limit := met(429, strikes=n))]
     assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
     assert met(429, retry_after(b"9"), strikes=5) == secondary(9)

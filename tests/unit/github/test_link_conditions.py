@@ -136,7 +136,7 @@ def test_links_take_precedence_over_the_table() -> None:
 
 @pytest.mark.parametrize("target", [CURSORS, b"/unknown"])
 def test_a_full_last_page_without_a_number_is_unprovable(target: bytes) -> None:
-    """With cursors, and where the table does not know, GitHub is asked without validators."""
+    """With cursors, and for unknown operations."""
     assert demand(target, 30, None) == UNPROVABLE
     assert demand(target + b"?per_page=3", 3, None) == UNPROVABLE
     assert demand(target, 29, None) == NOTHING
@@ -196,7 +196,7 @@ def test_the_last_page_of_the_own_link_is_proved_if_configured() -> None:
 
 
 def test_a_last_page_without_a_number_is_unprovable() -> None:
-    """Where the last page has no number, nothing can be asked about the page after it."""
+    """The page after it has no known target."""
     assert demand(LISTS, 5, link(last=b"q=1")) == UNPROVABLE
     assert demand(LISTS, 5, link(last=b"page=zz")) == UNPROVABLE
     assert demand(LISTS, 5, link(last=b"after=zz")) == UNPROVABLE

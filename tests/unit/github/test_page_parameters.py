@@ -51,7 +51,7 @@ targets = st.builds(
     ],
 )
 def test_the_page_of_a_target(target: bytes, named: int | None, asked: int | None) -> None:
-    """A page is a positive number; without the parameter it is the first one that is asked for."""
+    """A page is a positive number; the default is the first page."""
     assert page_of(target) == named
     assert page_number(target) == asked
 
@@ -128,7 +128,7 @@ def test_page_sizes(query: bytes, size: int) -> None:
     ],
 )
 def test_page_parameters(query: bytes, asks: bool) -> None:
-    """Either parameter says that the client thinks of pages."""
+    """Either parameter counts."""
     assert has_page_parameter(b"/x" + query) is asks
 
 

@@ -43,7 +43,7 @@ def test_the_pattern_of_each_kind_of_path(path: bytes, pattern: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_patterns_are_bounded(path: bytes) -> None:
-    """Whatever comes, in length and in what stands in it."""
+    """In length and in characters, for any path."""
     pattern = path_pattern(b"/" + path)
     assert len(pattern) <= 12 * 41
     assert pattern.isascii()

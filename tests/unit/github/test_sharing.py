@@ -28,7 +28,7 @@ def test_old_counterevidence_does_not_count() -> None:
 
 
 def test_lists_are_switched_off_alone() -> None:
-    """A list that is ignored says nothing of a single tag."""
+    """An ignored list is no evidence against a single tag."""
     sharing = Sharing()
     believed = []
     for sent in (1, 2):

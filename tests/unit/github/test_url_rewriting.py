@@ -54,7 +54,7 @@ documents = st.recursive(
 
 
 def rewritten(text: str) -> str:
-    """Return what becomes of a URL, said another way than in the code."""
+    """Return the rewritten URL, by a simpler implementation."""
     for url, base in ((URL, API), (UPLOADS, BASE.uploads.decode())):
         if text.startswith(url) and text[len(url) :][:1] in {"", "/", "?", "#", "{"}:
             return base + text[len(url) :]
@@ -296,7 +296,7 @@ def test_the_depth_is_bounded() -> None:
 
 @pytest.mark.parametrize("unit", ['"', "\\", '"\\', "{", "[", '"url":', '"url" ', '"_links":{'])
 def test_little_is_held_back(unit: str) -> None:
-    """Whatever comes, a scanner keeps less than a kilobyte of it waiting."""
+    """The scanner holds back less than a kilobyte, for any content."""
     stream = REWRITER.stream(BASE)
     fed = passed = 0
     for _ in range(100):
@@ -383,7 +383,7 @@ def test_other_fields_stay() -> None:
     ],
 )
 def test_media_types(content_type: bytes | None, expected: bool) -> None:
-    """JSON is told by subtype or suffix, unless GitHub sends a file under it."""
+    """JSON is known by subtype or suffix, unless the content is a user's file."""
     assert is_json(content_type) is expected
 
 

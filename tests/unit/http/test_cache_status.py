@@ -50,7 +50,7 @@ from ghmirror_tw.http.cache_status import (
     ],
 )
 def test_the_table_of_outcomes(outcome: str, more: dict[str, Any], value: str) -> None:
-    """Each outcome is rendered as documented, and a collapsed one says so."""
+    """Each outcome has the documented value, with `collapsed` if the request shared a response."""
     assert cache_status(Outcome(outcome), **more) == value.encode()
     assert cache_status(Outcome(outcome), **more, collapsed=True) == f"{value}; collapsed".encode()
 
@@ -103,7 +103,7 @@ def test_x_cache() -> None:
     ],
 )
 def test_x_cache_mode(outcome: str, forward: str | None, mode: str) -> None:
-    """The words of ghproxy, whose clients take back a token for what came from the store."""
+    """The values of ghproxy, whose clients do not count responses from the store."""
     assert x_cache_mode(Outcome(outcome), forward=forward) == mode.encode()
     assert x_cache_mode(Outcome(outcome), forward=forward, collapsed=True) == b"COALESCED"
 

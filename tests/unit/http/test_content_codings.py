@@ -28,7 +28,7 @@ MEMBERS = st.lists(st.binary(max_size=300) | st.integers(0, 3).map(lambda n: byt
 
 
 def in_pieces(packed: bytes, size: int, most: int) -> bytes:
-    """Return what a gzip stream unpacks to that comes in pieces of *size* bytes."""
+    """Return the content of a gzip stream that is fed in pieces of *size* bytes."""
     unpacking, unpacked = GzipDecompressor(), []
     for start in range(0, len(packed), size):
         unpacking.feed(packed[start : start + size])
@@ -99,7 +99,7 @@ def test_each_step_decompresses_no_more_than_requested() -> None:
 
 
 def test_codings() -> None:
-    """gzip by either name, or none; any other was not asked for."""
+    """Both names of gzip are accepted, and no coding; others are refused."""
     for coding in (None, b"", b"identity"):
         assert decoded(b"content", coding, 3) == b"content"
     for coding in (b"gzip", b"x-gzip"):
@@ -109,14 +109,14 @@ def test_codings() -> None:
 
 
 def test_the_estimated_size() -> None:
-    """It is what the stream says, but never less than text usually unpacks to."""
+    """It is the size in the stream, but at least the usual size of text."""
     assert estimated_size(b"abc", None) == 3
     assert estimated_size(compress(bytes(1_000_000)), b"gzip") == 1_000_000
     assert estimated_size(compress(b"abc"), b"gzip") == 8 * len(compress(b"abc"))
 
 
 def test_content_is_compressed_once() -> None:
-    """Content that came packed is kept as it came."""
+    """Content that was received compressed is stored as received."""
     came = gzip.compress(b"[1,2]", 1)
     stored, plain = representation_of(Fields(), came, b"gzip", 5)
     assert (stored.packed, stored.size, plain) == (came, 5, b"[1,2]")
@@ -167,7 +167,7 @@ def test_padding_of_any_size() -> None:
 
 
 def test_the_estimate_is_at_least_the_usual_size() -> None:
-    """A gzip stream says so; what says less is not believed."""
+    """A smaller size in the stream is ignored."""
     packed = gzip.compress(b"x" * 100_000)
     assert content_codings.estimated_size(packed, b"gzip") == 100_000
     assert content_codings.estimated_size(packed + b"\0" * 4, b"gzip") == 8 * (len(packed) + 4)

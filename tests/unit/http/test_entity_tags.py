@@ -85,7 +85,7 @@ def test_a_list_is_parsed(members: list[bytes], comma: bytes) -> None:
     ],
 )
 def test_malformed_members_are_skipped(value: bytes, members: tuple[bytes, ...]) -> None:
-    """What is no tag is left out, and what comes after it is still read."""
+    """Later members are still parsed."""
     assert tags.parse_entity_tags(value) == members
 
 

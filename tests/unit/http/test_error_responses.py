@@ -94,7 +94,7 @@ def test_each_message_names_the_remedy(error: MirrorError, words: str) -> None:
 
 
 def test_retry_after_is_bounded() -> None:
-    """A client sleeps for as long as it is told, and would fail at once otherwise."""
+    """Clients sleep for all of it, and retry at once without it."""
     assert error_responses.overloaded("x", 3600).retry_after == error_responses.LONGEST_RETRY_S
     assert error_responses.reserved(100, 0, 3600).retry_after == error_responses.LONGEST_RETRY_S
     assert error_responses.backed_off(300).retry_after == error_responses.LONGEST_RETRY_S

@@ -100,7 +100,7 @@ def test_any_bytes_are_links_or_none(value: bytes) -> None:
 
 
 def test_links_with_other_relations_are_no_pages() -> None:
-    """A link to documentation of a deprecation says nothing about pages."""
+    """A link to the documentation of a deprecation is one."""
     value = b'<https://docs>; rel="deprecation", ' + link(prev=1, last=4)
     assert parse_links(value).page_targets() == tuple(
         API + b"/repositories/1/issues?page=%d" % page for page in (1, 4)

@@ -122,7 +122,7 @@ def test_if_none_match_wins_over_if_modified_since(value: bytes) -> None:
     ("since", "unchanged"), [(EARLIER, False), (MODIFIED, True), (LATER, True), (b"today", False)]
 )
 def test_if_modified_since_compares_dates(since: bytes, unchanged: bool) -> None:
-    """What was last modified then or before is not modified; an invalid date says nothing."""
+    """A representation is unmodified since its own date or a later one; invalid dates do not count."""
     assert is_not_modified(asks((b"If-Modified-Since", since)), b'"a"', MODIFIED) is unchanged
 
 
@@ -145,5 +145,5 @@ def test_if_modified_since_is_an_order(modified: datetime, since: datetime) -> N
 
 
 def test_the_evaluated_preconditions() -> None:
-    """Just these two are taken off before GitHub is asked."""
+    """Only these two are not forwarded."""
     assert {b"if-none-match", b"if-modified-since"} == PRECONDITIONS

@@ -359,7 +359,7 @@ def test_each_line_is_parsed_on_its_own() -> None:
 
 
 def test_parsed_lines_are_memoised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines that say the same in most answers and nothing of anybody, some hundreds of them."""
+    """Those of some common fields, without data of users, up to some hundreds."""
     known: dict[bytes, tuple[bytes, bytes]] = {}
     monkeypatch.setattr(response_parser, "_parsed_lines", known)
     personal = b"ETag: x\r\nLink: <x>\r\nX-OAuth-Scopes: repo\r\nLocation: https://x/?token=y\r\n"
@@ -420,7 +420,7 @@ def test_lines() -> None:
 
 
 def test_limits() -> None:
-    """All fields together have one limit, a line has none; more is refused before its end comes."""
+    """All fields together have a limit, a single line has none; the excess is refused at once."""
     for sizes in ((16_384,), (60_000, 60_000), (200_000,)):
         lines = b"".join(b"A: " + b"x" * size + b"\r\n" for size in sizes)
         got = ours(OK + lines + b"\r\n", b"GET", [70_000])

@@ -6,7 +6,7 @@ from ghmirror_tw.http.target_memo import LONGEST_BYTES, memoised_by_target
 
 
 def test_results_are_computed_once() -> None:
-    """The same question is not asked twice; another is, and one of a long target always."""
+    """A long target is an exception, and has its result computed each time."""
     asked = []
 
     @memoised_by_target

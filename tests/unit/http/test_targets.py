@@ -212,7 +212,7 @@ def test_request_lines(line: bytes, raw: bool) -> None:
 
 @pytest.mark.parametrize("uri", ["/caf\xe9", "/search?q=caf\xe9", "http://m.test/caf\xe9"])
 def test_raw_letters(uri: str) -> None:
-    """The message for bytes beyond ASCII says what to do with them."""
+    """The message for bytes beyond ASCII names the remedy."""
     with pytest.raises(BadRequestError, match="percent-encode"):
         parse_target(uri.encode())
 

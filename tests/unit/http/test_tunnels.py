@@ -104,7 +104,7 @@ def test_announced_content_is_ignored_inside_tls_alone(field: bytes) -> None:
     ],
 )
 def test_the_reason_of_a_refusal(proxy: OutboundProxy, status: bytes, words: str) -> None:
-    """The reason is what the proxy said, fit for a log, without the password, and what to do."""
+    """It has the proxy's reason, printable and without the password, and the remedy."""
     with pytest.raises(TunnelError) as caught:
         proxy.is_open(b"HTTP/1.1 " + status + b"\r\nX: 1\r\n\r\n<html>", sealed=True)
     assert caught.value.reason == f"it responded to CONNECT with {words}"

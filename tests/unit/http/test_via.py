@@ -30,7 +30,7 @@ from ghmirror_tw.http.via import has_passed
     ],
 )
 def test_loops(via: list[bytes], looped: bool) -> None:
-    """A request that came through us says so as a receiver, not in a comment."""
+    """The pseudonym counts as a receiver, not in a comment."""
     assert has_passed(via, b"ghmirror-7") is looped
 
 
