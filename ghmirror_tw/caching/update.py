@@ -86,15 +86,8 @@ def from_304(
         epoch=metadata.epoch,
     )
     if entry is None:
-        entry = Entry(
-            stored.digest,
-            received_at=metadata.received_at if validator.kind is ValidatorKind.EMPTY else 0.0,
-            validated_at=metadata.received_at,
-            shareable=grant.shareable,
-            size=stored.size,
-            link=grant.link,
-            last_modified=grant.last_modified,
-        )
+        is_new = validator.kind is ValidatorKind.EMPTY
+        entry = _entry(stored, grant, received_at=metadata.received_at if is_new else 0.0)
     return grant, entry.validated(metadata.received_at, metadata.login)
 
 
@@ -102,12 +95,11 @@ def from_200(
     known: Known, stored: Representation, metadata: ResponseMetadata, *, shareable: bool
 ) -> tuple[Grant, Entry]:
     """Return the grant from a 200, and the entry of the received representation."""
-    link = metadata.fields.combined(b"link")
     grant = Grant(
         digest=stored.digest,
         etag=metadata.fields.get(b"etag"),
         last_modified=metadata.fields.get(b"last-modified"),
-        link=link,
+        link=metadata.fields.combined(b"link"),
         requested_at=metadata.requested_at,
         validated_at=metadata.received_at,
         shareable=shareable,
@@ -119,18 +111,25 @@ def from_200(
         varied=variant_id(metadata.sent, stored.fields),
         epoch=metadata.epoch,
     )
-    entry = Entry(
+    before = None if known.grant is None else known.grant.digest
+    return grant, _entry(stored, grant, received_at=metadata.received_at, supersedes=before)
+
+
+def _entry(
+    stored: Representation, grant: Grant, *, received_at: float, supersedes: str | None = None
+) -> Entry:
+    """Return an entry of the representation that *grant* names, for a new recency list."""
+    return Entry(
         stored.digest,
-        received_at=metadata.received_at,
-        validated_at=metadata.received_at,
-        shareable=shareable,
+        received_at=received_at,
+        validated_at=grant.validated_at,
+        shareable=grant.shareable,
         size=stored.size,
-        link=link,
+        link=grant.link,
         last_modified=grant.last_modified,
-        principal=metadata.login,
-        supersedes=known.grant.digest if known.grant is not None else None,
+        principal=grant.principal,
+        supersedes=supersedes,
     )
-    return grant, entry
 
 
 def freshened(stored: Fields, grant: Grant, not_modified: Fields) -> Fields:

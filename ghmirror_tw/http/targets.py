@@ -21,7 +21,8 @@ from ghmirror_tw.http.target_memo import memoised_by_target
 API_PREFIX: Final = b"/api/v3"
 _GRAPHQL: Final = b"/api/graphql"
 UPLOADS_PREFIX: Final = b"/api/uploads"
-_NOT_IN_A_TARGET: Final = re.compile(rb"[^\x21-\x7e]|#|%00")
+#: Bytes that no target has: all but visible ASCII, and `#`.
+_NOT_IN_A_TARGET: Final = re.compile(rb"[^!\"$-~]")
 _INVALID_CHARACTER: Final = "The URL holds a character that has no place in a URL"
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 _RAW_LETTERS: Final = re.compile(rb"[A-Z]+ (?=[ -~]*+[\x80-\xff])[ -~\x80-\xff]+ HTTP/1\.[01]")
@@ -119,7 +120,7 @@ def _parse_origin_form(uri: bytes) -> Target:
 
 
 def _check_bytes(part: bytes) -> None:
-    if _NOT_IN_A_TARGET.search(part):
+    if _NOT_IN_A_TARGET.search(part) or b"%00" in part:
         raise BadRequestError(_UNENCODED if _NOT_ASCII.search(part) else _INVALID_CHARACTER)
 
 

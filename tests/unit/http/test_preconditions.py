@@ -122,7 +122,7 @@ def test_if_none_match_wins_over_if_modified_since(value: bytes) -> None:
     ("since", "unchanged"), [(EARLIER, False), (MODIFIED, True), (LATER, True), (b"today", False)]
 )
 def test_if_modified_since_compares_dates(since: bytes, unchanged: bool) -> None:
-    """A representation is unmodified since its own date or a later one; invalid dates do not count."""
+    """Unmodified since its own date or a later one; invalid dates do not count."""
     assert is_not_modified(asks((b"If-Modified-Since", since)), b'"a"', MODIFIED) is unchanged
 
 
