@@ -1,4 +1,4 @@
-"""The `ghmirror` command for operators; `main` has what can be typed.
+"""The `ghmirror` command for operators; `main` has the command line.
 
-Importing this, and asking for help, loads neither a reactor nor boto3: they come with the work.
+Importing this room, or showing help, loads neither a reactor nor boto3 nor rich; each command does.
 """

@@ -1,4 +1,4 @@
-"""Asking a mirror for its figures, where its admin port is."""
+"""A client of a mirror's admin port, which fetches the status document."""
 
 from __future__ import annotations
 
@@ -18,81 +18,83 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from ghmirror_tw.cli.exit_status import CommandError, Status
+from ghmirror_tw.cli.output import CommandError, Status
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.patient import Patient
 from ghmirror_tw.runtime.server_identity import VerifiedTLS
 from ghmirror_tw.telemetry.logs import scrub
 
-#: How long an answer may take, in seconds.
+#: The timeout of a response, in seconds.
 TIMEOUT_S: Final = 10.0
 _PATH: Final = "/status.json"
 _COLON: Final = re.compile(r"(?<!\\):")
-#: An address to listen on, and where that is to be found from this machine.
-_ANYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - none is bound
+#: Wildcard addresses, and the address of this machine to connect to.
+_LOCAL_ADDRESSES: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - none is bound
 
 
 @frozen
-class AdminPlace:
-    """Where a mirror is asked: at a URL, which may be behind the socket at *unix*."""
+class AdminAddress:
+    """The URL of an admin port, which is behind the Unix socket at *unix*, if not empty."""
 
     url: str
     unix: str = ""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The address for messages."""
         return f"unix:{self.unix}" if self.unix else self.url
 
 
-def place_of(url: str | None, settings: Settings) -> AdminPlace:
-    """Return where to ask: at that URL, or at what the configuration listens on.
+def admin_address(url: str | None, settings: Settings) -> AdminAddress:
+    """Return the address of *url*, or else of the configuration's endpoints.
 
     Raises `CommandError`.
     """
     if url is None:
-        return _listened_on(settings.server.admin_listen)
+        return _local_address(settings.server.admin_listen)
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
     except ValueError:
-        sound = False
-    if not sound or "@" in parts.netloc or parts.query or parts.fragment:
-        text = "--url: that is none; expected one such as http://mirror:8081, and nothing more"
+        valid = False
+    if not valid or "@" in parts.netloc or parts.query or parts.fragment:
+        text = "--url: not valid; expected a URL such as http://mirror:8081, without query or user"
         raise CommandError("usage", text, Status.USAGE)
-    return AdminPlace(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
+    return AdminAddress(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
 
 
-def _listened_on(descriptions: tuple[str, ...]) -> AdminPlace:
-    """Return the first of these endpoints that can be asked from here."""
+def _local_address(descriptions: tuple[str, ...]) -> AdminAddress:
+    """Return the address of the first endpoint that can be reached from this machine."""
     for description in descriptions:
         kind, *arguments = (part.replace("\\", "") for part in _COLON.split(description))
-        named = dict(each.split("=", 1) for each in arguments if "=" in each)
+        options = dict(each.split("=", 1) for each in arguments if "=" in each)
         first = next((each for each in arguments if "=" not in each), "")
         if kind == "unix":
-            return AdminPlace("http://localhost", named.get("address", first))
-        port = named.get("port", first)
+            return AdminAddress("http://localhost", options.get("address", first))
+        port = options.get("port", first)
         if kind in {"tcp", "tcp4", "tcp6"} and port != "0":
-            interface = named.get("interface", "::" if kind == "tcp6" else "")
-            host = _ANYWHERE.get(interface, interface)
-            return AdminPlace(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-    text = "[server] admin_listen: it does not say where a mirror can be asked; expected --url"
+            interface = options.get("interface", "::" if kind == "tcp6" else "")
+            host = _LOCAL_ADDRESSES.get(interface, interface)
+            return AdminAddress(
+                f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            )
+    text = "[server] admin_listen: it has no endpoint that can be reached; expected --url"
     raise CommandError("no-url", text, Status.USAGE)
 
 
 @implementer(IAgentEndpointFactory)
 @define(eq=False)
-class _Endpoints:
-    """Connects to a place, whatever the URL says of it."""
+class AdminEndpointFactory:
+    """Connects to the Unix socket if there is one, else to the host of the URL."""
 
     reactor: Any
-    place: AdminPlace
+    address: AdminAddress
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """Return where to connect to."""
-        if self.place.unix:
-            return UNIXClientEndpoint(self.reactor, self.place.unix)
+        """Return the endpoint of a connection."""
+        if self.address.unix:
+            return UNIXClientEndpoint(self.reactor, self.address.unix)
         host = uri.host.decode("ascii").strip("[]")
         endpoint = HostnameEndpoint(self.reactor, host, uri.port)
         if uri.scheme == b"https":
@@ -101,53 +103,54 @@ class _Endpoints:
 
 
 @define(eq=False)
-class StatusAnswer:
-    """A mirror that is asked for its figures."""
+class StatusClient:
+    """Fetches the status document of a mirror."""
 
     reactor: Any
-    place: AdminPlace
+    address: AdminAddress
     _agent: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        places = _Endpoints(self.reactor, self.place)
-        self._agent = Agent.usingEndpointFactory(self.reactor, places)
+        endpoints = AdminEndpointFactory(self.reactor, self.address)
+        self._agent = Agent.usingEndpointFactory(self.reactor, endpoints)
 
-    async def figures(self) -> dict[str, Any]:
-        """Return its figures. Raises `CommandError`."""
-        asked = Patient(Deferred.fromCoroutine(self._ask()))
+    async def fetch(self) -> dict[str, Any]:
+        """Return the status document. Raises `CommandError`."""
+        asked = Patient(Deferred.fromCoroutine(self._request()))
         try:
             said = await asked.within(lambda late: self.reactor.callLater(TIMEOUT_S, late))
         except CancelledError:
             raise
         except Exception as error:
-            raise self._away(Failure(error).getErrorMessage()) from error
+            raise self._unreachable(Failure(error).getErrorMessage()) from error
         finally:
             asked.leave()
         if said is None:
-            raise self._away(f"it does not answer within {TIMEOUT_S:g} s")
+            raise self._unreachable(f"no response within {TIMEOUT_S:g} s")
         return self._parsed(*said)
 
-    def _away(self, why: str) -> CommandError:
-        text = scrub(f"{self.place.name}: the mirror can't be asked: {why}")
+    def _unreachable(self, reason: str) -> CommandError:
+        text = scrub(f"{self.address.name}: the mirror cannot be reached: {reason}")
         return CommandError("mirror", text, Status.UNREACHABLE)
 
     def _parsed(self, status: int, content: bytes) -> dict[str, Any]:
-        """Return the figures in an answer, if there are any."""
+        """Return the document in a response."""
         if status == 421:  # noqa: PLR2004
-            text = f"{self.place.name}: the mirror is not known by this name; expected its address,"
-            raise CommandError(
-                "mirror", f"{text} or a name in its [server] admin_hosts", Status.UNREACHABLE
+            text = (
+                f"{self.address.name}: the mirror does not accept this host name; "
+                "expected its address, or a name in its [server] admin_hosts"
             )
-        figures: Any = None
-        with suppress(ValueError, RecursionError):
-            figures = json.loads(content) if status == 200 else None  # noqa: PLR2004
-        if not isinstance(figures, dict) or "version" not in figures:
-            what = f"{_PATH} is no figures of a mirror's (status {status})"
-            text = f"{self.place.name}: {what}; expected the admin port of one"
             raise CommandError("mirror", text, Status.UNREACHABLE)
-        return figures
+        document: Any = None
+        with suppress(ValueError, RecursionError):
+            document = json.loads(content) if status == 200 else None  # noqa: PLR2004
+        if not isinstance(document, dict) or "version" not in document:
+            fault = f"{_PATH} is not a status document (status {status})"
+            text = f"{self.address.name}: {fault}; expected the admin port of a mirror"
+            raise CommandError("mirror", text, Status.UNREACHABLE)
+        return document
 
-    async def _ask(self) -> tuple[int, bytes]:
-        url = f"{self.place.url}{_PATH}".encode()
+    async def _request(self) -> tuple[int, bytes]:
+        url = f"{self.address.url}{_PATH}".encode()
         response = await self._agent.request(b"GET", url, Headers({b"User-Agent": [b"ghmirror"]}))
         return response.code, await readBody(response)

@@ -1,4 +1,4 @@
-"""Commands that look at snapshots: list, verify, show."""
+"""`ghmirror snapshot list`, `verify` and `show`: reads snapshots and reports on them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Final
 from attrs import define, field
 
 from ghmirror_tw.cli import text_format
-from ghmirror_tw.cli.context import Desk, word_for
-from ghmirror_tw.cli.exit_status import CommandError, Status
+from ghmirror_tw.cli.output import CommandError, Status
+from ghmirror_tw.cli.run import snapshot_error_code
+from ghmirror_tw.cli.snapshot_context import SnapshotContext
 from ghmirror_tw.snapshots.snapshot_errors import (
     NoSuchSnapshotError,
     SnapshotError,
@@ -27,13 +28,13 @@ _SORTS: Final[dict[RecordKind[Any] | None, tuple[str, str]]] = {
     GRANT: ("grants", "grants"),
     ENTRY: ("recency_entries", "entries of recency lists"),
     REFUSAL: ("refusals", "refusals of a key"),
-    None: ("unknown", "of no known sort"),
+    None: ("unknown", "of an unknown kind"),
 }
-_NOBODY_KNOWS: Final = {"records": None, "content_bytes": None}
+_UNKNOWN_COUNTS: Final = {"records": None, "content_bytes": None}
 
 
-def about(name: SnapshotName, size_bytes: int) -> dict[str, Any]:
-    """Return what programs are told of any snapshot."""
+def snapshot_fields(name: SnapshotName, size_bytes: int) -> dict[str, Any]:
+    """Return the JSON fields of any snapshot."""
     return {
         "name": name.text,
         "owner": name.owner,
@@ -42,11 +43,11 @@ def about(name: SnapshotName, size_bytes: int) -> dict[str, Any]:
     }
 
 
-async def show_list(desk: Desk) -> Status:
-    """List what is at the target, newest first."""
-    out, listed = desk.out, await desk.listing()
+async def show_list(context: SnapshotContext) -> Status:
+    """List the snapshots at the target, newest first."""
+    out, listed = context.out, await context.listing()
     if not listed and not out.as_json:
-        out.note(f"{desk.target.where}: there are no snapshots")
+        out.note(f"{context.target.where}: there are no snapshots")
     if listed:
         rows = [("NAME", "OWNER", "TIME", "SIZE")]
         for name, size_bytes in ((each.name, each.size_bytes) for each in listed):
@@ -60,17 +61,14 @@ async def show_list(desk: Desk) -> Status:
             )
         for line in text_format.table(rows, right=(3,)):
             out.line(line)
-    snapshots = [about(each.name, each.size_bytes) for each in listed]
-    out.document({"target": desk.target.where, "snapshots": snapshots})
+    snapshots = [snapshot_fields(each.name, each.size_bytes) for each in listed]
+    out.document({"target": context.target.where, "snapshots": snapshots})
     return Status.OK
 
 
-# Verifying.
-
-
 @define(eq=False)
-class _Verified:
-    """What was found out of one snapshot."""
+class VerifiedSnapshot:
+    """The result of verifying one snapshot: a word for people, and *fault* as JSON."""
 
     stored: StoredSnapshot
     word: str
@@ -80,71 +78,72 @@ class _Verified:
 
     @property
     def document(self) -> dict[str, Any]:
-        counted: dict[str, Any] = dict(_NOBODY_KNOWS)
+        """The result as JSON."""
+        counted: dict[str, Any] = dict(_UNKNOWN_COUNTS)
         if self.summary is not None:
             counted = {
                 "records": self.summary.records,
                 "content_bytes": self.summary.size_bytes,
             }
         return {
-            **about(self.stored.name, self.stored.size_bytes),
+            **snapshot_fields(self.stored.name, self.stored.size_bytes),
             "whole": self.fault is None,
             **counted,
             "error": self.fault,
         }
 
 
-async def _verified(desk: Desk, stored: StoredSnapshot) -> _Verified:
+async def _verify_one(context: SnapshotContext, stored: StoredSnapshot) -> VerifiedSnapshot:
     try:
-        summary = await desk.repository.check_usable(stored)
+        summary = await context.repository.check_usable(stored)
     except UnusableError as error:
-        fault = {"code": word_for(error), "message": str(error), "at_byte": error.at}
-        return _Verified(stored, "unusable", str(error), error.summary, fault)
+        fault = {"code": snapshot_error_code(error), "message": str(error), "at_byte": error.at}
+        return VerifiedSnapshot(stored, "unusable", str(error), error.summary, fault)
     except SnapshotError as error:
-        fault = {"code": word_for(error), "message": str(error), "at_byte": error.at}
-        return _Verified(stored, "damaged", str(error), fault=fault)
+        fault = {"code": snapshot_error_code(error), "message": str(error), "at_byte": error.at}
+        return VerifiedSnapshot(stored, "damaged", str(error), fault=fault)
     except NoSuchSnapshotError:
-        text = "it has been deleted meanwhile"
-        return _Verified(stored, "gone", text, fault={"code": "gone", "message": text})
+        text = "it was deleted meanwhile"
+        return VerifiedSnapshot(stored, "gone", text, fault={"code": "gone", "message": text})
     except TargetError as error:
         fault = {"code": "target", "message": str(error)}
-        return _Verified(stored, "unread", str(error), fault=fault)
+        return VerifiedSnapshot(stored, "unread", str(error), fault=fault)
     records, size = (
         text_format.count(summary.records, "record"),
         text_format.size(summary.size_bytes),
     )
-    return _Verified(stored, "whole", f"{records}, {size} unpacked", summary)
+    return VerifiedSnapshot(stored, "whole", f"{records}, {size} unpacked", summary)
 
 
-async def verify(desk: Desk, names: Sequence[str], *, newest: bool) -> Status:
-    """Read snapshots to their end, and say of each whether it is what was written."""
+async def verify(context: SnapshotContext, names: Sequence[str], *, newest: bool) -> Status:
+    """Read snapshots to their end, and report whether each is usable."""
     if names:
-        chosen = tuple([await desk.named(name) for name in dict.fromkeys(names)])
+        chosen = tuple([await context.find(name) for name in dict.fromkeys(names)])
     else:
-        chosen = await desk.listing()
+        chosen = await context.listing()
         if newest:
-            ours = snapshot_owner(desk.settings, desk.repository.codec)
-            chosen = (tuple(each for each in chosen if each.name.owner == ours) or chosen)[:1]
+            owner = snapshot_owner(context.settings, context.repository.codec)
+            chosen = (tuple(each for each in chosen if each.name.owner == owner) or chosen)[:1]
     if not chosen:
-        raise CommandError("no-snapshot", f"{desk.target.where}: there are no snapshots")
-    found = []
+        raise CommandError("no-snapshot", f"{context.target.where}: there are no snapshots")
+    results = []
     for number, stored in enumerate(chosen, start=1):
-        desk.target.doing = f"Verifying {number} of {len(chosen)}"
-        one = await _verified(desk, stored)
-        desk.out.verdict(one.word, f"{stored.name.text}  {one.text}", width=9)
-        found.append(one)
-    return _judged(desk, found)
+        context.target.task = f"Verifying {number} of {len(chosen)}"
+        result = await _verify_one(context, stored)
+        context.out.verdict(result.word, f"{stored.name.text}  {result.text}", width=9)
+        results.append(result)
+    return _report(context, results)
 
 
-def _judged(desk: Desk, found: Sequence[_Verified]) -> Status:
-    words = [each.word for each in found]
-    # who deletes what is superseded harms nobody
+def _report(context: SnapshotContext, results: Sequence[VerifiedSnapshot]) -> Status:
+    words = [each.word for each in results]
+    # A snapshot that was deleted meanwhile was superseded, which is no fault.
     whole = all(word in {"whole", "gone"} for word in words) and "whole" in words
-    desk.out.document(
+    context.out.document(
         {
-            "target": desk.target.where,
+            "target": context.target.where,
             "whole": whole,
-            "snapshots": [each.document for each in found],
+            "snapshots": [each.document for each in results],
         }
     )
     if whole:
@@ -153,17 +152,14 @@ def _judged(desk: Desk, found: Sequence[_Verified]) -> Status:
     return Status.UNREACHABLE if "unread" in words and not at_fault else Status.FAULT
 
 
-# Showing.
-
-
 @define(eq=False)
-class _Tally:
-    """How many records of each sort there are, and how many bytes."""
+class RecordCounts:
+    """The number and the bytes of records of each kind."""
 
     counts: dict[RecordKind[Any] | None, int] = field(factory=lambda: dict.fromkeys(_SORTS, 0))
     sizes: dict[RecordKind[Any] | None, int] = field(factory=lambda: dict.fromkeys(_SORTS, 0))
 
-    def see(self, pairs: Sequence[Pair]) -> None:
+    def add(self, pairs: Sequence[Pair]) -> None:
         """Count records."""
         for name, blob in pairs:
             parsed = parse(name)
@@ -173,6 +169,7 @@ class _Tally:
 
     @property
     def document(self) -> dict[str, Any]:
+        """The counts as JSON."""
         return {
             key: {"count": self.counts[sort], "bytes": self.sizes[sort]}
             for sort, (key, _) in _SORTS.items()
@@ -180,28 +177,29 @@ class _Tally:
 
     @property
     def lines(self) -> list[str]:
+        """The counts as lines of a table."""
         rows = [("RECORDS", "COUNT", "SIZE")]
         for sort, (_, what) in _SORTS.items():
             if self.counts[sort] or sort is not None:
                 rows.append((what, f"{self.counts[sort]:,}", text_format.size(self.sizes[sort])))
         total = sum(self.counts.values()), sum(self.sizes.values())
-        rows.append(("in all", f"{total[0]:,}", text_format.size(total[1])))
+        rows.append(("total", f"{total[0]:,}", text_format.size(total[1])))
         return text_format.table(rows, right=(1, 2))
 
 
-async def show(desk: Desk, text: str) -> Status:
-    """Say what is in a snapshot: its header, and how much there is of each sort of record."""
-    stored = await desk.named(text)
-    desk.target.doing = f"Reading {stored.name.text}"
-    tally, summary = _Tally(), None
+async def show(context: SnapshotContext, text: str) -> Status:
+    """Show the header of a snapshot, and the number of its records of each kind."""
+    stored = await context.find(text)
+    context.target.task = f"Reading {stored.name.text}"
+    counts, summary = RecordCounts(), None
     fault: SnapshotError | None = None
     try:
-        summary = await desk.repository.check_usable(stored, tally.see)
+        summary = await context.repository.check_usable(stored, counts.add)
     except UnusableError as error:
         summary, fault = error.summary, error
     except SnapshotError as error:
         fault = error
-    rows = [("name", text), ("target", desk.target.where)]
+    rows = [("name", text), ("target", context.target.where)]
     if summary is not None:
         header = summary.header
         written = text_format.moment(header.written_at_ms)
@@ -210,23 +208,23 @@ async def show(desk: Desk, text: str) -> Status:
             rows.append(("server", header.api_url))
     rows.append(("size", text_format.size(stored.size_bytes)))
     for line in text_format.table(rows):
-        desk.out.line(line)
+        context.out.line(line)
     if fault is None:
-        desk.out.verdict("whole", "yes", width=9)
+        context.out.verdict("whole", "yes", width=9)
     elif summary is not None:
-        desk.out.verdict("unusable", str(fault), width=9)
+        context.out.verdict("unusable", str(fault), width=9)
     else:
-        desk.out.verdict("damaged", f"{fault}; it begins with:", width=9)
-    for line in ("", *tally.lines):
-        desk.out.line(line)
-    desk.out.document(_shown(desk, stored, tally, summary, fault))
+        context.out.verdict("damaged", f"{fault}; its beginning has:", width=9)
+    for line in ("", *counts.lines):
+        context.out.line(line)
+    context.out.document(_show_document(context, stored, counts, summary, fault))
     return Status.OK if fault is None else Status.FAULT
 
 
-def _shown(
-    desk: Desk,
+def _show_document(
+    context: SnapshotContext,
     stored: StoredSnapshot,
-    tally: _Tally,
+    counts: RecordCounts,
     summary: Summary | None,
     fault: SnapshotError | None,
 ) -> dict[str, Any]:
@@ -241,12 +239,12 @@ def _shown(
         }
     found = None
     if fault is not None:
-        found = {"code": word_for(fault), "message": str(fault), "at_byte": fault.at}
+        found = {"code": snapshot_error_code(fault), "message": str(fault), "at_byte": fault.at}
     return {
-        "target": desk.target.where,
-        **about(stored.name, stored.size_bytes),
+        "target": context.target.where,
+        **snapshot_fields(stored.name, stored.size_bytes),
         "whole": fault is None,
         "error": found,
         "header": header,
-        "records": tally.document,
+        "records": counts.document,
     }

@@ -1,4 +1,4 @@
-"""What can be typed: commands, their options, and their help."""
+"""The command line: commands, their options, and their help."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from ghmirror_tw import __version__
-from ghmirror_tw.cli.exit_status import CommandError, Status
-from ghmirror_tw.cli.output import Output
+from ghmirror_tw.cli.output import CommandError, Output, Status
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _STATUSES: Final = """\b
 Exit status:
-  0    all is well
-  1    something is wrong with what was looked at, or it was not done
-  2    the command line or the configuration can't be used
-  3    the store, the target or the mirror can't be reached, or refuses
+  0    success
+  1    a fault was found, or the operation was not performed
+  2    the command line or the configuration is not valid
+  3    the store, the target or the mirror cannot be reached, or refuses
   130  ended by Ctrl-C (143: by SIGTERM)
 """
 
@@ -27,11 +26,9 @@ _SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 
 def _common(command: F) -> F:
-    """Give a command the options that all have."""
+    """Add the options that all commands have."""
     for option in (
-        click.option(
-            "--verbose", "-v", is_flag=True, help="Write the log of what is done to stderr."
-        ),
+        click.option("--verbose", "-v", is_flag=True, help="Write the log to stderr."),
         click.option("--quiet", "-q", is_flag=True, help="Show no progress."),
         click.option(
             "--json",
@@ -53,23 +50,23 @@ def _common(command: F) -> F:
 @click.group(context_settings=_SETTINGS, epilog=_STATUSES)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """Look after ghmirror, the caching reverse proxy for the GitHub API.
+    """Operate ghmirror, the caching reverse proxy for the GitHub API.
 
-    Commands take the configuration that the mirror takes: an INI file, and environment variables
-    GHMIRROR_<SECTION>_<OPTION>, which win over it.
+    Commands read the configuration of the mirror: an INI file, and environment variables
+    GHMIRROR_<SECTION>_<OPTION>, which override it.
     """
 
 
 @cli.command("check-config", epilog=_STATUSES)
 @_common
 def check_config(config: str | None, as_json: bool, **more: bool) -> int:
-    """Say all that is wrong with a configuration.
+    """Report all faults of a configuration.
 
-    Every fault is told at once, each with its section and option, and so is what would work but
-    may not be what was meant. Nothing is connected to. With a fault the mirror would not start,
-    and the exit status is 1.
+    Each fault is reported with its section and option, and so are warnings about values that are
+    valid but probably not intended. No connection is opened. With a fault the mirror would not
+    start, and the exit status is 1.
     """
-    from ghmirror_tw.cli.commands import check_config as check  # noqa: PLC0415 - see `ctl`
+    from ghmirror_tw.cli.check_config import check_config as check  # noqa: PLC0415 - see `cli`
 
     return check(config, Output(as_json, **more))
 
@@ -78,10 +75,10 @@ def check_config(config: str | None, as_json: bool, **more: bool) -> int:
 @click.option(
     "--url",
     metavar="URL",
-    help="The mirror's admin port, such as http://mirror:8081; by default what [server] "
-    "admin_listen says, on this machine.",
+    help="The mirror's admin port, such as http://mirror:8081; by default that of [server] "
+    "admin_listen on this machine.",
 )
-@click.option("--once", is_flag=True, help="Show the figures once, as lines.")
+@click.option("--once", is_flag=True, help="Show the status once, as lines.")
 @click.option(
     "--interval",
     "-n",
@@ -89,27 +86,28 @@ def check_config(config: str | None, as_json: bool, **more: bool) -> int:
     metavar="SECONDS",
     type=click.FloatRange(min=0.5, max=3600.0),
     default=2.0,
-    help="How often they are asked for on a terminal; 2 by default.",
+    help="The interval of updates on a terminal; 2 by default.",
 )
 @_common
 def top(
     url: str | None, once: bool, interval_s: float, config: str | None, as_json: bool, **more: bool
 ) -> int:
-    """Show what a mirror does, as its status page does.
+    """Show the status of a mirror, as its status page does.
 
-    What is saved and spent, by whom; outcomes and latencies; GitHub, the store, limits, snapshots,
-    and the busiest paths. On a terminal it is shown until Ctrl-C, elsewhere once.
+    Quota saved and spent by user; outcomes and latencies; GitHub, the store, rate limits,
+    snapshots, and the busiest paths. On a terminal it is updated until Ctrl-C, elsewhere it is
+    shown once.
     """
-    from ghmirror_tw.cli.top import look  # noqa: PLC0415 - see `ctl`
+    from ghmirror_tw.cli.top import show_status  # noqa: PLC0415 - see `cli`
 
-    return look(config, url, Output(as_json, **more), interval_s, once=once)
+    return show_status(config, url, Output(as_json, **more), interval_s, once=once)
 
 
 @cli.group(epilog=_STATUSES)
 def snapshot() -> None:
-    """List, make, check and restore snapshots of the store.
+    """List, save, verify and restore snapshots of the store.
 
-    They are where [snapshot] target says: in a directory or in a bucket of S3.
+    They are at [snapshot] target: in a directory or in a bucket of S3.
     """
 
 
@@ -118,26 +116,26 @@ def snapshot() -> None:
 def list_snapshots(config: str | None, as_json: bool, **more: bool) -> int:
     """List the snapshots at the target, newest first.
 
-    Whatever else is there is neither shown nor touched.
+    Other files are neither shown nor changed.
     """
-    from ghmirror_tw.cli.inspect_snapshots import show_list  # noqa: PLC0415 - see `ctl`
+    from ghmirror_tw.cli.inspect_snapshots import show_list  # noqa: PLC0415 - see `cli`
 
-    return _with_desk(config, Output(as_json, **more), show_list)
+    return _run(config, Output(as_json, **more), show_list)
 
 
 @snapshot.command(epilog=_STATUSES)
 @click.argument("name")
 @_common
 def show(name: str, config: str | None, as_json: bool, **more: bool) -> int:
-    """Show what is in the snapshot NAME.
+    """Show the content of the snapshot NAME.
 
-    Says whose it is and of when, whether it is whole, and how much there is of each sort of
-    record; nothing of what the records hold.
+    Shows its owner and time, whether it is undamaged, and the number and size of each kind of
+    record; not the content of records.
     """
-    from ghmirror_tw.cli import inspect_snapshots  # noqa: PLC0415 - see `ctl`
+    from ghmirror_tw.cli import inspect_snapshots  # noqa: PLC0415 - see `cli`
 
-    return _with_desk(
-        config, Output(as_json, **more), lambda desk: inspect_snapshots.show(desk, name)
+    return _run(
+        config, Output(as_json, **more), lambda context: inspect_snapshots.show(context, name)
     )
 
 
@@ -148,73 +146,72 @@ def show(name: str, config: str | None, as_json: bool, **more: bool) -> int:
 def verify(
     names: Sequence[str], newest: bool, config: str | None, as_json: bool, **more: bool
 ) -> int:
-    """Say of snapshots whether they are what was written.
+    """Verify that snapshots are undamaged.
 
-    Reads each to its end: all that are at the target, the newest one, or those that are named. Of
-    a damaged one it is said what is wrong, and up to which byte it could be read. The exit status
-    is 1 if one is damaged, and also if there is none.
+    Reads each to its end: all at the target, the newest one, or those with a NAME. For a damaged
+    one, the fault is reported and the byte up to which it is valid. The exit status is 1 if one is
+    damaged, and also if there is none.
     """
-    from ghmirror_tw.cli import inspect_snapshots  # noqa: PLC0415 - see `ctl`
+    from ghmirror_tw.cli import inspect_snapshots  # noqa: PLC0415 - see `cli`
 
     if names and newest:
-        raise click.UsageError("either names, or --newest")
+        raise click.UsageError("names and --newest cannot be combined")
     out = Output(as_json, **more)
-    return _with_desk(
-        config, out, lambda desk: inspect_snapshots.verify(desk, names, newest=newest)
+    return _run(
+        config, out, lambda context: inspect_snapshots.verify(context, names, newest=newest)
     )
 
 
 @snapshot.command(epilog=_STATUSES)
 @_common
 def save(config: str | None, as_json: bool, **more: bool) -> int:
-    """Make a snapshot of the store in Redis now.
+    """Save the store in Redis as a snapshot now.
 
-    One replica at a time makes them, and whoever has made one keeps the lease for most of
-    [snapshot] interval. While another one has it, this says so, and the exit status is 1.
-    Snapshots beyond [snapshot] keep are deleted.
+    Only one replica saves at a time, and it keeps the lease for most of [snapshot] interval. While
+    another replica has the lease, nothing is saved, and the exit status is 1. Snapshots beyond
+    [snapshot] keep are deleted.
 
-    A memory store can't be saved from outside: its mirror does so itself.
+    A memory store cannot be saved by this command: its mirror saves it.
     """
-    from ghmirror_tw.cli import save_and_restore  # noqa: PLC0415 - see `ctl`
+    from ghmirror_tw.cli import save_and_restore  # noqa: PLC0415 - see `cli`
 
-    return _with_desk(config, Output(as_json, **more), save_and_restore.save)
+    return _run(config, Output(as_json, **more), save_and_restore.save)
 
 
 @snapshot.command(epilog=_STATUSES)
 @click.argument("name", required=False)
 @_common
 def restore(name: str | None, config: str | None, as_json: bool, **more: bool) -> int:
-    """Fill the store in Redis from the snapshot NAME.
+    """Restore the store in Redis from the snapshot NAME.
 
-    Without a NAME from the newest that is usable: of this store, or else of any. It is read twice,
-    first to check it. Nothing that is newer in the store is replaced, so mirrors may go on serving
-    meanwhile; then the store counts as filled.
+    Without a NAME, the newest usable snapshot is restored: of this store, or else of any. It is
+    read twice, first to check it. Newer records in the store are not replaced, so mirrors may
+    serve meanwhile; then the store counts as restored.
 
-    A memory store can't be filled from outside: its mirror does so itself when it starts.
+    A memory store cannot be restored by this command: its mirror restores it at its start.
     """
-    from ghmirror_tw.cli import save_and_restore  # noqa: PLC0415 - see `ctl`
+    from ghmirror_tw.cli import save_and_restore  # noqa: PLC0415 - see `cli`
 
-    return _with_desk(
-        config, Output(as_json, **more), lambda desk: save_and_restore.restore(desk, name)
+    return _run(
+        config, Output(as_json, **more), lambda context: save_and_restore.restore(context, name)
     )
 
 
-def _with_desk(config: str | None, out: Output, act: Any) -> int:
-    from ghmirror_tw.cli.commands import with_desk  # noqa: PLC0415 - see `ctl`
+def _run(config: str | None, out: Output, command: Any) -> int:
+    from ghmirror_tw.cli.snapshot_context import run_with_context  # noqa: PLC0415 - see `cli`
 
-    return with_desk(config, out, act)
+    return run_with_context(config, out, command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command, and exit with its status."""
-    typed = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_main(typed))
+    sys.exit(_main(list(sys.argv[1:] if arguments is None else arguments)))
 
 
-def _main(typed: list[str]) -> int:
-    out = Output(as_json="--json" in typed, quiet=True)
+def _main(arguments: list[str]) -> int:
+    out = Output(as_json="--json" in arguments, quiet=True)
     try:
-        status: int | None = cli.main(typed, prog_name="ghmirror", standalone_mode=False)
+        status: int | None = cli.main(arguments, prog_name="ghmirror", standalone_mode=False)
     except click.ClickException as error:
         if out.as_json:
             out.failed(CommandError("usage", error.format_message(), error.exit_code))

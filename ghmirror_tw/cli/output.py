@@ -1,42 +1,160 @@
-"""What a command says: its result on stdout, as text or one JSON document; the rest on stderr."""
+"""The output of commands: results on stdout, messages and progress on stderr, exit statuses."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import Any, Final
+import time
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Any, Final, Protocol
 
 import click
 from attrs import define, field
 
-from ghmirror_tw.cli.exit_status import CommandError
-from ghmirror_tw.cli.progress import Plain, Progress, Silent
+from ghmirror_tw.cli import text_format
 
-#: In which colour a verdict is written, on a terminal.
+#: The colours of verdicts on a terminal.
 _COLOURS: Final = {"whole": "green", "damaged": "red", "fault": "red", "warning": "yellow"}
+#: The interval of lines that show progress where no bar can be drawn, in seconds.
+_PROGRESS_INTERVAL_S: Final = 10.0
 
 
-def _coloured() -> bool | None:
-    """Return False where nobody wants colours (https://no-color.org); None: on terminals."""
+class Status(IntEnum):
+    """Exit statuses; `main` explains them in its help."""
+
+    OK = 0
+    #: The examined object has a fault, or the operation was not performed.
+    FAULT = 1
+    #: The command line or the configuration cannot be used.
+    USAGE = 2
+    #: The store, the target or the mirror cannot be reached, or refuses.
+    UNREACHABLE = 3
+    #: Ctrl-C; by the convention of shells, SIGTERM is 143.
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command failed: *code* is a word for programs, *message* a line for people.
+
+    *faults* are those of a configuration, a line each. No text contains a secret.
+    """
+
+    def __init__(
+        self, code: str, message: str, status: int = Status.FAULT, faults: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = int(status)
+        self.faults = list(faults)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The error as JSON."""
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.faults:
+            error["faults"] = self.faults
+        return {"error": error}
+
+    @property
+    def lines(self) -> list[str]:
+        """The error as lines."""
+        return self.faults or [self.message]
+
+
+class Progress(Protocol):
+    """Shows the progress of one task at a time."""
+
+    def begin(self, task: str, size_bytes: int | None) -> None:
+        """Show the start of *task*, which has so many bytes; None if that is unknown."""
+
+    def advance(self, size_bytes: int) -> None:
+        """Add processed bytes."""
+
+    def count(self, records: int) -> None:
+        """Add processed records."""
+
+    def end(self) -> None:
+        """End the task; may be called twice."""
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def begin(self, task: str, size_bytes: int | None) -> None:
+        """Do nothing."""
+
+    def advance(self, size_bytes: int) -> None:
+        """Do nothing."""
+
+    def count(self, records: int) -> None:
+        """Do nothing."""
+
+    def end(self) -> None:
+        """Do nothing."""
+
+
+@define(eq=False)
+class ProgressLines:
+    """Writes a line at the start of a task, and one from time to time."""
+
+    write: Callable[[str], object]
+    clock: Callable[[], float] = time.monotonic
+    _task: str = field(init=False, default="")
+    _total_bytes: int | None = field(init=False, default=None)
+    _bytes: int = field(init=False, default=0)
+    _records: int = field(init=False, default=0)
+    _written_at: float = field(init=False, default=0.0)
+
+    def begin(self, task: str, size_bytes: int | None) -> None:
+        """Write the first line."""
+        self._task, self._total_bytes = task, size_bytes
+        self._bytes = self._records = 0
+        self._written_at = self.clock()
+        self.write(task if size_bytes is None else f"{task} ({text_format.size(size_bytes)})")
+
+    def advance(self, size_bytes: int) -> None:
+        """Add processed bytes, and write a line if the last one is old."""
+        self._bytes += size_bytes
+        if self.clock() - self._written_at >= _PROGRESS_INTERVAL_S:
+            self._written_at = self.clock()
+            self.write(f"{self._task}: {self._amount()}")
+
+    def _amount(self) -> str:
+        if self._total_bytes:
+            return f"{100 * self._bytes // self._total_bytes} %"
+        return f"{text_format.count(self._records, 'record')}, {text_format.size(self._bytes)}"
+
+    def count(self, records: int) -> None:
+        """Add records, which the next line shows."""
+        self._records += records
+
+    def end(self) -> None:
+        """Write nothing, since the result follows."""
+
+
+def _use_colours() -> bool | None:
+    """Return False if `NO_COLOR` is set (https://no-color.org); None means on terminals only."""
     return False if os.environ.get("NO_COLOR") else None
 
 
-def _result(text: str) -> None:
-    """Write to stdout; after its reader has ended, as `head` does, the rest is dropped."""
+def _write_result(text: str) -> None:
+    """Write to stdout; if its reader has ended, as `head` does, drop the rest."""
     try:
-        click.echo(text, color=_coloured())
+        click.echo(text, color=_use_colours())
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 @define(eq=False)
 class Output:
-    """Where a command's words go.
+    """Writes the results, messages and progress of a command.
 
-    *verbose*: the log of what is done goes to stderr, too. *quiet*: no progress is shown.
+    *verbose*: the log is written to stderr as well. *quiet*: no progress is shown.
     """
 
     as_json: bool = False
@@ -46,44 +164,44 @@ class Output:
     progress: Progress = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.progress = self._made()
+        self.progress = self._new_progress()
 
-    def _made(self) -> Progress:
+    def _new_progress(self) -> Progress:
         if self.quiet:
-            return Silent()
-        # a log between the bars would leave pieces of them
+            return NoProgress()
+        # Log lines would break up a bar.
         if self.verbose or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-            return Plain(self.note)
-        from ghmirror_tw.cli.progress_bars import Bars  # noqa: PLC0415 - it takes a while, for terminals only
+            return ProgressLines(self.note)
+        from ghmirror_tw.cli.progress_bars import ProgressBars  # noqa: PLC0415 - rich loads slowly
 
-        return Bars()
+        return ProgressBars()
 
     def line(self, text: str) -> None:
-        """Say a line of the result to people."""
+        """Write a line of the result, unless JSON is requested."""
         if not self.as_json:
-            _result(text)
+            _write_result(text)
 
     def verdict(self, word: str, text: str, width: int = 0) -> None:
-        """Say a line that begins with what was found."""
+        """Write a line that begins with a coloured word."""
         self.line(f"{click.style(word.ljust(width), fg=_COLOURS.get(word))}{text}")
 
     def document(self, content: dict[str, Any]) -> None:
-        """Say the whole result to programs; nothing else is ever on their stdout."""
+        """Write the whole result as JSON, if that is requested."""
         if self.as_json:
-            _result(json.dumps(content, indent=2))
+            _write_result(json.dumps(content, indent=2))
 
     def note(self, text: str) -> None:
-        """Say what goes on, beside the result."""
-        click.echo(text, err=True, color=_coloured())
+        """Write a message to stderr."""
+        click.echo(text, err=True, color=_use_colours())
 
     def warn(self, text: str) -> None:
-        """Say what is not as it should be, once."""
+        """Write a warning to stderr, unless it was written before."""
         if text not in self.warnings:
             self.warnings.append(text)
             self.note(f"{click.style('warning', fg='yellow')}: {text}")
 
     def failed(self, error: CommandError) -> None:
-        """Say why a command came to nothing."""
+        """Write the error of a command."""
         if self.as_json:
             self.document(error.document)
             return

@@ -1,149 +1,148 @@
-"""Commands that make snapshots of the store, and fill it from them: save, restore."""
+"""`ghmirror snapshot save` and `restore`: copies the store in Redis to a snapshot, and back."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from ghmirror_tw.cli import text_format
-from ghmirror_tw.cli.context import Desk
-from ghmirror_tw.cli.exit_status import CommandError, Status
-from ghmirror_tw.cli.inspect_snapshots import about
-from ghmirror_tw.redis.servers_interface import RedisUnavailableError
-from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, run_with_lease
+from ghmirror_tw.cli.inspect_snapshots import snapshot_fields
+from ghmirror_tw.cli.output import CommandError, Status
+from ghmirror_tw.cli.snapshot_context import SnapshotContext
+from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, release, run_with_lease
 from ghmirror_tw.snapshots.restorer import restore_records
 from ghmirror_tw.snapshots.snapshot_repository import CheckedSnapshot
 from ghmirror_tw.wiring.snapshot_parts import build_saver, snapshot_owner
 
 
-async def save(desk: Desk) -> Status:
-    """Make a snapshot of the store in Redis, if no mirror is at it."""
-    if desk.settings.cache.backend != "redis":
-        every = text_format.period(desk.settings.snapshot.interval)
-        what = f"the mirror saves it itself, every {every} and when it stops"
-        raise _in_memory(f"nothing outside can save it; {what}")
+async def save(context: SnapshotContext) -> Status:
+    """Save the store in Redis as a snapshot, unless a mirror has the lease."""
+    if context.settings.cache.backend != "redis":
+        every = text_format.period(context.settings.snapshot.interval)
+        raise _memory_store(f"only the mirror can save it, every {every} and at shutdown")
     unfilled: list[bool] = []
-    began = desk.reactor.seconds()
-    async with desk.archive() as archive:
-        saves = build_saver(
-            desk.reactor,
-            desk.settings,
+    began = context.reactor.seconds()
+    async with context.archive() as archive:
+        saver = build_saver(
+            context.reactor,
+            context.settings,
             archive,
-            desk.repository,
-            desk.replica,
+            context.repository,
+            context.replica,
             lambda: unfilled.append(True),
-            desk.now,
+            context.now,
         )
-        desk.target.doing = "Saving"
-        saved = await saves.save()
-    if saved is None and saves.is_empty:
-        raise CommandError("no-records", "the store holds no records; no snapshot was written")
+        context.target.task = "Saving"
+        saved = await saver.save()
+    if saved is None and saver.is_empty:
+        raise CommandError("no-records", "the store has no records; no snapshot was written")
     if saved is None:
-        raise _unfilled() if unfilled else await _not_our_turn(desk)
+        raise _not_restored() if unfilled else await _lease_error(context)
     if saved.left_out:
-        desk.out.warn(f"{text_format.count(saved.left_out, 'record')} too large for a snapshot")
+        context.out.warn(f"{text_format.count(saved.left_out, 'record')} too large for a snapshot")
     size = text_format.size(saved.size_bytes)
-    desk.out.line(
+    context.out.line(
         f"Saved {text_format.count(saved.records, 'record')} ({size}) as {saved.name.text}"
     )
-    desk.out.document(
+    context.out.document(
         {
-            "target": desk.target.where,
-            **about(saved.name, saved.size_bytes),
+            "target": context.target.where,
+            **snapshot_fields(saved.name, saved.size_bytes),
             "records": saved.records,
             "left_out": saved.left_out,
-            "seconds": round(desk.reactor.seconds() - began, 3),
-            "warnings": desk.out.warnings,
+            "seconds": round(context.reactor.seconds() - began, 3),
+            "warnings": context.out.warnings,
         }
     )
     return Status.OK
 
 
-def _in_memory(why: str) -> CommandError:
-    text = f"[cache] backend: it is memory, a store inside the mirror's own process: {why}"
+def _memory_store(reason: str) -> CommandError:
+    text = f"[cache] backend: memory is a store inside the process of the mirror: {reason}"
     return CommandError("memory-store", text, Status.USAGE)
 
 
-def _unfilled() -> CommandError:
+def _not_restored() -> CommandError:
     text = (
-        "the store has not been filled yet, and a copy of what little is there would stand before "
-        "the one to fill it from; a mirror fills it, or `ghmirror snapshot restore`"
+        "the store is not restored yet, and a snapshot of its few records would be newer than the "
+        "one to restore from; a mirror restores it, or `ghmirror snapshot restore`"
     )
     return CommandError("not-filled", text)
 
 
-async def _not_our_turn(desk: Desk) -> CommandError:
-    """Return that somebody else saves the store, and what they have saved last."""
-    recently = text_format.period(desk.settings.snapshot.interval)
-    text = f"another replica has the lease: it saves the store now, or has within {recently}"
-    ours = snapshot_owner(desk.settings, desk.repository.codec)
-    for stored in await desk.target.listing():
-        if stored.name.owner == ours:
-            ago = text_format.period(max(0.0, desk.now() - stored.name.at_ms / 1000))
+async def _lease_error(context: SnapshotContext) -> CommandError:
+    """Return the error that another replica has the lease, with the newest snapshot."""
+    recently = text_format.period(context.settings.snapshot.interval)
+    text = (
+        f"another replica has the lease: it saves the store now, or has done so within {recently}"
+    )
+    owner = snapshot_owner(context.settings, context.repository.codec)
+    for stored in await context.target.listing():
+        if stored.name.owner == owner:
+            ago = text_format.period(max(0.0, context.now() - stored.name.at_ms / 1000))
             text += f"; the newest snapshot is {stored.name.text}, {ago} old"
             break
     return CommandError("lease", text)
 
 
-async def restore(desk: Desk, text: str | None) -> Status:
-    """Fill the store in Redis from a snapshot, over nothing newer; then mark it as filled."""
-    if desk.settings.cache.backend != "redis":
-        what = "a mirror fills it itself when it starts, from the newest usable snapshot"
-        raise _in_memory(f"nothing outside can fill it; {what}")
-    began = desk.reactor.seconds()
-    async with desk.archive() as archive:
-        await archive.mark()  # before much is read for nothing
-        whole = await _chosen(desk, text)
-        desk.target.doing = "Restoring"
-        restored = await _put_back(desk, archive, whole)
+async def restore(context: SnapshotContext, text: str | None) -> Status:
+    """Restore records that are not in the store or older there, and mark it as restored."""
+    if context.settings.cache.backend != "redis":
+        raise _memory_store("only the mirror can restore it, at its start")
+    began = context.reactor.seconds()
+    async with context.archive() as archive:
+        await archive.mark()  # fails early if Redis is unavailable
+        whole = await _chosen(context, text)
+        context.target.task = "Restoring"
+        restored = await _restore_with_lease(context, archive, whole)
     name, records = whole.stored.name.text, whole.summary.records
-    desk.out.line(f"Restored {restored:,} of {text_format.count(records, 'record')} from {name}")
+    context.out.line(f"Restored {restored:,} of {text_format.count(records, 'record')} from {name}")
     if not restored:
-        desk.out.line("They have expired, or the store holds them already.")
+        context.out.line("They have expired, or the store has them already.")
     elif restored < records:
-        desk.out.line("The others have expired, or the store holds them already.")
-    desk.out.document(
+        context.out.line("The others have expired, or the store has them already.")
+    context.out.document(
         {
-            "target": desk.target.where,
-            **about(whole.stored.name, whole.stored.size_bytes),
+            "target": context.target.where,
+            **snapshot_fields(whole.stored.name, whole.stored.size_bytes),
             "records": records,
             "restored": restored,
-            "seconds": round(desk.reactor.seconds() - began, 3),
-            "warnings": desk.out.warnings,
+            "seconds": round(context.reactor.seconds() - began, 3),
+            "warnings": context.out.warnings,
         }
     )
     return Status.OK if restored else Status.FAULT
 
 
-async def _chosen(desk: Desk, text: str | None) -> CheckedSnapshot:
-    """Return the snapshot of that name if it is whole, or else what a mirror would take."""
-    desk.target.doing = "Checking"
+async def _chosen(context: SnapshotContext, text: str | None) -> CheckedSnapshot:
+    """Return the snapshot with that name if it is usable, or else the one a mirror would use."""
+    context.target.task = "Checking"
     if text is not None:
-        stored = await desk.named(text)
-        return CheckedSnapshot(stored, await desk.repository.check_usable(stored))
-    await desk.listing()
-    found = await desk.repository.newest_usable(
-        snapshot_owner(desk.settings, desk.repository.codec)
+        stored = await context.find(text)
+        return CheckedSnapshot(stored, await context.repository.check_usable(stored))
+    await context.listing()
+    found = await context.repository.newest_usable(
+        snapshot_owner(context.settings, context.repository.codec)
     )
     if found is None:
-        raise CommandError("no-snapshot", f"{desk.target.where}: there is no usable snapshot")
+        raise CommandError("no-snapshot", f"{context.target.where}: there is no usable snapshot")
     return found
 
 
-async def _put_back(desk: Desk, archive: Any, whole: CheckedSnapshot) -> int:
-    if not await archive.acquire_lease(RESTORE, desk.replica, LEASE_S):
-        raise CommandError("lease", "another replica has the lease: it fills the store now")
+async def _restore_with_lease(
+    context: SnapshotContext, archive: Any, whole: CheckedSnapshot
+) -> int:
+    if not await archive.acquire_lease(RESTORE, context.replica, LEASE_S):
+        raise CommandError("lease", "another replica has the lease: it restores the store now")
     try:
         return await run_with_lease(
-            desk.reactor, archive, RESTORE, desk.replica, _fill(desk, archive, whole)
+            context.reactor, archive, RESTORE, context.replica, _restore(context, archive, whole)
         )
     finally:
-        with suppress(RedisUnavailableError):
-            await archive.release_lease(RESTORE, desk.replica)
+        await release(archive, RESTORE, context.replica)
 
 
-async def _fill(desk: Desk, archive: Any, whole: CheckedSnapshot) -> int:
-    restored = await restore_records(archive, desk.repository, whole)
+async def _restore(context: SnapshotContext, archive: Any, whole: CheckedSnapshot) -> int:
+    restored = await restore_records(archive, context.repository, whole)
     if restored:
         await archive.mark_filled()
     return restored

@@ -1,4 +1,4 @@
-"""A mirror's figures as tables of words, whoever shows them."""
+"""The status document as tables of text."""
 
 from __future__ import annotations
 
@@ -17,54 +17,55 @@ _OUTCOMES: Final = (
 )
 _QUANTILES: Final = ("p50", "p90", "p95", "p99")
 _WINDOWS: Final = (("5m", "5 min"), ("1h", "hour"))
-_TIMED: Final = (("requests", "requests"), ("github", "GitHub"), ("store", "store adds"))
+_TIMED: Final = (("requests", "requests"), ("github", "GitHub"), ("store", "store"))
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _MINUTE_S: Final = 60
 _MINUTES: Final = 60
 
-Figures = Mapping[str, Any]
+#: A status document; see docs/status.rst.
+StatusFields = Mapping[str, Any]
 Row = tuple[str, ...]
 
 
 @frozen
 class Section:
-    """A table; the columns numbered in *right* end in line. *nothing*: said if it is empty."""
+    """A table; the columns numbered in *right* are right-aligned. *empty* replaces no rows."""
 
     title: str
     header: Row
     rows: Sequence[Row]
     right: tuple[int, ...] = ()
-    nothing: str = ""
+    empty: str = ""
 
 
 @frozen
-class Board:
-    """All that is shown: a line, and tables; *left* ones of what happens, *right* ones of whom."""
+class StatusView:
+    """A headline and tables: totals on the *left*, users on the *right*, paths *below*."""
 
-    head: str
+    headline: str
     left: Sequence[Section]
     right: Sequence[Section]
     below: Section
 
 
-def board(figures: Figures) -> Board:
-    """Return what is shown of a mirror's figures.
+def status_view(status: StatusFields) -> StatusView:
+    """Return the tables of a status document.
 
-    Raises `LookupError`, `TypeError`, `ValueError` or `AttributeError` where they are not such.
+    Raises `LookupError`, `TypeError`, `ValueError` or `AttributeError` for another document.
     """
-    return Board(
-        _head(figures),
-        (_quota(figures), _outcomes(figures), _latencies(figures), _state(figures)),
-        (_users(figures), _stops(figures), _remaining(figures)),
-        _paths(figures),
+    return StatusView(
+        _headline(status),
+        (_quota(status), _outcomes(status), _latencies(status), _state(status)),
+        (_users(status), _limits(status), _remaining(status)),
+        _paths(status),
     )
 
 
-def sparkline(figures: Figures) -> str:
-    """Return how many requests there were in each minute of the last hour, as bars of a line."""
+def sparkline(status: StatusFields) -> str:
+    """Return the requests in each minute of the last hour as a line of bars."""
     slots = [0] * _MINUTES
-    last = int(figures["at"] // _MINUTE_S)
-    for minute in figures["hour"]["minutes"]:
+    last = int(status["at"] // _MINUTE_S)
+    for minute in status["hour"]["minutes"]:
         ago = last - int(minute["at"] // _MINUTE_S)
         if 0 <= ago < _MINUTES:
             slots[-1 - ago] += sum(minute["outcomes"].values())
@@ -72,7 +73,7 @@ def sparkline(figures: Figures) -> str:
     return "".join(_BARS[(len(_BARS) - 1) * n // most] if n else " " for n in slots)
 
 
-# Words.
+# Cells of tables.
 
 
 def _count(number: int | None) -> str:
@@ -107,82 +108,88 @@ def _word(text: object) -> str:
 # Tables.
 
 
-def _head(figures: Figures) -> str:
-    sharing = "on" if figures["sharing"]["enabled"] else "off"
-    up = text_format.period(figures["at"] - figures["started_at"])
+def _headline(status: StatusFields) -> str:
+    sharing = "on" if status["sharing"]["enabled"] else "off"
+    up = text_format.period(status["at"] - status["started_at"])
     return (
-        f"{_word(figures['replica'])}: {_word(figures['state'])}, version "
-        f"{_word(figures['version'])}, up {up}, {_count(figures['in_flight'])} in flight, "
+        f"{_word(status['replica'])}: {_word(status['state'])}, version "
+        f"{_word(status['version'])}, up {up}, {_count(status['in_flight'])} in flight, "
         f"sharing {sharing}"
     )
 
 
-def _quota(figures: Figures) -> Section:
+def _quota(status: StatusFields) -> Section:
     rows = [
         (
             name,
-            *(_count(told[each]) for each in ("saved", "spent")),
-            _percent(told["saved"], told["saved"] + told["spent"]),
+            *(_count(quota[each]) for each in ("saved", "spent")),
+            _percent(quota["saved"], quota["saved"] + quota["spent"]),
         )
-        for name, told in (("last hour", figures["hour"]), ("in all", figures["quota"]))
+        for name, quota in (("last hour", status["hour"]), ("total", status["quota"]))
     ]
     return Section("Quota", ("", "SAVED", "SPENT", "FREE"), rows, (1, 2, 3))
 
 
-def _outcomes(figures: Figures) -> Section:
-    hour, in_all = figures["hour"]["outcomes"], figures["requests"]["outcomes"]
-    names = [*(name for name in _OUTCOMES if name in in_all), *sorted({*in_all} - {*_OUTCOMES})]
-    rows = [(_word(name), _count(hour.get(name, 0)), _count(in_all[name])) for name in names]
-    return Section("Requests", ("OUTCOME", "HOUR", "IN ALL"), rows, (1, 2), "none yet")
+def _outcomes(status: StatusFields) -> Section:
+    hour, total = status["hour"]["outcomes"], status["requests"]["outcomes"]
+    names = [*(name for name in _OUTCOMES if name in total), *sorted({*total} - {*_OUTCOMES})]
+    rows = [(_word(name), _count(hour.get(name, 0)), _count(total[name])) for name in names]
+    return Section("Requests", ("OUTCOME", "HOUR", "TOTAL"), rows, (1, 2), "none yet")
 
 
-def _latencies(figures: Figures) -> Section:
+def _latencies(status: StatusFields) -> Section:
     rows = []
     for key, name in _TIMED:
         for window, length in _WINDOWS:
-            told = figures["latencies"][key][window]
-            times = (_milliseconds(told[each]) for each in _QUANTILES)
-            rows.append((name, length, *times, _count(told["count"])))
-    header = ("WHAT", "LAST", "P50", "P90", "P95", "P99", "COUNT")
+            latency = status["latencies"][key][window]
+            times = (_milliseconds(latency[each]) for each in _QUANTILES)
+            rows.append((name, length, *times, _count(latency["count"])))
+    header = ("LATENCY OF", "LAST", "P50", "P90", "P95", "P99", "COUNT")
     return Section("Latencies, in milliseconds", header, rows, (2, 3, 4, 5, 6))
 
 
-def _state(figures: Figures) -> Section:
-    github, store = figures["github"], figures["store"]
+def _state(status: StatusFields) -> Section:
+    github, store = status["github"], status["store"]
     page = github["page"]
-    said = "" if page is None else f"; its status page: {_word(page['status'] or 'not read yet')}"
+    page_text = (
+        "" if page is None else f"; its status page: {_word(page['status'] or 'not fetched yet')}"
+    )
     rows: list[Row] = [
-        ("GitHub", ("up" if github["available"] else "away") + said),
-        ("store", f"{_word(store['backend'])}, {'up' if store['available'] else 'away'}"),
+        ("GitHub", ("available" if github["available"] else "unavailable") + page_text),
+        (
+            "store",
+            f"{_word(store['backend'])}, {'available' if store['available'] else 'unavailable'}",
+        ),
     ]
     breaker = store["breaker"]
     if breaker is not None:
-        closed = [word for word in ("reading", "writing") if not breaker[word]]
-        rows.append(("breaker", f"open for {' and '.join(closed)}" if closed else "closed"))
+        failing = [word for word in ("reading", "writing") if not breaker[word]]
+        state = f"open for {' and '.join(failing)}" if failing else "closed"
+        rows.append(("circuit breaker", state))
     for each in store["stores"]:
         size = _UNKNOWN if each["bytes"] is None else text_format.size(each["bytes"])
         records = each["representations"]
-        beside = "" if records is None else f", {text_format.count(records, 'representation')}"
-        gone = f", {_count(each['evictions'])} evicted"
-        rows.append((f"in {_word(each['store'])}", size + beside + gone))
-    rows += _snapshots(figures)
+        count = "" if records is None else f", {text_format.count(records, 'representation')}"
+        evicted = f", {_count(each['evictions'])} evicted"
+        rows.append((f"in {_word(each['store'])}", size + count + evicted))
+    rows += _snapshots(status)
     return Section("State", ("", ""), rows)
 
 
-def _snapshots(figures: Figures) -> list[Row]:
-    told, now = figures["snapshots"], figures["at"]
-    if told is None:
-        return [("snapshots", "none are made")]
-    due = told["next_at"]
-    soon = "being saved" if due is None else f"next {_left(due, now, 'now')}"
-    failures = told["save"]["failures"] + told["restore"]["failures"]
-    rows: list[Row] = [("saved", f"{_ago(told['save']['at'], now)}, {soon}")]
-    restored = "under way" if told["filling"] else _ago(told["restore"]["at"], now)
+def _snapshots(status: StatusFields) -> list[Row]:
+    snapshots, now = status["snapshots"], status["at"]
+    if snapshots is None:
+        return [("snapshots", "not configured")]
+    due = snapshots["next_at"]
+    upcoming = "in progress" if due is None else f"next {_left(due, now, 'now')}"
+    failures = snapshots["save"]["failures"] + snapshots["restore"]["failures"]
+    rows: list[Row] = [("saved", f"{_ago(snapshots['save']['at'], now)}, {upcoming}")]
+    restored = "in progress" if snapshots["filling"] else _ago(snapshots["restore"]["at"], now)
     rows.append(("restored", f"{restored}, {text_format.count(failures, 'failure')}"))
     return rows
 
 
-def _users(figures: Figures) -> Section:
+def _users(status: StatusFields) -> Section:
     rows = [
         (
             _word(each["user"]),
@@ -190,39 +197,39 @@ def _users(figures: Figures) -> Section:
             _count(each["spent"]),
             _percent(each["saved"], each["saved"] + each["spent"]),
         )
-        for each in figures["quota"]["users"]
+        for each in status["quota"]["users"]
     ]
     return Section("Users", ("USER", "SAVED", "SPENT", "FREE"), rows, (1, 2, 3), "none yet")
 
 
-def _stops(figures: Figures) -> Section:
+def _limits(status: StatusFields) -> Section:
     rows = [
         (
             _word(each["user"]),
             f"{_word(each['kind'])} {_word(each['resource'] or '')}".rstrip(),
-            _left(each["until"], figures["at"], "over"),
+            _left(each["until"], status["at"], "over"),
         )
-        for each in figures["stops"]
+        for each in status["stops"]
     ]
-    return Section("Limits in force", ("USER", "LIMIT", "ENDS"), rows, (2,), "nobody is stopped")
+    return Section("Limits in force", ("USER", "LIMIT", "ENDS"), rows, (2,), "none")
 
 
-def _remaining(figures: Figures) -> Section:
+def _remaining(status: StatusFields) -> Section:
     rows = [
         (
             _word(each["user"]),
             _word(each["resource"]),
             _count(each["remaining"]),
-            _left(each["resets_at"], figures["at"], "full again"),
+            _left(each["resets_at"], status["at"], "reset"),
         )
-        for each in figures["quota"]["remaining"]
+        for each in status["quota"]["remaining"]
     ]
     header = ("USER", "RESOURCE", "LEFT", "RESETS")
-    return Section("Quota left", header, rows, (2, 3), "not told of any yet")
+    return Section("Quota left", header, rows, (2, 3), "none yet")
 
 
-def _paths(figures: Figures) -> Section:
+def _paths(status: StatusFields) -> Section:
     rows = [
-        (_percent(each["share"], 1), _word(each["path"])) for each in figures["paths"]["busiest"]
+        (_percent(each["share"], 1), _word(each["path"])) for each in status["paths"]["busiest"]
     ]
     return Section("Busiest paths", ("SHARE", "PATH"), rows, (0,), "none yet")

@@ -1,4 +1,4 @@
-"""A mirror's figures on a whole terminal, until nobody looks any more."""
+"""The status of a mirror on the full screen of a terminal."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ghmirror_tw.cli.status_tables import Board, Section
+from ghmirror_tw.cli.status_tables import Section, StatusView
 
-#: How many rows of a table are shown, so that all tables are seen.
+#: The most rows of a table, so that all tables fit.
 _ROWS: Final = 9
-#: From so many columns on, there are tables beside each other.
+#: The width from which tables are shown in two columns.
 _WIDE: Final = 100
 
 
 @define(eq=False)
 class Screen:
-    """Shows one board after the other."""
+    """Shows a status view until the next one."""
 
     live: Live
 
     @classmethod
     @contextmanager
     def open(cls) -> Iterator[Self]:
-        """Take the terminal, and give it back as it was."""
+        """Use the alternate screen of the terminal, and restore the terminal at the end."""
         console = Console(highlight=False)
         with Live(console=console, screen=True, auto_refresh=False) as live:
             yield cls(live)
 
-    def show(self, board: Board, bars: str, trouble: str) -> None:
-        """Draw a board; *trouble*: why it is not of now."""
+    def show(self, view: StatusView, bars: str, problem: str) -> None:
+        """Draw a view; *problem* is shown if it is not current."""
         console = self.live.console
-        head = Text(board.head, style="bold")
-        if trouble:
-            head.append(f"\n{trouble}", style="bold red")
+        head = Text(view.headline, style="bold")
+        if problem:
+            head.append(f"\n{problem}", style="bold red")
         requests = Text(f"\nrequests a minute, for an hour  {bars}\n", style="cyan")
-        columns: list[Any] = [_stack(board.left), _stack(board.right)]
+        columns: list[Any] = [_stack(view.left), _stack(view.right)]
         if console.width >= _WIDE:
             grid = Table.grid(expand=True, padding=(0, 2))
             grid.add_column(ratio=1)
             grid.add_column(ratio=1)
             grid.add_row(*columns)
             columns = [grid]
-        self.live.update(Group(head, requests, *columns, _drawn(board.below)), refresh=True)
+        self.live.update(Group(head, requests, *columns, _draw(view.below)), refresh=True)
 
 
 def _stack(sections: Sequence[Section]) -> Group:
-    return Group(*map(_drawn, sections))
+    return Group(*map(_draw, sections))
 
 
-def _drawn(section: Section) -> Group:
-    """Return a table as it is drawn: its title, and not more than some of its rows."""
+def _draw(section: Section) -> Group:
+    """Return the title of a table and its first rows."""
     title = Text(section.title, style="bold")
     if not section.rows:
-        return Group(title, Text(f"{section.nothing}\n", style="dim"))
+        return Group(title, Text(f"{section.empty}\n", style="dim"))
     table = Table.grid(padding=(0, 2, 0, 0))
     for number, name in enumerate(section.header):
         justify: Any = "right" if number in section.right else "left"

@@ -1,4 +1,4 @@
-"""How numbers, moments and tables look to people, and moments to programs."""
+"""Numbers, times and tables as text for people, and times for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PERIODS: Final = ((_DAY_S, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def size(size_bytes: int) -> str:
-    """Return a number of bytes in words, such as ``12.3 MiB``."""
+    """Return a number of bytes as text, such as ``12.3 MiB``."""
     amount = float(size_bytes)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if round(amount, 1) < _STEP:
@@ -23,12 +23,12 @@ def size(size_bytes: int) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """Return how many there are of *what*, which takes an s where it isn't one."""
+    """Return the number with the noun *what*, in the plural if it is not one."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def period(seconds: float) -> str:
-    """Return a duration as options are written, in its two largest units."""
+    """Return a duration in the format of options, with its two largest units."""
     parts, rest = [], round(seconds)
     for length, unit in _PERIODS:
         number, rest = divmod(rest, length)
@@ -38,20 +38,20 @@ def period(seconds: float) -> str:
 
 
 def moment(at_ms: int) -> str:
-    """Return a time (ms since the epoch) in words."""
+    """Return a time (ms since the epoch) for people."""
     return f"{_EPOCH + timedelta(milliseconds=at_ms):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def timestamp(at_ms: int) -> str:
-    """Return a time (ms since the epoch) as RFC 3339 has it."""
+    """Return a time (ms since the epoch) in the format of RFC 3339."""
     at = _EPOCH + timedelta(milliseconds=at_ms)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Return lines with *rows* in columns; those numbered in *right* end in line.
+    """Return lines with *rows* in columns; those numbered in *right* are right-aligned.
 
-    Nothing is ever cut off or wrapped: what is read by programs is as wide as it has to be.
+    Lines are neither cut off nor wrapped, since programs read them as well.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

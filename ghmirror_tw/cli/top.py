@@ -1,4 +1,4 @@
-"""`ghmirror top`: the figures of a mirror's status page in a terminal."""
+"""`ghmirror top`: shows the status document of a mirror in a terminal."""
 
 from __future__ import annotations
 
@@ -11,73 +11,73 @@ from typing import Any, NoReturn
 from twisted.internet.task import deferLater
 
 from ghmirror_tw.cli import text_format
-from ghmirror_tw.cli.admin_client import StatusAnswer, place_of
-from ghmirror_tw.cli.commands import explaining
-from ghmirror_tw.cli.exit_status import CommandError, Status
-from ghmirror_tw.cli.output import Output
-from ghmirror_tw.cli.run_in_reactor import run
-from ghmirror_tw.cli.status_tables import Board, Section, board, sparkline
+from ghmirror_tw.cli.admin_client import StatusClient, admin_address
+from ghmirror_tw.cli.output import CommandError, Output, Status
+from ghmirror_tw.cli.run import command_errors, run_in_reactor
+from ghmirror_tw.cli.status_tables import Section, StatusView, sparkline, status_view
 from ghmirror_tw.config.settings_loader import read_settings
 
 
-def look(path: str | None, url: str | None, out: Output, interval_s: float, *, once: bool) -> int:
-    """Show the figures: on a terminal until it is ended, elsewhere once."""
-    with explaining(out):
-        place = place_of(url, read_settings(path))
-        lasts = not once and not out.as_json and _can_draw()
+def show_status(
+    path: str | None, url: str | None, out: Output, interval_s: float, *, once: bool
+) -> int:
+    """Show the status: on a terminal until it is interrupted, elsewhere once."""
+    with command_errors(out):
+        address = admin_address(url, read_settings(path))
+        continuous = not once and not out.as_json and _has_screen()
 
         async def work(reactor: Any) -> Status:
-            asked = StatusAnswer(reactor, place)
-            figures = await asked.figures()
-            if lasts:
-                await _watch(reactor, asked, figures, interval_s)
-            with _understood(asked):
-                _print(board(figures), out)
-            out.document(figures)
+            client = StatusClient(reactor, address)
+            status = await client.fetch()
+            if continuous:
+                await _watch(reactor, client, status, interval_s)
+            with _document_errors(client):
+                _print(status_view(status), out)
+            out.document(status)
             return Status.OK
 
         try:
-            return run(work, out, at_once=True)
+            return run_in_reactor(work, out, announce=False)
         except CommandError as error:
-            if lasts and error.code == "interrupted":  # as it is meant to end
+            if continuous and error.code == "interrupted":  # the usual end
                 return error.status
             raise
 
 
-def _can_draw() -> bool:
+def _has_screen() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager
-def _understood(asked: StatusAnswer) -> Iterator[None]:
-    """Say of figures that are none of ours that they are not."""
+def _document_errors(client: StatusClient) -> Iterator[None]:
+    """Convert exceptions of tables to the error of a mirror of another version."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        text = f"{asked.place.name}: its figures are not those of a mirror of this version"
+        text = f"{client.address.name}: the status document is of another version of the mirror"
         raise CommandError("mirror", text, Status.UNREACHABLE) from error
 
 
-async def _watch(reactor: Any, asked: StatusAnswer, figures: Any, interval_s: float) -> NoReturn:
-    """Show what there is now and then, until it is cancelled."""
-    from ghmirror_tw.cli.terminal_screen import Screen  # noqa: PLC0415 - it takes a while, for terminals only
+async def _watch(reactor: Any, client: StatusClient, status: Any, interval_s: float) -> NoReturn:
+    """Show the status at an interval until it is cancelled."""
+    from ghmirror_tw.cli.terminal_screen import Screen  # noqa: PLC0415 - rich loads slowly
 
-    trouble = ""
+    problem = ""
     with Screen.open() as screen:
         while True:
-            with _understood(asked):
-                screen.show(board(figures), sparkline(figures), trouble)
+            with _document_errors(client):
+                screen.show(status_view(status), sparkline(status), problem)
             await deferLater(reactor, interval_s)
             try:
-                figures, trouble = await asked.figures(), ""
+                status, problem = await client.fetch(), ""
             except CommandError as error:
-                seen = text_format.moment(round(figures["at"] * 1000))
-                trouble = f"What is shown is of {seen}. {error.message}"
+                shown = text_format.moment(round(status["at"] * 1000))
+                problem = f"Not current: status of {shown}. {error.message}"
 
 
-def _print(shown: Board, out: Output) -> None:
-    out.line(shown.head)
-    for section in (*shown.left, *shown.right, shown.below):
+def _print(view: StatusView, out: Output) -> None:
+    out.line(view.headline)
+    for section in (*view.left, *view.right, view.below):
         out.line("")
         for line in _lines(section):
             out.line(line)
@@ -85,6 +85,6 @@ def _print(shown: Board, out: Output) -> None:
 
 def _lines(section: Section) -> list[str]:
     if not section.rows:
-        return [f"{section.title}: {section.nothing}"]
+        return [f"{section.title}: {section.empty}"]
     header = [section.header] if any(section.header) else []
     return [section.title, *text_format.table([*header, *section.rows], section.right)]

@@ -30,7 +30,7 @@ OTHERS: Final = {
     "ghmirror_tw.config.ini_file:parse_ini": "configuration",
     "ghmirror_tw.config.file_kinds:read_secret": "configuration",
     "ghmirror_tw.config.file_kinds:read_text": "configuration",
-    "ghmirror_tw.cli.context:open_desk": "opens a store",
+    "ghmirror_tw.cli.snapshot_context:open_context": "opens a store",
     "ghmirror_tw.config.settings_loader:read_settings": "configuration",
     "ghmirror_tw.upstream.proxy_tunnel:_TunnelProtocol.dataReceived": "passes on to `Proxy.opened`",
     "ghmirror_tw.upstream.upstream_content:UpstreamContent.dataReceived": "gathers content",

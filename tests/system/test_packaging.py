@@ -102,7 +102,7 @@ def test_every_command_runs(installed: Installed) -> None:
 
 def test_the_command_works(installed: Installed) -> None:
     """With all that it needs, and beside nothing of the tree: it reads what is in a directory."""
-    assert installed.run("ghmirror", "check-config") == "It can be used.\n"
+    assert installed.run("ghmirror", "check-config") == "Valid.\n"
     kept = installed.elsewhere / "kept"
     kept.mkdir()
     config = installed.elsewhere / "ghmirror.ini"

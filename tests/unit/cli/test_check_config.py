@@ -9,7 +9,7 @@ from tests.unit.cli.command import Operator
 def test_a_good_one(operator: Operator) -> None:
     """Nothing is said but that it's good, and that is status 0."""
     ended = operator.run("check-config")
-    assert (ended.status, ended.out, ended.err) == (0, "It can be used.\n", "")
+    assert (ended.status, ended.out, ended.err) == (0, "Valid.\n", "")
     assert operator.run("check-config", "--json").json == {
         "valid": True,
         "faults": [],
@@ -34,7 +34,7 @@ def test_all_faults_at_once(operator: Operator) -> None:
     ended = operator.run("check-config")
     assert (ended.status, ended.err) == (1, "")
     lines = ended.out.splitlines()
-    assert lines[-1] == f"It can't be used: {len(lines) - 1} faults."
+    assert lines[-1] == f"Not valid: {len(lines) - 1} faults."
     for start in (
         "fault: [server] lisen: unknown option; did you mean listen?",
         "fault: [cache] backend: 'disk' is not one of the choices",
@@ -67,7 +67,7 @@ def test_warnings_are_no_faults(operator: Operator) -> None:
         "warning: environment variable GHMIRROR_PORT is not an option; it is ignored",
         f"warning: {SHORT}",
         "warning: [redis] pool_size: not used while [cache] backend is memory",
-        "It can be used.",
+        "Valid.",
     ]
     assert len(operator.run("check-config", "--json").json["warnings"]) == 3
 
@@ -123,5 +123,5 @@ def test_no_target_no_snapshots(operator: Operator) -> None:
         ended = operator.run("snapshot", *command)
         assert (ended.status, ended.out) == (2, "")
         assert ended.err == (
-            "error: [snapshot] target: it is empty; expected where snapshots are kept\n"
+            "error: [snapshot] target: it is empty; expected a directory or bucket for snapshots\n"
         )

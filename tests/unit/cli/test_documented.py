@@ -7,15 +7,14 @@ from textwrap import dedent
 
 import pytest
 
-from ghmirror_tw.cli import commands, context
-from ghmirror_tw.cli.exit_status import CommandError, Status
-from ghmirror_tw.cli.output import Output
+from ghmirror_tw.cli import check_config, run, snapshot_context
+from ghmirror_tw.cli.output import CommandError, Output, Status
 from ghmirror_tw.snapshots.snapshot_errors import SnapshotError, UnusableError
 from tests.harness.running import ROOT
 from tests.unit.cli.command import Operator
 
 PAGE = (ROOT / "docs" / "command.rst").read_text()
-SOURCES = "".join(path.read_text() for path in (ROOT / "ghmirror_tw" / "ctl").glob("*.py"))
+SOURCES = "".join(path.read_text() for path in (ROOT / "ghmirror_tw" / "cli").glob("*.py"))
 
 
 def test_the_example_is_what_is_printed(operator: Operator) -> None:
@@ -34,19 +33,19 @@ def test_all_codes_are_documented() -> None:
     """Those of errors, with their status, and those of snapshots that are not whole."""
     documented = dict(re.findall(r"^``([a-z-]+)``[ …]+([0-9]+) ", PAGE, re.MULTILINE))
     used = set(re.findall(r"CommandError\(\s*\"([a-z-]+)\"", SOURCES))
-    used |= {code for _, code, _ in context._TOLD}
+    used |= {code for _, code, _ in run._ERRORS}
     assert used <= {*documented}
     assert {*documented} <= {*used, "truncated"}
-    for _, code, status in context._TOLD:
+    for _, code, status in run._ERRORS:
         assert documented[code] == str(int(status))
-    for word in {*context._WORDS.values(), "gone"}:
+    for word in {*run._SNAPSHOT_CODES.values(), "gone"}:
         assert f"``{word}``" in PAGE
 
 
 def test_each_fault_of_a_snapshot_has_a_word() -> None:
     """A new one gets one, too."""
     kinds = {*SnapshotError.__subclasses__(), *UnusableError.__subclasses__()}
-    assert {*context._WORDS} == kinds - {UnusableError}
+    assert {*run._SNAPSHOT_CODES} == kinds - {UnusableError}
 
 
 def test_a_fault_of_our_own_is_told_without_secrets(
@@ -57,12 +56,15 @@ def test_a_fault_of_our_own_is_told_without_secrets(
     def fail(_path: object) -> None:
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr(commands, "read_settings", fail)
+    for module in (check_config, snapshot_context):
+        monkeypatch.setattr(module, "read_settings", fail)
     for verbose in (False, True):
         out = Output(as_json=True, verbose=verbose)
         for act in (
-            lambda out=out: commands.check_config(None, out),
-            lambda out=out: commands.with_desk(None, out, lambda _: pytest.fail("it goes on")),
+            lambda out=out: check_config.check_config(None, out),
+            lambda out=out: snapshot_context.run_with_context(
+                None, out, lambda _: pytest.fail("called")
+            ),
         ):
             with pytest.raises(CommandError) as caught:
                 act()

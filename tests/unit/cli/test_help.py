@@ -111,6 +111,6 @@ def test_nothing_heavy_is_loaded_for_words(program: str) -> None:
 
 def test_a_directory_needs_no_boto3() -> None:
     """It takes a third of a second to load."""
-    loaded = loaded_by("import ghmirror_tw.cli.commands, ghmirror_tw.cli.save_and_restore")
+    loaded = loaded_by("import ghmirror_tw.cli.snapshot_context, ghmirror_tw.cli.save_and_restore")
     assert "ghmirror_tw.wiring.snapshot_parts" in loaded
     assert not loaded & {"boto3", "botocore"}

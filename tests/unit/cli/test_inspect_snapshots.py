@@ -85,7 +85,7 @@ def test_a_directory_that_is_not_there(operator: Operator, kept: Path, command: 
     """May be a disk that is not mounted: a line, status 3, and it isn't made."""
     ended = operator.run("snapshot", command)
     assert (ended.status, ended.out) == (3, "")
-    text = f"{kept.as_uri()}: there is no such directory; the first snapshot makes it"
+    text = f"{kept.as_uri()}: there is no such directory; the first snapshot creates it"
     assert ended.err == f"error: {text}\n"
     assert operator.run("snapshot", command, "--json").error == (3, "target", text)
     assert not kept.exists()
@@ -257,7 +257,7 @@ def test_what_is_in_one(operator: Operator, kept: Path) -> None:
         ("entries of recency lists", "3"),
         ("refusals of a key", "0"),
         ("of no known sort", "1"),
-        ("in all", "13"),
+        ("total", "13"),
     ]
     for secret in (SECRET, ALICE, BOB, "spam"):
         assert secret not in ended.out
@@ -306,7 +306,7 @@ def test_what_can_be_seen_of_a_damaged_one(operator: Operator, kept: Path) -> No
     ended = operator.run("snapshot", "show", NEWEST)
     assert ended.status == 1
     assert "\ndamaged  it ends without a trailer (at byte " in ended.out
-    assert "; it begins with:\n" in ended.out
+    assert "; its beginning has:\n" in ended.out
     told = operator.run("snapshot", "show", NEWEST, "--json")
     assert told.status == 1
     assert (told.json["whole"], told.json["header"]) == (False, None)

@@ -104,7 +104,7 @@ def test_a_store_without_records_is_not_saved(
     redis.ask("SET", OWN_MARK_KEY, "1")
     status, code, message = operator.run("snapshot", "save", "--json").error
     assert (status, code) == (1, "no-records")
-    assert message == "the store holds no records; no snapshot was written"
+    assert message == "the store has no records; no snapshot was written"
     assert [path.name for path in kept.iterdir()] == [old]
     assert not redis.ask("EXISTS", LEASES["save"])
 
@@ -127,12 +127,12 @@ def test_one_at_a_time(operator: Operator, kept: Path, redis: RedisServer) -> No
         redis.ask("SET", lease, "a mirror", "PX", "100000000")
     status, code, message = operator.run("snapshot", "save", "--json").error
     assert (status, code) == (1, "lease")
-    said = "another replica has the lease: it saves the store now, or has within 15m"
+    said = "another replica has the lease: it saves the store now, or has done so within 15m"
     assert message.startswith(f"{said}; the newest snapshot is {name}, ")
     assert [path.name for path in kept.iterdir()] == [name]
     status, code, message = operator.run("snapshot", "restore", "--json").error
     assert (status, code) == (1, "lease")
-    assert message == "another replica has the lease: it fills the store now"
+    assert message == "another replica has the lease: it restores the store now"
     assert keys_of(redis) == {OWN_MARK_KEY}
     assert {redis.ask("GET", lease) for lease in LEASES.values()} == {b"a mirror"}
 
@@ -160,7 +160,7 @@ def test_nothing_newer_is_replaced(operator: Operator, kept: Path, redis: RedisS
     assert ended.status == 0, ended.err
     assert ended.out == (
         f"Restored 6 of 7 records from {stored}\n"
-        "The others have expired, or the store holds them already.\n"
+        "The others have expired, or the store has them already.\n"
     )
     assert redis.ask("GET", b"ghmirror:" + name) == new
 
@@ -187,8 +187,7 @@ def test_a_restore_of_nothing_is_no_success(
     ended = operator.run("snapshot", "restore")
     assert ended.status == 1, ended.err
     assert ended.out == (
-        f"Restored 0 of 1 record from {stored}\n"
-        "They have expired, or the store holds them already.\n"
+        f"Restored 0 of 1 record from {stored}\nThey have expired, or the store has them already.\n"
     )
     told = operator.run("snapshot", "restore", "--json")
     assert (told.status, told.json["records"], told.json["restored"]) == (1, 1, 0)
@@ -207,7 +206,7 @@ def test_the_newest_that_is_whole(operator: Operator, kept: Path, redis: RedisSe
     put(kept, packed(some(5), "another"), "another", AT_MS + 1)
     ended = operator.run("snapshot", "restore", damaged)
     assert (ended.status, ended.out) == (1, "")
-    assert "error: the snapshot can't be used: it ends without a trailer" in ended.err
+    assert "error: the snapshot cannot be used: it ends without a trailer" in ended.err
     assert keys_of(redis) == set()
     ended = operator.run("snapshot", "restore", "--json")
     assert ended.status == 0, ended.err

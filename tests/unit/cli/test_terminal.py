@@ -201,7 +201,7 @@ def test_the_second_one_ends_it_at_once(operator: Operator) -> None:
         process = operator.start("snapshot", "list")
         server.held.wait()
         interrupt(process)
-        says(process, "Stopping; once more to end at once")
+        says(process, "Stopping; a second Ctrl-C ends the command")
         interrupt(process)
         ended = finish(process)
     assert ended.status == -signal.SIGINT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ghmirror_tw.cli import text_format
-from ghmirror_tw.cli.progress import Plain
+from ghmirror_tw.cli.output import ProgressLines
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_long_work_says_that_it_goes_on() -> None:
     """Every ten seconds, in percent, or in what is done where nobody knows of how much."""
     now = [0.0]
     said: list[str] = []
-    progress = Plain(said.append, lambda: now[0])
+    progress = ProgressLines(said.append, lambda: now[0])
     progress.begin("Reading", 4096)
     for at in (1.0, 9.9, 10.0, 11.0, 20.0):
         now[0] = at

@@ -14,9 +14,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from ghmirror_tw.cli.admin_client import TIMEOUT_S, AdminPlace, StatusAnswer, place_of
-from ghmirror_tw.cli.exit_status import CommandError
-from ghmirror_tw.cli.status_tables import board, sparkline
+from ghmirror_tw.cli.admin_client import TIMEOUT_S, AdminAddress, StatusClient, admin_address
+from ghmirror_tw.cli.output import CommandError
+from ghmirror_tw.cli.status_tables import sparkline, status_view
 from ghmirror_tw.config.settings import Settings
 from tests.harness.redis_servers import free_port
 from tests.page.scene import Scene, StandIn, busy, mirror_of
@@ -42,7 +42,7 @@ def url(scene: Scene) -> str:
     return scene.mirror.admin_url
 
 
-def test_once_it_prints_lines(operator: Operator, scene: Scene, url: str) -> None:
+def test_status_is_printed_as_lines(operator: Operator, scene: Scene, url: str) -> None:
     """Where there is no terminal: all the figures, as the mirror has them, without colours."""
     told = scene.figures
     ended = operator.run("top", "--url", url)
@@ -54,7 +54,7 @@ def test_once_it_prints_lines(operator: Operator, scene: Scene, url: str) -> Non
         assert any(line.startswith(title) for line in lines)
     words = [line.split() for line in lines]
     quota, requests = told["quota"], told["requests"]
-    assert ["in", "all", str(quota["saved"]), str(quota["spent"])] in [each[:4] for each in words]
+    assert ["total", str(quota["saved"]), str(quota["spent"])] in [each[:3] for each in words]
     for name, count in requests["outcomes"].items():
         assert [name, str(told["hour"]["outcomes"][name]), str(count)] in words
     for each in quota["users"]:
@@ -65,7 +65,7 @@ def test_once_it_prints_lines(operator: Operator, scene: Scene, url: str) -> Non
         assert any(line.endswith(f" {busiest['path']}") for line in lines)
 
 
-def test_json_is_what_the_mirror_says(operator: Operator, scene: Scene, url: str) -> None:
+def test_json_is_the_status_document(operator: Operator, scene: Scene, url: str) -> None:
     """As it stands, for scripts; a slash at the end of the URL does no harm."""
     told = operator.run("top", "--json", "--url", f"{url}/").json
     now = scene.figures
@@ -74,7 +74,7 @@ def test_json_is_what_the_mirror_says(operator: Operator, scene: Scene, url: str
         assert told[same] == now[same]
 
 
-def test_it_finds_the_mirror_of_the_configuration(
+def test_address_is_that_of_the_configuration(
     operator: Operator, scene: Scene, tmp_path: Path
 ) -> None:
     """By `admin_listen`, on a port or on a UNIX socket."""
@@ -105,16 +105,16 @@ def test_it_finds_the_mirror_of_the_configuration(
         ("", None),
     ],
 )
-def test_where_a_mirror_is_asked(listen: str, where: str | None) -> None:
+def test_address_of_admin_listen(listen: str, where: str | None) -> None:
     """As Twisted reads endpoints; where that does not tell it, the URL has to be given."""
     settings = Settings()
     object.__setattr__(settings.server, "admin_listen", (listen,) if listen else ())
     if where is None:
         with pytest.raises(CommandError) as caught:
-            place_of(None, settings)
+            admin_address(None, settings)
         assert (caught.value.code, caught.value.status) == ("no-url", 2)
     else:
-        assert place_of(None, settings).name == where
+        assert admin_address(None, settings).name == where
 
 
 @pytest.mark.parametrize(
@@ -132,24 +132,24 @@ def test_where_a_mirror_is_asked(listen: str, where: str | None) -> None:
         ("", None),
     ],
 )
-def test_what_is_a_url(given: str, url: str | None) -> None:
+def test_url_is_parsed(given: str, url: str | None) -> None:
     """What is none is refused, and not repeated."""
     if url is None:
         with pytest.raises(CommandError) as caught:
-            place_of(given, Settings())
+            admin_address(given, Settings())
         assert (caught.value.code, caught.value.status) == ("usage", 2)
         assert "hunter2" not in caught.value.message
     else:
-        assert place_of(given, Settings()).url == url
+        assert admin_address(given, Settings()).url == url
 
 
-def test_a_mirror_that_is_away(operator: Operator) -> None:
+def test_unreachable_mirror(operator: Operator) -> None:
     """Is said in a line, with where it was looked for, and status 3."""
     url = f"http://127.0.0.1:{free_port()}"
     ended = operator.run("top", "--url", url)
     assert (ended.status, ended.out) == (3, "")
     (line,) = ended.err.splitlines()
-    assert line.startswith(f"error: {url}: the mirror can't be asked: Connection was refused")
+    assert line.startswith(f"error: {url}: the mirror cannot be reached: Connection was refused")
     assert operator.run("top", "--json", "--url", f"{url}").error[:2] == (3, "mirror")
     https = operator.run("top", "--json", "--url", url.replace("http:", "https:"))
     assert https.error[:2] == (3, "mirror")
@@ -170,7 +170,7 @@ class _Other(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "<html>", '{"version": "9.0", "at": []}'])
-def test_what_is_no_mirror(operator: Operator, content: str) -> None:
+def test_response_of_another_program(operator: Operator, content: str) -> None:
     """Or one of another time: nothing is shown of it, and there is no traceback."""
     answering = type("Answering", (_Other,), {"content": content.encode()})
     with ThreadingHTTPServer(("127.0.0.1", 0), answering) as server:
@@ -193,15 +193,15 @@ def test_another_server_is_no_mirror(operator: Operator, scene: Scene) -> None:
 
 def test_a_name_that_the_mirror_does_not_expect() -> None:
     """The error names the option."""
-    asked = StatusAnswer(Clock(), AdminPlace("http://mirror:8081"))
+    asked = StatusClient(Clock(), AdminAddress("http://mirror:8081"))
     with pytest.raises(CommandError, match=r"http://mirror:8081: .* \[server\] admin_hosts"):
         asked._parsed(421, b"{}")
 
 
-def test_nobody_waits_for_ever() -> None:
+def test_response_has_a_timeout() -> None:
     """A mirror that takes the question and says nothing is away, too."""
     clock = Clock()
-    asked = StatusAnswer(clock, AdminPlace("http://mirror"))
+    asked = StatusClient(clock, AdminAddress("http://mirror"))
     cancelled: list[Any] = []
 
     class Silent:
@@ -209,16 +209,16 @@ def test_nobody_waits_for_ever() -> None:
             return Deferred(cancelled.append)
 
     asked._agent = Silent()
-    coming = Deferred.fromCoroutine(asked.figures())
+    coming = Deferred.fromCoroutine(asked.fetch())
     failed: list[Any] = []
     coming.addErrback(failed.append)
     clock.advance(TIMEOUT_S)
-    assert "does not answer within 10 s" in failed[0].value.message
+    assert "no response within 10 s" in failed[0].value.message
     assert len(cancelled) == 1
     assert clock.getDelayedCalls() == []
 
 
-def test_it_can_be_ended_while_it_waits(operator: Operator) -> None:
+def test_command_can_be_interrupted(operator: Operator) -> None:
     """At once, and with nothing said but that."""
     with holding() as server:
         process = operator.start("top", "--url", f"http://127.0.0.1:{server.port}")
@@ -231,7 +231,7 @@ def test_it_can_be_ended_while_it_waits(operator: Operator) -> None:
 # On a terminal.
 
 
-def test_it_lives(operator: Operator, scene: Scene, url: str) -> None:
+def test_screen_is_updated(operator: Operator, scene: Scene, url: str) -> None:
     """It changes with the mirror until Ctrl-C, and then leaves the terminal as it was."""
     arguments = ("top", "--url", url, "--interval", "0.5")
     with operator.terminal(*arguments, env={"COLUMNS": "160", "LINES": "70"}) as terminal:
@@ -258,7 +258,9 @@ def test_sigterm_gives_the_terminal_back(operator: Operator, url: str) -> None:
     assert BACK in ended.out
 
 
-def test_it_waits_for_a_mirror_that_stops(operator: Operator, scene: Scene) -> None:
+def test_last_status_is_shown_while_the_mirror_is_unreachable(
+    operator: Operator, scene: Scene
+) -> None:
     """What is left is marked with when it was; when the mirror is back, so are its figures."""
     listen = f"tcp:{free_port()}:interface=127.0.0.1"
     operator.configure({"server": {"admin_listen": listen}})
@@ -270,7 +272,7 @@ def test_it_waits_for_a_mirror_that_stops(operator: Operator, scene: Scene) -> N
     ):
         terminal.until("none yet")
         first.stop()
-        terminal.until("What is shown is of 20")
+        terminal.until("Not current: status of 20")
         with mirror_of(scene.github, sections) as second:
             Scene(scene.github, second).get("/user")
             terminal.until("/user")
@@ -279,7 +281,7 @@ def test_it_waits_for_a_mirror_that_stops(operator: Operator, scene: Scene) -> N
 
 
 @pytest.mark.parametrize("how", ["--once", "dumb"])
-def test_a_terminal_may_have_it_once(operator: Operator, url: str, how: str) -> None:
+def test_status_is_shown_once(operator: Operator, url: str, how: str) -> None:
     """Who asks for that, and who can't be drawn on, gets lines."""
     more = ("--once",) if how == "--once" else ()
     env = {"TERM": "dumb" if how == "dumb" else "xterm"}
@@ -289,7 +291,7 @@ def test_a_terminal_may_have_it_once(operator: Operator, url: str, how: str) -> 
     assert "Busiest paths" in ended.out
 
 
-def test_a_narrow_one_has_all_of_it_below_each_other(operator: Operator, url: str) -> None:
+def test_narrow_terminal_has_one_column(operator: Operator, url: str) -> None:
     """Nothing is left out but for want of lines."""
     env = {"COLUMNS": "60", "LINES": "120"}
     with operator.terminal("top", "--url", url, env=env) as terminal:
@@ -344,28 +346,28 @@ def with_everything(scene: Scene) -> Any:
 
 def state_of(told: Any) -> dict[str, str]:
     """Return the rows of the table of that name."""
-    (rows,) = (each.rows for each in board(told).left if each.title == "State")
+    (rows,) = (each.rows for each in status_view(told).left if each.title == "State")
     return {row[0]: row[1] for row in rows}
 
 
-def test_trouble_is_in_the_words(scene: Scene) -> None:
+def test_failures_are_shown(scene: Scene) -> None:
     """What is away, what failed, what is not known; and nothing of it can draw on a terminal."""
     told = with_everything(scene)
-    assert board(told).head.startswith("a\\x1b[31m\\nb: ready")
+    assert status_view(told).headline.startswith("a\\x1b[31m\\nb: ready")
     state = state_of(told)
     assert state == {
-        "GitHub": "away; its status page: major_outage",
-        "store": "redis, away",
-        "breaker": "open for writing",
+        "GitHub": "unavailable; its status page: major_outage",
+        "store": "redis, unavailable",
+        "circuit breaker": "open for writing",
         "in redis": "-, - evicted",
         "saved": "1m30s ago, next in 1m",
-        "restored": "under way, 2 failures",
+        "restored": "in progress, 2 failures",
     }
     told["store"]["breaker"]["writing"] = True
     told["snapshots"] |= {"next_at": None, "filling": False}
     state = state_of(told)
-    assert state["breaker"] == "closed"
-    assert state["saved"] == "1m30s ago, being saved"
+    assert state["circuit breaker"] == "closed"
+    assert state["saved"] == "1m30s ago, in progress"
     assert state["restored"] == "1m30s ago, 2 failures"
 
 

@@ -32,8 +32,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.cli.admin_client import AdminPlace, StatusAnswer
-from ghmirror_tw.cli.exit_status import CommandError
+from ghmirror_tw.cli.admin_client import AdminAddress, StatusClient
+from ghmirror_tw.cli.output import CommandError
 from ghmirror_tw.redis.address import Credentials
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.server_identity import ServerIdentityError, VerifiedTLS, names_host
@@ -254,7 +254,7 @@ class Places(TestCase):
 
         async def connect(host: str, port: int) -> None:
             with pytest.raises(CommandError):
-                await StatusAnswer(reactor, AdminPlace(f"https://{host}:{port}")).figures()
+                await StatusClient(reactor, AdminAddress(f"https://{host}:{port}")).fetch()
 
         with patch.dict(os.environ, {"SSL_CERT_FILE": str(self.ca_path)}):
             await self.each(connect)
