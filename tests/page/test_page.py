@@ -107,7 +107,7 @@ def seen(page: Page) -> Page:
     return page
 
 
-def test_the_figures_are_right(browser: Browser, scene: Scene) -> None:
+def test_page_shows_the_status_document(browser: Browser, scene: Scene) -> None:
     """What is read on the page is what the mirror says of itself."""
     told = scene.figures
     page = seen(browser.open(scene.url))
@@ -118,7 +118,7 @@ def test_the_figures_are_right(browser: Browser, scene: Scene) -> None:
     ]
     assert tiles["Spent"][0] == str(told["quota"]["spent"])
     assert tiles["Requests"][0] == str(told["requests"]["total"])
-    assert tiles["GitHub"][0] == "up"
+    assert tiles["GitHub"][0] == "available"
     assert tiles["Limits"][0] == "1 in force"
     outcomes = {row[0]: (row[2], row[3]) for row in table(page, "outcomes")}
     assert outcomes == {
@@ -158,7 +158,7 @@ def focused(page: Page) -> str:
     return text
 
 
-def test_they_change_by_themselves(browser: Browser, scene: Scene) -> None:
+def test_page_is_updated(browser: Browser, scene: Scene) -> None:
     """Nobody has to reload, or loses their place; nothing is blocked, or comes from elsewhere."""
     page = seen(browser.open(scene.url))
     page.press("Tab")
@@ -193,7 +193,7 @@ def test_no_text_becomes_a_script(browser: Browser, scene: Scene, attempt: str) 
     page.close()
 
 
-def test_nothing_gets_out(browser: Browser, scene: Scene) -> None:
+def test_page_cannot_send_data_elsewhere(browser: Browser, scene: Scene) -> None:
     """What is on the page can't be sent anywhere else, and no other page shows it in a frame."""
     page = seen(browser.open(scene.url))
     elsewhere = f"fetch('{scene.mirror.url}/zen', {{mode: 'no-cors'}})"
@@ -224,7 +224,7 @@ def test_hostile_paths_are_text(browser: Browser, scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read(browser: Browser, scene: Scene, scheme: str) -> None:
+def test_contrast_of_texts(browser: Browser, scene: Scene, scheme: str) -> None:
     """By day and by night: no text has less than 4.5 times the light of what is behind it."""
     page = seen(browser.open(scene.url, scheme=scheme))
     red, *_ = json.loads(
@@ -246,7 +246,7 @@ def test_it_fits(browser: Browser, scene: Scene, width: int) -> None:
     page.close()
 
 
-def test_it_needs_no_mouse(browser: Browser, scene: Scene) -> None:
+def test_page_can_be_used_by_keyboard(browser: Browser, scene: Scene) -> None:
     """All that can be used is reached in the order in which it is read, and used with Enter."""
     page = seen(browser.open(scene.url))
     order = []
@@ -254,7 +254,7 @@ def test_it_needs_no_mouse(browser: Browser, scene: Scene) -> None:
         page.press("Tab")
         order.append(focused(page))
     links = ["metrics", "status.json", "healthz", "readyz"]
-    assert order == ["Skip to the figures", *links, "As a table"]
+    assert order == ["Skip to the status", *links, "As a table"]
     page.press("Enter")
     page.until("document.querySelector('details').open")
     total = page.value(
@@ -265,7 +265,7 @@ def test_it_needs_no_mouse(browser: Browser, scene: Scene) -> None:
     page.close()
 
 
-def test_it_can_be_listened_to(browser: Browser, scene: Scene) -> None:
+def test_page_has_landmarks_and_names(browser: Browser, scene: Scene) -> None:
     """There are landmarks, all tables and the chart have names, and the chart is told in words."""
     page = seen(browser.open(scene.url))
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]
@@ -293,21 +293,21 @@ def test_it_can_be_listened_to(browser: Browser, scene: Scene) -> None:
     page.close()
 
 
-def test_nothing_yet_is_said_in_words(browser: Browser, quiet: Scene) -> None:
+def test_page_without_requests(browser: Browser, quiet: Scene) -> None:
     """Before anybody has asked, there is no figure that isn't one."""
     page = seen(browser.open(quiet.url))
     text = page.text
     for nonsense in ("NaN", "undefined", "null", "Infinity", "[object"):
         assert nonsense not in text
     assert "No requests yet." in text
-    assert "Nobody has asked anything yet." in text
-    assert "Nobody is stopped." in text
-    assert facts(page, "tiles")["Free of charge"] == ["\N{EN DASH}", "nothing asked yet"]
+    assert "None." in text
+    assert "No quota received yet." in text
+    assert facts(page, "tiles")["Free of charge"] == ["\N{EN DASH}", "no requests yet"]
     assert page.complaints == []
     page.close()
 
 
-def test_it_says_when_nobody_answers_any_more(
+def test_failed_requests_have_a_notice(
     browser: Browser, github: StandIn, quiet: Scene
 ) -> None:
     """What is left is marked as old, without moving; a mirror that comes back is shown again."""
@@ -317,7 +317,7 @@ def test_it_says_when_nobody_answers_any_more(
     quiet.mirror.stop()
     page.until("document.documentElement.classList.contains('late')")
     notice: Any = page.value("document.querySelector('[role=status]').textContent")
-    assert notice.startswith("The mirror does not answer. What is shown is of ")
+    assert notice.startswith("The mirror does not respond. Last update: ")
     assert page.value("document.getAnimations().length") == 0
     with mirror_of(github, {"server": {"admin_listen": at(port)}}) as back:
         ask(back.url, "/user", token="token0")
@@ -327,7 +327,7 @@ def test_it_says_when_nobody_answers_any_more(
     page.close()
 
 
-def test_who_has_no_scripts_is_told(browser: Browser, scene: Scene) -> None:
+def test_page_without_scripts_links_the_documents(browser: Browser, scene: Scene) -> None:
     """And where the figures are instead."""
     page = browser.open(scene.url, scripts=False)
     assert page.value("document.getElementById('figures').hidden") is True
@@ -339,10 +339,10 @@ def test_who_has_no_scripts_is_told(browser: Browser, scene: Scene) -> None:
     page.close()
 
 
-def test_what_cannot_be_shown_is_said(browser: Browser, scene: Scene) -> None:
+def test_invalid_document_has_a_notice(browser: Browser, scene: Scene) -> None:
     """Figures that make no sense are not passed off as a mirror that is away."""
     page = seen(browser.open(scene.url))
     page.value(f'window.fetch = async () => new Response(\'{{"version": "{__version__}"}}\')')
-    page.until("document.getElementById('notice').textContent.startsWith('These figures can')")
+    page.until("document.getElementById('notice').textContent.startsWith('This status cannot')")
     assert page.value("document.documentElement.classList.contains('late')") is False
     page.close()

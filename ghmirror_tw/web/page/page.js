@@ -1,28 +1,28 @@
-// Shows the figures of /status.json, and says so when they no longer come.
+// Shows the status document, /status.json, and a notice when it cannot be fetched.
 'use strict';
 
-const EVERY_MS = 2000; // from one answer, or none, to the next question
-const LATE_MS = 6000; // no answer within this is none
+const EVERY_MS = 2000; // between a response, or a failure, and the next request
+const LATE_MS = 6000; // the timeout of a response
 const MINUTES = 60;
 const STEP = 5;
 const ROWS = 12; // of each table by user
 const SVG = 'http://www.w3.org/2000/svg';
 
 const OUTCOMES = [
-  ['revalidated', '304 to its own validator'],
-  ['shared', '304 to what others had paid for'],
-  ['empty', '304 to an empty list'],
-  ['fresh', 'not asked again so soon'],
-  ['stale', 'GitHub did not say'],
-  ['miss', 'paid: nothing was known'],
-  ['changed', 'paid: it had changed'],
+  ['revalidated', '304 to the validator of its own response'],
+  ['shared', '304 to the validator of another response'],
+  ['empty', '304 to the validator of an empty list'],
+  ['fresh', 'stored response, not validated yet'],
+  ['stale', 'old response: GitHub could not be asked'],
+  ['miss', 'spent: no stored response'],
+  ['changed', 'spent: the response has changed'],
   ['pass', 'forwarded'],
-  ['error', "the mirror's own answer"],
+  ['error', "error response of the mirror"],
 ];
 
 const get = (id) => document.getElementById(id);
 
-// Numbers and times in words. Null is what is not known.
+// Numbers and times as text; null means unknown.
 
 const UNKNOWN = '–';
 const count = (n) => (n === null ? UNKNOWN : n.toLocaleString('en'));
@@ -64,9 +64,9 @@ function clock(s) {
 
 const seconds = (s) => (s < 10 ? `${s.toFixed(1)} s` : period(s));
 
-// What is shown changes only where it differs, so that nothing flickers or loses its focus.
+// Elements are changed only if their text differs, so that nothing flickers or loses the focus.
 
-function say(element, text) {
+function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -113,7 +113,7 @@ function put(element, cell, base) {
     element.dataset.over = told.over;
   }
   if (told.node) element.replaceChildren(told.node);
-  else if (told.until === undefined) say(element, told.text);
+  else if (told.until === undefined) setText(element, told.text);
 }
 
 function facts(list, rows) {
@@ -121,7 +121,7 @@ function facts(list, rows) {
   rows.forEach(([name, value], r) => {
     const row = list.children[r] || list.appendChild(make('div'));
     if (!row.firstChild) row.append(make('dt'), make('dd'));
-    say(row.firstChild, name);
+    setText(row.firstChild, name);
     put(row.lastChild, value, '');
   });
 }
@@ -131,29 +131,29 @@ function tiles(shown) {
   shown.forEach(([name, figure, beside, className], t) => {
     const tile = list.children[t] || list.appendChild(make('div'));
     if (!tile.firstChild) tile.append(make('dt'), make('dd', 'figure'), make('dd', 'beside'));
-    say(tile.children[0], name);
+    setText(tile.children[0], name);
     put(tile.children[1], { text: figure, class: className }, 'figure');
-    say(tile.children[2], beside);
+    setText(tile.children[2], beside);
   });
 }
 
 // The parts of the page.
 
-let ahead = 0; // how much the mirror's clock is ahead of ours, in seconds
+let ahead = 0; // how much the mirror's clock is ahead of the browser's, in seconds
 const now = () => Date.now() / 1000 + ahead;
 const ago = (at) => (at === null ? UNKNOWN : `${period(now() - at)} ago`);
 
 function showHead(figures) {
-  say(get('replica'), figures.replica);
+  setText(get('replica'), figures.replica);
   const state = get('state');
   state.hidden = false;
   put(state, { text: figures.state, class: figures.state === 'ready' ? 'good' : 'warn' }, 'pill');
   const { sharing } = figures;
-  const shares = sharing.enabled ? 'sharing on' : sharing.wanted ? 'sharing off for now' : 'sharing off';
-  say(get('about'), [
+  const shares = sharing.enabled ? 'sharing on' : sharing.wanted ? 'sharing suspended' : 'sharing off';
+  setText(get('about'), [
     `version ${figures.version}`,
     `up ${period(figures.at - figures.started_at)}`,
-    shares + (sharing.enabled && !sharing.lists ? ', one tag at a time' : ''),
+    shares + (sharing.enabled && !sharing.lists ? ', one entity-tag at a time' : ''),
     `${count(figures.in_flight)} in flight`,
   ].join(' · '));
   document.title = `${figures.replica} · ghmirror`;
@@ -167,26 +167,26 @@ function showTiles(figures) {
   tiles([
     ['Saved', count(quota.saved), `last hour ${count(hour.saved)}`],
     ['Spent', count(quota.spent), `last hour ${count(hour.spent)}${unusual(charges)}`],
-    ['Free of charge', percent(hour.saved, whole), whole ? 'of the last hour' : 'nothing asked yet'],
-    ['Requests', count(requests.total), `${count(figures.collapsed)} joined another`],
+    ['Free of charge', percent(hour.saved, whole), whole ? 'of the last hour' : 'no requests yet'],
+    ['Requests', count(requests.total), `${count(figures.collapsed)} joined another request`],
     ['p95 of requests', requested.count ? `${milliseconds(requested.p95)} ms` : UNKNOWN,
       `p50 ${milliseconds(requested.p50)}, last 5 min`],
-    ['GitHub', github.available ? 'up' : 'away', github.page ? githubPage(github.page) : 'by its answers',
+    ['GitHub', github.available ? 'available' : 'unavailable', github.page ? githubPage(github.page) : 'by its responses',
       github.available ? 'good' : 'bad'],
-    ['Store', store.backend, store.available ? 'can be used' : 'away',
+    ['Store', store.backend, store.available ? 'available' : 'unavailable',
       store.available ? 'good' : 'bad'],
-    ['Limits', limited, stops.length ? `next ends in ${clock(Math.min(...stops.map((s) => s.until)) - now())}` : 'nobody is stopped',
+    ['Limits', limited, stops.length ? `next expires in ${clock(Math.min(...stops.map((s) => s.until)) - now())}` : 'rate limits of GitHub',
       stops.length ? 'warn' : ''],
   ]);
 }
 
-// What should cost nothing, and what may have cost something; mostly there is neither.
+// Charged 304s and time-outs, which may have been charged; usually there are none.
 const unusual = (charges) => (charges.not_modified ? `, ${count(charges.not_modified)} for 304s` : '')
   + (charges.unknown ? `, ${count(charges.unknown)} timed out` : '');
 
-const githubPage = (page) => (page.status === null ? 'page not read yet' : page.status.replaceAll('_', ' '));
+const githubPage = (page) => (page.status === null ? 'page not fetched yet' : page.status.replaceAll('_', ' '));
 
-// The hour in slots of a minute; the last one is this minute.
+// The hour in slots of a minute; the last one is the current minute.
 function slots(figures) {
   const last = Math.floor(figures.at / 60);
   const made = Array.from({ length: MINUTES }, () => ({}));
@@ -211,13 +211,13 @@ function showOutcomes(figures) {
   const made = slots(figures);
   const highest = Math.max(...made.map(sum));
   showChart(made, highest);
-  say(get('top'), highest ? `${count(highest)} a minute` : '');
+  setText(get('top'), highest ? `${count(highest)} a minute` : '');
   const told = known.filter(([name]) => hour.outcomes[name])
     .map(([name]) => `${count(hour.outcomes[name])} ${name}`).join(', ');
-  say(get('chart-text'), hour.requests
+  setText(get('chart-text'), hour.requests
     ? `${count(hour.requests)} requests: ${told}.`
     : requests.total ? 'No requests in the last hour.' : 'No requests yet.');
-  say(get('rate'), hour.requests ? 'by outcome, minute by minute' : '');
+  setText(get('rate'), hour.requests ? 'by outcome, minute by minute' : '');
   showSteps(made, known);
 }
 
@@ -257,31 +257,31 @@ function showSteps(made, known) {
 
 const some = (rows, element, what) => {
   const more = rows.length - ROWS;
-  say(element, more > 0 ? `and ${count(more)} more ${what}; status.json has them all` : '');
+  setText(element, more > 0 ? `and ${count(more)} more ${what}; status.json has them all` : '');
   return rows.slice(0, ROWS);
 };
 
 function showUsers(figures) {
   fill(get('users'), some(figures.quota.users, get('users-more'), 'users').map((each) => [
     each.user, count(each.saved), count(each.spent), percent(each.saved, each.saved + each.spent),
-  ]), 'Nobody has asked anything yet.');
+  ]), 'No requests yet.');
 }
 
 function showLimits(figures) {
-  fill(get('stops'), some(figures.stops, get('stops-more'), 'stops').map((each) => [
+  fill(get('stops'), some(figures.stops, get('stops-more'), 'limits').map((each) => [
     each.user + (each.credentials > 1 ? ` (${count(each.credentials)} credentials)` : ''),
     { text: each.kind + (each.resource ? ` limit of ${each.resource}` : ' limit'), class: 'warn' },
-    { until: each.until, over: 'over' },
-  ]), 'Nobody is stopped.');
+    { until: each.until, over: 'expired' },
+  ]), 'None.');
   const { remaining } = figures.quota;
   fill(get('quotas'), some(remaining, get('quotas-more'), 'quotas').map((each) => [
     each.user, each.resource, { text: count(each.remaining), class: each.remaining ? '' : 'bad' },
-    { until: each.resets_at, over: 'full again' },
-  ]), 'GitHub has not told of any yet.');
+    { until: each.resets_at, over: 'reset' },
+  ]), 'No quota received yet.');
 }
 
 function showLatencies(figures) {
-  const rows = [['requests', 'Requests'], ['github', 'GitHub'], ['store', 'Store adds']];
+  const rows = [['requests', 'Requests'], ['github', 'GitHub'], ['store', 'Store']];
   const windows = [['5m', '5 min'], ['1h', 'hour']];
   fill(get('latencies'), rows.flatMap(([key, name]) => windows.map(([window, length]) => {
     const told = figures.latencies[key][window];
@@ -296,8 +296,8 @@ function showStore(figures) {
   if (breaker) {
     const closed = breaker.reading && breaker.writing;
     const open = breaker.reading ? 'open for writing' : breaker.writing ? 'open for reading' : 'open';
-    const instead = breaker.fallback ? 'memory stands in' : 'nothing is stored';
-    rows.push(['Breaker', { text: closed ? 'closed' : `${open}: ${instead}`, class: closed ? 'good' : 'bad' }]);
+    const instead = breaker.fallback ? 'memory is used' : 'nothing is stored';
+    rows.push(['Circuit breaker', { text: closed ? 'closed' : `${open}: ${instead}`, class: closed ? 'good' : 'bad' }]);
   }
   for (const each of store.stores) {
     const beside = store.stores.length > 1 ? `${each.store}: ` : '';
@@ -315,14 +315,14 @@ function showGitHub(figures) {
   const { github } = figures;
   const rows = [
     ['API', github.api_url],
-    ['State', github.available ? { text: 'answers', class: 'good' } : { text: 'away; what was granted is answered stale', class: 'bad' }],
+    ['State', github.available ? { text: 'available', class: 'good' } : { text: 'unavailable, serving stale responses', class: 'bad' }],
     ['Failures in a row', { text: count(github.failures), class: github.failures ? 'warn' : '' }],
   ];
-  if (github.page === null) rows.push(['Status page', 'not asked']);
-  else if (github.page.status === null) rows.push(['Status page', 'not read yet']);
+  if (github.page === null) rows.push(['Status page', 'not configured']);
+  else if (github.page.status === null) rows.push(['Status page', 'not fetched yet']);
   else {
     const well = github.page.status === 'operational';
-    rows.push(['Status page', { text: `${githubPage(github.page)}, read ${ago(github.page.at)}`, class: well ? '' : 'warn' }]);
+    rows.push(['Status page', { text: `${githubPage(github.page)}, fetched ${ago(github.page.at)}`, class: well ? '' : 'warn' }]);
   }
   facts(get('github'), rows);
 }
@@ -330,7 +330,7 @@ function showGitHub(figures) {
 function showSnapshots(figures) {
   const { snapshots } = figures;
   if (snapshots === null) {
-    facts(get('snapshots'), [['Target', 'none: a store that is lost is paid for again']]);
+    facts(get('snapshots'), [['Target', 'none: a lost store costs quota again']]);
     return;
   }
   const told = (each) => (each.at === null ? 'none by this replica'
@@ -340,8 +340,8 @@ function showSnapshots(figures) {
   facts(get('snapshots'), [
     ['Target', snapshots.target],
     ['Last save', told(save)],
-    ['Next', snapshots.next_at === null ? 'under way' : { until: snapshots.next_at, over: 'now' }],
-    ['Last restore', snapshots.filling ? 'under way' : told(restore)],
+    ['Next', snapshots.next_at === null ? 'in progress' : { until: snapshots.next_at, over: 'now' }],
+    ['Last restore', snapshots.filling ? 'in progress' : told(restore)],
     ['Failures', { text: failures ? `${count(save.failures)} saving, ${count(restore.failures)} restoring` : 'none', class: failures ? 'bad' : '' }],
   ]);
 }
@@ -359,23 +359,23 @@ function showPaths(figures) {
 function tick() {
   for (const element of document.querySelectorAll('[data-until]')) {
     const left = Number(element.dataset.until) - now();
-    say(element, left > 0 ? `in ${clock(left)}` : element.dataset.over);
+    setText(element, left > 0 ? `in ${clock(left)}` : element.dataset.over);
   }
   showLate();
 }
 
-// Asking, and noticing that nobody answers.
+// Requests to the mirror, and the notice of their failure.
 
 let version = null;
-let shownAt = null; // when the last figures came, by our clock
+let shownAt = null; // when the last document was received, by the browser's clock
 let failedSince = null;
 let timer = null;
-let asking = null;
+let request = null;
 
 function notice(text, className) {
   const element = get('notice');
-  if (element.dataset.said === text) return;
-  element.dataset.said = text;
+  if (element.dataset.text === text) return;
+  element.dataset.text = text;
   element.className = `notice ${text && className}`;
   element.textContent = text;
 }
@@ -385,8 +385,8 @@ function showLate() {
   document.documentElement.classList.toggle('late', isLate && shownAt !== null);
   if (isLate && shownAt !== null) {
     const at = new Date(shownAt).toLocaleTimeString('en-GB');
-    notice(`The mirror does not answer. What is shown is of ${at}.`, 'bad');
-  } else if (isLate) notice('The mirror does not answer.', 'bad');
+    notice(`The mirror does not respond. Last update: ${at}.`, 'bad');
+  } else if (isLate) notice('The mirror does not respond.', 'bad');
 }
 
 function show(figures) {
@@ -401,26 +401,26 @@ function show(figures) {
     showStore, showGitHub, showSnapshots, showPaths]) part(figures);
 }
 
-// Shows what came, and returns what is wrong with it.
+// Shows a document, and returns the text of an error.
 function shown(figures) {
   try {
     show(figures);
   } catch (error) {
     console.error(error);
-    return `These figures can't be shown: ${error.message}`;
+    return `This status cannot be shown: ${error.message}`;
   }
   return '';
 }
 
-async function ask() {
-  if (asking) return;
+async function update() {
+  if (request) return;
   window.clearTimeout(timer);
-  asking = new AbortController();
-  const late = window.setTimeout(() => asking.abort(), LATE_MS);
+  request = new AbortController();
+  const late = window.setTimeout(() => request.abort(), LATE_MS);
   try {
-    const answer = await fetch('/status.json', { cache: 'no-store', signal: asking.signal });
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    const figures = await answer.json();
+    const response = await fetch('/status.json', { cache: 'no-store', signal: request.signal });
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    const figures = await response.json();
     failedSince = null;
     shownAt = Date.now();
     notice(shown(figures), 'bad');
@@ -429,12 +429,12 @@ async function ask() {
     console.warn(error);
   } finally {
     window.clearTimeout(late);
-    asking = null;
+    request = null;
   }
   tick();
-  if (!document.hidden) timer = window.setTimeout(ask, EVERY_MS);
+  if (!document.hidden) timer = window.setTimeout(update, EVERY_MS);
 }
 
-document.addEventListener('visibilitychange', () => { if (!document.hidden) ask(); });
+document.addEventListener('visibilitychange', () => { if (!document.hidden) update(); });
 window.setInterval(tick, 1000);
-ask();
+update();
