@@ -116,18 +116,18 @@ class StatusClient:
 
     async def fetch(self) -> dict[str, Any]:
         """Return the status document. Raises `CommandError`."""
-        asked = Patient(Deferred.fromCoroutine(self._request()))
+        request = Patient(Deferred.fromCoroutine(self._request()))
         try:
-            said = await asked.within(lambda late: self.reactor.callLater(TIMEOUT_S, late))
+            response = await request.within(lambda late: self.reactor.callLater(TIMEOUT_S, late))
         except CancelledError:
             raise
         except Exception as error:
             raise self._unreachable(Failure(error).getErrorMessage()) from error
         finally:
-            asked.leave()
-        if said is None:
+            request.leave()
+        if response is None:
             raise self._unreachable(f"no response within {TIMEOUT_S:g} s")
-        return self._parsed(*said)
+        return self._parsed(*response)
 
     def _unreachable(self, reason: str) -> CommandError:
         text = scrub(f"{self.address.name}: the mirror cannot be reached: {reason}")

@@ -88,7 +88,7 @@ def _milliseconds(seconds: float | None) -> str:
     if seconds is None:
         return _UNKNOWN
     ms = seconds * 1000
-    if ms < 0.1:  # noqa: PLR2004 - less is not told apart by the metrics
+    if ms < 0.1:  # noqa: PLR2004 - the first bucket of the histograms
         return "<0.1"
     return f"{ms:.1f}" if ms < 10 else f"{ms:,.0f}"  # noqa: PLR2004
 

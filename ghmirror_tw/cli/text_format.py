@@ -22,9 +22,9 @@ def size(size_bytes: int) -> str:
     return f"{amount:,.1f} TiB"
 
 
-def count(number: int, what: str) -> str:
-    """Return the number with the noun *what*, in the plural if it is not one."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def count(number: int, noun: str) -> str:
+    """Return the number with the noun *noun*, in the plural if it is not one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def period(seconds: float) -> str:

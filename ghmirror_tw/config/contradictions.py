@@ -66,7 +66,7 @@ def _server_contradictions(server: Server) -> Iterator[Contradiction]:
 
 
 def _limit_contradictions(settings: Settings) -> Iterator[Contradiction]:
-    # Defaults are not checked: one that never takes effect does no harm.
+    # Defaults are not checked: a default without effect is harmless.
     for name in ("connect_timeout", "stale_after"):
         value_s = getattr(settings.github, name)
         if is_set(settings, ("github", name)) and value_s >= settings.github.timeout:

@@ -124,8 +124,8 @@ def choice(*words: str) -> ValueKind[str]:
     return ValueKind(parse, f"{', '.join(words[:-1])} or {words[-1]}")
 
 
-def pattern(regex: str, what: str) -> ValueKind[str]:
-    """Return the kind of texts that *regex* matches fully; *what* describes them."""
+def pattern(regex: str, description: str) -> ValueKind[str]:
+    """Return the kind of texts that *regex* matches fully; *description* describes them."""
     compiled = re.compile(regex)
 
     def parse(text: str) -> str:
@@ -133,7 +133,7 @@ def pattern(regex: str, what: str) -> ValueKind[str]:
             raise ValueError(f"{text!r} does not match")
         return text
 
-    return ValueKind(parse, what)
+    return ValueKind(parse, description)
 
 
 def _switch(text: str) -> bool:

@@ -110,8 +110,8 @@ class ElastiCacheSnapshots:
 
     async def run(self) -> None:
         """Create, export and delete what is due. Raises `TargetError`; the next run resumes."""
-        held = await self._held()
-        name = held[0].name if held else None
+        snapshots = await self._existing()
+        name = snapshots[0].name if snapshots else None
         if name is None or self._is_due(name):
             name = self._named.at(self.now())
             await self._do("creating a snapshot", self._create, name)
@@ -123,10 +123,10 @@ class ElastiCacheSnapshots:
     def _is_due(self, newest: str) -> bool:
         return self.now() - (self._named.time_of(newest) or 0.0) >= self.interval_s
 
-    async def _held(self) -> list[ElastiCacheSnapshot]:
+    async def _existing(self) -> list[ElastiCacheSnapshot]:
         """Return the mirror's snapshots in ElastiCache, newest first."""
-        held = await self._do("listing snapshots", self._describe)
-        return sorted(held, key=lambda each: each.name, reverse=True)
+        snapshots = await self._do("listing snapshots", self._describe)
+        return sorted(snapshots, key=lambda each: each.name, reverse=True)
 
     async def _available(self, name: str) -> ElastiCacheSnapshot:
         """Return a snapshot when it is available."""
@@ -170,18 +170,18 @@ class ElastiCacheSnapshots:
 
     async def _prune(self, current: str) -> None:
         """Delete superseded snapshots and exports, and incomplete exports."""
-        held = await self._held()
-        for each in held[self.keep :]:
+        snapshots = await self._existing()
+        for each in snapshots[self.keep :]:
             if each.status not in {*_CHANGING, "deleting"}:
                 await self._ignore_missing(
                     self._do(f"deleting {each.name}", self._delete, each.name)
                 )
-        shards = {each.name: each.shards for each in held if each.status == "available"}
-        whole = 0
+        shards = {each.name: each.shards for each in snapshots if each.status == "available"}
+        complete = 0
         for name, keys in sorted((await self._exports()).items(), reverse=True):
-            is_whole = len(keys) >= shards.get(name, 1)
-            whole += is_whole
-            if name != current and (whole > self.keep or not is_whole):
+            is_complete = len(keys) >= shards.get(name, 1)
+            complete += is_complete
+            if name != current and (complete > self.keep or not is_complete):
                 await self._do("deleting exports", self._remove, keys)
 
     async def _ignore_missing(self, deleting: Any) -> None:
@@ -215,9 +215,9 @@ class ElastiCacheSnapshots:
     def _delete(self, name: str) -> None:
         self.elasticache.client.delete_snapshot(SnapshotName=name)
 
-    def _snapshots(self, **which: str) -> Iterator[ElastiCacheSnapshot]:
+    def _snapshots(self, **filters: str) -> Iterator[ElastiCacheSnapshot]:
         pages = self.elasticache.client.get_paginator("describe_snapshots")
-        for page in pages.paginate(**which):
+        for page in pages.paginate(**filters):
             yield from (ElastiCacheSnapshot.of(each) for each in page.get("Snapshots", ()))
 
     def _describe(self) -> list[ElastiCacheSnapshot]:

@@ -28,9 +28,9 @@ class LeaseLostError(Exception):
 
 
 async def run_with_lease(
-    reactor: Any, archive: Any, what: str, owner: str, work: Coroutine[Deferred[Any], Any, R]
+    reactor: Any, archive: Any, name: str, owner: str, work: Coroutine[Deferred[Any], Any, R]
 ) -> R:
-    """Return the result of *work*, during which *owner* renews its lease on *what*.
+    """Return the result of *work*, during which *owner* renews its lease on *name*.
 
     If another replica has acquired the lease, the work is cancelled. Raises `LeaseLostError`.
     """
@@ -39,11 +39,11 @@ async def run_with_lease(
 
     async def renew() -> None:
         try:
-            has_lease = await archive.acquire_lease(what, owner, LEASE_S)
+            has_lease = await archive.acquire_lease(name, owner, LEASE_S)
         except RedisUnavailableError:
             return  # the work fails by itself
         except Exception:  # noqa: BLE001 - the next renewal may succeed
-            _log.failure("Lease not renewed: lease={what}", what=what)
+            _log.failure("Lease not renewed: lease={name}", name=name)
             return
         if not has_lease:
             lost.append(True)
@@ -56,17 +56,17 @@ async def run_with_lease(
         return await working
     except CancelledError:
         if lost:
-            raise LeaseLostError(f"another replica has the lease: {what}") from None
+            raise LeaseLostError(f"another replica has the lease: {name}") from None
         raise
     finally:
         loop.stop()
-        # A renewal under way must not take the lease after it was released.
+        # A renewal in progress must not acquire the lease after its release.
         await ended
 
 
-async def release(archive: Any, what: str, owner: str) -> None:
-    """Release the lease on *what*; if the store is unavailable, the lease expires by itself."""
+async def release(archive: Any, name: str, owner: str) -> None:
+    """Release the lease on *name*; if the store is unavailable, the lease expires by itself."""
     try:
-        await archive.release_lease(what, owner)
+        await archive.release_lease(name, owner)
     except RedisUnavailableError:
         return

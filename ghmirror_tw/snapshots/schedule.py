@@ -61,7 +61,7 @@ class Schedule:
     first_after_s: float | None = None
     at_end: bool = False
     grace_s: float = 20.0
-    what: str = "snapshot"
+    kind: str = "snapshot"
     _loop: LoopingCall = field(init=False)
     _running: Deferred[None] | None = field(init=False, default=None)
     _closing: list[Deferred[None]] = field(init=False, factory=list)
@@ -134,7 +134,7 @@ class Schedule:
         try:
             made = await self.save()
         except CancelledError:
-            _log.warn("Save cancelled at shutdown: kind={what}", what=self.what)
+            _log.warn("Save cancelled at shutdown: kind={kind}", kind=self.kind)
         except Exception as error:  # noqa: BLE001 - a failure must not end the schedule
             self._failed(error)
         else:
@@ -144,17 +144,17 @@ class Schedule:
     def _failed(self, error: Exception) -> None:
         self.metrics.snapshot_failed("save")
         if isinstance(error, TargetError):
-            _log.error("Save failed: kind={what} error={error}", what=self.what, error=str(error))
+            _log.error("Save failed: kind={kind} error={error}", kind=self.kind, error=str(error))
         elif isinstance(error, StoreEmptiedError):
-            _log.warn("Save discarded: kind={what} reason={why}", what=self.what, why=str(error))
+            _log.warn("Save discarded: kind={kind} reason={why}", kind=self.kind, why=str(error))
         elif isinstance(error, RedisUnavailableError):
             _log.warn(
-                "Save skipped, store unavailable: kind={what} reason={why}",
-                what=self.what,
+                "Save skipped, store unavailable: kind={kind} reason={why}",
+                kind=self.kind,
                 why=error.why,
             )
         else:
-            _log.failure("Save failed: kind={what}", what=self.what)
+            _log.failure("Save failed: kind={kind}", kind=self.kind)
 
     def _made(self, made: SnapshotSizes, seconds: float) -> None:
         self.metrics.snapshot(
@@ -165,8 +165,8 @@ class Schedule:
             records=made.records,
         )
         _log.info(
-            "Saved: kind={what} records={records} bytes={size} seconds={seconds}",
-            what=self.what,
+            "Saved: kind={kind} records={records} bytes={size} seconds={seconds}",
+            kind=self.kind,
             records=made.records,
             size=made.size_bytes,
             seconds=round(seconds, 3),

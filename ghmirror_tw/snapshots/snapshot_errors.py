@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class SnapshotError(Exception):
     """A file cannot be used as a snapshot; *at* is the byte up to which it was valid."""
 
-    def __init__(self, what: str, at: int) -> None:
-        super().__init__(f"{what} (at byte {at})")
+    def __init__(self, text: str, at: int) -> None:
+        super().__init__(f"{text} (at byte {at})")
         self.at = at
 
 
@@ -43,8 +43,8 @@ class RecordTooLargeError(SnapshotError):
 class UnusableError(SnapshotError):
     """The snapshot is undamaged, but none of its records can be restored here."""
 
-    def __init__(self, what: str, at: int, summary: Summary) -> None:
-        super().__init__(what, at)
+    def __init__(self, text: str, at: int, summary: Summary) -> None:
+        super().__init__(text, at)
         self.summary = summary
 
 

@@ -66,10 +66,10 @@ def new_hash() -> Any:
     return hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
-def _text(value: str, what: str) -> bytes:
+def _text(value: str, field_name: str) -> bytes:
     encoded = value.encode()
-    if len(encoded) > 255:  # noqa: PLR2004 - what one byte can say
-        raise ValueError(f"the {what} is longer than 255 bytes")
+    if len(encoded) > 255:  # noqa: PLR2004 - the most that one byte can express
+        raise ValueError(f"the {field_name} is longer than 255 bytes")
     return bytes((len(encoded),)) + encoded
 
 

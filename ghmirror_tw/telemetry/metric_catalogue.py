@@ -14,7 +14,7 @@ from ghmirror_tw.upstream.byte_budget import ByteBudget
 _NETWORK: Final = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
 _LOCAL: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
 
-#: Upper bounds in seconds: of what takes a network, and of what a store adds.
+#: Upper bounds in seconds, of requests over a network and of operations on a store.
 BUCKETS: Final = {
     "request_seconds": tuple(each / 1000 for each in _NETWORK),
     "upstream_seconds": tuple(each / 1000 for each in _NETWORK),

@@ -103,7 +103,7 @@ class RequestTotals:
             readings = MetricReadings.of(metrics, "requests", *TIMED.values())
         return cls(
             readings.by("ghmirror_requests_total", "outcome"),
-            {what: LatencyHistogram.of(readings, name) for what, name in TIMED.items()},
+            {kind: LatencyHistogram.of(readings, name) for kind, name in TIMED.items()},
             metrics.spent_in_all,
             metrics.saved_in_all,
         )
@@ -112,7 +112,7 @@ class RequestTotals:
         """Return the totals since *before*."""
         return RequestTotals(
             outcomes_between(self, before),
-            {what: times.minus(before.times[what]) for what, times in self.times.items()},
+            {kind: times.minus(before.times[kind]) for kind, times in self.times.items()},
             self.spent - before.spent,
             self.saved - before.saved,
         )

@@ -41,7 +41,6 @@ class StatusDocument:
         readings = MetricReadings.of(self.metrics)
         now = TotalsSample(self.now(), RequestTotals.of(self.metrics, readings))
         sections = {name: read() for name, read in self.sections.items()}
-        since, hour = self.last_hour.since(_WINDOWS["1h"], now)
         snapshots = sections.get("snapshots")
         return {
             **self.constants,
@@ -53,17 +52,7 @@ class StatusDocument:
                 "total": sum(now.totals.outcomes.values()),
                 "outcomes": now.totals.outcomes,
             },
-            "hour": {
-                "since": round(since, 3),
-                "requests": sum(hour.outcomes.values()),
-                "outcomes": hour.outcomes,
-                "spent": hour.spent,
-                "saved": hour.saved,
-                "minutes": [
-                    {"at": round(at, 3), "outcomes": outcomes}
-                    for at, outcomes in self.last_hour.minutes(now)
-                ],
-            },
+            "hour": self._hour(now),
             "quota": {
                 "spent": now.totals.spent,
                 "saved": now.totals.saved,
@@ -77,24 +66,37 @@ class StatusDocument:
             "latencies": self._latencies(now),
             "store": {**sections.get("store", {}), "stores": _stores(readings)},
             "snapshots": None if snapshots is None else {**snapshots, **_snapshots(readings)},
-            "paths": {
-                "half_life": HALF_LIFE_S,
-                "busiest": [
-                    {
-                        "path": each.name,
-                        "share": round(each.share, 4),
-                        "error": round(each.error, 4),
-                    }
-                    for each in self.busiest.busiest(_PATHS)
-                ],
-            },
+            "paths": self._paths(),
         }
+
+    def _hour(self, now: TotalsSample) -> dict[str, Any]:
+        """Return the totals of the last hour, and the outcomes of each of its minutes."""
+        since, hour = self.last_hour.since(_WINDOWS["1h"], now)
+        return {
+            "since": round(since, 3),
+            "requests": sum(hour.outcomes.values()),
+            "outcomes": hour.outcomes,
+            "spent": hour.spent,
+            "saved": hour.saved,
+            "minutes": [
+                {"at": round(at, 3), "outcomes": outcomes}
+                for at, outcomes in self.last_hour.minutes(now)
+            ],
+        }
+
+    def _paths(self) -> dict[str, Any]:
+        """Return the busiest paths with their shares."""
+        busiest = [
+            {"path": each.name, "share": round(each.share, 4), "error": round(each.error, 4)}
+            for each in self.busiest.busiest(_PATHS)
+        ]
+        return {"half_life": HALF_LIFE_S, "busiest": busiest}
 
     def _latencies(self, now: TotalsSample) -> dict[str, Any]:
         windows = {name: self.last_hour.since(length, now)[1] for name, length in _WINDOWS.items()}
         return {
-            what: {name: totals.times[what].document for name, totals in windows.items()}
-            for what in now.totals.times
+            kind: {name: totals.times[kind].document for name, totals in windows.items()}
+            for kind in now.totals.times
         }
 
 
@@ -107,7 +109,7 @@ def _users(readings: MetricReadings) -> list[dict[str, Any]]:
 
 
 def _remaining(readings: MetricReadings) -> list[dict[str, Any]]:
-    """Return the remaining quotas, sorted by resource (core first) and what is left."""
+    """Return the remaining quotas, sorted by resource (core first) and by remainder."""
     resets = {
         (labels["user"], labels["resource"]): value
         for labels, value in readings.all_of("ghmirror_quota_reset_timestamp_seconds")

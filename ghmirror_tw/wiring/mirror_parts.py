@@ -15,7 +15,6 @@ from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.proxy.exchange import MirrorOptions
 from ghmirror_tw.proxy.mirror import Mirror
-from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.failover import FailoverStore
@@ -64,11 +63,7 @@ class MirrorParts:
     readiness: Readiness
     budgets: ByteBudgets
     threads: ContentThreads
-    memory: MemoryStore
-    redis: FailoverStore | None
-    redis_trust: ReplaceableTrust | None
-    barrier: RestoreBarrier
-    snapshots: Snapshots | None
+    stores: StoreParts
     github_breaker: GitHubBreaker
     status_page: StatusPage | None
     client: UpstreamClient
@@ -77,6 +72,26 @@ class MirrorParts:
     resource: MirrorResource
     status_document: StatusDocument
     admin: Admin
+
+    @property
+    def memory(self) -> MemoryStore:
+        """The store in memory."""
+        return self.stores.memory
+
+    @property
+    def redis(self) -> FailoverStore | None:
+        """The store in Redis, if there is one."""
+        return self.stores.redis
+
+    @property
+    def barrier(self) -> RestoreBarrier:
+        """The barrier that is closed during a restore."""
+        return self.stores.barrier
+
+    @property
+    def snapshots(self) -> Snapshots | None:
+        """The snapshots of the store, if they are configured."""
+        return self.stores.snapshots
 
     @property
     def store(self) -> Any:
@@ -128,11 +143,7 @@ def build_mirror_parts(
         readiness=readiness,
         budgets=budgets,
         threads=threads,
-        memory=stores.memory,
-        redis=stores.redis,
-        redis_trust=stores.redis_trust,
-        barrier=stores.barrier,
-        snapshots=stores.snapshots,
+        stores=stores,
         github_breaker=availability,
         status_page=status_page,
         client=client,

@@ -47,8 +47,8 @@ class SettingsReload:
             credentials.names = CredentialNames(secret, credentials.names.origin)
         if parts.redis is not None:
             parts.redis.redis.codec = Codec(secret)
-        if parts.redis_trust is not None:
-            parts.redis_trust.current = redis_trust
+        if parts.stores.redis_trust is not None:
+            parts.stores.redis_trust.current = redis_trust
         if parts.snapshots is not None:
             parts.snapshots.use(Codec(secret))
         parts.client.use(github_trust)

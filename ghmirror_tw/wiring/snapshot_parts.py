@@ -1,4 +1,4 @@
-"""Builds what saves a store as snapshots at a target and restores it from them."""
+"""Builds the parts that save a store as snapshots at a target, and restore it from them."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class Snapshots:
             self.now,
         )
         return Schedule(
-            self.reactor, managed.run, CHECK_S, self.metrics, self.now, what="ElastiCache snapshot"
+            self.reactor, managed.run, CHECK_S, self.metrics, self.now, kind="ElastiCache snapshot"
         )
 
     @property

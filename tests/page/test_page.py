@@ -307,9 +307,7 @@ def test_page_without_requests(browser: Browser, quiet: Scene) -> None:
     page.close()
 
 
-def test_failed_requests_have_a_notice(
-    browser: Browser, github: StandIn, quiet: Scene
-) -> None:
+def test_failed_requests_have_a_notice(browser: Browser, github: StandIn, quiet: Scene) -> None:
     """What is left is marked as old, without moving; a mirror that comes back is shown again."""
     page = seen(browser.open(quiet.url, motion="reduce"))
     port = int(quiet.mirror.admin_url.rpartition(":")[2])

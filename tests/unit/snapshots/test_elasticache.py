@@ -315,7 +315,7 @@ class Snapshots(TestCase):
         clock = Clock()
         metrics = Metrics(clock.seconds)
         schedule = Schedule(
-            clock, snapshots.run, CHECK_S, metrics, clock.seconds, first_after_s=0, what="copy"
+            clock, snapshots.run, CHECK_S, metrics, clock.seconds, first_after_s=0, kind="copy"
         )
         schedule.open()
         self.elasticache.denied = {"CreateSnapshot"}
