@@ -183,6 +183,17 @@ def overloaded(limit: str, retry_after: int) -> MirrorError:
     )
 
 
+def no_permit(cause: str, retry_after: int) -> MirrorError:
+    """Return 503: a rate limit, told in *cause*, did not let the request through in time."""
+    retry_after = min(retry_after, LONGEST_RETRY_S)
+    return MirrorError(
+        503,
+        "overloaded",
+        f"{cause}; retry in {retry_after} s, or send fewer requests at a time",
+        retry_after,
+    )
+
+
 #: The use of each byte budget, in the words of the message.
 _BUDGETS: Final = {
     "small": "for content of responses under way",

@@ -237,20 +237,25 @@ class RateLimiter:
             request.timer.cancel()
 
     def _overloaded(self, queue: RequestQueue, kind: str) -> error_responses.MirrorError:
-        limit = self._exhausted(queue, kind)
-        return error_responses.overloaded(limit, max(1, ceil(queue.free_in_s())))
+        cause = self._cause(queue, kind)
+        return error_responses.no_permit(cause, max(1, ceil(queue.free_in_s())))
 
-    def _exhausted(self, queue: RequestQueue, kind: str) -> str:
-        """Return the limit that the requests of a queue wait for."""
+    def _cause(self, queue: RequestQueue, kind: str) -> str:
+        """Return the limit because of which the requests of a queue wait."""
         points = queue.points.get(kind)
         if queue.unverified:
-            return "for credentials that GitHub has not accepted yet"
+            return (
+                "Too many requests are under way with credentials that GitHub has not accepted yet"
+            )
         if queue.in_flight.available < 1:
-            return f"[github] max_in_flight_per_credential = {self.max_in_flight}"
+            most = self.max_in_flight
+            under_way = f"This credential has {most} requests under way, all that GitHub allows"
+            return f"{under_way} ([github] max_in_flight_per_credential = {most})"
         if points is not None and points.available < queue.points_of_next(kind):
-            limit = self.points.of(queue.name, kind)
-            return f"[github] points_per_minute = {self.points_per_minute} ({limit} now)"
-        return f"[github] max_connections = {self.max_connections}"
+            used = f"This credential has used {self.points.of(queue.name, kind)} points in a minute"
+            return f"{used} ([github] points_per_minute = {self.points_per_minute})"
+        most = self.max_connections
+        return f"The mirror has {most} requests under way ([github] max_connections = {most})"
 
     # Service in turn.
 

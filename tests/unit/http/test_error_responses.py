@@ -35,6 +35,7 @@ ALL = [
         503,
         "overloaded",
     ),
+    (error_responses.no_permit("This credential has 80 requests under way", 7), 503, "overloaded"),
     (error_responses.timed_out("[github] idle_timeout = 60s"), 504, "timeout"),
     (error_responses.backed_off(4), 503, "timeout"),
     (error_responses.loop(), 508, "loop"),
@@ -76,6 +77,10 @@ def test_each_error(error: MirrorError, status: int, reason: str) -> None:
             "[github] max_connections = 100",
         ),
         (error_responses.overloaded("[github] max_connections = 100", 7), "in 7 s"),
+        (
+            error_responses.no_permit("This credential has 80 requests", 7),
+            "80 requests; retry in 7 s",
+        ),
         (
             error_responses.byte_budget_exhausted("large", "[memory] max_content_size = 1MiB", 5),
             "max_content_size = 1MiB",
