@@ -1,4 +1,4 @@
-"""The rules of what a 403 or 429 means, what a limit stops, and what clients receive meanwhile."""
+"""What a 403 or 429 means, what a limit applies to, and what clients receive meanwhile."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Limited(TestCase):
         assert not await self.limited()
 
     async def test_limits_without_fields_are_limits(self) -> None:
-        """By their words: the grant stays, and is served stale."""
+        """By their message: the grant stays, and is served stale."""
         for told in (True, False):
             for kind, reason in (("unmetered", "primary-limit"), ("login", "secondary-limit")):
                 self.github.tells_quota = told
@@ -89,8 +89,8 @@ class Limited(TestCase):
                 self.home.move_on(61.0)
                 assert (await self.get("/thing")).outcome.endswith("detail=revalidated")
 
-    async def test_what_creates_content_is_stopped_alone(self) -> None:
-        """Clients may go on reading, deleting, and querying."""
+    async def test_content_creation_is_limited_alone(self) -> None:
+        """Clients may still read, delete, and query."""
         self.github.fault(None, "creation-limit")
         assert (await self.post("/other")).status == 403
         self.github.log.clear()
@@ -112,8 +112,8 @@ class Limited(TestCase):
     async def post(self, target: str, body: bytes = b"{}") -> Got:
         return await self.home.ask("POST", target, token="alice-1", body=body)
 
-    async def test_a_secondary_limit_of_searches(self) -> None:
-        """Stops searches."""
+    async def test_secondary_limit_of_searches(self) -> None:
+        """It applies to searches."""
         self.github.put_search("/search/issues", [])
         self.github.fault("/search/issues", "secondary-limit", times=1)
         assert (await self.get("/search/issues?q=a")).status == 403
@@ -123,8 +123,8 @@ class Limited(TestCase):
         assert not self.github.log
         assert (await self.get("/thing")).outcome.endswith("detail=revalidated")
 
-    async def test_a_primary_limit_names_no_time_to_come_again(self) -> None:
-        """GitHub doesn't either; the documentation is that of its kind."""
+    async def test_primary_limit_has_no_retry_after(self) -> None:
+        """Nor has GitHub's; the documentation is that of its kind."""
         for kind, url in (("primary", "for-the-rest-api"), ("secondary", "secondary-rate-limits")):
             self.github.fault("/new", f"{kind}-limit", times=1)
             first = await self.get("/new")
@@ -135,8 +135,8 @@ class Limited(TestCase):
             self.home.move_on(3601.0)
             assert (await self.get("/thing")).outcome.endswith("detail=revalidated")
 
-    async def test_a_token_is_limited_however_it_is_sent(self) -> None:
-        """What it may see is still asked for each way of sending it."""
+    async def test_token_is_limited_in_each_scheme(self) -> None:
+        """Grants are still those of each scheme."""
         basic = base64.b64encode(b"x:alice-1").decode()
         ways = ("token alice-1", "Bearer alice-1", f"Basic {basic}")
         for way in ways:
@@ -167,8 +167,8 @@ class Replicas(TestCase):
         self.other = await open_home(self, self.github, **options)
         self.github.put("/thing", {"a": 1})
 
-    async def test_a_limit_met_elsewhere_looks_the_same(self) -> None:
-        """Words, fields and documentation are GitHub's, however the token is sent."""
+    async def test_limit_of_another_replica_looks_the_same(self) -> None:
+        """Message, fields and documentation are GitHub's, in each scheme."""
         self.github.fault("/thing", "primary-limit", times=1)
         bearer = {"Authorization": "Bearer alice-1"}
         first = await self.one.get("/thing", headers=bearer)
@@ -182,8 +182,8 @@ class Replicas(TestCase):
             assert again.field("retry-after") is None
         assert not self.github.log
 
-    async def test_a_block_of_content_creation_met_elsewhere(self) -> None:
-        """Stops what creates content here, too."""
+    async def test_block_of_content_creation_applies_to_all_replicas(self) -> None:
+        """Content is created through none of them."""
         self.github.fault(None, "creation-limit")
         await self.one.ask("POST", "/thing", token="alice-1", body=b"{}")
         await settled(self.one.house.store)

@@ -54,8 +54,8 @@ class Limits(TestCase):
         ((_, limit),) = mirror.sender.limits.in_force(mirror.now())
         return ceil(limit.until - mirror.now())
 
-    async def test_what_is_stopped(self) -> None:
-        """One bucket of one credential; the credential, where GitHub tells no resource."""
+    async def test_scope_of_a_limit(self) -> None:
+        """One bucket of one credential; the credential, where GitHub names no resource."""
         for kind, told, search in (
             ("primary", True, "fwd"),
             ("secondary", True, "fwd"),
@@ -75,22 +75,22 @@ class Limits(TestCase):
             self.home.move_on(3601.0)
             assert (await self.home.get(self.paths[1], token="alice-1")).status == 200
 
-    async def test_the_search_bucket_is_one_of_its_own(self) -> None:
-        """What counts as search stops nothing else."""
+    async def test_search_has_a_bucket_of_its_own(self) -> None:
+        """Its limit applies to nothing else."""
         await self.limited("primary", SEARCH)
         assert (await self.home.get(SEARCH, token="alice-1")).status == 403
         assert len(self.github.log) == 0
         got = await self.home.get(self.paths[0], token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
-    async def test_how_much_is_left_may_be_asked(self) -> None:
-        """`/rate_limit` counts to nothing."""
+    async def test_rate_limit_endpoint_is_never_limited(self) -> None:
+        """`/rate_limit` counts against no limit."""
         await self.limited("primary")
         assert (await self.home.get("/rate_limit", token="alice-1")).status == 200
         assert (await self.home.get(self.paths[0], token="alice-1")).outcome.startswith("hit")
 
-    async def test_githubs_own_words_again(self) -> None:
-        """Its content and what is left, with the time that is left; not what was once."""
+    async def test_limited_response_is_repeated(self) -> None:
+        """GitHub's content and fields, with the time that is left now."""
         first = await self.limited("primary")
         again = await self.home.get("/other", token="alice-1")
         assert (again.status, again.json) == (first.status, first.json)
@@ -106,15 +106,15 @@ class Limits(TestCase):
         )
         assert unpacked.json == first.json
 
-    async def test_what_head_met_has_words(self) -> None:
-        """Its answer had no content, but who asks with GET needs some."""
+    async def test_limit_met_by_head_has_content_for_get(self) -> None:
+        """The response to HEAD had no content."""
         await self.limited("secondary", method="HEAD")
         got = await self.home.get("/other", token="alice-1")
         assert got.status == 403
         assert "secondary rate limit" in got.json["message"]
 
-    async def test_nothing_left_is_no_limit(self) -> None:
-        """What GitHub confirms may still be free: only a 403 or 429 stops anybody."""
+    async def test_empty_quota_is_no_limit(self) -> None:
+        """304s may still be free: only a 403 or 429 is a limit."""
         self.github.free_when_exhausted = True
         self.github.put("/new", {"a": 1})
         self.github.set_quota("alice", remaining=1)
@@ -125,8 +125,8 @@ class Limits(TestCase):
             assert got.outcome.endswith("detail=revalidated")
             assert got.field("x-ratelimit-remaining") == "0"
 
-    async def test_one_tries(self) -> None:
-        """When a limit has ended one question is sent; the others go on when that is answered."""
+    async def test_one_request_probes_an_ended_limit(self) -> None:
+        """The others are sent after its response."""
         await self.limited("primary")
         self.home.move_on(3601.0)
         barrier = self.github.hold()
@@ -144,8 +144,8 @@ class Limits(TestCase):
             got = await self.home.get(path, token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
 
-    async def test_who_tries_may_go_away(self) -> None:
-        """At any time; then another one tries. So it is when GitHub doesn't answer."""
+    async def test_cancelled_probe_is_replaced(self) -> None:
+        """At any time; so is one without a response of GitHub."""
         for kind in ("primary", "secondary"):
             await self.limited(kind)
             self.home.move_on(3601.0)
@@ -163,8 +163,8 @@ class Limits(TestCase):
             got = await self.home.get(self.paths[2], token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
 
-    async def test_who_tries_may_go_away_before_the_end(self) -> None:
-        """While a refusal's content is coming, for one."""
+    async def test_probe_cancelled_during_its_content_is_replaced(self) -> None:
+        """While the content of a refusal is incoming, for one."""
         await self.limited("primary")
         self.home.move_on(3601.0)
         self.github.put("/no", {"message": "no " * 5000}, status=403)
@@ -177,8 +177,8 @@ class Limits(TestCase):
         got = await self.home.get(self.paths[2], token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
-    async def test_the_proofs_of_a_list_try_nothing(self) -> None:
-        """A list that needs a proof gets its answer after a limit, at no cost."""
+    async def test_proof_of_a_list_is_no_probe(self) -> None:
+        """A list that needs a proof is served after a limit, at no cost."""
         self.github.put_list("/issues", [{"n": n} for n in range(30)])
         await self.home.get("/issues", token="alice-1")
         assert (await self.home.get("/issues", token="alice-1")).outcome.endswith("revalidated")
@@ -201,8 +201,8 @@ class Limits(TestCase):
             if expected == 240:
                 assert (await self.home.get(self.paths[0], token="alice-1")).status == 200
 
-    async def test_many_in_flight_are_one_strike(self) -> None:
-        """However many of them are told of the limit, it lasts a minute."""
+    async def test_concurrent_limited_responses_are_one_strike(self) -> None:
+        """However many there are, the limit lasts a minute."""
         self.github.secondary_retry_after_s = None
         barrier = self.github.hold()
         asked = [
@@ -217,8 +217,8 @@ class Limits(TestCase):
         await self.limited("secondary")
         assert self.lasts() == 120
 
-    async def test_an_earlier_question_ends_no_limit(self) -> None:
-        """A good answer to what was asked before says nothing of the limit met since."""
+    async def test_response_to_an_earlier_request_ends_no_limit(self) -> None:
+        """It shows nothing of a limit that was met since."""
         barrier = self.github.hold(self.paths[0])
         early = start(self.home.get(self.paths[0], token="alice-1"))
         await barrier.arrived(1)
@@ -426,8 +426,8 @@ class Fleet(TestCase):
         await self.one.get("/thing", token="alice-1")
         await settled(self.one.house.store)
 
-    async def test_what_one_met_stops_all(self) -> None:
-        """For that credential and bucket; reading, writing, and what has to be asked anew."""
+    async def test_limit_applies_to_all_replicas(self) -> None:
+        """For that credential and bucket; to reads, writes, and new requests."""
         for kind, told, search in (("primary", True, "fwd"), ("secondary", False, "hit")):
             self.github.tells_quota = told
             self.github.fault("/more", f"{kind}-limit", times=1)
@@ -457,8 +457,8 @@ class Fleet(TestCase):
                 got = await home.get("/thing", token="alice-1")
                 assert got.outcome.endswith("detail=revalidated")
 
-    async def test_one_of_all_tries(self) -> None:
-        """When a limit has ended; nothing else is sent until that is answered."""
+    async def test_one_request_of_the_fleet_probes(self) -> None:
+        """After the end of a limit; no other is sent until its response."""
         self.patch(limit_probes, "_WAIT_S", 0.05)
         for kind in ("primary", "secondary"):
             await self.limited(kind)
@@ -493,8 +493,8 @@ class Fleet(TestCase):
         for home in (self.one, self.other):
             home.move_on(3601.0)
 
-    async def test_all_go_on_when_one_has_tried(self) -> None:
-        """Who has waited for it goes on at once, by its word, and so does who comes later."""
+    async def test_all_replicas_proceed_after_a_passed_probe(self) -> None:
+        """Waiting requests at once, and later ones."""
         self.patch(limit_probes, "_WAIT_S", 30.0)
         for kind in ("primary", "secondary"):
             await self.limited(kind)
@@ -509,8 +509,8 @@ class Fleet(TestCase):
                 assert (await each).outcome.endswith("detail=revalidated")
             assert not self.other.house.mirror.sender.limits.any_known
 
-    async def test_who_tries_next_knows_what_came_of_it(self) -> None:
-        """One whose turn came late doesn't ask into a limit that another has met meanwhile."""
+    async def test_next_probe_learns_of_a_new_limit(self) -> None:
+        """A delayed request is not sent into a limit that another has met meanwhile."""
         await self.limited()
         self.github.fault(None, "secondary-limit")
         barrier = self.github.hold("/thing")
@@ -541,8 +541,8 @@ class Fleet(TestCase):
         assert (await other).outcome == "detail=secondary-limit"
         assert not self.github.log
 
-    async def test_a_trial_that_takes_too_long_is_not_waited_for(self) -> None:
-        """Another one is made meanwhile."""
+    async def test_probe_that_takes_too_long_is_replaced(self) -> None:
+        """Another one is sent meanwhile."""
         self.patch(limit_probes, "_LONGEST_S", 0.05)
         self.patch(limit_probes, "_WAIT_S", 30.0)
         await self.limited()

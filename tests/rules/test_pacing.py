@@ -1,4 +1,4 @@
-"""What the mirror keeps to, so that GitHub needn't say it: in flight, points, the reserve."""
+"""The limits that the mirror keeps by itself: in flight, points a minute, the reserve."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.harness.redis_servers import start_redis
 NO_GUESS = {"Cache-Control": "no-cache"}
 
 
-class Pacing(TestCase):
-    """Mirrors before one GitHub, which counts what it sees of a token."""
+class SelfLimiting(TestCase):
+    """Mirrors before one GitHub, which counts the requests of each token."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.github = await open_github(self)
@@ -31,8 +31,8 @@ class Pacing(TestCase):
             for _ in range(count)
         ]
 
-    async def test_a_fleet_has_no_more_in_flight_than_it_may(self) -> None:
-        """By the token, and until the answer has come in full; all are answered."""
+    async def test_fleet_keeps_to_the_limit_of_requests_in_flight(self) -> None:
+        """By token, until the response has come in full; all are answered."""
         self.github.delay_s = 0.02
         homes = await self.fleet(3, max_in_flight_per_credential=4)
         asked = [
@@ -45,8 +45,8 @@ class Pacing(TestCase):
             assert got.status == 200
         assert max(self.github.most_in_flight.values()) <= 4
 
-    async def test_a_fleet_spends_no_more_points_than_it_may(self) -> None:
-        """Who would have to wait for too long gets a 503 that says when to come again."""
+    async def test_fleet_keeps_to_the_points_of_a_minute(self) -> None:
+        """A request that would wait too long gets a 503 with `Retry-After`."""
         self.patch(rate_limiter, "LONGEST_WAIT_S", 1.0)
         homes = await self.fleet(2, points_per_minute=10)
         asked = [
@@ -61,8 +61,8 @@ class Pacing(TestCase):
         assert self.github.most_points_in_minute["alice-1", "rest"] <= 10
         assert (await homes[0].get("/things/1", token="bob-1")).status == 200
 
-    async def test_what_github_complains_of_is_counted_from_then_on(self) -> None:
-        """An hour long, for that token."""
+    async def test_secondary_limit_begins_the_count_of_points(self) -> None:
+        """For an hour, for that token."""
         home = await open_home(self, self.github)
         self.github.fault("/things/1", "secondary-limit", times=1)
         assert (await home.get("/things/1", token="alice-1")).status == 403
@@ -70,8 +70,8 @@ class Pacing(TestCase):
         assert points.counts(names.name(b"token alice-1"))
         assert not points.counts(names.name(b"token bob-1"))
 
-    async def test_the_reserve_is_kept(self) -> None:
-        """From reads that cost; what may be confirmed free of charge goes on, and so do writes."""
+    async def test_reserve_rejects_reads_that_cost(self) -> None:
+        """Reads that may be confirmed at no cost are sent, and so are writes."""
         home = await open_home(self, self.github, github={"reserve": 4999})
         assert (await home.get("/things/1", token="alice-1")).status == 200
         got = await home.get("/things/2", token="alice-1", headers=NO_GUESS)
@@ -83,8 +83,8 @@ class Pacing(TestCase):
         assert (await home.get("/rate_limit", token="alice-1")).status == 200
         assert (await home.get("/things/2", token="bob-1", headers=NO_GUESS)).status == 200
 
-    async def test_connections_are_for_all_credentials_in_turn(self) -> None:
-        """Many questions of one do not hold up another's."""
+    async def test_credentials_share_the_connections_in_turn(self) -> None:
+        """Many requests of one do not delay those of another."""
         home = await open_home(self, self.github, github={"max_connections": 1})
         barrier = self.github.hold()
         asked = [start(home.get(f"/things/{number}", token="alice-1")) for number in range(9)]

@@ -1,4 +1,4 @@
-"""Made-up credentials take nothing from others: no slots, no room in a table, nothing in Redis."""
+"""Made-up credentials cost others nothing: no permits, no table entries, no records in Redis."""
 
 from __future__ import annotations
 
@@ -181,8 +181,8 @@ class Flood(TestCase):
         keys: set[bytes] = set(self.redis.ask("KEYS", "*"))
         return {key for key in keys if b"}:b:" not in key}
 
-    async def test_no_table_and_no_store_remembers_them(self) -> None:
-        """And no entry of another credential is evicted, however many they are."""
+    async def test_no_table_and_no_store_has_them(self) -> None:
+        """No entry of another credential is evicted, however many there are."""
         await self.as_alice()
         mirror = self.home.house.mirror
         alice = Names(self.home, ["token alice-1"])
@@ -240,8 +240,8 @@ class Slots(TestCase):
         ]
         return DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
 
-    async def test_checks_have_half_of_what_is_left(self) -> None:
-        """A client with a token that is known waits for none of them."""
+    async def test_checks_have_half_of_the_free_connections(self) -> None:
+        """A client with an accepted token waits for none of them."""
         barrier = self.github.hold("/rate_limit")
         asked = self.made_up(120)
         await barrier.arrived(50)
@@ -256,8 +256,8 @@ class Slots(TestCase):
         assert await self.home.metric("ghmirror_unknown_in_flight") == 0
         assert await self.home.metric('ghmirror_credential_checks_total{result="refused"}') == 120
 
-    async def test_what_cannot_be_checked_has_a_tenth(self) -> None:
-        """And holds up none of the others."""
+    async def test_uncheckable_credentials_have_a_tenth(self) -> None:
+        """They delay none of the others."""
         barrier = self.github.hold("/things/2")
         asked = self.made_up(30, shape=JWT, target="/things/2")
         await barrier.arrived(10)
@@ -269,7 +269,7 @@ class Slots(TestCase):
         barrier.open()
         assert {got.status for _, got in await asked} == {401}
 
-    async def test_clients_that_send_no_content_hold_no_slot(self) -> None:
+    async def test_clients_that_send_no_content_hold_no_permit(self) -> None:
         """Nor for more content than is received before it is sent: they give way."""
         self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
         held, closed = [], []
@@ -290,8 +290,8 @@ class Slots(TestCase):
         await DeferredList(closed)
         await until(lambda: not self.home.house.resource.in_flight)
 
-    async def test_beyond_them_there_is_a_503(self) -> None:
-        """It says when to come again; a known credential waits in its own place."""
+    async def test_too_many_unverified_requests_get_a_503(self) -> None:
+        """With `Retry-After`; an accepted credential waits in its own queue."""
         self.patch(rate_limiter, "MOST_UNVERIFIED", 5)
         barrier = self.github.hold("/rate_limit")
         asked = self.made_up(60)
@@ -308,8 +308,8 @@ class Slots(TestCase):
         assert await self.home.metric("ghmirror_unknown_overloaded_total") == 6
         assert (await self.home.get("/things/1", token="bob-1")).status == 200
 
-    async def test_what_is_not_checked(self) -> None:
-        """Reads that pass by; what a check cannot show; and what is known or has no credential."""
+    async def test_which_requests_are_not_checked(self) -> None:
+        """Passed reads; what a check cannot show; and accepted or no credentials."""
         before = len(self.github.checks)
         for headers in (
             {"Authorization": "token m1", "Range": "bytes=0-1"},
@@ -342,8 +342,8 @@ class Slots(TestCase):
         assert {got.status for _, got in answers} == {200}
         assert self.github.checks[1:] == [b"token bob-1"]
 
-    async def test_a_401_ends_it(self) -> None:
-        """A token that was revoked is checked again, and so is one that is accepted again."""
+    async def test_a_401_ends_acceptance(self) -> None:
+        """A revoked token is checked again, and so is one that is valid again."""
         self.github.revoke("alice-1")
         assert (await self.home.get("/things/0", token="alice-1")).status == 401
         assert len(self.github.checks) == 1
@@ -354,8 +354,8 @@ class Slots(TestCase):
             assert (await self.home.get("/things/0", token="alice-1")).status == 200
         assert len(self.github.checks) == 3
 
-    async def test_thousands_of_new_tokens_become_known(self) -> None:
-        """At once, after a cold start: each is checked once, and none is refused."""
+    async def test_thousands_of_new_tokens_are_accepted(self) -> None:
+        """After a cold start: each is checked once, and none is rejected."""
         self.patch(rate_limiter, "LONGEST_WAIT_S", 60.0)  # however busy this machine is
         count = 1200
         tokens = [f"new-{number}" for number in range(count)]

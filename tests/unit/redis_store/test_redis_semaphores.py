@@ -1,4 +1,4 @@
-"""Who gets how much of a budget, in a real Redis server."""
+"""Leases on permits, in a real Redis server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def open_semaphores(
 
 
 class RedisSemaphoresTests(TestCase):
-    """A server, and processes that bid by name; each remembers what it holds, as it must."""
+    """A server, and replicas by name; the test remembers what each holds."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.server = start_redis(self)
@@ -72,7 +72,7 @@ class RedisSemaphoresTests(TestCase):
         limit: int = 10,
         lease_s: float = 100.0,
     ) -> PermitLease:
-        """Bid for *owner*, who holds what it was given unless it says less."""
+        """Renew the lease of *owner*, which holds what it got last, unless *held* is given."""
         self.number += 1
         request = LeaseRequest(
             owner,
@@ -88,21 +88,21 @@ class RedisSemaphoresTests(TestCase):
         assert sum(self.held.values()) <= limit
         return lease
 
-    async def test_one_gets_what_it_needs_and_a_little_more(self) -> None:
-        """But of what is left over, no more than half."""
+    async def test_lease_has_the_demand_and_some_spare_permits(self) -> None:
+        """Spare ones are half of what is left at most."""
         verifyObject(IFleetSemaphores, self.semaphores)
         lease = await self.renew("one", 4, want=10)
         assert lease == PermitLease(held=7, target=7, replicas=1)
         assert (await self.renew("one", 10)).held == 10
 
-    async def test_together_they_never_get_more_than_there_is(self) -> None:
-        """Who comes late gets what is left, and knows that it lacks some."""
+    async def test_leases_never_exceed_the_limit(self) -> None:
+        """A later replica gets what is left, and learns that it lacks some."""
         await self.renew("one", 8)
         lease = await self.renew("two", 5)
         assert (lease.held, lease.replicas, lease.contended) == (2, 2, True)
 
-    async def test_who_has_more_than_its_part_should_let_go(self) -> None:
-        """Once it says that it did, the other one gets it."""
+    async def test_target_falls_to_the_fair_share_under_contention(self) -> None:
+        """Permits move once their holder has given them back."""
         await self.renew("one", 10)
         assert (await self.renew("two", 10)).held == 0
         lease = await self.renew("one", 10)
@@ -114,8 +114,8 @@ class RedisSemaphoresTests(TestCase):
         assert (await self.renew("two", 10)).held == 5
         assert not (await self.renew("one", 10)).contended
 
-    async def test_small_needs_are_met_first(self) -> None:
-        """What they don't need is shared by the others; nobody holds more than it needs then."""
+    async def test_small_demands_are_met_first(self) -> None:
+        """The others share the rest, and hold no spare permits then."""
         await self.renew("idle", 1, want=4)
         await self.renew("big", 6)
         assert self.held == {"idle": 4, "big": 6}
@@ -126,8 +126,8 @@ class RedisSemaphoresTests(TestCase):
         assert (await self.renew("small", 2)).held == 2
         assert (await self.renew("big", 9)).held == 7
 
-    async def test_what_is_held_too_much_is_let_go(self) -> None:
-        """A server that has lost everything hears of more than there is; it becomes less again."""
+    async def test_server_without_memory_lowers_the_sum_to_the_limit(self) -> None:
+        """Replicas report that they hold more than the limit."""
         one, two = (LeaseRequest(owner, 1, 8, 8, 8, 1, 100.0) for owner in ("one", "two"))
         capacity = Capacity(ALICE, "f", 10)
         await self.semaphores.renew(capacity, one)
@@ -136,15 +136,15 @@ class RedisSemaphoresTests(TestCase):
         lease = await self.semaphores.renew(capacity, evolve(one, number=2))
         assert (lease.held, lease.target, lease.contended) == (8, 5, True)
 
-    async def test_what_is_let_go_is_free(self) -> None:
-        """And who holds nothing leaves nothing behind."""
+    async def test_returned_permits_are_free(self) -> None:
+        """A replica without permits leaves no row."""
         await self.renew("one", 10)
         await self.renew("one", 0, held=0)
         assert not self.server.ask("EXISTS", KEY)
         assert (await self.renew("two", 10)).held == 10
 
-    async def test_who_is_not_heard_of_loses_all(self) -> None:
-        """After its life, and not before; the rest goes with the last one."""
+    async def test_lease_without_renewal_ends(self) -> None:
+        """At its end and not before; the key goes with the last lease."""
         await self.renew("dead", 10, lease_s=0.3)
         assert (await self.renew("two", 10, lease_s=0.01)).held == 0
         await deferLater(reactor, 0.31)
@@ -153,15 +153,15 @@ class RedisSemaphoresTests(TestCase):
         await deferLater(reactor, 0.02)
         assert not self.server.ask("EXISTS", KEY)
 
-    async def test_a_late_bid_is_not_heard(self) -> None:
-        """What a process said before doesn't undo what it has said since."""
+    async def test_delayed_request_changes_nothing(self) -> None:
+        """Requests of a replica may arrive out of order."""
         await self.renew("one", 9)
         late = LeaseRequest("one", 0, 2, 2, 2, 1, 100.0)
         await self.semaphores.renew(Capacity(ALICE, "f", 10), late)
         assert (await self.renew("two", 9)).held == 1
 
-    async def test_with_less_than_one_each_they_take_turns(self) -> None:
-        """Who has had its turn lets go, and is last in the queue; nobody is left out."""
+    async def test_more_replicas_than_permits_take_turns(self) -> None:
+        """A replica whose turn is over goes to the end of the queue; all get turns."""
         self.semaphores.turn_ms = 0
         names = [f"p{number}" for number in range(7)]
         turns = dict.fromkeys(names, 0)
@@ -174,15 +174,15 @@ class RedisSemaphoresTests(TestCase):
                     await self.renew(name, 3, held=lease.target, limit=2)
         assert min(turns.values()) * 2 >= max(turns.values()) > 0
 
-    async def test_a_turn_is_not_cut_short(self) -> None:
-        """Who waits, waits."""
+    async def test_turn_is_not_cut_short(self) -> None:
+        """Other replicas wait."""
         for name in ("one", "two", "three", "one", "two", "three"):
             await self.renew(name, 1, limit=2)
         assert self.held == {"one": 1, "two": 1, "three": 0}
         assert (await self.renew("one", 1, limit=2)).target == 1
 
-    async def test_less_than_it_takes_is_not_taken(self) -> None:
-        """A write needs five at a time; what is too little for it is left to others."""
+    async def test_fewer_permits_than_the_least_are_left_to_others(self) -> None:
+        """A write needs five points at once."""
         await self.renew("one", 7)
         assert (await self.renew("two", 5, least=5)).held == 0
         assert (await self.renew("three", 3)).held == 2
@@ -190,7 +190,7 @@ class RedisSemaphoresTests(TestCase):
         await self.renew("one", 7, held=3)
         assert (await self.renew("two", 5, least=5)).held == 5
 
-    async def test_a_complaint_is_known_to_all(self) -> None:
+    async def test_secondary_limit_is_known_to_all_replicas(self) -> None:
         """For as long as it counts."""
         other = await open_semaphores(self, self.server)
         assert (await self.renew("one", 1)).limited_s == 0
@@ -199,16 +199,16 @@ class RedisSemaphoresTests(TestCase):
             await deferLater(reactor, 0)
         assert 3500 < (await self.renew("one", 1)).limited_s <= 3600
 
-    async def test_what_is_no_budget_is_replaced(self) -> None:
-        """Whatever somebody has put there."""
+    async def test_unreadable_rows_are_replaced(self) -> None:
+        """Whatever they hold."""
         self.server.ask("SET", KEY, "x")
         assert (await self.renew("one", 2)).held == 2
         self.server.ask("HSET", KEY, "nonsense", "yes", "more", "1 2 3")
         assert (await self.renew("one", 10)).held == 10
         assert self.server.ask("HLEN", KEY) == 1
 
-    async def test_a_server_that_is_away_is_away(self) -> None:
-        """It is said so, and a complaint that can't be told is no fault."""
+    async def test_unreachable_server_fails_the_request(self) -> None:
+        """A note of a secondary limit that cannot be stored is no failure."""
         self.server.kill()
         self.semaphores.note_secondary_limit(ALICE, 1.0)
         with self.assertRaises(RedisUnavailableError):

@@ -1,4 +1,4 @@
-"""Who must not ask GitHub now."""
+"""Rate limits in force, and their probes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def secondary(until: float) -> Limit:
 def met(
     limits: ActiveLimits, limit: Limit, *, scopes: tuple[str, ...] = CORE, now: float = 0.0
 ) -> None:
-    """Have somebody ask, and be told of a limit."""
+    """Send a request, whose response reports a limit."""
     check = limits.check("a", scopes, now)
     limits.end_probe(check)
     limits.set(check, limit)
@@ -33,8 +33,8 @@ def strikes(limits: ActiveLimits, credential: str = "a") -> int:
     return limits.check(credential, ("another",), 1e9).strikes
 
 
-def test_a_primary_limit_stops_one_bucket_of_one_credential() -> None:
-    """Until its end; other buckets and other credentials go on."""
+def test_primary_limit_applies_to_one_bucket_of_one_credential() -> None:
+    """Until its end; other buckets and credentials are not limited."""
     limits = ActiveLimits()
     met(limits, primary(10.0))
     with pytest.raises(RateLimitedError):
@@ -46,8 +46,8 @@ def test_a_primary_limit_stops_one_bucket_of_one_credential() -> None:
     limits.check("a", CORE, 10.0)
 
 
-def test_a_secondary_limit_stops_a_credential() -> None:
-    """Whatever it asks for."""
+def test_secondary_limit_applies_to_all_buckets_of_a_credential() -> None:
+    """Whatever the request."""
     limits = ActiveLimits()
     met(limits, secondary(10.0), scopes=SEARCH)
     for scopes in (CORE, SEARCH, (EVERYTHING,)):
@@ -56,8 +56,8 @@ def test_a_secondary_limit_stops_a_credential() -> None:
     limits.check("b", CORE, 9.9)
 
 
-def test_what_creates_content_has_a_limit_of_its_own() -> None:
-    """Reading goes on."""
+def test_content_creation_has_a_limit_of_its_own() -> None:
+    """Reads are not limited."""
     limits = ActiveLimits()
     met(limits, Limit(LimitKind.SECONDARY, CONTENT_CREATION, 10.0))
     with pytest.raises(RateLimitedError):
@@ -65,7 +65,7 @@ def test_what_creates_content_has_a_limit_of_its_own() -> None:
     limits.check("a", CORE, 9.9)
 
 
-def test_githubs_own_words_are_said_again() -> None:
+def test_limited_response_is_repeated() -> None:
     """With the time that is left, a second at least, where GitHub sent one."""
     limits = ActiveLimits()
     fields = ((b"x-ratelimit-limit", b"y"), (b"retry-after", b"10"))
@@ -83,8 +83,8 @@ def test_githubs_own_words_are_said_again() -> None:
         assert (again.outcome, again.asked, again.detail) == (Outcome.ERROR, None, "primary-limit")
 
 
-def test_after_the_end_one_tries() -> None:
-    """The others wait for what comes of it: a good answer, another limit, or none."""
+def test_one_request_probes_after_the_end() -> None:
+    """The others are rejected until its response: none, a limit, or no limit."""
     limits = ActiveLimits()
     met(limits, primary(10.0))
     trial = limits.check("a", CORE, 10.0)
@@ -103,8 +103,8 @@ def test_after_the_end_one_tries() -> None:
     limits.check("a", CORE, 20.1)
 
 
-def test_an_answer_from_before_a_limit_does_not_end_it() -> None:
-    """Its question was put when nobody knew; nor does it end the strikes."""
+def test_response_to_an_earlier_request_does_not_end_a_limit() -> None:
+    """Nor does it reset the strikes."""
     limits = ActiveLimits()
     early = limits.check("a", CORE, 0.0)
     met(limits, secondary(10.0))
@@ -115,8 +115,8 @@ def test_an_answer_from_before_a_limit_does_not_end_it() -> None:
     assert strikes(limits) == 1
 
 
-def test_strikes_are_counted_in_a_row() -> None:
-    """Only of secondary limits; many in flight are one; something that is answered ends it."""
+def test_strikes_count_secondary_limits_in_a_row() -> None:
+    """Concurrent requests are one; a response without a limit resets them."""
     limits = ActiveLimits()
     for number in (1, 2, 3):
         check = limits.check("a", CORE, 100.0 * number)
@@ -133,8 +133,8 @@ def test_strikes_are_counted_in_a_row() -> None:
     assert strikes(limits, "c") == 1
 
 
-def test_a_later_end_is_kept() -> None:
-    """Of two answers that tell of a limit."""
+def test_later_end_wins() -> None:
+    """Of two responses that report a limit."""
     limits = ActiveLimits()
     first, second = (limits.check("a", CORE, 0.0) for _ in (1, 2))
     limits.set(first, secondary(30.0))
@@ -143,8 +143,8 @@ def test_a_later_end_is_kept() -> None:
         limits.check("a", CORE, 29.9)
 
 
-def test_what_others_have_met_counts_too() -> None:
-    """If it is not over, and later than what is known; the words are made here."""
+def test_limits_of_other_replicas_are_merged() -> None:
+    """If they have not ended, and end later than those known; the response is made here."""
     limits = ActiveLimits()
     limits.merge("a", (primary(10.0),), 10.0)
     limits.check("a", CORE, 10.0)
@@ -160,8 +160,8 @@ def test_what_others_have_met_counts_too() -> None:
         limits.check("a", CORE, 29.0)
 
 
-def test_what_is_remembered_is_bounded() -> None:
-    """The oldest goes first."""
+def test_number_of_limits_is_bounded() -> None:
+    """The oldest is evicted."""
     limits = ActiveLimits()
     limits._limits.most = limits._strikes.most = 2
     entries = [limits.check(credential, CORE, 0.0) for credential in "abc"]

@@ -137,15 +137,15 @@ class Fleet(TestCase):
             except MirrorError:
                 self.refused += 1
 
-    async def test_the_fleet_has_no_more_in_flight_than_one(self) -> None:
-        """However much each of them wants to ask, and all of it is answered."""
+    async def test_fleet_has_no_more_requests_in_flight_than_the_limit(self) -> None:
+        """Whatever the demand of each replica; all requests are answered."""
         await self.start(5)
         await self.ask_all(60)
         assert self.github.answered == dict.fromkeys(self.fleet, 60)
         assert self.github.most_in_flight <= 8
 
-    async def test_late_answers_lead_to_no_more(self) -> None:
-        """Though bids overtake each other, and are answered when others have been made since."""
+    async def test_slow_responses_of_redis_do_not_raise_the_limit(self) -> None:
+        """Each replica reaches Redis with another delay."""
         fleet = []
         for number in range(4):
             between = interpose(self, self.server.address)
@@ -163,8 +163,8 @@ class Fleet(TestCase):
         await DeferredList(going, fireOnOneErrback=True, consumeErrors=True)
         assert 8 < self.github.most_in_flight <= 12
 
-    async def test_one_alone_has_it_all(self) -> None:
-        """Others that want nothing take nothing from it."""
+    async def test_one_replica_with_demand_gets_all_permits(self) -> None:
+        """Idle replicas hold none back."""
         await self.start(3)
         await self.ask_all(1)
         first = self.fleet[:1]
@@ -172,8 +172,8 @@ class Fleet(TestCase):
             await self.ask_all(40, fleet=first)
         assert self.github.most_in_flight == 8
 
-    async def test_more_replicas_than_there_is_for_all_get_on(self) -> None:
-        """They take turns; each is answered again and again."""
+    async def test_more_replicas_than_permits_all_proceed(self) -> None:
+        """They take turns; no request is rejected."""
         await self.start(6, max_in_flight=2)
         polling = [start(self.poll(each)) for each in self.fleet]
         await until(lambda: min(self.github.answered[each] for each in self.fleet) > 20)
@@ -182,8 +182,8 @@ class Fleet(TestCase):
         assert self.github.most_in_flight <= 2
         assert not self.refused
 
-    async def test_who_comes_late_gets_its_part(self) -> None:
-        """Though others hold all there is, and go on asking for it."""
+    async def test_late_replica_gets_its_share(self) -> None:
+        """Though others hold all permits, and have demand for more."""
         early = await self.start(2)
         polling = [start(self.poll(each)) for each in early for _ in range(20)]
         await until(lambda: self.github.most_in_flight == 8)
@@ -194,8 +194,8 @@ class Fleet(TestCase):
         await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
         assert self.github.most_in_flight <= 8
 
-    async def test_what_is_in_use_is_not_given_away(self) -> None:
-        """Whoever needs it more must wait until it is over."""
+    async def test_permit_in_use_is_not_given_away(self) -> None:
+        """A replica with demand waits for its release."""
         first, second = await self.start(2)
         permits = [await first.acquire(ALICE, "core") for _ in range(8)]
         asked = second.acquire(ALICE, "core")
@@ -212,8 +212,8 @@ class Fleet(TestCase):
         told = self.server.ask("INFO", "commandstats").decode()
         return sum(map(int, re.findall(r"cmdstat_evalsha:calls=(\d+)", told)))
 
-    async def test_credentials_are_not_in_each_other_s_way(self) -> None:
-        """Each has its own limit."""
+    async def test_credentials_have_limits_of_their_own(self) -> None:
+        """One does not wait for the permits of another."""
         first, second = await self.start(2, max_in_flight=2)
         permits = [await first.acquire(ALICE, "core") for _ in range(2)]
         alice = start(second.acquire(ALICE, "core"))
@@ -224,15 +224,15 @@ class Fleet(TestCase):
         (await alice).release()
         assert self.github.most_in_flight <= 2
 
-    async def test_what_is_idle_is_given_back(self) -> None:
-        """Then there is nothing of it in Redis, nor in the process."""
+    async def test_idle_permits_are_given_back(self) -> None:
+        """No row is left in Redis, and no queue in the process."""
         await self.start(2)
         await self.ask_all(10)
         await until(lambda: not any(each.queues.accepted for each in self.fleet))
         assert self.server.ask("KEYS", "*:b:*") == []
 
-    async def test_what_the_dead_held_is_free_again(self) -> None:
-        """When its lease has run out; until then, the others do with the rest."""
+    async def test_permits_of_a_killed_replica_are_free_after_its_lease(self) -> None:
+        """Until then the others use the rest."""
         self.patch(fleet_semaphore, "LEASE_S", 1.0)
         dead, alive = await self.start(2)
         permits = [await dead.acquire(ALICE, "core") for _ in range(8)]
@@ -245,8 +245,8 @@ class Fleet(TestCase):
         assert not self.server.ask("HEXISTS", f"ghmirror:{{{ALICE}}}:b:f", slots_of(dead).owner)
         assert len(permits) == 8
 
-    async def test_what_is_closed_gives_back_at_once(self) -> None:
-        """A replica that ends in peace is in nobody's way."""
+    async def test_closed_replica_gives_back_at_once(self) -> None:
+        """No other replica waits for the end of its lease."""
         first, second = await self.start(2)
         for _ in range(8):
             (await first.acquire(ALICE, "core")).release()
@@ -254,8 +254,8 @@ class Fleet(TestCase):
         assert self.server.ask("KEYS", "*:b:*") == []
         (await second.acquire(ALICE, "core")).release()
 
-    async def test_what_is_expected_is_asked_for_at_once(self) -> None:
-        """However late Redis responds: two round trips suffice for a burst of requests."""
+    async def test_burst_of_requests_needs_two_round_trips(self) -> None:
+        """However late Redis responds."""
         (one,) = await self.start(1, max_in_flight=80)
         before = self.renewals()
         self.server.pause()
@@ -273,8 +273,8 @@ class Fleet(TestCase):
 
     # Points.
 
-    async def test_the_fleet_spends_no_more_points_than_one(self) -> None:
-        """In any window; here it is not a minute long. Writes get on, too."""
+    async def test_fleet_spends_no_more_points_than_the_limit(self) -> None:
+        """In any window, here a short one; writes proceed as well."""
         self.patch(request_queues, "_MINUTE_S", 0.5)
         self.github.window_s = 0.5
         await self.start(4, points_per_minute=40, max_in_flight=80)
@@ -282,7 +282,7 @@ class Fleet(TestCase):
         assert self.github.most_in_window <= 40
         assert self.github.answered == dict.fromkeys(self.fleet, 24)
 
-    async def test_writes_get_on_where_there_is_less_than_one_for_each(self) -> None:
+    async def test_writes_proceed_with_fewer_points_than_replicas_need(self) -> None:
         """They take turns to have five points."""
         self.patch(request_queues, "_MINUTE_S", 0.2)
         self.github.window_s = 0.2
@@ -291,8 +291,8 @@ class Fleet(TestCase):
         assert self.github.most_in_window <= 10
         assert self.github.answered == dict.fromkeys(self.fleet, 5)
 
-    async def test_what_github_complains_of_is_known_to_all(self) -> None:
-        """From then on the fleet counts points."""
+    async def test_secondary_limit_makes_all_replicas_count_points(self) -> None:
+        """From then on the fleet keeps to the limit."""
         self.patch(points_limit, "AUTO_POINTS", 30)
         self.patch(request_queues, "_MINUTE_S", 0.5)
         self.github.window_s = 0.5
@@ -311,8 +311,8 @@ class Fleet(TestCase):
 
     # Redis away.
 
-    async def test_without_redis_each_goes_on_by_itself(self) -> None:
-        """With what would be its part; nobody waits for Redis, and nobody is refused."""
+    async def test_without_redis_each_replica_uses_its_part(self) -> None:
+        """No request waits for Redis, and none is rejected; afterwards the limit holds again."""
         await self.start(4)
         await self.ask_all(30)
         self.github.most_in_flight = 0
@@ -346,8 +346,8 @@ class Fleet(TestCase):
             semaphores.history.looked_at -= settled_for_s
             semaphores._responded_at -= settled_for_s
 
-    async def test_without_redis_the_fleet_has_no_more_in_flight_than_one(self) -> None:
-        """Though no replica had any of this credential's requests before."""
+    async def test_without_redis_the_parts_sum_up_to_the_limit(self) -> None:
+        """Though no replica had requests of this credential before."""
         self.github.takes_s = 0.05
         await self.start(8, max_in_flight=80)
         await self.lose_redis(settled_for_s=60.0)
@@ -355,8 +355,8 @@ class Fleet(TestCase):
         assert self.github.answered == dict.fromkeys(self.fleet, 30)
         assert 8 < self.github.most_in_flight <= 80
 
-    async def test_what_one_held_when_redis_was_lost_is_not_used_twice(self) -> None:
-        """Its lease is still good: until it ends, the others take little."""
+    async def test_without_redis_leases_from_before_are_respected(self) -> None:
+        """While they may last, other replicas use little more than they hold."""
         self.github.takes_s = 0.05
         first, *others = await self.start(8, max_in_flight=80)
         permits = [await first.acquire(ALICE, "core") for _ in range(80)]
@@ -368,16 +368,16 @@ class Fleet(TestCase):
         for permit in permits:
             permit.release()
 
-    async def test_more_replicas_than_there_is_for_all_have_one_each(self) -> None:
-        """Nobody starves."""
+    async def test_without_redis_each_replica_has_one_permit_at_least(self) -> None:
+        """No replica starves."""
         await self.start(4, max_in_flight=2)
         await self.lose_redis(settled_for_s=60.0)
         await self.ask_all(10)
         assert self.github.answered == dict.fromkeys(self.fleet, 10)
         assert self.github.most_in_flight <= 4
 
-    async def test_without_redis_the_fleet_spends_no_more_points_than_one(self) -> None:
-        """Each has its part of a minute's points."""
+    async def test_without_redis_the_points_are_divided(self) -> None:
+        """Each replica has its part of the points of a minute."""
         self.patch(rate_limiter, "LONGEST_WAIT_S", 0.2)
         await self.start(6, points_per_minute=60, max_in_flight=80)
         await self.lose_redis(settled_for_s=60.0)
@@ -387,8 +387,8 @@ class Fleet(TestCase):
         await DeferredList(polling, fireOnOneErrback=True, consumeErrors=True)
         assert self.github.answered == dict.fromkeys(self.fleet, 10)
 
-    async def test_without_redis_nobody_waits_for_points_that_were_given_before(self) -> None:
-        """What was used of them counts for a minute; what would be its part is there at once."""
+    async def test_without_redis_the_part_of_the_points_is_available_at_once(self) -> None:
+        """Used points count for a minute, as before."""
         (one,) = await self.start(1, points_per_minute=900, max_in_flight=80)
         await self.ask_all(30)
         self.server.kill()
@@ -396,8 +396,8 @@ class Fleet(TestCase):
         await self.ask_all(60)
         assert self.github.answered == {one: 90}
 
-    async def test_one_accident_is_no_leave_to_take_more(self) -> None:
-        """A single bid that is late or lost says nothing of Redis, nor of what others hold."""
+    async def test_one_failed_renewal_does_not_raise_the_limit(self) -> None:
+        """A single late or lost one does not show that Redis is unavailable."""
         (big,) = await self.start(1, max_in_flight=20)
         between = interpose(self, self.server.address)
         (small,) = await self.start(1, max_in_flight=20, server=between)
@@ -432,8 +432,8 @@ class Fleet(TestCase):
         for permit in mine + theirs:
             permit.release()
 
-    async def test_a_slow_redis_is_no_leave_to_take_it_all(self) -> None:
-        """Others may be there, and have their parts; nobody waits for long to be told of them."""
+    async def test_slow_redis_at_the_start_leaves_a_tenth(self) -> None:
+        """Other replicas may exist; requests do not wait to learn of them."""
         (slow,) = await self.start(1, counted=False, max_in_flight=40)
         redis_of(slow).timeout_s = 0.05
         self.server.pause()
@@ -441,8 +441,8 @@ class Fleet(TestCase):
         await self.ask_all(60)
         assert self.github.most_in_flight == 40 // 10
 
-    async def test_what_was_not_heard_does_no_harm_later(self) -> None:
-        """What a share that is gone has told, and could not take back, is told anew."""
+    async def test_lease_that_was_not_given_back_is_replaced(self) -> None:
+        """A new semaphore of the same process takes its place."""
         (one,) = await self.start(1)
         self.patch(fleet_semaphore, "LEASE_S", 3600.0)
         await self.ask_all(1)
@@ -453,8 +453,8 @@ class Fleet(TestCase):
         self.server.ask("HSET", key, owner, row.replace(row.split()[0], b"0", 1))
         (await one.acquire(ALICE, "core")).release()
 
-    async def test_redis_that_never_was_there_is_not_missed(self) -> None:
-        """One process may do what it may without."""
+    async def test_single_replica_without_redis_has_the_whole_limit(self) -> None:
+        """No other replica was ever counted."""
         (alone,) = await self.start(1)
         self.server.kill()
         await self.ask_all(50)
