@@ -30,7 +30,7 @@ class CombinedTrust:
 @implementer(IOpenSSLTrustRoot)
 @define(eq=False)
 class ReplaceableTrust:
-    """Trusts what *current* does, which can be replaced for the next connections."""
+    """A trust root whose *current* one can be replaced for the next connections."""
 
     current: IOpenSSLTrustRoot
 

@@ -1,6 +1,6 @@
 """Objects that live as long as the process, which the garbage collector can skip.
 
-CPython is told so by `gc.freeze`. PyPy collects old objects rarely, and in steps.
+CPython has `gc.freeze` for that. PyPy collects old objects rarely, and in steps.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def freeze_objects() -> None:
 
 
 def build_permanent(build: Callable[[], R]) -> R:
-    """Return what *build* builds of some hundred thousand permanent objects.
+    """Return the result of *build*: some hundred thousand permanent objects.
 
-    Without this, collections would stop the process for as long as it takes to visit them.
+    Collections that visit them would stop the process for a noticeable time.
     """
     was_enabled = gc.isenabled()
     gc.disable()

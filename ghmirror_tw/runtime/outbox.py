@@ -1,4 +1,4 @@
-"""Sending on a socket at once, or at the end of a turn of the reactor, instead of in the next."""
+"""Writes to sockets that bypass the reactor: at once, or at the end of its current turn."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any, Final
 from attrs import define, field
 from twisted.internet.tcp import Connection
 
-#: So many messages wait for the end of a turn at most: a turn that is long must not hold up all.
+#: So many messages are queued at most: a long turn must not delay all of them.
 MAX_QUEUED: Final = 16
-#: Where fewer answers or questions are under way, each message is sent at once.
+#: With fewer exchanges under way, each message is sent at once.
 SEVERAL: Final = 3
-#: So much is worth a system call of its own, whenever it is there.
+#: Larger messages are always sent at once.
 LARGE_BYTES: Final = 16 * 1024
 
 
 def send_now(transport: Any, data: bytes) -> None:
-    """Write *data*, and hand to the system at once what it takes of it.
+    """Write *data*, and pass as much as possible to the system at once.
 
-    A transport's own `write` has the socket watched, sends in the next turn of the reactor, and
-    has it watched no more: two system calls and a turn that a short message has no need of. What
-    the system does not take goes to `write`, and so does everything where that would not be the
-    same: where something is waiting to be sent already, the connection is being closed, there is
-    TLS, or a producer waits to be asked for more.
+    A transport's own `write` watches the socket, sends in the next turn of the reactor, and stops
+    to watch it: two system calls and a turn that a short message does not need. The rest that the
+    system does not accept is passed to `write`. So are all bytes where the order or the effect
+    would differ: after buffered bytes, while the connection is being closed, with TLS, or with a
+    pull producer.
 
-    A connection that turns out to be lost ends as after any `write`: from the reactor, later. It
-    meets the error again there, since a socket that has failed does not recover.
+    A lost connection is notified as after any `write`: from the reactor, later. There it fails
+    again, since a socket that has failed does not recover.
     """
     if _is_clear(transport):
         sent = transport.writeSomeData(data)
@@ -37,7 +37,7 @@ def send_now(transport: Any, data: bytes) -> None:
 
 
 def _is_clear(transport: Any) -> bool:
-    """Tell whether what is sent at once comes in its turn, and leaves nothing undone.
+    """Tell whether bytes may be sent at once, in order and without another effect.
 
     These are the states of `twisted.internet.abstract.FileDescriptor`. A producer that is not
     streaming writes again only when the reactor has found the buffer empty after a `write`.
@@ -57,56 +57,55 @@ def _is_clear(transport: Any) -> bool:
 
 @define(eq=False)
 class Outbox:
-    """Sends short messages at the end of a turn of the reactor, one right after the other.
+    """A queue of short messages, which are sent at the end of a turn of the reactor.
 
-    Whoever waits for a message has to be woken when it comes, and what that takes is the sender's
-    time: several times what the rest of sending does. Between two messages of one turn others are
-    read and answered, and who was woken by the first has gone to sleep by the second. Sent in a
-    row, they find him awake.
+    To wake the process that waits for a message takes several times as long as to send it. Between
+    two messages of one turn others are received and processed, and a process that the first one
+    woke sleeps again at the second. Messages that are sent in a row wake it once.
 
-    A message waits in the transport's own buffer, so whatever is done with the transport in the
-    meantime meets it there, as after any `write`.
+    A message is queued in the transport's own buffer, so that other calls of the transport find it
+    there, as after any `write`.
     """
 
-    _waiting: list[tuple[Any, bytes]] = field(factory=list, init=False)
-    _called: bool = field(default=False, init=False)
+    _queue: list[tuple[Any, bytes]] = field(factory=list, init=False)
+    _is_scheduled: bool = field(default=False, init=False)
 
     def send(self, transport: Any, data: bytes, among: int) -> None:
         """Send *data* at the end of this turn.
 
-        It is sent at once, by `send_now`, where it is large, or where it is one of so few answers
-        or questions under way, *among* which it is, that hardly two come in one turn.
+        It is sent at once if it is large, or if so few exchanges are under way (*among*) that two
+        messages in one turn are unlikely.
         """
         if among < SEVERAL or len(data) >= LARGE_BYTES or not (data and _is_clear(transport)):
             send_now(transport, data)
             return
         transport._tempDataBuffer.append(data)  # noqa: SLF001
         transport._tempDataLen += len(data)  # noqa: SLF001
-        self._waiting.append((transport, data))
-        if len(self._waiting) >= MAX_QUEUED:
+        self._queue.append((transport, data))
+        if len(self._queue) >= MAX_QUEUED:
             self._send_all()
-        elif not self._called:
-            self._called = True
-            transport.reactor.callLater(0, self._at_the_end)
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            transport.reactor.callLater(0, self._end_turn)
 
     def holds(self, transport: Any) -> bool:
-        """Tell whether there is something for *transport* that is still to be sent."""
-        return any(each is transport for each, _ in self._waiting)
+        """Tell whether a message for *transport* is queued."""
+        return any(each is transport for each, _ in self._queue)
 
-    def _at_the_end(self) -> None:
-        self._called = False
+    def _end_turn(self) -> None:
+        self._is_scheduled = False
         self._send_all()
 
     def _send_all(self) -> None:
-        waiting = self._waiting
-        while waiting:
-            transport, data = waiting.pop(0)
+        queue = self._queue
+        while queue:
+            transport, data = queue.pop(0)
             buffer = transport._tempDataBuffer  # noqa: SLF001
-            # Else something was written behind it, for which the socket is watched, or all is sent.
+            # Otherwise the reactor sends it: more bytes were written behind it, or none are left.
             if len(buffer) != 1 or buffer[0] is not data:
                 continue
             if transport.TLS:
-                transport.startWriting()  # it is from before TLS, and not to be sealed
+                transport.startWriting()  # written before TLS, it is sent in the clear
             else:
                 buffer.clear()
                 transport._tempDataLen = 0  # noqa: SLF001

@@ -14,8 +14,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-#: The largest number of different observations that are kept.
-_KEPT: Final = 64
+#: The largest number of different observations.
+_MAX_OBSERVATIONS: Final = 64
 
 
 @frozen
@@ -62,7 +62,7 @@ class Evidence:
         self._expire(now)
         _, times = self._seen.pop(observation, (now, 0))
         self._seen[observation] = now, times + 1
-        if len(self._seen) > _KEPT:
+        if len(self._seen) > _MAX_OBSERVATIONS:
             by_credential = Counter(each.credential for each in self._seen)
             ((busiest, _),) = by_credential.most_common(1)
             del self._seen[next(each for each in self._seen if each.credential == busiest)]

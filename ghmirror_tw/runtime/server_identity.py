@@ -88,7 +88,7 @@ class _VerifiedConnection(SSL.Connection):
         self._verified = True
 
     def send(self, buf: Any, flags: int = 0) -> int:
-        """Send, once the server is verified; before that, Twisted keeps the data and retries."""
+        """Send, once the server is verified; before that, Twisted buffers the data and retries."""
         if not self._verified:
             raise SSL.WantReadError
         return super().send(buf, flags)
@@ -107,7 +107,7 @@ class VerifiedTLS:
         """Return the settings for a host that must present a certificate under *trust*.
 
         *host* is a DNS name or an IP address without brackets, *trust* one of Twisted's trust
-        roots. All authorities are read, which takes milliseconds: callers keep the result. Raises
+        roots. All authorities are read, which takes milliseconds: callers reuse the result. Raises
         ValueError for a host name that cannot stand in a certificate.
         """
         if _address(host) is None:

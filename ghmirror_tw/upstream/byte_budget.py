@@ -159,7 +159,7 @@ class ByteBudget:
             self._admission = self.reactor.callLater(0, self._admit)
 
     def _finalised(self, key: tuple[int, int]) -> None:
-        """Note that an owner is gone. Any thread may drop the last reference to it."""
+        """Note that an owner was finalised. Any thread may drop the last reference to it."""
         if get_ident() == self._thread:
             self._untrack(key)
         else:

@@ -39,7 +39,7 @@ _CODING: Final = b"\ntransfer-encoding:"
 
 @define(eq=False)
 class ConnectionPool:
-    """Sends requests over connections of *endpoint*, of which up to *max_idle* are kept idle.
+    """Sends requests over connections of *endpoint*, with up to *max_idle* idle ones.
 
     The connection that was used last is used next, so that superfluous ones reach `MAX_IDLE_S`.
     *authority*: the value of `Host`.

@@ -56,7 +56,7 @@ class GitHubBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the circuit is open: GitHub is taken to be unavailable."""
+        """Whether the circuit is open: GitHub counts as unavailable."""
         return self._is_open
 
     @property

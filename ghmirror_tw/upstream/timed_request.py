@@ -195,5 +195,5 @@ def _upstream_error(failure: Failure) -> UpstreamError:
             limit = reason.getErrorMessage()
             return UpstreamError("broken-answer", limit, limit=limit)
     if failure.check(ResponseNeverReceived):
-        return UpstreamError("broken-answer", "the connection was lost before a response came")
+        return UpstreamError("broken-answer", "the connection was lost before a response")
     return UpstreamError("broken-answer", repr(failure.value))

@@ -68,8 +68,8 @@ class _LoginRecord:
 class Users:
     """The logins of credentials; a *credential* is a name made by ``CredentialNames``.
 
-    Times are seconds since the epoch. Only what GitHub has just responded may be noted here, never
-    what comes from a stored response.
+    Times are seconds since the epoch. Only fresh responses from GitHub may be noted here, never
+    stored ones.
     """
 
     capacity: int = CAPACITY
