@@ -59,7 +59,7 @@ class ConnectionPool:
     _factory: IProtocolFactory = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._factory = _ConnectionFactory(self._add_idle, self._remove, self._write)
+        self._factory = _HTTPConnectionFactory(self._add_idle, self._remove, self._write)
 
     def send(
         self, method: bytes, target: bytes, block: bytes, receiver: ResponseReceiver
@@ -139,7 +139,7 @@ class ConnectionPool:
             self._expiry = self.reactor.callLater(rest_s, self._expire)
 
 
-class _ConnectionFactory(Factory):
+class _HTTPConnectionFactory(Factory):
     """Makes connections, without a log message for each."""
 
     noisy = False
