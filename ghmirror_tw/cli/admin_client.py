@@ -21,8 +21,8 @@ from zope.interface import implementer
 from ghmirror_tw.cli.output import CommandError, Status
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.runtime.certificate_authorities import trust_root
-from ghmirror_tw.runtime.patient import Patient
 from ghmirror_tw.runtime.server_identity import VerifiedTLS
+from ghmirror_tw.runtime.single_flight import Wait
 from ghmirror_tw.telemetry.logs import scrub
 
 #: The timeout of a response, in seconds.
@@ -116,18 +116,18 @@ class StatusClient:
 
     async def fetch(self) -> dict[str, Any]:
         """Return the status document. Raises `CommandError`."""
-        request = Patient(Deferred.fromCoroutine(self._request()))
+        received: tuple[int, bytes] | None = None
         try:
-            response = await request.within(lambda late: self.reactor.callLater(TIMEOUT_S, late))
+            with Wait(Deferred.fromCoroutine(self._request())) as response:
+                if await response.within(lambda late: self.reactor.callLater(TIMEOUT_S, late)):
+                    received = await response.result()
         except CancelledError:
             raise
         except Exception as error:
             raise self._unreachable(Failure(error).getErrorMessage()) from error
-        finally:
-            request.leave()
-        if response is None:
+        if received is None:
             raise self._unreachable(f"no response within {TIMEOUT_S:g} s")
-        return self._parsed(*response)
+        return self._parsed(*received)
 
     def _unreachable(self, reason: str) -> CommandError:
         text = scrub(f"{self.address.name}: the mirror cannot be reached: {reason}")

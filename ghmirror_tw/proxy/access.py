@@ -14,7 +14,8 @@ from twisted.web.iweb import IBodyProducer
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.proxy.exchange import MirrorOptions
+from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.login_responses import (
     VIEWER_QUERY,
     is_app_jwt,
@@ -27,7 +28,7 @@ from ghmirror_tw.upstream.response import BufferedContent, Response
 from ghmirror_tw.upstream.users import BadCredentialError, LoginUnknownError, Users
 
 #: Sends a request of the mirror's own and returns the whole response. Raises `LoginUnknownError`.
-AskSelf = Callable[[Request, Upload | None], Awaitable[Response]]
+SendOwn = Callable[[Request, Upload | None], Awaitable[Response]]
 
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
@@ -36,7 +37,7 @@ _FORBIDDEN: Final = 403
 
 @frozen
 class _Text:
-    """A small request content of our own."""
+    """The content of a request of the mirror's own."""
 
     content: bytes
 
@@ -50,49 +51,50 @@ class _Text:
         return self.content if len(self.content) <= limit_bytes else None
 
     def producer(self) -> IBodyProducer:
-        """Return what sends it."""
+        """Return the producer that sends it."""
         return FileBodyProducer(BytesIO(self.content))
 
 
 @define(eq=False)
 class AccessControl:
-    """Decides who may ask, by GitHub's own word on whose credential it is."""
+    """Decides whether a credential may be used, by the login that GitHub returns for it."""
 
     users: Users
-    ask: AskSelf
+    send_own: SendOwn
+    options: MirrorOptions
+    github_breaker: GitHubBreaker
     now: Callable[[], float]
     call_later: Callable[[float, Callable[[], object]], IDelayedCall]
 
-    async def admit(
-        self, request: Request, credential: str, options: MirrorOptions, *, offline: bool
-    ) -> Response | None:
+    async def check(self, request: Request, credential: str) -> Response | None:
         """Raise a `MirrorError` unless the credential belongs to an allowed user.
 
         GitHub's own 401 is returned, since clients refresh their token only after that. When no
         login can be requested, the stored one is used as long as stale responses are. It is used
-        after `stale_after`, as they are, and at once while GitHub is *offline*. Without a stored
+        after `stale_after`, as they are, and at once while GitHub is offline. Without a stored
         login, GitHub's response is returned, for instance that of a rate limit. The result depends
         neither on the target nor on stored responses.
         """
-        allowed = options.allowed_users
-        if not allowed:
+        options = self.options
+        if not options.allowed_users:
             return None
         if request.authorization is None:
             raise error_responses.no_credential()
+        wait_s = 0.0 if self.github_breaker.is_open else options.stale_after
         try:
-            may_use = await self.users.is_allowed(
+            is_allowed = await self.users.is_allowed(
                 credential,
                 lambda: self._login_of(request),
-                allowed,
+                options.allowed_users,
                 self.now,
                 options.stale_limit,
-                lambda late: self.call_later(0.0 if offline else options.stale_after, late),
+                lambda late: self.call_later(wait_s, late),
             )
         except (BadCredentialError, LoginUnknownError) as error:
             if isinstance(error.response, Response):
                 return error.response
             raise error.response or error_responses.upstream_failed("connect-error") from error
-        if not may_use:
+        if not is_allowed:
             raise error_responses.not_allowed()
         return None
 
@@ -113,14 +115,14 @@ class AccessControl:
             )
         )
         if is_app_jwt(authorization):
-            response = await self.ask(Request(b"GET", b"/app", fields), None)
+            response = await self.send_own(Request(b"GET", b"/app", fields), None)
             return _login_in(response, parse_app)
-        response = await self.ask(Request(b"GET", b"/user", fields), None)
+        response = await self.send_own(Request(b"GET", b"/user", fields), None)
         if response.status != _FORBIDDEN:
             return _login_in(response, parse_login)
         fields = fields.with_line(b"content-type", b"application/json")
         query = Request(b"POST", b"/graphql", fields)
-        return _login_in(await self.ask(query, _Text(VIEWER_QUERY)), parse_viewer)
+        return _login_in(await self.send_own(query, _Text(VIEWER_QUERY)), parse_viewer)
 
 
 def _login_in(response: Response, parse: Callable[[bytes], str | None]) -> str:

@@ -8,7 +8,7 @@ time of a response to a made-up one does not depend on what is stored.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from attrs import define, evolve, field
@@ -21,13 +21,18 @@ from ghmirror_tw.github.credentials import is_validated
 from ghmirror_tw.github.media_types import accepts_only_json
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.proxy.revalidation import passed_on
+from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.limits import RateLimitedError
 from ghmirror_tw.upstream.login_responses import is_app_jwt
+from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester
+from ghmirror_tw.upstream.passing_on import passed_on
 from ghmirror_tw.upstream.response import BufferedContent, Response
-from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
+from ghmirror_tw.upstream.sender import Sender
+from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 TARGET: Final = b"/rate_limit"
 _JSON: Final = b"application/vnd.github+json"
@@ -46,72 +51,94 @@ _log = Logger(namespace="ghmirror.mirror")
 class CredentialChecks:
     """Checks credentials, each by one request for all requests that wait for it (single flight)."""
 
+    sender: Sender
+    credentials: CredentialRegistry
+    github_breaker: GitHubBreaker
+    epochs: EpochTracker
     metrics: Metrics
     now: Callable[[], float]
     _flights: SingleFlight[Response | None] = field(factory=lambda: SingleFlight(_unwanted))
     _off_until: float = 0.0
 
-    def may_check(self, authorization: bytes | None) -> bool:
-        """Tell whether a check can show anything of a credential.
+    async def refusal(
+        self, request: Request, requester: Requester, deadline: float
+    ) -> Response | None:
+        """Return GitHub's 401 to the credential of a request; None where it is accepted.
+
+        None as well where the check is unclear, or could show nothing and is not sent. The response
+        to the request itself decides then.
+        """
+        if not self._may_check(request, requester):
+            return None
+        sent_at = self.epochs.tick()
+        refused, first = await self._flights.join(
+            requester.credential, lambda: self._check(request, requester, deadline)
+        )
+        if refused is None:
+            return None
+        if not first:
+            return evolve(refused, collapsed=True)
+        self.epochs.revoke(request.fields, requester, sent_at)
+        return refused
+
+    def _may_check(self, request: Request, requester: Requester) -> bool:
+        """Tell whether a check is needed, and can show anything.
 
         The JSON Web Token of a GitHub App is valid for few targets, and not for this one.
         """
+        authorization = request.authorization
         return (
             authorization is not None
+            and not self.credentials.is_accepted(requester.token)
+            and not self.github_breaker.is_open
+            and request.fields.get(b"x-github-otp") is None
             and self.now() >= self._off_until
             and is_validated(authorization)
             and not is_app_jwt(authorization)
         )
 
-    async def refusal(
-        self,
-        credential: str,
-        request: Request,
-        send: Callable[[Request], Awaitable[UpstreamResponse]],
-    ) -> Response | None:
-        """Return GitHub's 401 to a credential; None where it is accepted, or the check is unclear.
-
-        If it is unclear, the response to the request itself decides. *send* sends a request to
-        GitHub. *request* is the request that waits for the check.
-        """
-        response, first = await self._flights.join(credential, lambda: self._check(request, send))
-        return response if first or response is None else evolve(response, collapsed=True)
-
     async def _check(
-        self, request: Request, send: Callable[[Request], Awaitable[UpstreamResponse]]
+        self, request: Request, requester: Requester, deadline: float
     ) -> Response | None:
-        authorization, accept = request.authorization or b"", request.fields.get(b"accept")
-        # GitHub's 401 is in the media type that the request accepts.
-        if accept is None or not accepts_only_json(accept):
-            accept = _JSON
-        fields = Fields(
-            (
-                (b"authorization", authorization),
-                (b"accept", accept),
-                (b"user-agent", DEFAULT_USER_AGENT),
-            )
-        )
+        authorization = request.authorization or b""
+        check = Request(b"GET", TARGET, _fields_of_check(request))
         try:
-            reply = await send(Request(b"GET", TARGET, fields))
-            content = await reply.content.collect(_MOST_CONTENT)
+            response = await self.sender.send(
+                OutgoingRequest(check, requester, deadline, within_s=TIMEOUT_S)
+            )
+            content = await response.content.collect(_MOST_CONTENT)
         except (UpstreamError, RateLimitedError):
             self.metrics.credential_checked("unclear")
             return None
         if content is None:
-            reply.content.abort()
-        if reply.status == _UNAUTHORIZED and not _may_be_app(authorization):
+            response.content.abort()
+        if response.status == _UNAUTHORIZED and not _may_be_app(authorization):
             self.metrics.credential_checked("refused")
-            response = passed_on(reply, None)
-            return evolve(response, body=BufferedContent(content or b"", response.coding))
-        if reply.status == _NOT_FOUND:
+            refused = passed_on(response, None)
+            return evolve(refused, body=BufferedContent(content or b"", refused.coding))
+        if response.status == _NOT_FOUND:
             self._off_until = self.now() + _NO_LIMITS_S
-        accepted = response_shows_acceptance(reply.status, authorization)
+        accepted = response_shows_acceptance(response.status, authorization)
         self.metrics.credential_checked("accepted" if accepted else "unclear")
         return None
 
     def close(self) -> None:
         """Cancel all checks."""
         self._flights.close()
+
+
+def _fields_of_check(request: Request) -> Fields:
+    """Return the fields of a check; GitHub's 401 is in the media type that the request accepts."""
+    accept = request.fields.get(b"accept")
+    if accept is None or not accepts_only_json(accept):
+        accept = _JSON
+    return Fields(
+        (
+            (b"authorization", request.authorization or b""),
+            (b"accept", accept),
+            (b"user-agent", DEFAULT_USER_AGENT),
+        )
+    )
 
 
 def _may_be_app(authorization: bytes) -> bool:

@@ -1,18 +1,15 @@
-"""What is being said: one question under way, with what it is validated, and what came."""
+"""A storable request while it is processed, and one exchange with GitHub for it."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from math import inf
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
-from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
+from ghmirror_tw.caching.decision import ConditionalRequest, DecisionFacts
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.caching.records import Grant, Known, Representation
-from ghmirror_tw.caching.validators import Validator, ValidatorKind, condition_fields
-from ghmirror_tw.caching.validators import confirmed_validator as confirmed_by_304
-from ghmirror_tw.github.page_parameters import page_number
+from ghmirror_tw.caching.records import Known
 from ghmirror_tw.github.rate_limit_resources import resource_of_path
 from ghmirror_tw.github.rate_limits import EVERYTHING
 from ghmirror_tw.http.request import Request
@@ -25,28 +22,13 @@ from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
 
 @frozen
-class MirrorOptions:
-    """How the mirror is set up; durations in seconds, sizes in bytes. See the configuration."""
-
-    allowed_users: frozenset[str] = frozenset()
-    share: bool = True
-    fresh_for: float = 0.0
-    verify_last: bool = True
-    api_url: bytes = b"https://api.github.com"
-    stale_limit: float = 7 * 86400.0
-    max_stored_size: int = 8 * 1024 * 1024
-    collapse_wait: float = 10.0
-    timeout: float = 30.0
-    stale_after: float = 5.0
-
-
-@frozen
 class Lookup:
-    """One storable question, under way: what stays the same until it is answered.
+    """A storable request: what does not change until its response.
 
-    *guess*: what GitHub has not just said may be said. *probing*: we ask for ourselves, for what
-    it proves; nothing is proved for it, and nobody waits for others. *deadline*: when the client
-    gets an error; *stale_by*: when it gets a stale answer, if there is one for it.
+    *requires_validation*: only GitHub's confirmation will do (RFC 9111, section 5.2.1.4).
+    *internal*: the mirror's own request, as a proof of `Link`; it waits for no other request. Times
+    are in seconds since the epoch. *deadline*: when the client receives an error. *stale_at*: when
+    it receives a stale response, if it may.
     """
 
     request: Request
@@ -54,22 +36,28 @@ class Lookup:
     requester: Requester
     generation: int
     deadline: float
-    guess: bool
+    requires_validation: bool
     store_deadline: Deadline = field(eq=False)
-    probing: bool = False
-    stale_by: float = inf
+    internal: bool = False
+    stale_at: float = inf
     #: When it was received. A flight that began before may not know of the client's last write.
-    came_at: float = 0.0
+    received_at: float = 0.0
     #: When its flight began and was sent to GitHub, for requests that may join it.
     departure: Departure = field(eq=False, factory=Departure)
-    #: The permit that it has already, if any.
+    #: The slot that it has acquired in advance, if any.
     slot: Slot = field(eq=False, factory=Slot)
-    #: What makes questions the same that can be answered with the same answer.
-    same: Hashable = field(init=False, repr=False)
+    #: Requests with the same identity can have the same response.
+    identity: Hashable = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        same = (self.key, self.credential, self.generation, self.guess, self.probing)
-        object.__setattr__(self, "same", same)
+        identity = (
+            self.key,
+            self.credential,
+            self.generation,
+            self.requires_validation,
+            self.internal,
+        )
+        object.__setattr__(self, "identity", identity)
 
     @property
     def credential(self) -> str:
@@ -77,19 +65,23 @@ class Lookup:
         return self.requester.credential
 
     @property
+    def token(self) -> str:
+        """The name of the token."""
+        return self.requester.token
+
+    @property
     def head(self) -> bool:
-        """Whether no content is wanted."""
+        """Whether its method is HEAD."""
         return self.request.method == b"HEAD"
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The scopes of the limits that stop it."""
+        """The scopes of the rate limits that apply to it."""
         return EVERYTHING, resource_of_path(b"GET", self.request.path)
 
-    @property
-    def first_page(self) -> bool:
-        """Whether it is no later page of a list."""
-        return page_number(self.request.target) == 1
+    def facts(self, *, accepted: bool) -> DecisionFacts:
+        """Return the facts that decide; *accepted*: GitHub has accepted the credential."""
+        return DecisionFacts(self.requires_validation, self.internal, self.head, accepted)
 
     def walk(self, known: Known) -> Walk:
         """Return this request as a step of a walk through a list.
@@ -104,45 +96,11 @@ class Lookup:
 
 
 @frozen
-class ConditionalRequest:
-    """The validators of a conditional request: entity-tags or a date, and what they stand for."""
-
-    validators: tuple[Validator, ...] = ()
-    dated: Grant | None = None
-    stored: dict[str, Representation] = field(factory=dict)
-
-    @property
-    def conditional(self) -> bool:
-        """Whether there is anything to validate."""
-        return bool(self.validators) or self.dated is not None
-
-    def confirmed(self, etag: bytes | None) -> Validator | None:
-        """Return what a 304 confirms, or None where it doesn't say."""
-        if self.dated is not None:
-            return Validator(b"", ValidatorKind.OWN, self.dated.digest)
-        return confirmed_by_304(self.validators, etag)
-
-    def narrowed(self) -> ConditionalRequest:
-        """Return this plan with one validator, so that a 304 can only mean that; then none."""
-        return (
-            evolve(self, validators=self.validators[:1])
-            if len(self.validators) > 1
-            else ConditionalRequest()
-        )
-
-    def as_sent(self, request: Request) -> Request:
-        """Return a question as GitHub gets it: our preconditions in place of the client's."""
-        fields = request.fields.memoised(canonical_request_fields)
-        preconditions = condition_fields(self.validators, self.dated)
-        return Request(request.method, request.target, fields.plus(preconditions))
-
-
-@frozen
 class Exchange:
-    """One question and GitHub's answer to it: what was known, how it was put, what came."""
+    """A request that was sent *at* a time after a look-up, and GitHub's response to it."""
 
-    asked: Lookup
+    lookup: Lookup
     known: Known
-    plan: ConditionalRequest
-    reply: UpstreamResponse
-    requested_at: float
+    conditional: ConditionalRequest
+    response: UpstreamResponse
+    sent_at: float

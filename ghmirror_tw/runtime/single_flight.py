@@ -1,15 +1,25 @@
-"""Many waiters, one question: requests that ask the same at the same time are asked once."""
+"""Single flight: concurrent calls for the same thing share one call, and all receive its result.
+
+(The name is that of Go's package; RFC 9111, section 4, calls such requests collapsed.) A flight
+ends when its last caller leaves, unless it is detached: then it continues without callers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 R = TypeVar("R")
+
+#: Starts a timer that calls a function once.
+CallLate: TypeAlias = Callable[[Callable[[], object]], IDelayedCall]
+#: What a flight does.
+Run: TypeAlias = Callable[[], Coroutine[Deferred[Any], Any, R]]
 
 
 @define(eq=False)
@@ -27,27 +37,28 @@ class Departure:
 
 @define(eq=False)
 class _Flight(Generic[R]):
-    """A request under way, with the callers that wait for its response, in order.
+    """A call in progress, with the callers that wait for its result, in order.
 
-    *watchers* wait for its end, and do not receive the response.
+    *watchers* wait for its end, and do not receive the result.
     """
 
+    name: Hashable
     departure: Departure = field(factory=Departure)
-    waiters: list[Deferred[tuple[R, bool]]] = field(factory=list)
+    callers: list[Deferred[tuple[R, bool]]] = field(factory=list)
     watchers: list[Deferred[bool]] = field(factory=list)
-    question: Deferred[R] | None = None
-    kept: bool = False
+    task: Deferred[R] | None = None
+    detached: bool = False
 
     def end(self, result: R | Failure) -> None:
-        """Give everybody the same; only the first one is told to be the first."""
-        waiters, self.waiters = self.waiters, []
-        for position, waiter in enumerate(waiters):
-            if waiter.called:
+        """Pass the result to all callers, and mark the first of them as the first."""
+        callers, self.callers = self.callers, []
+        for position, caller in enumerate(callers):
+            if caller.called:
                 continue
             if isinstance(result, Failure):
-                waiter.errback(result)
+                caller.errback(result)
             else:
-                waiter.callback((result, position == 0))
+                caller.callback((result, position == 0))
         watchers, self.watchers = self.watchers, []
         for watcher in watchers:
             if not watcher.called:
@@ -56,29 +67,36 @@ class _Flight(Generic[R]):
 
 @define(eq=False)
 class SingleFlight(Generic[R]):
-    """Collapsed requests (RFC 9111, section 4): questions by what makes them the same.
+    """Flights by name.
 
-    A waiter that goes away (its Deferred is cancelled) takes nothing from the others; when the
-    last one has gone, the question is cancelled too, unless it is kept (see `keep`).
-
-    *unwanted* gets what came, answer or failure, when nobody waited.
+    A caller whose Deferred is cancelled leaves its flight, without effect on other callers.
+    *unwanted* receives each result, value or failure, that no caller receives.
     """
 
     unwanted: Callable[[R | Failure], object]
     _flights: dict[Hashable, _Flight[R]] = field(init=False, factory=dict)
 
-    def under_way(self, same: Hashable) -> bool:
-        """Tell whether *same* is being asked now."""
-        return bool(self._flights) and same in self._flights
+    def __len__(self) -> int:
+        """Return the number of flights."""
+        return len(self._flights)
 
-    def departure(self, same: Hashable) -> Departure | None:
-        """Return when the flight of *same* began and was sent, or None where there is none."""
-        flight = self._flights.get(same) if self._flights else None
+    @property
+    def detached(self) -> int:
+        """The number of detached flights."""
+        return sum(flight.detached for flight in self._flights.values())
+
+    def under_way(self, name: Hashable) -> bool:
+        """Tell whether there is a flight of this name."""
+        return bool(self._flights) and name in self._flights
+
+    def departure(self, name: Hashable) -> Departure | None:
+        """Return when a flight began and was sent, or None where there is none."""
+        flight = self._flights.get(name) if self._flights else None
         return None if flight is None else flight.departure
 
-    def landed(self, same: Hashable) -> Deferred[bool]:
-        """Fire with True when the flight of *same* has ended, whether it succeeded or failed."""
-        flight = self._flights.get(same)
+    def ended(self, name: Hashable) -> Deferred[bool]:
+        """Fire with True when the flight has ended, in success or failure."""
+        flight = self._flights.get(name)
         if flight is None:
             return succeed(True)
         watchers = flight.watchers
@@ -91,62 +109,164 @@ class SingleFlight(Generic[R]):
         watchers.append(watcher)
         return watcher
 
+    async def has_ended(self, name: Hashable, call_late: CallLate) -> bool:
+        """Return whether a flight has ended before *call_late* calls."""
+        with Wait(self.ended(name)) as end:
+            return await end.within(call_late)
+
     def join(
-        self,
-        same: Hashable,
-        ask: Callable[[], Coroutine[Deferred[Any], Any, R]],
-        departure: Departure | None = None,
+        self, name: Hashable, run: Run[R], departure: Departure | None = None
     ) -> Deferred[tuple[R, bool]]:
-        """Return the answer to *same*, and whether the caller is the first of those who get it.
+        """Fire with the result of a flight, and whether the caller is the first to receive it.
 
-        *ask* is called only if *same* isn't being asked already. Its failure is everybody's.
-        *departure* is then where the caller notes when the request is sent.
+        Where there is no flight of this name, *run* starts one. *departure* is then where the
+        caller notes when the request is sent.
         """
-        flight = self._flights.get(same)
-        starts = flight is None
-        if flight is None:
-            flight = self._flights[same] = _Flight(departure or Departure())
-        joined = flight
-
-        def leave(waiter: Deferred[tuple[R, bool]]) -> None:
-            if waiter in joined.waiters:
-                joined.waiters.remove(waiter)
-            if joined.waiters or joined.kept:
-                return
-            if self._flights.get(same) is joined:
-                del self._flights[same]
-                if joined.question is not None:
-                    joined.question.cancel()
-
-        waiter: Deferred[tuple[R, bool]] = Deferred(leave)
-        joined.waiters.append(waiter)
-        if starts:
-            joined.question = Deferred.fromCoroutine(ask())
-            joined.question.addBoth(lambda result: self._land(same, joined, result))
-        return waiter
-
-    def adopt(self, same: Hashable, question: Deferred[R]) -> None:
-        """Add a request that is under way already as a flight of its own, which is kept."""
-        flight: _Flight[R] = _Flight(question=question, kept=True)
-        same = object() if same in self._flights else same
-        self._flights[same] = flight
-        question.addBoth(lambda result: self._land(same, flight, result))
-
-    def keep(self, same: Hashable) -> None:
-        """Keep the flight of *same* going, even if all waiting callers leave."""
-        flight = self._flights.get(same)
+        flight = self._flights.get(name)
         if flight is not None:
-            flight.kept = True
+            return self._caller(flight)
+        flight = self._flights[name] = _Flight(name, departure or Departure())
+        caller = self._caller(flight)
+        self._start(flight, run)
+        return caller
+
+    def wait(self, run: Run[R]) -> FlightWait[R]:
+        """Start a flight that nobody can join, and return the wait of its only caller."""
+        flight: _Flight[R] = _Flight(object())
+        self._flights[flight.name] = flight
+        caller = self._caller(flight).addCallback(lambda result: result[0])
+        waiting = FlightWait(caller, self.unwanted, flights=self, flight=flight)
+        self._start(flight, run)
+        return waiting
+
+    def detach(self, name: Hashable, run: Run[R] | None = None) -> None:
+        """Let a flight continue without callers; *run* starts one where there is none."""
+        flight = self._flights.get(name)
+        if flight is not None:
+            flight.detached = True
+        elif run is not None:
+            flight = self._flights[name] = _Flight(name, detached=True)
+            self._start(flight, run)
+
+    def rename(self, flight: _Flight[R], name: Hashable) -> None:
+        """Give a flight another name, unless there is one of that name."""
+        if self._flights.get(flight.name) is flight and name not in self._flights:
+            del self._flights[flight.name]
+            self._flights[name] = flight
+            flight.name = name
+
+    def cancel_detached(self) -> None:
+        """Cancel the flights that no caller needs."""
+        for flight in list(self._flights.values()):
+            if flight.detached and flight.task is not None:
+                flight.task.cancel()
 
     def close(self) -> None:
-        """Give up all questions."""
+        """Cancel all flights."""
         for flight in list(self._flights.values()):
-            if flight.question is not None:
-                flight.question.cancel()
+            if flight.task is not None:
+                flight.task.cancel()
 
-    def _land(self, same: Hashable, flight: _Flight[R], result: R | Failure) -> None:
-        if self._flights.get(same) is flight:
-            del self._flights[same]
-        if not flight.waiters:
+    def _start(self, flight: _Flight[R], run: Run[R]) -> None:
+        flight.task = Deferred.fromCoroutine(run())
+        flight.task.addBoth(lambda result: self._end(flight, result))
+
+    def _caller(self, flight: _Flight[R]) -> Deferred[tuple[R, bool]]:
+        def leave(caller: Deferred[tuple[R, bool]]) -> None:
+            if caller in flight.callers:
+                flight.callers.remove(caller)
+            if flight.callers or flight.detached:
+                return
+            if self._flights.get(flight.name) is flight:
+                del self._flights[flight.name]
+                if flight.task is not None:
+                    flight.task.cancel()
+
+        caller: Deferred[tuple[R, bool]] = Deferred(leave)
+        flight.callers.append(caller)
+        return caller
+
+    def _end(self, flight: _Flight[R], result: R | Failure) -> None:
+        if self._flights.get(flight.name) is flight:
+            del self._flights[flight.name]
+        if not flight.callers:
             self.unwanted(result)
         flight.end(result)
+
+
+@define(eq=False)
+class Wait(Generic[R]):
+    """Waits for a Deferred for some time, and then again; used by `with`.
+
+    A timeout does not cancel the Deferred. The end of the `with` block does. A value that was not
+    taken until then is passed to *unwanted*.
+    """
+
+    _waited: Deferred[R]
+    unwanted: Callable[[R], object] = bool
+    #: The value or failure, once the Deferred has fired.
+    _outcome: list[R | Failure] = field(init=False, factory=list)
+    _event: Deferred[None] = field(init=False, factory=Deferred)
+    _is_taken: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._waited.addBoth(self._end)
+
+    def __enter__(self) -> Self:
+        """Return this."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Cancel the Deferred, or drop its value."""
+        self._waited.cancel()
+        for outcome in self._outcome:
+            if not self._is_taken and not isinstance(outcome, Failure):
+                self.unwanted(outcome)
+
+    def _end(self, outcome: R | Failure) -> None:
+        self._outcome.append(outcome)
+        self._ring()
+
+    def _ring(self) -> None:
+        event, self._event = self._event, Deferred()
+        if not event.called:
+            event.callback(None)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the Deferred has fired, with a value or a failure."""
+        return bool(self._outcome)
+
+    async def within(self, call_late: CallLate) -> bool:
+        """Return whether the Deferred has fired before *call_late* calls."""
+        if not self._outcome:
+            timer = call_late(self._ring)
+            try:
+                await self._event
+            finally:
+                if timer.active():
+                    timer.cancel()
+        return self.has_ended
+
+    async def result(self) -> R:
+        """Return the value once the Deferred has fired, or raise its failure."""
+        if not self._outcome:
+            await self._event
+        self._is_taken = True
+        (outcome,) = self._outcome
+        if isinstance(outcome, Failure):
+            outcome.raiseException()
+        return outcome
+
+
+@define(eq=False)
+class FlightWait(Wait[R]):
+    """The wait of a flight's only caller."""
+
+    _flights: SingleFlight[R] = field(kw_only=True)
+    _flight: _Flight[R] = field(kw_only=True)
+
+    def detach(self, name: Hashable) -> None:
+        """Let the flight continue without this caller, as the flight of *name* if that is free."""
+        self._flight.detached = True
+        self._flights.rename(self._flight, name)

@@ -56,19 +56,19 @@ class TimeoutBackoffs:
         """Whether any key has a backoff."""
         return bool(self._by_key)
 
-    def holds(self, key: str, credential: str, now: float) -> TimeoutBackoff | None:
-        """Return the backoff that delays *key* for *credential* now; None: send the request.
+    def of(self, key: str, credential: str) -> TimeoutBackoff | None:
+        """Return the backoff that concerns requests of *credential* for *key*, if any.
 
-        When the pause is over, the caller's request is the half-open probe: later callers get the
-        backoff until the probe has ended, or has taken too long.
+        Until its end, requests are delayed. After it, the next request is the half-open probe.
         """
         backoff = self._by_key.get(key)
-        if backoff is None or not backoff.concerns(credential):
-            return None
-        if now < backoff.until:
-            return backoff
-        backoff.until = now + _PROBE_S
-        return None
+        return backoff if backoff is not None and backoff.concerns(credential) else None
+
+    def begin_probe(self, key: str, now: float) -> None:
+        """Note that a probe is sent: other requests are delayed until it ends, or is too long."""
+        backoff = self._by_key.get(key)
+        if backoff is not None:
+            backoff.until = now + _PROBE_S
 
     def timed_out(self, key: str, credential: str, sent_at: float, now: float) -> None:
         """Note the timeout of a request of *credential* that was sent at *sent_at*.

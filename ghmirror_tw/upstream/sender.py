@@ -2,7 +2,7 @@
 
 A request acquires a slot (`rate_limiter`), within the rate limits in force (`limits`). Where a
 limit has ended, one request is the probe (half-open, `limit_probes`). Each response updates the
-rate limits, the quota, the accepted credentials, the availability of GitHub, and the backoff of
+rate limits, the quota, the accepted credentials, the github_breaker of GitHub, and the backoff of
 keys that time out.
 """
 
@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ghmirror_tw.caching.acceptance import response_shows_acceptance
+from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
+from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github.media_types import is_as_accepted
 from ghmirror_tw.github.path_patterns import path_pattern
 from ghmirror_tw.github.rate_limit_resources import is_quota_request
@@ -275,6 +277,17 @@ class Sender:
             resource=limit.scope or "all",
             seconds=round(limit.until - self.now()),
         )
+
+    def state(
+        self, token: str, scopes: tuple[str, ...], key: CacheKey, now: float
+    ) -> UpstreamState:
+        """Return the state of GitHub for a request of a token, in these scopes, for a key."""
+        limit = self.limits.applying(token, scopes, now) if self.limits.any_known else None
+        backoff = self.backoffs.of(key.name, token) if self.backoffs.any_known else None
+        offline = self.github_breaker.is_open
+        if limit is None and backoff is None and not offline:
+            return AVAILABLE
+        return UpstreamState(None if limit is None else limit.limit.kind, offline, backoff)
 
     # Rate limits of the fleet.
 

@@ -11,8 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
-from ghmirror_tw.runtime.patient import CallLate, Patient
-from ghmirror_tw.runtime.single_flight import SingleFlight
+from ghmirror_tw.runtime.single_flight import CallLate, SingleFlight, Wait
 
 #: The largest number of logins.
 CAPACITY: Final = 10_000
@@ -169,15 +168,13 @@ class Users:
         call_late: CallLate | None,
     ) -> _LoginRecord | LoginUnknownError | None:
         """Request the login, or join a request under way; None if it takes too long."""
-        waiting = Patient(
-            self._requests.join(credential, lambda: self._request(credential, request, now))
-        )
-        self._requests.keep(credential)
-        try:
-            result = await (waiting.end() if call_late is None else waiting.within(call_late))
-        finally:
-            waiting.leave()
-        return None if result is None else result[0]
+        flight = self._requests.join(credential, lambda: self._request(credential, request, now))
+        self._requests.detach(credential)
+        with Wait(flight) as waiting:
+            if call_late is not None and not await waiting.within(call_late):
+                return None
+            login, _ = await waiting.result()
+        return login
 
     def close(self) -> None:
         """Cancel the requests under way."""

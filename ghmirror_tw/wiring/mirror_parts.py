@@ -13,8 +13,8 @@ from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.github.base_urls import BaseUrlSelector
 from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
-from ghmirror_tw.proxy.exchange import MirrorOptions
 from ghmirror_tw.proxy.mirror import Mirror
+from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.store.failover import FailoverStore

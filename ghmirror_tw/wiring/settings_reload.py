@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.logger import Logger
 
 from ghmirror_tw.caching.credential_names import CredentialNames
@@ -41,7 +41,7 @@ class SettingsReload:
             return
         parts = self.parts
         mirror = parts.mirror
-        mirror.options = evolve(mirror.options, allowed_users=settings.server.allowed_users)
+        mirror.options.allowed_users = settings.server.allowed_users
         credentials = mirror.credentials
         if secret != credentials.names.secret:
             credentials.names = CredentialNames(secret, credentials.names.origin)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching import validators
-from ghmirror_tw.proxy import revalidation
+from ghmirror_tw.proxy import received_responses
 from ghmirror_tw.web import client_response
 from tests.harness.home import Home, open_home
 
@@ -194,8 +194,8 @@ class Answers(TestCase):
             self.patch(where, name, watched)
 
         for where, name in (
-            (revalidation, "represent"),
-            (validators, "computed"),
+            (received_responses, "representation_of"),
+            (validators, "computed_tag"),
             (client_response, "pack"),
             (client_response, "_plain"),
             (client_response, "changes"),
@@ -212,7 +212,7 @@ class Answers(TestCase):
             for token in ("alice-1", "bob-1"):
                 for headers in ({}, {"Accept-Encoding": "gzip"}):
                     await self.home.get(path, token=token, headers=headers)
-            assert {name for name, _ in seen} == {"represent", "computed"} | made
+            assert {name for name, _ in seen} == {"representation_of", "computed_tag"} | made
             assert {where for _, where in seen} == {in_reactor}, path
 
     async def broken(self, home: Home, target: str, headers: bytes = b"") -> bytes | Exception:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Known
-from ghmirror_tw.proxy.mirror import JOIN_WINDOW_S
+from ghmirror_tw.proxy.collapsed_requests import JOIN_WINDOW_S
 from ghmirror_tw.store.record_kinds import REPRESENTATION
 from tests.fakes.github import Gate
 from tests.harness.home import Got, Home, open_github, open_home, start, until
@@ -394,7 +394,7 @@ class Joining(Asking):
         await until(lambda: self.home.house.resource.in_flight == 2)
         barrier.open()
         assert (await asking[0]).status == (await asking[2]).status == 200
-        assert not self.home.house.mirror._flights._flights
+        assert not len(self.home.house.mirror.flights)
 
 
 class JoiningInTheFleet(TestCase):

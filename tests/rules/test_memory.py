@@ -110,7 +110,7 @@ class Memory(TestCase):
             mirror, store = home.house.mirror, home.house.store
             kept: list[Any] = [list(store.records._records.items()), list(store._unstorable)]
             kept += [mirror.proofs._seen, mirror.proofs._answered, mirror.proofs._absent]
-            kept += [mirror.users._records, mirror._generations, mirror.sharing]
+            kept += [mirror.users._records, mirror.epochs.generations, mirror.sharing]
             found = pickle.dumps(kept)
             assert token.encode() not in found
             name = hashlib.sha256(hashed).hexdigest()

@@ -145,13 +145,13 @@ class OwnWritesInTheFleet(TestCase):
     async def test_a_write_through_one_begins_a_generation_in_the_other(self) -> None:
         """As soon as it is read: proofs and flights from before it are not used any more."""
         mirror = self.other.house.mirror
-        before = mirror._generations.of(self.alice)
+        before = mirror.epochs.generations.of(self.alice)
         await self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}')
         await self.other.get("/thing", token="alice-1")
-        after = mirror._generations.of(self.alice)
+        after = mirror.epochs.generations.of(self.alice)
         assert after > before
         await self.other.get("/thing", token="alice-1")
-        assert mirror._generations.of(self.alice) == after
+        assert mirror.epochs.generations.of(self.alice) == after
 
     async def test_what_is_asked_is_later_than_all_that_was_read(self) -> None:
         """Though the clock of the other replica is ahead."""
@@ -159,4 +159,4 @@ class OwnWritesInTheFleet(TestCase):
         await self.one.get("/thing", token="alice-1")
         await settled(self.one.house.store)
         await self.other.get("/thing", token="alice-1")
-        assert self.other.house.mirror.tick() > self.one.house.mirror.now() - 1.0
+        assert self.other.house.mirror.epochs.tick() > self.one.house.mirror.now() - 1.0

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Grant
-from ghmirror_tw.proxy.mirror import Mirror
+from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.bounded_tables import CredentialTable
 from ghmirror_tw.wiring.settings_reload import SettingsReload
 from tests.fakes.github import GitHub
@@ -197,7 +197,7 @@ class Late(TestCase):
             assert (await asked).outcome == LATE
         assert barrier.waiting == 1
         barrier.open()
-        await until(lambda: not self.home.house.mirror._going._flights)
+        await until(lambda: not self.home.house.mirror.flights.detached)
         assert len(self.github.asked("/thing")) == 2
 
     async def test_nobody_waits_for_what_goes_on(self) -> None:
@@ -209,7 +209,7 @@ class Late(TestCase):
         assert (await asked).outcome == LATE
         self.github.put("/thing", {"a": 2})
         barrier.open()
-        await until(lambda: not self.home.house.mirror._going._flights)
+        await until(lambda: not self.home.house.mirror.flights.detached)
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
 
     async def test_what_goes_on_ends_with_the_mirror(self) -> None:
@@ -237,8 +237,7 @@ class Late(TestCase):
 
     async def test_without_a_usable_grant_it_waits(self) -> None:
         """For GitHub's answer, rather than give an error early."""
-        options = self.home.house.mirror.options
-        self.home.house.mirror.options = evolve(options, stale_limit=0.0)
+        self.home.house.mirror.options.stale_limit = 0.0
         self.home.move_on(1.0)
         barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
@@ -268,12 +267,12 @@ class Late(TestCase):
         assert (who.waiting, what.waiting) == (1, 1)
         who.open()
         what.open()
-        await until(lambda: not self.home.house.mirror._going._flights)
+        await until(lambda: not self.home.house.mirror.flights.detached)
 
     async def test_who_goes_away_leaves_nothing_behind(self) -> None:
         """Neither while a stale answer is looked for, nor when GitHub's comes at the same time."""
         mirror = self.home.house.mirror
-        mirror.options = evolve(mirror.options, max_stored_size=1000)
+        mirror.options.max_stored_size = 1000
         self.github.put("/thing", {"a": Random(1).randbytes(100_000).hex()})
         looking: Deferred[None] = Deferred()
         looked: list[bool] = []
@@ -282,14 +281,14 @@ class Late(TestCase):
             looked.append(True)
             await looking
 
-        self.patch(Mirror, "_stale", look)
+        self.patch(StoredResponses, "stale", look)
         barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         self.timers.end_shortest()
         await until(lambda: bool(looked))
         barrier.open()
-        await until(lambda: not mirror._going._flights)
+        await until(lambda: not mirror.flights.detached)
         assert mirror.limiter.in_flight == 1
         asked.cancel()
         await self.assertFailure(asked, Exception)

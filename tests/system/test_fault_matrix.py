@@ -141,7 +141,7 @@ class Matrix:
             got = None
         wrong.end()
         # A question that goes on though its asker has been answered ends as well.
-        while self.home.house.mirror._going._flights:
+        while self.home.house.mirror.flights.detached:
             self.timers.end_shortest()
             await turn()
         return got, wrong.seen

@@ -51,7 +51,7 @@ class Collapsing(SynchronousTestCase):
         for kept in (False, True):
             first, second = self.wait(), self.wait()
             if kept:
-                self.collapser.keep("same")
+                self.collapser.detach("same")
             for each in (first, second):
                 each.cancel()
                 self.failureResultOf(each, CancelledError)
@@ -61,13 +61,13 @@ class Collapsing(SynchronousTestCase):
         self.asked[1].callback("late")
         assert self.successResultOf(third) == ("late", True)
         gone = self.wait()
-        self.collapser.keep("same")
+        self.collapser.detach("same")
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
         self.unwanted.clear()
         self.asked[2].callback("too late")
         assert self.unwanted == ["too late"]
-        self.collapser.keep("same")
+        self.collapser.detach("same")
 
     def test_who_comes_while_it_is_given_up_asks_anew(self) -> None:
         """What is given up may have something left to do; nobody joins it then."""
@@ -90,7 +90,7 @@ class Collapsing(SynchronousTestCase):
     def test_a_failure_that_nobody_waits_for(self) -> None:
         """Is told like an answer."""
         gone = self.wait()
-        self.collapser.keep("same")
+        self.collapser.detach("same")
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
         self.asked[0].errback(ValueError())
@@ -115,10 +115,10 @@ class Collapsing(SynchronousTestCase):
 
     def test_its_end_can_be_watched(self) -> None:
         """Well or not, given up or not; whoever looks away is forgotten, and costs nothing."""
-        assert self.successResultOf(self.collapser.landed("same"))
+        assert self.successResultOf(self.collapser.ended("same"))
         for how in ("callback", "errback", "cancel"):
             waiter = self.wait()
-            watching, gone = self.collapser.landed("same"), self.collapser.landed("same")
+            watching, gone = self.collapser.ended("same"), self.collapser.ended("same")
             gone.cancel()
             self.failureResultOf(gone, CancelledError)
             self.assertNoResult(watching)
@@ -134,7 +134,7 @@ class Collapsing(SynchronousTestCase):
         self.wait()
         found: list[Departure | None] = []
         for _ in range(2):
-            watching = self.collapser.landed("same")
+            watching = self.collapser.ended("same")
             watching.addCallback(lambda _: self.begin_again(found))
         self.asked[0].callback("answer")
         assert found[0] is None
@@ -163,7 +163,7 @@ class Collapsing(SynchronousTestCase):
     def test_closing(self) -> None:
         """Gives up all questions, kept or not."""
         gone = self.wait()
-        self.collapser.keep("same")
+        self.collapser.detach("same")
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
         self.collapser.close()

@@ -5,19 +5,28 @@ from __future__ import annotations
 import pytest
 
 from ghmirror_tw.runtime import timeout_backoffs
-from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoffs
+from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoff, TimeoutBackoffs
+
+
+def held(backoffs: TimeoutBackoffs, key: str, credential: str, now: float) -> TimeoutBackoff | None:
+    """Return the backoff that delays a request; None: it is sent, as the probe if one is due."""
+    backoff = backoffs.of(key, credential)
+    if backoff is None or now < backoff.until:
+        return backoff
+    backoffs.begin_probe(key, now)
+    return None
 
 
 def test_first_timeout_admits_one_request_at_a_time() -> None:
     """The next request is the probe at once; others are delayed, but not for ever."""
     backoffs = TimeoutBackoffs()
     backoffs.timed_out("a", "alice", 0.0, 0.0)
-    assert backoffs.holds("a", "alice", 0.0) is None
-    held = backoffs.holds("a", "alice", 9.9)
-    assert held is not None
-    assert not held.repeated
-    assert backoffs.holds("b", "alice", 1.0) is None
-    assert backoffs.holds("a", "alice", 10.0) is None
+    assert held(backoffs, "a", "alice", 0.0) is None
+    delayed = held(backoffs, "a", "alice", 9.9)
+    assert delayed is not None
+    assert not delayed.repeated
+    assert held(backoffs, "b", "alice", 1.0) is None
+    assert held(backoffs, "a", "alice", 10.0) is None
 
 
 def test_pause_doubles() -> None:
@@ -25,17 +34,17 @@ def test_pause_doubles() -> None:
     backoffs, now, pauses = TimeoutBackoffs(), 0.0, []
     for _ in range(20):
         backoffs.timed_out("a", "alice", now, now)
-        held = backoffs.holds("a", "alice", now)
-        pauses.append(held.until - now if held else 0.0)
+        delayed = held(backoffs, "a", "alice", now)
+        pauses.append(delayed.until - now if delayed else 0.0)
         now += 1000.0
     assert pauses[:4] == [0.0, 5.0, 10.0, 20.0]
     assert max(pauses) == pauses[-1] == 300.0
-    held = backoffs.holds("a", "alice", now - 1000.0)
-    assert held is not None
-    assert held.repeated
+    delayed = held(backoffs, "a", "alice", now - 1000.0)
+    assert delayed is not None
+    assert delayed.repeated
     backoffs.responded("a", "alice")
     backoffs.responded("a", "alice")
-    assert backoffs.holds("a", "alice", now) is None
+    assert held(backoffs, "a", "alice", now) is None
     assert not backoffs.any_known
 
 
@@ -45,7 +54,7 @@ def test_concurrent_timeouts_count_once() -> None:
     for _ in range(5):
         backoffs.timed_out("a", "alice", 0.0, 10.0)
         backoffs.timed_out("a", "alice", 1.0, 11.0)
-    assert backoffs.holds("a", "alice", 11.0) is None
+    assert held(backoffs, "a", "alice", 11.0) is None
 
 
 def test_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +64,7 @@ def test_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in "abc":
         for now in (0.0, 1.0):
             backoffs.timed_out(key, "alice", now, now)
-    assert [backoffs.holds(key, "alice", 1.0) is not None for key in "abc"] == [False, True, True]
+    assert [held(backoffs, key, "alice", 1.0) is not None for key in "abc"] == [False, True, True]
 
 
 def test_timeouts_of_two_credentials_delay_all() -> None:
@@ -63,12 +72,12 @@ def test_timeouts_of_two_credentials_delay_all() -> None:
     backoffs = TimeoutBackoffs()
     for now in (0.0, 1.0):
         backoffs.timed_out("a", "alice", now, now)
-    assert backoffs.holds("a", "alice", 1.0) is not None
-    assert backoffs.holds("a", "bob", 1.0) is None
+    assert held(backoffs, "a", "alice", 1.0) is not None
+    assert held(backoffs, "a", "bob", 1.0) is None
     backoffs.responded("a", "bob")
-    assert backoffs.holds("a", "alice", 1.0) is not None
+    assert held(backoffs, "a", "alice", 1.0) is not None
     # It was sent before the last timeout, and is one more credential all the same.
     backoffs.timed_out("a", "bob", 0.5, 2.0)
-    assert backoffs.holds("a", "carol", 2.0) is not None
+    assert held(backoffs, "a", "carol", 2.0) is not None
     backoffs.responded("a", "carol")
     assert not backoffs.any_known

@@ -162,8 +162,7 @@ class Misbehaving(TestCase):
         mirror = home.house.mirror
         await until(lambda: home.house.client.open_exchanges == 0)
         assert not home.house.client.receiving
-        assert not mirror._flights._flights
-        assert not mirror._going._flights
+        assert not len(mirror.flights)
         assert not self.clock.getDelayedCalls()
 
     # Slow to send.

@@ -330,7 +330,7 @@ class Uploads(TestCase):
             )
         ):
             for chunked in (False, True):
-                before = mirror._generations._last
+                before = mirror.epochs.generations._last
                 place = 2 * number + chunked
                 framing = CHUNKED if chunked else length(len(content))
                 cut = len(content) * 3 // 4
@@ -351,7 +351,7 @@ class Uploads(TestCase):
                     return upstream.size >= len(upstream.head) + len(content)
 
                 await until(whole)
-                assert bool(mirror._generations._last - before) is writes
+                assert bool(mirror.epochs.generations._last - before) is writes
                 upstream.send(CREATED)
                 await self.got(wire, b"{}")
                 wire.socket.close()

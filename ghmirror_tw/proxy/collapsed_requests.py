@@ -1,0 +1,144 @@
+"""Collapsed requests (RFC 9111, section 4): concurrent requests share one flight and its response.
+
+A flight that began after a request was received may be joined. An earlier one may be joined under
+two conditions. It knows of all writes of the credential: a look-up in the store shows that, and
+begins a new generation, with flights of its own, if another replica has forwarded a write. And its
+request was sent `JOIN_WINDOW_S` ago at most. All requests that wait for a flight to end share the
+next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Final
+
+from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ghmirror_tw.caching.vary import fields_beyond_key
+from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.http.preconditions import is_not_modified
+from ghmirror_tw.proxy.exchange import Lookup
+from ghmirror_tw.proxy.stored_responses import StoredResponses
+from ghmirror_tw.runtime.single_flight import SingleFlight
+from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.upstream.limits import RateLimitedError
+from ghmirror_tw.upstream.response import NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.upstream_interface import UpstreamError
+
+#: How long after its request was sent a flight may be joined, in seconds.
+JOIN_WINDOW_S: Final = 0.1
+_NOT_MODIFIED: Final = 304
+#: Failures of a flight that are no faults of the mirror.
+_EXPECTED: Final = (
+    CancelledError,
+    MirrorError,
+    NoUpstreamResponseError,
+    RateLimitedError,
+    UpstreamError,
+)
+
+_log: Final = Logger(namespace="ghmirror.mirror")
+
+#: Processes a request.
+Process = Callable[[Lookup], Coroutine[Deferred[Any], Any, Response]]
+
+
+def _unwanted(result: Response | Failure) -> None:
+    """Drop a response that no request waits for; a fault of the mirror is logged."""
+    if isinstance(result, Failure):
+        if not result.check(*_EXPECTED):
+            _log.failure("Background revalidation failed", failure=result)
+    elif result.incoming is not None:
+        result.incoming.abort()
+
+
+def new_flights() -> SingleFlight[Response]:
+    """Return an empty register of flights."""
+    return SingleFlight(_unwanted)
+
+
+@define(eq=False)
+class CollapsedRequests:
+    """Lets requests with the same identity share a flight."""
+
+    stored: StoredResponses
+    metrics: Metrics
+    flights: SingleFlight[Response] = field(factory=new_flights)
+
+    async def run(self, lookup: Lookup, process: Process) -> Response:
+        """Return the response to a request: of a flight that it joins or starts, or of its own.
+
+        Where a response cannot be shared, each request is sent by itself.
+        """
+        for last in (False, True):
+            response = await self._join(lookup, process, last=last)
+            if response is not None:
+                return response
+        return await process(lookup)
+
+    async def _join(self, lookup: Lookup, process: Process, *, last: bool) -> Response | None:
+        """Return the response of a flight; None where the request has to be sent again.
+
+        After a joined flight broke off, it is sent again, unless this is the *last* attempt.
+        """
+        current = await self._until_joinable(lookup)
+        name = self._flight_of(current)
+        joins = self.flights.under_way(name)
+        if joins:
+            self.metrics.collapsed()
+        else:
+            current.departure.began_at = self.stored.epochs.tick()
+        try:
+            response, first = await self.flights.join(
+                name, lambda: process(current), current.departure
+            )
+        except NoUpstreamResponseError as error:
+            if joins and not last and error.reason == "broken-answer":
+                return None
+            if joins and isinstance(error.otherwise, Response):
+                shared = evolve(error.otherwise, collapsed=True)
+                raise NoUpstreamResponseError(error.reason, error.status, shared) from error
+            raise
+        if not first and response.incoming is not None:
+            return None
+        if not joins:
+            return response
+        return None if _is_not_for(lookup, response) else evolve(response, collapsed=True)
+
+    def _flight_of(self, lookup: Lookup) -> Hashable:
+        """Return the name of the flight of a request; HEAD joins that of a GET."""
+        identity = lookup.identity
+        return identity, lookup.head and not self.flights.under_way((identity, False))
+
+    async def _until_joinable(self, lookup: Lookup) -> Lookup:
+        """Wait while there is a flight that must not be joined; return the updated request."""
+        looked_up = is_current = False
+        while (departure := self.flights.departure(self._flight_of(lookup))) is not None:
+            if departure.began_at > lookup.received_at:
+                break
+            if not looked_up:
+                known = await self.stored.look_up(lookup, current=True)
+                looked_up, is_current = True, known.current
+                lookup = self.stored.epochs.updated(lookup)
+                continue
+            sent_at = departure.sent_at
+            if is_current and (sent_at is None or lookup.received_at - sent_at <= JOIN_WINDOW_S):
+                break
+            await self.flights.ended(self._flight_of(lookup))
+        return lookup
+
+
+def _is_not_for(lookup: Lookup, response: Response) -> bool:
+    """Tell whether the response to another request must not be used for this one.
+
+    It varies by a field in which the two may differ. Or it is a 304 for an entity-tag that the
+    client has not sent.
+    """
+    if fields_beyond_key(response.fields):
+        return True
+    if response.body is not None or response.status != _NOT_MODIFIED:
+        return False
+    return not is_not_modified(lookup.request.fields, response.fields.get(b"etag"), None)

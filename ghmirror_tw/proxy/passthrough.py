@@ -1,0 +1,167 @@
+"""Requests that are not storable: forwarded, and their responses streamed to the client.
+
+A write ends what permitted fresh and stale responses to the credential (RFC 9111, section 4.4), in
+this replica before the request is sent, and in the fleet before its response is passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define, evolve
+from twisted.internet.defer import Deferred
+
+from ghmirror_tw.caching.invalidation import is_write
+from ghmirror_tw.caching.refusals import refused_scope
+from ghmirror_tw.github.graphql import is_graphql, is_mutation
+from ghmirror_tw.http.accept_encoding import accepts_gzip
+from ghmirror_tw.http.request import Request
+from ghmirror_tw.proxy.credential_check import CredentialChecks
+from ghmirror_tw.proxy.epoch_tracking import EpochTracker
+from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.runtime.single_flight import Departure
+from ghmirror_tw.store.store_interface import IStore
+from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
+from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester, Upload
+from ghmirror_tw.upstream.passing_on import passed_on
+from ghmirror_tw.upstream.response import Response
+from ghmirror_tw.upstream.sender import Sender
+from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
+
+_UNAUTHORIZED: Final = 401
+_READING: Final = frozenset({b"GET", b"HEAD"})
+#: The part of a GraphQL request that is searched for a mutation; a longer request counts as one.
+_GRAPHQL_BYTES: Final = 1024 * 1024
+#: Content of a credential that GitHub may not accept is received in full before it is sent, if it
+#: has at most so many bytes.
+_SMALL_CONTENT: Final = 16 * 1024
+
+
+@define(eq=False)
+class Passthrough:
+    """Forwards requests that are not storable."""
+
+    sender: Sender
+    store: IStore
+    credentials: CredentialRegistry
+    epochs: EpochTracker
+    checks: CredentialChecks
+    budgets: ByteBudgets
+    options: MirrorOptions
+    now: Callable[[], float]
+
+    async def forward(
+        self,
+        request: Request,
+        upload: Upload | None,
+        requester: Requester,
+        reason: str,
+        deadline: float,
+    ) -> Response:
+        """Forward a request; a write only with a credential that is valid.
+
+        *reason*: why it is not storable, for `Cache-Status`.
+        """
+        if upload is not None or is_write(request):
+            # With a credential that is not valid, the content is not received.
+            refused = await self.checks.refusal(request, requester, deadline)
+            if refused is not None:
+                return evolve(refused, storable=False, forward=reason)
+        writes = await _mutates(request, upload, self.budgets)
+        if upload is not None:
+            if not self.credentials.is_accepted(requester.token):
+                # All credentials of its kind share a few slots: a client that stalls holds none.
+                await upload.whole(_SMALL_CONTENT)
+            # The timeout for GitHub does not include the time that the client takes to send.
+            deadline = max(deadline, self.now() + self.options.timeout)
+        # Only content that the mirror can unpack can be rewritten.
+        coding = b"gzip" if accepts_gzip(request.fields) else b"identity"
+        request = evolve(request, fields=request.fields.with_line(b"accept-encoding", coding))
+        await self.sender.learn_limits(request, requester.token, writes=writes)
+        outgoing = OutgoingRequest(request, requester, deadline, upload, writes)
+        response = await self._send(outgoing)
+        return evolve(passed_on(response, response.content), storable=False, forward=reason)
+
+    async def _send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
+        """Send a request; note a write and a refusal."""
+        departure, writers = Departure(), self._writers(outgoing)
+
+        def sending() -> None:
+            departure.note(self.now())
+            accepted = self.credentials.is_accepted(outgoing.token)
+            self.epochs.begin_generations(writers, accepted=accepted)
+
+        sent_at = self.epochs.tick()
+        stored: Deferred[list[None]] | None = None
+        # A request that was not sent, or that GitHub has rate limited, changes nothing.
+        may_have_written = True
+        try:
+            response = await self.sender.send(evolve(outgoing, sending=sending))
+            may_have_written = not response.limited and response.status != _UNAUTHORIZED
+        except UpstreamError as error:
+            may_have_written = error.reason != "connect-error"
+            self._note_refusal(outgoing, error.status, sent_at)
+            raise
+        finally:
+            if outgoing.writes and may_have_written and departure.sent_at is not None:
+                accepted = self.credentials.is_accepted(outgoing.token)
+                stored = self.epochs.replace(writers, accepted=accepted)
+        if stored is not None:
+            await _until_stored(stored, response)
+        if not response.limited:
+            self._note_refusal(outgoing, response.status, sent_at)
+        return response
+
+    def _writers(self, outgoing: OutgoingRequest) -> frozenset[str]:
+        """Return the credentials that a request may write for.
+
+        GitHub accepts no write without a credential. All clients without one share the same name,
+        so none of them may end what permits stale responses to the others.
+        """
+        request = outgoing.request
+        if not outgoing.writes or request.authorization is None:
+            return frozenset()
+        return self.credentials.names.writers_of(request.fields)
+
+    def _note_refusal(self, outgoing: OutgoingRequest, status: int | None, sent_at: float) -> None:
+        """Store a refusal: it holds as well for storable requests."""
+        request, requester = outgoing.request, outgoing.requester
+        if status is None or (status != _UNAUTHORIZED and request.method not in _READING):
+            return
+        refused = refused_scope(status)
+        if refused == "credential" and request.authorization is not None:
+            self.epochs.revoke(request.fields, requester, sent_at)
+        elif refused == "key":
+            self.store.deny(self.credentials.key(request), requester.credential, sent_at)
+
+
+async def _until_stored(stored: Deferred[list[None]], response: UpstreamResponse) -> None:
+    """Wait until all replicas can know of a write: the next request may reach another one."""
+    try:
+        await stored
+    except BaseException:
+        response.content.abort()
+        raise
+
+
+async def _mutates(request: Request, upload: Upload | None, budgets: ByteBudgets) -> bool:
+    """Tell whether a request may change later responses; for GraphQL, its content is read.
+
+    Where the content is large and there is no room for it, the request counts as a mutation.
+    """
+    if not is_write(request) or not is_graphql(request) or upload is None:
+        return is_write(request)
+    # The query of the target may hold the GraphQL document as well.
+    if b"?" in request.target:
+        return True
+    # GitHub takes no GraphQL without a credential.
+    if request.authorization is None:
+        return True
+    size = min(upload.announced or _GRAPHQL_BYTES, _GRAPHQL_BYTES)
+    if size > FREE_BYTES and budgets.small.is_full(size):
+        return True
+    with budgets.small.charge(size if size > FREE_BYTES else 0):
+        content = await upload.whole(_GRAPHQL_BYTES)
+    return content is None or is_mutation(content)
