@@ -87,19 +87,7 @@ class Mirror:
 
     def __attrs_post_init__(self) -> None:
         owner = unique_names()
-        self.sender = Sender(
-            self.github,
-            self.store,
-            self.credentials,
-            self.limiter,
-            self.github_breaker,
-            self.metrics,
-            self.options.timeout,
-            self.login,
-            self.now,
-            self.call_later,
-            owner,
-        )
+        self.sender = self._new_sender(owner)
         self.metrics.watch_unknown(lambda: self.limiter.unverified_in_flight)
         self.proofs = Proofs(self.now)
         self.epochs = EpochTracker(self.store, self.credentials, self.users, self.now)
@@ -133,6 +121,21 @@ class Mirror:
         )
         self._access = AccessControl(
             self.users, own.send, self.options, self.github_breaker, self.now, self.call_later
+        )
+
+    def _new_sender(self, owner: Callable[[], str]) -> Sender:
+        return Sender(
+            self.github,
+            self.store,
+            self.credentials,
+            self.limiter,
+            self.github_breaker,
+            self.metrics,
+            self.options.timeout,
+            self.login,
+            self.now,
+            self.call_later,
+            owner,
         )
 
     def _storable_requests(

@@ -181,8 +181,8 @@ class ReceivedResponses:
         )
         if off is not None:
             _log.warn(
-                "GitHub ignores validators that it should honour; {what} off for an hour",
-                what="lists of entity-tags" if off == "lists" else "sharing",
+                "GitHub ignored validators: {mechanism} off for an hour",
+                mechanism="lists of entity-tags" if off == "lists" else "sharing",
             )
 
     async def _store_whole(self, exchange: Exchange, content: bytes | None) -> Response | str:

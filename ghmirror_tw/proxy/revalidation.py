@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define, evolve
+from attrs import define
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching import update
 from ghmirror_tw.caching.decision import UNCONDITIONAL, ConditionalRequest
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
-from ghmirror_tw.caching.records import Grant, Known, Representation
+from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator, ValidatorKind
 from ghmirror_tw.github import entity_tag_rule
 from ghmirror_tw.github.link_conditions import NO_CONDITIONS
@@ -130,23 +130,35 @@ class Revalidation:
         )
         if not await self._has_current_link(exchange, validator, stored, grant, proof):
             return None, UNCONDITIONAL
-        lookup, known = exchange.lookup, exchange.known
-        self.links.note_items(lookup, known, stored)
-        if validator.kind is not ValidatorKind.EMPTY:
-            self.store.freshen(lookup.key, lookup.credential, grant, entry)
-        elif page_number(lookup.request.target) == 1:
-            # `[]` of a later page shows nothing of its `Link`: it is not stored.
-            self.store.store_response(lookup.key, lookup.credential, stored, grant, entry)
+        self.links.note_items(exchange.lookup, exchange.known, stored)
+        self._store(exchange.lookup, validator, stored, grant, entry)
         response = Response(
             200,
             update.freshened(stored.fields, grant, fields),
             _OUTCOMES[validator.kind],
             stored,
             asked=304,
-            granted=known.grant is not None,
+            granted=exchange.known.grant is not None,
+            charged=exchange.response.charged,
         )
-        charged = exchange.response.charged
-        return (evolve(response, charged=True) if charged else response), conditional
+        return response, conditional
+
+    def _store(
+        self,
+        lookup: Lookup,
+        validator: Validator,
+        stored: Representation,
+        grant: Grant,
+        entry: Entry,
+    ) -> None:
+        """Store a grant that a 304 confirms.
+
+        `[]` of a later page shows nothing of its `Link`: it is not stored.
+        """
+        if validator.kind is not ValidatorKind.EMPTY:
+            self.store.freshen(lookup.key, lookup.credential, grant, entry)
+        elif page_number(lookup.request.target) == 1:
+            self.store.store_response(lookup.key, lookup.credential, stored, grant, entry)
 
     async def _has_current_link(
         self,

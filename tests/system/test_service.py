@@ -189,11 +189,14 @@ class Service(TestCase):
         await mirror.stop()
         assert mirror.log_text.count("TLS handshake on a plain port") == 1
 
-    async def test_why_github_did_not_answer(self) -> None:
-        """The log says it in words."""
+    async def test_failure_of_github_is_logged_with_its_cause(self) -> None:
+        """The log has the reason, and the error in words."""
         mirror = await start_mirror(self, {})
         assert (await get(mirror.url, "/zen")).status == 502
-        await mirror.logged(r"GitHub did not answer GET: connect-error: Connection was refused by")
+        await mirror.logged(
+            r"GitHub sent no usable response: method=GET reason=connect-error"
+            r" error=Connection was refused by"
+        )
 
 
 @frozen

@@ -1,170 +1,319 @@
-"""Questions that are asked once for all who ask the same, and may go on."""
+"""Single flight: concurrent callers share one call, which may continue without them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.runtime.single_flight import Departure, SingleFlight
+from ghmirror_tw.runtime.single_flight import Departure, FlightWait, SingleFlight, Wait
+from ghmirror_tw.runtime.unique_names import unique_names
+
+NAME = "name"
 
 
-class Collapsing(SynchronousTestCase):
-    """A question that may outlive who asked it."""
+class Flights(SynchronousTestCase):
+    """Flights with callers that join them."""
 
     def setUp(self) -> None:
         self.unwanted: list[str | Failure] = []
-        self.collapser: SingleFlight[str] = SingleFlight(self.unwanted.append)
-        self.asked: list[Deferred[str]] = []
+        self.flights: SingleFlight[str] = SingleFlight(self.unwanted.append)
+        self.calls: list[Deferred[str]] = []
 
-    def wait(self) -> Deferred[tuple[str, bool]]:
-        async def ask() -> str:
-            self.asked.append(Deferred())
-            return await self.asked[-1]
+    async def call(self) -> str:
+        """Return the result of the test."""
+        self.calls.append(Deferred())
+        return await self.calls[-1]
 
-        return self.collapser.join("same", ask)
+    def join(self) -> Deferred[tuple[str, bool]]:
+        return self.flights.join(NAME, self.call)
 
-    def test_it_is_asked_once(self) -> None:
-        """All who wait get the answer; later it is asked again."""
-        waiters = [self.wait(), self.wait()]
-        assert self.collapser.under_way("same")
-        self.asked[0].callback("answer")
-        assert [self.successResultOf(each) for each in waiters] == [
-            ("answer", True),
-            ("answer", False),
+    def cancel(self, *callers: Deferred[tuple[str, bool]]) -> None:
+        for caller in callers:
+            caller.cancel()
+            self.failureResultOf(caller, CancelledError)
+
+    def test_concurrent_callers_share_one_call(self) -> None:
+        """All receive its result; the next caller starts another call."""
+        callers = [self.join(), self.join()]
+        assert self.flights.under_way(NAME)
+        self.calls[0].callback("result")
+        assert [self.successResultOf(each) for each in callers] == [
+            ("result", True),
+            ("result", False),
         ]
-        assert not self.collapser.under_way("same")
-        self.wait()
-        assert len(self.asked) == 2
+        assert not self.flights.under_way(NAME)
+        self.join()
+        assert len(self.calls) == 2
 
-    def test_a_failure_is_everybodys(self) -> None:
-        """Each gets it."""
-        waiters = [self.wait(), self.wait()]
-        self.asked[0].errback(ValueError())
-        for each in waiters:
+    def test_a_failure_reaches_all_callers(self) -> None:
+        """Each receives it."""
+        callers = [self.join(), self.join()]
+        self.calls[0].errback(ValueError())
+        for each in callers:
             self.failureResultOf(each, ValueError)
 
-    def test_when_all_have_gone_it_is_given_up(self) -> None:
-        """Unless it is kept; then its answer waits for nobody, or for who comes next."""
-        for kept in (False, True):
-            first, second = self.wait(), self.wait()
-            if kept:
-                self.collapser.detach("same")
-            for each in (first, second):
-                each.cancel()
-                self.failureResultOf(each, CancelledError)
-            assert self.collapser.under_way("same") is kept
-        third = self.wait()
-        assert len(self.asked) == 2
-        self.asked[1].callback("late")
-        assert self.successResultOf(third) == ("late", True)
-        gone = self.wait()
-        self.collapser.detach("same")
-        gone.cancel()
-        self.failureResultOf(gone, CancelledError)
-        self.unwanted.clear()
-        self.asked[2].callback("too late")
+    def test_the_call_is_cancelled_with_its_last_caller(self) -> None:
+        """Not with the first one."""
+        first, second = self.join(), self.join()
+        self.cancel(first)
+        assert self.flights.under_way(NAME)
+        self.cancel(second)
+        assert not self.flights.under_way(NAME)
+
+    def test_a_detached_flight_continues_without_callers(self) -> None:
+        """A later caller may join it; without callers its result is unwanted."""
+        caller = self.join()
+        self.flights.detach(NAME)
+        self.cancel(caller)
+        assert self.flights.detached == len(self.flights) == 1
+        later = self.join()
+        self.calls[0].callback("late")
+        assert self.successResultOf(later) == ("late", True)
+        assert not self.unwanted
+        caller = self.join()
+        self.flights.detach(NAME)
+        self.cancel(caller)
+        self.calls[1].callback("too late")
         assert self.unwanted == ["too late"]
-        self.collapser.detach("same")
+        self.flights.detach(NAME)
+        assert not len(self.flights)
 
-    def test_who_comes_while_it_is_given_up_asks_anew(self) -> None:
-        """What is given up may have something left to do; nobody joins it then."""
-        left: Deferred[None] = Deferred()
+    def test_a_flight_may_be_detached_from_the_start(self) -> None:
+        """Where there is one of its name, that one continues."""
+        self.flights.detach(NAME, self.call)
+        self.flights.detach(NAME, self.call)
+        (call,) = self.calls
+        call.callback("result")
+        assert self.unwanted == ["result"]
 
-        async def ask() -> str:
+    def test_a_cancelled_flight_is_not_joined(self) -> None:
+        """Its call may still have something to do before it ends."""
+        cleanup: Deferred[None] = Deferred()
+
+        async def call() -> str:
             try:
                 return await Deferred()
             finally:
-                await left
+                await cleanup
 
-        gone = self.collapser.join("same", ask)
-        gone.cancel()
-        self.failureResultOf(gone, CancelledError)
-        next_one = self.wait()
-        left.callback(None)
-        self.asked[0].callback("answer")
-        assert self.successResultOf(next_one) == ("answer", True)
+        self.cancel(self.flights.join(NAME, call))
+        caller = self.join()
+        cleanup.callback(None)
+        self.calls[0].callback("result")
+        assert self.successResultOf(caller) == ("result", True)
 
-    def test_a_failure_that_nobody_waits_for(self) -> None:
-        """Is told like an answer."""
-        gone = self.wait()
-        self.collapser.detach("same")
-        gone.cancel()
-        self.failureResultOf(gone, CancelledError)
-        self.asked[0].errback(ValueError())
+    def test_a_failure_without_callers_is_unwanted(self) -> None:
+        """As a value is."""
+        caller = self.join()
+        self.flights.detach(NAME)
+        self.cancel(caller)
+        self.calls[0].errback(ValueError())
         (failure,) = self.unwanted
         assert isinstance(failure, Failure)
         assert failure.check(ValueError)
 
-    def test_one_may_take_another_along(self) -> None:
-        """One that is called may cancel the next one meanwhile."""
+    def test_a_caller_may_cancel_the_next_one(self) -> None:
+        """While the result is passed to them."""
         for fails in (False, True):
-            first, second = self.wait(), self.wait()
+            first, second = self.join(), self.join()
             first.addBoth(self.cancels(second))
             if fails:
-                self.asked[-1].errback(ValueError())
+                self.calls[-1].errback(ValueError())
             else:
-                self.asked[-1].callback("answer")
+                self.calls[-1].callback("result")
             self.failureResultOf(second, CancelledError)
 
     @staticmethod
     def cancels(other: Deferred[tuple[str, bool]]) -> Any:
         return lambda _: other.cancel()
 
-    def test_its_end_can_be_watched(self) -> None:
-        """Well or not, given up or not; whoever looks away is forgotten, and costs nothing."""
-        assert self.successResultOf(self.collapser.ended("same"))
+    def test_watchers_learn_of_the_end(self) -> None:
+        """In success, failure and cancellation; a watcher that leaves has no effect."""
+        assert self.successResultOf(self.flights.ended(NAME))
         for how in ("callback", "errback", "cancel"):
-            waiter = self.wait()
-            watching, gone = self.collapser.ended("same"), self.collapser.ended("same")
+            caller = self.join()
+            watcher, gone = self.flights.ended(NAME), self.flights.ended(NAME)
             gone.cancel()
             self.failureResultOf(gone, CancelledError)
-            self.assertNoResult(watching)
+            self.assertNoResult(watcher)
             if how == "cancel":
-                waiter.cancel()
+                caller.cancel()
             else:
-                getattr(self.asked[-1], how)(ValueError() if how == "errback" else "answer")
-            waiter.addErrback(lambda _: None)
-            assert self.successResultOf(watching)
+                getattr(self.calls[-1], how)(ValueError() if how == "errback" else "result")
+            caller.addErrback(lambda _: None)
+            assert self.successResultOf(watcher)
 
-    def test_a_watcher_may_begin_the_next_one(self) -> None:
-        """It finds none under way, and the one behind it finds that one."""
-        self.wait()
+    def test_a_watcher_may_start_the_next_flight(self) -> None:
+        """It finds none under way, and the watcher after it finds that one."""
+        self.join()
         found: list[Departure | None] = []
         for _ in range(2):
-            watching = self.collapser.ended("same")
-            watching.addCallback(lambda _: self.begin_again(found))
-        self.asked[0].callback("answer")
+            watcher = self.flights.ended(NAME)
+            watcher.addCallback(lambda _: self.start_next(found))
+        self.calls[0].callback("result")
         assert found[0] is None
         assert found[1] is not None
-        assert len(self.asked) == 2
+        assert len(self.calls) == 2
 
-    def begin_again(self, found: list[Departure | None]) -> None:
-        found.append(self.collapser.departure("same"))
-        self.wait()
+    def start_next(self, found: list[Departure | None]) -> None:
+        found.append(self.flights.departure(NAME))
+        self.join()
 
-    def test_when_it_was_sent(self) -> None:
-        """Is what its asker has noted first."""
+    def test_departure_is_noted_once(self) -> None:
+        """The time of the first request counts."""
         departure = Departure(1.0)
-        assert self.collapser.departure("other") is None
-
-        async def ask() -> str:
-            return await Deferred()
-
-        self.collapser.join("other", ask, departure).addErrback(lambda _: None)
-        assert self.collapser.departure("other") is departure
+        assert self.flights.departure("other") is None
+        self.flights.join("other", self.call, departure).addErrback(lambda _: None)
+        assert self.flights.departure("other") is departure
         departure.note(2.0)
         departure.note(3.0)
         assert (departure.began_at, departure.sent_at) == (1.0, 2.0)
-        self.collapser.close()
+        self.flights.close()
 
-    def test_closing(self) -> None:
-        """Gives up all questions, kept or not."""
-        gone = self.wait()
-        self.collapser.detach("same")
-        gone.cancel()
-        self.failureResultOf(gone, CancelledError)
-        self.collapser.close()
-        assert not self.collapser.under_way("same")
+    def test_only_detached_flights_are_cancelled(self) -> None:
+        """At shutdown the others end with their callers; `close` cancels all."""
+        caller = self.join()
+        self.flights.detach("other", self.call)
+        self.flights.cancel_detached()
+        assert not self.flights.under_way("other")
+        self.assertNoResult(caller)
+        self.flights.close()
+        self.failureResultOf(caller, CancelledError)
+        assert not len(self.flights)
+
+
+class Waiting(SynchronousTestCase):
+    """Waiting for some time, and then again."""
+
+    def setUp(self) -> None:
+        self.unwanted: list[str | Failure] = []
+        self.flights: SingleFlight[str] = SingleFlight(self.unwanted.append)
+        self.call: Deferred[str] = Deferred()
+        self.clock = Clock()
+        self.seen: list[object] = []
+
+    def call_late(self, late: Any) -> Any:
+        return self.clock.callLater(1.0, late)
+
+    async def wait(self, then: Any) -> None:
+        """Wait for a second, and then do something with the wait."""
+
+        async def run() -> str:
+            return await self.call
+
+        with self.flights.wait(run) as flight:
+            self.seen.append(await flight.within(self.call_late))
+            await then(flight)
+
+    def start(self, then: Any) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.wait(then))
+
+    async def take(self, flight: FlightWait[str]) -> None:
+        self.seen.append(await flight.result())
+
+    async def detach(self, flight: FlightWait[str]) -> None:
+        flight.detach(NAME)
+
+    async def leave(self, flight: FlightWait[str]) -> None:
+        self.seen.append(flight.has_ended)
+
+    def test_result_in_time(self) -> None:
+        """The timer is cancelled."""
+        waiting = self.start(self.take)
+        self.call.callback("result")
+        self.successResultOf(waiting)
+        assert self.seen == [True, "result"]
+        assert not self.clock.getDelayedCalls()
+        assert not self.unwanted
+
+    def test_result_after_the_timeout(self) -> None:
+        """The timeout does not cancel the call."""
+        waiting = self.start(self.take)
+        self.clock.advance(1.0)
+        assert self.seen == [False]
+        self.call.callback("result")
+        self.successResultOf(waiting)
+        assert self.seen == [False, "result"]
+
+    def test_failure(self) -> None:
+        """Whoever takes the result raises it; it is no result that could be unwanted."""
+        waiting = self.start(self.take)
+        self.call.errback(ValueError())
+        self.failureResultOf(waiting, ValueError)
+        self.call = Deferred()
+        waiting = self.start(self.leave)
+        self.call.errback(ValueError())
+        self.successResultOf(waiting)
+        assert not self.unwanted
+
+    def test_leaving_cancels_the_call(self) -> None:
+        """At the end of the block, and when the caller is cancelled."""
+        waiting = self.start(self.leave)
+        self.clock.advance(1.0)
+        self.successResultOf(waiting)
+        assert not len(self.flights)
+        self.call = Deferred()
+        waiting = self.start(self.leave)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        assert not len(self.flights)
+        assert not self.clock.getDelayedCalls()
+
+    def test_a_result_that_is_not_taken_is_unwanted(self) -> None:
+        """It came at the same time as the end of the wait."""
+        waiting = self.start(self.leave)
+        self.call.callback("result")
+        self.successResultOf(waiting)
+        assert (self.seen, self.unwanted) == ([True, True], ["result"])
+
+    def test_a_detached_call_continues_under_its_name(self) -> None:
+        """Other callers wait for its end, or join it."""
+        waiting = self.start(self.detach)
+        self.clock.advance(1.0)
+        self.successResultOf(waiting)
+        assert self.flights.under_way(NAME)
+        ending = Deferred.fromCoroutine(self.flights.has_ended(NAME, self.call_late))
+        self.clock.advance(1.0)
+        assert self.successResultOf(ending) is False
+        ending = Deferred.fromCoroutine(self.flights.has_ended(NAME, self.call_late))
+        self.call.callback("result")
+        assert self.successResultOf(ending) is True
+        assert self.unwanted == ["result"]
+
+    def test_a_name_that_is_taken_stays_with_its_flight(self) -> None:
+        """Both flights continue."""
+        self.flights.detach(NAME, self.other)
+        before = self.flights.departure(NAME)
+        waiting = self.start(self.detach)
+        self.clock.advance(1.0)
+        self.successResultOf(waiting)
+        assert self.flights.departure(NAME) is before
+        assert self.flights.detached == 2
+        self.flights.close()
+
+    @staticmethod
+    async def other() -> str:
+        return await Deferred()
+
+    def test_any_deferred_can_be_waited_for(self) -> None:
+        """One that has fired before needs no timer."""
+        fired: Deferred[str] = Deferred()
+        fired.callback("result")
+
+        async def wait() -> str:
+            with Wait(fired) as waiting:
+                assert await waiting.within(self.call_late)
+                return await waiting.result()
+
+        assert self.successResultOf(Deferred.fromCoroutine(wait())) == "result"
+        assert not self.clock.getDelayedCalls()
+
+
+def test_unique_names_differ() -> None:
+    """Each call has another one, also of another function."""
+    one, other = unique_names(), unique_names()
+    assert len({one(), one(), other(), other()}) == 4
