@@ -76,8 +76,6 @@ class AccessControl:
         neither on the target nor on stored responses.
         """
         options = self.options
-        if not options.allowed_users:
-            return None
         if request.authorization is None:
             raise error_responses.no_credential()
         wait_s = 0.0 if self.github_breaker.is_open else options.stale_after

@@ -84,9 +84,12 @@ class CollapsedRequests:
 
         After a joined flight broke off, it is sent again, unless this is the *last* attempt.
         """
-        current = await self._until_joinable(lookup)
-        name = self._flight_of(current)
+        current, name = lookup, self._flight_of(lookup)
         joins = self.flights.under_way(name)
+        if joins:
+            current = await self._until_joinable(lookup)
+            name = self._flight_of(current)
+            joins = self.flights.under_way(name)
         if joins:
             self.metrics.collapsed()
         else:

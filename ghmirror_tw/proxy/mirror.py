@@ -209,9 +209,10 @@ class Mirror:
         """Return the response to a client's request. Raises `MirrorError` where there is none."""
         requester = self.credentials.requester(request.fields)
         began = self.now()
-        refused = await self._access.check(request, requester.credential)
-        if refused is not None:
-            return refused
+        if self.options.allowed_users:
+            refused = await self._access.check(request, requester.credential)
+            if refused is not None:
+                return refused
         try:
             reason = bypass_reason(request, has_content=upload is not None)
             if reason is not None:

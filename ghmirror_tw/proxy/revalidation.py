@@ -16,7 +16,7 @@ from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator, ValidatorKind
 from ghmirror_tw.github import entity_tag_rule
-from ghmirror_tw.github.link_conditions import NO_CONDITIONS
+from ghmirror_tw.github.link_conditions import NO_CONDITIONS, LinkConditions
 from ghmirror_tw.github.page_parameters import page_number
 from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.http.cache_status import Outcome
@@ -128,8 +128,13 @@ class Revalidation:
         grant, entry = update.from_304(
             exchange.known, validator, stored, self.metadata.of(exchange)
         )
-        if not await self._has_current_link(exchange, validator, stored, grant, proof):
-            return None, UNCONDITIONAL
+        demand = self.links.demand(
+            exchange.lookup, exchange.known, stored, grant.link, validator.kind
+        )
+        if demand is not NO_CONDITIONS:
+            if not await self._holds(exchange, validator, demand, proof):
+                return None, UNCONDITIONAL
+            self.links.note_proved(exchange.lookup, exchange.known)
         self.links.note_items(exchange.lookup, exchange.known, stored)
         self._store(exchange.lookup, validator, stored, grant, entry)
         response = Response(
@@ -160,23 +165,14 @@ class Revalidation:
         elif page_number(lookup.request.target) == 1:
             self.store.store_response(lookup.key, lookup.credential, stored, grant, entry)
 
-    async def _has_current_link(
+    async def _holds(
         self,
         exchange: Exchange,
         validator: Validator,
-        stored: Representation,
-        grant: Grant,
+        demand: LinkConditions,
         proof: Deferred[bool | None] | None,
     ) -> bool:
-        """Tell whether the stored `Link` is proved to be current, where it has to be."""
-        lookup, known = exchange.lookup, exchange.known
-        demand = self.links.demand(lookup, known, stored, grant.link, validator.kind)
-        if demand is NO_CONDITIONS:
-            return True
+        """Tell whether the stored `Link` is proved to be current, by *proof* or by another one."""
         if proof is not None and validator.kind is ValidatorKind.OWN:
-            holds = await proof
-        else:
-            holds = await self.links.prove(lookup, known, demand)
-        if holds:
-            self.links.note_proved(lookup, known)
-        return bool(holds)
+            return bool(await proof)
+        return bool(await self.links.prove(exchange.lookup, exchange.known, demand))

@@ -96,7 +96,7 @@ class StaleFallback:
                 return stale
         with self.flights.wait(lambda: self._validated(lookup, known)) as flight:
             if await flight.within(call_late):
-                return await flight.result()
+                return flight.taken()
             stale = await self.stored.stale(lookup, "timeout")
             if stale is None or flight.has_ended:
                 return await flight.result()

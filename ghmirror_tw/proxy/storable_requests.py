@@ -6,12 +6,13 @@ There are two of these: one for clients' requests, and one for the mirror's own,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from attrs import define, evolve
+from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching import decision
 from ghmirror_tw.caching.decision import (
@@ -64,7 +65,7 @@ class StorableRequests:
     owner: Callable[[], str]
     internal: bool = False
 
-    async def respond(
+    def respond(
         self,
         request: Request,
         requester: Requester,
@@ -72,7 +73,7 @@ class StorableRequests:
         store_deadline: Deadline,
         *,
         stale_at: float = inf,
-    ) -> Response:
+    ) -> Coroutine[Deferred[Any], Any, Response]:
         """Return the response to a request, shared with concurrent requests of its identity.
 
         Raises `NoUpstreamResponseError` where GitHub sends no usable response, and `MirrorError`.
@@ -90,7 +91,7 @@ class StorableRequests:
             stale_at=stale_at,
             received_at=epochs.tick(),
         )
-        return await self.collapsed.run(lookup, self._process)
+        return self.collapsed.run(lookup, self._process)
 
     async def respond_with_page(self, request: Request, lookup: Lookup) -> Response:
         """Return the response to a request for another page of the list of *lookup*."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from attrs import define
+from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching import validators
 from ghmirror_tw.caching.decision import ConditionalRequest, first_rung, shared_candidates
@@ -46,20 +47,22 @@ class ValidatorChoice:
                 tags[entry.digest] = tag
         return first_rung(request, facts, known, stored, tags, self.sharing, now)
 
-    async def _fetch(
+    def _fetch(
         self, lookup: Lookup, known: Known, digests: tuple[str, ...]
-    ) -> dict[str, Representation]:
+    ) -> Deferred[dict[str, Representation]]:
         """Return those of the representations that are in the store.
 
         While the store is being restored, a record may be there before its content.
         """
         grant = known.grant
+        fetch = partial(self.stored.fetch, known, lookup.key, digests, lookup.store_deadline)
 
         def is_found(stored: dict[str, Representation]) -> bool:
             return lookup.internal or (bool(stored) if grant is None else grant.digest in stored)
 
-        fetch = partial(self.stored.fetch, known, lookup.key, digests, lookup.store_deadline)
-        return await self.barrier.until_found(fetch, is_found)
+        if self.barrier.is_shut:
+            return Deferred.fromCoroutine(self.barrier.until_found(fetch, is_found))
+        return fetch()
 
 
 def _computed(request: Request, candidate: Representation) -> bytes:

@@ -252,6 +252,10 @@ class Wait(Generic[R]):
         """Return the value once the Deferred has fired, or raise its failure."""
         if not self._outcome:
             await self._event
+        return self.taken()
+
+    def taken(self) -> R:
+        """Return the value of a Deferred that has fired, or raise its failure."""
         self._is_taken = True
         (outcome,) = self._outcome
         if isinstance(outcome, Failure):

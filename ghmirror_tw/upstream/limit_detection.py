@@ -16,7 +16,7 @@ from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamRespo
 #: The largest content, in bytes, that is searched for a rate limit.
 LIMIT_CONTENT_BYTES: Final = 64 * 1024
 #: Statuses that may report a rate limit.
-_LIMITED: Final = frozenset({403, 429})
+MAY_BE_LIMITED: Final = frozenset({403, 429})
 
 
 async def with_limit(
@@ -27,8 +27,6 @@ async def with_limit(
     Where the content breaks off, the fields decide alone. If they report no limit, raises
     `UpstreamError`. *strikes*: the number of limits that the credential has met in a row.
     """
-    if response.status not in _LIMITED:
-        return response
     broken: UpstreamError | None = None
     content: bytes | None = b""
     try:

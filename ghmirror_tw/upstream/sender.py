@@ -30,7 +30,7 @@ from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoffs
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
-from ghmirror_tw.upstream.limit_detection import with_limit
+from ghmirror_tw.upstream.limit_detection import MAY_BE_LIMITED, with_limit
 from ghmirror_tw.upstream.limit_probes import LimitProbe, LimitProbes
 from ghmirror_tw.upstream.limits import ActiveLimits, RateLimitedError
 from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, limit_scopes
@@ -182,7 +182,8 @@ class Sender:
                 lambda: permit.is_wanted,
             )
             status = response.status
-            response = await with_limit(request, response, self.now, strikes)
+            if status in MAY_BE_LIMITED:
+                response = await with_limit(request, response, self.now, strikes)
         except UpstreamError as error:
             status = error.reason
             # A timeout of a request with little time left is no failure of GitHub.
