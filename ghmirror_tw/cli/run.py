@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.cli.output import CommandError, Output, Status
 from ghmirror_tw.config.option import ConfigError
-from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.snapshots.lease import LeaseLostError
 from ghmirror_tw.snapshots.snapshot_errors import (
     DamagedError,

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError
+from ghmirror_tw.redis import Command, Purpose, RedisUnavailableError
 from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import Script

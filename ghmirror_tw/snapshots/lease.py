@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.redis import RedisUnavailableError
 
 R = TypeVar("R")
 

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.snapshots.lease import LEASE_S, RESTORE, LeaseLostError, release, run_with_lease
 from ghmirror_tw.snapshots.schedule import SnapshotMetrics

@@ -21,7 +21,7 @@ from ghmirror_tw.caching.epochs import epoch_shows_acceptance, new_epoch
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit
-from ghmirror_tw.redis.server_statistics import ServerStatistics
+from ghmirror_tw.redis import ServerStatistics
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads, epoch_name

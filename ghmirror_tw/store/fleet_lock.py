@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.failover_reads import DeadlineReads
 from ghmirror_tw.store.memory_store import MemoryStore

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.runtime.semaphore import Semaphore
 from ghmirror_tw.store.semaphore_interface import (
     Capacity,

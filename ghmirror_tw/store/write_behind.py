@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.runtime.waiters import add_waiter, wake
 
