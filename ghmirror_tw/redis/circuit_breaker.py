@@ -15,6 +15,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.runtime.jittered_backoff import JitteredBackoff
+from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 
 #: So many consecutive failures open the circuit.
 MAX_FAILURES: Final = 3
@@ -52,12 +53,13 @@ class CircuitBreaker:
     _backoff: JitteredBackoff = field(init=False)
     _failures: int = field(default=0, init=False)
     _closed_at: float = field(default=float("-inf"), init=False)
-    _timer: Any = field(default=None, init=False)
+    _timer: RestartableTimer = field(init=False)
     _probing: Deferred[str | None] | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._backoff = JitteredBackoff(self.random)
+        self._timer = RestartableTimer(self.reactor, self._send_probe)
 
     @property
     def is_closed(self) -> bool:
@@ -94,20 +96,19 @@ class CircuitBreaker:
         """
         if at_once and not self.is_closed:
             self.retry_at = self.reactor.seconds()
-        self._cancel_timer()
         if self.state is CircuitState.OPEN and not self._stopped and self.may_probe():
-            delay_s = max(0.0, self.retry_at - self.reactor.seconds())
-            self._timer = self.reactor.callLater(delay_s, self._send_probe)
+            self._timer.restart(max(0.0, self.retry_at - self.reactor.seconds()))
+        else:
+            self._timer.stop()
 
     def stop(self) -> None:
         """Send no more probes."""
         self._stopped = True
-        self._cancel_timer()
+        self._timer.stop()
         if self._probing is not None:
             self._probing.cancel()
 
     def _send_probe(self) -> None:
-        self._timer = None
         if self.may_probe():
             self.state = CircuitState.HALF_OPEN
             self._probing = probing = self.probe()
@@ -130,8 +131,3 @@ class CircuitBreaker:
 
     def _back_off(self) -> None:
         self.retry_at = self.reactor.seconds() + self._backoff.next_s()
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

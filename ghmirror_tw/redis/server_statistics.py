@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.runtime.numbers import whole_number
+from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 
 #: How often the statistics are read, in seconds; metrics are rarely scraped more often.
 INTERVAL_S: Final = 15.0
@@ -38,11 +38,14 @@ class ServerStatistics:
     servers: Any
     used_bytes: int | None = field(init=False, default=None)
     evictions: int | None = field(init=False, default=None)
-    _timer: IDelayedCall | None = field(init=False, default=None)
+    _timer: RestartableTimer = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._timer = RestartableTimer(self.reactor, self.open)
 
     def open(self) -> None:
         """Begin to read them."""
-        self._timer = self.reactor.callLater(INTERVAL_S, self.open)
+        self._timer.restart(INTERVAL_S)
         reading = Deferred.fromCoroutine(self.read())
         reading.addErrback(Failure.trap, RedisUnavailableError)
 
@@ -57,6 +60,4 @@ class ServerStatistics:
 
     def close(self) -> None:
         """Read them no more."""
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        self._timer.stop()

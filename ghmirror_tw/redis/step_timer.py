@@ -7,9 +7,12 @@ connection: a timer for each command would cost more than the rest of sending it
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Protocol
 
 from attrs import define, field
+
+from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 
 
 class SteppedTimeout(Protocol):
@@ -28,15 +31,20 @@ class StepTimer:
 
     reactor: Any
     _timeouts: dict[SteppedTimeout, None] = field(init=False, factory=dict)
-    _timer: Any = field(init=False, default=None)
-    _due: float = field(init=False, default=0.0)
+    _timer: RestartableTimer = field(init=False)
+    #: When the timer is due; infinite while it is stopped.
+    _due: float = field(init=False, default=inf)
+
+    def __attrs_post_init__(self) -> None:
+        self._timer = RestartableTimer(self.reactor, self._call_steps)
 
     def schedule(self, timeout: SteppedTimeout, delay_s: float) -> None:
         """Call the next step of *timeout* in *delay_s* seconds."""
         timeout.due = due = self.reactor.seconds() + delay_s
         self._timeouts[timeout] = None
-        if self._timer is None or due < self._due:
-            self._set_timer(due, delay_s)
+        if due < self._due:
+            self._due = due
+            self._timer.restart(delay_s)
 
     def cancel(self, timeout: SteppedTimeout) -> None:
         """Call no more steps of *timeout*."""
@@ -45,25 +53,16 @@ class StepTimer:
     def close(self) -> None:
         """Call no more steps."""
         self._timeouts.clear()
-        self._cancel_timer()
-
-    def _set_timer(self, due: float, delay_s: float) -> None:
-        self._cancel_timer()
-        self._due = due
-        self._timer = self.reactor.callLater(delay_s, self._call_steps)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._due = inf
+        self._timer.stop()
 
     def _call_steps(self) -> None:
-        self._timer = None
+        self._due = inf
         now = self.reactor.seconds()
         for timeout in [each for each in self._timeouts if each.due <= now]:
             if timeout in self._timeouts:
                 del self._timeouts[timeout]
                 timeout.step()
         if self._timeouts:
-            due = min(each.due for each in self._timeouts)
-            self._set_timer(due, max(due - self.reactor.seconds(), 0.0))
+            self._due = min(each.due for each in self._timeouts)
+            self._timer.restart(max(self._due - self.reactor.seconds(), 0.0))

@@ -42,6 +42,7 @@ from ghmirror_tw.caching.epochs import SETTLING_S
 from ghmirror_tw.redis import Command, IServers, Node, Purpose, RedisUnavailableError
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import BEAT
+from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.remote_interface import MakeHistory
 
@@ -117,13 +118,16 @@ class History:
     _seen: dict[bytes, _Beat] = field(init=False, factory=dict)
     #: The history before an interruption.
     _last: bytes | None = field(init=False, default=None)
-    _timer: Any = field(init=False, default=None)
+    _timer: RestartableTimer = field(init=False)
     _beating: bool = field(init=False, default=False)
     #: Another beat was requested during a beat, and follows at once.
     _again: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._timer = RestartableTimer(self.reactor, self.look)
 
     @property
     def is_known(self) -> bool:
@@ -165,7 +169,7 @@ class History:
         if self._beating:
             self._again = True
             return
-        self._cancel_timer()
+        self._timer.stop()
         self._beating = True
         Deferred.fromCoroutine(self._beat()).addBoth(self._ended)
 
@@ -178,7 +182,7 @@ class History:
     async def close(self) -> None:
         """Leave the fleet."""
         self._closed = True
-        self._cancel_timer()
+        self._timer.stop()
         wake(self._waiters)
         try:
             for node in self.servers.primaries():
@@ -186,11 +190,6 @@ class History:
                 await node.send((leave,), Purpose.WRITE, _TIMEOUT_S)
         except RedisUnavailableError:
             return
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     def _ended(self, result: bool | Failure) -> None:
         self._beating = False
@@ -202,12 +201,7 @@ class History:
         if again:
             self.look()
         else:
-            delay_s = BEAT_S if result is True and self.is_settled else _AGAIN_S
-            self._timer = self.reactor.callLater(delay_s, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        self.look()
+            self._timer.restart(BEAT_S if result is True and self.is_settled else _AGAIN_S)
 
     async def _beat(self) -> bool:
         """Send a beat to all servers; return whether all have replied."""

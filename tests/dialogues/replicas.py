@@ -27,6 +27,7 @@ _PARTS: Final = (
     "ghmirror_tw.store.",
     "ghmirror_tw.redis_store.redis_history",
     "ghmirror_tw.redis.server_statistics",
+    "ghmirror_tw.runtime.restartable_timer",
 )
 #: Time passes in Redis: keys that begin with ARGV[2] have ARGV[1] ms less to live, but for the
 #: history, which mirrors keep alive while it passes.
