@@ -73,3 +73,12 @@ def test_a_value_without_a_token_has_its_own_name(authorization: bytes | None) -
     names = CredentialNames()
     lines = () if authorization is None else ((b"authorization", authorization),)
     assert names.token_of(Fields(lines)) == names.name(authorization)
+
+
+def test_the_credentials_of_a_write() -> None:
+    """The literal value, and its token with each usual scheme."""
+    names = CredentialNames(b"s3cret")
+    written = names.writers_of(Fields(((b"authorization", _basic(b"octocat:abc")),)))
+    values = (_basic(b"octocat:abc"), b"token abc", b"Bearer abc", b"bearer abc")
+    assert written == {names.name(value) for value in values}
+    assert names.writers_of(Fields()) == {names.name(None)}

@@ -197,3 +197,26 @@ def test_the_later_end_of_a_limit_counts() -> None:
     other = Known(limits=(limit("", 2.0), limit("core", 3.0), limit("search", 4.0)))
     both = {each.scope: each.until for each in one.merged(other).limits}
     assert both == {"": 5.0, "core": 3.0, "search": 4.0}
+
+
+def test_an_entry_is_found_by_its_digest() -> None:
+    """Among several, or not at all."""
+    listed = tuple([Entry(digest, 1.0, 1.0, shareable=True, size=1) for digest in "ab"])
+    known = Known(entries=listed)
+    assert [known.entry_of(digest) for digest in "abc"] == [*listed, None]
+
+
+def test_the_latest_time_of_a_look_up() -> None:
+    """Of the grant or of the refusal."""
+    assert Known().latest_at == 0.0
+    assert Known(grant=granted(2.0)).latest_at == 2.0
+    assert Known(grant=granted(2.0), refused_at=3.0).latest_at == 3.0
+
+
+def test_an_unvalidated_grant_permits_nothing() -> None:
+    """It has the validators that it had, and no epoch."""
+    known = Known(grant=granted(1.0, epoch=b"e"), epoch=b"e")
+    assert known.permits
+    assert known.unvalidated() == evolve(known, grant=granted(1.0))
+    assert not known.unvalidated().permits
+    assert Known().unvalidated() == Known()

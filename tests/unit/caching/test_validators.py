@@ -121,3 +121,14 @@ def test_tags_are_computed_for_the_requesting_credential() -> None:
     assert validators.empty_list_tag(asked) == entity_tag_rule.compute_entity_tag(
         b"[]", None, **named
     )
+
+
+def test_there_may_be_candidates_beside_the_own_representation() -> None:
+    """The quick test before the choice of candidates never misses one."""
+    assert not validators.may_have_candidates(Known())
+    assert not validators.may_have_candidates(Known(grant=grant()))
+    assert not validators.may_have_candidates(Known(grant=grant(), entries=(entry("own"),)))
+    assert validators.may_have_candidates(Known(entries=(entry("own"),)))
+    assert validators.may_have_candidates(Known(grant=grant(), entries=(entry("other"),)))
+    both = (entry("own"), entry("other"))
+    assert validators.may_have_candidates(Known(grant=grant(), entries=both))

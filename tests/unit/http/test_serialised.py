@@ -47,3 +47,10 @@ def test_folded_lines_are_refused(name: bytes) -> None:
     for lines in (((name, b"1"),), ((b"b", b"2"), (name, b"1"))):
         with pytest.raises(ValueError, match="one line"):
             serialised(Fields.of(lines))
+
+
+def test_joined_fields() -> None:
+    """They are the lines of both, in order."""
+    joined = Fields(((b"a", b"1"),)).plus(Fields(((b"b", b"2"),)))
+    assert joined == Fields(((b"a", b"1"), (b"b", b"2")))
+    assert serialised(joined) == b"a: 1\r\nb: 2\r\n"
