@@ -36,8 +36,6 @@ LEASE_S: Final = 10.0
 #: a replica has too few permits.
 _RENEW_S: Final = 1.0
 _CONTENDED_S: Final = 0.1
-#: Where no permit is left and no request waits, more are requested no more often than this.
-_EARLY_S: Final = 0.05
 #: A cooldown counts as this much longer in Redis, since clocks differ, in seconds.
 _CLOCK_DRIFT_S: Final = 5.0
 #: Permits beyond the demand, so that most requests need no round trip: so many, and a fraction.
@@ -88,7 +86,6 @@ class FleetSemaphore(Semaphore):
     _renewing: Deferred[None] | None = field(init=False, default=None)
     #: More was requested during a renewal.
     _again: bool = field(init=False, default=False)
-    _renewed_at: float = field(init=False, default=-inf)
     _renew_timer: IDelayedCall | None = field(init=False, default=None)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"))
 
@@ -139,13 +136,9 @@ class FleetSemaphore(Semaphore):
     # Use of permits.
 
     def acquire(self, amount: int) -> None:
-        """Acquire available permits; request more where none is left for the next request."""
+        """Acquire available permits."""
         super().acquire(amount)
-        occupied = self.occupied
-        self._peak = max(self._peak, occupied)
-        exhausted = self.allowed() - occupied < self.least() and not self.waiting()
-        if exhausted and self.clock.seconds() - self._renewed_at >= _EARLY_S:
-            self.request_more()
+        self._peak = max(self._peak, self.occupied)
 
     def release(self, amount: int) -> None:
         """Release permits; under contention give back what is above the fair share at once."""
@@ -185,7 +178,6 @@ class FleetSemaphore(Semaphore):
         if self._closed or self._renewing:
             return
         self._again = False
-        self._renewed_at = self.clock.seconds()
         self._renewing = renewing = Deferred.fromCoroutine(self._exchange())
         renewing.addBoth(self._after_renewal)
 

@@ -76,7 +76,7 @@ class QuotaAccounting:
         self.metrics.quota(login, resource, remaining, reset)
         alone = not self.limiter.is_shared(token)
         if known:
-            self.limiter.note_quota(token, resource, remaining, reset)
+            self.limiter.quota_reserve.note(token, resource, remaining, reset)
         one_less = self._charges.received(
             token, resource, remaining, reset, self.now(), alone=alone
         )

@@ -79,7 +79,7 @@ class RateLimiter:
     chance: Callable[[], float] = field(factory=lambda: random.SystemRandom().random)
     points: PointsLimit = field(init=False)
     queues: RequestQueues = field(init=False)
-    _reserve: QuotaReserve = field(init=False)
+    quota_reserve: QuotaReserve = field(init=False)
     #: The number of permits in use.
     in_flight: int = field(init=False, default=0)
     #: The number of waiting requests.
@@ -91,7 +91,7 @@ class RateLimiter:
     _closed: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        self._reserve = QuotaReserve(self.reactor, self.reserve)
+        self.quota_reserve = QuotaReserve(self.reactor, self.reserve)
         self.points = PointsLimit(self.reactor, self.points_per_minute)
         self.queues = RequestQueues(
             clock=self.reactor,
@@ -115,14 +115,6 @@ class RateLimiter:
         return 0 if queue is None else queue.length
 
     # What GitHub's responses tell.
-
-    def note_quota(self, credential: str, bucket: str, remaining: int, reset: float) -> None:
-        """Note what is left of a quota until *reset*, in seconds since the epoch."""
-        self._reserve.note(credential, bucket, remaining, reset)
-
-    def check_reserve(self, credential: str, bucket: str) -> None:
-        """Raise a `MirrorError` (503) for a read that would cut into the reserve."""
-        self._reserve.check(credential, bucket)
 
     def is_shared(self, credential: str) -> bool:
         """Tell whether other replicas send requests of *credential*, as far as is known."""
@@ -237,25 +229,8 @@ class RateLimiter:
             request.timer.cancel()
 
     def _overloaded(self, queue: RequestQueue, kind: str) -> error_responses.MirrorError:
-        cause = self._cause(queue, kind)
+        cause = self.queues.cause(queue, kind)
         return error_responses.no_permit(cause, max(1, ceil(queue.free_in_s())))
-
-    def _cause(self, queue: RequestQueue, kind: str) -> str:
-        """Return the limit because of which the requests of a queue wait."""
-        points = queue.points.get(kind)
-        if queue.unverified:
-            return (
-                "Too many requests are under way with credentials that GitHub has not accepted yet"
-            )
-        if queue.in_flight.available < 1:
-            most = self.max_in_flight
-            under_way = f"This credential has {most} requests under way, all that GitHub allows"
-            return f"{under_way} ([github] max_in_flight_per_credential = {most})"
-        if points is not None and points.available < queue.points_of_next(kind):
-            used = f"This credential has used {self.points.of(queue.name, kind)} points in a minute"
-            return f"{used} ([github] points_per_minute = {self.points_per_minute})"
-        most = self.max_connections
-        return f"The mirror has {most} requests under way ([github] max_connections = {most})"
 
     # Service in turn.
 

@@ -138,6 +138,23 @@ class RequestQueues:
             lambda: queue.points_of_next(kind),
         )
 
+    def cause(self, queue: RequestQueue, kind: str) -> str:
+        """Return the limit because of which the requests of a queue wait."""
+        points = queue.points.get(kind)
+        if queue.unverified:
+            return (
+                "Too many requests are under way with credentials that GitHub has not accepted yet"
+            )
+        if queue.in_flight.available < 1:
+            most = self.max_in_flight
+            under_way = f"This credential has {most} requests under way, all that GitHub allows"
+            return f"{under_way} ([github] max_in_flight_per_credential = {most})"
+        if points is not None and points.available < queue.points_of_next(kind):
+            used = f"This credential has used {self.points.of(queue.name, kind)} points in a minute"
+            return f"{used} ([github] points_per_minute = {self.points.points_per_minute})"
+        most = self.max_connections
+        return f"The mirror has {most} requests under way ([github] max_connections = {most})"
+
     def drop_idle(self, queue: RequestQueue) -> None:
         """Drop a queue if it is idle, and the fleet or the bound on idle queues requires it."""
         if self.semaphores is None and len(self.accepted) <= _KEPT:

@@ -108,7 +108,7 @@ class Sender:
         if limit is not None:
             raise RateLimitedError(limit)
         if spends(outgoing.request):
-            self.limiter.check_reserve(token, outgoing.bucket)
+            self.limiter.quota_reserve.check(token, outgoing.bucket)
         permit = outgoing.slot.take() or await self.acquire(outgoing)
         try:
             probe = self._probes.admit_at_once(token, scopes) or await self._probes.admit(
@@ -125,7 +125,7 @@ class Sender:
     async def acquire(self, outgoing: OutgoingRequest) -> Permit:
         """Acquire a slot. Raises a `MirrorError` where none is free in time.
 
-        All tokens that GitHub has not accepted share their lanes.
+        All tokens that GitHub has not accepted share two queues.
         """
         request, unverified = outgoing.request, ""
         if not self.credentials.is_accepted(outgoing.token):

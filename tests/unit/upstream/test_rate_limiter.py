@@ -52,7 +52,7 @@ class Queue:
     ) -> Deferred[Permit]:
         if spends:
             try:
-                self.limiter.check_reserve(credential, bucket)
+                self.limiter.quota_reserve.check(credential, bucket)
             except MirrorError:
                 self.rejected.append(Failure())
                 return Deferred()
@@ -312,8 +312,8 @@ def test_read_that_cuts_into_the_reserve_is_rejected() -> None:
     """Until the reset, by credential and bucket; no other request is."""
     queue = Queue(reserve=100)
     now = queue.clock.seconds()
-    queue.limiter.note_quota(ALICE, "core", 100, now + 600.5)
-    queue.limiter.note_quota(BOB, "core", 101, now + 600)
+    queue.limiter.quota_reserve.note(ALICE, "core", 100, now + 600.5)
+    queue.limiter.quota_reserve.note(BOB, "core", 101, now + 600)
     queue.acquire(ALICE, spends=True)
     (error,) = queue.errors()
     assert (error.status, error.reason, error.retry_after) == (503, "reserve", 60)
@@ -349,7 +349,7 @@ def test_which_requests_are_charged(
 def test_without_a_reserve_no_read_is_rejected() -> None:
     """Not even when nothing remains: 304s may still be free."""
     queue = Queue()
-    queue.limiter.note_quota(ALICE, "core", 0, queue.clock.seconds() + 600)
+    queue.limiter.quota_reserve.note(ALICE, "core", 0, queue.clock.seconds() + 600)
     queue.acquire(ALICE, spends=True)
     assert queue.served == [ALICE]
     queue.finish()
