@@ -1,4 +1,4 @@
-"""The mirror as a service: it listens, and it stops in good order."""
+"""The mirror as a service: it starts and stops all parts in order."""
 
 from __future__ import annotations
 
@@ -20,23 +20,20 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from ghmirror_tw.runtime.garbage_collection import freeze_objects
-from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.mirror_resource import MirrorResource
+from ghmirror_tw.web.mirror_site import MirrorSite
 
 _log: Final = Logger(namespace="ghmirror")
-
-#: How many connections may wait to be accepted. Twisted's own 50 overflows when a fleet of
-#: clients polls on the full minute, and what overflows waits for a second or hangs.
+#: How many connections may wait to be accepted. Twisted's default of 50 overflows when a fleet of
+#: clients polls on the full minute; connections beyond it wait for a second, or hang.
 BACKLOG: Final = 1024
-
-
-#: How often is looked whether uploads that were on their way at the end have come, in seconds.
-_LOOK_S: Final = 0.1
+#: The interval of checks whether uploads have ended at shutdown, in seconds.
+_CHECK_S: Final = 0.1
 
 
 def with_backlog(description: str) -> str:
-    """Return an endpoint description that lets enough connections wait, unless it says how many."""
+    """Return an endpoint description with a backlog, unless it has one."""
     kind = description.partition(":")[0].lower()
     if kind not in {"tcp", "tcp4", "tcp6", "ssl", "unix"} or ":backlog=" in description:
         return description
@@ -46,11 +43,11 @@ def with_backlog(description: str) -> str:
 class _SharedPort(tcp.Port):
     """A port that other processes of the same user may listen on, too.
 
-    The kernel deals connections out among them (`SO_REUSEPORT`, socket(7)).
+    The kernel distributes connections among them (`SO_REUSEPORT`, socket(7)).
     """
 
     def createInternetSocket(self) -> socket.socket:
-        """Return a socket that shares the address it will be bound to."""
+        """Return a socket that shares its address."""
         made: socket.socket = super().createInternetSocket()
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return made
@@ -58,12 +55,12 @@ class _SharedPort(tcp.Port):
 
 @define(eq=False)
 class SharingPorts:
-    """A reactor whose TCP and TLS ports are shared; for endpoints, which can't be told to."""
+    """A reactor whose TCP and TLS ports are shared, for endpoints, which have no such option."""
 
     reactor: Any
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """Listen on a port, as other processes may."""
+        """Listen on a shared port."""
         made = _SharedPort(port, factory, backlog, interface, self.reactor)
         made.startListening()
         return made
@@ -71,20 +68,20 @@ class SharingPorts:
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
-        """Listen for TLS on a port, as other processes may."""
+        """Listen for TLS on a shared port."""
         secured = TLSMemoryBIOFactory(contextFactory, isClient=False, wrappedFactory=factory)
         return self.listenTCP(port, secured, backlog, interface)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the reactor has."""
+        """Return an attribute of the reactor."""
         return getattr(self.reactor, name)
 
 
 @define(eq=False)
 class Listener:
-    """One endpoint to listen on, with its name in the log (*what*) and its *option*.
+    """One endpoint to listen on; *what*: its name in the log; *option*: that sets it.
 
-    *daemon*: whether this is a child of twistd's, whose parent waits for it to start.
+    *daemon*: whether this is a child process of twistd, whose parent waits for it to start.
     """
 
     what: str
@@ -98,23 +95,25 @@ class Listener:
     url: str | None = None
 
     def listen(self) -> None:
-        """Start to listen, or say why that can't be, and exit with 1."""
+        """Start to listen; exit with 1 and an error in the log if that fails."""
         failed: list[Failure] = []
         self.endpoint.listen(self.factory).addCallbacks(self._listens, failed.append)
-        if not failed:
-            return
-        if failed[0].check(CannotListenError, OSError) is None:
-            failed[0].raiseException()
+        if failed:
+            self._fail(failed[0])
+
+    def _fail(self, failure: Failure) -> None:
+        if failure.check(CannotListenError, OSError) is None:
+            failure.raiseException()
         _log.critical(
             "Not {what} on {description}: {why}; change {option}, or {variable} in the environment",
             what=self.what,
             description=self.description,
-            why=failed[0].getErrorMessage().rstrip("."),
+            why=failure.getErrorMessage().rstrip("."),
             option=f"[server] {self.option}",
             variable=f"GHMIRROR_SERVER_{self.option.upper()}",
         )
         if self.daemon:  # twistd reports no SystemExit to the parent, which would wait for ever
-            failed[0].raiseException()
+            failure.raiseException()
         raise SystemExit(1)
 
     def _listens(self, port: IListeningPort) -> None:
@@ -137,13 +136,14 @@ class Listener:
 
 
 class MirrorService(MultiService):
-    """Starts and stops everything, in the order that loses nothing.
+    """Starts and stops all parts, in an order that loses no request and no write.
 
-    At the end: unready, but serving, for *shutdown_delay_s*; then no new connections, and what is
-    in flight may end within *shutdown_grace_s*; then the *parts* are closed, in their order.
+    At shutdown it is unready, but serving, for *shutdown_delay_s*. Then no connections are
+    accepted, and requests in flight may end within *shutdown_grace_s*. Then the *parts* are closed
+    in their order.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - everything meets here
+    def __init__(  # noqa: PLR0913, PLR0917 - all parts meet here
         self,
         reactor: Any,
         resource: MirrorResource,
@@ -173,19 +173,19 @@ class MirrorService(MultiService):
         self.listeners: list[Listener] = []
 
     def setServiceParent(self, parent: Any) -> None:
-        """Have twistd log through our observer."""
+        """Set the observer that twistd logs to."""
         super().setServiceParent(parent)
         if hasattr(parent, "setComponent"):
             parent.setComponent(ILogObserver, self.observer)
 
     def privilegedStartService(self) -> None:
-        """Listen, while there may still be the right to do so on low ports."""
+        """Listen before privileges are dropped, since low ports need them."""
         super().privilegedStartService()
         for listener in self.listeners:
             listener.listen()
 
     def startService(self) -> None:
-        """Open all parts, and serve."""
+        """Open all parts, listen, and log the URLs."""
         super().startService()
         for warning in self.warnings:
             _log.warn("{warning}", warning=warning)
@@ -201,15 +201,15 @@ class MirrorService(MultiService):
             urls = [each.url for each in self.listeners if each.option == option and each.url]
             for url in urls[:1]:
                 _log.info(text, url=url)
-        self._when_settled()
-        # All that is there by now stays: the collector would go through it again and again, and
-        # through the records of a store, which hang on it.
+        self._become_ready()
+        # All objects that exist by now live on. The collector would traverse them again and again,
+        # and with them the records of a store.
         gc.collect()
         freeze_objects()
-        self.reactor.callWhenRunning(self._take_signals)
+        self.reactor.callWhenRunning(self._handle_signals)
 
-    def _when_settled(self) -> None:
-        """Be ready once each part knows what it has; Redis away is known, too."""
+    def _become_ready(self) -> None:
+        """Become ready once each part is settled, also one that cannot reach Redis."""
         waits = [part.settled() for part in self.parts if hasattr(part, "settled")]
 
         def ready(_: object) -> None:
@@ -217,8 +217,8 @@ class MirrorService(MultiService):
 
         DeferredList(waits).addCallback(ready)
 
-    def _take_signals(self) -> None:
-        """Take SIGHUP, and SIGTERM as a wish that is granted: Twisted would exit as if killed."""
+    def _handle_signals(self) -> None:
+        """Handle SIGHUP and SIGTERM; Twisted would exit with an error after SIGTERM."""
         signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(self.reread))
         signal.signal(signal.SIGTERM, lambda *_: self.reactor.callFromThread(self._terminate))
 
@@ -227,42 +227,42 @@ class MirrorService(MultiService):
             self.reactor.stop()
 
     def stopService(self) -> Deferred[None]:
-        """Stop in good order; see the class."""
+        """Stop in the order that the class describes."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         self.readiness.stopping = True
         if self.shutdown_delay_s:
-            _log.info("Unready; serving on for {delay} s", delay=self.shutdown_delay_s)
+            _log.info("Shutdown begun, still serving: delay={delay}s", delay=self.shutdown_delay_s)
             await deferLater(self.reactor, self.shutdown_delay_s)
         self.resource.closing = max(1, round(self.shutdown_grace_s))
         await DeferredList([maybeDeferred(listener.stop) for listener in self.listeners])
         self.site.drop_idle()
-        await self._quiet()
+        await self._wait_until_idle()
         for part in self.parts:
             await maybeDeferred(part.close)
         await maybeDeferred(super().stopService)
         _log.info("Stopped")
 
-    async def _until_quiet(self) -> None:
-        """Wait until nothing is being answered, and no request is still on its way here."""
-        await self.resource.quiet()
+    async def _all_idle(self) -> None:
+        """Wait until no request is under way, and none is being received."""
+        await self.resource.when_idle()
         while self.site.receiving:
-            await deferLater(self.reactor, _LOOK_S)
-            await self.resource.quiet()
+            await deferLater(self.reactor, _CHECK_S)
+            await self.resource.when_idle()
 
-    async def _quiet(self) -> None:
-        """Wait for what is in flight, but not longer than the grace."""
-        quiet = Deferred.fromCoroutine(self._until_quiet())
-        timer = self.reactor.callLater(self.shutdown_grace_s, quiet.cancel)
+    async def _wait_until_idle(self) -> None:
+        """Wait for requests in flight, for the grace period at most, and close all connections."""
+        idle = Deferred.fromCoroutine(self._all_idle())
+        timer = self.reactor.callLater(self.shutdown_grace_s, idle.cancel)
         try:
-            await quiet
-        except Exception:  # noqa: BLE001 - cancelled: the time is up
-            _log.warn("{count} requests did not end in time", count=self.resource.in_flight)
+            await idle
+        except Exception:  # noqa: BLE001 - cancelled: the grace period is over
+            _log.warn("Requests aborted at shutdown: count={count}", count=self.resource.in_flight)
         finally:
             if timer.active():
                 timer.cancel()
         for channel in list(self.site.channels):
             channel.loseConnection()
         # Written data is sent in the next iteration of the reactor.
-        await deferLater(self.reactor, _LOOK_S)
+        await deferLater(self.reactor, _CHECK_S)

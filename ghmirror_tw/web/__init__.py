@@ -1,1 +1,1 @@
-"""The connections of clients, and the admin listener."""
+"""Connections of clients, responses to them, and the admin listener."""

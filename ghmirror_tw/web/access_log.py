@@ -1,4 +1,4 @@
-"""One line in the log for each request, without its query and without credentials."""
+"""The access log: one line for each request, without its query and without credentials."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ghmirror_tw.github.path_credentials import without_credentials
 from ghmirror_tw.http.target_memo import memoised_by_target
 from ghmirror_tw.telemetry.logs import scrub
 
-#: How long a path may be in the log, and a method.
+#: The longest path and the longest method in the log.
 _PATH_LENGTH: Final = 2048
 _METHOD_LENGTH: Final = 32
 
-#: What stands in a line as it is: visible ASCII; all other bytes are percent-encoded.
+#: Visible ASCII is logged as it is; all other bytes are percent-encoded.
 _ESCAPES: Final = {code: f"%{code:02X}" for code in (*range(0x21), *range(0x7F, 0x100))}
 
 _SERVER_ERROR: Final = 500
@@ -27,10 +27,10 @@ def _visible(value: bytes) -> str:
 
 
 def shown_path(target: bytes) -> str:
-    """Return a request target as it may be logged, or shown.
+    """Return the path of a request target in a form that is safe to log or show.
 
-    No query, no authority with its userinfo; credentials in it are scrubbed even where they are
-    percent-encoded; visible ASCII only; at most 2 kB.
+    Query, authority and userinfo are removed. Credentials are scrubbed, also percent-encoded ones.
+    The result is visible ASCII of at most 2 kB.
     """
     return _shown(target[: 4 * _PATH_LENGTH].partition(b"?")[0].partition(b"#")[0])
 
@@ -52,12 +52,12 @@ def _shown(path: bytes) -> str:
 
 @define(eq=False)
 class AccessLog:
-    """Writes a line for each request, for those that failed, or for none."""
+    """Logs all requests, those that failed, or none."""
 
     access: Literal["all", "errors", "none"] = "all"
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.access"))
 
-    def request(  # noqa: PLR0913 - a line says six things
+    def request(  # noqa: PLR0913 - a line has six values
         self,
         method: bytes,
         path: str,
@@ -67,9 +67,9 @@ class AccessLog:
         seconds: float,
         login: str | None = None,
     ) -> None:
-        """Log a request that was answered, or broken off, after *seconds*.
+        """Log a request that ended after *seconds*, with a response or without.
 
-        *path*: what `shown_path` makes of its target.
+        *path*: the result of `shown_path`.
         """
         if self.access == "none":
             return

@@ -1,11 +1,11 @@
 """The admin listener: health, metrics, and a page with the mirror's figures.
 
-Its connections are as limited as those of clients, and fewer. It takes no content, and responds
-only to hosts that cannot be a stranger's (see `policy.rebinding`), but for health checks, which
-show nothing.
+Its connections have the same limits as those of clients, and there are fewer. It accepts no
+content. It responds only to expected hosts (see `http.dns_rebinding`), except to health checks,
+which disclose nothing.
 
-The page is all here: it loads nothing from elsewhere, and may not (CSP). It runs no script but its
-own, which fetches its figures from `/status.json` as anybody may who gets here.
+The page loads nothing from other origins, and a Content Security Policy forbids it. Its only script
+fetches the figures from `/status.json`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ghmirror_tw.http.dns_rebinding import is_expected_host
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.web import health
-from ghmirror_tw.web.client_channel import MirrorSite
 from ghmirror_tw.web.health import JSON, Health, Page, Readiness
 from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.web.mirror_site import MirrorSite
 
-#: A browser opens six, Prometheus and a health check one each.
+#: A browser opens six connections, Prometheus and a health check one each.
 ADMIN_CONNECTIONS: Final = 64
 
-#: What a browser may do with what is here (CSP 3; Trusted Types): as good as nothing.
+#: The Content Security Policy (CSP 3; Trusted Types).
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -45,7 +45,7 @@ _FIELDS: Final = (
     (b"Referrer-Policy", b"no-referrer"),
     (b"X-Frame-Options", b"DENY"),
 )
-#: What the page is made of: where each part is found, its file, and its media type.
+#: The parts of the page: path, file, and media type.
 _PARTS: Final = (
     (b"/", "page.html", b"text/html; charset=utf-8"),
     (b"/page.css", "page.css", b"text/css; charset=utf-8"),
@@ -64,7 +64,7 @@ def _page() -> dict[bytes, Page]:
 
 
 class Admin(Health):
-    """Health, metrics, the page, and *figures*, which are what it shows."""
+    """Health, metrics, the page, and the *figures* that it shows."""
 
     def __init__(
         self, readiness: Readiness, metrics: Metrics, figures: Callable[[], dict[str, Any]]
@@ -84,17 +84,17 @@ class Admin(Health):
 
 
 class _Request(MirrorRequest):
-    """A request that has no content: one that announces any is refused on its fields."""
+    """A request without content: one that announces content is refused on its fields."""
 
     def gotLength(self, length: int | None) -> None:
-        """Refuse content, before it is sent."""
+        """Refuse content before it is received."""
         if length != 0:
             self.channel.refuse(error_responses.unexpected_content())
 
 
 @define(eq=False)
 class _Pages:
-    """Responds with *pages* to requests for a host that is expected."""
+    """Responds with *pages* to requests for an expected host."""
 
     pages: Health
     hosts: frozenset[str]
@@ -102,26 +102,26 @@ class _Pages:
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.admin"))
 
     def refused(self, error: MirrorError) -> None:
-        """Count nothing: no client of GitHub's was refused."""
+        """Count nothing: metrics count requests to GitHub's API only."""
 
     def render(self, request: _Request) -> int:
-        """Respond."""
+        """Respond to *request*."""
         try:
             content = self._content(request)
-        except Exception:  # noqa: BLE001 - the client gets a response, and the log the reason
-            self._log.failure("A page of the admin listener failed")
-            content = health.send(request, _error(error_responses.internal()))
+        except Exception:  # noqa: BLE001 - the client receives an error response to any
+            self._log.failure("Admin request failed")
+            content = health.prepare(request, _error(error_responses.internal()))
         request.write(content)
         request.finish()
         return NOT_DONE_YET
 
     def _content(self, request: _Request) -> bytes:
         hosts = request.fields.get_all(b"host")
-        # A browser sends a `Host` with each request, and no request of HTTP/1.0.
+        # Browsers always send `Host`, and never HTTP/1.0.
         unnamed = not hosts and request.clientproto == b"HTTP/1.0"
         if unnamed or health.is_health(request.uri) or is_expected_host(hosts, self.hosts):
             return self.pages.render(request)
-        return health.send(request, _error(error_responses.unexpected_host()))
+        return health.prepare(request, _error(error_responses.unexpected_host()))
 
 
 def _error(error: MirrorError) -> Page:
@@ -129,9 +129,9 @@ def _error(error: MirrorError) -> Page:
 
 
 def admin_site(pages: Health, hosts: frozenset[str], reactor: Any) -> MirrorSite:
-    """Return what serves *pages* on the admin listener, to requests for *hosts* as well.
+    """Return the site of the admin listener, which responds with *pages* for *hosts*, too.
 
-    A page of another origin may not read them: what a browser can reach is shown to its user.
+    Pages of other origins must not read the responses in the browser of a user with access.
     """
     return MirrorSite(
         _Pages(pages, hosts), _Request, reactor, ADMIN_CONNECTIONS, for_any_origin=False

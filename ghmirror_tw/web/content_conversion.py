@@ -1,4 +1,4 @@
-"""Conversion of content while it is sent: unpacked, rewritten and packed piece by piece."""
+"""Conversion of content while it is sent: unpacking, rewriting and packing, piece by piece."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from attrs import define, field
 
 from ghmirror_tw.http.content_codings import LEVEL, GzipDecompressor
 
-#: How much is converted in one step, in bytes: a piece of gzip may unpack to any size.
+#: The bytes that are converted in one step; a piece of gzip may unpack to any size.
 STEP_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 class ContentStream(Protocol):
-    """Changes content that comes in pieces."""
+    """Rewrites content in pieces."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the content that can be passed on with *chunk* received."""
+        """Return the rewritten content that is complete once *chunk* is received."""
 
     def close(self) -> bytes:
         """Return the rest, at the end of the content."""
@@ -34,7 +34,7 @@ def compressor() -> Any:
 class Conversion:
     """Unpacks, rewrites and packs content, step by step: `feed` a piece, `take` until None.
 
-    Raises `Undecodable` for content that does not unpack.
+    Raises `UndecodableError` for content that does not unpack.
     """
 
     unpacking: GzipDecompressor | None = None
@@ -92,7 +92,7 @@ def pieces(content: bytes) -> Iterator[bytes]:
 
 
 def converted(content: bytes, conversion: Conversion) -> Iterator[bytes]:
-    """Yield *content* as *conversion* makes it, step by step."""
+    """Yield the result of *conversion* for *content*, step by step."""
     for piece in pieces(content):
         conversion.feed(piece)
         while (step := conversion.take()) is not None:
@@ -101,7 +101,7 @@ def converted(content: bytes, conversion: Conversion) -> Iterator[bytes]:
 
 
 def changes(packed: bytes, rewriting: tuple[ContentStream, ...]) -> bool:
-    """Tell whether *rewriting* changes the content that is *packed*; it is compared in steps."""
+    """Return whether *rewriting* changes the content of *packed*; it is compared in steps."""
     plain = b""
     unpacked, rewritten = Conversion(GzipDecompressor()), Conversion(rewriting=rewriting)
     for step in converted(packed, unpacked):

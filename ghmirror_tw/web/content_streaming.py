@@ -16,7 +16,7 @@ from ghmirror_tw.http.content_codings import UndecodableError
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError
 from ghmirror_tw.web.content_conversion import STEP_BYTES, Conversion
 
-#: Steps for one client before the others have their turn.
+#: The most steps for one client in a turn of the reactor.
 _STEPS: Final = 8
 
 CallLater = Callable[[float, Callable[[], object]], IDelayedCall]
@@ -24,8 +24,8 @@ CallLater = Callable[[float, Callable[[], object]], IDelayedCall]
 
 @implementer(IPushProducer)
 @define(eq=False)
-class _Pouring:
-    """Writes what comes from *source* to *request*, through *conversion*; *done* at the end.
+class ContentProducer:
+    """Writes the content of *source* to *request*, through *conversion*; *done* fires at the end.
 
     Received pieces are buffered without conversion: the source is paused until the client has taken
     the converted content.
@@ -36,49 +36,49 @@ class _Pouring:
     conversion: Conversion | None
     call_later: CallLater
     done: Deferred[None] = field(init=False)
-    _passing: Deferred[bool] | None = None
+    _transfer: Deferred[bool] | None = None
     _pieces: deque[bytes] = field(init=False, factory=deque)
-    #: How many bytes of the first piece are written.
+    #: The number of bytes of the first piece that are written.
     _position: int = 0
     #: Whether content is left to be written, after the client paused or the turn ended.
-    _more: bool = False
+    _has_more: bool = False
     #: Whether the source has ended.
-    _whole: bool = False
+    _source_ended: bool = False
     #: Whether the source is paused.
-    _held: bool = False
+    _source_paused: bool = False
     #: Whether the client has paused.
-    _paused: bool = False
+    _client_paused: bool = False
     _running: bool = False
-    _later: IDelayedCall | None = None
+    _next_turn: IDelayedCall | None = None
 
     def __attrs_post_init__(self) -> None:
         self.done = Deferred(self._cancel)
 
     def start(self) -> None:
-        """Have the source send."""
-        self._passing = self.source.stream_to(self._take)
-        self._passing.addCallbacks(self._ended, self._broke_off)
+        """Start the source."""
+        self._transfer = self.source.stream_to(self._receive)
+        self._transfer.addCallbacks(self._ended, self._broke_off)
 
     def end(self) -> None:
         """Drop all references, so that the content does not outlive the request."""
-        if self._later is not None:
-            self._later.cancel()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         self._pieces.clear()
-        self.request = self.source = self.conversion = self._passing = self._later = None  # type: ignore[assignment]
+        self.request = self.source = self.conversion = self._transfer = self._next_turn = None  # type: ignore[assignment]
 
     def _cancel(self, _: object) -> None:
-        if self._passing is not None:
-            self._passing.cancel()
+        if self._transfer is not None:
+            self._transfer.cancel()
 
     # Called by the source.
 
-    def _take(self, piece: bytes) -> None:
+    def _receive(self, piece: bytes) -> None:
         if piece and not self.done.called:
             self._pieces.append(piece)
             self._run()
 
     def _ended(self, _: object) -> None:
-        self._whole = True
+        self._source_ended = True
         self._run()
 
     def _broke_off(self, failure: Failure) -> None:
@@ -88,29 +88,29 @@ class _Pouring:
     # Called by the client's connection.
 
     def pauseProducing(self) -> None:
-        """Write no more for now."""
-        self._paused = True
-        self._hold()
+        """Pause."""
+        self._client_paused = True
+        self._pause_source()
 
     def resumeProducing(self) -> None:
-        """Go on writing."""
-        self._paused = False
+        """Resume."""
+        self._client_paused = False
         self._run()
 
     def stopProducing(self) -> None:
-        """Write no more: the client is gone, and the request will be cancelled."""
-        self._paused = True
+        """Stop: the connection is lost, and the request will be cancelled."""
+        self._client_paused = True
 
     # Step by step.
 
     def _run(self) -> None:
         """Write until the client pauses or the turn ends, then pause the source or resume it."""
-        if self._running or self._paused or self._later is not None or self.done.called:
+        if self._running or self._client_paused or self._next_turn is not None or self.done.called:
             return
         self._running = True
         try:
-            self._more = self._write()
-            if not self._more and self._whole:
+            self._has_more = self._write()
+            if not self._has_more and self._source_ended:
                 self._finish()
                 return
         except UndecodableError as error:
@@ -122,27 +122,27 @@ class _Pouring:
 
     def _balance(self) -> None:
         """Pause the source while received content is left to be written, else resume it."""
-        if self._more:
-            self._hold()
-            if not self._paused:
-                self._later = self.call_later(0.0, self._again)
-        elif self._held:
-            self._held = False
+        if self._has_more:
+            self._pause_source()
+            if not self._client_paused:
+                self._next_turn = self.call_later(0.0, self._resume_turn)
+        elif self._source_paused:
+            self._source_paused = False
             self.source.resumeProducing()
 
-    def _again(self) -> None:
-        self._later = None
+    def _resume_turn(self) -> None:
+        self._next_turn = None
         self._run()
 
     def _write(self) -> bool:
-        """Write for one turn at most; tell whether there is more."""
+        """Write for one turn at most; return whether more content is left."""
         for _ in range(_STEPS):
             step = self._step()
             if step is None:
                 return False
             if step:
                 self.request.write(step)
-            if self._paused:
+            if self._client_paused:
                 break
         return True
 
@@ -180,26 +180,26 @@ class _Pouring:
                 self.request.write(rest)
         self.done.callback(None)
 
-    def _hold(self) -> None:
-        if not (self._held or self._whole):
-            self._held = True
+    def _pause_source(self) -> None:
+        if not (self._source_paused or self._source_ended):
+            self._source_paused = True
             self.source.pauseProducing()
 
 
-async def pour(
+async def stream(
     request: Any, source: IncomingContent, conversion: Conversion | None, call_later: CallLater
 ) -> None:
     """Write all of *source* to *request*, through *conversion*, and return at its end.
 
-    Fails with `UpstreamError` where the source breaks off, or does not unpack.
+    Raises `UpstreamError` if the source breaks off or does not unpack.
     """
-    pouring = _Pouring(request, source, conversion, call_later)
-    request.registerProducer(pouring, True)
+    producer = ContentProducer(request, source, conversion, call_later)
+    request.registerProducer(producer, True)
     try:
-        pouring.start()
-        await pouring.done
+        producer.start()
+        await producer.done
     finally:
-        pouring.end()
+        producer.end()
         if request.channel is not None and not request.finished and request.producer is not None:
             request.unregisterProducer()
         request.producer = None

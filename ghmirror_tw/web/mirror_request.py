@@ -1,4 +1,4 @@
-"""A client's request: answered when its fields are complete; its content is never parsed."""
+"""A client's request: it begins when its fields are complete; its content is never parsed."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from ghmirror_tw.runtime.twisted_headers import lines_of
 from ghmirror_tw.web.request_content import RequestContent
 from ghmirror_tw.web.response_head import head_of
 
-#: How much content is read and dropped after an early response, in bytes, so that the connection
-#: can be used again. With more content left, the connection is closed.
+#: The largest rest of content that is read and dropped after an early response, in bytes, so that
+#: the connection can be used again. With more content left, the connection is closed.
 MOST_DROPPED: Final = 64 * 1024
 
 
 class MirrorRequest(server.Request):
-    """A request whose target and content are taken as they are."""
+    """A request whose target and content are passed on unchanged."""
 
-    #: GitHub says what its content is; nobody else does.
+    #: The media type of content is GitHub's, or there is none.
     defaultContentType = None
     channel: Any
     #: The content, if there is any; it may be incomplete.
     incoming: RequestContent | None = None
     #: Whether the client waits for `100 Continue`.
     expects = False
-    #: Whether it is being answered.
+    #: Whether the resource has received it.
     begun = False
-    #: What was wrong with its content, once that is known.
+    #: The error in its content, once that is detected.
     fault: MirrorError | None = None
     #: Since when its response holds content that budgets count, in seconds of the channel's clock.
     content_held_since: float | None = None
-    #: What is to be done if the client goes away before it has its answer.
+    #: Called if the client closes the connection before the end of the response.
     on_lost: Callable[[], object] | None = None
 
     def gotLength(self, length: int | None) -> None:
-        """Refuse content that is announced to be too large, before it is sent."""
+        """Refuse content whose announced length is too large, before it is received."""
         limit = self.channel.site.resource.max_request_size
         if length is not None and length > limit:
             self.channel.refuse(error_responses.too_large(limit))
@@ -50,14 +50,14 @@ class MirrorRequest(server.Request):
             self.incoming = RequestContent(self.channel, length)
 
     def begin(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Have it answered, though its content may be incomplete."""
+        """Pass it to the resource, though its content may be incomplete."""
         self.begun = True
         self.method, self.uri, self.clientproto = command, path, version
         self.site = self.channel.site
         self.site.resource.render(self)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Note that it is complete, and have it answered unless it has begun."""
+        """End its content, and pass it to the resource unless it has begun."""
         if self.incoming is not None:
             self.incoming.end()
         if not self.begun:
@@ -66,7 +66,7 @@ class MirrorRequest(server.Request):
     def fail(self, error: MirrorError) -> None:
         """Respond with *error*, since the content is invalid; or abort a response that has begun.
 
-        The exchange with GitHub is cancelled, too.
+        The exchange with GitHub is cancelled.
         """
         if self.startedWriting:
             self.channel.transport.abortConnection()
@@ -78,7 +78,7 @@ class MirrorRequest(server.Request):
             on_lost()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Tell who answers that nobody waits for it any more."""
+        """Cancel the response."""
         super().connectionLost(reason)
         if self.incoming is not None:
             self.incoming.break_off()
@@ -90,11 +90,17 @@ class MirrorRequest(server.Request):
         """Note that from now on the response holds content that budgets count."""
         self.content_held_since = self.channel.factory.reactor.seconds()
 
+    def abort(self) -> None:
+        """Abort the connection, if there is one."""
+        channel = self.channel
+        if channel is not None and channel.transport is not None:
+            channel.transport.abortConnection()
+
     def parseCookies(self) -> None:
-        """Leave cookies alone."""
+        """Parse no cookies."""
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Take content, up to the limit."""
+        """Receive content, up to the limit."""
         incoming = self.incoming
         if incoming is None or self.fault is not None:
             return
@@ -113,13 +119,13 @@ class MirrorRequest(server.Request):
     def send_response(
         self, status: int, fields: Fields, content: bytes, length: int | None = None
     ) -> bool:
-        """Send an answer that is here in full, in one go; tell whether that was possible.
+        """Send a complete response in one piece; return False where that is not possible.
 
-        *length*: what `Content-Length` is to say, if anything. Else Twisted's own ways, which take
-        several times as long, send all there is to send.
+        *length*: the `Content-Length`, if any. Twisted's own methods, which take several times as
+        long, can send all responses.
         """
         bare = self._is_bare(status)
-        self._settle()
+        self._decide_persistence()
         if self._disconnected or self.finished or (length is None and not bare):
             return False
         lines = [*fields.lines, *lines_of(self.responseHeaders)]
@@ -133,18 +139,18 @@ class MirrorRequest(server.Request):
             self.sentLength = len(content)
             head += content
         self.channel.send(head)
-        # All that `finish` would have to do besides has been done, or is nothing here.
+        # `finish` would do no more than this here.
         self.finished = 1
         self._cleanup()
         return True
 
     def _is_bare(self, status: int) -> bool:
-        """Tell whether an answer has no content, whatever is said of it (RFC 9110, 6.4.1)."""
+        """Return whether a response has no content, whatever its fields (RFC 9110, 6.4.1)."""
         return self.method == b"HEAD" or status in NO_BODY_CODES
 
     @property
     def upload(self) -> RequestContent | None:
-        """The content, if there is any; none is content too where its length is announced."""
+        """The content, if there is any; where a length of 0 is announced, it is empty."""
         incoming = self.incoming
         if incoming is None or not incoming.complete or incoming.size:
             return incoming
@@ -152,17 +158,17 @@ class MirrorRequest(server.Request):
         return incoming if announced else None
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the answer."""
+        """Send a piece of the response."""
         if not self.startedWriting:
-            self._settle()
+            self._decide_persistence()
         super().write(data)
 
-    def _settle(self) -> None:
-        """Decide before the response whether the connection ends, since content is incomplete."""
+    def _decide_persistence(self) -> None:
+        """Close the connection after the response if too much content is left to be read."""
         incoming = self.incoming
         if incoming is None or incoming.complete or self._disconnected:
             return
-        left = None if self.fault is not None else incoming.left
+        left = None if self.fault is not None else incoming.remaining
         if left is None or left > MOST_DROPPED or (self.expects and not incoming.wanted):
             self.channel.persistent = False
             self.responseHeaders.setRawHeaders(b"connection", [b"close"])

@@ -1,4 +1,4 @@
-"""The web resource that answers all of GitHub's API."""
+"""The web resource for all of GitHub's API."""
 
 from __future__ import annotations
 
@@ -32,52 +32,47 @@ from ghmirror_tw.http.via import has_passed
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
-from ghmirror_tw.upstream.received_content import ReceivedContent
+from ghmirror_tw.upstream.byte_budget import ByteBudgets
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web import health
 from ghmirror_tw.web.access_log import AccessLog, shown_path
-from ghmirror_tw.web.client_channel import PIECE_BYTES
-from ghmirror_tw.web.client_response import (
-    ClientResponse,
-    ClientResponseBuilder,
-    View,
-    own_answer,
-    preflight_answer,
-)
-from ghmirror_tw.web.content_streaming import pour
+from ghmirror_tw.web.client_response import ClientResponse, ClientView
+from ghmirror_tw.web.client_response_builder import ClientResponseBuilder
 from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.web.mirror_responses import error_response, preflight_response
+from ghmirror_tw.web.response_sender import BrokenResponseError, ResponseSender
 
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-#: What nginx made customary for a client that went away before its answer.
-_GONE: Final = 499
-#: Paths are told apart by so many characters where the busiest are shown.
+#: The status that nginx logs for a client that closed the connection before its response.
+_CLIENT_CLOSED: Final = 499
+#: The longest path in the table of the busiest ones, in characters.
 _PATH_LENGTH: Final = 200
 #: `Retry-After` on a connection that is reserved for health checks, in seconds.
 _NO_CONNECTION_S: Final = 5
+_log: Final = Logger(namespace="ghmirror.web")
 
 
 @define(eq=False)
-class _Told:
-    """What the log and the metrics say of one request."""
+class _RequestRecord:
+    """What the access log and the metrics record of one request."""
 
     began: float
-    status: int = _GONE
+    status: int = _CLIENT_CLOSED
     outcome: str = Outcome.ERROR
     #: Name of the credential, once it is known.
     credential: str = ""
-    #: Whether it was asked as GitHub Enterprise Server is.
+    #: Whether the target is one of GitHub Enterprise Server's.
     enterprise: bool = False
 
 
 @implementer(IResource)
 @define(eq=False)
 class MirrorResource:
-    """Answers requests through the mirror, and health checks by itself."""
+    """Responds to requests through the mirror, and to health checks itself."""
 
     reactor: IReactorTime
     mirror: Mirror
-    fitter: ClientResponseBuilder
+    response_builder: ClientResponseBuilder
     metrics: Metrics
     access_log: AccessLog
     readiness: health.Readiness
@@ -90,175 +85,184 @@ class MirrorResource:
     isLeaf: bool = True
     server: Any = None
     in_flight: int = 0
-    #: Set once nothing new is taken; seconds after which to come again.
+    #: `Retry-After` in seconds, once new requests are refused because the mirror shuts down.
     closing: int | None = None
     busiest: Busiest = field(factory=Busiest)
     #: Whether the warning about ignored fields of a proxy was logged.
     _warned: bool = False
-    _quiet: list[Deferred[None]] = field(factory=list)
-    _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.web"))
+    _idle_waiters: list[Deferred[None]] = field(factory=list)
+    _sender: ResponseSender = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._sender = ResponseSender(self.reactor, self.budgets)
         self.metrics.in_flight.set_function(lambda: self.in_flight)
 
     @property
     def budgets(self) -> ByteBudgets:
         """How many bytes of content may be held."""
-        return self.fitter.budgets
+        return self.response_builder.budgets
 
     # IResource.
 
     def putChild(self, path: bytes, child: Any) -> None:
-        """There are no children."""
+        """Raise an error, since there are no children."""
         raise NotImplementedError
 
     def getChildWithDefault(self, name: bytes, request: Any) -> Any:  # noqa: ARG002
-        """There are no children: every path is answered here."""
+        """Return this resource, which is responsible for all paths."""
         return self
 
     def render(self, request: MirrorRequest) -> int:
-        """Answer *request*, in time."""
+        """Begin the response to *request*."""
         page = health.page_of(path_of(request.uri), self.readiness)
         if page is not None:
-            request.write(health.send(request, page))
+            request.write(health.prepare(request, page))
             request.finish()
             return NOT_DONE_YET
-        told = _Told(self.reactor.seconds())
+        record = _RequestRecord(self.reactor.seconds())
         self.in_flight += 1
-        request.on_lost = Deferred.fromCoroutine(self._respond(request, told)).cancel
+        request.on_lost = Deferred.fromCoroutine(self._respond(request, record)).cancel
         return NOT_DONE_YET
 
     def refused(self, error: MirrorError) -> None:
-        """Count what was refused before it was a request."""
+        """Count a request that was refused before it was parsed."""
         self.metrics.request(b"", error.status, Outcome.ERROR, 0.0)
         self.access_log.request(b"-", "-", error.status, Outcome.ERROR, seconds=0.0)
 
-    def _done(self, request: MirrorRequest, told: _Told) -> None:
+    def when_idle(self) -> Deferred[None]:
+        """Return a Deferred that fires when no request is under way."""
+        waiter: Deferred[None] = Deferred(self._idle_waiters.remove)
+        if self.in_flight:
+            self._idle_waiters.append(waiter)
+        else:
+            waiter.callback(None)
+        return waiter
+
+    def _end(self, request: MirrorRequest, record: _RequestRecord) -> None:
         self.in_flight -= 1
-        seconds = self.reactor.seconds() - told.began
-        self.metrics.request(request.method, told.status, told.outcome, seconds)
+        seconds = self.reactor.seconds() - record.began
+        self.metrics.request(request.method, record.status, record.outcome, seconds)
         path = shown_path(request.uri)
         cut = len(path) > _PATH_LENGTH
         self.busiest.count(path[: _PATH_LENGTH - 3] + "..." if cut else path)
         self.access_log.request(
             request.method,
             path,
-            told.status,
-            told.outcome,
+            record.status,
+            record.outcome,
             seconds=seconds,
-            login=self.mirror.login(told.credential),
+            login=self.mirror.login(record.credential),
         )
-        if self._quiet and not self.in_flight:
-            quiet, self._quiet = self._quiet, []
-            for waiting in quiet:
-                waiting.callback(None)
-
-    def quiet(self) -> Deferred[None]:
-        """Return when no request is under way."""
-        waiting: Deferred[None] = Deferred(self._quiet.remove)
-        self._quiet.append(waiting)
-        if not self.in_flight:
-            self._quiet.remove(waiting)
-            waiting.callback(None)
-        return waiting
+        if self._idle_waiters and not self.in_flight:
+            waiters, self._idle_waiters = self._idle_waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
 
     # One request.
 
-    async def _respond(self, request: MirrorRequest, told: _Told) -> None:
+    async def _respond(self, request: MirrorRequest, record: _RequestRecord) -> None:
         try:
-            try:
-                _check_credential(request.fields)
-                if is_preflight(request.method, request.fields):
-                    told.outcome = Outcome.PASS
-                    fitted = preflight_answer(self.reactor.seconds())
-                else:
-                    fitted = await self._answered(request, told)
-            except CancelledError:
-                if request.fault is None:
-                    raise
-                told.outcome = Outcome.ERROR
-                fitted = self._sorry(request.fault, request.fields)
-            except Exception as error:  # noqa: BLE001 - the client gets a clean answer to any
-                fitted = self._sorry(error, request.fields)
-            if told.enterprise and self.enterprise_version:
-                fields = fitted.fields.with_line(VERSION_FIELD, self.enterprise_version)
-                fitted = evolve(fitted, fields=fields)
-            told.status = fitted.status
-            await self._send_or_say(request, fitted, told)
+            response = await self._response(request, record)
+            if record.enterprise and self.enterprise_version:
+                fields = response.fields.with_line(VERSION_FIELD, self.enterprise_version)
+                response = evolve(response, fields=fields)
+            record.status = response.status
+            await self._send(request, response, record)
         except GeneratorExit:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever it was, it ends here
+        except BaseException as error:  # noqa: BLE001 - the last one that can catch it
             if not isinstance(error, CancelledError):
-                self._log.failure("A request could not be answered")
+                _log.failure("Request failed")
             _drop_frames(error)
             if not request._disconnected and not request.finished:  # noqa: SLF001
-                _abort(request)
-        self._done(request, told)
+                request.abort()
+        self._end(request, record)
 
-    def _sorry(self, error: Exception, fields: Fields) -> ClientResponse:
+    async def _response(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
+        """Return the response to a request, whatever fails."""
+        try:
+            _check_credential(request.fields)
+            if is_preflight(request.method, request.fields):
+                record.outcome = Outcome.PASS
+                return preflight_response(self.reactor.seconds())
+            return await self._mirrored(request, record)
+        except CancelledError:
+            if request.fault is None:
+                raise
+            record.outcome = Outcome.ERROR
+            return self._error_response(request.fault, request.fields)
+        except Exception as error:  # noqa: BLE001 - the client receives an error response to any
+            return self._error_response(error, request.fields)
+
+    def _error_response(self, error: Exception, fields: Fields) -> ClientResponse:
         """Return the error response to a request with *fields*."""
-        if isinstance(error, NoSuchPathError):
-            error = error_responses.no_such_path(error.message)
+        shown: MirrorError
+        if isinstance(error, MirrorError):
+            shown = error
+        elif isinstance(error, NoSuchPathError):
+            shown = error_responses.no_such_path(error.message)
         elif isinstance(error, BadRequestError):
-            error = error_responses.malformed(error.message)
-        elif not isinstance(error, MirrorError):
-            self._log.failure("A request could not be answered")
-            _drop_frames(error)
-            error = error_responses.internal()
+            shown = error_responses.malformed(error.message)
+        elif isinstance(error, UpstreamError):
+            shown = error_responses.upstream_error(error.reason, error.limit)
+        else:
+            _log.failure("Request failed")
+            shown = error_responses.internal()
         _drop_frames(error)
-        body = indented(error.body()) if gets_indented_json(fields) else error.body()
-        now = self.reactor.seconds()
-        return own_answer(error.status, body, error.reason, error.retry_after, now)
+        body = indented(shown.body()) if gets_indented_json(fields) else shown.body()
+        return error_response(shown, body, self.reactor.seconds())
 
-    async def _answered(self, request: MirrorRequest, told: _Told) -> ClientResponse:
-        fields = request.fields
+    async def _mirrored(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
         target = parse_target(request.uri)
-        told.enterprise = bool(target.prefix)
-        trusted = self._is_trusted(request)
-        base = self._base(request, target, trusted)
+        record.enterprise = bool(target.prefix)
+        base = self._base(request, target, self._is_trusted(request))
+        self._check(request)
+        fields = request.fields
+        sent = fields.memoised(forwarded_request_fields)
+        forwarded_request = Request(request.method, target.target, sent)
+        record.credential = self.mirror.credential_of(sent)
+        version = b""
+        if record.enterprise and holds_version(request.method, forwarded_request.path):
+            version = self.enterprise_version
+        if version:
+            # GitHub has no representation with the version: the mirror evaluates preconditions.
+            without = sent.without(PRECONDITIONS)
+            forwarded_request = evolve(forwarded_request, fields=without)
+        view = ClientView(request.method, base, fields, version, forwarded_request.path)
+        response = await self.mirror.respond(forwarded_request, request.upload)
+        record.outcome = response.outcome
+        try:
+            return await self.response_builder.build(response, view, self.reactor.seconds())
+        except BaseException:
+            record.outcome = Outcome.ERROR
+            if response.incoming is not None:
+                response.incoming.abort()
+            raise
+
+    def _check(self, request: MirrorRequest) -> None:
+        """Raise `MirrorError` for a request that is not forwarded."""
         if request.method not in _METHODS:
             raise error_responses.not_implemented(
                 "The method is not one of GitHub's: use GET, HEAD, POST, PUT, PATCH, DELETE or"
                 " OPTIONS"
             )
-        via = fields.get_all(b"via")
+        via = request.fields.get_all(b"via")
         if via and has_passed(via, self.pseudonym):
             raise error_responses.loop()
         if self.closing is not None:
             raise error_responses.shutting_down(self.closing)
         if request.channel.is_reserved:
             raise error_responses.overloaded("of connections of clients", _NO_CONNECTION_S)
-        sent = fields.memoised(forwarded_request_fields)
-        question = Request(request.method, target.target, sent)
-        told.credential = self.mirror.credential_of(sent)
-        version = b""
-        if told.enterprise and holds_version(question.method, question.path):
-            version = self.enterprise_version
-        if version:
-            # GitHub knows no such representation; it is we who judge what the client has of it.
-            question = evolve(question, fields=sent.without(PRECONDITIONS))
-        view = View(request.method, base, fields, version, question.path)
-        response = await self.mirror.respond(question, request.upload)
-        told.outcome = response.outcome
-        try:
-            return await self.fitter.fit(response, view, self.reactor.seconds())
-        except BaseException as error:
-            told.outcome = Outcome.ERROR
-            if response.incoming is not None:
-                response.incoming.abort()
-            if isinstance(error, UpstreamError):
-                raise error_responses.upstream_error(error.reason, error.limit) from error
-            raise
 
     def _is_trusted(self, request: MirrorRequest) -> bool:
-        """Tell whether a request came through one of the trusted proxies."""
+        """Return whether a request came through one of the trusted proxies."""
         if not self.trusted_proxies:
             return False
         try:
             peer = ip_address(getattr(request.getClientAddress(), "host", ""))
         except ValueError:
             return False
-        # Who comes by IPv4 to a socket for both is known by an address of IPv6 (RFC 4291, 2.5.5.2).
+        # An IPv4 client of a dual-stack socket has an IPv4-mapped address (RFC 4291, 2.5.5.2).
         peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer in network for network in self.trusted_proxies)
 
@@ -271,7 +275,7 @@ class MirrorResource:
             host = fields.memoised(_host)
         if not self._warned and self.addressing.ignores(fields, trusted=trusted):
             self._warned = True
-            self._log.warn(
+            _log.warn(
                 "X-Forwarded-Proto received, but [server] trusted_proxies and public_url are empty:"
                 " URLs in responses have the Host of the request"
             )
@@ -283,81 +287,30 @@ class MirrorResource:
             trusted=trusted,
         )
 
-    async def _send_or_say(
-        self, request: MirrorRequest, fitted: ClientResponse, told: _Told
+    async def _send(
+        self, request: MirrorRequest, response: ClientResponse, record: _RequestRecord
     ) -> None:
-        """Send a response, or say that it is broken, where nothing of it has been sent yet."""
+        """Send a response, or an error response if it breaks off before its first byte."""
+        last = self.closing is not None or request.channel.is_reserved
         try:
-            await self._send(request, fitted, told)
-        except UpstreamError as error:
+            await self._sender.send(request, response, last=last)
+        except BrokenResponseError as error:
+            record.outcome = Outcome.ERROR
             _drop_frames(error)
-            for name in {name for name, _ in fitted.fields} | {b"content-length"}:
-                request.responseHeaders.removeHeader(name)
-            fitted = self._sorry(
-                error_responses.upstream_error(error.reason, error.limit), request.fields
-            )
-            told.status = fitted.status
-            await self._send(request, fitted, told)
-
-    async def _send(self, request: MirrorRequest, fitted: ClientResponse, told: _Told) -> None:
-        if self.closing is not None or request.channel.is_reserved:
-            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
-            request.channel.persistent = False
-        held = fitted.held
-        if len(held) > FREE_BYTES:
-            request.note_held_content()
-            budgets = self.budgets
-            budget = budgets.forms if fitted.made else budgets.of_size(len(held))
-            budget.track(fitted, held)
-        whole = fitted.incoming is None and len(fitted.content) <= PIECE_BYTES
-        if whole and request.send_response(
-            fitted.status, fitted.fields, fitted.content, fitted.length
-        ):
-            return
-        request.setResponseCode(fitted.status)
-        for name, value in fitted.fields:
-            request.responseHeaders.addRawHeader(name, value)
-        if fitted.length is not None:
-            request.responseHeaders.setRawHeaders(b"content-length", [b"%d" % fitted.length])
-        if fitted.incoming is not None and request.method == b"HEAD":
-            if await fitted.incoming.collect(0) is None:
-                fitted.incoming.abort()
-        elif fitted.incoming is not None:
-            await self._relay(request, fitted, told)
-        else:
-            await pour(request, ReceivedContent(fitted.content), None, self.reactor.callLater)
-        request.finish()
-
-    async def _relay(self, request: MirrorRequest, fitted: ClientResponse, told: _Told) -> None:
-        """Pass content on as fast as the client takes it; what breaks off there, breaks off here.
-
-        After the first byte there is no other way to tell the client than to close the
-        connection (RFC 9112, section 8).
-        """
-        content = fitted.incoming
-        assert content is not None
-        working = 0
-        if fitted.conversion is not None:
-            working = fitted.conversion.size_bytes
-            request.note_held_content()
-        try:
-            with self.budgets.forms.charge(working):
-                await pour(request, content, fitted.conversion, self.reactor.callLater)
+            request.abort()
         except UpstreamError as error:
-            told.outcome = Outcome.ERROR
-            self._log.warn("An answer broke off: {why}", why=error.why)
-            if not request.startedWriting:
-                raise
-            _abort(request)
-            raise CancelledError from error
-        finally:
-            content.abort()
+            record.outcome = Outcome.ERROR
+            for name in {name for name, _ in response.fields} | {b"content-length"}:
+                request.responseHeaders.removeHeader(name)
+            response = self._error_response(error, request.fields)
+            record.status = response.status
+            await self._sender.send(request, response, last=last)
 
 
 def _drop_frames(error: BaseException) -> None:
     """Drop the frames that an exception has passed, which hold content and the exception itself.
 
-    Such a cycle would keep the content until the garbage collector finds it.
+    Such a cycle would keep the content until the garbage collector runs.
     """
     each: BaseException | None = error
     while each is not None:
@@ -379,13 +332,7 @@ def _host(fields: Fields) -> bytes:
 
 
 def _authority(address: Any) -> bytes:
-    """Return an address of ours as it stands in a URL; a UNIX socket has none."""
+    """Return an address of the mirror's as it stands in a URL; a UNIX socket has none."""
     host: str = getattr(address, "host", "localhost")
     port: int = getattr(address, "port", 80)
     return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
-
-
-def _abort(request: MirrorRequest) -> None:
-    channel: Any = request.channel
-    if channel is not None and channel.transport is not None:
-        channel.transport.abortConnection()

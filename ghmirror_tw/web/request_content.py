@@ -11,13 +11,13 @@ from zope.interface import implementer
 
 
 class Receiver(Protocol):
-    """The connection of a client, as the content of its request needs it."""
+    """The connection of a client, which content of a request is received from."""
 
-    def go_ahead(self) -> None:
-        """Send `100 Continue`, if the client waits for it."""
+    def send_continue(self) -> None:
+        """Send `100 Continue` if the client waits for it."""
 
     def adjust_reading(self) -> None:
-        """Read from the client while content is wanted, else pause reading."""
+        """Read from the client while a consumer takes the content, else pause reading."""
 
 
 @implementer(IBodyProducer)
@@ -25,7 +25,7 @@ class Receiver(Protocol):
 class RequestContent:
     """The content of one request, which may still be incoming.
 
-    What comes with the fields is buffered. The rest is read only while a consumer takes it.
+    What is received with the fields is buffered. The rest is read only while a consumer takes it.
     *announced*: the length in bytes; None for content in chunks.
     """
 
@@ -35,7 +35,7 @@ class RequestContent:
     size: int = field(default=0, init=False)
     #: Whether all of it was received.
     complete: bool = field(default=False, init=False)
-    #: Whether a consumer ever wanted it: by then the request has been admitted.
+    #: Whether a consumer ever started to read it; the request is admitted by then.
     wanted: bool = field(default=False, init=False)
     #: Whether the rest is read and dropped.
     discarded: bool = field(default=False, init=False)
@@ -43,13 +43,13 @@ class RequestContent:
     _consumer: Any = field(default=None, init=False)
     _paused: bool = field(default=False, init=False)
     _sent: Deferred[None] | None = field(default=None, init=False)
-    #: Fires when all of it was received, or more than `_limit`.
+    #: Fires when all of it was received, or more than `_limit` bytes.
     _gathered: Deferred[None] | None = field(default=None, init=False)
     _limit: int = field(default=0, init=False)
 
     @property
-    def left(self) -> int | None:
-        """How many bytes are not received yet; None where that is unknown."""
+    def remaining(self) -> int | None:
+        """How many bytes are not received yet; None: unknown."""
         if self.complete:
             return 0
         return None if self.announced is None else self.announced - self.size
@@ -70,7 +70,7 @@ class RequestContent:
             self._pieces.append(data)
 
     def flush(self) -> None:
-        """Pass on the received bytes in one piece, however small the chunks were."""
+        """Pass on the received bytes in one piece, whatever the chunks were."""
         if self._consumer is not None:
             pieces, self._pieces = self._pieces, []
             if pieces:
@@ -92,7 +92,7 @@ class RequestContent:
             sent.callback(None)
 
     def discard(self) -> None:
-        """Drop it, and the rest as it is received."""
+        """Drop all of it, also what will be received."""
         self.discarded = True
         self._pieces = []
         self._consumer = self._sent = None
@@ -111,7 +111,7 @@ class RequestContent:
         if not self.complete and self.size <= limit_bytes:
             self._limit, self._gathered = limit_bytes, Deferred()
             gathered = self._gathered
-            self._want()
+            self._start_reading()
             await gathered
         return b"".join(self._pieces) if self.complete and self.size <= limit_bytes else None
 
@@ -119,10 +119,10 @@ class RequestContent:
         """Return the producer that sends it, once."""
         return self
 
-    def _want(self) -> None:
+    def _start_reading(self) -> None:
         if self._receiver is not None:
             if not self.wanted:
-                self._receiver.go_ahead()
+                self._receiver.send_continue()
             self._receiver.adjust_reading()
         self.wanted = True
 
@@ -153,7 +153,7 @@ class RequestContent:
             return succeed(None)
         self._consumer, self._sent = consumer, Deferred(lambda _: self.stopProducing())
         sent = self._sent
-        self._want()
+        self._start_reading()
         return sent
 
     def pauseProducing(self) -> None:

@@ -30,10 +30,11 @@ from ghmirror_tw.upstream.upstream_client import Origin, UpstreamClient
 from ghmirror_tw.upstream.users import Users
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.admin_site import Admin
-from ghmirror_tw.web.client_response import ClientResponseBuilder
+from ghmirror_tw.web.client_response_builder import ClientResponseBuilder
 from ghmirror_tw.web.health import Readiness
 from ghmirror_tw.web.mirror_resource import MirrorResource
 from ghmirror_tw.web.variant_cache import VariantCache
+from ghmirror_tw.web.variant_maker import VariantMaker
 from ghmirror_tw.wiring.github_parts import (
     build_availability,
     build_client,
@@ -218,11 +219,13 @@ def _build_resource(  # noqa: PLR0913, PLR0917 - the parts that it connects
         reactor,
         mirror,
         ClientResponseBuilder(
-            Rewriter(api_url, uploads_url),
-            mirror.threads,
+            VariantMaker(
+                Rewriter(api_url, uploads_url),
+                mirror.threads,
+                VariantCache(variant_cache_size(settings)),
+                budgets,
+            ),
             _via(pseudonym),
-            VariantCache(variant_cache_size(settings)),
-            budgets,
         ),
         metrics,
         AccessLog(cast(Literal["all", "errors", "none"], settings.log.access)),

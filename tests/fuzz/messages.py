@@ -21,8 +21,9 @@ from ghmirror_tw.http.fields import Fields, serialised
 from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHead, ResponseParser
 from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
 from ghmirror_tw.upstream.http_connection import HTTPConnection
-from ghmirror_tw.web.client_channel import Channel, MirrorSite
+from ghmirror_tw.web.client_channel import MirrorChannel
 from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.web.mirror_site import MirrorSite
 from ghmirror_tw.web.response_head import head_of
 from tests.fuzz import reference
 from tests.fuzz.given import fields_of, ways
@@ -82,7 +83,7 @@ class Server:
 def received(pieces: list[bytes]) -> tuple[list[Seen], bool]:
     """Return the requests in what a client sends, and whether the connection was ended."""
     server = Server()
-    channel = cast(Channel, MirrorSite(server, MirrorRequest, Clock()).buildProtocol(HOST))
+    channel = cast(MirrorChannel, MirrorSite(server, MirrorRequest, Clock()).buildProtocol(HOST))
     transport = Transport(HOST, HOST)
     channel.makeConnection(transport)
     for piece in pieces:

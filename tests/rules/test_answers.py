@@ -11,7 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching import validators
 from ghmirror_tw.proxy import received_responses
-from ghmirror_tw.web import client_response
+from ghmirror_tw.web import variant_maker
 from tests.harness.home import Home, open_home
 
 WHEN = "Mon, 05 Oct 2026 10:00:00 GMT"
@@ -196,13 +196,13 @@ class Answers(TestCase):
         for where, name in (
             (received_responses, "representation_of"),
             (validators, "computed_tag"),
-            (client_response, "pack"),
-            (client_response, "_plain"),
-            (client_response, "changes"),
-            (client_response, "compressor"),
+            (variant_maker, "compress"),
+            (variant_maker, "_plain"),
+            (variant_maker, "changes"),
+            (variant_maker, "compressor"),
         ):
             watch(where, name)
-        small, large = {"pack", "_plain"}, {"changes", "compressor"}
+        small, large = {"compress", "_plain"}, {"changes", "compressor"}
         for path, size, in_reactor, made in (
             ("/small", 1000, True, small),
             ("/large", 300_000, False, large),

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from ghmirror_tw.upstream.byte_budget import SMALL_BYTES
-from ghmirror_tw.web.client_channel import LEAST_PACE, UNREAD_EACH_BYTES
+from ghmirror_tw.web.mirror_site import LEAST_PACE, UNREAD_EACH_BYTES
 from tests.fakes.scripted import answer
 from tests.harness.home import Got, start, until
 from tests.unit.web.test_misbehaving import Wire, get
@@ -124,7 +124,7 @@ class Connections(Scripted):
             wires.append(wire := Wire(self.home.port))
             self.addCleanup(wire.socket.close)
             await wire.send(begun)
-            await until(lambda: len(self.home.site.heads) == number + 1)  # noqa: B023
+            await until(lambda: len(self.home.site.incomplete_heads) == number + 1)  # noqa: B023
         heads.limit = heads.held - 1
         await wires[-1].send(b"More: x")
         await until(lambda: len(self.home.site.channels) == 3)
@@ -135,7 +135,7 @@ class Connections(Scripted):
         await wires[-1].send(b"\r\n\r\n")
         await until(lambda: len(self.home.site.channels) == 2)
         assert wires[-1].socket.recv(12) == b"HTTP/1.1 200"
-        assert len(self.home.site.heads) == 2
+        assert len(self.home.site.incomplete_heads) == 2
 
     async def test_a_large_head_that_finds_no_room(self) -> None:
         """It gets a 503; others are not affected. What is counted goes with the request."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.web.client_channel import MOST_FIELD_LINES
+from ghmirror_tw.web.request_parsing import MOST_FIELD_LINES
 from tests.unit.web.test_header_block_cache import Audience, ours
 
 HEAD = b"GET / HTTP/1.1\r\n"

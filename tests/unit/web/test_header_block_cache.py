@@ -19,9 +19,10 @@ from twisted.web.http import HTTPChannel, HTTPFactory, Request
 from twisted.web.http_headers import Headers
 
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.web.client_channel import Channel, MirrorSite
-from ghmirror_tw.web.header_block_cache import LONGEST_BYTES, Front, Heard
+from ghmirror_tw.web.client_channel import MirrorChannel
+from ghmirror_tw.web.header_block_cache import LONGEST_BYTES, CachedHeaderBlock, LoneRequest
 from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.web.mirror_site import MirrorSite
 from ghmirror_tw.web.request_content import RequestContent
 
 #: A request as it is seen: method, target, version, its field lines, its content.
@@ -109,11 +110,11 @@ class Plain(Request):
         self.audience.render(self)
 
 
-def ours(audience: Audience) -> tuple[Channel, Wire]:
+def ours(audience: Audience) -> tuple[MirrorChannel, Wire]:
     """Return the mirror's own connection."""
     clock = Clock()
     site = MirrorSite(audience, MirrorRequest, clock)
-    channel = cast(Channel, site.buildProtocol(HOST))
+    channel = cast(MirrorChannel, site.buildProtocol(HOST))
     wire = Wire()
     channel.makeConnection(wire)
     return channel, wire
@@ -124,7 +125,7 @@ class Plainly(HTTPChannel):
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Tell whether there may be another request, by the members of the list."""
-        return Channel.checkPersistence(cast(Channel, self), request, version)
+        return MirrorChannel.checkPersistence(cast(MirrorChannel, self), request, version)
 
 
 def twisted(audience: Audience) -> tuple[HTTPChannel, Wire]:
@@ -276,7 +277,7 @@ def test_it_is_used() -> None:
     assert [seen[1] for seen in audience.seen] == [b"/a", b"/b", b"/c", b"/d"]
     assert found[0] is found[1] is found[2]
     assert found[3].get(b"host") == b"b"
-    assert channel._heard is None
+    assert channel.cached_block is None
 
 
 def test_what_is_large_is_not_kept() -> None:
@@ -285,14 +286,14 @@ def test_what_is_large_is_not_kept() -> None:
         audience = Audience(at_once=True)
         channel, _ = ours(audience)
         channel.dataReceived(b"GET / HTTP/1.1\r\nX: " + b"y" * size + b"\r\n\r\n")
-        assert (channel._heard is not None) is keeps
+        assert (channel.cached_block is not None) is keeps
         channel.connectionLost(Failure(ConnectionDone()))
 
 
 def test_a_front() -> None:
     """Only what is a whole request, and not too long, has a front."""
     whole = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
-    front = Front.of(whole, len(whole))
+    front = LoneRequest.parse(whole, len(whole))
     assert front is not None
     assert (front.method, front.target, front.block) == (b"GET", b"/a", b"Host: a\r\n\r\n")
     for data in (
@@ -304,20 +305,20 @@ def test_a_front() -> None:
         b"GET /a HTTP/1.1\r\n\r\n",
         b"\r\n" + whole,
     ):
-        assert Front.of(data, 1000) is None
-    assert Front.of(whole, len(whole) - 1) is None
+        assert LoneRequest.parse(data, 1000) is None
+    assert LoneRequest.parse(whole, len(whole) - 1) is None
 
 
 @given(usual | blocks, st.sampled_from(FRONTS), usual | blocks, st.integers(0, 60))
 def test_what_is_heard_again(known: bytes, line: bytes, block: bytes, over: int) -> None:
     """A request is one that was heard before if its front says so, and is the same one."""
-    first = Front.of(b"GET / HTTP/1.1\r\n" + known, 1 << 20)
-    heard = None if first is None else Heard.of(first, Headers(), Fields())
+    first = LoneRequest.parse(b"GET / HTTP/1.1\r\n" + known, 1 << 20)
+    heard = None if first is None else CachedHeaderBlock.of(first, Headers(), Fields())
     if heard is None:
         return
     for data in (line + b"\r\n" + block, line + b"\r\n" + known, line + known):
         most = len(data) - 20 + over
-        front, again = Front.of(data, most), heard.again(data, most)
+        front, again = LoneRequest.parse(data, most), heard.match(data, most)
         if front is None or front.block != known:
             assert again is None
         else:

@@ -33,13 +33,9 @@ from zope.interface import implementer
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from ghmirror_tw.runtime.outbox import SEVERAL
 from ghmirror_tw.upstream import upstream_client
-from ghmirror_tw.web.client_channel import (
-    LINGER_S,
-    PATIENCE_S,
-    PIECE_BYTES,
-    RESERVED_CONNECTIONS,
-    Channel,
-)
+from ghmirror_tw.web.client_channel import MirrorChannel
+from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
+from ghmirror_tw.web.mirror_site import RESERVED_CONNECTIONS
 from tests.harness.certificates import Authority
 from tests.harness.home import Got, Home, Raw, open_home, start, until
 from tests.harness.running import start_mirror
@@ -138,7 +134,7 @@ class Misbehaving(TestCase):
         self.addCleanup(wire.socket.close)
         return wire
 
-    async def connected(self, *, small: bool = False) -> tuple[Wire, Channel]:
+    async def connected(self, *, small: bool = False) -> tuple[Wire, MirrorChannel]:
         """Connect, and return both ends."""
         before = set(self.home.site.channels)
         wire = self.wire(small=small)
@@ -175,27 +171,27 @@ class Misbehaving(TestCase):
             await until(lambda: self.taken(channel) > count)
             await self.well()
             if count:
-                self.clock.advance(PATIENCE_S / 20)
+                self.clock.advance(CLIENT_TIMEOUT_S / 20)
         assert self.home.site.channels == {channel: None}
-        self.clock.advance(PATIENCE_S / 20)
+        self.clock.advance(CLIENT_TIMEOUT_S / 20)
         got = await wire.ended()
         assert got.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
         assert got.endswith(b'"status":"408"}')
-        self.clock.advance(LINGER_S)
+        self.clock.advance(CLOSE_TIMEOUT_S)
         await self.nothing_left()
 
     @staticmethod
-    def taken(channel: Channel) -> int:
+    def taken(channel: MirrorChannel) -> int:
         """Return how many bytes of the first line a channel has got."""
         return len(channel._buffer) + (20 if hasattr(channel, "_command") else 0)
 
     async def test_a_first_byte_just_before_the_end(self) -> None:
         """A connection that was kept has all of the time from the first byte of its request."""
         wire, channel = await self.connected()
-        self.clock.advance(PATIENCE_S - 1)
+        self.clock.advance(CLIENT_TIMEOUT_S - 1)
         await wire.send(b"GET /thing HT")
-        await until(lambda: channel._begun)
-        self.clock.advance(PATIENCE_S - 1)
+        await until(lambda: channel.request_begun)
+        self.clock.advance(CLIENT_TIMEOUT_S - 1)
         await wire.send(b"TP/1.1\r\n" + FIELDS + b"Connection: close\r\n\r\n")
         assert (await wire.ended()).startswith(b"HTTP/1.1 200 ")
         await self.nothing_left()
@@ -206,14 +202,14 @@ class Misbehaving(TestCase):
         await wire.send(post(b"Content-Length: 100000\r\n"))
         await until(lambda: not channel.line_mode)
         for _ in range(20):
-            before = channel._on_the_wire
+            before = channel.content_wire_bytes
             await wire.send(b"x")
-            await until(lambda: channel._on_the_wire > before)
-            self.clock.advance(PATIENCE_S / 20)
+            await until(lambda: channel.content_wire_bytes > before)
+            self.clock.advance(CLIENT_TIMEOUT_S / 20)
             await self.well()
         assert (await wire.ended()).startswith(b"HTTP/1.1 408 ")
         assert not self.home.github.asked("/things")
-        self.clock.advance(LINGER_S)
+        self.clock.advance(CLOSE_TIMEOUT_S)
         await self.nothing_left()
 
     async def test_slow_but_honest_content(self) -> None:
@@ -226,11 +222,11 @@ class Misbehaving(TestCase):
         await until(lambda: not channel.line_mode)
         while content:
             piece, content = content[:PIECE_BYTES], content[PIECE_BYTES:]
-            before = channel._on_the_wire
+            before = channel.content_wire_bytes
             await wire.send(piece)
             if content:
-                await until(lambda: channel._on_the_wire >= before + len(piece))
-                self.clock.advance(PATIENCE_S - 1)
+                await until(lambda: channel.content_wire_bytes >= before + len(piece))
+                self.clock.advance(CLIENT_TIMEOUT_S - 1)
         assert (await wire.ended()).startswith(b"HTTP/1.1 201 ")
 
     # Slow to read.
@@ -259,7 +255,7 @@ class Misbehaving(TestCase):
             wire, channel = await self.connected(small=True)
             await wire.send(get(target, more))
             await full(channel)
-            self.clock.advance(PATIENCE_S - 1)
+            self.clock.advance(CLIENT_TIMEOUT_S - 1)
             await self.well()
             assert channel in self.home.site.channels, target
             self.clock.advance(1)
@@ -272,7 +268,7 @@ class Misbehaving(TestCase):
         await wire.send(get(b"/thing"))
         await until(lambda: channel.idle and bool(self.home.github.asked("/thing")))
         await until(lambda: self.home.house.resource.in_flight == 0)
-        self.clock.advance(PATIENCE_S)
+        self.clock.advance(CLIENT_TIMEOUT_S)
         await until(lambda: not self.home.site.channels)
         await self.nothing_left()
 
@@ -284,7 +280,7 @@ class Misbehaving(TestCase):
         rounds = 0
         await full(channel)
         while not wire.closed:
-            self.clock.advance(PATIENCE_S / 2)
+            self.clock.advance(CLIENT_TIMEOUT_S / 2)
             rounds += 1
             # so much that some of it has been written after something was taken
             enough = len(wire.received) + 4 * PIECE_BYTES
@@ -311,7 +307,7 @@ class Misbehaving(TestCase):
                 before = tracemalloc.get_traced_memory()[0]
         assert tracemalloc.get_traced_memory()[0] - before < 20 * 3 * PIECE_BYTES
         await self.well()
-        self.clock.advance(PATIENCE_S)
+        self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
     async def test_streams_that_nobody_reads_give_way(self) -> None:
@@ -327,7 +323,7 @@ class Misbehaving(TestCase):
         self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
         await self.well()
         await until(lambda: held[0] not in self.home.site.channels)
-        self.clock.advance(PATIENCE_S)
+        self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
     async def test_streams_that_nobody_reads_of_one_credential(self) -> None:
@@ -340,7 +336,7 @@ class Misbehaving(TestCase):
         assert self.home.house.client.open_exchanges == 2
         self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
         assert (await self.home.get("/thing", token="alice-1")).status == 200
-        self.clock.advance(PATIENCE_S)
+        self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
     # Gone in the middle.
@@ -350,7 +346,7 @@ class Misbehaving(TestCase):
         for sent in (b"GET /th", get(b"/thing")[:-2], post(b"Content-Length: 9\r\n") + b"x"):
             wire, channel = await self.connected()
             await wire.send(sent)
-            await until(lambda: channel._begun)
+            await until(lambda: channel.request_begun)
             wire.socket.close()
             await self.nothing_left()
         assert not self.home.github.asked()
@@ -449,10 +445,10 @@ class Misbehaving(TestCase):
         assert len(channel.transport.dataBuffer) < 1 << 20
         await self.cut_off(channel)
 
-    async def cut_off(self, channel: Channel) -> None:
+    async def cut_off(self, channel: MirrorChannel) -> None:
         """Prove that time ends it, without a word where the client doesn't read."""
-        self.clock.advance(PATIENCE_S)
-        self.clock.advance(LINGER_S)
+        self.clock.advance(CLIENT_TIMEOUT_S)
+        self.clock.advance(CLOSE_TIMEOUT_S)
         await until(lambda: channel not in self.home.site.channels)
         await self.nothing_left()
 
@@ -487,7 +483,7 @@ class Misbehaving(TestCase):
             except (BrokenPipeError, ConnectionResetError):
                 break
             sent += len(piece)
-        self.clock.advance(LINGER_S)
+        self.clock.advance(CLOSE_TIMEOUT_S)
         return bytes(wire.received), sent
 
     async def test_chunk_extensions_and_trailers(self) -> None:
@@ -546,7 +542,7 @@ class Misbehaving(TestCase):
         assert len(self.home.site.channels) == 5
         barrier.open()
         assert (await waiting.ended()).startswith(b"HTTP/1.1 404 ")
-        self.clock.advance(PATIENCE_S)
+        self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
     async def test_none_can_be_spared(self) -> None:
@@ -586,7 +582,7 @@ class Misbehaving(TestCase):
         assert len(self.home.site.channels) == RESERVED_CONNECTIONS
         barrier.open()
         assert (await first.ended()).startswith(b"HTTP/1.1 200 ")
-        self.clock.advance(PATIENCE_S)
+        self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
     async def test_an_answer_that_waits_for_the_end_of_the_turn(self) -> None:
@@ -652,8 +648,8 @@ class Misbehaving(TestCase):
             for position in range(len(sent)):
                 await wire.send(sent[position : position + 1])
             await self.well()
-            self.clock.advance(PATIENCE_S)
-            self.clock.advance(LINGER_S)
+            self.clock.advance(CLIENT_TIMEOUT_S)
+            self.clock.advance(CLOSE_TIMEOUT_S)
             await wire.ended()
             await self.nothing_left()
 
@@ -668,16 +664,16 @@ class Misbehaving(TestCase):
         assert raw.transport is not None
         raw.transport.write(b"GET  / HTTP/1.1\r\n\r\n")
         assert (await raw.ended).startswith(b"HTTP/1.1 400 ")
-        self.clock.advance(LINGER_S)
+        self.clock.advance(CLOSE_TIMEOUT_S)
         await self.nothing_left()
 
 
-async def full(channel: Channel) -> None:
+async def full(channel: MirrorChannel) -> None:
     """Wait until more is written than the client takes."""
     await until(lambda: channel._waitingForTransport)
 
 
-def _is_reading(channel: Channel) -> bool:
+def _is_reading(channel: MirrorChannel) -> bool:
     """Tell whether a connection is read from."""
     return channel.transport in reactor.getReaders()
 

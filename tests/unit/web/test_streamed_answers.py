@@ -15,7 +15,7 @@ from unittest import skipUnless
 from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.web.content_streaming import _Pouring
+from ghmirror_tw.web.content_streaming import ContentProducer
 from tests.fakes.scripted import Server, answer
 from tests.harness.home import Home, open_home, until
 from tests.unit.web.test_misbehaving import Wire, full, get
@@ -223,7 +223,7 @@ class InMemory(Scripted):
                 wire.socket.close()
                 await until(lambda: not self.home.site.channels)
                 await until(lambda: not self.home.house.resource.in_flight)
-            left = [each for each in gc.get_objects() if isinstance(each, _Pouring)]
+            left = [each for each in gc.get_objects() if isinstance(each, ContentProducer)]
             assert not left
             assert self.held() == 0
             gc.enable()

@@ -11,7 +11,8 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.web.client_channel import LINGER_S, PATIENCE_S, PIECE_BYTES, Channel
+from ghmirror_tw.web.client_channel import MirrorChannel
+from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from ghmirror_tw.web.mirror_request import MOST_DROPPED
 from ghmirror_tw.web.request_content import RequestContent
 from tests.fakes.scripted import Connection, Server, answer
@@ -56,7 +57,7 @@ class Uploads(TestCase):
         self.home.accept("alice-1", "alice", "mallory")
         self.home.site.reactor = self.clock
 
-    async def begin(self, sent: bytes) -> tuple[Wire, Channel]:
+    async def begin(self, sent: bytes) -> tuple[Wire, MirrorChannel]:
         """Send the beginning of a request; return both ends of the connection."""
         known = set(self.home.site.channels)
         wire = Wire(self.home.port)
@@ -94,7 +95,7 @@ class Uploads(TestCase):
 
     async def quiet(self) -> None:
         """Prove that nothing is held any more."""
-        self.clock.advance(LINGER_S)
+        self.clock.advance(CLOSE_TIMEOUT_S)
         await until(lambda: not self.home.site.channels)
         await until(lambda: not self.home.house.resource.in_flight)
         client = self.home.house.client
@@ -146,14 +147,14 @@ class Uploads(TestCase):
         def waits() -> bool:
             with contextlib.suppress(BlockingIOError):
                 wire.socket.send(piece)
-            return channel._holds
+            return channel.reading_paused
 
         await until(waits)
         incoming: RequestContent = channel.requests[0].incoming
         sent = incoming.size
         assert sum(map(len, incoming._pieces)) <= PIECE_BYTES
         # Time passes, and it is not the client that is slow.
-        self.clock.advance(10 * PATIENCE_S)
+        self.clock.advance(10 * CLIENT_TIMEOUT_S)
         upstream.transport.resumeProducing()
 
         def goes_on() -> bool:
@@ -189,10 +190,10 @@ class Uploads(TestCase):
         for number, (more, status) in enumerate(((b"zz\r\n", b"400"), (b"", b"408"))):
             wire, channel = await self.begin(post(b"/x", CHUNKED) + b"4\r\nabcd\r\n")
             upstream = await self.upstream(number, has=b"abcd")
-            await until(lambda channel=channel: not channel._holds)  # type: ignore[misc]
+            await until(lambda channel=channel: not channel.reading_paused)  # type: ignore[misc]
             await wire.send(more)
             if not more:
-                self.clock.advance(PATIENCE_S)
+                self.clock.advance(CLIENT_TIMEOUT_S)
             assert (await wire.ended()).startswith(b"HTTP/1.1 %s " % status)
             await until(lambda upstream=upstream: upstream.lost is not None)  # type: ignore[misc]
             assert b"0\r\n\r\n" not in upstream.content
@@ -255,7 +256,7 @@ class Uploads(TestCase):
         await self.got(wire, b"HTTP/1.1 200 OK\r\n")
         await wire.send(post(b"/healthz", length(10)))
         await self.got(wire, b"HTTP/1.1 405 ")
-        self.clock.advance(PATIENCE_S)
+        self.clock.advance(CLIENT_TIMEOUT_S)
         await wire.ended()
         await self.quiet()
 
@@ -296,7 +297,7 @@ class Uploads(TestCase):
             assert asked.head.startswith(b"GET /user ")
             assert not wire.read()
             assert not wire.received
-            assert channel._holds
+            assert channel.reading_paused
             user = b'{"login":"%s"}' % login
             asked.send(answer(b"Connection: close", content=user))
             if wanted:

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.protocols.policies import TimeoutMixin
 from twisted.web.http import HTTPFactory
 
-from ghmirror_tw.web.client_channel import Channel
+from ghmirror_tw.web.client_channel import MirrorChannel
 from tests.unit.web.test_header_block_cache import Wire
 
 
@@ -28,7 +28,7 @@ class Theirs(TimeoutMixin):
         self.over.append(self.clock.seconds())
 
 
-class Ours(Channel):
+class Ours(MirrorChannel):
     """A connection whose time is noted to be over, and no more."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.web import client_response
+from ghmirror_tw.web import variant_maker
 from ghmirror_tw.web.variant_cache import Variant, VariantCache, VariantKey
 from tests.harness.home import Home, open_home
 
@@ -24,7 +24,7 @@ def name(number: int, *, gzip: bool = True) -> VariantKey:
 def test_a_form_is_found_by_what_it_is_made_of() -> None:
     """Another content, URL or coding is another form."""
     forms = VariantCache(100_000)
-    forms.keep(name(1), Variant(b"one", changed=True))
+    forms.store(name(1), Variant(b"one", changed=True))
     assert forms.get(name(1)) == Variant(b"one", changed=True)
     for other in (name(2), name(1, gzip=False), VariantKey("digest1", (), gzip=True)):
         assert forms.get(other) is None
@@ -32,23 +32,23 @@ def test_a_form_is_found_by_what_it_is_made_of() -> None:
 
 def test_what_is_sent_as_it_is_stored_is_not_kept_twice() -> None:
     """Only that it is."""
-    assert Variant(None, changed=False).sent(STORED) is STORED.packed
-    assert Variant(b"other", changed=True).sent(STORED) == b"other"
+    assert Variant(None, changed=False).content_of(STORED) is STORED.packed
+    assert Variant(b"other", changed=True).content_of(STORED) == b"other"
 
 
 def test_those_used_longest_ago_make_room() -> None:
     """There is never more than fits; what is too large for it is not kept at all."""
     forms = VariantCache(100_000)
     for number in range(30):
-        forms.keep(name(number), Variant(b"x" * 5000, changed=True))
+        forms.store(name(number), Variant(b"x" * 5000, changed=True))
         assert forms.get(name(0)) is not None
         assert forms.size <= forms.max_size
     gc.collect()  # a form that is being sent is found as well
     assert forms.get(name(1)) is None
     assert forms.get(name(29)) is not None
     before = forms.size
-    forms.keep(name(29), Variant(b"again", changed=True))
-    forms.keep(name(99), Variant(b"x" * 50_000, changed=True))
+    forms.store(name(29), Variant(b"again", changed=True))
+    forms.store(name(99), Variant(b"x" * 50_000, changed=True))
     gc.collect()
     assert forms.get(name(99)) is None
     assert forms.size == before
@@ -58,10 +58,10 @@ def test_one_content_has_a_few_forms() -> None:
     """So that clients with ever new names of hosts push out no forms of other content."""
     forms = VariantCache(1_000_000)
     for number in (1, 2):
-        forms.keep(name(number), Variant(b"kept", changed=True))
+        forms.store(name(number), Variant(b"kept", changed=True))
     for number in range(1_000):
         made = VariantKey("digest1", (b"http://host%d" % number, b""), gzip=True)
-        forms.keep(made, Variant(b"x" * 1_000, changed=True))
+        forms.store(made, Variant(b"x" * 1_000, changed=True))
         assert forms.get(made) is not None
         assert forms.get(name(1)) is not None
     assert forms.get(name(2)) is not None
@@ -71,7 +71,7 @@ def test_one_content_has_a_few_forms() -> None:
 def test_there_may_be_no_room() -> None:
     """Then nothing is kept."""
     forms = VariantCache(0)
-    forms.keep(name(1), Variant(None, changed=False))
+    forms.store(name(1), Variant(None, changed=False))
     gc.collect()  # a form that is being sent is found as well
     assert forms.get(name(1)) is None
 
@@ -91,7 +91,7 @@ class Views(TestCase):
             self.packed += 1
             return pack_it(content)
 
-        self.patch(client_response, "pack", packs)
+        self.patch(variant_maker, "compress", packs)
 
     async def get(self, **fields: str) -> Any:
         got = await self.home.get("/thing", token="alice-1", headers=fields)
