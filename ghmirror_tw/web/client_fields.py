@@ -44,13 +44,7 @@ def client_fields(  # noqa: PLR0913 - what the fields depend on
     """
     replaced = _REPLACED[response.storable, response.age_s is not None, anew]
     lines = [line for line in rewritten.lines if line[0] not in replaced]
-    lines += cache_status_fields(
-        response.outcome,
-        status=response.asked,
-        detail=response.detail,
-        collapsed=response.collapsed,
-        forward=response.forward,
-    )
+    lines += _cache_status(response)
     vary = (b"vary", _vary(rewritten.combined(b"vary")))
     if response.storable:
         lines.append((b"cache-control", b"private, no-cache"))
@@ -69,3 +63,13 @@ def client_fields(  # noqa: PLR0913 - what the fields depend on
         if coding is not None:
             lines.append((b"content-encoding", coding))
     return Fields.of(tuple(lines))
+
+
+def _cache_status(response: Response) -> tuple[tuple[bytes, bytes], ...]:
+    return cache_status_fields(
+        response.outcome,
+        status=response.asked,
+        detail=response.detail,
+        collapsed=response.collapsed,
+        forward=response.forward,
+    )

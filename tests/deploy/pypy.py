@@ -37,7 +37,7 @@ TESTS = (
     " tests/unit/http/test_response_parser.py tests/unit/redis tests/unit/redis_store"
     " --deselect=tests/rules/test_unknown.py"
     " --deselect=tests/unit/redis_store/test_redis_history.py"
-    " --deselect=tests/unit/web/test_budgets.py"
+    " --deselect=tests/unit/web/test_content_budgets.py"
 )
 
 _LEFT = shutil.ignore_patterns(".*", "node_modules", "__pycache__", "build", "*.egg-info")

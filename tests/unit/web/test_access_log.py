@@ -1,4 +1,4 @@
-"""A line for each request, and nothing in it that should not be."""
+"""The access log: one line for each request, without credentials."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def logged(access: Any = "all", **request: Any) -> list[dict[str, Any]]:
     return events
 
 
-def test_a_line_says_what_was_asked_and_what_came_of_it() -> None:
-    """As text, and as keys of their own for JSON."""
+def test_line_has_method_path_status_outcome_time_and_login() -> None:
+    """In the text, and as keys for JSON."""
     (event,) = logged()
     assert formatEvent(event) == "GET /user 200 shared 12.3 ms octocat"
     keys = ("method", "path", "status", "outcome", "milliseconds", "login")
@@ -57,16 +57,16 @@ def test_a_line_says_what_was_asked_and_what_came_of_it() -> None:
         ("/repos/o/r/actions/tokens/1", "/repos/o/r/actions/tokens/1"),
     ],
 )
-def test_secrets_in_paths_are_not_shown(prefix: str, path: str, shown: str | None) -> None:
-    """The codes of App manifests, and the tokens of OAuth Apps; all else is."""
+def test_secrets_in_paths_are_scrubbed(prefix: str, path: str, shown: str | None) -> None:
+    """The codes of App manifests, and the tokens of OAuth Apps."""
     found = shown_path(f"{prefix}{path}".encode())
     assert "0a1b2c" not in found
     if shown is not None:
         assert found.endswith(shown)
 
 
-def test_an_unknown_login_is_a_dash() -> None:
-    """So that a line always has as many words."""
+def test_unknown_login_is_a_dash() -> None:
+    """Each line has the same number of words."""
     assert formatEvent(logged(login=None)[0]).endswith(" ms -")
 
 
@@ -81,13 +81,13 @@ def test_an_unknown_login_is_a_dash() -> None:
         ("none", 502, "error", 0),
     ],
 )
-def test_which_requests_are_logged(access: str, status: int, outcome: str, lines: int) -> None:
+def test_option_selects_requests(access: str, status: int, outcome: str, lines: int) -> None:
     """All, those that failed, or none."""
     assert len(logged(access, status=status, outcome=outcome)) == lines
 
 
-def test_all_is_the_default() -> None:
-    """A new mirror shows what it does."""
+def test_default_is_all() -> None:
+    """A mirror logs all requests by default."""
     assert AccessLog().access == "all"
 
 
@@ -108,13 +108,13 @@ def test_all_is_the_default() -> None:
         (b"/x/Bearer%20abcdef/y", "/x/Bearer%20***"),
     ],
 )
-def test_paths_are_shown_safely(target: bytes, shown: str) -> None:
-    """No query, no userinfo, no credential, no control characters."""
+def test_shown_path_is_safe(target: bytes, shown: str) -> None:
+    """It has no query, userinfo, credential or control character."""
     assert shown_path(target) == shown
 
 
-def test_long_paths_are_cut() -> None:
-    """At 2 kB, however much longer they get by being escaped."""
+def test_long_path_is_cut() -> None:
+    """It is cut at 2 kB after escaping."""
     for target in (b"/" + b"a" * 3000, b"/" + b"\xff" * 2000, b"/" + b"a" * 1_000_000):
         assert len(shown_path(target)) == 2048
         assert shown_path(target).endswith("...")
@@ -122,14 +122,14 @@ def test_long_paths_are_cut() -> None:
 
 
 @given(st.binary())
-def test_a_path_is_always_visible_ascii(target: bytes) -> None:
-    """Whatever a client sends."""
+def test_shown_path_is_visible_ascii(target: bytes) -> None:
+    """Whatever the target is."""
     shown = shown_path(target)
     assert all("!" <= each <= "~" for each in shown)
 
 
-def test_methods_and_logins_are_escaped_too() -> None:
-    """A method is whatever the client says it is."""
+def test_methods_and_logins_are_escaped() -> None:
+    """A client can send any method."""
     (event,) = logged(method=b"GE\nT" + b"X" * 100, login="a\nb\u20ac")
     line = formatEvent(event)
     assert "\n" not in line

@@ -1,4 +1,4 @@
-"""The admin listener: for tools without content, and for the names that it is known by."""
+"""The admin listener: requests without content, for expected hosts."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Admin(TestCase):
         got = await home.ask("GET", path, port=home.admin_port, headers={"Host": host})
         return got.status
 
-    async def test_hosts(self) -> None:
-        """Addresses, localhost and what is configured, with any port; for health checks all."""
+    async def test_only_expected_hosts_get_pages(self) -> None:
+        """Addresses, localhost and configured hosts, with any port; all hosts for health checks."""
         for host in ("127.0.0.1", "10.1.2.3:8081", "[::1]:8081", "LOCALHOST:1", "Mirror.Example:2"):
             assert await self.status("/status.json", host) == 200, host
         for host in (
@@ -64,8 +64,8 @@ class Admin(TestCase):
         received = await self.raw(head + b"Connection: close\r\n\r\n")
         assert received.startswith(b"HTTP/1.1 421 ")
 
-    async def test_no_page_of_another_origin_may_read_them(self) -> None:
-        """Not by an address either: no response has a field of CORS, whatever it is."""
+    async def test_responses_have_no_cors_fields(self) -> None:
+        """So no page of another origin can read them."""
         asked = [("GET", path) for path in ("/", "/status.json", "/metrics", "/readyz", "/x")]
         for method, path in (*asked, ("HEAD", "/metrics"), ("OPTIONS", "/status.json")):
             got = await self.home.ask(
@@ -81,21 +81,21 @@ class Admin(TestCase):
             assert refused.startswith(b"HTTP/1.1 4")
             assert b"access-control-" not in refused.lower()
 
-    async def test_the_refusal_says_what_to_do(self) -> None:
-        """It names the option."""
+    async def test_refusal_names_the_option(self) -> None:
+        """The message names `admin_hosts`."""
         home = self.home
         got = await home.ask("GET", "/", port=home.admin_port, headers={"Host": "mirror"})
         assert "[server] admin_hosts" in got.json["message"]
         assert got.json["status"] == "421"
 
-    async def test_a_request_of_http_1_0_needs_no_host(self) -> None:
-        """No browser sends one."""
+    async def test_http_1_0_needs_no_host(self) -> None:
+        """Browsers do not send HTTP/1.0."""
         assert (await self.raw(b"GET /metrics HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.0 200 ")
         head = b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n"
         assert (await self.raw(head)).startswith(b"HTTP/1.1 421 ")
 
     async def test_content_is_refused_on_the_fields(self) -> None:
-        """Before any of it is sent, whatever it is."""
+        """Before any of it is received."""
         for line in (
             b"Content-Length: 60000000\r\nContent-Type: application/x-www-form-urlencoded",
             b"Content-Length: 1",
@@ -111,8 +111,8 @@ class Admin(TestCase):
         head = b"GET /healthz HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
         assert (await self.raw(head)).startswith(b"HTTP/1.0 200 ")
 
-    async def test_what_comes_with_the_fields_is_dropped(self) -> None:
-        """Content that is there already is neither parsed nor taken for a request."""
+    async def test_content_received_with_the_fields_is_dropped(self) -> None:
+        """It is neither parsed nor taken for a request."""
         content = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
         for sent in (
@@ -125,13 +125,13 @@ class Admin(TestCase):
             assert received.count(b"HTTP/1.1 ") == 1
 
     async def test_large_fields_are_refused(self) -> None:
-        """As they are where clients are served."""
+        """With the same limits as for clients."""
         line = b"X: " + b"x" * 20_000 + b"\r\n"
         received = await self.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + line)
         assert received.startswith(b"HTTP/1.1 431 ")
 
-    async def test_connections_are_few(self) -> None:
-        """Those idle for longest are closed for new ones."""
+    async def test_least_recently_used_connection_is_closed_at_the_limit(self) -> None:
+        """The listener accepts few connections."""
         first, _ = await self.connect()
         rest = [await self.connect() for _ in range(ADMIN_CONNECTIONS)]
         await until(lambda: first.ended.called)
@@ -142,10 +142,10 @@ class Admin(TestCase):
             transport.abortConnection()
 
     #: Idle connections are closed after a minute in any case.
-    test_connections_are_few.timeout = 30  # type: ignore[attr-defined]
+    test_least_recently_used_connection_is_closed_at_the_limit.timeout = 30  # type: ignore[attr-defined]
 
-    async def test_a_page_that_fails(self) -> None:
-        """It is a 500, and the log says why."""
+    async def test_failing_page_is_a_500(self) -> None:
+        """The log has the reason."""
 
         def fail() -> dict[str, Any]:
             raise RuntimeError("no figures")

@@ -1,4 +1,4 @@
-"""Content converted in steps is the same as content converted whole."""
+"""Content converted in steps equals content converted as a whole."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CONTENTS = st.lists(
 
 
 @given(CONTENTS, st.booleans(), st.booleans(), st.booleans())
-def test_steps(content: bytes, packed: bool, rewrites: bool, packs: bool) -> None:
-    """Whatever a conversion has to do."""
+def test_steps_equal_the_whole(content: bytes, packed: bool, rewrites: bool, packs: bool) -> None:
+    """For each combination of unpacking, rewriting and packing."""
     conversion = Conversion(
         GzipDecompressor() if packed else None,
         (REWRITER.stream(BASE),) if rewrites else (),
@@ -42,7 +42,7 @@ def test_steps(content: bytes, packed: bool, rewrites: bool, packs: bool) -> Non
 
 
 @given(CONTENTS)
-def test_changes(content: bytes) -> None:
-    """Rewriting changes content if there is a URL in it, wherever that is."""
+def test_changes_detects_urls(content: bytes) -> None:
+    """Wherever in the content they are."""
     assert changes(compress(content), (REWRITER.stream(BASE),)) is (API in content)
     assert not changes(compress(content), (REWRITER.stream(BaseUrls(API, b"")),))

@@ -1,4 +1,4 @@
-"""Field lines that are parsed once: nobody sees another request than Twisted's parser would."""
+"""The header-block cache: requests are the same as those of Twisted's parser."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Wire(StringTransport):
 
 @define(eq=False)
 class Audience:
-    """Takes requests, notes what they are, and answers them when it is told to."""
+    """Records requests, and responds to them on demand."""
 
     seen: list[Seen] = field(factory=list)
     waiting: list[Any] = field(factory=list)
@@ -101,7 +101,7 @@ class Audience:
 
 
 class Plain(Request):
-    """A request as Twisted makes it."""
+    """Twisted's own request."""
 
     audience: Audience
 
@@ -111,7 +111,7 @@ class Plain(Request):
 
 
 def ours(audience: Audience) -> tuple[MirrorChannel, Wire]:
-    """Return the mirror's own connection."""
+    """Return a channel of the mirror's."""
     clock = Clock()
     site = MirrorSite(audience, MirrorRequest, clock)
     channel = cast(MirrorChannel, site.buildProtocol(HOST))
@@ -121,7 +121,7 @@ def ours(audience: Audience) -> tuple[MirrorChannel, Wire]:
 
 
 class Plainly(HTTPChannel):
-    """Twisted's, but that members of `Connection` end one, not words (RFC 9110, section 7.6.1)."""
+    """Twisted's channel with members of `Connection` compared, not words (RFC 9110, 7.6.1)."""
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Tell whether there may be another request, by the members of the list."""
@@ -129,7 +129,7 @@ class Plainly(HTTPChannel):
 
 
 def twisted(audience: Audience) -> tuple[HTTPChannel, Wire]:
-    """Return one of Twisted's."""
+    """Return a channel of Twisted's."""
     factory = HTTPFactory(reactor=cast(IReactorTime, Clock()))
     factory.protocol = Plainly  # type: ignore[assignment]
     factory.log = lambda _: None  # type: ignore[assignment, method-assign]
@@ -141,7 +141,7 @@ def twisted(audience: Audience) -> tuple[HTTPChannel, Wire]:
 
 
 def played(make: Any, pieces: Iterable[bytes], *, at_once: bool = False) -> tuple[list[Seen], Wire]:
-    """Return what is seen of what comes in *pieces*."""
+    """Return the requests in *pieces*."""
     audience = Audience(at_once=at_once)
     channel, wire = make(audience)
     for piece in pieces:
@@ -190,7 +190,7 @@ contents = st.sampled_from((b"", b"", b"", b"abc", b"3\r\nabc\r\n0\r\n\r\n", b"\
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[bytes]:
-    """Make what a client sends, in pieces: often a request each, often with the same fields."""
+    """Draw the pieces that a client sends: often one request each, often with equal fields."""
     kinds = draw(st.lists(usual | blocks, min_size=1, max_size=2))
     requests = draw(
         st.lists(
@@ -227,8 +227,8 @@ def conversations(draw: st.DrawFn) -> list[bytes]:
 @example([b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"] * 3)
 @example([b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"] * 2)
 @example([b"GET /a HTTP/1.1\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\n\r\n"] * 3)
-def test_as_twisted_sees_it(pieces: list[bytes]) -> None:
-    """Each request is the one that Twisted's own channel sees, or is refused with all behind it."""
+def test_requests_equal_those_of_twisted(pieces: list[bytes]) -> None:
+    """Or they are refused, with all behind them."""
     for at_once in (False, True):
         seen, wire = played(ours, pieces, at_once=at_once)
         expected, _ = played(twisted, pieces, at_once=at_once)
@@ -237,8 +237,8 @@ def test_as_twisted_sees_it(pieces: list[bytes]) -> None:
 
 
 @given(st.sampled_from(FRONTS), usual | blocks)
-def test_wherever_it_is_cut(front: bytes, block: bytes) -> None:
-    """A request that comes in two pieces is the same as one that comes at once, and then again."""
+def test_cut_request_is_parsed_alike(front: bytes, block: bytes) -> None:
+    """In two pieces, at once, and again."""
     request = front + b"\r\n" + block
     first = b"GET /first HTTP/1.1\r\n" + block
     whole, wire = played(ours, [first, request])
@@ -247,8 +247,8 @@ def test_wherever_it_is_cut(front: bytes, block: bytes) -> None:
         assert (seen, other.value()) == (whole, wire.value())
 
 
-def test_an_empty_line_between() -> None:
-    """One is taken before each request (RFC 9112, section 2.2), whatever there was before."""
+def test_one_empty_line_precedes_a_request() -> None:
+    """RFC 9112, section 2.2."""
     request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
     for pieces in (
         [request, request + b"\r\n", request, b"\r\n" + request],
@@ -260,8 +260,8 @@ def test_an_empty_line_between() -> None:
             assert not wire.ended
 
 
-def test_it_is_used() -> None:
-    """The same field lines are parsed once for a connection, and are the same object then."""
+def test_equal_blocks_are_parsed_once() -> None:
+    """The fields are the same object then."""
     block = b"Host: a\r\nConnection: keep-alive\r\n\r\n"
     audience = Audience()
     channel, _ = ours(audience)
@@ -280,8 +280,8 @@ def test_it_is_used() -> None:
     assert channel.cached_block is None
 
 
-def test_what_is_large_is_not_kept() -> None:
-    """What a connection holds while it is idle is bounded."""
+def test_large_block_is_not_cached() -> None:
+    """The memory of idle connections is bounded."""
     for size, keeps in ((LONGEST_BYTES - 20, True), (LONGEST_BYTES, False)):
         audience = Audience(at_once=True)
         channel, _ = ours(audience)
@@ -290,8 +290,8 @@ def test_what_is_large_is_not_kept() -> None:
         channel.connectionLost(Failure(ConnectionDone()))
 
 
-def test_a_front() -> None:
-    """Only what is a whole request, and not too long, has a front."""
+def test_lone_request() -> None:
+    """Only a whole request of limited length is one."""
     whole = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
     front = LoneRequest.parse(whole, len(whole))
     assert front is not None
@@ -310,8 +310,8 @@ def test_a_front() -> None:
 
 
 @given(usual | blocks, st.sampled_from(FRONTS), usual | blocks, st.integers(0, 60))
-def test_what_is_heard_again(known: bytes, line: bytes, block: bytes, over: int) -> None:
-    """A request is one that was heard before if its front says so, and is the same one."""
+def test_match_agrees_with_lone_request(known: bytes, line: bytes, block: bytes, over: int) -> None:
+    """A cached block matches exactly if the parsed request has it."""
     first = LoneRequest.parse(b"GET / HTTP/1.1\r\n" + known, 1 << 20)
     heard = None if first is None else CachedHeaderBlock.of(first, Headers(), Fields())
     if heard is None:

@@ -1,4 +1,4 @@
-"""The pages for those who run the mirror."""
+"""Health checks and pages of the admin listener."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PARTS = ("/", "/page.css", "/page.js", "/page.svg", "/status.json")
 
 
 class ReadinessTests(TestCase):
-    """When requests should be sent here."""
+    """Readiness."""
 
-    def test_from_listening_and_restored_until_stopping(self) -> None:
-        """Each step on the way has a reason of its own."""
+    def test_reason_of_each_state(self) -> None:
+        """From the start until the shutdown."""
         readiness = Readiness()
         told = [(readiness.ready, readiness.reason)]
         for step in ("listening", "restored", "stopping"):
@@ -35,8 +35,8 @@ class ReadinessTests(TestCase):
             (False, "stopping"),
         ]
 
-    def test_answers_for_the_main_listener(self) -> None:
-        """Two paths are answered here; all else is for GitHub."""
+    def test_main_listener_has_two_pages(self) -> None:
+        """All other paths are forwarded."""
         healthy = page_of(b"/healthz", Readiness())
         ready = page_of(b"/readyz", READY)
         unready = page_of(b"/readyz", Readiness())
@@ -51,7 +51,7 @@ class ReadinessTests(TestCase):
 
 
 class PageTests(TestCase):
-    """What the resources answer."""
+    """Responses of the resources."""
 
     def setUp(self) -> None:
         self.metrics = Metrics(lambda: 0.0)
@@ -66,19 +66,19 @@ class PageTests(TestCase):
         response = self.successResultOf(client.request(method, f"http://x{path}", **more))
         return response, self.successResultOf(client.content(response))
 
-    def test_they_are_resources(self) -> None:
+    def test_pages_are_resources(self) -> None:
         """Twisted can serve them."""
         verifyObject(IResource, self.admin)
         verifyObject(IResource, Health(self.readiness))
 
-    def test_health(self) -> None:
-        """While the process serves, it is well."""
+    def test_healthz_is_ok(self) -> None:
+        """While the process serves."""
         response, content = self.ask("/healthz?verbose=1")
         assert (response.code, content) == (200, b"ok\n")
         assert response.headers.getRawHeaders("Cache-Control") == ["no-store"]
 
-    def test_readiness_is_that_of_the_moment(self) -> None:
-        """The answer changes with the state, not with a restart."""
+    def test_readyz_follows_the_state(self) -> None:
+        """Without a restart."""
         assert self.ask("/readyz")[0].code == 503
         self.readiness.restored = True
         assert self.ask("/readyz")[0].code == 200
@@ -87,7 +87,7 @@ class PageTests(TestCase):
         assert (response.code, content) == (503, b"stopping\n")
 
     def test_metrics(self) -> None:
-        """A scrape gets all metrics, and nobody stores them."""
+        """A scrape gets all metrics, which must not be stored."""
         self.metrics.collapsed()
         response, content = self.ask("/metrics")
         assert response.code == 200
@@ -97,45 +97,45 @@ class PageTests(TestCase):
             "text/plain; version=0.0.4; charset=utf-8"
         ]
 
-    def test_metrics_for_who_prefers_open_metrics(self) -> None:
-        """The `Accept` field decides on the format."""
+    def test_metrics_in_the_open_metrics_format(self) -> None:
+        """`Accept` selects the format."""
         accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
         response, content = self.ask("/metrics", headers=accept)
         assert "application/openmetrics-text" in response.headers.getRawHeaders("Content-Type")[0]
         assert content.endswith(b"# EOF\n")
 
-    def test_head_gets_the_fields_alone(self) -> None:
-        """Of each page there is."""
+    def test_head_gets_the_fields(self) -> None:
+        """Of each page."""
         for path in ("/metrics", "/healthz", "/readyz", "/nothing", *PARTS):
             expected, _ = self.ask(path)
             response, content = self.ask(path, "HEAD")
             assert (response.code, content) == (expected.code, b"")
 
     def test_other_methods_are_not_allowed(self) -> None:
-        """Who tries is told which are."""
+        """`Allow` lists the methods."""
         for path in ("/metrics", "/healthz", "/readyz", *PARTS):
             for method in ("POST", "DELETE", "OPTIONS"):
                 response, _ = self.ask(path, method)
                 assert response.code == 405
                 assert response.headers.getRawHeaders("Allow") == ["GET, HEAD"]
 
-    def test_the_page_links_to_the_rest(self) -> None:
-        """Someone with a browser finds the way, with or without scripts."""
+    def test_page_links_to_all_pages(self) -> None:
+        """With or without scripts."""
         response, content = self.ask("/")
         assert response.code == 200
         assert response.headers.getRawHeaders("Content-Type") == ["text/html; charset=utf-8"]
         for path in (b"/metrics", b"/healthz", b"/readyz", b"/status.json"):
             assert b'href="%s"' % path in content
 
-    def test_the_figures_are_json(self) -> None:
+    def test_figures_are_json(self) -> None:
         """For the page, and for scripts."""
         response, content = self.ask("/status.json?now")
         assert response.code == 200
         assert response.headers.getRawHeaders("Content-Type") == ["application/json; charset=utf-8"]
         assert json.loads(content) == {"version": "1"}
 
-    def test_a_browser_may_do_next_to_nothing_with_them(self) -> None:
-        """The page and its parts run no script from elsewhere, and nobody frames or embeds them."""
+    def test_content_security_policy(self) -> None:
+        """No foreign scripts, no frames, no embedding."""
         for path in PARTS:
             response, content = self.ask(path)
             assert response.code == 200
@@ -152,14 +152,14 @@ class PageTests(TestCase):
             assert "unsafe" not in policy
 
     def test_other_paths_are_not_found(self) -> None:
-        """In JSON like GitHub's, whatever the method."""
+        """In JSON like GitHub's, for any method."""
         for method in ("GET", "POST"):
             response, content = self.ask("/metrics/x", method)
             assert response.code == 404
             assert json.loads(content)["message"] == "Not Found"
 
-    def test_health_alone_has_no_metrics(self) -> None:
-        """What only the admin listener may show stays there."""
+    def test_health_resource_has_no_metrics(self) -> None:
+        """Only the admin listener shows them."""
         health = Health(READY)
         for path in ("/metrics", *PARTS):
             assert self.ask(path, resource=health)[0].code == 404

@@ -1,4 +1,4 @@
-"""Content in the forms in which it is sent, kept for who asks the same way."""
+"""The cache of variants."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def name(number: int, *, gzip: bool = True) -> VariantKey:
     return VariantKey(f"digest{number}", (b"http://mirror", b""), gzip)
 
 
-def test_a_form_is_found_by_what_it_is_made_of() -> None:
-    """Another content, URL or coding is another form."""
+def test_key_has_content_rewriting_and_coding() -> None:
+    """Each difference is another variant."""
     forms = VariantCache(100_000)
     forms.store(name(1), Variant(b"one", changed=True))
     assert forms.get(name(1)) == Variant(b"one", changed=True)
@@ -30,14 +30,14 @@ def test_a_form_is_found_by_what_it_is_made_of() -> None:
         assert forms.get(other) is None
 
 
-def test_what_is_sent_as_it_is_stored_is_not_kept_twice() -> None:
-    """Only that it is."""
+def test_unchanged_content_is_not_duplicated() -> None:
+    """The variant refers to the stored content."""
     assert Variant(None, changed=False).content_of(STORED) is STORED.packed
     assert Variant(b"other", changed=True).content_of(STORED) == b"other"
 
 
-def test_those_used_longest_ago_make_room() -> None:
-    """There is never more than fits; what is too large for it is not kept at all."""
+def test_least_recently_used_are_evicted() -> None:
+    """A variant that is too large is not cached."""
     forms = VariantCache(100_000)
     for number in range(30):
         forms.store(name(number), Variant(b"x" * 5000, changed=True))
@@ -54,8 +54,8 @@ def test_those_used_longest_ago_make_room() -> None:
     assert forms.size == before
 
 
-def test_one_content_has_a_few_forms() -> None:
-    """So that clients with ever new names of hosts push out no forms of other content."""
+def test_variants_of_one_content_are_limited() -> None:
+    """New hosts evict no variants of other content."""
     forms = VariantCache(1_000_000)
     for number in (1, 2):
         forms.store(name(number), Variant(b"kept", changed=True))
@@ -68,8 +68,8 @@ def test_one_content_has_a_few_forms() -> None:
     assert forms.size < 20_000
 
 
-def test_there_may_be_no_room() -> None:
-    """Then nothing is kept."""
+def test_cache_of_size_zero() -> None:
+    """Nothing is cached."""
     forms = VariantCache(0)
     forms.store(name(1), Variant(None, changed=False))
     gc.collect()  # a form that is being sent is found as well
@@ -77,7 +77,7 @@ def test_there_may_be_no_room() -> None:
 
 
 class Views(TestCase):
-    """A mirror whose clients know it by different names."""
+    """A mirror with clients that use different hosts."""
 
     home: Home
 
@@ -97,8 +97,8 @@ class Views(TestCase):
         got = await self.home.get("/thing", token="alice-1", headers=fields)
         return got.json
 
-    async def test_each_gets_its_own_view(self) -> None:
-        """A form is made once for all who ask alike, and anew when the content changes."""
+    async def test_each_host_gets_its_own_variant(self) -> None:
+        """It is made once, and anew when the content changes."""
         for made, number in ((2, 1), (4, 2)):
             url = f"{self.github.api_url}/{number}"
             self.github.put("/thing", {"url": url})
@@ -109,8 +109,8 @@ class Views(TestCase):
                     assert await self.get(**{"Host": host, "Accept-Encoding": "gzip"}) == view
             assert self.packed == made
 
-    async def test_what_needs_no_change_is_sent_as_it_is_stored(self) -> None:
-        """With GitHub's own tag as it was, again and again."""
+    async def test_unchanged_content_is_sent_as_stored(self) -> None:
+        """With GitHub's own tag."""
         self.github.put("/thing", {"a": 1})
         for _ in range(3):
             got = await self.home.get(

@@ -1,6 +1,6 @@
-"""Clients that misbehave: each costs little and for a bounded time, and nobody else anything.
+"""Misbehaving clients: each costs little, for a bounded time, and does not affect others.
 
-The time of the clients' connections is a clock of the test's own, so nothing here waits for it.
+The time of client connections is a `Clock`, so no test waits for it.
 """
 
 # ruff: noqa: B023 - each condition is awaited in the turn of the loop that made it
@@ -72,7 +72,7 @@ class Context:
 
 
 class Wire:
-    """A client's end of a connection, without anything that reads by itself."""
+    """The client's end of a connection; it reads only on demand."""
 
     def __init__(self, port: int, *, small: bool = False) -> None:
         self.socket = socket.socket()
@@ -113,7 +113,7 @@ class Wire:
 
 
 class Misbehaving(TestCase):
-    """One mirror, whose time for clients only passes when a test says so."""
+    """A mirror whose time for clients is a `Clock`."""
 
     home: Home
 
@@ -146,7 +146,7 @@ class Misbehaving(TestCase):
         return wire, channel
 
     async def well(self) -> None:
-        """Prove that a client that behaves is served."""
+        """Prove that a well-behaved client is served."""
         got = await self.home.get("/thing", token="bob-1")
         assert (got.status, got.json) == (200, {"a": 1})
 
@@ -163,8 +163,8 @@ class Misbehaving(TestCase):
 
     # Slow to send.
 
-    async def test_fields_that_trickle(self) -> None:
-        """A byte now and then buys no time: 408 when the time for all fields is over."""
+    async def test_trickling_fields_get_a_408(self) -> None:
+        """A byte now and then does not restart the timeout."""
         wire, channel = await self.connected()
         for count, byte in enumerate(get(b"/thing")[:20]):
             await wire.send(bytes([byte]))
@@ -185,8 +185,8 @@ class Misbehaving(TestCase):
         """Return how many bytes of the first line a channel has got."""
         return len(channel._buffer) + (20 if hasattr(channel, "_command") else 0)
 
-    async def test_a_first_byte_just_before_the_end(self) -> None:
-        """A connection that was kept has all of the time from the first byte of its request."""
+    async def test_first_byte_restarts_the_timeout(self) -> None:
+        """A kept connection has the whole timeout from the first byte of a request."""
         wire, channel = await self.connected()
         self.clock.advance(CLIENT_TIMEOUT_S - 1)
         await wire.send(b"GET /thing HT")
@@ -196,8 +196,8 @@ class Misbehaving(TestCase):
         assert (await wire.ended()).startswith(b"HTTP/1.1 200 ")
         await self.nothing_left()
 
-    async def test_content_that_stalls_or_trickles(self) -> None:
-        """Content has time as long as there is enough of it; else 408, and GitHub hears nothing."""
+    async def test_trickling_content_gets_a_408(self) -> None:
+        """GitHub receives no request."""
         wire, channel = await self.connected()
         await wire.send(post(b"Content-Length: 100000\r\n"))
         await until(lambda: not channel.line_mode)
@@ -212,8 +212,8 @@ class Misbehaving(TestCase):
         self.clock.advance(CLOSE_TIMEOUT_S)
         await self.nothing_left()
 
-    async def test_slow_but_honest_content(self) -> None:
-        """Content that comes at the least pace reaches GitHub, however long it takes."""
+    async def test_slow_content_is_forwarded(self) -> None:
+        """At the least pace, however long it takes."""
         self.home.github.put_list("/things", [])
         wire, channel = await self.connected()
         content = b'{"a": "' + b"x" * (5 * PIECE_BYTES) + b'"}'
@@ -239,10 +239,8 @@ class Misbehaving(TestCase):
         self.home.github.put("/rewritten", items)
         return noise
 
-    async def test_answers_that_nobody_reads(self) -> None:
-        """Stored, rewritten, coded, streamed: who takes nothing is cut off in time, and GitHub's
-        connection is free.
-        """
+    async def test_unread_response_is_aborted(self) -> None:
+        """Stored, rewritten, coded or streamed; the connection to GitHub is released."""
         self.put_large()
         for target, more in (
             (b"/large", b""),
@@ -262,8 +260,8 @@ class Misbehaving(TestCase):
             await self.nothing_left()
             assert len(self.home.github._connections) <= 2
 
-    async def test_a_small_answer_that_nobody_reads(self) -> None:
-        """An answer that the buffers take leaves a connection that is idle, and closed as such."""
+    async def test_small_unread_response_leaves_an_idle_connection(self) -> None:
+        """It is closed by the idle timeout."""
         wire, channel = await self.connected()
         await wire.send(get(b"/thing"))
         await until(lambda: channel.idle and bool(self.home.github.asked("/thing")))
@@ -272,8 +270,8 @@ class Misbehaving(TestCase):
         await until(lambda: not self.home.site.channels)
         await self.nothing_left()
 
-    async def test_slow_but_honest_readers(self) -> None:
-        """Who goes on taking gets all of a large answer, though it takes many times the limit."""
+    async def test_slow_reader_gets_a_whole_response(self) -> None:
+        """Though it takes many times the timeout."""
         noise = self.put_large()
         wire, channel = await self.connected(small=True)
         await wire.send(get(b"/large", b"Connection: close\r\n"))
@@ -291,8 +289,8 @@ class Misbehaving(TestCase):
         await self.nothing_left()
 
     @skipUnless(TRACES, "PyPy does not tell what is allocated")
-    async def test_what_slow_readers_take(self) -> None:
-        """Twenty that don't read a stored answer of 3 MB take less than one more copy of it."""
+    async def test_memory_of_slow_readers(self) -> None:
+        """Twenty that do not read 3 MB of stored content take less than one more copy of it."""
         self.put_large()
         await self.home.get("/large", token="alice-1", headers={"Accept-Encoding": "gzip"})
         tracemalloc.start()
@@ -310,8 +308,8 @@ class Misbehaving(TestCase):
         self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
-    async def test_streams_that_nobody_reads_give_way(self) -> None:
-        """Where they hold all of GitHub's connections, the next question gets one of them."""
+    async def test_unread_streams_release_connections_to_github(self) -> None:
+        """When they hold all of them, the next request gets one."""
         self.home = await self.open(github={"max_connections": 2})
         held = []
         for _ in range(2):
@@ -326,8 +324,8 @@ class Misbehaving(TestCase):
         self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
-    async def test_streams_that_nobody_reads_of_one_credential(self) -> None:
-        """They give way to its other requests: many clients may share it, or have none."""
+    async def test_unread_streams_release_slots_of_their_credential(self) -> None:
+        """Many clients may share a credential, or have none."""
         self.home = await self.open(github={"max_in_flight_per_credential": 2})
         for _ in range(2):
             wire, channel = await self.connected(small=True)
@@ -341,8 +339,8 @@ class Misbehaving(TestCase):
 
     # Gone in the middle.
 
-    async def test_gone_before_the_request_was_there(self) -> None:
-        """Gone between fields or in content: it is forgotten, and never was a request."""
+    async def test_disconnect_before_the_request_is_complete(self) -> None:
+        """It is never a request."""
         for sent in (b"GET /th", get(b"/thing")[:-2], post(b"Content-Length: 9\r\n") + b"x"):
             wire, channel = await self.connected()
             await wire.send(sent)
@@ -352,8 +350,8 @@ class Misbehaving(TestCase):
         assert not self.home.github.asked()
         await self.well()
 
-    async def test_gone_while_others_wait_for_the_same(self) -> None:
-        """Who asked first takes nothing along; when all are gone, GitHub's connection is closed."""
+    async def test_disconnect_while_others_wait_for_the_same_flight(self) -> None:
+        """The flight goes on until the last client has disconnected."""
         barrier = self.home.github.hold("/thing")
         wires = [self.wire() for _ in range(3)]
         for wire in wires:
@@ -384,8 +382,8 @@ class Misbehaving(TestCase):
         barrier.open()
         await self.well()
 
-    async def test_gone_while_streaming(self) -> None:
-        """What GitHub still sends is not taken any more."""
+    async def test_disconnect_while_streaming(self) -> None:
+        """The rest is not received from GitHub."""
         for target in (b"/_stream/30000000", b"/large", b"/rewritten"):
             self.put_large()
             wire, channel = await self.connected(small=True)
@@ -395,8 +393,8 @@ class Misbehaving(TestCase):
             await self.nothing_left()
             await self.well()
 
-    async def test_half_closed(self) -> None:
-        """Who says that nothing more comes counts as gone, and costs nothing from then on."""
+    async def test_half_close_counts_as_a_disconnect(self) -> None:
+        """It costs nothing from then on."""
         barrier = self.home.github.hold("/thing")
         for sent in (b"", b"GET /", get(b"/thing")):
             wire, _ = await self.connected()
@@ -411,10 +409,8 @@ class Misbehaving(TestCase):
 
     # Many requests at once.
 
-    async def test_pipelined_and_not_read(self) -> None:
-        """Of many requests none is answered before the answers to earlier ones are taken; then
-        all are, in their order.
-        """
+    async def test_pipelined_requests_wait_for_the_client_to_read(self) -> None:
+        """Then all get responses in order."""
         noise = self.put_large()
         wire, channel = await self.connected(small=True)
         await wire.send(get(b"/large") * 5 + get(b"/thing", b"Connection: close\r\n"))
@@ -428,8 +424,8 @@ class Misbehaving(TestCase):
         assert got.endswith(b'{"a":1}')
         await self.nothing_left()
 
-    async def test_small_answers_pipelined_and_not_read(self) -> None:
-        """Thousands of requests get no further than the buffers, until what is there is read."""
+    async def test_pipelined_small_responses_are_bounded(self) -> None:
+        """Thousands of requests get no further than the buffers."""
         wire, channel = await self.connected(small=True)
         one = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
         sent, count = memoryview(one * 60_000), 0
@@ -452,8 +448,8 @@ class Misbehaving(TestCase):
         await until(lambda: channel not in self.home.site.channels)
         await self.nothing_left()
 
-    async def test_sending_on_while_not_reading(self) -> None:
-        """What comes behind a request is left to the client's own buffers beyond a little."""
+    async def test_pipelined_input_is_bounded(self) -> None:
+        """The rest stays in the buffers of the client."""
         wire, channel = await self.connected(small=True)
         await wire.send(get(b"/_stream/30000000"))
         await full(channel)
@@ -486,8 +482,8 @@ class Misbehaving(TestCase):
         self.clock.advance(CLOSE_TIMEOUT_S)
         return bytes(wire.received), sent
 
-    async def test_chunk_extensions_and_trailers(self) -> None:
-        """Neither enormous ones, nor many, nor many trailers are taken for long: 400."""
+    async def test_chunk_extensions_and_trailers_are_bounded(self) -> None:
+        """Beyond the bounds the client gets a 400."""
         trailer = iter([b"0\r\n"])
         for pieces in (
             lambda: b"1;" + b"x" * 5000,
@@ -502,10 +498,8 @@ class Misbehaving(TestCase):
             await self.well()
 
     @skipUnless(TRACES, "PyPy does not tell what is allocated")
-    async def test_many_small_chunks(self) -> None:
-        """Content in chunks of one byte is content: it reaches GitHub as it is, and in memory it
-        is not more than its bytes.
-        """
+    async def test_small_chunks_are_joined(self) -> None:
+        """They reach GitHub, and take no more memory than their bytes."""
         home = self.home
         home.github.put_list("/things", [])
         wire, _ = await self.connected()
@@ -523,8 +517,8 @@ class Misbehaving(TestCase):
 
     # Many connections.
 
-    async def test_more_connections_than_there_may_be(self) -> None:
-        """The one idle for longest is closed for a new one; one that waits for GitHub never is."""
+    async def test_least_recently_used_idle_connection_is_closed(self) -> None:
+        """A connection that waits for GitHub is not."""
         self.home.site.most_connections = 5
         barrier = self.home.github.hold("/nowhere")
         waiting, _ = await self.connected()
@@ -545,8 +539,8 @@ class Misbehaving(TestCase):
         self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
-    async def test_none_can_be_spared(self) -> None:
-        """Where a request is answered on each, a new connection is for health checks alone."""
+    async def test_reserved_connections_serve_health_checks(self) -> None:
+        """While all others have a request under way."""
         self.home.site.most_connections = 1
         barrier = self.home.github.hold("/thing")
         first, _ = await self.connected()
@@ -567,8 +561,8 @@ class Misbehaving(TestCase):
         assert (await later.ended()).startswith(b"HTTP/1.1 200 ")
         await self.nothing_left()
 
-    async def test_connections_beyond_the_reserve(self) -> None:
-        """The reserve is bounded, too: the first one that has not sent a request is closed."""
+    async def test_reserved_connections_are_bounded(self) -> None:
+        """The first one without a request is closed."""
         self.home.site.most_connections = 1
         barrier = self.home.github.hold("/thing")
         first, _ = await self.connected()
@@ -585,8 +579,8 @@ class Misbehaving(TestCase):
         self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()
 
-    async def test_an_answer_that_waits_for_the_end_of_the_turn(self) -> None:
-        """Its connection is not closed for another one meanwhile."""
+    async def test_connection_with_a_queued_response_is_not_idle(self) -> None:
+        """It is not closed for another one."""
         site = self.home.site
         waiting, channel = await self.connected()
         idle, other = await self.connected()
@@ -598,8 +592,8 @@ class Misbehaving(TestCase):
         assert not idle.read()
         assert list(site.channels) == [channel, other]
 
-    async def test_thousands_of_idle_connections(self) -> None:
-        """Two thousand of them take less than 32 kB each from a real mirror, and it serves on."""
+    async def test_memory_of_idle_connections(self) -> None:
+        """Two thousand take less than 32 kB each from a real mirror."""
         github = self.home.github
         mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})
         port = int(mirror.url.rpartition(":")[2])
@@ -638,8 +632,8 @@ class Misbehaving(TestCase):
         self.addCleanup(port.stopListening)
         return port.getHost().port, trust_root(authority.pem)
 
-    async def test_tls_that_is_never_finished(self) -> None:
-        """A handshake is no request: who doesn't end it is gone when the time is over."""
+    async def test_incomplete_tls_handshake_is_closed(self) -> None:
+        """It has the timeout of a request."""
         port, _ = self.secure()
         hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(32)
         for sent in (b"", hello[:3], hello):
@@ -653,8 +647,8 @@ class Misbehaving(TestCase):
             await wire.ended()
             await self.nothing_left()
 
-    async def test_what_is_refused_over_tls(self) -> None:
-        """The refusal can be read, and a client that doesn't close holds nothing."""
+    async def test_refusal_over_tls_is_readable(self) -> None:
+        """A client that does not close holds nothing."""
         port, trust = self.secure()
         endpoint = wrapClientTLS(
             optionsForClientTLS("127.0.0.1", trustRoot=trust),

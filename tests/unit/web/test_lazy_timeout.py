@@ -1,4 +1,4 @@
-"""The timer of a client's connection ends its time when Twisted's would, and is one."""
+"""`LazyTimeoutMixin` expires when Twisted's timeout would, with one delayed call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.web.test_header_block_cache import Wire
 
 
 class Theirs(TimeoutMixin):
-    """Twisted's own timer."""
+    """Twisted's own timeout."""
 
     def __init__(self, clock: Clock) -> None:
         self.callLater = clock.callLater  # type: ignore[method-assign,assignment]
@@ -29,7 +29,7 @@ class Theirs(TimeoutMixin):
 
 
 class Ours(MirrorChannel):
-    """A connection whose time is noted to be over, and no more."""
+    """A channel that records expirations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,8 +57,8 @@ SECONDS = st.integers(0, 7)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["give", "free", "again", "wait"]), SECONDS)))
-def test_the_same_as_twisted(steps: list[tuple[str, int]]) -> None:
-    """Whatever is done to it, it is over at the same times; and nothing stays behind."""
+def test_expires_when_twisted_does(steps: list[tuple[str, int]]) -> None:
+    """After any sequence of calls; no delayed call is left."""
     clock, their_clock = Clock(), Clock()
     theirs, ours = Theirs(their_clock), Site(clock).buildProtocol(None)
     assert isinstance(ours, Ours)

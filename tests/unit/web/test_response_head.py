@@ -1,4 +1,4 @@
-"""What the heads of all responses have in common, however they come about."""
+"""Heads of responses."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ SPELLINGS = (
 )
 
 
-def test_names_are_spelled_as_github_spells_them() -> None:
-    """GitHub may have sent them in lower case, or a proxy before it in another spelling."""
+def test_names_have_the_spelling_of_github() -> None:
+    """Whatever spelling was received."""
     for given in (str.lower, str.upper, str.title):
         lines = [(given(name).encode(), b"x") for name in SPELLINGS if "Access" not in name]
         head = (head_of(b"HTTP/1.1", 200, lines) or b"").decode()
@@ -70,19 +70,19 @@ def test_names_are_spelled_as_github_spells_them() -> None:
         (599, b"HTTP/1.1 599 Unknown Status"),
     ],
 )
-def test_the_reason_phrase(status: int, first: bytes) -> None:
-    """That of the standard, and GitHub's where it has another."""
+def test_reason_phrase(status: int, first: bytes) -> None:
+    """That of RFC 9110, or GitHub's."""
     assert (head_of(b"HTTP/1.1", status, []) or b"").split(b"\r\n")[0] == first
 
 
-def test_a_value_with_an_end_of_line_makes_no_head() -> None:
-    """It would be a line of its own."""
+def test_value_with_a_line_break_is_rejected() -> None:
+    """It would inject a field."""
     for value in (b"a\r\nb: c", b"a\nb", b"a\rb"):
         assert head_of(b"HTTP/1.1", 200, [(b"x", value)]) is None
 
 
 class Heads(TestCase):
-    """As they go over the wire."""
+    """Heads on real connections."""
 
     home: Home
 
@@ -140,8 +140,8 @@ class Heads(TestCase):
         heads["error"] = await self.head("GET", "/other", alice)
         return heads
 
-    async def test_every_response_may_be_read_by_browsers(self) -> None:
-        """GitHub's, the mirror's own, fresh, stale, streamed, and of what is no request."""
+    async def test_every_response_has_cors_fields(self) -> None:
+        """GitHub's, the mirror's own, fresh, stale, streamed, and errors of the parser."""
         heads = await self.heads()
         assert " 200 " in heads["stale"]
         assert " 502 " in heads["error"]
@@ -152,15 +152,15 @@ class Heads(TestCase):
             assert {"Link", "X-RateLimit-Remaining", "Cache-Status", "Age"} <= set(exposed), kind
             assert {"X-Cache", "X-From-Cache", "X-Cache-Mode"} <= set(exposed), kind
 
-    async def test_every_response_tells_how_it_came_about(self) -> None:
-        """But for health, which is no response of the API."""
+    async def test_every_response_has_cache_status(self) -> None:
+        """Except health checks."""
         for kind, head in (await self.heads()).items():
             if kind != "health":
                 values = self.values(head)
                 assert {"Cache-Status", "X-Cache", "X-Cache-Mode", "Date"} <= set(values), kind
 
-    async def test_names_are_githubs(self) -> None:
-        """Those of stored and stale responses, too, and of what is streamed."""
+    async def test_all_kinds_of_responses_have_the_spelling_of_github(self) -> None:
+        """Stored, stale and streamed ones."""
         for kind, head in (await self.heads()).items():
             for name in self.values(head):
                 near = [each for each in SPELLINGS if each.lower() == name.lower()]
@@ -170,8 +170,8 @@ class Heads(TestCase):
 class Preflights(TestCase):
     """`OPTIONS` with `Access-Control-Request-Method`."""
 
-    async def test_it_needs_neither_a_credential_nor_github(self) -> None:
-        """Also where only some may use the mirror, below either prefix, and for any path."""
+    async def test_preflight_needs_neither_credential_nor_github(self) -> None:
+        """Also with allowed users, below either prefix, and for any path."""
         for users in (frozenset[str](), frozenset({"alice"})):
             home = await open_home(self, server={"allowed_users": users})
             asking = {
@@ -192,15 +192,15 @@ class Preflights(TestCase):
             line = 'ghmirror_requests_total{method="OPTIONS",outcome="pass",status="204"}'
             assert await home.metric(line) == 3.0
 
-    async def test_other_options_are_githubs(self) -> None:
-        """They are forwarded, and need what all others need."""
+    async def test_other_options_requests_are_forwarded(self) -> None:
+        """With the same checks as all requests."""
         home = await open_home(self, server={"allowed_users": frozenset({"alice"})})
         assert (await home.ask("OPTIONS", "/repos/o/r")).status == 401
         await home.ask("OPTIONS", "/repos/o/r", token="alice-1")
         assert home.github.log[-1].method == b"OPTIONS"
 
-    async def test_all_that_github_exposes_is_exposed(self) -> None:
-        """And what the mirror says besides."""
+    async def test_exposed_fields_include_those_of_github(self) -> None:
+        """And the mirror's own."""
         home = await open_home(self)
         home.github.put("/thing", {"a": 1})
         port = int(home.github.api_url.rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""Requests that are no good, answers that break off, and what passes through, on real sockets."""
+"""Malformed requests, responses that break off, and rewritten responses, on real sockets."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ BAD: list[tuple[bytes, int]] = [
 
 
 class BadRequests(TestCase):
-    """The mirror answers them itself."""
+    """The mirror responds to them itself."""
 
-    async def test_all(self) -> None:
-        """Each gets one JSON answer like GitHub's, and nothing of it reaches GitHub."""
+    async def test_bad_requests_get_a_json_error(self) -> None:
+        """Nothing of them reaches GitHub."""
         self.patch(exchange_channel, "CLOSE_TIMEOUT_S", 0.05)
         home = await open_home(self, server={"max_request_size": 1_000_000})
         for sent, status in BAD:
@@ -82,8 +82,8 @@ class BadRequests(TestCase):
             assert b"ghmirror; detail=" in head
         assert list(home.github.log) == []
 
-    async def test_loops_end(self) -> None:
-        """What has been through this mirror before is answered 508."""
+    async def test_loop_is_a_508(self) -> None:
+        """A request with the mirror in its `Via` is not forwarded."""
         home = await open_home(self)
         via = f"1.1 {home.house.resource.pseudonym.decode()}"
         got = await home.get("/zen", token="alice-1", headers={"Via": ["1.0 other", via]})
@@ -98,8 +98,8 @@ class BadRequests(TestCase):
             assert exchange.target == target.encode()
             assert exchange.field(b"host") == home.github.api_url[7:].encode()
 
-    async def test_pipelined(self) -> None:
-        """Requests on one connection are answered in their order; HTTP/1.0 gets its end."""
+    async def test_pipelined_requests_get_responses_in_order(self) -> None:
+        """An HTTP/1.0 connection is closed after its response."""
         home = await open_home(self)
         line = b"GET %s HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\n%s\r\n"
         got = await home.raw(
@@ -112,7 +112,7 @@ class BadRequests(TestCase):
 
 
 class Failures(TestCase):
-    """What GitHub does wrong ends in a clean answer."""
+    """Faults of GitHub's end in an error response."""
 
     home: Home
 
@@ -133,8 +133,8 @@ class Failures(TestCase):
             assert got.field("x-cache") == "MISS"
         assert (await self.home.get("/thing", token="alice-1")).status == 200
 
-    async def test_each(self) -> None:
-        """GitHub's own 5xx; 502 for what broke, 504 for what took too long."""
+    async def test_status_of_each_fault(self) -> None:
+        """GitHub's own 5xx; 502 for a broken response, 504 for a timeout."""
         for status in (500, 502, 503, 504):
             await self.fails(str(status), status)
         for kind in ("refuse", "reset", "malformed"):
@@ -144,8 +144,8 @@ class Failures(TestCase):
         for kind in ("timeout", "idle-in-content"):
             await self.fails(kind, 504)
 
-    async def test_what_the_limit_was(self) -> None:
-        """The mirror's own 504 names the option that gave GitHub up, and its value."""
+    async def test_timeout_names_the_option(self) -> None:
+        """The mirror's own 504 has the option and its value."""
         for kind, words in (
             ("timeout", "[github] timeout = 300ms"),
             ("idle-in-content", "[github] idle_timeout = 300ms"),
@@ -155,8 +155,8 @@ class Failures(TestCase):
             fault.end()
             assert words in got.json["message"]
 
-    async def test_a_server_error_is_githubs_own(self) -> None:
-        """Status, fields and content, for each client that waits; the mirror adds what it did."""
+    async def test_server_error_of_github_is_passed_on(self) -> None:
+        """With status, fields and content, to each client that waits."""
         self.home.move_on(0.0)
         barrier = self.github.hold("/thing")
         self.github.fault("/thing", "503")
@@ -173,15 +173,15 @@ class Failures(TestCase):
             assert got.field("x-cache") == "MISS"
         assert len(self.github.asked("/thing")) == 1
 
-    async def test_a_server_error_to_head(self) -> None:
-        """It has no content."""
+    async def test_server_error_to_head_has_no_content(self) -> None:
+        """As for any response to HEAD."""
         self.github.fault("/thing", "502")
         got = await self.home.ask("HEAD", "/thing", token="alice-1")
         assert (got.status, got.outcome) == (502, "fwd=uri-miss; fwd-status=502")
         assert got.field("x-github-request-id") is not None
 
-    async def test_a_server_error_without_bounds(self) -> None:
-        """What can't be held for all that wait is the mirror's own 502, which names the limit."""
+    async def test_large_server_error_is_a_502(self) -> None:
+        """Content too large for all that wait is replaced; the message names the limit."""
         self.github.put("/large", {"text": "x" * 3000}, status=503)
         small = await open_home(self, self.github, cache={"max_stored_size": 1000})
         self.github.gzip = False
@@ -189,8 +189,8 @@ class Failures(TestCase):
         assert (got.status, got.outcome) == (502, "detail=broken-answer")
         assert "[cache] max_stored_size = 1000B" in got.json["message"]
 
-    async def test_gone(self) -> None:
-        """A GitHub that can't be reached is 502; when it is back, so are answers."""
+    async def test_unreachable_github_is_a_502(self) -> None:
+        """After it returns, requests succeed again."""
         home = await open_home(self, self.github)
         await home.get("/thing", token="alice-1")
         await self.github.go_away()
@@ -200,8 +200,8 @@ class Failures(TestCase):
         await self.github.come_back()
         assert (await home.get("/thing", token="alice-1")).status == 200
 
-    async def test_after_the_first_byte(self) -> None:
-        """What breaks off while it is passed on breaks off for the client, too."""
+    async def test_response_that_breaks_off_later_aborts_the_connection(self) -> None:
+        """After the first byte there is no other way to report it."""
         self.github.put("/big", b"x" * 3_000_000, content_type="application/octet-stream")
         self.github.fault("/big", "reset-in-content")
         small = await open_home(self, self.github, cache={"max_stored_size": 1000})
@@ -219,7 +219,7 @@ class Failures(TestCase):
 
 
 class Passing(TestCase):
-    """What is done for one client's view."""
+    """Requests and responses that pass through the mirror."""
 
     home: Home
 
@@ -227,8 +227,8 @@ class Passing(TestCase):
         self.home = await open_home(self)
         self.github = self.home.github
 
-    async def test_fields_are_forwarded(self) -> None:
-        """End-to-end fields reach GitHub as they are; those of the connection don't."""
+    async def test_end_to_end_fields_are_forwarded(self) -> None:
+        """Fields of the connection are not."""
         sent = {
             "X-Own": "1",
             "Connection": "x-hop",
@@ -245,8 +245,8 @@ class Passing(TestCase):
         for name in (b"x-hop", b"te", b"proxy-authorization", b"x-forwarded-for"):
             assert exchange.field(name) is None
 
-    async def test_urls_are_the_clients_own(self) -> None:
-        """JSON, `Link` and `Location` name the mirror in the shape that the client uses."""
+    async def test_urls_name_the_mirror(self) -> None:
+        """In JSON, `Link` and `Location`, in the shape that the client uses."""
         api = self.github.api_url
         self.github.put("/thing", {"url": f"{api}/thing", "text": f"see {api}/thing"})
         self.github.rename("/old", "/thing")
@@ -266,7 +266,7 @@ class Passing(TestCase):
         assert zipped.field("location") == "https://codeload.test/x"
 
     async def test_graphql(self) -> None:
-        """Both of its URLs reach it, and its JSON is rewritten like all other."""
+        """Both of its URLs are forwarded, and its JSON is rewritten."""
         api = self.github.api_url
         self.github.graphql = lambda *_: {"url": f"{api}/x"}
         for path, base in (("/graphql", ""), ("/api/graphql", "/api/v3")):
@@ -278,7 +278,7 @@ class Passing(TestCase):
                 assert (got.field("content-encoding") == "gzip") is bool(coding)
 
     async def test_codings_and_preconditions(self) -> None:
-        """gzip or identity as the client takes it; what it has is not sent again."""
+        """The client gets gzip or identity as it accepts, and a 304 if it has the content."""
         self.github.put("/text", "y" * 1000, content_type="text/plain; charset=utf-8")
         plain = await self.home.get("/text", token="alice-1")
         packed = await self.home.get("/text", token="alice-1", headers={"Accept-Encoding": "gzip"})
@@ -295,7 +295,7 @@ class Passing(TestCase):
             assert (got.status, got.content) == (304, b"")
 
     async def test_ranges_and_streams(self) -> None:
-        """Ranges pass by; what is too large to store is passed on, and asked by each."""
+        """Ranges and content too large to store are passed through for each client."""
         content = bytes(range(256)) * 400
         self.github.put("/big", content, content_type="application/octet-stream")
         part = await self.home.get("/big", token="alice-1", headers={"Range": "bytes=0-9"})
@@ -311,8 +311,8 @@ class Passing(TestCase):
             got = await small.get("/json", token="alice-1", headers=coding)
             assert got.json == [{"url": f"{small.url}/{number}"} for number in range(500)]
 
-    async def test_behind_a_proxy(self) -> None:
-        """Only a trusted proxy is believed about the host, and all about `https`."""
+    async def test_fields_of_a_trusted_proxy(self) -> None:
+        """Only a trusted proxy sets the host; any client sets `https`."""
         trusted = await open_home(
             self, self.github, server={"trusted_proxies": _networks("127.0.0.0/8")}
         )
@@ -331,8 +331,8 @@ class Passing(TestCase):
         got = await public.get("/thing", token="alice-1")
         assert got.json["url"] == f"{public.url}/thing"
 
-    async def test_a_proxy_that_is_ignored(self) -> None:
-        """The log says once that the mirror is not set up for it."""
+    async def test_ignored_proxy_is_logged_once(self) -> None:
+        """The mirror is not configured for it."""
         events: list[LogEvent] = []
         watch = cast("ILogObserver", events.append)
         globalLogPublisher.addObserver(watch)
@@ -345,8 +345,8 @@ class Passing(TestCase):
         said = [event for event in events if "X-Forwarded-Proto" in (event["log_format"] or "")]
         assert len(said) == 1
 
-    async def test_users(self) -> None:
-        """Only allowed users are served; the others learn nothing."""
+    async def test_only_allowed_users_are_served(self) -> None:
+        """Others get no information."""
         self.github.user("robot[bot]", tokens=["ghs_1"])
         allowed = frozenset({"alice", "robot[bot]"})
         home = await open_home(self, self.github, server={"allowed_users": allowed})

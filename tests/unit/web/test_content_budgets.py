@@ -1,4 +1,4 @@
-"""Beyond their budgets, requests wait or are refused, and connections are closed."""
+"""At the limits of budgets, requests wait or are refused, and connections are closed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ghmirror_tw.upstream.byte_budget import SMALL_BYTES
 from ghmirror_tw.web.mirror_site import LEAST_PACE, UNREAD_EACH_BYTES
 from tests.fakes.scripted import answer
 from tests.harness.home import Got, start, until
-from tests.unit.web.test_misbehaving import Wire, get
-from tests.unit.web.test_streamed_answers import ETAG, GZIP, JSON, TEXT, Scripted
+from tests.unit.web.test_content_streaming import ETAG, GZIP, JSON, TEXT, Scripted
+from tests.unit.web.test_misbehaving_clients import Wire, get
 
 #: More than small content, with and without gzip.
 LARGE = random.Random(1).randbytes(2_000_000)
@@ -22,10 +22,10 @@ MANY = b"".join(b"x%d: %b\r\n" % (number, b"y" * 100) for number in range(90))
 
 
 class Content(Scripted):
-    """What is stored, received and made."""
+    """Stored, received and rewritten content."""
 
-    async def test_stored_content_that_finds_no_room(self) -> None:
-        """It gets a 503 that says what to do; small content does not wait for it."""
+    async def test_stored_content_without_room_is_a_503(self) -> None:
+        """Small content does not wait for it."""
         await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
         await self.home.get("/x", token="alice-1")
         self.server.answer = answer(JSON, ETAG, content=json.dumps(["y" * 100_000]).encode())
@@ -45,8 +45,8 @@ class Content(Scripted):
         got = await self.home.get("/x", token="alice-1")
         assert got.content == LARGE
 
-    async def test_small_forms_do_not_wait_for_large_ones(self) -> None:
-        """They have room of their own beyond the limit, up to a bound."""
+    async def test_small_variants_do_not_wait_for_large_ones(self) -> None:
+        """They have room of their own beyond the limit."""
         content = json.dumps([{"url": f"http://127.0.0.1:1/{'y' * 100_000}"}]).encode()
         await self.open(answer(JSON, ETAG, content=content))
         budgets = self.home.house.budgets
@@ -59,8 +59,8 @@ class Content(Scripted):
                 got = await self.home.get("/x", token="alice-1", headers=other)
                 assert got.status == 503
 
-    async def test_a_request_that_waits_gets_its_turn(self) -> None:
-        """As soon as another one has ended."""
+    async def test_waiting_request_proceeds_when_bytes_are_released(self) -> None:
+        """In the order of the queue."""
         await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
         large = self.home.house.budgets.large
         held = large.charge(large.limit)
@@ -71,8 +71,8 @@ class Content(Scripted):
         assert got.content == LARGE
         assert got.outcome.endswith("stored")
 
-    async def test_received_content_that_finds_no_room(self) -> None:
-        """It is passed on as it comes, whole, and not stored; GitHub has counted it already."""
+    async def test_received_content_without_room_is_streamed(self) -> None:
+        """It is whole, and not stored."""
         for fields, sent in (((GZIP, TEXT, ETAG), gzip.compress(LARGE)), ((TEXT, ETAG), LARGE)):
             await self.open(answer(*fields, content=sent))
             budgets = self.home.house.budgets
@@ -83,8 +83,8 @@ class Content(Scripted):
             assert "stored" not in got.outcome
             assert all(budget.held == 0 for budget in budgets)
 
-    async def test_content_of_unknown_length(self) -> None:
-        """It is small until it proves to be large."""
+    async def test_content_of_unknown_length_counts_as_small_first(self) -> None:
+        """Until more is received."""
         chunks = b"".join(b"%x\r\n%b\r\n" % (len(LARGE), LARGE) for _ in range(2))
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + TEXT + b"\r\n" + ETAG
         await self.open(head + b"\r\n\r\n" + chunks + b"0\r\n\r\n")
@@ -96,7 +96,7 @@ class Content(Scripted):
         assert all(budget.held == 0 for budget in budgets)
 
     async def test_graphql_without_a_credential_is_not_read(self) -> None:
-        """GitHub takes none; with one, it is read only where there is room for it."""
+        """GitHub accepts none; with a credential, it is read only where there is room."""
         await self.open(b"")
         budgets = self.home.house.budgets
         head = b"POST /graphql HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\nContent-Length: 900000\r\n"
@@ -112,10 +112,10 @@ class Content(Scripted):
 
 
 class Connections(Scripted):
-    """What connections hold."""
+    """Memory that connections hold."""
 
-    async def test_heads_that_never_end(self) -> None:
-        """Those that have been incomplete for longest make room; others go on."""
+    async def test_oldest_incomplete_heads_are_closed(self) -> None:
+        """Other connections are not affected."""
         await self.open(answer(TEXT, content=b"ok"))
         heads = self.home.site.budgets.heads
         begun = b"GET /x HTTP/1.1\r\nConnection: close\r\nHost: x\r\n" + MANY
@@ -137,8 +137,8 @@ class Connections(Scripted):
         assert wires[-1].socket.recv(12) == b"HTTP/1.1 200"
         assert len(self.home.site.incomplete_heads) == 2
 
-    async def test_a_large_head_that_finds_no_room(self) -> None:
-        """It gets a 503; others are not affected. What is counted goes with the request."""
+    async def test_large_head_without_room_is_a_503(self) -> None:
+        """Other requests are not affected; the bytes are released with the request."""
         await self.open(answer(TEXT, content=b"ok"))
         heads = self.home.site.budgets.heads
         assert (await self._with_many()).startswith(b"HTTP/1.1 200 ")
@@ -154,8 +154,8 @@ class Connections(Scripted):
     async def _with_many(self) -> bytes:
         return await self.home.raw(get(b"/x", b"Connection: close\r\n" + MANY))
 
-    async def test_connections_that_do_not_read(self) -> None:
-        """At twice the limit, the one that has read nothing for longest is closed."""
+    async def test_unread_connections_are_closed_at_twice_the_limit(self) -> None:
+        """The one that has read nothing for longest."""
         await self.open(answer(TEXT, content=bytes(30_000_000)))
         unread = self.home.site.budgets.unread
         unread.limit = UNREAD_EACH_BYTES
@@ -169,8 +169,8 @@ class Connections(Scripted):
         assert unread.refusals == 1
         await until(lambda: unread.held == 2 * UNREAD_EACH_BYTES)
 
-    async def test_stalled_clients_make_room_where_others_wait(self) -> None:
-        """Only those that hold content, and have read nothing for a while."""
+    async def test_stalled_clients_are_closed_while_others_wait(self) -> None:
+        """Only those that hold content."""
         await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE * 3)))
         site, large = self.home.site, self.home.house.budgets.large
         await self.home.get("/x", token="alice-1")
@@ -185,7 +185,7 @@ class Connections(Scripted):
         assert (await waits).status == 200
         assert channel not in site.channels
 
-    async def test_slow_clients_make_room_where_others_wait(self) -> None:
+    async def test_slow_clients_are_closed_while_others_wait(self) -> None:
         """A client that reads a little again and again cannot hold a budget for long."""
         items = [{"url": "%s/y", "text": LARGE[:1_200_000].hex()}]
         await self.open(answer(TEXT))

@@ -1,4 +1,4 @@
-"""What is seen below /api/v3, where the mirror can be taken for GitHub Enterprise Server."""
+"""Responses below /api/v3, where the mirror resembles GitHub Enterprise Server."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ FIELD = "X-GitHub-Enterprise-Version"
 
 
 class Enterprise(TestCase):
-    """A mirror that says to be version 3.17.0."""
+    """A mirror that is configured as version 3.17.0."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.home: Home = await open_home(self, server={"enterprise_version": VERSION})
         self.github = self.home.github
 
     async def meta(self, method: str = "GET", prefix: str = "/api/v3", **headers: str) -> Got:
-        """Ask for /meta."""
+        """Return the response to GET /meta."""
         fields: dict[str, Any] = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.home.ask(method, f"{prefix}/meta", token="alice-1", headers=fields)
 
-    async def test_the_field(self) -> None:
-        """All answers say it to who asks in that shape, errors too, and none to who does not."""
+    async def test_version_field_is_sent_below_the_prefix_only(self) -> None:
+        """With errors, too."""
         self.github.put("/list", [{"a": 1}])
         for method, target, status in (
             ("GET", "/api/v3/list", 200),
@@ -47,8 +47,8 @@ class Enterprise(TestCase):
             got = await self.home.ask(method, bare, token="alice-1", body=body)
             assert (got.status, got.field(FIELD)) == (status, None), (method, bare)
 
-    async def test_the_version_of_the_origin(self) -> None:
-        """Where GitHub is such a server itself, what is said is what the mirror is set to."""
+    async def test_configured_version_replaces_that_of_the_origin(self) -> None:
+        """Also where the origin is an Enterprise Server."""
         self.github.put("/meta", {"installed_version": "2.1.0"}, fields={FIELD: "2.1.0"})
         for _ in range(2):
             got = await self.meta()
@@ -57,8 +57,8 @@ class Enterprise(TestCase):
             got = await self.meta(prefix="")
             assert got.json == {"installed_version": "2.1.0"}
 
-    async def test_meta(self) -> None:
-        """It is GitHub's with the version in it, first and from the store, in either coding."""
+    async def test_meta_has_the_version(self) -> None:
+        """In both codings, from GitHub and from the store."""
         plain = (await self.meta(prefix="")).json
         assert "installed_version" not in plain
         for _ in range(2):
@@ -82,8 +82,8 @@ class Enterprise(TestCase):
         assert int(length) == len(content), got
         return int(length)
 
-    async def test_its_tag(self) -> None:
-        """It is weak, and another than that of GitHub's own content and of another version."""
+    async def test_versioned_content_has_a_tag_of_its_own(self) -> None:
+        """It is weak, and differs from GitHub's and from those of other versions."""
         tags = {(await self.meta(prefix="")).field("etag"), (await self.meta()).field("etag")}
         tags.add((await self.meta(Accept_Encoding="gzip")).field("etag"))
         assert len(tags) == 2
@@ -92,8 +92,8 @@ class Enterprise(TestCase):
         assert len(tags) == 3
         assert all(tag and tag.startswith('W/"') for tag in tags)
 
-    async def test_preconditions(self) -> None:
-        """A client that has it is answered 304; one that has GitHub's own content is not."""
+    async def test_tag_of_versioned_content_gets_a_304(self) -> None:
+        """GitHub's own tag does not."""
         bare, first = await self.meta(prefix=""), await self.meta()
         mine, theirs = first.field("etag"), bare.field("etag")
         assert mine is not None
@@ -111,8 +111,8 @@ class Enterprise(TestCase):
         self.home.house.resource.enterprise_version = b"3.18.0"
         assert (await self.meta(If_None_Match=mine)).status == 200
 
-    async def test_preconditions_while_nothing_is_stored(self) -> None:
-        """GitHub is not asked about a tag that is the mirror's, nor believed about its own."""
+    async def test_preconditions_are_not_forwarded(self) -> None:
+        """The mirror evaluates them against its own tag."""
         tag = (await self.meta(prefix="", Cache_Control="no-store")).field("etag")
         assert tag is not None
         got = await self.meta(If_None_Match=tag)
@@ -120,8 +120,8 @@ class Enterprise(TestCase):
         (asked,) = [each for each in self.github.asked("/meta")[1:] if each.method == b"GET"]
         assert tag.encode() not in (asked.field(b"If-None-Match") or b"")
 
-    async def test_dates(self) -> None:
-        """When GitHub's content was modified says nothing about the version in it."""
+    async def test_dates_are_not_evaluated(self) -> None:
+        """The date does not cover the version."""
         date = "Wed, 01 Jan 2025 00:00:00 GMT"
         self.github.put("/meta", {"a": 1}, last_modified=date)
         for _ in range(2):
@@ -129,8 +129,8 @@ class Enterprise(TestCase):
             assert (got.status, got.field("last-modified")) == (200, None)
             assert got.json == {"a": 1, "installed_version": VERSION}
 
-    async def test_head(self) -> None:
-        """It has the fields of GET and no content, with or without anything stored."""
+    async def test_head_has_the_fields_of_get(self) -> None:
+        """Without content, stored or not."""
         for _ in range(2):
             head = await self.meta("HEAD")
             got = await self.meta()
@@ -138,8 +138,8 @@ class Enterprise(TestCase):
             for name in ("etag", "content-type", FIELD):
                 assert head.field(name) == got.field(name), name
 
-    async def test_what_passes_by(self) -> None:
-        """What is not stored says it too, however it is coded, and is whole."""
+    async def test_passthrough_content_has_the_version(self) -> None:
+        """In any coding."""
         for coding in ("gzip", "identity"):
             for headers in ({"X_GitHub_OTP": "123456"}, {"Cache_Control": "no-store"}):
                 got = await self.meta(Accept_Encoding=coding, **headers)
@@ -148,16 +148,16 @@ class Enterprise(TestCase):
                 length = await self.length(coding, more="X-GitHub-OTP: 1\r\n")
                 assert length == len(got.content)
 
-    async def test_stale(self) -> None:
-        """While GitHub is away it says it still."""
+    async def test_stale_content_has_the_version(self) -> None:
+        """While GitHub is unavailable."""
         await self.meta()
         await self.github.go_away()
         got = await self.meta()
         assert "connect-error" in got.outcome
         assert got.json["installed_version"] == VERSION
 
-    async def test_what_is_no_object(self) -> None:
-        """A list, text that is no JSON, and an error are left as they are."""
+    async def test_other_content_is_unchanged(self) -> None:
+        """A list, text that is no JSON, and an error."""
         for content, content_type in (([1], JSON), (b"{", JSON), (b"{}", "text/plain")):
             self.github.put("/meta", content, content_type=content_type)
             for _ in range(2):
@@ -166,15 +166,15 @@ class Enterprise(TestCase):
         got = await self.meta()
         assert (got.status, set(got.json)) == (404, {"message", "documentation_url", "status"})
 
-    async def test_what_is_too_large(self) -> None:
-        """Content that no /meta has is passed on as it is, by pieces."""
+    async def test_large_content_is_streamed_unchanged(self) -> None:
+        """No /meta is as large."""
         self.github.gzip = False
         self.github.put("/meta", {"a": "x" * (9 * 1024 * 1024)})
         got = await self.meta(Accept_Encoding="identity")
         assert (got.status, list(got.json)) == (200, ["a"])
 
-    async def test_without_a_version(self) -> None:
-        """A mirror that is not set to one claims nothing, in either shape."""
+    async def test_without_a_version_nothing_is_added(self) -> None:
+        """In either shape."""
         home = await open_home(self, self.github)
         bare = await home.get("/meta", token="alice-1")
         got = await home.get("/api/v3/meta", token="alice-1")
@@ -185,10 +185,8 @@ class Enterprise(TestCase):
 class Uploads(TestCase):
     """What clients of GitHub Enterprise Server send to /api/uploads."""
 
-    async def test_urls_and_uploads(self) -> None:
-        """`upload_url` leads to the mirror in every shape, and what is sent there
-        comes to where GitHub takes it, whole and from who sent it.
-        """
+    async def test_upload_urls_lead_to_the_mirror(self) -> None:
+        """In every shape; uploads reach GitHub whole, with their credential."""
         home = await open_home(self)
         github = home.github
         api_url = f"{github.api_url}/api/v3"
@@ -232,8 +230,8 @@ class Uploads(TestCase):
         assert sent.body == content[: len(sent.body)]
         assert sent.body
 
-    async def test_a_mirror_before_a_mirror(self) -> None:
-        """What is neither GitHub.com nor such a server may be another mirror, and knows the way."""
+    async def test_mirror_in_front_of_a_mirror(self) -> None:
+        """Uploads are forwarded through both."""
         home = await open_home(self)
         github = home.github
         github.put("/api/uploads/x", {"a": 1}, method="POST", status=201)

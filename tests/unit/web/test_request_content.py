@@ -1,4 +1,4 @@
-"""Content of requests goes to GitHub as it comes, once it is decided that it may."""
+"""Content of requests is streamed to GitHub once the request is admitted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ghmirror_tw.web.mirror_request import MOST_DROPPED
 from ghmirror_tw.web.request_content import RequestContent
 from tests.fakes.scripted import Connection, Server, answer
 from tests.harness.home import Home, open_home, until
-from tests.unit.web.test_misbehaving import FIELDS, Wire, get
+from tests.unit.web.test_misbehaving_clients import FIELDS, Wire, get
 
 CREATED = answer(b"Content-Type: application/json", content=b"{}", status=201)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -35,7 +35,7 @@ def length(size: int) -> bytes:
 
 
 class Uploads(TestCase):
-    """A mirror before a server that says what a test says, when it says so."""
+    """A mirror in front of a server that a test controls."""
 
     home: Home
     timeout = 60
@@ -105,7 +105,7 @@ class Uploads(TestCase):
         # Whatever a client does, it is no failure of GitHub's.
         assert self.home.house.mirror.github_breaker.failures == 0
 
-    async def test_content_goes_on_as_it_comes(self) -> None:
+    async def test_content_is_streamed(self) -> None:
         """With its length, or in chunks; GitHub has the first piece before the last is sent."""
         for framing, first, last, begins, ends in (
             (length(8), b"abcd", b"efgh", b"abcd", b"abcdefgh"),
@@ -129,16 +129,16 @@ class Uploads(TestCase):
             wire.socket.close()
             await self.quiet()
 
-    async def test_what_is_here_in_full_has_a_length(self) -> None:
-        """Chunks that came with the fields need not be chunks for GitHub."""
+    async def test_complete_content_has_a_length(self) -> None:
+        """Chunks that were received with the fields are joined."""
         wire, _ = await self.begin(post(b"/x", CHUNKED) + b"4\r\nabcd\r\n0\r\n\r\n")
         upstream = await self.upstream(has=b"abcd")
         assert b"Content-Length: 4\r\n" in upstream.head
         upstream.send(CREATED)
         await self.got(wire, b"{}")
 
-    async def test_back_pressure(self) -> None:
-        """While GitHub takes nothing, the client can't send: nothing piles up here."""
+    async def test_backpressure(self) -> None:
+        """While GitHub does not read, the client cannot send."""
         wire, channel = await self.begin(post(b"/x", length(1 << 30)))
         upstream = await self.upstream()
         upstream.transport.pauseProducing()
@@ -167,8 +167,8 @@ class Uploads(TestCase):
         await until(lambda: upstream.lost is not None)
         await self.quiet()
 
-    async def test_too_much_content(self) -> None:
-        """More than may be sent is 413, at once or when it comes, and GitHub gets no whole one."""
+    async def test_too_large_content_is_a_413(self) -> None:
+        """On its length, or when it is received; GitHub never gets a whole request."""
         await self.open(server={"max_request_size": 100})
         wire, _ = await self.begin(post(b"/x", length(101)))
         assert (await wire.ended()).startswith(b"HTTP/1.1 413 ")
@@ -185,8 +185,8 @@ class Uploads(TestCase):
         assert b"0\r\n\r\n" not in upstream.content
         await self.quiet()
 
-    async def test_content_that_is_malformed_or_late(self) -> None:
-        """The client is told, and GitHub never takes a part for the whole."""
+    async def test_malformed_or_late_content(self) -> None:
+        """The client gets an error, and GitHub never a part as the whole."""
         for number, (more, status) in enumerate(((b"zz\r\n", b"400"), (b"", b"408"))):
             wire, channel = await self.begin(post(b"/x", CHUNKED) + b"4\r\nabcd\r\n")
             upstream = await self.upstream(number, has=b"abcd")
@@ -199,8 +199,8 @@ class Uploads(TestCase):
             assert b"0\r\n\r\n" not in upstream.content
             await self.quiet()
 
-    async def test_a_client_that_goes_away(self) -> None:
-        """GitHub's connection is closed, and nothing of the content stays, in no cycle either."""
+    async def test_disconnect_aborts_the_upload(self) -> None:
+        """No content is left in a reference cycle."""
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
@@ -212,8 +212,8 @@ class Uploads(TestCase):
             await self.quiet()
         assert not [each for each in gc.get_objects() if isinstance(each, RequestContent)]
 
-    async def test_an_early_answer(self) -> None:
-        """It is passed on at once; the connection ends, though the client goes on sending."""
+    async def test_early_response(self) -> None:
+        """It is passed on at once; then the connection ends, though the client goes on sending."""
         # Not 401: after one, the mirror checks the credential over a connection that stays open.
         early = answer(b"X-Early: 1", content=b"{}", status=413)
         for number, framing in enumerate((length(1 << 30), CHUNKED)):
@@ -231,8 +231,8 @@ class Uploads(TestCase):
             wire.socket.close()
             await self.quiet()
 
-    async def test_an_early_answer_that_goes_on(self) -> None:
-        """Its content comes through while the client is still sending its own."""
+    async def test_early_response_is_streamed(self) -> None:
+        """While the client is still sending."""
         wire, _ = await self.begin(post(b"/x", length(1 << 20)) + b"abcd")
         upstream = await self.upstream(has=b"abcd")
         upstream.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 200000\r\n\r\nfirst")
@@ -244,8 +244,8 @@ class Uploads(TestCase):
         wire.socket.close()
         await self.quiet()
 
-    async def test_a_little_content_behind_an_answer(self) -> None:
-        """It is read and dropped, and the next request on the connection is answered."""
+    async def test_small_rest_of_content_is_dropped(self) -> None:
+        """The connection serves the next request."""
         wire, _ = await self.begin(post(b"/x", length(MOST_DROPPED)))
         upstream = await self.upstream()
         upstream.send(answer(content=b"{}", status=401))
@@ -260,16 +260,16 @@ class Uploads(TestCase):
         await wire.ended()
         await self.quiet()
 
-    async def test_a_broken_connection_is_not_tried_again(self) -> None:
-        """Content is sent once: the client hears 502."""
+    async def test_upload_is_not_retried(self) -> None:
+        """The client gets a 502."""
         wire, _ = await self.begin(post(b"/x", length(1000)) + b"abcd")
         upstream = await self.upstream(has=b"abcd")
         upstream.transport.abortConnection()
         assert (await self.got(wire, b"}")).startswith(b"HTTP/1.1 502 ")
         assert len(self.server.connections) == 1
 
-    async def test_content_is_sent_when_it_is_wanted(self) -> None:
-        """`100 Continue` comes when the request goes to GitHub, and only if it does."""
+    async def test_100_continue(self) -> None:
+        """It is sent when the request goes to GitHub, and only then."""
         expecting = b"Expect: 100-continue\r\n"
         wire, _ = await self.begin(post(b"/x", length(4) + expecting))
         upstream = await self.upstream()
@@ -309,16 +309,16 @@ class Uploads(TestCase):
                 assert b"100 Continue" not in got
             await self.quiet()
 
-    async def test_content_without_admission_is_not_taken(self) -> None:
-        """Who may not use the mirror makes it hold no content, however much is sent."""
+    async def test_content_of_refused_requests_is_not_read(self) -> None:
+        """However much is sent."""
         await self.open(server={"allowed_users": frozenset({"alice"})})
         sent = post(b"/x", length(1 << 30)).replace(b"Authorization", b"X-None")
         wire, _ = await self.begin(sent + bytes(1 << 16))
         assert (await wire.ended()).startswith(REFUSAL)
         await self.quiet()
 
-    async def test_graphql(self) -> None:
-        """A query is told from a mutation by its content, which is bounded; the rest streams."""
+    async def test_graphql_is_buffered_up_to_a_limit(self) -> None:
+        """To tell a query from a mutation; larger content is streamed as a mutation."""
         mirror = self.home.house.mirror
         query, mutation = b'{"query":"{x}","pad":"%b"}', b'{"query":"mutation{x}","pad":"%b"}'
         for number, (content, writes) in enumerate(
@@ -358,8 +358,8 @@ class Uploads(TestCase):
                 wire.socket.close()
                 await self.quiet()
 
-    async def test_a_shared_socket_is_not_kept_for_one_that_sends_nothing(self) -> None:
-        """An upload that GitHub is told of is not closed to make room; one that waits is."""
+    async def test_connection_with_an_upload_is_not_closed_for_room(self) -> None:
+        """Once GitHub has the request."""
         self.home.site.most_connections = 1
         wire, channel = await self.begin(post(b"/x", length(10)))
         await self.upstream()

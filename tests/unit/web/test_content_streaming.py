@@ -1,4 +1,4 @@
-"""Content that is not stored is converted as a stream, no faster than its client takes it."""
+"""Content that is not stored is converted as a stream, as fast as the client reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.web.content_streaming import ContentProducer
 from tests.fakes.scripted import Server, answer
 from tests.harness.home import Home, open_home, until
-from tests.unit.web.test_misbehaving import Wire, full, get
+from tests.unit.web.test_misbehaving_clients import Wire, full, get
 
 TRACES = find_spec("_tracemalloc") is not None
 if TRACES:
@@ -33,7 +33,7 @@ LARGE = 40_000_000
 
 
 class Scripted(TestCase):
-    """A mirror before a server that answers what a test says."""
+    """A mirror in front of a server with scripted responses."""
 
     home: Home
 
@@ -73,8 +73,8 @@ class Scripted(TestCase):
 class Answers(Scripted):
     """One request each."""
 
-    async def test_every_member_of_a_gzip_stream_is_content(self) -> None:
-        """Whether it is stored or not, and whatever the client takes."""
+    async def test_all_members_of_gzip_are_content(self) -> None:
+        """Stored or not, and for any accepted coding."""
         packed = gzip.compress(b"first,") + gzip.compress(b"second") + bytes(9)
         for fields in ((GZIP, TEXT, ETAG), (GZIP, TEXT)):
             for stored in (1000, 1):
@@ -85,8 +85,8 @@ class Answers(Scripted):
                     got = await home.get("/x", token="alice-1", headers=coding)
                     assert got.plain == b"first,second", (fields, stored, coding)
 
-    async def test_gzip_that_breaks_off_aborts_the_connection(self) -> None:
-        """Though its length is right: a part must never be taken for the whole."""
+    async def test_truncated_gzip_aborts_the_connection(self) -> None:
+        """Though its length is right."""
         packed = gzip.compress(random.Random(1).randbytes(300_000))
         for broken in (packed[:-9], packed + packed[:12], packed[:-5000] + b"x" * 5000):
             await self.open(answer(GZIP, TEXT, content=broken), cache={"max_stored_size": 1000})
@@ -94,8 +94,8 @@ class Answers(Scripted):
             assert how is not None
             assert not isinstance(how, ConnectionDone)
 
-    async def test_gzip_that_is_none_is_said_to_be_broken(self) -> None:
-        """As long as nothing was sent there is a response to say so with, whatever its status."""
+    async def test_invalid_gzip_is_a_502(self) -> None:
+        """While nothing has been sent, for any status."""
         for status in (200, 404):
             for size in (1000, 100):
                 await self.open(
@@ -106,8 +106,8 @@ class Answers(Scripted):
                 assert (got.status, got.field("content-encoding")) == (502, None)
                 assert got.outcome == "detail=broken-answer"
 
-    async def test_the_limit_is_of_unpacked_content(self) -> None:
-        """What is small only while it is packed is passed on and not stored."""
+    async def test_limit_applies_to_unpacked_content(self) -> None:
+        """Content that is small only as gzip is streamed, and not stored."""
         packed = gzip.compress(bytes(5000))
         for limit, outcome in ((5000, "; stored"), (4999, "")):
             home = await self.open(
@@ -120,7 +120,7 @@ class Answers(Scripted):
                 assert got.plain == bytes(5000)
             assert got.outcome.removesuffix("; detail=changed").endswith("fwd-status=200" + outcome)
 
-    async def test_large_content_in_every_form(self) -> None:
+    async def test_large_content_in_every_variant(self) -> None:
         """Stored, whole or streamed; rewritten or not; gzip or not: it is the same content."""
         for limit in (8_000_000, 1000):
             server = Server(b"x")
@@ -144,8 +144,8 @@ class Answers(Scripted):
                         assert got.plain == content
                     await home.close()
 
-    async def test_a_link_of_any_size(self) -> None:
-        """A search with many terms repeats them in each of its links."""
+    async def test_long_link(self) -> None:
+        """A search with many terms repeats them in each link."""
         link = f'<{"x" * 60_000}?page=2>; rel="next"'
         home = await self.open(answer(JSON, b"Link: " + link.encode(), content=b"[]"))
         got = await home.raw(get(b"/search/issues?q=a", b"Connection: close\r\n"))
@@ -153,7 +153,7 @@ class Answers(Scripted):
         assert link.encode() in got
 
     async def test_205_has_a_length(self) -> None:
-        """It has no content, and says so (RFC 9110, section 15.3.6)."""
+        """Of 0 (RFC 9110, section 15.3.6)."""
         for content in (b"", b"content"):
             await self.open(answer(content=content, status=205))
             got = await self.home.raw(
@@ -169,7 +169,7 @@ class Answers(Scripted):
 
 @skipUnless(TRACES, "PyPy does not tell what is allocated")
 class InMemory(Scripted):
-    """What clients that read nothing make the mirror hold."""
+    """Memory that unread responses take."""
 
     async def grown(self, count: int) -> int:
         """Have so many clients ask and not read; return by how much memory has grown."""
@@ -180,14 +180,14 @@ class InMemory(Scripted):
             await self.unread(b"X-Number: %d\r\n" % number)
         return tracemalloc.get_traced_memory()[1] - before
 
-    async def test_a_stream_is_unpacked_as_it_is_taken(self) -> None:
-        """40 kB that stand for 40 MB: not even one client makes the mirror unpack it all."""
+    async def test_stream_is_unpacked_as_it_is_read(self) -> None:
+        """40 kB of gzip with 40 MB of content."""
         packed = gzip.compress(bytes(LARGE))
         await self.open(answer(GZIP, JSON, ETAG, content=packed))
         assert await self.grown(8) < 16_000_000
 
-    async def test_what_is_stored_is_unpacked_as_it_is_taken(self) -> None:
-        """One form is made for all who ask alike, and it stays packed."""
+    async def test_stored_content_is_unpacked_as_it_is_read(self) -> None:
+        """One gzip variant is made for all clients."""
         items = b"[%s]" % b",".join([b'"%s/1234567890"' % b"http://api.test"] * 200_000)
         self.server = Server(b"x")
         self.server.listen(self)
@@ -203,14 +203,14 @@ class InMemory(Scripted):
             assert await self.grown(12) < 12_000_000
             tracemalloc.stop()
 
-    async def test_what_is_whole_and_not_stored(self) -> None:
-        """A 404 with megabytes of text is unpacked as it is taken, too."""
+    async def test_buffered_content_is_unpacked_as_it_is_read(self) -> None:
+        """A 404 with megabytes of text."""
         packed = gzip.compress(bytes(6_000_000))
         await self.open(answer(GZIP, TEXT, content=packed, status=404))
         assert await self.grown(8) < 12_000_000
 
-    async def test_nothing_stays_of_clients_that_are_gone(self) -> None:
-        """No reference cycle holds their content until the garbage collector comes."""
+    async def test_disconnected_clients_leave_no_content(self) -> None:
+        """No reference cycle holds it."""
         noise = bytes(LARGE // 4)
         for fields, limit in (((GZIP, TEXT), 1000), ((TEXT,), 1000), ((GZIP, TEXT, ETAG), LARGE)):
             content = gzip.compress(noise) if GZIP in fields else noise
@@ -232,8 +232,8 @@ class InMemory(Scripted):
         """Return how many bytes budgets count."""
         return sum(budget.held for budget in self.home.house.budgets)
 
-    async def test_nothing_stays_of_responses_that_failed(self) -> None:
-        """The frames that an exception has passed hold content; they go with the response."""
+    async def test_failed_responses_leave_no_content(self) -> None:
+        """The frames of exceptions are dropped."""
         items = [{"url": f"http://127.0.0.1:1/{n}", "text": "x" * 9 * n} for n in range(1000)]
         large = gzip.compress(json.dumps(items).encode(), 1) + gzip.compress(os.urandom(300_000))
         for fields, content, status in (

@@ -1,4 +1,4 @@
-"""What a refused caller learns: GitHub's refusal, and nothing about what others have stored."""
+"""A client without access gets GitHub's refusal, and no information about what is stored."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ class Refused(TestCase):
         assert gone[0] == gone[1]
         assert gone[0].startswith(b"HTTP/1.1 502 ")
 
-    async def test_the_same_whether_or_not_others_have_it(self) -> None:
+    async def test_refusal_is_the_same_with_and_without_stored_content(self) -> None:
         """Byte for byte, for any method, coding, precondition and page, and without GitHub."""
         await self.compare()
 
-    async def test_the_same_without_sharing(self) -> None:
-        """So it is with `share = no`."""
+    async def test_refusal_is_the_same_without_sharing(self) -> None:
+        """With `share = no`."""
         await self.compare(cache={"share": False})
 
-    async def test_the_same_where_users_are_allowed(self) -> None:
-        """A user who may not use the mirror is told only that."""
+    async def test_refusal_is_the_same_with_allowed_users(self) -> None:
+        """A user without access to the mirror learns only that."""
         allowed = {"server": {"allowed_users": frozenset({"alice"})}}
         full, empty = await self.open(**allowed), await self.open(**allowed)
         await full.get("/repos/o/secret", token="alice-1")
