@@ -74,7 +74,7 @@ class Service(TestCase):
         while (await get(mirror.url, "/readyz")).status == 200:
             pass
         assert (await get(mirror.url, "/zen")).status == 200
-        await mirror.logged("Unready")
+        await mirror.logged("Shutdown begun")
         barrier.open()
         got = await slow
         assert (got.status, got.json) == (200, {"a": 1})
