@@ -83,7 +83,7 @@ class Admin(Health):
         return self._parts.get(path) or super()._page(path, accept)
 
 
-class _Request(MirrorRequest):
+class ContentlessRequest(MirrorRequest):
     """A request without content: one that announces content is refused on its fields."""
 
     def gotLength(self, length: int | None) -> None:
@@ -93,7 +93,7 @@ class _Request(MirrorRequest):
 
 
 @define(eq=False)
-class _Pages:
+class AdminResource:
     """Responds with *pages* to requests for an expected host."""
 
     pages: Health
@@ -104,7 +104,7 @@ class _Pages:
     def refused(self, error: MirrorError) -> None:
         """Count nothing: metrics count requests to GitHub's API only."""
 
-    def render(self, request: _Request) -> int:
+    def render(self, request: ContentlessRequest) -> int:
         """Respond to *request*."""
         try:
             content = self._content(request)
@@ -115,7 +115,7 @@ class _Pages:
         request.finish()
         return NOT_DONE_YET
 
-    def _content(self, request: _Request) -> bytes:
+    def _content(self, request: ContentlessRequest) -> bytes:
         hosts = request.fields.get_all(b"host")
         # Browsers always send `Host`, and never HTTP/1.0.
         unnamed = not hosts and request.clientproto == b"HTTP/1.0"
@@ -134,5 +134,9 @@ def admin_site(pages: Health, hosts: frozenset[str], reactor: Any) -> MirrorSite
     Pages of other origins must not read the responses in the browser of a user with access.
     """
     return MirrorSite(
-        _Pages(pages, hosts), _Request, reactor, ADMIN_CONNECTIONS, for_any_origin=False
+        AdminResource(pages, hosts),
+        ContentlessRequest,
+        reactor,
+        ADMIN_CONNECTIONS,
+        for_any_origin=False,
     )
