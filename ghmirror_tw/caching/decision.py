@@ -5,7 +5,7 @@ caller takes the step. Where a step does not lead to a response, the caller adds
 calls `next_step` again. The rules, in their order:
 
 1. RFC 9111, section 4.2: within `fresh_for` of the last validation by this credential, the stored
-   response is sent without a request to GitHub. The grant must permit that (`order`), and it must
+   response is sent without a request to GitHub. The grant must permit that (`epochs`), and it must
    have been read where it is written: a lagging reader may not have the latest refusal.
 2. A credential that GitHub has not accepted yet is checked first.
 3. Where the fleet knows nothing of a key, one request goes first, and the others wait for it (RFC

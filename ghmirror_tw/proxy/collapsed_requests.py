@@ -101,8 +101,8 @@ class CollapsedRequests:
         except NoUpstreamResponseError as error:
             if joins and not last and error.reason == "broken-answer":
                 return None
-            if joins and isinstance(error.otherwise, Response):
-                shared = evolve(error.otherwise, collapsed=True)
+            if joins and isinstance(error.fallback, Response):
+                shared = evolve(error.fallback, collapsed=True)
                 raise NoUpstreamResponseError(error.reason, error.status, shared) from error
             raise
         if not first and response.incoming is not None:

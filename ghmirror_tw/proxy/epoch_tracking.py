@@ -1,6 +1,6 @@
-"""EpochTracker and generations of credentials, as this replica learns of writes and refusals.
+"""Epochs and generations of credentials, as this replica learns of writes and refusals.
 
-`caching.order` describes epochs, which order requests in the fleet. `caching.generations` describes
+`caching.epochs` describes epochs, which order requests in the fleet. `caching.invalidation` has the
 generations, which order them in this replica.
 """
 
@@ -38,7 +38,7 @@ class EpochTracker:
         self._clock = HybridClock(self.now)
 
     def tick(self) -> float:
-        """Return the time, later than every time returned or read before (see `order`)."""
+        """Return the time, later than every time returned or read before (see `hybrid_clock`)."""
         return self._clock.tick()
 
     def generation(self, requester: Requester) -> int:

@@ -1,7 +1,8 @@
 """The first request of the fleet for a key: it holds a lock, and the others wait for its end.
 
-The lock is a lease in the store (`IStore.claim`). Waiting takes `collapse_wait` at most. Where the
-holder stored nothing, one more request acquires the lock; after that each is sent without it.
+The lock is a lease in the store (`IStore.try_acquire`). Waiting takes `collapse_wait` at most.
+Where the holder stored nothing, one more request acquires the lock; after that each is sent
+without it.
 """
 
 from __future__ import annotations
@@ -50,27 +51,27 @@ class FirstRequest:
         """Acquire the lock, or wait for its holder; return the records as they are then.
 
         The slot is acquired before the lock, so that other requests wait for GitHub, and not for
-        other requests of this credential. While another request has the lock, it is released.
+        other requests of this credential. While another request has the lock, the slot is released.
         """
         lookup, owner, now = self.lookup, self.owner(), self.stored.now
         until = now() + self.wait_s
         attempts: Counter[LockName] = Counter()
-        while (subject := self._subject(known)) is not None and now() < until:
-            attempts[subject] += 1
-            if attempts[subject] > _MOST_ATTEMPTS or self._is_limited():
+        while (lock := self._lock_name(known)) is not None and now() < until:
+            attempts[lock] += 1
+            if attempts[lock] > _MOST_ATTEMPTS or self._is_limited():
                 break
             await self._acquire_slot()
-            claim = await self.stored.store.try_acquire(subject, owner, lookup.store_deadline)
-            if claim is LockOutcome.ACQUIRED:
-                self._held = subject, owner
+            outcome = await self.stored.store.try_acquire(lock, owner, lookup.store_deadline)
+            if outcome is LockOutcome.ACQUIRED:
+                self._held = lock, owner
                 return known
-            if claim is LockOutcome.HELD:
+            if outcome is LockOutcome.HELD:
                 lookup.slot.release()
-                await self.stored.store.released(subject, max(until - now(), 0.0))
+                await self.stored.store.released(lock, max(until - now(), 0.0))
             known = await self.stored.look_up(lookup, current=True)
         return known
 
-    def _subject(self, known: Known) -> LockName | None:
+    def _lock_name(self, known: Known) -> LockName | None:
         lookup = self.lookup
         accepted = self.stored.credentials.is_accepted(lookup.token)
         scope = lock_scope(lookup.facts(accepted=accepted), known)

@@ -68,7 +68,7 @@ class Proofs:
     #: By page: the number of its items, and when the request for it was sent (seconds).
     _seen: RecentCache[Hashable, tuple[int, float]] = field(factory=lambda: RecentCache(_MOST))
     #: By page: when the client last received it.
-    _answered: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
+    _sent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: Until when a page, or a list with numbered pages, is known not to exist.
     _absent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: By page: whether it came without items when a client followed a link to it.
@@ -77,17 +77,17 @@ class Proofs:
     #: Until when it is known that GitHub sends a link to a page although that is empty.
     _linked: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
 
-    def has_no_pages(self, walk: Walk) -> bool:
+    def lacks_numbered_pages(self, walk: Walk) -> bool:
         """Tell whether GitHub has recently refused numbered pages of the list."""
         return self._is_absent(walk, list_identity(walk.target))
 
-    def answered(self, walk: Walk) -> None:
+    def note_sent(self, walk: Walk) -> None:
         """Note that a page was sent to the client: earlier proofs are not used for it again."""
-        self._answered.put(walk.at(walk.target), self.now())
+        self._sent.put(walk.at(walk.target), self.now())
 
     # A next page that is gone: the client's own request for it shows that, at no further cost.
 
-    def received(self, walk: Walk, items: int) -> None:
+    def note_items(self, walk: Walk, items: int) -> None:
         """Note how many items GitHub has on the page of *walk*, by the client's own request."""
         name = walk.absent(walk.target)
         if items and not self._any_empty:
@@ -103,31 +103,35 @@ class Proofs:
         following = next_page(link, api_url)
         return following is not None and self._empty.get(walk.absent(following)) is True
 
-    def link_received(self, walk: Walk, link: bytes | None, api_url: bytes) -> None:
+    def note_link(self, walk: Walk, link: bytes | None, api_url: bytes) -> None:
         """Note that GitHub sends *link* now, even if the next page is known to be empty."""
         if self.leads_nowhere(walk, link, api_url):
             name = walk.absent(next_page(link, api_url) or b"")
             self._empty.put(name, False)
             self._linked.put(name, self.now() + _ABSENT_S)
 
-    async def prove(self, walk: Walk, demand: LinkConditions, request: RequestPage) -> bool | None:
-        """Tell whether *demand* holds for the list of *walk*; None where no response shows it.
+    async def prove(
+        self, walk: Walk, conditions: LinkConditions, request: RequestPage
+    ) -> bool | None:
+        """Tell whether *conditions* hold for the list of *walk*; None where no response shows it.
 
         The page of the walk itself is validated by the caller, and not requested here.
         """
-        if demand.unprovable:
+        if conditions.unprovable:
             return False
-        if demand.linked_page is not None:
-            return await self._has_items(walk, demand.linked_page, request)
-        following = demand.next_page
+        if conditions.linked_page is not None:
+            return await self._has_items(walk, conditions.linked_page, request)
+        following = conditions.next_page
         try:
-            if demand.last_page is not None:
-                items = await self._items(walk, demand.last_page, request)
+            if conditions.last_page is not None:
+                items = await self._items(walk, conditions.last_page, request)
                 if not items:
                     return None if items is None else False
-                if items < page_size(demand.last_page):
+                if items < page_size(conditions.last_page):
                     return True
-                following = with_page(demand.last_page, (page_number(demand.last_page) or 1) + 1)
+                following = with_page(
+                    conditions.last_page, (page_number(conditions.last_page) or 1) + 1
+                )
             assert following is not None
             items = await self._items(walk, following, request)
         except NoPagesError:
@@ -150,8 +154,8 @@ class Proofs:
         sent_at, seen = self.now(), self._seen.get(walk.at(page))
         if seen is not None:
             items, proved_at = seen
-            answered_at = self._answered.get(walk.at(walk.target)) or 0.0
-            if max(walk.since, answered_at, sent_at - WALK_S) < proved_at:
+            page_sent_at = self._sent.get(walk.at(walk.target)) or 0.0
+            if max(walk.since, page_sent_at, sent_at - WALK_S) < proved_at:
                 return items
         try:
             found = await request(page)

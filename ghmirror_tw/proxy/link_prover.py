@@ -50,7 +50,7 @@ class LinkProver:
     options: MirrorOptions
     request_page: RequestPage | None = None
 
-    def demand(
+    def conditions(
         self,
         lookup: Lookup,
         known: Known,
@@ -62,7 +62,7 @@ class LinkProver:
         if self.request_page is None or kind is ValidatorKind.EMPTY:
             return NO_CONDITIONS
         api_url = self.options.api_url
-        demand = conditions_of_link(
+        conditions = conditions_of_link(
             lookup.request.target,
             stored.items,
             link,
@@ -71,13 +71,13 @@ class LinkProver:
             authorised=lookup.request.authorization is not None,
             api_url=api_url,
         )
-        if demand is not NO_CONDITIONS and self.proofs.has_no_pages(lookup.walk(known)):
+        if conditions is not NO_CONDITIONS and self.proofs.lacks_numbered_pages(lookup.walk(known)):
             return UNPROVABLE
         if self.proofs.leads_nowhere(lookup.walk(known), link, api_url):
             return UNPROVABLE
-        return demand
+        return conditions
 
-    def own_demand(
+    def own_conditions(
         self, lookup: Lookup, known: Known, conditional: ConditionalRequest
     ) -> LinkConditions:
         """Return what must be proved if the grant's own validator is confirmed."""
@@ -85,7 +85,7 @@ class LinkProver:
         stored = conditional.stored.get(grant.digest) if grant is not None else None
         if grant is None or stored is None or not conditional.conditional:
             return NO_CONDITIONS
-        return self.demand(lookup, known, stored, grant.link, ValidatorKind.OWN)
+        return self.conditions(lookup, known, stored, grant.link, ValidatorKind.OWN)
 
     def is_unprovable(
         self, lookup: Lookup, known: Known, conditional: ConditionalRequest, own: LinkConditions
@@ -97,7 +97,7 @@ class LinkProver:
         if known.grant is not None or lookup.request.authorization is not None:
             return own.unprovable
         return any(
-            self.demand(lookup, known, stored, entry.link, ValidatorKind.COMPUTED).unprovable
+            self.conditions(lookup, known, stored, entry.link, ValidatorKind.COMPUTED).unprovable
             for entry in known.entries
             if (stored := conditional.stored.get(entry.digest)) is not None
         )
@@ -117,10 +117,10 @@ class LinkProver:
         lookup.departure.note(now)
         return Deferred.fromCoroutine(self.prove(lookup, known, own))
 
-    async def prove(self, lookup: Lookup, known: Known, demand: LinkConditions) -> bool | None:
-        """Tell whether *demand* holds; None where no response shows it."""
+    async def prove(self, lookup: Lookup, known: Known, conditions: LinkConditions) -> bool | None:
+        """Tell whether *conditions* hold; None where no response shows it."""
         return await self.proofs.prove(
-            lookup.walk(known), demand, lambda target: self._items_of(lookup, target)
+            lookup.walk(known), conditions, lambda target: self._items_of(lookup, target)
         )
 
     async def _items_of(self, lookup: Lookup, target: bytes) -> int | None:
@@ -141,21 +141,21 @@ class LinkProver:
 
     def note_proved(self, lookup: Lookup, known: Known) -> None:
         """Note that the client receives a page whose link was proved for it."""
-        self.proofs.answered(lookup.walk(known))
+        self.proofs.note_sent(lookup.walk(known))
 
     def note_items(self, lookup: Lookup, known: Known, stored: Representation) -> None:
         """Note how many items a page has that the client receives."""
         if stored.items is not None and self.request_page is not None:
-            self.proofs.received(lookup.walk(known), stored.items)
+            self.proofs.note_items(lookup.walk(known), stored.items)
 
     def note_new(self, lookup: Lookup, known: Known, stored: Representation, grant: Grant) -> None:
         """Note the items and the link of a page that a 200 brought."""
         if stored.items is None or self.request_page is None:
             return
         walk = lookup.walk(known)
-        self.proofs.answered(walk)
-        self.proofs.link_received(walk, grant.link, self.options.api_url)
-        self.proofs.received(walk, stored.items)
+        self.proofs.note_sent(walk)
+        self.proofs.note_link(walk, grant.link, self.options.api_url)
+        self.proofs.note_items(walk, stored.items)
 
 
 def cancel_proof(proof: Deferred[bool | None] | None) -> None:

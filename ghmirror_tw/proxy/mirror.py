@@ -231,10 +231,10 @@ class Mirror:
         except RateLimitedError as error:
             return error.active.response(self.now())
         except NoUpstreamResponseError as error:
-            if isinstance(error.otherwise, Response):
-                return error.otherwise
+            if isinstance(error.fallback, Response):
+                return error.fallback
             log_failure(request, error.reason, str(error.__cause__ or error.status))
-            raise error.otherwise from error
+            raise error.fallback from error
         self._count_saved(request, requester, response)
         return response
 

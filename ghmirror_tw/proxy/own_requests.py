@@ -41,7 +41,7 @@ class OwnRequests:
         try:
             return await self._in_full(await self._send(request, upload))
         except NoUpstreamResponseError as error:
-            instead = error.otherwise
+            instead = error.fallback
             if isinstance(instead, MirrorError):
                 raise LoginUnknownError(instead) from error
             raise LoginUnknownError(await self._in_full(instead)) from error

@@ -224,7 +224,7 @@ class ReceivedResponses:
             forwarded_response_fields(response.fields),
             Outcome.CHANGED if granted or known.entries else Outcome.MISS,
             stored,
-            asked=200,
+            upstream_status=200,
             granted=granted,
         )
 

@@ -63,7 +63,7 @@ class Revalidation:
         `UpstreamError`.
         """
         conditional = await self.choice.choose(lookup, known)
-        own = self.links.own_demand(lookup, known, conditional)
+        own = self.links.own_conditions(lookup, known, conditional)
         if self.links.is_unprovable(lookup, known, conditional, own):
             conditional, own = UNCONDITIONAL, NO_CONDITIONS
         proof = self.links.prove_alongside(lookup, known, own, self.metadata.epochs.now())
@@ -128,11 +128,11 @@ class Revalidation:
         grant, entry = update.from_304(
             exchange.known, validator, stored, self.metadata.of(exchange)
         )
-        demand = self.links.demand(
+        conditions = self.links.conditions(
             exchange.lookup, exchange.known, stored, grant.link, validator.kind
         )
-        if demand is not NO_CONDITIONS:
-            if not await self._holds(exchange, validator, demand, proof):
+        if conditions is not NO_CONDITIONS:
+            if not await self._holds(exchange, validator, conditions, proof):
                 return None, UNCONDITIONAL
             self.links.note_proved(exchange.lookup, exchange.known)
         self.links.note_items(exchange.lookup, exchange.known, stored)
@@ -142,7 +142,7 @@ class Revalidation:
             update.freshened(stored.fields, grant, fields),
             _OUTCOMES[validator.kind],
             stored,
-            asked=304,
+            upstream_status=304,
             granted=exchange.known.grant is not None,
             charged=exchange.response.charged,
         )
@@ -169,10 +169,10 @@ class Revalidation:
         self,
         exchange: Exchange,
         validator: Validator,
-        demand: LinkConditions,
+        conditions: LinkConditions,
         proof: Deferred[bool | None] | None,
     ) -> bool:
         """Tell whether the stored `Link` is proved to be current, by *proof* or by another one."""
         if proof is not None and validator.kind is ValidatorKind.OWN:
             return bool(await proof)
-        return bool(await self.links.prove(exchange.lookup, exchange.known, demand))
+        return bool(await self.links.prove(exchange.lookup, exchange.known, conditions))

@@ -151,7 +151,7 @@ class StoredResponses:
             staleness.stale_response_fields(stored, grant, quota),
             Outcome.STALE,
             stored,
-            asked=status,
+            upstream_status=status,
             forward="stale" if sent and (status or reason not in _NOT_SENT) else None,
             detail=reason,
             age_s=max(int(self.now() - grant.validated_at), 0),

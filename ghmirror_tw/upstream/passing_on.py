@@ -32,7 +32,7 @@ def passed_on(
         body,
         coding=coding_of(response),
         forward="uri-miss",
-        asked=response.status,
+        upstream_status=response.status,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the mirror has for a client, before it is fitted to how that client asked."""
+"""A response before it is adapted to one client: its preconditions, its coding, its URLs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ghmirror_tw.upstream.upstream_interface import IncomingContent
 
 @frozen
 class BufferedContent:
-    """Content that is here in full, in the coding that GitHub chose (empty: none)."""
+    """Content that was received in full, in the coding of GitHub's choice (empty: none)."""
 
     content: bytes = field(repr=False)
     coding: bytes = b""
@@ -21,14 +21,15 @@ class BufferedContent:
 
 @frozen
 class Response:
-    """An answer for all who asked the same: what differs between them comes later.
+    """The response to all requests of a flight.
 
-    *fields* are end-to-end, without what delimits or codes the content. *body* is what was
-    stored, what came, or what is still coming (in *coding*); None: there is none.
-    *storable*: it answers a request whose preconditions we judge and whose freshness we vouch
-    for. *granted*: the credential had a grant before, so that the date in `If-Modified-Since` may
-    be that of a response to it. *forward*, *asked* (GitHub's status), *detail* and *age_s* are sent
-    in `Cache-Status` and `Age`. *charged*: GitHub counted it, though it is a 304.
+    *fields* are end-to-end, without those that delimit or code the content. *body* is a stored
+    representation, received content, or incoming content (in *coding*); None: no content.
+    *storable*: it responds to a storable request, so that the mirror evaluates the client's
+    preconditions. *granted*: the credential had a grant before, so that the date in
+    `If-Modified-Since` may be that of a response to it. *forward* (why the request was forwarded),
+    *upstream_status* (of GitHub's response), *detail* and *age_s* are sent in `Cache-Status` and
+    `Age` (RFC 9211). *charged*: GitHub counted it against the quota, though it is a 304.
     """
 
     status: int
@@ -38,7 +39,7 @@ class Response:
     coding: bytes = b""
     storable: bool = True
     forward: str | None = None
-    asked: int | None = None
+    upstream_status: int | None = None
     age_s: int | None = None
     detail: str | None = None
     collapsed: bool = False
@@ -47,20 +48,21 @@ class Response:
 
     @property
     def incoming(self) -> IncomingContent | None:
-        """The content that is still coming, and that only one client can have."""
+        """The content that is still incoming, so that only one client can receive it."""
         if self.body is None or isinstance(self.body, (Representation, BufferedContent)):
             return None
         return self.body
 
 
 class NoUpstreamResponseError(Exception):
-    """GitHub could not or would not say; *reason* as in `Cache-Status`, *status* where it gave one.
+    """GitHub sent no usable response: *reason* as in `Cache-Status`, *status* if it sent one.
 
-    *otherwise* is what the client gets if there is no stale answer for it.
+    *fallback* is the response for clients that may have no stale one: GitHub's own, or the
+    mirror's error.
     """
 
-    def __init__(self, reason: str, status: int | None, otherwise: Response | MirrorError) -> None:
+    def __init__(self, reason: str, status: int | None, fallback: Response | MirrorError) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
-        self.otherwise = otherwise
+        self.fallback = fallback

@@ -2,8 +2,8 @@
 
 A request acquires a slot (`rate_limiter`), within the rate limits in force (`limits`). Where a
 limit has ended, one request is the probe (half-open, `limit_probes`). Each response updates the
-rate limits, the quota, the accepted credentials, the github_breaker of GitHub, and the backoff of
-keys that time out.
+rate limits, the quota, the accepted credentials, the circuit breaker (`github_breaker`), and the
+backoff of keys that time out.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def client_fields(  # noqa: PLR0913 - what the fields depend on
 def _cache_status(response: Response) -> tuple[tuple[bytes, bytes], ...]:
     return cache_status_fields(
         response.outcome,
-        status=response.asked,
+        status=response.upstream_status,
         detail=response.detail,
         collapsed=response.collapsed,
         forward=response.forward,

@@ -109,7 +109,7 @@ class Memory(TestCase):
             await home.ask("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
             mirror, store = home.house.mirror, home.house.store
             kept: list[Any] = [list(store.records._records.items()), list(store._unstorable)]
-            kept += [mirror.proofs._seen, mirror.proofs._answered, mirror.proofs._absent]
+            kept += [mirror.proofs._seen, mirror.proofs._sent, mirror.proofs._absent]
             kept += [mirror.users._records, mirror.epochs.generations, mirror.sharing]
             found = pickle.dumps(kept)
             assert token.encode() not in found

@@ -80,7 +80,11 @@ def test_limited_response_is_repeated() -> None:
             b"y",
         )
         assert again.fields.get(b"retry-after") == left
-        assert (again.outcome, again.asked, again.detail) == (Outcome.ERROR, None, "primary-limit")
+        assert (again.outcome, again.upstream_status, again.detail) == (
+            Outcome.ERROR,
+            None,
+            "primary-limit",
+        )
 
 
 def test_one_request_probes_after_the_end() -> None:

@@ -48,15 +48,15 @@ class FakeGitHub:
         request: Request,
         content: IBodyProducer | None,
         timeout_s: float,
-        ended: Callable[[], object] = bool,
-        is_wanted: Callable[[], bool] = bool,
+        on_end: Callable[[], object] = bool,
+        is_contended: Callable[[], bool] = bool,
     ) -> Deferred[UpstreamResponse]:
         """Note a request."""
         assert content is None
-        assert not is_wanted()
+        assert not is_contended()
         self.requests.append(request)
         self.timeouts_s.append(timeout_s)
-        self.released.append(ended)
+        self.released.append(on_end)
         self.responses.append(Deferred())
         return self.responses[-1]
 
