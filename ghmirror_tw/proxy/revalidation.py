@@ -21,6 +21,7 @@ from ghmirror_tw.github.page_parameters import page_number
 from ghmirror_tw.github.sharing import Sharing
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import compress
+from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
 from ghmirror_tw.proxy.exchange import Exchange, Lookup
 from ghmirror_tw.proxy.grant_metadata import GrantMetadata
@@ -107,10 +108,8 @@ class Revalidation:
         self, exchange: Exchange, proof: Deferred[bool | None] | None
     ) -> tuple[Response | None, ConditionalRequest]:
         """Return the stored response that a 304 confirms, or the next conditional request."""
-        conditional, fields = (
-            exchange.conditional,
-            forwarded_response_fields(exchange.response.fields),
-        )
+        conditional, lookup, known = exchange.conditional, exchange.lookup, exchange.known
+        fields = forwarded_response_fields(exchange.response.fields)
         etag = fields.get(b"etag")
         validator = conditional.confirmed(etag)
         if validator is None:
@@ -125,28 +124,16 @@ class Revalidation:
         api_url = self.links.options.api_url
         if stored is None or has_foreign_page(fields.combined(b"link"), api_url):
             return None, UNCONDITIONAL
-        grant, entry = update.from_304(
-            exchange.known, validator, stored, self.metadata.of(exchange)
-        )
-        conditions = self.links.conditions(
-            exchange.lookup, exchange.known, stored, grant.link, validator.kind
-        )
+        grant, entry = update.from_304(known, validator, stored, self.metadata.of(exchange))
+        conditions = self.links.conditions(lookup, known, stored, grant.link, validator.kind)
         if conditions is not NO_CONDITIONS:
             if not await self._holds(exchange, validator, conditions, proof):
                 return None, UNCONDITIONAL
-            self.links.note_proved(exchange.lookup, exchange.known)
-        self.links.note_items(exchange.lookup, exchange.known, stored)
-        self._store(exchange.lookup, validator, stored, grant, entry)
-        response = Response(
-            200,
-            update.freshened(stored.fields, grant, fields),
-            _OUTCOMES[validator.kind],
-            stored,
-            upstream_status=304,
-            granted=exchange.known.grant is not None,
-            charged=exchange.response.charged,
-        )
-        return response, conditional
+            self.links.note_proved(lookup, known)
+        self.links.note_items(lookup, known, stored)
+        self._store(lookup, validator, stored, grant, entry)
+        fields = update.freshened(stored.fields, grant, fields)
+        return _response(exchange, validator, stored, fields), conditional
 
     def _store(
         self,
@@ -176,3 +163,17 @@ class Revalidation:
         if proof is not None and validator.kind is ValidatorKind.OWN:
             return bool(await proof)
         return bool(await self.links.prove(exchange.lookup, exchange.known, conditions))
+
+
+def _response(
+    exchange: Exchange, validator: Validator, stored: Representation, fields: Fields
+) -> Response:
+    return Response(
+        200,
+        fields,
+        _OUTCOMES[validator.kind],
+        stored,
+        upstream_status=304,
+        granted=exchange.known.grant is not None,
+        charged=exchange.response.charged,
+    )

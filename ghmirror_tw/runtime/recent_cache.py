@@ -33,6 +33,13 @@ class RecentCache(Generic[K, V]):
         value = self._recent.get(key)
         return self._older.get(key) if value is None else value
 
+    def use(self, key: K) -> V | None:
+        """Return the value of a key, or None; it counts as stored now."""
+        value = self._recent.get(key)
+        if value is None and (value := self._older.get(key)) is not None:
+            self.put(key, value)
+        return value
+
     def pop(self, key: K) -> V | None:
         """Remove a key; return its value, or None."""
         value, older = self._recent.pop(key, None), self._older.pop(key, None)

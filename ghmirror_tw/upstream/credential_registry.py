@@ -41,10 +41,7 @@ class CredentialRegistry:
 
     def is_accepted(self, token: str) -> bool:
         """Tell whether GitHub has accepted a token, or it stands for requests without one."""
-        if self._tokens.get(token) is not None:
-            self.accept(token)  # it was used again
-            return True
-        return token == self.names.token_of(_NO_FIELDS)
+        return self._tokens.use(token) is not None or token == self.names.token_of(_NO_FIELDS)
 
     def accept(self, token: str) -> None:
         """Note that GitHub has accepted a token."""

@@ -38,6 +38,17 @@ def test_removed_value_is_gone() -> None:
     assert [lately.get(each) for each in (1, 2, 3)] == [None, None, -3]
 
 
+def test_used_value_stays() -> None:
+    """A value that is used again and again is never evicted."""
+    cache: RecentCache[int, int] = RecentCache(2)
+    cache.put(0, 7)
+    for number in range(1, 20):
+        cache.put(number, -number)
+        assert cache.use(0) == 7
+    assert cache.get(1) is None
+    assert cache.use(1) is None
+
+
 @given(GRANTS, ENTRIES, SECRETS)
 def test_decoding_is_independent_of_the_cache(grant: Grant, entry: Entry, secret: bytes) -> None:
     """With and without the record in its cache, a codec returns the same."""
