@@ -14,22 +14,21 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from ghmirror_tw.caching.epochs import epoch_shows_acceptance, new_epoch
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.github.rate_limits import Limit
 from ghmirror_tw.redis import ServerStatistics
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
-from ghmirror_tw.runtime.waiters import add_waiter, wake
-from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads, epoch_name
+from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads
+from ghmirror_tw.store.fleet_epochs import FleetEpochs
 from ghmirror_tw.store.fleet_lock import FleetLock
 from ghmirror_tw.store.measured_store import LookupTimes, measured
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_availability import RemoteAvailability
-from ghmirror_tw.store.remote_interface import EpochWrite, MakeHistory
+from ghmirror_tw.store.remote_interface import MakeHistory
 from ghmirror_tw.store.remote_writes import RemoteWrites
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 from ghmirror_tw.store.write_behind import WriteBehind
@@ -77,6 +76,7 @@ class FailoverStore:
     writes: RemoteWrites = field(init=False)
     locks: FleetLock = field(init=False)
     _records: FailoverReads = field(init=False)
+    _epochs: FleetEpochs = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         reactor, redis, memory, servers = self.reactor, self.redis, self.memory, self.redis.servers
@@ -100,6 +100,7 @@ class FailoverStore:
             self.timeout_s,
             self.fallback,
         )
+        self._epochs = FleetEpochs(reactor, redis, memory, self.writes, self.history)
         self.locks = FleetLock(reactor, look_ups, memory, self.reads, self.writes, self.timeout_s)
         self.resize()
 
@@ -227,49 +228,15 @@ class FailoverStore:
 
     def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
         """Begin an epoch in the whole fleet, unless there is one."""
-        if self.redis.history is None:
-            return None
-        began = self.memory.begin_epoch(credential, epoch, since)
-        if began == epoch:
-            self._put_epoch(credential, epoch, EpochWrite.IF_ABSENT)
-        return began
+        return self._epochs.begin(credential, epoch, since)
 
     def revoke(self, credential: str, epoch: bytes) -> None:
         """Replace the epoch of a credential, if any; the write must not be lost."""
-        self.memory.revoke(credential, epoch)
-        self._put_epoch(credential, epoch, EpochWrite.IF_PRESENT)
-
-    def _put_epoch(self, credential: str, epoch: bytes, over: EpochWrite) -> None:
-        """Write an epoch; a write from the queue stores another one in its place.
-
-        A late write may follow writes of other replicas, and must not permit grants from before
-        those.
-        """
-        at_once = [epoch]
-
-        async def put() -> None:
-            if self.redis.history is None and self.redis.servers.writing:
-                await self.history.looked(self.writes.timeout_s)
-            own = at_once.pop() if at_once else new_epoch(accepted=epoch_shows_acceptance(epoch))
-            if own != epoch and self.memory.epoch(credential) is not None:
-                self.memory.set_epoch(credential, own)
-            stored = await self.redis.put_epoch(credential, own, self.writes.timeout_s, over)
-            if stored != own and self.memory.epoch(credential) == own:
-                self.memory.set_epoch(credential, stored)
-
-        durable = over is not EpochWrite.IF_ABSENT
-        self.writes.send(epoch_name(credential), credential, put, durable=durable)
+        self._epochs.revoke(credential, epoch)
 
     def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
         """Replace an epoch in the whole fleet; fire when Redis has it, or after the timeout."""
-        self.memory.replace_epoch(credential, epoch)
-        self._put_epoch(credential, epoch, EpochWrite.ALWAYS)
-        sent = self.writes.latest(credential)
-        if sent is None:
-            return succeed(None)
-        waiters: list[Deferred[None]] = []
-        sent.addCallback(lambda _: wake(waiters))
-        return add_waiter(self.reactor, waiters, self.timeout_s)
+        return self._epochs.replace(credential, epoch, self.timeout_s)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, in the whole fleet."""

@@ -21,15 +21,10 @@ from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_availability import RemoteAvailability
 from ghmirror_tw.store.remote_interface import IRemoteHistory
-from ghmirror_tw.store.remote_writes import RemoteWrites, grant_name
+from ghmirror_tw.store.remote_writes import RemoteWrites, epoch_name, grant_name
 from ghmirror_tw.store.store_interface import Deadline
 
 R = TypeVar("R")
-
-
-def epoch_name(credential: str) -> tuple[str, str]:
-    """Return the name under which the write of an epoch is tracked and queued."""
-    return "epoch", credential
 
 
 @define(eq=False)

@@ -32,6 +32,7 @@ from ghmirror_tw.store.compact_records import (
     long,
     short,
 )
+from ghmirror_tw.store.local_limits import LocalLimits
 from ghmirror_tw.store.local_locks import LocalLocks
 from ghmirror_tw.store.lru_records import LruRecords
 from ghmirror_tw.store.record_kinds import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION
@@ -41,7 +42,6 @@ from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOu
 #: How long a key counts as unstorable, in seconds: no request waits for another one then.
 UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
-_MOST_LIMITS: Final = 10_000
 _MOST_BEGUN: Final = 1000
 
 
@@ -72,8 +72,7 @@ class MemoryStore:
     #: When this process began epochs, by credential, those begun last at the end.
     _begun: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
     _unstorable: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
-    #: Limits by token and scope, those that were met last at the end.
-    _limits: OrderedDict[tuple[str, str], Limit] = field(init=False, factory=OrderedDict)
+    _limits: LocalLimits = field(init=False, factory=LocalLimits)
     _locks: LocalLocks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -267,11 +266,7 @@ class MemoryStore:
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, over one of the same scope that ends earlier."""
-        name = token, limit.scope
-        known = self._limits.get(name)
-        if known is not None and known.until >= limit.until:
-            return
-        store_recent(self._limits, name, limit, _MOST_LIMITS)
+        self._limits.store(token, limit)
 
     def limits(
         self,
@@ -283,15 +278,8 @@ class MemoryStore:
         return succeed(self.limits_known(token, scopes))
 
     def limits_known(self, token: str, scopes: tuple[str, ...]) -> tuple[Limit, ...]:
-        """Return the limits in force; those that have ended are removed."""
-        found, now = [], self.reactor.seconds()
-        for scope in scopes:
-            limit = self._limits.get((token, scope))
-            if limit is not None and limit.until > now:
-                found.append(limit)
-            elif limit is not None:
-                del self._limits[token, scope]
-        return tuple(found)
+        """Return the limits in force."""
+        return self._limits.in_force(token, scopes, self.reactor.seconds())
 
     def mark_unstorable(self, key: CacheKey) -> None:
         """Note that responses to *key* can't be stored, and release its lock."""

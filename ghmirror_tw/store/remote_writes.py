@@ -28,6 +28,11 @@ def grant_name(key: CacheKey, credential: str, *_: object) -> tuple[str, str, st
     return "grant", key.name, credential
 
 
+def epoch_name(credential: str) -> tuple[str, str]:
+    """Return the name under which the write of an epoch is tracked and queued."""
+    return "epoch", credential
+
+
 @define(eq=False)
 class _WritesInFlight:
     """Writes that have been sent and have no reply yet, by the key or credential they concern."""

@@ -1,0 +1,71 @@
+"""Epochs of credentials, written for the whole fleet (see `caching.epochs`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import Deferred, succeed
+
+from ghmirror_tw.caching.epochs import epoch_shows_acceptance, new_epoch
+from ghmirror_tw.runtime.waiters import add_waiter, wake
+from ghmirror_tw.store.memory_store import MemoryStore
+from ghmirror_tw.store.remote_interface import EpochWrite, IRemoteHistory, IRemoteRecords
+from ghmirror_tw.store.remote_writes import RemoteWrites, epoch_name
+
+
+@define(eq=False)
+class FleetEpochs:
+    """Writes epochs to *memory* at once, and to *redis* by *writes*."""
+
+    reactor: Any
+    redis: IRemoteRecords
+    memory: MemoryStore
+    writes: RemoteWrites
+    history: IRemoteHistory
+
+    def begin(self, credential: str, epoch: bytes, since: float) -> bytes | None:
+        """Begin an epoch, unless there is one; see `IStore.begin_epoch`."""
+        if self.redis.history is None:
+            return None
+        began = self.memory.begin_epoch(credential, epoch, since)
+        if began == epoch:
+            self._write(credential, epoch, EpochWrite.IF_ABSENT)
+        return began
+
+    def revoke(self, credential: str, epoch: bytes) -> None:
+        """Replace the epoch of a credential, if any; the write must not be lost."""
+        self.memory.revoke(credential, epoch)
+        self._write(credential, epoch, EpochWrite.IF_PRESENT)
+
+    def replace(self, credential: str, epoch: bytes, timeout_s: float) -> Deferred[None]:
+        """Replace any epoch; fire when Redis has it, or after *timeout_s*."""
+        self.memory.replace_epoch(credential, epoch)
+        self._write(credential, epoch, EpochWrite.ALWAYS)
+        sent = self.writes.latest(credential)
+        if sent is None:
+            return succeed(None)
+        waiters: list[Deferred[None]] = []
+        sent.addCallback(lambda _: wake(waiters))
+        return add_waiter(self.reactor, waiters, timeout_s)
+
+    def _write(self, credential: str, epoch: bytes, over: EpochWrite) -> None:
+        """Write an epoch; a write from the queue stores another one in its place.
+
+        A late write may follow writes of other replicas, and must not permit grants from before
+        those.
+        """
+        at_once = [epoch]
+
+        async def put() -> None:
+            if self.redis.history is None and self.redis.servers.writing:
+                await self.history.looked(self.writes.timeout_s)
+            own = at_once.pop() if at_once else new_epoch(accepted=epoch_shows_acceptance(epoch))
+            if own != epoch and self.memory.epoch(credential) is not None:
+                self.memory.set_epoch(credential, own)
+            stored = await self.redis.put_epoch(credential, own, self.writes.timeout_s, over)
+            if stored != own and self.memory.epoch(credential) == own:
+                self.memory.set_epoch(credential, stored)
+
+        durable = over is not EpochWrite.IF_ABSENT
+        self.writes.send(epoch_name(credential), credential, put, durable=durable)
