@@ -1,4 +1,4 @@
-"""The rules that every store must keep, as tests; each store's test case brings its own stores."""
+"""The rules of `IStore` as tests; the test case of each store adds its own stores."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ def entry(at: float = 1.0, of: Representation = HELD, **more: Any) -> Entry:
 
 
 class Contract(TestCase):
-    """Tests against two stores that share what is remembered; for memory they are one."""
+    """Tests against two stores that share records; for memory they are one."""
 
     store: Any
     other: Any
 
     async def known(self, credential: str = ALICE, key: CacheKey = KEY, store: Any = None) -> Known:
-        """Look up, as somebody who needs what is current."""
-        asked = store or self.store
-        found: Known = await asked.look_up(key, credential, Deadline(SOON), current=True)
+        """Look up current records."""
+        source = store or self.store
+        found: Known = await source.look_up(key, credential, Deadline(SOON), current=True)
         return found
 
     async def settled(self) -> None:
-        """Return when all that was stated can be seen from everywhere."""
+        """Return when all writes are visible in both stores."""
 
     async def fetched(self, *digests: str, store: Any = None) -> dict[str, Representation]:
-        asked = store or self.other
-        found: dict[str, Representation] = await asked.fetch(KEY, digests, Deadline(SOON))
+        source = store or self.other
+        found: dict[str, Representation] = await source.fetch(KEY, digests, Deadline(SOON))
         return found
 
 
 class Rules:
-    """What is asked of a store, mixed into a `Contract`."""
+    """The rules of `IStore`, mixed into a `Contract`."""
 
-    async def test_what_is_remembered_is_known(self: Any) -> None:
+    async def test_stored_records_are_known(self: Any) -> None:
         """The grant to its credential alone, the representation to all."""
         self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await self.settled()
@@ -79,8 +79,8 @@ class Rules:
         assert known == Known(entries=(entry(),))
         assert await self.fetched(HELD.digest, OTHER.digest) == {HELD.digest: HELD}
 
-    async def test_its_own_statements_are_seen_at_once(self: Any) -> None:
-        """Before anybody has waited for anything."""
+    async def test_own_writes_are_visible_at_once(self: Any) -> None:
+        """No look-up has to wait for them."""
         self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         assert (await self.known()).grant == grant(1.0)
         self.store.deny(KEY, ALICE, 2.0)
@@ -93,8 +93,8 @@ class Rules:
         assert (await self.known()).epoch == ANOTHER
         assert not (await self.known()).permits
 
-    async def test_grants_only_over_older_ones(self: Any) -> None:
-        """What was asked later stays, whenever it comes, and wherever from."""
+    async def test_grants_replace_older_ones_only(self: Any) -> None:
+        """The later request counts, in whatever order and by whatever replica they are stored."""
         for at in (2.0, 1.0, 2.0):
             store = self.store if at == 2.0 else self.other
             store.freshen(KEY, ALICE, grant(at), entry())
@@ -102,8 +102,8 @@ class Rules:
         assert (await self.known()).grant == grant(2.0)
         assert (await self.known(store=self.other)).grant == grant(2.0)
 
-    async def test_refusals_outweigh_what_was_asked_before(self: Any) -> None:
-        """Up to the very moment; not what was asked since."""
+    async def test_a_refusal_outweighs_earlier_requests(self: Any) -> None:
+        """Also a request of the same moment, but no later one."""
         self.store.freshen(KEY, ALICE, grant(1.0), entry())
         await self.settled()
         self.other.deny(KEY, ALICE, 1.0)
@@ -120,7 +120,7 @@ class Rules:
         await self.settled()
         assert (await self.known(store=self.other)).grant == grant(2.0)
 
-    async def test_expired_grants_are_gone(self: Any) -> None:
+    async def test_expired_grants_are_not_known(self: Any) -> None:
         """They were made to a token that has ended."""
         now = reactor.seconds()
         self.store.freshen(KEY, ALICE, grant(now - 2, expires_at=now - 1), entry())
@@ -164,7 +164,7 @@ class Rules:
         found = await (store or self.other).limits(ALICE, scopes, Deadline(SOON))
         return found
 
-    async def test_limits_travel_with_githubs_own_words(self: Any) -> None:
+    async def test_limits_are_stored_with_the_response_of_github(self: Any) -> None:
         """Each by its scope, to the token that has met it; a look-up brings those that matter."""
         until = reactor.seconds() + 100.0
         lines = ((b"x-ratelimit-limit", b"60"), (b"retry-after", b"100"))
@@ -185,8 +185,8 @@ class Rules:
         assert {each.scope for each in known.limits} == {"core", EVERYTHING}
         assert (await self.known(store=self.store)).limits
 
-    async def test_the_limit_that_ends_last_is_kept(self: Any) -> None:
-        """Wherever it was met; one that has ended is gone."""
+    async def test_the_limit_that_ends_last_is_stored(self: Any) -> None:
+        """Whichever replica has met it; one that has ended is not known."""
         now = reactor.seconds()
         for store, lasts in ((self.store, 100.0), (self.other, 50.0), (self.store, 70.0)):
             store.set_limit(ALICE, Limit(LimitKind.PRIMARY, "core", now + lasts))
@@ -198,8 +198,8 @@ class Rules:
         await self.settled()
         assert await self.limits("search") == ()
 
-    async def test_the_recency_list_is_short(self: Any) -> None:
-        """Eight, by the time of their last validation, whoever tells of them and when."""
+    async def test_the_recency_list_is_bounded(self: Any) -> None:
+        """It has the eight last validated, whichever replica stores them and when."""
         made = [held(b"[%d]" % number) for number in range(RECENCY_LENGTH + 3)]
         for number, each in [*enumerate(made)][::-1]:
             store = (self.store, self.other)[number % 2]
@@ -209,8 +209,8 @@ class Rules:
         for store in (self.store, self.other):
             assert [e.digest for e in (await self.known(BOB, store=store)).entries] == kept
 
-    async def test_the_later_validation_and_the_later_200_are_kept(self: Any) -> None:
-        """Though different replicas tell of them, in any order."""
+    async def test_the_later_validation_and_the_later_200_are_stored(self: Any) -> None:
+        """Also where different replicas store them, in any order."""
         one = entry(received_at=5.0, validated_at=6.0, link=b"<one>")
         two = entry(received_at=1.0, validated_at=9.0, link=b"<two>")
         for first, second in ((one, two), (two, one)):
@@ -224,11 +224,11 @@ class Rules:
                 assert (kept.received_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
 
     async def claim(self: Any, owner: str, store: Any = None) -> LockOutcome:
-        said: LockOutcome = await (store or self.store).try_acquire(COLD, owner, Deadline(SOON))
-        return said
+        outcome: LockOutcome = await (store or self.store).try_acquire(COLD, owner, Deadline(SOON))
+        return outcome
 
-    async def test_one_goes_first(self: Any) -> None:
-        """In the whole fleet; the others wait until it is released by who has it."""
+    async def test_one_owner_holds_a_lock(self: Any) -> None:
+        """In the whole fleet; others wait until the holder releases it."""
         assert await self.claim("a") is LockOutcome.ACQUIRED
         assert await self.claim("b") is LockOutcome.HELD
         assert await self.claim("c", self.other) is LockOutcome.HELD
@@ -246,8 +246,8 @@ class Rules:
         assert await self.claim("a") is LockOutcome.KNOWN
         assert await self.claim("c", self.other) is LockOutcome.KNOWN
 
-    async def test_who_waited_sees_what_came_of_it(self: Any) -> None:
-        """A claim ends no sooner than what was stated under it can be looked up."""
+    async def test_a_waiter_sees_the_writes_of_the_holder(self: Any) -> None:
+        """A lock is released no sooner than the writes under it are visible."""
         for number in range(20):
             key = CacheKey(b"/%d" % number)
             subject = LockName(key)
@@ -261,8 +261,8 @@ class Rules:
             await waiting
             assert (await self.known(BOB, key, self.other)).entries == (entry(),)
 
-    async def test_one_of_each_credential_goes_first(self: Any) -> None:
-        """Where something is known of the key, but nothing of what this credential may see."""
+    async def test_each_credential_has_a_lock_of_its_own(self: Any) -> None:
+        """For a key with records, of which the credential has no grant."""
         self.store.freshen(KEY, BOB, grant(1.0), entry())
         await self.settled()
         own, others = LockName(KEY, ALICE), LockName(KEY, "c" * 32)
@@ -276,8 +276,8 @@ class Rules:
         assert await self.other.try_acquire(own, "b", Deadline(SOON)) is LockOutcome.KNOWN
         self.other.release(others, "c")
 
-    async def test_waiting_ends(self: Any) -> None:
-        """By time, by going away, by closing; and at once where nobody is asked for."""
+    async def test_waiting_for_a_lock_ends(self: Any) -> None:
+        """By a timeout, a cancellation or closing; at once where the lock is free."""
         await self.store.released(COLD, SOON)
         await self.claim("a")
         await self.claim("b", self.other)
@@ -291,8 +291,8 @@ class Rules:
         await self.other.close()
         await closed
 
-    async def test_what_cannot_be_stored_holds_up_nobody(self: Any) -> None:
-        """Who waits is woken, and nobody queues any more; until something is stored after all."""
+    async def test_no_request_waits_for_an_unstorable_key(self: Any) -> None:
+        """Waiters are notified, and no lock is needed until a response is stored after all."""
         await self.claim("a")
         await self.claim("b", self.other)
         waiting: Deferred[None] = self.other.released(COLD, SOON)

@@ -1,4 +1,4 @@
-"""A store's records are copied and put back, over nothing newer, into either store."""
+"""Records are copied and restored, over older ones only, into either store."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ NAMES = (
 
 
 @given(NAMES)
-def test_names_are_taken_apart_and_put_together(name: RecordName) -> None:
-    """Each is the name of one record."""
+def test_names_are_parsed_and_encoded(name: RecordName) -> None:
+    """Each name names one record."""
     assert parse(name.encode()) == name
 
 
 @given(st.binary(max_size=100))
-def test_what_is_no_name_is_none(name: bytes) -> None:
-    """Nothing makes it raise."""
+def test_other_bytes_are_no_name(name: bytes) -> None:
+    """No bytes raise an error."""
     assert parse(name) is None or parse(name).encode() == name  # type: ignore[union-attr]
 
 
-def test_the_names_that_stores_use_are_names() -> None:
-    """Claims and notes are none: they are of the moment."""
+def test_names_of_records_are_parsed() -> None:
+    """Those of locks, notes and epochs are not: snapshots leave them out."""
     assert parse(record_names.grant(KEY, ALICE)) == RecordName(GRANT, KEY.name, ALICE)
     assert parse(record_names.refusal(KEY, ALICE)) == RecordName(REFUSAL, KEY.name, ALICE)
     assert parse(record_names.recency(KEY)) == RecordName(ENTRY, KEY.name)
@@ -63,7 +63,7 @@ def test_the_names_that_stores_use_are_names() -> None:
 
 
 class Archives:
-    """What is asked of each store's archive; mixed into a test case that makes stores."""
+    """The rules of `IArchive`; mixed into a test case that makes stores."""
 
     async def dumped(self, archive: Any) -> list[Pair]:
         assert verifyObject(IArchive, archive)
@@ -74,7 +74,7 @@ class Archives:
         return pairs
 
     async def fill(self: Any, store: Any) -> None:
-        """Have something of each kind remembered."""
+        """Store records of each kind."""
         now = reactor.seconds()
         store.store_response(
             KEY, ALICE, HELD, grant(now, principal="alice"), entry(now, link=b"<x>")
@@ -84,8 +84,8 @@ class Archives:
         store.replace_epoch(ALICE, EPOCH)
         await self.settle(store)
 
-    async def test_all_is_copied_and_put_back(self: Any) -> None:
-        """Every record that permits nothing by itself, into an empty store of either kind."""
+    async def test_records_are_copied_and_restored(self: Any) -> None:
+        """Each record that permits nothing by itself, into an empty store of either kind."""
         store, archive = await self.make()
         await self.fill(store)
         pairs = await self.dumped(archive)
@@ -104,8 +104,8 @@ class Archives:
             found = await other.fetch(KEY, digests, Deadline(SOON))
             assert found == {HELD.digest: HELD, OTHER.digest: OTHER}
 
-    async def test_nothing_newer_is_touched(self: Any) -> None:
-        """Grants, refusals and entries that came since stay; so does what is refused."""
+    async def test_newer_records_stay(self: Any) -> None:
+        """Later grants, refusals and entries stay, and a refused key stays refused."""
         store, archive = await self.make()
         await self.fill(store)
         pairs = await self.dumped(archive)
@@ -120,8 +120,8 @@ class Archives:
         assert [each.link for each in known.entries if each.digest == HELD.digest] == [b"<new>"]
         assert (await other.look_up(KEY, BOB, Deadline(SOON))).grant is None
 
-    async def test_what_is_not_ours_is_left_out(self: Any) -> None:
-        """Garbage, other secrets and versions, other names, and what has expired."""
+    async def test_records_of_other_secrets_are_left_out(self: Any) -> None:
+        """So are garbage, other versions, other names, and expired records."""
         name = record_names.grant(KEY, ALICE)
         good = CODEC.seal(GRANT, name, grant(reactor.seconds()))
         content = record_names.representation(KEY, HELD.digest)
@@ -146,8 +146,8 @@ class Archives:
         _, into = await self.make()
         assert await into.admit(pairs) == 0
 
-    async def test_it_knows_when_it_has_been_filled(self: Any) -> None:
-        """By a mark, which is lost with what is stored."""
+    async def test_a_filled_store_has_a_mark(self: Any) -> None:
+        """The mark is lost with the records."""
         _, archive = await self.make()
         assert not await archive.mark()
         assert await archive.mark() is None
@@ -161,8 +161,8 @@ class Archives:
         _, another = await self.make()
         assert not await another.mark()
 
-    async def test_large_stores_are_copied_bit_by_bit(self: Any) -> None:
-        """In batches, those first that were used last; all of it is there."""
+    async def test_large_stores_are_copied_in_batches(self: Any) -> None:
+        """The records used last come first, and none is missing."""
         self.patch(redis_archive, "_SORTED_AT_ONCE", 300)
         store, archive = await self.make()
         count = 700
@@ -205,10 +205,10 @@ class Memory(Archives, Stores):
         return await self.make_memory()
 
     async def settle(self, store: Any) -> None:
-        """Nothing is ever on its way."""
+        """Memory has no writes in flight."""
 
-    async def test_a_full_store_takes_no_more(self) -> None:
-        """What is there is not pushed out by what was there before."""
+    async def test_a_full_store_evicts_restored_records_first(self) -> None:
+        """Records that are in use stay."""
         store, archive = await self.make_memory()
         await self.fill(store)
         pairs = await self.dumped(archive)
@@ -233,8 +233,8 @@ class Redis(Archives, Stores):
     async def settle(self, store: Any) -> None:
         await settled(store)
 
-    async def test_one_replica_at_a_time(self) -> None:
-        """A lease says who copies or restores; it ends by itself."""
+    async def test_one_replica_holds_a_lease(self) -> None:
+        """One lease is for copying, one for restoring; each expires."""
         store, archive = await self.make_redis()
         other = RedisArchive(store.redis)
         assert await archive.acquire_lease("save", "a", 60.0)
@@ -249,7 +249,7 @@ class Redis(Archives, Stores):
             pass
 
     async def test_fleets_do_not_share_marks_and_leases(self) -> None:
-        """Mirrors of another server or secret neither count it as filled, nor wait for a lease."""
+        """Mirrors of another server or secret have their own."""
         store, archive = await self.make_redis()
         assert await archive.filled_by_others() is None
         await archive.mark_filled()
@@ -266,8 +266,8 @@ class Redis(Archives, Stores):
         store.redis.codec = Codec(b"another")
         assert not await archive.mark()
 
-    async def test_no_key_is_without_an_end(self) -> None:
-        """Nor is what was restored, or the mark."""
+    async def test_each_key_expires(self) -> None:
+        """So do restored records, and the mark."""
         server = start_redis(self)
         store = await open_store(self, server.address)
         await self.fill(store)

@@ -1,4 +1,4 @@
-"""Records as bytes: the same again, or nothing."""
+"""A sealed record opens unchanged, or not at all."""
 
 from __future__ import annotations
 
@@ -66,36 +66,36 @@ REPRESENTATIONS = st.builds(
 
 
 @given(SECRETS, st.binary(max_size=40), GRANTS)
-def test_grants_come_back(secret: bytes, name: bytes, grant: Grant) -> None:
-    """As they were, under their own name."""
+def test_grants_are_opened(secret: bytes, name: bytes, grant: Grant) -> None:
+    """They are equal to the sealed ones, under the same name."""
     codec = Codec(secret)
     assert codec.open(GRANT, name, codec.seal(GRANT, name, grant)) == grant
 
 
 @given(SECRETS, st.binary(max_size=40), ENTRIES)
-def test_entries_come_back(secret: bytes, name: bytes, entry: Entry) -> None:
-    """As they were, under their own name."""
+def test_entries_are_opened(secret: bytes, name: bytes, entry: Entry) -> None:
+    """They are equal to the sealed ones, under the same name."""
     codec = Codec(secret)
     assert codec.open(ENTRY, name, codec.seal(ENTRY, name, entry)) == entry
 
 
 @given(SECRETS, st.binary(max_size=40), TIMES)
-def test_times_come_back(secret: bytes, name: bytes, at: float) -> None:
-    """As they were, under their own name."""
+def test_refusals_are_opened(secret: bytes, name: bytes, at: float) -> None:
+    """They are equal to the sealed ones, under the same name."""
     codec = Codec(secret)
     assert codec.open(REFUSAL, name, codec.seal(REFUSAL, name, at)) == at
 
 
 @given(SECRETS, st.binary(max_size=40), REPRESENTATIONS)
-def test_representations_come_back(secret: bytes, name: bytes, stored: Representation) -> None:
-    """As they were, under their own name."""
+def test_representations_are_opened(secret: bytes, name: bytes, stored: Representation) -> None:
+    """They are equal to the sealed ones, under the same name."""
     codec = Codec(secret)
     assert codec.open(REPRESENTATION, name, codec.seal(REPRESENTATION, name, stored)) == stored
 
 
 @given(GRANTS, st.data())
 def test_no_byte_of_a_sealed_grant_can_be_changed(grant: Grant, data: st.DataObject) -> None:
-    """Whatever is changed, cut off or added, the grant is not there any more."""
+    """A changed, truncated or extended record does not open."""
     blob = CODEC.seal(GRANT, NAME, grant)
     at = data.draw(st.integers(0, len(blob) - 1))
     changed = data.draw(st.integers(1, 255))
@@ -120,8 +120,8 @@ def test_no_byte_of_a_representation_can_be_changed(
 
 
 @given(st.binary(max_size=300))
-def test_garbage_is_nothing(garbage: bytes) -> None:
-    """No bytes make it raise."""
+def test_garbage_does_not_open(garbage: bytes) -> None:
+    """No bytes raise an error."""
     header = bytes([MAGIC, VERSION])
     for codec in (CODEC, Codec()):
         for blob in (garbage, header + garbage):
@@ -139,7 +139,7 @@ def unsealed(kind: bytes, *values: object) -> bytes:
 
 @pytest.mark.parametrize("complete", [False, True])
 def test_an_entry_of_an_earlier_version_is_read(complete: bool) -> None:
-    """It tells of a full page whether it was complete; that is known in another way now."""
+    """Its last value is ignored."""
     blob = unsealed(b"E", b"d" * 32, True, 3, b"<x>", None, b"alice", None, complete)
     entry = Entry("64" * 32, 2.0, 1.0, True, 3, b"<x>", None, "alice")
     assert Codec().open(ENTRY, NAME, blob) == entry
@@ -162,8 +162,8 @@ def test_an_entry_of_an_earlier_version_is_read(complete: bool) -> None:
         (None, None, None, None, 1.0, True, None, False),
     ],
 )
-def test_a_payload_of_other_values_is_nothing(values: tuple[object, ...]) -> None:
-    """Where there is no seal, each value is still of the type that it has to be."""
+def test_a_payload_of_other_types_does_not_open(values: tuple[object, ...]) -> None:
+    """Without a seal, each value still needs its type."""
     good = (b"d" * 32, b'"t"', None, None, 1.0, True, None, False)
     assert Codec().open(GRANT, NAME, unsealed(b"G", *good)) is not None
     blob = unsealed(b"G", *values)
@@ -174,7 +174,7 @@ def test_a_payload_of_other_values_is_nothing(values: tuple[object, ...]) -> Non
 
 
 def test_a_record_is_bound_to_its_name_its_kind_and_its_secret() -> None:
-    """Copied elsewhere, or read by somebody with another secret or none, it is nothing."""
+    """Under another name, or with another secret or none, it does not open."""
     time = CODEC.seal(REFUSAL, NAME, 1.0)
     assert CODEC.open(REFUSAL, NAME + b"x", time) is None
     assert CODEC.open(ENTRY, NAME, time) is None
@@ -184,7 +184,7 @@ def test_a_record_is_bound_to_its_name_its_kind_and_its_secret() -> None:
 
 
 def test_a_newer_version_is_not_read() -> None:
-    """Nobody knows what it means."""
+    """Its meaning is unknown."""
     blob = bytearray(Codec().seal(REFUSAL, NAME, 1.0))
     blob[1] = VERSION + 1
     assert Codec().open(REFUSAL, NAME, bytes(blob)) is None
@@ -202,7 +202,7 @@ def test_a_refusal_of_a_newer_version_counts() -> None:
         assert CODEC.refused_at(NAME, nothing, 9.0) == 0.0
 
 
-def test_an_epoch() -> None:
+def test_epochs_are_opened() -> None:
     """It is sealed for its name, as all records are."""
     sealed = CODEC.seal(EPOCH, NAME, b"12345678")
     assert CODEC.open(EPOCH, NAME, sealed) == b"12345678"
@@ -211,7 +211,7 @@ def test_an_epoch() -> None:
     assert CODEC.open(EPOCH, b"other", sealed) is None
 
 
-def test_what_does_not_unpack_to_its_digest_is_not_whole() -> None:
+def test_content_of_another_digest_is_not_whole() -> None:
     """Other content, other fields, a size that is too small, or no gzip at all."""
     stored = represented(b"content")
     assert is_whole(stored)
@@ -225,7 +225,7 @@ def test_what_does_not_unpack_to_its_digest_is_not_whole() -> None:
 
 
 def test_a_secret_is_not_shown() -> None:
-    """Not even by accident."""
+    """Its representation leaves it out."""
     assert "secret" not in repr(CODEC)
 
 
@@ -235,8 +235,8 @@ def test_records_are_small() -> None:
     assert len(CODEC.seal(GRANT, NAME, grant)) < 200
 
 
-def test_grants_of_before_scopes_were_stored_are_read() -> None:
-    """And what has none of the later fields is written as before, so that either reads it."""
+def test_grants_of_earlier_versions_are_read() -> None:
+    """A grant without the later fields is written as before, so that each version reads it."""
     grant = Grant("ab" * 32, b'"t"', None, None, 1.0, 2.0)
     payload = msgpack.packb(
         (bytes.fromhex(grant.digest), b'"t"', None, None, 2.0, False, None, False)
@@ -288,7 +288,7 @@ def test_records_of_any_kind_open(
 
 
 @pytest.mark.parametrize("blob", [b"", b"x", bytes(200), b"\xff" * 200])
-def test_what_is_no_record_does_not_open(blob: bytes) -> None:
-    """Whatever it is."""
+def test_other_bytes_are_no_record(blob: bytes) -> None:
+    """None of them opens."""
     assert not CODEC.opens(NAME, blob)
     assert not Codec().opens(NAME, blob)

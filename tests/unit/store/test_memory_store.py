@@ -1,4 +1,4 @@
-"""The memory store keeps the rules that every store must keep, and its bounds."""
+"""The memory store keeps the rules of `IStore`, and its bounds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OTHER_KEY = CacheKey(b"/other")
 
 
 class Memory(Rules, Contract):
-    """What every store does."""
+    """The rules of `IStore`."""
 
     def setUp(self) -> None:
         self.store = self.other = MemoryStore(reactor, 1_000_000)
@@ -54,8 +54,8 @@ class Bounds(SynchronousTestCase):
         found: Known = self.successResultOf(self.store.look_up(key, credential, Deadline()))
         return found
 
-    def test_what_was_used_last_is_named_first(self) -> None:
-        """And what came from a copy last of all, the first of it first, until it is used."""
+    def test_names_are_listed_by_last_use(self) -> None:
+        """Restored records follow in their order, until they are used."""
         names = [RecordName(REPRESENTATION, key.name, HELD.digest) for key in (KEY, OTHER_KEY)]
         self.store.hold(KEY, HELD)
         self.store.hold(OTHER_KEY, HELD)
@@ -71,8 +71,8 @@ class Bounds(SynchronousTestCase):
         self.known()
         assert self.store.names() == [copied[0], *names]
 
-    def test_the_garbage_collector_leaves_records_alone(self) -> None:
-        """Of all kinds, and names: with many of them it would hold up everything for long."""
+    def test_the_garbage_collector_ignores_records(self) -> None:
+        """Of all kinds, and names: visiting many of them would stop the process."""
         self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         self.store.deny(OTHER_KEY, ALICE, 1.0)
         self.store.admit(RecordName(REFUSAL, KEY.name, BOB), 1.0)
@@ -85,22 +85,22 @@ class Bounds(SynchronousTestCase):
                 assert not gc.is_tracked(kept)
 
     def test_it_is_a_store(self) -> None:
-        """It does all that a store does, and so does a measured one."""
+        """It has all methods of `IStore`, and so has a measured one."""
         assert verifyObject(IStore, self.store)
         store = measured(self.store, "memory", lambda *_: None, self.clock.seconds)
         assert verifyObject(IStore, store)
         assert store.store_deadline().left_s > 1e9
 
     def fill(self, count: int) -> None:
-        """Remember something under so many keys, /0 used again after each."""
+        """Store responses of so many keys, and use that of /0 after each."""
         for number in range(count):
             key = CacheKey(b"/%d" % number)
             made = held(b"[%d]" % number)
             self.store.store_response(key, ALICE, made, grant(1.0, made), entry(of=made))
             self.known(key=CacheKey(b"/0"))
 
-    def test_bounded_by_bytes(self) -> None:
-        """What was used least recently goes first, and the figures say so."""
+    def test_records_are_bounded_by_bytes(self) -> None:
+        """The least recently used are evicted first, and counted."""
         store = self.store = MemoryStore(self.clock, 20_000)
         self.fill(20)
         assert store.records.size <= 20_000
@@ -109,8 +109,8 @@ class Bounds(SynchronousTestCase):
         assert self.known(key=CacheKey(b"/1")) == Known()
         assert store.records.grants < 20
 
-    def test_made_smaller(self) -> None:
-        """It lets go of what is too much bit by bit, so that it holds up nobody."""
+    def test_a_smaller_store_evicts_in_batches(self) -> None:
+        """Eviction does not hold up the reactor."""
         self.fill(400)
         self.store.resize(10_000)
         assert self.store.records.evictions == 500
@@ -120,15 +120,15 @@ class Bounds(SynchronousTestCase):
         assert self.store.records.size <= 10_000
         assert self.clock.getDelayedCalls() == []
 
-    def test_closed_while_it_is_made_smaller(self) -> None:
-        """It leaves nothing to be done."""
+    def test_closing_ends_eviction(self) -> None:
+        """No timer is left."""
         self.fill(400)
         self.store.resize(10_000)
         self.successResultOf(self.store.close())
         assert self.clock.getDelayedCalls() == []
 
     def test_an_evicted_epoch_permits_nothing(self) -> None:
-        """Nor does one that is begun after it: an epoch never comes again."""
+        """Nor does one that is begun after it: no epoch is begun twice."""
         store = self.store = MemoryStore(self.clock, 6_000)
         store.freshen(KEY, ALICE, grant(1.0), entry())
         store.begin_epoch(ALICE, EPOCH, 0.0)
@@ -140,8 +140,8 @@ class Bounds(SynchronousTestCase):
         store.freshen(KEY, ALICE, grant(1.0), entry())
         assert not self.known().permits
 
-    def test_what_was_asked_before_a_refusal_does_not_outlive_it(self) -> None:
-        """Neither the grant that was there, nor one that comes late and is the last one used."""
+    def test_a_grant_does_not_outlive_a_later_refusal(self) -> None:
+        """Neither the stored grant, nor one that is stored late and is the one used last."""
         self.store = MemoryStore(self.clock, 6_000)
         self.store.freshen(KEY, ALICE, grant(0.5), entry())
         self.store.deny(KEY, ALICE, 2.0)
@@ -154,8 +154,8 @@ class Bounds(SynchronousTestCase):
         self.store.deny(KEY, ALICE, 2.0)
         assert self.store.records.grants == 0
 
-    def test_only_so_many_beginnings_are_remembered(self) -> None:
-        """Of the others, a request that found no epoch gets none."""
+    def test_the_beginnings_of_epochs_are_bounded(self) -> None:
+        """A request that found no epoch gets none without one."""
         self.patch(memory_module, "_MOST_BEGUN", 1)
         for credential in (ALICE, BOB):
             assert self.store.begin_epoch(credential, EPOCH, 0.0) == EPOCH
@@ -163,11 +163,11 @@ class Bounds(SynchronousTestCase):
         assert self.store.begin_epoch(ALICE, ANOTHER, 0.0) is None
 
     def claim(self, owner: str) -> LockOutcome:
-        said: LockOutcome = self.successResultOf(self.store.try_acquire(COLD, owner, Deadline()))
-        return said
+        outcome: LockOutcome = self.successResultOf(self.store.try_acquire(COLD, owner, Deadline()))
+        return outcome
 
-    def test_claims_leave_nothing_behind(self) -> None:
-        """Who has one may ask again; once it is released, no timer runs."""
+    def test_a_released_lock_leaves_no_timer(self) -> None:
+        """Its holder may acquire it again."""
         assert [self.claim(owner) for owner in "aba"] == [
             LockOutcome.ACQUIRED,
             LockOutcome.HELD,
@@ -178,16 +178,16 @@ class Bounds(SynchronousTestCase):
         self.successResultOf(waiting)
         assert self.clock.getDelayedCalls() == []
 
-    def test_a_waiter_may_take_another_along(self) -> None:
-        """One that is called may cancel the next one meanwhile."""
+    def test_a_notified_waiter_may_cancel_another(self) -> None:
+        """The next one is not called then."""
         self.claim("a")
         first, second = self.store.released(COLD, 10.0), self.store.released(COLD, 10.0)
         first.addCallback(lambda _: second.cancel())
         self.store.release(COLD, "a")
         self.failureResultOf(second, CancelledError)
 
-    def test_what_cannot_be_stored_is_forgotten_after_a_minute(self) -> None:
-        """Then somebody goes first again."""
+    def test_a_key_is_unstorable_for_a_minute(self) -> None:
+        """After that a lock can be acquired."""
         self.store.mark_unstorable(KEY)
         self.clock.advance(UNSTORABLE_S - 1)
         assert self.known().unstorable
@@ -195,7 +195,7 @@ class Bounds(SynchronousTestCase):
         assert not self.known().unstorable
         assert self.claim("b") is LockOutcome.ACQUIRED
 
-    def test_what_cannot_be_stored_is_bounded(self) -> None:
+    def test_unstorable_keys_are_bounded(self) -> None:
         """Ten thousand keys at most."""
         for number in range(10_001):
             self.store.mark_unstorable(CacheKey(b"/%d" % number))
