@@ -26,23 +26,22 @@ from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
     Record,
     entries_of,
-    epoch_of,
     first_time,
     grant_of,
     long,
     short,
 )
+from ghmirror_tw.store.local_epochs import LocalEpochs
 from ghmirror_tw.store.local_limits import LocalLimits
 from ghmirror_tw.store.local_locks import LocalLocks
 from ghmirror_tw.store.lru_records import LruRecords
-from ghmirror_tw.store.record_kinds import ENTRY, EPOCH, GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 
 #: How long a key counts as unstorable, in seconds: no request waits for another one then.
 UNSTORABLE_S: Final = 60.0
 _MOST_UNSTORABLE: Final = 10_000
-_MOST_BEGUN: Final = 1000
 
 
 def _newer(old: Record | None, record: Record) -> Record | None:
@@ -69,14 +68,14 @@ class MemoryStore:
     max_size: int
     name: str = "memory"
     records: LruRecords = field(init=False)
-    #: When this process began epochs, by credential, those begun last at the end.
-    _begun: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
+    _epochs: LocalEpochs = field(init=False)
     _unstorable: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
     _limits: LocalLimits = field(init=False, factory=LocalLimits)
     _locks: LocalLocks = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.records = LruRecords(self.reactor, self.max_size)
+        self._epochs = LocalEpochs(self.records)
         self._locks = LocalLocks(self.reactor)
 
     def resize(self, max_size: int) -> None:
@@ -140,8 +139,7 @@ class MemoryStore:
 
     def epoch(self, credential: str) -> bytes | None:
         """Return the epoch of a credential, or None where there is none."""
-        epoch = self.records.use(short(EPOCH, credential))
-        return None if epoch is None else epoch_of(epoch)
+        return self._epochs.get(credential)
 
     def _is_unstorable(self, key: CacheKey) -> bool:
         until = self._unstorable.get(key.name)
@@ -239,12 +237,7 @@ class MemoryStore:
 
     def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
         """Begin an epoch unless there is one; return one that was begun *since* or later."""
-        known = self.epoch(credential)
-        if known is not None:
-            return known if self._begun.get(credential, -inf) >= since else None
-        store_recent(self._begun, credential, self.reactor.seconds(), _MOST_BEGUN)
-        self.records.put(short(EPOCH, credential), epoch)
-        return epoch
+        return self._epochs.begin(credential, epoch, since, self.reactor.seconds())
 
     def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:
         """Begin an epoch in place of any other."""
@@ -258,11 +251,7 @@ class MemoryStore:
 
     def set_epoch(self, credential: str, epoch: bytes | None) -> None:
         """Replace the epoch of a credential; None: it has none."""
-        self._begun.pop(credential, None)
-        if epoch is None:
-            self.records.remove(short(EPOCH, credential))
-        else:
-            self.records.put(short(EPOCH, credential), epoch)
+        self._epochs.set(credential, epoch)
 
     def set_limit(self, token: str, limit: Limit) -> None:
         """Store a limit, over one of the same scope that ends earlier."""
