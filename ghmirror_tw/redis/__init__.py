@@ -5,8 +5,8 @@ Other packages use only the names below. `IServers` is the interface of all four
 
 from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
-from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
+from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.sentinel import Sentinels
 from ghmirror_tw.redis.server_statistics import ServerStatistics
 from ghmirror_tw.redis.servers_interface import (
@@ -25,10 +25,10 @@ __all__ = [
     "Command",
     "Credentials",
     "IServers",
-    "Node",
     "PrimaryAndReader",
     "PrimaryFinder",
     "Purpose",
+    "RedisNode",
     "RedisUnavailableError",
     "Reply",
     "Sentinels",

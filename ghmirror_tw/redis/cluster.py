@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.redis.address import Address
 from ghmirror_tw.redis.error_replies import code_of
-from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.servers_interface import (
     Command,
     IServers,
@@ -92,11 +92,11 @@ class Cluster:
         )
         return Deferred.fromCoroutine(pipeline.run())
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[RedisNode, ...]:
         """Return the primaries of all shards."""
         return self.shards.all()
 
-    def primaries(self) -> tuple[Node, ...]:
+    def primaries(self) -> tuple[RedisNode, ...]:
         """Return the primaries of all shards."""
         return self.shards.all()
 
@@ -165,7 +165,7 @@ class _ClusterPipeline:
             self.replies[index] = reply
         return redirected
 
-    async def _node_for(self, route: _Route) -> Node:
+    async def _node_for(self, route: _Route) -> RedisNode:
         """Return the node of a route, as soon as its availability is known."""
         if not self.shards.known:
             self._fail("unconnected", "its shards are not known yet")
@@ -182,7 +182,7 @@ class _ClusterPipeline:
                 self._fail("unconnected", f"{node.address} has not been reached yet")
         return node
 
-    def _redirection(self, error: str, node: Node) -> tuple[bool, _Route]:
+    def _redirection(self, error: str, node: RedisNode) -> tuple[bool, _Route]:
         """Return whether a command has to be sent again after *error*, and by which route."""
         code = code_of(error)
         if code == "UNSERVED":

@@ -12,8 +12,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from ghmirror_tw.redis.address import Address
-from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
+from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.servers_interface import (
     Command,
     IServers,
@@ -39,19 +39,19 @@ class Sentinels:
 
     It is looked for when connections to the primary break, when the primary responds that it is
     none, when its circuit opens, and every *check_s*. Until another one is found, the last primary
-    is used. *make* makes a `Node`, given ``address`` and ``changed``. *changed* is called when
+    is used. *make* makes a `RedisNode`, given ``address`` and ``changed``. *changed* is called when
     another server has become the primary. *random* gives numbers from 0 to 1.
     """
 
     reactor: Any
     finder: PrimaryFinder
-    make: Callable[..., Node]
+    make: Callable[..., RedisNode]
     random: Callable[[], float]
     changed: Callable[[], object] = lambda: None
     check_s: float = _CHECK_S
     sharded: bool = False
     reads_primary: bool = True
-    _node: Node | None = field(default=None, init=False)
+    _node: RedisNode | None = field(default=None, init=False)
     #: Changes of the primary, and returns of former primaries.
     _past_returns: int = field(default=0, init=False)
     _search: PeriodicTask = field(init=False)
@@ -109,13 +109,13 @@ class Sentinels:
             return fail(_unknown_primary())
         return self._node.send(commands, purpose, timeout_s)
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[RedisNode, ...]:
         """Return the primary."""
         if self._node is None:
             raise _unknown_primary()
         return (self._node,)
 
-    def primaries(self) -> tuple[Node, ...]:
+    def primaries(self) -> tuple[RedisNode, ...]:
         """Return the primary."""
         return self.nodes()
 
@@ -127,7 +127,7 @@ class Sentinels:
         self._settled.set()
         return DeferredList(list(self._closing_nodes)).addCallback(lambda _: None)
 
-    def _changed(self, node: Node) -> None:
+    def _changed(self, node: RedisNode) -> None:
         if node is self._node and not (node.reading and node.writing):
             self._search.run_soon()
 
@@ -147,7 +147,7 @@ class Sentinels:
         """Use the server at *address*, if it confirms that it is a primary."""
         node = self.make(address=address, changed=self._changed)
         node.open()
-        unused: Node | None = node
+        unused: RedisNode | None = node
         try:
             await node.settled().addTimeout(_TIMEOUT_S, self.reactor)
             if await self._is_primary(node):
@@ -166,7 +166,7 @@ class Sentinels:
             if unused is not None:
                 self._close_node(unused)
 
-    async def _is_primary(self, node: Node) -> bool:
+    async def _is_primary(self, node: RedisNode) -> bool:
         try:
             (reply,) = await node.send([_ROLE], Purpose.READ, _TIMEOUT_S)
         except RedisUnavailableError as error:
@@ -175,7 +175,7 @@ class Sentinels:
             return node.writing  # without permission for ROLE, a successful write is the proof
         return isinstance(reply, list) and reply[:1] == [b"master"]
 
-    def _close_node(self, node: Node) -> None:
+    def _close_node(self, node: RedisNode) -> None:
         closing = node.close()
         self._closing_nodes.add(closing)
         closing.addBoth(lambda _: self._closing_nodes.discard(closing))

@@ -87,7 +87,7 @@ class IServers(Interface):
         """
 
     def nodes() -> tuple[Any, ...]:
-        """Return nodes that have all data together, for scanning it (see `Node`).
+        """Return nodes that have all data together, for scanning it (see `RedisNode`).
 
         Replicas that lag are allowed. Raises `RedisUnavailableError` if one is missing.
         """

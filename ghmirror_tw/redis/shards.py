@@ -11,7 +11,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 
 from ghmirror_tw.redis.address import Address
-from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError
 from ghmirror_tw.redis.slots import SlotMap, read_slots
 from ghmirror_tw.runtime.event import Event
@@ -35,22 +35,22 @@ class Shards:
     """Maintains the map of slots, and connections to all primaries in it.
 
     *seed*: the configured address. The map is fetched from it at first, and whenever no primary
-    can be read. *make* makes a `Node`, given ``address``, ``changed`` and what differs from node
-    to node. *random* gives numbers from 0 to 1.
+    can be read. *make* makes a `RedisNode`, given ``address``, ``changed`` and what differs from
+    node to node. *random* gives numbers from 0 to 1.
     """
 
     reactor: Any
     seed: Address
-    make: Callable[..., Node]
+    make: Callable[..., RedisNode]
     random: Callable[[], float]
     _map: SlotMap = field(factory=SlotMap, init=False)
     _complete: bool = field(default=False, init=False)
     _primaries: frozenset[Address] = field(default=frozenset(), init=False)
-    _nodes: dict[Address, Node] = field(factory=dict, init=False)
+    _nodes: dict[Address, RedisNode] = field(factory=dict, init=False)
     #: The nodes used since the map was last fetched, and redirections of single slots since then.
     _used: set[Address] = field(factory=set, init=False)
     _moved: dict[int, Address] = field(factory=dict, init=False)
-    _seed_node: Node | None = field(default=None, init=False)
+    _seed_node: RedisNode | None = field(default=None, init=False)
     _refresh: PeriodicTask = field(init=False)
     _settled: Event = field(factory=Event, init=False)
     _closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
@@ -89,7 +89,7 @@ class Shards:
         """How often a primary was available again, or replaced."""
         return self._past_returns + sum(node.returns for node in self._nodes.values())
 
-    def _all(self, condition: Callable[[Node], bool]) -> bool:
+    def _all(self, condition: Callable[[RedisNode], bool]) -> bool:
         return (
             self._complete
             and not self._closed
@@ -104,18 +104,18 @@ class Shards:
         """Fire when the availability of the shards is known for the first time."""
         return self._settled.wait()
 
-    def owner(self, slot: int) -> Node | None:
+    def owner(self, slot: int) -> RedisNode | None:
         """Return the primary of *slot*; None: no shard has it."""
         address = self._map.owner(slot)
         return None if address is None else self.node(address)
 
-    def all(self) -> tuple[Node, ...]:
+    def all(self) -> tuple[RedisNode, ...]:
         """Return the primaries of all slots. Raises `RedisUnavailableError` if a slot has none."""
         if not self._complete or self._closed:
             raise RedisUnavailableError("clusterdown", f"Redis Cluster: {_UNSERVED}")
         return tuple(self.node(address) for address in sorted(self._primaries, key=str))
 
-    def node(self, address: Address) -> Node:
+    def node(self, address: Address) -> RedisNode:
         """Return the node at *address*; a new one begins to connect."""
         self._used.add(address)
         node = self._nodes.get(address)
@@ -126,7 +126,7 @@ class Shards:
             node.open()
         return node
 
-    def moved(self, slot: int, address: Address) -> Node:
+    def moved(self, slot: int, address: Address) -> RedisNode:
         """Note that *slot* has moved to *address*, and return the node there."""
         self._moved[slot] = address
         self._map.assign(slot, slot, address)
@@ -150,7 +150,7 @@ class Shards:
         self._settled.set()
         return DeferredList(list(self._closing_nodes)).addCallback(lambda _: None)
 
-    def _changed(self, node: Node) -> None:
+    def _changed(self, node: RedisNode) -> None:
         if not (node.reading and node.writing):
             self.refresh()
 
@@ -168,7 +168,7 @@ class Shards:
         last = next(reversed(moved.values()), None)  # this node has a newer map
         nodes = [node for node in self._nodes.values() if node.reading]
 
-        def order(node: Node) -> tuple[bool, bool, float]:
+        def order(node: RedisNode) -> tuple[bool, bool, float]:
             return node.address != last, node.address not in self._primaries, self.random()
 
         for node in sorted(nodes, key=order):
@@ -190,7 +190,7 @@ class Shards:
         else:
             self._seed_node.renew()  # its name may be resolved to another address by then
 
-    async def _fetch_from(self, node: Node) -> bool:
+    async def _fetch_from(self, node: RedisNode) -> bool:
         """Fetch the map from *node*; return whether it has one."""
         try:
             (reply,) = await node.send([_SLOTS], Purpose.READ, _TIMEOUT_S)
@@ -223,11 +223,11 @@ class Shards:
         self._used.clear()
         self._log_once("" if self._complete else _UNSERVED)
 
-    def _set_probe_key(self, node: Node) -> None:
+    def _set_probe_key(self, node: RedisNode) -> None:
         """Let probes of *node* use a key of its own slots."""
         node.probe(b"%s{%s}" % (node.probe_key, self._map.tag(node.address)))
 
-    def _close_node(self, node: Node) -> None:
+    def _close_node(self, node: RedisNode) -> None:
         self._past_returns += node.returns
         closing = node.close()
         self._closing_nodes.add(closing)

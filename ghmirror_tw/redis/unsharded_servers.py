@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.servers_interface import (
     Command,
     IServers,
@@ -28,7 +28,7 @@ _MAYBE_EXECUTED: Final = frozenset({"timeout", "lost"})
 class SingleServer:
     """One server for all purposes."""
 
-    node: Node
+    node: RedisNode
     sharded: bool = False
     reads_primary: bool = True
 
@@ -65,11 +65,11 @@ class SingleServer:
         """Send *commands* together."""
         return self.node.send(commands, purpose, timeout_s)
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[RedisNode, ...]:
         """Return the one node."""
         return (self.node,)
 
-    def primaries(self) -> tuple[Node, ...]:
+    def primaries(self) -> tuple[RedisNode, ...]:
         """Return the one node."""
         return (self.node,)
 
@@ -86,8 +86,8 @@ class PrimaryAndReader:
     If the reader has not executed the commands, they are sent to the primary.
     """
 
-    primary: Node
-    reader: Node
+    primary: RedisNode
+    reader: RedisNode
     reactor: Any
     sharded: bool = False
     reads_primary: bool = False
@@ -139,11 +139,11 @@ class PrimaryAndReader:
         replies = self.reader.send(commands, purpose, timeout_s)
         return replies.addErrback(send_to_primary)
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[RedisNode, ...]:
         """Return the reader, or the primary if the reader is unavailable."""
         return (self.reader if self.reader.reading else self.primary,)
 
-    def primaries(self) -> tuple[Node, ...]:
+    def primaries(self) -> tuple[RedisNode, ...]:
         """Return the primary."""
         return (self.primary,)
 

@@ -15,7 +15,7 @@ from txredisapi import ResponseError
 from zope.interface import implementer
 
 from ghmirror_tw.caching.records import Entry, recency_list
-from ghmirror_tw.redis import Command, Node, Purpose, RedisUnavailableError, Reply
+from ghmirror_tw.redis import Command, Purpose, RedisNode, RedisUnavailableError, Reply
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.restore_commands import restore_command
@@ -61,11 +61,11 @@ class RedisArchive:
         async for pairs in self._values("{*}:g:*"):
             yield pairs
 
-    async def _read(self, node: Node, *commands: Command) -> list[Reply]:
+    async def _read(self, node: RedisNode, *commands: Command) -> list[Reply]:
         replies: list[Reply] = await node.send(commands, Purpose.READ, _TIMEOUT_S)
         return replies
 
-    async def _names(self, pattern: str) -> AsyncGenerator[tuple[Node, list[bytes]]]:
+    async def _names(self, pattern: str) -> AsyncGenerator[tuple[RedisNode, list[bytes]]]:
         """Yield the names that match, in batches, each with its node."""
         prefix = self.records.key(b"")
         match = prefix + pattern.encode("ascii")
@@ -211,8 +211,8 @@ class RedisArchive:
         """Return a key of this fleet alone."""
         return key + b":" + hashlib.sha256(self._fleet.encode()).hexdigest()[:8].encode()
 
-    def _writable(self) -> tuple[Node, ...]:
-        nodes: tuple[Node, ...] = self.records.servers.primaries()
+    def _writable(self) -> tuple[RedisNode, ...]:
+        nodes: tuple[RedisNode, ...] = self.records.servers.primaries()
         return nodes
 
     # Leases.

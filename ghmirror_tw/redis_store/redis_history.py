@@ -39,7 +39,7 @@ from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from ghmirror_tw.caching.epochs import SETTLING_S
-from ghmirror_tw.redis import Command, IServers, Node, Purpose, RedisUnavailableError
+from ghmirror_tw.redis import Command, IServers, Purpose, RedisNode, RedisUnavailableError
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import BEAT
 from ghmirror_tw.runtime.restartable_timer import RestartableTimer
@@ -231,7 +231,7 @@ class History:
         wake(self._waiters)
         return True
 
-    async def _beat_on(self, node: Node) -> _Beat:
+    async def _beat_on(self, node: RedisNode) -> _Beat:
         key = node.own_key(_KEY)
         seen, since_ms = self._seen.get(key), self._since_ms.get(key)
         run_id = self._run_ids.get(key)
@@ -265,7 +265,7 @@ class History:
             self._since_ms.setdefault(key, beat.at_ms)
         return beat
 
-    async def _read_run_id(self, node: Node) -> bytes:
+    async def _read_run_id(self, node: RedisNode) -> bytes:
         """Return the run id of a server; empty if the user has no permission for INFO."""
         if self._without_info:
             return b""

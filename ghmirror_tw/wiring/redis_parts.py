@@ -16,9 +16,9 @@ from ghmirror_tw.redis import (
     Cluster,
     Credentials,
     IServers,
-    Node,
     PrimaryAndReader,
     PrimaryFinder,
+    RedisNode,
     Sentinels,
     Shards,
     SingleServer,
@@ -67,13 +67,13 @@ class NodeBuilder:
     def build(
         self,
         location: RedisAddress | None = None,
-        on_change: Callable[[Node], object] | None = None,
+        on_change: Callable[[RedisNode], object] | None = None,
         **more: Any,
-    ) -> Node:
+    ) -> RedisNode:
         """Return a node with TLS and database as *location* has them; default: the option *url*."""
         location = location or self.settings.address
 
-        def changed(node: Node) -> None:
+        def changed(node: RedisNode) -> None:
             if on_change is not None:
                 on_change(node)
             self.changed()
@@ -90,9 +90,9 @@ class NodeBuilder:
             "connected": self.connected,
             **more,
         }
-        return Node(changed=changed, **values)
+        return RedisNode(changed=changed, **values)
 
-    def build_discovered(self, *, changed: Callable[[Node], object], **more: Any) -> Node:
+    def build_discovered(self, *, changed: Callable[[RedisNode], object], **more: Any) -> RedisNode:
         """Return a node that Sentinels or a cluster have named."""
         return self.build(on_change=changed, **more)
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.address import Address, Credentials
-from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_history import history_of
@@ -26,7 +26,7 @@ DAY_S = 86_400.0
 SOON: float = 60.0
 
 
-def node_at(address: tuple[str, int], **more: Any) -> Node:
+def node_at(address: tuple[str, int], **more: Any) -> RedisNode:
     """Return a server as a mirror treats it."""
     values: dict[str, Any] = {
         "reactor": reactor,
@@ -41,7 +41,7 @@ def node_at(address: tuple[str, int], **more: Any) -> Node:
         "random": lambda: 0.0,
         **more,
     }
-    return Node(**values)
+    return RedisNode(**values)
 
 
 async def settled(*stores: FailoverStore) -> None:
@@ -56,10 +56,10 @@ async def written(store: FailoverStore) -> None:
     await store.flushed()
 
 
-async def at_rest(*nodes: Node) -> None:
+async def at_rest(*nodes: RedisNode) -> None:
     """Return when each has all its connections, and waits for a reply on none of them."""
 
-    def is_at_rest(node: Node) -> bool:
+    def is_at_rest(node: RedisNode) -> bool:
         connections = node._pool.connections
         outstanding = any(connection.outstanding_bytes for connection in connections)
         return len(connections) == node.pool_size and not outstanding

@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.address import Credentials
-from ghmirror_tw.redis.node import Node
+from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
 from tests.unit.redis.nodes import TIMEOUT_S, command
 
@@ -23,7 +23,7 @@ _BOTH = "return {redis.call(ARGV[1], KEYS[1]), redis.call(ARGV[1], KEYS[2])}"
 _PAUSE_S = 0.002
 
 
-def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., Node]:
+def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., RedisNode]:
     """Return a factory for the nodes of a cluster, or of a service under Sentinels."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
@@ -37,7 +37,7 @@ def maker(who: Credentials | None = None, **changes: Any) -> Callable[..., Node]
         "probe_key": b"t:probe",
         "random": random.random,
     }
-    return partial(Node, **{**given, **changes})
+    return partial(RedisNode, **{**given, **changes})
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.address import Address, Credentials
-from ghmirror_tw.redis.node import Node
 from ghmirror_tw.redis.redis_connection import RedisConnection
+from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 
 READ, CURRENT, WRITE = Purpose.READ, Purpose.CURRENT, Purpose.WRITE
@@ -38,7 +38,7 @@ SET = command("SET", "t:a", "1")
 class Watched:
     """A node, and conditions that are checked at each of its changes."""
 
-    node: Node = field(init=False)
+    node: RedisNode = field(init=False)
     changes: list[tuple[bool, bool]] = field(factory=list)
     failures: list[str] = field(factory=list)
     _waiting: list[tuple[Callable[[], bool], Deferred[None]]] = field(factory=list)
@@ -81,11 +81,11 @@ class Watched:
             else:
                 self._waiting.append((condition, done))
 
-    def changed(self, node: Node) -> None:
+    def changed(self, node: RedisNode) -> None:
         self.changes.append((node.reading, node.writing))
         self.look()
 
-    def watch(self, node: Node) -> None:
+    def watch(self, node: RedisNode) -> None:
         self.node = node
         connected, missing = node._pool.on_connected, node._pool.on_missing
 
@@ -128,7 +128,7 @@ def watched_node(test: TestCase, address: Address | tuple[str, int], **changes: 
         "changed": watched.changed,
         "random": random.random,
     }
-    watched.watch(Node(**{**given, **changes}))
+    watched.watch(RedisNode(**{**given, **changes}))
     test.addCleanup(watched.node.close)
     return watched
 

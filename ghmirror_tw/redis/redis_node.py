@@ -29,7 +29,7 @@ _FULL_BYTES: Final = 16 << 20
 
 
 @define(eq=False, kw_only=True)
-class Node:
+class RedisNode:
     """The server at *address*.
 
     *timeout_s* limits probes, and sets when connections without replies are aborted. *credentials*
@@ -48,7 +48,7 @@ class Node:
     trust: IOpenSSLTrustRoot | None
     database: int
     probe_key: bytes
-    changed: Callable[[Node], object]
+    changed: Callable[[RedisNode], object]
     random: Callable[[], float]
     primary: bool = True
     clustered: bool = False
