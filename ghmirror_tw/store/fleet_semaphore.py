@@ -190,7 +190,9 @@ class FleetSemaphore(Semaphore):
             return
         except Exception:  # noqa: BLE001 - the replica continues with its own part
             if not self._closed:
-                self._log.failure("Renewal of a lease on permits failed")
+                self._log.failure(
+                    "Renewal of a lease on permits failed: kind={kind}", kind=self.capacity.kind
+                )
             self._failed("")
             return
         if self._failures >= _UNAVAILABLE:
