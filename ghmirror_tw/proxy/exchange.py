@@ -17,7 +17,7 @@ from ghmirror_tw.proxy.link_proofs import Walk
 from ghmirror_tw.runtime.single_flight import Departure
 from ghmirror_tw.store.store_interface import Deadline
 from ghmirror_tw.upstream.outgoing_request import Requester
-from ghmirror_tw.upstream.request_queue import Slot
+from ghmirror_tw.upstream.request_queue import PermitHolder
 from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
 
@@ -45,7 +45,7 @@ class Lookup:
     #: When its flight began and was sent to GitHub, for requests that may join it.
     departure: Departure = field(eq=False, factory=Departure)
     #: The slot that it has acquired in advance, if any.
-    slot: Slot = field(eq=False, factory=Slot)
+    slot: PermitHolder = field(eq=False, factory=PermitHolder)
     #: Requests with the same identity can have the same response.
     identity: Hashable = field(init=False, repr=False)
 

@@ -12,7 +12,7 @@ from twisted.web.iweb import IBodyProducer
 from ghmirror_tw.github.graphql import is_graphql
 from ghmirror_tw.github.rate_limit_resources import creates_content, resource_of_path, scopes_of
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.upstream.request_queue import Slot
+from ghmirror_tw.upstream.request_queue import PermitHolder
 
 _SAFE: Final = frozenset({b"GET", b"HEAD"})
 
@@ -58,7 +58,7 @@ class OutgoingRequest:
     upload: Upload | None = None
     writes: bool = False
     sending: Callable[[], object] = bool
-    slot: Slot = field(factory=Slot)
+    slot: PermitHolder = field(factory=PermitHolder)
     within_s: float = inf
 
     @property

@@ -269,7 +269,7 @@ class RateLimiter:
             request.permit.callback(self._permit(queue, points, request.points))
 
     def _permit(self, queue: RequestQueue, points: Semaphore | None, amount: int) -> Permit:
-        """Return a permit that uses a slot, and *amount* of *points*, where they are counted."""
+        """Return a permit; it uses *amount* of *points*, where they are counted."""
         self.in_flight += 1
         queue.in_flight.acquire(1)
         if points is not None:

@@ -49,7 +49,7 @@ class Permit:
 
 
 @define(eq=False)
-class Slot:
+class PermitHolder:
     """Holds a permit that a request has acquired in advance, until it is taken or released."""
 
     permit: Permit | None = None
@@ -125,7 +125,7 @@ class RequestQueue:
         return next((each.points for each in self.waiting[kind]), READ_POINTS)
 
     def next_request(self) -> WaitingRequest | None:
-        """Return the earliest request for which there are a slot and enough points, or None."""
+        """Return the earliest request below all limits of the credential, or None."""
         if not self.length or not _has(self.in_flight, 1):
             return None
         heads = [queue[0] for queue in self.waiting.values() if queue]

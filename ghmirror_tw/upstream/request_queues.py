@@ -1,8 +1,8 @@
 """The queues of all credentials: created on demand, dropped when idle.
 
 A credential that GitHub has accepted has a queue of its own, with semaphores that the fleet shares.
-All others share two queues, one for checks of credentials and one for other requests, whose slots
-are a part of the connections of this process.
+All others share two queues, one for checks of credentials and one for other requests, whose
+permits are a part of the connections of this process.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class RequestQueues:
 
     def _create(self, credential: str) -> RequestQueue:
         capacity = Capacity(credential, IN_FLIGHT, self.max_in_flight)
-        slots = self._semaphore(capacity, lambda: queue.length, lambda: 1)
-        queue = RequestQueue(credential, slots)
+        in_flight = self._semaphore(capacity, lambda: queue.length, lambda: 1)
+        queue = RequestQueue(credential, in_flight)
         return queue
 
     def _semaphore(
