@@ -145,7 +145,7 @@ class StatusPage:
         self._failures = 0
         if status != self._status:
             self._log.info(
-                "GitHub status page read: component={component!r} status={status}",
+                'GitHub status page read: component="{component}" status={status}',
                 component=COMPONENT,
                 status=status,
             )
