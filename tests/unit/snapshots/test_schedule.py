@@ -118,7 +118,7 @@ class Scheduled(SynchronousTestCase):
         self.clock.advance(INTERVAL)
         self.runs[3].errback(RedisUnavailableError("open", "r:1 refuses connections"))
         self.clock.advance(INTERVAL)
-        self.runs[4].errback(StoreEmptiedError("the store was emptied while it was copied"))
+        self.runs[4].errback(StoreEmptiedError("the store was emptied during the copy"))
         assert self.logged[-2:] == [
             "Save skipped, store unavailable: kind=snapshot reason=r:1 refuses connections",
             "Save discarded: kind=snapshot reason=the store was emptied during the copy",
