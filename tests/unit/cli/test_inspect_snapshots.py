@@ -223,7 +223,7 @@ def test_names_that_are_none(operator: Operator, kept: Path, command: str) -> No
     for name in ("notes.txt", "../kept/" + NEWEST, NEWEST[:-1]):
         status, code, message = operator.run("snapshot", command, "--json", name).error
         assert (status, code) == (2, "usage")
-        assert message.startswith(f"{name!r} is no name")
+        assert message.startswith(f"{name!r} is not a name")
     gone = NEWEST.replace("123Z", "124Z")
     text = f"{kept.as_uri()}: there is no {gone}"
     assert operator.run("snapshot", command, "--json", gone).error == (1, "no-such-snapshot", text)
@@ -256,7 +256,7 @@ def test_what_is_in_one(operator: Operator, kept: Path) -> None:
         ("grants", "6"),
         ("entries of recency lists", "3"),
         ("refusals of a key", "0"),
-        ("of no known sort", "1"),
+        ("of an unknown kind", "1"),
         ("total", "13"),
     ]
     for secret in (SECRET, ALICE, BOB, "spam"):

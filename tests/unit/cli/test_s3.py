@@ -113,7 +113,7 @@ class InABucket(TestCase):
         bucket.way.fault(lambda asked: asked.path.endswith(NEWEST), Fault(404, "NoSuchKey"))
         ended = await self.run_command(operator, "verify")
         assert ended.status == 0, ended.out
-        assert ended.out.startswith(f"gone     {NEWEST}  it has been deleted meanwhile\n")
+        assert ended.out.startswith(f"gone     {NEWEST}  it was deleted meanwhile\n")
         assert (await self.run_command(operator, "verify", "--newest")).status == 1
 
     async def test_no_such_bucket(self) -> None:

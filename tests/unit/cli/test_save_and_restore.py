@@ -235,8 +235,8 @@ def test_a_memory_store_is_the_mirrors_own(operator: Operator, kept: Path, comma
     put(kept, packed(some()))
     status, code, message = operator.run("snapshot", command, "--json").error
     assert (status, code) == (2, "memory-store")
-    assert message.startswith("[cache] backend: it is memory, a store inside the mirror's own")
-    assert "mirror saves it itself, every 15m" in message or "when it starts" in message
+    assert message.startswith("[cache] backend: memory is a store inside the process of the mirror")
+    assert "the mirror can save it, every 15m" in message or "at its start" in message
 
 
 # Redis as it shouldn't be.
