@@ -251,7 +251,7 @@ def messages() -> list[re.Pattern[str]]:
     for path in (ROOT / "ghmirror_tw").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                parts = re.split(r"\{\w+\}", node.value)
+                parts = re.split(r"\{\w+(?:!r)?\}", node.value)
             elif isinstance(node, ast.JoinedStr):
                 made = [
                     each.value if isinstance(each, ast.Constant) else "\0" for each in node.values
