@@ -1,10 +1,10 @@
-"""References that cannot drift: what can be set and what is measured, from the code itself.
+"""References of options and metrics that are generated from the code.
 
 ``.. settings:: SECTION`` describes the options of a section, ``.. metrics::`` all metrics.
 
-Pages are also read as they stand, on a code host. So they name options and each other in plain
-literals, ``[redis] url`` and ``docs/redis.rst``. Here these become links, and a name that stands
-for nothing becomes a warning, which ends the build.
+Pages are also read unrendered, on a code host. So they name options and other pages in plain
+literals, ``[redis] url`` and ``docs/redis.rst``. This extension replaces them by links. An unknown
+name is a warning, which fails the build.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ghmirror_tw.config.settings import OPTIONS, SECTIONS
 from ghmirror_tw.telemetry import metric_catalogue
 from ghmirror_tw.telemetry.metric_catalogue import catalogue
 
-#: ``[section] option``, perhaps more options of that section, or with a value behind ``=``.
+#: ``[section] option``, optionally more options of that section, or a value after ``=``.
 _OPTION: Final = re.compile(r"\[([a-z]+)\] ([a-z0-9_]+)((?: [a-z0-9_]+)*)(?: =.*)?")
 _PAGE: Final = re.compile(r"docs/([a-z]+)\.rst")
 
 
 def facts(pairs: Iterable[tuple[str, nodes.Node]]) -> nodes.field_list:
-    """Return short facts, each behind its name."""
+    """Return a list of fields."""
     made = nodes.field_list()
     for name, value in pairs:
         body = nodes.field_body("", nodes.paragraph("", "", value))
@@ -40,14 +40,14 @@ def facts(pairs: Iterable[tuple[str, nodes.Node]]) -> nodes.field_list:
 
 
 def entry(name: str, text: str, about: nodes.Node) -> nodes.definition_list_item:
-    """Return the description of something that is called *name*."""
+    """Return a definition of *name*."""
     term = nodes.term("", "", nodes.literal("", name))
     definition = nodes.definition("", nodes.paragraph("", text), about)
     return nodes.definition_list_item("", term, definition)
 
 
 def facts_of(option: Option) -> Iterator[tuple[str, nodes.Node]]:
-    """Give what is to be known of an option, besides what it is for."""
+    """Yield the properties of an option except its help."""
     if option.default:
         yield "Default", nodes.literal("", option.default)
     else:
@@ -63,7 +63,7 @@ class Settings(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return their descriptions, which can be referred to."""
+        """Return the descriptions, with targets for links."""
         self.env.note_dependency(str(settings.__file__))
         section = self.arguments[0]
         if section not in SECTIONS:
@@ -86,7 +86,7 @@ class Metrics(SphinxDirective):
     """``.. metrics::``: all metrics."""
 
     def run(self) -> list[nodes.Node]:
-        """Return their descriptions."""
+        """Return the descriptions."""
         self.env.note_dependency(str(metric_catalogue.__file__))
         made = nodes.definition_list(classes=["metrics"])
         for each in catalogue():
@@ -97,12 +97,12 @@ class Metrics(SphinxDirective):
 
 
 class Linking(SphinxTransform):
-    """Make links of literals that name an option or a page."""
+    """Replaces literals that name an option or a page by links."""
 
     default_priority = 500
 
     def apply(self, **_more: Any) -> None:
-        """Put a reference in the place of each."""
+        """Replace all literals of the document."""
         for literal in list(self.document.findall(nodes.literal)):
             text = " ".join(literal.astext().split())
             if found := _PAGE.fullmatch(text):
@@ -135,7 +135,7 @@ class Linking(SphinxTransform):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Tell Sphinx what there is."""
+    """Register the directives and the transform."""
     app.add_directive("settings", Settings)
     app.add_directive("metrics", Metrics)
     app.add_transform(Linking)
