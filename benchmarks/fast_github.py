@@ -106,6 +106,9 @@ server {{
         if ($unmodified) {{ rewrite ^ /unmodified last; }}
     }}
     # A substitution takes away Content-Length, which a 304 of GitHub's does not have.
+    location = /rate_limit {{
+      return 200 "{{}}";
+    }}
     location = /unmodified {{
         internal;
         default_type "";
