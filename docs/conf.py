@@ -16,7 +16,7 @@ author = "the ghmirror authors"
 project_copyright = author
 version = release = __version__
 
-extensions = ["docs.extensions.reference"]
+extensions = ["docs.extensions.reference", "docs.extensions.rooms"]
 exclude_patterns = ["extensions", "static"]
 
 nitpicky = True

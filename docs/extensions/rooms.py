@@ -17,7 +17,8 @@ from sphinx.util.docutils import SphinxDirective
 
 PACKAGE: Final = Path(__file__).resolve().parents[2] / "ghmirror_tw"
 _WIDTH: Final = 760
-_ROW: Final = 74
+#: The height of a row by the number of its rooms; text in narrow ones takes more lines.
+_HEIGHTS: Final = (52, 66, 82)
 _GAP: Final = 8
 
 
@@ -36,7 +37,7 @@ def rooms() -> dict[str, tuple[str, int, set[str]]]:
         purpose, count, imports = found.get(room, ("", 0, set()))
         tree = ast.parse(path.read_text())
         if path.parent == PACKAGE or path == PACKAGE / room / "__init__.py":
-            purpose = (ast.get_docstring(tree) or "").partition("\n")[0]
+            purpose = (ast.get_docstring(tree) or "").partition("\n")[0].replace("`", "")
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ghmirror_tw."):
                 imports = imports | {str(node.module).split(".")[1]}
@@ -67,27 +68,29 @@ def picture() -> str:
     heights = ranks(found)
     top = max(heights.values())
     parts = []
+    y = 0
     for rank in range(top, -1, -1):
         row = sorted(room for room, height in heights.items() if height == rank)
         width = (_WIDTH - _GAP * (len(row) - 1)) / len(row)
+        tall = _HEIGHTS[min(len(row), len(_HEIGHTS)) - 1]
         for number, room in enumerate(row):
-            x, y = number * (width + _GAP), (top - rank) * (_ROW + _GAP)
+            x = number * (width + _GAP)
             purpose, count, imports = found[room]
             below = "imports from " + ", ".join(sorted(imports)) if imports else "imports nothing"
             modules = f"{count} module{'s' if count > 1 else ''}"
             parts.append(
                 f'<g transform="translate({x:.1f} {y})"><title>{escape(f"{purpose} {below}")}'
-                f'</title><rect width="{width:.1f}" height="{_ROW}" rx="4" fill="none" '
+                f'</title><rect width="{width:.1f}" height="{tall}" rx="4" fill="none" '
                 f'stroke="currentColor"/><text x="10" y="24" font-weight="bold">{room}</text>'
                 f'<text x="{width - 10:.1f}" y="24" text-anchor="end" opacity="0.7" '
                 f'font-size="12">{modules}</text><foreignObject x="10" y="30" '
-                f'width="{width - 20:.1f}" height="{_ROW - 32}"><p xmlns='
+                f'width="{width - 20:.1f}" height="{tall - 32}"><p xmlns='
                 f'"http://www.w3.org/1999/xhtml" style="margin:0;font-size:12px;line-height:1.25">'
                 f"{escape(purpose)}</p></foreignObject></g>"
             )
-    height = (top + 1) * (_ROW + _GAP) - _GAP
+        y += tall + _GAP
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {_WIDTH + 2} {height + 2}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {_WIDTH + 2} {y + 2 - _GAP}" '
         f'role="img" aria-label="The rooms of the code by rank" fill="currentColor" '
         f'font-family="sans-serif" font-size="15">{"".join(parts)}</svg>'
     )
