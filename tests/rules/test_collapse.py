@@ -1,4 +1,4 @@
-"""The rules of asking together: who joins whom, what a write ends, who goes first."""
+"""The rules of collapsed requests: joining of flights, ends by writes, the lock of the fleet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Asking(TestCase):
     async def all_at_once(
         self, barrier: Gate, target: str, tokens: list[str], arriving: int
     ) -> list[Got]:
-        """Ask as all; open the gate when all are under way and so many have come to GitHub."""
+        """Send requests of all tokens; open the gate when so many have arrived at GitHub."""
         asking = [start(self.home.get(target, token=token)) for token in tokens]
         await self.in_flight(len(tokens))
         await barrier.arrived(arriving)
@@ -56,8 +56,8 @@ class Asking(TestCase):
 class Together(Asking):
     """One credential, and questions that are or are not the same."""
 
-    async def test_whatever_the_status(self) -> None:
-        """What one credential asks at the same time is asked once, errors too."""
+    async def test_flight_shares_any_status(self) -> None:
+        """Concurrent requests of one credential are sent once; errors are shared, too."""
         self.github.put("/gone", {"a": 1}, status=410)
         self.github.fault("/broken", "500")
         for target, status in (
@@ -71,7 +71,7 @@ class Together(Asking):
             assert [each.status for each in got] == [status] * 3
             assert len(self.github.asked(target)) == 1
 
-    async def test_other_questions_are_not_joined(self) -> None:
+    async def test_different_requests_do_not_share_a_flight(self) -> None:
         """Another credential's, another key's, or one that wants no guess is its own."""
         await self.home.get("/thing", token="alice-1")
         barrier = self.github.hold()
@@ -87,8 +87,8 @@ class Together(Asking):
         for each in await gatherResults(asking):
             assert "collapsed" not in each.outcome
 
-    async def test_what_is_too_long_is_asked_again(self) -> None:
-        """A stream can be given to one; each of the others gets it whole from GitHub."""
+    async def test_response_too_large_to_hold_is_requested_by_each(self) -> None:
+        """Incoming content goes to one client; the others receive their own responses."""
         self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
         self.home.move_on(0.0)
         content = bytes(range(256)) * 20
@@ -98,15 +98,15 @@ class Together(Asking):
         assert [each.content for each in got] == [content] * 3
         assert len(self.github.asked("/big")) == 3
 
-    async def test_what_is_aborted_is_asked_again(self) -> None:
-        """A connection that breaks is the answer to who asked, not to who only waited."""
+    async def test_broken_response_is_requested_again(self) -> None:
+        """The first client receives the error; clients that joined do not."""
         # On a connection that was idle, it is sent once more at once.
         self.github.fault("/thing", "reset", times=2)
         barrier = self.github.hold("/thing")
         got = await self.all_at_once(barrier, "/thing", ["alice-1"] * 2, arriving=1)
         assert sorted(each.status for each in got) == [200, 502]
 
-    async def test_what_is_broken_for_all_is_not_asked_by_each(self) -> None:
+    async def test_repeatedly_broken_response_is_not_requested_by_each(self) -> None:
         """However many wait, and though there is nothing stale that they could have instead."""
         await self.home.get("/thing", token="alice-1")
         for name in [
@@ -123,8 +123,8 @@ class Together(Asking):
         assert {each.status for each in got} == {502}
         assert len(self.github.asked("/thing")) <= 4
 
-    async def test_views_are_made_after_collapsing(self) -> None:
-        """URLs, coding and preconditions are each asker's own, of one answer."""
+    async def test_each_client_of_a_flight_receives_its_own_variant(self) -> None:
+        """URLs, coding and preconditions are those of each client, of one response."""
         self.github.put("/thing", {"url": f"{self.github.api_url}/thing"})
         etag = (await self.home.get("/thing", token="alice-1")).field("etag") or ""
         self.github.reset_counts()
@@ -152,7 +152,7 @@ class Together(Asking):
         assert len(self.github.asked("/thing")) == 1
 
     async def test_a_write_begins_a_new_generation(self) -> None:
-        """When it is forwarded and again when it ends: nobody joins who asked before."""
+        """When it is sent and when it ends: later requests do not join earlier flights."""
         await self.home.get("/thing", token="alice-1")
         barrier, writing = self.github.hold("/thing"), self.github.hold("/graphql")
         asking = [start(self.home.get("/thing", token="alice-1"))]
@@ -168,8 +168,8 @@ class Together(Asking):
         barrier.open()
         assert [each.json for each in await gatherResults(asking)] == [{"a": 1}] * 3
 
-    async def test_what_does_not_write_ends_nothing(self) -> None:
-        """A GraphQL query, or a write of another's: who asks meanwhile joins."""
+    async def test_safe_methods_begin_no_generation(self) -> None:
+        """Neither does a write of another credential: concurrent requests join."""
         await self.home.get("/thing", token="alice-1")
         barrier = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1"))]
@@ -182,8 +182,8 @@ class Together(Asking):
         outcomes = [each.outcome for each in await gatherResults(asking)]
         assert outcomes[1].endswith("; collapsed")
 
-    async def test_an_earlier_answer_is_never_stored_over_a_later_one(self) -> None:
-        """A question from before a write may be answered last; what was asked since stays."""
+    async def test_older_response_does_not_replace_a_newer_one(self) -> None:
+        """A request from before a write may end last; the response to the later one stays."""
         await self.home.get("/thing", token="alice-1")
         self.github.put("/thing", {"a": 2})
         barrier = self.github.hold("/thing", answer_first=True)
@@ -199,8 +199,8 @@ class Together(Asking):
         assert (got.json, self.github.total_paid) == ({"a": 3}, 0)
         assert got.outcome.endswith("detail=revalidated")
 
-    async def test_an_earlier_answer_is_never_fresh(self) -> None:
-        """What was asked before a write ended is validated before it is used again."""
+    async def test_older_response_is_never_fresh(self) -> None:
+        """A response from before the end of a write is validated before it is used again."""
         home = self.home = await open_home(self, self.github, cache={"fresh_for": 60.0})
         for method, target, body in (
             ("PUT", "/thing", b'{"a":1}'),
@@ -224,8 +224,8 @@ class Together(Asking):
             assert got.outcome.endswith("fwd-status=304; detail=revalidated"), method
             assert (await home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
 
-    async def test_who_goes_away_is_no_failure(self) -> None:
-        """Whatever was asked for: nothing is logged, and GitHub is not said to have failed."""
+    async def test_client_that_leaves_counts_as_no_failure(self) -> None:
+        """For any request: nothing is logged, and no failure of GitHub is counted."""
         for method, target in (("POST", "/graphql"), ("GET", "/rate_limit"), ("GET", "/thing")):
             barrier = self.github.hold(target)
             gone = start(self.home.ask(method, target, token="alice-1"))
@@ -242,17 +242,17 @@ class Together(Asking):
 
 
 class Claims(Asking):
-    """Several credentials ask for what nobody knows."""
+    """Several credentials request a key of which nothing is stored."""
 
-    async def test_one_goes_first(self) -> None:
-        """The others wait for what it brings, and pay nothing."""
+    async def test_first_request_of_a_key_holds_the_lock(self) -> None:
+        """The others wait for its response, and cost nothing."""
         barrier = self.github.hold("/thing")
         tokens = ["alice-1", "bob-1", "carol-1"]
         await self.all_at_once(barrier, "/thing", tokens, arriving=1)
         assert [self.github.paid[who, "/thing"] for who in ("alice", "bob", "carol")] == [1, 0, 0]
 
-    async def test_it_is_released_at_once_when_nothing_could_be_stored(self) -> None:
-        """By a refusal, a failure, what is not storable, and by who goes away."""
+    async def test_lock_is_released_when_nothing_could_be_stored(self) -> None:
+        """After a refusal, a failure, an unstorable response, and when its client leaves."""
         self.github.put("/no-tag", {"a": 1}, etag=False)
         self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
         self.github.fault("/broken", "500", login="alice")
@@ -272,15 +272,15 @@ class Claims(Asking):
         barrier.open()
         assert (await waiting).json == {"a": 1}
 
-    async def test_the_others_wait_for_so_long(self) -> None:
-        """Up to `collapse_wait`; then they ask themselves."""
+    async def test_waiting_for_the_lock_is_bounded(self) -> None:
+        """Up to `collapse_wait`; then each request is sent."""
         self.home = await open_home(self, self.github, cache={"collapse_wait": 0.05})
         barrier = self.github.hold("/thing")
         got = await self.all_at_once(barrier, "/thing", ["alice-1", "bob-1"], arriving=2)
         assert [each.status for each in got] == [200, 200]
 
-    async def test_nobody_queues_for_what_is_not_storable_for_a_minute(self) -> None:
-        """All ask at once; a minute later, one goes first again."""
+    async def test_unstorable_key_needs_no_lock_for_a_minute(self) -> None:
+        """All requests are sent at once; a minute later, one is the first again."""
         self.github.put("/no-tag", {"a": 1}, etag=False)
         self.home.move_on(0.0)
         await self.home.get("/no-tag", token="alice-1")
@@ -290,8 +290,8 @@ class Claims(Asking):
         self.home.move_on(60.0)
         await self.all_at_once(self.github.hold("/no-tag"), "/no-tag", tokens, arriving=1)
 
-    async def test_a_refusal_says_so_for_its_credential_only(self) -> None:
-        """Who was refused asks at once; of the others one goes first."""
+    async def test_refusal_spares_the_lock_for_its_credential_only(self) -> None:
+        """The refused credential's request is sent at once; of the others, one is the first."""
         self.github.put("/private", {"a": 1}, private_to={"bob", "carol"})
         await self.home.get("/private", token="alice-1")
         barrier = self.github.hold("/private")
@@ -311,8 +311,8 @@ class Claims(Asking):
 class Joining(Asking):
     """How old a flight may be that a request joins: one memory store, and time stands still."""
 
-    async def test_what_was_sent_lately_is_joined(self) -> None:
-        """A tenth of a second ago at most; who comes later waits, and shares the next flight."""
+    async def test_recently_sent_flight_is_joined(self) -> None:
+        """If it was sent a tenth of a second ago at most; later requests share the next flight."""
         self.home.move_on(0.0)
         barrier = self.github.hold("/thing")
         asking = [start(self.home.get("/thing", token="alice-1"))]
@@ -338,7 +338,7 @@ class Joining(Asking):
         assert collapsed == [False, True, False, True, True]
         assert len(self.github.asked("/thing")) == 2
 
-    async def test_what_waits_to_be_sent_is_joined(self) -> None:
+    async def test_flight_that_waits_for_a_slot_is_joined(self) -> None:
         """However long it has waited: GitHub's word will be of later."""
         self.home.move_on(0.0)
         self.github.put("/thing", {"a": 1})
@@ -356,7 +356,7 @@ class Joining(Asking):
         assert (await joining).outcome.endswith("; collapsed")
         assert len(self.github.asked("/thing")) == 2
 
-    async def test_where_writes_may_have_been_missed_nothing_older_is_joined(self) -> None:
+    async def test_older_flight_is_not_joined_after_a_look_up_that_may_lag(self) -> None:
         """The request waits for the end of the flight; the next one is shared all the same."""
         store = self.home.house.mirror.store
         look_up = store.look_up
@@ -380,7 +380,7 @@ class Joining(Asking):
         await gatherResults(asking)
         assert len(self.github.asked("/thing")) == 2
 
-    async def test_who_goes_away_while_waiting_is_forgotten(self) -> None:
+    async def test_client_that_leaves_while_it_waits_for_a_flight(self) -> None:
         """The others share the next flight."""
         self.home.move_on(0.0)
         barrier = self.github.hold("/thing")
@@ -402,8 +402,8 @@ class JoiningInTheFleet(TestCase):
 
     timeout = 60
 
-    async def test_after_a_write_through_one_no_older_flight_of_the_other_is_joined(self) -> None:
-        """The request is sent at once, and what comes late is not stored over what it brings."""
+    async def test_write_through_one_replica_ends_flights_of_the_other(self) -> None:
+        """The request is sent at once, and the older response is not stored over its response."""
         host, port = start_redis(self).address
         options: dict[str, dict[str, Any]] = {
             "cache": {"backend": "redis"},
@@ -460,8 +460,8 @@ class Slots(TestCase):
         name = home.house.mirror.credentials.names.name(f"token {token}".encode())
         return home.house.limiter.waiting_of(name)
 
-    async def test_who_waits_for_a_slot_locks_nothing(self) -> None:
-        """All slots of one client are in use: what it wants next, others get at once."""
+    async def test_request_that_waits_for_a_slot_holds_no_lock(self) -> None:
+        """While all slots of one client are in use, others request the same key at once."""
         gates = [self.github.hold(f"/slow/{number}") for number in range(4)]
         slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
         for barrier in gates:
@@ -482,7 +482,7 @@ class Slots(TestCase):
         assert self.github.paid["alice", "/things/0"] == 0
         assert max(self.github.most_in_flight.values()) <= 4
 
-    async def test_who_waits_for_a_lock_uses_no_slot(self) -> None:
+    async def test_request_that_waits_for_a_lock_holds_no_slot(self) -> None:
         """All that one client wants is on its way to others: its slots are free for the rest."""
         gates = [self.github.hold(f"/things/{number}") for number in range(4)]
         first = [start(self.other.get(f"/things/{number}", token="bob-1")) for number in range(4)]
@@ -500,7 +500,7 @@ class Slots(TestCase):
             assert got.status == 200
         assert self.github.paid["alice", "/things/0"] == 0
 
-    async def test_a_slot_that_is_not_used_is_given_back(self) -> None:
+    async def test_unused_slot_is_released(self) -> None:
         """Whether a request ends without having been sent, or its client goes away."""
         barrier = self.github.hold("/things/0")
         gone = start(self.one.get("/things/0", token="alice-1"))

@@ -17,7 +17,7 @@ def items(count: int, start: int = 0) -> list[Any]:
 
 
 def pages(got: Got) -> dict[str, str]:
-    """Return the relations of an answer's `Link`, with the queries that they lead to."""
+    """Return the relations of a response's `Link`, with the queries of their targets."""
     links = [part.partition(">; rel=") for part in (got.field("link") or "").split(", ") if part]
     return {rel.strip('"'): target.partition("?")[2] for target, _, rel in links}
 
@@ -33,18 +33,18 @@ class Links(TestCase):
         self.home.move_on(0.0)
 
     def asked(self, page: str, path: str = "/list") -> int:
-        """Return how often a page has been asked for."""
+        """Return how often a page was requested."""
         return len(self.github.asked(f"{path}?{page}"))
 
     async def warm(self, *targets: str, token: str = "alice-1") -> None:
-        """Ask for all until nothing about them is new; then forget what was counted."""
+        """Request all targets until nothing is new; then reset the counts."""
         for _ in range(2):
             for target in targets:
                 await self.home.get(target, token=token)
         self.home.move_on(10.0)
         self.github.reset_counts()
 
-    async def test_a_page_that_is_polled_is_proved_each_time(self) -> None:
+    async def test_polled_page_is_proved_each_time(self) -> None:
         """However soon it is requested again; the proof costs nothing."""
         self.github.put_list("/list", items(60))
         end = "/list?per_page=30&page=2"
@@ -56,7 +56,7 @@ class Links(TestCase):
             assert self.asked("per_page=30&page=3") == expected, passes
         assert self.github.total_paid == 0
 
-    async def test_what_has_grown_shows_at_once(self) -> None:
+    async def test_growth_of_a_list_shows_at_once(self) -> None:
         """On the very next poll of a full last page, and of the first page, which is the same."""
         self.github.put_list("/list", items(60))
         first, end = "/list?per_page=30", "/list?per_page=30&page=2"
@@ -88,7 +88,7 @@ class Links(TestCase):
         assert pages(got) == {"prev": "per_page=30&page=2", "first": "per_page=30&page=1"}
         assert self.github.total_paid == 1
 
-    async def test_the_last_page_is_the_one_that_is_linked_to(self) -> None:
+    async def test_last_page_is_requested_by_its_link(self) -> None:
         """GitHub links to repositories by number: following links pays no page twice."""
         self.github.put_list("/repos/o/r/issues", items(95), link_path="/repositories/1/issues")
         self.github.alias("/repositories/1", "/repos/o/r")
@@ -102,7 +102,7 @@ class Links(TestCase):
             assert len(self.github.log) == 4 + 5 * walk
             self.home.move_on(60.0)
 
-    async def test_a_last_page_that_is_not_full_is_enough(self) -> None:
+    async def test_last_page_with_room_proves_the_end(self) -> None:
         """One request proves it; the page after it is requested only where it is full."""
         for count, after in ((65, 0), (90, 1)):
             self.github.put_list("/list", items(count))
@@ -137,7 +137,7 @@ class Links(TestCase):
         assert self.asked("per_page=1&page=5") == 3
         assert self.github.total_paid == 0
 
-    async def test_a_walk_at_once_needs_one_proof(self) -> None:
+    async def test_concurrent_walk_needs_one_proof(self) -> None:
         """Pages that are requested together share the requests that prove them."""
         self.github.put_list("/list", items(100))
         targets = [f"/list?per_page=30&page={page}" for page in (1, 2, 3)]
@@ -160,8 +160,8 @@ class Links(TestCase):
         got = await self.home.get("/list?per_page=30&page=2", token="alice-1")
         assert pages(got)["last"] == "per_page=30&page=4"
 
-    async def test_a_page_that_came_anew_is_proved_anew(self) -> None:
-        """What was proved before GitHub sent a page does not prove it afterwards."""
+    async def test_changed_page_is_proved_again(self) -> None:
+        """A proof from before the last 200 of a page does not count for it."""
         self.github.put_list("/list", items(60))
         first, end = "/list?per_page=30&page=1", "/list?per_page=30&page=2"
         await self.warm(first, end)
@@ -171,8 +171,8 @@ class Links(TestCase):
         self.github.put_list("/list", [*items(59), {"id": 99}, {"id": 100}])
         assert "next" in pages(await self.home.get(end, token="alice-1"))
 
-    async def test_a_page_that_another_replica_answered_is_proved_anew(self) -> None:
-        """A proof from before an answer of any replica does not count for that page."""
+    async def test_page_validated_by_another_replica_is_proved_again(self) -> None:
+        """A proof from before a validation by any replica does not count for that page."""
         server = start_redis(self)
         redis = {"url": "redis://{}:{}".format(*server.address), "timeout": 30.0}
         one, other = [
@@ -201,7 +201,7 @@ class Links(TestCase):
         assert pages(got)["next"] == "per_page=30&page=3"
 
     async def test_own_last_is_replayed_without_verify_last(self) -> None:
-        """A documented deviation for those who want it: the list has grown meanwhile."""
+        """A documented deviation, by option: the list has grown meanwhile."""
         loose = await open_home(self, self.github, cache={"verify_last": False})
         for home, last in ((loose, 3), (self.home, 4)):
             self.github.put_list("/list", items(70))
@@ -212,8 +212,8 @@ class Links(TestCase):
             assert pages(got)["last"] == f"per_page=30&page={last}"
             assert bool(self.asked("per_page=30&page=4")) is (home is not loose)
 
-    async def test_another_s_last_is_proved_both_ways(self) -> None:
-        """The page after it is empty, and it itself is not, for who asks."""
+    async def test_last_link_of_another_credential_is_proved_both_ways(self) -> None:
+        """The page after it is empty, and it itself is not, for the requesting credential."""
         lengths = {"alice": 70, "bob": 70}
         self.github.put_list("/list", lambda login: items(lengths[login or "alice"]))
         first = "/list?per_page=30&page=1"
@@ -227,7 +227,7 @@ class Links(TestCase):
             assert shared is (bob == 70)
             assert self.asked("per_page=30&page=3") == 1
 
-    async def test_the_table_tells_what_has_numbered_pages(self) -> None:
+    async def test_table_lists_operations_with_numbered_pages(self) -> None:
         """Exactly full without a `Link`: proved with numbers, complete without pages, else paid."""
         for path, proofs, paid in (
             ("/repos/o/r/issues", 1, 0),
@@ -244,8 +244,8 @@ class Links(TestCase):
             assert self.asked("page=2", path) == proofs, path
             assert (len(self.github.log), self.github.total_paid) == (1 + proofs, paid), path
 
-    async def test_what_is_not_full_needs_no_proof(self) -> None:
-        """Objects, pages with room, and what is longer than a page and not paginated."""
+    async def test_page_with_room_needs_no_proof(self) -> None:
+        """Nor do objects, and arrays of operations without pages."""
         self.github.put("/object", {"items": items(30)})
         for count in (29, 31, 100):
             self.github.put(f"/list{count}", items(count))
@@ -259,7 +259,7 @@ class Links(TestCase):
         assert (len(self.github.log), self.github.total_paid) == (len(targets), 0)
 
     async def test_the_largest_page_is_100(self) -> None:
-        """Who asks for more gets 100, and that is full."""
+        """A request for more receives 100 items, and that is a full page."""
         target = "/repos/o/r/issues?per_page=250"
         self.github.put_list("/repos/o/r/issues", items(100))
         await self.warm(target)
@@ -267,7 +267,7 @@ class Links(TestCase):
         got = await self.home.get(target, token="alice-1")
         assert pages(got)["next"] == "per_page=250&page=2"
 
-    async def test_a_list_with_cursors_that_gets_a_next_page_shows_it(self) -> None:
+    async def test_growth_of_a_list_with_cursors_shows(self) -> None:
         """Its first page was all there was, and has not changed since."""
         path = "/repos/o/r/dependabot/alerts"
         self.github.put_list(path, items(30), cursor=True, takes_page=False)
@@ -279,7 +279,7 @@ class Links(TestCase):
             assert self.github.total_paid == paid
         assert not [each for each in self.github.log if each.status == 400]
 
-    async def test_a_list_whose_pages_github_refuses_is_paid_plainly(self) -> None:
+    async def test_list_without_numbered_pages_is_requested_without_validators(self) -> None:
         """A 400 or 404 to a proof is remembered: no numbered pages, and no failure."""
         for path, status in (("/repos/o/r/issues", 400), ("/repos/o/r/pulls", 404)):
             self.github.put(path, items(30))
@@ -297,7 +297,7 @@ class Links(TestCase):
             assert self.asked("page=2", path) == 2, status
         assert not self.home.house.github_breaker.is_open
 
-    async def test_a_page_that_github_does_not_count_to_is_none(self) -> None:
+    async def test_page_beyond_githubs_count_is_absent(self) -> None:
         """A 422 to a proof is remembered: there is no such page, so there is no link to it."""
         path = "/repos/o/r/events"
         self.github.put_list(path, items(90))
@@ -320,8 +320,8 @@ class Links(TestCase):
                 got = await home.get("/list?per_page=2", token="alice-1")
                 assert ("next" not in pages(got)) is ends, count
 
-    async def test_a_page_that_another_one_was_is_not_complete(self) -> None:
-        """The first item goes: page 1 is what page 2 was seen to be, and the list grows again."""
+    async def test_page_that_was_the_last_is_not_complete(self) -> None:
+        """The first item is removed: page 1 is now what page 2 was, and the list grows again."""
         self.home.move_on(0.0)
         target = "/list?per_page=1"
         for first, count, pauses_s in ((0, 2, (0.0, 60.0)), (1, 1, (3.0, 3.0)), (1, 2, (60.0,))):
@@ -333,8 +333,8 @@ class Links(TestCase):
         got = await self.home.get(target, token="bob-1")
         assert pages(got).get("last") == "per_page=1&page=2"
 
-    async def test_a_page_that_github_did_not_tell_is_no_proof(self) -> None:
-        """What was seen of it an hour ago is not looked at."""
+    async def test_failed_request_for_a_page_is_no_proof(self) -> None:
+        """Items that were counted an hour ago do not count."""
         self.home.move_on(0.0)
         target = "/list?per_page=1"
         for list_items in (items(1), items(2)):
@@ -352,7 +352,7 @@ class Links(TestCase):
         got = await self.home.get(target, token="alice-1")
         assert pages(got)["last"] == "per_page=1&page=3"
 
-    async def test_a_cursor_at_a_full_end_is_asked_without_validators(self) -> None:
+    async def test_full_last_page_by_cursor_is_requested_without_validators(self) -> None:
         """It can't be proved; the new `Link` is kept, and used while it leads on."""
         self.github.put_list("/list", items(60), cursor=True)
         got = await self.home.get("/list?per_page=30", token="alice-1")
@@ -367,7 +367,7 @@ class Links(TestCase):
             assert "next" in pages(got)
         assert self.github.paid["alice", end] == 3
 
-    async def test_an_empty_later_page_gets_no_link_of_the_guess(self) -> None:
+    async def test_empty_later_page_stores_no_link(self) -> None:
         """Only GitHub knows the `Link` of an empty page: it is not guessed for a client."""
         self.github.put_list("/list", items(30))
         got = await self.home.get("/list?page=2", token="alice-1")

@@ -36,14 +36,14 @@ class OwnWrites(TestCase):
             assert (await self.home.get(target, token="bob-1")).outcome == STALE
 
     async def test_a_failed_write_counts(self) -> None:
-        """The response is lost, and nobody knows what GitHub did before."""
+        """Its response is lost, and GitHub may have made the change."""
         wrong = self.github.fault("/list", "reset")
         assert (await self.home.ask("POST", "/list", token="alice-1", body=b"{}")).status == 502
         wrong.end()
         self.github.fault(None, "503")
         assert (await self.home.get("/thing", token="alice-1")).status == 503
 
-    async def test_a_write_that_was_not_made_does_not_count(self) -> None:
+    async def test_unsent_write_ends_nothing(self) -> None:
         """It met a limit, was not sent for it, or there was no connection."""
         self.github.fault("/list", "primary-limit", times=1)
         for status in (403, 403):
@@ -58,7 +58,7 @@ class OwnWrites(TestCase):
         got = await self.home.get("/list", token="alice-1")
         assert got.outcome == "fwd=stale; detail=connect-error"
 
-    async def test_a_validation_after_the_write_makes_it_usable_again(self) -> None:
+    async def test_validation_after_the_write_permits_stale_responses_again(self) -> None:
         """The grant is then younger than the write."""
         await self.home.ask("POST", "/list", token="alice-1", body=b"{}")
         await self.home.get("/list", token="alice-1")
@@ -100,7 +100,7 @@ class OwnWritesInTheFleet(TestCase):
         await settled(self.one.house.store, self.other.house.store)
         self.alice = self.one.house.mirror.credentials.names.name(b"token alice-1")
 
-    async def test_a_write_through_one_counts_in_the_other(self) -> None:
+    async def test_write_through_one_replica_ends_stale_responses_of_the_other(self) -> None:
         """Neither fresh nor stale, though the other replica has the grant in memory."""
         await self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}')
         wrong = self.github.fault("/thing", "503")
@@ -109,7 +109,7 @@ class OwnWritesInTheFleet(TestCase):
         got = await self.other.get("/thing", token="alice-1")
         assert got.json == {"a": 2}
 
-    async def test_a_write_is_answered_when_all_replicas_can_know_of_it(self) -> None:
+    async def test_write_is_confirmed_when_all_replicas_can_know_of_it(self) -> None:
         """Else the client's next request, through another replica, would be too early."""
         barrier = self.github.hold("/thing")
         write = start(self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}'))
@@ -130,8 +130,8 @@ class OwnWritesInTheFleet(TestCase):
         epoch = records.codec.open(EPOCH, name, self.server.ask("GET", key))
         assert epoch == self.one.house.memory.epoch(self.alice)
 
-    async def test_redis_that_does_not_answer_holds_up_no_write_for_long(self) -> None:
-        """What a request may wait for Redis is all that it waits."""
+    async def test_unresponsive_redis_delays_a_write_for_a_bounded_time(self) -> None:
+        """No longer than any request may wait for Redis."""
         self.one.house.redis.timeout_s = 0.05  # type: ignore[union-attr]
         barrier = self.github.hold("/thing")
         write = start(self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}'))
@@ -142,7 +142,7 @@ class OwnWritesInTheFleet(TestCase):
         self.server.ask("CLIENT", "UNPAUSE")
         assert got.status == 200
 
-    async def test_a_write_through_one_begins_a_generation_in_the_other(self) -> None:
+    async def test_write_through_one_replica_begins_a_generation_in_the_other(self) -> None:
         """As soon as it is read: proofs and flights from before it are not used any more."""
         mirror = self.other.house.mirror
         before = mirror.epochs.generations.of(self.alice)
@@ -153,7 +153,7 @@ class OwnWritesInTheFleet(TestCase):
         await self.other.get("/thing", token="alice-1")
         assert mirror.epochs.generations.of(self.alice) == after
 
-    async def test_what_is_asked_is_later_than_all_that_was_read(self) -> None:
+    async def test_request_times_are_later_than_all_times_read(self) -> None:
         """Though the clock of the other replica is ahead."""
         self.one.move_on(600.0)
         await self.one.get("/thing", token="alice-1")

@@ -12,7 +12,7 @@ from tests.harness.home import Got, Home, open_home
 
 
 class Sharing(TestCase):
-    """One mirror; what each user has is the user's own, unless said otherwise."""
+    """One mirror; each user's content is the user's own, unless a test shares it."""
 
     home: Home
 
@@ -25,7 +25,7 @@ class Sharing(TestCase):
         self.logged: list[str] = []
 
     def watch(self) -> None:
-        """Keep what is warned about."""
+        """Store the warnings."""
 
         @provider(ILogObserver)
         def see(event: Any) -> None:
@@ -36,7 +36,7 @@ class Sharing(TestCase):
         self.addCleanup(globalLogPublisher.removeObserver, see)
 
     def tag(self, content: object, token: str) -> bytes:
-        """Return the tag that GitHub gives to content for a token."""
+        """Return the entity-tag of GitHub for content and a token."""
         return self.github.tag(content, authorization=b"token " + token.encode())
 
     def sent(self) -> list[bytes]:
@@ -47,15 +47,15 @@ class Sharing(TestCase):
         return [tag.removeprefix(b"W/") for value in values for tag in value.split(b", ")]
 
     async def on(self) -> float:
-        """Return what the metric says."""
+        """Return the value of the metric."""
         return await self.home.metric("ghmirror_sharing_enabled")
 
     async def ask(self, target: str, user: int, generation: int = 1) -> Got:
         """Ask as one of the users."""
         return await self.home.get(target, token=f"user{user}-{generation}")
 
-    async def test_every_shared_answer_is_github_s_own_word(self) -> None:
-        """Each has a 304 of its own, also right after another's."""
+    async def test_shared_responses_are_confirmed_by_github(self) -> None:
+        """Each response has a 304 of its own, also right after that of another credential."""
         self.github.put("/thing", {"a": 1})
         for user in range(5):
             for _ in range(2):
@@ -63,7 +63,7 @@ class Sharing(TestCase):
         statuses = [exchange.status for exchange in self.github.asked("/thing")]
         assert statuses == [200] + [304] * 9
 
-    async def test_with_a_grant_only_what_a_200_has_brought_since(self) -> None:
+    async def test_with_a_grant_only_newer_representations_are_candidates(self) -> None:
         """Beside the own tag, in one field; what was there before was refused by GitHub then."""
         self.github.put("/own", lambda login, _: {"of": login})
         for user in (0, 1, 2):
@@ -79,8 +79,8 @@ class Sharing(TestCase):
             self.tag({"of": "user0", "new": True}, "user1-1"),
         ]
 
-    async def test_those_of_the_same_principal_come_first(self) -> None:
-        """Another token of a user tries first what that user was granted last."""
+    async def test_candidates_of_the_same_login_come_first(self) -> None:
+        """Another token of a user sends first the tag of the user's latest representation."""
         self.github.put("/own", lambda login, _: {"of": login})
         for user in (0, 1, 2):
             await self.ask("/user", user)
@@ -101,8 +101,8 @@ class Sharing(TestCase):
         contents = [f"user{number} ".encode() + b"x" * 3_000_000 for number in (3, 2)]
         assert self.sent() == [self.tag(content, "user4-1") for content in contents]
 
-    async def test_what_has_another_tag_is_not_shared(self) -> None:
-        """A representation whose tag is not the computed one is its owners' alone."""
+    async def test_representation_with_another_tag_rule_is_not_shared(self) -> None:
+        """A representation whose tag is not the computed one is sent to no other credential."""
         self.github.tag_rule = "other"
         self.github.put("/thing", {"a": 1})
         for user in (0, 1):
@@ -119,7 +119,7 @@ class Sharing(TestCase):
             await self.ask(path, 0)
 
     async def test_three_keys_and_two_credentials_switch_sharing_off(self) -> None:
-        """No less; it is said in the log and the metrics, and an hour later it is on again."""
+        """No less; the log and the metrics show it, and an hour later it is on again."""
         self.watch()
         await self.things("/a", "/b", "/c")
         self.github.honours_conditions = False
@@ -158,13 +158,13 @@ class Sharing(TestCase):
         self.home.move_on(11.0)
         assert await self.on() == 1.0
 
-    async def test_the_metric_knows_what_is_wanted(self) -> None:
-        """Where sharing is not wanted, it says so before anybody has asked."""
+    async def test_metric_shows_the_option(self) -> None:
+        """It shows `share = no` before the first request."""
         self.home = await open_home(self, cache={"share": False})
         assert await self.on() == 0.0
 
-    async def test_two_keys_prove_nothing(self) -> None:
-        """However many credentials say so: one odd endpoint is no rule."""
+    async def test_two_keys_are_too_little_evidence(self) -> None:
+        """By any number of credentials: one odd endpoint is no rule."""
         await self.things("/a", "/b")
         self.github.honours_conditions = False
         for user in range(1, 6):
@@ -172,7 +172,7 @@ class Sharing(TestCase):
                 await self.ask(path, user)
         assert (await self.on(), self.home.house.mirror.sharing.single.off_at) == (1.0, None)
 
-    async def test_evidence_older_than_ten_minutes_proves_nothing(self) -> None:
+    async def test_evidence_expires_after_ten_minutes(self) -> None:
         """Three keys and two credentials, but not within ten minutes."""
         await self.things("/a", "/b", "/c")
         self.github.honours_conditions = False
@@ -184,7 +184,7 @@ class Sharing(TestCase):
         await self.ask("/a", 2)
         assert self.home.house.mirror.sharing.single.off_at is not None
 
-    async def test_an_own_tag_that_is_ignored_proves_nothing(self) -> None:
+    async def test_ignored_own_tag_is_no_evidence(self) -> None:
         """It was not computed; the client's own is none of ours either."""
         await self.things("/a", "/b", "/c")
         for path in ("/a", "/b", "/c"):
@@ -199,7 +199,7 @@ class Sharing(TestCase):
                 await self.home.get(target, token=f"user{user}-1", headers=known)
         assert self.home.house.mirror.sharing.single.off_at is None
 
-    async def test_the_guess_of_an_empty_list_proves_it_too(self) -> None:
+    async def test_ignored_tag_of_an_empty_list_is_evidence(self) -> None:
         """The tag of `[]` is a computed one."""
         self.github.honours_conditions = False
         for path, user in (("/a", 1), ("/b", 1), ("/c", 2)):

@@ -1,4 +1,4 @@
-"""The rules of stale answers: who gets one, when, and until when."""
+"""The rules of stale responses: which credential receives one, when, and until when."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Stale(TestCase):
         await self.home.get("/thing", token="alice-1")
 
     async def while_away(self, target: str = "/thing", **more: Any) -> Got:
-        """Ask as alice while GitHub answers 503."""
+        """Request as alice while GitHub responds with 503."""
         wrong = self.github.fault(target, "503")
         try:
             return await self.home.get(target, token="alice-1", **more)
         finally:
             wrong.end()
 
-    async def test_within_stale_limit(self) -> None:
+    async def test_stale_response_within_stale_limit(self) -> None:
         """So long after GitHub's last word, with its age, and no longer."""
         self.home.move_on(99.0)
         got = await self.while_away()
@@ -54,7 +54,7 @@ class Stale(TestCase):
         self.home.move_on(2.0)
         assert (await self.while_away()).status == 503
 
-    async def test_it_has_what_clients_rely_on(self) -> None:
+    async def test_stale_response_has_the_fields_that_clients_rely_on(self) -> None:
         """Scopes, SSO and the interval of the grant, and the last known quota."""
         more = {"X-GitHub-SSO": "partial-results; organizations=1", "X-Poll-Interval": "60"}
         self.github.put("/thing", {"a": 1}, fields=more)
@@ -71,19 +71,19 @@ class Stale(TestCase):
         assert search.field("x-ratelimit-resource") == "search"
         assert (got.field("x-from-cache"), got.field("x-github-request-id")) == ("1", None)
 
-    async def test_not_to_who_wants_a_validation(self) -> None:
+    async def test_no_cache_receives_no_stale_response(self) -> None:
         """`no-cache` forbids it."""
         assert (await self.while_away(headers=NO_CACHE)).status == 503
         assert (await self.while_away(headers={"Pragma": "no-cache"})).status == 503
 
-    async def test_the_clients_preconditions_hold(self) -> None:
-        """304 to who has it already; it is no less stale."""
+    async def test_preconditions_apply_to_stale_responses(self) -> None:
+        """304 to a client that has the response; it is no less stale."""
         etag = (await self.while_away()).field("etag") or ""
         got = await self.while_away(headers={"If-None-Match": etag})
         assert (got.status, got.outcome, got.field("x-from-cache")) == (304, STALE, "1")
 
-    async def test_never_after_a_refusal(self) -> None:
-        """Whatever refused it, to whatever request, and though the refusal broke off."""
+    async def test_no_stale_response_after_a_refusal(self) -> None:
+        """By any refusing status, of any request, and though its content broke off."""
         refusing: list[tuple[str, dict[str, str], str]] = [
             ("GET", {}, ""),
             ("HEAD", {}, ""),
@@ -105,7 +105,7 @@ class Stale(TestCase):
                     wrong.end()
                 assert (await self.while_away()).status == 503, case
 
-    async def test_never_from_a_copy(self) -> None:
+    async def test_no_stale_response_by_a_restored_grant(self) -> None:
         """A grant that came out of a snapshot is none before GitHub has confirmed it."""
         store = self.home.house.memory
         for name in store.names():
@@ -117,16 +117,16 @@ class Stale(TestCase):
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
         assert (await self.while_away()).outcome == STALE
 
-    async def test_it_teaches_nobodys_login(self) -> None:
-        """What `/user` said once is not GitHub's word on who somebody is now."""
+    async def test_stale_response_teaches_no_login(self) -> None:
+        """A stale response to `/user` does not show the login of today."""
         await self.home.get("/user", token="alice-1")
         self.home.house.mirror.users._records = CredentialTable()
         assert (await self.while_away("/user")).status == 200
         name = self.home.house.mirror.credentials.names.name(b"token alice-1")
         assert self.home.house.mirror.login(name) is None
 
-    async def test_what_is_too_large_by_now_goes_to_each(self) -> None:
-        """Content that is still coming can't be given to two, however many ask at once."""
+    async def test_content_too_large_to_hold_goes_to_each_client(self) -> None:
+        """Incoming content cannot be streamed to two clients of a flight."""
         self.github.put("/thing", {"text": "".join(map(str, range(60_000)))})
         barrier = self.github.hold("/thing")
         asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(6)]
@@ -135,7 +135,7 @@ class Stale(TestCase):
         for each in asked:
             assert len((await each).plain) > 250_000
 
-    async def test_who_is_put_out_is_out(self) -> None:
+    async def test_removed_user_is_rejected_after_sighup(self) -> None:
         """From the moment when the list of users is reread; stale or not."""
         config = Path(self.mktemp())
         settings = SettingsReload(str(config), self.home.house)
@@ -163,8 +163,8 @@ class Late(TestCase):
         self.github.put("/thing", {"a": 1})
         await self.home.get("/thing", token="alice-1")
 
-    async def test_after_stale_after(self) -> None:
-        """Its question goes on; whoever asks the same next waits for its end, and asks then."""
+    async def test_stale_response_after_stale_after(self) -> None:
+        """Its exchange continues; the next request for the same waits for its end."""
         barrier = self.github.hold("/thing")
         first = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
@@ -185,8 +185,8 @@ class Late(TestCase):
         assert (await other).json == {"a": 3}
         assert len(self.github.asked("/thing")) == 4
 
-    async def test_while_a_question_goes_on_no_other_one_is_asked(self) -> None:
-        """Whoever asks the same meanwhile gets a stale response in time, too."""
+    async def test_detached_exchange_is_not_repeated(self) -> None:
+        """Requests for the same receive a stale response in time, too."""
         barrier = self.github.hold("/thing")
         for _ in range(3):
             asked = start(self.home.get("/thing", token="alice-1"))
@@ -200,8 +200,8 @@ class Late(TestCase):
         await until(lambda: not self.home.house.mirror.flights.detached)
         assert len(self.github.asked("/thing")) == 2
 
-    async def test_nobody_waits_for_what_goes_on(self) -> None:
-        """Its answer is stored all the same."""
+    async def test_response_of_a_detached_exchange_is_stored(self) -> None:
+        """No client waits for it any more."""
         barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
@@ -212,7 +212,7 @@ class Late(TestCase):
         await until(lambda: not self.home.house.mirror.flights.detached)
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
 
-    async def test_what_goes_on_ends_with_the_mirror(self) -> None:
+    async def test_detached_exchange_ends_at_shutdown(self) -> None:
         """It holds no connection any longer."""
         barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
@@ -222,8 +222,8 @@ class Late(TestCase):
         await self.home.close()
         await until(lambda: barrier.waiting == 0)
 
-    async def test_asking_who_one_is_ends_with_the_mirror(self) -> None:
-        """It goes on for who comes next, and nobody comes any more."""
+    async def test_request_for_a_login_ends_at_shutdown(self) -> None:
+        """It continues for later requests, and there are none."""
         self.home.move_on(301.0)
         barrier = self.github.hold("/user")
         asked = start(self.home.get("/thing", token="alice-1"))
@@ -235,8 +235,8 @@ class Late(TestCase):
         assert not self.home.house.mirror.users._requests._flights
         await until(lambda: barrier.waiting == 0)
 
-    async def test_without_a_usable_grant_it_waits(self) -> None:
-        """For GitHub's answer, rather than give an error early."""
+    async def test_without_a_usable_grant_the_client_waits(self) -> None:
+        """It receives GitHub's response, and no early error."""
         self.home.house.mirror.options.stale_limit = 0.0
         self.home.move_on(1.0)
         barrier = self.github.hold("/thing")
@@ -248,8 +248,8 @@ class Late(TestCase):
         barrier.open()
         assert (await asked).outcome.endswith("revalidated")
 
-    async def test_one_deadline_for_all_steps(self) -> None:
-        """Asking whose credential it is takes of the same time; then nothing is waited for."""
+    async def test_login_and_response_share_a_deadline(self) -> None:
+        """The login uses up the time of both; then a stale response is sent at once."""
         self.home.move_on(301.0)
         who, what = self.github.hold("/user"), self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
@@ -269,8 +269,8 @@ class Late(TestCase):
         what.open()
         await until(lambda: not self.home.house.mirror.flights.detached)
 
-    async def test_who_goes_away_leaves_nothing_behind(self) -> None:
-        """Neither while a stale answer is looked for, nor when GitHub's comes at the same time."""
+    async def test_client_that_leaves_during_the_stale_look_up_leaks_nothing(self) -> None:
+        """Though GitHub's response is received at the same time."""
         mirror = self.home.house.mirror
         mirror.options.max_stored_size = 1000
         self.github.put("/thing", {"a": Random(1).randbytes(100_000).hex()})
@@ -294,8 +294,8 @@ class Late(TestCase):
         await self.assertFailure(asked, Exception)
         await until(lambda: mirror.limiter.in_flight == 0)
 
-    async def test_a_restore_takes_none_of_githubs_time(self) -> None:
-        """Who waited for the store to be filled still has GitHub's answer to wait for."""
+    async def test_wait_for_a_restore_extends_the_deadline(self) -> None:
+        """A request that waited for the restore has the whole timeout for GitHub's response."""
         barrier = self.home.house.barrier
         barrier.shut("somebody")
         self.github.put("/new", {"b": 1})
@@ -305,7 +305,7 @@ class Late(TestCase):
         barrier.open("somebody")
         assert (await asked).status == 200
 
-    async def test_offline_nobody_waits_to_be_let_in(self) -> None:
+    async def test_stored_login_is_used_at_once_while_offline(self) -> None:
         """The last yes holds at once."""
         wrong = self.github.fault(None, "refuse")
         for number in range(5):
@@ -333,8 +333,8 @@ class Fleet(TestCase):
         self.other = await open_home(self, self.github, **options)
         self.github.put("/thing", {"a": 1})
 
-    async def test_what_one_was_granted_the_other_gives(self) -> None:
-        """A replica that never asked for it answers stale, too; but not to others."""
+    async def test_replica_serves_stale_by_the_grant_of_another(self) -> None:
+        """Though it never requested the response itself; other credentials receive none."""
         await self.one.get("/thing", token="alice-1")
         await settled(self.one.house.store)
         self.github.fault("/thing", "503")
@@ -343,7 +343,7 @@ class Fleet(TestCase):
         assert got.field("x-oauth-scopes") == "repo, user"
         assert (await self.other.get("/thing", token="bob-1")).status == 503
 
-    async def test_what_one_was_refused_none_gives(self) -> None:
+    async def test_refusal_through_one_replica_ends_stale_responses_of_all(self) -> None:
         """Not the one that was granted it before, either."""
         for end in (
             lambda: self.github.private("/thing", ()),
@@ -362,8 +362,8 @@ class Fleet(TestCase):
                 assert (await home.get("/thing", token="alice-1")).status in {401, 503}
             wrong.end()
 
-    async def test_together(self) -> None:
-        """All who wait for one question get the stale answer, each as it asked."""
+    async def test_collapsed_requests_share_a_stale_response(self) -> None:
+        """Each client of the flight receives it in its own form."""
         self.one.move_on(0.0)
         await self.one.get("/thing", token="alice-1")
         barrier = self.github.hold("/thing")

@@ -1,4 +1,4 @@
-"""The rules of who may use the mirror: what the others learn, and what GitHub is asked."""
+"""The rules of allowed users: what rejected clients can learn, and the requests to GitHub."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Refused(TestCase):
 
     @staticmethod
     def shown(got: Got) -> tuple[int, list[Any], bytes]:
-        """Return all of an answer but what is of this one alone, in GitHub's 401 too."""
+        """Return a response without what differs each time, in GitHub's 401 too."""
         lines = sorted(got.fields.getAllRawHeaders())
         of_one = (b"Date", b"X-Github-Request-Id", b"X-Ratelimit-")
         kept = [line for line in lines if not line[0].startswith(of_one)]
         return got.status, kept, got.content
 
-    async def test_the_answer_is_the_same_whatever_is_stored(self) -> None:
-        """And whatever there is: before others have asked, after, and for what isn't there."""
+    async def test_rejection_does_not_depend_on_stored_responses(self) -> None:
+        """Nor on whether the target exists, and was requested by others."""
         for token in ("bob-1", "nobody's", None):
             home = self.home = await open_home(
                 self, self.github, server={"allowed_users": frozenset({"alice"})}
@@ -42,16 +42,16 @@ class Refused(TestCase):
                 got = await home.get(target, token=token, headers=headers)
                 assert self.shown(got) == first
 
-    async def test_nothing_of_the_refused_reaches_github(self) -> None:
-        """But the question who they are; without a credential not even that."""
+    async def test_requests_of_rejected_users_do_not_reach_github(self) -> None:
+        """Only the request for their login does; without a credential not even that."""
         for method in ("GET", "POST", "DELETE"):
             for token in ("bob-1", None):
                 await self.home.ask(method, "/thing", token=token)
         asked = {(each.target, each.field(b"authorization")) for each in self.github.log}
         assert asked == {(b"/user", b"token bob-1")}
 
-    async def test_who_it_is_is_remembered_for_five_minutes(self) -> None:
-        """Then GitHub is asked again, which is free; a revoked token is refused."""
+    async def test_login_is_fresh_for_five_minutes(self) -> None:
+        """Then it is requested again, which is free; a revoked token is rejected."""
         for passes, expected in ((0.0, 1), (299.0, 1), (2.0, 2)):
             self.home.move_on(passes)
             assert (await self.home.get("/thing", token="alice-1")).status == 200
@@ -63,10 +63,10 @@ class Refused(TestCase):
 
 
 class Bots(TestCase):
-    """Installations of a GitHub App, which may not ask who they are."""
+    """Installations of a GitHub App, which may not request `/user`."""
 
     async def spent_by(self, **server: Any) -> tuple[float, float]:
-        """Return what two bots and what unknown users have spent, after a question of each bot."""
+        """Return what two bots and unknown users have spent, after a request of each bot."""
         home = await open_home(self, server=server)
         home.github.put("/thing", lambda login, _: {"of": login})
         for number in (1, 2):
@@ -77,13 +77,13 @@ class Bots(TestCase):
         known = [await home.metric(f'{name}{{user="robot{number}[bot]"}}') for number in (1, 2)]
         return sum(each > 0 for each in known), await home.metric(f'{name}{{user="unknown"}}')
 
-    async def test_nobody_knows_them(self) -> None:
-        """What they spend is that of ``unknown``, together: a refused /user tells nothing."""
+    async def test_login_of_a_bot_is_unknown_without_allowed_users(self) -> None:
+        """Their quota counts as that of ``unknown``: a refused /user shows no login."""
         known, unknown = await self.spent_by()
         assert (known, unknown >= 2.0) == (0, True)
 
-    async def test_they_are_known_where_only_some_may_use_it(self) -> None:
-        """Then GitHub is asked who they are, in the way in which it tells them."""
+    async def test_login_of_a_bot_is_requested_with_allowed_users(self) -> None:
+        """By GraphQL, which returns the login of an installation."""
         names = frozenset({"robot1[bot]", "robot2[bot]"})
         known, _ = await self.spent_by(allowed_users=names)
         assert known == 2

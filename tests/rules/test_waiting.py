@@ -1,4 +1,4 @@
-"""The rules of waiting for GitHub where there is, or is not, something to answer with instead."""
+"""The rules of waiting for GitHub, with and without a stale response."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tests.harness.home import open_home, reactor, start
 
 
 class Waiting(TestCase):
-    """What has been seen to fail under load."""
+    """Cases that have failed under load."""
 
-    async def test_late_and_nothing_to_answer_with(self) -> None:
-        """Who can't have a stale answer, after all, waits for GitHub as long as everybody."""
+    async def test_timeout_without_a_stored_response(self) -> None:
+        """A client without a stale response waits for GitHub as long as any other."""
         home = await open_home(self, cache={"stale_limit": 0.0}, github={"stale_after": 0.01})
         home.github.put("/thing", {"a": 1})
         assert (await home.get("/thing", token="alice-1")).status == 200
@@ -27,8 +27,8 @@ class Waiting(TestCase):
         assert (got.status, got.json) == (200, {"a": 1})
         assert len(home.github.asked("/thing")) == 2
 
-    async def test_a_limit_that_head_has_met(self) -> None:
-        """A limit told without content stops what comes next with content that can be read."""
+    async def test_rate_limit_met_by_head(self) -> None:
+        """A rate limit met without content stops the next request with readable content."""
         home = await open_home(self)
         home.github.put("/thing", {"a": 1})
         home.github.fault("/thing", "secondary-limit", times=1)
@@ -40,7 +40,7 @@ class Waiting(TestCase):
             assert got.status == 403
             assert "secondary rate limit" in got.json["message"]
 
-    async def test_a_limit_whose_words_are_broken(self) -> None:
+    async def test_rate_limit_with_broken_content(self) -> None:
         """They are not repeated for as long as the limit lasts."""
         home = await open_home(self)
         home.github.put("/thing", {"a": 1})
