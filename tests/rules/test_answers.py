@@ -92,7 +92,7 @@ class Answers(TestCase):
             assert (got.status, got.field("location")) == (status, f"{self.home.url}/target")
         assert self.github.asked("/target") == []
 
-    async def test_cache_control_is_replaced_on_storable_answers_only(self) -> None:
+    async def test_cache_control_is_replaced_in_storable_responses_only(self) -> None:
         """Whatever their status; on all others it is GitHub's."""
         said = "private, max-age=60, s-maxage=60"
         self.github.put("/thing", {"a": 1})
@@ -111,7 +111,7 @@ class Answers(TestCase):
             got = await self.home.ask(method, target, token="alice-1", headers=headers, body=body)
             assert got.field("cache-control") == expected, (method, target)
 
-    async def test_what_is_changed_says_so(self) -> None:
+    async def test_changed_content_has_a_weak_tag(self) -> None:
         """A weak tag of the same hex, `Vary: Accept-Encoding`, no ranges; else all is GitHub's."""
         fields = {"Accept-Ranges": "bytes"}
         self.github.put("/url", {"url": f"{self.github.api_url}/x"}, fields=fields)
@@ -132,7 +132,7 @@ class Answers(TestCase):
                 assert "accept-encoding" in (got.field("vary") or "").lower()
                 assert (got.field("accept-ranges") is None) is changed or method == "HEAD"
 
-    async def test_a_client_s_date_is_judged(self) -> None:
+    async def test_if_modified_since_is_evaluated(self) -> None:
         """Against the current representation, and only where it sends no tag."""
         self.github.put("/thing", {"a": 1}, last_modified=WHEN)
         await self.home.get("/thing", token="alice-1")
@@ -180,7 +180,7 @@ class Answers(TestCase):
             await self.home.ask(method, "/thing", token="alice-1", headers=both, body=None)
             assert self.github.log[-1].field(b"user-agent") == agent["User-Agent"].encode()
 
-    async def test_what_is_large_is_worked_on_in_threads(self) -> None:
+    async def test_large_content_is_converted_in_threads(self) -> None:
         """More than 256 kB is never packed, rewritten or hashed in one go in the reactor."""
         seen: list[tuple[str, bool]] = []
 
@@ -226,7 +226,7 @@ class Answers(TestCase):
         except Exception as error:
             return error
 
-    async def test_what_breaks_off_is_never_ended_as_if_it_were_whole(self) -> None:
+    async def test_broken_content_never_ends_as_complete(self) -> None:
         """After the first byte the connection is aborted, whatever is done to the content."""
         home = await open_home(self, self.github, cache={"max_stored_size": 1000})
         big = [{"url": f"{self.github.api_url}/{number}"} for number in range(100_000)]
@@ -243,7 +243,7 @@ class Answers(TestCase):
                         assert isinstance(got, Exception), (chunked, target, headers, kind)
                         assert "aborted" in str(got) or "lost" in str(got), got
 
-    async def test_no_traceback_is_ever_shown(self) -> None:
+    async def test_no_client_receives_a_traceback(self) -> None:
         """A fault of the mirror's own is JSON like GitHub's, and says nothing of itself."""
 
         def fail(*_: object, **__: object) -> None:

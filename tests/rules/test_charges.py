@@ -35,7 +35,7 @@ class Charged(TestCase):
     async def charges(self) -> Any:
         return json.loads((await self.home.admin("/status.json")).content)["charges"]
 
-    async def test_a_304_that_was_charged_for(self) -> None:
+    async def test_charged_304_is_counted(self) -> None:
         """It is spent and not saved, and shown."""
         spent, saved = await self.home.metric(SPENT), await self.home.metric(SAVED)
         quota = self.github.quota("alice")
@@ -49,7 +49,7 @@ class Charged(TestCase):
         assert await self.home.metric(SAVED) == saved + 2
         assert await self.charges() == {"not_modified": 2, "unknown": 0}
 
-    async def test_what_others_may_have_spent(self) -> None:
+    async def test_304_charged_by_others_is_not_counted(self) -> None:
         """More than one, or beside something else that is under way."""
         quota = self.github.quota("alice")
         quota.used += 2
@@ -91,7 +91,7 @@ class TimesOut(TestCase):
         await asked
         assert wrong.seen == 1
 
-    async def test_github_gives_up(self) -> None:
+    async def test_timeouts_of_github_begin_a_backoff(self) -> None:
         """From the second time on it is not asked at once by everybody; then one tries."""
         for token in ("carol-1", "carol-2"):
             await self.slow_504(token)
@@ -115,7 +115,7 @@ class TimesOut(TestCase):
             got = await self.home.get("/thing", token=token)
             assert got.outcome.startswith("fwd")
 
-    async def test_once_may_be_an_accident(self) -> None:
+    async def test_first_timeout_delays_nothing(self) -> None:
         """The next request is sent at once, and so are those of other credentials."""
         await self.slow_504("alice-1")
         barrier = self.github.hold("/thing")
@@ -135,7 +135,7 @@ class TimesOut(TestCase):
         assert await self.home.metric(UNKNOWN) == 0
         assert (await self.home.get("/thing", token="carol-1")).status == 200
 
-    async def test_no_answer_at_all(self) -> None:
+    async def test_missing_response_is_a_timeout(self) -> None:
         """Our own timeout counts as well."""
         wrong = self.github.fault("/thing", "timeout")
         asked = start(self.home.get("/thing", token="carol-1"))

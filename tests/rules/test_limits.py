@@ -247,7 +247,7 @@ class Offline(TestCase):
         for target in ("/thing", "/user", "/orgs/o", "/user", "/thing"):
             await self.home.get(target, token="alice-1")
 
-    async def test_five_failures(self) -> None:
+    async def test_five_failures_open_the_circuit(self) -> None:
         """Then granted GETs are answered at once and all else is tried; one good answer ends it."""
         wrong = self.github.fault(None, "503")
         await self.fails()
@@ -270,7 +270,7 @@ class Offline(TestCase):
         assert got.outcome.endswith("detail=revalidated")
         assert await self.home.metric("ghmirror_github_available") == 1.0
 
-    async def test_a_maintenance_page_ends_no_outage(self) -> None:
+    async def test_maintenance_page_ends_no_outage(self) -> None:
         """It is a balancer's 200, and not GitHub's."""
         wrong = self.github.fault(None, "503")
         await self.fails()
@@ -293,7 +293,7 @@ class Offline(TestCase):
         assert got.outcome.endswith("detail=revalidated")
         assert not self.home.house.github_breaker.is_open
 
-    async def test_what_is_over_a_limit_of_the_mirrors_is_no_outage(self) -> None:
+    async def test_response_over_a_limit_of_the_mirror_is_no_failure(self) -> None:
         """It says nothing of GitHub; the client is told which limit it was."""
         self.github.fault(None, "huge-field", size_bytes=300_000)
         for number in range(6):
@@ -303,7 +303,7 @@ class Offline(TestCase):
                 assert "larger than this mirror accepts" in got.json["message"]
         assert not self.home.house.github_breaker.failures
 
-    async def test_who_had_no_time_left_proves_nothing(self) -> None:
+    async def test_timeout_with_little_time_left_is_no_failure(self) -> None:
         """A request that waited for long, and then timed out at once, says nothing of GitHub."""
         mirror = self.home.house.mirror
         self.github.fault(None, "timeout")
@@ -314,7 +314,7 @@ class Offline(TestCase):
             await self.assertFailure(Deferred.fromCoroutine(left), UpstreamError)
         assert not self.home.house.github_breaker.failures
 
-    async def test_clients_that_go_away_are_no_failures(self) -> None:
+    async def test_clients_that_leave_are_no_failures(self) -> None:
         """Whenever they go: while GitHub's name is looked up, for one."""
         named = self.github.api_url.replace("127.0.0.1", "localhost")
         home = await open_home(self, self.github, github={"api_url": named})
@@ -327,7 +327,7 @@ class Offline(TestCase):
         assert not home.house.github_breaker.failures
         assert not home.house.github_breaker.is_open
 
-    async def test_it_sees_by_itself_that_github_is_back(self) -> None:
+    async def test_probe_closes_the_circuit(self) -> None:
         """Though there is a stored answer to all that is asked: now and then one is tried."""
         wrong = self.github.fault(None, "503")
         await self.fails()
@@ -361,7 +361,7 @@ class Page(TestCase):
         before = len(self.page.log)
         await until(lambda: len(self.page.log) >= before + 2)
 
-    async def test_a_major_outage(self) -> None:
+    async def test_major_outage_on_the_status_page_opens_the_circuit(self) -> None:
         """Makes GitHub offline, until the page or GitHub itself says something else."""
         self.says("major_outage")
         await until(lambda: self.home.house.github_breaker.is_open)
@@ -375,7 +375,7 @@ class Page(TestCase):
         got = await self.home.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
-    async def test_a_partial_outage(self) -> None:
+    async def test_partial_outage_needs_a_failure(self) -> None:
         """Makes GitHub offline with the first failure after it; a good response ends that."""
         self.says("partial_outage")
         await self.read_again()
@@ -388,7 +388,7 @@ class Page(TestCase):
         got = await self.home.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
-    async def test_what_it_cant_say_means_nothing(self) -> None:
+    async def test_unreadable_status_page_changes_nothing(self) -> None:
         """No page, no connection, half a page, garbage: GitHub is asked as ever."""
         house = self.home.house
         assert house.status_page is not None

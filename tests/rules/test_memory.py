@@ -54,7 +54,7 @@ class Memory(TestCase):
         self.github = self.home.github
         self.github.put("/thing", {"a": 1})
 
-    async def test_content_is_remembered_as_github_made_it(self) -> None:
+    async def test_content_is_stored_unchanged(self) -> None:
         """Byte for byte, and of the fields only those that describe it."""
         text = {"url": f"{self.github.api_url}/thing"}
         fields = {"X-Odd": "1", "Content-Language": "en", "Content-Disposition": "inline", **OWN}
@@ -71,7 +71,7 @@ class Memory(TestCase):
         names = {name for name, _ in held[0].fields}
         assert {b"content-language", b"content-disposition"} < names <= DESCRIBING
 
-    async def test_fields_of_a_credential_are_never_remembered(self) -> None:
+    async def test_fields_of_one_exchange_are_never_stored(self) -> None:
         """They come from GitHub's answer to this very question, or not at all.
 
         But for scopes and SSO, which are the grant's, and sent to nobody else.
@@ -93,7 +93,7 @@ class Memory(TestCase):
             shown = {name for name in live if got.field(name) is not None}
             assert shown == ({"x-oauth-scopes"} if outcome == "fresh" else live)
 
-    async def test_a_credential_is_never_remembered(self) -> None:
+    async def test_no_credential_is_stored(self) -> None:
         """Only its hash is, keyed with the secret where there is one; whatever it asks."""
         token = "ghp_000000000000000000000000000000000000"
         self.github.token(token, "alice")
@@ -118,7 +118,7 @@ class Memory(TestCase):
                 name = hmac.digest(secret.encode(), hashed, "sha256").hex()
             assert name[:32].encode() in found
 
-    async def test_a_404_outweighs_what_was_asked_before(self) -> None:
+    async def test_404_outweighs_earlier_requests(self) -> None:
         """Though what GitHub had said until then comes later."""
         barrier = self.github.hold("/thing", answer_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
@@ -131,7 +131,7 @@ class Memory(TestCase):
         assert (await early).status == 200
         assert (await self.home.get("/thing", token="alice-1")).status == 404
 
-    async def test_a_401_outweighs_what_was_asked_before(self) -> None:
+    async def test_401_outweighs_earlier_requests(self) -> None:
         """Of every key, wherever it is said."""
         barrier = self.github.hold("/thing", answer_first=True)
         early = start(self.home.get("/thing", token="alice-1"))
@@ -143,7 +143,7 @@ class Memory(TestCase):
         assert (await early).status == 200
         assert (await self.home.get("/thing", token="alice-1")).status == 401
 
-    async def test_a_401_to_what_passes_by_counts_too(self) -> None:
+    async def test_401_to_a_bypassing_request_counts(self) -> None:
         """A credential that is refused has no grants, not even fresh ones."""
         for method, target in (("GET", "/rate_limit"), ("POST", "/graphql")):
             self.github.token("alice-1", "alice")
@@ -153,7 +153,7 @@ class Memory(TestCase):
             assert (await self.home.ask(method, target, token="alice-1")).status == 401
             assert (await self.home.get("/thing", token="alice-1")).status == 401
 
-    async def test_a_rate_limit_refuses_nothing(self) -> None:
+    async def test_rate_limit_is_no_refusal(self) -> None:
         """A 403 or 429 that says "not now" ends no grant."""
         for kind in ("primary-limit", "secondary-limit", "abuse-limit"):
             for status in (403, 429):
@@ -168,7 +168,7 @@ class Memory(TestCase):
                 got = await self.home.get("/thing", token=token)
                 assert got.outcome == "hit; detail=fresh", (kind, status)
 
-    async def test_a_403_refuses(self) -> None:
+    async def test_403_is_a_refusal(self) -> None:
         """One that is no rate limit does, for its key and credential alone."""
         self.github.put("/other", {"a": 1})
         for target, token in (("/thing", "alice-1"), ("/other", "alice-1"), ("/thing", "bob-1")):
@@ -179,7 +179,7 @@ class Memory(TestCase):
         for target, token in (("/other", "alice-1"), ("/thing", "bob-1")):
             assert (await self.home.get(target, token=token)).outcome == "hit; detail=fresh"
 
-    async def test_the_recency_list_names_eight(self) -> None:
+    async def test_recency_list_has_eight_entries(self) -> None:
         """The most recently validated ones, newest first; what is older is forgotten."""
         github = await open_github(self)
         home = await open_home(self, github)
@@ -195,7 +195,7 @@ class Memory(TestCase):
         ]
         assert github.log[-1].field(b"if-none-match") == b", ".join(expected)
 
-    async def test_the_key_is_the_target_byte_for_byte_and_three_fields(self) -> None:
+    async def test_cache_key_is_the_target_and_three_fields(self) -> None:
         """Each spelling has its own; the prefix alone is taken off, and no other field counts."""
         target = "/thing?a=1&b=2"
         others = [

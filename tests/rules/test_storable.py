@@ -43,7 +43,7 @@ class Storable(TestCase):
             if name[0] not in {"refusal", "epoch"}
         )
 
-    async def test_cookies_go_nowhere(self) -> None:
+    async def test_cookies_are_not_forwarded(self) -> None:
         """Neither to GitHub nor back, and with one a request is what it is without."""
         self.github.put("/thing", {"a": 1}, fields={"Set-Cookie": "session=1"})
         for method, token, cookies, outcome in (
@@ -59,7 +59,7 @@ class Storable(TestCase):
             assert got.field("set-cookie") is None
             assert self.github.log[-1].field(b"cookie") is None
 
-    async def test_what_passes_by_neither_uses_nor_changes_what_is_stored(self) -> None:
+    async def test_bypass_neither_uses_nor_changes_stored_responses(self) -> None:
         """Each of the reasons alone; GitHub gets the request with the client's own conditions."""
         await self.home.get("/thing", token="alice-1")
         etag = f'"{"0" * 64}"'
@@ -86,14 +86,14 @@ class Storable(TestCase):
                 assert exchange.field(name.encode()) == values.encode()
             assert self.remembered() == before
 
-    async def test_the_rate_limit_is_never_stored(self) -> None:
+    async def test_rate_limit_endpoint_is_never_stored(self) -> None:
         """It is asked each time."""
         for target in ("/rate_limit", "/rate_limit/", "/rate_limit?a=1", "/api/v3/rate_limit"):
             got = await self.home.get(target, token="alice-1")
             assert got.outcome == "fwd=bypass"
         assert (len(self.github.log), self.remembered()) == (4, [])
 
-    async def test_writes_keep_their_conditions(self) -> None:
+    async def test_preconditions_of_writes_are_forwarded(self) -> None:
         """Preconditions are taken off only where the mirror judges them."""
         conditions = {"If-Match": '"x"', "If-None-Match": "*", "If-Modified-Since": WHEN}
         await self.home.ask("PATCH", "/thing", token="alice-1", headers=conditions, body=b"{}")
@@ -126,7 +126,7 @@ class Storable(TestCase):
             assert (got.status, got.field("etag") is None) == (status, False)
         assert self.remembered() == []
 
-    async def test_what_can_not_be_stored(self) -> None:
+    async def test_unstorable_responses(self) -> None:
         """It is passed on, counted by reason, and logged once for each path pattern."""
         home = self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
         unstorable = {"no-store": "no-store", "no-tag": "no-validator", "page": "not-json"}
@@ -165,14 +165,14 @@ class Storable(TestCase):
         await home.get("/star", token="alice-1")
         assert (await home.get("/star", token="alice-1")).outcome.endswith("detail=revalidated")
 
-    async def test_what_varies_with_everything_is_never_fresh(self) -> None:
+    async def test_vary_star_is_never_fresh(self) -> None:
         """GitHub says each time which one it is."""
         home = await open_home(self, self.github, cache={"fresh_for": 60.0})
         self.github.put("/star", {"a": 1}, vary="*")
         await home.get("/star", token="alice-1")
         assert (await home.get("/star", token="alice-1")).outcome.endswith("detail=revalidated")
 
-    async def test_head_with_something_to_validate(self) -> None:
+    async def test_head_validates_a_stored_response(self) -> None:
         """It is sent as HEAD with validators; a 304 answers from the store."""
         await self.home.get("/thing", token="alice-1")
         for token, outcome in (("alice-1", "revalidated"), ("bob-1", "shared")):
@@ -186,7 +186,7 @@ class Storable(TestCase):
             assert exchange.method == b"HEAD"
             assert exchange.field(b"if-none-match") is not None
 
-    async def test_head_that_is_no_304_stores_nothing(self) -> None:
+    async def test_head_without_304_stores_nothing(self) -> None:
         """Neither what changed nor what was not known; the next GET brings it."""
         got = await self.home.ask("HEAD", "/thing", token="alice-1")
         assert (got.outcome, self.remembered()) == ("fwd=uri-miss; fwd-status=200", [])
@@ -199,7 +199,7 @@ class Storable(TestCase):
         assert self.remembered() == before
         assert (await self.home.get("/thing", token="alice-1")).json == {"a": 2}
 
-    async def test_no_cache_forbids_no_validation(self) -> None:
+    async def test_no_cache_permits_validation(self) -> None:
         """A computed tag, the credential's own, and the client's are sent as ever."""
         await self.home.get("/thing", token="alice-1")
         for outcome in ("shared", "revalidated"):
@@ -229,7 +229,7 @@ class Storable(TestCase):
             got = await home.get("/thing", token="alice-1", headers=headers)
             assert got.outcome == "hit; detail=fresh"
 
-    async def test_fresh_for_so_long_and_no_longer(self) -> None:
+    async def test_response_is_fresh_for_fresh_for(self) -> None:
         """By this credential's last validation, not by anybody's; `max-age` plays no part."""
         home = await open_home(self, self.github, cache={"fresh_for": 60.0})
         home.move_on(0.0)
@@ -242,13 +242,13 @@ class Storable(TestCase):
         got = await home.get("/thing", token="alice-1")
         assert (got.outcome.endswith("detail=revalidated"), got.field("age")) == (True, None)
 
-    async def test_max_age_is_ignored_in_favour_of_validation(self) -> None:
+    async def test_max_age_makes_no_response_fresh(self) -> None:
         """GitHub allows a minute without asking; it is asked each time."""
         for _ in range(3):
             await self.home.get("/thing", token="alice-1")
         assert len(self.github.asked("/thing")) == 3
 
-    async def test_what_has_no_certain_end_is_never_stored(self) -> None:
+    async def test_content_without_a_certain_end_is_never_stored(self) -> None:
         """It may have been cut off: it is passed on, and asked for again."""
         port = reactor.listenTCP(0, Factory.forProtocol(Uncertain), interface="127.0.0.1")
         self.addCleanup(port.stopListening)

@@ -181,7 +181,7 @@ class Flood(TestCase):
         keys: set[bytes] = set(self.redis.ask("KEYS", "*"))
         return {key for key in keys if b"}:b:" not in key}
 
-    async def test_no_table_and_no_store_has_them(self) -> None:
+    async def test_made_up_credentials_are_in_no_table_and_no_store(self) -> None:
         """No entry of another credential is evicted, however many there are."""
         await self.as_alice()
         mirror = self.home.house.mirror
@@ -204,7 +204,7 @@ class Flood(TestCase):
         assert gone == []
         assert mirror.login(mirror.credentials.names.name(b"token alice-1")) == "alice"
 
-    async def test_a_table_that_forgets_the_rule_is_found(self) -> None:
+    async def test_search_finds_a_table_without_the_rule(self) -> None:
         """The search sees each kind of container, wherever it is reached from."""
         mirror = self.home.house.mirror
         names = [
@@ -399,7 +399,7 @@ class Unproven(TestCase):
         assert (await home.get(target, token="made-up")).status == 401
         assert checks[before:] == [b"token made-up"]
 
-    async def test_a_write_whose_response_never_came_shows_nothing(self) -> None:
+    async def test_write_without_a_response_shows_no_acceptance(self) -> None:
         """It goes out unchecked with a one-time password, and the client leaves."""
         home, other = await self.homes()
         barrier = home.github.hold("/thing")
@@ -416,7 +416,7 @@ class Unproven(TestCase):
         await self.is_checked(home, "/other")
         await self.is_checked(other, "/thing")
 
-    async def test_a_token_that_was_revoked_is_checked(self) -> None:
+    async def test_revoked_token_is_checked(self) -> None:
         """For whatever target, in each replica: the epoch after a 401 shows nothing."""
         home, other = await self.homes()
         home.github.token("made-up", "alice")

@@ -45,7 +45,7 @@ class Validators(TestCase):
         got = await self.home.get("/nowhere", token="alice-1")
         assert (got.status, got.field("status")) == (404, "404 Not Found")
 
-    async def test_a_date_counts_for_a_credential_with_a_grant(self) -> None:
+    async def test_if_modified_since_applies_with_a_grant(self) -> None:
         """A client that was only ever refused has nothing that could be unmodified."""
         since = {"If-Modified-Since": LATER}
         self.github.put("/thing", {"a": 1}, last_modified=WHEN, private_to={"bob"})
@@ -65,7 +65,7 @@ class Validators(TestCase):
         got = await self.home.get("/new", token="alice-1", headers=since)
         assert (got.status, got.outcome) == (304, STALE)
 
-    async def test_a_304_with_another_tag_confirms_the_only_one_that_was_sent(self) -> None:
+    async def test_304_with_another_tag_confirms_the_only_validator(self) -> None:
         """Its tag is the grant's from then on."""
         await self.home.get("/thing", token="alice-1")
         self.github.reset_counts()
@@ -77,7 +77,7 @@ class Validators(TestCase):
         await self.home.get("/thing", token="alice-1")
         assert self.github.log[-1].field(b"if-none-match") == f'W/"{"ab" * 32}"'.encode()
 
-    async def test_a_304_with_another_tag_than_the_ones_that_were_sent(self) -> None:
+    async def test_304_with_another_tag_is_unclear_for_several_validators(self) -> None:
         """Nobody can tell which one it confirms: the request is repeated with the first."""
         for number, token in enumerate(("alice-1", "bob-1")):
             self.github.put("/thing", {"a": number})
@@ -92,7 +92,7 @@ class Validators(TestCase):
         # the tag that came is not the computed one: it proves nothing for others
         assert "ab" * 32 in (got.field("etag") or "")
 
-    async def test_urls_with_tokens_are_stored_only_under_a_tag_that_covers_them(self) -> None:
+    async def test_urls_with_tokens_are_stored_only_if_the_tag_covers_them(self) -> None:
         """Else a 304 would confirm a token that has ended."""
         for etag, name, query, stored in (
             ("cd" * 32, "download_url", "?token=ABC", False),
@@ -110,7 +110,7 @@ class Validators(TestCase):
             assert got.json[0][name] == value
             assert got.outcome.endswith("revalidated") is stored, case
 
-    async def test_what_is_no_confirmation_ends_the_grant(self) -> None:
+    async def test_response_that_does_not_confirm_ends_the_grant(self) -> None:
         """No stale response is made of what was granted before a redirect, a 409, a 204 …"""
         cases: list[dict[str, Any]] = [
             {"status": 301, "content": {}},
@@ -136,7 +136,7 @@ class Validators(TestCase):
             assert await self.outcome() == "shared", case
             assert self.github.total_paid == 0, case
 
-    async def test_what_is_too_large_ends_the_grant(self) -> None:
+    async def test_response_too_large_to_store_ends_the_grant(self) -> None:
         """What the credential gets is other than what it was granted."""
         self.home = await open_home(self, self.github, cache={"max_stored_size": 1000})
         await self.home.get("/thing", token="alice-1")
@@ -158,7 +158,7 @@ class Validators(TestCase):
         self.github.fault("/thing", "503")
         assert (await self.home.get("/thing", token="alice-1")).outcome == STALE
 
-    async def test_no_cache_rules_out_the_guess_of_an_empty_list(self) -> None:
+    async def test_no_cache_sends_no_tag_of_an_empty_list(self) -> None:
         """And so does everything that is not GitHub's word on the very request."""
         self.github.put_list("/list", [])
         no_cache = {"Cache-Control": "no-cache"}
