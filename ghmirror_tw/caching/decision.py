@@ -43,8 +43,8 @@ from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, Validator, ValidatorKind
 from ghmirror_tw.github.page_parameters import page_number
-from ghmirror_tw.github.rate_limits import LimitKind
-from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.reported_limits import LimitKind
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoff
 

@@ -9,7 +9,7 @@ of a refusal is no permission.
   permission of all earlier grants at once, whatever any clock shows. A lost epoch ends it as well.
   An epoch is written at once or never: after a failure another one is generated, since other
   replicas may have replaced the epoch meanwhile.
-- **History.** A random number for the content of the shared store (see `redis_history`). An epoch
+- **History.** A random number for the content of the shared store (see `loss_detection`). An epoch
   belongs to one history. If the store restarts, is emptied, is restored from an earlier copy or
   gets another primary, refusals may be lost. So a new history begins, and all epochs end.
 - **Refusal.** A 403, 404, 410 or 451 for one key is stored, and the same step removes the grant.
@@ -38,7 +38,7 @@ _UNACCEPTED: Final = b"?"
 def new_epoch(*, accepted: bool = True) -> bytes:
     """Return a new random epoch.
 
-    *accepted*: GitHub is known to have accepted the credential (see `acceptance`).
+    *accepted*: GitHub is known to have accepted the credential (see `credential_acceptance`).
     """
     return token_bytes(_EPOCH_BYTES) if accepted else _UNACCEPTED + token_bytes(_EPOCH_BYTES)
 

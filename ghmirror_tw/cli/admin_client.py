@@ -21,8 +21,8 @@ from zope.interface import implementer
 from ghmirror_tw.cli.output import CommandError, Status
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.runtime.certificate_authorities import trust_root
-from ghmirror_tw.runtime.server_identity import VerifiedTLS
 from ghmirror_tw.runtime.single_flight import Wait
+from ghmirror_tw.runtime.verified_tls import VerifiedTLS
 from ghmirror_tw.telemetry.logs import scrub
 
 #: The timeout of a response, in seconds.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ghmirror_tw.cli import text_format
+from ghmirror_tw.cli.command_runner import command_errors
 from ghmirror_tw.cli.output import Output, Status
-from ghmirror_tw.cli.run import command_errors
 from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.wiring.tls_trust import build_trust

@@ -13,8 +13,8 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from ghmirror_tw.cli.command_runner import command_errors, run_in_reactor
 from ghmirror_tw.cli.output import CommandError, Output, Progress, Status
-from ghmirror_tw.cli.run import command_errors, run_in_reactor
 from ghmirror_tw.config.settings import Settings
 from ghmirror_tw.config.settings_loader import read_settings
 from ghmirror_tw.redis_store.redis_archive import RedisArchive

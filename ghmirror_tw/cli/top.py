@@ -12,8 +12,8 @@ from twisted.internet.task import deferLater
 
 from ghmirror_tw.cli import text_format
 from ghmirror_tw.cli.admin_client import StatusClient, admin_address
+from ghmirror_tw.cli.command_runner import command_errors, run_in_reactor
 from ghmirror_tw.cli.output import CommandError, Output, Status
-from ghmirror_tw.cli.run import command_errors, run_in_reactor
 from ghmirror_tw.cli.status_tables import Section, StatusView, sparkline, status_view
 from ghmirror_tw.config.settings_loader import read_settings
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ghmirror_tw.github.operations import DEFAULT_SIZE, Paging, operation_of
+from ghmirror_tw.github.operation_paging import DEFAULT_SIZE, Paging, operation_of
 from ghmirror_tw.github.page_parameters import (
     has_cursor,
     has_page_parameter,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from ghmirror_tw.github.operations import operation_of
+from ghmirror_tw.github.operation_paging import operation_of
 from ghmirror_tw.http.target_memo import memoised_by_target
 from ghmirror_tw.runtime.numbers import whole_number
 

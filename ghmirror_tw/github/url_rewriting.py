@@ -18,9 +18,9 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from ghmirror_tw.http.byte_patterns import REST_OF_STRING, STRING, end_of
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import LINK_VALUE
-from ghmirror_tw.http.scanning import REST_OF_STRING, STRING, end_of
 
 #: White space between tokens. More of it than this between a name and its value is not GitHub's.
 _SPACE: Final = rb"[ \t\r\n]{0,64}+"

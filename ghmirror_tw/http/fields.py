@@ -97,7 +97,7 @@ class Fields:
     def memoised(self, derive: Callable[[Fields], T]) -> T:
         """Return ``derive(self)``, computed once unless it raises.
 
-        The fields of a client's repeated requests are one object (see `header_block_cache`), so
+        The fields of a client's repeated requests are one object (see `request_head_cache`), so
         each of its credential names, keys and negotiations costs a look-up of 0.1 µs.
         """
         memo = self._memo

@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ghmirror_tw.caching.acceptance import response_shows_acceptance
+from ghmirror_tw.caching.credential_acceptance import response_shows_acceptance
 from ghmirror_tw.caching.forwarded_fields import DEFAULT_USER_AGENT
 from ghmirror_tw.github.credentials import is_validated
 from ghmirror_tw.github.media_types import accepts_only_json
@@ -24,14 +24,14 @@ from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.runtime.single_flight import SingleFlight
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.upstream.credential_registry import CredentialRegistry
+from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.flight_response import BufferedContent, Response
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
+from ghmirror_tw.upstream.limited_sender import Sender
 from ghmirror_tw.upstream.limits import RateLimitedError
 from ghmirror_tw.upstream.login_responses import is_app_jwt
-from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester
-from ghmirror_tw.upstream.passing_on import passed_on
-from ghmirror_tw.upstream.response import BufferedContent, Response
-from ghmirror_tw.upstream.sender import Sender
+from ghmirror_tw.upstream.passed_on_responses import passed_on
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 TARGET: Final = b"/rate_limit"

@@ -16,11 +16,11 @@ from ghmirror_tw.caching.hybrid_clock import HybridClock
 from ghmirror_tw.caching.invalidation import Generations
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.proxy.exchange import Lookup
+from ghmirror_tw.proxy.lookup_and_exchange import Lookup
 from ghmirror_tw.store.store_interface import IStore
-from ghmirror_tw.upstream.credential_registry import CredentialRegistry
-from ghmirror_tw.upstream.outgoing_request import Requester
-from ghmirror_tw.upstream.users import Users
+from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.logins import Users
+from ghmirror_tw.upstream.request_to_send import Requester
 
 
 @define(eq=False)

@@ -13,7 +13,7 @@ from attrs import define, evolve
 from twisted.internet.defer import Deferred
 
 from ghmirror_tw.caching.invalidation import is_write
-from ghmirror_tw.caching.refusals import refused_scope
+from ghmirror_tw.caching.refused_scope import refused_scope
 from ghmirror_tw.github.graphql import is_graphql, is_mutation
 from ghmirror_tw.http.accept_encoding import accepts_gzip
 from ghmirror_tw.http.request import Request
@@ -22,12 +22,12 @@ from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
 from ghmirror_tw.runtime.single_flight import Departure
 from ghmirror_tw.store.store_interface import IStore
+from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import FREE_BYTES, ByteBudgets
-from ghmirror_tw.upstream.credential_registry import CredentialRegistry
-from ghmirror_tw.upstream.outgoing_request import OutgoingRequest, Requester, Upload
-from ghmirror_tw.upstream.passing_on import passed_on
-from ghmirror_tw.upstream.response import Response
-from ghmirror_tw.upstream.sender import Sender
+from ghmirror_tw.upstream.flight_response import Response
+from ghmirror_tw.upstream.limited_sender import Sender
+from ghmirror_tw.upstream.passed_on_responses import passed_on
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, Upload
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 
 _UNAUTHORIZED: Final = 401

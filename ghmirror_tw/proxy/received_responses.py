@@ -7,18 +7,18 @@ from typing import Final, Protocol
 from attrs import define, field
 from twisted.logger import Logger
 
-from ghmirror_tw.caching import update
+from ghmirror_tw.caching import record_updates
 from ghmirror_tw.caching import validators as reuse
+from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Representation
-from ghmirror_tw.caching.refusals import refused_scope
-from ghmirror_tw.caching.representations import representation_of
+from ghmirror_tw.caching.refused_scope import refused_scope
 from ghmirror_tw.caching.storability import has_short_lived_urls, reason_not_to_store
 from ghmirror_tw.caching.validators import ValidatorKind
 from ghmirror_tw.github.media_types import is_json
-from ghmirror_tw.github.operations import most_items_of_page
-from ghmirror_tw.github.path_patterns import path_pattern
-from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.operation_paging import most_items_of_page
+from ghmirror_tw.github.path_labels import path_pattern
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http import entity_tags, error_responses
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, estimated_size
@@ -26,16 +26,16 @@ from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
-from ghmirror_tw.proxy.exchange import Exchange, Lookup
-from ghmirror_tw.proxy.grant_metadata import GrantMetadata
 from ghmirror_tw.proxy.link_prover import LinkProver
+from ghmirror_tw.proxy.lookup_and_exchange import Exchange, Lookup
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
+from ghmirror_tw.proxy.response_metadata import GrantMetadata
 from ghmirror_tw.runtime.content_threads import ContentThreads
-from ghmirror_tw.runtime.quantities import size
+from ghmirror_tw.runtime.quantity_text import size
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.upstream.byte_budget import ByteBudgets, GrowingReservation
-from ghmirror_tw.upstream.passing_on import coding_of, limited_response, passed_on
-from ghmirror_tw.upstream.response import BufferedContent, NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.flight_response import BufferedContent, NoUpstreamResponseError, Response
+from ghmirror_tw.upstream.passed_on_responses import coding_of, limited_response, passed_on
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamError, UpstreamResponse
 
 #: The largest number of path patterns and reasons in the log, for responses that are not stored.
@@ -213,7 +213,7 @@ class ReceivedResponses:
             return "short-lived-urls"
         stored, shareable = represented
         self.budgets.track(stored, stored.packed)
-        grant, entry = update.from_200(
+        grant, entry = record_updates.from_200(
             known, stored, self.metadata.of(exchange), shareable=shareable
         )
         self.store.store_response(lookup.key, lookup.credential, stored, grant, entry)

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define
 from twisted.internet.defer import Deferred
 
-from ghmirror_tw.caching import update
+from ghmirror_tw.caching import record_updates
 from ghmirror_tw.caching.decision import UNCONDITIONAL, ConditionalRequest
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
@@ -18,20 +18,20 @@ from ghmirror_tw.caching.validators import EMPTY_DIGEST, EMPTY_FIELDS, Validator
 from ghmirror_tw.github import entity_tag_rule
 from ghmirror_tw.github.link_conditions import NO_CONDITIONS, LinkConditions
 from ghmirror_tw.github.page_parameters import page_number
-from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.links import has_foreign_page
-from ghmirror_tw.proxy.exchange import Exchange, Lookup
-from ghmirror_tw.proxy.grant_metadata import GrantMetadata
 from ghmirror_tw.proxy.link_prover import LinkProver, cancel_proof
+from ghmirror_tw.proxy.lookup_and_exchange import Exchange, Lookup
 from ghmirror_tw.proxy.received_responses import ReceivedResponses
+from ghmirror_tw.proxy.response_metadata import GrantMetadata
 from ghmirror_tw.proxy.validator_choice import ValidatorChoice
 from ghmirror_tw.store.store_interface import IStore
-from ghmirror_tw.upstream.outgoing_request import OutgoingRequest
-from ghmirror_tw.upstream.response import Response
-from ghmirror_tw.upstream.sender import Sender
+from ghmirror_tw.upstream.flight_response import Response
+from ghmirror_tw.upstream.limited_sender import Sender
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 _NOT_MODIFIED: Final = 304
@@ -124,7 +124,7 @@ class Revalidation:
         api_url = self.links.options.api_url
         if stored is None or has_foreign_page(fields.combined(b"link"), api_url):
             return None, UNCONDITIONAL
-        grant, entry = update.from_304(known, validator, stored, self.metadata.of(exchange))
+        grant, entry = record_updates.from_304(known, validator, stored, self.metadata.of(exchange))
         conditions = self.links.conditions(lookup, known, stored, grant.link, validator.kind)
         if conditions is not NO_CONDITIONS:
             if not await self._holds(exchange, validator, conditions, proof):
@@ -132,7 +132,7 @@ class Revalidation:
             self.links.note_proved(lookup, known)
         self.links.note_items(lookup, known, stored)
         self._store(lookup, validator, stored, grant, entry)
-        fields = update.freshened(stored.fields, grant, fields)
+        fields = record_updates.freshened(stored.fields, grant, fields)
         return _response(exchange, validator, stored, fields), conditional
 
     def _store(

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.quantities import duration
+from ghmirror_tw.runtime.quantity_text import duration
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 
 _log: Final = Logger(namespace="ghmirror.mirror")

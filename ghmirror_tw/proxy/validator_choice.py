@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 from ghmirror_tw.caching import validators
 from ghmirror_tw.caching.decision import ConditionalRequest, first_rung, shared_candidates
 from ghmirror_tw.caching.records import Known, Representation
-from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.proxy.exchange import Lookup
+from ghmirror_tw.proxy.lookup_and_exchange import Lookup
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier

@@ -3,11 +3,12 @@
 Other packages use only the names below. `IServers` is the interface of all four kinds of servers.
 """
 
-from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
+from ghmirror_tw.redis.cluster_shards import Shards
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.redis_node import RedisNode
 from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.server_address import Address, Credentials
 from ghmirror_tw.redis.server_statistics import ServerStatistics
 from ghmirror_tw.redis.servers_interface import (
     Command,
@@ -16,7 +17,6 @@ from ghmirror_tw.redis.servers_interface import (
     RedisUnavailableError,
     Reply,
 )
-from ghmirror_tw.redis.shards import Shards
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
 
 __all__ = [

@@ -16,9 +16,11 @@ from twisted.internet.task import deferLater
 from txredisapi import ResponseError
 from zope.interface import implementer
 
-from ghmirror_tw.redis.address import Address
-from ghmirror_tw.redis.error_replies import code_of
+from ghmirror_tw.redis.cluster_shards import Shards
+from ghmirror_tw.redis.cluster_slots import read_redirection, slot_of_tag
+from ghmirror_tw.redis.error_codes import code_of
 from ghmirror_tw.redis.redis_node import RedisNode
+from ghmirror_tw.redis.server_address import Address
 from ghmirror_tw.redis.servers_interface import (
     Command,
     IServers,
@@ -26,8 +28,6 @@ from ghmirror_tw.redis.servers_interface import (
     RedisUnavailableError,
     Reply,
 )
-from ghmirror_tw.redis.shards import Shards
-from ghmirror_tw.redis.slots import read_redirection, slot_of_tag
 
 #: So many redirections are followed, so that a loop ends.
 MAX_REDIRECTIONS: Final = 5

@@ -18,7 +18,7 @@ from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.resp import encode_command
 from ghmirror_tw.redis.servers_interface import Command, RedisUnavailableError, Reply
 
-#: A timeout passes in so many steps (see `step_timer`).
+#: A timeout passes in so many steps (see `stepped_timeouts`).
 _STEPS: Final = 4
 
 _ASKING: Final = encode_command((b"ASKING",))

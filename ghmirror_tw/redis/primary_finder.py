@@ -14,9 +14,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.python.failure import Failure
 
-from ghmirror_tw.redis.address import Address, Credentials, RedisConnectError, credentials_from
-from ghmirror_tw.redis.error_replies import redacted
+from ghmirror_tw.redis.error_codes import redacted
 from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
+from ghmirror_tw.redis.server_address import (
+    Address,
+    Credentials,
+    RedisConnectError,
+    credentials_from,
+)
 from ghmirror_tw.runtime.numbers import whole_number
 
 #: The timeout of one query, with its connection, in seconds.

@@ -17,12 +17,12 @@ from twisted.python.failure import Failure
 from txredisapi import ConnectionError as ConnectionClosedError
 from txredisapi import ResponseError
 
-from ghmirror_tw.redis.address import RedisConnectError
-from ghmirror_tw.redis.error_replies import redacted
+from ghmirror_tw.redis.error_codes import redacted
 from ghmirror_tw.redis.resp import StrictProtocol, encode_command
+from ghmirror_tw.redis.server_address import RedisConnectError
 from ghmirror_tw.redis.servers_interface import Reply
-from ghmirror_tw.redis.step_timer import StepTimer
-from ghmirror_tw.runtime.outbox import send_now
+from ghmirror_tw.redis.stepped_timeouts import StepTimer
+from ghmirror_tw.runtime.socket_writes import send_now
 
 #: A command without a reply times out after so many checks, and the connection is aborted. Checks
 #: are counted, not seconds: a reactor that was blocked checks once.

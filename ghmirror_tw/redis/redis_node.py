@@ -12,11 +12,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
-from ghmirror_tw.redis.address import Address, Credentials
-from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, kind_of, redacted
+from ghmirror_tw.redis.error_codes import ErrorReplyKind, code_of, kind_of, redacted
 from ghmirror_tw.redis.pipeline import send_pipeline
 from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.redis_pool import RedisPool
+from ghmirror_tw.redis.server_address import Address, Credentials
 from ghmirror_tw.redis.server_health import ServerHealth
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply
 from ghmirror_tw.runtime.event import Event

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from ghmirror_tw.redis.address import Credentials, credentials_from
 from ghmirror_tw.redis.redis_connection import ConnectionFactory, RedisConnection
+from ghmirror_tw.redis.server_address import Credentials, credentials_from
 from ghmirror_tw.runtime.jittered_backoff import JitteredBackoff
 
 #: PING is sent on a connection after so many seconds without traffic.

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from ghmirror_tw.redis.circuit_breaker import CircuitBreaker
-from ghmirror_tw.redis.error_replies import ErrorReplyKind, code_of, kind_of, redacted
+from ghmirror_tw.redis.error_codes import ErrorReplyKind, code_of, kind_of, redacted
 from ghmirror_tw.redis.pipeline import send_pipeline
 from ghmirror_tw.redis.redis_connection import RedisConnection
 from ghmirror_tw.redis.servers_interface import Command, Purpose, RedisUnavailableError, Reply

@@ -9,7 +9,7 @@ from attrs import define
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.github.rate_limit_resources import resource_of_path
-from ghmirror_tw.github.rate_limits import EVERYTHING
+from ghmirror_tw.github.reported_limits import EVERYTHING
 from ghmirror_tw.redis import Command
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.store import record_names as names

@@ -15,14 +15,14 @@ from ghmirror_tw.caching.hybrid_clock import clamped
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, recency_list
 from ghmirror_tw.github.rate_limit_resources import resource_of_path
-from ghmirror_tw.github.rate_limits import EVERYTHING, Limit
+from ghmirror_tw.github.reported_limits import EVERYTHING, Limit
 from ghmirror_tw.redis import Command, Purpose, Reply
 from ghmirror_tw.redis_store.lookup_commands import LookupCommands
+from ghmirror_tw.redis_store.recent_confirmations import is_recent
 from ghmirror_tw.redis_store.redis_limits import RedisLimits
-from ghmirror_tw.redis_store.renewals import is_recent
 from ghmirror_tw.runtime.gather import gather
 from ghmirror_tw.store import record_names as names
-from ghmirror_tw.store.record_kinds import ENTRY, EPOCH, GRANT, REPRESENTATION
+from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REPRESENTATION
 
 #: A list with so many entries has an order.
 _SEVERAL: Final = 2

@@ -5,7 +5,7 @@ bounded copy of the records used last. It saves fetching content, and this proce
 writes at once. While Redis is away, it is the store; its records are written to Redis as soon as
 that is back (write-behind). Memory can't contradict Redis: content is known by its digest, and of
 a grant and a refusal the one with the later request counts, wherever it is stored. A response that
-GitHub does not confirm now needs a permission in Redis (see `caching.order`).
+GitHub does not confirm now needs a permission in Redis (see `caching.epochs`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
-from ghmirror_tw.github.rate_limits import Limit
+from ghmirror_tw.github.reported_limits import Limit
 from ghmirror_tw.redis import ServerStatistics
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
 from ghmirror_tw.store.failover_reads import DeadlineReads, FailoverReads
@@ -31,7 +31,7 @@ from ghmirror_tw.store.remote_availability import RemoteAvailability
 from ghmirror_tw.store.remote_interface import MakeHistory
 from ghmirror_tw.store.remote_writes import RemoteWrites
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
-from ghmirror_tw.store.write_behind import WriteBehind
+from ghmirror_tw.store.write_behind_queue import WriteBehind
 
 #: No request waits for a write, so it may take so many times as long as a look-up.
 _WRITE_PATIENCE: Final = 4

@@ -14,7 +14,7 @@ from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.codec import Codec
 from ghmirror_tw.store.compact_records import Record, long
 from ghmirror_tw.store.memory_store import MemoryStore
-from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REPRESENTATION
+from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.store_interface import IArchive, Pair
 

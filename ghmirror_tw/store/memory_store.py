@@ -21,7 +21,7 @@ from ghmirror_tw.caching.records import (
     with_entry,
 )
 from ghmirror_tw.github.rate_limit_resources import resource_of_path
-from ghmirror_tw.github.rate_limits import EVERYTHING, Limit
+from ghmirror_tw.github.reported_limits import EVERYTHING, Limit
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
     Record,
@@ -35,7 +35,7 @@ from ghmirror_tw.store.local_epochs import LocalEpochs
 from ghmirror_tw.store.local_limits import LocalLimits
 from ghmirror_tw.store.local_locks import LocalLocks
 from ghmirror_tw.store.lru_records import LruRecords
-from ghmirror_tw.store.record_kinds import ENTRY, GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockName, LockOutcome
 

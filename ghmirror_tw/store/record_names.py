@@ -12,7 +12,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from ghmirror_tw.caching.key import CacheKey
-from ghmirror_tw.store.record_kinds import (
+from ghmirror_tw.store.record_encoding import (
     ENTRY,
     EPOCH,
     GRANT,

@@ -17,7 +17,7 @@ from ghmirror_tw.caching.records import Entry, Grant, Representation
 from ghmirror_tw.redis import Command, RedisUnavailableError, Reply
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_interface import IRemoteRecords
-from ghmirror_tw.store.write_behind import Write, WriteBehind
+from ghmirror_tw.store.write_behind_queue import Write, WriteBehind
 
 #: A cache key, a credential, and the records that a 304 confirmed.
 Confirmed: TypeAlias = tuple[CacheKey, str, Grant, Entry]

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.http import error_responses
-from ghmirror_tw.runtime.quantities import size as size_text
+from ghmirror_tw.runtime.quantity_text import size as size_text
 
 #: Content of at most so many bytes is not counted: a connection needs as much itself.
 FREE_BYTES: Final = 64 * 1024

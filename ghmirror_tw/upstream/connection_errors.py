@@ -6,7 +6,7 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 
-from ghmirror_tw.runtime.server_identity import ServerIdentityError
+from ghmirror_tw.runtime.verified_tls import ServerIdentityError
 
 
 class ProxyError(ConnectError):

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web._newclient import Request
 from twisted.web.client import ResponseNeverReceived
 
-from ghmirror_tw.runtime.outbox import Outbox
+from ghmirror_tw.runtime.socket_writes import Outbox
 from ghmirror_tw.upstream.http_connection import HTTPConnection, ResponseReceiver
 from ghmirror_tw.upstream.incoming_response import IncomingResponse
 

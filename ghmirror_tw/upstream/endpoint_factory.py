@@ -13,7 +13,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from ghmirror_tw.http.tunnels import OutboundProxy
-from ghmirror_tw.runtime.server_identity import VerifiedTLS
+from ghmirror_tw.runtime.verified_tls import VerifiedTLS
 from ghmirror_tw.upstream.proxy_tunnel import TunnelEndpoint
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ghmirror_tw.runtime.quorum import Evidence, Observation, Quorum
+from ghmirror_tw.runtime.independent_evidence import Evidence, Observation, Quorum
 
 #: The circuit opens after this many failures in a row, of several paths, and of several operations
 #: or credentials. One broken endpoint is no evidence.

@@ -29,7 +29,7 @@ from twisted.web.http import (
 )
 
 from ghmirror_tw.http.response_parser import MalformedResponseError, ResponseHead, ResponseParser
-from ghmirror_tw.runtime.outbox import send_now
+from ghmirror_tw.runtime.socket_writes import send_now
 from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
 

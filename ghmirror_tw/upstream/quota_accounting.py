@@ -12,10 +12,10 @@ from ghmirror_tw.github.charged_304s import ChargeDetector
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, resource_of, resource_of_path
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.runtime.numbers import whole_number
-from ghmirror_tw.upstream.credential_registry import CredentialRegistry
-from ghmirror_tw.upstream.outgoing_request import Requester
+from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.quotas import Quotas
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
+from ghmirror_tw.upstream.request_to_send import Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
 _log: Final = Logger(namespace="ghmirror.mirror")

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.http.content_codings import GzipDecompressor, UndecodableError
 from ghmirror_tw.http.error_responses import MirrorError
-from ghmirror_tw.runtime.quantities import duration
+from ghmirror_tw.runtime.quantity_text import duration
 from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 from ghmirror_tw.upstream.byte_budget import GrowingReservation
 from ghmirror_tw.upstream.upstream_interface import UpstreamError

@@ -14,9 +14,9 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from ghmirror_tw.caching.forwarded_fields import forwarded_request_fields
-from ghmirror_tw.github.base_urls import BaseUrlSelector
+from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.cors import is_preflight
-from ghmirror_tw.github.enterprise import VERSION_FIELD, holds_version
+from ghmirror_tw.github.enterprise_version import VERSION_FIELD, holds_version
 from ghmirror_tw.github.indenting import indented
 from ghmirror_tw.github.url_rewriting import BaseUrls
 from ghmirror_tw.github.user_agents import gets_indented_json
@@ -25,10 +25,10 @@ from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.host import parse_host
+from ghmirror_tw.http.loop_detection import has_passed
 from ghmirror_tw.http.preconditions import PRECONDITIONS
 from ghmirror_tw.http.request import BadRequestError, Request
 from ghmirror_tw.http.targets import NoSuchPathError, Target, parse_target, path_of
-from ghmirror_tw.http.via import has_passed
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.telemetry.busiest import Busiest
 from ghmirror_tw.telemetry.metrics import Metrics

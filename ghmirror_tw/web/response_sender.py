@@ -13,8 +13,8 @@ from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from ghmirror_tw.web.client_response import ClientResponse
 from ghmirror_tw.web.content_streaming import stream
-from ghmirror_tw.web.exchange_channel import PIECE_BYTES
 from ghmirror_tw.web.mirror_request import MirrorRequest
+from ghmirror_tw.web.sequential_channel import PIECE_BYTES
 
 _log: Final = Logger(namespace="ghmirror.web")
 

@@ -12,9 +12,9 @@ from ghmirror_tw.config.settings import GitHub
 from ghmirror_tw.store.semaphore_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
+from ghmirror_tw.upstream.http_client import Origin, UpstreamClient
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.status_page import StatusPage
-from ghmirror_tw.upstream.upstream_client import Origin, UpstreamClient
 from ghmirror_tw.wiring.outbound_proxy import build_outbound_proxy
 from ghmirror_tw.wiring.tls_trust import build_trust
 

@@ -10,8 +10,8 @@ from attrs import frozen
 from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.key import server_id
 from ghmirror_tw.config.settings import Settings
-from ghmirror_tw.github.base_urls import BaseUrlSelector
-from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.client_base_urls import BaseUrlSelector
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.github.url_rewriting import Rewriter
 from ghmirror_tw.proxy.mirror import Mirror
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
@@ -21,13 +21,13 @@ from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.telemetry.status_document import StatusDocument
+from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.byte_budget import ByteBudgets
-from ghmirror_tw.upstream.credential_registry import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
+from ghmirror_tw.upstream.http_client import Origin, UpstreamClient
+from ghmirror_tw.upstream.logins import Users
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.status_page import StatusPage
-from ghmirror_tw.upstream.upstream_client import Origin, UpstreamClient
-from ghmirror_tw.upstream.users import Users
 from ghmirror_tw.web.access_log import AccessLog
 from ghmirror_tw.web.admin_site import Admin
 from ghmirror_tw.web.client_response_builder import ClientResponseBuilder

@@ -10,8 +10,8 @@ from uuid import uuid4
 from attrs import define, frozen
 
 from ghmirror_tw.config.settings import Settings
+from ghmirror_tw.redis_store.loss_detection import history_of
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.redis_store.redis_history import history_of
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.certificate_authorities import ReplaceableTrust
 from ghmirror_tw.runtime.content_threads import ContentThreads

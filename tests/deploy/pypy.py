@@ -36,7 +36,7 @@ TESTS = (
     "tests/rules tests/system/test_promises.py tests/unit/web tests/unit/upstream"
     " tests/unit/http/test_response_parser.py tests/unit/redis tests/unit/redis_store"
     " --deselect=tests/rules/test_unknown.py"
-    " --deselect=tests/unit/redis_store/test_redis_history.py"
+    " --deselect=tests/unit/redis_store/test_loss_detection.py"
     " --deselect=tests/unit/web/test_content_budgets.py"
 )
 

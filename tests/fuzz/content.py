@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ghmirror_tw.caching.records import digest_of
 from ghmirror_tw.caching.storability import has_short_lived_urls
-from ghmirror_tw.github.enterprise import with_installed_version
+from ghmirror_tw.github.enterprise_version import with_installed_version
 from ghmirror_tw.github.graphql import is_mutation
 from ghmirror_tw.github.indenting import IndentingStream, indented
 from ghmirror_tw.github.item_count import count_items

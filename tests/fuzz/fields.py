@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from ghmirror_tw.caching import (
-    acceptance,
     bypass,
+    credential_acceptance,
     epochs,
     forwarded_fields,
     freshness,
@@ -28,25 +28,25 @@ from ghmirror_tw.caching.forwarded_fields import canonical_request_fields, forwa
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github import (
     cors,
-    enterprise,
+    enterprise_version,
     entity_tag_rule,
     graphql,
     limited_responses,
     link_conditions,
     media_types,
-    operations,
+    operation_paging,
     origin,
     page_parameters,
     path_credentials,
-    path_patterns,
+    path_labels,
     rate_limit_resources,
-    rate_limits,
+    reported_limits,
 )
 from ghmirror_tw.github import user_agents as agents
-from ghmirror_tw.github.base_urls import BaseUrlSelector
+from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.credentials import is_validated, token_in
 from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
-from ghmirror_tw.http import accept_encoding, dns_rebinding, preconditions, targets, via
+from ghmirror_tw.http import accept_encoding, dns_rebinding, loop_detection, preconditions, targets
 from ghmirror_tw.http import entity_tags as tags
 from ghmirror_tw.http.cache_status import Outcome, cache_status
 from ghmirror_tw.http.fields import Fields, serialised, tokens
@@ -108,7 +108,7 @@ def request_targets(raw: bytes) -> None:
 def _facts_of(target: bytes) -> None:
     """Check what follows from a valid target."""
     path = target.partition(b"?")[0]
-    pattern = path_patterns.path_pattern(path)
+    pattern = path_labels.path_pattern(path)
     assert re.fullmatch(r"/[a-z_*/-]*", pattern), pattern
     assert len(pattern) < 600
     hidden = path_credentials.without_credentials(path)
@@ -126,7 +126,7 @@ def _facts_of(target: bytes) -> None:
             method, graphql=graphql.is_graphql(request), mutates=False
         )
         invalidation.is_write(Request(method, target, Fields()))
-        enterprise.holds_version(method, path)
+        enterprise_version.holds_version(method, path)
     assert bypass.bypass_reason(request) == (
         "bypass"
         if rate_limit_resources.is_quota_request(request) or targets.has_secret_in_query(target)
@@ -142,7 +142,7 @@ def _facts_of(target: bytes) -> None:
         assert page_parameters.has_page_parameter(other)
     identity = page_parameters.list_identity(target)
     assert page_parameters.list_identity(identity) == identity
-    operation = operations.operation_of(target)
+    operation = operation_paging.operation_of(target)
     assert 1 <= page_parameters.page_size(target) <= max(operation.most, operation.size)
     page_parameters.has_cursor(target)
     number = page_parameters.page_number(target)
@@ -226,19 +226,19 @@ def request_fields(raw: bytes) -> None:
     value = fields.get(b"authorization")
     if value is not None:
         assert token_in(value) in value or value.lower().startswith(b"basic ")
-        assert acceptance.response_shows_acceptance(200, value) is is_validated(value)
+        assert credential_acceptance.response_shows_acceptance(200, value) is is_validated(value)
         assert epochs.epoch_shows_acceptance(value) is (len(value) <= 8)
         assert grant_lifetime.grant_expires_at(value, fields, _NOW, 60.0) >= _NOW
     assert all(isinstance(each, bytes) for each in varying.fields_beyond_key(fields))
     varying.variant_id(fields, Fields(((b"vary", b"User-Agent"),)))
-    via.has_passed(fields.get_all(b"via"), b"ghmirror")
+    loop_detection.has_passed(fields.get_all(b"via"), b"ghmirror")
     _check_loop(fields)
 
 
 def _check_loop(fields: Fields) -> None:
     """What the mirror adds to `Via` is found again, whatever it was added to."""
     values = [*fields.get_all(b"via"), b"1.1 ghmirror-0"]
-    assert via.has_passed(values, b"GHMIRROR-0")
+    assert loop_detection.has_passed(values, b"GHMIRROR-0")
 
 
 def _spread(fields: Fields) -> Fields:
@@ -268,7 +268,7 @@ def response_fields(raw: bytes) -> None:
         assert (why == "status") is (status != 200)
         if why is None:
             assert b"no-store" not in fields.listed(b"cache-control")
-    told = enterprise.versioned_fields(valid, b"3.17.0")
+    told = enterprise_version.versioned_fields(valid, b"3.17.0")
     if etag is not None:
         changed = told.get(b"etag")
         assert changed is not None
@@ -300,7 +300,7 @@ def limited(raw: bytes) -> None:
     head, _, content = raw.partition(b"\n\n")
     fields = fields_of(head)
     pause_s = limited_responses.retry_after(fields, _NOW)
-    assert pause_s is None or 1.0 <= pause_s <= rate_limits.LONGEST_S
+    assert pause_s is None or 1.0 <= pause_s <= reported_limits.LONGEST_S
     for method, target in ((b"GET", b"/repos/o/r"), (b"POST", b"/graphql")):
         request = Request(method, target, Fields())
         resource = rate_limit_resources.resource_of(request, fields)
@@ -311,8 +311,12 @@ def limited(raw: bytes) -> None:
             assert meaning.refuses or limit is not None or status == 200
             if limit is None:
                 continue
-            assert 1.0 <= round(limit.until - _NOW, 3) <= rate_limits.LONGEST_S
-            assert limit.scope in {rate_limits.EVERYTHING, rate_limits.CONTENT_CREATION, resource}
+            assert 1.0 <= round(limit.until - _NOW, 3) <= reported_limits.LONGEST_S
+            assert limit.scope in {
+                reported_limits.EVERYTHING,
+                reported_limits.CONTENT_CREATION,
+                resource,
+            }
             for now in (_NOW, limit.until, limit.until + 100):
                 sent_status, sent, body = limit.response(now)
                 assert sent_status == status
@@ -322,7 +326,7 @@ def limited(raw: bytes) -> None:
                     fields.get(b"retry-after") is None
                     or len(fields.get(b"retry-after") or b"") > 512
                 )
-                assert after is None or 1 <= int(after) <= rate_limits.LONGEST_S + 1
+                assert after is None or 1 <= int(after) <= reported_limits.LONGEST_S + 1
                 assert body == content or json.loads(body)["message"]
 
 
@@ -352,7 +356,7 @@ def links(raw: bytes) -> None:
             requested = targets.parse_target(target.removeprefix(API)).target
         except BadRequestError:
             continue
-        assert 0 <= operations.most_items_of_page(requested) <= 1000
+        assert 0 <= operation_paging.most_items_of_page(requested) <= 1000
         _check_demands(requested, value)
 
 

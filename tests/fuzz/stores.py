@@ -15,14 +15,14 @@ from attrs import fields as attributes
 from txredisapi import ResponseError
 
 from ghmirror_tw.caching.records import Entry, Grant, Representation, digest_of
-from ghmirror_tw.github.rate_limits import EVERYTHING, Limit, LimitKind
+from ghmirror_tw.github.reported_limits import EVERYTHING, Limit, LimitKind
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.redis.address import Address
-from ghmirror_tw.redis.error_replies import code_of, kind_of
+from ghmirror_tw.redis.cluster_slots import SLOTS, read_redirection, read_slots
+from ghmirror_tw.redis.error_codes import code_of, kind_of
 from ghmirror_tw.redis.resp import ReplyParser, encode_command
+from ghmirror_tw.redis.server_address import Address
 from ghmirror_tw.redis.servers_interface import Purpose
-from ghmirror_tw.redis.slots import SLOTS, read_redirection, read_slots
 from ghmirror_tw.snapshots.snapshot_errors import SnapshotError
 from ghmirror_tw.snapshots.snapshot_format import (
     COUNTS,
@@ -40,7 +40,7 @@ from ghmirror_tw.snapshots.snapshot_reader import SnapshotReader
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store import codec as codecs
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.record_kinds import (
+from ghmirror_tw.store.record_encoding import (
     ENTRY,
     GRANT,
     KINDS,

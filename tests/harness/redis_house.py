@@ -8,11 +8,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.redis_node import RedisNode
+from ghmirror_tw.redis.server_address import Address, Credentials
 from ghmirror_tw.redis.servers_interface import IServers
 from ghmirror_tw.redis.unsharded_servers import SingleServer
-from ghmirror_tw.redis_store.redis_history import history_of
+from ghmirror_tw.redis_store.loss_detection import history_of
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.codec import Codec

@@ -25,7 +25,7 @@ from attrs import define, field
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.redis.slots import SLOTS, slot_of_tag
+from ghmirror_tw.redis.cluster_slots import SLOTS, slot_of_tag
 from tests.harness.certificates import Authority
 from tests.harness.redis_servers import RedisError, RedisServer, free_port
 

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import Known
 from ghmirror_tw.proxy.collapsed_requests import JOIN_WINDOW_S
-from ghmirror_tw.store.record_kinds import REPRESENTATION
+from ghmirror_tw.store.record_encoding import REPRESENTATION
 from tests.fakes.github import Gate
 from tests.harness.home import Got, Home, open_github, open_home, start, until
 from tests.harness.redis_house import settled

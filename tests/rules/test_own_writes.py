@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.store import record_names
-from ghmirror_tw.store.record_kinds import EPOCH
+from ghmirror_tw.store.record_encoding import EPOCH
 from tests.harness.home import Home, open_home, start, until
 from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis

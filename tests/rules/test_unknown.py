@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 import ghmirror_tw
 from ghmirror_tw.runtime.bounded_tables import MAX_UNKNOWN, CredentialTable
-from ghmirror_tw.upstream import rate_limiter, upstream_client
+from ghmirror_tw.upstream import http_client, rate_limiter
 from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
 from tests.harness.home import Home, Raw, open_github, open_home, reactor, start, until
 from tests.harness.redis_house import settled
@@ -271,7 +271,7 @@ class Slots(TestCase):
 
     async def test_clients_that_send_no_content_hold_no_permit(self) -> None:
         """Nor for more content than is received before it is sent: they give way."""
-        self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
+        self.patch(http_client, "STALL_TIMEOUT_S", 0.0)
         held, closed = [], []
         for number in range(24):
             endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.home.port)

@@ -25,7 +25,7 @@ from ghmirror_tw.snapshots.directory_target import TemporaryFile
 from ghmirror_tw.snapshots.snapshot_errors import FullTargetError
 from ghmirror_tw.snapshots.snapshot_names import owner_of
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.record_kinds import REPRESENTATION
+from ghmirror_tw.store.record_encoding import REPRESENTATION
 from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket

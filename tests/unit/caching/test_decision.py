@@ -30,8 +30,8 @@ from ghmirror_tw.caching.decision import (
 )
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, Validator, ValidatorKind
-from ghmirror_tw.github.rate_limits import LimitKind
-from ghmirror_tw.github.sharing import Sharing
+from ghmirror_tw.github.reported_limits import LimitKind
+from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.content_codings import compress
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request

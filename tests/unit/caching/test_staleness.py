@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.records import Grant, Known, Representation
-from ghmirror_tw.caching.representations import representation_of
 from ghmirror_tw.caching.staleness import (
     may_serve_stale,
     stale_grant,

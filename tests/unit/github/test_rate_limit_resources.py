@@ -10,7 +10,7 @@ from ghmirror_tw.github.rate_limit_resources import (
     resource_of_path,
     scopes_of,
 )
-from ghmirror_tw.github.rate_limits import (
+from ghmirror_tw.github.reported_limits import (
     CONTENT_CREATION,
 )
 from ghmirror_tw.http.fields import Fields

@@ -14,8 +14,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from ghmirror_tw.redis.address import Credentials
 from ghmirror_tw.redis.redis_node import RedisNode
+from ghmirror_tw.redis.server_address import Credentials
 from ghmirror_tw.redis.servers_interface import Command, IServers, Purpose, RedisUnavailableError
 from tests.unit.redis.nodes import TIMEOUT_S, command
 

@@ -11,11 +11,11 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
+from ghmirror_tw.redis.cluster_shards import Shards
+from ghmirror_tw.redis.cluster_slots import slot_of_tag
+from ghmirror_tw.redis.server_address import Address, Credentials
 from ghmirror_tw.redis.servers_interface import IServers, Purpose, RedisUnavailableError
-from ghmirror_tw.redis.shards import Shards
-from ghmirror_tw.redis.slots import slot_of_tag
 from ghmirror_tw.runtime.certificate_authorities import trust_root
 from tests.fakes.interposer import interpose
 from tests.harness.certificates import Authority

@@ -15,12 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ConnectionError as Lost
 from txredisapi import ResponseError
 
-from ghmirror_tw.redis.address import RedisConnectError
 from ghmirror_tw.redis.redis_connection import (
     ConnectionFactory,
     ConnectionState,
     RedisConnection,
 )
+from ghmirror_tw.redis.server_address import RedisConnectError
 
 PATIENCE_S, IDLE_S = 1.0, 15.0
 

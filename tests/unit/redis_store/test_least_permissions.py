@@ -13,16 +13,16 @@ from attrs import evolve
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.caching.records import RECENCY_LENGTH
-from ghmirror_tw.redis.address import Address, Credentials
 from ghmirror_tw.redis.cluster import Cluster
+from ghmirror_tw.redis.cluster_shards import Shards
+from ghmirror_tw.redis.cluster_slots import slot_of_tag
 from ghmirror_tw.redis.primary_finder import PrimaryFinder
 from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.server_address import Address, Credentials
 from ghmirror_tw.redis.servers_interface import Purpose, RedisUnavailableError
-from ghmirror_tw.redis.shards import Shards
-from ghmirror_tw.redis.slots import slot_of_tag
 from ghmirror_tw.redis.unsharded_servers import SingleServer
+from ghmirror_tw.redis_store.loss_detection import History
 from ghmirror_tw.redis_store.redis_archive import RedisArchive
-from ghmirror_tw.redis_store.redis_history import History
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.redis_semaphores import RedisSemaphores
 from ghmirror_tw.runtime.content_threads import ContentThreads

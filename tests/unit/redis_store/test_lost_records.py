@@ -7,9 +7,9 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader, SingleServer
-from ghmirror_tw.store import write_behind as write_behind_module
+from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.failover import FailoverStore
-from ghmirror_tw.store.record_kinds import GRANT
+from ghmirror_tw.store.record_encoding import GRANT
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
 from tests.harness.redis_house import node_at, open_store, settled

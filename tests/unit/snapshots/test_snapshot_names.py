@@ -16,7 +16,7 @@ from ghmirror_tw.snapshots.snapshot_names import (
 )
 from ghmirror_tw.snapshots.snapshot_writer import SnapshotWriter
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.record_kinds import REFUSAL
+from ghmirror_tw.store.record_encoding import REFUSAL
 from ghmirror_tw.store.record_names import RecordName
 
 owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", fullmatch=True).filter(str.isascii)

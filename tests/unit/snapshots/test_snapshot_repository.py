@@ -30,7 +30,7 @@ from ghmirror_tw.snapshots.snapshot_format import BLOCK_BYTES, MAGIC, START, VER
 from ghmirror_tw.snapshots.snapshot_names import SnapshotName, StoredSnapshot
 from ghmirror_tw.snapshots.snapshot_repository import SnapshotRepository
 from ghmirror_tw.store.codec import Codec
-from ghmirror_tw.store.record_kinds import REFUSAL
+from ghmirror_tw.store.record_encoding import REFUSAL
 from tests.unit.snapshots.test_snapshot_format import written
 
 reactor: Any = global_reactor

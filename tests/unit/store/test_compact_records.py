@@ -17,7 +17,7 @@ from ghmirror_tw.store.compact_records import (
     long,
     short,
 )
-from ghmirror_tw.store.record_kinds import (
+from ghmirror_tw.store.record_encoding import (
     ENTRY,
     EPOCH,
     GRANT,

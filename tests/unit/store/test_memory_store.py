@@ -14,7 +14,7 @@ from ghmirror_tw.caching.records import Known
 from ghmirror_tw.store import local_epochs
 from ghmirror_tw.store.measured_store import measured
 from ghmirror_tw.store.memory_store import UNSTORABLE_S, MemoryStore
-from ghmirror_tw.store.record_kinds import GRANT, REFUSAL, REPRESENTATION
+from ghmirror_tw.store.record_encoding import GRANT, REFUSAL, REPRESENTATION
 from ghmirror_tw.store.record_names import RecordName
 from ghmirror_tw.store.store_interface import Deadline, IStore, LockOutcome
 from tests.harness.home import reactor

@@ -10,8 +10,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from ghmirror_tw import __version__
-from ghmirror_tw.github.rate_limits import Limit, LimitKind
-from ghmirror_tw.runtime.quorum import Observation
+from ghmirror_tw.github.reported_limits import Limit, LimitKind
+from ghmirror_tw.runtime.independent_evidence import Observation
 from ghmirror_tw.upstream.limits import LimitCheck
 from tests.harness.home import Home, open_github, open_home, until
 from tests.harness.redis_servers import start_redis

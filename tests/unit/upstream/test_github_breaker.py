@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import define, field
 
-from ghmirror_tw.runtime.quorum import Observation
+from ghmirror_tw.runtime.independent_evidence import Observation
 from ghmirror_tw.upstream.github_breaker import (
     FAILURE_THRESHOLD,
     PAGE_VALID_S,

@@ -12,7 +12,7 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.web.http import HTTPFactory
 
 from ghmirror_tw.web.client_channel import MirrorChannel
-from tests.unit.web.test_header_block_cache import Wire
+from tests.unit.web.test_request_head_cache import Wire
 
 
 class Theirs(TimeoutMixin):

@@ -31,11 +31,11 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ghmirror_tw.runtime.certificate_authorities import trust_root
-from ghmirror_tw.runtime.outbox import SEVERAL
-from ghmirror_tw.upstream import upstream_client
+from ghmirror_tw.runtime.socket_writes import SEVERAL
+from ghmirror_tw.upstream import http_client
 from ghmirror_tw.web.client_channel import MirrorChannel
-from ghmirror_tw.web.exchange_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from ghmirror_tw.web.mirror_site import RESERVED_CONNECTIONS
+from ghmirror_tw.web.sequential_channel import CLIENT_TIMEOUT_S, CLOSE_TIMEOUT_S, PIECE_BYTES
 from tests.harness.certificates import Authority
 from tests.harness.home import Got, Home, Raw, open_home, start, until
 from tests.harness.running import start_mirror
@@ -318,7 +318,7 @@ class Misbehaving(TestCase):
             await full(channel)
             held.append(channel)
         assert self.home.house.client.open_exchanges == 2
-        self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
+        self.patch(http_client, "STALL_TIMEOUT_S", 0.0)
         await self.well()
         await until(lambda: held[0] not in self.home.site.channels)
         self.clock.advance(CLIENT_TIMEOUT_S)
@@ -332,7 +332,7 @@ class Misbehaving(TestCase):
             await wire.send(get(b"/_stream/30000000"))
             await full(channel)
         assert self.home.house.client.open_exchanges == 2
-        self.patch(upstream_client, "STALL_TIMEOUT_S", 0.0)
+        self.patch(http_client, "STALL_TIMEOUT_S", 0.0)
         assert (await self.home.get("/thing", token="alice-1")).status == 200
         self.clock.advance(CLIENT_TIMEOUT_S)
         await self.nothing_left()

@@ -1,0 +1,91 @@
+"""The first request of the fleet for a key: it holds a lock, and the others wait for its end.
+
+The lock is a lease in the store (`IStore.try_acquire`). Waiting takes `collapse_wait` at most.
+Where the holder stored nothing, one more request acquires the lock; after that each is sent
+without it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, Self
+
+from attrs import define, field
+
+from ghmirror_tw.caching.decision import LockScope, lock_scope
+from ghmirror_tw.caching.records import Known
+from ghmirror_tw.proxy.lookup_and_exchange import Lookup
+from ghmirror_tw.proxy.stored_responses import StoredResponses
+from ghmirror_tw.store.store_interface import LockName, LockOutcome
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest
+
+#: How often one request tries to acquire the same lock.
+_MOST_ATTEMPTS: Final = 2
+
+
+@define(eq=False)
+class FirstRequest:
+    """The lock of one request, and its slot; the end of a `with` block releases both.
+
+    *owner* returns a new name for each lock.
+    """
+
+    stored: StoredResponses
+    lookup: Lookup
+    wait_s: float
+    owner: Callable[[], str]
+    _held: tuple[LockName, str] | None = field(init=False, default=None)
+
+    def __enter__(self) -> Self:
+        """Return this."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Release slot and lock, where they are held."""
+        self.lookup.slot.release()
+        if self._held is not None:
+            self.stored.store.release(*self._held)
+
+    async def acquire(self, known: Known) -> Known:
+        """Acquire the lock, or wait for its holder; return the records as they are then.
+
+        The slot is acquired before the lock, so that other requests wait for GitHub, and not for
+        other requests of this credential. While another request has the lock, the slot is released.
+        """
+        lookup, owner, now = self.lookup, self.owner(), self.stored.now
+        until = now() + self.wait_s
+        attempts: Counter[LockName] = Counter()
+        while (lock := self._lock_name(known)) is not None and now() < until:
+            attempts[lock] += 1
+            if attempts[lock] > _MOST_ATTEMPTS or self._is_limited():
+                break
+            await self._acquire_slot()
+            outcome = await self.stored.store.try_acquire(lock, owner, lookup.store_deadline)
+            if outcome is LockOutcome.ACQUIRED:
+                self._held = lock, owner
+                return known
+            if outcome is LockOutcome.HELD:
+                lookup.slot.release()
+                await self.stored.store.released(lock, max(until - now(), 0.0))
+            known = await self.stored.look_up(lookup, current=True)
+        return known
+
+    def _lock_name(self, known: Known) -> LockName | None:
+        lookup = self.lookup
+        accepted = self.stored.credentials.is_accepted(lookup.token)
+        scope = lock_scope(lookup.facts(accepted=accepted), known)
+        if scope is None:
+            return None
+        return LockName(lookup.key, lookup.credential if scope is LockScope.CREDENTIAL else None)
+
+    def _is_limited(self) -> bool:
+        """Tell whether a rate limit is in force, so that nothing will be sent."""
+        limits, lookup = self.stored.sender.limits, self.lookup
+        return limits.applying(lookup.token, lookup.scopes, self.stored.now()) is not None
+
+    async def _acquire_slot(self) -> None:
+        lookup = self.lookup
+        if lookup.slot.permit is None:
+            outgoing = OutgoingRequest(lookup.request, lookup.requester, lookup.deadline)
+            lookup.slot.permit = await self.stored.sender.acquire(outgoing)

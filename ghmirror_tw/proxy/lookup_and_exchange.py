@@ -1,0 +1,106 @@
+"""A storable request while it is processed, and one exchange with GitHub for it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from math import inf
+
+from attrs import field, frozen
+
+from ghmirror_tw.caching.decision import ConditionalRequest, DecisionFacts
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.caching.records import Known
+from ghmirror_tw.github.rate_limit_resources import resource_of_path
+from ghmirror_tw.github.reported_limits import EVERYTHING
+from ghmirror_tw.http.request import Request
+from ghmirror_tw.proxy.proof_register import Walk
+from ghmirror_tw.runtime.single_flight import Departure
+from ghmirror_tw.store.store_interface import Deadline
+from ghmirror_tw.upstream.request_queue import PermitHolder
+from ghmirror_tw.upstream.request_to_send import Requester
+from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
+
+
+@frozen
+class Lookup:
+    """A storable request: what does not change until its response.
+
+    *requires_validation*: only GitHub's confirmation will do (RFC 9111, section 5.2.1.4).
+    *internal*: the mirror's own request, as a proof of `Link`; it waits for no other request. Times
+    are in seconds since the epoch. *deadline*: when the client receives an error. *stale_at*: when
+    it receives a stale response, if it may.
+    """
+
+    request: Request
+    key: CacheKey
+    requester: Requester
+    generation: int
+    deadline: float
+    requires_validation: bool
+    store_deadline: Deadline = field(eq=False)
+    internal: bool = False
+    stale_at: float = inf
+    #: When it was received. A flight that began before may not know of the client's last write.
+    received_at: float = 0.0
+    #: When its flight began and was sent to GitHub, for requests that may join it.
+    departure: Departure = field(eq=False, factory=Departure)
+    #: The slot that it has acquired in advance, if any.
+    slot: PermitHolder = field(eq=False, factory=PermitHolder)
+    #: Requests with the same identity can have the same response.
+    identity: Hashable = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        identity = (
+            self.key,
+            self.credential,
+            self.generation,
+            self.requires_validation,
+            self.internal,
+        )
+        object.__setattr__(self, "identity", identity)
+
+    @property
+    def credential(self) -> str:
+        """The name of the credential."""
+        return self.requester.credential
+
+    @property
+    def token(self) -> str:
+        """The name of the token."""
+        return self.requester.token
+
+    @property
+    def head(self) -> bool:
+        """Whether its method is HEAD."""
+        return self.request.method == b"HEAD"
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of the rate limits that apply to it."""
+        return EVERYTHING, resource_of_path(b"GET", self.request.path)
+
+    def facts(self, *, accepted: bool) -> DecisionFacts:
+        """Return the facts that decide; *accepted*: GitHub has accepted the credential."""
+        return DecisionFacts(self.requires_validation, self.internal, self.head, accepted)
+
+    def walk(self, known: Known) -> Walk:
+        """Return this request as a step of a walk through a list.
+
+        A proof does not count if it is older than the last validation of the page by any replica.
+        """
+        key, grant = self.key, known.grant
+        others = [part for line in key.others for part in line]
+        fields = (key.accept, key.api_version, key.requested_with, *others)
+        since = 0.0 if grant is None else grant.validated_at
+        return Walk(self.credential, fields, self.generation, key.target, since)
+
+
+@frozen
+class Exchange:
+    """A request that was sent *at* a time after a look-up, and GitHub's response to it."""
+
+    lookup: Lookup
+    known: Known
+    conditional: ConditionalRequest
+    response: UpstreamResponse
+    sent_at: float

@@ -1,0 +1,37 @@
+"""The metadata of a grant: its times, its login and its epoch, at the response that brought it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define
+
+from ghmirror_tw.caching import grant_lifetime
+from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
+from ghmirror_tw.caching.record_updates import ResponseMetadata
+from ghmirror_tw.proxy.epoch_tracking import EpochTracker
+from ghmirror_tw.proxy.lookup_and_exchange import Exchange
+from ghmirror_tw.proxy.mirror_options import MirrorOptions
+
+
+@define(eq=False)
+class GrantMetadata:
+    """Makes the metadata of grants; *login* returns that of a credential, where known."""
+
+    epochs: EpochTracker
+    options: MirrorOptions
+    login: Callable[[str], str | None]
+
+    def of(self, exchange: Exchange) -> ResponseMetadata:
+        """Return the metadata of the grant that an exchange brings."""
+        lookup, fields, now = exchange.lookup, exchange.response.fields, self.epochs.now()
+        authorization = lookup.request.authorization
+        return ResponseMetadata(
+            fields,
+            exchange.sent_at,
+            now,
+            self.login(lookup.credential),
+            grant_lifetime.grant_expires_at(authorization, fields, now, self.options.stale_limit),
+            lookup.request.fields.memoised(canonical_request_fields),
+            self.epochs.of_grant(lookup, exchange.known),
+        )

@@ -1,0 +1,102 @@
+"""What all parts of the records in Redis share: servers, keys, lives, and the codec."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.redis import Command, IServers, Purpose, RedisUnavailableError, Reply
+from ghmirror_tw.redis_store.lookup_commands import LookupCommands
+from ghmirror_tw.runtime.content_threads import ContentThreads
+from ghmirror_tw.runtime.recent_cache import RecentCache
+from ghmirror_tw.store.codec import Codec
+
+#: Lives are extended by up to this part, so that records stored together do not expire together.
+_SPREAD: Final = 0.1
+#: So many pairs of a key and a credential have their commands cached.
+_CACHED: Final = 1024
+
+
+@define(eq=False)
+class RecordAccess:
+    """Access to the records on *servers*; it fails with `RedisUnavailableError`.
+
+    *now* returns seconds since the epoch. *ttl_s*: how long an unused representation is stored.
+    *grant_life_s*: the longest life of a grant. *renewal_interval_s*: how often a confirmation that
+    changes only times is written (see `recent_confirmations`).
+    """
+
+    servers: Any
+    codec: Codec
+    threads: ContentThreads
+    now: Callable[[], float]
+    prefix: str
+    ttl_s: float
+    grant_life_s: float
+    renewal_interval_s: float = 0.0
+    chance: Callable[[], float] = field(factory=lambda: random.Random().random)  # noqa: S311 - jitter
+    #: The current history of the servers (see `loss_detection`); None while it is not known.
+    history: bytes | None = field(init=False, default=None)
+    _prefix: bytes = field(init=False)
+    # By the names of key and credential, which contain no secrets.
+    _commands: RecentCache[tuple[str, str], LookupCommands] = field(
+        init=False, factory=lambda: RecentCache(_CACHED)
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self._prefix = self.prefix.encode("ascii") + b":"
+
+    def change_history(self, history: bytes | None) -> None:
+        """Set the current history. Epochs of other ones are not found any more."""
+        if history != self.history:
+            self.history = history
+            self._commands = RecentCache(_CACHED)
+
+    def key(self, name: bytes) -> bytes:
+        """Return the key of a record."""
+        return self._prefix + name
+
+    def keys(self, *record_names: bytes) -> tuple[bytes, ...]:
+        """Return the keys of records."""
+        return tuple([self._prefix + name for name in record_names])
+
+    def life(self, seconds: float) -> bytes:
+        """Return a time to live in milliseconds, extended by up to a tenth."""
+        spread = seconds * (1.0 + _SPREAD * self.chance())
+        return b"%d" % max(1, round(spread * 1000))
+
+    def commands_for(
+        self, key: CacheKey, credential: str, token: str | None = None
+    ) -> LookupCommands:
+        """Return the names and commands for *credential* at *key*, cached."""
+        commands = self._commands.get((key.name, credential))
+        if commands is None or (token is not None and commands.token != token):
+            commands = LookupCommands.build(
+                key,
+                credential,
+                token or credential,
+                history=self.history or b"",
+                key_of=self.key,
+                sharded=self.servers.sharded,
+            )
+            self._commands.put((key.name, credential), commands)
+        return commands
+
+    def send(
+        self, slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
+    ) -> Deferred[list[Reply]]:
+        """Send *commands* to the servers (see `IServers`)."""
+        servers: IServers = self.servers
+        return servers.send(slot, commands, purpose, timeout_s)
+
+    async def write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
+        """Send one command that writes; an error reply raises `RedisUnavailableError`, too."""
+        (reply,) = await self.send(slot, (command,), Purpose.WRITE, timeout_s)
+        if isinstance(reply, Exception):
+            raise RedisUnavailableError("refused", str(reply))
+        return reply

@@ -1,0 +1,52 @@
+"""The names of credentials, and which of them GitHub has accepted as far as this replica knows.
+
+A client can make up credentials. Those that GitHub has not accepted share a few entries in tables
+(`runtime.bounded_tables`) and a few slots for requests (`rate_limiter`), so that they take none
+from the others.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define, field
+
+from ghmirror_tw.caching.credential_names import CredentialNames
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.request import Request
+from ghmirror_tw.runtime.recent_cache import RecentCache
+from ghmirror_tw.upstream.request_to_send import Requester
+
+#: The least number of tokens that are known as accepted, those that were used last. Any other token
+#: needs one good response again.
+CAPACITY: Final = 20_000
+_NO_FIELDS: Final = Fields()
+
+
+@define(eq=False)
+class CredentialRegistry:
+    """Names credentials by *names*, which SIGHUP may replace; knows the accepted tokens."""
+
+    names: CredentialNames
+    _tokens: RecentCache[str, bool] = field(init=False, factory=lambda: RecentCache(CAPACITY))
+
+    def requester(self, fields: Fields) -> Requester:
+        """Return the sender of a request with *fields*."""
+        return Requester(self.names.of(fields), self.names.token_of(fields))
+
+    def key(self, request: Request) -> CacheKey:
+        """Return the cache key of a request."""
+        return CacheKey.of(request.target, request.fields, self.names.origin)
+
+    def is_accepted(self, token: str) -> bool:
+        """Tell whether GitHub has accepted a token, or it stands for requests without one."""
+        return self._tokens.use(token) is not None or token == self.names.token_of(_NO_FIELDS)
+
+    def accept(self, token: str) -> None:
+        """Note that GitHub has accepted a token."""
+        self._tokens.put(token, value=True)
+
+    def forget(self, token: str) -> None:
+        """Note that GitHub does not accept a token any more."""
+        self._tokens.pop(token)

@@ -1,0 +1,312 @@
+"""Sends requests to GitHub: every request takes this way, a client's and the mirror's own.
+
+A request acquires a slot (`rate_limiter`), within the rate limits in force (`limits`). Where a
+limit has ended, one request is the probe (half-open, `limit_probes`). Each response updates the
+rate limits, the quota, the accepted credentials, the circuit breaker (`github_breaker`), and the
+backoff of keys that time out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Protocol
+
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from ghmirror_tw.caching.credential_acceptance import response_shows_acceptance
+from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
+from ghmirror_tw.caching.key import CacheKey
+from ghmirror_tw.github.media_types import is_as_accepted
+from ghmirror_tw.github.path_labels import path_pattern
+from ghmirror_tw.github.rate_limit_resources import is_quota_request
+from ghmirror_tw.github.reported_limits import LimitKind
+from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.http.request import Request
+from ghmirror_tw.runtime.independent_evidence import Observation
+from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoffs
+from ghmirror_tw.store.store_interface import IStore
+from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
+from ghmirror_tw.upstream.github_breaker import GitHubBreaker
+from ghmirror_tw.upstream.half_open_limits import LimitProbe, LimitProbes
+from ghmirror_tw.upstream.limit_detection import MAY_BE_LIMITED, with_limit
+from ghmirror_tw.upstream.limits import ActiveLimits, RateLimitedError
+from ghmirror_tw.upstream.quota_accounting import QuotaAccounting, QuotaMetrics
+from ghmirror_tw.upstream.rate_limiter import RateLimiter
+from ghmirror_tw.upstream.request_cost import READ_POINTS, points_of, spends
+from ghmirror_tw.upstream.request_queue import Permit
+from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest, limit_scopes
+from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
+
+_READING: Final = frozenset({b"GET", b"HEAD"})
+#: GitHub times out after some ten seconds, with one of these statuses.
+_TIMED_OUT: Final = frozenset({502, 504})
+_TIMED_OUT_S: Final = 8.0
+_NOTHING: Final = nullcontext()
+
+_log: Final = Logger(namespace="ghmirror.mirror")
+
+
+class SenderMetrics(QuotaMetrics, Protocol):
+    """The metrics of requests to GitHub."""
+
+    def upstream(self, method: bytes, status: int | str, seconds: float) -> None:
+        """Count a request: its status, or the reason why it has none."""
+
+    def unknown(self) -> None:
+        """Count a request that timed out, so that its cost is unknown."""
+
+    def unknown_overloaded(self) -> None:
+        """Count a request of an unknown credential that got no slot in time."""
+
+
+@define(eq=False)
+class Sender:
+    """Sends requests to GitHub, and learns from the responses.
+
+    *timeout_s* is the usual time that GitHub has for a response. *login* returns the login of a
+    credential, where known. *owner* returns a new name for each lock of the fleet.
+    """
+
+    github: IUpstream
+    store: IStore
+    credentials: CredentialRegistry
+    limiter: RateLimiter
+    github_breaker: GitHubBreaker
+    metrics: SenderMetrics
+    timeout_s: float
+    login: Callable[[str], str | None]
+    now: Callable[[], float]
+    call_later: Callable[[float, Callable[[], object]], IDelayedCall]
+    owner: Callable[[], str]
+    limits: ActiveLimits = field(init=False)
+    backoffs: TimeoutBackoffs = field(init=False, factory=TimeoutBackoffs)
+    accounting: QuotaAccounting = field(init=False)
+    _probes: LimitProbes = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.limits = ActiveLimits(self.credentials.is_accepted)
+        self.accounting = QuotaAccounting(
+            self.credentials, self.limiter, self.metrics, self.login, self.now
+        )
+        self._probes = LimitProbes(self.store, self.limits, self.now, self.call_later, self.owner)
+
+    async def send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
+        """Send a request; return GitHub's response, with its content still incoming.
+
+        The slot is released when the connection is free again. Raises `RateLimitedError` where a
+        rate limit is in force, and nothing is sent. Raises `UpstreamError` without a usable
+        response, and a `MirrorError` where no slot is free in time.
+        """
+        token, scopes = outgoing.token, outgoing.scopes
+        # A rate limited request does not wait for a slot. A limit that begins while a request
+        # waits applies to it as well.
+        limit = self.limits.applying(token, scopes, self.now())
+        if limit is not None:
+            raise RateLimitedError(limit)
+        if spends(outgoing.request):
+            self.limiter.quota_reserve.check(token, outgoing.bucket)
+        permit = outgoing.slot.take() or await self.acquire(outgoing)
+        try:
+            probe = self._probes.admit_at_once(token, scopes) or await self._probes.admit(
+                token, scopes
+            )
+            try:
+                return await self._send(outgoing, permit, probe)
+            finally:
+                probe.end()
+        except BaseException:
+            permit.release()
+            raise
+
+    async def acquire(self, outgoing: OutgoingRequest) -> Permit:
+        """Acquire a slot. Raises a `MirrorError` where none is free in time.
+
+        All tokens that GitHub has not accepted share two queues.
+        """
+        request, unverified = outgoing.request, ""
+        if not self.credentials.is_accepted(outgoing.token):
+            unverified = CHECKS if is_quota_request(request) else UNVERIFIED
+        points = READ_POINTS
+        if not outgoing.is_read:
+            points = points_of(request, mutates=outgoing.writes)
+        try:
+            entering = self.limiter.acquire(
+                outgoing.token,
+                outgoing.bucket,
+                points,
+                timeout_s=outgoing.deadline - self.now(),
+                unverified=unverified,
+            )
+            if not entering.called:
+                self.github.reclaim_stalled()
+            return await entering
+        except MirrorError:
+            if unverified:
+                self.metrics.unknown_overloaded()
+            raise
+
+    async def _send(
+        self, outgoing: OutgoingRequest, permit: Permit, probe: LimitProbe
+    ) -> UpstreamResponse:
+        token, answered = outgoing.token, False
+        self.accounting.sent(token)
+        try:
+            outgoing.sending()
+            response = await self._exchange(outgoing, permit, probe.check.strikes)
+            answered = True
+            self._note_acceptance(outgoing, permit, response)
+            response = self.accounting.received(outgoing.request, outgoing.requester, response)
+            self._note_limit(outgoing, probe, response)
+            return response
+        finally:
+            self.accounting.ended(token, answered=answered)
+
+    async def _exchange(
+        self, outgoing: OutgoingRequest, permit: Permit, strikes: int
+    ) -> UpstreamResponse:
+        """Send a request, and note its failure or its response for health and backoff."""
+        request, began = outgoing.request, self.now()
+        timeout_s = min(outgoing.deadline - began, outgoing.within_s)
+        status: int | str = "cancelled"
+        try:
+            upload = outgoing.upload
+            response = await self.github.send(
+                request,
+                None if upload is None else upload.producer(),
+                timeout_s,
+                permit.release,
+                lambda: permit.is_wanted,
+            )
+            status = response.status
+            if status in MAY_BE_LIMITED:
+                response = await with_limit(request, response, self.now, strikes)
+        except UpstreamError as error:
+            status = error.reason
+            # A timeout of a request with little time left is no failure of GitHub.
+            cut_short = error.reason == "timeout" and timeout_s < self.timeout_s / 2
+            self._note_failure(outgoing, error, began, cut_short=cut_short)
+            raise
+        finally:
+            self.metrics.upstream(request.method, status, self.now() - began)
+        self._note_health(outgoing, response, began)
+        return response
+
+    def _note_failure(
+        self, outgoing: OutgoingRequest, error: UpstreamError, began: float, *, cut_short: bool
+    ) -> None:
+        if not error.is_local_limit and not cut_short and not is_quota_request(outgoing.request):
+            self.github_breaker.note_failure(self._observation(outgoing), began, self.now())
+        if error.reason == "timeout":
+            self._note_timeout(outgoing, began, cut_short=cut_short)
+
+    def _note_health(
+        self, outgoing: OutgoingRequest, response: UpstreamResponse, began: float
+    ) -> None:
+        request, ended = outgoing.request, self.now()
+        if response.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
+            self._note_timeout(outgoing, began)
+        elif self.backoffs.any_known:
+            self.backoffs.responded(self.credentials.key(request).name, outgoing.token)
+        if is_quota_request(request):
+            return  # it does not show whether GitHub responds to other requests
+        if response.status >= 500:  # noqa: PLR2004
+            self.github_breaker.note_failure(self._observation(outgoing), began, ended)
+        elif not _is_foreign(request, response):
+            self.github_breaker.note_response(limited=response.limited, now=ended)
+
+    def _note_timeout(
+        self, outgoing: OutgoingRequest, began: float, *, cut_short: bool = False
+    ) -> None:
+        """Count a request that timed out, and note it for the backoff of its key.
+
+        A request that was *cut_short* had too little time, and does not count for its key.
+        """
+        self.metrics.unknown()
+        token = outgoing.token
+        if outgoing.is_read and not cut_short and self.credentials.is_accepted(token):
+            key = self.credentials.key(outgoing.request).name
+            self.backoffs.timed_out(key, token, began, self.now())
+
+    def _observation(self, outgoing: OutgoingRequest) -> Observation:
+        """Return the failure of a request as an observation; HEAD is the operation of GET.
+
+        Failures of all credentials that may be made up count as those of one.
+        """
+        request, token = outgoing.request, outgoing.token
+        credential = token if self.credentials.is_accepted(token) else UNVERIFIED
+        method = "GET" if outgoing.is_read else request.method.decode("latin-1")
+        operation = f"{method} {path_pattern(request.path)}"
+        return Observation(request.path.decode("latin-1"), credential, operation)
+
+    def _note_acceptance(
+        self, outgoing: OutgoingRequest, permit: Permit, response: UpstreamResponse
+    ) -> None:
+        """Note that GitHub has accepted a token, if this response is the first to show it."""
+        request, token = outgoing.request, outgoing.token
+        if (
+            response_shows_acceptance(response.status, request.authorization)
+            and not _is_foreign(request, response)
+            and not self.credentials.is_accepted(token)
+        ):
+            self.credentials.accept(token)
+            self.limiter.note_accepted(token, permit)
+
+    def _note_limit(
+        self, outgoing: OutgoingRequest, probe: LimitProbe, response: UpstreamResponse
+    ) -> None:
+        """Note the rate limit that a response reports, or that the probe has met none."""
+        limit, token = response.limit, outgoing.token
+        if response.status >= 500:  # noqa: PLR2004
+            return
+        if limit is None:
+            self._probes.passed(probe)
+            return
+        self.limits.set(probe.check, limit)
+        if self.credentials.is_accepted(token):
+            self.store.set_limit(token, limit)
+            if limit.kind is LimitKind.SECONDARY:
+                self.limiter.note_secondary_limit(token)
+        _log.warn(
+            "Rate limited by GitHub: user={user} limit={limit} resource={resource}"
+            " retry_in={seconds}s",
+            user=self.login(outgoing.requester.credential) or "unknown",
+            limit=limit.kind.value,
+            resource=limit.scope or "all",
+            seconds=round(limit.until - self.now()),
+        )
+
+    def state(
+        self, token: str, scopes: tuple[str, ...], key: CacheKey, now: float
+    ) -> UpstreamState:
+        """Return the state of GitHub for a request of a token, in these scopes, for a key."""
+        limit = self.limits.applying(token, scopes, now) if self.limits.any_known else None
+        backoff = self.backoffs.of(key.name, token) if self.backoffs.any_known else None
+        offline = self.github_breaker.is_open
+        if limit is None and backoff is None and not offline:
+            return AVAILABLE
+        return UpstreamState(None if limit is None else limit.limit.kind, offline, backoff)
+
+    # Rate limits of the fleet.
+
+    def expecting(self, token: str) -> AbstractContextManager[None]:
+        """Prepare a slot for a token; nothing is shared in the fleet for an unknown one."""
+        return self.limiter.prefetch(token) if self.credentials.is_accepted(token) else _NOTHING
+
+    async def learn_limits(self, request: Request, token: str, *, writes: bool) -> None:
+        """Learn from the store which rate limits other replicas have met."""
+        scopes = limit_scopes(request, writes=writes)
+        with self.expecting(token):
+            limits = await self.store.limits(token, scopes, self.store.store_deadline())
+        self.limits.merge(token, limits, self.now())
+
+
+def _is_foreign(request: Request, response: UpstreamResponse) -> bool:
+    """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
+    if response.status != 200 or request.method not in _READING:  # noqa: PLR2004
+        return False
+    accept, content_type = request.fields.get(b"accept"), response.fields.get(b"content-type")
+    return not is_as_accepted(accept, content_type)

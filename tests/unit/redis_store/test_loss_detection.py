@@ -1,0 +1,429 @@
+"""What permits a response without GitHub's confirmation, after Redis has lost records."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from ghmirror_tw.caching.records import Known
+from ghmirror_tw.redis.primary_finder import PrimaryFinder
+from ghmirror_tw.redis.sentinel import Sentinels
+from ghmirror_tw.redis.server_address import Address, Credentials
+from ghmirror_tw.redis.servers_interface import IServers
+from ghmirror_tw.redis.unsharded_servers import SingleServer
+from ghmirror_tw.redis_store import loss_detection as history_module
+from ghmirror_tw.store import record_names
+from ghmirror_tw.store.failover import FailoverStore
+from ghmirror_tw.store.store_interface import Deadline
+from tests.harness.home import reactor, until
+from tests.harness.redis_house import node_at, open_store, settled
+from tests.harness.redis_servers import start_redis
+from tests.harness.redis_sets import SERVICE, open_sentinels
+from tests.unit.store.contract import ALICE, ANOTHER, EPOCH, HELD, KEY, SOON, entry, grant
+
+
+async def known(store: FailoverStore) -> Known:
+    """Return the result of a look-up, as before a stale response."""
+    return await store.look_up(KEY, ALICE, Deadline(SOON), current=True)
+
+
+async def usable(store: FailoverStore) -> bool:
+    """Return whether a stale response may be sent."""
+    found = await known(store)
+    return found.permits and found.current
+
+
+async def granted(store: FailoverStore, at: float = 1.0) -> None:
+    """Store a grant, as after a successful response of GitHub."""
+    epoch = (await known(store)).epoch or store.begin_epoch(ALICE, EPOCH, 0.0)
+    store.store_response(KEY, ALICE, HELD, grant(at, epoch=epoch), entry(at))
+    await settled(store)
+
+
+class Mirrors(TestCase):
+    """Two mirrors on one server; alice has a grant."""
+
+    timeout = 60
+    node_timeout_s = SOON
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.server = start_redis(self)
+        self.one = await self.mirror()
+        self.other = await self.mirror()
+        await granted(self.one)
+        assert await usable(self.one)
+        assert await usable(self.other)
+
+    async def mirror(self) -> FailoverStore:
+        made: list[FailoverStore] = []
+
+        def changed(_: object) -> None:
+            for store in made:
+                store.changed()
+
+        def connected() -> None:
+            for store in made:
+                store.connected()
+
+        node = node_at(
+            self.server.address,
+            changed=changed,
+            connected=connected,
+            timeout_s=self.node_timeout_s,
+        )
+        made.append(await open_store(self, SingleServer(node), timeout_s=self.node_timeout_s))
+        return made[0]
+
+
+class Histories(Mirrors):
+    """A server that loses records."""
+
+    async def test_an_earlier_copy_permits_nothing(self) -> None:
+        """A refusal is missing in it, and the grant is there."""
+        self.server.ask("SAVE")
+        self.other.deny(KEY, ALICE, 2.0)
+        self.other.revoke(ALICE, ANOTHER)
+        await settled(self.other)
+        await self.other.close()
+        self.server.kill()
+        await until(lambda: not self.one.available)
+        self.server.start()
+        await until(lambda: self.one.available)
+        found = await known(self.one)
+        assert found.grant is not None
+        assert not found.permits
+        # The copy still names the other mirror, which is waited for.
+        await until(lambda: self.one.history.is_settled)
+        await granted(self.one, 3.0)
+        assert await usable(self.one)
+
+    async def test_a_later_mirror_finds_another_server(self) -> None:
+        """By the run id: it has seen no beat before."""
+        self.server.ask("SAVE")
+        for store in (self.one, self.other):
+            await store.close()
+        self.server.kill()
+        self.server.start()
+        assert not await usable(await self.mirror())
+
+    async def test_a_rolling_update_keeps_permissions(self) -> None:
+        """A mirror starts while another one runs."""
+        assert await usable(await self.mirror())
+        await self.one.close()
+        assert await usable(self.other)
+        assert await usable(await self.mirror())
+
+    async def test_unwatched_time_ends_permissions(self) -> None:
+        """No mirror was running."""
+        (key,) = self.server.ask("KEYS", "*:history")
+        assert 20_000 < self.server.ask("PTTL", key) <= 30_000
+        for store in (self.one, self.other):
+            await store.close()
+        self.server.ask("DEL", key)
+        assert not await usable(await self.mirror())
+
+    async def test_a_lower_number_of_beats_ends_permissions(self) -> None:
+        """The content was replaced by an earlier copy while the server ran."""
+        (key,) = self.server.ask("KEYS", "*:history")
+        before = self.one.redis.history
+        self.server.ask("HSET", key, "count", "0")
+        self.one.history.look()
+        await until(lambda: self.one.redis.history != before)
+        assert not await usable(self.one)
+
+    async def test_garbage_begins_a_history(self) -> None:
+        """Whatever is stored under the key."""
+        (key,) = self.server.ask("KEYS", "*:history")
+        for garbage in (("SET", key, "x"), ("RPUSH", key, "x"), ("HSET", key, "count", "x")):
+            self.server.ask("DEL", key)
+            self.server.ask(*garbage)
+            self.one.history.look()
+            await until(lambda: self.server.ask("TYPE", key) == b"hash")
+            await self.one.history.looked(SOON)
+            await granted(self.one, reactor.seconds())
+            assert await usable(self.one)
+
+    async def test_an_emptied_server_keeps_the_history(self) -> None:
+        """All epochs are deleted with it."""
+        before = self.one.redis.history
+        for _ in range(3):
+            self.other.history.look()
+            await until(lambda: not self.other.history._beating)
+        self.server.ask("FLUSHALL")
+        self.one.history.look()
+        await until(lambda: bool(self.server.ask("KEYS", "*:history")))
+        assert not await usable(self.one)
+        assert not await usable(self.other)
+        await granted(self.one, 2.0)
+        self.other.history.look()
+        await until(lambda: bool(self.server.ask("KEYS", "*:history")))
+        assert await usable(self.one)
+        assert await usable(self.other)
+        assert self.one.redis.history == self.other.redis.history == before
+
+    async def test_without_permission_for_info(self) -> None:
+        """It is logged once, and the rest works."""
+        self.server.ask("ACL", "SETUSER", "default", "-info")
+        store = await self.mirror()
+        for _ in range(5):
+            store.history.connected()
+            await store.history.looked(SOON)
+        assert store.available
+        await granted(store, 4.0)
+        assert await usable(store)
+
+    async def test_an_evicted_epoch_or_refusal_permits_nothing(self) -> None:
+        """A refusal has deleted the grant."""
+        self.other.deny(KEY, ALICE, 2.0)
+        await settled(self.other)
+        self.server.ask("DEL", b"ghmirror:" + record_names.refusal(KEY, ALICE))
+        assert not await usable(self.one)
+        await granted(self.one, 3.0)
+        assert await usable(self.one)
+        (epoch,) = self.server.ask("KEYS", "*:e:*")
+        self.server.ask("DEL", epoch)
+        assert not await usable(self.one)
+
+    async def test_a_full_server_deletes_grants_and_epochs(self) -> None:
+        """It cannot store the refusals and epochs that end them."""
+        await granted(self.one, 5.0)
+        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.other.revoke(ALICE, ANOTHER)
+        await settled(self.other)
+        assert not await usable(self.one)
+        self.server.ask("CONFIG", "SET", "maxmemory", "0")
+        await until(lambda: not self.other.writes.queue)
+        await granted(self.one, 6.0)
+        await until(lambda: self.one.history.is_settled)
+        assert await usable(self.one)
+        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.other.deny(KEY, ALICE, 7.0)
+        await settled(self.other)
+        assert not await usable(self.one)
+
+
+class Members(Mirrors):
+    """The number of mirrors, by which a limit is divided while the server is away."""
+
+    async def members(self, expected: int) -> None:
+        """Return when both mirrors count *expected* members."""
+        for store in (self.one, self.other):
+            store.history.look()
+        await until(lambda: self.one.history.members == self.other.history.members == expected)
+
+    async def rows(self) -> int:
+        """Return the number of members on the server."""
+        (key,) = self.server.ask("KEYS", "*:history")
+        return sum(name.startswith(b"member ") for name in self.server.ask("HKEYS", key))
+
+    async def test_each_mirror_counts_once(self) -> None:
+        """However many beats it sends."""
+        await self.members(2)
+        await self.members(2)
+        assert await self.rows() == 2
+        await self.mirror()
+        await self.members(3)
+
+    async def test_a_leaving_mirror_is_not_counted(self) -> None:
+        """Nor is one without a recent beat; the recent number still counts."""
+        await self.members(2)
+        await self.other.close()
+        assert await self.rows() == 1
+        self.patch(history_module, "_COUNTED_S", 0.0)
+        self.one.history.look()
+        await until(lambda: self.one.history.members == 1)
+        (key,) = self.server.ask("KEYS", "*:history")
+        self.server.ask("HSET", key, "member gone", "1 0")
+        looked_at = self.one.history.looked_at
+        self.one.history.look()
+        await until(lambda: self.one.history.looked_at > looked_at)
+        assert self.one.history.members == 1
+        assert await self.rows() == 1
+
+    async def test_an_emptied_server_counts_too_few_at_first(self) -> None:
+        """The number from before counts for a while."""
+        await self.members(2)
+        await self.other.close()
+        self.server.ask("FLUSHALL")
+        looked_at = self.one.history.looked_at
+        self.one.history.look()
+        await until(lambda: self.one.history.looked_at > looked_at)
+        assert await self.rows() == 1
+        assert self.one.history.members == 2
+
+    async def test_the_last_number_counts_while_the_server_is_away(self) -> None:
+        """So does the time of its last response."""
+        await self.members(2)
+        self.server.kill()
+        await until(lambda: not self.one.available)
+        looked_at = self.one.history.looked_at
+        self.one.history.look()
+        await until(lambda: not self.one.history._beating)
+        assert (self.one.history.members, self.one.history.looked_at) == (2, looked_at)
+
+    async def test_an_error_is_no_response(self) -> None:
+        """For example READONLY."""
+        await self.members(2)
+        self.server.ask("CONFIG", "SET", "min-replicas-to-write", "3")
+        looked_at = self.one.history.looked_at
+        self.one.history.look()
+        await until(lambda: not self.one.history._beating)
+        assert (self.one.history.members, self.one.history.looked_at) == (2, looked_at)
+
+    async def test_the_number_before_an_interruption_counts(self) -> None:
+        """Until all members have returned."""
+        self.patch(history_module, "_COUNTED_S", 0.0)
+        await self.members(2)
+        await self.other.close()
+        self.one.history.interrupted()
+        looked_at = self.one.history.looked_at
+        await until(lambda: self.one.history.looked_at > looked_at)
+        assert not self.one.history.is_settled
+        assert self.one.history.members == 2
+
+
+class Interruptions(Mirrors):
+    """A server that does not respond for a while, and has lost nothing."""
+
+    node_timeout_s = 0.5
+
+    async def test_refusals_of_another_mirror_are_waited_for(self) -> None:
+        """After an interruption, until it has written them."""
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        await until(lambda: not (self.one.available or self.other.available))
+        self.other.writes.queue.possible = lambda: False
+        self.server.resume()
+        await until(lambda: self.one.available and self.other.available)
+        await until(lambda: self.other.history.is_known and self.one.history.is_known)
+        for _ in range(3):
+            assert not await usable(self.one)
+        assert not self.one.history.is_settled
+        self.other.writes.queue.possible = self.other.can_flush
+        await until(lambda: self.one.history.is_settled)
+        assert (await known(self.one)).epoch != EPOCH
+        assert not await usable(self.one)
+
+    async def test_an_epoch_that_is_written_late_permits_nothing(self) -> None:
+        """The other mirror may have sent a write meanwhile, in either order."""
+        self.server.pause()
+        self.one.replace_epoch(ALICE, ANOTHER)
+        self.other.mark_unstorable(KEY)
+        await until(lambda: not (self.one.available or self.other.available))
+        self.one.freshen(KEY, ALICE, grant(5.0, epoch=ANOTHER), entry(5.0))
+        self.other.replace_epoch(ALICE, b"epoch 03")
+        self.server.resume()
+        await until(lambda: not (self.one.writes.queue or self.other.writes.queue))
+        await until(lambda: self.one.history.is_settled and self.other.history.is_settled)
+        for store in (self.one, self.other):
+            found = await known(store)
+            assert found.epoch not in {None, EPOCH, ANOTHER, b"epoch 03"}
+            assert not await usable(store)
+
+    async def test_a_missing_mirror_ends_all_permissions(self) -> None:
+        """Its queued refusals are lost."""
+        self.patch(history_module, "SETTLING_S", 0.5)
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        self.one.mark_unstorable(KEY)
+        await until(lambda: not (self.one.available or self.other.available))
+        before = self.one.redis.history
+        self.other.history._closed = True  # as if it had been killed
+        self.other.writes.queue.possible = lambda: False
+        self.server.resume()
+        await until(lambda: self.one.available)
+        await until(lambda: self.one.history.is_settled)
+        assert self.one.redis.history not in {None, before}
+        assert not await usable(self.one)
+        await granted(self.one, 4.0)
+        assert await usable(self.one)
+
+    async def test_permissions_outlast_an_interruption(self) -> None:
+        """All mirrors have returned, and owe nothing."""
+        self.server.pause()
+        self.one.mark_unstorable(KEY)
+        self.other.mark_unstorable(KEY)
+        await until(lambda: not (self.one.available or self.other.available))
+        self.server.resume()
+        await until(lambda: self.one.available and self.one.history.is_settled)
+        await self.one.history.looked(SOON)
+        assert await usable(self.one)
+
+    async def test_a_stopping_mirror_writes_its_refusals(self) -> None:
+        """If Redis returns in time."""
+        self.other.grace_s = 30.0
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        await until(lambda: not self.other.available)
+        closing = self.other.close()
+        assert not closing.called
+        self.server.resume()
+        await closing
+        assert (await known(self.one)).epoch != EPOCH
+
+    async def test_a_stopping_mirror_waits_for_its_grace_period_only(self) -> None:
+        """Redis does not return."""
+        self.other.grace_s = 0.01
+        self.server.pause()
+        self.other.revoke(ALICE, ANOTHER)
+        await self.other.close()
+        self.server.resume()
+
+
+class Primaries(TestCase):
+    """A primary under Sentinels, and its replica, which has not received everything."""
+
+    timeout = 120
+
+    async def test_a_failover_ends_permissions(self) -> None:
+        """The replica had not received everything."""
+        servers = await open_sentinels(self)
+        made: list[FailoverStore] = []
+
+        def changed(*_: Any) -> None:
+            for store in made:
+                store.changed()
+
+        sentinels = Sentinels(
+            reactor=reactor,
+            finder=PrimaryFinder(
+                reactor=reactor,
+                sentinels=[Address(*place) for place in servers.places],
+                service=SERVICE,
+                credentials=Credentials,
+            ),
+            make=lambda **more: _node(changed, **more),
+            random=random.random,
+            check_s=0.2,
+            changed=changed,
+        )
+        servers_: IServers = sentinels
+        store = await open_store(self, servers_)
+        made.append(store)
+        await granted(store)
+        assert await usable(store)
+        before = sentinels.primary
+        (former,) = [each for each in servers.servers if Address(*each.address) == before]
+        await deferToThread(former.kill)
+        await until(lambda: sentinels.primary != before and store.available)
+        await store.history.looked(SOON)
+        assert not await usable(store)
+        assert store.available
+        await granted(store, 2.0)
+        await until(lambda: store.history.is_settled)
+        assert await usable(store)
+
+
+def _node(also: Callable[..., None], **more: Any) -> Any:
+    address = more.pop("address")
+    tell = more.pop("changed")
+
+    def told(node: Any) -> None:
+        tell(node)
+        also()
+
+    return node_at((address.host, address.port), changed=told, **more)

@@ -1,0 +1,189 @@
+"""Write-behind, by a clock; and waiters and lag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.runtime.reactor_lag import ReactorLag
+from ghmirror_tw.runtime.waiters import add_waiter, wake
+from ghmirror_tw.store import write_behind_queue as write_behind_module
+from ghmirror_tw.store.write_behind_queue import BATCH, MAX_QUEUED, PAUSE_S, WriteBehind
+
+AWAY = RedisUnavailableError("open", "it is away")
+
+
+class Queue(SynchronousTestCase):
+    """A queue, while writing is possible or not."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.possible = True
+        self.emptied = 0
+        self.written: list[str] = []
+        self.queue = WriteBehind(self.clock, lambda: self.possible, self.empty, lambda: 0.0)
+
+    def empty(self) -> None:
+        self.emptied += 1
+
+    def writing(self, what: str) -> Any:
+        async def write() -> None:
+            self.written.append(what)
+
+        return write
+
+    def test_the_last_write_of_each_name_is_written_when_it_is_possible(self) -> None:
+        """The queue is not flushed before, and no timer is left."""
+        self.possible = False
+        for what in ("old", "new"):
+            self.queue.enqueue("name", self.writing(what))
+        self.queue.enqueue("other", self.writing("other"))
+        assert len(self.queue) == 2
+        self.clock.pump([PAUSE_S] * 10)
+        assert (self.written, self.emptied) == ([], 0)
+        self.possible = True
+        self.clock.advance(PAUSE_S)
+        assert (self.written, self.emptied) == (["new", "other"], 1)
+        assert not self.queue
+        assert self.clock.getDelayedCalls() == []
+
+    def test_flushed_fires_when_the_queue_is_written(self) -> None:
+        """It fires at once where there is nothing to write, and not while a batch is in flight."""
+        self.successResultOf(self.queue.flushed())
+        reply: Deferred[None] = Deferred()
+
+        async def write() -> None:
+            await reply
+
+        self.queue.enqueue("a", write, durable=True)
+        flushed, durable = self.queue.flushed(), self.queue.durable_flushed(60.0)
+        self.clock.advance(PAUSE_S)
+        assert "a" in self.queue
+        assert not self.queue
+        self.assertNoResult(flushed)
+        self.assertNoResult(durable)
+        reply.callback(None)
+        self.successResultOf(flushed)
+        self.successResultOf(durable)
+
+    def test_writes_are_spread(self) -> None:
+        """A hundred are written at a time, with pauses, so that a fleet does not write at once."""
+        for number in range(BATCH + 1):
+            self.queue.enqueue(number, self.writing(str(number)))
+        self.clock.advance(PAUSE_S)
+        assert len(self.written) == BATCH
+        self.clock.advance(PAUSE_S)
+        assert len(self.written) == BATCH + 1
+
+    def test_the_queue_is_bounded(self) -> None:
+        """The oldest write is dropped first."""
+        self.patch(write_behind_module, "MAX_QUEUED", 3)
+        self.possible = False
+        for number in range(5):
+            self.queue.enqueue(number, self.writing(str(number)))
+        assert len(self.queue) == 3
+        self.possible = True
+        self.clock.advance(PAUSE_S)
+        assert self.written == ["2", "3", "4"]
+        assert MAX_QUEUED > 3
+
+    def test_durable_writes_are_written_first(self) -> None:
+        """They precede earlier writes, and are not dropped for others."""
+        self.patch(write_behind_module, "MAX_QUEUED", 2)
+        self.possible = False
+        self.queue.enqueue("grant 0", self.writing("grant 0"))
+        self.queue.enqueue("refusal", self.writing("refusal"), durable=True)
+        for number in (1, 2):
+            self.queue.enqueue(f"grant {number}", self.writing(f"grant {number}"))
+        assert len(self.queue) == 3
+        self.possible = True
+        self.clock.advance(PAUSE_S)
+        assert self.written == ["refusal", "grant 1", "grant 2"]
+        assert not self.queue
+
+    def test_a_write_that_fails_is_queued_again(self) -> None:
+        """A later write of the same name takes its place."""
+        answers: list[Deferred[None]] = [Deferred(), Deferred()]
+        asked = list(answers)
+
+        async def write() -> None:
+            await asked.pop(0)
+
+        self.queue.enqueue("a", write)
+        self.queue.enqueue("b", write)
+        self.clock.advance(PAUSE_S)
+        self.queue.enqueue("b", self.writing("later"))
+        for answer in answers:
+            answer.errback(AWAY)
+        assert len(self.queue) == 2
+        asked.append(succeed(None))
+        self.clock.advance(PAUSE_S)
+        assert self.written == ["later"]
+        assert (len(self.queue), self.emptied) == (0, 1)
+
+    def test_a_broken_write_is_logged_and_dropped(self) -> None:
+        """The other writes are written."""
+
+        async def broken() -> None:
+            raise ValueError
+
+        self.queue.enqueue("broken", broken)
+        self.queue.enqueue("good", self.writing("good"))
+        self.clock.advance(PAUSE_S)
+        assert len(self.flushLoggedErrors()) == 1
+        assert self.written == ["good"]
+        assert not self.queue
+
+    def test_closing_drops_the_queue(self) -> None:
+        """No timer is left, and no caller waits."""
+        self.queue.enqueue("a", self.writing("a"))
+        self.queue.close()
+        self.queue.close()
+        assert self.clock.getDelayedCalls() == []
+
+
+class Waits(SynchronousTestCase):
+    """Waiters in general, and lag."""
+
+    def test_without_a_limit(self) -> None:
+        """It waits until it is woken, with no timer."""
+        waiters: list[Deferred[None]] = []
+        clock = Clock()
+        waiter = add_waiter(clock, waiters)
+        assert clock.getDelayedCalls() == []
+        wake(waiters)
+        self.successResultOf(waiter)
+        gone = add_waiter(clock, waiters)
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        assert waiters == []
+
+    def test_lag_is_what_timers_are_late_by(self) -> None:
+        """Nothing while all goes well."""
+        clock = Clock()
+        lag = ReactorLag(clock)
+        lag.open()
+        clock.pump([0.025] * 10)
+        assert lag.total_s < 1e-9
+        clock.advance(1.025)
+        assert abs(lag.total_s - 1.0) < 1e-9
+        lag.close()
+        lag.close()
+        assert clock.getDelayedCalls() == []
+
+    def test_lag_is_there_before_the_late_timer_is_called(self) -> None:
+        """Whoever looks in that moment sees all of it; calling the timer adds nothing."""
+        clock = Clock()
+        lag = ReactorLag(clock)
+        lag.open()
+        clock.rightNow += 1.025
+        assert abs(lag.total_s - 1.0) < 1e-9
+        clock.advance(0.0)
+        assert abs(lag.total_s - 1.0) < 1e-9
+        clock.rightNow += 0.525
+        lag.close()
+        assert abs(lag.total_s - 1.5) < 1e-9

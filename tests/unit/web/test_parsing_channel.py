@@ -1,0 +1,41 @@
+"""Limits of the head of a request: a client gets 431 beyond them, and costs others nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from ghmirror_tw.web.parsing_channel import MOST_FIELD_LINES
+from tests.unit.web.test_request_head_cache import Audience, ours
+
+HEAD = b"GET / HTTP/1.1\r\n"
+
+
+def response_to(fields: bytes) -> bytes:
+    """Return the response to a request with these field lines."""
+    audience = Audience(at_once=True)
+    channel, wire = ours(audience)
+    channel.dataReceived(HEAD + fields + b"\r\n")
+    channel.connectionLost()
+    received: bytes = wire.value()
+    return received
+
+
+@pytest.mark.parametrize("line", [b"X: 1\r\n", b" folded\r\n"])
+def test_number_of_field_lines_is_limited(line: bytes) -> None:
+    """Folded lines count, since each takes as much time as a field."""
+    host = b"Host: x\r\n"
+    most = (MOST_FIELD_LINES - 1) * line
+    assert response_to(host + most).startswith(b"HTTP/1.1 204 ")
+    refused = response_to(host + most + line)
+    assert refused.startswith(b"HTTP/1.1 431 ")
+    assert b"there may be 100 of them" in refused
+
+
+def test_limit_applies_to_each_request_of_a_connection() -> None:
+    """Lines of earlier requests are not counted."""
+    channel, wire = ours(Audience(at_once=True))
+    for number in range(3):
+        fields = b"".join(b"X%d-%d: 1\r\n" % (number, line) for line in range(60))
+        channel.dataReceived(HEAD + fields + b"\r\n")
+    assert wire.value().count(b"HTTP/1.1 204 ") == 3
+    channel.connectionLost()
