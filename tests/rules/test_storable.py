@@ -8,6 +8,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
+from ghmirror_tw.store.record_kinds import EPOCH, REFUSAL
 from tests.harness.home import Home, open_home, reactor
 
 NO_CACHE = {"Cache-Control": "no-cache"}
@@ -38,9 +39,9 @@ class Storable(TestCase):
         """Return all records but refusals and epochs, as they are now."""
         store = self.home.house.store
         return sorted(
-            (name, repr(store.peek(name)))
+            (name.encode(), repr(store.peek(name)))
             for name in store.names()
-            if name[0] not in {"refusal", "epoch"}
+            if name.kind not in (REFUSAL, EPOCH)
         )
 
     async def test_cookies_are_not_forwarded(self) -> None:
