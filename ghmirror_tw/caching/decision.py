@@ -40,6 +40,7 @@ from attrs import evolve, field, frozen
 
 from ghmirror_tw.caching import validators as reuse
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
+from ghmirror_tw.caching.freshness import is_fresh
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
 from ghmirror_tw.caching.validators import EMPTY_DIGEST, Validator, ValidatorKind
 from ghmirror_tw.github.page_parameters import page_number
@@ -154,7 +155,9 @@ def next_step(  # noqa: PLR0913 - each is a fact of its own
     tried: Collection[type[Step]] = (),
 ) -> Step:
     """Return the next step for a request; steps that were *tried* are not returned again."""
-    if ServeFresh not in tried and is_fresh(facts, known, now, fresh_for_s):
+    if ServeFresh not in tried and is_fresh(
+        known, now, fresh_for_s, validate=facts.requires_validation
+    ):
         if known.current:
             return ServeFresh()
         if ReadPrimary not in tried:
@@ -185,17 +188,6 @@ def _stale_or_validate(
         if not due and backoff.repeated:
             return Reject(ceil(backoff.until - now))
     return Validate(stale_if_error=True, stale_while_waiting=has_grant, probes_backoff=due)
-
-
-def is_fresh(facts: DecisionFacts, known: Known, now: float, fresh_for_s: float) -> bool:
-    """Tell whether the stored response is fresh for the credential (RFC 9111, section 4.2)."""
-    grant = known.grant
-    return (
-        grant is not None
-        and not facts.requires_validation
-        and known.permits
-        and 0.0 <= now - grant.validated_at < fresh_for_s
-    )
 
 
 def lock_scope(facts: DecisionFacts, known: Known) -> LockScope | None:
