@@ -77,7 +77,7 @@ class Origin:
         clients send them to the API's host: they use no host but that of their base URL, or add a
         prefix of their own.
         """
-        if self.uploads_url is not None and is_asset_upload(request):
+        if is_asset_upload(request) and self.uploads_url is not None:
             return evolve(request, target=UPLOADS_PREFIX + request.target)
         return request
 

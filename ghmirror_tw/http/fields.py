@@ -113,22 +113,31 @@ class Fields:
         """Return the value of the first line called *name* (lower case), or None."""
         first = self._first
         if first is None:
-            first = self._first = dict(reversed(self.lines))
+            first = self._index()
         return first.get(name)
+
+    def _index(self) -> dict[bytes, bytes]:
+        first = self._first = dict(reversed(self.lines))
+        return first
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Return the values of all lines called *name* (lower case), in order."""
-        value = self.get(name)
-        if value is None:
+        first = self._first
+        if first is None:
+            first = self._index()
+        if name not in first:
             return []
-        if self._first is not None and len(self._first) == len(self.lines):
-            return [value]  # no name occurs twice
+        if len(first) == len(self.lines):
+            return [first[name]]  # no name occurs twice
         return [line[1] for line in self.lines if line[0] == name]
 
     def combined(self, name: bytes) -> bytes | None:
         """Return all lines called *name* as one list value (RFC 9110, section 5.3), or None."""
-        if self.get(name) is None:
-            return None
+        first = self._first
+        if first is None:
+            first = self._index()
+        if name not in first or len(first) == len(self.lines):
+            return first.get(name)
         return b", ".join(self.get_all(name))
 
     def listed(self, name: bytes) -> list[bytes]:
@@ -168,12 +177,13 @@ def serialised(fields: Fields) -> bytes:
 
     Raises ValueError for a name or value that would change the lines.
     """
-    return fields.memoised(_serialised)
+    parts = fields._parts  # noqa: SLF001
+    if parts is None:
+        return fields.memoised(_serialised)
+    return parts[0].memoised(_serialised) + parts[1].memoised(_serialised)
 
 
 def _serialised(fields: Fields) -> bytes:
-    if fields._parts is not None:  # noqa: SLF001
-        return b"".join(map(serialised, fields._parts))  # noqa: SLF001
     lines = fields.lines
     block = b"".join([b"%b: %b\r\n" % line for line in lines])
     # A receiver takes a further CR or LF for the end of a line, and a line that begins with a space

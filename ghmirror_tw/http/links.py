@@ -63,6 +63,8 @@ def has_foreign_page(link: bytes | None, api_url: bytes) -> bool:
     A server may derive its name from a field of one client's request. Such a response must not be
     sent to other clients. Links with other relations, as to documentation, may lead anywhere.
     """
+    if link is None:
+        return False
     server = _server(api_url)
     return any(
         _server(page) != server

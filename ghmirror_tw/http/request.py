@@ -25,13 +25,11 @@ class Request:
     method: bytes
     target: bytes
     fields: Fields = field(repr=False)
+    #: The target without its query.
+    path: bytes = field(init=False, eq=False, repr=False)
+    #: The value of `Authorization`; None: a request without a credential.
+    authorization: bytes | None = field(init=False, eq=False, repr=False)
 
-    @property
-    def authorization(self) -> bytes | None:
-        """The value of `Authorization`; None: a request without a credential."""
-        return self.fields.get(b"authorization")
-
-    @property
-    def path(self) -> bytes:
-        """The target without its query."""
-        return self.target.partition(b"?")[0]
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "path", self.target.partition(b"?")[0])
+        object.__setattr__(self, "authorization", self.fields.get(b"authorization"))

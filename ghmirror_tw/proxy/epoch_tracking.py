@@ -33,13 +33,12 @@ class EpochTracker:
     now: Callable[[], float]
     generations: Generations = field(factory=Generations)
     _clock: HybridClock = field(init=False)
+    #: Returns the time, later than every time returned or read before (see `hybrid_clock`).
+    tick: Callable[[], float] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._clock = HybridClock(self.now)
-
-    def tick(self) -> float:
-        """Return the time, later than every time returned or read before (see `hybrid_clock`)."""
-        return self._clock.tick()
+        self.tick = self._clock.tick
 
     def generation(self, requester: Requester) -> int:
         """Return the number of the current generation of a credential."""

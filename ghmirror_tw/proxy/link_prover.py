@@ -73,7 +73,7 @@ class LinkProver:
         )
         if conditions is not NO_CONDITIONS and self.proofs.lacks_numbered_pages(lookup.walk(known)):
             return UNPROVABLE
-        if self.proofs.leads_nowhere(lookup.walk(known), link, api_url):
+        if self.proofs.any_empty and self.proofs.leads_nowhere(lookup.walk(known), link, api_url):
             return UNPROVABLE
         return conditions
 

@@ -76,6 +76,8 @@ class Mirror:
     github_breaker: GitHubBreaker
     limiter: RateLimiter
     budgets: ByteBudgets
+    #: Returns the time, in seconds since the epoch.
+    now: Callable[[], float] = field(init=False)
     sender: Sender = field(init=False)
     epochs: EpochTracker = field(init=False)
     proofs: Proofs = field(init=False)
@@ -87,6 +89,7 @@ class Mirror:
 
     def __attrs_post_init__(self) -> None:
         owner = unique_names()
+        self.now = self.reactor.seconds
         self.sender = self._new_sender(owner)
         self.metrics.watch_unknown(lambda: self.limiter.unverified_in_flight)
         self.proofs = Proofs(self.now)
@@ -178,12 +181,7 @@ class Mirror:
             internal=request_page is None,
         )
 
-    # Time and names.
-
-    def now(self) -> float:
-        """Return the time, in seconds since the epoch."""
-        now: float = self.reactor.seconds()
-        return now
+    # Timers and names.
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> IDelayedCall:
         """Call a function in so many *seconds*."""
@@ -192,7 +190,7 @@ class Mirror:
 
     def login(self, credential: str) -> str | None:
         """Return the login of a credential, where known."""
-        return self.users.login(credential, self.reactor.seconds())
+        return self.users.login(credential, self.now())
 
     def credential_of(self, fields: Fields) -> str:
         """Return the name of the credential in a request's *fields*."""

@@ -71,9 +71,10 @@ class Proofs:
     _sent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
     #: Until when a page, or a list with numbered pages, is known not to exist.
     _absent: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
-    #: By page: whether it came without items when a client followed a link to it.
+    #: By page: whether it came without items when a client followed a link to it; and whether any
+    #: page did.
     _empty: RecentCache[Hashable, bool] = field(factory=lambda: RecentCache(_MOST))
-    _any_empty: bool = False
+    any_empty: bool = False
     #: Until when it is known that GitHub sends a link to a page although that is empty.
     _linked: RecentCache[Hashable, float] = field(factory=lambda: RecentCache(_MOST))
 
@@ -90,15 +91,15 @@ class Proofs:
     def note_items(self, walk: Walk, items: int) -> None:
         """Note how many items GitHub has on the page of *walk*, by the client's own request."""
         name = walk.absent(walk.target)
-        if items and not self._any_empty:
+        if items and not self.any_empty:
             return
         is_empty = not items and (self._linked.get(name) or 0.0) <= self.now()
-        self._any_empty = self._any_empty or is_empty
+        self.any_empty = self.any_empty or is_empty
         self._empty.put(name, is_empty)
 
     def leads_nowhere(self, walk: Walk, link: bytes | None, api_url: bytes) -> bool:
         """Tell whether the next page by a stored *link* has been empty since."""
-        if not self._any_empty:
+        if not self.any_empty:
             return False
         following = next_page(link, api_url)
         return following is not None and self._empty.get(walk.absent(following)) is True

@@ -44,7 +44,9 @@ class Semaphore:
     @property
     def available(self) -> int:
         """How many permits can be acquired now."""
-        return self.allowed() - self.occupied
+        if self._cooling:
+            self._cool_down()
+        return self.allowed() - self.used - self._cooling_sum
 
     @property
     def idle(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from attrs import define, field
@@ -13,9 +14,10 @@ _INTERVAL_S: Final = 1.0
 _APPROACH: Final = 0.05
 
 
-def _since_boot() -> float:
-    """Return the seconds since the machine was started, including those it was suspended."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+#: Returns the seconds since the machine was started, including those it was suspended.
+_since_boot: Final = partial(
+    time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+)
 
 
 @define(eq=False)

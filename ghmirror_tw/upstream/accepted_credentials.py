@@ -7,6 +7,7 @@ from the others.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 from attrs import define, field
@@ -15,11 +16,11 @@ from ghmirror_tw.caching.credential_names import CredentialNames
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.recent_cache import RecentCache
+from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.upstream.request_to_send import Requester
 
-#: The least number of tokens that are known as accepted, those that were used last. Any other token
-#: needs one good response again.
+#: How many tokens are known as accepted, those that were used last. Any other token needs one good
+#: response again.
 CAPACITY: Final = 20_000
 _NO_FIELDS: Final = Fields()
 
@@ -29,7 +30,8 @@ class CredentialRegistry:
     """Names credentials by *names*, which SIGHUP may replace; knows the accepted tokens."""
 
     names: CredentialNames
-    _tokens: RecentCache[str, bool] = field(init=False, factory=lambda: RecentCache(CAPACITY))
+    #: The accepted tokens, that which was used last at the end.
+    _tokens: OrderedDict[str, bool] = field(init=False, factory=OrderedDict)
 
     def requester(self, fields: Fields) -> Requester:
         """Return the sender of a request with *fields*."""
@@ -41,12 +43,15 @@ class CredentialRegistry:
 
     def is_accepted(self, token: str) -> bool:
         """Tell whether GitHub has accepted a token, or it stands for requests without one."""
-        return self._tokens.use(token) is not None or token == self.names.token_of(_NO_FIELDS)
+        if token in self._tokens:
+            self._tokens.move_to_end(token)
+            return True
+        return token == self.names.token_of(_NO_FIELDS)
 
     def accept(self, token: str) -> None:
         """Note that GitHub has accepted a token."""
-        self._tokens.put(token, value=True)
+        store_recent(self._tokens, token, True, CAPACITY)
 
     def forget(self, token: str) -> None:
         """Note that GitHub does not accept a token any more."""
-        self._tokens.pop(token)
+        self._tokens.pop(token, None)

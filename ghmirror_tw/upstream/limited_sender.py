@@ -104,9 +104,10 @@ class Sender:
         token, scopes = outgoing.token, outgoing.scopes
         # A rate limited request does not wait for a slot. A limit that begins while a request
         # waits applies to it as well.
-        limit = self.limits.applying(token, scopes, self.now())
-        if limit is not None:
-            raise RateLimitedError(limit)
+        if self.limits.any_known:
+            limit = self.limits.applying(token, scopes, self.now())
+            if limit is not None:
+                raise RateLimitedError(limit)
         if spends(outgoing.request):
             self.limiter.quota_reserve.check(token, outgoing.bucket)
         permit = outgoing.slot.take() or await self.acquire(outgoing)

@@ -111,7 +111,10 @@ class ActiveLimits:
 
     def applying(self, credential: str, scopes: tuple[str, ...], now: float) -> ActiveLimit | None:
         """Return the limit because of which a request would be rejected, or None."""
-        return next((each for each in self._of(credential, scopes) if each.applies(now)), None)
+        for each in self._of(credential, scopes):
+            if each.applies(now):
+                return each
+        return None
 
     def latest(self, credential: str, scopes: tuple[str, ...]) -> ActiveLimit | None:
         """Return the limit that ends last, in force or half-open, or None."""
@@ -122,13 +125,13 @@ class ActiveLimits:
 
         Until `end_probe`, other requests to which these limits apply are rejected.
         """
-        active = self.applying(credential, scopes, now)
-        if active is not None:
-            raise RateLimitedError(active)
-        ended = tuple(self._of(credential, scopes))
+        ended = self._of(credential, scopes)
+        for each in ended:
+            if each.applies(now):
+                raise RateLimitedError(each)
         for each in ended:
             each.probed = True
-        return LimitCheck(credential, scopes, self._strikes.get(credential) or 0, ended)
+        return LimitCheck(credential, scopes, self._strikes.get(credential) or 0, tuple(ended))
 
     def end_probe(self, check: LimitCheck) -> None:
         """Let another request be the probe."""

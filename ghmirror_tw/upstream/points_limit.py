@@ -29,20 +29,19 @@ class PointsLimit:
     points_per_minute: int | Literal["auto"]
     #: Until when points count after a secondary limit, by credential.
     _limited: OrderedDict[str, float] = field(init=False, factory=OrderedDict)
+    #: Whether points count after a secondary limit only.
+    is_auto: bool = field(init=False)
+    #: Whether points may count for any credential.
+    in_use: bool = field(init=False)
 
-    @property
-    def is_auto(self) -> bool:
-        """Whether points count after a secondary limit only."""
-        return self.points_per_minute == "auto"
-
-    @property
-    def in_use(self) -> bool:
-        """Whether points may count for any credential."""
-        return bool(self._limited if self.is_auto else self.points_per_minute)
+    def __attrs_post_init__(self) -> None:
+        self.is_auto = self.points_per_minute == "auto"
+        self.in_use = not self.is_auto and self.points_per_minute != 0
 
     def note_secondary_limit(self, credential: str, for_s: float) -> None:
         """Note that GitHub has limited a credential, which counts for *for_s* seconds."""
         if self.is_auto:
+            self.in_use = True
             store_recent(self._limited, credential, self.clock.seconds() + for_s, _MOST)
 
     def counts(self, credential: str) -> bool:

@@ -110,7 +110,9 @@ class RequestQueue:
     @property
     def idle(self) -> bool:
         """Whether it can be dropped."""
-        return not (self.ready or self.length) and all(each.idle for each in self.semaphores)
+        if self.ready or self.length or not self.in_flight.idle:
+            return False
+        return not self.points or all(each.idle for each in self.points.values())
 
     def free_in_s(self) -> float:
         """Return in how many seconds points of the last minute become free; 0: none are used."""

@@ -75,7 +75,8 @@ class RequestQueues:
         queue = self.accepted.get(credential)
         if queue is None:
             queue = self.accepted[credential] = self._create(credential)
-        self.count_points(queue)
+        if self.points.in_use or queue.points:
+            self.count_points(queue)
         return queue
 
     def _create(self, credential: str) -> RequestQueue:
