@@ -158,7 +158,9 @@ class Tunnels(TestCase):
             home = await open_home(self, github.github, github={"api_url": api_url, "proxy": url})
             got, said = await got_and_said(home)
             assert (got.status, got.outcome) == (502, "detail=connect-error")
-            assert f"reason=connect-error error=the proxy {where} does not connect to " in said, said[-900:]
+            assert f"reason=connect-error error=the proxy {where} does not connect to " in said, (
+                said[-900:]
+            )
             assert words in said
             assert not [secret for secret in SECRETS if secret in said + str(got)]
         assert not github.github.log
