@@ -13,9 +13,9 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import frozen
 
@@ -71,7 +71,7 @@ tcp_nopush on;
 open_file_cache max=100000 inactive=1d;
 map_hash_max_size 1048576;
 map_hash_bucket_size 256;
-map "$http_authorization $uri" $digest {{
+map "$http_authorization {key}" $digest {{
     default "";
     {digests}
 }}
@@ -88,6 +88,7 @@ map $http_if_none_match $kind {{
     "" plain;
 }}
 log_format brief "$status $kind";
+{maps}
 server {{
     listen 127.0.0.1:{port}{tls} backlog=4096;
     {certificate}
@@ -104,6 +105,7 @@ server {{
     location / {{
         if ($digest = "") {{ return 401; }}
         if ($unmodified) {{ rewrite ^ /unmodified last; }}
+        {serving}
     }}
     # A substitution takes away Content-Length, which a 304 of GitHub's does not have.
     location = /rate_limit {{
@@ -156,6 +158,13 @@ class Thing:
         return front + b",".join(pieces) + between + words[: max(room, 0)].encode() + back
 
 
+def entity_tags(target: str, content: bytes, tokens: Sequence[bytes]) -> Iterator[str]:
+    """Return the entity-tag of *content* for each token, as lines of a map of nginx."""
+    for token in tokens:
+        tag = compute_entity_tag(content, VARY.encode(), accept=None, authorization=token)
+        yield f'"{token.decode()} {target}" {tag.decode().strip(chr(34))};'
+
+
 class FastGitHub(Program):
     """The stand-in; *things* by target, tokens ``token0``… so many as *users*.
 
@@ -163,6 +172,10 @@ class FastGitHub(Program):
     """
 
     name = "GitHub's stand-in"
+    fields: ClassVar[dict[str, str]] = {}
+    """More fields of all responses."""
+    key = "$uri"
+    """The variable of nginx by which things are told apart."""
     certificate_path: Path
     """Where the authority's certificate is."""
 
@@ -189,21 +202,12 @@ class FastGitHub(Program):
     def command(self) -> list[str]:
         """Write things, their tags and the configuration."""
         (self.folder / "things").mkdir()
-        digests = []
         tokens = [b"token token%d" % user for user in range(self._users)]
-        for target, thing in self.things.items():
-            path = self.folder / "things" / target.lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = thing.content(self.url)
-            path.write_bytes(content)
-            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content, _LEVEL, mtime=0))
-            for token in tokens:
-                tag = compute_entity_tag(content, VARY.encode(), accept=None, authorization=token)
-                digests.append(f'"{token.decode()} {target}" {tag.decode().strip(chr(34))};')
+        digests, maps, serving = self.write_things(tokens)
         if self._download_bytes:
             noise = random.Random(1).randbytes(self._download_bytes)
             (self.folder / "things" / DOWNLOAD.lstrip("/")).write_bytes(noise)
-        fields = {**_FIELDS, "X-RateLimit-Reset": str(int(time.time()) + _RESET_S)}
+        fields = {**_FIELDS, **self.fields, "X-RateLimit-Reset": str(int(time.time()) + _RESET_S)}
         certificate = ""
         if self._authority is not None:
             paths = self._authority.issue(self.folder)
@@ -218,12 +222,34 @@ class FastGitHub(Program):
                 tls=" ssl" if certificate else "",
                 certificate=certificate,
                 download=DOWNLOAD,
+                key=self.key,
+                maps=maps,
+                serving=serving,
                 digests="\n    ".join(digests),
                 fields="\n    ".join(
                     f'add_header {name} "{value}";' for name, value in fields.items()
                 ),
             ),
         )
+
+    def write_things(self, tokens: Sequence[bytes]) -> tuple[list[str], str, str]:
+        """Write the files; return entity-tags by token, and more of the configuration.
+
+        That is maps, and what serves a thing in its location.
+        """
+        digests: list[str] = []
+        for target, thing in self.things.items():
+            content = thing.content(self.url)
+            self.write_thing(target.lstrip("/"), content)
+            digests += entity_tags(target, content, tokens)
+        return digests, "", ""
+
+    def write_thing(self, name: str, content: bytes) -> None:
+        """Write the file of a thing, and its gzip."""
+        path = self.folder / "things" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content, _LEVEL, mtime=0))
 
     @property
     def pids(self) -> tuple[int, ...]:

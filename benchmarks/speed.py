@@ -5,6 +5,7 @@
 
 Parts, all of them by default:
 
+trace        traffic like that of a fleet of bots: 48 clients, 4,000 paths, pages of lists
 revalidated  500 URLs of 23 kB, one credential, gzip, with 1 to 256 connections (wrk): CPU time,
              requests/s, percentiles and memory of the mirror with either store, and of the others
 latency      what is added to an answer that takes 100 ms, at a steady rate
@@ -38,9 +39,11 @@ from benchmarks.layers import layers
 from benchmarks.passing import passing
 from benchmarks.python import OWN
 from benchmarks.results import Results, machine, programs
+from benchmarks.trace import WARM_S, trace
 from tests.harness.running import PYTHON
 
 PARTS: Final[dict[str, Callable[[argparse.Namespace, Results], None]]] = {
+    "trace": trace,
     "revalidated": revalidating.measure,
     "latency": adding,
     "sizes": sizes,
@@ -73,6 +76,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
     parser.add_argument("--rounds", type=positive, default=5, help="of what is compared")
     parser.add_argument("--seconds", type=positive, default=4, help="of each measurement")
+    parser.add_argument("--warm", type=positive, default=WARM_S, help="seconds before the trace")
     several("--connections", [1, 16, 64, 256], "of wrk")
     several("--rates", [50, 200, 500], "requests/s")
     several("--sizes", [1_000, 4_000, 23_000, 100_000, 1_000_000, 8_000_000], "bytes")
