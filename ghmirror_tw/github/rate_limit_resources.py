@@ -36,14 +36,15 @@ _NAME: Final = re.compile(rb"[a-z0-9_]{1,64}")
 _CREATING: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
-def scopes_of(method: bytes, path: bytes, *, creates: bool) -> tuple[str, ...]:
+@memoised_by_target
+def scopes_of(path: bytes, method: bytes, *, creates: bool) -> tuple[str, ...]:
     """Return the scopes of all limits that apply to a request; `/rate_limit` has no resource.
 
     *path* is without query and prefix. *creates*: whether it creates content.
     """
     if path.rstrip(b"/") == b"/rate_limit":
         return (EVERYTHING,)
-    resource = resource_of_path(method, path)
+    resource = resource_of_path(path, method)
     return (EVERYTHING, resource, CONTENT_CREATION) if creates else (EVERYTHING, resource)
 
 
@@ -55,16 +56,12 @@ def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:
     return mutates if graphql else method in _CREATING
 
 
-def resource_of_path(method: bytes, path: bytes) -> str:
-    """Return the resource of a request, by method and path (GitHub: rate limits).
+@memoised_by_target
+def resource_of_path(path: bytes, method: bytes) -> str:
+    """Return the resource of a request, by path and method (GitHub: rate limits).
 
     *path* is without query and prefix. `X-RateLimit-Resource` of the response is more reliable.
     """
-    return _resource_of_path(path, method)
-
-
-@memoised_by_target
-def _resource_of_path(path: bytes, method: bytes) -> str:
     path = path.rstrip(b"/")
     for methods, pattern, resource in _RESOURCES:
         if methods in {None, method} and pattern.fullmatch(path):
@@ -74,7 +71,7 @@ def _resource_of_path(path: bytes, method: bytes) -> str:
 
 def resource_of(request: Request, fields: Fields) -> str:
     """Return the resource that a response names, or else that of the request's path."""
-    return named_resource(fields) or resource_of_path(request.method, request.path)
+    return named_resource(fields) or resource_of_path(request.path, request.method)
 
 
 def named_resource(fields: Fields) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -117,6 +118,7 @@ def x_cache_mode(outcome: Outcome, *, forward: str | None = None, collapsed: boo
     return _STORED_MODES.get(outcome, b"NO-STORE")
 
 
+@lru_cache(256)
 def cache_status_fields(
     outcome: Outcome,
     *,

@@ -50,10 +50,12 @@ class EpochTracker:
         generation = self.generation(lookup.requester)
         return lookup if generation == lookup.generation else evolve(lookup, generation=generation)
 
-    def read(self, requester: Requester, known: Known) -> None:
-        """Advance the clock, and begin a generation if another replica has forwarded a write."""
+    def read(self, requester: Requester, known: Known, *, accepted: bool) -> None:
+        """Advance the clock, and begin a generation if another replica has forwarded a write.
+
+        *accepted*: GitHub has accepted the credential.
+        """
         self._clock.read(known.latest_at)
-        accepted = self.credentials.is_accepted(requester.token)
         self.generations.note_epoch(requester.credential, known.epoch, known=accepted)
 
     def of_grant(self, lookup: Lookup, known: Known) -> bytes | None:
@@ -64,10 +66,10 @@ class EpochTracker:
         """
         if known.epoch is not None or lookup.generation != self.generation(lookup.requester):
             return known.epoch
-        began = self.store.begin_epoch(lookup.credential, new_epoch(), lookup.received_at)
+        began = self.store.begin_epoch(lookup.requester.credential, new_epoch(), lookup.received_at)
         if began is not None:
-            accepted = self.credentials.is_accepted(lookup.token)
-            self.generations.note_own_epoch(lookup.credential, began, known=accepted)
+            accepted = self.credentials.is_accepted(lookup.requester.token)
+            self.generations.note_own_epoch(lookup.requester.credential, began, known=accepted)
         return began
 
     def begin_generations(self, credentials: Iterable[str], *, accepted: bool) -> None:

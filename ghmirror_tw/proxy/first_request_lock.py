@@ -73,16 +73,18 @@ class FirstRequest:
 
     def _lock_name(self, known: Known) -> LockName | None:
         lookup = self.lookup
-        accepted = self.stored.credentials.is_accepted(lookup.token)
+        accepted = self.stored.credentials.is_accepted(lookup.requester.token)
         scope = lock_scope(lookup.facts(accepted=accepted), known)
         if scope is None:
             return None
-        return LockName(lookup.key, lookup.credential if scope is LockScope.CREDENTIAL else None)
+        return LockName(
+            lookup.key, lookup.requester.credential if scope is LockScope.CREDENTIAL else None
+        )
 
     def _is_limited(self) -> bool:
         """Tell whether a rate limit is in force, so that nothing will be sent."""
         limits, lookup = self.stored.sender.limits, self.lookup
-        return limits.applying(lookup.token, lookup.scopes, self.stored.now()) is not None
+        return limits.applying(lookup.requester.token, lookup.scopes, self.stored.now()) is not None
 
     async def _acquire_slot(self) -> None:
         lookup = self.lookup

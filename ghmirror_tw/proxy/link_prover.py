@@ -111,7 +111,7 @@ class LinkProver:
         """
         if own is NO_CONDITIONS or own.unprovable:
             return None
-        if self.limits.has_any(lookup.token, lookup.scopes):
+        if self.limits.has_any(lookup.requester.token, lookup.scopes):
             return None
         # The proof may be older than the main request, which may have to wait for a connection.
         lookup.departure.note(now)

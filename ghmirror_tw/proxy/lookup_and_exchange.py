@@ -48,36 +48,24 @@ class Lookup:
     slot: PermitHolder = field(eq=False, factory=PermitHolder)
     #: Requests with the same identity can have the same response.
     identity: Hashable = field(init=False, repr=False)
+    #: Whether its method is HEAD.
+    head: bool = field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         identity = (
             self.key,
-            self.credential,
+            self.requester.credential,
             self.generation,
             self.requires_validation,
             self.internal,
         )
         object.__setattr__(self, "identity", identity)
-
-    @property
-    def credential(self) -> str:
-        """The name of the credential."""
-        return self.requester.credential
-
-    @property
-    def token(self) -> str:
-        """The name of the token."""
-        return self.requester.token
-
-    @property
-    def head(self) -> bool:
-        """Whether its method is HEAD."""
-        return self.request.method == b"HEAD"
+        object.__setattr__(self, "head", self.request.method == b"HEAD")
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """The scopes of the rate limits that apply to it."""
-        return EVERYTHING, resource_of_path(b"GET", self.request.path)
+        return EVERYTHING, resource_of_path(self.request.path, b"GET")
 
     def facts(self, *, accepted: bool) -> DecisionFacts:
         """Return the facts that decide; *accepted*: GitHub has accepted the credential."""
@@ -92,7 +80,7 @@ class Lookup:
         others = [part for line in key.others for part in line]
         fields = (key.accept, key.api_version, key.requested_with, *others)
         since = 0.0 if grant is None else grant.validated_at
-        return Walk(self.credential, fields, self.generation, key.target, since)
+        return Walk(self.requester.credential, fields, self.generation, key.target, since)
 
 
 @frozen

@@ -90,7 +90,7 @@ class Passthrough:
 
         def sending() -> None:
             departure.note(self.now())
-            accepted = self.credentials.is_accepted(outgoing.token)
+            accepted = self.credentials.is_accepted(outgoing.requester.token)
             self.epochs.begin_generations(writers, accepted=accepted)
 
         sent_at = self.epochs.tick()
@@ -106,7 +106,7 @@ class Passthrough:
             raise
         finally:
             if outgoing.writes and may_have_written and departure.sent_at is not None:
-                accepted = self.credentials.is_accepted(outgoing.token)
+                accepted = self.credentials.is_accepted(outgoing.requester.token)
                 stored = self.epochs.replace(writers, accepted=accepted)
         if stored is not None:
             await _until_stored(stored, response)

@@ -177,7 +177,7 @@ class ReceivedResponses:
         if len(sent) == 1 and sent[0].kind not in {ValidatorKind.COMPUTED, ValidatorKind.EMPTY}:
             return
         off = self.sharing.note_ignored(
-            len(sent), lookup.key.name, lookup.credential, self.epochs.now()
+            len(sent), lookup.key.name, lookup.requester.credential, self.epochs.now()
         )
         if off is not None:
             _log.warn(
@@ -216,7 +216,7 @@ class ReceivedResponses:
         grant, entry = record_updates.from_200(
             known, stored, self.metadata.of(exchange), shareable=shareable
         )
-        self.store.store_response(lookup.key, lookup.credential, stored, grant, entry)
+        self.store.store_response(lookup.key, lookup.requester.credential, stored, grant, entry)
         self.links.note_new(lookup, known, stored, grant)
         granted = known.grant is not None
         return Response(
@@ -236,7 +236,7 @@ class ReceivedResponses:
         """
         lookup = exchange.lookup
         if exchange.known.grant is not None and refused_scope(exchange.response.status) is None:
-            self.store.deny(lookup.key, lookup.credential, exchange.sent_at)
+            self.store.deny(lookup.key, lookup.requester.credential, exchange.sent_at)
 
     def note_refusal(self, lookup: Lookup, status: int, sent_at: float) -> None:
         """Store a refusal, so that it outweighs every grant from before.
@@ -247,7 +247,7 @@ class ReceivedResponses:
         if refused == "credential" and lookup.request.authorization is not None:
             self.epochs.revoke(lookup.request.fields, lookup.requester, sent_at)
         elif refused is not None:
-            self.store.deny(lookup.key, lookup.credential, sent_at)
+            self.store.deny(lookup.key, lookup.requester.credential, sent_at)
 
 
 def _represented(

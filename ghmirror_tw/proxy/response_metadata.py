@@ -25,13 +25,13 @@ class GrantMetadata:
     def of(self, exchange: Exchange) -> ResponseMetadata:
         """Return the metadata of the grant that an exchange brings."""
         lookup, fields, now = exchange.lookup, exchange.response.fields, self.epochs.now()
-        authorization = lookup.request.authorization
+        sent = lookup.request.fields
         return ResponseMetadata(
             fields,
             exchange.sent_at,
             now,
-            self.login(lookup.credential),
-            grant_lifetime.grant_expires_at(authorization, fields, now, self.options.stale_limit),
-            lookup.request.fields.memoised(canonical_request_fields),
+            self.login(lookup.requester.credential),
+            grant_lifetime.grant_expires_at(sent, fields, now, self.options.stale_limit),
+            sent.memoised(canonical_request_fields),
             self.epochs.of_grant(lookup, exchange.known),
         )

@@ -148,9 +148,9 @@ class Revalidation:
         `[]` of a later page shows nothing of its `Link`: it is not stored.
         """
         if validator.kind is not ValidatorKind.EMPTY:
-            self.store.freshen(lookup.key, lookup.credential, grant, entry)
+            self.store.freshen(lookup.key, lookup.requester.credential, grant, entry)
         elif page_number(lookup.request.target) == 1:
-            self.store.store_response(lookup.key, lookup.credential, stored, grant, entry)
+            self.store.store_response(lookup.key, lookup.requester.credential, stored, grant, entry)
 
     async def _holds(
         self,

@@ -103,7 +103,7 @@ class StorableRequests:
         if self.barrier.is_shut:
             lookup, known = await self._until_restored(lookup, known)
         if known.limits:
-            self.stored.sender.limits.merge(lookup.token, known.limits, self.stored.now())
+            self.stored.sender.limits.merge(lookup.requester.token, known.limits, self.stored.now())
         with FirstRequest(self.stored, lookup, self.options.collapse_wait, self.owner) as first:
             response = await self._take_steps(lookup, known, first)
         if lookup.key.target == _USER:
@@ -145,9 +145,9 @@ class StorableRequests:
     def _next_step(self, lookup: Lookup, known: Known, tried: set[type[Step]]) -> Step:
         now = self.stored.now()
         return decision.next_step(
-            lookup.facts(accepted=self.stored.credentials.is_accepted(lookup.token)),
+            lookup.facts(accepted=self.stored.credentials.is_accepted(lookup.requester.token)),
             known,
-            self.stored.sender.state(lookup.token, lookup.scopes, lookup.key, now),
+            self.stored.sender.state(lookup.requester.token, lookup.key, now),
             now,
             fresh_for_s=self.options.fresh_for,
             tried=tried,
@@ -174,7 +174,9 @@ class StorableRequests:
         # A response from the store alone does not show the login of today.
         if response.outcome in {Outcome.STALE, Outcome.FRESH}:
             return
-        if response.outcome is Outcome.REVALIDATED and users.login(lookup.credential, now):
+        if response.outcome is Outcome.REVALIDATED and users.login(
+            lookup.requester.credential, now
+        ):
             return
         content = await plain_content(response, self.threads, self.options.max_stored_size)
         login = parse_login(content)

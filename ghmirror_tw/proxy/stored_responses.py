@@ -52,8 +52,9 @@ class StoredResponses:
             known = await look_up(
                 lookup.key, credential, lookup.store_deadline, current=current, token=token
             )
-        self.epochs.read(lookup.requester, known)
-        if not self.credentials.is_accepted(token) and lookup_shows_acceptance(known):
+        accepted = self.credentials.is_accepted(token)
+        self.epochs.read(lookup.requester, known, accepted=accepted)
+        if not accepted and lookup_shows_acceptance(known):
             authorization = lookup.request.authorization
             # What GitHub does not validate is granted what requests without a credential are.
             if authorization is not None and is_validated(authorization):
@@ -132,7 +133,7 @@ class StoredResponses:
         # A deadline of its own: this look-up decides between a response and an error.
         store_deadline = self.store.store_deadline()
         known = await self.store.look_up(
-            lookup.key, lookup.credential, store_deadline, current=True
+            lookup.key, lookup.requester.credential, store_deadline, current=True
         )
         known = without_other_variant(
             lookup.request.fields.memoised(canonical_request_fields), known
@@ -144,8 +145,8 @@ class StoredResponses:
         stored = found.get(grant.digest)
         if stored is None or not staleness.may_serve_stale(stored):
             return None
-        bucket = resource_of_path(b"GET", lookup.request.path)
-        quota = self.sender.accounting.quotas.last(lookup.token, bucket)
+        bucket = resource_of_path(lookup.request.path, b"GET")
+        quota = self.sender.accounting.quotas.last(lookup.requester.token, bucket)
         return Response(
             200,
             staleness.stale_response_fields(stored, grant, quota),

@@ -32,10 +32,10 @@ class ValidatorChoice:
     async def choose(self, lookup: Lookup, known: Known) -> ConditionalRequest:
         """Return the first conditional request that is sent for a look-up."""
         now, request, grant = self.stored.now(), lookup.request, known.grant
-        accepted = self.stored.credentials.is_accepted(lookup.token)
+        accepted = self.stored.credentials.is_accepted(lookup.requester.token)
         facts = lookup.facts(accepted=accepted)
         entries = shared_candidates(
-            facts, known, self.sharing, lambda: self.login(lookup.credential), now
+            facts, known, self.sharing, lambda: self.login(lookup.requester.credential), now
         )
         digests = (() if grant is None else (grant.digest,)) + tuple([e.digest for e in entries])
         stored = await self._fetch(lookup, known, digests) if digests else {}

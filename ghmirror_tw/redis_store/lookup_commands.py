@@ -51,7 +51,7 @@ class LookupCommands:
         recency, unstorable = names.recency(key), key_of(names.unstorable(key))
         keys = key_of(grant), key_of(refusal), key_of(recency)
         epoch = key_of(names.epoch(credential, history))
-        scopes = EVERYTHING, resource_of_path(b"GET", key.path)
+        scopes = EVERYTHING, resource_of_path(key.path, b"GET")
         limits = [key_of(names.limit(token, scope)) for scope in scopes]
         slot, credential_slot = names.slot_of_key(key), names.slot_of_credential(credential)
         of_key = slot, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))

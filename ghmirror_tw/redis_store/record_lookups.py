@@ -85,7 +85,7 @@ class RecordLookups(RedisLimits):
         limits: tuple[Limit, ...] = ()
         if any(isinstance(part, list) and any(part) for part in parts):
             sealed, *limit_blobs = _flat(parts)
-            scopes = EVERYTHING, resource_of_path(b"GET", key.path)
+            scopes = EVERYTHING, resource_of_path(key.path, b"GET")
             limits = self.limits_in(lookup.token, scopes, limit_blobs)
             if self.history is not None and sealed:
                 epoch = self.codec.open(EPOCH, names.epoch(credential, self.history), sealed)

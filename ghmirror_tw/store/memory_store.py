@@ -116,7 +116,7 @@ class MemoryStore:
         refused_at = self._refused_at(key, credential)
         limits: tuple[Limit, ...] = ()
         if self._limits:
-            bucket = resource_of_path(b"GET", key.path)
+            bucket = resource_of_path(key.path, b"GET")
             limits = self.limits_known(token or credential, (EVERYTHING, bucket))
         return Known(
             grant=None if grant is None else grant_of(grant),

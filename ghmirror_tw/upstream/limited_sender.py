@@ -21,7 +21,7 @@ from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.github.media_types import is_as_accepted
 from ghmirror_tw.github.path_labels import path_pattern
-from ghmirror_tw.github.rate_limit_resources import is_quota_request
+from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of
 from ghmirror_tw.github.reported_limits import LimitKind
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.request import Request
@@ -101,7 +101,7 @@ class Sender:
         rate limit is in force, and nothing is sent. Raises `UpstreamError` without a usable
         response, and a `MirrorError` where no slot is free in time.
         """
-        token, scopes = outgoing.token, outgoing.scopes
+        token, scopes = outgoing.requester.token, outgoing.scopes
         # A rate limited request does not wait for a slot. A limit that begins while a request
         # waits applies to it as well.
         if self.limits.any_known:
@@ -109,7 +109,7 @@ class Sender:
             if limit is not None:
                 raise RateLimitedError(limit)
         if spends(outgoing.request):
-            self.limiter.quota_reserve.check(token, outgoing.bucket)
+            self.limiter.quota_reserve.check(token, outgoing.resource)
         permit = outgoing.slot.take() or await self.acquire(outgoing)
         try:
             probe = self._probes.admit_at_once(token, scopes) or await self._probes.admit(
@@ -129,15 +129,15 @@ class Sender:
         All tokens that GitHub has not accepted share two queues.
         """
         request, unverified = outgoing.request, ""
-        if not self.credentials.is_accepted(outgoing.token):
+        if not self.credentials.is_accepted(outgoing.requester.token):
             unverified = CHECKS if is_quota_request(request) else UNVERIFIED
         points = READ_POINTS
         if not outgoing.is_read:
             points = points_of(request, mutates=outgoing.writes)
         try:
             entering = self.limiter.acquire(
-                outgoing.token,
-                outgoing.bucket,
+                outgoing.requester.token,
+                outgoing.resource,
                 points,
                 timeout_s=outgoing.deadline - self.now(),
                 unverified=unverified,
@@ -153,14 +153,14 @@ class Sender:
     async def _send(
         self, outgoing: OutgoingRequest, permit: Permit, probe: LimitProbe
     ) -> UpstreamResponse:
-        token, answered = outgoing.token, False
+        token, answered = outgoing.requester.token, False
         self.accounting.sent(token)
         try:
             outgoing.sending()
             response = await self._exchange(outgoing, permit, probe.check.strikes)
             answered = True
             self._note_acceptance(outgoing, permit, response)
-            response = self.accounting.received(outgoing.request, outgoing.requester, response)
+            response = self.accounting.received(outgoing, response)
             self._note_limit(outgoing, probe, response)
             return response
         finally:
@@ -211,7 +211,7 @@ class Sender:
         if response.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
             self._note_timeout(outgoing, began)
         elif self.backoffs.any_known:
-            self.backoffs.responded(self.credentials.key(request).name, outgoing.token)
+            self.backoffs.responded(self.credentials.key(request).name, outgoing.requester.token)
         if is_quota_request(request):
             return  # it does not show whether GitHub responds to other requests
         if response.status >= 500:  # noqa: PLR2004
@@ -227,7 +227,7 @@ class Sender:
         A request that was *cut_short* had too little time, and does not count for its key.
         """
         self.metrics.unknown()
-        token = outgoing.token
+        token = outgoing.requester.token
         if outgoing.is_read and not cut_short and self.credentials.is_accepted(token):
             key = self.credentials.key(outgoing.request).name
             self.backoffs.timed_out(key, token, began, self.now())
@@ -237,7 +237,7 @@ class Sender:
 
         Failures of all credentials that may be made up count as those of one.
         """
-        request, token = outgoing.request, outgoing.token
+        request, token = outgoing.request, outgoing.requester.token
         credential = token if self.credentials.is_accepted(token) else UNVERIFIED
         method = "GET" if outgoing.is_read else request.method.decode("latin-1")
         operation = f"{method} {path_pattern(request.path)}"
@@ -247,7 +247,7 @@ class Sender:
         self, outgoing: OutgoingRequest, permit: Permit, response: UpstreamResponse
     ) -> None:
         """Note that GitHub has accepted a token, if this response is the first to show it."""
-        request, token = outgoing.request, outgoing.token
+        request, token = outgoing.request, outgoing.requester.token
         if (
             response_shows_acceptance(response.status, request.authorization)
             and not _is_foreign(request, response)
@@ -260,7 +260,7 @@ class Sender:
         self, outgoing: OutgoingRequest, probe: LimitProbe, response: UpstreamResponse
     ) -> None:
         """Note the rate limit that a response reports, or that the probe has met none."""
-        limit, token = response.limit, outgoing.token
+        limit, token = response.limit, outgoing.requester.token
         if response.status >= 500:  # noqa: PLR2004
             return
         if limit is None:
@@ -280,11 +280,12 @@ class Sender:
             seconds=round(limit.until - self.now()),
         )
 
-    def state(
-        self, token: str, scopes: tuple[str, ...], key: CacheKey, now: float
-    ) -> UpstreamState:
-        """Return the state of GitHub for a request of a token, in these scopes, for a key."""
-        limit = self.limits.applying(token, scopes, now) if self.limits.any_known else None
+    def state(self, token: str, key: CacheKey, now: float) -> UpstreamState:
+        """Return the state of GitHub for a request of a token for a key."""
+        limit = None
+        if self.limits.any_known:
+            scopes = scopes_of(key.path, b"GET", creates=False)
+            limit = self.limits.applying(token, scopes, now)
         backoff = self.backoffs.of(key.name, token) if self.backoffs.any_known else None
         offline = self.github_breaker.is_open
         if limit is None and backoff is None and not offline:

@@ -9,13 +9,12 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from ghmirror_tw.github.charged_304s import ChargeDetector
-from ghmirror_tw.github.rate_limit_resources import is_quota_request, resource_of, resource_of_path
-from ghmirror_tw.http.request import Request
+from ghmirror_tw.github.rate_limit_resources import is_quota_request, named_resource
 from ghmirror_tw.runtime.numbers import whole_number
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.quotas import Quotas
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
-from ghmirror_tw.upstream.request_to_send import Requester
+from ghmirror_tw.upstream.request_to_send import OutgoingRequest
 from ghmirror_tw.upstream.upstream_interface import UpstreamResponse
 
 _log: Final = Logger(namespace="ghmirror.mirror")
@@ -58,21 +57,18 @@ class QuotaAccounting:
         """Note that a request has ended, with a response or without."""
         self._charges.ended(token, answered=answered)
 
-    def received(
-        self, request: Request, requester: Requester, response: UpstreamResponse
-    ) -> UpstreamResponse:
+    def received(self, outgoing: OutgoingRequest, response: UpstreamResponse) -> UpstreamResponse:
         """Note the quota that a response reports; return it, marked if it is a charged 304."""
-        token = requester.token
+        request, (credential, token) = outgoing.request, outgoing.requester
         known = self.credentials.is_accepted(token)
         if known:
-            bucket = resource_of_path(request.method, request.path)
-            self.quotas.note(token, bucket, response.fields)
+            self.quotas.note(token, outgoing.resource, response.fields)
         remaining = whole_number(response.fields.get(b"x-ratelimit-remaining"))
         reset = whole_number(response.fields.get(b"x-ratelimit-reset"))
         if remaining is None or reset is None:
             return response
-        login = self.login(requester.credential)
-        resource = resource_of(request, response.fields)
+        login = self.login(credential)
+        resource = named_resource(response.fields) or outgoing.resource
         self.metrics.quota(login, resource, remaining, reset)
         alone = not self.limiter.is_shared(token)
         if known:

@@ -60,32 +60,26 @@ class OutgoingRequest:
     sending: Callable[[], object] = bool
     slot: PermitHolder = field(factory=PermitHolder)
     within_s: float = inf
+    #: The resource of GitHub's quota that it is charged to.
+    resource: str = field(init=False)
+    #: The scopes of the rate limits that apply to it.
+    scopes: tuple[str, ...] = field(init=False)
 
-    @property
-    def token(self) -> str:
-        """The name of its token."""
-        return self.requester.token
-
-    @property
-    def bucket(self) -> str:
-        """The bucket of GitHub's quota that it is charged to."""
-        return resource_of_path(self.request.method, self.request.path)
+    def __attrs_post_init__(self) -> None:
+        request = self.request
+        object.__setattr__(self, "resource", resource_of_path(request.path, request.method))
+        object.__setattr__(self, "scopes", limit_scopes(request, writes=self.writes))
 
     @property
     def is_read(self) -> bool:
         """Whether its method is GET or HEAD."""
         return self.request.method in _SAFE
 
-    @property
-    def scopes(self) -> tuple[str, ...]:
-        """The scopes of the rate limits that apply to it."""
-        return limit_scopes(self.request, writes=self.writes)
-
 
 def limit_scopes(request: Request, *, writes: bool) -> tuple[str, ...]:
     """Return the scopes of the rate limits that apply to a request."""
     method, path = request.method, request.path
     if method in _SAFE:
-        return scopes_of(method, path, creates=False)
+        return scopes_of(path, method, creates=False)
     creates = creates_content(method, graphql=is_graphql(request), mutates=writes)
-    return scopes_of(method, path, creates=creates)
+    return scopes_of(path, method, creates=creates)

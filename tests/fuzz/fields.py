@@ -114,14 +114,14 @@ def _facts_of(target: bytes) -> None:
     hidden = path_credentials.without_credentials(path)
     assert path_credentials.without_credentials(hidden) == hidden
     request = Request(b"GET", target, Fields())
-    scopes = rate_limit_resources.scopes_of(b"GET", path, creates=False)
+    scopes = rate_limit_resources.scopes_of(path, b"GET", creates=False)
     assert rate_limit_resources.resource_of(
         request, Fields()
     ) in scopes or rate_limit_resources.is_quota_request(request)
     for method in (b"GET", b"POST"):
         assert rate_limit_resources.resource_of_path(
-            method, path
-        ) == rate_limit_resources.resource_of_path(method, path + b"/")
+            path, method
+        ) == rate_limit_resources.resource_of_path(path + b"/", method)
         rate_limit_resources.creates_content(
             method, graphql=graphql.is_graphql(request), mutates=False
         )
@@ -228,7 +228,7 @@ def request_fields(raw: bytes) -> None:
         assert token_in(value) in value or value.lower().startswith(b"basic ")
         assert credential_acceptance.response_shows_acceptance(200, value) is is_validated(value)
         assert epochs.epoch_shows_acceptance(value) is (len(value) <= 8)
-        assert grant_lifetime.grant_expires_at(value, fields, _NOW, 60.0) >= _NOW
+        assert grant_lifetime.grant_expires_at(fields, fields, _NOW, 60.0) >= _NOW
     assert all(isinstance(each, bytes) for each in varying.fields_beyond_key(fields))
     varying.variant_id(fields, Fields(((b"vary", b"User-Agent"),)))
     loop_detection.has_passed(fields.get_all(b"via"), b"ghmirror")
@@ -281,7 +281,8 @@ def response_fields(raw: bytes) -> None:
     sent = Fields(((b"user-agent", b"a"),))
     varied = varying.variant_id(sent, fields)
     assert (varied is None) is (b"user-agent" not in fields.listed(b"vary"))
-    assert grant_lifetime.grant_expires_at(b"token a", fields, _NOW, 60.0) >= _NOW + 60.0
+    authorized = Fields(((b"authorization", b"token a"),))
+    assert grant_lifetime.grant_expires_at(authorized, fields, _NOW, 60.0) >= _NOW + 60.0
     _check_quota(fields)
 
 

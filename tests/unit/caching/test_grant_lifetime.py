@@ -17,7 +17,8 @@ def until(
     authorization: bytes | None, told: bytes | None = None, limit_s: float = 7 * DAY
 ) -> float:
     fields = Fields() if told is None else Fields(((TOLD, told),))
-    return grant_expires_at(authorization, fields, 1000.0, limit_s)
+    sent = Fields() if authorization is None else Fields(((b"authorization", authorization),))
+    return grant_expires_at(sent, fields, 1000.0, limit_s)
 
 
 def test_a_grant_is_stored_as_long_as_stale_responses_need_it() -> None:

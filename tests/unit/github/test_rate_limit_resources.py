@@ -43,14 +43,14 @@ from ghmirror_tw.http.request import Request
 )
 def test_the_resource_of_each_path(method: bytes, path: bytes, bucket: str) -> None:
     """Each of GitHub's resources is known by its paths; the rest is core."""
-    assert resource_of_path(method, path) == bucket
+    assert resource_of_path(path, method) == bucket
 
 
 def test_scopes() -> None:
     """What may stop a request: everything, its resource, and what creates content."""
-    assert scopes_of(b"GET", b"/search/issues", creates=False) == ("", "search")
-    assert scopes_of(b"POST", b"/repos/o/r/issues", creates=True) == ("", "core", CONTENT_CREATION)
-    assert scopes_of(b"GET", b"/rate_limit/", creates=False) == ("",)
+    assert scopes_of(b"/search/issues", b"GET", creates=False) == ("", "search")
+    assert scopes_of(b"/repos/o/r/issues", b"POST", creates=True) == ("", "core", CONTENT_CREATION)
+    assert scopes_of(b"/rate_limit/", b"GET", creates=False) == ("",)
     upload = Fields(((b"x-ratelimit-resource", b"code_scanning_upload"),))
     assert resource_of(Request(b"POST", b"/x", Fields()), upload) == "core"
 

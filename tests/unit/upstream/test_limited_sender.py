@@ -120,7 +120,7 @@ class Sending(SynchronousTestCase):
     def state(self, target: bytes = b"/thing") -> UpstreamState:
         outgoing = self.outgoing(target)
         key = self.credentials.key(outgoing.request)
-        return self.sender.state(outgoing.token, outgoing.scopes, key, self.clock.seconds())
+        return self.sender.state(outgoing.requester.token, key, self.clock.seconds())
 
     # The slot.
 
@@ -179,7 +179,7 @@ class Sending(SynchronousTestCase):
 
     def test_a_good_response_shows_that_the_credential_is_accepted(self) -> None:
         """A maintenance page of a load balancer does not."""
-        token = self.outgoing().token
+        token = self.outgoing().requester.token
         self.send()
         self.respond(401)
         self.send()
@@ -220,7 +220,7 @@ class Sending(SynchronousTestCase):
 
     def test_a_timeout_begins_the_backoff_of_its_key(self) -> None:
         """That of an accepted credential; a response ends it."""
-        self.credentials.accept(self.outgoing().token)
+        self.credentials.accept(self.outgoing().requester.token)
         self.fail_by_timeout()
         assert self.state().backoff is not None
         assert self.state(b"/other") is AVAILABLE
@@ -234,7 +234,7 @@ class Sending(SynchronousTestCase):
 
     def test_a_charged_304_is_marked(self) -> None:
         """The quota is one less than before, and no other request was under way."""
-        self.credentials.accept(self.outgoing().token)
+        self.credentials.accept(self.outgoing().requester.token)
         for remaining, charged in ((b"4999", False), (b"4998", True), (b"4998", False)):
             sending = self.send()
             self.respond(304, (b"x-ratelimit-remaining", remaining), *QUOTA)
