@@ -1,6 +1,6 @@
 """Evidence that GitHub has accepted a credential.
 
-A client can invent credentials. The rate limiter gives fewer slots to a credential without such
+A client can invent credentials. The rate limiter gives fewer permits to a credential without such
 evidence.
 """
 

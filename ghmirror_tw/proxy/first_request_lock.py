@@ -26,7 +26,7 @@ _MOST_ATTEMPTS: Final = 2
 
 @define(eq=False)
 class FirstRequest:
-    """The lock of one request, and its slot; the end of a `with` block releases both.
+    """The lock of one request, and its permit; the end of a `with` block releases both.
 
     *owner* returns a new name for each lock.
     """
@@ -42,16 +42,16 @@ class FirstRequest:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Release slot and lock, where they are held."""
-        self.lookup.slot.release()
+        """Release permit and lock, where they are held."""
+        self.lookup.permit_holder.release()
         if self._held is not None:
             self.stored.store.release(*self._held)
 
     async def acquire(self, known: Known) -> Known:
         """Acquire the lock, or wait for its holder; return the records as they are then.
 
-        The slot is acquired before the lock, so that other requests wait for GitHub, and not for
-        other requests of this credential. While another request has the lock, the slot is released.
+        The permit is acquired before the lock, so that other requests wait for GitHub, and not for
+        other requests of this credential. While another one has the lock, the permit is released.
         """
         lookup, owner, now = self.lookup, self.owner(), self.stored.now
         until = now() + self.wait_s
@@ -60,13 +60,13 @@ class FirstRequest:
             attempts[lock] += 1
             if attempts[lock] > _MOST_ATTEMPTS or self._is_limited():
                 break
-            await self._acquire_slot()
+            await self._acquire_permit()
             outcome = await self.stored.store.try_acquire(lock, owner, lookup.store_deadline)
             if outcome is LockOutcome.ACQUIRED:
                 self._held = lock, owner
                 return known
             if outcome is LockOutcome.HELD:
-                lookup.slot.release()
+                lookup.permit_holder.release()
                 await self.stored.store.released(lock, max(until - now(), 0.0))
             known = await self.stored.look_up(lookup, current=True)
         return known
@@ -86,8 +86,8 @@ class FirstRequest:
         limits, lookup = self.stored.sender.limits, self.lookup
         return limits.applying(lookup.requester.token, lookup.scopes, self.stored.now()) is not None
 
-    async def _acquire_slot(self) -> None:
+    async def _acquire_permit(self) -> None:
         lookup = self.lookup
-        if lookup.slot.permit is None:
+        if lookup.permit_holder.permit is None:
             outgoing = OutgoingRequest(lookup.request, lookup.requester, lookup.deadline)
-            lookup.slot.permit = await self.stored.sender.acquire(outgoing)
+            lookup.permit_holder.permit = await self.stored.sender.acquire(outgoing)

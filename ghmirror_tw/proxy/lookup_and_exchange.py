@@ -44,8 +44,8 @@ class Lookup:
     received_at: float = 0.0
     #: When its flight began and was sent to GitHub, for requests that may join it.
     departure: Departure = field(eq=False, factory=Departure)
-    #: The slot that it has acquired in advance, if any.
-    slot: PermitHolder = field(eq=False, factory=PermitHolder)
+    #: Holds the permit that it has acquired in advance, if any.
+    permit_holder: PermitHolder = field(eq=False, factory=PermitHolder)
     #: Requests with the same identity can have the same response.
     identity: Hashable = field(init=False, repr=False)
     #: Whether its method is HEAD.

@@ -72,7 +72,7 @@ class Passthrough:
         writes = await _mutates(request, upload, self.budgets)
         if upload is not None:
             if not self.credentials.is_accepted(requester.token):
-                # All credentials of its kind share a few slots: a client that stalls holds none.
+                # All credentials of its kind share a few permits: a client that stalls holds none.
                 await upload.whole(_SMALL_CONTENT)
             # The timeout for GitHub does not include the time that the client takes to send.
             deadline = max(deadline, self.now() + self.options.timeout)

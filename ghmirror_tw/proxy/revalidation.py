@@ -94,7 +94,7 @@ class Revalidation:
             lookup.requester,
             lookup.deadline,
             sending=lambda: lookup.departure.note(epochs.now()),
-            slot=lookup.slot,
+            permit_holder=lookup.permit_holder,
         )
         try:
             response = await self.sender.send(outgoing)

@@ -79,13 +79,13 @@ class Cluster:
         return self.shards.settled()
 
     def send(
-        self, slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
+        self, hash_tag: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
     ) -> Deferred[list[Reply]]:
-        """Send *commands* together; *slot* is the hash tag of their keys."""
+        """Send *commands* together; *hash_tag* is that of their keys."""
         pipeline = _ClusterPipeline(
             self.shards,
             self.reactor,
-            slot_of_tag(slot),
+            slot_of_tag(hash_tag),
             commands,
             purpose,
             self.reactor.seconds() + timeout_s,

@@ -99,7 +99,7 @@ class Sentinels:
 
     def send(
         self,
-        slot: bytes,  # noqa: ARG002
+        hash_tag: bytes,  # noqa: ARG002
         commands: Sequence[Command],
         purpose: Purpose,
         timeout_s: float,

@@ -74,11 +74,11 @@ class IServers(Interface):
         """Fire when it is known for the first time whether the servers are available."""
 
     def send(
-        slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
+        hash_tag: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
     ) -> Deferred[list[Reply]]:
         """Send *commands* together; fire with a reply to each within *timeout_s* seconds.
 
-        *slot*: the hash tag of all their keys, without braces, by which a cluster finds the shard.
+        *hash_tag*: that of all their keys, without braces, by which a cluster finds the shard.
         Error replies that concern one key (WRONGTYPE) are replies. Errors that concern the server
         (LOADING, READONLY, OOM, NOAUTH, CLUSTERDOWN), timeouts and lost connections fail all of it
         with `RedisUnavailableError`, at once if the server is known to be unavailable. Commands are

@@ -57,7 +57,7 @@ class SingleServer:
 
     def send(
         self,
-        slot: bytes,  # noqa: ARG002
+        hash_tag: bytes,  # noqa: ARG002
         commands: Sequence[Command],
         purpose: Purpose,
         timeout_s: float,
@@ -119,7 +119,7 @@ class PrimaryAndReader:
 
     def send(
         self,
-        slot: bytes,  # noqa: ARG002
+        hash_tag: bytes,  # noqa: ARG002
         commands: Sequence[Command],
         purpose: Purpose,
         timeout_s: float,

@@ -19,12 +19,12 @@ from ghmirror_tw.store import record_names as names
 class LookupCommands:
     """Names, keys and commands, built once: each request uses them twice, and so does the next.
 
-    *slot* is the hash tag of the key's records. *keys* are those of grant, refusal and recency
-    list. *commands* are pairs of a slot and a command: the records of the key; the epoch of the
+    *hash_tag* is that of the key's records. *keys* are those of grant, refusal and recency list.
+    *commands* are pairs of a hash tag and a command: the records of the key; the epoch of the
     credential and the limits of the token; and those limits, if they may be on another server.
     """
 
-    slot: bytes
+    hash_tag: bytes
     grant: bytes
     refusal: bytes
     recency: bytes
@@ -53,15 +53,18 @@ class LookupCommands:
         epoch = key_of(names.epoch(credential, history))
         scopes = EVERYTHING, resource_of_path(key.path, b"GET")
         limits = [key_of(names.limit(token, scope)) for scope in scopes]
-        slot, credential_slot = names.slot_of_key(key), names.slot_of_credential(credential)
-        of_key = slot, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))
+        hash_tag, credential_tag = (
+            names.hash_tag_of_key(key),
+            names.hash_tag_of_credential(credential),
+        )
+        of_key = hash_tag, scripts.LOOK_UP.call((*keys[:2], unstorable, keys[2]))
         commands: tuple[tuple[bytes, Command], ...]
         if sharded and token != credential:
             commands = (
                 of_key,
-                (credential_slot, Command((b"MGET", epoch))),
-                (names.slot_of_credential(token), Command((b"MGET", *limits))),
+                (credential_tag, Command((b"MGET", epoch))),
+                (names.hash_tag_of_credential(token), Command((b"MGET", *limits))),
             )
         else:
-            commands = of_key, (credential_slot, Command((b"MGET", epoch, *limits)))
-        return cls(slot, grant, refusal, recency, keys, unstorable, token, commands)
+            commands = of_key, (credential_tag, Command((b"MGET", epoch, *limits)))
+        return cls(hash_tag, grant, refusal, recency, keys, unstorable, token, commands)

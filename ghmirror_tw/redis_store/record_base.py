@@ -88,15 +88,15 @@ class RecordAccess:
         return commands
 
     def send(
-        self, slot: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
+        self, hash_tag: bytes, commands: Sequence[Command], purpose: Purpose, timeout_s: float
     ) -> Deferred[list[Reply]]:
         """Send *commands* to the servers (see `IServers`)."""
         servers: IServers = self.servers
-        return servers.send(slot, commands, purpose, timeout_s)
+        return servers.send(hash_tag, commands, purpose, timeout_s)
 
-    async def write(self, slot: bytes, command: Command, timeout_s: float) -> Reply:
+    async def write(self, hash_tag: bytes, command: Command, timeout_s: float) -> Reply:
         """Send one command that writes; an error reply raises `RedisUnavailableError`, too."""
-        (reply,) = await self.send(slot, (command,), Purpose.WRITE, timeout_s)
+        (reply,) = await self.send(hash_tag, (command,), Purpose.WRITE, timeout_s)
         if isinstance(reply, Exception):
             raise RedisUnavailableError("refused", str(reply))
         return reply

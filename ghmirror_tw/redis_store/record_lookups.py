@@ -53,17 +53,17 @@ class RecordLookups(RedisLimits):
         if self.servers.sharded or not self.servers.reads_primary:
             parts = [
                 self.send(
-                    slot,
+                    hash_tag,
                     (command,),
-                    purpose if slot == lookup.slot else Purpose.CURRENT,
+                    purpose if hash_tag == lookup.hash_tag else Purpose.CURRENT,
                     timeout_s,
                 )
-                for slot, command in lookup.commands
+                for hash_tag, command in lookup.commands
             ]
             replies = Deferred.fromCoroutine(gather(parts)).addCallback(_first_of_each)
         else:
             commands = [command for _, command in lookup.commands]
-            replies = self.send(lookup.slot, commands, purpose, timeout_s)
+            replies = self.send(lookup.hash_tag, commands, purpose, timeout_s)
 
         def failed(failure: Failure) -> Failure:
             lookup.known = None
@@ -121,9 +121,9 @@ class RecordLookups(RedisLimits):
         """Return those of the representations that are stored and intact."""
         wanted = [names.representation(key, digest) for digest in digests]
         command = Command((b"MGET", *self.keys(*wanted)), large=True)
-        slot = names.slot_of_key(key)
+        hash_tag = names.hash_tag_of_key(key)
         purpose = Purpose.CURRENT if current else Purpose.READ
-        (blobs,) = await self.send(slot, (command,), purpose, timeout_s)
+        (blobs,) = await self.send(hash_tag, (command,), purpose, timeout_s)
         if not isinstance(blobs, list):
             return {}
         found = {}

@@ -59,7 +59,7 @@ class RecordWrites(RecordAccess):
             seal = self.codec.seal
             content = await self.threads.run(size, seal, REPRESENTATION, name, representation)
         command = self.confirmation(key, credential, grant, entry, content)
-        return bool(await self.write(names.slot_of_key(key), command, timeout_s))
+        return bool(await self.write(names.hash_tag_of_key(key), command, timeout_s))
 
     def confirmation(
         self, key: CacheKey, credential: str, grant: Grant, entry: Entry, content: bytes = b""
@@ -93,7 +93,7 @@ class RecordWrites(RecordAccess):
         self, key: CacheKey, confirmations: Sequence[Command], timeout_s: float
     ) -> Deferred[list[Reply]]:
         """Send several confirmations together; all are of *key* where servers are sharded."""
-        return self.send(names.slot_of_key(key), confirmations, Purpose.WRITE, timeout_s)
+        return self.send(names.hash_tag_of_key(key), confirmations, Purpose.WRITE, timeout_s)
 
     async def deny(
         self, key: CacheKey, credential: str, requested_at: float, timeout_s: float
@@ -104,7 +104,7 @@ class RecordWrites(RecordAccess):
         self.commands_for(key, credential).known = None
         life = self.life(self.refusal_life_s)
         command = scripts.DENY.call(keys, self.codec.seal(REFUSAL, name, requested_at), life)
-        await self._write_or_delete(names.slot_of_key(key), command, keys[1], timeout_s)
+        await self._write_or_delete(names.hash_tag_of_key(key), command, keys[1], timeout_s)
 
     async def put_epoch(
         self, credential: str, epoch: bytes, timeout_s: float, over: EpochWrite
@@ -121,15 +121,15 @@ class RecordWrites(RecordAccess):
         life = self.life(_UNACCEPTED_S if begins else self.refusal_life_s)
         sealed = self.codec.seal(EPOCH, name, epoch)
         command = scripts.PUT_EPOCH.call(keys, sealed, life, over.value)
-        slot = names.slot_of_credential(credential)
+        hash_tag = names.hash_tag_of_credential(credential)
         if over is EpochWrite.IF_ABSENT:
-            reply = await self.write(slot, command, timeout_s)
+            reply = await self.write(hash_tag, command, timeout_s)
         else:
-            reply = await self._write_or_delete(slot, command, keys[0], timeout_s)
+            reply = await self._write_or_delete(hash_tag, command, keys[0], timeout_s)
         return self.codec.open(EPOCH, name, reply)
 
     async def _write_or_delete(
-        self, slot: bytes, command: Command, key: bytes, timeout_s: float
+        self, hash_tag: bytes, command: Command, key: bytes, timeout_s: float
     ) -> Reply:
         """Write a record that ends a permission. If that fails, delete the grant or epoch at *key*.
 
@@ -137,18 +137,18 @@ class RecordWrites(RecordAccess):
         in either case, so that the write is queued.
         """
         try:
-            return await self.write(slot, command, timeout_s)
+            return await self.write(hash_tag, command, timeout_s)
         except RedisUnavailableError:
             if self.servers.reading:
                 with suppress(RedisUnavailableError):
-                    await self.send(slot, (Command((b"DEL", key)),), Purpose.REMOVE, timeout_s)
+                    await self.send(hash_tag, (Command((b"DEL", key)),), Purpose.REMOVE, timeout_s)
             raise
 
     async def mark_unstorable(self, key: CacheKey, timeout_s: float) -> None:
         """Note that responses to *key* cannot be stored, and release any lock of it."""
-        slot = names.slot_of_key(key)
+        hash_tag = names.hash_tag_of_key(key)
         note = self.key(names.unstorable(key))
         life = b"%d" % round(UNSTORABLE_S * 1000)
         release = Command((b"DEL", self.key(names.claim(LockName(key)))))
         commands = Command((b"SET", note, b"1", b"PX", life)), release
-        await self.send(slot, commands, Purpose.WRITE, timeout_s)
+        await self.send(hash_tag, commands, Purpose.WRITE, timeout_s)

@@ -126,7 +126,7 @@ class RedisArchive:
             return await self._read(node, *(Command(command(name), large=True) for name in names))
         reads = [
             servers.send(
-                _slot_of(name), (Command(command(name), large=True),), Purpose.READ, _TIMEOUT_S
+                _hash_tag_of(name), (Command(command(name), large=True),), Purpose.READ, _TIMEOUT_S
             )
             for name in names
         ]
@@ -155,7 +155,7 @@ class RedisArchive:
             )
             return replies
         writes = [
-            servers.send(_slot_of(name), (command,), Purpose.WRITE, _TIMEOUT_S)
+            servers.send(_hash_tag_of(name), (command,), Purpose.WRITE, _TIMEOUT_S)
             for name, command in commands
         ]
         return [each[0] for each in await gatherResults(writes, consumeErrors=True)]
@@ -227,11 +227,11 @@ class RedisArchive:
         await self._lease(scripts.RELEASE, what, owner.encode())
 
     async def _lease(self, script: scripts.Script, what: str, *arguments: bytes) -> Reply:
-        slot = what.encode("ascii")
-        key = self._of_fleet(b"{%s}:lease" % slot)
+        hash_tag = what.encode("ascii")
+        key = self._of_fleet(b"{%s}:lease" % hash_tag)
         command = script.call(self.records.keys(key), *arguments)
         servers = self.records.servers
-        (reply,) = await servers.send(slot, (command,), Purpose.WRITE, _TIMEOUT_S)
+        (reply,) = await servers.send(hash_tag, (command,), Purpose.WRITE, _TIMEOUT_S)
         if isinstance(reply, ResponseError):
             raise RedisUnavailableError("refused", str(reply))
         return reply
@@ -275,7 +275,7 @@ def _is_stored(reply: Reply) -> bool:
     return reply in _STORED
 
 
-def _slot_of(name: bytes) -> bytes:
+def _hash_tag_of(name: bytes) -> bytes:
     return name[1:].partition(b"}")[0]
 
 

@@ -27,8 +27,8 @@ class RedisLimits(RecordAccess):
     ) -> tuple[Limit, ...]:
         """Return the limits in force in any of *scopes*."""
         command = Command((b"MGET", *self.keys(*(names.limit(token, each) for each in scopes))))
-        slot = names.slot_of_credential(token)
-        (blobs,) = await self.send(slot, (command,), Purpose.CURRENT, timeout_s)
+        hash_tag = names.hash_tag_of_credential(token)
+        (blobs,) = await self.send(hash_tag, (command,), Purpose.CURRENT, timeout_s)
         limits = self.limits_in(token, scopes, blobs) if isinstance(blobs, list) else ()
         return await self.in_force(token, limits, timeout_s) if limits else ()
 
@@ -39,7 +39,7 @@ class RedisLimits(RecordAccess):
         command = scripts.SET_LIMIT.call(
             self.keys(name), self.codec.seal(limit_kind(limit.scope), name, limit), life
         )
-        await self.write(names.slot_of_credential(token), command, timeout_s)
+        await self.write(names.hash_tag_of_credential(token), command, timeout_s)
 
     def limits_in(
         self, token: str, scopes: Sequence[str], blobs: Sequence[Reply]
@@ -61,9 +61,9 @@ class RedisLimits(RecordAccess):
         """
         keys = self.keys(*(names.limit(token, limit.scope) for limit in limits))
         commands = [Command((b"PTTL", key)) for key in keys]
-        slot = names.slot_of_credential(token)
+        hash_tag = names.hash_tag_of_credential(token)
         try:
-            lives_ms = await self.send(slot, commands, Purpose.CURRENT, timeout_s)
+            lives_ms = await self.send(hash_tag, commands, Purpose.CURRENT, timeout_s)
         except RedisUnavailableError:
             return limits
         now = self.now()

@@ -47,11 +47,11 @@ class RedisLocks(RecordAccess):
     ) -> Reply:
         keys = self.keys(names.claim(lock), names.unstorable(lock.key), *more)
         command = script.call(keys, owner.encode("ascii"), b"%d" % round(lease_s * 1000))
-        return await self.write(names.slot_of_key(lock.key), command, timeout_s)
+        return await self.write(names.hash_tag_of_key(lock.key), command, timeout_s)
 
     async def is_locked(self, lock: LockName, timeout_s: float) -> bool:
         """Return whether any owner holds a lock."""
         command = Command((b"EXISTS", self.key(names.claim(lock))))
-        slot = names.slot_of_key(lock.key)
-        (held,) = await self.send(slot, (command,), Purpose.CURRENT, timeout_s)
+        hash_tag = names.hash_tag_of_key(lock.key)
+        (held,) = await self.send(hash_tag, (command,), Purpose.CURRENT, timeout_s)
         return bool(held)

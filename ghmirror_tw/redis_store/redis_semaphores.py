@@ -165,9 +165,9 @@ class RedisSemaphores:
         return PermitLease(held, target, replicas, bool(contended), limited_ms / 1000)
 
     async def _ask(self, credential: str, command: Command) -> list[int]:
-        slot = record_names.slot_of_credential(credential)
+        hash_tag = record_names.hash_tag_of_credential(credential)
         servers = self.records.servers
-        (reply,) = await servers.send(slot, (command,), Purpose.WRITE, self.timeout_s)
+        (reply,) = await servers.send(hash_tag, (command,), Purpose.WRITE, self.timeout_s)
         if isinstance(reply, Exception):
             raise RedisUnavailableError("refused", str(reply))
         return list(reply)
@@ -177,11 +177,11 @@ class RedisSemaphores:
         key = self.records.key(record_names.secondary_limit(credential))
         life_ms = b"%d" % max(1, round(for_s * 1000))
         command = Command((b"SET", key, b"1", b"PX", life_ms))
-        slot, servers = record_names.slot_of_credential(credential), self.records.servers
+        hash_tag, servers = record_names.hash_tag_of_credential(credential), self.records.servers
 
         def failed(failure: Failure) -> None:
             if not failure.check(RedisUnavailableError):
                 self._log.failure("Writing to Redis failed", failure=failure)
 
-        storing = servers.send(slot, (command,), Purpose.WRITE, self.timeout_s)
+        storing = servers.send(hash_tag, (command,), Purpose.WRITE, self.timeout_s)
         storing.addErrback(failed)

@@ -71,9 +71,9 @@ def short_text(text: str) -> bytes:
     return b"\xff" + _LENGTH.pack(len(coded)) + coded
 
 
-def short(kind: RecordKind[Any], slot: str, rest: str = "") -> bytes:
+def short(kind: RecordKind[Any], hash_tag: str, rest: str = "") -> bytes:
     """Return a record's name in few bytes: a letter and short texts. No two names share them."""
-    return _LETTERS[kind] + short_text(slot) + (short_text(rest) if kind.rest else b"")
+    return _LETTERS[kind] + short_text(hash_tag) + (short_text(rest) if kind.rest else b"")
 
 
 def long(name: bytes) -> RecordName:

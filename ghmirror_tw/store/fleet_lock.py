@@ -219,8 +219,8 @@ class FleetLock:
         self.writes.send(None, "", lambda: self._release(lock, owner))
 
     async def _release(self, lock: LockName, owner: str) -> None:
-        for slot in filter(None, (lock.key.name, lock.credential)):
-            await self.writes.done(slot)
+        for subject in filter(None, (lock.key.name, lock.credential)):
+            await self.writes.done(subject)
         await self.redis.release(lock, owner, self.writes.timeout_s)
 
     async def released(self, lock: LockName, timeout_s: float) -> None:

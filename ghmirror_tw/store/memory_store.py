@@ -173,12 +173,12 @@ class MemoryStore:
 
     def peek(self, name: RecordName) -> Record | None:
         """Return a record without using it."""
-        compact = self.records.peek(short(name.kind, name.slot, name.rest))
+        compact = self.records.peek(short(name.kind, name.hash_tag, name.rest))
         return None if compact is None else self.records.compactor.record(name, compact)
 
     def remove(self, name: RecordName) -> None:
         """Remove a record, if there is one."""
-        self.records.remove(short(name.kind, name.slot, name.rest))
+        self.records.remove(short(name.kind, name.hash_tag, name.rest))
 
     def admit(self, name: RecordName, record: Record) -> bool:
         """Restore a record over nothing or an older one; return whether it is new.
@@ -188,7 +188,7 @@ class MemoryStore:
         newer = _newer(self.peek(name), record)
         if newer is None:
             return False
-        self.records.put_cold(short(name.kind, name.slot, name.rest), newer)
+        self.records.put_cold(short(name.kind, name.hash_tag, name.rest), newer)
         return True
 
     @property

@@ -28,26 +28,26 @@ from ghmirror_tw.store.store_interface import LockName
 class RecordName:
     """A name in its parts: the kind of record, the hash tag, and the rest.
 
-    *slot* is the name of the cache key. *rest* is a representation's digest, or the credential of
-    a grant or a refusal.
+    *hash_tag* is the name of the cache key. *rest* is a representation's digest, or the credential
+    of a grant or a refusal.
     """
 
     kind: RecordKind[Any]
-    slot: str
+    hash_tag: str
     rest: str = ""
 
     def encode(self) -> bytes:
         """Return the name."""
         rest = f":{self.rest}" if self.rest else ""
-        return f"{{{self.slot}}}:{self.kind.letter}{rest}".encode("ascii")
+        return f"{{{self.hash_tag}}}:{self.kind.letter}{rest}".encode("ascii")
 
 
-def slot_of_key(key: CacheKey) -> bytes:
+def hash_tag_of_key(key: CacheKey) -> bytes:
     """Return the hash tag of all records of *key*."""
     return key.name.encode("ascii")
 
 
-def slot_of_credential(credential: str) -> bytes:
+def hash_tag_of_credential(credential: str) -> bytes:
     """Return the hash tag of all records of *credential* alone."""
     return credential.encode("ascii")
 
@@ -79,17 +79,17 @@ def epoch(credential: str, history: bytes) -> bytes:
 
 def limit(token: str, scope: str) -> bytes:
     """Return the name of the limit that *token* has met in *scope*."""
-    return b"{%s}:s:%s" % (slot_of_credential(token), scope.encode("ascii"))
+    return b"{%s}:s:%s" % (hash_tag_of_credential(token), scope.encode("ascii"))
 
 
 def unstorable(key: CacheKey) -> bytes:
     """Return the name of the note that responses to *key* can't be stored."""
-    return b"{%s}:u" % slot_of_key(key)
+    return b"{%s}:u" % hash_tag_of_key(key)
 
 
 def claim(lock: LockName) -> bytes:
     """Return the name of a lock."""
-    name = b"{%s}:q" % slot_of_key(lock.key)
+    name = b"{%s}:q" % hash_tag_of_key(lock.key)
     if lock.credential is None:
         return name
     return b"%s:%s" % (name, lock.credential.encode("ascii"))
@@ -97,12 +97,12 @@ def claim(lock: LockName) -> bytes:
 
 def semaphore(credential: str, kind: str) -> bytes:
     """Return the name of the leases of all replicas on permits of *credential*."""
-    return b"{%s}:b:%s" % (slot_of_credential(credential), kind.encode("ascii"))
+    return b"{%s}:b:%s" % (hash_tag_of_credential(credential), kind.encode("ascii"))
 
 
 def secondary_limit(credential: str) -> bytes:
     """Return the name of the note that *credential* has met a secondary limit of GitHub."""
-    return b"{%s}:c" % slot_of_credential(credential)
+    return b"{%s}:c" % hash_tag_of_credential(credential)
 
 
 _BY_LETTER: Final = {kind.letter: kind for kind in KINDS if kind.rest is not None}
@@ -117,5 +117,5 @@ def parse(name: bytes) -> RecordName | None:
     found = _OF_KEY.fullmatch(name)
     if found is None:
         return None
-    slot, letter, *rest = (part.decode("ascii") for part in found.groups() if part is not None)
-    return RecordName(_BY_LETTER[letter], slot, *rest)
+    hash_tag, letter, *rest = (part.decode("ascii") for part in found.groups() if part is not None)
+    return RecordName(_BY_LETTER[letter], hash_tag, *rest)

@@ -37,39 +37,41 @@ def epoch_name(credential: str) -> tuple[str, str]:
 class _WritesInFlight:
     """Writes that have been sent and have no reply yet, by the key or credential they concern."""
 
-    _by_slot: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
+    _by_subject: dict[str, list[Deferred[None]]] = field(init=False, factory=dict)
     _names: Counter[Hashable] = field(init=False, factory=Counter)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_slot.values()))
+        return sum(map(len, self._by_subject.values()))
 
     def __contains__(self, name: Hashable) -> bool:
         return name in self._names
 
-    def begin(self, name: Hashable, slot: str, done: Deferred[None]) -> None:
-        self._by_slot.setdefault(slot, []).append(done)
+    def begin(self, name: Hashable, subject: str, done: Deferred[None]) -> None:
+        self._by_subject.setdefault(subject, []).append(done)
         self._names[name] += 1
 
-    def end(self, name: Hashable, slot: str, done: Deferred[None]) -> None:
+    def end(self, name: Hashable, subject: str, done: Deferred[None]) -> None:
         self._names[name] -= 1
         if not self._names[name]:
             del self._names[name]
-        of_slot = self._by_slot[slot]
-        of_slot.remove(done)
-        if not of_slot:
-            del self._by_slot[slot]
+        of_subject = self._by_subject[subject]
+        of_subject.remove(done)
+        if not of_subject:
+            del self._by_subject[subject]
 
-    def latest(self, slot: str) -> Deferred[None] | None:
-        of_slot = self._by_slot.get(slot)
-        return of_slot[-1] if of_slot else None
+    def latest(self, subject: str) -> Deferred[None] | None:
+        of_subject = self._by_subject.get(subject)
+        return of_subject[-1] if of_subject else None
 
-    async def done(self, slot: str) -> None:
-        while of_slot := self._by_slot.get(slot):
-            await DeferredList(list(of_slot))
+    async def done(self, subject: str) -> None:
+        while of_subject := self._by_subject.get(subject):
+            await DeferredList(list(of_subject))
 
     async def all_done(self) -> None:
-        while self._by_slot:
-            await DeferredList([done for of_slot in self._by_slot.values() for done in of_slot])
+        while self._by_subject:
+            await DeferredList(
+                [done for of_subject in self._by_subject.values() for done in of_subject]
+            )
 
 
 @define(eq=False)
@@ -116,13 +118,13 @@ class RemoteWrites:
         """Tell whether a write of that name is in flight or queued."""
         return name in self._in_flight or name in self.queue
 
-    def latest(self, slot: str) -> Deferred[None] | None:
+    def latest(self, subject: str) -> Deferred[None] | None:
         """Return the latest write in flight of a key or credential; it is not to be changed."""
-        return self._in_flight.latest(slot)
+        return self._in_flight.latest(subject)
 
-    async def done(self, slot: str | None = None) -> None:
-        """Wait until writes in flight are done or queued: those of *slot*, or all."""
-        await (self._in_flight.all_done() if slot is None else self._in_flight.done(slot))
+    async def done(self, subject: str | None = None) -> None:
+        """Wait until writes in flight are done or queued: those of *subject*, or all."""
+        await (self._in_flight.all_done() if subject is None else self._in_flight.done(subject))
 
     async def flushed(self) -> None:
         """Wait until all writes are done, also those in the queue."""
@@ -134,21 +136,21 @@ class RemoteWrites:
     # Single writes.
 
     def send(
-        self, name: Hashable | None, slot: str, write: Write, *, durable: bool = False
+        self, name: Hashable | None, subject: str, write: Write, *, durable: bool = False
     ) -> None:
-        """Send a write that concerns the key or credential *slot*.
+        """Send a write; *subject* is the name of the key or the credential that it concerns.
 
         If it fails, it is queued under its *name*, if it has one; *durable*: as one that must not
         be lost.
         """
         self.commit()
-        self._track(_run(write), name, slot, write, durable=durable)
+        self._track(_run(write), name, subject, write, durable=durable)
 
     def _track(
         self,
         sending: Coroutine[Deferred[Any], Any, None],
         name: Hashable | None,
-        slot: str,
+        subject: str,
         write: Write,
         *,
         durable: bool = False,
@@ -157,12 +159,12 @@ class RemoteWrites:
         if done.called:
             done.addErrback(self._failed, name, write, durable=durable)
             return
-        self._in_flight.begin(name, slot, done)
+        self._in_flight.begin(name, subject, done)
 
         def end(result: Failure | None) -> None:
             if result is not None:
                 self._failed(result, name, write, durable=durable)
-            self._in_flight.end(name, slot, done)
+            self._in_flight.end(name, subject, done)
 
         done.addBoth(end)
 

@@ -1,7 +1,7 @@
 """The names of credentials, and which of them GitHub has accepted as far as this replica knows.
 
 A client can make up credentials. Those that GitHub has not accepted share a few entries in tables
-(`runtime.bounded_tables`) and a few slots for requests (`rate_limiter`), so that they take none
+(`runtime.bounded_tables`) and a few permits for requests (`rate_limiter`), so that they take none
 from the others.
 """
 

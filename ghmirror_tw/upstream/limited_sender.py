@@ -1,6 +1,6 @@
 """Sends requests to GitHub: every request takes this way, a client's and the mirror's own.
 
-A request acquires a slot (`rate_limiter`), within the rate limits in force (`limits`). Where a
+A request acquires a permit (`rate_limiter`), within the rate limits in force (`limits`). Where a
 limit has ended, one request is the probe (half-open, `limit_probes`). Each response updates the
 rate limits, the quota, the accepted credentials, the circuit breaker (`github_breaker`), and the
 backoff of keys that time out.
@@ -60,7 +60,7 @@ class SenderMetrics(QuotaMetrics, Protocol):
         """Count a request that timed out, so that its cost is unknown."""
 
     def unknown_overloaded(self) -> None:
-        """Count a request of an unknown credential that got no slot in time."""
+        """Count a request of an unverified credential that got no permit in time."""
 
 
 @define(eq=False)
@@ -97,12 +97,12 @@ class Sender:
     async def send(self, outgoing: OutgoingRequest) -> UpstreamResponse:
         """Send a request; return GitHub's response, with its content still incoming.
 
-        The slot is released when the connection is free again. Raises `RateLimitedError` where a
+        The permit is released when the connection is free again. Raises `RateLimitedError` where a
         rate limit is in force, and nothing is sent. Raises `UpstreamError` without a usable
-        response, and a `MirrorError` where no slot is free in time.
+        response, and a `MirrorError` where no permit is free in time.
         """
         token, scopes = outgoing.requester.token, outgoing.scopes
-        # A rate limited request does not wait for a slot. A limit that begins while a request
+        # A rate limited request does not wait for a permit. A limit that begins while a request
         # waits applies to it as well.
         if self.limits.any_known:
             limit = self.limits.applying(token, scopes, self.now())
@@ -110,7 +110,7 @@ class Sender:
                 raise RateLimitedError(limit)
         if spends(outgoing.request):
             self.limiter.quota_reserve.check(token, outgoing.resource)
-        permit = outgoing.slot.take() or await self.acquire(outgoing)
+        permit = outgoing.permit_holder.take() or await self.acquire(outgoing)
         try:
             probe = self._probes.admit_at_once(token, scopes) or await self._probes.admit(
                 token, scopes
@@ -124,7 +124,7 @@ class Sender:
             raise
 
     async def acquire(self, outgoing: OutgoingRequest) -> Permit:
-        """Acquire a slot. Raises a `MirrorError` where none is free in time.
+        """Acquire a permit. Raises a `MirrorError` where none is free in time.
 
         All tokens that GitHub has not accepted share two queues.
         """
@@ -295,7 +295,7 @@ class Sender:
     # Rate limits of the fleet.
 
     def expecting(self, token: str) -> AbstractContextManager[None]:
-        """Prepare a slot for a token; nothing is shared in the fleet for an unknown one."""
+        """Prepare a permit for a token; nothing is shared in the fleet for an unverified one."""
         return self.limiter.prefetch(token) if self.credentials.is_accepted(token) else _NOTHING
 
     async def learn_limits(self, request: Request, token: str, *, writes: bool) -> None:

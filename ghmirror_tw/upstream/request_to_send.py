@@ -48,8 +48,8 @@ class OutgoingRequest:
 
     *deadline*: until when its response must have begun, in seconds since the epoch. *writes*: the
     request may change later responses of GitHub. *sending* is called just before the request is
-    sent. *slot* may hold the permit that it needs. *within_s*: the longest time from then to the
-    response.
+    sent. *permit_holder* may hold the permit that it needs. *within_s*: the longest time from then
+    to the response.
     """
 
     request: Request
@@ -58,7 +58,7 @@ class OutgoingRequest:
     upload: Upload | None = None
     writes: bool = False
     sending: Callable[[], object] = bool
-    slot: PermitHolder = field(factory=PermitHolder)
+    permit_holder: PermitHolder = field(factory=PermitHolder)
     within_s: float = inf
     #: The resource of GitHub's quota that it is charged to.
     resource: str = field(init=False)

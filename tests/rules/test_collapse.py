@@ -456,7 +456,7 @@ class Slots(TestCase):
                 await home.get("/user", token=token)
 
     def waiting(self, home: Home, token: str) -> int:
-        """Return how many requests of a token wait for a slot."""
+        """Return how many requests of a token wait for a permit."""
         name = home.house.mirror.credentials.names.name(f"token {token}".encode())
         return home.house.limiter.waiting_of(name)
 

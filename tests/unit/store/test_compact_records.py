@@ -68,7 +68,7 @@ representations = st.builds(
 @given(names)
 def test_names(name: RecordName) -> None:
     """A name can be read from its few bytes."""
-    assert long(short(name.kind, name.slot, name.rest)) == name
+    assert long(short(name.kind, name.hash_tag, name.rest)) == name
 
 
 @given(names, names)
@@ -76,7 +76,7 @@ def test_names(name: RecordName) -> None:
 @example(RecordName(GRANT, "ab", "cd"), RecordName(GRANT, "abcd", ""))
 def test_no_two_names_are_equal(one: RecordName, other: RecordName) -> None:
     """Different names stay different."""
-    shorts = [short(name.kind, name.slot, name.rest) for name in (one, other)]
+    shorts = [short(name.kind, name.hash_tag, name.rest) for name in (one, other)]
     assert (one == other) == (shorts[0] == shorts[1])
 
 

@@ -1,4 +1,4 @@
-"""The sender: the one way to GitHub, which owns the slot of each request."""
+"""The sender: the one way to GitHub, which owns the permit of each request."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Sending(SynchronousTestCase):
         key = self.credentials.key(outgoing.request)
         return self.sender.state(outgoing.requester.token, key, self.clock.seconds())
 
-    # The slot.
+    # The permit.
 
     def test_the_slot_is_released_with_the_connection(self) -> None:
         """Not with the response, whose content may still be incoming."""
@@ -160,14 +160,14 @@ class Sending(SynchronousTestCase):
     def test_a_slot_that_was_acquired_in_advance_is_used(self) -> None:
         """Only one is acquired for a request."""
         outgoing = self.outgoing()
-        outgoing.slot.permit = self.successResultOf(
+        outgoing.permit_holder.permit = self.successResultOf(
             Deferred.fromCoroutine(self.sender.acquire(outgoing))
         )
         sending = Deferred.fromCoroutine(self.sender.send(outgoing))
         assert self.limiter.in_flight == 1
         self.respond(200)
         self.successResultOf(sending)
-        assert outgoing.slot.permit is None
+        assert outgoing.permit_holder.permit is None
 
     def test_the_time_for_a_response(self) -> None:
         """What is left until the deadline, or less where the request says so."""
@@ -194,7 +194,7 @@ class Sending(SynchronousTestCase):
         assert self.credentials.is_accepted(token)
 
     def test_a_rate_limit_stops_the_next_request(self) -> None:
-        """Nothing is sent until its end, and no slot is acquired."""
+        """Nothing is sent until its end, and no permit is acquired."""
         assert self.state() is AVAILABLE
         sending = self.send()
         self.respond(403, (b"x-ratelimit-remaining", b"0"), *QUOTA)

@@ -151,7 +151,7 @@ class Misbehaving(TestCase):
         assert (got.status, got.json) == (200, {"a": 1})
 
     async def nothing_left(self) -> None:
-        """Prove that nothing is held any more: no connection, slot, waiter or timer."""
+        """Prove that nothing is held any more: no connection, permit, waiter or timer."""
         home = self.home
         await until(lambda: not home.site.channels)
         await until(lambda: home.house.resource.in_flight == 0)
