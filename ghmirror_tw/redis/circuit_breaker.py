@@ -66,11 +66,11 @@ class CircuitBreaker:
         """Whether requests may be sent."""
         return self.state is CircuitState.CLOSED
 
-    def succeeded(self) -> None:
+    def note_success(self) -> None:
         """Note a success: the failures before it no longer count."""
         self._failures = 0
 
-    def failed(self, reason: str) -> bool:
+    def note_failure(self, reason: str) -> bool:
         """Note a failure; return whether it opened the circuit."""
         if not self.is_closed:
             return False

@@ -66,9 +66,9 @@ class Cluster:
         return self.shards.writing
 
     @property
-    def returns(self) -> int:
+    def return_count(self) -> int:
         """How often a primary was available again, or replaced."""
-        return self.shards.returns
+        return self.shards.return_count
 
     def open(self) -> None:
         """Begin to find the shards and to connect to them."""

@@ -55,7 +55,7 @@ class Shards:
     _settled: Event = field(factory=Event, init=False)
     _closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
     #: Changes of the primaries, and returns of former ones.
-    _past_returns: int = field(default=0, init=False)
+    _past_return_count: int = field(default=0, init=False)
     _logged: str = field(default="", init=False)
     _closed: bool = field(default=False, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.store"), init=False)
@@ -85,9 +85,9 @@ class Shards:
         return self._all(lambda node: node.writing)
 
     @property
-    def returns(self) -> int:
+    def return_count(self) -> int:
         """How often a primary was available again, or replaced."""
-        return self._past_returns + sum(node.returns for node in self._nodes.values())
+        return self._past_return_count + sum(node.return_count for node in self._nodes.values())
 
     def _all(self, condition: Callable[[RedisNode], bool]) -> bool:
         return (
@@ -213,7 +213,7 @@ class Shards:
         before, self._primaries = self._primaries, slots.primaries
         self._map, self._complete = slots, slots.is_complete
         if self._primaries != before:
-            self._past_returns += 1
+            self._past_return_count += 1
             shown = ",".join(sorted(map(str, self._primaries)))
             self._log.info("Redis Cluster shards found: addresses={addresses}", addresses=shown)
         for address in self._nodes.keys() - self._primaries - self._used:
@@ -228,7 +228,7 @@ class Shards:
         node.probe(b"%s{%s}" % (node.probe_key, self._map.tag(node.address)))
 
     def _close_node(self, node: RedisNode) -> None:
-        self._past_returns += node.returns
+        self._past_return_count += node.return_count
         closing = node.close()
         self._closing_nodes.add(closing)
         closing.addBoth(lambda _: self._closing_nodes.discard(closing))

@@ -56,7 +56,7 @@ class RedisNode:
     idle_s: float = 15.0
     connected: Callable[[], object] = lambda: None
     #: How often it could be read or written again after a failure.
-    returns: int = field(default=0, init=False)
+    return_count: int = field(default=0, init=False)
     _pool: RedisPool = field(init=False)
     _health: ServerHealth = field(init=False)
     _closing: bool = field(default=False, init=False)
@@ -192,33 +192,33 @@ class RedisNode:
                     continue
                 if kind is not None:
                     why = redacted(reply)
-                    self._health.failed(kind, code, why)
+                    self._health.note_failure(kind, code, why)
                     raise RedisUnavailableError(code.lower(), f"Redis at {self.address}: {why}")
-        self._health.circuit_for(purpose).succeeded()
+        self._health.circuit_for(purpose).note_success()
         return replies
 
     def _failed(self, failure: Failure) -> Failure:
         # The pool reports a lost connection once, however many commands were outstanding.
         error = failure.value
         if isinstance(error, RedisUnavailableError) and error.reason == "timeout":
-            self._health.failed(ErrorReplyKind.BOTH, "", error.why)
+            self._health.note_failure(ErrorReplyKind.BOTH, "", error.why)
         return failure
 
     def _connected(self) -> None:
-        self._health.reachable()
+        self._health.note_reachable()
         self.connected()
 
     def _missing(self, reason: str) -> None:
         if self._closing or self._pool.connections:
             return
-        self._health.unreachable(reason)
+        self._health.note_unreachable(reason)
         self._log_once("Redis unreachable: address={address} reason={reason}", reason)
         self._settled.set()
 
     def _health_changed(self) -> None:
         (read, written), now = self._notified, (self.reading, self.writing)
         self._notified = now
-        self.returns += (self.reading and not read) or (self.writing and not written)
+        self.return_count += (self.reading and not read) or (self.writing and not written)
         if self._health.is_known:
             self._settled.set()
             if self.reading and (self.writing or not self.primary):

@@ -53,7 +53,7 @@ class Sentinels:
     reads_primary: bool = True
     _node: RedisNode | None = field(default=None, init=False)
     #: Changes of the primary, and returns of former primaries.
-    _past_returns: int = field(default=0, init=False)
+    _past_return_count: int = field(default=0, init=False)
     _search: PeriodicTask = field(init=False)
     _closing_nodes: set[Deferred[None]] = field(factory=set, init=False)
     _settled: Event = field(factory=Event, init=False)
@@ -85,9 +85,9 @@ class Sentinels:
         return self._node is not None and self._node.writing
 
     @property
-    def returns(self) -> int:
+    def return_count(self) -> int:
         """How often the primary was available again, or replaced."""
-        return self._past_returns + (0 if self._node is None else self._node.returns)
+        return self._past_return_count + (0 if self._node is None else self._node.return_count)
 
     def open(self) -> None:
         """Begin to look for the primary."""
@@ -152,7 +152,7 @@ class Sentinels:
             await node.settled().addTimeout(_TIMEOUT_S, self.reactor)
             if await self._is_primary(node):
                 unused, self._node = self._node, node
-                self._past_returns += 1 + (0 if unused is None else unused.returns)
+                self._past_return_count += 1 + (0 if unused is None else unused.return_count)
                 self._logged = ""
                 self._log.info("Redis primary found: address={address}", address=address)
                 self.changed()

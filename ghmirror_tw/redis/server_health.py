@@ -80,7 +80,7 @@ class ServerHealth:
         """Return the circuit that commands for *purpose* depend on."""
         return self.writes if purpose is Purpose.WRITE else self.reads
 
-    def failed(self, kind: ErrorReplyKind, code: str, reason: str) -> None:
+    def note_failure(self, kind: ErrorReplyKind, code: str, reason: str) -> None:
         """Note a failure, with the *code* of the error reply if there was one."""
         if self._closed or kind is ErrorReplyKind.PASSING:
             return
@@ -88,20 +88,20 @@ class ServerHealth:
             opened = self.writes.trip(reason)  # only another server can end this state
             self._demote()
         else:
-            opened = self.writes.failed(reason)
+            opened = self.writes.note_failure(reason)
         if kind is ErrorReplyKind.BOTH:
-            opened = self.reads.failed(reason) or opened
+            opened = self.reads.note_failure(reason) or opened
         if opened:
             self.on_change()
 
-    def unreachable(self, reason: str) -> None:
+    def note_unreachable(self, reason: str) -> None:
         """Note that there is no connection."""
         opened = [circuit.trip(reason) for circuit in (self.reads, self.writes)]
         self._unprobed.update(self._circuits)
         if any(opened) and not self._closed:
             self.on_change()
 
-    def reachable(self) -> None:
+    def note_reachable(self) -> None:
         """Note a new connection: probes need not wait for the backoff."""
         for circuit in self._circuits:
             circuit.resume(at_once=True)
@@ -109,7 +109,7 @@ class ServerHealth:
     def close(self) -> None:
         """Open both circuits for good."""
         self._closed = True
-        self.unreachable("closed")
+        self.note_unreachable("closed")
         self.reads.stop()
         self.writes.stop()
 

@@ -65,7 +65,7 @@ class IServers(Interface):
     reads_primary: bool = Attribute("Whether the primary replies to READ as well.")
     reading: bool = Attribute("Whether all servers that are needed for reading can be read.")
     writing: bool = Attribute("Whether all servers that are needed for writing can be written.")
-    returns: int = Attribute("Rises when a primary is available again, or is replaced.")
+    return_count: int = Attribute("Rises when a primary is available again, or is replaced.")
 
     def open() -> None:
         """Begin to connect. Never fails: unavailable servers are connected to when they return."""

@@ -43,9 +43,9 @@ class SingleServer:
         return self.node.writing
 
     @property
-    def returns(self) -> int:
+    def return_count(self) -> int:
         """How often it was available again."""
-        return self.node.returns
+        return self.node.return_count
 
     def open(self) -> None:
         """Begin to connect."""
@@ -103,9 +103,9 @@ class PrimaryAndReader:
         return self.primary.writing
 
     @property
-    def returns(self) -> int:
+    def return_count(self) -> int:
         """How often the primary was available again."""
-        return self.primary.returns
+        return self.primary.return_count
 
     def open(self) -> None:
         """Begin to connect to both."""

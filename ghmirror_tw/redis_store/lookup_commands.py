@@ -48,7 +48,7 @@ class LookupCommands:
     ) -> LookupCommands:
         """Build the names and commands; *key_of* returns the key of a record in Redis."""
         grant, refusal = names.grant(key, credential), names.refusal(key, credential)
-        recency, unstorable = names.recency(key), key_of(names.unstorable(key))
+        recency, unstorable = names.recency_list(key), key_of(names.unstorable(key))
         keys = key_of(grant), key_of(refusal), key_of(recency)
         epoch = key_of(names.epoch(credential, history))
         scopes = EVERYTHING, resource_of_path(key.path, b"GET")

@@ -149,6 +149,6 @@ class RecordWrites(RecordAccess):
         hash_tag = names.hash_tag_of_key(key)
         note = self.key(names.unstorable(key))
         life = b"%d" % round(UNSTORABLE_S * 1000)
-        release = Command((b"DEL", self.key(names.claim(LockName(key)))))
+        release = Command((b"DEL", self.key(names.lock(LockName(key)))))
         commands = Command((b"SET", note, b"1", b"PX", life)), release
         await self.send(hash_tag, commands, Purpose.WRITE, timeout_s)

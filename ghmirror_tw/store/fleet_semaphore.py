@@ -150,14 +150,14 @@ class FleetSemaphore(Semaphore):
     def _has_surplus(self) -> bool:
         return max(self.occupied, self._lease.target) < self._lease.held
 
-    def expect(self) -> None:
-        """Request a permit for a request that comes soon; `expected` follows."""
+    def begin_expecting(self) -> None:
+        """Request a permit for a request that follows soon, and then calls `end_expecting`."""
         self._expected += 1
         if self.available < self._expected:
             self.request_more()
 
-    def expected(self) -> None:
-        """End what `expect` began: the request has come, or won't."""
+    def end_expecting(self) -> None:
+        """Expect the request no longer: it has acquired its permit, or needs none."""
         self._expected -= 1
 
     # Renewal.

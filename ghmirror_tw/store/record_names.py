@@ -67,7 +67,7 @@ def refusal(key: CacheKey, credential: str) -> bytes:
     return RecordName(REFUSAL, key.name, credential).encode()
 
 
-def recency(key: CacheKey) -> bytes:
+def recency_list(key: CacheKey) -> bytes:
     """Return the name of the recency list, and of each entry in it."""
     return RecordName(ENTRY, key.name).encode()
 
@@ -87,12 +87,12 @@ def unstorable(key: CacheKey) -> bytes:
     return b"{%s}:u" % hash_tag_of_key(key)
 
 
-def claim(lock: LockName) -> bytes:
+def lock(name: LockName) -> bytes:
     """Return the name of a lock."""
-    name = b"{%s}:q" % hash_tag_of_key(lock.key)
-    if lock.credential is None:
-        return name
-    return b"%s:%s" % (name, lock.credential.encode("ascii"))
+    of_key = b"{%s}:q" % hash_tag_of_key(name.key)
+    if name.credential is None:
+        return of_key
+    return b"%s:%s" % (of_key, name.credential.encode("ascii"))
 
 
 def semaphore(credential: str, kind: str) -> bytes:

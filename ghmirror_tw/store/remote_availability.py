@@ -28,7 +28,7 @@ class RemoteAvailability:
     on_settled: Callable[[], object]
     is_settled: bool = field(init=False, default=False)
     _closed: bool = field(init=False, default=False)
-    _returns: int | None = field(init=False, default=None)
+    _return_count: int | None = field(init=False, default=None)
     _waiters: list[Deferred[None]] = field(init=False, factory=list)
 
     @property
@@ -42,7 +42,7 @@ class RemoteAvailability:
         self.servers.settled().addCallback(self._look_up_history)
 
     def _look_up_history(self, _: None) -> None:
-        self._returns = self.servers.returns
+        self._return_count = self.servers.return_count
         self.history.look()
         if self.servers.writing:
             self.history.looked(self.look_up_s).addCallback(self._settle)
@@ -64,11 +64,11 @@ class RemoteAvailability:
 
     def changed(self) -> None:
         """Note that Redis went away or came back, and may have lost records meanwhile."""
-        returns = self.servers.returns
-        if self._returns not in {None, returns}:
+        return_count = self.servers.return_count
+        if self._return_count not in {None, return_count}:
             self.history.interrupted()
         if self.is_settled:
-            self._returns = returns
+            self._return_count = return_count
 
     def connected(self) -> None:
         """Note a new connection, which may lead to another server."""

@@ -50,7 +50,7 @@ class Metrics:
     saved_in_all: int = field(init=False, default=0)
     #: The responses 304 that GitHub charged, and requests that timed out.
     charged_in_all: int = field(init=False, default=0)
-    unknown_in_all: int = field(init=False, default=0)
+    cost_unknown_in_all: int = field(init=False, default=0)
     _named: dict[str, Any] = field(init=False, factory=dict)
     _stores: StoreCollector = field(init=False, factory=StoreCollector)
     _budgets: BudgetCollector = field(init=False, factory=BudgetCollector)
@@ -121,9 +121,9 @@ class Metrics:
         self.charged_in_all += 1
         self.spent(user)
 
-    def unknown(self) -> None:
+    def cost_unknown(self) -> None:
         """Count a request that timed out: GitHub may have charged it."""
-        self.unknown_in_all += 1
+        self.cost_unknown_in_all += 1
         self._named["quota_unknown"].inc()
 
     def saved(self, user: str | None, n: int = 1) -> None:
@@ -151,11 +151,11 @@ class Metrics:
         """Count the check of a credential: ``accepted``, ``refused`` or ``unclear``."""
         self._named["credential_checks"].labels(result).inc()
 
-    def watch_unknown(self, in_flight: Callable[[], int]) -> None:
+    def watch_unverified(self, in_flight: Callable[[], int]) -> None:
         """Show the requests in flight to GitHub with credentials that are not accepted yet."""
         self._named["unknown_in_flight"].set_function(in_flight)
 
-    def unknown_overloaded(self) -> None:
+    def unverified_overloaded(self) -> None:
         """Count a response 503 to a credential that GitHub has not accepted yet."""
         self._named["unknown_overloaded"].inc()
 

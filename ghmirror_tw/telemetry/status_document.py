@@ -61,7 +61,7 @@ class StatusDocument:
             },
             "charges": {
                 "not_modified": self.metrics.charged_in_all,
-                "unknown": self.metrics.unknown_in_all,
+                "unknown": self.metrics.cost_unknown_in_all,
             },
             "latencies": self._latencies(now),
             "store": {**sections.get("store", {}), "stores": _stores(readings)},

@@ -56,10 +56,10 @@ class SenderMetrics(QuotaMetrics, Protocol):
     def upstream(self, method: bytes, status: int | str, seconds: float) -> None:
         """Count a request: its status, or the reason why it has none."""
 
-    def unknown(self) -> None:
+    def cost_unknown(self) -> None:
         """Count a request that timed out, so that its cost is unknown."""
 
-    def unknown_overloaded(self) -> None:
+    def unverified_overloaded(self) -> None:
         """Count a request of an unverified credential that got no permit in time."""
 
 
@@ -147,7 +147,7 @@ class Sender:
             return await entering
         except MirrorError:
             if unverified:
-                self.metrics.unknown_overloaded()
+                self.metrics.unverified_overloaded()
             raise
 
     async def _send(
@@ -226,7 +226,7 @@ class Sender:
 
         A request that was *cut_short* had too little time, and does not count for its key.
         """
-        self.metrics.unknown()
+        self.metrics.cost_unknown()
         token = outgoing.requester.token
         if outgoing.is_read and not cut_short and self.credentials.is_accepted(token):
             key = self.credentials.key(outgoing.request).name

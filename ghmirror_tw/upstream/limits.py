@@ -40,7 +40,7 @@ class ActiveLimit:
 
     def response(self, now: float) -> Response:
         """Return GitHub's response as it would be now."""
-        return limited(self.limit, now)
+        return usual_limit_response(self.limit, now)
 
 
 class RateLimitedError(Exception):
@@ -51,7 +51,7 @@ class RateLimitedError(Exception):
         self.active = active
 
 
-def limited(limit: Limit, now: float) -> Response:
+def usual_limit_response(limit: Limit, now: float) -> Response:
     """Return GitHub's response to a limited request, wherever the limit was learned."""
     status, fields, content = limit.response(now)
     return Response(

@@ -10,7 +10,7 @@ from ghmirror_tw.http.cache_status import Outcome
 from ghmirror_tw.http.content_codings import ContentTooLargeError, UndecodableError, decoded
 from ghmirror_tw.upstream.flight_response import BufferedContent, Response
 from ghmirror_tw.upstream.limit_detection import LIMIT_CONTENT_BYTES
-from ghmirror_tw.upstream.limits import limited
+from ghmirror_tw.upstream.limits import usual_limit_response
 from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent, UpstreamResponse
 
@@ -50,6 +50,6 @@ def limited_response(response: UpstreamResponse, limit: Limit, now: float) -> Re
         readable = False
     if readable:
         return shared
-    usual = limited(limit, now)
+    usual = usual_limit_response(limit, now)
     fields = shared.fields.with_line(b"content-type", usual.fields.get(b"content-type"))
     return evolve(shared, fields=fields, body=usual.body, coding=b"")

@@ -54,11 +54,11 @@ class _Prefetching(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         for semaphore in self.semaphores:
-            semaphore.expect()
+            semaphore.begin_expecting()
 
     def __exit__(self, *_: object) -> None:
         for semaphore in self.semaphores:
-            semaphore.expected()
+            semaphore.end_expecting()
 
 
 @define(eq=False)

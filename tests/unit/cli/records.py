@@ -37,7 +37,10 @@ def some(number: int = 3, content: bytes = b"[%d]") -> list[Pair]:
     pairs = []
     for each in range(number):
         key, made = CacheKey(b"/%d" % each), held(content.replace(b"%d", b"%d" % each))
-        stored, listed = record_names.representation(key, made.digest), record_names.recency(key)
+        stored, listed = (
+            record_names.representation(key, made.digest),
+            record_names.recency_list(key),
+        )
         granted = record_names.grant(key, ALICE)
         pairs += [
             (stored, CODEC.seal(REPRESENTATION, stored, made)),

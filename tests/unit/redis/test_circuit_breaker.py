@@ -58,7 +58,7 @@ class Circuit:
 def test_it_is_open_at_first() -> None:
     """A success without a probe does not close it."""
     circuit = Circuit()
-    circuit.breaker.succeeded()
+    circuit.breaker.note_success()
     assert circuit.breaker.state is CircuitState.OPEN
     assert not circuit.probes
 
@@ -67,11 +67,11 @@ def test_consecutive_failures_open_it() -> None:
     """A success between them resets the count."""
     breaker: Any = Circuit.closed().breaker
     for _ in range(3):
-        assert not any(breaker.failed("late") for _ in range(MAX_FAILURES - 1))
-        breaker.succeeded()
-    assert not any(breaker.failed("late") for _ in range(MAX_FAILURES - 1))
+        assert not any(breaker.note_failure("late") for _ in range(MAX_FAILURES - 1))
+        breaker.note_success()
+    assert not any(breaker.note_failure("late") for _ in range(MAX_FAILURES - 1))
     assert breaker.is_closed
-    assert breaker.failed("late")
+    assert breaker.note_failure("late")
     assert (breaker.state, breaker.reason) == (CircuitState.OPEN, "late")
 
 
@@ -81,7 +81,7 @@ def test_only_a_probe_closes_it() -> None:
     breaker: Any = circuit.breaker
     assert breaker.trip("gone")
     assert not breaker.trip("gone")
-    breaker.succeeded()
+    breaker.note_success()
     assert breaker.state is CircuitState.OPEN
     circuit.next_probe("still gone")
     assert (breaker.state, breaker.reason) == (CircuitState.OPEN, "still gone")
@@ -94,9 +94,9 @@ def test_failures_before_it_closed_do_not_count() -> None:
     """The next failure is the first one."""
     circuit = Circuit.closed()
     for _ in range(MAX_FAILURES):
-        circuit.breaker.failed("late")
+        circuit.breaker.note_failure("late")
     circuit.next_probe(None)
-    assert not circuit.breaker.failed("late")
+    assert not circuit.breaker.note_failure("late")
     assert circuit.breaker.is_closed
 
 

@@ -126,7 +126,7 @@ class Silent(TestCase):
         await DeferredList([watched.ask(GET) for _ in range(3)], consumeErrors=True)
         assert not watched.node.reading
         for _ in range(5):
-            watched.node._health.reachable()
+            watched.node._health.note_reachable()
             await deferLater(watched.node.reactor, 0)
         assert sum(len(connection._sent) for connection in watched.connections) == 3 + 2
 

@@ -20,7 +20,7 @@ from tests.harness.redis_servers import start_redis
 from tests.unit.store.contract import ALICE, BOB, HELD, KEY, OTHER, entry, grant
 
 GRANT = f"{PREFIX}:{record_names.grant(KEY, ALICE).decode()}"
-LIST = f"{PREFIX}:{record_names.recency(KEY).decode()}"
+LIST = f"{PREFIX}:{record_names.recency_list(KEY).decode()}"
 
 
 class Comparison(SynchronousTestCase):

@@ -24,7 +24,7 @@ from tests.unit.store.contract import ALICE, BOB, COLD, EPOCH, HELD, KEY, OTHER,
 
 GRANT_NAME = record_names.grant(KEY, ALICE)
 REFUSAL_NAME = record_names.refusal(KEY, ALICE)
-LIST = record_names.recency(KEY)
+LIST = record_names.recency_list(KEY)
 CONTENT = record_names.representation(KEY, HELD.digest)
 CODEC = Codec(b"secret")
 
@@ -146,7 +146,7 @@ class Records(TestCase):
             at(record_names.epoch("f" * 32, self.store.redis.history or b"")): 2 * DAY_S,
             f"{PREFIX}:probe:history": 30.0 / 1.1,
             at(record_names.unstorable(names_key)): 60.0,
-            at(record_names.claim(LockName(KEY, "e" * 32))): 3.0,
+            at(record_names.lock(LockName(KEY, "e" * 32))): 3.0,
         }
         keys = {key.decode() for key in self.ask("KEYS", "*")} - {f"{PREFIX}:probe"}
         assert keys == set(lives_s)
@@ -255,7 +255,7 @@ class Records(TestCase):
         for source, target in (
             (record_names.grant(other, BOB), record_names.grant(other, ALICE)),
             (record_names.grant(KEY, ALICE), record_names.grant(other, ALICE)),
-            (record_names.recency(KEY), record_names.recency(other)),
+            (record_names.recency_list(KEY), record_names.recency_list(other)),
             (CONTENT, record_names.representation(other, OTHER.digest)),
         ):
             self.ask("COPY", at(source), at(target), "REPLACE")
@@ -296,7 +296,7 @@ class Records(TestCase):
     async def test_a_lock_expires_with_its_owner(self) -> None:
         """The lease is renewed while the process runs."""
         assert await self.store.try_acquire(COLD, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
-        key = at(record_names.claim(COLD))
+        key = at(record_names.lock(COLD))
         self.ask("PEXPIRE", key, 1500)
         while self.ask("PTTL", key) <= 1500:
             await self.turn()
@@ -311,7 +311,7 @@ class Records(TestCase):
     async def test_an_evicted_lock_is_acquired_again(self) -> None:
         """Unless another owner has acquired it."""
         assert await self.store.try_acquire(COLD, "a", Deadline(SOON)) is LockOutcome.ACQUIRED
-        key = at(record_names.claim(COLD))
+        key = at(record_names.lock(COLD))
         self.ask("DEL", key)
         while self.ask("GET", key) != b"a":
             await self.turn()

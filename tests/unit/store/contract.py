@@ -223,15 +223,15 @@ class Rules:
                 (kept,) = (await self.known(key=key, store=store)).entries
                 assert (kept.received_at, kept.validated_at, kept.link) == (5.0, 9.0, b"<two>")
 
-    async def claim(self: Any, owner: str, store: Any = None) -> LockOutcome:
+    async def acquire(self: Any, owner: str, store: Any = None) -> LockOutcome:
         outcome: LockOutcome = await (store or self.store).try_acquire(COLD, owner, Deadline(SOON))
         return outcome
 
     async def test_one_owner_holds_a_lock(self: Any) -> None:
         """In the whole fleet; others wait until the holder releases it."""
-        assert await self.claim("a") is LockOutcome.ACQUIRED
-        assert await self.claim("b") is LockOutcome.HELD
-        assert await self.claim("c", self.other) is LockOutcome.HELD
+        assert await self.acquire("a") is LockOutcome.ACQUIRED
+        assert await self.acquire("b") is LockOutcome.HELD
+        assert await self.acquire("c", self.other) is LockOutcome.HELD
         waiting = [self.store.released(COLD, SOON), self.other.released(COLD, SOON)]
         self.store.release(COLD, "b")
         self.other.release(COLD, "c")
@@ -239,12 +239,12 @@ class Rules:
         self.store.release(COLD, "a")
         for each in waiting:
             await each
-        assert await self.claim("c", self.other) is LockOutcome.ACQUIRED
+        assert await self.acquire("c", self.other) is LockOutcome.ACQUIRED
         self.other.freshen(KEY, ALICE, grant(1.0), entry())
         self.other.release(COLD, "c")
         await self.settled()
-        assert await self.claim("a") is LockOutcome.KNOWN
-        assert await self.claim("c", self.other) is LockOutcome.KNOWN
+        assert await self.acquire("a") is LockOutcome.KNOWN
+        assert await self.acquire("c", self.other) is LockOutcome.KNOWN
 
     async def test_a_waiter_sees_the_writes_of_the_holder(self: Any) -> None:
         """A lock is released no sooner than the writes under it are visible."""
@@ -279,8 +279,8 @@ class Rules:
     async def test_waiting_for_a_lock_ends(self: Any) -> None:
         """By a timeout, a cancellation or closing; at once where the lock is free."""
         await self.store.released(COLD, SOON)
-        await self.claim("a")
-        await self.claim("b", self.other)
+        await self.acquire("a")
+        await self.acquire("b", self.other)
         gone, late, closed = (self.other.released(COLD, at) for at in (SOON, 0.01, SOON))
         gone.cancel()
         try:
@@ -293,15 +293,15 @@ class Rules:
 
     async def test_no_request_waits_for_an_unstorable_key(self: Any) -> None:
         """Waiters are notified, and no lock is needed until a response is stored after all."""
-        await self.claim("a")
-        await self.claim("b", self.other)
+        await self.acquire("a")
+        await self.acquire("b", self.other)
         waiting: Deferred[None] = self.other.released(COLD, SOON)
         self.store.mark_unstorable(KEY)
         self.store.release(COLD, "a")
         await waiting
         for store in (self.store, self.other):
             assert (await self.known(store=store)).unstorable
-            assert await self.claim("c", store) is LockOutcome.KNOWN
+            assert await self.acquire("c", store) is LockOutcome.KNOWN
         self.store.store_response(KEY, ALICE, HELD, grant(1.0), entry())
         await self.settled()
         assert not (await self.known(store=self.store)).unstorable

@@ -54,7 +54,7 @@ def test_names_of_records_are_parsed() -> None:
     """Those of locks, notes and epochs are not: snapshots leave them out."""
     assert parse(record_names.grant(KEY, ALICE)) == RecordName(GRANT, KEY.name, ALICE)
     assert parse(record_names.refusal(KEY, ALICE)) == RecordName(REFUSAL, KEY.name, ALICE)
-    assert parse(record_names.recency(KEY)) == RecordName(ENTRY, KEY.name)
+    assert parse(record_names.recency_list(KEY)) == RecordName(ENTRY, KEY.name)
     digest = HELD.digest
     name = record_names.representation(KEY, digest)
     assert parse(name) == RecordName(REPRESENTATION, KEY.name, digest)
@@ -137,7 +137,7 @@ class Archives:
                 record_names.representation(KEY, OTHER.digest),
                 CODEC.seal(REPRESENTATION, content, HELD),
             ),
-            (record_names.recency(KEY), b"garbage"),
+            (record_names.recency_list(KEY), b"garbage"),
             (
                 record_names.refusal(KEY, ALICE),
                 CODEC.seal(REFUSAL, record_names.refusal(KEY, ALICE), 1.0),

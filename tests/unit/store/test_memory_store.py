@@ -162,13 +162,13 @@ class Bounds(SynchronousTestCase):
         assert self.store.begin_epoch(BOB, ANOTHER, 0.0) == EPOCH
         assert self.store.begin_epoch(ALICE, ANOTHER, 0.0) is None
 
-    def claim(self, owner: str) -> LockOutcome:
+    def acquire(self, owner: str) -> LockOutcome:
         outcome: LockOutcome = self.successResultOf(self.store.try_acquire(COLD, owner, Deadline()))
         return outcome
 
     def test_a_released_lock_leaves_no_timer(self) -> None:
         """Its holder may acquire it again."""
-        assert [self.claim(owner) for owner in "aba"] == [
+        assert [self.acquire(owner) for owner in "aba"] == [
             LockOutcome.ACQUIRED,
             LockOutcome.HELD,
             LockOutcome.ACQUIRED,
@@ -180,7 +180,7 @@ class Bounds(SynchronousTestCase):
 
     def test_a_notified_waiter_may_cancel_another(self) -> None:
         """The next one is not called then."""
-        self.claim("a")
+        self.acquire("a")
         first, second = self.store.released(COLD, 10.0), self.store.released(COLD, 10.0)
         first.addCallback(lambda _: second.cancel())
         self.store.release(COLD, "a")
@@ -193,7 +193,7 @@ class Bounds(SynchronousTestCase):
         assert self.known().unstorable
         self.clock.advance(1)
         assert not self.known().unstorable
-        assert self.claim("b") is LockOutcome.ACQUIRED
+        assert self.acquire("b") is LockOutcome.ACQUIRED
 
     def test_unstorable_keys_are_bounded(self) -> None:
         """Ten thousand keys at most."""
