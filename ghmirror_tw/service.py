@@ -95,7 +95,7 @@ class Listener:
     url: str | None = None
 
     def listen(self) -> None:
-        """Start to listen; exit with 1 and an error in the log if that fails."""
+        """Start listening; exit with 1 and an error in the log if that fails."""
         failed: list[Failure] = []
         self.endpoint.listen(self.factory).addCallbacks(self._listens, failed.append)
         if failed:

@@ -11,7 +11,7 @@ calls `next_step` again. The rules, in their order:
 3. Where the fleet knows nothing of a key, one request goes first, and the others wait for it (RFC
    9111, section 4: collapsed requests). The first one holds a lock of the fleet.
 4. RFC 9111, section 4.2.4: while GitHub is offline or a rate limit is in force, a stale response is
-   sent at once. So it is during the backoff of a key that times out.
+   sent at once. The same holds while the key is in backoff, after timeouts.
 5. Otherwise the stored response is validated (RFC 9111, section 4.3). A stale response is sent on
    failure (RFC 5861, section 4), or when `stale_after` has passed (RFC 5861, section 3).
 
@@ -38,11 +38,21 @@ from typing import Final, TypeAlias
 
 from attrs import evolve, field, frozen
 
-from ghmirror_tw.caching import validators as reuse
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.freshness import is_fresh
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation
-from ghmirror_tw.caching.validators import EMPTY_DIGEST, Validator, ValidatorKind
+from ghmirror_tw.caching.validators import (
+    EMPTY_DIGEST,
+    Validator,
+    ValidatorKind,
+    candidates,
+    client_validators,
+    condition_fields,
+    confirmed_validator,
+    empty_list_tag,
+    may_be_empty_list,
+    may_have_candidates,
+)
 from ghmirror_tw.github.page_parameters import page_number
 from ghmirror_tw.github.reported_limits import LimitKind
 from ghmirror_tw.github.sharing_breakers import Sharing
@@ -52,7 +62,7 @@ from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoff
 
 @frozen
 class DecisionFacts:
-    """The facts of a request that decide.
+    """What `next_step` needs to know of a request.
 
     *requires_validation*: only GitHub's confirmation will do. *internal*: the mirror's own request.
     *accepted*: GitHub has accepted the credential.
@@ -225,7 +235,7 @@ class ConditionalRequest:
         """Return the validator that a 304 confirms, or None where that is unclear."""
         if self.dated is not None:
             return Validator(b"", ValidatorKind.OWN, self.dated.digest)
-        return reuse.confirmed_validator(self.validators, etag)
+        return confirmed_validator(self.validators, etag)
 
     def narrowed(self) -> ConditionalRequest:
         """Return the next rung: the first of several validators alone, so that a 304 is clear."""
@@ -236,7 +246,7 @@ class ConditionalRequest:
     def as_sent(self, request: Request) -> Request:
         """Return a request with these preconditions in place of the client's."""
         fields = request.fields.memoised(canonical_request_fields)
-        preconditions = reuse.condition_fields(self.validators, self.dated)
+        preconditions = condition_fields(self.validators, self.dated)
         return Request(request.method, request.target, fields.plus(preconditions))
 
 
@@ -255,9 +265,9 @@ def shared_candidates(
     None for a credential that is not accepted: the time of the response would show whether
     something is stored. *login* returns that of the credential, where known.
     """
-    if not facts.accepted or not reuse.may_have_candidates(known) or not sharing.enabled(now):
+    if not facts.accepted or not may_have_candidates(known) or not sharing.enabled(now):
         return ()
-    return reuse.candidates(known, login(), lists=sharing.lists_enabled(now), proven=sharing.proven)
+    return candidates(known, login(), lists=sharing.lists_enabled(now), proven=sharing.proven)
 
 
 def first_rung(  # noqa: PLR0913, PLR0917 - each is a fact of its own
@@ -284,11 +294,11 @@ def first_rung(  # noqa: PLR0913, PLR0917 - each is a fact of its own
         return ConditionalRequest(tuple(validators), stored=stored)
     if grant is not None and grant.last_modified is not None:
         return ConditionalRequest(dated=grant, stored=stored)
-    of_client = reuse.client_validators(request)
+    of_client = client_validators(request)
     if of_client:
         return ConditionalRequest(of_client if sharing.lists_enabled(now) else of_client[:1])
     if _may_be_empty(request, facts, known) and sharing.single.is_on(now):
-        empty = Validator(reuse.empty_list_tag(request), ValidatorKind.EMPTY, EMPTY_DIGEST)
+        empty = Validator(empty_list_tag(request), ValidatorKind.EMPTY, EMPTY_DIGEST)
         return ConditionalRequest((empty,))
     return UNCONDITIONAL
 
@@ -298,7 +308,7 @@ def _may_be_empty(request: Request, facts: DecisionFacts, known: Known) -> bool:
 
     A 304 to it is a guess at the client's response, except for the mirror's own proofs.
     """
-    if known.grant is not None or known.entries or not reuse.may_be_empty_list(request):
+    if known.grant is not None or known.entries or not may_be_empty_list(request):
         return False
     if facts.internal:
         return True

@@ -1,4 +1,4 @@
-"""Epochs: the permission for a response that GitHub does not validate now.
+"""Epochs: when a stored response may be sent without asking GitHub.
 
 Such a response (``fresh``, ``stale``) needs a permission. The store must contain it: the absence
 of a refusal is no permission.

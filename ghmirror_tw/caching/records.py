@@ -139,13 +139,13 @@ def recency_list(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def with_entry(entries: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
-    """Return a recency list with *entry* in its place."""
+    """Return a recency list with *entry* inserted in order of validation."""
     return recency_list((*entries, entry))
 
 
 @frozen
 class Known:
-    """The result of a look-up in a store: all records of one cache key and one credential.
+    """The records known of one cache key and one credential: the result of a look-up in a store.
 
     *epoch* is the credential's. *refused_at* is the time of the last request for which GitHub
     refused this key to the credential (0.0: never). *unstorable*: recent responses to this key
@@ -188,7 +188,7 @@ class Known:
         return max(requested_at, self.refused_at)
 
     def effective(self, now: float) -> Known:
-        """Return the records without a grant that has expired, or that a refusal outweighs.
+        """Return these records; without the grant, if it has expired or a refusal outweighs it.
 
         A refusal outweighs a grant whose request was sent earlier, or at the same time.
         """
@@ -198,7 +198,7 @@ class Known:
         return evolve(self, grant=None)
 
     def unvalidated(self) -> Known:
-        """Return the records with a grant that permits no response before GitHub validates it."""
+        """Return these records with the grant's epoch removed: GitHub must validate it first."""
         grant = self.grant
         return self if grant is None else evolve(self, grant=evolve(grant, epoch=None))
 

@@ -52,7 +52,7 @@ def _hashed(names: tuple[bytes, ...], sent: Fields) -> bytes:
 
 
 def without_other_variant(sent: Fields, known: Known) -> Known:
-    """Return *known* without its grant, if that is of another variant than fields *sent* select."""
+    """Return *known* without its grant, if its variant differs from the one that *sent* selects."""
     grant = known.grant
     if grant is None or grant.varied is None:
         return known

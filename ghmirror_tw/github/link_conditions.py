@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ghmirror_tw.github.operation_paging import DEFAULT_SIZE, Paging, operation_of
+from ghmirror_tw.github.operation_paging import DEFAULT_SIZE, Paging, page_limits_of
 from ghmirror_tw.github.page_parameters import (
     has_cursor,
     has_page_parameter,
@@ -52,7 +52,7 @@ def _may_have_grown(target: bytes, items: int, sent: Links) -> bool:
         return False
     if sent.page_targets():
         return True
-    paging = operation_of(target).paging
+    paging = page_limits_of(target).paging
     if paging is Paging.UNKNOWN:
         return has_page_parameter(target) or items == DEFAULT_SIZE
     return paging is not Paging.NONE
@@ -65,7 +65,7 @@ def _has_numbers(target: bytes, sent: Links) -> bool:
         return False
     if pages:
         return all(page_of(page) is not None for page in pages)
-    return operation_of(target).paging is Paging.NUMBERED
+    return page_limits_of(target).paging is Paging.NUMBERED
 
 
 def _linked(url: bytes, api_url: bytes) -> bytes | None:
@@ -116,7 +116,7 @@ def conditions_of_link(  # noqa: PLR0913 - independent facts
     if items is None:
         # An object that contains a page also contains a total, unless its pages have cursors.
         ends = shared or sent.target(b"next") is None
-        has_cursors = operation_of(target).paging is Paging.CURSORS
+        has_cursors = page_limits_of(target).paging is Paging.CURSORS
         return UNPROVABLE if ends and has_cursors else NO_CONDITIONS
     last = sent.target(b"last") if shared or verify_last else None
     grown = _may_have_grown(target, items, sent)

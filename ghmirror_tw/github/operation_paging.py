@@ -29,15 +29,15 @@ class Paging(Enum):
 
 
 @frozen
-class Operation:
-    """The pagination of an operation: items of a page by default (*size*), and at *most*."""
+class PageLimits:
+    """The pagination of an operation: how many items a page has by default (*size*), at *most*."""
 
     paging: Paging
     size: int = DEFAULT_SIZE
     most: int = LARGEST_SIZE
 
 
-_UNKNOWN: Final = Operation(Paging.UNKNOWN)
+_UNKNOWN: Final = PageLimits(Paging.UNKNOWN)
 
 
 @define(eq=False)
@@ -46,26 +46,26 @@ class _Node:
 
     literals: dict[bytes, _Node] = field(factory=dict)
     parameter: _Node | None = None
-    operation: Operation | None = None
+    limits: PageLimits | None = None
     #: The operation whose last parameter stands for all further segments, or for none.
-    rest: Operation | None = None
+    rest: PageLimits | None = None
 
-    def add(self, segments: Sequence[bytes], operation: Operation) -> None:
+    def add(self, segments: Sequence[bytes], limits: PageLimits) -> None:
         """Add a path template below this node."""
         if not segments:
-            self.operation = operation
+            self.limits = limits
         elif segments[0] == b"{+}":
-            self.rest = operation
+            self.rest = limits
         elif segments[0] == b"{}":
             self.parameter = self.parameter or _Node()
-            self.parameter.add(segments[1:], operation)
+            self.parameter.add(segments[1:], limits)
         else:
-            self.literals.setdefault(segments[0], _Node()).add(segments[1:], operation)
+            self.literals.setdefault(segments[0], _Node()).add(segments[1:], limits)
 
-    def find(self, segments: Sequence[bytes]) -> Operation | None:
+    def find(self, segments: Sequence[bytes]) -> PageLimits | None:
         """Return the operation of a path below this node; a literal segment precedes `{}`."""
         if not segments:
-            return self.operation or self.rest
+            return self.limits or self.rest
         for node in (self.literals.get(segments[0]), self.parameter):
             found = None if node is None else node.find(segments[1:])
             if found is not None:
@@ -78,7 +78,7 @@ def _build_tree() -> _Node:
     for paging in (Paging.NUMBERED, Paging.CURSORS, Paging.NONE):
         for line in getattr(pagination_table, paging.value).splitlines():
             template, *sizes = line.split()
-            root.add(template.encode().split(b"/"), Operation(paging, *map(int, sizes)))
+            root.add(template.encode().split(b"/"), PageLimits(paging, *map(int, sizes)))
     return root
 
 
@@ -106,7 +106,7 @@ def _with_placeholders(segments: Sequence[bytes]) -> Sequence[bytes] | None:
 
 
 @memoised_by_target
-def operation_of(target: bytes) -> Operation:
+def page_limits_of(target: bytes) -> PageLimits:
     """Return the pagination of the GET operation of *target*, by the table of operations.
 
     The work is bounded by the size of the table, whatever the target.
@@ -124,5 +124,5 @@ def most_items_of_page(target: bytes) -> int:
 
     An operation that is not in the table may have pages.
     """
-    operation = operation_of(target)
-    return 0 if operation.paging is Paging.NONE else operation.most
+    limits = page_limits_of(target)
+    return 0 if limits.paging is Paging.NONE else limits.most

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from ghmirror_tw.github.operation_paging import operation_of
+from ghmirror_tw.github.operation_paging import page_limits_of
 from ghmirror_tw.http.target_memo import memoised_by_target
 from ghmirror_tw.runtime.numbers import whole_number
 
@@ -82,7 +82,7 @@ def page_size(target: bytes) -> int:
     GitHub may read a malformed value, such as `5x`, as a number. Then any page may be full, and the
     size is 1.
     """
-    operation = operation_of(target)
+    operation = page_limits_of(target)
     value = _last(target, b"per_page")
     if not value:
         return operation.size

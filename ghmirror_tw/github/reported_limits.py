@@ -96,7 +96,7 @@ class Limit:
 
 
 def latest_of_each_scope(limits: tuple[Limit, ...], more: tuple[Limit, ...]) -> tuple[Limit, ...]:
-    """Return the limits of both, for each scope only the limit that ends last."""
+    """Return the limits of both lists, keeping for each scope the one that ends last."""
     if not limits or not more:
         return limits or more
     latest: dict[str, Limit] = {}

@@ -21,7 +21,7 @@ RETRY_S: Final = 3600.0
 
 
 @define
-class Switch:
+class SharingBreaker:
     """A circuit breaker: off after counterevidence of 3 keys and 2 credentials in 10 minutes."""
 
     off_at: float | None = None
@@ -52,8 +52,8 @@ class Sharing:
     """
 
     configured: bool = True
-    single: Switch = field(factory=Switch)
-    lists: Switch = field(factory=Switch)
+    single: SharingBreaker = field(factory=SharingBreaker)
+    lists: SharingBreaker = field(factory=SharingBreaker)
     proven: bool = False
 
     def enabled(self, now: float) -> bool:

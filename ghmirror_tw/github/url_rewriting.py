@@ -128,7 +128,7 @@ class Rewriter:
         return stream.feed(body) + stream.close()
 
     def stream(self, base: BaseUrls, path: bytes = b"") -> RewritingStream:
-        """Return a scanner that does to content in pieces what `content` does to all of it."""
+        """Return a scanner that rewrites content piece by piece (see `content`)."""
         opaque = opaque_names(path) if self.changes(base, path) else None
         longest = max(map(len, (self.api_url, self.uploads_url or b"")))
         return RewritingStream(

@@ -46,7 +46,7 @@ _log: Final = Logger(namespace="ghmirror.mirror")
 Process = Callable[[Lookup], Coroutine[Deferred[Any], Any, Response]]
 
 
-def _unwanted(result: Response | Failure) -> None:
+def _drop_unwanted(result: Response | Failure) -> None:
     """Drop a response that no request waits for; a fault of the mirror is logged."""
     if isinstance(result, Failure):
         if not result.check(*_EXPECTED):
@@ -57,7 +57,7 @@ def _unwanted(result: Response | Failure) -> None:
 
 def new_flights() -> SingleFlight[Response]:
     """Return an empty register of flights."""
-    return SingleFlight(_unwanted)
+    return SingleFlight(_drop_unwanted)
 
 
 @define(eq=False)
@@ -109,7 +109,7 @@ class CollapsedRequests:
             return None
         if not joins:
             return response
-        return None if _is_not_for(lookup, response) else evolve(response, collapsed=True)
+        return None if _must_not_share(lookup, response) else evolve(response, collapsed=True)
 
     def _flight_of(self, lookup: Lookup) -> Hashable:
         """Return the name of the flight of a request; HEAD joins that of a GET."""
@@ -134,7 +134,7 @@ class CollapsedRequests:
         return lookup
 
 
-def _is_not_for(lookup: Lookup, response: Response) -> bool:
+def _must_not_share(lookup: Lookup, response: Response) -> bool:
     """Tell whether the response to another request must not be used for this one.
 
     It varies by a field in which the two may differ. Or it is a 304 for an entity-tag that the

@@ -57,7 +57,7 @@ class CredentialChecks:
     epochs: EpochTracker
     metrics: Metrics
     now: Callable[[], float]
-    _flights: SingleFlight[Response | None] = field(factory=lambda: SingleFlight(_unwanted))
+    _flights: SingleFlight[Response | None] = field(factory=lambda: SingleFlight(_drop_unwanted))
     _off_until: float = 0.0
 
     async def refusal(
@@ -146,7 +146,7 @@ def _may_be_app(authorization: bytes) -> bool:
     return authorization[:6].lower() == b"basic "
 
 
-def _unwanted(result: Response | Failure | None) -> None:
+def _drop_unwanted(result: Response | Failure | None) -> None:
     """Drop the result of a check that no request waits for."""
     if isinstance(result, Failure) and not result.check(UpstreamError, RateLimitedError):
         _log.debug("Credential check failed", failure=result)

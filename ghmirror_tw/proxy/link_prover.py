@@ -40,9 +40,9 @@ RequestPage = Callable[[Request, Lookup], Awaitable[Response]]
 
 @define(eq=False)
 class LinkProver:
-    """Proves links by requests; *request_page* is None for these requests themselves.
+    """Proves links by requests.
 
-    Nothing is proved for a proof, so that no proof needs another one.
+    *request_page* is None within a proof, which needs no proof itself.
     """
 
     proofs: Proofs

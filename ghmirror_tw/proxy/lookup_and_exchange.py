@@ -68,7 +68,7 @@ class Lookup:
         return EVERYTHING, resource_of_path(self.request.path, b"GET")
 
     def facts(self, *, accepted: bool) -> DecisionFacts:
-        """Return the facts that decide; *accepted*: GitHub has accepted the credential."""
+        """Return what `next_step` needs; *accepted*: GitHub has accepted the credential."""
         return DecisionFacts(self.requires_validation, self.internal, self.head, accepted)
 
     def walk(self, known: Known) -> Walk:
@@ -85,7 +85,7 @@ class Lookup:
 
 @frozen
 class Exchange:
-    """A request that was sent *at* a time after a look-up, and GitHub's response to it."""
+    """One request to GitHub, sent at *sent_at*, the records known before it, and the response."""
 
     lookup: Lookup
     known: Known

@@ -49,19 +49,19 @@ class Walk:
     since: float = 0.0
 
     def at(self, target: bytes) -> Hashable:
-        """Return the name of the proof of a page, for this walk."""
+        """Return the name of the proof of a page, for this generation of requests."""
         return (self.credential, self.fields, self.generation, target)
 
-    def absent(self, target: bytes) -> Hashable:
-        """Return the name under which the absence of a page, or of a list's pages, is stored."""
+    def page_name(self, target: bytes) -> Hashable:
+        """Return the name of a page, or of a list, as it is for all generations of requests."""
         return (self.credential, self.fields, target)
 
 
 @define(eq=False)
 class Proofs:
-    """Recent proofs for pages of lists. One proof is used for a whole walk through a list.
+    """Recent proofs for pages of lists.
 
-    A page that is requested again is proved again: only other pages use the same proof.
+    All pages of one walk share a proof. A page that was sent since needs a new one.
     """
 
     now: Callable[[], float]
@@ -90,7 +90,7 @@ class Proofs:
 
     def note_items(self, walk: Walk, items: int) -> None:
         """Note how many items GitHub has on the page of *walk*, by the client's own request."""
-        name = walk.absent(walk.target)
+        name = walk.page_name(walk.target)
         if items and not self.any_empty:
             return
         is_empty = not items and (self._linked.get(name) or 0.0) <= self.now()
@@ -102,12 +102,12 @@ class Proofs:
         if not self.any_empty:
             return False
         following = next_page(link, api_url)
-        return following is not None and self._empty.get(walk.absent(following)) is True
+        return following is not None and self._empty.get(walk.page_name(following)) is True
 
     def note_link(self, walk: Walk, link: bytes | None, api_url: bytes) -> None:
         """Note that GitHub sends *link* now, even if the next page is known to be empty."""
         if self.leads_nowhere(walk, link, api_url):
-            name = walk.absent(next_page(link, api_url) or b"")
+            name = walk.page_name(next_page(link, api_url) or b"")
             self._empty.put(name, False)
             self._linked.put(name, self.now() + _ABSENT_S)
 
@@ -168,7 +168,7 @@ class Proofs:
         return found
 
     def _is_absent(self, walk: Walk, target: bytes) -> bool:
-        return (self._absent.get(walk.absent(target)) or 0.0) > self.now()
+        return (self._absent.get(walk.page_name(target)) or 0.0) > self.now()
 
     def _note_absent(self, walk: Walk, target: bytes) -> None:
-        self._absent.put(walk.absent(target), self.now() + _ABSENT_S)
+        self._absent.put(walk.page_name(target), self.now() + _ABSENT_S)

@@ -8,13 +8,12 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from ghmirror_tw.caching import record_updates
-from ghmirror_tw.caching import validators as reuse
 from ghmirror_tw.caching.enclosed_representation import representation_of
 from ghmirror_tw.caching.forwarded_fields import forwarded_response_fields
 from ghmirror_tw.caching.records import Representation
 from ghmirror_tw.caching.refused_scope import refused_scope
 from ghmirror_tw.caching.storability import has_short_lived_urls, reason_not_to_store
-from ghmirror_tw.caching.validators import ValidatorKind
+from ghmirror_tw.caching.validators import ValidatorKind, computed_tag, was_ignored
 from ghmirror_tw.github.media_types import is_json
 from ghmirror_tw.github.operation_paging import most_items_of_page
 from ghmirror_tw.github.path_labels import path_pattern
@@ -172,7 +171,7 @@ class ReceivedResponses:
         """Count a 200 with an entity-tag that was sent: GitHub seems to ignore validators."""
         lookup, response = exchange.lookup, exchange.response
         sent, etag = exchange.conditional.validators, response.fields.get(b"etag")
-        if response.status != 200 or not reuse.was_ignored(sent, etag):  # noqa: PLR2004
+        if response.status != 200 or not was_ignored(sent, etag):  # noqa: PLR2004
             return
         if len(sent) == 1 and sent[0].kind not in {ValidatorKind.COMPUTED, ValidatorKind.EMPTY}:
             return
@@ -263,7 +262,7 @@ def _represented(
     )
     etag = fields.get(b"etag")
     shareable = etag is not None and entity_tags.weakly_equal(
-        etag, reuse.computed_tag(request, stored, plain)
+        etag, computed_tag(request, stored, plain)
     )
     if not shareable and is_json(fields.get(b"content-type")) and has_short_lived_urls(plain):
         return None

@@ -29,11 +29,13 @@ class Credentials:
 
 
 def credentials_from(read: Callable[[], Credentials]) -> Credentials:
-    """Return what *read* returns. Raises `RedisConnectError` if it raises."""
+    """Read the credentials.
+
+    An error becomes a `RedisConnectError` without its text, which may contain the secret.
+    """
     try:
         return read()
     except Exception as error:  # noqa: BLE001 - it reads a file of the operator's
-        # The error's text may contain the secret.
         raise RedisConnectError(f"the password cannot be read ({type(error).__name__})") from None
 
 

@@ -32,11 +32,11 @@ class Observation:
 
 @frozen
 class Quorum:
-    """The least numbers that are enough.
+    """How many observations, keys and credentials are needed.
 
-    *observations* in all, of so many different *keys*, and by so many different *credentials*. So
-    many different *operations* are enough in place of credentials. Observations older than
-    *window_s* seconds do not count.
+    There must be *observations* in all, of so many different *keys*, and by so many different
+    *credentials*. So many different *operations* are enough in place of credentials. Observations
+    older than *window_s* seconds do not count.
     """
 
     keys: int

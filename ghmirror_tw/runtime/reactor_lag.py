@@ -35,7 +35,7 @@ class ReactorLag:
         return max(now - self._due_at, 0.0)
 
     def open(self) -> None:
-        """Start to measure."""
+        """Start measuring."""
         self._due_at = self.reactor.seconds() + _INTERVAL_S
         self._timer = self.reactor.callLater(_INTERVAL_S, self._measure)
 
@@ -44,7 +44,7 @@ class ReactorLag:
         self.open()
 
     def close(self) -> None:
-        """Stop to measure."""
+        """Stop measuring."""
         self._noted_s, self._due_at = self.total_s, inf
         timer, self._timer = self._timer, None
         if timer is not None:

@@ -196,7 +196,7 @@ class SingleFlight(Generic[R]):
 
 @define(eq=False)
 class Wait(Generic[R]):
-    """Waits for a Deferred for some time, and then again; used by `with`.
+    """Lets one Deferred be awaited several times, each with its own timeout; used by `with`.
 
     A timeout does not cancel the Deferred. The end of the `with` block does. A value that was not
     taken until then is passed to *unwanted*.

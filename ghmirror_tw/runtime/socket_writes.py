@@ -1,4 +1,4 @@
-"""Writes to sockets that bypass the reactor: at once, or at the end of its current turn."""
+"""Socket writes made without waiting for the reactor: at once, or at the end of its turn."""
 
 from __future__ import annotations
 

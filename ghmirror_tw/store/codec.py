@@ -72,7 +72,7 @@ class Codec:
         return keyed.hexdigest()[:8]
 
     def seal(self, kind: RecordKind[R], name: bytes, record: R) -> bytes:
-        """Return *record* as it is stored under *name*; that of an entry is its list's."""
+        """Seal *record* for *name* (an entry is sealed for the name of its recency list)."""
         flags = _SEALED if self.secret else 0
         payload, times = kind.pack(record), kind.times_of(record)
         head = _HEADER_AND_LENGTH.pack(MAGIC, VERSION, kind.mark, flags, *times, len(payload))

@@ -182,9 +182,9 @@ class Compactor:
         return _encode(EPOCH, record) if isinstance(record, bytes) else _encode(REFUSAL, record)
 
     def _shared(self, fields: Fields) -> int | tuple[tuple[bytes, bytes], ...]:
-        """Return the number of *fields*; their lines, where other representations won't have them.
+        """Return the index of *fields* in the shared table, or their lines if not worth sharing.
 
-        A number, since the garbage collector ignores a tuple with it.
+        An index, since the garbage collector ignores a tuple with it.
         """
         number = self._numbers.get(fields)
         if number is not None:

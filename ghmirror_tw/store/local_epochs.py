@@ -30,7 +30,10 @@ class LocalEpochs:
         return None if epoch is None else epoch_of(epoch)
 
     def begin(self, credential: str, epoch: bytes, since: float, now: float) -> bytes | None:
-        """Begin an epoch unless there is one; return one that was begun *since* or later."""
+        """Begin *epoch* if there is none.
+
+        Return the current epoch if this process began it at *since* or later, else None.
+        """
         known = self.get(credential)
         if known is not None:
             return known if self._begun.get(credential, -inf) >= since else None

@@ -236,7 +236,10 @@ class MemoryStore:
             self.records.remove(name)
 
     def begin_epoch(self, credential: str, epoch: bytes, since: float) -> bytes | None:
-        """Begin an epoch unless there is one; return one that was begun *since* or later."""
+        """Begin *epoch* if there is none.
+
+        Return the current epoch if this process began it at *since* or later, else None.
+        """
         return self._epochs.begin(credential, epoch, since, self.reactor.seconds())
 
     def replace_epoch(self, credential: str, epoch: bytes) -> Deferred[None]:

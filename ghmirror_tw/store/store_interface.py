@@ -30,9 +30,9 @@ class LockOutcome(Enum):
 
 @frozen
 class LockName:
-    """The name of a lock: a key of which nothing is known.
+    """Identifies a lock. Only the request that holds it sends GitHub a request for *key*.
 
-    With a *credential*: a key of which that credential has no grant.
+    With a *credential*, it concerns requests of that credential alone, which has no grant.
     """
 
     key: CacheKey

@@ -33,9 +33,9 @@ def _passed(limit: Limit, until: float = 0.0) -> Limit:
 
 @define(eq=False)
 class LimitProbe:
-    """The limits that applied to a request when it was sent.
+    """A request's turn as the probe of limits that have ended; *check*: those limits.
 
-    *leads*: the request is the probe of the fleet; others wait until `end`.
+    *leads*: the request is the probe of the whole fleet; others wait until `end`.
     """
 
     check: LimitCheck
@@ -63,7 +63,7 @@ class LimitProbes:
     owner: Callable[[], str]
 
     def admit_at_once(self, credential: str, scopes: tuple[str, ...]) -> LimitProbe | None:
-        """Return a probe of nothing where no limit is known at all, else None."""
+        """Admit the request at once if no limit of any credential is known; None: use `admit`."""
         if self.limits.any_known:
             return None
         return LimitProbe(self.limits.check(credential, scopes, self.now()))

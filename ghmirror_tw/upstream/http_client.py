@@ -105,7 +105,7 @@ class UpstreamClient:
     def dispatch(
         self, request: Request, content: IBodyProducer | None, timed: TimedRequest
     ) -> Cancellable:
-        """Start to send the request of *timed*; return the object that cancels it."""
+        """Start sending the request of *timed*; return the object that cancels it."""
         request = self.origin.routed(request)
         origin = self.uploads if is_upload(request.target) else self.origin
         pool, target = self.pools[origin], origin.target(request)

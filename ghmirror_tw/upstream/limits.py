@@ -52,7 +52,7 @@ class RateLimitedError(Exception):
 
 
 def usual_limit_response(limit: Limit, now: float) -> Response:
-    """Return GitHub's response to a limited request, wherever the limit was learned."""
+    """Return the response that GitHub usually sends while *limit* is in force."""
     status, fields, content = limit.response(now)
     return Response(
         status, fields, Outcome.ERROR, BufferedContent(content), detail=limit.kind.reason

@@ -1,4 +1,4 @@
-"""Accounting of quotas: the cost of each request, and the remaining quota (GitHub: rate limits)."""
+"""Records the quota that each response reports, and detects charged 304s (GitHub: rate limits)."""
 
 from __future__ import annotations
 

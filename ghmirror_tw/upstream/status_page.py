@@ -107,11 +107,11 @@ class StatusPage:
         self._agent = ContentDecoderAgent(agent, [(b"gzip", GzipDecoder)])
 
     def open(self) -> None:
-        """Start to read it, at once."""
+        """Start reading the page, at once."""
         self._read()
 
     def close(self) -> None:
-        """Stop to read it."""
+        """Stop reading the page."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -50,7 +50,7 @@ class RequestDispatcher(Protocol):
     def dispatch(
         self, request: Request, content: IBodyProducer | None, timed: TimedRequest
     ) -> Cancellable:
-        """Start to send a request."""
+        """Start sending a request."""
 
     def exchange_ended(self) -> None:
         """Note that an exchange has ended."""

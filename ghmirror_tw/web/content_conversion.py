@@ -100,8 +100,8 @@ def converted(content: bytes, conversion: Conversion) -> Iterator[bytes]:
     yield conversion.finish()
 
 
-def changes(packed: bytes, rewriting: tuple[ContentStream, ...]) -> bool:
-    """Return whether *rewriting* changes the content of *packed*; it is compared in steps."""
+def is_changed_by(packed: bytes, rewriting: tuple[ContentStream, ...]) -> bool:
+    """Return whether *rewriting* changes the content of *packed*; compares them in steps."""
     plain = b""
     unpacked, rewritten = Conversion(GzipDecompressor()), Conversion(rewriting=rewriting)
     for step in converted(packed, unpacked):

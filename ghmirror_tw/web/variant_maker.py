@@ -25,9 +25,9 @@ from ghmirror_tw.web.client_response import ClientView
 from ghmirror_tw.web.content_conversion import (
     ContentStream,
     Conversion,
-    changes,
     compressor,
     converted,
+    is_changed_by,
 )
 from ghmirror_tw.web.variant_cache import Variant, VariantCache, VariantKey
 
@@ -125,7 +125,7 @@ class VariantMaker:
 
     def _convert_large(self, body: Representation, view: ClientView) -> Variant:
         """Make the variant of large content, with only a piece of it unpacked at a time."""
-        if not changes(body.packed, self.streams(view)):
+        if not is_changed_by(body.packed, self.streams(view)):
             return Variant(None, changed=False, size=body.size)
         size = 0
         rewritten = Conversion(GzipDecompressor(), self.streams(view))

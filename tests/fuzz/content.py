@@ -21,7 +21,7 @@ from ghmirror_tw.http import content_codings as codings
 from ghmirror_tw.http.fields import CONTENT_FIELDS, Fields
 from ghmirror_tw.upstream.login_responses import parse_app, parse_login, parse_viewer
 from ghmirror_tw.upstream.status_page import UnreadableStatusError, parse_components
-from ghmirror_tw.web.content_conversion import Conversion, changes, compressor
+from ghmirror_tw.web.content_conversion import Conversion, compressor, is_changed_by
 from tests.fuzz.given import Given, ways
 
 API: Final = "https://api.github.com"
@@ -192,7 +192,7 @@ def converting(raw: bytes) -> None:
                     made += step
             assert gzip.decompress(made + conversion.finish()) == expected
     stream = REWRITER.stream(BASE, PATHS[0])
-    assert changes(packed, (stream,)) is (REWRITER.content(raw, BASE, PATHS[0]) != raw)
+    assert is_changed_by(packed, (stream,)) is (REWRITER.content(raw, BASE, PATHS[0]) != raw)
 
 
 def documents(raw: bytes) -> None:

@@ -142,7 +142,7 @@ def _facts_of(target: bytes) -> None:
         assert page_parameters.has_page_parameter(other)
     identity = page_parameters.list_identity(target)
     assert page_parameters.list_identity(identity) == identity
-    operation = operation_paging.operation_of(target)
+    operation = operation_paging.page_limits_of(target)
     assert 1 <= page_parameters.page_size(target) <= max(operation.most, operation.size)
     page_parameters.has_cursor(target)
     number = page_parameters.page_number(target)

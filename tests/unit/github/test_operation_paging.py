@@ -2,7 +2,12 @@
 
 import pytest
 
-from ghmirror_tw.github.operation_paging import Operation, Paging, most_items_of_page, operation_of
+from ghmirror_tw.github.operation_paging import (
+    PageLimits,
+    Paging,
+    most_items_of_page,
+    page_limits_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,36 +29,36 @@ def test_the_most_items_of_a_page(target: bytes, most: int) -> None:
 @pytest.mark.parametrize(
     ("target", "operation"),
     [
-        (b"/repos/o/r/issues", Operation(Paging.NUMBERED)),
-        (b"/repos/o/r/issues?state=all", Operation(Paging.NUMBERED)),
-        (b"/events", Operation(Paging.NUMBERED, 15, 100)),
-        (b"/notifications?all=true", Operation(Paging.NUMBERED, 50, 50)),
-        (b"/repos/o/r/dependabot/alerts", Operation(Paging.CURSORS)),
-        (b"/users", Operation(Paging.CURSORS)),
-        (b"/app/hook/deliveries", Operation(Paging.CURSORS)),
-        (b"/repos/o/r/contents", Operation(Paging.NONE)),
-        (b"/repos/o/r/contents/a/b/c", Operation(Paging.NONE)),
-        (b"/repos/o/r", Operation(Paging.NONE)),
-        (b"/orgs/teams/teams/teams/repos", Operation(Paging.NUMBERED)),
-        (b"/repositories", Operation(Paging.CURSORS)),
-        (b"/repositories/1", Operation(Paging.NONE)),
-        (b"/repositories/1/issues?page=2", Operation(Paging.NUMBERED)),
-        (b"/repositories/1/dependabot/alerts", Operation(Paging.CURSORS)),
-        (b"/organizations/1/repos", Operation(Paging.NUMBERED)),
-        (b"/organizations/1/team/2/repos", Operation(Paging.NUMBERED)),
-        (b"/user/1/repos", Operation(Paging.NUMBERED)),
-        (b"/user/repos", Operation(Paging.NUMBERED)),
-        (b"/user/o/repos", Operation(Paging.UNKNOWN)),
-        (b"/issues/1/comments", Operation(Paging.UNKNOWN)),
-        (b"/repos/o/r/git/matching-refs/heads/x", Operation(Paging.UNKNOWN)),
-        (b"/users/o/packages/npm/p/versions", Operation(Paging.UNKNOWN)),
-        (b"/nowhere", Operation(Paging.UNKNOWN)),
-        (b"/", Operation(Paging.NONE)),
-        (b"", Operation(Paging.UNKNOWN)),
-        (b"/" * 100_000, Operation(Paging.UNKNOWN)),
-        (b"/repos" * 100_000, Operation(Paging.UNKNOWN)),
+        (b"/repos/o/r/issues", PageLimits(Paging.NUMBERED)),
+        (b"/repos/o/r/issues?state=all", PageLimits(Paging.NUMBERED)),
+        (b"/events", PageLimits(Paging.NUMBERED, 15, 100)),
+        (b"/notifications?all=true", PageLimits(Paging.NUMBERED, 50, 50)),
+        (b"/repos/o/r/dependabot/alerts", PageLimits(Paging.CURSORS)),
+        (b"/users", PageLimits(Paging.CURSORS)),
+        (b"/app/hook/deliveries", PageLimits(Paging.CURSORS)),
+        (b"/repos/o/r/contents", PageLimits(Paging.NONE)),
+        (b"/repos/o/r/contents/a/b/c", PageLimits(Paging.NONE)),
+        (b"/repos/o/r", PageLimits(Paging.NONE)),
+        (b"/orgs/teams/teams/teams/repos", PageLimits(Paging.NUMBERED)),
+        (b"/repositories", PageLimits(Paging.CURSORS)),
+        (b"/repositories/1", PageLimits(Paging.NONE)),
+        (b"/repositories/1/issues?page=2", PageLimits(Paging.NUMBERED)),
+        (b"/repositories/1/dependabot/alerts", PageLimits(Paging.CURSORS)),
+        (b"/organizations/1/repos", PageLimits(Paging.NUMBERED)),
+        (b"/organizations/1/team/2/repos", PageLimits(Paging.NUMBERED)),
+        (b"/user/1/repos", PageLimits(Paging.NUMBERED)),
+        (b"/user/repos", PageLimits(Paging.NUMBERED)),
+        (b"/user/o/repos", PageLimits(Paging.UNKNOWN)),
+        (b"/issues/1/comments", PageLimits(Paging.UNKNOWN)),
+        (b"/repos/o/r/git/matching-refs/heads/x", PageLimits(Paging.UNKNOWN)),
+        (b"/users/o/packages/npm/p/versions", PageLimits(Paging.UNKNOWN)),
+        (b"/nowhere", PageLimits(Paging.UNKNOWN)),
+        (b"/", PageLimits(Paging.NONE)),
+        (b"", PageLimits(Paging.UNKNOWN)),
+        (b"/" * 100_000, PageLimits(Paging.UNKNOWN)),
+        (b"/repos" * 100_000, PageLimits(Paging.UNKNOWN)),
     ],
 )
-def test_operations_are_found_by_their_path(target: bytes, operation: Operation) -> None:
+def test_operations_are_found_by_their_path(target: bytes, operation: PageLimits) -> None:
     """By the table, and under the numbers by which GitHub's links name owners."""
-    assert operation_of(target) == operation
+    assert page_limits_of(target) == operation
