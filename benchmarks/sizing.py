@@ -30,8 +30,8 @@ from ghmirror_tw.redis.unsharded_servers import SingleServer
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.store.codec import Codec
-from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.harness.redis_servers import Client, RedisServer
+from tests.harness.redis_stores import DAY_S, PREFIX, SOON, node_at
 
 SECRET: Final = b"of the benchmark"
 AT_A_TIME: Final = 200

@@ -36,7 +36,7 @@ from attrs import define, field, frozen
 from benchmarks.bars import MIB, Bars
 from benchmarks.driving import Load, Question, StandIn, Tally, end_in_order, poll_all
 from benchmarks.figures import Spread, forget_most, resident
-from benchmarks.house import Told
+from benchmarks.watched_mirror import Told
 from ghmirror_tw.snapshots.aws_service import AwsAccess
 from tests.fakes.s3 import ENVIRONMENT, serving
 from tests.harness.redis_servers import RedisServer

@@ -129,7 +129,7 @@ class Replica:
     name: str
     settings: Settings
     port: int = 0
-    house: MirrorParts = field(init=False)
+    parts: MirrorParts = field(init=False)
     _site: Any = None
     _listening: Any = None
 
@@ -140,14 +140,14 @@ class Replica:
 
     async def open(self, clock: Clock) -> None:
         """Start it."""
-        self.house = house = build_mirror_parts(clock, self.settings, _build_redis)
-        for part in house.in_closing_order:
+        self.parts = parts = build_mirror_parts(clock, self.settings, _build_redis)
+        for part in parts.in_closing_order:
             if hasattr(part, "open"):
                 part.open()
-        if house.redis is not None:
-            await house.redis.settled()
-        house.readiness.listening = house.readiness.restored = True
-        self._site = MirrorSite(house.resource, MirrorRequest, clock)
+        if parts.redis is not None:
+            await parts.redis.settled()
+        parts.readiness.listening = parts.readiness.restored = True
+        self._site = MirrorSite(parts.resource, MirrorRequest, clock)
         self._listening = reactor.listenTCP(
             self.port, self._site, backlog=_BACKLOG, interface="127.0.0.1"
         )
@@ -161,7 +161,7 @@ class Replica:
         await listening.stopListening()
         for channel in list(self._site.channels):
             channel.transport.abortConnection()
-        for part in self.house.in_closing_order:
+        for part in self.parts.in_closing_order:
             await maybeDeferred(part.close)
 
     @property
@@ -174,7 +174,7 @@ class Replica:
         """Whether a thread of its works."""
         if self._listening is None:
             return False
-        team = self.house.threads.pool._team.statistics()
+        team = self.parts.threads.pool._team.statistics()
         return bool(team.busyWorkerCount or team.backloggedWorkCount)
 
 

@@ -602,7 +602,7 @@ class Conversation:
 
     async def _redis_is(self, available: bool) -> None:
         def holds(replica: Replica) -> bool:
-            store = replica.house.redis
+            store = replica.parts.redis
             return store is None or store.available is available
 
         while not all(map(holds, self.replicas.values())):
@@ -622,7 +622,7 @@ class Conversation:
     async def _(self, step: parsing.StatusPageSays) -> None:
         self.page_status = step.status
         for replica in self.replicas.values():
-            page = replica.house.status_page
+            page = replica.parts.status_page
             if page is not None and page._timer is not None:
                 page._timer.reset(0.0)
         await self.clock.pass_(0.0, self.redis.pass_time, self._after_timers)

@@ -156,7 +156,7 @@ class Home:
     """One mirror, its GitHub, and a client for both; *close* ends it before the test does."""
 
     github: GitHub
-    house: MirrorParts
+    parts: MirrorParts
     site: MirrorSite
     port: int
     admin_port: int
@@ -167,13 +167,13 @@ class Home:
         """Let so much time pass at once, as the mirror sees it; from then on it stands still."""
         if self._clock is None:
             self._clock = Stopped(reactor, reactor.seconds())
-            for part in (self.house.mirror, self.house.store, self.house.resource):
+            for part in (self.parts.mirror, self.parts.store, self.parts.resource):
                 part.reactor = self._clock
         self._clock.at += seconds
 
     def accept(self, *tokens: str) -> None:
         """Let the mirror know tokens, so that it does not check them first."""
-        mirror = self.house.mirror
+        mirror = self.parts.mirror
         for token in tokens:
             mirror.credentials.accept(mirror.credentials.names.name(f"token {token}".encode()))
 
@@ -246,16 +246,16 @@ async def open_home(
         base,
         **{name: evolve(getattr(base, name), **values) for name, values in sections.items()},
     )
-    house = build_mirror_parts(reactor, settings)
-    for part in house.in_closing_order:
+    parts = build_mirror_parts(reactor, settings)
+    for part in parts.in_closing_order:
         if hasattr(part, "open"):
             part.open()
-    if house.redis is not None:
-        await house.redis.settled()
-    house.readiness.listening = house.readiness.restored = True
-    site = MirrorSite(house.resource, MirrorRequest, reactor)
+    if parts.redis is not None:
+        await parts.redis.settled()
+    parts.readiness.listening = parts.readiness.restored = True
+    site = MirrorSite(parts.resource, MirrorRequest, reactor)
     port = reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")
-    pages = admin_site(house.admin, settings.server.admin_hosts, reactor)
+    pages = admin_site(parts.admin, settings.server.admin_hosts, reactor)
     admin = reactor.listenTCP(0, pages, interface="127.0.0.1")
 
     closed: list[bool] = []
@@ -268,11 +268,11 @@ async def open_home(
         await admin.stopListening()
         for channel in [*site.channels, *pages.channels]:
             channel.transport.abortConnection()
-        for part in house.in_closing_order:
+        for part in parts.in_closing_order:
             await maybeDeferred(part.close)
 
     def close() -> Deferred[None]:
         return Deferred.fromCoroutine(end())
 
     case.addCleanup(close)
-    return Home(github, house, site, port.getHost().port, admin.getHost().port, close)
+    return Home(github, parts, site, port.getHost().port, admin.getHost().port, close)

@@ -57,5 +57,5 @@ def with_timers(home: Home) -> Timers:
     clock = home._clock
     assert isinstance(clock, Stopped)
     clock.real = timers
-    home.house.client.reactor = timers
+    home.parts.client.reactor = timers
     return timers

@@ -249,7 +249,7 @@ class Answers(TestCase):
         def fail(*_: object, **__: object) -> None:
             raise ValueError("a secret")
 
-        self.patch(type(self.home.house.store), "look_up", fail)
+        self.patch(type(self.home.parts.store), "look_up", fail)
         got = await self.home.get("/thing", token="alice-1")
         assert (got.status, set(got.json)) == (500, {"message", "documentation_url", "status"})
         assert got.outcome == "detail=internal"

@@ -13,8 +13,8 @@ from ghmirror_tw.proxy.collapsed_requests import JOIN_WINDOW_S
 from ghmirror_tw.store.record_encoding import REPRESENTATION
 from tests.fakes.github import Gate
 from tests.harness.home import Got, Home, open_github, open_home, start, until
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 
 MUTATION = b'{"query":"mutation{x}"}'
 QUERY = b'{"query":"query{x}"}'
@@ -35,7 +35,7 @@ class Asking(TestCase):
 
     async def in_flight(self, count: int) -> None:
         """Wait until the mirror has so many requests."""
-        await until(lambda: self.home.house.resource.in_flight >= count)
+        await until(lambda: self.home.parts.resource.in_flight >= count)
 
     async def all_at_once(
         self, barrier: Gate, target: str, tokens: list[str], arriving: int
@@ -110,9 +110,9 @@ class Together(Asking):
         """However many wait, and though there is nothing stale that they could have instead."""
         await self.home.get("/thing", token="alice-1")
         for name in [
-            each for each in self.home.house.memory.names() if each.kind is REPRESENTATION
+            each for each in self.home.parts.memory.names() if each.kind is REPRESENTATION
         ]:
-            self.home.house.memory.remove(name)
+            self.home.parts.memory.remove(name)
         self.github.reset_counts()
         self.github.fault("/thing", "reset")
         barrier = self.github.hold("/thing")
@@ -232,7 +232,7 @@ class Together(Asking):
             gone.addErrback(lambda _: None)
             await barrier.arrived(1)
             gone.cancel()
-            await until(lambda: not self.home.house.resource.in_flight)
+            await until(lambda: not self.home.parts.resource.in_flight)
             barrier.open()
         assert self.flushLoggedErrors() == []
         shown = (await self.home.admin("/metrics")).content
@@ -358,7 +358,7 @@ class Joining(Asking):
 
     async def test_older_flight_is_not_joined_after_a_look_up_that_may_lag(self) -> None:
         """The request waits for the end of the flight; the next one is shared all the same."""
-        store = self.home.house.mirror.store
+        store = self.home.parts.mirror.store
         look_up = store.look_up
 
         def lagging(*args: Any, **more: Any) -> Deferred[Known]:
@@ -391,10 +391,10 @@ class Joining(Asking):
         await self.in_flight(3)
         asking[1].addErrback(lambda _: None)
         asking[1].cancel()
-        await until(lambda: self.home.house.resource.in_flight == 2)
+        await until(lambda: self.home.parts.resource.in_flight == 2)
         barrier.open()
         assert (await asking[0]).status == (await asking[2]).status == 200
-        assert not len(self.home.house.mirror.flights)
+        assert not len(self.home.parts.mirror.flights)
 
 
 class JoiningInTheFleet(TestCase):
@@ -423,7 +423,7 @@ class JoiningInTheFleet(TestCase):
         assert (await other.get("/thing", token="alice-1")).json == {"a": 3}
         barrier.open()
         assert (await early).json == {"a": 2}
-        await settled(one.house.store, other.house.store)
+        await settled(one.parts.store, other.parts.store)
         github.fault("/thing", "503")
         for home in (one, other):
             got = await home.get("/thing", token="alice-1")
@@ -457,8 +457,8 @@ class Slots(TestCase):
 
     def waiting(self, home: Home, token: str) -> int:
         """Return how many requests of a token wait for a permit."""
-        name = home.house.mirror.credentials.names.name(f"token {token}".encode())
-        return home.house.limiter.waiting_of(name)
+        name = home.parts.mirror.credentials.names.name(f"token {token}".encode())
+        return home.parts.limiter.waiting_of(name)
 
     async def test_request_that_waits_for_a_slot_holds_no_lock(self) -> None:
         """While all slots of one client are in use, others request the same key at once."""
@@ -489,7 +489,7 @@ class Slots(TestCase):
         for barrier in gates:
             await barrier.arrived(1)
         asked = [start(self.one.get(f"/things/{number}", token="alice-1")) for number in range(4)]
-        polls = self.one.house.store.locks.polls
+        polls = self.one.parts.store.locks.polls
         await until(lambda: polls.waiting == 4)
         slow = [start(self.one.get(f"/slow/{number}", token="alice-1")) for number in range(4)]
         assert [got.status for got in await gatherResults(slow)] == [200] * 4
@@ -508,12 +508,12 @@ class Slots(TestCase):
         await barrier.arrived(1)
         waiting = start(self.one.get("/things/0", token="bob-1"))
         waiting.addErrback(lambda _: None)
-        await until(lambda: self.one.house.resource.in_flight == 2)
+        await until(lambda: self.one.parts.resource.in_flight == 2)
         waiting.cancel()
         gone.cancel()
-        await until(lambda: self.one.house.limiter.in_flight == 0)
+        await until(lambda: self.one.parts.limiter.in_flight == 0)
         barrier.open()
         self.github.fault("/things/1", "secondary-limit", times=1)
         assert (await self.one.get("/things/1", token="alice-1")).status == 403
         assert (await self.one.get("/things/2", token="alice-1")).status == 403
-        assert self.one.house.limiter.in_flight == 0
+        assert self.one.parts.limiter.in_flight == 0

@@ -9,8 +9,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.fakes.github import GitHub
 from tests.harness.home import Got, Home, open_home
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 REFUSAL = {"message": "Resource not accessible by integration", "status": "403"}
@@ -172,7 +172,7 @@ class Replicas(TestCase):
         self.github.fault("/thing", "primary-limit", times=1)
         bearer = {"Authorization": "Bearer alice-1"}
         first = await self.one.get("/thing", headers=bearer)
-        await settled(self.one.house.store)
+        await settled(self.one.parts.store)
         self.github.log.clear()
         for more in ({"token": "alice-1"}, {"headers": bearer}):
             again = await self.other.get("/thing", **more)
@@ -186,7 +186,7 @@ class Replicas(TestCase):
         """Content is created through none of them."""
         self.github.fault(None, "creation-limit")
         await self.one.ask("POST", "/thing", token="alice-1", body=b"{}")
-        await settled(self.one.house.store)
+        await settled(self.one.parts.store)
         self.github.log.clear()
         got = await self.other.ask("POST", "/thing", token="alice-1", body=b"{}")
         assert (got.status, got.outcome) == (403, "detail=secondary-limit")

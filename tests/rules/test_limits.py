@@ -16,8 +16,8 @@ from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester
 from ghmirror_tw.upstream.upstream_interface import UpstreamError
 from tests.fakes.github import GitHub
 from tests.harness.home import Got, Home, open_home, start, until
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 SEARCH = "/search/issues"
@@ -50,7 +50,7 @@ class Limits(TestCase):
 
     def lasts(self) -> int:
         """Return how long the one limit in force still lasts, in seconds."""
-        mirror = self.home.house.mirror
+        mirror = self.home.parts.mirror
         ((_, limit),) = mirror.sender.limits.in_force(mirror.now())
         return ceil(limit.until - mirror.now())
 
@@ -154,7 +154,7 @@ class Limits(TestCase):
             await barrier.arrived(1)
             trial.cancel()
             await self.assertFailure(trial, Exception)
-            await until(lambda: self.home.house.resource.in_flight == 0)
+            await until(lambda: self.home.parts.resource.in_flight == 0)
             barrier.open()
             wrong = self.github.fault(self.paths[1], "503")
             got = await self.home.get(self.paths[1], token="alice-1")
@@ -173,7 +173,7 @@ class Limits(TestCase):
         await until(lambda: wrong.seen == 1)
         trial.cancel()
         await self.assertFailure(trial, Exception)
-        await until(lambda: self.home.house.resource.in_flight == 0)
+        await until(lambda: self.home.parts.resource.in_flight == 0)
         got = await self.home.get(self.paths[2], token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
@@ -274,13 +274,13 @@ class Offline(TestCase):
         """It is a balancer's 200, and not GitHub's."""
         wrong = self.github.fault(None, "503")
         await self.fails()
-        assert self.home.house.github_breaker.is_open
+        assert self.home.parts.github_breaker.is_open
         wrong.end()
         self.github.put("/page", b"<html>Back soon</html>", content_type="text/html")
         assert (await self.home.get("/page", token="bob-1")).status == 200
-        assert self.home.house.github_breaker.is_open
+        assert self.home.parts.github_breaker.is_open
         assert (await self.home.get("/thing", token="bob-1")).status == 200
-        assert not self.home.house.github_breaker.is_open
+        assert not self.home.parts.github_breaker.is_open
 
     async def test_one_broken_endpoint_is_no_outage(self) -> None:
         """However often it is asked for, by however many: others get GitHub's word of now."""
@@ -291,7 +291,7 @@ class Offline(TestCase):
             await self.home.get("/thing", token=token)
         got = await self.home.get("/steady", token="bob-1")
         assert got.outcome.endswith("detail=revalidated")
-        assert not self.home.house.github_breaker.is_open
+        assert not self.home.parts.github_breaker.is_open
 
     async def test_response_over_a_limit_of_the_mirror_is_no_failure(self) -> None:
         """It says nothing of GitHub; the client is told which limit it was."""
@@ -301,18 +301,18 @@ class Offline(TestCase):
                 got = await self.home.get(f"/repos/o/{number}", token=token)
                 assert (got.status, got.outcome) == (502, "detail=broken-answer")
                 assert "larger than this mirror accepts" in got.json["message"]
-        assert not self.home.house.github_breaker.failures
+        assert not self.home.parts.github_breaker.failures
 
     async def test_timeout_with_little_time_left_is_no_failure(self) -> None:
         """A request that waited for long, and then timed out at once, says nothing of GitHub."""
-        mirror = self.home.house.mirror
+        mirror = self.home.parts.mirror
         self.github.fault(None, "timeout")
         for number in range(6):
             request = Request(b"GET", b"/repos/o/%d" % number, Fields(((b"user-agent", b"t"),)))
             requester = Requester(f"{number}", f"{number}")
             left = mirror.sender.send(OutgoingRequest(request, requester, mirror.now() + 0.01))
             await self.assertFailure(Deferred.fromCoroutine(left), UpstreamError)
-        assert not self.home.house.github_breaker.failures
+        assert not self.home.parts.github_breaker.failures
 
     async def test_clients_that_leave_are_no_failures(self) -> None:
         """Whenever they go: while GitHub's name is looked up, for one."""
@@ -320,12 +320,12 @@ class Offline(TestCase):
         home = await open_home(self, self.github, github={"api_url": named})
         for number in range(6):
             asked = start(home.get(f"/new/{number}", token="alice-1"))
-            await until(lambda: home.house.client.open_exchanges > 0)
+            await until(lambda: home.parts.client.open_exchanges > 0)
             asked.cancel()
             await self.assertFailure(asked, Exception)
-            await until(lambda: home.house.resource.in_flight == 0)
-        assert not home.house.github_breaker.failures
-        assert not home.house.github_breaker.is_open
+            await until(lambda: home.parts.resource.in_flight == 0)
+        assert not home.parts.github_breaker.failures
+        assert not home.parts.github_breaker.is_open
 
     async def test_probe_closes_the_circuit(self) -> None:
         """Though there is a stored answer to all that is asked: now and then one is tried."""
@@ -334,7 +334,7 @@ class Offline(TestCase):
         wrong.end()
         self.home.move_on(6.0)
         assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
-        await until(lambda: not self.home.house.github_breaker.is_open)
+        await until(lambda: not self.home.parts.github_breaker.is_open)
         got = await self.home.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
@@ -364,12 +364,12 @@ class Page(TestCase):
     async def test_major_outage_on_the_status_page_opens_the_circuit(self) -> None:
         """Makes GitHub offline, until the page or GitHub itself says something else."""
         self.says("major_outage")
-        await until(lambda: self.home.house.github_breaker.is_open)
+        await until(lambda: self.home.parts.github_breaker.is_open)
         assert (await self.home.get("/thing", token="alice-1")).outcome == "hit; detail=offline"
         self.says("partial_outage")
-        await until(lambda: not self.home.house.github_breaker.is_open)
+        await until(lambda: not self.home.parts.github_breaker.is_open)
         self.says("major_outage")
-        await until(lambda: self.home.house.github_breaker.is_open)
+        await until(lambda: self.home.parts.github_breaker.is_open)
         assert (await self.home.get("/thing", token="bob-1")).status == 200
         await self.read_again()
         got = await self.home.get("/thing", token="alice-1")
@@ -390,20 +390,20 @@ class Page(TestCase):
 
     async def test_unreadable_status_page_changes_nothing(self) -> None:
         """No page, no connection, half a page, garbage: GitHub is asked as ever."""
-        house = self.home.house
-        assert house.status_page is not None
+        parts = self.home.parts
+        assert parts.status_page is not None
         garbage: tuple[object, ...] = (b"<html>", {"components": "none"}, [], b"\xff")
         for content in garbage:
             self.page.put("/status", content)
             await self.read_again()
-            house.status_page._failures = 0
+            parts.status_page._failures = 0
             got = await self.home.get("/thing", token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
         for kind in ("500", "reset", "truncated", "malformed"):
             wrong = self.page.fault("/status", kind)
             await until(lambda: wrong.seen >= 2)  # noqa: B023 - it is waited for at once
             wrong.end()
-            house.status_page._failures = 0
+            parts.status_page._failures = 0
             got = await self.home.get("/thing", token="alice-1")
             assert got.outcome.endswith("detail=revalidated")
 
@@ -424,7 +424,7 @@ class Fleet(TestCase):
         self.github.put("/more", {"a": 2})
         self.github.put_search(SEARCH, [{"a": 1}])
         await self.one.get("/thing", token="alice-1")
-        await settled(self.one.house.store)
+        await settled(self.one.parts.store)
 
     async def test_limit_applies_to_all_replicas(self) -> None:
         """For that credential and bucket; to reads, writes, and new requests."""
@@ -434,7 +434,7 @@ class Fleet(TestCase):
             first = await self.one.get("/more", token="alice-1", headers=NO_CACHE)
             assert first.status == 403
             self.github.tells_quota = True
-            await settled(self.one.house.store)
+            await settled(self.one.parts.store)
             self.github.log.clear()
             # What passes by first, since nothing else has told this replica.
             for method, body in (("PATCH", b"{}"), ("GET", None)):
@@ -476,8 +476,8 @@ class Fleet(TestCase):
             assert barrier.waiting == 1
             barrier.open()
             assert (await trial).outcome.endswith("detail=revalidated")
-            await settled(self.one.house.store)
-            polls = self.other.house.redis.locks.polls  # type: ignore[union-attr]
+            await settled(self.one.parts.store)
+            polls = self.other.parts.redis.locks.polls  # type: ignore[union-attr]
             await until(lambda: not polls)  # noqa: B023 - it is waited for at once
             self.other.move_on(1.1)
             got = await self.other.get("/thing", token="alice-1")
@@ -487,7 +487,7 @@ class Fleet(TestCase):
         """Have alice meet a limit, and all know of it; then time passes until it has ended."""
         self.github.fault("/more", f"{kind}-limit", times=1)
         await self.one.get("/more", token="alice-1", headers=NO_CACHE)
-        await settled(self.one.house.store)
+        await settled(self.one.parts.store)
         got = await self.other.get("/more", token="alice-1", headers=NO_CACHE)
         assert got.outcome == f"detail={kind}-limit"
         for home in (self.one, self.other):
@@ -502,12 +502,12 @@ class Fleet(TestCase):
             asked = [start(self.one.get("/thing", token="alice-1"))]
             await barrier.arrived(1)
             asked += [start(self.other.get("/thing", token="alice-1"))]
-            polls = self.other.house.redis.locks.polls  # type: ignore[union-attr]
+            polls = self.other.parts.redis.locks.polls  # type: ignore[union-attr]
             await until(lambda: bool(polls))  # noqa: B023 - it is waited for at once
             barrier.open()
             for each in asked:
                 assert (await each).outcome.endswith("detail=revalidated")
-            assert not self.other.house.mirror.sender.limits.any_known
+            assert not self.other.parts.mirror.sender.limits.any_known
 
     async def test_next_probe_learns_of_a_new_limit(self) -> None:
         """A delayed request is not sent into a limit that another has met meanwhile."""
@@ -517,7 +517,7 @@ class Fleet(TestCase):
         trial = start(self.one.get("/thing", token="alice-1", headers=NO_CACHE))
         await barrier.arrived(1)
         turn: Deferred[None] = Deferred()
-        enter = self.other.house.mirror.limiter.acquire
+        enter = self.other.parts.mirror.limiter.acquire
         waiting: list[bool] = []
 
         async def late(*given: Any, **more: Any) -> Any:
@@ -535,7 +535,7 @@ class Fleet(TestCase):
         await until(lambda: bool(waiting))
         barrier.open()
         assert (await trial).status == 403
-        await settled(self.one.house.store)
+        await settled(self.one.parts.store)
         self.github.log.clear()
         turn.callback(None)
         assert (await other).outcome == "detail=secondary-limit"

@@ -7,8 +7,8 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.harness.home import Got, Home, open_home, start
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 
 
 def items(count: int, start: int = 0) -> list[Any]:
@@ -184,10 +184,10 @@ class Links(TestCase):
         for home in (one, one, other):
             for target in (first, end):
                 await home.get(target, token="alice-1")
-                await settled(one.house.store, other.house.store)
+                await settled(one.parts.store, other.parts.store)
         await one.get(first, token="alice-1")
         await other.get(end, token="alice-1")
-        await settled(one.house.store, other.house.store)
+        await settled(one.parts.store, other.parts.store)
         self.github.put_list("/list", items(61))
         assert "next" in pages(await one.get(end, token="alice-1"))
 
@@ -295,7 +295,7 @@ class Links(TestCase):
             self.home.move_on(3700.0)
             await self.home.get(path, token="alice-1")
             assert self.asked("page=2", path) == 2, status
-        assert not self.home.house.github_breaker.is_open
+        assert not self.home.parts.github_breaker.is_open
 
     async def test_page_beyond_githubs_count_is_absent(self) -> None:
         """A 422 to a proof is remembered: there is no such page, so there is no link to it."""

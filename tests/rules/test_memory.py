@@ -63,7 +63,7 @@ class Memory(TestCase):
         assert got.json == {"url": f"{self.home.url}/api/v3/thing"}
         port = int(self.github.api_url.rpartition(":")[2])
         made = await fetch("GET", port, "/thing", token="alice-1")
-        store = self.home.house.store
+        store = self.home.parts.store
         records = (store.peek(name) for name in store.names())
         held = [record for record in records if type(record) is Representation]
         assert [each.content() for each in held] == [made.content]
@@ -107,7 +107,7 @@ class Memory(TestCase):
                 for who in (token, token + "x"):
                     await home.get(target, token=who)
             await home.ask("POST", "/graphql", token=token, body=b'{"query":"mutation{x}"}')
-            mirror, store = home.house.mirror, home.house.store
+            mirror, store = home.parts.mirror, home.parts.store
             kept: list[Any] = [list(store.records._records.items()), list(store._unstorable)]
             kept += [mirror.proofs._seen, mirror.proofs._sent, mirror.proofs._absent]
             kept += [mirror.users._records, mirror.epochs.generations, mirror.sharing]

@@ -6,8 +6,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.fakes.github import GitHub
 from tests.harness.home import open_home
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 
 
 class Origins(TestCase):
@@ -37,9 +37,9 @@ class Origins(TestCase):
                 assert got.json == {"server": number}
                 paid = token is None
                 assert got.outcome.endswith("stored" if paid else "shared")
-                await settled(home.house.store)
+                await settled(home.parts.store)
         first, second = homes
         first.github.put("/thing", {"message": "Bad credentials"}, status=401)
         assert (await first.get("/thing", token="alice-1")).status == 401
-        await settled(first.house.store)
+        await settled(first.parts.store)
         assert (await second.get("/thing", token="alice-1")).outcome.endswith("revalidated")

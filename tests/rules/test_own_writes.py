@@ -9,8 +9,8 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.record_encoding import EPOCH
 from tests.harness.home import Home, open_home, start, until
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 
 STALE = "fwd=stale; fwd-status=503; detail=server-error"
 
@@ -97,8 +97,8 @@ class OwnWritesInTheFleet(TestCase):
         self.github.put("/thing", {"a": 1})
         for home in (self.one, self.other):
             await home.get("/thing", token="alice-1")
-        await settled(self.one.house.store, self.other.house.store)
-        self.alice = self.one.house.mirror.credentials.names.name(b"token alice-1")
+        await settled(self.one.parts.store, self.other.parts.store)
+        self.alice = self.one.parts.mirror.credentials.names.name(b"token alice-1")
 
     async def test_write_through_one_replica_ends_stale_responses_of_the_other(self) -> None:
         """Neither fresh nor stale, though the other replica has the grant in memory."""
@@ -114,7 +114,7 @@ class OwnWritesInTheFleet(TestCase):
         barrier = self.github.hold("/thing")
         write = start(self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}'))
         await barrier.arrived(1)
-        await settled(self.one.house.store)
+        await settled(self.one.parts.store)
         self.server.ask("CLIENT", "PAUSE", "60000", "WRITE")
         barrier.open()
         await until(lambda: self.github.log[-1].method == b"PATCH")
@@ -123,16 +123,16 @@ class OwnWritesInTheFleet(TestCase):
         assert not write.called
         self.server.ask("CLIENT", "UNPAUSE")
         assert (await write).status == 200
-        records = self.one.house.redis.redis  # type: ignore[union-attr]
+        records = self.one.parts.redis.redis  # type: ignore[union-attr]
         name = record_names.epoch(self.alice, records.history or b"")
         (key,) = self.server.ask("KEYS", f"*{{{self.alice}}}:e:*")
         assert key == b"ghmirror:" + name
         epoch = records.codec.open(EPOCH, name, self.server.ask("GET", key))
-        assert epoch == self.one.house.memory.epoch(self.alice)
+        assert epoch == self.one.parts.memory.epoch(self.alice)
 
     async def test_unresponsive_redis_delays_a_write_for_a_bounded_time(self) -> None:
         """No longer than any request may wait for Redis."""
-        self.one.house.redis.timeout_s = 0.05  # type: ignore[union-attr]
+        self.one.parts.redis.timeout_s = 0.05  # type: ignore[union-attr]
         barrier = self.github.hold("/thing")
         write = start(self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}'))
         await barrier.arrived(1)
@@ -144,7 +144,7 @@ class OwnWritesInTheFleet(TestCase):
 
     async def test_write_through_one_replica_begins_a_generation_in_the_other(self) -> None:
         """As soon as it is read: proofs and flights from before it are not used any more."""
-        mirror = self.other.house.mirror
+        mirror = self.other.parts.mirror
         before = mirror.epochs.generations.of(self.alice)
         await self.one.ask("PATCH", "/thing", token="alice-1", body=b'{"a":2}')
         await self.other.get("/thing", token="alice-1")
@@ -157,6 +157,6 @@ class OwnWritesInTheFleet(TestCase):
         """Though the clock of the other replica is ahead."""
         self.one.move_on(600.0)
         await self.one.get("/thing", token="alice-1")
-        await settled(self.one.house.store)
+        await settled(self.one.parts.store)
         await self.other.get("/thing", token="alice-1")
-        assert self.other.house.mirror.epochs.tick() > self.one.house.mirror.now() - 1.0
+        assert self.other.parts.mirror.epochs.tick() > self.one.parts.mirror.now() - 1.0

@@ -66,7 +66,7 @@ class SelfLimiting(TestCase):
         home = await open_home(self, self.github)
         self.github.fault("/things/1", "secondary-limit", times=1)
         assert (await home.get("/things/1", token="alice-1")).status == 403
-        names, points = home.house.mirror.credentials.names, home.house.limiter.points
+        names, points = home.parts.mirror.credentials.names, home.parts.limiter.points
         assert points.counts(names.name(b"token alice-1"))
         assert not points.counts(names.name(b"token bob-1"))
 
@@ -89,9 +89,9 @@ class SelfLimiting(TestCase):
         barrier = self.github.hold()
         asked = [start(home.get(f"/things/{number}", token="alice-1")) for number in range(9)]
         await barrier.arrived(1)
-        await until(lambda: home.house.limiter.waiting == 8)
+        await until(lambda: home.parts.limiter.waiting == 8)
         bob = start(home.get("/things/20", token="bob-1"))
-        await until(lambda: home.house.limiter.waiting == 9)
+        await until(lambda: home.parts.limiter.waiting == 9)
         for _ in range(2):
             assert not self.github.asked("/things/20")
             barrier.release()

@@ -70,7 +70,7 @@ class Sharing(TestCase):
             await self.ask("/own", user)
         await self.ask("/own", 1)
         assert self.sent() == [self.tag({"of": "user1"}, "user1-1")]
-        self.home.house.mirror.sharing.proven = True
+        self.home.parts.mirror.sharing.proven = True
         self.github.put("/own", lambda login, _: {"of": login, "new": True})
         await self.ask("/own", 0)
         await self.ask("/own", 1)
@@ -170,7 +170,7 @@ class Sharing(TestCase):
         for user in range(1, 6):
             for path in ("/a", "/b"):
                 await self.ask(path, user)
-        assert (await self.on(), self.home.house.mirror.sharing.single.off_at) == (1.0, None)
+        assert (await self.on(), self.home.parts.mirror.sharing.single.off_at) == (1.0, None)
 
     async def test_evidence_expires_after_ten_minutes(self) -> None:
         """Three keys and two credentials, but not within ten minutes."""
@@ -180,9 +180,9 @@ class Sharing(TestCase):
         self.home.move_on(600.0)
         await self.ask("/b", 1)
         await self.ask("/c", 2)
-        assert self.home.house.mirror.sharing.single.off_at is None
+        assert self.home.parts.mirror.sharing.single.off_at is None
         await self.ask("/a", 2)
-        assert self.home.house.mirror.sharing.single.off_at is not None
+        assert self.home.parts.mirror.sharing.single.off_at is not None
 
     async def test_ignored_own_tag_is_no_evidence(self) -> None:
         """It was not computed; the client's own is none of ours either."""
@@ -197,7 +197,7 @@ class Sharing(TestCase):
             for user in (2, 3):
                 target = f"{path}?{user}"
                 await self.home.get(target, token=f"user{user}-1", headers=known)
-        assert self.home.house.mirror.sharing.single.off_at is None
+        assert self.home.parts.mirror.sharing.single.off_at is None
 
     async def test_ignored_tag_of_an_empty_list_is_evidence(self) -> None:
         """The tag of `[]` is a computed one."""
@@ -205,7 +205,7 @@ class Sharing(TestCase):
         for path, user in (("/a", 1), ("/b", 1), ("/c", 2)):
             self.github.put(path, [])
             await self.ask(path, user)
-        assert self.home.house.mirror.sharing.single.off_at is not None
+        assert self.home.parts.mirror.sharing.single.off_at is not None
 
     async def test_lists_are_switched_off_alone(self) -> None:
         """One tag goes on: the grant's own, without a grant the newest; lists again in an hour."""
@@ -217,7 +217,7 @@ class Sharing(TestCase):
             for user in (0, 1):
                 await self.ask(path, user)
         for path, user in (*((path, 2) for path in paths), ("/a", 3)):
-            assert self.home.house.mirror.sharing.lists.off_at is None
+            assert self.home.parts.mirror.sharing.lists.off_at is None
             await self.ask(path, user)
             assert len(self.sent()) == 2
         assert len(self.logged) == 1

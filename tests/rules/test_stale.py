@@ -16,8 +16,8 @@ from ghmirror_tw.runtime.bounded_tables import CredentialTable
 from ghmirror_tw.wiring.settings_reload import SettingsReload
 from tests.fakes.github import GitHub
 from tests.harness.home import Got, Home, open_home, start, until
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 from tests.harness.timers import LONG_S, Timers, with_timers
 
 NO_CACHE = {"Cache-Control": "no-cache"}
@@ -107,7 +107,7 @@ class Stale(TestCase):
 
     async def test_no_stale_response_by_a_restored_grant(self) -> None:
         """A grant that came out of a snapshot is none before GitHub has confirmed it."""
-        store = self.home.house.memory
+        store = self.home.parts.memory
         for name in store.names():
             record = store.peek(name)
             if isinstance(record, Grant):
@@ -120,10 +120,10 @@ class Stale(TestCase):
     async def test_stale_response_teaches_no_login(self) -> None:
         """A stale response to `/user` does not show the login of today."""
         await self.home.get("/user", token="alice-1")
-        self.home.house.mirror.users._records = CredentialTable()
+        self.home.parts.mirror.users._records = CredentialTable()
         assert (await self.while_away("/user")).status == 200
-        name = self.home.house.mirror.credentials.names.name(b"token alice-1")
-        assert self.home.house.mirror.login(name) is None
+        name = self.home.parts.mirror.credentials.names.name(b"token alice-1")
+        assert self.home.parts.mirror.login(name) is None
 
     async def test_content_too_large_to_hold_goes_to_each_client(self) -> None:
         """Incoming content cannot be streamed to two clients of a flight."""
@@ -138,7 +138,7 @@ class Stale(TestCase):
     async def test_removed_user_is_rejected_after_sighup(self) -> None:
         """From the moment when the list of users is reread; stale or not."""
         config = Path(self.mktemp())
-        settings = SettingsReload(str(config), self.home.house)
+        settings = SettingsReload(str(config), self.home.parts)
         for listed, status in (("alice bob", 200), ("bob", 403), ("ALICE", 200)):
             users = listed.replace(" ", "\n    ")
             config.write_text(  # noqa: ASYNC240 - it is a few bytes
@@ -173,7 +173,7 @@ class Late(TestCase):
         assert (got.json, got.outcome) == ({"a": 1}, LATE)
         self.github.put("/thing", {"a": 2})
         second = start(self.home.get("/thing", token="alice-1"))
-        await until(lambda: self.home.house.resource.in_flight == 1)
+        await until(lambda: self.home.parts.resource.in_flight == 1)
         other = start(self.home.get("/thing", token="bob-1"))
         await barrier.arrived(2)
         assert barrier.waiting == 2
@@ -191,13 +191,13 @@ class Late(TestCase):
         for _ in range(3):
             asked = start(self.home.get("/thing", token="alice-1"))
             await barrier.arrived(1)
-            await until(lambda: self.home.house.resource.in_flight == 1)
+            await until(lambda: self.home.parts.resource.in_flight == 1)
             await until(lambda: bool([call for call in self.timers.calls if call.active()]))
             self.timers.end_shortest()
             assert (await asked).outcome == LATE
         assert barrier.waiting == 1
         barrier.open()
-        await until(lambda: not self.home.house.mirror.flights.detached)
+        await until(lambda: not self.home.parts.mirror.flights.detached)
         assert len(self.github.asked("/thing")) == 2
 
     async def test_response_of_a_detached_exchange_is_stored(self) -> None:
@@ -209,7 +209,7 @@ class Late(TestCase):
         assert (await asked).outcome == LATE
         self.github.put("/thing", {"a": 2})
         barrier.open()
-        await until(lambda: not self.home.house.mirror.flights.detached)
+        await until(lambda: not self.home.parts.mirror.flights.detached)
         assert (await self.home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
 
     async def test_detached_exchange_ends_at_shutdown(self) -> None:
@@ -232,12 +232,12 @@ class Late(TestCase):
         assert (await asked).status == 200
         assert barrier.waiting == 1
         await self.home.close()
-        assert not self.home.house.mirror.users._requests._flights
+        assert not self.home.parts.mirror.users._requests._flights
         await until(lambda: barrier.waiting == 0)
 
     async def test_without_a_usable_grant_the_client_waits(self) -> None:
         """It receives GitHub's response, and no early error."""
-        self.home.house.mirror.options.stale_limit = 0.0
+        self.home.parts.mirror.options.stale_limit = 0.0
         self.home.move_on(1.0)
         barrier = self.github.hold("/thing")
         asked = start(self.home.get("/thing", token="alice-1"))
@@ -267,11 +267,11 @@ class Late(TestCase):
         assert (who.waiting, what.waiting) == (1, 1)
         who.open()
         what.open()
-        await until(lambda: not self.home.house.mirror.flights.detached)
+        await until(lambda: not self.home.parts.mirror.flights.detached)
 
     async def test_client_that_leaves_during_the_stale_look_up_leaks_nothing(self) -> None:
         """Though GitHub's response is received at the same time."""
-        mirror = self.home.house.mirror
+        mirror = self.home.parts.mirror
         mirror.options.max_stored_size = 1000
         self.github.put("/thing", {"a": Random(1).randbytes(100_000).hex()})
         looking: Deferred[None] = Deferred()
@@ -296,7 +296,7 @@ class Late(TestCase):
 
     async def test_wait_for_a_restore_extends_the_deadline(self) -> None:
         """A request that waited for the restore has the whole timeout for GitHub's response."""
-        barrier = self.home.house.barrier
+        barrier = self.home.parts.barrier
         barrier.shut("somebody")
         self.github.put("/new", {"b": 1})
         asked = start(self.home.get("/new", token="alice-1"))
@@ -310,7 +310,7 @@ class Late(TestCase):
         wrong = self.github.fault(None, "refuse")
         for number in range(5):
             await self.home.get(f"/nowhere/{number}", token=("alice-1", "bob-1")[number % 2])
-        assert self.home.house.github_breaker.is_open
+        assert self.home.parts.github_breaker.is_open
         wrong.end()
         self.home.move_on(301.0)
         barrier = self.github.hold("/user")
@@ -336,7 +336,7 @@ class Fleet(TestCase):
     async def test_replica_serves_stale_by_the_grant_of_another(self) -> None:
         """Though it never requested the response itself; other credentials receive none."""
         await self.one.get("/thing", token="alice-1")
-        await settled(self.one.house.store)
+        await settled(self.one.parts.store)
         self.github.fault("/thing", "503")
         got = await self.other.get("/thing", token="alice-1")
         assert (got.json, got.outcome) == ({"a": 1}, STALE)
@@ -352,10 +352,10 @@ class Fleet(TestCase):
             self.github.private("/thing", None)
             self.github.token("alice-1", "alice")
             assert (await self.one.get("/thing", token="alice-1")).status == 200
-            await settled(self.one.house.store)
+            await settled(self.one.parts.store)
             end()
             assert (await self.other.get("/thing", token="alice-1")).status in {401, 404}
-            await settled(self.other.house.store)
+            await settled(self.other.parts.store)
             wrong = self.github.fault("/thing", "503")
             for home in (self.one, self.other):
                 # A credential that is no longer accepted is checked first.

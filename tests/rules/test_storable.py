@@ -37,7 +37,7 @@ class Storable(TestCase):
 
     def remembered(self) -> list[Any]:
         """Return all records but refusals and epochs, as they are now."""
-        store = self.home.house.store
+        store = self.home.parts.store
         return sorted(
             (name.encode(), repr(store.peek(name)))
             for name in store.names()

@@ -20,8 +20,8 @@ from ghmirror_tw.runtime.bounded_tables import MAX_UNKNOWN, CredentialTable
 from ghmirror_tw.upstream import http_client, rate_limiter
 from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
 from tests.harness.home import Home, Raw, open_github, open_home, reactor, start, until
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import RedisServer, start_redis
+from tests.harness.redis_stores import settled
 
 #: More than a table may hold of them, and than it may hold of others here.
 MADE_UP: Final = 1200
@@ -98,7 +98,7 @@ class Names:
 
     def __init__(self, home: Home, values: Iterable[str]) -> None:
         self.home = home
-        names = home.house.mirror.credentials.names
+        names = home.parts.mirror.credentials.names
         self.wanted: set[object] = set()
         for value in values:
             raw = value.encode()
@@ -116,7 +116,7 @@ class Names:
 
     def tables(self, most: int = 0) -> dict[int, tuple[int, str]]:
         """Return the containers with more than *most* of the names, by identity."""
-        roots: list[object] = [self.home.house]
+        roots: list[object] = [self.home.parts]
         for name, module in sys.modules.items():
             if name.split(".")[0] == ghmirror_tw.__name__:
                 roots += [each for each in vars(module).values() if not isinstance(each, _OUTSIDE)]
@@ -158,7 +158,7 @@ class Flood(TestCase):
             if target not in {"/limited", "/broken"}
         ]
         await self.home.get("/user", token="alice-1")
-        await settled(self.home.house.store)
+        await settled(self.home.parts.store)
         return [got.status for got in sent]
 
     async def flood(self) -> Counter[int]:
@@ -172,7 +172,7 @@ class Flood(TestCase):
             headers = {**headers, "Authorization": authorization(number)}
             asked.append(at_once.run(self.home.ask, method, target, headers=headers, body=body))
         answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
-        await settled(self.home.house.store)
+        await settled(self.home.parts.store)
         self.github.clear_faults()
         return Counter(got.status for _, got in answers)
 
@@ -184,10 +184,10 @@ class Flood(TestCase):
     async def test_made_up_credentials_are_in_no_table_and_no_store(self) -> None:
         """No entry of another credential is evicted, however many there are."""
         await self.as_alice()
-        mirror = self.home.house.mirror
+        mirror = self.home.parts.mirror
         alice = Names(self.home, ["token alice-1"])
         before, stored = alice.tables(), self.keys()
-        for container in reachable([self.home.house]):
+        for container in reachable([self.home.parts]):
             if isinstance(container, CredentialTable):
                 container.most = MOST
         statuses = await self.flood()
@@ -199,14 +199,14 @@ class Flood(TestCase):
         assert self.keys() <= stored
         kept = alice.tables()
         # Its slots were not in use, and are not held for it.
-        lanes = id(self.home.house.limiter.queues.accepted)
+        lanes = id(self.home.parts.limiter.queues.accepted)
         gone = [shown for each, shown in before.items() if each not in kept and each != lanes]
         assert gone == []
         assert mirror.login(mirror.credentials.names.name(b"token alice-1")) == "alice"
 
     async def test_search_finds_a_table_without_the_rule(self) -> None:
         """The search sees each kind of container, wherever it is reached from."""
-        mirror = self.home.house.mirror
+        mirror = self.home.parts.mirror
         names = [
             mirror.credentials.names.name(authorization(each).encode()) for each in range(MADE_UP)
         ]
@@ -245,7 +245,7 @@ class Slots(TestCase):
         barrier = self.github.hold("/rate_limit")
         asked = self.made_up(120)
         await barrier.arrived(50)
-        limiter = self.home.house.limiter
+        limiter = self.home.parts.limiter
         await until(lambda: limiter.waiting_of(CHECKS) == 70)
         assert barrier.waiting == 50
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
@@ -261,7 +261,7 @@ class Slots(TestCase):
         barrier = self.github.hold("/things/2")
         asked = self.made_up(30, shape=JWT, target="/things/2")
         await barrier.arrived(10)
-        limiter = self.home.house.limiter
+        limiter = self.home.parts.limiter
         await until(lambda: limiter.waiting_of(UNVERIFIED) == 20)
         assert barrier.waiting == 10
         assert (await self.home.get("/things/1", token="alice-1")).status == 200
@@ -281,14 +281,14 @@ class Slots(TestCase):
             connection.transport.write(f"POST /things/0 HTTP/1.1\r\nHost: x\r\n{fields}".encode())
             held.append(connection)
             closed.append(connection.ended.addErrback(lambda _: None))
-        await until(lambda: self.home.house.resource.in_flight == 24)
-        await until(lambda: self.home.house.limiter.unverified_in_flight == 10)
+        await until(lambda: self.home.parts.resource.in_flight == 24)
+        await until(lambda: self.home.parts.limiter.unverified_in_flight == 10)
         headers = {"Authorization": JWT.format("another")}
         assert (await self.home.ask("POST", "/things/0", headers=headers, body=b"{}")).status == 401
         for connection in held:
             connection.transport.abortConnection()
         await DeferredList(closed)
-        await until(lambda: not self.home.house.resource.in_flight)
+        await until(lambda: not self.home.parts.resource.in_flight)
 
     async def test_too_many_unverified_requests_get_a_503(self) -> None:
         """With `Retry-After`; an accepted credential waits in its own queue."""
@@ -296,7 +296,7 @@ class Slots(TestCase):
         barrier = self.github.hold("/rate_limit")
         asked = self.made_up(60)
         await barrier.arrived(50)
-        limiter = self.home.house.limiter
+        limiter = self.home.parts.limiter
         await until(lambda: limiter.waiting_of(CHECKS) == 5)
         got = await self.home.get("/things/1", token="bob-1")
         assert (got.status, got.field("retry-after")) == (503, "1")
@@ -336,7 +336,7 @@ class Slots(TestCase):
         body = b'{"query":"query{x}"}'
         asked.append(start(self.home.ask("POST", "/graphql", token="bob-1", body=body)))
         await barrier.arrived(1)
-        await until(lambda: self.home.house.resource.in_flight == 5)
+        await until(lambda: self.home.parts.resource.in_flight == 5)
         barrier.open()
         answers = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
         assert {got.status for _, got in answers} == {200}
@@ -393,7 +393,7 @@ class Unproven(TestCase):
 
     async def is_checked(self, home: Home, target: str) -> None:
         """Assert that a made-up token is checked, and not taken for one that the fleet knows."""
-        await settled(home.house.store)
+        await settled(home.parts.store)
         checks = home.github.checks
         before = len(checks)
         assert (await home.get(target, token="made-up")).status == 401
@@ -410,7 +410,7 @@ class Unproven(TestCase):
         await barrier.arrived(1)
         for channel in list(home.site.channels):
             channel.transport.abortConnection()
-        await until(lambda: not home.house.resource.in_flight)
+        await until(lambda: not home.parts.resource.in_flight)
         barrier.open()
         await self.is_checked(home, "/thing")
         await self.is_checked(home, "/other")

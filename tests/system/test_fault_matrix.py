@@ -14,8 +14,8 @@ from tests.fakes.github import GitHub
 from tests.harness import fault_table
 from tests.harness.fault_table import AWAY, BROKEN, CELLS, HOLDINGS, METHODS, ROWS, kind_of
 from tests.harness.home import Got, Home, open_home, turn, until
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import RedisServer
+from tests.harness.redis_stores import settled
 from tests.harness.timers import Timers, with_timers
 
 #: Fields that belong to a credential and an answer of GitHub's own.
@@ -141,7 +141,7 @@ class Matrix:
             got = None
         wrong.end()
         # A question that goes on though its asker has been answered ends as well.
-        while self.home.house.mirror.flights.detached:
+        while self.home.parts.mirror.flights.detached:
             self.timers.end_shortest()
             await turn()
         return got, wrong.seen
@@ -259,7 +259,7 @@ class InRedis(Matrix, TestCase):
         return await open_home(self, cache={"backend": "redis"}, redis=redis, **more)
 
     async def all_written(self) -> None:
-        await settled(self.home.house.store)
+        await settled(self.home.parts.store)
 
 
 def _row(fault: str) -> Callable[[Matrix], Coroutine[Deferred[Any], Any, None]]:

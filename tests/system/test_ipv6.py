@@ -98,7 +98,7 @@ class Ipv6(TestCase):
         by the address that it has.
         """
         home = await open_home(self, self.github)
-        resource = home.house.resource
+        resource = home.parts.resource
         site = home.site
         port = reactor.listenTCP(0, site, interface="::")
         self.addCleanup(port.stopListening)
@@ -125,8 +125,8 @@ class Ipv6(TestCase):
             )
             got = await home.get("/zen", token="alice-1")
             assert (got.status, got.outcome.split(";")[0]) == (200, outcome)
-            assert home.house.redis is not None
-            assert home.house.redis.available
+            assert home.parts.redis is not None
+            assert home.parts.redis.available
             await home.close()
         assert self.github.paid["alice", "/zen"] == 1
 

@@ -31,7 +31,7 @@ ROOMS = (
     {"wiring"},
     {"tap", "cli"},
 )
-"""The rooms of the house from the ground up. A room imports from rooms below, and from itself."""
+"""The packages from the lowest layer up. A package imports from lower layers, and from itself."""
 
 RANKS = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 PURE = ("http", "github", "caching")

@@ -22,8 +22,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.fakes.github import GitHub
 from tests.harness.home import Got, Home, Stopped, fetch, open_home, reactor
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import RedisServer, start_redis
+from tests.harness.redis_stores import settled
 
 R = TypeVar("R")
 
@@ -113,7 +113,7 @@ class Model(RuleBasedStateMachine):
             more["redis"] = {"url": f"redis://{host}:{port}", "timeout": 30.0, "pool_size": 2}
         home = await open_home(self.case, self.github, **more)
         # One time for all of them.
-        for part in (home.house.mirror, home.house.store, home.house.resource):
+        for part in (home.parts.mirror, home.parts.store, home.parts.resource):
             part.reactor = self.clock
         return home
 
@@ -154,7 +154,7 @@ class Model(RuleBasedStateMachine):
         self, replica: int, token: str | None, path: str, method: str, *, no_cache: bool
     ) -> None:
         home = self.homes[replica % len(self.homes)]
-        offline = home.house.github_breaker.is_open
+        offline = home.parts.github_breaker.is_open
         excused = bool(self.github._faults) or self.is_limited(token) or offline
         headers = {"Cache-Control": "no-cache"} if no_cache else {}
         self.github.log.clear()
@@ -288,7 +288,7 @@ class Model(RuleBasedStateMachine):
 
     async def all_written(self) -> None:
         if self.redis is not None:
-            await settled(*(home.house.store for home in self.homes))
+            await settled(*(home.parts.store for home in self.homes))
 
     # What happens to it.
 

@@ -155,7 +155,7 @@ class Outcomes(TestCase):
     async def test_a_representation_that_was_lost_is_asked_for_again(self) -> None:
         """A grant without its representation validates nothing."""
         await self.said("/thing", "alice-1")
-        store = self.home.house.store
+        store = self.home.parts.store
         for name in [n for n in store.names() if n.kind is REPRESENTATION]:
             store.remove(name)
         told = await self.said("/thing", "alice-1")

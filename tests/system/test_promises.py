@@ -237,11 +237,11 @@ class Promises(TestCase):
         first = Deferred.fromCoroutine(self.home.get("/thing", token="alice-1"))
         await barrier.arrived(1)
         others = [Deferred.fromCoroutine(self.home.get("/thing", token="alice-1")) for _ in "123"]
-        while self.home.house.resource.in_flight < 4:
+        while self.home.parts.resource.in_flight < 4:
             await _tick(self.home)
         first.cancel()
         first.addErrback(lambda _: None)
-        while self.home.house.resource.in_flight > 3:
+        while self.home.parts.resource.in_flight > 3:
             await _tick(self.home)
         barrier.open()
         for answer in await gatherResults(others):
@@ -264,11 +264,11 @@ class Sceptics(TestCase):
         first = Deferred.fromCoroutine(other.get("/thing", token="alice-1", headers=known))
         await barrier.arrived(1)
         second = Deferred.fromCoroutine(other.get("/thing", token="alice-1"))
-        while other.house.resource.in_flight < 2:
+        while other.parts.resource.in_flight < 2:
             await _tick(other)
         first.cancel()
         first.addErrback(lambda _: None)
-        while other.house.resource.in_flight > 1:
+        while other.parts.resource.in_flight > 1:
             await _tick(other)
         barrier.open()
         got = await second
@@ -301,12 +301,12 @@ class Sceptics(TestCase):
         content = b"x" * 30_000_000
         home.github.put("/big", content, content_type="application/octet-stream")
         home.github.put("/thing", {"a": 1})
-        endpoint = TCP4ClientEndpoint(home.house.reactor, "127.0.0.1", home.port)
+        endpoint = TCP4ClientEndpoint(home.parts.reactor, "127.0.0.1", home.port)
         reader = await connectProtocol(endpoint, Protocol())
         transport: Any = reader.transport
         transport.pauseProducing()
         transport.write(b"GET /big HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\n\r\n")
-        while not home.github.asked("/big") and not home.house.resource.in_flight:
+        while not home.github.asked("/big") and not home.parts.resource.in_flight:
             await _tick(home)
         got = await home.get("/thing", token="alice-1")
         assert got.json == {"a": 1}
@@ -315,5 +315,5 @@ class Sceptics(TestCase):
 
 async def _tick(home: Home) -> None:
     turned: Deferred[None] = Deferred()
-    home.house.reactor.callLater(0, turned.callback, None)
+    home.parts.reactor.callLater(0, turned.callback, None)
     await turned

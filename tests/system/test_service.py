@@ -141,7 +141,7 @@ class Service(TestCase):
             **{name: _Noting(name, cls(), seen) for name, cls in SECTIONS.items()}
         )
         self.patch(settings_reload, "read_settings", lambda _: settings)
-        settings_reload.SettingsReload(None, home.house).reload()
+        settings_reload.SettingsReload(None, home.parts).reload()
         assert seen == {
             (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
         }
@@ -150,14 +150,14 @@ class Service(TestCase):
         """However often it is reread, only another secret gives them new ones."""
         home = await open_home(self)
         config = Path(self.mktemp())
-        settings = settings_reload.SettingsReload(str(config), home.house)
+        settings = settings_reload.SettingsReload(str(config), home.parts)
         given = []
         for secret in ("a", "a", "b", "b"):
             config.write_text(  # noqa: ASYNC240 - it is a few bytes
                 f"[cache]\ncredential_secret = {secret * 32}\n"
             )
             settings.reload()
-            given.append(home.house.mirror.credentials.names)
+            given.append(home.parts.mirror.credentials.names)
         assert given[0] is given[1]
         assert given[1] is not given[2]
         assert given[2] is given[3]

@@ -30,8 +30,8 @@ from ghmirror_tw.store.store_interface import Pair
 from ghmirror_tw.wiring.snapshot_parts import snapshot_owner
 from tests.fakes.s3 import Fault, open_bucket
 from tests.harness.home import Got, Home, fetch, open_github, open_home, reactor
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 from tests.harness.running import STOPPED, Mirror, start_mirror
 
 PATHS = tuple(f"/things/{number}" for number in range(30))
@@ -195,7 +195,7 @@ class InMemory(Kept):
         home = await open_home(
             self, self.github, snapshot={"target": self.target, "interval": 3600.0}
         )
-        snapshots = home.house.snapshots
+        snapshots = home.parts.snapshots
         assert snapshots is not None
         await snapshots.settled()
         for path in PATHS:
@@ -285,7 +285,7 @@ class WithoutABucket(Kept):
                 },
             )
             assert (await home.get(PATHS[0], token="alice-1")).status == 200
-            assert not home.house.barrier.is_shut
+            assert not home.parts.barrier.is_shut
 
 
 class WhileFilling(Kept):
@@ -295,24 +295,24 @@ class WhileFilling(Kept):
         """Who may see it, or has just learned that others may, waits for the content."""
         home = await open_home(self, self.github)
         await home.get(PATHS[0], token="alice-1")
-        house = home.house
-        [name] = [each for each in house.memory.names() if each.kind is REPRESENTATION]
-        content = house.memory.peek(name)
+        parts = home.parts
+        [name] = [each for each in parts.memory.names() if each.kind is REPRESENTATION]
+        content = parts.memory.peek(name)
         assert content is not None
-        others = [(each, house.memory.peek(each)) for each in house.memory.names() if each != name]
-        house.memory.resize(0)
-        house.memory.resize(1_000_000)
+        others = [(each, parts.memory.peek(each)) for each in parts.memory.names() if each != name]
+        parts.memory.resize(0)
+        parts.memory.resize(1_000_000)
         for each, record in others:
             assert record is not None
-            assert house.memory.admit(each, record)
+            assert parts.memory.admit(each, record)
         self.github.reset_counts()
-        house.barrier.longest_s = 60.0
-        house.barrier.shut("a test")
+        parts.barrier.longest_s = 60.0
+        parts.barrier.shut("a test")
         asked = [Deferred.fromCoroutine(home.get(PATHS[0], token=token)) for token in TOKENS]
-        while house.resource.in_flight < len(TOKENS):
+        while parts.resource.in_flight < len(TOKENS):
             await deferLater(reactor, 0)
-        house.memory.admit(name, content)
-        house.barrier.open("a test")
+        parts.memory.admit(name, content)
+        parts.barrier.open("a test")
         for answer in asked:
             assert (await answer).status == 200
         assert self.github.total_paid == 0
@@ -343,13 +343,13 @@ class InRedis(Kept):
 
     async def saved(self, home: Home) -> None:
         """Have a snapshot made now."""
-        assert home.house.snapshots is not None
-        await settled(home.house.store)
-        schedule = home.house.snapshots.schedules[0]
+        assert home.parts.snapshots is not None
+        await settled(home.parts.store)
+        schedule = home.parts.snapshots.schedules[0]
         await schedule.save()
 
     def failures(self, home: Home) -> float:
-        value = home.house.metrics.registry.get_sample_value(
+        value = home.parts.metrics.registry.get_sample_value(
             "ghmirror_snapshot_failures_total", {"operation": "save"}
         )
         return value or 0.0
@@ -383,7 +383,7 @@ class InRedis(Kept):
         await self.saved(first)
         (own,) = self.snapshots()
         second = await self.another(secret="other", keep=1)
-        snapshots = second.house.snapshots
+        snapshots = second.parts.snapshots
         assert snapshots is not None
         await snapshots.settled()
         warned = [each for each in logged if "other mirrors" in each or "another mirror" in each]
@@ -446,11 +446,11 @@ class InRedis(Kept):
         await self.saved(home)
         self.server.kill()
         home = await self.another(restore_wait=100_000.0)
-        assert home.house.snapshots is not None
-        await home.house.snapshots.settled()
+        assert home.parts.snapshots is not None
+        await home.parts.snapshots.settled()
         self.github.put("/new", {"path": "/new"})
         assert (await home.get("/new", token="alice-1")).status == 200
-        assert not home.house.barrier.is_shut
+        assert not home.parts.barrier.is_shut
 
     async def test_a_flush_is_noticed(self) -> None:
         """At the latest when a snapshot is due: a store that was emptied is filled, not saved."""
@@ -471,7 +471,7 @@ class InRedis(Kept):
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
-        snapshots = home.house.snapshots
+        snapshots = home.parts.snapshots
         assert snapshots is not None
         dump = RedisArchive.dump
 
@@ -500,8 +500,8 @@ class InRedis(Kept):
         """Before it begins, and in the middle of it: counted, and no traceback."""
         home = await self.another()
         await self.poll(home)
-        await settled(home.house.store)
-        snapshots = home.house.snapshots
+        await settled(home.parts.store)
+        snapshots = home.parts.snapshots
         assert snapshots is not None
         dump = RedisArchive.dump
 
@@ -522,11 +522,11 @@ class InRedis(Kept):
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
-        snapshots = home.house.snapshots
+        snapshots = home.parts.snapshots
         assert snapshots is not None
         assert snapshots._mark_checks.running
         await snapshots._check_mark()
-        assert not home.house.barrier.is_shut
+        assert not home.parts.barrier.is_shut
         self.server.ask("FLUSHALL")
         await snapshots._check_mark()
         while not self.server.ask("KEYS", "*filled*"):
@@ -552,11 +552,11 @@ class InRedis(Kept):
         ahead.move_on(100.0)
         for token in TOKENS:
             await ahead.get(PATHS[0], token=token)
-        await settled(ahead.house.store)
+        await settled(ahead.parts.store)
         assert (await ahead.get(PATHS[0], token="alice-1")).outcome == "hit; detail=fresh"
         self.github.private(PATHS[0], set())
         assert (await home.get(PATHS[0], token="alice-1")).status == 404
-        await settled(home.house.store)
+        await settled(home.parts.store)
         assert (await ahead.get(PATHS[0], token="alice-1")).status == 404
         assert (await ahead.get(PATHS[0], token="bob-1")).status == 200
 
@@ -576,7 +576,7 @@ class InRedis(Kept):
             snapshot={"target": self.target},
         )
         assert (await home.get(PATHS[0], token="alice-1")).outcome.endswith("detail=revalidated")
-        await settled(home.house.store)
+        await settled(home.parts.store)
         assert (await home.get(PATHS[0], token="alice-1")).outcome == "hit; detail=fresh"
 
     async def test_a_refusal_survives(self) -> None:
@@ -586,7 +586,7 @@ class InRedis(Kept):
         await self.saved(home)
         self.github.private(PATHS[0], set())
         assert (await home.get(PATHS[0], token="alice-1")).status == 404
-        await settled(home.house.store)
+        await settled(home.parts.store)
         self.server.ask(
             "DEL", *self.server.ask("KEYS", "*:g:*"), *self.server.ask("KEYS", "*filled*")
         )

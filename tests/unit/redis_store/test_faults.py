@@ -13,8 +13,8 @@ from twisted.trial.unittest import TestCase
 from ghmirror_tw.store.codec import VERSION
 from tests.fakes.interposer import Interposer, interpose
 from tests.harness.home import Home, open_home
-from tests.harness.redis_house import SOON, at_rest, settled, written
 from tests.harness.redis_servers import RedisServer, start_redis
+from tests.harness.redis_stores import SOON, at_rest, settled, written
 
 TOKENS = ("alice-1", "bob-1")
 PATHS = tuple(f"/things/{number}" for number in range(4))
@@ -36,7 +36,7 @@ class Faults(TestCase):
         for path in PATHS:
             self.github.put(path, {"path": path})
         await self.poll()
-        await written(self.home.house.store)
+        await written(self.home.parts.store)
 
     async def another(self, **more: Any) -> Home:
         """Start another mirror with an empty memory store on the same Redis."""
@@ -62,7 +62,7 @@ class Faults(TestCase):
 
     async def until(self, *, available: bool) -> None:
         """Poll until the mirror has noticed that Redis is available, or is not."""
-        while self.home.house.store.available is not available:
+        while self.home.parts.store.available is not available:
             await self.poll()
 
     async def comes_back(self) -> None:
@@ -71,7 +71,7 @@ class Faults(TestCase):
         Another mirror then pays for nothing: all that the first one learned is in Redis.
         """
         await self.until(available=True)
-        await written(self.home.house.store)
+        await written(self.home.parts.store)
         assert await self.home.metric("ghmirror_store_available") == 1
         self.github.reset_counts()
         await self.poll(await self.patient())
@@ -108,7 +108,7 @@ class Faults(TestCase):
         """The memory store is used until Redis is available."""
         self.server.kill()
         self.home = await self.another()
-        assert not self.home.house.store.available
+        assert not self.home.parts.store.available
         await self.poll()
         self.github.reset_counts()
         await self.poll()
@@ -127,7 +127,7 @@ class Faults(TestCase):
             memory={"max_size": 1 << 20},
         )
         self.server.kill()
-        while home.house.store.available:
+        while home.parts.store.available:
             await self.poll(home)
         await self.poll(home)
         self.github.reset_counts()
@@ -148,7 +148,7 @@ class Faults(TestCase):
         """Reads work, and writes are queued."""
         self.server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
         self.server.ask("CONFIG", "SET", "maxmemory", "1")
-        servers = self.home.house.store.redis.servers
+        servers = self.home.parts.store.redis.servers
         while servers.writing:
             await self.poll()
         await self.learn()
@@ -169,7 +169,7 @@ class Faults(TestCase):
     async def test_a_demoted_primary_is_read(self) -> None:
         """Writes wait for a primary."""
         self.server.ask("REPLICAOF", "127.0.0.1", "1")
-        servers = self.home.house.store.redis.servers
+        servers = self.home.parts.store.redis.servers
         while servers.writing:
             await self.poll()
         await self.learn()
@@ -215,7 +215,7 @@ class Faults(TestCase):
         for cut_after in (1, 10, 100):
             other = await self.patient()
             for home in (self.home, other):
-                await at_rest(*home.house.store.redis.servers.nodes())
+                await at_rest(*home.parts.store.redis.servers.nodes())
             self.between.cut_after = cut_after
             await self.poll(other)
             await other.close()
@@ -273,7 +273,7 @@ class Faults(TestCase):
         before = {key: self.server.ask("GET", key) for key in self.server.ask("KEYS", "*:[rgx]:*")}
         await self.poll(await self.another())
         await self.poll()
-        await settled(self.home.house.store)
+        await settled(self.home.parts.store)
         assert {key: self.server.ask("GET", key) for key in before} == before
 
 
@@ -292,7 +292,7 @@ class WithoutFallback(TestCase):
         home.github.put("/thing", {"a": 1})
         assert (await home.get("/thing", token="alice-1")).outcome.endswith("stored")
         assert (await home.get("/thing", token="alice-1")).outcome.endswith("revalidated")
-        store = home.house.store
+        store = home.parts.store
         await settled(store)
         server.kill()
         while store.available:

@@ -31,9 +31,9 @@ from ghmirror_tw.store.remote_interface import EpochWrite
 from ghmirror_tw.store.semaphore_interface import Capacity, LeaseRequest
 from ghmirror_tw.store.store_interface import LockName, Pair
 from tests.harness.home import reactor
-from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.harness.redis_servers import RedisServer, start_redis
 from tests.harness.redis_sets import SERVICE, open_cluster, open_sentinels
+from tests.harness.redis_stores import DAY_S, PREFIX, SOON, node_at
 from tests.harness.running import ROOT
 from tests.unit.redis.load import aside, maker, until
 from tests.unit.redis.nodes import command

@@ -20,9 +20,9 @@ from ghmirror_tw.store import record_names
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
-from tests.harness.redis_house import node_at, open_store, settled
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import SERVICE, open_sentinels
+from tests.harness.redis_stores import node_at, open_store, settled
 from tests.unit.store.contract import ALICE, ANOTHER, EPOCH, HELD, KEY, SOON, entry, grant
 
 

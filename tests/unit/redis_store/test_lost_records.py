@@ -12,8 +12,8 @@ from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.record_encoding import GRANT
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor, until
-from tests.harness.redis_house import node_at, open_store, settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import node_at, open_store, settled
 from tests.unit.store.contract import ALICE, ANOTHER, HELD, KEY, SOON, entry, grant
 
 

@@ -15,8 +15,8 @@ from ghmirror_tw.store import record_names
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Home, open_home
-from tests.harness.redis_house import PREFIX, SOON, open_store, settled, written
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import PREFIX, SOON, open_store, settled, written
 from tests.unit.store.contract import ALICE, BOB, HELD, KEY, OTHER, entry, grant
 
 GRANT = f"{PREFIX}:{record_names.grant(KEY, ALICE).decode()}"
@@ -240,7 +240,7 @@ class Mirrors(TestCase):
             ({"stale_limit": 500.0}, 5.0),
             ({"fresh_for": 1.0}, 0.0),
         ):
-            store = (await self.another(**cache)).house.redis
+            store = (await self.another(**cache)).parts.redis
             assert store is not None
             assert store.redis.renewal_interval_s == interval_s
 
@@ -255,5 +255,5 @@ class Mirrors(TestCase):
         assert got.outcome == "hit; detail=fresh"
         self.github.put("/thing", {"a": 1})
         assert (await here.ask("PATCH", "/thing", token="alice-1", body=b"{}")).status < 500
-        await written(here.house.store)
+        await written(here.parts.store)
         assert (await there.get("/thing", token="alice-1")).json == {"a": 1}

@@ -16,9 +16,9 @@ from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.record_encoding import REFUSAL, REPRESENTATION, limit_kind
 from ghmirror_tw.store.store_interface import Deadline, LockName, LockOutcome
 from tests.harness.home import reactor
-from tests.harness.redis_house import DAY_S, PREFIX, SOON, open_store, settled
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import open_cluster
+from tests.harness.redis_stores import DAY_S, PREFIX, SOON, open_store, settled
 from tests.unit.redis.test_cluster import cluster_at
 from tests.unit.store.contract import ALICE, BOB, COLD, EPOCH, HELD, KEY, OTHER, entry, grant, held
 

@@ -26,8 +26,8 @@ from ghmirror_tw.store.semaphore_interface import (
 )
 from tests.fakes.interposer import Interposer
 from tests.harness.home import reactor
-from tests.harness.redis_house import DAY_S, PREFIX, SOON, node_at
 from tests.harness.redis_servers import RedisServer, start_redis
+from tests.harness.redis_stores import DAY_S, PREFIX, SOON, node_at
 
 ALICE = "a" * 32
 KEY = f"{PREFIX}:{{{ALICE}}}:b:f"

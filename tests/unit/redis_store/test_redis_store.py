@@ -10,8 +10,8 @@ from ghmirror_tw.redis.server_statistics import total
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
 from ghmirror_tw.store.store_interface import IStore
 from tests.harness.home import reactor
-from tests.harness.redis_house import open_store, settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import open_store, settled
 from tests.unit.store.contract import Contract, Rules
 
 

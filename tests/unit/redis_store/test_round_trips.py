@@ -11,8 +11,8 @@ from twisted.trial.unittest import TestCase
 
 from ghmirror_tw.store import fleet_semaphore
 from tests.harness.home import Home, open_home, reactor, until
-from tests.harness.redis_house import settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import settled
 
 
 class RoundTrips(TestCase):
@@ -33,7 +33,7 @@ class RoundTrips(TestCase):
         # One connection, so that nothing but what is asked for comes in.
         settings = {"url": f"redis://{host}:{port}", "timeout": 30.0, "pool_size": 1, **more}
         home = await open_home(self, *github, cache={"backend": "redis"}, redis=settings)
-        home.house.store.redis.renewal_interval_s = 0.0  # each confirmation is written
+        home.parts.store.redis.renewal_interval_s = 0.0  # each confirmation is written
         return home
 
     async def prepared(self) -> Home:
@@ -42,7 +42,7 @@ class RoundTrips(TestCase):
         self.github.put("/other", {"b": 1})
         await home.get("/thing", token="bob-1")
         await home.get("/other", token="alice-1")
-        await settled(home.house.store)
+        await settled(home.parts.store)
         return home
 
     def counted(self) -> dict[str, int]:
@@ -54,7 +54,7 @@ class RoundTrips(TestCase):
         """The look-up before the request to GitHub."""
         self.github.put("/thing", {"a": 1})
         await self.home.get("/thing", token="alice-1")
-        await settled(self.home.house.store)
+        await settled(self.home.parts.store)
         home = await self.prepared()
         barrier = self.github.hold("/thing")
         self.counted()
@@ -68,18 +68,18 @@ class RoundTrips(TestCase):
         got = await asked
         assert (got.json, got.outcome.endswith("detail=revalidated")) == ({"a": 1}, True)
         self.server.resume()
-        await settled(home.house.store)
+        await settled(home.parts.store)
         assert self.counted()["evalsha"] == 1
 
     async def test_the_commands_of_a_look_up_are_pipelined(self) -> None:
         """The server receives them in one read."""
         self.github.put("/thing", {"a": 1})
         await self.home.get("/thing", token="alice-1")
-        await settled(self.home.house.store)
+        await settled(self.home.parts.store)
         home = await self.prepared()
         before = self.redis.reads()
         await home.get("/thing", token="alice-1")
-        await settled(home.house.store)
+        await settled(home.parts.store)
         # one read for the question, one for the statement, and one for our own INFO
         assert self.redis.reads() - before == 3
 
@@ -87,15 +87,15 @@ class RoundTrips(TestCase):
         """Without space for copies, content is fetched each time."""
         self.github.put("/thing", {"a": "x" * 1000})
         await self.home.get("/thing", token="alice-1")
-        await settled(self.home.house.store)
+        await settled(self.home.parts.store)
         for local_size, fetches in ((1_000_000, 1), (0, 3)):
             other = await self.another(local_size=local_size)
-            await settled(other.house.store)
+            await settled(other.parts.store)
             self.counted()
             for _ in range(3):
                 got = await other.get("/thing", token="alice-1")
                 assert got.outcome.endswith("detail=revalidated")
-                await settled(other.house.store)
+                await settled(other.parts.store)
             assert self.counted()["mget"] == 3 + fetches
 
     async def test_one_mirror_of_the_fleet_sends_a_new_request(self) -> None:
@@ -122,7 +122,7 @@ class RoundTrips(TestCase):
         refused = Deferred.fromCoroutine(self.home.get("/private", token="bob-1"))
         await barrier.arrived(1)
         waiting = Deferred.fromCoroutine(other.get("/private", token="alice-1"))
-        while not other.house.store.locks.polls.waiting:
+        while not other.parts.store.locks.polls.waiting:
             await deferLater(reactor, 0)
         barrier.open()
         assert (await refused).status == 404
@@ -132,12 +132,12 @@ class RoundTrips(TestCase):
         """All mirrors know for a minute."""
         self.github.put("/thing", {"a": 1}, etag=False)
         await self.home.get("/thing", token="alice-1")
-        await settled(self.home.house.store)
+        await settled(self.home.parts.store)
         other = await self.another()
-        await until(lambda: other.house.store.history.members == 2)
+        await until(lambda: other.parts.store.history.members == 2)
         self.counted()
         assert (await other.get("/thing", token="bob-1")).json == {"a": 1}
-        await settled(other.house.store)
+        await settled(other.parts.store)
         # looked up, and beside it its part in what GitHub allows; nothing was claimed
         assert self.counted()["evalsha"] == 2
 
@@ -153,7 +153,7 @@ class Reader(TestCase):
         self.github = self.writer.github
         self.github.put("/thing", {"a": 1})
         await self.writer.get("/thing", token="alice-1")
-        await settled(self.writer.house.store)
+        await settled(self.writer.parts.store)
         while not self.is_replicated():
             await deferLater(reactor, 0.01)
         self.reader = await self.another(reader=True)
@@ -196,7 +196,7 @@ class Reader(TestCase):
         self.github.private("/thing", set())
         no_cache = {"Cache-Control": "no-cache"}
         assert (await self.writer.get("/thing", token="alice-1", headers=no_cache)).status == 404
-        await settled(self.writer.house.store)
+        await settled(self.writer.parts.store)
         assert (await reader.get("/thing", token="alice-1")).status == 404
 
     async def test_a_refusal_of_another_mirror_prevents_stale_responses(self) -> None:
@@ -206,7 +206,7 @@ class Reader(TestCase):
         self.lag()
         self.github.private("/thing", set())
         assert (await self.writer.get("/thing", token="alice-1", headers=no_cache)).status == 404
-        await settled(self.writer.house.store)
+        await settled(self.writer.parts.store)
         self.github.fault("/thing", "503")
         assert (await reader.get("/thing", token="alice-1")).status == 503
         assert (await self.reader.get("/thing", token="alice-1")).status == 503
@@ -216,7 +216,7 @@ class Reader(TestCase):
         self.lag()
         self.github.put("/new", {"b": 1})
         await self.writer.get("/new", token="alice-1")
-        await settled(self.writer.house.store)
+        await settled(self.writer.parts.store)
         self.github.fault("/new", "503")
         got = await self.reader.get("/new", token="alice-1")
         assert (got.status, got.json) == (200, {"b": 1})
@@ -227,7 +227,7 @@ class Reader(TestCase):
         self.lag()
         body = b'{"query":"mutation{x}"}'
         await self.writer.ask("POST", "/graphql", token="alice-1", body=body)
-        await settled(self.writer.house.store)
+        await settled(self.writer.parts.store)
         got = await self.reader.get("/thing", token="alice-1")
         assert got.outcome.endswith("detail=revalidated")
 
@@ -236,7 +236,7 @@ class Reader(TestCase):
         self.lag()
         self.github.put("/new", {"b": 1})
         await self.writer.get("/new", token="alice-1")
-        await settled(self.writer.house.store)
+        await settled(self.writer.parts.store)
         self.github.reset_counts()
         assert (await self.reader.get("/new", token="alice-1")).json == {"b": 1}
         assert (await self.reader.get("/new", token="bob-1")).json == {"b": 1}

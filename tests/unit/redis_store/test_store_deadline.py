@@ -9,8 +9,8 @@ from ghmirror_tw.redis.unsharded_servers import PrimaryAndReader
 from ghmirror_tw.store.failover import FailoverStore
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import Stopped, reactor
-from tests.harness.redis_house import node_at, open_store, settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import node_at, open_store, settled
 from tests.unit.store.contract import ALICE, HELD, KEY, SOON, entry, grant
 
 HOUR_S = 3600.0

@@ -15,9 +15,9 @@ from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.store import record_names
 from ghmirror_tw.store.store_interface import Deadline
 from tests.harness.home import reactor
-from tests.harness.redis_house import node_at, open_store, settled
 from tests.harness.redis_servers import start_redis
 from tests.harness.redis_sets import open_cluster
+from tests.harness.redis_stores import node_at, open_store, settled
 from tests.unit.redis.test_cluster import working
 from tests.unit.store.contract import ALICE, BOB, HELD, KEY, entry, grant
 

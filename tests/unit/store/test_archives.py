@@ -23,8 +23,8 @@ from ghmirror_tw.store.record_encoding import ENTRY, GRANT, REFUSAL, REPRESENTAT
 from ghmirror_tw.store.record_names import RecordName, parse
 from ghmirror_tw.store.store_interface import Deadline, IArchive, Pair
 from tests.harness.home import reactor
-from tests.harness.redis_house import SOON, open_store, settled
 from tests.harness.redis_servers import start_redis
+from tests.harness.redis_stores import SOON, open_store, settled
 from tests.unit.store.contract import ALICE, BOB, EPOCH, HELD, KEY, OTHER, entry, grant, held
 
 CODEC = Codec(b"secret")

@@ -100,9 +100,9 @@ class FiguresTests(TestCase):
         home.github.set_quota("alice", remaining=0, resource="search")
         home.github.put_search("/search/issues", [])
         assert (await home.get("/search/issues?q=1", token="alice-1")).status == 403
-        now = home.house.reactor.seconds()
-        limits = home.house.mirror.sender.limits
-        name = home.house.mirror.credentials.names.name
+        now = home.parts.reactor.seconds()
+        limits = home.parts.mirror.sender.limits
+        name = home.parts.mirror.credentials.names.name
         until_ = round(now) + 600.0
         for token in (b"token bob-1", b"token bob-2", b"token carol-1"):
             limits.merge(name(token), [Limit(LimitKind.SECONDARY, "", until_)], now)
@@ -127,8 +127,8 @@ class FiguresTests(TestCase):
     async def test_expired_limit_is_not_shown(self) -> None:
         """Though nobody has tried yet whether it has."""
         home = await open_home(self)
-        now = home.house.reactor.seconds()
-        limits = home.house.mirror.sender.limits
+        now = home.parts.reactor.seconds()
+        limits = home.parts.mirror.sender.limits
         limits.merge("somebody", [Limit(LimitKind.PRIMARY, "core", now + 60.0)], now)
         assert limits.in_force(now + 61.0) == []
         assert limits.has_any("somebody", ("core",))
@@ -138,8 +138,8 @@ class FiguresTests(TestCase):
         """As its answers tell; and the page's own words, with when they were read."""
         home = await open_home(self, github={"status_url": "http://127.0.0.1:1/components.json"})
         assert (await figures(home))["github"]["page"] == {"status": None, "at": None}
-        home.house.github_breaker.note_page_status("major_outage", 5.0)
-        home.house.github_breaker.note_failure(Observation("/a", "alice"), 6.0, 6.0)
+        home.parts.github_breaker.note_page_status("major_outage", 5.0)
+        home.parts.github_breaker.note_failure(Observation("/a", "alice"), 6.0, 6.0)
         assert (await figures(home))["github"] == {
             "api_url": home.github.api_url,
             "available": False,
@@ -161,7 +161,7 @@ class FiguresTests(TestCase):
             cache={"backend": "redis"},
             redis={"url": f"redis://127.0.0.1:{redis.port}"},
         )
-        failover = home.house.redis
+        failover = home.parts.redis
         assert failover is not None
         told = failover.figures
         await until(lambda: told.used_bytes is not None)
@@ -182,12 +182,12 @@ class FiguresTests(TestCase):
         self.addCleanup(made.cleanup)
         target = Path(made.name).as_uri()
         home = await open_home(self, snapshot={"target": target, "interval": 3600.0})
-        snapshots = home.house.snapshots
+        snapshots = home.parts.snapshots
         assert snapshots is not None
         await until(lambda: not snapshots.barrier.is_shut)
         shown = (await figures(home))["snapshots"]
         assert (shown["target"], shown["interval"], shown["filling"]) == (target, 3600.0, False)
-        assert shown["next_at"] > home.house.reactor.seconds() + 3000.0
+        assert shown["next_at"] > home.parts.reactor.seconds() + 3000.0
         nothing = {"at": None, "seconds": None, "bytes": None, "records": None, "failures": 0}
         assert shown["save"] == shown["restore"] == nothing
         home.github.put("/thing", {"a": 1})
@@ -199,8 +199,8 @@ class FiguresTests(TestCase):
         shown = (await figures(home))["snapshots"]
         assert shown["save"]["records"] > 0
         assert shown["save"]["bytes"] > 0
-        assert shown["save"]["at"] <= home.house.reactor.seconds()
-        assert shown["next_at"] > home.house.reactor.seconds() + 3000.0
+        assert shown["save"]["at"] <= home.parts.reactor.seconds()
+        assert shown["next_at"] > home.parts.reactor.seconds() + 3000.0
 
     async def test_mirrors_of_one_github_have_separate_figures(self) -> None:
         """Each mirror has figures of its own, whoever else asks the same GitHub."""

@@ -114,7 +114,7 @@ class Tunnels(TestCase):
                 "proxy": proxy.url,
             }
             home = await open_home(self, plain.github, github=options)
-            github_breaker = home.house.github_breaker
+            github_breaker = home.parts.github_breaker
             await until(lambda: github_breaker.is_open)  # noqa: B023 - it is over before the next
             (where,) = proxy.asked[before:]
             assert where == github.api_url.partition("://")[2]
@@ -129,7 +129,7 @@ class Tunnels(TestCase):
                 github={"status_url": "https://status.test/", "proxy": script.url},
             )
             await until(lambda: any("page unreadable" in formatEvent(event) for event in events))
-        assert not home.house.github_breaker.is_open
+        assert not home.parts.github_breaker.is_open
         said = "\n".join(map(formatEvent, events))
         assert "does not connect to status.test:443: it responded to CONNECT with 403 No" in said
         assert not [secret for secret in SECRETS if secret in said]
@@ -185,7 +185,7 @@ class Tunnels(TestCase):
         home = await open_home(self, github={"proxy_path": str(path)})
         assert (await home.get("/zen", token="alice-1")).status == 200
         path.write_text(start_script(self, b"HTTP/1.1 502 Bad Gateway\r\n\r\n").url)
-        home.house.client.use(home.house.client.trust)
+        home.parts.client.use(home.parts.client.trust)
         got, said = await got_and_said(home)
         assert (got.status, got.outcome) == (200, "fwd=stale; detail=connect-error")
         assert not [secret for secret in SECRETS if secret in said]

@@ -22,8 +22,8 @@ from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.request_queue import Permit
 from tests.fakes.interposer import Interposer, interpose
 from tests.harness.home import reactor, turn, until
-from tests.harness.redis_house import SOON, at_rest
 from tests.harness.redis_servers import RedisServer, start_redis
+from tests.harness.redis_stores import SOON, at_rest
 from tests.unit.redis_store.test_redis_semaphores import ALICE, open_semaphores
 
 BOB = "b" * 32

@@ -84,7 +84,7 @@ class Tls(TestCase):
             got = await home.get("/zen", token="alice-1")
             assert got.status == status, (ca_path, api_url, got)
             if status == 200:
-                home.house.client.use(home.house.client.trust)
+                home.parts.client.use(home.parts.client.trust)
                 assert (await home.get("/zen", token="alice-1")).status == 200
 
     def test_invalid_pem_is_refused(self) -> None:

@@ -30,7 +30,7 @@ class Content(Scripted):
         await self.home.get("/x", token="alice-1")
         self.server.answer = answer(JSON, ETAG, content=json.dumps(["y" * 100_000]).encode())
         await self.home.get("/y", token="alice-1")
-        large = self.home.house.budgets.large
+        large = self.home.parts.budgets.large
         large.wait_s = 0.01
         with large.charge(large.limit):
             small = await self.home.get("/y", token="alice-1")
@@ -49,7 +49,7 @@ class Content(Scripted):
         """They have room of their own beyond the limit."""
         content = json.dumps([{"url": f"http://127.0.0.1:1/{'y' * 100_000}"}]).encode()
         await self.open(answer(JSON, ETAG, content=content))
-        budgets = self.home.house.budgets
+        budgets = self.home.parts.budgets
         budgets.forms.wait_s = 0.01
         with budgets.forms.charge(budgets.forms.limit):
             got = await self.home.get("/x", token="alice-1")
@@ -62,7 +62,7 @@ class Content(Scripted):
     async def test_waiting_request_proceeds_when_bytes_are_released(self) -> None:
         """In the order of the queue."""
         await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE)))
-        large = self.home.house.budgets.large
+        large = self.home.parts.budgets.large
         held = large.charge(large.limit)
         waits = start(self.home.get("/x", token="alice-1"))
         await until(lambda: bool(large.waits))
@@ -75,7 +75,7 @@ class Content(Scripted):
         """It is whole, and not stored."""
         for fields, sent in (((GZIP, TEXT, ETAG), gzip.compress(LARGE)), ((TEXT, ETAG), LARGE)):
             await self.open(answer(*fields, content=sent))
-            budgets = self.home.house.budgets
+            budgets = self.home.parts.budgets
             budgets.large.wait_s = 0.01
             with budgets.large.charge(budgets.large.limit):
                 got = await self.home.get("/x", token="alice-1")
@@ -88,7 +88,7 @@ class Content(Scripted):
         chunks = b"".join(b"%x\r\n%b\r\n" % (len(LARGE), LARGE) for _ in range(2))
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + TEXT + b"\r\n" + ETAG
         await self.open(head + b"\r\n\r\n" + chunks + b"0\r\n\r\n")
-        budgets = self.home.house.budgets
+        budgets = self.home.parts.budgets
         assert SMALL_BYTES < 2 * len(LARGE) < 8 << 20
         got = await self.home.get("/x", token="alice-1")
         assert got.content == 2 * LARGE
@@ -98,7 +98,7 @@ class Content(Scripted):
     async def test_graphql_without_a_credential_is_not_read(self) -> None:
         """GitHub accepts none; with a credential, it is read only where there is room."""
         await self.open(b"")
-        budgets = self.home.house.budgets
+        budgets = self.home.parts.budgets
         head = b"POST /graphql HTTP/1.1\r\nHost: x\r\nUser-Agent: t\r\nContent-Length: 900000\r\n"
         known = 0
         for credential, left in ((b"", SMALL_BYTES), (b"Authorization: token a\r\n", 100)):
@@ -108,7 +108,7 @@ class Content(Scripted):
                 known += 1
                 await until(lambda: len(self.server.connections) == known)  # noqa: B023
                 wire.socket.close()
-                await until(lambda: not self.home.house.resource.in_flight)
+                await until(lambda: not self.home.parts.resource.in_flight)
 
 
 class Connections(Scripted):
@@ -172,7 +172,7 @@ class Connections(Scripted):
     async def test_stalled_clients_are_closed_while_others_wait(self) -> None:
         """Only those that hold content."""
         await self.open(answer(GZIP, TEXT, ETAG, content=gzip.compress(LARGE * 3)))
-        site, large = self.home.site, self.home.house.budgets.large
+        site, large = self.home.site, self.home.parts.budgets.large
         await self.home.get("/x", token="alice-1")
         await self.unread()
         (channel,) = [each for each in site.channels if each.unread]
@@ -191,7 +191,7 @@ class Connections(Scripted):
         await self.open(answer(TEXT))
         content = json.dumps(items).replace("%s", self.server.url).encode()
         self.server.answer = answer(JSON, ETAG, content=content)
-        site, forms = self.home.site, self.home.house.budgets.forms
+        site, forms = self.home.site, self.home.parts.budgets.forms
         site.reactor = Clock()  # a client that has just read something is never stalled
         wire = await self.unread()
         (channel,) = site.channels

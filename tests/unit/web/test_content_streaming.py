@@ -222,7 +222,7 @@ class InMemory(Scripted):
                 wire = await self.unread()
                 wire.socket.close()
                 await until(lambda: not self.home.site.channels)
-                await until(lambda: not self.home.house.resource.in_flight)
+                await until(lambda: not self.home.parts.resource.in_flight)
             left = [each for each in gc.get_objects() if isinstance(each, ContentProducer)]
             assert not left
             assert self.held() == 0
@@ -230,7 +230,7 @@ class InMemory(Scripted):
 
     def held(self) -> int:
         """Return how many bytes budgets count."""
-        return sum(budget.held for budget in self.home.house.budgets)
+        return sum(budget.held for budget in self.home.parts.budgets)
 
     async def test_failed_responses_leave_no_content(self) -> None:
         """The frames of exceptions are dropped."""
@@ -241,7 +241,7 @@ class InMemory(Scripted):
             ((GZIP, JSON, ETAG), large, 503),
         ):
             await self.open(answer(*fields, content=content))
-            forms = self.home.house.budgets.forms
+            forms = self.home.parts.budgets.forms
             forms.wait_s = 0.01
             with forms.charge(forms.limit):
                 gc.collect()
@@ -250,6 +250,6 @@ class InMemory(Scripted):
                 for _ in range(2):
                     got = await self.home.get("/x", token="alice-1")
                     assert got.status == status
-                await until(lambda: not self.home.house.resource.in_flight)
+                await until(lambda: not self.home.parts.resource.in_flight)
             assert self.held() == 0
             gc.enable()

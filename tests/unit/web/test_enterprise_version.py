@@ -87,7 +87,7 @@ class Enterprise(TestCase):
         tags = {(await self.meta(prefix="")).field("etag"), (await self.meta()).field("etag")}
         tags.add((await self.meta(Accept_Encoding="gzip")).field("etag"))
         assert len(tags) == 2
-        self.home.house.resource.enterprise_version = b"3.18.0"
+        self.home.parts.resource.enterprise_version = b"3.18.0"
         tags.add((await self.meta()).field("etag"))
         assert len(tags) == 3
         assert all(tag and tag.startswith('W/"') for tag in tags)
@@ -108,7 +108,7 @@ class Enterprise(TestCase):
         assert (await self.meta(prefix="", If_None_Match=mine)).status == 200
         assert (await self.meta(prefix="", If_None_Match=theirs)).status == 304
         assert (await self.meta(If_None_Match=f'"x", {mine}')).status == 304
-        self.home.house.resource.enterprise_version = b"3.18.0"
+        self.home.parts.resource.enterprise_version = b"3.18.0"
         assert (await self.meta(If_None_Match=mine)).status == 200
 
     async def test_preconditions_are_not_forwarded(self) -> None:

@@ -85,7 +85,7 @@ class BadRequests(TestCase):
     async def test_loop_is_a_508(self) -> None:
         """A request with the mirror in its `Via` is not forwarded."""
         home = await open_home(self)
-        via = f"1.1 {home.house.resource.pseudonym.decode()}"
+        via = f"1.1 {home.parts.resource.pseudonym.decode()}"
         got = await home.get("/zen", token="alice-1", headers={"Via": ["1.0 other", via]})
         assert (got.status, list(home.github.log)) == (508, [])
 
@@ -162,7 +162,7 @@ class Failures(TestCase):
         self.github.fault("/thing", "503")
         asked = [start(self.home.get("/thing", token="alice-1")) for _ in range(3)]
         await barrier.arrived(1)
-        await until(lambda: self.home.house.resource.in_flight == 3)
+        await until(lambda: self.home.parts.resource.in_flight == 3)
         barrier.open()
         for number, each in enumerate(asked):
             got = await each

@@ -154,10 +154,10 @@ class Misbehaving(TestCase):
         """Prove that nothing is held any more: no connection, permit, waiter or timer."""
         home = self.home
         await until(lambda: not home.site.channels)
-        await until(lambda: home.house.resource.in_flight == 0)
-        mirror = home.house.mirror
-        await until(lambda: home.house.client.open_exchanges == 0)
-        assert not home.house.client.receiving
+        await until(lambda: home.parts.resource.in_flight == 0)
+        mirror = home.parts.mirror
+        await until(lambda: home.parts.client.open_exchanges == 0)
+        assert not home.parts.client.receiving
         assert not len(mirror.flights)
         assert not self.clock.getDelayedCalls()
 
@@ -265,7 +265,7 @@ class Misbehaving(TestCase):
         wire, channel = await self.connected()
         await wire.send(get(b"/thing"))
         await until(lambda: channel.idle and bool(self.home.github.asked("/thing")))
-        await until(lambda: self.home.house.resource.in_flight == 0)
+        await until(lambda: self.home.parts.resource.in_flight == 0)
         self.clock.advance(CLIENT_TIMEOUT_S)
         await until(lambda: not self.home.site.channels)
         await self.nothing_left()
@@ -317,7 +317,7 @@ class Misbehaving(TestCase):
             await wire.send(get(b"/_stream/30000000"))
             await full(channel)
             held.append(channel)
-        assert self.home.house.client.open_exchanges == 2
+        assert self.home.parts.client.open_exchanges == 2
         self.patch(http_client, "STALL_TIMEOUT_S", 0.0)
         await self.well()
         await until(lambda: held[0] not in self.home.site.channels)
@@ -331,7 +331,7 @@ class Misbehaving(TestCase):
             wire, channel = await self.connected(small=True)
             await wire.send(get(b"/_stream/30000000"))
             await full(channel)
-        assert self.home.house.client.open_exchanges == 2
+        assert self.home.parts.client.open_exchanges == 2
         self.patch(http_client, "STALL_TIMEOUT_S", 0.0)
         assert (await self.home.get("/thing", token="alice-1")).status == 200
         self.clock.advance(CLIENT_TIMEOUT_S)
@@ -356,7 +356,7 @@ class Misbehaving(TestCase):
         wires = [self.wire() for _ in range(3)]
         for wire in wires:
             await wire.send(get(b"/thing"))
-        resource = self.home.house.resource
+        resource = self.home.parts.resource
         await until(lambda: resource.in_flight == 3)
         await barrier.arrived()
         wires[0].socket.close()

@@ -35,7 +35,7 @@ class Refused(TestCase):
         )
         text = _OWN.sub(b"", got)
         # each is a mirror of another GitHub here
-        return text.replace(home.house.resource.pseudonym, b"ghmirror-of-it")
+        return text.replace(home.parts.resource.pseudonym, b"ghmirror-of-it")
 
     async def compare(self, **options: Any) -> None:
         """Prove that bob gets the same of both, whatever he asks and however often."""

@@ -97,13 +97,13 @@ class Uploads(TestCase):
         """Prove that nothing is held any more."""
         self.clock.advance(CLOSE_TIMEOUT_S)
         await until(lambda: not self.home.site.channels)
-        await until(lambda: not self.home.house.resource.in_flight)
-        client = self.home.house.client
+        await until(lambda: not self.home.parts.resource.in_flight)
+        client = self.home.parts.client
         await until(lambda: client.open_exchanges == 0)
         assert not client.sending
         assert not self.clock.getDelayedCalls()
         # Whatever a client does, it is no failure of GitHub's.
-        assert self.home.house.mirror.github_breaker.failures == 0
+        assert self.home.parts.mirror.github_breaker.failures == 0
 
     async def test_content_is_streamed(self) -> None:
         """With its length, or in chunks; GitHub has the first piece before the last is sent."""
@@ -319,7 +319,7 @@ class Uploads(TestCase):
 
     async def test_graphql_is_buffered_up_to_a_limit(self) -> None:
         """To tell a query from a mutation; larger content is streamed as a mutation."""
-        mirror = self.home.house.mirror
+        mirror = self.home.parts.mirror
         query, mutation = b'{"query":"{x}","pad":"%b"}', b'{"query":"mutation{x}","pad":"%b"}'
         for number, (content, writes) in enumerate(
             (

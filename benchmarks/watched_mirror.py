@@ -61,7 +61,7 @@ class Told:
         config = self._directory / "ghmirror.ini"
         config.write_text(ini(merged(sections)))
         self._process = subprocess.Popen(
-            [str(PYTHON), "-m", "benchmarks.house", str(config)],
+            [str(PYTHON), "-m", "benchmarks.watched_mirror", str(config)],
             cwd=ROOT,
             env=environment(more),
             stdin=subprocess.PIPE,
@@ -188,7 +188,7 @@ class Filled:
     """The mirror, and what it may be told."""
 
     reactor: Any
-    house: MirrorParts
+    parts: MirrorParts
     held_up: HeldUp = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -196,18 +196,18 @@ class Filled:
 
     async def open(self) -> str:
         """Serve, and return where."""
-        house = self.house
-        for part in house.in_closing_order:
+        parts = self.parts
+        for part in parts.in_closing_order:
             if hasattr(part, "open"):
                 part.open()
-        if house.redis is not None:
-            await house.redis.settled()
-        house.readiness.listening = house.readiness.restored = True
-        site = MirrorSite(house.resource, MirrorRequest, self.reactor)
+        if parts.redis is not None:
+            await parts.redis.settled()
+        parts.readiness.listening = parts.readiness.restored = True
+        site = MirrorSite(parts.resource, MirrorRequest, self.reactor)
         port = self.reactor.listenTCP(0, site, interface="127.0.0.1")
         self.reactor.listenTCP(
             0,
-            Site(house.admin, reactor=self.reactor),
+            Site(parts.admin, reactor=self.reactor),
             interface="127.0.0.1",
         )
         load_boto3()  # as it is where S3 is the target
@@ -218,7 +218,7 @@ class Filled:
 
     @property
     def codec(self) -> Codec:
-        return Codec(self.house.settings.cache.current_credential_secret().encode())
+        return Codec(self.parts.settings.cache.current_credential_secret().encode())
 
     async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
         """Do what is said."""
@@ -233,7 +233,7 @@ class Filled:
 
     async def fill(self, count: int, credentials: int = 2) -> dict[str, Any]:
         """Put records into the store; return what they are, in bytes of content."""
-        names = CredentialNames(self.house.settings.cache.current_credential_secret().encode())
+        names = CredentialNames(self.parts.settings.cache.current_credential_secret().encode())
         made, plain, packed = make(count, names, credentials), 0, 0
         while some := list(islice(made, _AT_A_TIME)):
             plain += sum(one.stored.size for one in some)
@@ -245,27 +245,27 @@ class Filled:
         return {"plain": plain, "packed": packed}
 
     async def _put(self, made: SnapshotSizes) -> None:
-        redis = self.house.redis
+        redis = self.parts.redis
         for number, (user, grant) in enumerate(made.grants):
             if redis is None:
-                self.house.memory.store_response(made.key, user, made.stored, grant, made.entry)
+                self.parts.memory.store_response(made.key, user, made.stored, grant, made.entry)
             else:
                 stored = None if number else made.stored
                 await redis.redis.freshen(made.key, user, grant, made.entry, stored, _WRITE_S)
 
     async def copy(self, what: str, target: str, endpoint: str = "") -> dict[str, Any]:
         """Save the store to *target*, or fill it from there; return what that took."""
-        house, shown = self.house, _Remembering()
-        snapshot = evolve(house.settings.snapshot, target=target, s3_endpoint_url=endpoint)
-        archive: Any = MemoryArchive(self.reactor, house.memory, self.codec, house.threads)
-        if house.redis is not None:
-            archive = RedisArchive(house.redis.redis, server_of(house.settings))
+        parts, shown = self.parts, _Remembering()
+        snapshot = evolve(parts.settings.snapshot, target=target, s3_endpoint_url=endpoint)
+        archive: Any = MemoryArchive(self.reactor, parts.memory, self.codec, parts.threads)
+        if parts.redis is not None:
+            archive = RedisArchive(parts.redis.redis, server_of(parts.settings))
         snapshots = Snapshots(
             self.reactor,
-            evolve(house.settings, snapshot=snapshot),
+            evolve(parts.settings, snapshot=snapshot),
             archive,
             None,
-            house.barrier,
+            parts.barrier,
             shown,
             self.reactor.seconds,
             "benchmark",
@@ -282,7 +282,7 @@ class Filled:
                 await schedule.close()
             else:
                 snapshots.restorer.fill()
-                while not shown.told or house.barrier.is_shut:
+                while not shown.told or parts.barrier.is_shut:
                     await deferLater(self.reactor, 0.01)
         finally:
             await snapshots.access.close()
