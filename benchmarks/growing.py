@@ -12,10 +12,10 @@ from benchmarks import usage
 from benchmarks.beside import Listening, Mirrored, Nginx, Subject, Varnish, settings
 from benchmarks.fast_github import FastGitHub
 from benchmarks.measuring import HEAD, Row, have_compiled, measure, revalidated, show, warm
-from benchmarks.watched_mirror import Told
 from benchmarks.python import compiles
 from benchmarks.results import Results
 from benchmarks.revalidating import MEMORY, VARNISH, beside, things
+from benchmarks.watched_mirror import Told
 from tests.harness.running import BlockingMirror
 
 CONNECTIONS: Final = 16

@@ -9,10 +9,10 @@ is one HTTP request. Percentiles are subtracted from each other, and what the mi
 ``ghmirror_store_seconds`` is beside it, as near as its buckets tell.
 
 There are two bars. The wide one: what Redis adds to the mean, the 90th, 95th and 99th percentile
-is at most three whole HTTP requests. This project's own bar: it is at most a tenth of one of 100 ms. The
-exit status is 1 if the wide one is missed, or the other one while Redis is well, or if any
-request failed. Answers that come late, but within ``[redis] timeout``, are waited for, so the
-own bar is not expected to hold then; what is printed is what was measured.
+is at most three whole HTTP requests. The narrow one: it is at most a tenth of one of 100 ms. The
+exit status is 1 if the wide one is missed, or the narrow one while Redis is well, or if any
+request failed. Late responses within ``[redis] timeout`` are awaited, so the narrow bar is not
+expected to hold during faults; the figures are those that were measured.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REQUESTS = 3
 """So many whole HTTP requests may Redis add, by the wide bar."""
 
 OWN_S = 0.010
-"""So much may it add by the project's own bar: a tenth of one that takes 100 ms."""
+"""The narrow bar: a tenth of a request that takes 100 ms."""
 
 _FAULT = re.compile(r"Redis at \S+ can't be (?:read|written|reached)")
 

@@ -46,8 +46,8 @@ def with_field(name: str, value: str) -> Exchange:
     return evolve(MIRRORED, fields=fields)
 
 
-def test_what_is_listed_may_differ() -> None:
-    """The mirror may say how a response came about, and have its own Cache-Control."""
+def test_listed_differences_are_allowed() -> None:
+    """The mirror may add Cache-Status, and have its own Cache-Control."""
     assert unexplained(MIRRORED) == []
     assert unexplained(with_field("Cache-Control", "private, no-cache")) == []
     assert unexplained(with_field("Vary", "Accept, Authorization, Accept-Encoding")) == []
@@ -70,22 +70,22 @@ def test_what_is_listed_may_differ() -> None:
         (with_field("X-GitHub-Request-Id", ""), "x-github-request-id: "),
     ],
 )
-def test_all_else_is_found(mirrored: Exchange, what: str) -> None:
+def test_other_differences_are_reported(mirrored: Exchange, what: str) -> None:
     """Each difference is one line, which names the request."""
     (line,) = unexplained(mirrored)
     assert line.startswith(f"GET /repos/o/r: {what}")
 
 
-def test_names_are_spelled_alike() -> None:
-    """Clients may look fields up letter by letter."""
+def test_field_names_keep_their_case() -> None:
+    """Clients may look fields up case-sensitively."""
     spelled = evolve(MIRRORED, fields=[(n.title(), value) for n, value in MIRRORED.fields])
     assert "GET /repos/o/r: X-RateLimit-Limit is spelled X-Ratelimit-Limit by the mirror" in (
         unexplained(spelled)
     )
 
 
-def test_each_way_has_the_same_requests() -> None:
-    """A request that only one of them has is a failure."""
+def test_requests_of_one_side_only_are_reported() -> None:
+    """A request that only one side has is a failure."""
     none: list[Exchange] = []
     for ways in ((none, [MIRRORED]), ([DIRECT], none)):
         with pytest.raises(AssertionError, match="GET /repos/o/r"):

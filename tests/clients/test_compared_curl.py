@@ -124,7 +124,7 @@ class Curl(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.sides = await sides_of(self, furnish_more)
 
-    async def test_the_same(self) -> None:
+    async def test_scripts_print_the_same(self) -> None:
         """Each script prints the same, the first time and again."""
         # without a credential, GitHub counts a 304 as well
         for paid in ((32, 30), (32, 28)):
@@ -135,8 +135,8 @@ class Curl(TestCase):
             assert both.paid == paid
             assert both.connections == (32, 32)
 
-    async def test_limits(self) -> None:
-        """A limit is printed alike again and again, though GitHub is asked once for each."""
+    async def test_rate_limits_are_printed_alike(self) -> None:
+        """A limit is printed alike each time, though one request reaches GitHub for each."""
         limited = "curl -s -w '%{http_code}' -H \"Authorization: Bearer KIND\" $URL/user"
         scripts = {
             f"{kind} {n}": limited.replace("KIND", kind)
@@ -148,8 +148,8 @@ class Curl(TestCase):
         assert both.unexplained() == []
         assert both.upstream == (Upstream(4, 0), Upstream(2, 0))
 
-    async def test_stale(self) -> None:
-        """While GitHub fails, the scripts that read print what they printed before."""
+    async def test_reading_scripts_work_while_github_fails(self) -> None:
+        """While GitHub fails, the reading scripts print the same as before."""
         names = ("with a credential", "a list", "an empty list", "a login and a token")
         scripts = {name: SCRIPTS[name] for name in names}
         before = (await self.sides.run(partial(run_scripts, scripts=scripts))).report

@@ -38,7 +38,7 @@ class Gh(TestCase):
 
     timeout: ClassVar[float] = 120
 
-    async def test_the_same(self) -> None:
+    async def test_commands_print_the_same(self) -> None:
         """Each command prints the same, the first time and again."""
         folder = Path(mkdtemp(prefix="gh-"))
         self.addCleanup(shutil.rmtree, folder)

@@ -48,7 +48,7 @@ class GhApi(TestCase):
         return both
 
     async def test_reading(self) -> None:
-        """Fields by their exact names, a URL followed, pages by number and by `Link`."""
+        """Fields by their exact names, URLs, pages by number and by `Link` are the same."""
         for paid in (6, 1):
             both = await self.run_both("read")
             assert None not in both.report["fields"].values()
@@ -57,8 +57,8 @@ class GhApi(TestCase):
             # an empty page behind the last one is not stored
             assert both.paid == (6, paid)
 
-    async def test_the_callback_for_limits(self) -> None:
-        """It is called where what remains has changed, so not for what GitHub confirms."""
+    async def test_callback_for_limits(self) -> None:
+        """The callback runs when the remaining quota changes, so not for a 304."""
         both = await self.run_both("limits")
         left = [4999, 4998, 4997, 4996, 4995]
         assert both.direct_report == {"calls": [[n, 5000] for n in left], "remaining": "4995"}
@@ -66,7 +66,7 @@ class GhApi(TestCase):
         assert both.upstream == (Upstream(5, 5), Upstream(5, 3))
 
     async def test_failures(self) -> None:
-        """The same exceptions, with the same text, and no call of the callback."""
+        """Exceptions and their texts are the same, and the callback is not called."""
         both = await self.run_both("failures")
         classes = {name: each["class"] for name, each in both.report.items() if name != "calls"}
         assert classes == {
@@ -79,7 +79,7 @@ class GhApi(TestCase):
         assert both.upstream == (Upstream(4, 2), Upstream(3, 2))
 
     async def test_upload(self) -> None:
-        """An asset reaches where the release says."""
+        """An asset is uploaded to the URL in the release."""
         both = await self.run_both("upload", str(PATH))
         assert both.report == {"id": 7, "name": "asset.bin"}
         for side in (self.sides.direct, self.sides.mirrored):

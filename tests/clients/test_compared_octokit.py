@@ -57,7 +57,7 @@ class Octokit(TestCase):
         return both
 
     async def test_reading(self) -> None:
-        """Pages along `Link`, validators of its own, URLs followed, search, GraphQL."""
+        """Pages along `Link`, own validators, URLs, search and GraphQL are the same."""
         both = await self.run_both(TOKEN)
         assert both.report == seen()
         assert both.paid == (21, 20)
@@ -66,14 +66,14 @@ class Octokit(TestCase):
         # GraphQL has no validators
         assert both.paid == (3, 1)
 
-    async def test_at_once(self) -> None:
-        """Ten requests for the same get the same, of which one is paid."""
+    async def test_simultaneous_requests_are_charged_once(self) -> None:
+        """Ten simultaneous requests have the same response, and one is charged."""
         both = await self.run_both(TOKEN, "together")
         assert both.report == [both.report[0]] * 10
         assert both.paid == (10, 1)
 
     async def test_writing(self) -> None:
-        """A write, the list that it changed, and an upload to where the release says."""
+        """A write, the list that it changed, and an upload to the URL in the release."""
         both = await self.run_both(TOKEN, "write")
         assert both.report["label"] == {"status": 201, "data": {"id": 2, "name": "a label"}}
         assert both.report["labels"] == ["bug", "a label"]
@@ -81,8 +81,8 @@ class Octokit(TestCase):
         assert both.report["missing"]["status"] == 404
         assert both.upstream == (Upstream(5, 5), Upstream(5, 5))
 
-    async def test_limits(self) -> None:
-        """The plugin calls the same handlers, with the same times, though GitHub is left alone."""
+    async def test_rate_limits(self) -> None:
+        """The plugin calls the same handlers with the same times, without requests to GitHub."""
         for kind in ("primary", "secondary"):
             both = await self.run_both(f"{kind}-limit", "requestTwice")
             assert both.mirrored_report["requests"] == both.direct_report["requests"]
@@ -98,7 +98,7 @@ class Octokit(TestCase):
             assert both.upstream == (Upstream(6, 0), Upstream(1, 0))
 
     async def test_failures(self) -> None:
-        """GitHub's 5xx is retried by the plugin as if GitHub had sent it, since it has."""
+        """The plugin retries GitHub's 5xx, which the mirror forwards."""
         path = "/repos/octo/hello"
         self.sides.each(lambda github: github.fault(path, "502", times=2, login="alice"))
         both = await self.run_both(TOKEN, "requestTwice")
@@ -106,7 +106,7 @@ class Octokit(TestCase):
         assert both.upstream == (Upstream(5, 3), Upstream(5, 2))
 
     async def test_failures_after_reading(self) -> None:
-        """Directly, the plugin has to retry; through the mirror, what was read is there."""
+        """Directly the plugin has to retry; the mirror sends the stored response."""
         await self.run_both(TOKEN, "requestTwice")
         self.sides.each(lambda github: github.fault(None, "503", times=2, login="alice"))
 

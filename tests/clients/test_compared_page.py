@@ -105,7 +105,7 @@ class PageOfAnotherOrigin(TestCase):
         return both
 
     async def test_reading_and_writing(self) -> None:
-        """A miss, a hit, a list, what is missing or refused, a write: all that GitHub tells."""
+        """A miss, a hit, a list, errors and a write have the same exposed fields."""
         await self.open()
         for outcome in ("uri-miss", "revalidated"):
             both = await self.same("/repos/octo/hello")
@@ -127,8 +127,8 @@ class PageOfAnotherOrigin(TestCase):
         # the mirror answers preflights itself
         assert [len(side.github.log) for side in (self.sides.direct, self.sides.mirrored)] == [2, 1]
 
-    async def test_stale(self) -> None:
-        """While GitHub fails, the page has what it had, and may know how old that is."""
+    async def test_stale_response_shows_its_age(self) -> None:
+        """While GitHub fails, the page receives the stored response, and can read its age."""
         await self.open()
         await self.same("/repos/octo/hello")
         self.sides.each(lambda github: github.fault(None, "503", login="alice"))
@@ -145,8 +145,8 @@ class PageOfAnotherOrigin(TestCase):
         report = (await self.look("/users/octo")).mirrored_report
         assert (report["status"], report["data"]["message"]) == (503, "Server Error")
 
-    async def test_own_errors(self) -> None:
-        """Where GitHub is gone, the page may know what is wrong."""
+    async def test_errors_of_the_mirror_are_readable(self) -> None:
+        """While GitHub is unreachable, the page can read the reason."""
         await self.open()
         for side in (self.sides.direct, self.sides.mirrored):
             await side.github.go_away()
@@ -157,8 +157,8 @@ class PageOfAnotherOrigin(TestCase):
         assert report["data"]["status"] == "502"
         assert report["fields"]["cache-status"] == "ghmirror; detail=connect-error"
 
-    async def test_users_that_are_listed(self) -> None:
-        """With `allowed_users`, others are refused in a way that the page can show."""
+    async def test_refused_users_see_the_reason(self) -> None:
+        """With `allowed_users` the page can read the refusal of other users."""
         await self.open(allowed_users="alice")
         for _ in range(2):
             await self.same("/repos/octo/hello")

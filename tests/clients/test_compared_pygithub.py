@@ -62,7 +62,7 @@ class PyGithub(TestCase):
         return both
 
     async def test_reading(self) -> None:
-        """Pages, `totalCount`, URLs followed, a renamed repository: paid once."""
+        """Pages, `totalCount`, URLs and a renamed repository are the same, and charged once."""
         both = await self.run_both("report")
         assert both.report == seen()
         assert both.paid == (19, 17)
@@ -78,7 +78,7 @@ class PyGithub(TestCase):
             assert both.paid[1] < both.paid[0]
 
     async def test_exceptions(self) -> None:
-        """What is missing, hidden or refused raises the same, with the same in it."""
+        """Missing, hidden and refused resources raise the same exceptions with the same content."""
         both = await self.run_both("failures")
         assert {name: each["class"] for name, each in both.report.items()} == {
             "missing": "UnknownObjectException",
@@ -88,24 +88,24 @@ class PyGithub(TestCase):
         }
         assert both.upstream == (Upstream(4, 4), Upstream(4, 4))
 
-    async def test_limits(self) -> None:
-        """A limit raises the same again and again, though GitHub is asked no more."""
+    async def test_rate_limits(self) -> None:
+        """A limit raises the same each time, without further requests to GitHub."""
         for kind in ("primary-limit", "secondary-limit"):
             both = await self.run_both("limited", kind)
             classes = [each["class"] for each in both.report["failures"]]
             assert classes == ["RateLimitExceededException"] * 3
             assert both.upstream == (Upstream(3, 0), Upstream(1, 0))
 
-    async def test_limits_by_429(self) -> None:
-        """GitHub may use either status; PyGithub knows limits by one of them."""
+    async def test_rate_limits_by_429(self) -> None:
+        """GitHub may use either status; PyGithub recognises limits by one of them."""
         self.sides.each(use_429)
         for kind in ("primary-limit", "secondary-limit"):
             both = await self.run_both("limited", kind)
             assert [each["status"] for each in both.report["failures"]] == [429] * 3
             assert both.upstream == (Upstream(3, 0), Upstream(1, 0))
 
-    async def test_what_is_left(self) -> None:
-        """Of the quota, PyGithub knows what GitHub said last; a 304 has cost nothing of it."""
+    async def test_remaining_quota(self) -> None:
+        """PyGithub has the quota of GitHub's last response; a 304 is not charged."""
         both = await self.run_both("quota")
         assert [each[0] for each in both.direct_report["after"]] == [4999, 4998]
         assert [each[0] for each in both.mirrored_report["after"]] == [4999, 4999]
@@ -115,8 +115,8 @@ class PyGithub(TestCase):
         )
         assert direct == mirrored
 
-    async def test_limited_after_reading(self) -> None:
-        """Directly, a limit is an exception; through the mirror, what was read is there."""
+    async def test_rate_limit_after_reading(self) -> None:
+        """Directly a limit is an exception; the mirror sends the stored response."""
         await self.run_both("read")
         self.sides.each(lambda github: github.fault(None, "primary-limit", login="alice"))
         both = await self.sides.run(
@@ -135,7 +135,7 @@ class BelowAPrefix(TestCase):
 
     timeout: ClassVar[float] = 120
 
-    async def test_all(self) -> None:
+    async def test_all_requests_below_a_prefix(self) -> None:
         """All is the same as directly without the prefix, also the upload of an asset."""
 
         def furnish_all(github: GitHub) -> None:
@@ -163,8 +163,8 @@ class AtGitHubCom(TestCase):
 
     timeout: ClassVar[float] = 120
 
-    async def test_upload(self) -> None:
-        """A release's asset reaches that host, with the base URL that README has for it."""
+    async def test_upload_reaches_the_upload_host(self) -> None:
+        """An asset is uploaded to that host, with the base URL from README."""
         folder = Path(mkdtemp(prefix="pygithub-"))
         self.addCleanup(shutil.rmtree, folder)
         path = folder / "asset.zip"

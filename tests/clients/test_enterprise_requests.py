@@ -83,7 +83,7 @@ class Requests(TestCase):
         return Seen(int(status.split(" ")[1]), named, rest)
 
     async def test_renovate(self) -> None:
-        """It takes the version from the field of HEAD /, and asks GraphQL beside the API."""
+        """Renovate reads the version from HEAD /, and sends GraphQL beside the API."""
         got = await self.seen("HEAD /api/v3/", RENOVATE)
         assert (got.status, got.fields["x-github-enterprise-version"]) == (200, "3.17.0")
         got = await self.seen("GET /api/v3/user", RENOVATE)
@@ -113,7 +113,7 @@ class Requests(TestCase):
         assert got.json == {"data": {"viewer": {"login": "alice"}}}
 
     async def test_go_github(self) -> None:
-        """It finds the version in /meta, follows `Link` by number, and uploads beside the API."""
+        """go-github finds the version in /meta, follows `Link`, and uploads beside the API."""
         got = await self.seen("GET /api/v3/meta", GO_GITHUB + GO)
         assert got.json["installed_version"] == "3.17.0"
         self.github.put_list("/orgs/octo/repos", [{"id": n} for n in range(1, 4)])

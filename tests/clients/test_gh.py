@@ -71,8 +71,8 @@ class Gh(TestCase):
     async def told_json(self, *arguments: str) -> Any:
         return json.loads(await self.told(*arguments))
 
-    async def test_the_api(self) -> None:
-        """`gh api` gets what GitHub has, paid once, and the version."""
+    async def test_gh_api(self) -> None:
+        """`gh api` receives GitHub's content, charged once, and the version."""
         for _ in range(2):
             assert (await self.told_json("api", "user"))["login"] == "alice"
         assert self.github.paid["alice", "/api/v3/user"] == 1
@@ -82,18 +82,18 @@ class Gh(TestCase):
         paged = await self.told("api", "--paginate", "repos/octo/hello/tags", "--jq", ".[].name")
         assert paged.split() == [f"v{number}" for number in range(1, 36)]
 
-    async def test_who_is_logged_in(self) -> None:
-        """`gh auth status` is content with the token and its scopes."""
+    async def test_gh_auth_status(self) -> None:
+        """`gh auth status` accepts the token and its scopes."""
         assert f"Logged in to {self.host} as alice" in await self.told("auth", "status")
 
-    async def test_a_repository(self) -> None:
-        """`gh repo view` asks GraphQL."""
+    async def test_gh_repo_view(self) -> None:
+        """`gh repo view` uses GraphQL."""
         seen = await self.told_json("repo", "view", "octo/hello", "--json", "name,owner")
         assert seen == {"name": "hello", "owner": {"id": "2", "login": "octo"}}
         assert "A repository" in await self.told("repo", "view", "octo/hello")
 
-    async def test_issues_and_pull_requests(self) -> None:
-        """`gh issue list` looks first what the server can; `gh pr list` doesn't."""
+    async def test_gh_issue_list_and_pr_list(self) -> None:
+        """`gh issue list` first queries the features of the server; `gh pr list` does not."""
         lines = (await self.told("issue", "list", "-R", "octo/hello")).splitlines()
         assert [line.split("\t")[:3] for line in lines] == [
             ["2", "OPEN", "Issue 2"],
@@ -103,8 +103,8 @@ class Gh(TestCase):
         assert line.split("\t")[:3] == ["3", "Pull request 3", "branch-3"]
         assert self.github.asked("/api/graphql")
 
-    async def test_an_upload(self) -> None:
-        """`gh release upload` sends an asset to where the release says, through the mirror."""
+    async def test_gh_release_upload(self) -> None:
+        """`gh release upload` sends an asset through the mirror to the URL in the release."""
         path = self.folder / "asset.zip"
         path.write_bytes(b"PK" + bytes(200_000))
         await self.told("release", "upload", "v1", str(path), "-R", "octo/hello")

@@ -39,18 +39,18 @@ class Clients(TestCase):
         assert isinstance(told, dict)
         return told
 
-    async def test_without_the_mirror(self) -> None:
-        """What is expected is what GitHub itself would show."""
+    async def test_expected_output_is_that_of_github(self) -> None:
+        """The expected output is the one without the mirror."""
         assert await self.told_at(self.github.api_url) == seen()
 
-    async def test_everything_is_seen(self) -> None:
-        """First when nothing is stored, then when everything is, in each shape of the URL."""
+    async def test_output_is_the_same_through_the_mirror(self) -> None:
+        """The output is the same with an empty and a filled store, for each form of the URL."""
         url = await self.mirror()
         for base in (url, url, f"{url}/api/v3", f"{url}/api/v3"):
             assert await self.told_at(base) == seen()
 
-    async def test_nothing_is_paid_twice(self) -> None:
-        """A client that looks at the same again pays nothing for it."""
+    async def test_repeated_reads_are_free(self) -> None:
+        """A client that reads the same again is not charged."""
         url = await self.mirror()
         await self.told_at(url)
         await self.told_at(url)
@@ -58,7 +58,7 @@ class Clients(TestCase):
         paid = {path: self.github.paid["alice", path] for path in once}
         assert paid == dict.fromkeys(once, 1)
 
-    async def test_a_list_that_grew(self) -> None:
+    async def test_grown_list_is_read_to_its_end(self) -> None:
         """A list whose last page was full is counted and read to its new end.
 
         By a new token, since a proof that the list has ended holds for 10 s for a credential.

@@ -261,15 +261,15 @@ def mirror(server: FixturesServer) -> Iterator[BlockingMirror]:
         yield started
 
 
-def test_scenarios_are_complete() -> None:
-    """All scenarios that are recorded are replayed."""
+def test_each_recorded_scenario_is_replayed() -> None:
+    """All recorded scenarios are replayed."""
     node("fixtures_server.mjs", "@octokit/fixtures")
     assert {path.name for path in RECORDED.iterdir()} == set(SCENARIOS)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str, server: FixturesServer, mirror: BlockingMirror) -> None:
-    """A whole scenario: reads, writes, errors, redirects, uploads, binary content."""
+    """A scenario with reads, writes, errors, redirects, uploads and binary content is the same."""
     hosts = {question.host for question in recorded(scenario)}
 
     def route(base: str) -> Route:
@@ -283,7 +283,7 @@ def test_scenario(scenario: str, server: FixturesServer, mirror: BlockingMirror)
 @pytest.mark.parametrize("shape", ["", "/api/v3"])
 @pytest.mark.parametrize("scenario", ["get-root", "paginate-issues", "rename-repository"])
 def test_api_below_a_path(scenario: str, shape: str, server: FixturesServer) -> None:
-    """An API that is not at the root of its host, as with GitHub Enterprise Server."""
+    """A scenario is the same where the API has a path prefix, as on Enterprise Servers."""
     host = "api.github.com"
     direct, mirrored = server.load(scenario), server.load(scenario)
     api_url = f"{server.url}/{host}/{mirrored}"

@@ -118,8 +118,8 @@ def calls(module: str) -> set[str]:
     return found | {*re.findall(r'(?:get_paginator|_pages)\("(\w+)"', text)}
 
 
-def test_there_is_nothing_to_complain_of() -> None:
-    """cfn-lint finds nothing, not even something to remark on, in regions of each kind."""
+def test_templates_pass_cfn_lint() -> None:
+    """cfn-lint reports nothing, not even information, in regions of each kind."""
     said = subprocess.run(
         [
             *(Path(sys.executable).with_name("cfn-lint"), str(TEMPLATE)),
@@ -133,10 +133,10 @@ def test_there_is_nothing_to_complain_of() -> None:
 
 
 @pytest.mark.parametrize(("module", "known"), [("s3.py", S3), ("elasticache.py", EXPORTS)])
-def test_the_role_may_do_what_the_mirror_does(
+def test_role_allows_the_calls_of_the_mirror(
     module: str, known: dict[str, tuple[str, str]]
 ) -> None:
-    """Each call that is in the code is one that is known here, and that the role allows."""
+    """Each AWS call in the code is in the table below, and the role allows it."""
     assert calls(module) == set(known)
     for call, (action, what) in known.items():
         assert may(action, RESOURCES[what]), call
@@ -144,8 +144,8 @@ def test_the_role_may_do_what_the_mirror_does(
     assert may("elasticache:CreateSnapshot", RESOURCES["snapshot"])
 
 
-def test_the_role_may_do_no_more() -> None:
-    """No other bucket, group, snapshot or object, and no action that nobody needs."""
+def test_role_denies_everything_else() -> None:
+    """The role allows no other bucket, group, snapshot, object or action."""
     needed = {action for known in (S3, EXPORTS) for action, _ in known.values()}
     needed |= {"s3:GetBucketAcl", "s3:GetBucketLocation", "s3:ListAllMyBuckets"}
     assert {action for actions, _, _ in statements() for action in actions} == needed
@@ -157,7 +157,7 @@ def test_the_role_may_do_no_more() -> None:
         assert allowed <= {"s3:ListAllMyBuckets", "elasticache:DescribeSnapshots"}, resource
 
 
-def test_listing_is_for_prefixes() -> None:
+def test_listing_is_limited_to_the_prefix() -> None:
     """The bucket may be listed where the mirror lists, and nowhere else."""
     ((_, _, condition),) = [each for each in statements() if "s3:ListBucket" in each[0]]
     patterns = condition["StringLike"]["s3:prefix"]
@@ -167,7 +167,7 @@ def test_listing_is_for_prefixes() -> None:
 
 
 def test_elasticache_may_export() -> None:
-    """It writes what it exports at the bucket's top, under names that the mirror gives."""
+    """ElastiCache may write exports at the bucket's top, under the mirror's names."""
     deny, allow = template()["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"][
         "Statement"
     ]
@@ -180,8 +180,8 @@ def test_elasticache_may_export() -> None:
     assert any(fnmatchcase(RESOURCES["export"], pattern) for pattern in allow["Resource"])
 
 
-def test_redis_survives_a_zone_and_tells_nobody() -> None:
-    """More than one zone, TLS, a password, encrypted at rest, and the policy that docs advise."""
+def test_redis_is_highly_available_and_encrypted() -> None:
+    """Redis has more than one zone, TLS, a password, encryption and the advised policy."""
     resources = template()["Resources"]
     redis = resources["Redis"]["Properties"]
     for switch in (
@@ -197,8 +197,8 @@ def test_redis_survives_a_zone_and_tells_nobody() -> None:
     assert all(bucket["Properties"]["PublicAccessBlockConfiguration"].values())
 
 
-def test_old_snapshots_go() -> None:
-    """Long after the mirror itself would have removed them; uploads that nobody ended, too."""
+def test_old_snapshots_expire() -> None:
+    """Snapshots expire long after the mirror's own limit, and incomplete uploads, too."""
     expires, aborts = template()["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"][
         "Rules"
     ]
@@ -211,8 +211,8 @@ def test_old_snapshots_go() -> None:
     assert aborts["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
 
 
-def test_what_comes_out_can_be_put_in(tmp_path: Path) -> None:
-    """Outputs are named after the options that they are for, which take them."""
+def test_outputs_are_valid_options(tmp_path: Path) -> None:
+    """Outputs have the names of options, which accept their values."""
     secret = tmp_path / "secret"
     secret.write_text("what only we know, in 32 characters and more")
     lines: dict[str, list[str]] = {

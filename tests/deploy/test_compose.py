@@ -46,14 +46,14 @@ def settings(folder: Path) -> Settings:
     return load(path, {})
 
 
-def test_it_is_a_compose_file() -> None:
-    """The specification's own schema has nothing against it."""
+def test_compose_file_is_valid() -> None:
+    """The file is valid by the specification's own schema."""
     vendored = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     jsonschema.validate(compose(), json.loads(vendored.read_text()))
 
 
-def test_what_is_mounted_is_there() -> None:
-    """Each file that a container gets is in the tree; the secret is made, and never committed."""
+def test_mounted_files_exist() -> None:
+    """Each mounted file is in the tree; the secret is created, and never committed."""
     read = compose()
     mounted = [
         volume.split(":")
@@ -75,16 +75,16 @@ def test_what_is_mounted_is_there() -> None:
     assert "> conf/compose/credential-secret" in COMPOSE.read_text()
 
 
-def test_haproxy_takes_its_file() -> None:
-    """It finds nothing wrong, nor anything to warn about."""
+def test_haproxy_accepts_its_configuration() -> None:
+    """HAProxy reports neither errors nor warnings."""
     said = subprocess.run(
         ["haproxy", "-c", "-f", str(PROXY)], capture_output=True, text=True, check=False
     )
     assert (said.returncode, "WARNING" in said.stderr) == (0, False), said.stderr
 
 
-def test_images_are_versions() -> None:
-    """Nothing that is taken from elsewhere is whatever happens to be the latest."""
+def test_images_have_fixed_versions() -> None:
+    """No image is "latest"."""
     for name, service in compose()["services"].items():
         if "build" not in service:
             assert re.fullmatch(
@@ -94,8 +94,8 @@ def test_images_are_versions() -> None:
             assert name == "mirror"
 
 
-def test_the_mirrors(tmp_path: Path) -> None:
-    """Three; their file is taken without a warning; they may end before they are killed."""
+def test_mirrors_are_configured(tmp_path: Path) -> None:
+    """Three mirrors have a valid file, and a grace period before they are killed."""
     mirror, loaded = compose()["services"]["mirror"], settings(tmp_path)
     assert mirror["deploy"]["replicas"] == 3
     assert mirror["read_only"] is True
@@ -108,8 +108,8 @@ def test_the_mirrors(tmp_path: Path) -> None:
     assert f"snapshots:{target.text}" in mirror["volumes"]
 
 
-def test_only_mirrors_are_beside_redis() -> None:
-    """Redis has no password here, so nothing else is on its network, and it leads nowhere."""
+def test_only_mirrors_share_the_network_of_redis() -> None:
+    """Redis has no password, so its internal network has only the mirrors."""
     read = compose()
     inside = {name for name, each in read["services"].items() if "store" in each["networks"]}
     assert inside == {"mirror", "redis"}
@@ -117,8 +117,8 @@ def test_only_mirrors_are_beside_redis() -> None:
     assert "ports" not in read["services"]["redis"]
 
 
-def test_redis_takes_its_arguments(tmp_path: Path) -> None:
-    """A real one starts with them: it saves nothing, and lets go what has a time to live."""
+def test_redis_accepts_its_arguments(tmp_path: Path) -> None:
+    """A real server starts with them: it saves nothing, and evicts keys with a TTL."""
     port = free_port()
     command = [*compose()["services"]["redis"]["command"], "--port", str(port)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
@@ -137,8 +137,8 @@ def test_redis_takes_its_arguments(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_prometheus_takes_its_file(tmp_path: Path) -> None:
-    """promtool finds nothing wrong, the rules are where it looks, and it scrapes the admin port."""
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
+    """promtool reports no error, the rules are mounted, and the admin port is scraped."""
     text = PROMETHEUS.read_text()
     beside = tmp_path / "prometheus.yml"
     beside.write_text(text)
@@ -156,7 +156,7 @@ def test_prometheus_takes_its_file(tmp_path: Path) -> None:
 
 
 def test_grafana_finds_its_dashboard() -> None:
-    """What is provisioned is where Grafana looks, and asks the Prometheus that is there."""
+    """The dashboard is mounted where Grafana looks, with the provisioned data source."""
     volumes = dict(volume.split(":")[:2] for volume in compose()["services"]["grafana"]["volumes"])
     provisioning = CONF / "grafana" / "provisioning"
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "ghmirror.yaml").read_text())[
@@ -200,8 +200,8 @@ class Behind(TestCase):
         self.addCleanup(stop)
         return port, process
 
-    async def test_three_mirrors_are_one(self) -> None:
-        """All get requests, what one has paid is free at the others, and none is missed."""
+    async def test_three_mirrors_share_their_records(self) -> None:
+        """All three receive requests, and content that one has paid for is free at the others."""
         github = await open_github(self)
         github.put("/thing", {"a": 1})
         redis = start_redis(self)

@@ -13,28 +13,28 @@ PAGE = (ROOT / "docs" / "deployment.rst").read_text()
 CONF = ROOT / "conf"
 
 
-def test_each_file_that_it_names_is_there() -> None:
-    """Paths below conf/ and docs/ lead somewhere."""
+def test_each_documented_file_exists() -> None:
+    """Each path below conf/ and docs/ that the page names exists."""
     named = set(re.findall(r"\b((?:conf|docs)/[\w./@-]*\w/?)", PAGE))
     made_by_you = {"conf/compose/credential-secret"}
     assert {name for name in named if not (ROOT / name).exists()} == made_by_you
 
 
-def test_each_way_to_run_it_is_named() -> None:
-    """Nothing in conf/ is left for readers to find."""
+def test_each_deployment_is_documented() -> None:
+    """Each directory in conf/ is named on the page."""
     shown = {path.name for path in CONF.iterdir()} - {"compose"}
     assert {name for name in shown if name not in PAGE} == set()
 
 
-def test_each_alert_has_an_answer() -> None:
-    """For all alerts there is something to do, and there are no others."""
+def test_each_alert_is_documented() -> None:
+    """Each alert has instructions, and each documented alert exists."""
     groups = yaml.safe_load((CONF / "prometheus" / "rules.yaml").read_text())["groups"]
     alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
     assert set(re.findall(r"^``(Ghmirror\w+)`` ", PAGE, re.MULTILINE)) == alerts
 
 
-def test_commands_are_the_ones_in_the_files() -> None:
-    """How something is applied stands in its own file, too, in the same words."""
+def test_documented_commands_equal_those_in_the_files() -> None:
+    """A command is the same on the page and in the file that it is for."""
     for path, command in (
         ("compose.yaml", "docker compose --file conf/compose.yaml up --build --detach"),
         ("kubernetes/kustomization.yaml", "kubectl apply -k conf/kubernetes"),
@@ -46,8 +46,8 @@ def test_commands_are_the_ones_in_the_files() -> None:
         assert command in (CONF / Path(path)).read_text(), path
 
 
-def test_each_recorded_series_is_described() -> None:
-    """On the page about metrics, and no others are."""
+def test_each_recorded_series_is_documented() -> None:
+    """The page about metrics describes exactly the recorded series."""
     groups = yaml.safe_load((CONF / "prometheus" / "rules.yaml").read_text())["groups"]
     recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
     page = (ROOT / "docs" / "metrics.rst").read_text()

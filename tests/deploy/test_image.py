@@ -68,8 +68,8 @@ def needed() -> Iterator[Requirement]:
                     waiting.append(inner)
 
 
-def test_the_lock_has_what_is_needed() -> None:
-    """Each package that the mirror needs is in it, in a version that will do."""
+def test_lock_file_has_all_requirements() -> None:
+    """Each required package is locked, in an accepted version."""
     versions = locked("requirements.lock")
     wrong = [
         str(each)
@@ -81,8 +81,8 @@ def test_the_lock_has_what_is_needed() -> None:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_all_that_is_locked_has_hashes(name: str) -> None:
-    """Nothing gets in that was not looked at when it was locked, and no registry is named."""
+def test_locked_packages_have_hashes(name: str) -> None:
+    """Each locked package has hashes, and the file names no registry."""
     text = (ROOT / name).read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     packages = [line for line in lines if not line.startswith(" ")]
@@ -92,15 +92,15 @@ def test_all_that_is_locked_has_hashes(name: str) -> None:
     assert "://" not in text
 
 
-def test_what_builds_is_locked() -> None:
-    """So is what the steps call, in versions that pyproject.toml asks for."""
+def test_build_tools_are_locked() -> None:
+    """Build requirements are locked, in versions that pyproject.toml accepts."""
     assert {"pip", "setuptools", "cyclonedx-bom"} <= set(locked("requirements-build.lock"))
     (wanted,) = re.findall(r'requires = \["(.*)"\]', (ROOT / "pyproject.toml").read_text())
     assert locked("requirements-build.lock")["setuptools"] in Requirement(wanted).specifier
 
 
-def test_the_base_is_exact() -> None:
-    """Its version is whole, it may be another one, and no digest is made up."""
+def test_base_image_has_an_exact_version() -> None:
+    """The base has a complete version, which can be replaced, and no invented digest."""
     base = DOCKERFILE.arguments["BASE"]
     found = re.fullmatch(r"docker\.io/library/python:(\d+\.\d+\.\d+)-slim-[a-z]+", base)
     assert found is not None
@@ -109,8 +109,8 @@ def test_the_base_is_exact() -> None:
     assert "sha256" not in (ROOT / "Dockerfile").read_text()
 
 
-def test_it_is_built_upon_a_digest(tmp_path: Path) -> None:
-    """``make image`` looks up what its base is now, another one too, and builds upon just that."""
+def test_make_image_builds_upon_a_digest(tmp_path: Path) -> None:
+    """``make image`` looks up the digest of its base, and builds upon that."""
     docker, said = tmp_path / "docker", tmp_path / "said"
     digest = f"sha256:{'0123456789abcdef' * 4}"
     docker.write_text(
@@ -132,8 +132,8 @@ def test_it_is_built_upon_a_digest(tmp_path: Path) -> None:
         ]
 
 
-def test_each_file_that_is_copied_is_there() -> None:
-    """What COPY names is in the tree, and Docker is sent it."""
+def test_copied_files_exist() -> None:
+    """Each file that COPY names is in the tree, and in Docker's context."""
     context, names = Context(ROOT), [stage.name for stage in DOCKERFILE.stages]
     for stage in DOCKERFILE.stages:
         for copy in map(Copy.of, stage.all_of("COPY")):
@@ -144,8 +144,8 @@ def test_each_file_that_is_copied_is_there() -> None:
                     assert context.files(source), source
 
 
-def test_nothing_else_is_sent() -> None:
-    """Tests, history and secrets that lie about don't get to Docker, and all of the mirror does."""
+def test_docker_context_has_only_the_mirror() -> None:
+    """Tests, history and secrets are not in Docker's context; the whole mirror is."""
     context = Context(ROOT)
     for name in (
         ".git/config",
@@ -162,23 +162,23 @@ def test_nothing_else_is_sent() -> None:
         assert not context.ignores(path), path
 
 
-def test_the_image_is_lean() -> None:
-    """The last stage installs nothing: what builds stays in the first one."""
+def test_last_stage_installs_nothing() -> None:
+    """Build tools are in the first stage only."""
     for step in DOCKERFILE.image.all_of("RUN"):
         assert not re.search(r"\b(apt|apt-get|pip|gcc|curl)\b", step.text)
     copies = [Copy.of(step) for step in DOCKERFILE.image.all_of("COPY")]
     assert [copy.sources for copy in copies if copy.stage] == [["/opt/ghmirror"]]
 
 
-def test_who_runs_it() -> None:
-    """A user by number, so that Kubernetes sees that it isn't root: the same as there."""
+def test_image_runs_as_a_numeric_user() -> None:
+    """Kubernetes recognises a numeric user as non-root; it is the same user there."""
     deployment = yaml.safe_load((ROOT / "conf" / "kubernetes" / "deployment.yaml").read_text())
     user = deployment["spec"]["template"]["spec"]["securityContext"]
     assert DOCKERFILE.image.last("USER").text == f"{user['runAsUser']}:{user['runAsGroup']}"
 
 
-def test_how_it_is_started() -> None:
-    """twistd itself is process 1, so that signals get to it; what follows are its options."""
+def test_twistd_is_process_1() -> None:
+    """twistd is process 1 and receives the signals; arguments are its options."""
     image = DOCKERFILE.image
     assert image.last("ENTRYPOINT").exec_form == ["twistd", "--nodaemon", "--pidfile=", "ghmirror"]
     arguments = image.last("CMD").exec_form
@@ -190,8 +190,8 @@ def test_how_it_is_started() -> None:
     assert options.settings.server.listen == ("tcp:8080",)
 
 
-def test_the_health_check(tmp_path: Path) -> None:
-    """It is content with a mirror that serves, and with nothing else."""
+def test_health_check_accepts_only_a_serving_mirror(tmp_path: Path) -> None:
+    """The health check succeeds for a serving mirror, and for nothing else."""
     command = [sys.executable, *DOCKERFILE.image.health[1:]]
     assert DOCKERFILE.image.health[0] == "python"
 

@@ -62,15 +62,15 @@ def fetch(apt: Path, name: str, label: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "form"), [("a.list", ONE_LINE), ("a.sources", DEB822)])
-def test_its_own_release(apt: Path, name: str, form: str) -> None:
-    """As long as nothing has been fetched, the source of the machine's release is Debian's."""
+def test_default_source_is_debian_for_the_own_release(apt: Path, name: str, form: str) -> None:
+    """With nothing fetched, the source of the machine's release is Debian's."""
     (apt / "sources" / name).write_text(form.format(site=SITE, release="forky"))
     assert mirror() == SITE
 
 
 @pytest.mark.parametrize(("name", "form"), [("a.list", ONE_LINE), ("a.sources", DEB822)])
-def test_what_says_to_be_debian(apt: Path, name: str, form: str) -> None:
-    """What has been fetched says whose it is, whatever the release is called in the source."""
+def test_fetched_lists_name_their_distribution(apt: Path, name: str, form: str) -> None:
+    """The fetched lists name the distribution, whatever the source's release."""
     (apt / "sources" / name).write_text(form.format(site=SITE, release="stable"))
     assert mirror() is None
     fetch(apt, "mirror.example_some_debian_dists_stable", "Debian")
@@ -78,23 +78,25 @@ def test_what_says_to_be_debian(apt: Path, name: str, form: str) -> None:
     assert mirror() == SITE
 
 
-def test_another_system(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the machine is no Debian, debootstrap knows best."""
+def test_other_systems_use_the_default_of_debootstrap(
+    apt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is not Debian, debootstrap uses its default."""
     (apt / "sources" / "a.list").write_text(ONE_LINE.format(site=SITE, release="forky"))
     system = {"ID": "ubuntu", "VERSION_CODENAME": "forky"}
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: system)
     assert mirror() is None
 
 
-def test_a_way_that_only_apt_knows(apt: Path) -> None:
-    """What debootstrap can't fetch from is not given to it."""
+def test_unsupported_scheme_is_not_passed_to_debootstrap(apt: Path) -> None:
+    """A source that debootstrap cannot fetch from is not passed to it."""
     site = "mirror+file:/etc/apt/mirrors/debian.list"
     (apt / "sources" / "a.list").write_text(ONE_LINE.format(site=site, release="forky"))
     assert mirror() is None
 
 
-def test_proxies(apt: Path) -> None:
-    """They are apt's."""
+def test_proxies_are_those_of_apt(apt: Path) -> None:
+    """The proxies are those of apt's configuration."""
     assert proxies() == {}
     with (apt / "apt.conf").open("a") as config:
         config.write('Acquire::http::Proxy "http://proxy.example:3128";\n')

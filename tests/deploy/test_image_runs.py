@@ -26,7 +26,7 @@ def mounts(below: Path) -> list[str]:
     return found
 
 
-def test_the_image() -> None:
+def test_image_builds_and_serves() -> None:
     """It is built, its files are right, and it starts, answers and ends; see `tests.deploy.image`.
 
     What it said is shown if it fails.
@@ -38,8 +38,8 @@ def test_the_image() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_when_it_is_interrupted(number: signal.Signals, tmp_path: Path) -> None:
-    """No file, no mount and no process: its output ends when nobody is left who could write."""
+def test_interrupted_build_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    """An interrupted build leaves no file, no mount and no process."""
     with image(temporary=tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("Debian")
@@ -49,8 +49,8 @@ def test_nothing_is_left_when_it_is_interrupted(number: signal.Signals, tmp_path
     assert (list(tmp_path.iterdir()), mounts(tmp_path)) == ([], [])
 
 
-def test_nothing_is_left_when_a_step_fails(tmp_path: Path) -> None:
-    """It says what failed; the base stays, which was given, and so do this machine's devices."""
+def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    """The error names the failed step; the base and the devices of the machine remain."""
     base, temporary = tmp_path / "base", tmp_path / "temporary"
     for path in (base / "proc", base / "dev", temporary):
         path.mkdir(parents=True)

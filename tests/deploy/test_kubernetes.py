@@ -88,16 +88,16 @@ def settings(objects: Objects, folder: Path) -> Settings:
 
 
 @both
-def test_it_is_valid(objects: Objects) -> None:
-    """Each object is what Kubernetes' own schema says, and has no field that it doesn't know."""
+def test_objects_are_valid(objects: Objects) -> None:
+    """Each object is valid by Kubernetes' schema, without unknown fields."""
     for kind, each in objects.items():
         if kind not in EXTENSIONS:
             kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
 
 
 @both
-def test_nothing_is_missing(objects: Objects) -> None:
-    """All that a fleet needs is there."""
+def test_all_kinds_of_objects_exist(objects: Objects) -> None:
+    """The objects that a fleet needs exist."""
     expected = {
         *("ServiceAccount", "ConfigMap", "Deployment", "Service", "HorizontalPodAutoscaler"),
         *("PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor"),
@@ -106,8 +106,8 @@ def test_nothing_is_missing(objects: Objects) -> None:
 
 
 @both
-def test_the_configuration_can_be_used(objects: Objects, tmp_path: Path) -> None:
-    """The mirror takes the ConfigMap without a warning; its secrets are files that are mounted."""
+def test_config_map_is_a_valid_configuration(objects: Objects, tmp_path: Path) -> None:
+    """The ConfigMap is accepted without a warning; its secrets are mounted files."""
     loaded = settings(objects, tmp_path)
     assert loaded.warnings == ()
     assert loaded.cache.backend == "redis"
@@ -119,8 +119,8 @@ def test_the_configuration_can_be_used(objects: Objects, tmp_path: Path) -> None
 
 
 @both
-def test_nothing_is_lost_when_pods_go(objects: Objects, tmp_path: Path) -> None:
-    """New pods come first; old ones may end what they do; they are not killed before."""
+def test_rolling_update_loses_no_request(objects: Objects, tmp_path: Path) -> None:
+    """New pods start first; old ones complete their requests before they are killed."""
     server = settings(objects, tmp_path).server
     spec = objects["Deployment"]["spec"]
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
@@ -135,8 +135,8 @@ def test_nothing_is_lost_when_pods_go(objects: Objects, tmp_path: Path) -> None:
 
 
 @both
-def test_how_many_there_are(objects: Objects) -> None:
-    """Three to a hundred, on machines and in zones apart; the Deployment does not say otherwise."""
+def test_autoscaler_sets_the_number_of_replicas(objects: Objects) -> None:
+    """There are three to a hundred pods, spread over hosts and zones."""
     scaler = objects["HorizontalPodAutoscaler"]["spec"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 100)
     assert scaler["scaleTargetRef"]["name"] == objects["Deployment"]["metadata"]["name"]
@@ -148,8 +148,8 @@ def test_how_many_there_are(objects: Objects) -> None:
 
 
 @both
-def test_it_may_do_little(objects: Objects) -> None:
-    """Not root, nothing to write to but /tmp, no rights, no token, no variables by accident."""
+def test_pods_have_least_privileges(objects: Objects) -> None:
+    """Pods are non-root, write only to /tmp, and have no token or service variables."""
     spec = pod(objects)
     (container,) = spec["containers"]
     assert spec["enableServiceLinks"] is False
@@ -167,8 +167,8 @@ def test_it_may_do_little(objects: Objects) -> None:
 
 
 @both
-def test_there_is_room_for_what_is_kept(objects: Objects, tmp_path: Path) -> None:
-    """The limit for memory is above the store that stands in, the copies, and the process."""
+def test_memory_limit_has_room_for_the_stores(objects: Objects, tmp_path: Path) -> None:
+    """The memory limit exceeds the fallback store, the copies and the process."""
     loaded = settings(objects, tmp_path)
     (container,) = pod(objects)["containers"]
     limit = size("0B").parse(container["resources"]["limits"]["memory"] + "B")
@@ -176,8 +176,8 @@ def test_there_is_room_for_what_is_kept(objects: Objects, tmp_path: Path) -> Non
 
 
 @both
-def test_ports_and_labels_meet(objects: Objects, tmp_path: Path) -> None:
-    """Probes, Service, NetworkPolicy and ServiceMonitor name ports and pods that there are."""
+def test_ports_and_labels_match(objects: Objects, tmp_path: Path) -> None:
+    """Probes, Service, NetworkPolicy and ServiceMonitor name existing ports and pods."""
     (container,) = pod(objects)["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     server = settings(objects, tmp_path).server
@@ -207,14 +207,14 @@ def test_ports_and_labels_meet(objects: Objects, tmp_path: Path) -> None:
     assert monitor["selector"]["matchLabels"].items() <= service["labels"].items()
 
 
-def test_every_file_is_applied() -> None:
-    """No file of the directory is forgotten in kustomization.yaml."""
+def test_kustomization_has_every_file() -> None:
+    """kustomization.yaml lists each file of the directory."""
     named = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
     assert {path.name for path in KUBERNETES.iterdir()} == {*named, "kustomization.yaml"}
 
 
-def test_the_template_makes_the_same() -> None:
-    """OpenShift gets what Kubernetes gets, but for the image, names, users, and a route."""
+def test_openshift_template_equals_the_manifests() -> None:
+    """OpenShift's objects differ only in image, names, users, and a route."""
     theirs, ours = openshift(), kubernetes()
     assert theirs.pop("Route")["spec"]["host"] == REQUIRED["HOST"]
     assert pod(theirs)["containers"][0].pop("image") == REQUIRED["IMAGE"]
@@ -231,8 +231,8 @@ def test_the_template_makes_the_same() -> None:
         assert theirs[kind] == each, kind
 
 
-def test_each_parameter_is_used() -> None:
-    """None is there for nothing, none is missing, and each changes what is made."""
+def test_each_template_parameter_is_used() -> None:
+    """Each parameter exists, is used, and changes the objects."""
     read = template()
     names = {each["name"] for each in read["parameters"]}
     assert set(_PARAMETER.findall(yaml.safe_dump(read["objects"]))) == names

@@ -73,18 +73,18 @@ def promtool(*arguments: str) -> None:
     assert said.returncode == 0, said.stdout + said.stderr
 
 
-def test_the_rules_are_rules() -> None:
-    """Prometheus takes them, and finds nothing to complain of."""
+def test_rules_are_valid() -> None:
+    """promtool accepts the rules without a remark."""
     promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES))
 
 
 def test_each_alert_fires_and_clears() -> None:
-    """Prometheus's own unit tests pass: time series that make alerts fire, and go again."""
+    """Prometheus's unit tests of the rules pass: each alert fires and clears."""
     promtool("test", "rules", str(RULES_TEST))
 
 
-def test_no_alert_is_untested() -> None:
-    """Of each alert there is a time before it, when it fires, and after, when it does no more."""
+def test_each_alert_has_unit_tests() -> None:
+    """Each alert is tested before it fires, while it fires, and after it clears."""
     phases: dict[str, list[bool]] = {rule.name: [] for rule in rules() if rule.alerts}
     for test in yaml.safe_load(RULES_TEST.read_text())["tests"]:
         seen: dict[str, list[bool]] = {}
@@ -97,8 +97,8 @@ def test_no_alert_is_untested() -> None:
     assert not wrong
 
 
-def test_the_dashboard_is_whole() -> None:
-    """Panels have numbers of their own, don't overlap, and take the data source that is chosen."""
+def test_dashboard_is_consistent() -> None:
+    """Panels have unique numbers, do not overlap, and use the chosen data source."""
     dashboard = json.loads(DASHBOARD.read_text())
     shown = dashboard["panels"]
     assert len({panel["id"] for panel in shown}) == len(shown)
@@ -202,8 +202,8 @@ class Queries(TestCase):
         await fetch("GET", port, "/steady", token="carol-1")
         with_fault.end()
 
-    async def test_each_query_has_an_answer(self) -> None:
-        """All series that are asked for exist, under load, with the labels that are asked for."""
+    async def test_each_query_has_a_result(self) -> None:
+        """Under load each queried series exists, with the queried labels."""
         github, mirror, prometheus = await self.open()
         github.put("/steady", {"a": 1})
         github.put("/limited", {"a": 1})
@@ -225,8 +225,8 @@ class Queries(TestCase):
                     missing.remove(query)
         assert not missing, sorted(missing)
 
-    async def test_all_are_understood(self) -> None:
-        """No query is refused, whether there is something to answer or not."""
+    async def test_each_query_is_valid(self) -> None:
+        """Prometheus accepts each query, with or without a result."""
         _, _, prometheus = await self.open()
         for query in [*(query for _, query in panels()), *(each.expression for each in rules())]:
             await prometheus.query(query)

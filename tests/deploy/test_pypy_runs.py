@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.deploy.debian import started
 
 
-def test_pypy() -> None:
-    """It is installed and tested in a Debian of its own; see `tests.deploy.pypy`."""
+def test_mirror_runs_on_pypy() -> None:
+    """The mirror is installed and tested in a separate Debian; see `tests.deploy.pypy`."""
     with started("tests.deploy.pypy", "the mirror on PyPy, in a Debian of its own") as process:
         said, _ = process.communicate()
     assert process.returncode == 0, said

@@ -83,8 +83,8 @@ def _here(said: str, base: Path) -> list[str]:
     return inside.replace("/opt/ghmirror", str(base)).split()
 
 
-def test_it_is_valid(listed: Listed, tmp_path: Path) -> None:
-    """By the schema of CycloneDX 1.6, which is not content with just anything."""
+def test_sbom_is_valid(listed: Listed, tmp_path: Path) -> None:
+    """The SBOM is valid by the schema of CycloneDX 1.6, which rejects other documents."""
     assert listed.content["$schema"] == SCHEMA
     assert listed.verdict(listed.path) == "valid"
     wrong = tmp_path / "wrong.json"
@@ -92,8 +92,8 @@ def test_it_is_valid(listed: Listed, tmp_path: Path) -> None:
     assert listed.verdict(wrong) != "valid"
 
 
-def test_it_has_all_that_is_locked(listed: Listed) -> None:
-    """Each package that the image gets, in the version that is there, and where it comes from."""
+def test_sbom_has_each_locked_package(listed: Listed) -> None:
+    """Each package of the image is listed with its version and origin."""
     lock = (ROOT / "requirements.lock").read_text()
     lines = [Requirement(line) for line in re.findall(r"^(\S.*?) \\$", lock, re.MULTILINE)]
     wanted = [each for each in lines if each.marker is None or each.marker.evaluate()]
@@ -103,15 +103,15 @@ def test_it_has_all_that_is_locked(listed: Listed) -> None:
     assert twisted["purl"] == f"pkg:pypi/twisted@{version('twisted')}"
 
 
-def test_it_says_what_needs_what(listed: Listed) -> None:
-    """For whoever looks where a package comes from that has a known fault."""
+def test_sbom_has_dependencies(listed: Listed) -> None:
+    """Dependencies show the reason for each package."""
     needs = {each["ref"]: each.get("dependsOn", []) for each in listed.content["dependencies"]}
     names = {each["bom-ref"]: each["name"] for each in listed.content["components"]}
     (ours,) = [ref for ref, name in names.items() if name == "ghmirror"]
     assert {"treq", "txredisapi", "boto3"} <= {names[ref] for ref in needs[ours]}
 
 
-def test_where_it_is_in_the_image() -> None:
-    """The page about deployment names the place at which the image has it."""
+def test_documented_path_of_the_sbom() -> None:
+    """The page about deployment names the path of the SBOM in the image."""
     assert f"--output-file={IN_THE_IMAGE}" in steps()
     assert f"``{IN_THE_IMAGE}``" in (ROOT / "docs" / "deployment.rst").read_text()

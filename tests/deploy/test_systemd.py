@@ -39,8 +39,8 @@ def settings(unit: Unit) -> Settings:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_systemd_has_no_objection(name: str, tmp_path: Path) -> None:
-    """systemd-analyze verifies it, with the programs where they are here; nothing is warned of."""
+def test_units_pass_systemd_analyze(name: str, tmp_path: Path) -> None:
+    """systemd-analyze verifies the units without a warning."""
     text = (UNITS / name).read_text().replace("/opt/ghmirror/bin/twistd", str(TWISTD))
     (tmp_path / name).write_text(text)
     instance = name.replace("@", f"@{PORT}")
@@ -55,8 +55,8 @@ def test_systemd_has_no_objection(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_may_do_little(name: str, tmp_path: Path) -> None:
-    """systemd counts what a service is exposed to, of 10; ours stays below 2."""
+def test_exposure_of_units_is_below_2(name: str, tmp_path: Path) -> None:
+    """systemd rates the exposure of a service up to 10; these units stay below 2."""
     shutil.copy(UNITS / name, tmp_path)
     said = subprocess.run(
         [
@@ -71,8 +71,8 @@ def test_it_may_do_little(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_how_it_is_started_and_stopped(name: str) -> None:
-    """twistd stays in the foreground without a PID file, and is killed only after its graces."""
+def test_units_run_twistd_in_the_foreground(name: str) -> None:
+    """twistd has no PID file, and is killed only after its grace periods."""
     unit = read(name)
     (start,) = unit["ExecStart"]
     assert start.split() == [
@@ -86,16 +86,16 @@ def test_how_it_is_started_and_stopped(name: str) -> None:
     assert not unit["MemoryDenyWriteExecute"]
 
 
-def test_several_share_the_port_and_not_the_metrics() -> None:
-    """Each instance has its metrics on a port of its own; the one unit has nothing to share."""
+def test_instances_share_the_port_and_not_the_metrics() -> None:
+    """Each instance has a metrics port of its own; the single unit shares nothing."""
     one, several = (settings(read(name)).server for name in NAMES)
     assert (one.reuse_port, several.reuse_port) == (False, True)
     assert several.listen == one.listen
     assert several.admin_listen == (f"tcp:{PORT}:interface=127.0.0.1",)
 
 
-def test_the_two_are_hardened_alike() -> None:
-    """Whatever one may not do, the other may not either."""
+def test_both_units_have_the_same_hardening() -> None:
+    """Both units have the same restrictions."""
     differing = {"Description", "Environment", "RuntimeDirectory"}
     one, several = (
         {key: value for key, value in read(name).items() if key not in differing} for name in NAMES

@@ -29,7 +29,7 @@ def collected() -> Iterator[object]:
 
 @pytest.mark.parametrize(("path", "store"), list(collected()))
 def test_dialogue(path: Path, store: str, dialogue_redis: SharedRedis) -> None:
-    """The conversation goes as the file says."""
+    """Each message of the dialogue is as the file states."""
     name, text = path.relative_to(HERE).as_posix(), path.read_text()
     try:
         dialogue = parse(name, text)

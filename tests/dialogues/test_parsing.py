@@ -18,8 +18,8 @@ from tests.dialogues.parsing import (
 TITLE = "A client gets something.\n\n"
 
 
-def test_the_parts_of_a_file() -> None:
-    """Sentence, options, steps; messages with first line, fields and content."""
+def test_file_has_a_sentence_options_and_steps() -> None:
+    """A file is a sentence, options and steps; messages have a first line, fields and content."""
     dialogue = parse(
         "a.txt",
         TITLE
@@ -76,8 +76,8 @@ def test_the_parts_of_a_file() -> None:
         ("store: memory\nalice waits\n", ("memory",)),
     ],
 )
-def test_the_stores(steps: str, stores: tuple[str, ...]) -> None:
-    """Both, but where a step needs Redis, or the file says which."""
+def test_dialogue_selects_its_stores(steps: str, stores: tuple[str, ...]) -> None:
+    """Both stores run, except where a step needs Redis, or the file names one."""
     assert parse("a.txt", TITLE + steps).stores == stores
 
 
@@ -124,8 +124,8 @@ def test_the_stores(steps: str, stores: tuple[str, ...]) -> None:
         (TITLE + "status page says fire\n", 3, "no status; expected one of operational"),
     ],
 )
-def test_what_is_wrong(text: str, line: int, why: str) -> None:
-    """The error has the file, the line, and what was expected."""
+def test_error_names_file_line_and_expectation(text: str, line: int, why: str) -> None:
+    """The error names the file, the line, and what was expected."""
     with pytest.raises(DialogueSyntaxError) as caught:
         parse("a.txt", text)
     assert str(caught.value).startswith(f"a.txt:{line}: ")

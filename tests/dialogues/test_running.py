@@ -42,8 +42,8 @@ def went(redis: SharedRedis, text: str, store: str = "memory") -> DialogueError 
         "nothing reaches github\n",
     ],
 )
-def test_what_goes_as_the_file_says(dialogue_redis: SharedRedis, more: str) -> None:
-    """Fields are compared by value, presence, absence and pattern, and several lines as such."""
+def test_matching_dialogue_passes(dialogue_redis: SharedRedis, more: str) -> None:
+    """Fields match by value, presence, absence and pattern, and repeated lines separately."""
     for store in ("memory", "redis"):
         assert went(dialogue_redis, FIRST + more, store) is None
 
@@ -113,10 +113,10 @@ def test_what_goes_as_the_file_says(dialogue_redis: SharedRedis, more: str) -> N
         (FIRST.replace("\n\n", "\n\n[github] timeout = long\n", 1), 3, "expected a duration"),
     ],
 )
-def test_what_goes_otherwise(
+def test_first_difference_ends_the_dialogue(
     dialogue_redis: SharedRedis, text: str, line: int | None, why: str
 ) -> None:
-    """The first difference ends it."""
+    """The first difference ends the dialogue with a report."""
     wrong = went(dialogue_redis, text)
     if line is None:
         assert wrong is None
@@ -126,8 +126,8 @@ def test_what_goes_otherwise(
     assert wrong.line == line
 
 
-def test_the_report() -> None:
-    """The file has its lines numbered, the line is marked, and what came stands below."""
+def test_report_marks_the_line() -> None:
+    """The report shows the file with line numbers, the marked line, and the actual message."""
     shown = report("a.txt", ("one", "", "two"), 3, "it differs", "this\nthat")
     assert shown.splitlines() == [
         "a.txt:3: it differs",
@@ -143,7 +143,7 @@ def test_the_report() -> None:
 
 
 def test_timers_fire_in_order_as_time_passes(dialogue_redis: SharedRedis) -> None:
-    """A deadline passes between two others, and nothing before its time."""
+    """A deadline ends between two others, and no timer fires early."""
     text = """A request has a deadline.
 
 [github] timeout = 30s
@@ -172,7 +172,7 @@ bob receives
 
 
 def test_time_passes_in_redis(dialogue_redis: SharedRedis) -> None:
-    """What lives for so long in Redis is gone after that."""
+    """Keys in Redis expire as the dialogue's time passes."""
     text = (
         """What is stored has its time to live.
 
@@ -199,8 +199,8 @@ bob receives
         assert went(dialogue_redis, dialogue, "redis") is None
 
 
-def test_the_server_runs_again_after_a_dialogue_that_stops_it(dialogue_redis: SharedRedis) -> None:
-    """Even where the dialogue fails then."""
+def test_redis_restarts_after_a_dialogue_that_stops_it(dialogue_redis: SharedRedis) -> None:
+    """Redis restarts even if the dialogue fails."""
     redis = dialogue_redis
     wrong = went(redis, "Redis is away.\n\nredis stops\nalice waits\n", "redis")
     assert wrong is not None

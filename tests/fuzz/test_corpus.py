@@ -41,7 +41,7 @@ OTHERS: Final = {
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_corpus(target: str) -> None:
-    """What fuzzers have found, and what they go on from, holds."""
+    """Each target holds for its seeds and for all inputs that fuzzers found."""
     for path in inputs(target):
         try:
             TARGETS[target](path.read_bytes())
@@ -50,8 +50,8 @@ def test_corpus(target: str) -> None:
             raise
 
 
-def test_the_corpus_is_small() -> None:
-    """Few inputs and small ones, of the targets that there are."""
+def test_corpus_is_small() -> None:
+    """The corpus has few and small inputs, of existing targets only."""
     assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
     for target in TARGETS:
         paths = inputs(target)
@@ -77,7 +77,7 @@ def parsers() -> Iterator[tuple[str, str]]:
 
 
 def test_every_parser_is_fuzzed() -> None:
-    """The corpus calls each of them; a new one gets a target, or seeds for one."""
+    """The corpus calls each parser; a new one needs a target, or seeds for one."""
     command = [sys.executable, "-m", "tests.fuzz.reached"]
     printed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     called = set(printed.split())

@@ -102,7 +102,7 @@ def test_states_during_an_interval() -> None:
     assert states("bob", "/nowhere", 1.0, 2.0) == {State(404)}
 
 
-def test_a_right_history(plot: Plot) -> None:
+def test_consistent_history_has_no_findings(plot: Plot) -> None:
     plot.asked(10.0, 200, 1, tagged=1)
     plot.asked(99.995, 200, 1)
     plot.asked(99.995, 200, 2)
@@ -119,36 +119,36 @@ def test_a_right_history(plot: Plot) -> None:
 # ---------------------------------------------------------------- not marked
 
 
-def test_an_earlier_version(plot: Plot) -> None:
+def test_earlier_version_is_found(plot: Plot) -> None:
     plot.sends(101.0, 200, 1)
     plot.sends(101.0, 304, 1)
     assert plot.kinds() == ["unmarked content that was not current"] * 2
 
 
-def test_a_later_version(plot: Plot) -> None:
+def test_later_version_is_found(plot: Plot) -> None:
     plot.sends(99.0, 200, 2)
     assert plot.kinds() == ["unmarked content that was not current"]
 
 
-def test_a_flight_may_be_joined_for_a_moment(plot: Plot) -> None:
+def test_shared_flight_may_return_a_version_that_just_ended(plot: Plot) -> None:
     plot.sends(100.09, 200, 1)
     assert plot.kinds() == []
     assert plot.kinds(Rules(joined_s=0.05)) == ["unmarked content that was not current"]
 
 
-def test_content_after_access_was_taken_away(plot: Plot) -> None:
+def test_content_after_the_end_of_access_is_found(plot: Plot) -> None:
     plot.truth.set_access(THING, "alice", 404, 110.0)
     plot.sends(111.0, 200, 2)
     assert plot.kinds() == ["unmarked content that was not visible"]
 
 
-def test_content_for_a_revoked_credential(plot: Plot) -> None:
+def test_content_for_a_revoked_credential_is_found(plot: Plot) -> None:
     plot.truth.set_valid("alice", False, 110.0)
     plot.sends(111.0, 200, 2)
     assert plot.kinds() == ["unmarked content that was not visible"]
 
 
-def test_a_version_and_access_that_never_met(plot: Plot) -> None:
+def test_version_and_access_must_overlap_in_time(plot: Plot) -> None:
     """The version was current and the target was visible, but not at the same moment."""
     plot.truth.set_access(THING, "alice", 404, 99.0)
     plot.truth.set_access(THING, "alice", 200, 101.0)
@@ -157,12 +157,12 @@ def test_a_version_and_access_that_never_met(plot: Plot) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_that_was_not_in_force(plot: Plot, status: int) -> None:
+def test_refusal_that_was_not_in_force_is_found(plot: Plot, status: int) -> None:
     plot.sends(10.0, status)
     assert plot.kinds() == [f"{status}, which was not in force"]
 
 
-def test_a_refusal_that_is_over(plot: Plot) -> None:
+def test_refusal_after_its_end_is_found(plot: Plot) -> None:
     plot.truth.set_access(THING, "alice", 404, 10.0)
     plot.truth.set_access(THING, "alice", 200, 20.0)
     plot.sends(19.0, 404)
@@ -170,7 +170,7 @@ def test_a_refusal_that_is_over(plot: Plot) -> None:
     assert plot.kinds() == ["404, which was not in force"]
 
 
-def test_a_read_after_an_own_write(plot: Plot) -> None:
+def test_read_after_an_own_write_is_checked(plot: Plot) -> None:
     plot.asked(99.995, 200, 2, method="PATCH", took=0.02)
     plot.sends(100.02, 200, 1)
     plot.sends(100.02, 200, 1, credential="bob")
@@ -180,28 +180,28 @@ def test_a_read_after_an_own_write(plot: Plot) -> None:
 # ---------------------------------------------------------------- what a response holds
 
 
-def test_content_that_was_made_up(plot: Plot) -> None:
+def test_invented_content_is_found(plot: Plot) -> None:
     plot.sends(10.0, 200, None)
     assert plot.kinds() == ["content that GitHub never sent"]
 
 
-def test_the_tag_of_other_content(plot: Plot) -> None:
+def test_tag_of_other_content_is_found(plot: Plot) -> None:
     plot.sends(10.0, 200, 1, tagged=2)
     plot.sends(11.0, 200, 1, tagged=0)
     assert plot.kinds() == ["the entity-tag is that of other content"] * 2
 
 
-def test_content_of_another_user(plot: Plot) -> None:
+def test_content_of_another_user_is_found(plot: Plot) -> None:
     plot.sends(10.0, 200, 1, viewer="bob")
     assert plot.kinds() == ["content of another user"]
 
 
-def test_a_status_from_nowhere(plot: Plot) -> None:
+def test_unknown_status_is_found(plot: Plot) -> None:
     plot.sends(10.0, 418)
     assert plot.kinds() == ["a status that GitHub never sends"]
 
 
-def test_a_negative_age(plot: Plot) -> None:
+def test_negative_age_is_found(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.sends(11.0, 200, 1, marked="stale", age=-119)
     assert plot.kinds() == ["Age is negative"]
@@ -210,26 +210,26 @@ def test_a_negative_age(plot: Plot) -> None:
 # ---------------------------------------------------------------- marked
 
 
-def test_stale_without_a_grant(plot: Plot) -> None:
+def test_stale_response_without_a_grant_is_found(plot: Plot) -> None:
     plot.asked(10.0, 200, 1, credential="bob")
     plot.sends(20.0, 200, 1, marked="stale")
     assert plot.kinds() == ["stale content that was never granted"]
 
 
-def test_stale_of_another_version_than_was_granted(plot: Plot) -> None:
+def test_stale_response_of_another_version_is_found(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.sends(101.0, 200, 2, marked="stale")
     assert plot.kinds() == ["stale content that was never granted"]
 
 
-def test_a_grant_by_304(plot: Plot) -> None:
+def test_304_is_a_grant(plot: Plot) -> None:
     plot.asked(10.0, 200, 1, github_status=304)
     plot.sends(101.0, 200, 1, marked="stale")
     assert plot.kinds() == []
 
 
 @pytest.mark.parametrize(("status", "what"), [(404, "refused"), (403, "refused"), (401, "revoked")])
-def test_stale_after_a_refusal(plot: Plot, status: int, what: str) -> None:
+def test_stale_response_after_a_refusal_is_found(plot: Plot, status: int, what: str) -> None:
     plot.asked(10.0, 200, 1)
     plot.truth.set_access(THING, "alice", status, 20.0)
     plot.history.exchanges.append(Exchange(99, "alice", "GET", THING, 21.0, 21.0, status))
@@ -243,7 +243,7 @@ def test_stale_after_a_refusal(plot: Plot, status: int, what: str) -> None:
     assert kinds == [f"stale content after it was {what}"]
 
 
-def test_a_401_to_another_target(plot: Plot) -> None:
+def test_401_to_any_target_ends_grants(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.truth.set_valid("alice", False, 20.0)
     plot.asked(21.0, 401, target=OTHER)
@@ -251,7 +251,7 @@ def test_a_401_to_another_target(plot: Plot) -> None:
     assert plot.kinds() == ["stale content after it was revoked"]
 
 
-def test_a_404_of_another_target_or_credential(plot: Plot) -> None:
+def test_404_ends_only_its_own_grant(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.truth.set_access(OTHER, "alice", 404, 20.0)
     plot.truth.set_access(THING, "bob", 404, 20.0)
@@ -261,8 +261,8 @@ def test_a_404_of_another_target_or_credential(plot: Plot) -> None:
     assert plot.kinds() == []
 
 
-def test_a_refusal_that_no_client_has_received(plot: Plot) -> None:
-    """Its replica may have been killed before it had it."""
+def test_refusal_that_no_client_received_ends_no_grant(plot: Plot) -> None:
+    """The replica may have been killed before it received the refusal."""
     plot.asked(10.0, 200, 1)
     plot.truth.set_access(THING, "alice", 404, 20.0)
     plot.sends(21.0, None, None, 21.001, github_status=404)
@@ -270,7 +270,7 @@ def test_a_refusal_that_no_client_has_received(plot: Plot) -> None:
     assert plot.kinds() == []
 
 
-def test_a_grant_after_the_refusal(plot: Plot) -> None:
+def test_grant_after_a_refusal_allows_stale_responses(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.truth.set_access(THING, "alice", 404, 20.0)
     plot.asked(21.0, 404)
@@ -280,14 +280,14 @@ def test_a_grant_after_the_refusal(plot: Plot) -> None:
     assert plot.kinds() == []
 
 
-def test_a_limit_is_no_refusal(plot: Plot) -> None:
+def test_rate_limit_is_no_refusal(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.asked(20.0, 403, limited=True)
     plot.sends(22.0, 200, 1, marked="stale")
     assert plot.kinds() == []
 
 
-def test_stale_from_before_an_own_write(plot: Plot) -> None:
+def test_stale_response_from_before_an_own_write_is_found(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.asked(10.0, 200, 1, credential="bob")
     plot.asked(20.0, 200, 1, method="PATCH", target=OTHER)
@@ -298,7 +298,7 @@ def test_stale_from_before_an_own_write(plot: Plot) -> None:
     assert plot.kinds() == ["stale content from before the own last write"]
 
 
-def test_a_write_that_is_under_way(plot: Plot) -> None:
+def test_write_in_flight_does_not_end_a_grant(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.asked(20.0, 200, 1, method="PATCH", target=OTHER, took=3.0)
     plot.sends(22.0, 200, 1, marked="stale")
@@ -319,7 +319,7 @@ def test_negative_for(plot: Plot) -> None:
     assert plot.kinds() == ["a refusal that GitHub did not send lately"]
 
 
-def test_a_refusal_marked_as_stale(plot: Plot) -> None:
+def test_stale_refusal_is_found(plot: Plot) -> None:
     plot.sends(14.0, 404, marked="stale")
     assert plot.kinds() == ["a refusal that is marked as stale"]
 
@@ -327,12 +327,12 @@ def test_a_refusal_marked_as_stale(plot: Plot) -> None:
 # ---------------------------------------------------------------- writes
 
 
-def test_a_write_that_was_refused_for_no_reason(plot: Plot) -> None:
+def test_refused_write_needs_a_reason(plot: Plot) -> None:
     plot.sends(10.0, 404, method="PATCH")
     assert plot.kinds() == ["a write's 404, which was not in force"]
 
 
-def test_a_write_sent_twice(plot: Plot) -> None:
+def test_repeated_write_is_found(plot: Plot) -> None:
     number = plot.asked(10.0, 200, 1, method="PATCH")
     again = Exchange(number, "alice", "PATCH", THING, 10.005, 10.006, 200, 1)
     plot.history.exchanges.append(again)
@@ -342,7 +342,7 @@ def test_a_write_sent_twice(plot: Plot) -> None:
 # ---------------------------------------------------------------- what failed, and what was paid
 
 
-def test_whose_fault_a_failed_request_is(plot: Plot) -> None:
+def test_failed_requests_are_attributed_to_faults(plot: Plot) -> None:
     plot.asked(1.0, 200, 1)
     plot.history.troubles = [
         Trouble("github-503", "github", 10.0, 20.0),
@@ -372,7 +372,7 @@ def test_no_stale_response_is_possible_after_a_write_or_a_refusal(plot: Plot) ->
     assert failures(plot.history).could_be_stale == []
 
 
-def test_paid_again(plot: Plot) -> None:
+def test_repeated_charge_is_found(plot: Plot) -> None:
     plot.asked(10.0, 200, 1)
     plot.asked(10.1, 200, 1, credential="bob")
     plot.asked(11.0, 200, 1, github_status=304)
@@ -384,7 +384,7 @@ def test_paid_again(plot: Plot) -> None:
     assert paid_again(plot.history) == 1
 
 
-def test_findings_are_told_by_kind(plot: Plot) -> None:
+def test_findings_are_counted_by_kind(plot: Plot) -> None:
     plot.history.troubles = [Trouble("redis-killed", "redis", 100.5)]
     plot.history.notes = [(100.7, "B is cut off")]
     plot.asked(10.0, 200, 1)

@@ -28,7 +28,7 @@ PLANS: dict[str, tuple[Plan, ...]] = {
 
 
 @pytest.mark.parametrize("shape", PLANS)
-def test_no_response_is_wrong(shape: str) -> None:
+def test_each_response_is_consistent_with_the_history(shape: str) -> None:
     # a timeout that a busy machine does not reach
     chaos = Chaos(SEED, timeout_s=30.0)
     asyncio.run(chaos.run(shape, PLANS[shape], 3, monotonic() + 600.0))

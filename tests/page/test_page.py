@@ -108,7 +108,7 @@ def seen(page: Page) -> Page:
 
 
 def test_page_shows_the_status_document(browser: Browser, scene: Scene) -> None:
-    """What is read on the page is what the mirror says of itself."""
+    """The page shows the values of the status document."""
     told = scene.figures
     page = seen(browser.open(scene.url))
     tiles = facts(page, "tiles")
@@ -159,7 +159,7 @@ def focused(page: Page) -> str:
 
 
 def test_page_is_updated(browser: Browser, scene: Scene) -> None:
-    """Nobody has to reload, or loses their place; nothing is blocked, or comes from elsewhere."""
+    """The page updates itself in place, without blocked or external requests."""
     page = seen(browser.open(scene.url))
     page.press("Tab")
     page.press("Enter")
@@ -186,7 +186,7 @@ def test_page_is_updated(browser: Browser, scene: Scene) -> None:
     ],
 )
 def test_no_text_becomes_a_script(browser: Browser, scene: Scene, attempt: str) -> None:
-    """Whatever the page's own script did wrong, the browser would not do it."""
+    """The browser runs no injected script, whatever the page's own script does."""
     page = seen(browser.open(scene.url))
     said = page.value(f"(() => {{ try {{ {attempt} }} catch (e) {{ return String(e) }} }})()")
     assert "Trusted" in said
@@ -194,7 +194,7 @@ def test_no_text_becomes_a_script(browser: Browser, scene: Scene, attempt: str) 
 
 
 def test_page_cannot_send_data_elsewhere(browser: Browser, scene: Scene) -> None:
-    """What is on the page can't be sent anywhere else, and no other page shows it in a frame."""
+    """The page sends no data to other hosts, and no other page can frame it."""
     page = seen(browser.open(scene.url))
     elsewhere = f"fetch('{scene.mirror.url}/zen', {{mode: 'no-cors'}})"
     assert page.value(f"{elsewhere}.then(() => 'sent', () => 'refused')") == "refused"
@@ -214,7 +214,7 @@ def test_page_cannot_send_data_elsewhere(browser: Browser, scene: Scene) -> None
 
 
 def test_hostile_paths_are_text(browser: Browser, scene: Scene) -> None:
-    """They are shown as they are, and do nothing."""
+    """Paths with markup are shown as text."""
     page = seen(browser.open(scene.url))
     shown = [row[2] for row in table(page, "paths")]
     assert HOSTILE in shown
@@ -225,7 +225,7 @@ def test_hostile_paths_are_text(browser: Browser, scene: Scene) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_of_texts(browser: Browser, scene: Scene, scheme: str) -> None:
-    """By day and by night: no text has less than 4.5 times the light of what is behind it."""
+    """In the light and the dark scheme each text has a contrast of 4.5 or more."""
     page = seen(browser.open(scene.url, scheme=scheme))
     red, *_ = json.loads(
         page.value("getComputedStyle(document.body).backgroundColor").replace("rgb(", "[")[:-1]
@@ -237,8 +237,8 @@ def test_contrast_of_texts(browser: Browser, scene: Scene, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 700, 1000, 1600])
-def test_it_fits(browser: Browser, scene: Scene, width: int) -> None:
-    """From a small phone on, nobody has to scroll sideways, whatever is open."""
+def test_page_fits_its_width(browser: Browser, scene: Scene, width: int) -> None:
+    """From the width of a small phone on there is no horizontal scrolling."""
     page = seen(browser.open(scene.url, width=width))
     page.value("document.querySelector('details').open = true")
     assert page.value("document.documentElement.scrollWidth") <= width
@@ -247,7 +247,7 @@ def test_it_fits(browser: Browser, scene: Scene, width: int) -> None:
 
 
 def test_page_can_be_used_by_keyboard(browser: Browser, scene: Scene) -> None:
-    """All that can be used is reached in the order in which it is read, and used with Enter."""
+    """The focus follows the reading order, and Enter activates each control."""
     page = seen(browser.open(scene.url))
     order = []
     for _ in range(6):
@@ -266,7 +266,7 @@ def test_page_can_be_used_by_keyboard(browser: Browser, scene: Scene) -> None:
 
 
 def test_page_has_landmarks_and_names(browser: Browser, scene: Scene) -> None:
-    """There are landmarks, all tables and the chart have names, and the chart is told in words."""
+    """There are landmarks; all tables and the chart have names, and the chart a text."""
     page = seen(browser.open(scene.url))
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]
 
@@ -294,7 +294,7 @@ def test_page_has_landmarks_and_names(browser: Browser, scene: Scene) -> None:
 
 
 def test_page_without_requests(browser: Browser, quiet: Scene) -> None:
-    """Before anybody has asked, there is no figure that isn't one."""
+    """Before the first request no figure is shown that is not a number."""
     page = seen(browser.open(quiet.url))
     text = page.text
     for nonsense in ("NaN", "undefined", "null", "Infinity", "[object"):
@@ -308,7 +308,7 @@ def test_page_without_requests(browser: Browser, quiet: Scene) -> None:
 
 
 def test_failed_requests_have_a_notice(browser: Browser, github: StandIn, quiet: Scene) -> None:
-    """What is left is marked as old, without moving; a mirror that comes back is shown again."""
+    """Old figures stay in place and are marked; they update when the mirror is back."""
     page = seen(browser.open(quiet.url, motion="reduce"))
     port = int(quiet.mirror.admin_url.rpartition(":")[2])
     assert page.value("document.getElementById('notice').textContent") == ""
@@ -326,7 +326,7 @@ def test_failed_requests_have_a_notice(browser: Browser, github: StandIn, quiet:
 
 
 def test_page_without_scripts_links_the_documents(browser: Browser, scene: Scene) -> None:
-    """And where the figures are instead."""
+    """Without scripts the page links the documents with the figures."""
     page = browser.open(scene.url, scripts=False)
     assert page.value("document.getElementById('figures').hidden") is True
     assert "the page's\nscript does not run" in page.value(
@@ -338,7 +338,7 @@ def test_page_without_scripts_links_the_documents(browser: Browser, scene: Scene
 
 
 def test_invalid_document_has_a_notice(browser: Browser, scene: Scene) -> None:
-    """Figures that make no sense are not passed off as a mirror that is away."""
+    """An invalid document is reported as such, not as an unreachable mirror."""
     page = seen(browser.open(scene.url))
     page.value(f'window.fetch = async () => new Response(\'{{"version": "{__version__}"}}\')')
     page.until("document.getElementById('notice').textContent.startsWith('This status cannot')")

@@ -82,15 +82,15 @@ def faults_of(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("snippet", [pytest.param(each, id=each.name) for each in snippets()])
-def test_each_configuration_can_be_used(snippet: Snippet, tmp_path: Path) -> None:
-    """It is taken as it stands, with the files that it names, and nothing is warned about."""
+def test_each_documented_configuration_is_valid(snippet: Snippet, tmp_path: Path) -> None:
+    """Each configuration in the docs is accepted without warnings."""
     path = tmp_path / "ghmirror.ini"
     path.write_text(with_files(snippet.text, tmp_path))
     assert not faults_of(path)
 
 
-def test_each_configuration_is_tried() -> None:
-    """There are some, and whatever looks like one is marked as one."""
+def test_each_documented_configuration_is_found() -> None:
+    """Each block that looks like a configuration is marked and tested as one."""
     shown = "".join(each.text for each in snippets())
     assert "reader_url" in shown
     for page in PAGES:
@@ -104,8 +104,8 @@ def text_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_option_that_is_named_exists(name: str) -> None:
-    """Whether a page names it by its section, or by its environment variable."""
+def test_each_documented_option_exists(name: str) -> None:
+    """Each option that a page names by section or environment variable exists."""
     known = {(option.section, option.name) for option in OPTIONS}
     named = {
         (section, option)
@@ -119,8 +119,8 @@ def test_each_option_that_is_named_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_metric_that_is_named_exists(name: str) -> None:
-    """Under that very name, but for what a histogram adds to its own."""
+def test_each_documented_metric_exists(name: str) -> None:
+    """Each metric that a page names exists, apart from a histogram's suffixes."""
     known = {metric.name for metric in catalogue()}
     known |= {
         f"{metric.name}_{part}"
@@ -131,8 +131,8 @@ def test_each_metric_that_is_named_exists(name: str) -> None:
     assert set(re.findall(r"\bghmirror_(?!tw\b)[a-z0-9_]+[a-z0-9]\b", text_of(name))) <= known
 
 
-def test_the_catalogue_is_what_is_shown() -> None:
-    """What the reference of metrics is made from names all that there is, as it is shown."""
+def test_metrics_catalogue_equals_the_exposed_metrics() -> None:
+    """The catalogue of the reference names exactly the metrics that are exposed."""
     shown = Metrics(lambda: 0.0)
     shown.watch_store("memory", lambda: (0, 0, 0, 0))
     content = shown.exposition(None)[1].decode()
@@ -143,8 +143,8 @@ def test_the_catalogue_is_what_is_shown() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_command_that_is_named_exists(name: str) -> None:
-    """``ghmirror`` and make do what a page says that they can be told to do."""
+def test_each_documented_command_exists(name: str) -> None:
+    """Each subcommand of ``ghmirror`` and each target of make that a page names exists."""
     for words in re.findall(
         r"(?:``|^ +(?:\$ )?)ghmirror ([a-z][a-z -]*)", text_of(name), re.MULTILINE
     ):
@@ -160,8 +160,8 @@ def test_each_command_that_is_named_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_file_that_is_named_exists(name: str) -> None:
-    """So does each program of this repository that Python is told to run."""
+def test_each_documented_file_exists(name: str) -> None:
+    """Each file, and each program run with Python, that a page names exists."""
     named = set(
         re.findall(r"``((?:conf|docs|tests|benchmarks|ghmirror_tw)/[\w./@-]*)", text_of(name))
     )
@@ -212,8 +212,8 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
     return {path: Page(path) for path in sorted(built.glob("*.html"))}
 
 
-def test_each_link_within_leads_somewhere(book: dict[Path, Page]) -> None:
-    """To a page that is there, and to a place on it."""
+def test_each_internal_link_has_a_target(book: dict[Path, Page]) -> None:
+    """Each internal link has an existing page and an existing anchor."""
     wrong = []
     for page in book.values():
         for link in page.links:
@@ -228,16 +228,16 @@ def test_each_link_within_leads_somewhere(book: dict[Path, Page]) -> None:
     assert not wrong
 
 
-def test_each_page_is_in_the_book(book: dict[Path, Page]) -> None:
-    """All that stands in docs/ was built, and can be read without anything from elsewhere."""
+def test_each_page_is_built_and_self_contained(book: dict[Path, Page]) -> None:
+    """Each page in docs/ is built, and loads nothing from other hosts."""
     built = {path.stem for path in book}
     assert {path.stem for path in (ROOT / "docs").glob("*.rst")} <= built
     outside = [load for page in book.values() for load in page.loads if urlsplit(load).netloc]
     assert not outside
 
 
-def test_all_options_are_in_the_reference(book: dict[Path, Page]) -> None:
-    """Each has its place, by which other pages refer to it."""
+def test_reference_has_an_anchor_for_each_option(book: dict[Path, Page]) -> None:
+    """Each option has an anchor that other pages can refer to."""
     (page,) = [page for path, page in book.items() if path.name == "configuration.html"]
     wanted = {f"{each.section}-{each.name}".replace("_", "-") for each in OPTIONS}
     assert wanted <= page.ids
@@ -264,8 +264,8 @@ def messages() -> list[re.Pattern[str]]:
     return [re.compile(each) for each in found if each.count(".*") <= _DEPENDING]
 
 
-def test_each_message_that_is_explained_can_be_said() -> None:
-    """What the page about trouble quotes is what somebody who has it will look for."""
+def test_each_documented_message_is_in_the_source() -> None:
+    """Each message that the troubleshooting page quotes is in the source."""
     page = (ROOT / "docs" / "troubleshooting.rst").read_text()
     boxes = re.findall(
         r"^( *)\.\. code-block:: text\n\n((?:\1 {3}.+\n)+)", page, flags=re.MULTILINE

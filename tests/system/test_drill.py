@@ -133,8 +133,8 @@ class Drill(TestCase):
         self.github.reset_counts()
         return saved
 
-    async def test_the_replicas_do_it_alone(self) -> None:
-        """Asked from their first moment on, by tokens old and new: nothing is paid."""
+    async def test_replicas_restore_without_an_operator(self) -> None:
+        """Requests from the first moment, by old and new tokens, are free of charge."""
         saved = await self.lose_all()
         assert (await self.command("snapshot", "verify", "--newest", "--json")).json["whole"]
         self.new_redis()
@@ -154,8 +154,8 @@ class Drill(TestCase):
         for mirror in mirrors:
             assert await mirror.stop() == STOPPED
 
-    async def test_by_hand(self) -> None:
-        """Restored before anything starts; only what came after the snapshot is paid, once."""
+    async def test_operator_restores_before_start(self) -> None:
+        """Only changes after the snapshot are charged, once."""
         saved = await self.lose_all()
         redis = self.new_redis()
         listed = (await self.command("snapshot", "list", "--json")).json

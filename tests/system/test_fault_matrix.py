@@ -42,13 +42,13 @@ def personal(got: Got) -> list[str]:
 class Complete(TestCase):
     """The table itself."""
 
-    def test_no_fault_is_left_out(self) -> None:
-        """Each that the stand-in knows has a row, or a reason not to have one."""
+    def test_each_fault_has_a_row(self) -> None:
+        """Each fault of the stand-in has a row, or a reason for its absence."""
         assert fault_table.missing() == set()
         assert not set(fault_table.NO_TROUBLE) & set(ROWS)
 
-    def test_no_cell_is_left_out(self) -> None:
-        """Each combination is in the table or has a reason not to be; each row is a test."""
+    def test_each_combination_has_a_test(self) -> None:
+        """Each combination is in the table or has a reason for its absence; each row is a test."""
         every = set(product(ROWS, HOLDINGS, METHODS))
         assert set(CELLS) | set(fault_table.LEFT_OUT) == every
         assert not set(CELLS) & set(fault_table.LEFT_OUT)

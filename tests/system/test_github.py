@@ -204,7 +204,7 @@ class Case(TestCase):
 
 
 class Credentials(Case):
-    async def test_forms(self) -> None:
+    async def test_forms_of_authorization(self) -> None:
         """A token is known in each form of Authorization."""
         basic = base64.b64encode(b"whoever:tok").decode()
         reversed_ = base64.b64encode(b"tok:x-oauth-basic").decode()
@@ -212,30 +212,30 @@ class Credentials(Case):
             reply = await ask(self.github, "/user", Authorization=form)
             assert (reply.status, reply.json()["login"]) == (200, "alice"), form
 
-    async def test_bad(self) -> None:
-        """A token that is unknown, revoked or no token at all gets 401."""
+    async def test_unknown_token_receives_401(self) -> None:
+        """An unknown, revoked or malformed token receives 401."""
         self.github.revoke("tok2")
         for form in ("token tok2", "token nobodys", "Basic ???", "Digest tok", "tok"):
             reply = await ask(self.github, "/user", Authorization=form)
             assert (reply.status, reply.json()["message"]) == (401, "Bad credentials")
 
-    async def test_added(self) -> None:
-        """A token that was unknown is known once it is given to a user."""
+    async def test_token_is_valid_once_it_belongs_to_a_user(self) -> None:
+        """A token that was unknown is accepted after a user receives it."""
         assert (await ask(self.github, "/user", token="new")).status == 401
         self.github.token("new", "alice", expires="2027-01-01 00:00:00 UTC")
         reply = await ask(self.github, "/user", token="new")
         assert reply.json()["login"] == "alice"
         assert "2027" in reply["github-authentication-token-expiration"]
 
-    async def test_anonymous(self) -> None:
-        """Without credentials there is no user, and answers are public."""
+    async def test_request_without_credential_is_anonymous(self) -> None:
+        """Without credentials there is no user, and responses are public."""
         assert (await ask(self.github, "/user", token=None)).status == 401
         reply = await ask(self.github, "/", token=None)
         assert reply["Cache-Control"] == "public, max-age=60, s-maxage=60"
         assert reply["X-RateLimit-Limit"] == "60"
         assert reply.get("X-OAuth-Scopes") is None
 
-    async def test_installation(self) -> None:
+    async def test_installation_has_no_user_resource(self) -> None:
         """An installation has no /user, but GraphQL names it."""
         reply = await ask(self.github, "/user", token="ghs_1")
         assert reply.status == 403
@@ -245,15 +245,15 @@ class Credentials(Case):
         assert reply.json() == {"data": {"viewer": {"login": "robot[bot]"}}}
         assert reply["X-RateLimit-Resource"] == "graphql"
 
-    async def test_user_agent(self) -> None:
-        """Without User-Agent nothing is answered."""
+    async def test_request_without_user_agent_is_refused(self) -> None:
+        """A request without User-Agent receives 403."""
         reply = await ask(self.github, "/", User_Agent="")
         assert reply.status == 403
         assert b"administrative rules" in reply.content
 
 
 class Tags(Case):
-    async def test_rule(self) -> None:
+    async def test_tag_is_the_hash_of_fields_and_content(self) -> None:
         """The tag is the hash of Accept, Authorization, Cookie and content, in this order."""
         self.github.put("/a", b'{"a":1}')
         reply = await ask(self.github, "/a", Cookie="c=1", Accept="x/y")
@@ -266,7 +266,7 @@ class Tags(Case):
         assert self.github.tag({"a": 1}).decode() == reply["ETag"]
         assert reply["Vary"] == VARY
 
-    async def test_vary(self) -> None:
+    async def test_tag_depends_on_the_fields_in_vary(self) -> None:
         """Only fields that Vary names count; all of them, where it is * or missing."""
         for vary, pieces in (
             ("Authorization", [b"token tok:"]),
@@ -278,7 +278,7 @@ class Tags(Case):
             assert reply["ETag"] == f'"{hexed(*pieces, b"{}")}"'
             assert reply.get("Vary") == vary
 
-    async def test_weak(self) -> None:
+    async def test_compressed_content_has_a_weak_tag(self) -> None:
         """Compressed content has the same tag, as a weak one, unless compression is off."""
         self.github.put("/a", {"a": 1})
         strong = (await ask(self.github, "/a"))["ETag"]
@@ -291,7 +291,7 @@ class Tags(Case):
         reply = await ask(self.github, "/a", Accept_Encoding="gzip")
         assert reply["ETag"] == strong
 
-    async def test_pretty(self) -> None:
+    async def test_pretty_printing_keeps_the_tag(self) -> None:
         """JSON is pretty-printed for curl and the like after its tag was computed."""
         self.github.put("/a", {"a": 1})
         plain = await ask(self.github, "/a")
@@ -300,7 +300,7 @@ class Tags(Case):
             assert reply["ETag"] == plain["ETag"]
             assert reply.content == b'{\n  "a": 1\n}\n'
 
-    async def test_other_rule(self) -> None:
+    async def test_tags_by_the_other_rule_cannot_be_computed(self) -> None:
         """By the other rule tags are stable, differ by credential, and cannot be computed."""
         self.github.tag_rule = "other"
         self.github.put("/a", {"a": 1})
@@ -313,16 +313,16 @@ class Tags(Case):
         assert first != computed.decode()
         assert (await ask(self.github, "/a", If_None_Match=first)).status == 304
 
-    async def test_no_tag(self) -> None:
-        """A resource can do without a tag."""
+    async def test_resource_without_tag(self) -> None:
+        """A resource can have no tag."""
         self.github.put("/a", {"a": 1}, etag=False)
         reply = await ask(self.github, "/a", If_None_Match="*")
         assert (reply.status, reply.get("ETag")) == (200, None)
 
 
 class Conditions(Case):
-    async def test_comparison(self) -> None:
-        """If-None-Match compares weakly, knows lists and *."""
+    async def test_if_none_match_compares_weakly(self) -> None:
+        """If-None-Match compares weakly, and accepts lists and *."""
         self.github.put("/a", {"a": 1})
         tag = (await ask(self.github, "/a"))["ETag"]
         for condition in (tag, f"W/{tag}", f'"x", {tag}', f'W/"x",{tag} ,"y"', "*"):
@@ -333,14 +333,14 @@ class Conditions(Case):
         self.github.put("/a", {"a": 2})
         assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
 
-    async def test_computed_for_another(self) -> None:
-        """The tag that another credential would get, computed, gets it a 304."""
+    async def test_tag_computed_for_another_credential_matches(self) -> None:
+        """A computed tag of another credential is answered with 304."""
         self.github.put("/a", {"a": 1})
         tag = self.github.tag({"a": 1}, authorization=b"token bobs").decode()
         assert (await ask(self.github, "/a", token="bobs", If_None_Match=tag)).status == 304
         assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
 
-    async def test_lists_ignored(self) -> None:
+    async def test_ignored_lists_of_tags_never_match(self) -> None:
         """Where lists are not honoured, more than one member never matches."""
         self.github.honours_lists = False
         self.github.put("/a", {"a": 1})
@@ -348,14 +348,14 @@ class Conditions(Case):
         assert (await ask(self.github, "/a", If_None_Match=f'{tag}, "x"')).status == 200
         assert (await ask(self.github, "/a", If_None_Match=tag)).status == 304
 
-    async def test_conditions_ignored(self) -> None:
-        """Where conditions are not honoured, nothing answers 304."""
+    async def test_ignored_conditions_never_yield_304(self) -> None:
+        """Where conditions are not honoured, no request receives 304."""
         self.github.honours_conditions = False
         self.github.put("/a", {"a": 1})
         tag = (await ask(self.github, "/a"))["ETag"]
         assert (await ask(self.github, "/a", If_None_Match=tag)).status == 200
 
-    async def test_dates(self) -> None:
+    async def test_if_modified_since_compares_dates(self) -> None:
         """If-Modified-Since counts where there is a date, and not beside If-None-Match."""
         date = "Tue, 24 Nov 2026 10:00:00 GMT"
         self.github.put("/a", {"a": 1}, last_modified=date)
@@ -368,8 +368,8 @@ class Conditions(Case):
         reply = await ask(self.github, "/a", If_Modified_Since=date, If_None_Match='"x"')
         assert reply.status == 200
 
-    async def test_what_304_leaves_out(self) -> None:
-        """A 304 has no Link, no Content-Type, no content, but live quota; its tag if wanted."""
+    async def test_304_omits_link_content_type_and_content(self) -> None:
+        """A 304 has the current quota, an optional tag, and no Link or content."""
         self.github.put_list("/a", list(range(40)))
         whole = await ask(self.github, "/a", token="tok")
         assert "next" in whole["Link"]
@@ -384,8 +384,8 @@ class Conditions(Case):
         assert reply.get("ETag") is None
         assert reply["Content-Type"] == "application/json; charset=utf-8"
 
-    async def test_head(self) -> None:
-        """HEAD answers as GET would, without content."""
+    async def test_head_equals_get_without_content(self) -> None:
+        """HEAD has the fields of GET, without content."""
         self.github.put("/a", {"a": 1})
         whole = await ask(self.github, "/a")
         reply = await ask(self.github, "/a", "HEAD")
@@ -395,7 +395,7 @@ class Conditions(Case):
 
 
 class Quotas(Case):
-    async def test_paid_and_free(self) -> None:
+    async def test_200_and_404_are_charged_and_304_is_free(self) -> None:
         """A 200 and a 404 cost one, a 304 nothing; all tokens of a user share a quota."""
         self.github.put("/a", {"a": 1})
         tag = (await ask(self.github, "/a"))["ETag"]
@@ -412,8 +412,8 @@ class Quotas(Case):
         assert (self.github.total_paid, self.github.total_free) == (0, 0)
         assert (await ask(self.github, "/a", token="bobs"))["X-RateLimit-Used"] == "1"
 
-    async def test_anonymous_304(self) -> None:
-        """Without a credential, or with a bad one, nothing is free."""
+    async def test_304_without_valid_credential_is_charged(self) -> None:
+        """A 304 without a credential, or with a bad one, is charged."""
         self.github.put("/a", {"a": 1})
         for _ in range(2):
             await ask(self.github, "/a", token=None, If_None_Match="*")
@@ -421,8 +421,8 @@ class Quotas(Case):
         assert reply["X-RateLimit-Used"] == "3"
         assert self.github.paid == {("anonymous", "/a"): 3}
 
-    async def test_buckets(self) -> None:
-        """The path says which bucket pays."""
+    async def test_path_selects_the_quota(self) -> None:
+        """The path selects the quota that is charged."""
         for path, resource_, limit in (
             ("/search/code?q=x", "code_search", "10"),
             ("/search/issues?q=x", "search", "30"),
@@ -434,8 +434,8 @@ class Quotas(Case):
             assert reply["X-RateLimit-Resource"] == resource_
             assert reply["X-RateLimit-Limit"] == limit
 
-    async def test_exhausted(self) -> None:
-        """Beyond the limit come 403 or 429 with GitHub's words, also to what would be free."""
+    async def test_exhausted_quota_answers_403_or_429(self) -> None:
+        """Beyond the limit GitHub's 403 or 429 answers, also where a 304 would be free."""
         self.github.put("/a", {"a": 1})
         self.github.set_quota("alice", remaining=1, reset_in_s=100)
         tag = (await ask(self.github, "/a"))["ETag"]
@@ -453,8 +453,8 @@ class Quotas(Case):
         self.github.set_quota("alice", remaining=0, reset_in_s=-1)
         assert (await ask(self.github, "/a")).status == 200
 
-    async def test_limits_are_settable(self) -> None:
-        """A user's limit, and that of an address, are as wished."""
+    async def test_limits_of_users_and_addresses_can_be_set(self) -> None:
+        """The limits of a user and of an address can be set."""
         self.github.user("carol", tokens=["c"], limit=15_000)
         assert (await ask(self.github, "/zen", token="c"))["X-RateLimit-Limit"] == "15000"
         self.github.anonymous_limit = 1
@@ -462,7 +462,7 @@ class Quotas(Case):
         reply = await ask(self.github, "/zen", token=None)
         assert "exceeded for 127.0.0.1" in reply.json()["message"]
 
-    async def test_rate_limit(self) -> None:
+    async def test_rate_limit_resource_is_free(self) -> None:
         """GET /rate_limit is free, even when nothing is left, and has no tag."""
         self.github.set_quota("alice", remaining=0)
         reply = await ask(self.github, "/rate_limit")
@@ -471,8 +471,8 @@ class Quotas(Case):
         assert reply.json()["resources"]["search"]["limit"] == 30
         assert self.github.total_paid == 0
 
-    async def test_in_flight(self) -> None:
-        """The most requests in flight of a credential are known, and can be limited."""
+    async def test_requests_in_flight_are_counted_and_limited(self) -> None:
+        """The most requests in flight of a credential are counted, and can be limited."""
         self.github.put("/a", {"a": 1})
         self.github.secondary_limit_in_flight = 2
         barrier = self.github.hold("/a")
@@ -487,8 +487,8 @@ class Quotas(Case):
         assert self.github.most_in_flight == {"tok": 3, "tok2": 1}
         assert self.github.in_flight["tok"] == 0
 
-    async def test_points(self) -> None:
-        """Reading costs a point, writing five; beyond the budget the chosen answer comes."""
+    async def test_points_per_minute_are_limited(self) -> None:
+        """Reading costs one point, writing five; beyond the budget the chosen response is sent."""
         self.github.put_list("/a", [])
         self.github.secondary_points_per_minute = 6
         self.github.secondary_retry_after_s = None
@@ -511,8 +511,8 @@ class Lists(Case):
         parts = [part.split(";") for part in link.split(", ")] if link else []
         return {rel.split('"')[1]: url.strip("<>") for url, rel in parts}
 
-    async def test_pages(self) -> None:
-        """Pages are linked with prev, next, last and first, absolutely, keeping the query."""
+    async def test_link_names_prev_next_last_and_first(self) -> None:
+        """Link names the pages with absolute URLs that keep the query."""
         self.github.put_list("/a", list(range(7)))
         at = f"{self.github.api_url}/a?state=all&per_page=3&page="
         expected: dict[int, tuple[list[int], dict[str, str]]] = {
@@ -528,8 +528,8 @@ class Lists(Case):
             reply = await ask(self.github, f"/a?state=all&per_page=3&page={page}")
             assert (reply.json(), self.rels(reply)) == (items, rels)
 
-    async def test_sizes(self) -> None:
-        """Pages have 30 items unless asked otherwise, and 100 at most; one page has no Link."""
+    async def test_page_size_is_30_by_default_and_100_at_most(self) -> None:
+        """A page has 30 items by default and 100 at most; one page has no Link."""
         self.github.put_list("/a", list(range(150)))
         self.github.put_list("/b", list(range(30)))
         self.github.put_list("/c", list(range(31)), links=False)
@@ -539,15 +539,15 @@ class Lists(Case):
         assert (len(reply.json()), reply.get("Link")) == (30, None)
         assert (await ask(self.github, "/c")).get("Link") is None
 
-    async def test_empty(self) -> None:
-        """The tag of [] fits an empty list."""
+    async def test_tag_of_an_empty_list(self) -> None:
+        """The tag of [] is the tag of an empty list."""
         self.github.put_list("/a", [])
         tag = self.github.tag([], authorization=b"token tok").decode()
         reply = await ask(self.github, "/a", If_None_Match=tag)
         assert reply.status == 304
 
-    async def test_growth(self) -> None:
-        """A list that grew links a next page, though its first page has the tag that it had."""
+    async def test_grown_list_links_a_next_page_with_the_same_tag(self) -> None:
+        """A list that grew links a next page, though its first page has the same tag."""
         self.github.put_list("/a", list(range(30)))
         before = await ask(self.github, "/a")
         self.github.put_list("/a", list(range(31)))
@@ -555,8 +555,8 @@ class Lists(Case):
         assert before["ETag"] == after["ETag"]
         assert 'rel="next"' in after["Link"]
 
-    async def test_cursors(self) -> None:
-        """Cursors lead from page to page and back, and nothing says which is the last."""
+    async def test_cursors_link_pages_both_ways(self) -> None:
+        """Cursors lead from page to page and back; no link names the last page."""
         self.github.put_list("/a", list(range(7)), cursor=True)
         target, seen = "/a?per_page=3", []
         while True:
@@ -572,7 +572,7 @@ class Lists(Case):
         assert reply.json() == [3, 4, 5]
         assert set(self.rels(reply)) == {"prev", "next"}
 
-    async def test_search(self) -> None:
+    async def test_search_counts_all_items(self) -> None:
         """Object lists count all items and show a page of them."""
         self.github.put_search("/search/issues", list(range(5)))
         self.github.put_list("/runs", [1], wrap="workflow_runs")
@@ -582,8 +582,8 @@ class Lists(Case):
         assert "q=a+b&per_page=2&page=3" in self.rels(reply)["next"]
         assert (await ask(self.github, "/runs")).json() == {"total_count": 1, "workflow_runs": [1]}
 
-    async def test_per_user(self) -> None:
-        """A list can be the asker's, or hidden."""
+    async def test_list_can_differ_by_user_or_be_private(self) -> None:
+        """A list can belong to the requesting user, or be hidden."""
         self.github.put_list("/a", lambda login: [login])
         self.github.put_list("/b", [1], private_to={"bob"})
         assert (await ask(self.github, "/a")).json() == ["alice"]
@@ -592,7 +592,7 @@ class Lists(Case):
 
 
 class Content(Case):
-    async def test_forms(self) -> None:
+    async def test_forms_of_content(self) -> None:
         """Content is bytes, a JSON value, text or a callable; the query may select it."""
         self.github.put("/bytes", b'{"a": 1}')
         self.github.put("/value", ["ü"])
@@ -611,8 +611,8 @@ class Content(Case):
         self.github.delete("/value")
         assert (await ask(self.github, "/value")).status == 404
 
-    async def test_private(self) -> None:
-        """What is private answers 404 to others, as what is not there does, without a tag."""
+    async def test_private_resource_is_404_for_other_users(self) -> None:
+        """A private resource and a missing one have the same 404, without a tag."""
         self.github.put("/a", {"a": 1}, private_to={"Bob"})
         self.github.put("/repos/o/p/issues", [])
         self.github.private("/repos/o/p", {"bob"})
@@ -626,8 +626,8 @@ class Content(Case):
         self.github.private("/repos/o/p", None)
         assert (await ask(self.github, "/repos/o/p/issues")).status == 200
 
-    async def test_variants(self) -> None:
-        """Accept selects raw text and other shapes."""
+    async def test_accept_selects_variants(self) -> None:
+        """Accept selects raw text and other media types."""
         variants = {"raw": "# hi", "diff": b"--- a", "star": [{"starred_at": 1}]}
         self.github.put("/a", {"a": 1}, variants=variants)
         for accept, content_type, content in (
@@ -642,8 +642,8 @@ class Content(Case):
         reply = await ask(self.github, "/a", Accept="application/vnd.github.raw+json")
         assert reply["X-GitHub-Media-Type"] == "github.v3; param=raw; format=json"
 
-    async def test_versions(self) -> None:
-        """The API version selects content, is told, and must be one of two."""
+    async def test_api_version_selects_content(self) -> None:
+        """The API version selects content, is in the response, and must be a known one."""
         self.github.put("/a", {"v": 1}, versions={NEW_VERSION: {"v": 2}})
         old = await ask(self.github, "/a", X_GitHub_Api_Version=OLD_VERSION)
         new = await ask(self.github, "/a", X_GitHub_Api_Version=NEW_VERSION)
@@ -661,8 +661,8 @@ class Content(Case):
         self.github.deprecation = "always"
         assert (await ask(self.github, "/a")).get("Sunset") is not None
 
-    async def test_built_in(self) -> None:
-        """Root, meta, users and repositories are there, with URLs on the API itself."""
+    async def test_built_in_resources_use_urls_of_the_api(self) -> None:
+        """Root, meta, users and repositories have URLs of the API itself."""
         self.github.repository("o/r", {"alice": "push"})
         self.github.repository("o/secret", {"bob": "admin"}, private=True)
         url = self.github.api_url
@@ -680,8 +680,8 @@ class Content(Case):
         mine = (await ask(self.github, "/user/repos", token="bobs")).json()
         assert [r["full_name"] for r in mine] == ["o/secret"]
 
-    async def test_common_fields(self) -> None:
-        """Each answer has GitHub's fields, and a request id of its own."""
+    async def test_each_response_has_the_fields_of_github(self) -> None:
+        """Each response has GitHub's fields, and a request id of its own."""
         one, two = await ask(self.github, "/zen"), await ask(self.github, "/zen")
         assert one["X-GitHub-Request-Id"] != two["X-GitHub-Request-Id"]
         assert one["Server"] == "github.com"
@@ -691,16 +691,16 @@ class Content(Case):
         for name in ("Date", "X-Accepted-OAuth-Scopes", "X-RateLimit-Reset"):
             assert one.get(name) is not None
 
-    async def test_own_fields(self) -> None:
-        """A resource can bring fields of its own, on a 304 too."""
+    async def test_resource_can_have_own_fields(self) -> None:
+        """A resource can add fields, also to a 304."""
         self.github.put("/events", [], fields={"X-Poll-Interval": "60"}, cache_control="no-store")
         for status, condition in ((200, ""), (304, "*")):
             reply = await ask(self.github, "/events", If_None_Match=condition)
             assert (reply.status, reply["X-Poll-Interval"]) == (status, "60")
             assert reply["Cache-Control"] == "no-store"
 
-    async def test_ranges(self) -> None:
-        """Parts of raw content can be had."""
+    async def test_ranges_of_raw_content(self) -> None:
+        """Raw content is served by ranges."""
         self.github.put("/raw", b"0123456789", content_type="application/octet-stream")
         for wanted, content, where in (
             ("bytes=2-4", b"234", "bytes 2-4/10"),
@@ -715,8 +715,8 @@ class Content(Case):
         assert (reply.status, len(reply.content)) == (200, 10)
         assert reply["Accept-Ranges"] == "bytes"
 
-    async def test_chunked(self) -> None:
-        """Content comes in chunks where that is switched on."""
+    async def test_content_is_chunked_on_request(self) -> None:
+        """Content is sent in chunks where that is switched on."""
         self.github.chunked = True
         reply = await ask(self.github, "/zen")
         assert reply.content == b"Keep it logically awesome."
@@ -724,7 +724,7 @@ class Content(Case):
 
 
 class Redirects(Case):
-    async def test_renamed(self) -> None:
+    async def test_renamed_repository_redirects(self) -> None:
         """A renamed repository redirects reading with 301 and writing with 307, query and all."""
         self.github.put_list("/repos/a/old/issues", list(range(31)))
         self.github.rename("/repos/a/old", "/repositories/42")
@@ -739,8 +739,8 @@ class Redirects(Case):
         assert f"<{self.github.api_url}/repositories/42/issues?page=2>" in reply["Link"]
         assert (await ask(self.github, "/repos/a/older")).status == 404
 
-    async def test_renamed_private(self) -> None:
-        """A renamed private repository is not there for others, under either name."""
+    async def test_renamed_private_repository_is_404_for_others(self) -> None:
+        """A renamed private repository is a 404 for others, under either name."""
         self.github.repository("a/old", {"bob": "pull"}, private=True)
         self.github.put("/repos/a/p", {})
         self.github.private("/repos/a/p", {"bob"})
@@ -751,13 +751,13 @@ class Redirects(Case):
         assert (await ask(self.github, "/repos/a/old", token="bobs")).status == 301
         assert (await ask(self.github, "/repositories/43", token="bobs")).status == 200
 
-    async def test_link_path(self) -> None:
-        """A list can link to another path than that it was asked under."""
+    async def test_list_can_link_to_another_path(self) -> None:
+        """Link can name another path than the request."""
         self.github.put_list("/a", list(range(31)), link_path="/repositories/1/a")
         reply = await ask(self.github, "/a")
         assert f"<{self.github.api_url}/repositories/1/a?page=2>" in reply["Link"]
 
-    async def test_download(self) -> None:
+    async def test_download_redirects_to_another_host(self) -> None:
         """A download is a redirect to another host, without a tag."""
         location = "https://codeload.example/o/r?sig=x%2By&expires=1"
         self.github.redirect("/repos/o/r/zipball", location)
@@ -767,8 +767,8 @@ class Redirects(Case):
 
 
 class Writes(Case):
-    async def test_post(self) -> None:
-        """A POST to a list answers 201 with a tag and adds to it."""
+    async def test_post_adds_to_a_list(self) -> None:
+        """A POST to a list is answered with 201 and a tag, and adds an item."""
         self.github.put_list("/a", [])
         reply = await ask(self.github, "/a", "POST", b'{"title":"x"}')
         assert (reply.status, reply.json()) == (201, {"id": 1, "title": "x"})
@@ -779,7 +779,7 @@ class Writes(Case):
         assert (await ask(self.github, "/a", "POST", b"{}", token=None)).status == 401
         assert (await ask(self.github, "/none", "POST", b"{}")).status == 404
 
-    async def test_change(self) -> None:
+    async def test_patch_put_and_delete_change_a_resource(self) -> None:
         """PATCH merges, PUT replaces, DELETE removes."""
         self.github.put("/a", {"a": 1, "b": 1})
         reply = await ask(self.github, "/a", "PATCH", b'{"b":2}')
@@ -789,15 +789,15 @@ class Writes(Case):
         assert (await ask(self.github, "/a", "DELETE")).status == 204
         assert (await ask(self.github, "/a")).status == 404
 
-    async def test_canned(self) -> None:
-        """The answer to a method can be given."""
+    async def test_response_to_a_method_can_be_set(self) -> None:
+        """The response to a method of a path can be set."""
         self.github.put("/a/dispatches", {"ok": 1}, method="POST", status=202)
         reply = await ask(self.github, "/a/dispatches", "POST", b"{}")
         assert (reply.status, reply.json()) == (202, {"ok": 1})
         assert (await ask(self.github, "/a/dispatches")).status == 404
 
-    async def test_yes_no(self) -> None:
-        """A yes/no endpoint says 204 or 404, to each his own, without a tag."""
+    async def test_yes_no_resource_is_204_or_404_by_user(self) -> None:
+        """A yes/no resource is 204 or 404 by user, without a tag."""
         self.github.yes_no("/user/starred/o/r", {"bob"})
         self.github.yes_no("/orgs/o/members/x")
         reply = await ask(self.github, "/user/starred/o/r", token="bobs")
@@ -810,15 +810,15 @@ class Writes(Case):
         assert (await ask(self.github, "/user/starred/o/r")).status == 404
         assert (await ask(self.github, "/orgs/o/members/x")).status == 204
 
-    async def test_statistics(self) -> None:
-        """Statistics are computed first."""
+    async def test_statistics_answer_202_first(self) -> None:
+        """Statistics are answered with 202 until they are computed."""
         self.github.statistics("/stats", [1], computing=2)
         replies = [await ask(self.github, "/stats") for _ in range(3)]
         assert [r.status for r in replies] == [202, 202, 200]
         assert replies[0].get("ETag") is None
         assert replies[2].get("ETag") is not None
 
-    async def test_graphql(self) -> None:
+    async def test_graphql_records_mutations(self) -> None:
         """GraphQL records mutations, needs a credential, and can be answered by the test."""
         body = b'{"query": "mutation { x }"}'
         await ask(self.github, "/graphql", "POST", body)
@@ -830,8 +830,8 @@ class Writes(Case):
 
 
 class Log(Case):
-    async def test_exchange(self) -> None:
-        """The log has requests as they came, and whose they were."""
+    async def test_log_has_requests_and_their_users(self) -> None:
+        """The log has each request as received, and its user."""
         target = "/a%2Fb?q=%7e+x&&"
         await ask(self.github, target, "POST", b"body", X_oDD="1")
         exchange = self.github.log[-1]
@@ -845,8 +845,8 @@ class Log(Case):
         assert abs(exchange.at - REACTOR.seconds()) < 60
         assert self.github.asked("/a%2Fb") == [exchange]
 
-    async def test_gone(self) -> None:
-        """Who goes away while waiting is no longer in flight, and has got no status."""
+    async def test_disconnected_client_is_not_in_flight(self) -> None:
+        """A client that disconnects while waiting leaves no request in flight, and no status."""
         barrier = self.github.hold()
         client = await connected(self.github)
         client.wire.write(spelled("GET", "/zen", {"User-Agent": AGENT}))
@@ -859,8 +859,8 @@ class Log(Case):
 
 
 class Connections(Case):
-    async def test_kept(self) -> None:
-        """A connection serves many requests, also when they come at once or in pieces."""
+    async def test_connection_serves_many_requests(self) -> None:
+        """A connection serves many requests, also when they are pipelined or in pieces."""
         client = await connected(self.github)
         one = spelled("GET", "/zen", {"User-Agent": AGENT})
         last = spelled("POST", "/a", {"User-Agent": AGENT, "Connection": "close"}, b"body")
@@ -874,8 +874,8 @@ class Connections(Case):
         assert self.github.connections_made == 1
         assert self.github.log[-1].body == b"body"
 
-    async def test_order(self) -> None:
-        """Requests of a connection are answered in order, though the first waits."""
+    async def test_pipelined_requests_are_answered_in_order(self) -> None:
+        """Responses keep the order of the requests, though the first one waits."""
         barrier = self.github.hold("/zen")
         client = await connected(self.github)
         fields = {"User-Agent": AGENT}
@@ -888,8 +888,8 @@ class Connections(Case):
         await client.done
         assert [e.status for e in self.github.log] == [200, 404]
 
-    async def test_malformed(self) -> None:
-        """What is no HTTP gets 400."""
+    async def test_malformed_request_receives_400(self) -> None:
+        """A request that is not HTTP receives 400."""
         for nonsense in (
             b"hello\r\n\r\n",
             b"GET x HTTP/1.1\r\n\r\n",
@@ -900,15 +900,15 @@ class Connections(Case):
             await client.done
             assert parsed(b"".join(client.received)).status == 400
 
-    async def test_old_http(self) -> None:
-        """HTTP/1.0 closes after the answer."""
+    async def test_http_1_0_closes_the_connection(self) -> None:
+        """A response to HTTP/1.0 ends with the connection."""
         client = await connected(self.github)
         client.wire.write(b"GET /zen HTTP/1.0\r\nUser-Agent: x\r\n\r\n")
         await client.done
         assert parsed(b"".join(client.received)).status == 200
 
-    async def test_expect(self) -> None:
-        """Who waits for 100 (Continue) gets it."""
+    async def test_expect_100_continue_is_answered(self) -> None:
+        """A client that waits for 100 (Continue) receives it."""
         client = await connected(self.github)
         fields = {"User-Agent": AGENT, "Expect": "100-continue", "Connection": "close"}
         client.wire.write(spelled("POST", "/_sink", fields | {"Content-Length": "2"}))
@@ -919,8 +919,8 @@ class Connections(Case):
 
 
 class Streams(Case):
-    async def test_sink(self) -> None:
-        """The sink says how much came, whether counted or in chunks with trailers."""
+    async def test_sink_counts_received_bytes(self) -> None:
+        """The sink reports the bytes received, with Content-Length, or chunked with trailers."""
         body = bytes(range(256)) * 300
         expected = {"bytes": len(body), "sha256": hexed(body)}
         assert (await ask(self.github, "/_sink", "POST", body)).json() == expected
@@ -935,16 +935,16 @@ class Streams(Case):
         await client.done
         assert parsed(b"".join(client.received)).json() == expected
 
-    async def test_stream(self) -> None:
-        """A stream has exactly the bytes asked for."""
+    async def test_stream_sends_exactly_the_requested_bytes(self) -> None:
+        """A stream has exactly the bytes of its path."""
         for size in (0, 1, 200_000):
             reply = await ask(self.github, f"/_stream/{size}")
             assert reply.content == (BLOCK * 4)[:size]
             assert reply["Content-Length"] == str(size)
             assert reply["Content-Type"] == "application/octet-stream"
 
-    async def test_large(self) -> None:
-        """200 MB go up and come down in constant memory, and wait for a slow reader."""
+    async def test_large_streams_use_constant_memory(self) -> None:
+        """200 MB are sent and received in constant memory, with backpressure."""
         size = 200_000_000
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         client = await connected(self.github)
@@ -970,8 +970,8 @@ class Faults(Case):
         await super().setUp()
         self.github.put("/a", {"a": "x" * 1000})
 
-    async def test_status(self) -> None:
-        """A server error comes as often as wished, costs nothing, and hits what it is meant for."""
+    async def test_status_faults_are_free_and_counted(self) -> None:
+        """A server error repeats as configured, costs nothing, and applies to its path only."""
         self.github.fault("/a", 502, times=1)
         assert (await ask(self.github, "/zen")).status == 200
         reply = await ask(self.github, "/a")
@@ -986,23 +986,23 @@ class Faults(Case):
         with pytest.raises(ValueError, match="gremlins"):
             self.github.fault(None, "gremlins")
 
-    async def test_no_answer(self) -> None:
-        """Connections are closed or reset before the answer."""
+    async def test_connection_faults_have_no_response(self) -> None:
+        """Connections are closed or reset before the response."""
         for kind, clean in (("refuse", True), ("reset", False)):
             self.github.fault("/a", kind, times=1)
             assert await raw(self.github, "/a") == (b"", clean)
         assert [e.status for e in self.github.log] == [0, 0]
 
-    async def test_half_content(self) -> None:
-        """Content ends half-way, closed or reset, even for who has it already."""
+    async def test_content_faults_send_half_of_the_content(self) -> None:
+        """Content ends half-way, closed or reset, also where the validator matches."""
         for kind, clean in (("truncated", True), ("reset in content", False)):
             self.github.fault("/a", kind, times=1)
             reply = await ask(self.github, "/a", If_None_Match="*")
             assert (reply.status, reply.clean) == (200, clean)
             assert len(reply.content) == int(reply["Content-Length"]) // 2
 
-    async def test_silence(self) -> None:
-        """An answer never comes, or stops half-way, while the connection stays open."""
+    async def test_silent_faults_keep_the_connection_open(self) -> None:
+        """No response, or half of one, is sent while the connection stays open."""
         for kind in ("timeout", "idle-in-content"):
             self.github.fault("/a", kind, times=1)
             client = await connected(self.github)
@@ -1017,8 +1017,8 @@ class Faults(Case):
             while self.github.in_flight["anonymous"]:
                 await pause(0.01)
 
-    async def test_nonsense(self) -> None:
-        """Status lines and compressed content can be nonsense."""
+    async def test_malformed_status_line_and_content(self) -> None:
+        """Status lines and compressed content can be malformed."""
         self.github.fault("/a", "malformed", times=1)
         received, _ = await raw(self.github, "/a")
         assert not received.startswith(b"HTTP/")
@@ -1029,7 +1029,7 @@ class Faults(Case):
         with pytest.raises((OSError, EOFError, zlib.error)):
             gzip.decompress(reply.content)
 
-    async def test_fields(self) -> None:
+    async def test_faults_of_fields(self) -> None:
         """Tags can be missing, storing forbidden, a field huge."""
         self.github.fault("/a", "no-etag", times=1)
         assert (await ask(self.github, "/a")).get("ETag") is None
@@ -1038,8 +1038,8 @@ class Faults(Case):
         self.github.fault("/a", "huge field", times=1, size_bytes=70_000)
         assert len((await ask(self.github, "/a"))["X-Huge"]) == 70_000
 
-    async def test_slow(self) -> None:
-        """A slow answer comes later, and so do all with a delay."""
+    async def test_slow_fault_and_delay(self) -> None:
+        """A slow fault delays one response; a delay applies to all."""
         self.github.fault("/a", "slow", times=1, delay_s=0.05)
         start = REACTOR.seconds()
         assert (await ask(self.github, "/a")).status == 200
@@ -1049,8 +1049,8 @@ class Faults(Case):
         assert (await ask(self.github, "/a")).status == 200
         assert REACTOR.seconds() - start >= 0.05
 
-    async def test_limits(self) -> None:
-        """Limits can be had without reaching them."""
+    async def test_limit_faults_need_no_quota(self) -> None:
+        """Limit responses can be forced without reaching a limit."""
         self.github.fault("/a", "primary-limit", times=1)
         reply = await ask(self.github, "/a")
         assert (reply.status, reply["X-RateLimit-Remaining"]) == (403, "0")
@@ -1060,8 +1060,8 @@ class Faults(Case):
         assert "abuse" in (await ask(self.github, "/a")).json()["message"]
         assert (await ask(self.github, "/a"))["X-RateLimit-Used"] == "1"
 
-    async def test_away(self) -> None:
-        """While it is away connections are refused; then it is back under the same URL."""
+    async def test_offline_server_refuses_connections(self) -> None:
+        """An offline server refuses connections; later it listens at the same URL."""
         url = self.github.api_url
         await self.github.go_away()
         with pytest.raises(error.ConnectionRefusedError):
@@ -1070,8 +1070,8 @@ class Faults(Case):
         assert self.github.api_url == url
         assert (await ask(self.github, "/a")).status == 200
 
-    async def test_close_breaks(self) -> None:
-        """Closing breaks what is open, and leaves nothing behind."""
+    async def test_close_breaks_open_connections(self) -> None:
+        """Closing aborts open connections, and leaves nothing behind."""
         self.github.hold("/a")
         client = await connected(self.github)
         client.wire.write(spelled("GET", "/a", {"User-Agent": AGENT}))
@@ -1082,8 +1082,8 @@ class Faults(Case):
 
 
 class Gates(Case):
-    async def test_hold(self) -> None:
-        """Requests wait for the gate, others pass, and answers are those of the opening."""
+    async def test_gate_holds_requests(self) -> None:
+        """Held requests wait for the gate, and their responses are those of its opening."""
         self.github.put("/a", 1)
         barrier = self.github.hold("/a")
         waiting = [Deferred.fromCoroutine(ask(self.github, "/a?x")) for _ in range(3)]
@@ -1097,8 +1097,8 @@ class Gates(Case):
         assert [(await each).json() for each in waiting[1:]] == [2, 2]
         assert (await ask(self.github, "/a")).json() == 2
 
-    async def test_answer_first(self) -> None:
-        """A gate can hold back answers that were true on arrival."""
+    async def test_gate_can_hold_responses(self) -> None:
+        """A gate can hold responses that were made on arrival."""
         self.github.put("/a", 1)
         barrier = self.github.hold("/a", answer_first=True)
         waiting = Deferred.fromCoroutine(ask(self.github, "/a"))
@@ -1136,8 +1136,8 @@ class Controls(Case):
         assert reply.status == 200, reply
         return reply.json()
 
-    async def test_calls(self) -> None:
-        """What tests call can be called over HTTP, and costs nothing."""
+    async def test_control_calls_are_free(self) -> None:
+        """The methods that tests call can be called over HTTP, and cost nothing."""
         await self.control("user", login="dora", tokens=["doras"], limit=7)
         await self.control("put", path="/a", content={"a": 1}, private_to=["dora"])
         reply = await ask(self.github, "/a", token="doras")
@@ -1152,8 +1152,8 @@ class Controls(Case):
         await self.control("reset_counts")
         assert self.github.total_paid == 0
 
-    async def test_switches(self) -> None:
-        """Switches can be read and set, unknown ones not."""
+    async def test_switches_can_be_read_and_set(self) -> None:
+        """Switches can be read and set; an unknown one is refused."""
         assert (await self.control("switches", tag_rule="other"))["tag_rule"] == "other"
         assert self.github.tag_rule == "other"
         reply = await ask(self.github, "/_control/switches")
@@ -1162,7 +1162,7 @@ class Controls(Case):
             reply = await ask(self.github, f"/_control/{name}", "POST", given)
             assert reply.status == 400
 
-    async def test_preflights(self) -> None:
+    async def test_preflight_is_free_and_needs_no_credential(self) -> None:
         """A preflight is answered without a credential, at no cost."""
         reply = await ask(
             self.github, "/user", "OPTIONS", token=None, Access_Control_Request_Method="GET"
@@ -1171,13 +1171,13 @@ class Controls(Case):
         assert "Authorization" in (reply["Access-Control-Allow-Headers"] or "")
         assert self.github.total_paid == 0
 
-    async def test_one_reset(self) -> None:
-        """All quotas are full again when `resets_at` says."""
+    async def test_resets_at_resets_all_quotas(self) -> None:
+        """All quotas are full again at `resets_at`."""
         self.github.resets_at = 4_000_000_000
         for target in ("/zen", "/search/issues"):
             assert (await ask(self.github, target))["X-RateLimit-Reset"] == "4000000000"
 
-    async def test_gates(self) -> None:
+    async def test_gates_can_be_controlled_over_http(self) -> None:
         """Gates can be closed, watched and opened."""
         await self.control("hold", path="/zen")
         waiting = Deferred.fromCoroutine(ask(self.github, "/zen"))
@@ -1186,8 +1186,8 @@ class Controls(Case):
         await self.control("open", path="/zen")
         assert (await waiting).status == 200
 
-    async def test_populate(self) -> None:
-        """What benchmarks ask for is of the size that was asked for, and the same for all."""
+    async def test_populate_creates_resources_of_the_given_size(self) -> None:
+        """Resources for benchmarks have the given size, and are the same for all users."""
         populate(self.github, resources=2, users=2, lists=1, items=40, size_bytes=23_000)
         one = await ask(self.github, "/repos/bench/repo-1", token="token0")
         two = await ask(self.github, "/repos/bench/repo-1", token="token1")
@@ -1196,8 +1196,8 @@ class Controls(Case):
         reply = await ask(self.github, "/repos/bench/repo-0/issues", token="token0")
         assert 'rel="last"' in reply["Link"]
 
-    async def test_program(self) -> None:
-        """As a program it prints its URL first, and ends on a signal."""
+    async def test_program_prints_its_url_and_exits_on_a_signal(self) -> None:
+        """The program prints its URL first, and ends on a signal."""
         program = Program()
         arguments = [sys.executable, "-m", "tests.fakes.github", "--resources", "1", "--users", "1"]
         process = REACTOR.spawnProcess(program, sys.executable, arguments, env=dict(os.environ))

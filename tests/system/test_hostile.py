@@ -22,8 +22,8 @@ def github() -> Iterator[BadServer]:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attacks(name: str, github: BadServer) -> None:
-    """Each alone; a client that behaves gets all of its responses meanwhile."""
+def test_well_behaved_client_is_served_during_an_attack(name: str, github: BadServer) -> None:
+    """Each attack runs alone; a well-behaved client receives all of its responses."""
     attack, _, times = ATTACKS[name]
     with BlockingMirror(sections(github.url)) as mirror:
         where = (mirror.pid, mirror.url, mirror.admin_url)

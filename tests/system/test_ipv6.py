@@ -48,8 +48,8 @@ class Ipv6(TestCase):
         )
         return mirror, int(mirror.url.rpartition(":")[2])
 
-    async def test_from_end_to_end(self) -> None:
-        """URLs in answers have the address in brackets, and GitHub is asked by its own."""
+    async def test_ipv6_from_client_to_github(self) -> None:
+        """URLs in responses have the address in brackets, and requests name GitHub's own."""
         mirror, port = await self.start()
         assert mirror.url.startswith("http://[::1]:")
         self.github.put("/x", {"url": f"{self.github.api_url}/x"})
@@ -63,22 +63,22 @@ class Ipv6(TestCase):
         where = self.github.api_url.removeprefix("http://").encode()
         assert {each.field(b"host") for each in self.github.asked("/x")} == {where}
 
-    async def test_hosts_that_are_none(self) -> None:
-        """Only addresses may stand in brackets, and no zone with them."""
+    async def test_invalid_hosts_are_refused(self) -> None:
+        """Only addresses without a zone are valid in brackets."""
         _, port = await self.start()
         for host in ("::1", f"::1:{port}", "[::1", "[::g]", "[fe80::1%25eth0]", "[1.2.3.4]"):
             head, _ = await raw(port, f"GET / HTTP/1.1\r\nHost: {host}\r\n{FIELDS}\r\n")
             assert head.startswith("HTTP/1.1 400 "), host
 
-    async def test_without_a_host(self) -> None:
-        """A client of HTTP/1.0 that names none is given the address that it connected to."""
+    async def test_http_1_0_without_host_uses_the_local_address(self) -> None:
+        """URLs for an HTTP/1.0 client without Host have the address that it connected to."""
         _, port = await self.start()
         self.github.put("/x", {"url": f"{self.github.api_url}/x"})
         _, content = await raw(port, f"GET /x HTTP/1.0\r\n{FIELDS}\r\n")
         assert content == f'{{"url":"http://[::1]:{port}/x"}}'
 
     async def test_trusted_proxies(self) -> None:
-        """An address or a network of IPv6 is believed, another one not, nor all of IPv4."""
+        """A listed IPv6 address or network is trusted, other addresses and IPv4 are not."""
         self.github.put("/x", {"url": f"{self.github.api_url}/x"})
         for trusted, base in (
             (["::1"], "https://[2001:db8::1]:8443"),
@@ -93,7 +93,7 @@ class Ipv6(TestCase):
             )
             assert content == f'{{"url":"{base}/x"}}', trusted
 
-    async def test_both_at_once(self) -> None:
+    async def test_dual_stack_socket_trusts_mapped_addresses(self) -> None:
         """A socket that takes both knows clients of IPv4 by addresses of IPv6; a proxy is trusted
         by the address that it has.
         """
@@ -112,8 +112,8 @@ class Ipv6(TestCase):
         )
         assert got.json == {"url": "https://a.test/x"}
 
-    async def test_redis(self) -> None:
-        """What is remembered there is found by another mirror."""
+    async def test_redis_over_ipv6(self) -> None:
+        """A record that is stored over IPv6 is found by another mirror."""
         server = start_redis(self, host="::1")
         options = {"backend": "redis", "credential_secret": "x"}
         for outcome in ("fwd=uri-miss", "fwd=stale"):
@@ -130,8 +130,8 @@ class Ipv6(TestCase):
             await home.close()
         assert self.github.paid["alice", "/zen"] == 1
 
-    async def test_the_status_page(self) -> None:
-        """It may be at an address of IPv6, too."""
+    async def test_status_page_over_ipv6(self) -> None:
+        """The status page of GitHub may be at an IPv6 address."""
         page = {"components": [{"name": "API Requests", "status": "operational"}]}
         self.github.put("/status", page)
         status = f"{self.github.api_url}/status"

@@ -84,7 +84,7 @@ class Counting(Protocol):
 class Large(TestCase):
     """Neither direction is held in memory."""
 
-    async def test_both_ways(self) -> None:
+    async def test_200_mb_are_streamed_both_ways(self) -> None:
         """200 MB arrive whole, and the mirror's memory grows by less than 64 MB."""
         github = await open_github(self)
         mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})

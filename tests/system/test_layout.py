@@ -87,13 +87,13 @@ def area(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-def test_every_room_has_a_rank() -> None:
-    """Nothing stands loose at the top but what the plugin runs."""
+def test_every_package_has_a_rank() -> None:
+    """Only the modules that the plugin runs are at the top level."""
     assert {area(module) for module in modules_of(PACKAGE)} - {""} == set(RANKS)
 
 
 def test_imports_run_downward() -> None:
-    """A room imports only from rooms of a lower rank, and from itself."""
+    """A package imports only from packages of a lower rank, and from itself."""
     wrong = [
         f"{module} imports {target}"
         for module, targets in graph().items()
@@ -108,8 +108,8 @@ def test_imports_have_no_cycles() -> None:
     tuple(TopologicalSorter(graph()).static_order())
 
 
-def test_pure_rooms_are_pure() -> None:
-    """They, and what they import, know the standard library and attrs: no reactor, no sockets."""
+def test_pure_packages_import_no_twisted() -> None:
+    """Pure packages import the standard library and attrs: no reactor, no sockets."""
     modules, imports = modules_of(PACKAGE), graph()
     reached, new = set[str](), {module for module in modules if area(module) in PURE}
     while new:
@@ -125,8 +125,8 @@ def test_pure_rooms_are_pure() -> None:
     assert not wrong
 
 
-def test_only_wiring_knows_settings() -> None:
-    """No part knows the configuration; wiring gives each part what it needs of it."""
+def test_only_wiring_imports_settings() -> None:
+    """Only wiring imports the configuration, and passes values to the other packages."""
     knows = {area(module) for module, targets in graph().items() if "config" in map(area, targets)}
     assert knows - {"config"} <= WIRING
 
@@ -139,13 +139,13 @@ def test_module_names_are_used_once() -> None:
 
 
 def test_nothing_imports_tap() -> None:
-    """Only the plugin names it."""
+    """No module imports tap; the plugin names it."""
     assert not [module for module, targets in graph().items() if f"{PACKAGE}.tap" in targets]
     plugin = (ROOT / "twisted" / "plugins" / "ghmirror_plugin.py").read_text()
     assert f"{PACKAGE}.tap" in plugin
 
 
-def test_tests_need_only_what_is_here_or_installed() -> None:
+def test_tests_import_only_declared_requirements() -> None:
     """No test and no benchmark imports from outside the repository what it doesn't require."""
     required = {
         re.split("[<=>]", line)[0]
@@ -169,8 +169,8 @@ def test_tests_need_only_what_is_here_or_installed() -> None:
     assert not wrong
 
 
-def test_nothing_points_out_of_the_repository() -> None:
-    """No file mentions what lies beside the working copy, and no lock file a registry."""
+def test_no_file_names_paths_outside_the_repository() -> None:
+    """No file names paths beside the working copy, and no lock file names a registry."""
     beside = os.path.join(os.pardir, "shared").encode()  # noqa: PTH118 - not in one piece here
     assert not [path for path in files() if beside in path.read_bytes()]
     assert '"resolved"' not in (ROOT / "tests" / "package-lock.json").read_text()

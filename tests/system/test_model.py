@@ -451,10 +451,10 @@ class Against(TestCase):
         Machine.TestCase.settings = _settings()
         await deferToThread(run_state_machine_as_test, Machine, settings=_settings())
 
-    async def test_in_memory(self) -> None:
-        """One mirror, that forgets when it is restarted."""
+    async def test_model_with_memory_store(self) -> None:
+        """One mirror, whose memory store is empty after each restart, agrees with the model."""
         await self.machine(None)
 
-    async def test_in_redis(self) -> None:
-        """Two mirrors on one Redis."""
+    async def test_model_with_redis_store(self) -> None:
+        """Two mirrors on one Redis agree with the model."""
         await self.machine(start_redis(self))

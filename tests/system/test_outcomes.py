@@ -27,43 +27,43 @@ class Outcomes(TestCase):
         return got.status, got.outcome, got.field("x-cache")
 
     async def test_miss(self) -> None:
-        """200, nothing was known of the key."""
+        """A 200 for an unknown key is a miss."""
         told = await self.said("/thing", "alice-1")
         assert told == (200, "fwd=uri-miss; fwd-status=200; stored", "MISS")
 
     async def test_revalidated(self) -> None:
-        """304 to the credential's own validator."""
+        """A 304 to the credential's own validator is revalidated."""
         await self.said("/thing", "alice-1")
         told = await self.said("/thing", "alice-1")
         assert told == (200, "fwd=stale; fwd-status=304; detail=revalidated", "HIT")
 
     async def test_shared(self) -> None:
-        """304 to a computed tag."""
+        """A 304 to a computed tag is shared."""
         await self.said("/thing", "alice-1")
         told = await self.said("/thing", "bob-1")
         assert told == (200, "fwd=vary-miss; fwd-status=304; detail=shared", "HIT")
 
     async def test_empty(self) -> None:
-        """304 to the tag of `[]`."""
+        """A 304 to the tag of `[]` is empty."""
         self.github.put("/none", [])
         told = await self.said("/none", "alice-1")
         assert told == (200, "fwd=uri-miss; fwd-status=304; detail=empty", "HIT")
 
-    async def test_empty_is_not_guessed_against_no_cache(self) -> None:
-        """A client's `no-cache` forbids the guess, and pays for it."""
+    async def test_no_cache_prevents_the_guess_of_an_empty_list(self) -> None:
+        """A client's `no-cache` prevents the guess, and is charged."""
         self.github.put("/none", [])
         told = await self.said("/none", "alice-1", **{"Cache-Control": "no-cache"})
         assert told == (200, "fwd=uri-miss; fwd-status=200; stored", "MISS")
 
     async def test_changed(self) -> None:
-        """200, other than all that was known."""
+        """A 200 that differs from all known content is changed."""
         await self.said("/thing", "alice-1")
         self.github.put("/thing", {"a": 2})
         told = await self.said("/thing", "alice-1")
         assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 
     async def test_pass(self) -> None:
-        """Forwarded: another method, a reason of the client's, or an answer not to be stored."""
+        """Another method, a reason of the client, or an unstorable response is a pass."""
         got = await self.home.ask("DELETE", "/thing", token="alice-1")
         assert (got.outcome, got.field("x-cache")) == ("fwd=method", "MISS")
         told = await self.said("/thing", "alice-1", **{"Cache-Control": "no-store"})
@@ -71,8 +71,8 @@ class Outcomes(TestCase):
         told = await self.said("/nowhere", "alice-1")
         assert told == (404, "fwd=uri-miss; fwd-status=404", "MISS")
 
-    async def test_in_the_words_of_ghproxy(self) -> None:
-        """`X-Cache-Mode`, by which Prow knows what was free of charge."""
+    async def test_x_cache_mode_has_the_modes_of_ghproxy(self) -> None:
+        """`X-Cache-Mode` shows Prow which responses were free of charge."""
         waiting = self.github.hold("/thing")
         both = [start(self.home.get("/thing", token="alice-1")) for _ in range(2)]
         await waiting.arrived()
@@ -98,13 +98,13 @@ class Outcomes(TestCase):
         got = await self.home.get("/thing", token="alice-1")
         assert (got.status, got.outcome) == (502, "detail=broken-answer")
 
-    async def test_a_server_error(self) -> None:
-        """Without a stale response it is GitHub's own."""
+    async def test_server_error_without_stale_response_is_forwarded(self) -> None:
+        """Without a stale response GitHub's server error is forwarded."""
         self.github.fault("/thing", "502")
         got = await self.home.get("/thing", token="alice-1")
         assert (got.status, got.outcome) == (502, "fwd=uri-miss; fwd-status=502")
 
-    async def test_a_date_is_sent_only_where_there_is_no_tag(self) -> None:
+    async def test_date_is_sent_only_without_a_tag(self) -> None:
         """`If-Modified-Since` comes from a grant without entity-tag, and from nowhere else."""
         self.github.put(
             "/dated", {"a": 1}, etag=False, last_modified="Mon, 05 Oct 2026 10:00:00 GMT"
@@ -117,8 +117,8 @@ class Outcomes(TestCase):
             assert (exchange.field(b"if-none-match") is not None) is tag
             assert (exchange.field(b"if-modified-since") is not None) is date
 
-    async def test_a_date_is_never_used_for_another_credential(self) -> None:
-        """What has no entity-tag is paid by each credential."""
+    async def test_date_is_never_sent_for_another_credential(self) -> None:
+        """Each credential is charged for a representation without entity-tag."""
         self.github.put(
             "/dated", {"a": 1}, etag=False, last_modified="Mon, 05 Oct 2026 10:00:00 GMT"
         )
@@ -126,24 +126,24 @@ class Outcomes(TestCase):
         await self.said("/dated", "bob-1")
         assert self.github.paid["bob", "/dated"] == 1
 
-    async def test_fields_of_a_credential_are_never_another_s(self) -> None:
-        """Scopes and limits of a shared answer are those of who asks, from GitHub's 304."""
+    async def test_fields_of_a_credential_are_not_shared(self) -> None:
+        """Scopes and limits of a shared response are from the 304 of the client's credential."""
         self.github.user("poor", tokens=["poor-1"], scopes="gist", limit=77)
         await self.said("/thing", "alice-1")
         got = await self.home.get("/thing", token="poor-1")
         assert got.outcome.endswith("detail=shared")
         assert (got.field("x-oauth-scopes"), got.field("x-ratelimit-limit")) == ("gist", "77")
 
-    async def test_without_sharing_each_pays(self) -> None:
-        """`share = no`: no credential's answer is validated for another."""
+    async def test_each_credential_is_charged_without_sharing(self) -> None:
+        """With `share = no` no response is validated for another credential."""
         alone = await open_home(self, self.github, cache={"share": False})
         for token in ("alice-1", "bob-1", "bob-1"):
             await alone.get("/thing", token=token)
         assert self.github.total_paid == 2
         assert await alone.metric("ghmirror_sharing_enabled") == 0.0
 
-    async def test_what_cannot_be_stored_is_asked_each_time(self) -> None:
-        """`no-store`, and a 200 without a validator; nobody waits for anybody."""
+    async def test_unstorable_response_is_requested_each_time(self) -> None:
+        """Requests for unstorable responses are sent each time, and never collapsed."""
         for kind in ("no-store", "no-etag"):
             self.github.put("/odd", {"a": 1})
             fault = self.github.fault("/odd", kind)
@@ -152,7 +152,7 @@ class Outcomes(TestCase):
                 assert told == (200, "fwd=uri-miss; fwd-status=200", "MISS"), kind
             fault.end()
 
-    async def test_a_representation_that_was_lost_is_asked_for_again(self) -> None:
+    async def test_lost_representation_is_requested_without_validators(self) -> None:
         """A grant without its representation validates nothing."""
         await self.said("/thing", "alice-1")
         store = self.home.parts.store
@@ -161,8 +161,8 @@ class Outcomes(TestCase):
         told = await self.said("/thing", "alice-1")
         assert told == (200, "fwd=stale; fwd-status=200; stored; detail=changed", "MISS")
 
-    async def test_a_304_that_does_not_say_which(self) -> None:
-        """Of several tags, one is asked about again; content is never guessed."""
+    async def test_304_without_tag_is_followed_by_a_request_with_one_tag(self) -> None:
+        """A 304 to several tags is resolved by a second request; content is never guessed."""
         await self.said("/thing", "alice-1")
         self.github.put("/thing", {"a": 2})
         await self.said("/thing", "bob-1")

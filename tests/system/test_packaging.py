@@ -87,12 +87,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 def test_twistd_finds_the_plugin(installed: Installed) -> None:
-    """`twistd ghmirror` is a command, and says how it is configured."""
+    """`twistd ghmirror` is a command, and explains its configuration."""
     assert "--config" in installed.run("twistd", "ghmirror", "--help")
 
 
-def test_every_command_runs(installed: Installed) -> None:
-    """Each command that the package brings along explains itself."""
+def test_every_command_has_help(installed: Installed) -> None:
+    """Each installed command prints its help."""
     entries = configparser.ConfigParser()
     entries.read_string(installed.metadata("entry_points.txt"))
     commands = entries.options("console_scripts") if entries.sections() else []
@@ -100,8 +100,8 @@ def test_every_command_runs(installed: Installed) -> None:
         assert "usage" in installed.run(command, "--help").lower()
 
 
-def test_the_command_works(installed: Installed) -> None:
-    """With all that it needs, and beside nothing of the tree: it reads what is in a directory."""
+def test_installed_command_reads_a_directory(installed: Installed) -> None:
+    """The command works without the source tree: it lists the snapshots of a directory."""
     assert installed.run("ghmirror", "check-config") == "Valid.\n"
     kept = installed.elsewhere / "kept"
     kept.mkdir()
@@ -112,7 +112,7 @@ def test_the_command_works(installed: Installed) -> None:
 
 
 def test_every_module_is_in_the_wheel(installed: Installed) -> None:
-    """No package was forgotten in setup.cfg, nor the plugin, the type marker, or the page."""
+    """The wheel has each package, the plugin, the type marker and the page."""
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "ghmirror_tw").rglob("*.py")}
     page = {str(path.relative_to(ROOT)) for path in (ROOT / "ghmirror_tw/web/page").iterdir()}
     assert len(page) == 4
@@ -120,18 +120,18 @@ def test_every_module_is_in_the_wheel(installed: Installed) -> None:
     assert expected <= installed.names
 
 
-def test_twisted_stays_as_it_is(installed: Installed) -> None:
-    """The plugin is all that is put into Twisted's packages; an __init__.py would break them."""
+def test_wheel_adds_only_the_plugin_to_twisted(installed: Installed) -> None:
+    """The plugin is the only file in Twisted's packages; an __init__.py would break them."""
     inside = {name for name in installed.names if name.startswith("twisted/")}
     assert inside == {"twisted/plugins/ghmirror_plugin.py"}
 
 
-def test_nothing_else_is_installed(installed: Installed) -> None:
-    """Tests, benchmarks and documentation stay in the tree."""
+def test_wheel_has_no_tests_benchmarks_or_docs(installed: Installed) -> None:
+    """Tests, benchmarks and documentation are not in the wheel."""
     roots = {name.split("/")[0] for name in installed.names}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"ghmirror_tw", "twisted"}
 
 
-def test_the_license_is_in_the_wheel(installed: Installed) -> None:
-    """Whoever has the wheel has the license."""
+def test_license_is_in_the_wheel(installed: Installed) -> None:
+    """The wheel contains the license."""
     assert "Apache License" in installed.metadata("licenses/LICENSE")

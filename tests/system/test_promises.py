@@ -49,7 +49,7 @@ class Promises(TestCase):
         """Ask for all, as all, at once."""
         return await together(*(self.home.get(p, token=t) for p in paths for t in tokens))
 
-    async def test_cold_warm_and_rotated(self) -> None:
+    async def test_each_resource_is_charged_once_for_all_credentials(self) -> None:
         """20 credentials and 30 resources of the same content, all at once, cold: 30 are paid.
 
         With all tokens rotated, and once more: none.
@@ -63,7 +63,7 @@ class Promises(TestCase):
         await self.round(paths, self.tokens(20, generation=2))
         assert self.github.total_paid == 0
 
-    async def test_a_change_is_paid_once(self) -> None:
+    async def test_change_is_charged_once(self) -> None:
         """One resource changes under 20 polling credentials: 1 is paid, and all see it."""
         tokens = self.tokens(20)
         (path,) = self.resources(1)
@@ -74,7 +74,7 @@ class Promises(TestCase):
         assert all(answer.json == {"new": True} for answer in answers)
         assert self.github.total_paid == 1
 
-    async def test_what_is_ones_own_is_paid_by_each_once(self) -> None:
+    async def test_private_content_is_charged_once_per_user(self) -> None:
         """12 users and 10 resources of their own: 120 paid once, then none."""
         tokens = self.tokens(12)
         paths = [f"/own/{number}" for number in range(10)]
@@ -100,18 +100,18 @@ class Promises(TestCase):
                 await self.round(paths + own, [token])
         assert max(self.github.paid.values()) == 1, self.github.paid.most_common(3)
 
-    async def test_lists_not_honoured(self) -> None:
-        """If GitHub ignores lists of entity-tags, nobody pays twice for what is unchanged."""
+    async def test_ignored_lists_of_tags_charge_nothing_twice(self) -> None:
+        """If GitHub ignores lists of entity-tags, unchanged content is charged once."""
         self.github.honours_lists = False
         await self.never_twice()
 
-    async def test_tags_by_another_rule(self) -> None:
-        """If GitHub makes its entity-tags otherwise, nobody pays twice for what is unchanged."""
+    async def test_tags_by_another_rule_charge_nothing_twice(self) -> None:
+        """If GitHub's rule of entity-tags differs, unchanged content is charged once."""
         self.github.tag_rule = "other"
         await self.never_twice()
 
-    async def test_a_private_thing_is_never_shown_to_others(self) -> None:
-        """Who gets 404 from GitHub gets it from the mirror, whatever others have stored."""
+    async def test_private_resource_is_never_sent_to_other_users(self) -> None:
+        """A user with a 404 from GitHub has a 404 from the mirror, whatever is stored."""
         self.github.put("/secret", {"secret": 1}, private_to={"alice"})
         shown = await self.home.get("/secret", token="alice-1")
         hidden = await self.home.get("/secret", token="bob-1")
@@ -121,8 +121,8 @@ class Promises(TestCase):
         assert hidden.field("cache-status") == nowhere.field("cache-status")
         assert (await self.home.get("/secret", token="alice-2")).outcome.endswith("detail=shared")
 
-    async def test_access_that_ends_ends_at_once(self) -> None:
-        """What GitHub stops showing to a credential, the mirror stops showing to it."""
+    async def test_revoked_access_is_effective_at_once(self) -> None:
+        """A resource that GitHub hides from a credential is hidden by the mirror, too."""
         self.github.put("/secret", {"secret": 1}, private_to={"alice", "bob"})
         for token in ("alice-1", "bob-1"):
             await self.home.get("/secret", token=token)
@@ -133,16 +133,16 @@ class Promises(TestCase):
         assert (await self.home.get("/secret", token="alice-1")).status == 401
         assert (await self.home.get("/secret", token="alice-2")).status == 200
 
-    async def test_empty_lists_are_guessed(self) -> None:
-        """A list that is empty costs nothing even when it is asked for the first time."""
+    async def test_first_request_for_an_empty_list_is_free(self) -> None:
+        """An empty list is free of charge even for the first request."""
         self.github.put_list("/list", [])
         got = await self.home.get("/list", token="alice-1")
         assert (got.json, got.outcome) == ([], "fwd=uri-miss; fwd-status=304; detail=empty")
         assert got.field("content-type") == "application/json; charset=utf-8"
         assert self.github.total_paid == 0
 
-    async def test_a_grown_list_shows_its_next_page(self) -> None:
-        """A page that is full and unchanged gains its `next` as soon as there is one."""
+    async def test_grown_list_has_a_next_page(self) -> None:
+        """A full and unchanged page gains its `next` as soon as there is one."""
         items = [{"id": number} for number in range(60)]
         self.github.put_list("/list", items)
         target = "/list?per_page=30&page=2"
@@ -154,8 +154,8 @@ class Promises(TestCase):
         assert "page=3" in (got.field("link") or "")
         assert f'<{self.home.url}/list?per_page=30&page=3>; rel="next"' in (got.field("link") or "")
 
-    async def test_a_shared_last_page_is_proved(self) -> None:
-        """`rel=last` of another's answer is used only once it holds for who asks."""
+    async def test_last_page_of_a_shared_response_is_proved(self) -> None:
+        """`rel=last` of a shared response is sent only after it is proved for the credential."""
         self.github.put_list("/list", [{"id": number} for number in range(70)])
         for page in (1, 2, 3):
             await self.home.get(f"/list?per_page=30&page={page}", token="alice-1")
@@ -169,8 +169,8 @@ class Promises(TestCase):
         await self.home.get("/list?per_page=30&page=2", token="bob-1")
         assert self.github.total_paid == paid
 
-    async def test_counting_with_per_page_1_is_always_right(self) -> None:
-        """A client that counts with `per_page=1` sees the list grow, though page 1 doesn't."""
+    async def test_count_with_per_page_1_is_current(self) -> None:
+        """A client that counts with `per_page=1` sees the list grow, though page 1 is the same."""
         items = [{"id": number} for number in range(3)]
         self.github.put_list("/list", items)
         for count in (3, 3, 4):
@@ -178,8 +178,8 @@ class Promises(TestCase):
             got = await self.home.get("/list?per_page=1", token="alice-1")
             assert f'page={count}>; rel="last"' in (got.field("link") or "")
 
-    async def test_a_list_without_pages_costs_nothing_more(self) -> None:
-        """Thirty files of a directory are all there are: GitHub does not paginate them."""
+    async def test_list_without_pagination_needs_no_proof(self) -> None:
+        """GitHub does not paginate a directory; its 30 files need no proof."""
         thirty = "/repos/o/r/contents/src"
         self.github.put(thirty, [{"id": number} for number in range(30)])
         await self.home.get(thirty, token="alice-1")
@@ -189,8 +189,8 @@ class Promises(TestCase):
             assert got.outcome.endswith("detail=revalidated")
         assert self.github.total_paid == 0
 
-    async def test_a_client_of_its_own_cache(self) -> None:
-        """A tag that the client has is good for a 304, even if the mirror knows nothing."""
+    async def test_tag_of_the_client_yields_304_from_an_empty_mirror(self) -> None:
+        """A client's own tag is answered with 304, though the mirror stores nothing."""
         self.github.put("/thing", {"a": 1})
         got = await self.home.get("/thing", token="alice-1")
         other = await open_home(self, self.github)
@@ -201,8 +201,8 @@ class Promises(TestCase):
         assert self.github.total_paid == 0
         assert (await other.get("/thing", token="alice-1")).json == {"a": 1}
 
-    async def test_fresh(self) -> None:
-        """Within `fresh_for` GitHub isn't asked, unless the client wrote or wants to know."""
+    async def test_fresh_response_sends_no_request(self) -> None:
+        """Within `fresh_for` no request is sent, except after a write or with no-cache."""
         home = await open_home(self, self.github, cache={"fresh_for": 60.0})
         self.github.put("/thing", {"a": 1})
         await home.get("/thing", token="alice-1")
@@ -219,8 +219,8 @@ class Promises(TestCase):
         assert again.outcome.endswith("detail=revalidated")
         assert (await home.get("/thing", token="alice-1")).outcome == "hit; detail=fresh"
 
-    async def test_head(self) -> None:
-        """HEAD is answered from what GET stored, and stores nothing itself."""
+    async def test_head_is_answered_from_a_stored_get(self) -> None:
+        """HEAD is answered from the stored response of GET, and is not stored."""
         self.github.put("/thing", {"a": 1})
         passed = await self.home.ask("HEAD", "/thing", token="alice-1")
         assert (passed.status, passed.outcome) == (200, "fwd=uri-miss; fwd-status=200")
@@ -229,8 +229,8 @@ class Promises(TestCase):
         assert known.outcome.endswith("detail=revalidated")
         assert known.content == b""
 
-    async def test_collapsed(self) -> None:
-        """What one credential asks at the same time is asked once; who leaves takes nothing."""
+    async def test_simultaneous_requests_of_a_credential_are_sent_once(self) -> None:
+        """A client that disconnects does not cancel the request of the others."""
         self.github.put("/thing", {"a": 1})
         self.home.move_on(0.0)
         barrier = self.github.hold("/thing")
@@ -253,8 +253,8 @@ class Promises(TestCase):
 class Sceptics(TestCase):
     """What a first reading would have got wrong."""
 
-    async def test_a_304_goes_only_to_who_can_use_it(self) -> None:
-        """Who joined somebody with a tag of its own, and has none, gets content."""
+    async def test_304_is_sent_only_to_clients_with_the_validator(self) -> None:
+        """A client without a tag that joined a conditional request receives content."""
         home = await open_home(self)
         home.github.put("/thing", {"a": 1})
         etag = (await home.get("/thing", token="alice-1")).field("etag") or ""
@@ -274,16 +274,16 @@ class Sceptics(TestCase):
         got = await second
         assert (got.status, got.json) == (200, {"a": 1})
 
-    async def test_a_401_to_nobody_takes_nothing_from_anybody(self) -> None:
-        """Without a credential there is none that could be refused."""
+    async def test_401_without_credential_refuses_no_credential(self) -> None:
+        """A 401 to an anonymous request ends no grant."""
         home = await open_home(self, cache={"fresh_for": 60.0})
         home.github.put("/thing", {"a": 1})
         await home.get("/thing")
         assert (await home.get("/user")).status == 401
         assert (await home.get("/thing")).outcome == "hit; detail=fresh"
 
-    async def test_what_cannot_be_proved_is_asked_once(self) -> None:
-        """Without a credential, a page that may have grown is asked for without validators."""
+    async def test_unprovable_page_is_requested_without_validators(self) -> None:
+        """An anonymous request for a page that may have grown is sent without validators."""
         home = await open_home(self)
         home.github.put_list("/list", [{"id": number} for number in range(30)])
         for expected in (1, 2, 3):
@@ -291,8 +291,8 @@ class Sceptics(TestCase):
             assert home.github.total_paid == expected
             assert len(home.github.log) == expected
 
-    async def test_a_reader_that_does_not_read(self) -> None:
-        """It loses its connection, and GitHub's is free again for others."""
+    async def test_client_that_does_not_read_is_disconnected(self) -> None:
+        """The mirror closes the connection, and GitHub's connection is free again."""
         home = await open_home(
             self,
             github={"idle_timeout": 0.1, "max_connections": 1},

@@ -45,8 +45,8 @@ class Several(TestCase):
             asked += 1
             assert asked < 1000, "one of them is never asked"
 
-    async def test_two_on_one_port(self) -> None:
-        """Both get requests; when one stops, the other gets them all; no start fails."""
+    async def test_two_processes_share_a_port(self) -> None:
+        """Both receive requests; when one stops, the other receives all of them."""
         first = await start_mirror(self, sharing("tcp:0:interface=127.0.0.1"))
         port = int(first.url.rpartition(":")[2])
         second = await start_mirror(self, sharing(f"tcp:{port}:interface=127.0.0.1"))
@@ -55,8 +55,8 @@ class Several(TestCase):
         for _ in range(20):
             assert await deferToThread(ask, port, "/readyz") == 200
 
-    async def test_two_with_tls(self) -> None:
-        """So it is for TLS: each of the two makes its own handshakes."""
+    async def test_two_processes_share_a_port_with_tls(self) -> None:
+        """With TLS each of the two makes its own handshakes."""
         authority = Authority.new()
         folder = Path(tempfile.mkdtemp(prefix="ghmirror-"))
         self.addCleanup(shutil.rmtree, folder)
@@ -67,8 +67,8 @@ class Several(TestCase):
         second = await start_mirror(self, sharing(f"ssl:{port}:{tls}"))
         await self.both_answer(port, [first, second], authority)
 
-    async def test_nobody_shares_unasked(self) -> None:
-        """A process that does not ask for it gets no port that others have, and says so."""
+    async def test_port_is_not_shared_without_the_option(self) -> None:
+        """A process without the option reports that the port is in use."""
         first = await start_mirror(self, sharing("tcp:0:interface=127.0.0.1"))
         port = int(first.url.rpartition(":")[2])
         listen = f"tcp:{port}:interface=127.0.0.1"
@@ -77,8 +77,8 @@ class Several(TestCase):
         assert await other.ended() == 1
         assert f"Not listening on {listen}" in other.log_text
 
-    async def test_metrics_are_not_shared(self) -> None:
-        """Two processes with one admin port would show the figures of either, by chance."""
+    async def test_admin_port_is_not_shared(self) -> None:
+        """A shared admin port would show the metrics of either process by chance."""
         first = await start_mirror(self, sharing("tcp:0:interface=127.0.0.1"))
         admin = f"tcp:{first.admin_url.rpartition(':')[2]}:interface=127.0.0.1"
         sections = sharing("tcp:0:interface=127.0.0.1")

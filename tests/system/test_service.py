@@ -35,8 +35,8 @@ async def get(url: str, target: str = "/", token: str | None = None) -> Got:
 class Service(TestCase):
     """What twistd runs."""
 
-    async def test_a_life(self) -> None:
-        """It serves, shows what it does, never tells a credential, and ends with 0."""
+    async def test_service_serves_reports_and_exits_with_status_0(self) -> None:
+        """The service serves, shows its status, logs no credential and exits with 0."""
         github = await open_github(self)
         sections = {"github": {"api_url": github.api_url}, "log": {"format": "json"}}
         mirror = await start_mirror(self, sections)
@@ -61,8 +61,8 @@ class Service(TestCase):
             assert secret not in log
             assert secret not in shown
 
-    async def test_a_good_end(self) -> None:
-        """After SIGTERM it serves on, unready; what is in flight ends; the exit status is 0."""
+    async def test_sigterm_completes_requests_in_flight_before_exit(self) -> None:
+        """After SIGTERM the service is unready, completes requests in flight, and exits with 0."""
         github = await open_github(self)
         github.put("/slow", {"a": 1})
         server = {"shutdown_delay": "1s", "shutdown_grace": "20s"}
@@ -80,8 +80,8 @@ class Service(TestCase):
         assert (got.status, got.json) == (200, {"a": 1})
         assert await mirror.stop() == STOPPED
 
-    async def test_what_is_still_being_sent_is_waited_for(self) -> None:
-        """A request that has begun when SIGTERM comes gets an answer, and the rest ends."""
+    async def test_sigterm_lets_a_begun_request_complete(self) -> None:
+        """A request that began before SIGTERM receives its response; idle connections close."""
         github = await open_github(self)
         mirror = await start_mirror(self, {"github": {"api_url": github.api_url}})
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", int(mirror.url.rpartition(":")[2]))
@@ -96,8 +96,8 @@ class Service(TestCase):
         assert (await sender.ended).startswith(b"HTTP/1.1 403 ")  # GitHub's: it has no User-Agent
         assert await mirror.ended() == STOPPED
 
-    async def test_users_are_reread(self) -> None:
-        """SIGHUP takes the list of users anew; a file that is no good changes nothing."""
+    async def test_sighup_reloads_the_list_of_users(self) -> None:
+        """SIGHUP reloads the list of users; an invalid file changes nothing."""
         github = await open_github(self)
         mirror = await start_mirror(
             self,
@@ -115,8 +115,8 @@ class Service(TestCase):
         await mirror.logged("Configuration not reloaded")
         assert (await get(mirror.url, "/zen", "bob-1")).status == 200
 
-    async def test_the_authorities_of_redis_are_reread(self) -> None:
-        """SIGHUP takes them anew: the next connection is held to them, and none is dropped."""
+    async def test_sighup_reloads_the_certificate_authorities_of_redis(self) -> None:
+        """New connections are verified with the new file, and open connections stay."""
         authority = Authority.new()
         server = start_redis(self, authority=authority)
         path = server.directory / "trusted.pem"
@@ -133,8 +133,8 @@ class Service(TestCase):
         shown = (await get(mirror.admin_url, "/metrics")).content.decode()
         assert "ghmirror_store_available 1.0" in shown
 
-    async def test_what_is_said_to_be_reread_is(self) -> None:
-        """SIGHUP looks at the options that are said to be read again then, and at no others."""
+    async def test_sighup_reads_exactly_the_documented_options(self) -> None:
+        """SIGHUP reads the options that are documented as reloadable, and no others."""
         home = await open_home(self)
         seen: set[tuple[str, str]] = set()
         settings = SimpleNamespace(
@@ -146,8 +146,8 @@ class Service(TestCase):
             (option.section, option.name) for option in OPTIONS if option.reread == "at SIGHUP"
         }
 
-    async def test_credentials_keep_their_names(self) -> None:
-        """However often it is reread, only another secret gives them new ones."""
+    async def test_only_a_new_secret_renames_credentials(self) -> None:
+        """A reload with the same secret keeps the names of credentials."""
         home = await open_home(self)
         config = Path(self.mktemp())
         settings = settings_reload.SettingsReload(str(config), home.parts)
@@ -162,8 +162,8 @@ class Service(TestCase):
         assert given[1] is not given[2]
         assert given[2] is given[3]
 
-    async def test_it_logs_what_it_is(self) -> None:
-        """Where to look, with what it runs, and no lines of twistd's own."""
+    async def test_start_logs_addresses_and_versions(self) -> None:
+        """The log shows the addresses and versions, and no lines of twistd itself."""
         mirror = await start_mirror(self, {})
         await mirror.logged(f"Status: {mirror.admin_url}/")
         assert f"Try: curl {mirror.url}/zen\n" in mirror.log_text
@@ -175,8 +175,8 @@ class Service(TestCase):
         for foreign in ("log_legacy", "reactor class", "starting up", "Server Shut Down"):
             assert foreign not in mirror.log_text
 
-    async def test_a_tls_client_on_a_plain_port(self) -> None:
-        """It is refused at once, in plain HTTP, and the log says why, once."""
+    async def test_tls_client_on_a_plain_port_is_refused_and_logged_once(self) -> None:
+        """The client receives a plain HTTP error, and the log has the reason once."""
         mirror = await start_mirror(self, {})
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", int(mirror.url.rpartition(":")[2]))
         for _ in "12":
@@ -190,7 +190,7 @@ class Service(TestCase):
         assert mirror.log_text.count("TLS handshake on a plain port") == 1
 
     async def test_failure_of_github_is_logged_with_its_cause(self) -> None:
-        """The log has the reason, and the error in words."""
+        """The log has the reason and the text of the error."""
         mirror = await start_mirror(self, {})
         assert (await get(mirror.url, "/zen")).status == 502
         await mirror.logged(
@@ -242,8 +242,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         )
 
 
-def test_a_bad_configuration_says_all_its_faults(tmp_path: Path) -> None:
-    """Nothing starts, and the exit status is 1."""
+def test_invalid_configuration_reports_all_faults(tmp_path: Path) -> None:
+    """The process reports each fault and exits with 1."""
     path = tmp_path / "bad.ini"
     path.write_text("[server]\nlisten = nowhere\n[nonsense]\na = 1\n[github]\ntimeout = soon\n")
     ended = run("--config", str(path))
@@ -253,8 +253,8 @@ def test_a_bad_configuration_says_all_its_faults(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
-    """It is said in one line, whichever listener it is for, and the exit status is 1."""
+def test_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
+    """An occupied port of either listener is reported in one line, with exit status 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -272,8 +272,8 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
             assert "Traceback" not in ended.stdout + ended.stderr
 
 
-def test_a_daemon_whose_port_is_taken(tmp_path: Path) -> None:
-    """It ends at once with status 1; the log has the reason."""
+def test_daemon_with_a_port_in_use_exits_with_status_1(tmp_path: Path) -> None:
+    """The daemon exits at once, and its log has the reason."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -295,8 +295,8 @@ def test_a_daemon_whose_port_is_taken(tmp_path: Path) -> None:
     assert not (tmp_path / "twistd.pid").exists()
 
 
-def test_the_log_is_where_twistd_has_it(tmp_path: Path) -> None:
-    """In the file of --logfile, or in twistd.log of a daemon; on stdout otherwise."""
+def test_log_is_written_where_twistd_writes_it(tmp_path: Path) -> None:
+    """The log is in --logfile, in twistd.log of a daemon, or on stdout."""
     path = tmp_path / "mirror.log"
     assert service_parts._log_stream(reactor, {"nodaemon": True, "logfile": None}) is sys.stdout
     assert service_parts._log_stream(reactor, {"nodaemon": True, "logfile": "-"}) is sys.stdout
@@ -315,7 +315,7 @@ def test_the_log_is_where_twistd_has_it(tmp_path: Path) -> None:
     assert (tmp_path / "twistd.log").exists()
 
 
-def test_authorities_that_are_none(tmp_path: Path) -> None:
+def test_authority_file_without_certificates_is_a_fault(tmp_path: Path) -> None:
     """A file without certificates is a fault of the configuration."""
     pem, path = tmp_path / "ca.pem", tmp_path / "bad.ini"
     pem.write_text("nothing")

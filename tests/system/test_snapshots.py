@@ -38,8 +38,8 @@ PATHS = tuple(f"/things/{number}" for number in range(30))
 TOKENS = ("alice-1", "bob-1")
 
 
-def test_owners_differ_where_snapshots_are_of_no_use_to_each_other() -> None:
-    """Memory stores of one host by the port, Redis stores by prefix and secret."""
+def test_owner_depends_on_port_or_on_prefix_and_secret() -> None:
+    """Memory stores of one host differ by port, Redis stores by prefix and secret."""
     host = owner_of(socket.gethostname())
 
     def named(
@@ -121,8 +121,8 @@ class InMemory(Kept):
             for path in PATHS:
                 await self.ask(mirror, path, token)
 
-    async def test_after_sigterm_everything_is_known(self) -> None:
-        """The last thing that a mirror does is to save what it knows."""
+    async def test_sigterm_saves_all_records(self) -> None:
+        """The mirror saves a last snapshot after SIGTERM."""
         mirror = await self.start(interval="1h")
         await self.poll(mirror)
         assert await mirror.stop() == STOPPED
@@ -131,8 +131,8 @@ class InMemory(Kept):
         await self.poll(await self.start(interval="1h"))
         assert self.github.total_paid == 0
 
-    async def test_after_kill_9_what_was_saved_is_known(self) -> None:
-        """Under load from the first moment: who asks before all is restored waits for it."""
+    async def test_saved_records_survive_sigkill(self) -> None:
+        """Under load from the start, requests wait until the restore has ended."""
         mirror = await self.start(interval="1s")
         await self.poll(mirror)
         before = len(self.snapshots())
@@ -150,8 +150,8 @@ class InMemory(Kept):
             await answer
         assert self.github.total_paid == 0
 
-    async def test_a_damaged_snapshot_is_passed_over(self) -> None:
-        """It is reported and left alone; the one before it is used."""
+    async def test_damaged_snapshot_is_skipped(self) -> None:
+        """It is reported and kept; the snapshot before it is restored."""
         mirror = await self.start(interval="1h")
         await self.poll(mirror)
         await mirror.stop()
@@ -170,8 +170,8 @@ class InMemory(Kept):
         await mirror.logged(f"Restored: name={good.name}")
         assert damaged.read_bytes() == bytes(content)
 
-    async def test_restore_no(self) -> None:
-        """Nothing is read then, and it is saved from the start."""
+    async def test_restore_can_be_disabled(self) -> None:
+        """With `restore = no` nothing is restored, and snapshots are saved from the start."""
         mirror = await self.start(interval="1h")
         await self.poll(mirror)
         await mirror.stop()
@@ -182,16 +182,16 @@ class InMemory(Kept):
         await mirror.stop()
         assert len(self.snapshots()) == 2
 
-    async def test_keep(self) -> None:
-        """So many are kept."""
+    async def test_keep_limits_the_number_of_snapshots(self) -> None:
+        """The target has at most `keep` snapshots."""
         for count in (1, 2, 2):
             mirror = await self.start(interval="1h", keep=2)
             await self.ask(mirror, PATHS[0], TOKENS[0])
             await mirror.stop()
             assert len(self.snapshots()) == count
 
-    async def test_a_full_disk(self) -> None:
-        """All but the newest usable snapshot are given up; then it is tried once more."""
+    async def test_full_disk_removes_older_snapshots(self) -> None:
+        """All but the newest usable snapshot are removed; then saving is retried."""
         home = await open_home(
             self, self.github, snapshot={"target": self.target, "interval": 3600.0}
         )
@@ -224,8 +224,8 @@ class InMemory(Kept):
             await save()
         assert len(self.snapshots()) == 1
 
-    async def test_it_is_not_ready_before(self) -> None:
-        """`/readyz` says no until the store is filled; the metrics show what was restored."""
+    async def test_mirror_is_unready_until_restored(self) -> None:
+        """`/readyz` fails until the store is filled; the metrics show the restored records."""
         mirror = await self.start(interval="1h")
         await self.poll(mirror)
         await mirror.stop()
@@ -242,8 +242,8 @@ class InMemory(Kept):
         # 30 lists, 30 representations, 60 grants
         assert float(line.rpartition(" ")[2]) == 120.0
 
-    async def test_a_mirror_without_records_saves_nothing(self) -> None:
-        """At its end it leaves the full snapshot alone, though one is kept."""
+    async def test_empty_mirror_saves_no_snapshot(self) -> None:
+        """An empty mirror keeps the full snapshot when it ends, though `keep` is one."""
         full = await self.start(interval="1h", keep=1)
         await self.poll(full)
         await full.stop()
@@ -252,8 +252,8 @@ class InMemory(Kept):
         await empty.stop()
         assert self.snapshots() == kept
 
-    async def test_no_request_waits_for_a_directory_that_cannot_be_read(self) -> None:
-        """Waiting cannot help; the reason is in the log."""
+    async def test_unreadable_directory_delays_no_request(self) -> None:
+        """Requests do not wait for an unreadable directory; the log has the reason."""
         denied = self.directory / "file"
         denied.write_text("")
         mirror = await self.start(target=f"file://{denied}", restore_wait="1h")
@@ -265,8 +265,8 @@ class InMemory(Kept):
 class WithoutABucket(Kept):
     """S3 refuses for good."""
 
-    async def test_no_request_waits_for_a_bucket_that_does_not_exist(self) -> None:
-        """NoSuchBucket, as S3 says it; then with credentials that S3 does not know."""
+    async def test_missing_bucket_delays_no_request(self) -> None:
+        """Requests wait neither for a missing bucket nor for rejected credentials."""
         bucket = await open_bucket(self)
         for target, fault in (
             ("s3://no-such-bucket/x", None),
@@ -291,8 +291,8 @@ class WithoutABucket(Kept):
 class WhileFilling(Kept):
     """What is asked for in the middle of a restore."""
 
-    async def test_what_is_listed_before_its_content_has_come(self) -> None:
-        """Who may see it, or has just learned that others may, waits for the content."""
+    async def test_request_waits_for_content_of_a_restored_grant(self) -> None:
+        """A request with a restored grant waits for the content to be restored."""
         home = await open_home(self, self.github)
         await home.get(PATHS[0], token="alice-1")
         parts = home.parts
@@ -354,8 +354,8 @@ class InRedis(Kept):
         )
         return value or 0.0
 
-    async def test_one_saves(self) -> None:
-        """Of all replicas, within an interval; when it dies half-way another one does."""
+    async def test_one_replica_saves_per_interval(self) -> None:
+        """One replica saves per interval; when it dies half-way, another one saves."""
         homes = [await self.another(), await self.another(), await self.another()]
         await self.poll(homes[0])
         for home in homes:
@@ -367,8 +367,8 @@ class InRedis(Kept):
         await self.saved(homes[1])
         assert len(self.snapshots()) == 2
 
-    async def test_fleets_of_different_secrets_have_their_own_snapshots(self) -> None:
-        """In one Redis and one directory; the second is warned once, and prunes nothing."""
+    async def test_fleets_with_different_secrets_have_separate_snapshots(self) -> None:
+        """In one Redis and directory the second fleet is warned once, and prunes nothing."""
         logged: list[str] = []
 
         def log(event: LogEvent) -> None:
@@ -398,8 +398,8 @@ class InRedis(Kept):
         assert len(self.snapshots()) == 2
         assert own.exists()
 
-    async def test_redis_lost_while_mirrors_are_down(self) -> None:
-        """A redeployment with an empty Redis costs nothing."""
+    async def test_empty_redis_is_restored_at_start(self) -> None:
+        """A redeployment with an empty Redis is free of charge."""
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
@@ -411,8 +411,8 @@ class InRedis(Kept):
             await self.poll(home)
         assert self.github.total_paid == 0
 
-    async def test_redis_comes_back_empty_in_the_middle_of_the_day(self) -> None:
-        """It is filled again by one of the replicas; nobody pays meanwhile."""
+    async def test_redis_that_restarts_empty_is_restored(self) -> None:
+        """One of the replicas restores it, and no request is charged meanwhile."""
         homes = [await self.another(), await self.another()]
         for home in homes:
             await self.poll(home)
@@ -428,8 +428,8 @@ class InRedis(Kept):
             await self.poll(home)
         assert self.github.total_paid == 0
 
-    async def test_what_stands_in_for_redis_is_filled(self) -> None:
-        """A replica that has just started, and finds no Redis, knows what the fleet knew."""
+    async def test_fallback_store_is_restored(self) -> None:
+        """A replica that starts without Redis restores the records of the fleet."""
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
@@ -439,8 +439,8 @@ class InRedis(Kept):
         await self.poll(await self.another())
         assert self.github.total_paid == 0
 
-    async def test_nobody_waits_for_a_redis_that_is_not_there(self) -> None:
-        """What stands in for it is filled, and that is all that can be done."""
+    async def test_unavailable_redis_delays_no_request(self) -> None:
+        """Only the fallback store is restored, and requests do not wait for Redis."""
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
@@ -452,8 +452,8 @@ class InRedis(Kept):
         assert (await home.get("/new", token="alice-1")).status == 200
         assert not home.parts.barrier.is_shut
 
-    async def test_a_flush_is_noticed(self) -> None:
-        """At the latest when a snapshot is due: a store that was emptied is filled, not saved."""
+    async def test_flush_is_detected_when_a_snapshot_is_due(self) -> None:
+        """An emptied store is restored instead of saved."""
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
@@ -466,8 +466,8 @@ class InRedis(Kept):
         await self.poll(await self.another())
         assert self.github.total_paid == 0
 
-    async def test_a_store_that_is_emptied_while_it_is_saved_is_not_saved(self) -> None:
-        """Neither when its mark is lost then, nor when another replica has filled it again."""
+    async def test_store_that_is_emptied_during_a_save_is_not_saved(self) -> None:
+        """A lost mark ends the save, also where another replica has restored the store."""
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
@@ -496,8 +496,8 @@ class InRedis(Kept):
         await self.poll(await self.another())
         assert self.github.total_paid == 0
 
-    async def test_a_snapshot_that_is_due_while_redis_is_away(self) -> None:
-        """Before it begins, and in the middle of it: counted, and no traceback."""
+    async def test_snapshot_during_an_outage_of_redis_is_counted_as_failed(self) -> None:
+        """The outage may precede or interrupt the save; no traceback is logged."""
         home = await self.another()
         await self.poll(home)
         await settled(home.parts.store)
@@ -517,8 +517,8 @@ class InRedis(Kept):
         assert self.flushLoggedErrors() == []
         assert not self.snapshots()
 
-    async def test_a_flush_is_noticed_soon(self) -> None:
-        """Though Redis was never away, and no snapshot is due; nobody waits for the look."""
+    async def test_flush_is_detected_before_a_snapshot_is_due(self) -> None:
+        """A flush without an outage is detected, and requests do not wait for the check."""
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
@@ -537,8 +537,8 @@ class InRedis(Kept):
         self.server.kill()
         await snapshots._check_mark()
 
-    async def test_clocks_may_differ(self) -> None:
-        """What one replica is refused ends what another one, whose clock is ahead, was granted."""
+    async def test_refusal_ends_a_grant_of_a_replica_with_a_fast_clock(self) -> None:
+        """A refusal at one replica ends a grant of another replica whose clock is ahead."""
         host, port = self.server.address
         ahead, home = [
             await open_home(
@@ -560,8 +560,8 @@ class InRedis(Kept):
         assert (await ahead.get(PATHS[0], token="alice-1")).status == 404
         assert (await ahead.get(PATHS[0], token="bob-1")).status == 200
 
-    async def test_a_restored_grant_makes_nobody_fresh(self) -> None:
-        """Until GitHub has confirmed it once since."""
+    async def test_restored_grant_is_not_fresh(self) -> None:
+        """A restored grant is fresh only after GitHub has confirmed it."""
         home = await self.another()
         await home.get(PATHS[0], token="alice-1")
         await self.saved(home)
@@ -579,8 +579,8 @@ class InRedis(Kept):
         await settled(home.parts.store)
         assert (await home.get(PATHS[0], token="alice-1")).outcome == "hit; detail=fresh"
 
-    async def test_a_refusal_survives(self) -> None:
-        """What was refused since the snapshot stays refused, whatever it brings."""
+    async def test_restore_keeps_later_refusals(self) -> None:
+        """A refusal after the snapshot stays in force after the restore."""
         home = await self.another()
         await self.poll(home)
         await self.saved(home)
