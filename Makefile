@@ -48,7 +48,7 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
 	# in the order of names: a file with one long test would be the last by the number of its tests
-	coverage run -m pytest --numprocesses=4 --dist=loadfile \
+	coverage run -m pytest --numprocesses=3 --dist=loadfile \
 		--no-loadscope-reorder --color=no | tee $(VENV)/pytest.log || failed+=(pytest)
 	coverage combine --quiet || failed+=("coverage combine")
 	check coverage report --include='$(PURE)' --fail-under=100
