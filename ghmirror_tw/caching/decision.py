@@ -207,7 +207,7 @@ def lock_scope(facts: DecisionFacts, known: Known) -> LockScope | None:
     """
     if not facts.accepted or facts.head or facts.internal:
         return None
-    if known.refused or known.unstorable or known.grant is not None:
+    if known.grant is not None or known.refused or known.unstorable:
         return None
     return LockScope.CREDENTIAL if known.entries else LockScope.KEY
 

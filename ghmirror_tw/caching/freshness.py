@@ -16,8 +16,8 @@ def is_fresh(known: Known, now: float, fresh_for_s: float, *, validate: bool) ->
     return (
         grant is not None
         and not validate
-        and known.permits
         and 0.0 <= now - grant.validated_at < fresh_for_s
+        and known.permits
     )
 
 

@@ -69,7 +69,8 @@ class BaseUrlSelector:
         names the host. `X-Forwarded-Proto: https` is accepted from every client, since it only
         changes that client's URLs from `http:` to `https:`. Raises `BadRequestError`.
         """
-        proto = _first(fields.get(b"x-forwarded-proto")).lower()
+        value = fields.get(b"x-forwarded-proto")
+        proto = b"" if value is None else _first(value).lower()
         scheme = b"https" if secure or proto == b"https" else b"http"
         if trusted:
             forwarded = fields.get(b"x-forwarded-host")
@@ -101,5 +102,5 @@ class BaseUrlSelector:
         return trusted or (name == self._public.host and port in {None, self._public.port})
 
 
-def _first(value: bytes | None) -> bytes:
-    return (value or b"").partition(b",")[0].strip()
+def _first(value: bytes) -> bytes:
+    return value.partition(b",")[0].strip()

@@ -43,7 +43,8 @@ class FirstRequest:
 
     def __exit__(self, *_exception: object) -> None:
         """Release permit and lock, where they are held."""
-        self.lookup.permit_holder.release()
+        if self.lookup.permit_holder.permit is not None:
+            self.lookup.permit_holder.release()
         if self._held is not None:
             self.stored.store.release(*self._held)
 

@@ -158,8 +158,7 @@ class LinkProver:
         self.proofs.note_items(walk, stored.items)
 
 
-def cancel_proof(proof: Deferred[bool | None] | None) -> None:
+def cancel_proof(proof: Deferred[bool | None]) -> None:
     """Cancel a proof that is not needed any more; its failure is dropped."""
-    if proof is not None:
-        proof.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        proof.cancel()
+    proof.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    proof.cancel()

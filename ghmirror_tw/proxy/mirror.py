@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IDelayedCall
 from ghmirror_tw.caching.bypass import bypass_reason
 from ghmirror_tw.github.sharing_breakers import Sharing
 from ghmirror_tw.http.cache_status import Outcome
-from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.allowed_users import AccessControl
 from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
@@ -191,10 +190,6 @@ class Mirror:
     def login(self, credential: str) -> str | None:
         """Return the login of a credential, where known."""
         return self.users.login(credential, self.now())
-
-    def credential_of(self, fields: Fields) -> str:
-        """Return the name of the credential in a request's *fields*."""
-        return self.credentials.names.of(fields)
 
     @property
     def flights(self) -> SingleFlight[Response]:

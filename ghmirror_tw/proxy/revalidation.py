@@ -82,7 +82,8 @@ class Revalidation:
                 if confirmed is not None:
                     return confirmed
         finally:
-            cancel_proof(proof)
+            if proof is not None:
+                cancel_proof(proof)
 
     async def _send(
         self, lookup: Lookup, known: Known, conditional: ConditionalRequest

@@ -33,11 +33,6 @@ class HistogramSeries:
     def __attrs_post_init__(self) -> None:
         self.counts = [0] * (len(self.bounds) + 1)
 
-    def observe(self, seconds: float) -> None:
-        """Count a duration."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.total += seconds
-
 
 @define(eq=False)
 class LabelledHistogram(Collector):
@@ -49,14 +44,15 @@ class LabelledHistogram(Collector):
     bounds: tuple[float, ...]
     _series: dict[tuple[object, ...], HistogramSeries] = field(init=False, factory=dict)
 
-    def get(self, *values: object) -> HistogramSeries:
-        """Return the series with these values of the labels."""
+    def observe(self, seconds: float, *values: object) -> None:
+        """Count a duration in the series with these values of the labels."""
         series = self._series.get(values)
         if series is None:
             if len(self._series) >= _MAX_SERIES:
                 values = ("other",) * len(values)
             series = self._series.setdefault(values, HistogramSeries(self.bounds))
-        return series
+        series.counts[bisect_left(self.bounds, seconds)] += 1
+        series.total += seconds
 
     def __iter__(self) -> Iterator[tuple[list[str], HistogramSeries]]:
         """Yield the values of the labels and the series."""

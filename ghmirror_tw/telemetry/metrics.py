@@ -101,15 +101,15 @@ class Metrics:
 
     def request(self, method: bytes, status: int, outcome: str, seconds: float) -> None:
         """Count a response to a client, and the time to it."""
-        self._requests.get(_METHODS.get(method, "OTHER"), status, outcome).observe(seconds)
+        self._requests.observe(seconds, _METHODS.get(method, "OTHER"), status, outcome)
 
     def upstream(self, method: bytes, status: int | str, seconds: float) -> None:
         """Count the time to GitHub's response; *status* is a word where there was none."""
-        self._upstream.get(_METHODS.get(method, "OTHER"), status).observe(seconds)
+        self._upstream.observe(seconds, _METHODS.get(method, "OTHER"), status)
 
     def store(self, store: str, operation: str, result: str, seconds: float) -> None:
         """Count the latency of an operation on a store, and its result."""
-        self._store.get(store, operation, result).observe(seconds)
+        self._store.observe(seconds, store, operation, result)
 
     def spent(self, user: str | None, n: int = 1) -> None:
         """Count *n* requests that GitHub charged to *user*."""

@@ -35,7 +35,7 @@ class CredentialRegistry:
 
     def requester(self, fields: Fields) -> Requester:
         """Return the sender of a request with *fields*."""
-        return Requester(self.names.of(fields), self.names.token_of(fields))
+        return Requester(*fields.memoised(self.names))
 
     def key(self, request: Request) -> CacheKey:
         """Return the cache key of a request."""

@@ -106,7 +106,8 @@ class UpstreamClient:
         self, request: Request, content: IBodyProducer | None, timed: TimedRequest
     ) -> Cancellable:
         """Start sending the request of *timed*; return the object that cancels it."""
-        request = self.origin.routed(request)
+        if request.method == b"POST":
+            request = self.origin.routed(request)
         origin = self.uploads if is_upload(request.target) else self.origin
         pool, target = self.pools[origin], origin.target(request)
         if content is None:

@@ -249,9 +249,9 @@ class Sender:
         """Note that GitHub has accepted a token, if this response is the first to show it."""
         request, token = outgoing.request, outgoing.requester.token
         if (
-            response_shows_acceptance(response.status, request.authorization)
+            not self.credentials.is_accepted(token)
+            and response_shows_acceptance(response.status, request.authorization)
             and not _is_foreign(request, response)
-            and not self.credentials.is_accepted(token)
         ):
             self.credentials.accept(token)
             self.limiter.note_accepted(token, permit)

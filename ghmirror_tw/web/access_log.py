@@ -20,6 +20,11 @@ _METHOD_LENGTH: Final = 32
 _ESCAPES: Final = {code: f"%{code:02X}" for code in (*range(0x21), *range(0x7F, 0x100))}
 
 _SERVER_ERROR: Final = 500
+#: The usual methods, which are logged as they are.
+_METHODS: Final = {
+    each: each.decode()
+    for each in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+}
 
 
 def _visible(value: bytes) -> str:
@@ -75,7 +80,7 @@ class AccessLog:
             return
         if self.access == "errors" and status < _SERVER_ERROR and outcome != "error":
             return
-        shown_method = scrub(_visible(method[:_METHOD_LENGTH]))
+        shown_method = _METHODS.get(method) or scrub(_visible(method[:_METHOD_LENGTH]))
         milliseconds = round(seconds * 1000, 1)
         shown_login = _visible(login.encode("latin-1", "replace")) if login else "-"
         self._log.info(

@@ -215,12 +215,12 @@ class MirrorResource:
     async def _mirrored(self, request: MirrorRequest, record: _RequestRecord) -> ClientResponse:
         target = parse_target(request.uri)
         record.enterprise = bool(target.prefix)
-        base = self._base(request, target, self._is_trusted(request))
+        base = self._base(request, target, bool(self.trusted_proxies) and self._is_trusted(request))
         self._check(request)
         fields = request.fields
         sent = fields.memoised(forwarded_request_fields)
         forwarded_request = Request(request.method, target.target, sent)
-        record.credential = self.mirror.credential_of(sent)
+        record.credential = self.mirror.credentials.names.of(sent)
         version = b""
         if record.enterprise and holds_version(request.method, forwarded_request.path):
             version = self.enterprise_version
@@ -256,8 +256,6 @@ class MirrorResource:
 
     def _is_trusted(self, request: MirrorRequest) -> bool:
         """Return whether a request came through one of the trusted proxies."""
-        if not self.trusted_proxies:
-            return False
         try:
             peer = ip_address(getattr(request.getClientAddress(), "host", ""))
         except ValueError:
