@@ -1,4 +1,4 @@
-"""JSON indented as GitHub indents it for people (see `user_agents`).
+"""JSON indented as GitHub indents it for people, and the `User-Agent` for which it does.
 
 The form is that of recorded responses of api.github.com, from 2014 to 2026: two spaces a level,
 ``"key": value``, an empty line within an empty array or object, and a line feed at the end. The
@@ -13,6 +13,7 @@ from typing import Final
 from attrs import define, field
 
 from ghmirror_tw.http.byte_patterns import REST_OF_STRING, STRING, end_of
+from ghmirror_tw.http.fields import Fields
 
 _REST_OF_STRING: Final = re.compile(rb"(?s:%s)" % REST_OF_STRING)
 _STRING: Final = re.compile(rb"(?s:%s)" % STRING)
@@ -101,3 +102,26 @@ def indented(content: bytes) -> bytes:
     """Return JSON *content*, indented."""
     stream = IndentingStream()
     return stream.feed(content) + stream.close()
+
+
+#: Names for which GitHub indents JSON; it compares them case-sensitively.
+_INDENTED: Final = re.compile(rb"curl|Wget|Safari|Firefox")
+_NAMES: Final = re.compile(rb"(?i)(c)(url)|(w)(get)|(s)(afari)|(f)(irefox)")
+
+
+def without_indenting_names(user_agent: bytes) -> bytes:
+    """Return *user_agent* with those names split for which GitHub indents JSON.
+
+    Indented content has the same entity-tag as other content, so a validator could not tell them
+    apart.
+    """
+    return _NAMES.sub(lambda found: b"_".join(part for part in found.groups() if part), user_agent)
+
+
+def gets_indented_json(fields: Fields) -> bool:
+    """Tell whether GitHub indents JSON for the `User-Agent` in *fields*."""
+    return fields.memoised(_is_indented)
+
+
+def _is_indented(fields: Fields) -> bool:
+    return _INDENTED.search(fields.get(b"user-agent") or b"") is not None

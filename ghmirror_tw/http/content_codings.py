@@ -1,13 +1,16 @@
-"""Content codings: gzip or none (RFC 9110, section 8.4)."""
+"""Content codings: gzip or none (RFC 9110, section 8.4), and their negotiation (12.5.3)."""
 
 from __future__ import annotations
 
 import gzip
 import sys
 import zlib
+from functools import lru_cache
 from typing import Any, Final
 
 from attrs import define, field
+
+from ghmirror_tw.http.fields import Fields, tokens
 
 #: The level of compression: higher ones take much more time for little.
 LEVEL: Final = 5
@@ -134,3 +137,41 @@ def decoded(content: bytes, coding: bytes | None, limit_bytes: int) -> bytes:
     if coding in {b"gzip", b"x-gzip"}:
         return decompress(content, limit_bytes)
     raise UndecodableError(f"content coding {coding!r} was not requested")
+
+
+def _weight(parameters: list[bytes]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition(b"=")
+        if name.strip() == b"q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def accepts_gzip(fields: Fields) -> bool:
+    """Tell whether gzip is acceptable, with a weight of at least that of no coding."""
+    return fields.memoised(_accepts_gzip)
+
+
+def _accepts_gzip(fields: Fields) -> bool:
+    value = fields.combined(b"accept-encoding")
+    if value is None:
+        return False
+    weights: dict[bytes, float] = {}
+    for member in tokens(value):
+        coding, *parameters = member.split(b";")
+        weights[coding.strip()] = _weight(parameters)
+    gzip = weights.get(b"gzip", weights.get(b"x-gzip", weights.get(b"*", 0.0)))
+    return gzip > 0.0 and gzip >= weights.get(b"identity", 0.0)
+
+
+@lru_cache(256)
+def vary_with_accept_encoding(vary: bytes | None) -> bytes:
+    """Return *vary* with `Accept-Encoding` in it."""
+    if vary is None:
+        return b"Accept-Encoding"
+    if {b"*", b"accept-encoding"} & set(tokens(vary)):
+        return vary
+    return vary + b", Accept-Encoding"

@@ -30,12 +30,11 @@ from ghmirror_tw.proxy.passthrough import Passthrough
 from ghmirror_tw.proxy.proof_register import Proofs
 from ghmirror_tw.proxy.received_responses import ReceivedResponses, UnstorableReport
 from ghmirror_tw.proxy.response_metadata import GrantMetadata
-from ghmirror_tw.proxy.revalidation import Revalidation
+from ghmirror_tw.proxy.revalidation import Revalidation, ValidatorChoice
 from ghmirror_tw.proxy.stale_fallback import StaleFallback
 from ghmirror_tw.proxy.storable_requests import StorableRequests
 from ghmirror_tw.proxy.stored_responses import StoredResponses
 from ghmirror_tw.proxy.upstream_failures import error_response, log_failure
-from ghmirror_tw.proxy.validator_choice import ValidatorChoice
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.runtime.single_flight import SingleFlight

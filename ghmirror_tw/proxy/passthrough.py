@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from ghmirror_tw.caching.invalidation import is_write
 from ghmirror_tw.caching.refused_scope import refused_scope
 from ghmirror_tw.github.graphql import is_graphql, is_mutation
-from ghmirror_tw.http.accept_encoding import accepts_gzip
+from ghmirror_tw.http.content_codings import accepts_gzip
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import define
 
-from ghmirror_tw.caching import grant_lifetime
+from ghmirror_tw.caching import record_updates
 from ghmirror_tw.caching.forwarded_fields import canonical_request_fields
 from ghmirror_tw.caching.record_updates import ResponseMetadata
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
@@ -31,7 +31,7 @@ class GrantMetadata:
             exchange.sent_at,
             now,
             self.login(lookup.requester.credential),
-            grant_lifetime.grant_expires_at(sent, fields, now, self.options.stale_limit),
+            record_updates.grant_expires_at(sent, fields, now, self.options.stale_limit),
             sent.memoised(canonical_request_fields),
             self.epochs.of_grant(lookup, exchange.known),
         )

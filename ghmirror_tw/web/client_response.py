@@ -6,9 +6,9 @@ from collections.abc import Hashable
 
 from attrs import field, frozen
 
+from ghmirror_tw.github.indenting import gets_indented_json
 from ghmirror_tw.github.url_rewriting import BaseUrls, opaque_names
-from ghmirror_tw.github.user_agents import gets_indented_json
-from ghmirror_tw.http.accept_encoding import accepts_gzip
+from ghmirror_tw.http.content_codings import accepts_gzip
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.upstream.received_content import ReceivedContent
 from ghmirror_tw.upstream.upstream_interface import IncomingContent

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import define
 
-from ghmirror_tw.caching.grant_lifetime import SHORTEST_LIFETIME_S
+from ghmirror_tw.caching.record_updates import SHORTEST_LIFETIME_S
 from ghmirror_tw.config.address_kinds import RedisAddress
 from ghmirror_tw.config.settings import Redis, Settings
 from ghmirror_tw.redis import (

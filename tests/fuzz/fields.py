@@ -16,9 +16,9 @@ from ghmirror_tw.caching import (
     epochs,
     forwarded_fields,
     freshness,
-    grant_lifetime,
     invalidation,
     key,
+    record_updates,
     storability,
     validators,
 )
@@ -31,6 +31,7 @@ from ghmirror_tw.github import (
     enterprise_version,
     entity_tag_rule,
     graphql,
+    indenting,
     limited_responses,
     link_conditions,
     media_types,
@@ -42,11 +43,10 @@ from ghmirror_tw.github import (
     rate_limit_resources,
     reported_limits,
 )
-from ghmirror_tw.github import user_agents as agents
 from ghmirror_tw.github.client_base_urls import BaseUrlSelector
 from ghmirror_tw.github.credentials import is_validated, token_in
 from ghmirror_tw.github.url_rewriting import BaseUrls, Rewriter
-from ghmirror_tw.http import accept_encoding, dns_rebinding, loop_detection, preconditions, targets
+from ghmirror_tw.http import content_codings, dns_rebinding, loop_detection, preconditions, targets
 from ghmirror_tw.http import entity_tags as tags
 from ghmirror_tw.http.cache_status import Outcome, cache_status
 from ghmirror_tw.http.fields import Fields, serialised, tokens
@@ -199,7 +199,7 @@ def request_fields(raw: bytes) -> None:
     assert kept - {b"authorization", b"user-agent", b"accept-encoding"} <= {
         name for name, _ in fields if key.is_key_field(name)
     }
-    assert not agents.gets_indented_json(canonical_request_fields(fields))
+    assert not indenting.gets_indented_json(canonical_request_fields(fields))
     storable = bypass.bypass_reason(request) is None
     if storable:
         assert len(fields.get_all(b"authorization")) <= 1
@@ -211,7 +211,7 @@ def request_fields(raw: bytes) -> None:
     spread = _spread(fields)
     for decide in (
         freshness.requires_validation,
-        accept_encoding.accepts_gzip,
+        content_codings.accepts_gzip,
         bypass._has_bypass_fields,
     ):
         if decide is not bypass._has_bypass_fields or storable:
@@ -228,7 +228,7 @@ def request_fields(raw: bytes) -> None:
         assert token_in(value) in value or value.lower().startswith(b"basic ")
         assert credential_acceptance.response_shows_acceptance(200, value) is is_validated(value)
         assert epochs.epoch_shows_acceptance(value) is (len(value) <= 8)
-        assert grant_lifetime.grant_expires_at(fields, fields, _NOW, 60.0) >= _NOW
+        assert record_updates.grant_expires_at(fields, fields, _NOW, 60.0) >= _NOW
     assert all(isinstance(each, bytes) for each in varying.fields_beyond_key(fields))
     varying.variant_id(fields, Fields(((b"vary", b"User-Agent"),)))
     loop_detection.has_passed(fields.get_all(b"via"), b"ghmirror")
@@ -276,13 +276,13 @@ def response_fields(raw: bytes) -> None:
         assert not tags.weakly_equal(changed, etag)
     content_type = fields.get(b"content-type")
     media_types.is_as_accepted(b"application/json", content_type)
-    vary = accept_encoding.vary_with_accept_encoding(fields.combined(b"vary"))
+    vary = content_codings.vary_with_accept_encoding(fields.combined(b"vary"))
     assert {b"*", b"accept-encoding"} & set(tokens(vary))
     sent = Fields(((b"user-agent", b"a"),))
     varied = varying.variant_id(sent, fields)
     assert (varied is None) is (b"user-agent" not in fields.listed(b"vary"))
     authorized = Fields(((b"authorization", b"token a"),))
-    assert grant_lifetime.grant_expires_at(authorized, fields, _NOW, 60.0) >= _NOW + 60.0
+    assert record_updates.grant_expires_at(authorized, fields, _NOW, 60.0) >= _NOW + 60.0
     _check_quota(fields)
 
 
@@ -418,9 +418,9 @@ def dates(raw: bytes) -> None:
 def user_agents(raw: bytes) -> None:
     """A `User-Agent` is spelled so that GitHub does not indent, and only then changed."""
     value = fields_of(b"user-agent: " + raw.replace(b"\n", b"")).get(b"user-agent") or b""
-    spelled = agents.without_indenting_names(value)
-    assert not agents.gets_indented_json(Fields(((b"user-agent", spelled),)))
-    assert agents.without_indenting_names(spelled) == spelled
+    spelled = indenting.without_indenting_names(value)
+    assert not indenting.gets_indented_json(Fields(((b"user-agent", spelled),)))
+    assert indenting.without_indenting_names(spelled) == spelled
     assert spelled.replace(b"_", b"") == value.replace(b"_", b"")
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ghmirror_tw.github.indenting import IndentingStream, indented
-from ghmirror_tw.github.user_agents import gets_indented_json
+from ghmirror_tw.github.indenting import IndentingStream, gets_indented_json, indented
 from ghmirror_tw.http.fields import Fields
 
 texts = st.text(max_size=8) | st.sampled_from(['"', "\\", '\\"', "{", "[],:", " ", "\n"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ghmirror_tw.http import accept_encoding
-from ghmirror_tw.http.accept_encoding import accepts_gzip
+from ghmirror_tw.http import content_codings
+from ghmirror_tw.http.content_codings import accepts_gzip
 from ghmirror_tw.http.fields import Fields
 
 
@@ -15,10 +15,10 @@ def lines(*pairs: tuple[bytes, bytes]) -> Fields:
 
 def test_vary_names_accept_encoding_once() -> None:
     """It is added where neither it nor `*` is there."""
-    assert accept_encoding.vary_with_accept_encoding(None) == b"Accept-Encoding"
-    assert accept_encoding.vary_with_accept_encoding(b"*") == b"*"
-    assert accept_encoding.vary_with_accept_encoding(b"Accept") == b"Accept, Accept-Encoding"
-    assert accept_encoding.vary_with_accept_encoding(b"accept-encoding") == b"accept-encoding"
+    assert content_codings.vary_with_accept_encoding(None) == b"Accept-Encoding"
+    assert content_codings.vary_with_accept_encoding(b"*") == b"*"
+    assert content_codings.vary_with_accept_encoding(b"Accept") == b"Accept, Accept-Encoding"
+    assert content_codings.vary_with_accept_encoding(b"accept-encoding") == b"accept-encoding"
 
 
 @pytest.mark.parametrize(
