@@ -7,7 +7,7 @@ from typing import Final
 from ghmirror_tw.caching.key import is_key_field
 from ghmirror_tw.github.rate_limit_resources import is_quota_request
 from ghmirror_tw.http.fields import Fields
-from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.http.targets import has_secret_in_query
 
 #: Request fields whose presence alone makes a request bypass the cache.
@@ -22,7 +22,7 @@ _BYPASS_FIELDS: Final = (
 
 def bypass_reason(request: Request, *, has_content: bool = False) -> str | None:
     """Return why a request bypasses the cache: ``method`` or ``bypass``; None: it does not."""
-    if request.method not in {b"GET", b"HEAD"}:
+    if request.method not in READ_METHODS:
         return "method"
     if (
         has_content

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.request import SAFE_METHODS, Request
 from ghmirror_tw.runtime.bounded_tables import store_recent
 
 _MOST: Final = 10_000
@@ -23,7 +23,7 @@ def is_write(request: Request) -> bool:
 
     For GraphQL, `is_mutation` decides by the content instead.
     """
-    return request.method not in {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
+    return request.method not in SAFE_METHODS
 
 
 @define(eq=False)

@@ -12,17 +12,17 @@ from typing import Final
 
 from ghmirror_tw.http.entity_tags import opaque_tag
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.request import READ_METHODS
 
 #: The field with the version, in every response of such a server.
 VERSION_FIELD: Final = b"x-github-enterprise-version"
 _MEMBER: Final = "installed_version"
 _META: Final = b"/meta"
-_READING: Final = frozenset({b"GET", b"HEAD"})
 
 
 def holds_version(method: bytes, path: bytes) -> bool:
     """Tell whether the response to a request holds the version; *path* is without `/api/v3`."""
-    return method in _READING and path == _META
+    return method in READ_METHODS and path == _META
 
 
 def with_installed_version(content: bytes, version: bytes) -> bytes:

@@ -48,6 +48,11 @@ def scopes_of(path: bytes, method: bytes, *, creates: bool) -> tuple[str, ...]:
     return (EVERYTHING, resource, CONTENT_CREATION) if creates else (EVERYTHING, resource)
 
 
+def scopes_of_read(path: bytes) -> tuple[str, str]:
+    """Return the scopes of all limits that apply to a storable GET; *path* is without query."""
+    return EVERYTHING, resource_of_path(path, b"GET")
+
+
 def creates_content(method: bytes, *, graphql: bool, mutates: bool) -> bool:
     """Tell whether a request creates content (GitHub: secondary rate limits).
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import field, frozen
 
 from ghmirror_tw.http.fields import Fields
+
+#: The methods that retrieve a representation, or its fields (RFC 9110, sections 9.3.1 and 9.3.2).
+READ_METHODS: Final = frozenset({b"GET", b"HEAD"})
+#: The methods that request no change (RFC 9110, section 9.2.1).
+SAFE_METHODS: Final = READ_METHODS | {b"OPTIONS", b"TRACE"}
 
 
 @frozen

@@ -36,7 +36,7 @@ _FORBIDDEN: Final = 403
 
 
 @frozen
-class _RequestContent:
+class _OwnContent:
     """The content of a request that the mirror sends on its own behalf."""
 
     content: bytes
@@ -120,7 +120,7 @@ class AccessControl:
             return _login_in(response, parse_login)
         fields = fields.with_line(b"content-type", b"application/json")
         query = Request(b"POST", b"/graphql", fields)
-        return _login_in(await self.send_own(query, _RequestContent(VIEWER_QUERY)), parse_viewer)
+        return _login_in(await self.send_own(query, _OwnContent(VIEWER_QUERY)), parse_viewer)
 
 
 def _login_in(response: Response, parse: Callable[[bytes], str | None]) -> str:

@@ -10,8 +10,7 @@ from attrs import field, frozen
 from ghmirror_tw.caching.decision import ConditionalRequest, DecisionFacts
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
-from ghmirror_tw.github.rate_limit_resources import resource_of_path
-from ghmirror_tw.github.reported_limits import EVERYTHING
+from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.http.request import Request
 from ghmirror_tw.proxy.proof_register import Walk
 from ghmirror_tw.runtime.single_flight import Departure
@@ -65,7 +64,7 @@ class Lookup:
     @property
     def scopes(self) -> tuple[str, ...]:
         """The scopes of the rate limits that apply to it."""
-        return EVERYTHING, resource_of_path(self.request.path, b"GET")
+        return scopes_of_read(self.request.path)
 
     def facts(self, *, accepted: bool) -> DecisionFacts:
         """Return what `next_step` needs; *accepted*: GitHub has accepted the credential."""

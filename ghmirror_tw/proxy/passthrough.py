@@ -16,7 +16,7 @@ from ghmirror_tw.caching.invalidation import is_write
 from ghmirror_tw.caching.refused_scope import refused_scope
 from ghmirror_tw.github.graphql import is_graphql, is_mutation
 from ghmirror_tw.http.content_codings import accepts_gzip
-from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
@@ -31,7 +31,6 @@ from ghmirror_tw.upstream.request_to_send import OutgoingRequest, Requester, Upl
 from ghmirror_tw.upstream.upstream_interface import UpstreamError, UpstreamResponse
 
 _UNAUTHORIZED: Final = 401
-_READING: Final = frozenset({b"GET", b"HEAD"})
 #: The part of a GraphQL request that is searched for a mutation; a longer request counts as one.
 _GRAPHQL_BYTES: Final = 1024 * 1024
 #: Content of a credential that GitHub may not accept is received in full before it is sent, if it
@@ -128,7 +127,7 @@ class Passthrough:
     def _note_refusal(self, outgoing: OutgoingRequest, status: int | None, sent_at: float) -> None:
         """Store a refusal: it holds as well for storable requests."""
         request, requester = outgoing.request, outgoing.requester
-        if status is None or (status != _UNAUTHORIZED and request.method not in _READING):
+        if status is None or (status != _UNAUTHORIZED and request.method not in READ_METHODS):
             return
         refused = refused_scope(status)
         if refused == "credential" and request.authorization is not None:

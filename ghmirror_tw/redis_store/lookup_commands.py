@@ -8,8 +8,7 @@ from attrs import define
 
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Known
-from ghmirror_tw.github.rate_limit_resources import resource_of_path
-from ghmirror_tw.github.reported_limits import EVERYTHING
+from ghmirror_tw.github.rate_limit_resources import scopes_of_read
 from ghmirror_tw.redis import Command
 from ghmirror_tw.redis_store import scripts
 from ghmirror_tw.store import record_names as names
@@ -51,7 +50,7 @@ class LookupCommands:
         recency, unstorable = names.recency_list(key), key_of(names.unstorable(key))
         keys = key_of(grant), key_of(refusal), key_of(recency)
         epoch = key_of(names.epoch(credential, history))
-        scopes = EVERYTHING, resource_of_path(key.path, b"GET")
+        scopes = scopes_of_read(key.path)
         limits = [key_of(names.limit(token, scope)) for scope in scopes]
         hash_tag, credential_tag = (
             names.hash_tag_of_key(key),

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from ghmirror_tw.caching.hybrid_clock import clamped
 from ghmirror_tw.caching.key import CacheKey
 from ghmirror_tw.caching.records import Entry, Grant, Known, Representation, recency_list
-from ghmirror_tw.github.rate_limit_resources import resource_of_path
-from ghmirror_tw.github.reported_limits import EVERYTHING, Limit
+from ghmirror_tw.github.rate_limit_resources import scopes_of_read
+from ghmirror_tw.github.reported_limits import Limit
 from ghmirror_tw.redis import Command, Purpose, Reply
 from ghmirror_tw.redis_store.lookup_commands import LookupCommands
 from ghmirror_tw.redis_store.recent_confirmations import is_recent
@@ -85,7 +85,7 @@ class RecordLookups(RedisLimits):
         limits: tuple[Limit, ...] = ()
         if any(isinstance(part, list) and any(part) for part in parts):
             sealed, *limit_blobs = _flat(parts)
-            scopes = EVERYTHING, resource_of_path(key.path, b"GET")
+            scopes = scopes_of_read(key.path)
             limits = self.limits_in(lookup.token, scopes, limit_blobs)
             if self.history is not None and sealed:
                 epoch = self.codec.open(EPOCH, names.epoch(credential, self.history), sealed)

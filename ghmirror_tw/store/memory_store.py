@@ -20,8 +20,8 @@ from ghmirror_tw.caching.records import (
     recency_list,
     with_entry,
 )
-from ghmirror_tw.github.rate_limit_resources import resource_of_path
-from ghmirror_tw.github.reported_limits import EVERYTHING, Limit
+from ghmirror_tw.github.rate_limit_resources import scopes_of_read
+from ghmirror_tw.github.reported_limits import Limit
 from ghmirror_tw.runtime.bounded_tables import store_recent
 from ghmirror_tw.store.compact_records import (
     Record,
@@ -116,8 +116,7 @@ class MemoryStore:
         refused_at = self._refused_at(key, credential)
         limits: tuple[Limit, ...] = ()
         if self._limits:
-            bucket = resource_of_path(key.path, b"GET")
-            limits = self.limits_known(token or credential, (EVERYTHING, bucket))
+            limits = self.limits_known(token or credential, scopes_of_read(key.path))
         return Known(
             grant=None if grant is None else grant_of(grant),
             entries=self._entries(key),

@@ -14,13 +14,11 @@ from twisted.python.failure import Failure
 from twisted.web._newclient import Request
 from twisted.web.client import ResponseNeverReceived
 
+from ghmirror_tw.http.request import SAFE_METHODS
 from ghmirror_tw.runtime.socket_writes import Outbox
 from ghmirror_tw.upstream.http_connection import HTTPConnection, ResponseReceiver
 from ghmirror_tw.upstream.incoming_response import IncomingResponse
 
-#: Safe methods (RFC 9110, section 9.2.1). Their requests may be sent again, or over a connection
-#: that GitHub may just be closing.
-SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 #: How long a connection may be idle, in seconds.
 MAX_IDLE_S: Final = 50.0
 
@@ -71,6 +69,7 @@ class ConnectionPool:
         line = b"%b %b HTTP/1.1\r\n" % (method, target)
         if _REQUEST_LINE.fullmatch(line) is None:
             raise ValueError("no request line")
+        # Sent again, if need be, and over a connection that GitHub may just be closing.
         is_safe = method in SAFE_METHODS
         own = b"" if is_safe else _CLOSE_EMPTY if method in _WITH_LENGTH else _CLOSE
         whole = b"%b%bHost: %b\r\n%b\r\n" % (line, own, self.authority, block)

@@ -24,7 +24,7 @@ from ghmirror_tw.github.path_labels import path_pattern
 from ghmirror_tw.github.rate_limit_resources import is_quota_request, scopes_of
 from ghmirror_tw.github.reported_limits import LimitKind
 from ghmirror_tw.http.error_responses import MirrorError
-from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.runtime.independent_evidence import Observation
 from ghmirror_tw.runtime.timeout_backoffs import TimeoutBackoffs
 from ghmirror_tw.store.store_interface import IStore
@@ -41,7 +41,6 @@ from ghmirror_tw.upstream.request_queues import CHECKS, UNVERIFIED
 from ghmirror_tw.upstream.request_to_send import OutgoingRequest, limit_scopes
 from ghmirror_tw.upstream.upstream_interface import IUpstream, UpstreamError, UpstreamResponse
 
-_READING: Final = frozenset({b"GET", b"HEAD"})
 #: GitHub times out after some ten seconds, with one of these statuses.
 _TIMED_OUT: Final = frozenset({502, 504})
 _TIMED_OUT_S: Final = 8.0
@@ -308,7 +307,7 @@ class Sender:
 
 def _is_foreign(request: Request, response: UpstreamResponse) -> bool:
     """Tell whether a response is a maintenance page of a load balancer, and not GitHub's."""
-    if response.status != 200 or request.method not in _READING:  # noqa: PLR2004
+    if response.status != 200 or request.method not in READ_METHODS:  # noqa: PLR2004
         return False
     accept, content_type = request.fields.get(b"accept"), response.fields.get(b"content-type")
     return not is_as_accepted(accept, content_type)

@@ -9,7 +9,7 @@ from typing import Final
 
 from ghmirror_tw.github.graphql import is_graphql
 from ghmirror_tw.github.rate_limit_resources import is_quota_request
-from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.request import READ_METHODS, Request
 
 #: The points of a read, and of a write.
 READ_POINTS: Final = 1
@@ -29,7 +29,7 @@ def spends(request: Request) -> bool:
     A conditional request may be free: a 304 costs nothing, if the request has a credential. A
     request for the rate limits costs nothing.
     """
-    if request.method not in {b"GET", b"HEAD"} or is_quota_request(request):
+    if request.method not in READ_METHODS or is_quota_request(request):
         return False
     fields = request.fields
     return request.authorization is None or (

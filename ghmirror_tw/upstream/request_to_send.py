@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from attrs import field, frozen
 from twisted.web.iweb import IBodyProducer
 
 from ghmirror_tw.github.graphql import is_graphql
 from ghmirror_tw.github.rate_limit_resources import creates_content, resource_of_path, scopes_of
-from ghmirror_tw.http.request import Request
+from ghmirror_tw.http.request import READ_METHODS, Request
 from ghmirror_tw.upstream.request_queue import PermitHolder
-
-_SAFE: Final = frozenset({b"GET", b"HEAD"})
 
 
 class Upload(Protocol):
@@ -73,13 +71,13 @@ class OutgoingRequest:
     @property
     def is_read(self) -> bool:
         """Whether its method is GET or HEAD."""
-        return self.request.method in _SAFE
+        return self.request.method in READ_METHODS
 
 
 def limit_scopes(request: Request, *, writes: bool) -> tuple[str, ...]:
     """Return the scopes of the rate limits that apply to a request."""
     method, path = request.method, request.path
-    if method in _SAFE:
+    if method in READ_METHODS:
         return scopes_of(path, method, creates=False)
     creates = creates_content(method, graphql=is_graphql(request), mutates=writes)
     return scopes_of(path, method, creates=creates)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from attrs import define, frozen
 from twisted.web.resource import Resource
 
+from ghmirror_tw.http.request import READ_METHODS
 from ghmirror_tw.http.targets import path_of
 
 _HEALTH: Final = frozenset({b"/healthz", b"/readyz"})
@@ -83,7 +84,7 @@ def prepare(request: Any, page: Page) -> bytes:
 
     Methods other than GET and HEAD are refused on existing pages.
     """
-    if page is not _NOT_FOUND and request.method not in {b"GET", b"HEAD"}:
+    if page is not _NOT_FOUND and request.method not in READ_METHODS:
         page = _NOT_ALLOWED
         request.setHeader(b"Allow", b"GET, HEAD")
     request.setResponseCode(page.status)

@@ -13,6 +13,7 @@ from twisted.web.http import NO_BODY_CODES
 from ghmirror_tw.http import error_responses
 from ghmirror_tw.http.error_responses import MirrorError
 from ghmirror_tw.http.fields import Fields
+from ghmirror_tw.http.request import READ_METHODS
 from ghmirror_tw.runtime.twisted_headers import lines_of
 from ghmirror_tw.web.request_content import RequestContent
 from ghmirror_tw.web.response_head import head_of
@@ -154,7 +155,7 @@ class MirrorRequest(server.Request):
         incoming = self.incoming
         if incoming is None or not incoming.complete or incoming.size:
             return incoming
-        announced = incoming.announced is not None and self.method not in {b"GET", b"HEAD"}
+        announced = incoming.announced is not None and self.method not in READ_METHODS
         return incoming if announced else None
 
     def write(self, data: bytes) -> None:

@@ -115,6 +115,7 @@ def _facts_of(target: bytes) -> None:
     assert path_credentials.without_credentials(hidden) == hidden
     request = Request(b"GET", target, Fields())
     scopes = rate_limit_resources.scopes_of(path, b"GET", creates=False)
+    rate_limit_resources.scopes_of_read(path)
     assert rate_limit_resources.resource_of(
         request, Fields()
     ) in scopes or rate_limit_resources.is_quota_request(request)

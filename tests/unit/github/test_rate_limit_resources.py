@@ -9,6 +9,7 @@ from ghmirror_tw.github.rate_limit_resources import (
     resource_of,
     resource_of_path,
     scopes_of,
+    scopes_of_read,
 )
 from ghmirror_tw.github.reported_limits import (
     CONTENT_CREATION,
@@ -51,6 +52,7 @@ def test_scopes() -> None:
     assert scopes_of(b"/search/issues", b"GET", creates=False) == ("", "search")
     assert scopes_of(b"/repos/o/r/issues", b"POST", creates=True) == ("", "core", CONTENT_CREATION)
     assert scopes_of(b"/rate_limit/", b"GET", creates=False) == ("",)
+    assert scopes_of_read(b"/search/issues") == ("", "search")
     upload = Fields(((b"x-ratelimit-resource", b"code_scanning_upload"),))
     assert resource_of(Request(b"POST", b"/x", Fields()), upload) == "core"
 
