@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from typing import Final, Self
+from uuid import uuid4
 
 from attrs import define, field
 
@@ -22,6 +24,12 @@ from ghmirror_tw.upstream.request_to_send import OutgoingRequest
 
 #: How often one request tries to acquire the same lock.
 _MOST_ATTEMPTS: Final = 2
+
+
+def unique_names() -> Callable[[], str]:
+    """Return a function that returns a new name each time: of an owner, unique in the fleet."""
+    prefix, numbers = uuid4().hex, count(1)
+    return lambda: f"{prefix}-{next(numbers)}"
 
 
 @define(eq=False)

@@ -23,6 +23,7 @@ from ghmirror_tw.proxy.allowed_users import AccessControl
 from ghmirror_tw.proxy.collapsed_requests import CollapsedRequests
 from ghmirror_tw.proxy.credential_check import CredentialChecks
 from ghmirror_tw.proxy.epoch_tracking import EpochTracker
+from ghmirror_tw.proxy.first_request_lock import unique_names
 from ghmirror_tw.proxy.link_prover import LinkProver, RequestPage
 from ghmirror_tw.proxy.login_requests import OwnRequests
 from ghmirror_tw.proxy.mirror_options import MirrorOptions
@@ -38,7 +39,6 @@ from ghmirror_tw.proxy.upstream_failures import error_response, log_failure
 from ghmirror_tw.runtime.content_threads import ContentThreads
 from ghmirror_tw.runtime.restore_barrier import RestoreBarrier
 from ghmirror_tw.runtime.single_flight import SingleFlight
-from ghmirror_tw.runtime.unique_names import unique_names
 from ghmirror_tw.store.store_interface import IStore
 from ghmirror_tw.telemetry.metrics import Metrics
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry

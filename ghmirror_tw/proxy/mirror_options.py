@@ -13,7 +13,6 @@ class MirrorOptions:
     """
 
     allowed_users: frozenset[str] = frozenset()
-    share: bool = True
     fresh_for: float = 0.0
     verify_last: bool = True
     api_url: bytes = b"https://api.github.com"

@@ -42,8 +42,8 @@ from ghmirror_tw.caching.epochs import SETTLING_S
 from ghmirror_tw.redis import Command, IServers, Purpose, RedisNode, RedisUnavailableError
 from ghmirror_tw.redis_store.redis_records import RedisRecords
 from ghmirror_tw.redis_store.scripts import BEAT
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.runtime.restartable_timer import RestartableTimer
-from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store.remote_interface import MakeHistory
 
 #: How often each mirror sends a beat, in seconds.

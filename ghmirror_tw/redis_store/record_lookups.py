@@ -20,7 +20,7 @@ from ghmirror_tw.redis import Command, Purpose, Reply
 from ghmirror_tw.redis_store.lookup_commands import LookupCommands
 from ghmirror_tw.redis_store.recent_confirmations import is_recent
 from ghmirror_tw.redis_store.redis_limits import RedisLimits
-from ghmirror_tw.runtime.gather import gather
+from ghmirror_tw.runtime.deferreds import gather
 from ghmirror_tw.store import record_names as names
 from ghmirror_tw.store.record_encoding import ENTRY, EPOCH, GRANT, REPRESENTATION
 

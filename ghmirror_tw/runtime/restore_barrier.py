@@ -10,7 +10,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
-from ghmirror_tw.runtime.waiters import add_waiter, wake
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 
 T = TypeVar("T")
 

@@ -14,6 +14,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from ghmirror_tw.runtime.deferreds import do_nothing
+
 R = TypeVar("R")
 
 #: Starts a timer that calls a function once.
@@ -203,7 +205,7 @@ class Wait(Generic[R]):
     """
 
     _waited: Deferred[R]
-    unwanted: Callable[[R], object] = bool
+    unwanted: Callable[[R], object] = do_nothing
     #: The value or failure, once the Deferred has fired.
     _outcome: list[R | Failure] = field(init=False, factory=list)
     _event: Deferred[None] = field(init=False, factory=Deferred)

@@ -8,7 +8,7 @@ from attrs import define
 from twisted.internet.defer import Deferred, succeed
 
 from ghmirror_tw.caching.epochs import epoch_shows_acceptance, new_epoch
-from ghmirror_tw.runtime.waiters import add_waiter, wake
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_interface import EpochWrite, IRemoteHistory, IRemoteRecords
 from ghmirror_tw.store.remote_writes import RemoteWrites, epoch_name

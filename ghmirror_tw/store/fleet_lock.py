@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ghmirror_tw.redis import RedisUnavailableError
-from ghmirror_tw.runtime.waiters import add_waiter, wake
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.store.failover_reads import DeadlineReads
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.store.remote_interface import IRemoteRecords

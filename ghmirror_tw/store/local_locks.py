@@ -6,7 +6,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from ghmirror_tw.runtime.waiters import add_waiter, wake
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.store.store_interface import LockName
 
 

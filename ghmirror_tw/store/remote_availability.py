@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from ghmirror_tw.runtime.waiters import add_waiter, wake
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.store.remote_interface import IRemoteHistory
 
 

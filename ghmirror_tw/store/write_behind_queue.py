@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from ghmirror_tw.redis import RedisUnavailableError
 from ghmirror_tw.runtime.bounded_tables import store_recent
-from ghmirror_tw.runtime.waiters import add_waiter, wake
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 
 #: How many durable writes, and how many others, are queued; beyond that the oldest is dropped.
 MAX_QUEUED: Final = 50_000

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
 
 from ghmirror_tw.telemetry.metrics import Metrics
-from ghmirror_tw.telemetry.quantiles import quantile
 
 #: The latencies shown, and the histogram of each.
 TIMED: Final = {
@@ -51,6 +50,26 @@ class MetricReadings:
         for labels, value in self.all_of(name):
             sums[labels[label]] += round(value)
         return dict(sums)
+
+
+def quantile(bounds: Sequence[float], counts: Sequence[float], q: float) -> float | None:
+    """Return the *q*-quantile, or None if there are no values.
+
+    It is estimated as by `histogram_quantile` of Prometheus.
+
+    *counts* are cumulative: the number of values up to each of *bounds*, the last of which is
+    infinite. Values are interpolated linearly within a bucket; the first bucket begins at zero. A
+    quantile in the last bucket is the highest finite bound.
+    """
+    rank = q * counts[-1]
+    if counts[-1] <= 0:
+        return None
+    lower, below = 0.0, 0.0
+    for bound, count in zip(bounds[:-1], counts[:-1], strict=True):
+        if count >= rank and count > below:
+            return lower + (bound - lower) * max(rank - below, 0.0) / (count - below)
+        lower, below = bound, count
+    return lower
 
 
 @frozen

@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from ghmirror_tw.http import error_responses
+from ghmirror_tw.runtime.deferreds import do_nothing
 from ghmirror_tw.runtime.quantity_text import size as size_text
 
 #: Content of at most so many bytes is not counted: a connection needs as much itself.
@@ -93,7 +94,7 @@ class ByteBudget:
     limit: int
     wait_s: float | None = MAX_QUEUED_S
     name: str = ""
-    reclaim: Callable[[], object] = bool
+    reclaim: Callable[[], object] = do_nothing
     #: Bytes that are held now.
     held: int = field(default=0, init=False)
     #: How many requests were queued, and how many of them were refused.

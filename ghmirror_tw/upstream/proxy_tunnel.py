@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ghmirror_tw.http.tunnels import OutboundProxy, TunnelError
-from ghmirror_tw.runtime.timeouts import fail_after
+from ghmirror_tw.runtime.deferreds import fail_after
 from ghmirror_tw.upstream.connection_errors import ProxyError, connection_error_text
 
 

@@ -12,6 +12,7 @@ from twisted.web.iweb import IBodyProducer
 from ghmirror_tw.github.graphql import is_graphql
 from ghmirror_tw.github.rate_limit_resources import creates_content, resource_of_path, scopes_of
 from ghmirror_tw.http.request import READ_METHODS, Request
+from ghmirror_tw.runtime.deferreds import do_nothing
 from ghmirror_tw.upstream.request_queue import PermitHolder
 
 
@@ -55,7 +56,7 @@ class OutgoingRequest:
     deadline: float
     upload: Upload | None = None
     writes: bool = False
-    sending: Callable[[], object] = bool
+    sending: Callable[[], object] = do_nothing
     permit_holder: PermitHolder = field(factory=PermitHolder)
     within_s: float = inf
     #: The resource of GitHub's quota that it is charged to.

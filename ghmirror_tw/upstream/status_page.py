@@ -21,7 +21,7 @@ from ghmirror_tw.github.limited_responses import retry_after
 from ghmirror_tw.http.entity_tags import without_invalid_etag
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.tunnels import OutboundProxy
-from ghmirror_tw.runtime.timeouts import fail_after
+from ghmirror_tw.runtime.deferreds import fail_after
 from ghmirror_tw.runtime.twisted_headers import lines_of
 from ghmirror_tw.upstream.connection_errors import connection_error_text
 from ghmirror_tw.upstream.endpoint_factory import EndpointFactory

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from ghmirror_tw.http.content_codings import GzipDecompressor, UndecodableError
 from ghmirror_tw.http.error_responses import MirrorError
+from ghmirror_tw.runtime.deferreds import do_nothing
 from ghmirror_tw.runtime.quantity_text import duration
 from ghmirror_tw.runtime.restartable_timer import RestartableTimer
 from ghmirror_tw.upstream.byte_budget import GrowingReservation
@@ -75,7 +76,7 @@ class UpstreamContent(Protocol):
     idle_timeout_s: float
     length: int | None
     #: Called once, when the connection is free again.
-    on_end: Callable[[], object] = bool
+    on_end: Callable[[], object] = do_nothing
     #: False for content that only the end of the connection delimits: it may have been truncated.
     is_delimited: bool = True
     #: Since when its consumer has paused it, in seconds of the reactor's clock.

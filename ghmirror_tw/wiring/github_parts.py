@@ -8,14 +8,17 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
+from ghmirror_tw.config.address_kinds import proxy_at
+from ghmirror_tw.config.option import ConfigError
 from ghmirror_tw.config.settings import GitHub
+from ghmirror_tw.http.tunnels import OutboundProxy
 from ghmirror_tw.store.semaphore_interface import IFleetSemaphores
 from ghmirror_tw.telemetry.metrics import Metrics
+from ghmirror_tw.upstream.connection_errors import ProxyError
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker
 from ghmirror_tw.upstream.http_client import Origin, UpstreamClient
 from ghmirror_tw.upstream.rate_limiter import RateLimiter
 from ghmirror_tw.upstream.status_page import StatusPage
-from ghmirror_tw.wiring.outbound_proxy import build_outbound_proxy
 from ghmirror_tw.wiring.tls_trust import build_trust
 
 _log: Final = Logger(namespace="ghmirror")
@@ -27,6 +30,25 @@ def build_github_trust(github: GitHub) -> Any:
     Raises `ConfigError`.
     """
     return build_trust("github", "ca_path", github.ca_path)
+
+
+def build_outbound_proxy(github: GitHub) -> Callable[[], OutboundProxy] | None:
+    """Return a function that reads the proxy's address and credentials; None without a proxy.
+
+    It is called for each new connection. It raises `ProxyError`, which names the option, if the
+    file with the proxy's URL can no longer be read.
+    """
+    if not github.proxy and not github.proxy_path:
+        return None
+
+    def current_proxy() -> OutboundProxy:
+        try:
+            url = github.current_proxy()
+        except ConfigError as error:
+            raise ProxyError(str(error)) from error
+        return proxy_at(url)
+
+    return current_proxy
 
 
 def build_availability(metrics: Metrics) -> GitHubBreaker:

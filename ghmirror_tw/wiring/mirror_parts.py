@@ -191,7 +191,6 @@ def _mirror_options(settings: Settings) -> MirrorOptions:
     cache, github = settings.cache, settings.github
     return MirrorOptions(
         allowed_users=settings.server.allowed_users,
-        share=cache.share,
         fresh_for=cache.fresh_for,
         verify_last=cache.verify_last,
         api_url=github.api_url.encode(),

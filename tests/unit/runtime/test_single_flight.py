@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from ghmirror_tw.proxy.first_request_lock import unique_names
 from ghmirror_tw.runtime.single_flight import Departure, FlightWait, SingleFlight, Wait
-from ghmirror_tw.runtime.unique_names import unique_names
 
 NAME = "name"
 

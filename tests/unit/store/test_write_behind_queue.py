@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ghmirror_tw.redis.servers_interface import RedisUnavailableError
+from ghmirror_tw.runtime.deferreds import add_waiter, wake
 from ghmirror_tw.runtime.reactor_lag import ReactorLag
-from ghmirror_tw.runtime.waiters import add_waiter, wake
 from ghmirror_tw.store import write_behind_queue as write_behind_module
 from ghmirror_tw.store.write_behind_queue import BATCH, MAX_QUEUED, PAUSE_S, WriteBehind
 

@@ -17,7 +17,7 @@ from ghmirror_tw.caching.decision import AVAILABLE, UpstreamState
 from ghmirror_tw.github.reported_limits import LimitKind
 from ghmirror_tw.http.fields import Fields
 from ghmirror_tw.http.request import Request
-from ghmirror_tw.runtime.unique_names import unique_names
+from ghmirror_tw.proxy.first_request_lock import unique_names
 from ghmirror_tw.store.memory_store import MemoryStore
 from ghmirror_tw.upstream.accepted_credentials import CredentialRegistry
 from ghmirror_tw.upstream.github_breaker import GitHubBreaker

@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ghmirror_tw.runtime.timeouts import fail_after
+from ghmirror_tw.runtime.deferreds import fail_after
 
 LATE = ValueError("late")
 
