@@ -43,14 +43,14 @@ class ChargeDetector:
 
     _tokens: CredentialTable[str, _Token] = field(init=False, factory=CredentialTable)
 
-    def sent(self, token: str, *, known: bool = True) -> None:
+    def note_sent(self, token: str, *, known: bool = True) -> None:
         """Note that a request is sent; *known*: GitHub has accepted the token."""
         state = self._tokens.get(token) or _Token()
         self._tokens.put(token, state, known=known)
         state.under_way += 1
         state.mixed = state.mixed or state.under_way > 1
 
-    def received(  # noqa: PLR0913 - fields of the response, and when it was received
+    def note_response(  # noqa: PLR0913 - fields of the response, and when it was received
         self, token: str, resource: str, remaining: int, reset: int, now: float, *, alone: bool
     ) -> bool:
         """Note the remaining quota; return whether it proves that this request was charged.
@@ -68,7 +68,7 @@ class ChargeDetector:
             return False
         return before[:2] == (remaining + 1, reset)
 
-    def ended(self, token: str, *, answered: bool) -> None:
+    def note_end(self, token: str, *, answered: bool) -> None:
         """Note that a request has ended; if not *answered*, it may have been charged."""
         known = self._tokens.get(token)
         if known is None or not known.under_way:

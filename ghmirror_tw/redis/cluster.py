@@ -197,7 +197,7 @@ class _ClusterPipeline:
         if redirection is None:
             return False, None
         if not redirection.once:
-            self.shards.moved(redirection.slot, redirection.address)
+            self.shards.note_moved(redirection.slot, redirection.address)
         return True, (redirection.address, redirection.once)
 
     async def _pause(self) -> None:

@@ -126,7 +126,7 @@ class Shards:
             node.open()
         return node
 
-    def moved(self, slot: int, address: Address) -> RedisNode:
+    def note_moved(self, slot: int, address: Address) -> RedisNode:
         """Note that *slot* has moved to *address*, and return the node there."""
         self._moved[slot] = address
         self._map.assign(slot, slot, address)

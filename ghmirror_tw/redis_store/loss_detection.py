@@ -148,7 +148,7 @@ class History:
         """Whether no other member can still have writes from before an interruption."""
         return self._waits_until is None
 
-    def interrupted(self) -> None:
+    def note_interruption(self) -> None:
         """Note that the servers were unavailable, and may have lost records."""
         self._waits_until = self.reactor.seconds() + SETTLING_S
         self._since_ms.clear()
@@ -157,7 +157,7 @@ class History:
         self._set(None)
         self.look()
 
-    def connected(self) -> None:
+    def note_connection(self) -> None:
         """Note a new connection, which may lead to another server."""
         self._run_ids.clear()
         self.look()
@@ -173,7 +173,7 @@ class History:
         self._beating = True
         Deferred.fromCoroutine(self._beat()).addBoth(self._ended)
 
-    def looked(self, timeout_s: float) -> Deferred[None]:
+    def looked_up(self, timeout_s: float) -> Deferred[None]:
         """Fire when the history is known, or when *timeout_s* has passed."""
         return (
             succeed(None) if self.is_known else add_waiter(self.reactor, self._waiters, timeout_s)

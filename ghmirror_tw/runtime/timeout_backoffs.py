@@ -70,7 +70,7 @@ class TimeoutBackoffs:
         if backoff is not None:
             backoff.until = now + _PROBE_S
 
-    def timed_out(self, key: str, credential: str, sent_at: float, now: float) -> None:
+    def note_timeout(self, key: str, credential: str, sent_at: float, now: float) -> None:
         """Note the timeout of a request of *credential* that was sent at *sent_at*.
 
         Concurrent requests count once: one that was sent before the last timeout is ignored.
@@ -91,7 +91,7 @@ class TimeoutBackoffs:
         renewed = TimeoutBackoff(times, now, now + pause_s, credentials)
         store_recent(self._by_key, key, renewed, MAX_KEYS)
 
-    def responded(self, key: str, credential: str) -> None:
+    def note_response(self, key: str, credential: str) -> None:
         """End the backoff of a key for *credential*, since a response came in time."""
         backoff = self._by_key.get(key)
         if backoff is not None and backoff.concerns(credential):

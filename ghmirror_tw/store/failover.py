@@ -133,14 +133,14 @@ class FailoverStore:
         """Fire when the first availability of Redis is known."""
         return self.availability.settled()
 
-    def changed(self) -> None:
+    def note_change(self) -> None:
         """Note that Redis went away or came back, and may have lost records meanwhile."""
-        self.availability.changed()
+        self.availability.note_change()
         self.resize()
 
-    def connected(self) -> None:
+    def note_connection(self) -> None:
         """Note a new connection, which may lead to another server."""
-        self.availability.connected()
+        self.availability.note_connection()
 
     def resize(self) -> None:
         """Resize the memory store: it has to hold more while Redis lacks records."""

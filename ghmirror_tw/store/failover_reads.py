@@ -112,7 +112,7 @@ class FailoverReads:
         of = key, credential, token
         may_wait = current and self.reads.availability.is_settled and self.servers.writing
         if may_wait and not self.history.is_known:
-            looked = self.history.looked(min(deadline.left_s, self.timeout_s))
+            looked = self.history.looked_up(min(deadline.left_s, self.timeout_s))
             return looked.addCallback(lambda _: self._look_up(deadline, look_up, *of))
         return self._look_up(deadline, look_up, *of)
 

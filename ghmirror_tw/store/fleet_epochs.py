@@ -59,7 +59,7 @@ class FleetEpochs:
 
         async def put() -> None:
             if self.redis.history is None and self.redis.servers.writing:
-                await self.history.looked(self.writes.timeout_s)
+                await self.history.looked_up(self.writes.timeout_s)
             own = at_once.pop() if at_once else new_epoch(accepted=epoch_shows_acceptance(epoch))
             if own != epoch and self.memory.epoch(credential) is not None:
                 self.memory.set_epoch(credential, own)

@@ -45,7 +45,7 @@ class RemoteAvailability:
         self._return_count = self.servers.return_count
         self.history.look()
         if self.servers.writing:
-            self.history.looked(self.look_up_s).addCallback(self._settle)
+            self.history.looked_up(self.look_up_s).addCallback(self._settle)
         else:
             self._settle(None)
 
@@ -62,18 +62,18 @@ class RemoteAvailability:
             return succeed(None)
         return add_waiter(self.reactor, self._waiters, timeout_s)
 
-    def changed(self) -> None:
+    def note_change(self) -> None:
         """Note that Redis went away or came back, and may have lost records meanwhile."""
         return_count = self.servers.return_count
         if self._return_count not in {None, return_count}:
-            self.history.interrupted()
+            self.history.note_interruption()
         if self.is_settled:
             self._return_count = return_count
 
-    def connected(self) -> None:
+    def note_connection(self) -> None:
         """Note a new connection, which may lead to another server."""
         if self.is_settled:
-            self.history.connected()
+            self.history.note_connection()
 
     def close(self) -> None:
         """Settle no more."""

@@ -126,13 +126,13 @@ class IRemoteHistory(Protocol):
     def look(self) -> None:
         """Look up the history at once."""
 
-    def looked(self, timeout_s: float) -> Deferred[None]:
+    def looked_up(self, timeout_s: float) -> Deferred[None]:
         """Fire when the history is known, or when *timeout_s* has passed."""
 
-    def interrupted(self) -> None:
+    def note_interruption(self) -> None:
         """Note that the servers were away, and may have lost records."""
 
-    def connected(self) -> None:
+    def note_connection(self) -> None:
         """Note a new connection, which may lead to another server."""
 
     async def close(self) -> None:

@@ -130,7 +130,7 @@ class LimitProbes:
                 return False
         return True
 
-    def passed(self, probe: LimitProbe) -> None:
+    def note_passed(self, probe: LimitProbe) -> None:
         """Note that the response reports no limit, in the whole fleet if it was the probe."""
         check = probe.check
         self.limits.clear(check)

@@ -153,17 +153,17 @@ class Sender:
         self, outgoing: OutgoingRequest, permit: Permit, probe: LimitProbe
     ) -> UpstreamResponse:
         token, answered = outgoing.requester.token, False
-        self.accounting.sent(token)
+        self.accounting.note_sent(token)
         try:
             outgoing.sending()
             response = await self._exchange(outgoing, permit, probe.check.strikes)
             answered = True
             self._note_acceptance(outgoing, permit, response)
-            response = self.accounting.received(outgoing, response)
+            response = self.accounting.note_response(outgoing, response)
             self._note_limit(outgoing, probe, response)
             return response
         finally:
-            self.accounting.ended(token, answered=answered)
+            self.accounting.note_end(token, answered=answered)
 
     async def _exchange(
         self, outgoing: OutgoingRequest, permit: Permit, strikes: int
@@ -210,7 +210,9 @@ class Sender:
         if response.status in _TIMED_OUT and ended - began >= _TIMED_OUT_S:
             self._note_timeout(outgoing, began)
         elif self.backoffs.any_known:
-            self.backoffs.responded(self.credentials.key(request).name, outgoing.requester.token)
+            self.backoffs.note_response(
+                self.credentials.key(request).name, outgoing.requester.token
+            )
         if is_quota_request(request):
             return  # it does not show whether GitHub responds to other requests
         if response.status >= 500:  # noqa: PLR2004
@@ -229,7 +231,7 @@ class Sender:
         token = outgoing.requester.token
         if outgoing.is_read and not cut_short and self.credentials.is_accepted(token):
             key = self.credentials.key(outgoing.request).name
-            self.backoffs.timed_out(key, token, began, self.now())
+            self.backoffs.note_timeout(key, token, began, self.now())
 
     def _observation(self, outgoing: OutgoingRequest) -> Observation:
         """Return the failure of a request as an observation; HEAD is the operation of GET.
@@ -263,7 +265,7 @@ class Sender:
         if response.status >= 500:  # noqa: PLR2004
             return
         if limit is None:
-            self._probes.passed(probe)
+            self._probes.note_passed(probe)
             return
         self.limits.set(probe.check, limit)
         if self.credentials.is_accepted(token):

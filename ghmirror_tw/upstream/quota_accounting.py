@@ -49,15 +49,17 @@ class QuotaAccounting:
     _charges: ChargeDetector = field(factory=ChargeDetector)
     _has_charged: bool = False
 
-    def sent(self, token: str) -> None:
+    def note_sent(self, token: str) -> None:
         """Note that a request is sent."""
-        self._charges.sent(token, known=self.credentials.is_accepted(token))
+        self._charges.note_sent(token, known=self.credentials.is_accepted(token))
 
-    def ended(self, token: str, *, answered: bool) -> None:
+    def note_end(self, token: str, *, answered: bool) -> None:
         """Note that a request has ended, with a response or without."""
-        self._charges.ended(token, answered=answered)
+        self._charges.note_end(token, answered=answered)
 
-    def received(self, outgoing: OutgoingRequest, response: UpstreamResponse) -> UpstreamResponse:
+    def note_response(
+        self, outgoing: OutgoingRequest, response: UpstreamResponse
+    ) -> UpstreamResponse:
         """Note the quota that a response reports; return it, marked if it is a charged 304."""
         request, (credential, token) = outgoing.request, outgoing.requester
         known = self.credentials.is_accepted(token)
@@ -73,7 +75,7 @@ class QuotaAccounting:
         alone = not self.limiter.is_shared(token)
         if known:
             self.limiter.quota_reserve.note(token, resource, remaining, reset)
-        one_less = self._charges.received(
+        one_less = self._charges.note_response(
             token, resource, remaining, reset, self.now(), alone=alone
         )
         if response.status != 304 or request.authorization is None:  # noqa: PLR2004

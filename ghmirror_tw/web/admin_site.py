@@ -101,7 +101,7 @@ class AdminResource:
     in_flight: int = 0
     _log: Logger = field(factory=lambda: Logger(namespace="ghmirror.admin"))
 
-    def refused(self, error: MirrorError) -> None:
+    def note_refused(self, error: MirrorError) -> None:
         """Count nothing: metrics count requests to GitHub's API only."""
 
     def render(self, request: ContentlessRequest) -> int:

@@ -51,7 +51,7 @@ class MirrorChannel(ExchangeChannel):
         """Forget the connection and its request."""
         self.factory.channels.pop(self, None)
         if self.unread is not None:
-            self.factory.resumed(self)
+            self.factory.note_resumed(self)
         self.release_head()
         self.cached_block = self._lone_request = None
         if self._abort_call is not None and self._abort_call.active():

@@ -123,7 +123,7 @@ class MirrorResource:
         request.on_lost = Deferred.fromCoroutine(self._respond(request, record)).cancel
         return NOT_DONE_YET
 
-    def refused(self, error: MirrorError) -> None:
+    def note_refused(self, error: MirrorError) -> None:
         """Count a request that was refused before it was parsed."""
         self.metrics.request(b"", error.status, Outcome.ERROR, 0.0)
         self.access_log.request(b"-", "-", error.status, Outcome.ERROR, seconds=0.0)

@@ -118,7 +118,7 @@ class MirrorSite(Site):
             spare.transport.abortConnection()
         self._full_warning.log(self.reactor, count=self.most_connections)
 
-    def used(self, channel: MirrorChannel) -> None:
+    def note_used(self, channel: MirrorChannel) -> None:
         """Note that a connection has just been used."""
         if channel in self.channels:
             del self.channels[channel]
@@ -151,7 +151,7 @@ class MirrorSite(Site):
             channel.release_head()
             self._close(channel, self.budgets.heads, "incomplete head")
 
-    def paused(self, channel: MirrorChannel) -> None:
+    def note_paused(self, channel: MirrorChannel) -> None:
         """Count the bytes for a client that does not read; beyond the limit, close connections."""
         unread = self.budgets.unread
         if channel.unread is None:
@@ -166,7 +166,7 @@ class MirrorSite(Site):
                 return
             self._close_unread(first)
 
-    def resumed(self, channel: MirrorChannel) -> None:
+    def note_resumed(self, channel: MirrorChannel) -> None:
         """Note that a client has read all, or is gone."""
         unread, channel.unread = channel.unread, None
         if unread is not None:
@@ -188,7 +188,7 @@ class MirrorSite(Site):
             self._close_unread(channel)
 
     def _close_unread(self, channel: MirrorChannel) -> None:
-        self.resumed(channel)
+        self.note_resumed(channel)
         self._close(channel, self.budgets.unread, "client does not read")
 
     def _close(self, channel: MirrorChannel, budget: ByteBudget, reason: str) -> None:
@@ -204,9 +204,9 @@ class MirrorSite(Site):
         """Log a TLS handshake on a plain port."""
         self._tls_warning.log(self.reactor, client=getattr(peer, "host", "-"))
 
-    def refused(self, error: MirrorError) -> None:
+    def note_refused(self, error: MirrorError) -> None:
         """Report to the resource that a request was refused before it was parsed."""
-        self.resource.refused(error)
+        self.resource.note_refused(error)
 
     def startFactory(self) -> None:
         """Open no access log: the resource logs requests."""

@@ -155,14 +155,14 @@ class ExchangeChannel(RequestParsingChannel):
     def pauseProducing(self) -> None:
         """Wait for the client to read what is written, within the timeout."""
         super().pauseProducing()
-        self.factory.paused(self)
+        self.factory.note_paused(self)
         if self._handlingRequest or self.incoming_content is not None:
             self.setTimeout(self.factory.timeOut)
 
     def resumeProducing(self) -> None:
         """Resume, as the client has taken all that was written."""
         if self.unread is not None:
-            self.factory.resumed(self)
+            self.factory.note_resumed(self)
         if self._handlingRequest:
             self.setTimeout(None)
         super().resumeProducing()
@@ -198,7 +198,7 @@ class ExchangeChannel(RequestParsingChannel):
         self._pipelined_bytes = 0
         if self._head_reservation is not None:
             self.release_head()
-        self.factory.used(self)
+        self.factory.note_used(self)
         if self._drops_input:
             self.requests.remove(request)
             self._close_in_stages()
@@ -247,7 +247,7 @@ class ExchangeChannel(RequestParsingChannel):
         factory = self.factory
         now = factory.reactor.seconds()
         self.transport.write(serialised_error(error, now, for_any_origin=factory.for_any_origin))
-        factory.refused(error)
+        factory.note_refused(error)
         self.drop_input()
         self._close_in_stages()
 

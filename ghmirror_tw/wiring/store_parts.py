@@ -52,13 +52,13 @@ class RedisEvents:
     def connected(self) -> None:
         """Notify the store of a new connection to Redis."""
         if self.store is not None:
-            self.store.connected()
+            self.store.note_connection()
 
     def availability_changed(self) -> None:
         """Notify all parts that Redis has become available or unavailable."""
         if self.store is None:
             return
-        self.store.changed()
+        self.store.note_change()
         self.metrics.store_available(self.store.available)
         if self.snapshots is not None and self.store.is_settled:
             if self.store.available:

@@ -75,7 +75,7 @@ class Server:
         self.seen.append((request.method, request.uri, request.clientproto, lines, content))
         assert request.send_response(204, Fields(), b"")
 
-    def refused(self, error: Any) -> None:
+    def note_refused(self, error: Any) -> None:
         assert 400 <= error.status <= 501
         self.refusals += 1
 

@@ -54,10 +54,10 @@ EXEMPT: Final = {
     "validators.confirmed_validator": "compares for equality",
     "validators.was_ignored": "compares for equality",
     "decision.first_rung": "takes records; the client's own tags go through `validators`",
-    "update.freshened": "takes a grant; joins fields",
+    "record_updates.freshened": "takes a grant; joins fields",
     "staleness.stale_response_fields": "takes a grant; joins fields",
     "vary.without_other_variant": "takes records; its fields go through `vary` elsewhere",
-    "representations.representation_of": "compresses and hashes in proportion",
+    "enclosed_representation.representation_of": "compresses and hashes in proportion",
 }
 
 

@@ -16,9 +16,9 @@ def ask(
     alone: bool = True,
 ) -> bool:
     """Have a request sent and answered by itself."""
-    charges.sent("a")
-    charged = charges.received("a", "core", remaining, reset, now, alone=alone)
-    charges.ended("a", answered=True)
+    charges.note_sent("a")
+    charged = charges.note_response("a", "core", remaining, reset, now, alone=alone)
+    charges.note_end("a", answered=True)
     return charged
 
 
@@ -28,16 +28,16 @@ def test_one_less_is_a_charge() -> None:
     assert [ask(charges, left) for left in (60, 60, 59, 59)] == [False, False, True, False]
     assert not ask(charges, 57)
     assert not ask(charges, 56, reset=RESET + 3600)
-    charges.sent("b")
-    assert not charges.received("b", "core", 55, RESET, 0.0, alone=True)
+    charges.note_sent("b")
+    assert not charges.note_response("b", "core", 55, RESET, 0.0, alone=True)
 
 
 def test_resources_are_bounded() -> None:
     """A server that makes up names of resources fills no memory."""
     charges = ChargeDetector()
-    charges.sent("a")
+    charges.note_sent("a")
     for number in range(1_000):
-        charges.received("a", f"r{number}", 60, RESET, 0.0, alone=True)
+        charges.note_response("a", f"r{number}", 60, RESET, 0.0, alone=True)
     assert len(charges._tokens._known["a"].remaining) <= 64
 
 
@@ -45,21 +45,21 @@ def test_overlapping_requests_prove_no_charge() -> None:
     """Requests that overlap, those without a response, and those of other resources."""
     charges = ChargeDetector()
     ask(charges, 60)
-    charges.sent("a")
-    charges.sent("a")
-    assert not charges.received("a", "core", 59, RESET, 0.0, alone=True)
-    charges.ended("a", answered=True)
-    charges.sent("a")
-    charges.ended("a", answered=True)
-    charges.ended("a", answered=True)
+    charges.note_sent("a")
+    charges.note_sent("a")
+    assert not charges.note_response("a", "core", 59, RESET, 0.0, alone=True)
+    charges.note_end("a", answered=True)
+    charges.note_sent("a")
+    charges.note_end("a", answered=True)
+    charges.note_end("a", answered=True)
     assert not ask(charges, 58)
     assert ask(charges, 57)
-    charges.sent("a")
-    charges.ended("a", answered=False)
+    charges.note_sent("a")
+    charges.note_end("a", answered=False)
     assert not ask(charges, 56)
-    charges.sent("a")
-    assert not charges.received("a", "search", 55, RESET, 0.0, alone=True)
-    charges.ended("a", answered=True)
+    charges.note_sent("a")
+    assert not charges.note_response("a", "search", 55, RESET, 0.0, alone=True)
+    charges.note_end("a", answered=True)
     assert ask(charges, 55)
 
 
@@ -75,7 +75,7 @@ def test_tokens_are_bounded() -> None:
     """The token that was used longest ago goes first."""
     charges = ChargeDetector()
     charges._tokens.most = 1
-    charges.sent("a")
-    charges.sent("b")
-    assert not charges.received("a", "core", 1, RESET, 0.0, alone=True)
-    charges.ended("a", answered=True)
+    charges.note_sent("a")
+    charges.note_sent("b")
+    assert not charges.note_response("a", "core", 1, RESET, 0.0, alone=True)
+    charges.note_end("a", answered=True)

@@ -115,7 +115,7 @@ class LeastPrivilege(TestCase):
             ),
         ]
         self.refused = 0
-        await history.looked(0.2)
+        await history.looked_up(0.2)
         for step in steps:
             try:
                 await step

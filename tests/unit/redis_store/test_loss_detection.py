@@ -63,11 +63,11 @@ class Mirrors(TestCase):
 
         def changed(_: object) -> None:
             for store in made:
-                store.changed()
+                store.note_change()
 
         def connected() -> None:
             for store in made:
-                store.connected()
+                store.note_connection()
 
         node = node_at(
             self.server.address,
@@ -143,7 +143,7 @@ class Histories(Mirrors):
             self.server.ask(*garbage)
             self.one.history.look()
             await until(lambda: self.server.ask("TYPE", key) == b"hash")
-            await self.one.history.looked(SOON)
+            await self.one.history.looked_up(SOON)
             await granted(self.one, reactor.seconds())
             assert await usable(self.one)
 
@@ -170,8 +170,8 @@ class Histories(Mirrors):
         self.server.ask("ACL", "SETUSER", "default", "-info")
         store = await self.mirror()
         for _ in range(5):
-            store.history.connected()
-            await store.history.looked(SOON)
+            store.history.note_connection()
+            await store.history.looked_up(SOON)
         assert store.available
         await granted(store, 4.0)
         assert await usable(store)
@@ -279,7 +279,7 @@ class Members(Mirrors):
         self.patch(history_module, "_COUNTED_S", 0.0)
         await self.members(2)
         await self.other.close()
-        self.one.history.interrupted()
+        self.one.history.note_interruption()
         looked_at = self.one.history.looked_at
         await until(lambda: self.one.history.looked_at > looked_at)
         assert not self.one.history.is_settled
@@ -350,7 +350,7 @@ class Interruptions(Mirrors):
         await until(lambda: not (self.one.available or self.other.available))
         self.server.resume()
         await until(lambda: self.one.available and self.one.history.is_settled)
-        await self.one.history.looked(SOON)
+        await self.one.history.looked_up(SOON)
         assert await usable(self.one)
 
     async def test_a_stopping_mirror_writes_its_refusals(self) -> None:
@@ -386,7 +386,7 @@ class Primaries(TestCase):
 
         def changed(*_: Any) -> None:
             for store in made:
-                store.changed()
+                store.note_change()
 
         sentinels = Sentinels(
             reactor=reactor,
@@ -410,7 +410,7 @@ class Primaries(TestCase):
         (former,) = [each for each in servers.servers if Address(*each.address) == before]
         await deferToThread(former.kill)
         await until(lambda: sentinels.primary != before and store.available)
-        await store.history.looked(SOON)
+        await store.history.looked_up(SOON)
         assert not await usable(store)
         assert store.available
         await granted(store, 2.0)

@@ -34,11 +34,11 @@ class Lost(TestCase):
 
         def changed(_: Any) -> None:
             for store in made:
-                store.changed()
+                store.note_change()
 
         store = await open_store(self, SingleServer(node_at(self.server.address, changed=changed)))
         made.append(store)
-        store.changed()
+        store.note_change()
         return store
 
     async def known(self, store: FailoverStore) -> Any:

@@ -20,7 +20,7 @@ def held(backoffs: TimeoutBackoffs, key: str, credential: str, now: float) -> Ti
 def test_first_timeout_admits_one_request_at_a_time() -> None:
     """The next request is the probe at once; others are delayed, but not for ever."""
     backoffs = TimeoutBackoffs()
-    backoffs.timed_out("a", "alice", 0.0, 0.0)
+    backoffs.note_timeout("a", "alice", 0.0, 0.0)
     assert held(backoffs, "a", "alice", 0.0) is None
     delayed = held(backoffs, "a", "alice", 9.9)
     assert delayed is not None
@@ -33,7 +33,7 @@ def test_pause_doubles() -> None:
     """From the second timeout in a row on, up to five minutes; a response ends it."""
     backoffs, now, pauses = TimeoutBackoffs(), 0.0, []
     for _ in range(20):
-        backoffs.timed_out("a", "alice", now, now)
+        backoffs.note_timeout("a", "alice", now, now)
         delayed = held(backoffs, "a", "alice", now)
         pauses.append(delayed.until - now if delayed else 0.0)
         now += 1000.0
@@ -42,8 +42,8 @@ def test_pause_doubles() -> None:
     delayed = held(backoffs, "a", "alice", now - 1000.0)
     assert delayed is not None
     assert delayed.repeated
-    backoffs.responded("a", "alice")
-    backoffs.responded("a", "alice")
+    backoffs.note_response("a", "alice")
+    backoffs.note_response("a", "alice")
     assert held(backoffs, "a", "alice", now) is None
     assert not backoffs.any_known
 
@@ -52,8 +52,8 @@ def test_concurrent_timeouts_count_once() -> None:
     """Their requests were sent before the first timeout."""
     backoffs = TimeoutBackoffs()
     for _ in range(5):
-        backoffs.timed_out("a", "alice", 0.0, 10.0)
-        backoffs.timed_out("a", "alice", 1.0, 11.0)
+        backoffs.note_timeout("a", "alice", 0.0, 10.0)
+        backoffs.note_timeout("a", "alice", 1.0, 11.0)
     assert held(backoffs, "a", "alice", 11.0) is None
 
 
@@ -63,7 +63,7 @@ def test_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     backoffs = TimeoutBackoffs()
     for key in "abc":
         for now in (0.0, 1.0):
-            backoffs.timed_out(key, "alice", now, now)
+            backoffs.note_timeout(key, "alice", now, now)
     assert [held(backoffs, key, "alice", 1.0) is not None for key in "abc"] == [False, True, True]
 
 
@@ -71,13 +71,13 @@ def test_timeouts_of_two_credentials_delay_all() -> None:
     """Timeouts of one delay only its own requests."""
     backoffs = TimeoutBackoffs()
     for now in (0.0, 1.0):
-        backoffs.timed_out("a", "alice", now, now)
+        backoffs.note_timeout("a", "alice", now, now)
     assert held(backoffs, "a", "alice", 1.0) is not None
     assert held(backoffs, "a", "bob", 1.0) is None
-    backoffs.responded("a", "bob")
+    backoffs.note_response("a", "bob")
     assert held(backoffs, "a", "alice", 1.0) is not None
     # It was sent before the last timeout, and is one more credential all the same.
-    backoffs.timed_out("a", "bob", 0.5, 2.0)
+    backoffs.note_timeout("a", "bob", 0.5, 2.0)
     assert held(backoffs, "a", "carol", 2.0) is not None
-    backoffs.responded("a", "carol")
+    backoffs.note_response("a", "carol")
     assert not backoffs.any_known

@@ -104,7 +104,7 @@ class Fleet(TestCase):
             semaphores = await open_semaphores(self, server or self.server, turn_ms=50)
             if counted:
                 semaphores.history.look()
-                await semaphores.history.looked(SOON)
+                await semaphores.history.looked_up(SOON)
             started.append(RateLimiter(reactor, semaphores, **values))
         for each in started:
             self.addCleanup(each.close)

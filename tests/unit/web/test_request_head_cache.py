@@ -89,7 +89,7 @@ class Audience:
         if self.at_once:
             self.answer()
 
-    def refused(self, error: Any) -> None:
+    def note_refused(self, error: Any) -> None:
         """Take note of nothing."""
 
     def answer(self) -> None:
