@@ -263,7 +263,7 @@ def shared_candidates(
     """Return the entries of other credentials whose entity-tags are computed and sent.
 
     None for a credential that is not accepted: the time of the response would show whether
-    something is stored. *login* returns that of the credential, where known.
+    something is stored. *login* returns the login of the credential, where known.
     """
     if not facts.accepted or not may_have_candidates(known) or not sharing.enabled(now):
         return ()

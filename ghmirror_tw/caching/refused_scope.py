@@ -9,7 +9,7 @@ _REFUSING: Final = frozenset({403, 404, 410, 451})
 
 
 def refused_scope(status: int) -> str | None:
-    """Return what a response refuses: ``credential`` (401), ``key`` (403, 404, 410, 451), or None.
+    """Return the scope of a refusal: ``credential`` (401), ``key`` (403, 404, 410, 451), or None.
 
     The response must not report a rate limit (see `limited_responses`).
     """

@@ -161,7 +161,7 @@ class Rewriter:
 
 @define
 class RewritingStream:
-    """Rewrites JSON that comes in pieces: `feed` each of them, then `close`.
+    """Rewrites JSON piece by piece: `feed` each piece, then `close`.
 
     *opaque*: names of objects that stay unchanged; None: the whole content does. *urls*: the
     pattern of a URL, which matches *window* bytes at most. *replacements*: one for each of its

@@ -151,7 +151,7 @@ def _weight(parameters: list[bytes]) -> float:
 
 
 def accepts_gzip(fields: Fields) -> bool:
-    """Tell whether gzip is acceptable, with a weight of at least that of no coding."""
+    """Tell whether gzip is acceptable, and weighs no less than no coding."""
     return fields.memoised(_accepts_gzip)
 
 

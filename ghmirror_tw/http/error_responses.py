@@ -184,7 +184,7 @@ def overloaded(limit: str, retry_after: int) -> MirrorError:
 
 
 def no_permit(cause: str, retry_after: int) -> MirrorError:
-    """Return 503: a rate limit, told in *cause*, did not let the request through in time."""
+    """Return 503: a rate limit, named in *cause*, delayed the request for too long."""
     retry_after = min(retry_after, LONGEST_RETRY_S)
     return MirrorError(
         503,

@@ -16,7 +16,7 @@ from ghmirror_tw.proxy.mirror_options import MirrorOptions
 
 @define(eq=False)
 class GrantMetadata:
-    """Makes the metadata of grants; *login* returns that of a credential, where known."""
+    """Makes the metadata of grants; *login* returns the login of a credential, where known."""
 
     epochs: EpochTracker
     options: MirrorOptions

@@ -58,7 +58,7 @@ _OUTCOMES: Final = {
 
 @define(eq=False)
 class ValidatorChoice:
-    """Chooses the validators of a request; *login* returns that of a credential, where known."""
+    """Chooses the validators of a request; *login* returns the login of a credential, where known."""
 
     stored: StoredResponses
     threads: ContentThreads

@@ -32,7 +32,7 @@ def _detached(lookup: Lookup) -> Hashable:
 
 @define(eq=False)
 class StaleFallback:
-    """Validates stored responses, and sends them stale on failure or when it takes too long."""
+    """Validates stored responses; sends them stale when that fails or lasts too long."""
 
     stored: StoredResponses
     revalidation: Revalidation

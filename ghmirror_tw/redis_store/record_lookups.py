@@ -32,7 +32,7 @@ _INFLATION: Final = 8
 
 @define(eq=False)
 class RecordLookups(RedisLimits):
-    """Looks up what is known of a key, and fetches representations."""
+    """Looks up the records of a key, and fetches representations."""
 
     def look_up(
         self,
@@ -43,7 +43,7 @@ class RecordLookups(RedisLimits):
         current: bool,
         token: str | None = None,
     ) -> Deferred[Known]:
-        """Return what is known, refusals beside the grant that they may outweigh.
+        """Return the records known, with a refusal beside the grant that it may outweigh.
 
         *current*: a replica that lags must not reply. The epoch and the limits are always read from
         the primary.

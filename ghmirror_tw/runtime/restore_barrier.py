@@ -51,7 +51,7 @@ class RestoreBarrier:
         self._wake()
 
     def open(self, restorer: Hashable) -> None:
-        """Note that *restorer* is done; when all are, requests go on, some at a time."""
+        """Note that *restorer* is done; after the last one, requests continue in batches."""
         timer = self._timers.pop(restorer, None)
         if timer is not None:
             timer.cancel()

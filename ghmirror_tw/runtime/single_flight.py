@@ -133,7 +133,7 @@ class SingleFlight(Generic[R]):
         return caller
 
     def wait(self, run: Run[R]) -> FlightWait[R]:
-        """Start a flight that nobody can join, and return the wait of its only caller."""
+        """Start a flight that no other caller can join, and return the wait of its only caller."""
         flight: _Flight[R] = _Flight(object())
         self._flights[flight.name] = flight
         caller = self._caller(flight).addCallback(lambda result: result[0])

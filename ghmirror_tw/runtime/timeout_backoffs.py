@@ -92,7 +92,7 @@ class TimeoutBackoffs:
         store_recent(self._by_key, key, renewed, MAX_KEYS)
 
     def note_response(self, key: str, credential: str) -> None:
-        """End the backoff of a key for *credential*, since a response came in time."""
+        """End the backoff of a key for *credential*, since a response arrived in time."""
         backoff = self._by_key.get(key)
         if backoff is not None and backoff.concerns(credential):
             del self._by_key[key]

@@ -115,7 +115,7 @@ class Codec:
     def _unsealed(
         self, kind: RecordKind[Any], name: bytes, blob: bytes
     ) -> tuple[Times, bytes, bytes]:
-        """Return the times, the payload and the content of a record that is what it should be."""
+        """Check a record, and return its times, payload and content."""
         magic, version, mark, flags, first, second = _HEADER.unpack_from(blob)
         (length,) = _LENGTH.unpack_from(blob, _HEADER.size)
         start = _HEADER.size + _LENGTH.size

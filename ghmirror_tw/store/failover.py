@@ -134,7 +134,7 @@ class FailoverStore:
         return self.availability.settled()
 
     def note_change(self) -> None:
-        """Note that Redis went away or came back, and may have lost records meanwhile."""
+        """Note that Redis became unavailable or available, and may have lost records meanwhile."""
         self.availability.note_change()
         self.resize()
 

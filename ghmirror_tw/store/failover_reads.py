@@ -41,10 +41,11 @@ class DeadlineReads:
     availability: RemoteAvailability
 
     async def retried(self, deadline: Deadline, look_up: Callable[[float], Deferred[R]]) -> R:
-        """Return the result of *look_up*, which gets the time left; send again what was lost.
+        """Return the result of *look_up*, repeated if its connection was lost.
 
-        If a connection was lost, another one may work, or all turn out to be lost. The latter is
-        known before the look-up fails, so that a caller can wait for a restore.
+        *look_up* receives the time left, in seconds. If a connection was lost, another one may
+        work, or all turn out to be lost. The latter is known before the look-up fails, so that a
+        caller can wait for a restore.
         """
         while True:
             try:

@@ -141,7 +141,7 @@ class FleetSemaphore(Semaphore):
         self._peak = max(self._peak, self.occupied)
 
     def release(self, amount: int) -> None:
-        """Release permits; under contention give back what is above the fair share at once."""
+        """Release permits; under contention, the fleet has those above the fair share at once."""
         super().release(amount)
         if self._lease.contended and self._has_surplus and not self._renewing:
             self._renew()
@@ -203,7 +203,7 @@ class FleetSemaphore(Semaphore):
         self.on_lease(lease)
 
     def _next_request(self) -> LeaseRequest:
-        """Return a request, and drop from the lease what was not needed since the last one."""
+        """Return the next request; permits that were not needed since the last one are dropped."""
         limit, occupied = self.capacity.limit, self.occupied
         demand = min(max(self._peak, occupied + self.waiting() + self._expected), limit)
         want = min(demand + demand // _SPARE_FRACTION + _SPARE, limit) if demand else 0
@@ -254,8 +254,8 @@ class FleetSemaphore(Semaphore):
 
     # The end.
 
-    async def give_back(self) -> None:
-        """Close, and give back all permits, unless some are in use or cooling down."""
+    async def end_lease(self) -> None:
+        """Close, and end the lease, unless permits are in use or cooling down."""
         held, occupied = self._lease.held, self.occupied
         self.close()
         if held and not occupied:

@@ -98,14 +98,14 @@ class MemoryStore:
         current: bool = False,  # noqa: ARG002 - memory always is
         token: str | None = None,
     ) -> Deferred[Known]:
-        """Return what is known, the grant only if no refusal outweighs it."""
+        """Return the records known, with the grant only if no refusal outweighs it."""
         known = self.known(key, credential, token=token)
         return succeed(known.effective(self.reactor.seconds()))
 
     def known(
         self, key: CacheKey, credential: str, since: float = -inf, token: str | None = None
     ) -> Known:
-        """Return what is known, refusals beside the grant that they may outweigh.
+        """Return the records known, with a refusal beside the grant that it may outweigh.
 
         The grant only if its request was sent after *since*.
         """

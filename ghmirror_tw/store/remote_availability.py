@@ -1,4 +1,4 @@
-"""Whether Redis can be read and written now, and what follows when that changes."""
+"""The availability of Redis: notes each change, and has its history looked up again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class RemoteAvailability:
         return add_waiter(self.reactor, self._waiters, timeout_s)
 
     def note_change(self) -> None:
-        """Note that Redis went away or came back, and may have lost records meanwhile."""
+        """Note that Redis became unavailable or available, and may have lost records meanwhile."""
         return_count = self.servers.return_count
         if self._return_count not in {None, return_count}:
             self.history.note_interruption()

@@ -43,7 +43,7 @@ class IRemoteRecords(Protocol):
         current: bool,
         token: str | None = None,
     ) -> Deferred[Known]:
-        """Return what is known, refusals beside the grant that they may outweigh."""
+        """Return the records known, with a refusal beside the grant that it may outweigh."""
 
     def fetch(
         self, key: CacheKey, digests: Sequence[str], timeout_s: float, *, current: bool = False

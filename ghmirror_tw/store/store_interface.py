@@ -87,7 +87,7 @@ class IStore(Interface):
         current: bool = False,
         token: str | None = None,
     ) -> Deferred[Known]:
-        """Return what is known of *key* for *credential*, refusals already weighed.
+        """Return the records of *key* for *credential*, without a grant that a refusal outweighs.
 
         Limits are those of *token*, or of *credential* where it has the same name.
 

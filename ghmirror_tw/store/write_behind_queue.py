@@ -1,4 +1,4 @@
-"""Writes that Redis did not take, queued until it does (write-behind)."""
+"""A queue of writes that failed while Redis was away, sent once it is back (write-behind)."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class LimitProbes:
         self.store.release(lock, owner)
 
     async def _leads(self, check: LimitCheck, lock: LockName, owner: str) -> bool:
-        """Return whether the request is the probe; False: that of another replica has passed.
+        """Return whether the request is the probe; False: the probe of another replica has passed.
 
         Raises `RateLimitedError` where another replica still probes, or has met another limit.
         """

@@ -59,7 +59,7 @@ class QuotaReserve:
     )
 
     def note(self, credential: str, bucket: str, remaining: int, reset: float) -> None:
-        """Note what is left of a quota until *reset*, in seconds since the epoch."""
+        """Note the *remaining* quota until *reset*, in seconds since the epoch."""
         if self.reserve:
             store_recent(self._remaining, (credential, bucket), (remaining, reset), MOST)
 

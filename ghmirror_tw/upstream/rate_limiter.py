@@ -293,7 +293,7 @@ class RateLimiter:
     # The end.
 
     def close(self) -> Deferred[None]:
-        """Reject all waiting requests, and give all leases back."""
+        """Reject all waiting requests, and end all leases."""
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
@@ -306,6 +306,6 @@ class RateLimiter:
                     request.permit.errback(error_responses.shutting_down(1))
             for semaphore in queue.semaphores:
                 if isinstance(semaphore, FleetSemaphore):
-                    await semaphore.give_back()
+                    await semaphore.end_lease()
                 else:
                     semaphore.close()

@@ -26,7 +26,7 @@ GRAPHQL: Final = "g"
 
 @define(eq=False)
 class Permit:
-    """Permission to send one request; released when its response has come in full, or won't."""
+    """Permission to send one request; released when its response has ended, or has failed."""
 
     queue: RequestQueue
     _on_release: Callable[[], object] | None
@@ -38,7 +38,7 @@ class Permit:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether another request waits for it, since its credential has no other one left."""
+        """Whether another request waits for this permit, since its credential has no other left."""
         return self.queue.length > 0 and self.queue.in_flight.available < 1
 
     def release(self) -> None:

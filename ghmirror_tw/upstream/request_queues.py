@@ -120,7 +120,7 @@ class RequestQueues:
         )
 
     def count_points(self, queue: RequestQueue) -> None:
-        """Begin or end to count points, as `PointsLimit` tells, for the requests of a queue."""
+        """Count the points of a queue's requests if `PointsLimit` is in use for it, else stop."""
         if queue.unverified or not (self.points.in_use or queue.points):
             return
         for kind, waiting in queue.waiting.items():

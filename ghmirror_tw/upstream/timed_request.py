@@ -88,7 +88,7 @@ class TimedRequest:
 
     def __attrs_post_init__(self) -> None:
         self.response = Deferred(self._cancelled)
-        self.waits_for_github()
+        self.note_waiting_for_github()
 
     def start(self, request: Request, content: IBodyProducer | None) -> None:
         """Send the request."""
@@ -106,7 +106,7 @@ class TimedRequest:
 
     # Called by the content of the request while it is sent.
 
-    def waits_for_github(self) -> None:
+    def note_waiting_for_github(self) -> None:
         """Restart the timeout."""
         self.stalled_at = None
         if self._is_over:
@@ -116,7 +116,7 @@ class TimedRequest:
         else:
             self._timer = self.client.reactor.callLater(self.timeout_s, self._time_out)
 
-    def waits_for_client(self, size: int = 0) -> None:
+    def note_waiting_for_client(self, size: int = 0) -> None:
         """Stop the timeout; the client has just sent *size* bytes."""
         self._stop_timer()
         if self._is_over:

@@ -104,10 +104,10 @@ class _DeferredReceiver:
 class UploadObserver(Protocol):
     """An observer of the content of a request while it is sent."""
 
-    def waits_for_client(self, size: int = 0) -> None:
+    def note_waiting_for_client(self, size: int = 0) -> None:
         """Note that *size* bytes were received, and the client has to send the next ones."""
 
-    def waits_for_github(self) -> None:
+    def note_waiting_for_github(self) -> None:
         """Note that GitHub has to receive what was sent, or to respond."""
 
 
@@ -131,29 +131,29 @@ class ObservedUpload:
     def startProducing(self, consumer: Any) -> Deferred[None]:
         """Send the content to *consumer*."""
         self._consumer = consumer
-        self.observer.waits_for_client()
+        self.observer.note_waiting_for_client()
         sent: Deferred[None] = self.producer.startProducing(self)
         return sent.addBoth(self._sent)
 
     def write(self, piece: bytes) -> None:
         """Send a piece."""
         if self._consumer is not None:
-            self.observer.waits_for_client(len(piece))
+            self.observer.note_waiting_for_client(len(piece))
             self._consumer.write(piece)
 
     def _sent(self, result: Any) -> Any:
         self._consumer = None
-        self.observer.waits_for_github()
+        self.observer.note_waiting_for_github()
         return result
 
     def pauseProducing(self) -> None:
         """Pause: GitHub does not read fast enough."""
-        self.observer.waits_for_github()
+        self.observer.note_waiting_for_github()
         self.producer.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Resume."""
-        self.observer.waits_for_client()
+        self.observer.note_waiting_for_client()
         self.producer.resumeProducing()
 
     def stopProducing(self) -> None:

@@ -164,7 +164,7 @@ class MirrorChannel(ExchangeChannel):
         return bool(self.persistent) and not (self.request_begun or self.requests or self._buffer)
 
     def _begin_lone_request(self, data: bytes) -> bool:
-        """Begin a request by the cached block, or refuse TLS; return False if it takes a parser."""
+        """Begin a request by the cached block, or refuse TLS; False: a parser is needed."""
         block = self.cached_block
         match = None if block is None else block.match(data, self.totalHeadersSize)
         if block is not None and match is not None:

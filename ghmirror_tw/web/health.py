@@ -65,7 +65,7 @@ _NOT_ALLOWED: Final = Page(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"GET or HEAD o
 
 
 def is_health(target: bytes) -> bool:
-    """Return whether a request target is that of a health check."""
+    """Tell whether a request target asks for a health check."""
     return path_of(target) in _HEALTH
 
 
