@@ -1,18 +1,18 @@
 # make run    installs the mirror into .venv and starts it with conf/ghmirror.ini
-# make test   installs what the tests need, then runs every check and every test
+# make test   installs the requirements of the tests, then runs every check and every test
 # make docs   builds the documentation into .venv/docs
-# make bench  installs what the benchmark of speed needs, and runs it; BENCH='--help' tells what it
-#             can be told, and PYPY=pypy3 measures the mirror on PyPy as well
-# make fuzz   installs what fuzzing needs, and drives every parser for MINUTES=5 each, JOBS at a time;
-#             TARGET=links drives only that one. A finding makes it fail, with the name of a file.
-# make chaos  lets Redis, replicas, clocks and GitHub's stand-in fail under load, and checks every
-#             response; SECONDS and SEED say for how long and which faults, CHAOS='--help' what else
-# make clean  removes what these have made
+# make bench  installs the requirements of the speed benchmark, and runs it; BENCH='--help' lists its
+#             options, and PYPY=pypy3 measures the mirror on PyPy as well
+# make fuzz   installs the requirements of fuzzing, and fuzzes every parser for MINUTES=5 each, JOBS
+#             at a time; TARGET=links fuzzes only that one. It fails at a finding, with a file's name.
+# make chaos  makes Redis, replicas, clocks and GitHub's stand-in fail under load, and checks every
+#             response; SECONDS and SEED set duration and faults, CHAOS='--help' lists the options
+# make clean  removes the files that these targets make
 #
-# make image       builds a container's image with Docker, upon the exact base that is found now
+# make image       builds a container image with Docker, upon the present digest of the base
 # make image-test  runs the image's steps in a Debian of its own, and the mirror in the result; make
-#                  test does so, too, where one may mount
-# make lock        looks up anew what an image is made of
+#                  test includes it where mounting is permitted
+# make lock        updates the versions of an image's packages
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -30,7 +30,7 @@ PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 BOOK := sphinx-build -W --keep-going -n -q docs $(VENV)/docs
 SOURCES := $(shell find ghmirror_tw twisted -name '*.py' -not -name '.*') ghmirror_tw/py.typed \
 	$(wildcard ghmirror_tw/web/page/*)
-# Rooms of the house without a reactor, a clock or a socket.
+# Packages without a reactor, a clock or a socket.
 PURE := ghmirror_tw/http/*,ghmirror_tw/github/*,ghmirror_tw/caching/*
 NODE_MODULES := tests/node_modules/.package-lock.json
 
@@ -47,7 +47,7 @@ test: programs $(VENV)/installed $(VENV)/ready-to-test $(NODE_MODULES)
 	check $(BOOK)
 	rm -f .coverage .coverage.*
 	printf '\n$$ pytest\n'
-	# in the order of names: a file with one long test would be the last by the number of its tests
+	# in alphabetical order: by number of tests, a file with one long test would be the last
 	coverage run -m pytest --numprocesses=3 --dist=loadfile \
 		--no-loadscope-reorder --color=no | tee $(VENV)/pytest.log || failed+=(pytest)
 	coverage combine --quiet || failed+=("coverage combine")
@@ -65,7 +65,7 @@ docs: $(VENV)/installed $(VENV)/ready-to-test
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(BOOK)
 	echo 'It begins with $(VENV)/docs/index.html'
 
-# What is measured beside the mirror, and with what; nobody's timings mean much on a busy machine.
+# Other servers for comparison, and the load generator. Timings on a busy machine mean little.
 bench: PROGRAMS := redis-server:redis-server varnishd:varnish nginx:nginx-light wrk:wrk
 bench: programs $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-bench \
 		$(if $(PYPY),$(VENV)/pypy/installed)
@@ -76,18 +76,18 @@ bench: programs $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-bench \
 	fi
 	exec $(VENV)/bin/python -m benchmarks.speed $(BENCH)
 
-# How long each target is driven, in minutes, how many at a time, and which; empty: all.
+# Minutes for each target, targets at a time, and the target; empty: all.
 MINUTES ?= 5
 JOBS ?= $(shell nproc)
 TARGET ?=
 fuzz: $(VENV)/installed $(VENV)/ready-to-test $(VENV)/ready-to-fuzz
 	@exec nice -n 10 $(VENV)/bin/python -m tests.fuzz --minutes $(MINUTES) --jobs $(JOBS) $(TARGET)
 
-# Takes over into tests/fuzz/corpus what the fuzzers have learned: the few inputs that reach most.
+# Copies into tests/fuzz/corpus the few inputs of the fuzzers that cover most code.
 fuzz-keep: $(VENV)/installed $(VENV)/ready-to-test
 	@exec nice -n 10 $(VENV)/bin/python -m tests.fuzz.keep $(TARGET)
 
-# Another seed is another choice of faults and times; a run is not the same to the millisecond.
+# The seed determines faults and times, but not to the millisecond.
 SECONDS ?= 300
 SEED ?= 1
 CHAOS ?=
@@ -98,19 +98,19 @@ chaos: programs $(VENV)/installed $(VENV)/ready-to-test
 clean:
 	rm -rf $(VENV) tests/node_modules build *.egg-info .coverage .coverage.* .fuzz
 
-# What BASE names now is looked up, and built upon; IMAGE is how the result is called.
+# The present digest of BASE is looked up, and built upon; IMAGE names the result.
 BASE ?= $(shell sed -n 's/^ARG BASE=//p' Dockerfile)
 IMAGE ?= ghmirror
 image:
 	@digest=$$(docker buildx imagetools inspect $(BASE) --format '{{.Manifest.Digest}}')
 	docker build --build-arg BASE=$(BASE)@$$digest --tag $(IMAGE) .
 
-# Needs root and the right to mount; neither Docker nor its images.
+# Needs root and permission to mount, but neither Docker nor its images.
 image-test: PROGRAMS := debootstrap:debootstrap
 image-test: programs $(VENV)/installed $(VENV)/ready-to-test
 	@exec $(VENV)/bin/python -m tests.deploy.image
 
-# uv knows versions for all systems at once, and names no registry.
+# uv resolves versions for all systems at once, and writes no registry into the file.
 lock: $(VENV)/made
 	@$(PIP) install 'uv>=0.13'
 	compile() {
@@ -122,7 +122,7 @@ lock: $(VENV)/made
 	printf '%s\n' 'pip' 'setuptools>=77' 'wheel' 'cyclonedx-bom>=7.5' \
 		| compile - --output-file requirements-build.lock
 
-# A virtual environment is made anew when its Python is gone.
+# A virtual environment is made again if its Python is missing.
 $(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,FORCE)
 	@if [ -z "$(PYTHON)" ]; then
 		echo 'Python 3.11 or later is needed (Debian, Ubuntu: apt-get install python3).' >&2
@@ -137,7 +137,7 @@ $(VENV)/made: $(if $(shell $(VENV)/bin/python -c 'print("works")' 2>/dev/null),,
 	$(PYTHON) -m venv --clear $(VENV)
 	touch $@
 
-# What lies in build/ from an earlier time would be installed, too; later checks need not see it.
+# Files in build/ from an earlier run would be installed, too, and be found by later checks.
 $(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml $(SOURCES)
 	@echo 'Installing ghmirror and what it needs into $(VENV)'
 	rm -rf build
@@ -150,7 +150,7 @@ $(VENV)/installed: $(VENV)/made setup.cfg pyproject.toml $(SOURCES)
 	rm -rf build *.egg-info
 	touch $@
 
-# Some of what the mirror needs is compiled here: there are few wheels for PyPy.
+# Some dependencies are compiled here: there are few wheels for PyPy.
 $(VENV)/pypy/installed: $(VENV)/made conf/pypy/constraints.txt setup.cfg pyproject.toml $(SOURCES)
 	$(PYPY) -m venv --clear $(VENV)/pypy
 	rm -rf build
@@ -176,8 +176,8 @@ $(NODE_MODULES): tests/package.json tests/package-lock.json tests/.npmrc
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch node_modules/.package-lock.json
 
-# The programs that tests start, each with the Debian package that has it. Servers and debootstrap
-# are where not everybody looks for programs.
+# The programs that tests start, each with its Debian package. Servers and debootstrap are in
+# /usr/sbin, which is not in the PATH of every user.
 PROGRAMS := node:nodejs npm:npm redis-server:redis-server promtool:prometheus \
 	systemd-analyze:systemd haproxy:haproxy gh:gh tinyproxy:tinyproxy chromium:chromium \
 	debootstrap:debootstrap curl:curl wget:wget
